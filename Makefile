@@ -1,0 +1,61 @@
+# Everything here works as the first command in a fresh clone: it needs Python 3.11 to 3.13 and make.
+SHELL := /bin/sh
+VENV := .venv
+BIN := $(VENV)/bin
+NEXTDAY := $(BIN)/nextday
+
+.DEFAULT_GOAL := help
+.PHONY: help forecast test proofs check lint format types bench clean
+
+help:  ## Show the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -e 's/:.*## /\t/' | expand -t 12
+
+forecast: $(VENV)/.installed  ## Forecast the next session on the sample prices, then write the reports
+	$(NEXTDAY) forecast
+
+test: $(VENV)/.installed-dev  ## All tests but the slow proofs
+	$(BIN)/pytest -m "not proof"
+
+proofs: $(VENV)/.installed-dev  ## Slow proofs: real servers, kills, simulated months
+	$(BIN)/pytest -m proof
+
+check: $(VENV)/.installed-dev lint types  ## Format, lint, types, import rules and the fast tests
+	$(BIN)/pytest -m "not proof and not slow" -q
+
+lint: $(VENV)/.installed-dev  ## Format check, lint and import rules
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports --no-cache
+
+types: $(VENV)/.installed-dev  ## Strict type check
+	$(BIN)/mypy
+
+format: $(VENV)/.installed-dev  ## Format and mend what can be mended
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.installed-dev  ## Measure the speed (minutes)
+	$(BIN)/python -m pytest tests/bench -m bench -s
+
+clean:  ## Remove the environment and the caches, never the workspace data/
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.created:
+	@python=; for p in $(PYTHON) python3 python3.13 python3.12 python3.11; do \
+	  if $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null; then python=$$p; break; fi; \
+	done; \
+	if [ -z "$$python" ]; then echo "nextday needs Python 3.11, 3.12 or 3.13: install one, or name it: make PYTHON=/path/to/python3" >&2; exit 2; fi; \
+	echo "Making $(VENV) with $$($$python --version)"; \
+	$$python -m venv --clear $(VENV) || { echo "This Python cannot make a virtual environment: install its venv package (Debian: python3-venv)" >&2; exit 2; }
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.created pyproject.toml requirements.lock
+	@echo "Installing nextday and its pinned packages (a few minutes, about 3 GB)"
+	@$(BIN)/python -m pip --disable-pip-version-check --quiet install --constraint requirements.lock --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.created pyproject.toml requirements.lock
+	@echo "Installing nextday, its pinned packages and the tools of its tests (a few minutes, about 3 GB)"
+	@$(BIN)/python -m pip --disable-pip-version-check --quiet install --constraint requirements.lock --editable '.[dev,dask]'
+	@touch $@ $(VENV)/.installed

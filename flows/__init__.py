@@ -1,0 +1,1 @@
+"""When it happens: the Prefect flows and the command line."""

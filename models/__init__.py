@@ -1,0 +1,1 @@
+"""Arrays in, probabilities out; it knows no pandas, no Prefect and no calendar."""

@@ -1,0 +1,220 @@
+"""What a forecast has to beat: rules and small classical models, on the very rows that the network sees.
+
+Each learns on the training rows only and speaks the same `fit` and `predict` as the network. A rule says the
+probability that the training rows gave to it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from models.prediction import Prediction, on_panel
+from models.windows import check_panel, gather_windows, labelled_rows, usable_rows
+
+__all__ = ["BASELINES", "RECENT", "Baseline", "FittedBaseline", "baselines"]
+
+RECENT: Final = 5
+"""Sessions whose returns the classical models see, beside all features of the last one."""
+
+_CERTAIN: Final = 0.999
+"""No rule is surer than this, whatever its record: a single miss would cost an infinite log loss."""
+
+_TAKES_SIDES: Final = 0.501
+"""A rule takes its side even where it was no better than a coin."""
+
+Inputs = NDArray[np.float32]
+Estimate = Callable[[Inputs], NDArray[np.float64]]
+"""Inputs [row, column] to p_up [row]."""
+
+Learn = Callable[[Inputs, NDArray[np.float32], int], Estimate]
+"""Inputs [row, column], labels [row] and a seed to an estimate."""
+
+
+@dataclass(frozen=True)
+class FittedBaseline:
+    """A baseline that has learned.
+
+    Attributes:
+        estimates: One a horizon.
+        base_rate: Share of ups among the training rows, [horizon].
+        features: Columns of x.
+        return_feature: Column of x with the last return.
+        lookback: Sessions a row needs, as the network does.
+    """
+
+    estimates: tuple[Estimate, ...]
+    base_rate: NDArray[np.float64]
+    features: int
+    return_feature: int
+    lookback: int
+
+    def predict(self, x: NDArray[np.float32], mask: NDArray[np.bool_]) -> Prediction:
+        """Forecast every row of x [symbol, session, feature] with a full valid window; low = high = p_up.
+
+        Raises:
+            ModelError: if the shapes do not fit, or a valid row is not finite.
+        """
+        check_panel(x, mask, self.features)
+        usable = usable_rows(mask, self.lookback)
+        rows = np.flatnonzero(usable).astype(np.int32)
+        p_up = np.empty((len(rows), len(self.estimates)))
+        if len(rows):
+            inputs = _inputs(x, rows, self.return_feature, self.lookback)
+            p_up = np.stack([estimate(inputs) for estimate in self.estimates], axis=1)
+        panel = on_panel(p_up, usable)
+        return Prediction(panel, panel, panel)
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A recipe with the same `fit` as the network's; it has nothing to stop or to calibrate.
+
+    Attributes:
+        learn: How one horizon is learned.
+        return_feature: Column of x with the last return.
+        lookback: Sessions a row needs, as the network does.
+    """
+
+    learn: Learn
+    return_feature: int
+    lookback: int
+
+    def fit(
+        self,
+        x: NDArray[np.float32],
+        mask: NDArray[np.bool_],
+        y: NDArray[np.float32],
+        *,
+        train: range,
+        stop: range,
+        calibrate: range,
+        seed: int,
+    ) -> FittedBaseline:
+        """Learn from the labels of the sessions in `train`.
+
+        Args:
+            x: Features, float32 [symbol, session, feature].
+            mask: [symbol, session], true where the row is valid.
+            y: float32 [symbol, session, horizon] in {0, 1}; NaN where unknown or not to be used.
+            train: Session numbers to learn from.
+            stop: Left alone.
+            calibrate: Left alone.
+            seed: Seed of what is random.
+
+        Raises:
+            ModelError: if no row of `train` has a label, or a valid row is not finite.
+        """
+        check_panel(x, mask, x.shape[-1])
+        usable = usable_rows(mask, self.lookback)
+        estimates, base_rate = [], []
+        for horizon in range(y.shape[-1]):
+            rows = labelled_rows(usable, y[:, :, horizon : horizon + 1], train, "train")
+            labels = y[:, :, horizon].reshape(-1)[rows]
+            inputs = _inputs(x, rows, self.return_feature, self.lookback)
+            estimates.append(self.learn(inputs, labels, seed))
+            base_rate.append(float(labels.mean(dtype=np.float64)))
+        return FittedBaseline(
+            tuple(estimates), np.array(base_rate), x.shape[-1], self.return_feature, self.lookback
+        )
+
+
+def baselines(return_feature: int, lookback: int) -> dict[str, Baseline]:
+    """Return every baseline by name, in the order of BASELINES.
+
+    Args:
+        return_feature: Column of x with the return of the row's own session.
+        lookback: Sessions that the network needs: the baselines forecast the same rows.
+    """
+    learners = _learners(return_feature)
+    return {name: Baseline(learn, return_feature, lookback) for name, learn in learners.items()}
+
+
+def _inputs(x: NDArray[np.float32], rows: NDArray[np.int32], return_feature: int, lookback: int) -> Inputs:
+    """Return [row, column]: the features of the last session in their order, then the returns before it."""
+    returns = gather_windows(x[:, :, [return_feature]], rows, min(RECENT, lookback))[:, :-1, 0]
+    return np.concatenate([x.reshape(-1, x.shape[-1])[rows], returns], axis=1)
+
+
+def _share_of_ups(labels: NDArray[np.float32]) -> float:
+    return float(np.clip(labels.mean(dtype=np.float64), 1 - _CERTAIN, _CERTAIN))
+
+
+def _always(p_up: float) -> Estimate:
+    return lambda inputs: np.full(len(inputs), p_up)
+
+
+def _learn_always_up(inputs: Inputs, labels: NDArray[np.float32], seed: int) -> Estimate:
+    return _always(max(_share_of_ups(labels), _TAKES_SIDES))
+
+
+def _learn_base_rate(inputs: Inputs, labels: NDArray[np.float32], seed: int) -> Estimate:
+    return _always(_share_of_ups(labels))
+
+
+def _learn_sign(return_feature: int, way: int) -> Learn:
+    """Return a rule that follows the sign of the last return (way = 1) or its opposite (way = -1)."""
+
+    def side_of(inputs: Inputs) -> NDArray[np.float32]:
+        return way * np.sign(inputs[:, return_feature])
+
+    def learn(inputs: Inputs, labels: NDArray[np.float32], seed: int) -> Estimate:
+        unsided, side = _share_of_ups(labels), side_of(inputs)
+        hits = ((side > 0) == (labels > 0.5))[side != 0]
+        trust = float(np.clip(hits.mean() if len(hits) else 0.0, _TAKES_SIDES, _CERTAIN))
+
+        def estimate(inputs: Inputs) -> NDArray[np.float64]:
+            side = side_of(inputs)
+            return np.select([side > 0, side < 0], [trust, 1 - trust], unsided)
+
+        return estimate
+
+    return learn
+
+
+def _learn_logistic(inputs: Inputs, labels: NDArray[np.float32], seed: int) -> Estimate:
+    """Logistic regression on standardised inputs, with a modest L2 penalty."""
+    return _learn_classifier(
+        make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=500)), inputs, labels
+    )
+
+
+def _learn_boosting(inputs: Inputs, labels: NDArray[np.float32], seed: int) -> Estimate:
+    """Gradient boosting of small trees, kept short: daily returns are nearly all noise."""
+    trees = HistGradientBoostingClassifier(
+        max_iter=50,
+        learning_rate=0.05,
+        max_leaf_nodes=8,
+        min_samples_leaf=200,
+        early_stopping=False,
+        random_state=seed,
+    )
+    return _learn_classifier(trees, inputs, labels)
+
+
+def _learn_classifier(classifier: Any, inputs: Inputs, labels: NDArray[np.float32]) -> Estimate:
+    if labels.min() == labels.max():
+        return _always(_share_of_ups(labels))
+    classifier.fit(inputs, labels)
+    return lambda inputs: np.asarray(classifier.predict_proba(inputs)[:, 1], dtype=np.float64)
+
+
+def _learners(return_feature: int) -> dict[str, Learn]:
+    return {
+        "always_up": _learn_always_up,
+        "base_rate": _learn_base_rate,
+        "last_sign": _learn_sign(return_feature, way=1),
+        "reversal": _learn_sign(return_feature, way=-1),
+        "logistic_regression": _learn_logistic,
+        "gradient_boosting": _learn_boosting,
+    }
+
+
+BASELINES: Final = tuple(_learners(return_feature=0))
+"""Names of the baselines, from the simplest on."""

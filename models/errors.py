@@ -1,0 +1,30 @@
+"""The error of the models: what happened, where, and what to do about it."""
+
+__all__ = ["ModelError"]
+
+
+class ModelError(Exception):
+    """Something a model could not do: exit code 1.
+
+    It has the shape of the pipeline's errors, which the models cannot import.
+
+    Args:
+        what: What happened, in one sentence, with the values that matter.
+        where: The file, range or member it happened in.
+        way_out: What the reader can do about it.
+    """
+
+    exit_code = 1
+
+    def __init__(self, what: str, *, where: str = "", way_out: str = "") -> None:
+        super().__init__(what)
+        self.what, self.where, self.way_out = what, where, way_out
+
+    def __str__(self) -> str:
+        """Return the three parts, one a line."""
+        lines = [self.what]
+        if self.where:
+            lines.append(f"  where:   {self.where}")
+        if self.way_out:
+            lines.append(f"  way out: {self.way_out}")
+        return "\n".join(lines)

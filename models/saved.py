@@ -1,0 +1,105 @@
+"""A saved model: one folder of plain files, made in one stroke, named by the digest of what it holds."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+
+from models.errors import ModelError
+
+__all__ = ["METADATA", "model_version", "read_metadata", "verify", "write_metadata", "writing"]
+
+METADATA: Final = "model.json"
+"""The file that describes the others and holds their digests."""
+
+_WAY_OUT: Final = "restore the folder from where it was copied, or train again"
+
+
+def model_version(directory: Path) -> str:
+    """Return the model's version: 16 hex digits of the SHA-256 of its files' names and SHA-256 digests.
+
+    Raises:
+        ModelError: if there is no such model.
+    """
+    if not (directory / METADATA).is_file():
+        raise ModelError("there is no model here", where=str(directory), way_out=_WAY_OUT)
+    return sha256(json.dumps(_digests(directory), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def verify(directory: Path, version: str) -> None:
+    """Raise unless the folder still holds exactly the model of this version.
+
+    Raises:
+        ModelError: naming both versions.
+    """
+    found = model_version(directory)
+    if found != version:
+        raise ModelError(
+            f"the model's files are not those of version {version}: they make {found}",
+            where=str(directory),
+            way_out=_WAY_OUT,
+        )
+
+
+@contextmanager
+def writing(directory: Path) -> Iterator[Path]:
+    """Give a folder to write into: it becomes `directory` when the block ends well, and vanishes otherwise.
+
+    Raises:
+        ModelError: if `directory` already holds something: a model is never overwritten.
+    """
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise ModelError(
+            "there is something here already", where=str(directory), way_out="save to a new folder"
+        )
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=directory.parent, prefix=".saving-") as scratch:
+        draft = Path(scratch) / directory.name
+        draft.mkdir()
+        yield draft
+        draft.replace(directory)
+
+
+def write_metadata(directory: Path, metadata: dict[str, Any]) -> None:
+    """Write the metadata, with the digests of the files that are there by now."""
+    text = json.dumps({**metadata, "files": _digests(directory)}, indent=1, allow_nan=False)
+    (directory / METADATA).write_text(text + "\n", encoding="utf-8")
+
+
+def read_metadata(directory: Path) -> dict[str, Any]:
+    """Return the metadata, after comparing every file that it lists with its digest.
+
+    Raises:
+        ModelError: naming the file that is missing or damaged.
+    """
+    path = directory / METADATA
+    try:
+        metadata = json.loads(path.read_text(encoding="utf-8"))
+        files = dict(metadata["files"])
+    except FileNotFoundError:
+        raise ModelError("there is no model here", where=str(path), way_out=_WAY_OUT) from None
+    except (OSError, ValueError, KeyError, TypeError) as broken:
+        raise ModelError(f"cannot read: {broken!r}", where=str(path), way_out=_WAY_OUT) from None
+    for name, digest in files.items():
+        _check_file(directory / name, digest)
+    return dict(metadata)
+
+
+def _check_file(path: Path, digest: str) -> None:
+    if not path.is_file():
+        raise ModelError("a file of the model is missing", where=str(path), way_out=_WAY_OUT)
+    if _digest(path) != digest:
+        raise ModelError(
+            "a file of the model has changed since it was saved", where=str(path), way_out=_WAY_OUT
+        )
+
+
+def _digests(directory: Path) -> dict[str, str]:
+    return {path.name: _digest(path) for path in sorted(directory.iterdir())}
+
+
+def _digest(path: Path) -> str:
+    return sha256(path.read_bytes()).hexdigest()

@@ -1,0 +1,120 @@
+"""Splits and dividends: from a vendor's adjusted bars to bars as traded, and on to total returns.
+
+Conventions: `split[t]` is the ratio that took effect at the open of t (2.0 for two-for-one), `dividend[t]` the cash
+a share that went ex on t. The adjusted close falls by the factor 1 - D[t]/C[t-1] before an ex-date, as Yahoo
+defines it, so the total return of t is C[t] / (C[t-1]/S[t] - D[t]).
+"""
+
+from fractions import Fraction
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+__all__ = ["Adjustment", "adjusted_close", "as_traded", "find_adjustment", "later_splits", "total_return"]
+
+Adjustment = Literal["raw", "split", "split+dividend"]
+"""What a vendor did to open, high, low and close."""
+
+Floats = NDArray[np.float64]
+
+_NOISE = 2e-6  # vendors print adjusted closes with six decimals: a smaller step of the factor is rounding
+_PRICES = ["open", "high", "low", "close"]
+
+
+def later_splits(split: Floats) -> Floats:
+    """Return, for each session [session, ...], the product of all split ratios after it."""
+    product = np.cumprod(split[::-1], axis=0)[::-1]
+    return np.concatenate([product[1:], np.ones_like(product[:1])])
+
+
+def total_return(close: Floats, previous: Floats, dividend: Floats, split: Floats) -> Floats:
+    """Return C / (C_previous/S - D), as traded; NaN where the dividend swallows the price."""
+    base = previous / split - dividend
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(base > 0, close / base, np.nan)
+
+
+def adjusted_close(close: Floats, dividend: Floats, split: Floats) -> Floats:
+    """Return the total-return close [session, symbol], equal to `close` on each symbol's first bar.
+
+    It is chained forwards, so that a later session never changes an earlier value. Sessions without a bar (NaN)
+    stay NaN, and the return of the next bar spans the hole.
+    """
+    previous = pd.DataFrame(close).ffill().shift().to_numpy()
+    growth = total_return(close, previous, dividend, split)
+    level = np.cumprod(np.where(np.isnan(growth), 1.0, growth), axis=0)
+    first = pd.DataFrame(close).bfill().to_numpy()[0]
+    return np.where(np.isnan(close), np.nan, first * level)
+
+
+def as_traded(bars: pd.DataFrame, adjustment: Adjustment) -> pd.DataFrame:
+    """Return the bars of one symbol as they traded.
+
+    Args:
+        bars: Vendor bars (sources.BAR_COLUMNS), ascending, reaching to the newest session the vendor has:
+            a split inside that is missing here would be missed.
+        adjustment: What the vendor did to open, high, low and close. Under `split+dividend` the traded prices
+            cannot be had back; the numbers stay, and their returns are total returns already.
+    """
+    bars = bars.assign(split=bars["split"].fillna(1.0), dividend=bars["dividend"].fillna(0.0))
+    if adjustment == "split+dividend":
+        return bars.assign(dividend=0.0, split=1.0)
+    if _has_no_actions(bars) and bars["adj_close"].notna().any():
+        bars = _implied_actions(bars, adjustment)
+    if adjustment == "raw":
+        return bars
+    factor = later_splits(bars["split"].to_numpy())
+    return bars.assign(
+        **{name: bars[name] * factor for name in [*_PRICES, "dividend"]}, volume=bars["volume"] / factor
+    )
+
+
+def find_adjustment(bars: pd.DataFrame) -> Adjustment:
+    """Find out how one symbol's closes are adjusted, from its splits or from its adjusted closes.
+
+    Closes that jump by the split ratio are raw; closes that do not are split-adjusted. With neither splits nor
+    adjusted closes the question has no answer in the data: `split`, the usual kind, is assumed.
+    """
+    steps = _factor_steps(bars) if _has_no_actions(bars) else bars["split"].fillna(1.0).to_numpy()
+    at = np.flatnonzero([_is_split(step) for step in steps])
+    close = bars["close"].to_numpy()
+    at = at[at > 0]
+    if len(at) == 0:
+        return "split"
+    jumps = np.log(close[at - 1] / close[at]) / np.log(steps[at])
+    return "raw" if np.nanmedian(jumps) > 0.5 else "split"
+
+
+def _has_no_actions(bars: pd.DataFrame) -> bool:
+    return bool((bars["split"].fillna(1.0) == 1.0).all() and (bars["dividend"].fillna(0.0) == 0.0).all())
+
+
+def _factor_steps(bars: pd.DataFrame) -> Floats:
+    factor = (bars["adj_close"] / bars["close"]).to_numpy()
+    steps = np.ones(len(bars))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        steps[1:] = factor[1:] / factor[:-1]
+    return np.where(np.isfinite(steps) & (steps > 0), steps, 1.0)
+
+
+def _is_split(step: float) -> bool:
+    """Whether the step of adjusted over raw close is a usual split ratio, not a dividend."""
+    if 0.85 < step < 1.2:
+        return False
+    ratio = Fraction(float(step)).limit_denominator(100)
+    return (
+        abs(step / float(ratio) - 1) < 0.02 and min(ratio.numerator, ratio.denominator) <= 4
+        if ratio
+        else False
+    )
+
+
+def _implied_actions(bars: pd.DataFrame, adjustment: Adjustment) -> pd.DataFrame:
+    """Return bars with the dividends (and, where closes are raw, the splits) that adj_close must have used."""
+    steps = _factor_steps(bars)
+    is_split = np.array([adjustment == "raw" and _is_split(step) for step in steps])
+    previous = bars["close"].shift().to_numpy()
+    dividend = np.where(is_split | (steps - 1 < _NOISE), 0.0, previous * (1 - 1 / steps))
+    return bars.assign(split=np.where(is_split, steps, 1.0), dividend=np.nan_to_num(dividend))

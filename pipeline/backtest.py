@@ -1,0 +1,183 @@
+"""One forecast function for score, evening, catch-up and replay; and the walk that scores a procedure.
+
+This module owns the interface to the models: anything that fits these protocols can be forecast with.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pipeline.sequences import Sequences, blank_dead_zone
+from pipeline.sessions import Calendar
+from pipeline.walkforward import Fold
+
+__all__ = ["Fitted", "Model", "Prediction", "Walk", "fit", "forecast", "teach", "walk_forward"]
+
+
+class Prediction(Protocol):
+    """Probabilities of up, each [symbol, session, horizon], NaN where a window is not whole."""
+
+    @property
+    def p_up(self) -> NDArray[np.floating]:
+        """The calibrated probability."""
+        ...
+
+    @property
+    def low(self) -> NDArray[np.floating]:
+        """The lower end of the members' band."""
+        ...
+
+    @property
+    def high(self) -> NDArray[np.floating]:
+        """The upper end of the members' band."""
+        ...
+
+
+class Fitted(Protocol):
+    """A fitted model; row t of a prediction depends on sessions up to t alone."""
+
+    @property
+    def lookback(self) -> int:
+        """How many sessions a forecast reads."""
+        ...
+
+    @property
+    def base_rate(self) -> NDArray[np.floating]:
+        """The share of ups among the training rows, [horizon]."""
+        ...
+
+    def predict(self, x: NDArray[np.float32], mask: NDArray[np.bool_]) -> Prediction:
+        """Forecast every row of x [symbol, session, feature]."""
+        ...
+
+
+class Model(Protocol):
+    """A procedure that can be fitted."""
+
+    def fit(
+        self,
+        x: NDArray[np.float32],
+        mask: NDArray[np.bool_],
+        y: NDArray[np.float32],
+        *,
+        train: range,
+        stop: range,
+        calibrate: range,
+        seed: int,
+    ) -> Fitted:
+        """Fit on three consecutive ranges of sessions; equal seeds give equal fits."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Walk:
+    """What a walk found.
+
+    Attributes:
+        before: Rows of the stop and calibrate ranges: what could be compared before the test began.
+        test: Rows of the test ranges; columns model, symbol, as_of, target_session, horizon, p_up, low, high,
+            outcome, realized_return, alike in `before`.
+        fitted: The last fold's fits, by name.
+    """
+
+    before: pd.DataFrame
+    test: pd.DataFrame
+    fitted: Mapping[str, Fitted]
+
+
+def forecast(fitted: Fitted, sequences: Sequences, rows: range, calendar: Calendar) -> pd.DataFrame:
+    """Forecast the sessions of `rows`, for every symbol that has a whole window there.
+
+    Returns:
+        symbol, as_of, target_session, horizon, p_up, low, high; one row a forecast, by as_of and symbol.
+    """
+    first = max(rows.start - fitted.lookback + 1, 0)
+    made = fitted.predict(sequences.x[:, first : rows.stop], sequences.mask[:, first : rows.stop])
+    low, p_up, high = (
+        np.asarray(a, float)[:, rows.start - first :] for a in (made.low, made.p_up, made.high)
+    )
+    session, symbol, horizon = np.nonzero(np.isfinite(p_up).transpose(1, 0, 2))
+    place = (symbol, session, horizon)
+    ahead = np.array(sequences.horizons)[horizon]
+    as_of = sequences.sessions[rows.start : rows.stop][session]
+    return pd.DataFrame(
+        {
+            "symbol": np.array(sequences.symbols, dtype=object)[symbol].astype(str),
+            "as_of": as_of,
+            "target_session": calendar.sessions[calendar.sessions.get_indexer(as_of) + ahead],
+            "horizon": ahead,
+            "p_up": p_up[place],
+            "low": low[place],
+            "high": high[place],
+        }
+    ).astype({"symbol": "str"})
+
+
+def teach(
+    sequences: Sequences, fold: Fold, returns: NDArray[np.float64], dead_zone: tuple[float, float]
+) -> Sequences:
+    """Return what a fit learns from: no label from the test on, none of a small move in train and stop."""
+    inputs = fold.inputs(sequences)
+    learning = range(fold.train.start, fold.stop.stop)
+    return (
+        inputs
+        if dead_zone == (0, 0)
+        else replace(inputs, y=blank_dead_zone(inputs.y, returns, dead_zone, learning))
+    )
+
+
+def walk_forward(
+    models: Mapping[str, Model],
+    sequences: Sequences,
+    folds: Iterable[Fold],
+    calendar: Calendar,
+    *,
+    returns: NDArray[np.float64],
+    dead_zone: tuple[float, float],
+    seed: int,
+    tell: Callable[[str], None],
+) -> Walk:
+    """Fit every model on every fold and forecast the rows that the fit did not see.
+
+    Args:
+        models: By name; all stand on the same rows.
+        sequences: The whole history.
+        folds: In order of time.
+        calendar: Gives the target sessions.
+        returns: Simple total returns [symbol, session, horizon].
+        dead_zone: Moves in it teach nothing; they are scored all the same.
+        seed: Of every fit.
+        tell: Called with the name of each model before it is fitted.
+    """
+    before: list[pd.DataFrame] = []
+    test: list[pd.DataFrame] = []
+    fitted: dict[str, Fitted] = {}
+    for fold in folds:
+        taught = teach(sequences, fold, returns, dead_zone)
+        for name, model in models.items():
+            tell(name)
+            fitted[name] = fit(model, taught, fold, seed)
+            for rows, kept in ((range(fold.stop.start, fold.calibrate.stop), before), (fold.test, test)):
+                made = forecast(fitted[name], sequences, rows, calendar)
+                kept.append(_with_outcomes(made, sequences, returns).assign(model=name))
+    return Walk(pd.concat(before, ignore_index=True), pd.concat(test, ignore_index=True), fitted)
+
+
+def fit(model: Model, taught: Sequences, fold: Fold, seed: int) -> Fitted:
+    """Fit one model on one fold."""
+    return model.fit(
+        taught.x, taught.mask, taught.y, train=fold.train, stop=fold.stop, calibrate=fold.calibrate, seed=seed
+    )
+
+
+def _with_outcomes(rows: pd.DataFrame, sequences: Sequences, returns: NDArray[np.float64]) -> pd.DataFrame:
+    place = (
+        pd.Index(sequences.symbols).get_indexer(pd.Index(rows["symbol"])),
+        sequences.sessions.get_indexer(pd.DatetimeIndex(rows["as_of"])),
+        pd.Index(sequences.horizons).get_indexer(pd.Index(rows["horizon"])),
+    )
+    return rows.assign(outcome=sequences.y[place].astype(float), realized_return=returns[place])

@@ -1,0 +1,294 @@
+"""Figures of the report as inline SVG: text stays text, colours are the page's, equal inputs give equal bytes."""
+
+import io
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+from markupsafe import escape
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+__all__ = [
+    "MOST_DOTS",
+    "draw_difference",
+    "draw_forecasts",
+    "draw_methods",
+    "draw_ranges",
+    "draw_reliability",
+    "draw_rolling",
+    "draw_training",
+]
+
+MOST_DOTS: Final = 30
+"""Up to so many forecasts are drawn one by one; more are drawn as a histogram."""
+
+_WIDTH: Final = 4.6  # inches: 331 units of the page, so that a phone shows the letters at their own size
+_INK, _MUTED, _GRID, _FIRST, _SECOND = "#010203", "#010204", "#010205", "#010206", "#010207"
+_IN_PAGE: Final = {
+    _INK: "var(--ink)",
+    _MUTED: "var(--muted)",
+    _GRID: "var(--grid)",
+    _FIRST: "var(--first)",
+    _SECOND: "var(--second)",
+}
+_STYLE: Final = {
+    "svg.fonttype": "none",
+    "text.parse_math": False,
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 9,
+    "text.color": _INK,
+    "axes.edgecolor": _GRID,
+    "axes.labelcolor": _MUTED,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": _GRID,
+    "grid.linewidth": 0.6,
+    "xtick.color": _GRID,
+    "ytick.color": _GRID,
+    "xtick.labelcolor": _MUTED,
+    "ytick.labelcolor": _MUTED,
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+    "lines.linewidth": 1.6,
+}
+
+
+def draw_difference(difference: float, low: float, high: float) -> str:
+    """Draw how far the model stands from its baseline (log loss, positive is better) with its interval."""
+    with _canvas(0.85) as (figure, axes):
+        axes.axvline(0, color=_MUTED, linewidth=1)
+        axes.hlines(0, low, high, color=_FIRST, linewidth=5, alpha=0.35)
+        axes.plot([difference], [0], "o", color=_FIRST, markersize=7)
+        reach = 1.25 * max(abs(low), abs(high), 1e-6)
+        axes.set(xlim=(-reach, reach), yticks=[], xlabel="← worse than the baseline   ·   better →")
+        axes.locator_params(axis="x", nbins=5)
+        axes.spines["left"].set_visible(False)
+        return _svg(
+            figure,
+            "Difference from the best baseline",
+            f"The difference is {difference:+.4f}, its 95% interval runs from {low:+.4f} to {high:+.4f}; "
+            "zero means as good as the baseline.",
+        )
+
+
+def draw_methods(scores: pd.DataFrame, *, model: str, baseline: str) -> str:
+    """Draw one metric of every method with its interval.
+
+    Args:
+        scores: schema.SCORES rows of one group and one metric.
+        model: The method that is drawn in colour.
+        baseline: The method whose value is the dashed line.
+    """
+    rows = scores.sort_values("value", ascending=False)
+    with _canvas(0.75 + 0.24 * len(rows)) as (figure, axes):
+        for place, row in enumerate(rows.itertuples()):
+            color = _FIRST if row.model == model else _MUTED
+            axes.hlines(place, row.low, row.high, color=color, linewidth=4, alpha=0.3)
+            axes.plot([row.value], [place], "o", color=color, markersize=5)
+        line = rows.loc[rows["model"] == baseline, "value"]
+        if len(line):
+            axes.axvline(line.iloc[0], color=_SECOND, linewidth=1, linestyle="--")
+        axes.set_yticks(range(len(rows)), [name.replace("_", " ") for name in rows["model"]])
+        axes.set(xlabel="log loss (lower is better)", ylim=(-0.6, len(rows) - 0.4))
+        axes.locator_params(axis="x", nbins=5)
+        axes.grid(axis="y", visible=False)
+        values = "; ".join(
+            f"{r.model} {r.value:.4f} ({r.low:.4f} to {r.high:.4f})" for r in rows.itertuples()
+        )
+        return _svg(figure, "Log loss of every method with its 95% interval", f"{values}.")
+
+
+def draw_forecasts(forecasts: pd.DataFrame) -> str:
+    """Draw the probabilities of the evening (FORECASTS columns): one by one, or as a histogram of many."""
+    if len(forecasts) > MOST_DOTS:
+        return _draw_histogram(forecasts)
+    rows = forecasts.sort_values("p_up")
+    places = range(len(rows))
+    with _canvas(0.8 + 0.22 * len(rows)) as (figure, axes):
+        axes.axvline(0.5, color=_MUTED, linewidth=1)
+        axes.hlines(places, rows["low"], rows["high"], color=_FIRST, linewidth=5, alpha=0.3)
+        axes.plot(rows["p_up"], places, "o", color=_FIRST, markersize=5.5)
+        axes.plot(rows["baseline_p_up"], places, "|", color=_SECOND, markersize=11, markeredgewidth=1.8)
+        axes.set_yticks(places, rows["symbol"])
+        reach = max(0.02, 1.15 * (rows[["low", "high", "baseline_p_up", "p_up"]] - 0.5).abs().max().max())
+        axes.set(xlim=(0.5 - reach, 0.5 + reach), ylim=(-0.7, len(rows) - 0.3), xlabel="probability of up")
+        axes.xaxis.set_major_formatter(PercentFormatter(1))
+        axes.locator_params(axis="x", nbins=5)
+        axes.grid(axis="y", visible=False)
+        values = "; ".join(f"{r.symbol} {r.p_up:.1%}" for r in rows.itertuples())
+        return _svg(figure, "Probability of up, symbol by symbol", f"{values}.")
+
+
+def _draw_histogram(forecasts: pd.DataFrame) -> str:
+    p_up, base_rate = forecasts["p_up"], forecasts["baseline_p_up"].mean()
+    with _canvas(2.6) as (figure, axes):
+        axes.hist(p_up, bins=25, color=_FIRST, alpha=0.55)
+        axes.axvline(0.5, color=_MUTED, linewidth=1, label="50%")
+        axes.axvline(base_rate, color=_SECOND, linestyle="--", label=f"base rate {base_rate:.1%}")
+        axes.set(xlabel="probability of up", ylabel="symbols")
+        axes.xaxis.set_major_formatter(PercentFormatter(1))
+        axes.locator_params(nbins=6)
+        axes.legend()
+        return _svg(
+            figure,
+            "How the probabilities of up are spread",
+            f"{len(p_up)} forecasts from {p_up.min():.1%} to {p_up.max():.1%}, middle {p_up.median():.1%}; "
+            f"the base rate is {base_rate:.1%}.",
+        )
+
+
+def draw_reliability(table: pd.DataFrame) -> str:
+    """Draw forecast probabilities against what happened.
+
+    Args:
+        table: mean_p, share_up, n, low, high; one row a group of alike forecasts.
+    """
+    with _canvas(2.9) as (figure, axes):
+        ends = table[["mean_p", "low", "high"]].to_numpy()
+        reach = [float(np.nanmin(ends)) - 0.01, float(np.nanmax(ends)) + 0.01]
+        axes.plot(
+            reach, reach, color=_MUTED, linewidth=1, linestyle="--", label="what it says is what happens"
+        )
+        axes.vlines(table["mean_p"], table["low"], table["high"], color=_FIRST, linewidth=5, alpha=0.3)
+        axes.plot(table["mean_p"], table["share_up"], "o", color=_FIRST, markersize=5)
+        axes.set(xlabel="forecast probability of up", ylabel="share that went up")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(PercentFormatter(1))
+        axes.locator_params(nbins=6)
+        axes.legend(loc="upper left")
+        values = "; ".join(f"{r.mean_p:.1%} said, {r.share_up:.1%} up (n {r.n})" for r in table.itertuples())
+        return _svg(figure, "Reliability: forecast against outcome", f"{values}.")
+
+
+def draw_training(epochs: pd.DataFrame) -> str:
+    """Draw the losses of one fit by epoch: the members' mean and their spread.
+
+    Args:
+        epochs: member, epoch, loss, stop_loss.
+    """
+    with _canvas(2.9) as (figure, axes):
+        for column, color, name in (
+            ("loss", _SECOND, "training rows"),
+            ("stop_loss", _FIRST, "held-out rows"),
+        ):
+            by_epoch = epochs.groupby("epoch")[column].agg(["mean", "min", "max"])
+            axes.fill_between(
+                by_epoch.index, by_epoch["min"], by_epoch["max"], color=color, alpha=0.18, linewidth=0
+            )
+            axes.plot(by_epoch.index, by_epoch["mean"], color=color, label=name)
+        axes.axhline(np.log(2), color=_MUTED, linewidth=1, linestyle="--", label="a fair coin, 0.693")
+        axes.set(xlabel="epoch", ylabel="log loss")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.legend()
+        best = epochs.groupby("member")["stop_loss"].min()
+        return _svg(
+            figure,
+            "Training curves",
+            f"{len(best)} members; the best held-out log loss of a member lies between {best.min():.4f} and "
+            f"{best.max():.4f}.",
+        )
+
+
+def draw_rolling(backtest: pd.DataFrame, live: pd.DataFrame) -> str:
+    """Draw hit rates over time; `live` may be empty.
+
+    Args:
+        backtest: session, rate, low, high, baseline_rate.
+        live: the same of the settled record.
+    """
+    with _canvas(2.9) as (figure, axes):
+        for rows, color, name in ((backtest, _FIRST, "backtest"), (live, _SECOND, "record")):
+            if rows.empty:
+                continue
+            days = rows["session"].to_numpy()
+            axes.fill_between(days, rows["low"], rows["high"], color=color, alpha=0.18, linewidth=0)
+            axes.plot(days, rows["rate"], color=color, label=name)
+            axes.plot(days, rows["baseline_rate"], color=_MUTED, linewidth=1)
+        axes.plot([], [], color=_MUTED, linewidth=1, label="best baseline")
+        axes.axhline(0.5, color=_MUTED, linewidth=0.8, linestyle="--")
+        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        axes.set(ylabel="hit rate")
+        _date_axis(axes)
+        axes.legend(ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.12))
+        every = pd.concat([rows for rows in (backtest, live) if len(rows)])
+        return _svg(
+            figure,
+            "Rolling hit rate with its 95% interval",
+            f"The hit rate moves between {every['rate'].min():.1%} and {every['rate'].max():.1%}.",
+        )
+
+
+def draw_ranges(ranges: pd.DataFrame) -> str:
+    """Draw how history was cut: one bar a fit, one piece a part.
+
+    Args:
+        ranges: fit, part, first_session, last_session.
+    """
+    look = {"train": (_MUTED, 0.3), "stop": (_MUTED, 0.6), "calibrate": (_SECOND, 0.6), "test": (_FIRST, 0.8)}
+    fits = list(dict.fromkeys(ranges["fit"]))[::-1]
+    with _canvas(0.85 + 0.35 * len(fits)) as (figure, axes):
+        for row in ranges.itertuples():
+            color, alpha = look[row.part]
+            axes.barh(
+                fits.index(row.fit), row.last_session - row.first_session, left=row.first_session, height=0.55,
+                color=color, alpha=alpha, linewidth=0,
+            )  # fmt: skip
+        for part, (color, alpha) in look.items():
+            axes.barh([0], [0], color=color, alpha=alpha, label=part)
+        axes.set_yticks(range(len(fits)), fits)
+        axes.grid(axis="y", visible=False)
+        _date_axis(axes)
+        axes.legend(
+            ncols=4, loc="upper center", bbox_to_anchor=(0.45, -0.25), handlelength=1, columnspacing=1.2
+        )
+        parts = "; ".join(
+            f"{r.fit}, {r.part}: {r.first_session:%Y-%m-%d} to {r.last_session:%Y-%m-%d}"
+            for r in ranges.itertuples()
+        )
+        return _svg(figure, "How history was cut", f"{parts}.")
+
+
+def _date_axis(axes: Axes) -> None:
+    locator = AutoDateLocator(minticks=3, maxticks=7)
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, show_offset=False))
+
+
+@contextmanager
+def _canvas(height: float) -> Iterator[tuple[Figure, Any]]:
+    with rc_context({**_STYLE, "svg.hashsalt": "nextday"}):
+        figure = Figure(figsize=(_WIDTH, height), layout="constrained")
+        yield figure, figure.add_subplot()
+
+
+def _svg(figure: Figure, title: str, description: str) -> str:
+    """Return an <svg> element that scales with the page, speaks to screen readers and carries no link."""
+    text = io.StringIO()
+    with rc_context({"svg.hashsalt": title}):  # two figures of one page must not share an id
+        figure.savefig(
+            text,
+            format="svg",
+            transparent=True,
+            metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")),
+        )
+    body = re.sub(
+        r"\A.*?<svg[^>]*>|<style.*?</style>|<metadata>.*?</metadata>", "", text.getvalue(), flags=re.DOTALL
+    )
+    body = re.sub(r'<g id="[^"]*"', "<g", body)
+    for color, variable in _IN_PAGE.items():
+        body = body.replace(color, variable)
+    width, height = (72 * side for side in figure.get_size_inches())
+    return (
+        f'<svg viewBox="0 0 {width:.2f} {height:.2f}" role="img">'
+        f"<title>{escape(title)}</title><desc>{escape(description)}</desc>{body}"
+    )

@@ -1,0 +1,62 @@
+"""Errors that say what happened, where, and what to do about it."""
+
+__all__ = [
+    "ConfigError",
+    "InputError",
+    "LedgerError",
+    "NextdayError",
+    "SourceError",
+    "StoreError",
+    "WorkspaceBusyError",
+]
+
+
+class NextdayError(Exception):
+    """Something nextday could not do: exit code 1.
+
+    Args:
+        what: What happened, in one sentence, with the values that matter.
+        where: The file, table, symbol or session it happened in.
+        way_out: What the reader can do about it.
+    """
+
+    exit_code = 1
+
+    def __init__(self, what: str, *, where: str = "", way_out: str = "") -> None:
+        super().__init__(what)
+        self.what, self.where, self.way_out = what, where, way_out
+
+    def __str__(self) -> str:
+        """Return the three parts, one a line."""
+        lines = [self.what]
+        if self.where:
+            lines.append(f"  where:   {self.where}")
+        if self.way_out:
+            lines.append(f"  way out: {self.way_out}")
+        return "\n".join(lines)
+
+
+class InputError(NextdayError):
+    """The user's input is wrong: exit code 2."""
+
+    exit_code = 2
+
+
+class ConfigError(InputError):
+    """The configuration cannot be used."""
+
+
+class SourceError(NextdayError):
+    """The source of prices did not deliver what a forecast needs."""
+
+
+class StoreError(NextdayError):
+    """The price store cannot be read or written."""
+
+
+class LedgerError(NextdayError):
+    """The ledger refuses a row, or its seal is broken."""
+
+
+class WorkspaceBusyError(NextdayError):
+    """Another run is at work in this workspace."""

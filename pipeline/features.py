@@ -1,0 +1,128 @@
+"""What the network sees of a session: causal, scale-free columns, in named sets.
+
+A feature at session t is computable at the close of t. Volume is always lagged by one session, because vendors
+revise it overnight. No column uses the open: some vendors print the previous close there (^GSPC of the sample does
+on 40% of sessions), except in `alstm11`, which follows its paper.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pipeline.panel import Panel
+
+__all__ = ["FEATURE_SETS", "FeatureSet", "leave_one_out_mean"]
+
+Floats = NDArray[np.float64]
+Columns = dict[str, pd.DataFrame]
+
+
+@dataclass(frozen=True)
+class FeatureSet:
+    """A named set of columns.
+
+    Attributes:
+        columns: Their names, in order.
+        last_return: The column that holds the return of the session itself (rule baselines need it).
+        compute: From a panel and who belonged when (bool [session, symbol]) to one wide frame a column, NaN where
+            the history does not reach.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    last_return: str
+    compute: Callable[[Panel, NDArray[np.bool_]], Columns]
+
+
+def leave_one_out_mean(values: pd.DataFrame, belongs: NDArray[np.bool_]) -> pd.DataFrame:
+    """Return the mean of `values` over the other members of each session, [session, symbol].
+
+    NaN where fewer than half of the other members have a value; 0 in a universe of one, which has no others.
+    """
+    if values.shape[1] == 1:
+        return values * 0.0
+    others = np.where(belongs, values.to_numpy(), np.nan)
+    valid = ~np.isnan(others)
+    total = np.where(valid, others, 0.0)
+    count = valid.sum(axis=1, keepdims=True) - valid
+    asked = belongs.sum(axis=1, keepdims=True) - belongs
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = (total.sum(axis=1, keepdims=True) - total) / count
+    return values * 0.0 + np.where((count > 0) & (2 * count >= asked), mean, np.nan)
+
+
+def _default(panel: Panel, belongs: NDArray[np.bool_]) -> Columns:
+    close, high, low = (pd.DataFrame(a) for a in (panel.adj_close, panel.high, panel.low))
+    log = _log(close)
+    step = log.diff()
+    deviation = {k: step.rolling(k).std() for k in (5, 21, 63)}
+    universe_step = leave_one_out_mean(step, belongs)
+    return {
+        "log_return_1": step,
+        "log_return_5": log.diff(5),
+        "log_return_21": log.diff(21),
+        "log_return_63": log.diff(63),
+        "volatility_21": _log(deviation[21]),
+        "volatility_ratio": _log(deviation[5] / deviation[63]),
+        "range": _log(high / low),
+        "close_in_range": (2 * pd.DataFrame(panel.close) - high - low) / (high - low).where(high > low, 1.0),
+        "distance_from_mean_21": (log - log.rolling(21).mean()) / deviation[21],
+        "drawdown_63": log - log.rolling(63).max(),
+        "up_share_10": (step > 0).where(step.notna()).astype(float).rolling(10).mean(),
+        "volume_ratio_lagged": _volume_ratio(panel),
+        "universe_return_1": universe_step,
+        "universe_return_5": universe_step.rolling(5).sum(),
+        "universe_up_share": leave_one_out_mean((step > 0).where(step.notna()).astype(float), belongs),
+        "universe_volatility_21": leave_one_out_mean(_log(deviation[21]), belongs),
+    }
+
+
+def _log(values: pd.DataFrame) -> pd.DataFrame:
+    return pd.DataFrame(np.log(values))
+
+
+def _volume_ratio(panel: Panel) -> pd.DataFrame:
+    """Return log of yesterday's volume over its mean of 21 sessions; 0, the usual day, where none is reported."""
+    volume = pd.DataFrame(panel.volume).where(panel.volume > 0).shift()
+    ratio = _log(volume / volume.rolling(21, min_periods=10).mean())
+    return ratio.fillna(0.0).where(panel.has_bar)
+
+
+def _alstm11(panel: Panel, belongs: NDArray[np.bool_]) -> Columns:
+    close, adjusted = pd.DataFrame(panel.close), pd.DataFrame(panel.adj_close)
+    day = {name: pd.DataFrame(getattr(panel, name)) / close for name in ("open", "high", "low")}
+    ratios = {f"{name}_to_close": ratio for name, ratio in day.items()}
+    ratios |= {"close_change": close / close.shift(), "adj_close_change": adjusted / adjusted.shift()}
+    ratios |= {f"mean_{k}_to_adj_close": adjusted.rolling(k).mean() / adjusted for k in _MEANS}
+    return {name: (ratio - 1) * 100 for name, ratio in ratios.items()}
+
+
+_MEANS = (5, 10, 15, 20, 25, 30)
+
+FEATURE_SETS = {
+    "default": FeatureSet(
+        "default",
+        (
+            *("log_return_1", "log_return_5", "log_return_21", "log_return_63"),
+            *("volatility_21", "volatility_ratio", "range", "close_in_range"),
+            *("distance_from_mean_21", "drawdown_63", "up_share_10", "volume_ratio_lagged"),
+            *("universe_return_1", "universe_return_5", "universe_up_share", "universe_volatility_21"),
+        ),
+        "log_return_1",
+        _default,
+    ),
+    # The eleven columns of Feng et al., IJCAI 2019 (arXiv:1810.09936), in percent.
+    "alstm11": FeatureSet(
+        "alstm11",
+        (
+            *("open_to_close", "high_to_close", "low_to_close", "close_change", "adj_close_change"),
+            *(f"mean_{k}_to_adj_close" for k in _MEANS),
+        ),
+        "adj_close_change",
+        _alstm11,
+    ),
+}
+"""The named sets of `[features] set`."""

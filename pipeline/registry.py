@@ -1,0 +1,201 @@
+"""Which models there are and which one serves: plain files beside them, read without an engine or a database.
+
+They hold no absolute path, so a workspace may be moved.
+"""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import pandas as pd
+from filelock import FileLock
+
+from pipeline.errors import InputError, NextdayError
+from pipeline.workspace import write_text
+
+__all__ = ["RegisteredModel", "Registry"]
+
+_UNIVERSE: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+
+
+@dataclass(frozen=True)
+class RegisteredModel:
+    """A model that can serve.
+
+    Attributes:
+        model_version: Digest of its files.
+        directory: Where they lie.
+        trained_through: The last session it may have learned from (tz-naive midnight).
+        promoted_at: When it last became champion (UTC); None if it never did.
+        run_id: MLflow's run of its training.
+        number: Its number in MLflow's registry, from 1.
+        tags: What was written down with it.
+    """
+
+    model_version: str
+    directory: Path
+    trained_through: pd.Timestamp
+    promoted_at: datetime | None
+    run_id: str
+    number: int
+    tags: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Registry:
+    """The models of a workspace, in models/<universe>/<model_version>/.
+
+    Every method raises InputError where the universe has no proper name, and NextdayError where versions.json (all
+    registered models, oldest first) or champion.json (the entry of the one that serves) is damaged.
+
+    Attributes:
+        home: The workspace.
+        digest: Returns the model_version of the files in a folder, and raises if they are no model.
+    """
+
+    home: Path
+    digest: Callable[[Path], str]
+
+    def champion(self, universe: str) -> RegisteredModel | None:
+        """Return the serving model, its files checked, or None if none was promoted yet.
+
+        Raises:
+            NextdayError: the model's files are missing or damaged.
+        """
+        entry = self._read(universe, "champion.json")
+        return self._checked(universe, entry) if entry else None
+
+    def version(self, universe: str, model_version: str) -> RegisteredModel:
+        """Return one registered model, its files checked.
+
+        Raises:
+            NextdayError: there is no such model, or its files are missing or damaged.
+        """
+        return self._checked(universe, _entry(self._entries(universe), universe, model_version))
+
+    def versions(self, universe: str) -> list[RegisteredModel]:
+        """Return every registered model, newest first, their files unchecked."""
+        return [self._model(universe, entry) for entry in reversed(self._entries(universe))]
+
+    def serving(self, universe: str) -> str | None:
+        """Return the champion's model_version, its files unchecked."""
+        entry = self._read(universe, "champion.json")
+        return str(entry["model_version"]) if entry else None
+
+    def add(
+        self, universe: str, model_version: str, run_id: str, number: int, tags: Mapping[str, str]
+    ) -> None:
+        """Register a model; one that is registered already stays as it is.
+
+        Args:
+            universe: The universe's name.
+            model_version: Digest of its files.
+            run_id: MLflow's run of its training.
+            number: Its number in MLflow's registry.
+            tags: What to keep with it; `trained_through` (a date) must be among them.
+        """
+        with self._locked(universe):
+            entries = self._entries(universe)
+            if any(entry["model_version"] == model_version for entry in entries):
+                return
+            facts = {"model_version": model_version, "trained_through": tags["trained_through"]}
+            entry = {**facts, "promoted_at": None, "run_id": run_id, "number": number, "tags": dict(tags)}
+            self._write(universe, "versions.json", [*entries, entry])
+
+    def promote(self, universe: str, model_version: str, promoted_at: datetime) -> str | None:
+        """Make a registered model the champion; the champion itself stays as it is.
+
+        Returns:
+            The model_version that served before.
+
+        Raises:
+            NextdayError: the model is not registered, or its files are missing or damaged.
+        """
+        self.verify(universe, model_version)
+        with self._locked(universe):
+            former, entries = self.serving(universe), self._entries(universe)
+            entry = _entry(entries, universe, model_version)
+            if former != model_version:
+                entry["promoted_at"] = promoted_at.astimezone(UTC).isoformat()
+                self._write(universe, "versions.json", entries)
+                self._write(universe, "champion.json", entry)
+        return former
+
+    def verify(self, universe: str, model_version: str) -> Path:
+        """Return the model's folder if it holds exactly the files of `model_version`.
+
+        Raises:
+            NextdayError: they are missing or damaged.
+        """
+        directory = self._folder(universe) / model_version
+        try:
+            found = self.digest(directory)
+        except Exception as error:  # the digest is the caller's, and so are its errors
+            found = f"none ({str(error).splitlines()[0]})"
+        if found != model_version:
+            raise NextdayError(
+                f"The files of the model {model_version} are missing or damaged: their digest is {found}",
+                where=str(directory),
+                way_out="restore the folder, or make a new champion with `nextday retrain`",
+            )
+        return directory
+
+    def _folder(self, universe: str) -> Path:
+        if not _UNIVERSE.fullmatch(universe):
+            raise InputError(
+                f"{universe!r} cannot name a universe",
+                way_out="use 1 to 63 of a-z, 0-9, - and _, beginning with a letter or digit",
+            )
+        return self.home.resolve() / "models" / universe
+
+    def _locked(self, universe: str) -> FileLock:
+        folder = self._folder(universe)
+        folder.mkdir(parents=True, exist_ok=True)
+        return FileLock(folder / ".registry.lock")
+
+    def _entries(self, universe: str) -> list[dict[str, Any]]:
+        return list(self._read(universe, "versions.json") or [])
+
+    def _read(self, universe: str, name: str) -> Any:
+        path = self._folder(universe) / name
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise NextdayError(
+                f"Cannot be read: {error}", where=str(path), way_out="restore that file"
+            ) from None
+
+    def _write(self, universe: str, name: str, content: object) -> None:
+        write_text(self._folder(universe) / name, json.dumps(content, indent=1) + "\n")
+
+    def _checked(self, universe: str, entry: Mapping[str, Any]) -> RegisteredModel:
+        self.verify(universe, entry["model_version"])
+        return self._model(universe, entry)
+
+    def _model(self, universe: str, entry: Mapping[str, Any]) -> RegisteredModel:
+        promoted_at = entry["promoted_at"]
+        return RegisteredModel(
+            model_version=entry["model_version"],
+            directory=self._folder(universe) / entry["model_version"],
+            trained_through=pd.Timestamp(entry["trained_through"]),
+            promoted_at=datetime.fromisoformat(promoted_at) if promoted_at else None,
+            run_id=entry["run_id"],
+            number=entry["number"],
+            tags=entry["tags"],
+        )
+
+
+def _entry(entries: list[dict[str, Any]], universe: str, model_version: str) -> dict[str, Any]:
+    for entry in entries:
+        if entry["model_version"] == model_version:
+            return entry
+    raise NextdayError(
+        f"There is no registered model {model_version} of {universe!r}",
+        way_out="`nextday retrain` makes and registers one",
+    )

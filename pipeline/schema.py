@@ -1,0 +1,170 @@
+"""Column names and validated frames: what crosses a border is checked there, once."""
+
+from typing import Final
+
+import pandas as pd
+import pandera.pandas as pa
+
+from pipeline.errors import NextdayError
+
+__all__ = [
+    "FORECASTS",
+    "FORECAST_KEY",
+    "OUTCOMES",
+    "PRICES",
+    "PRICE_KEY",
+    "SCORES",
+    "SYMBOL_PATTERN",
+    "empty",
+    "validated",
+]
+
+SYMBOL_PATTERN: Final = r"^[A-Za-z0-9^][A-Za-z0-9.^=_\-]{0,31}$"
+"""The one pattern that decides what a symbol may be; it holds no path separator and no leading formula sign."""
+
+PRICE_KEY: Final = ["instrument_id", "session", "seq"]
+FORECAST_KEY: Final = ["symbol", "as_of", "target_session", "horizon"]
+
+_SESSION: Final = "datetime64[us]"
+_INSTANT: Final = "datetime64[us, UTC]"
+
+
+def _number(nullable: bool = True, **bounds: float) -> pa.Column:
+    checks = [getattr(pa.Check, name)(value) for name, value in bounds.items()]
+    return pa.Column(
+        float, [pa.Check(lambda s: s.abs() < float("inf"), name="finite"), *checks], nullable=nullable
+    )
+
+
+def _text(*allowed: str, nullable: bool = False) -> pa.Column:
+    return pa.Column(str, pa.Check.isin(list(allowed)) if allowed else None, nullable=nullable)
+
+
+PRICES: Final = pa.DataFrameSchema(
+    {
+        "instrument_id": _text(),
+        "symbol": pa.Column(str, pa.Check.str_matches(SYMBOL_PATTERN, name="symbol_pattern")),
+        "session": pa.Column(_SESSION),
+        "open": _number(nullable=False, gt=0),
+        "high": _number(nullable=False, gt=0),
+        "low": _number(nullable=False, gt=0),
+        "close": _number(nullable=False, gt=0),
+        "volume": _number(ge=0),
+        "dividend": _number(nullable=False, ge=0),
+        "split": _number(nullable=False, gt=0),
+        "vendor_close": _number(),
+        "vendor_adj_close": _number(),
+        "adjustment": _text("raw", "split", "split+dividend"),
+        "currency": _text(nullable=True),
+        "status": _text("provisional", "settled"),
+        "source": _text(),
+        "observed_at": pa.Column(_INSTANT),
+    },
+    checks=[
+        pa.Check(lambda f: ~(f["low"] > f["high"]), name="low_not_above_high"),
+        pa.Check(
+            lambda f: ~((f["close"] > f["high"]) | (f["close"] < f["low"])), name="close_within_low_high"
+        ),
+        pa.Check(lambda f: ~((f["open"] > f["high"]) | (f["open"] < f["low"])), name="open_within_low_high"),
+    ],
+    unique=["instrument_id", "session"],
+    strict=True,
+    name="Prices",
+)
+"""One bar a row, as traded: `split` is the ratio that took effect at this session's open (1.0 = none), `dividend`
+the cash that went ex on it, both in the units of this session. `session` is tz-naive midnight, `observed_at` UTC."""
+
+FORECASTS: Final = pa.DataFrameSchema(
+    {
+        "symbol": pa.Column(str, pa.Check.str_matches(SYMBOL_PATTERN, name="symbol_pattern")),
+        "as_of": pa.Column(_SESSION),
+        "target_session": pa.Column(_SESSION),
+        "horizon": pa.Column(int, pa.Check.ge(1)),
+        "model_version": _text(),
+        "issued_at": pa.Column(_INSTANT),
+        "p_up": _number(nullable=False, ge=0, le=1),
+        "low": _number(nullable=False, ge=0, le=1),
+        "high": _number(nullable=False, ge=0, le=1),
+        "direction": _text("up", "down", "none"),
+        "baseline_p_up": _number(nullable=False, ge=0, le=1),
+        "last_close": _number(nullable=False, gt=0),
+        "data_version": pa.Column(int, pa.Check.ge(0)),
+        "config_digest": _text(),
+        "role": _text("champion", "challenger"),
+        "kind": _text("backtest", "live", "late"),
+    },
+    checks=pa.Check(lambda f: f["target_session"] > f["as_of"], name="target_after_as_of"),
+    unique=[*FORECAST_KEY, "model_version"],
+    strict=True,
+    name="Forecasts",
+)
+"""One forecast a row; `direction` is up if p_up > 0.5, down if below, none where the model abstains."""
+
+OUTCOMES: Final = pa.DataFrameSchema(
+    {
+        "symbol": _text(),
+        "as_of": pa.Column(_SESSION),
+        "target_session": pa.Column(_SESSION),
+        "horizon": pa.Column(int, pa.Check.ge(1)),
+        "outcome": pa.Column(float, pa.Check.isin([0.0, 1.0]), nullable=True),
+        "realized_return": _number(),
+        "settled_at": pa.Column(_INSTANT),
+        "data_version": pa.Column(int, pa.Check.ge(0)),
+    },
+    unique=FORECAST_KEY,
+    strict=True,
+    name="Outcomes",
+)
+"""What happened: outcome 1 up, 0 down, NaN where there is no label (unchanged, untraded); realized_return is the
+simple total return from as_of to target_session."""
+
+SCORES: Final = pa.DataFrameSchema(
+    {
+        "model": _text(),
+        "group": _text(),
+        "metric": _text(),
+        "value": _number(),
+        "low": _number(),
+        "high": _number(),
+        "n": pa.Column(int, pa.Check.ge(1)),
+        "sessions": pa.Column(int, pa.Check.ge(1)),
+        "baseline": _text(),
+        "baseline_value": _number(),
+        "p_value": _number(ge=0, le=1),
+    },
+    unique=["model", "group", "metric"],
+    strict=True,
+    name="Scores",
+)
+"""One score a row, never without n, a 95% interval [low, high] and the best baseline's value on the same rows.
+A value is NaN only where the metric is not defined (for example AUC with one class)."""
+
+
+def empty(schema: pa.DataFrameSchema) -> pd.DataFrame:
+    """Return a frame of the schema's columns without a row."""
+    return pd.DataFrame({name: pd.Series(dtype=str(column.dtype)) for name, column in schema.columns.items()})
+
+
+def validated(frame: pd.DataFrame, schema: pa.DataFrameSchema) -> pd.DataFrame:
+    """Return `frame` with the schema's columns in order, or raise.
+
+    Raises:
+        NextdayError: naming every broken rule with its first example.
+    """
+    try:
+        checked: pd.DataFrame = schema.validate(frame[list(schema.columns)], lazy=True)
+        return checked
+    except KeyError as missing:
+        raise NextdayError(
+            f"{schema.name}: {missing.args[0]}", way_out="this is a defect of nextday"
+        ) from None
+    except pa.errors.SchemaErrors as broken:
+        cases = broken.failure_cases
+        across = cases["schema_context"] == "DataFrameSchema"
+        cases = pd.concat(
+            [cases[~across].drop_duplicates(["column", "check"]), cases[across].drop_duplicates("check")]
+        )
+        rules = "; ".join(
+            f"{c.column}: {c.check} (for example {c.failure_case!r})" for c in cases.itertuples()
+        )
+        raise NextdayError(f"{schema.name} rows break their rules: {rules}") from None

@@ -1,0 +1,324 @@
+"""The ledger's file: opened safely, appended to in sealed batches, verified.
+
+Two hash chains, one of forecasts and one of outcomes. Each batch's hash covers its own columns, its rows and
+the hash of the batch before it, so nothing can be changed, removed or put in later without `verify` naming the
+place. A chain cannot tell that its end was cut off, or that all of it was written anew: that takes a head noted
+elsewhere.
+"""
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from filelock import FileLock
+
+from pipeline.errors import LedgerError
+from pipeline.schema import FORECASTS, OUTCOMES
+
+__all__ = [
+    "FORECAST",
+    "OUTCOME",
+    "Chain",
+    "Head",
+    "Verification",
+    "append",
+    "create",
+    "head",
+    "opened",
+    "verify",
+]
+
+_BUSY_SECONDS = 30.0
+_LAYOUT: Final = 1
+_GENESIS: Final = "0" * 64
+
+_TROUBLE: Final = {
+    "SQLITE_BUSY": ("The ledger is locked by another run", "wait until it has ended, then run this again"),
+    "SQLITE_LOCKED": ("The ledger is locked by another run", "wait until it has ended, then run this again"),
+    "SQLITE_NOTADB": ("This file is no ledger", "move it away, or name another workspace with --home DIR"),
+    "SQLITE_CORRUPT": (
+        "The ledger is damaged",
+        "put back a copy from before, then run: nextday ledger verify",
+    ),
+    "SQLITE_READONLY": (
+        "The ledger cannot be written to",
+        "look at the rights of the file and of its folder",
+    ),
+    "SQLITE_CANTOPEN": ("The ledger cannot be opened", "look at the path and at the rights of its folder"),
+    "SQLITE_FULL": ("The disk is full: nothing was written", "make room, then run this again"),
+    "SQLITE_IOERR": ("The disk does not read or write the ledger", "look at its free space and health"),
+}
+
+
+@dataclass(frozen=True)
+class Chain:
+    """One chain: rows in the table `<name>s`, batches in `<name>_batches`.
+
+    Attributes:
+        name: What one row is.
+        columns: The columns that the seal covers.
+        order: The columns that order the rows of a batch.
+        clock: The column whose latest time is the time of the batch.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    order: str
+    clock: str
+
+
+FORECAST: Final = Chain(
+    name="forecast",
+    columns=("universe", *FORECASTS.columns, "opens_at", "observed_at"),
+    order="symbol, as_of, target_session, horizon, model_version",
+    clock="issued_at",
+)
+OUTCOME: Final = Chain(
+    name="outcome",
+    columns=("universe", *OUTCOMES.columns, "correction"),
+    order="symbol, as_of, target_session, horizon",
+    clock="settled_at",
+)
+
+
+@dataclass(frozen=True)
+class Head:
+    """The last hash of each chain (64 zeros where it has no batch)."""
+
+    forecasts: str
+    outcomes: str
+
+    @property
+    def hash(self) -> str:
+        """The one hash that stands for the whole ledger: sha256 of both heads."""
+        return hashlib.sha256((self.forecasts + self.outcomes).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What a verification counted, and every problem it found, each naming its batch or row."""
+
+    batches: int
+    forecasts: int
+    outcomes: int
+    head: Head
+    problems: list[str]
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing was found."""
+        return not self.problems
+
+
+def create(path: Path) -> None:
+    """Make the ledger's file, with its folders, unless it is there.
+
+    Raises:
+        LedgerError: it cannot be made.
+    """
+    with _making(path), _connected(path, "rwc") as db:
+        if _layout(db) == (0, 0):
+            db.execute("PRAGMA journal_mode = WAL")
+            db.executescript(_tables())
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[sqlite3.Connection]:
+    """Open the ledger for one transaction; what the caller does not commit is undone.
+
+    Raises:
+        LedgerError: whatever SQLite has to complain about, in words, with the file and a way out.
+    """
+    with _connected(path, "rw") as db:
+        version, _ = _layout(db)
+        if version > _LAYOUT:
+            raise LedgerError(
+                f"The ledger has layout {version}, this nextday knows layouts up to {_LAYOUT}",
+                where=str(path),
+                way_out="install the nextday that wrote it, or a newer one",
+            )
+        if version < _LAYOUT:
+            what, way_out = _TROUBLE["SQLITE_NOTADB"]
+            raise LedgerError(what, where=str(path), way_out=way_out)
+        yield db
+
+
+def append(db: sqlite3.Connection, chain: Chain, rows: list[dict[str, Any]]) -> int | None:
+    """Write rows of one universe and the batch that seals them; return its number, None without rows."""
+    if not rows:
+        return None
+    last, prev_hash = _end(db, chain)
+    number = last + 1
+    names, places = ", ".join(chain.columns), ", ".join(f":{name}" for name in chain.columns)
+    db.executemany(f"INSERT INTO {chain.name}s (batch, {names}) VALUES ({number}, {places})", rows)
+    own = [number, rows[0]["universe"], max(row[chain.clock] for row in rows), len(rows), prev_hash]
+    # Sealed as read back: what SQLite makes of a number (it knows no -0.0) is what a verification will see.
+    seal = _seal(chain, own, _rows(db, chain, number))
+    db.execute(f"INSERT INTO {chain.name}_batches VALUES (?, ?, ?, ?, ?, ?)", [*own, seal])
+    return number
+
+
+def head(db: sqlite3.Connection) -> Head:
+    """Return the heads of both chains."""
+    return Head(_end(db, FORECAST)[1], _end(db, OUTCOME)[1])
+
+
+def verify(db: sqlite3.Connection, expected_head: str | None) -> Verification:
+    """Recompute both chains, and look for every other promise that is broken."""
+    problems = [*_file_problems(db), *_chain_problems(db, FORECAST), *_chain_problems(db, OUTCOME)]
+    problems += _live_problems(db)
+    forecasts, outcomes = _hashes(db, FORECAST), _hashes(db, OUTCOME)
+    if expected_head is not None and not _was_head(expected_head, forecasts, outcomes):
+        problems.append(
+            f"{expected_head} was never the head of this ledger: batches were removed or rewritten"
+        )
+    return Verification(
+        batches=len(forecasts) + len(outcomes) - 2,
+        forecasts=_count(db, FORECAST),
+        outcomes=_count(db, OUTCOME),
+        head=head(db),
+        problems=problems,
+    )
+
+
+@contextmanager
+def _making(path: Path) -> Iterator[None]:
+    """Keep others out: SQLite does not wait for its turn when two processes switch a new file to WAL."""
+    lock = FileLock(path.with_name(f"{path.name}.lock"), timeout=_BUSY_SECONDS)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except OSError as error:
+        raise LedgerError(f"The ledger cannot be made: {error.strerror or error}", where=str(path)) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _connected(path: Path, mode: str) -> Iterator[sqlite3.Connection]:
+    where = f"{path.absolute().as_uri()}?mode={mode}"
+    try:
+        with closing(sqlite3.connect(where, uri=True, timeout=_BUSY_SECONDS, isolation_level=None)) as db:
+            db.row_factory = sqlite3.Row
+            db.execute("PRAGMA synchronous = FULL")
+            db.execute("PRAGMA foreign_keys = ON")
+            yield db
+    except sqlite3.Error as error:
+        raise _told(error, path) from error
+
+
+def _told(error: sqlite3.Error, path: Path) -> LedgerError:
+    code = getattr(error, "sqlite_errorname", "")
+    for kind, (what, way_out) in _TROUBLE.items():
+        if code.startswith(kind):
+            return LedgerError(what, where=str(path), way_out=way_out)
+    return LedgerError(f"The ledger refuses: {error}", where=str(path), way_out="run: nextday ledger verify")
+
+
+def _layout(db: sqlite3.Connection) -> tuple[int, int]:
+    """Return the number of the layout and the count of tables, both of one moment."""
+    query = "SELECT (SELECT user_version FROM pragma_user_version), count(*) FROM sqlite_master"
+    version, tables = db.execute(query).fetchone()
+    return version, tables
+
+
+def _tables() -> str:
+    return Path(__file__).with_name("ledger.sql").read_text(encoding="utf-8")
+
+
+def _end(db: sqlite3.Connection, chain: Chain) -> tuple[int, str]:
+    last = db.execute(
+        f"SELECT number, hash FROM {chain.name}_batches ORDER BY number DESC LIMIT 1"
+    ).fetchone()
+    return (0, _GENESIS) if last is None else (last["number"], last["hash"])
+
+
+def _rows(db: sqlite3.Connection, chain: Chain, number: int) -> list[sqlite3.Row]:
+    query = f"SELECT {', '.join(chain.columns)} FROM {chain.name}s WHERE batch = ? ORDER BY {chain.order}"
+    return db.execute(query, [number]).fetchall()
+
+
+def _seal(chain: Chain, own: list[Any], rows: list[sqlite3.Row]) -> str:
+    content = {
+        "chain": chain.name,
+        "batch": own,
+        "columns": chain.columns,
+        "rows": [tuple(row) for row in rows],
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _hashes(db: sqlite3.Connection, chain: Chain) -> list[str]:
+    return [
+        _GENESIS,
+        *(row[0] for row in db.execute(f"SELECT hash FROM {chain.name}_batches ORDER BY number")),
+    ]
+
+
+def _count(db: sqlite3.Connection, chain: Chain) -> int:
+    return int(db.execute(f"SELECT count(*) FROM {chain.name}s").fetchone()[0])
+
+
+def _was_head(expected: str, forecasts: list[str], outcomes: list[str]) -> bool:
+    return any(
+        Head(one, other).hash == expected for one in reversed(forecasts) for other in reversed(outcomes)
+    )
+
+
+def _file_problems(db: sqlite3.Connection) -> Iterator[str]:
+    for (finding,) in db.execute("PRAGMA integrity_check"):
+        if finding != "ok":
+            yield f"the file: {finding}"
+    query = "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"
+    with closing(sqlite3.connect(":memory:")) as fresh:
+        fresh.executescript(_tables())
+        wanted = dict(fresh.execute(query).fetchall())
+    there = dict(tuple(row) for row in db.execute(query))
+    for name in sorted(wanted):
+        if there.get(name) != wanted[name]:
+            yield f"the layout: {name} is missing or was changed, so the ledger was open to changes"
+
+
+def _chain_problems(db: sqlite3.Connection, chain: Chain) -> Iterator[str]:
+    number, last_hash = 0, _GENESIS
+    for batch in db.execute(f"SELECT * FROM {chain.name}_batches ORDER BY number"):
+        rows = _rows(db, chain, batch["number"])
+        name = _named(chain, batch, rows)
+        if batch["number"] != number + 1:
+            yield f"{name}: it follows batch {number}: what lay between them was removed"
+        elif batch["prev_hash"] != last_hash:
+            yield f"{name}: it does not follow the batch before it: one was changed, removed or moved"
+        if batch["n"] != len(rows):
+            yield f"{name}: its seal counts {batch['n']} rows, it has {len(rows)}: rows were removed or added"
+        elif batch["hash"] != _seal(chain, list(batch)[:-1], rows):
+            yield f"{name}: its rows do not give its hash: a value was changed"
+        number, last_hash = batch["number"], batch["hash"]
+    batches = f"SELECT number FROM {chain.name}_batches"
+    for (orphan,) in db.execute(f"SELECT DISTINCT batch FROM {chain.name}s WHERE batch NOT IN ({batches})"):
+        yield f"{chain.name} batch {orphan}: it has rows, but no seal"
+
+
+def _named(chain: Chain, batch: sqlite3.Row, rows: list[sqlite3.Row]) -> str:
+    days = sorted({row["as_of"] for row in rows}) or ["unknown"]
+    span = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
+    return f"{chain.name} batch {batch['number']} ({batch['universe']}, as_of {span})"
+
+
+def _live_problems(db: sqlite3.Connection) -> Iterator[str]:
+    query = """
+        WITH earlier AS (SELECT number, max(made_at) OVER (ORDER BY number
+          ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS last FROM forecast_batches)
+        SELECT batch, universe, symbol, as_of FROM forecasts JOIN earlier ON number = batch
+        WHERE kind = 'live' AND (issued_at < opens_at AND issued_at >= max(observed_at, coalesce(last, '')))
+          IS NOT TRUE
+    """
+    for row in db.execute(query):
+        batch = f"forecast batch {row['batch']} ({row['universe']}, as_of {row['as_of']})"
+        yield f"{batch}: {row['symbol']} is called live, but its times say late"

@@ -1,0 +1,104 @@
+"""The core type: one dense block of features, its mask and its labels."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pipeline.features import FeatureSet
+from pipeline.panel import Panel
+from pipeline.universe import Universe
+
+__all__ = ["Sequences", "blank_dead_zone", "build_sequences", "total_returns"]
+
+
+@dataclass(frozen=True, eq=False)
+class Sequences:
+    """What a model learns from and forecasts with.
+
+    Attributes:
+        x: float32 [symbol, session, feature], unscaled, 0 where masked; x[:, t] is computable at the close of t.
+        mask: bool [symbol, session]; a valid bar of a member, with every feature.
+        y: float32 [symbol, session, horizon] in {0, 1}, NaN where unknown; y[:, t, h] belongs to the session
+            horizons[h] after t.
+        symbols, sessions, horizons, features: The names of the axes.
+    """
+
+    x: NDArray[np.float32]
+    mask: NDArray[np.bool_]
+    y: NDArray[np.float32]
+    symbols: tuple[str, ...]
+    sessions: pd.DatetimeIndex
+    horizons: tuple[int, ...]
+    features: tuple[str, ...]
+
+    def through(self, as_of: pd.Timestamp) -> "Sequences":
+        """Return the block as it stood at the close of `as_of`: later sessions gone, labels of later ones unknown."""
+        stop = int((self.sessions <= as_of).sum())
+        y = self.y[:, :stop].copy()
+        for place, horizon in enumerate(self.horizons):
+            y[:, max(stop - horizon, 0) :, place] = np.nan
+        return replace(self, x=self.x[:, :stop], mask=self.mask[:, :stop], y=y, sessions=self.sessions[:stop])
+
+
+def total_returns(panel: Panel, horizon: int) -> NDArray[np.float64]:
+    """Return the simple total return from each session to the one `horizon` later, [session, symbol].
+
+    NaN where either session has no bar, or the later one did not trade, or lies after the panel.
+    """
+    level = np.where(panel.has_bar, panel.adj_close, np.nan)
+    ahead = np.full_like(level, np.nan)
+    if horizon < len(level):
+        ahead[:-horizon] = np.where(panel.is_traded, level, np.nan)[horizon:]
+    change = ahead / level - 1
+    return np.where(np.abs(change) < _ROUNDING, 0.0, change)
+
+
+_ROUNDING = 1e-12  # an unchanged close must stay exactly unchanged after the chain of adjustments
+
+
+def build_sequences(
+    panel: Panel, feature_set: FeatureSet, universe: Universe, horizons: tuple[int, ...]
+) -> Sequences:
+    """Compute features, labels and mask of a panel.
+
+    A label is the sign of the total return; an unchanged or untraded close has none.
+    """
+    belongs = universe.membership(panel.sessions, panel.symbols).to_numpy()
+    columns = feature_set.compute(panel, belongs)
+    x = np.stack([columns[name].to_numpy(np.float32).T for name in feature_set.columns], axis=-1)
+    mask = np.isfinite(x).all(axis=-1) & panel.has_bar.T & belongs.T
+    x[~mask] = 0.0
+    return Sequences(
+        x=x,
+        mask=mask,
+        y=np.stack([_labels(total_returns(panel, horizon)) for horizon in horizons], axis=-1),
+        symbols=tuple(panel.symbols),
+        sessions=panel.sessions,
+        horizons=horizons,
+        features=feature_set.columns,
+    )
+
+
+def blank_dead_zone(
+    y: NDArray[np.float32], returns: NDArray[np.float64], dead_zone: tuple[float, float], rows: range
+) -> NDArray[np.float32]:
+    """Return labels [symbol, session, horizon] without those of small moves in the sessions of `rows`.
+
+    Args:
+        y: Labels.
+        returns: Simple total returns [symbol, session, horizon] that the labels came from.
+        dead_zone: (down, up): moves within [down, up] teach nothing.
+        rows: The sessions to blank in; other sessions keep every label.
+    """
+    down, up = dead_zone
+    inside = np.zeros(y.shape, dtype=bool)
+    part = slice(rows.start, rows.stop)
+    inside[:, part] = (returns[:, part] >= down) & (returns[:, part] <= up)
+    return np.where(inside, np.float32(np.nan), y)
+
+
+def _labels(returns: NDArray[np.float64]) -> NDArray[np.float32]:
+    up = np.where(returns > 0, 1.0, 0.0)
+    return np.where(np.isnan(returns) | (returns == 0), np.nan, up).astype(np.float32).T

@@ -1,0 +1,180 @@
+"""Your own prices: one long CSV or Parquet file, or a folder with a file per symbol."""
+
+import re
+from collections.abc import Iterator
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+
+from pipeline.adjust import Adjustment, find_adjustment
+from pipeline.errors import InputError
+from pipeline.schema import SYMBOL_PATTERN
+from pipeline.sources import BAR_COLUMNS, Fetched
+
+__all__ = ["FilesSource"]
+
+_READERS = {".csv": "csv", ".gz": "csv", ".parquet": "parquet", ".pq": "parquet"}
+_NAMES = {
+    "session": ("session", "date", "datetime", "timestamp", "day"),
+    "symbol": ("symbol", "ticker"),
+    "open": ("open",),
+    "high": ("high",),
+    "low": ("low",),
+    "close": ("close",),
+    "volume": ("volume", "vol"),
+    "adj_close": ("adjclose", "adjustedclose"),
+    "dividend": ("dividend", "dividends"),
+    "split": ("split", "splits", "stocksplits"),
+}
+_ALIASES = {alias: name for name, aliases in _NAMES.items() for alias in aliases}
+_REQUIRED = ["session", "open", "high", "low", "close"]
+_DEFAULTS = {"volume": float("nan"), "adj_close": float("nan"), "dividend": 0.0, "split": 1.0}
+
+
+class FilesSource:
+    """Bars from CSV or Parquet.
+
+    Column names are read without regard to case, blanks and underscores, Yahoo's among them (Date, Adj Close,
+    Dividends, Stock Splits). Needed: date, open, high, low, close, and in a long file symbol. In a folder the
+    file's name is the symbol where it has no such column.
+
+    Args:
+        path: The file or the folder.
+        adjustment: What was done to the prices, or `auto` to find it out from splits or adjusted closes.
+        historical: Whether the data ended in the past on purpose.
+    """
+
+    name = "files"
+    is_local = True
+
+    def __init__(self, path: Path, *, adjustment: Literal["auto"] | Adjustment, historical: bool) -> None:
+        self.path, self.adjustment, self.historical = path, adjustment, historical
+
+    def symbols(self) -> list[str]:
+        """Return the symbols found.
+
+        Raises:
+            InputError: a file is missing or cannot be read, a column is missing, or a value is no number or date.
+        """
+        return sorted(self._tables)
+
+    def fetch(self, symbol: str, start: pd.Timestamp, end: pd.Timestamp, now: datetime) -> Fetched:
+        """Return the symbol's bars from `start` on, those after `end` too: they tell of later splits."""
+        if symbol not in self._tables:
+            return Fetched(symbol, "not_found", now, reason=f"{self.path.name} has no rows of it")
+        bars = self._tables[symbol]
+        bars = bars[bars["session"] >= start].reset_index(drop=True)
+        if not (bars["session"] <= end).any():
+            return Fetched(
+                symbol, "empty", now, reason=f"{self.path.name} has no row of it in the asked sessions"
+            )
+        return Fetched(symbol, "ok", now, bars=bars, adjustment=self._kind)
+
+    @cached_property
+    def _kind(self) -> Adjustment:
+        if self.adjustment != "auto":
+            return self.adjustment
+        kinds = {find_adjustment(bars) for bars in self._tables.values()}
+        return "raw" if "raw" in kinds else "split"
+
+    @cached_property
+    def _tables(self) -> dict[str, pd.DataFrame]:
+        long = pd.concat(list(self._read()), ignore_index=True)
+        return {
+            str(symbol): rows.sort_values("session", kind="stable")[BAR_COLUMNS].reset_index(drop=True)
+            for symbol, rows in long.groupby("symbol", sort=True)
+        }
+
+    def _read(self) -> Iterator[pd.DataFrame]:
+        if not self.path.exists():
+            raise InputError(
+                "There is no such file or folder", where=str(self.path), way_out="mend [universe] path"
+            )
+        files = (
+            sorted(f for f in self.path.iterdir() if f.suffix in _READERS)
+            if self.path.is_dir()
+            else [self.path]
+        )
+        if not files:
+            raise InputError("The folder holds no .csv and no .parquet file", where=str(self.path))
+        for file in files:
+            yield _bars(_table(file), file, own_symbol=_own_symbol(file) if self.path.is_dir() else "")
+
+
+def _own_symbol(file: Path) -> str:
+    return re.sub(r"\.(csv|gz|parquet|pq)$", "", re.sub(r"\.gz$", "", file.name))
+
+
+def _table(file: Path) -> pd.DataFrame:
+    kind = _READERS.get(file.suffix)
+    if kind is None:
+        raise InputError("Only .csv, .csv.gz and .parquet can be read", where=str(file))
+    try:
+        table = pd.read_parquet(file) if kind == "parquet" else pd.read_csv(file, encoding="utf-8-sig")
+    except (OSError, ValueError) as error:
+        raise InputError(f"The file cannot be read: {error!s:.200}", where=str(file)) from None
+    if isinstance(table.index, pd.DatetimeIndex):
+        table = table.reset_index(names="date")
+    return table
+
+
+def _bars(table: pd.DataFrame, file: Path, own_symbol: str) -> pd.DataFrame:
+    names = {c: _ALIASES.get(re.sub(r"[\s_\-]", "", str(c)).lower()) for c in table.columns}
+    table = table[[c for c, name in names.items() if name]].rename(columns=names)
+    if "symbol" not in table and own_symbol:
+        table = table.assign(symbol=own_symbol)
+    if missing := [name for name in [*_REQUIRED, "symbol"] if name not in table]:
+        raise InputError(
+            f"The file lacks the column {' and '.join(missing)}; it has {', '.join(map(str, names))}",
+            where=str(file),
+            way_out="columns: date, symbol, open, high, low, close; also volume, adj_close, dividends, stock splits",
+        )
+    table = table.loc[:, ~table.columns.duplicated()].assign(session=_sessions(table["session"], file))
+    table["symbol"] = _symbols(table["symbol"], file)
+    for name, default in _DEFAULTS.items():
+        table[name] = _numbers(table[name], file) if name in table else default
+    for name in ("open", "high", "low", "close"):
+        table[name] = _numbers(table[name], file)
+    table["split"] = table["split"].replace(0.0, 1.0)
+    return table
+
+
+def _sessions(dates: "pd.Series[Any]", file: Path) -> "pd.Series[pd.Timestamp]":
+    if isinstance(dates.dtype, pd.DatetimeTZDtype):
+        dates = dates.dt.tz_localize(None)
+    if pd.api.types.is_datetime64_any_dtype(dates):
+        days: pd.Series[pd.Timestamp] = dates.dt.normalize().astype("datetime64[us]")
+        return days
+    # A date with an hour and an offset is the exchange's own day: its first ten characters, never a UTC day.
+    texts = dates.astype(str).str.slice(0, 10)
+    parsed = pd.to_datetime(texts, format="%Y-%m-%d", errors="coerce")
+    if parsed.isna().any():
+        row = int(parsed.isna().to_numpy().argmax())
+        raise InputError(
+            f"{dates.iloc[row]!r} is no date",
+            where=f"{file}, data row {row + 1}",
+            way_out="write dates as 2018-12-31",
+        )
+    return parsed.astype("datetime64[us]")
+
+
+def _symbols(symbols: "pd.Series[Any]", file: Path) -> "pd.Series[str]":
+    text = symbols.astype(str).str.strip()
+    unique = pd.Series(text.unique())
+    if wrong := unique[~unique.str.match(SYMBOL_PATTERN)].tolist():
+        raise InputError(f"No symbol can be named {wrong[0]!r}", where=str(file))
+    return text
+
+
+def _numbers(values: "pd.Series[Any]", file: Path) -> "pd.Series[float]":
+    numbers = pd.to_numeric(values, errors="coerce").astype(float)
+    broken = numbers.isna().to_numpy() & values.notna().to_numpy()
+    if broken.any():
+        row = int(broken.argmax())
+        raise InputError(
+            f"{values.iloc[row]!r} in {values.name} is no number", where=f"{file}, data row {row + 1}"
+        )
+    return numbers

@@ -1,0 +1,113 @@
+"""Who belongs to the universe on which session, and how many of them have prices."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from pipeline.config import UniverseConfig
+from pipeline.errors import ConfigError, InputError
+from pipeline.schema import SYMBOL_PATTERN
+
+__all__ = ["MIN_COVERAGE", "Universe", "universe"]
+
+MIN_COVERAGE = 0.8
+"""Below this share of members with bars the evening is an outage of the source, and nothing is published."""
+
+
+@dataclass(frozen=True)
+class Universe:
+    """A named list of symbols, each a member from one session to another.
+
+    Attributes:
+        name: As the configuration has it.
+        entries: symbol, first, last; NaT where the list gives no date.
+    """
+
+    name: str
+    entries: pd.DataFrame
+
+    @property
+    def symbols(self) -> list[str]:
+        """Every symbol that was ever a member, sorted."""
+        return sorted(self.entries["symbol"].unique())
+
+    @property
+    def is_survivorship_biased(self) -> bool:
+        """Whether the list has no dates: it names today's members and forgets those that left."""
+        return bool(self.entries[["first", "last"]].isna().all(axis=None))
+
+    def members(self, as_of: pd.Timestamp) -> list[str]:
+        """Return the symbols that belong on `as_of`, sorted."""
+        inside = ~(self.entries["first"] > as_of) & ~(self.entries["last"] < as_of)
+        return sorted(self.entries.loc[inside, "symbol"].unique())
+
+    def membership(self, sessions: pd.DatetimeIndex, symbols: list[str]) -> pd.DataFrame:
+        """Return bool [session, symbol]: who belonged when."""
+        belongs = pd.DataFrame(False, index=sessions, columns=symbols)
+        days = sessions.to_numpy()
+        for symbol, first, last in self._spans():
+            belongs[symbol] |= ~(days < first) & ~(days > last)
+        return belongs
+
+    def _spans(self) -> Iterator[tuple[str, np.datetime64, np.datetime64]]:
+        entries = self.entries
+        return zip(entries["symbol"], entries["first"].to_numpy(), entries["last"].to_numpy(), strict=True)
+
+
+def universe(config: UniverseConfig, base: Path, listed: list[str]) -> Universe:
+    """Return the configured universe.
+
+    Args:
+        config: `symbols` names the members, or `file` does, or everything that the source lists belongs.
+        base: The folder that a relative `file` starts from.
+        listed: The symbols that the source says it has.
+
+    Raises:
+        ConfigError: the universe is empty.
+        InputError: its file cannot be used.
+    """
+    if config.file:
+        return Universe(config.name, _read(base / config.file))
+    symbols = list(config.symbols) or listed
+    if not symbols:
+        raise ConfigError(
+            f"The universe {config.name!r} has no symbol", where="[universe]", way_out="give symbols or file"
+        )
+    never = pd.Series(pd.NaT, index=range(len(symbols)), dtype="datetime64[us]")
+    return Universe(config.name, pd.DataFrame({"symbol": symbols, "first": never, "last": never}))
+
+
+def _read(path: Path) -> pd.DataFrame:
+    try:
+        table = pd.read_csv(path, dtype=str, comment="#", skipinitialspace=True, encoding="utf-8-sig")
+    except (OSError, ValueError) as error:
+        raise InputError(f"The universe's file cannot be read: {error}", where=str(path)) from None
+    table.columns = table.columns.str.strip().str.lower()
+    if "symbol" not in table or table.empty:
+        raise InputError(
+            "The universe's file needs a column 'symbol' and at least one row",
+            where=str(path),
+            way_out="columns: symbol, and if you have them from, to, name",
+        )
+    symbols = table["symbol"].fillna("").str.strip()
+    if wrong := symbols[~symbols.str.match(SYMBOL_PATTERN)].tolist():
+        raise InputError(f"No symbol can be named {wrong[0]!r}", where=f"{path}, {len(wrong)} such rows")
+    return pd.DataFrame(
+        {"symbol": symbols, "first": _dates(table, "from", path), "last": _dates(table, "to", path)}
+    )
+
+
+def _dates(table: pd.DataFrame, column: str, path: Path) -> "pd.Series[pd.Timestamp]":
+    if column not in table:
+        return pd.Series(pd.NaT, index=table.index, dtype="datetime64[us]")
+    try:
+        return pd.to_datetime(table[column], format="%Y-%m-%d").astype("datetime64[us]")
+    except ValueError as error:
+        raise InputError(
+            f"The column {column!r} holds a date that is none: {error}",
+            where=str(path),
+            way_out="write 2018-12-31",
+        ) from None

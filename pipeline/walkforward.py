@@ -1,0 +1,122 @@
+"""How history is cut: train | stop | calibrate | test, with a gap between neighbours that nobody can forget.
+
+The ranges count sessions (rows t of Sequences). A row's label belongs to the session `horizon` later, so the last
+`horizon` rows before a border are left out: every label of one range is known before the next range begins.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import date
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pipeline.config import EvaluationConfig, TrainingConfig
+from pipeline.errors import InputError
+from pipeline.sequences import Sequences
+
+__all__ = ["Fold", "final_fold", "scoring_fold"]
+
+_MIN_TRAIN = 100  # with fewer sessions to learn from, a network of any size only learns the noise by heart
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Consecutive ranges of session numbers; `test` is empty for the fit that forecasts tonight."""
+
+    train: range
+    stop: range
+    calibrate: range
+    test: range
+
+    def inputs(self, sequences: Sequences) -> Sequences:
+        """Return what a fit may see: every label from the test range on is unknown."""
+        y = sequences.y.copy()
+        y[:, self.calibrate.stop :] = np.nan
+        return replace(sequences, y=y)
+
+    def outcomes(self, sequences: Sequences) -> NDArray[np.float32]:
+        """Return the labels of the test range, [symbol, session, horizon]; only the scorer asks."""
+        return sequences.y[:, self.test.start : self.test.stop]
+
+    @property
+    def parts(self) -> dict[str, range]:
+        """The ranges by name, in order of time."""
+        return {"train": self.train, "stop": self.stop, "calibrate": self.calibrate, "test": self.test}
+
+
+def scoring_fold(sequences: Sequences, evaluation: EvaluationConfig, training: TrainingConfig) -> Fold:
+    """Return the fold that scores the procedure: the test rows are at the end, and no fit sees them.
+
+    Raises:
+        InputError: there is too little history, or a date of `[evaluation]` lies outside it.
+    """
+    if evaluation.test_end is None:
+        return _cut(sequences, training, evaluation.test_sessions)
+    return _cut_by_dates(sequences, evaluation)
+
+
+def final_fold(sequences: Sequences, training: TrainingConfig) -> Fold:
+    """Return the fold of the champion: the same cut with nothing held back, through the last session.
+
+    Raises:
+        InputError: there is too little history.
+    """
+    return _cut(sequences, training, 0)
+
+
+def _cut(sequences: Sequences, training: TrainingConfig, test_sessions: int) -> Fold:
+    first, end, gap = _first_row(sequences), len(sequences.sessions), max(sequences.horizons)
+    # The last `gap` rows have no outcome yet: they belong to no range, except that test ends with them.
+    test = range(end - gap - test_sessions, end - gap) if test_sessions else range(end, end)
+    calibrate = range(test.start - gap - training.calibrate_sessions, test.start - gap)
+    stop = range(calibrate.start - gap - training.stop_sessions, calibrate.start - gap)
+    train = range(first, stop.start - gap)
+    if len(train) < _MIN_TRAIN:
+        raise InputError(
+            f"There is too little history: {end - first} sessions with features, of which {test_sessions} go to "
+            f"the test, {training.stop_sessions} to early stopping and {training.calibrate_sessions} to "
+            f"calibration; {max(len(train), 0)} would be left to train on, and {_MIN_TRAIN} are the least",
+            where="[evaluation] test_sessions, [training] stop_sessions, calibrate_sessions",
+            way_out="fetch a longer history ([prices] start) or lower those numbers",
+        )
+    return Fold(train, stop, calibrate, test)
+
+
+def _cut_by_dates(sequences: Sequences, evaluation: EvaluationConfig) -> Fold:
+    """Cut by the target session: a row belongs to the part in which what it forecasts happens."""
+    ends = (evaluation.train_end, evaluation.validation_end, evaluation.test_end)
+    train_end, validation_end, test_end = (_last_row(sequences, end) for end in ends if end is not None)
+    first, gap = _first_row(sequences), max(sequences.horizons)
+    half = (train_end + validation_end) // 2
+    fold = Fold(
+        train=range(first, train_end - gap + 1),
+        stop=range(train_end + 1, half - gap + 1),
+        calibrate=range(half + 1, validation_end - gap + 1),
+        test=range(validation_end + 1, test_end + 1),
+    )
+    short = [name for name, part in fold.parts.items() if len(part) < (_MIN_TRAIN if name == "train" else 1)]
+    if short:
+        raise InputError(
+            f"The dates leave too few sessions for {' and '.join(short)}; the sessions with features run from "
+            f"{sequences.sessions[first]:%Y-%m-%d} to {sequences.sessions[-1]:%Y-%m-%d}",
+            where="[evaluation] train_end, validation_end, test_end",
+        )
+    return fold
+
+
+def _last_row(sequences: Sequences, end: date) -> int:
+    """Return the last row whose farthest target session is not after `end`."""
+    through = int((sequences.sessions <= pd.Timestamp(end)).sum())
+    return through - 1 - max(sequences.horizons)
+
+
+def _first_row(sequences: Sequences) -> int:
+    valid = sequences.mask.any(axis=0)
+    if not valid.any():
+        raise InputError(
+            "No session has a valid row: every symbol has too little history, or prices that never change",
+            where="the prices of this universe",
+            way_out="fetch a longer history ([prices] start), or look at `nextday update` for what was found",
+        )
+    return int(valid.argmax())

@@ -1,0 +1,105 @@
+"""The workspace: one folder that holds everything made at run time."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from pipeline.errors import NextdayError, WorkspaceBusyError
+
+__all__ = ["Workspace", "write_text"]
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Where things lie. Paths only; `create` makes the folder."""
+
+    home: Path
+
+    @property
+    def ledger(self) -> Path:
+        """The sealed ledger of every universe."""
+        return self.home / "ledger.sqlite"
+
+    @property
+    def reports(self) -> Path:
+        """One folder a universe, in it one a target session."""
+        return self.home / "reports"
+
+    @property
+    def cache(self) -> Path:
+        """What can be deleted without loss."""
+        return self.home / "cache"
+
+    def prices(self, universe: str) -> Path:
+        """The price store of a universe."""
+        return self.home / "prices" / universe
+
+    def model(self, universe: str, version: str) -> Path:
+        """The files of one model."""
+        return self.home / "models" / universe / version
+
+    def evaluation(self, universe: str, version: str) -> Path:
+        """What the training of one model found out about its procedure."""
+        return self.home / "evaluations" / universe / version
+
+    def create(self) -> None:
+        """Make the folder.
+
+        Raises:
+            NextdayError: it cannot be made or written to.
+        """
+        try:
+            self.home.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise NextdayError(
+                f"The workspace cannot be made: {error.strerror}", where=str(self.home)
+            ) from None
+        if not os.access(self.home, os.W_OK):
+            raise NextdayError(
+                "The workspace cannot be written to",
+                where=str(self.home),
+                way_out="name another with --home DIR",
+            )
+
+    @contextmanager
+    def locked(self, universe: str, *, timeout: float) -> Iterator[None]:
+        """Hold the universe's lock: one run at a time writes.
+
+        Raises:
+            WorkspaceBusyError: another run held it for `timeout` seconds.
+        """
+        folder = self.home / "locks"
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / f"{universe}.lock")
+        try:
+            lock.acquire(timeout=timeout)
+        except Timeout:
+            raise WorkspaceBusyError(
+                f"Another run has been working on the universe {universe!r} for {timeout:.0f} s; this one left",
+                where=str(self.home),
+                way_out="nothing is lost: what the other run finishes need not be done again",
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a whole file or nothing: readers see the old text or the new one.
+
+    Raises:
+        NextdayError: the file cannot be written.
+    """
+    half = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        half.write_text(text, encoding="utf-8", newline="")
+        half.replace(path)
+    except OSError as error:
+        half.unlink(missing_ok=True)
+        raise NextdayError(f"Cannot write: {error.strerror}", where=str(path)) from None

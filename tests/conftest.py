@@ -1,0 +1,60 @@
+"""What several test files share: the real datasets, made-up prices, and a clock."""
+
+import os
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline.quality import check
+from pipeline.sessions import Calendar, calendar
+from pipeline.sources import Fetched
+
+NOW = datetime(2019, 6, 1, 12, tzinfo=UTC)
+"""A wall clock after the sample's end."""
+
+os.environ["DO_NOT_TRACK"] = "1"
+os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+
+
+@pytest.fixture(scope="session")
+def datasets() -> Path:
+    """Return the folder of real prices; a clone without it skips, CI never does."""
+    folder = Path(os.environ.get("NEXTDAY_DATASETS", Path(__file__).parents[2] / "shared" / "datasets"))
+    if not folder.is_dir():
+        assert os.environ.get("CI") != "true", f"CI needs the datasets, and {folder} is not there"
+        pytest.skip(f"the real datasets are not here ({folder}); NEXTDAY_DATASETS names their folder")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def xnys() -> Calendar:
+    """Return New York's calendar from 1999 to 2020."""
+    return calendar("XNYS", date(1999, 1, 1), NOW)
+
+
+def vendor_bars(sessions: pd.DatetimeIndex, close: "np.ndarray", **columns: object) -> pd.DataFrame:
+    """Return plain vendor bars around the given closes."""
+    close = np.asarray(close, float)
+    bars = pd.DataFrame({"session": sessions.astype("datetime64[us]"), "close": close})
+    bars = bars.assign(open=close, high=close * 1.01, low=close * 0.99, volume=1e6, dividend=0.0, split=1.0)
+    bars = bars.assign(**{"adj_close": np.nan, **columns})
+    return bars[["session", "open", "high", "low", "close", "volume", "dividend", "split", "adj_close"]]
+
+
+def random_bars(sessions: pd.DatetimeIndex, seed: int) -> pd.DataFrame:
+    """Return a random walk with a range and a volume."""
+    rng = np.random.default_rng(seed)
+    close = 100 * np.exp(np.cumsum(rng.normal(0, 0.01, len(sessions))))
+    spread = 1 + np.abs(rng.normal(0, 0.01, (2, len(sessions)))) + 1e-4
+    volume = rng.integers(1e5, 1e6, len(sessions)).astype(float)
+    return vendor_bars(sessions, close, high=close * spread[0], low=close / spread[1], volume=volume)
+
+
+def prices_of(bars: dict[str, pd.DataFrame], days: Calendar, now: datetime = NOW) -> pd.DataFrame:
+    """Return checked price rows of vendor bars by symbol."""
+    answers = [Fetched(symbol, "ok", now, bars=rows) for symbol, rows in bars.items()]
+    return check(answers, days, pd.Timestamp("2100-01-01"), source="test", historical=True).prices

@@ -1,0 +1,72 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline.adjust import adjusted_close, as_traded, find_adjustment, later_splits, total_return
+from tests.conftest import vendor_bars
+
+SESSIONS = pd.bdate_range("2018-01-02", periods=6)
+
+
+def test_later_splits_multiply_what_comes_after() -> None:
+    assert later_splits(np.array([1.0, 2.0, 1.0, 3.0])).tolist() == [6, 3, 3, 1]
+
+
+def test_split_adjusted_bars_are_had_back_as_they_traded() -> None:
+    # A share trades at 300, splits 3 for 1, trades at 101; the vendor prints everything in new shares.
+    vendor = vendor_bars(SESSIONS[:3], [100, 101, 102], split=[1, 3, 1], dividend=[0.5, 0, 0], volume=[30, 40, 50])
+    traded = as_traded(vendor, "split")
+    assert traded["close"].tolist() == [300, 101, 102]
+    assert traded["dividend"].tolist() == [1.5, 0, 0]
+    assert traded["volume"].tolist() == [10, 40, 50]
+
+
+def test_raw_bars_stay() -> None:
+    vendor = vendor_bars(SESSIONS[:3], [300, 101, 102], split=[1, 3, 1])
+    pd.testing.assert_frame_equal(as_traded(vendor, "raw"), vendor)
+
+
+def test_a_split_is_no_return_and_a_dividend_is_one() -> None:
+    # 300 before a 3-for-1 split with 1.00 of dividend on new shares, 99 after: 99 / (100 - 1) = 1.
+    assert total_return(*map(np.array, ([99.0], [300.0], [1.0], [3.0]))) == pytest.approx([1.0])
+
+
+def test_adjusted_closes_follow_yahoos_factor() -> None:
+    close, dividend, split = (np.array(v, float)[:, None] for v in ([50, 49, 51], [0, 1, 0], [1, 1, 1]))
+    adjusted = adjusted_close(close, dividend, split)[:, 0]
+    # Yahoo lowers what lies before the ex-date by 1 - D / C[t-1] = 0.98; only the ratios carry meaning.
+    yahoo = np.array([50 * 0.98, 49, 51])
+    assert adjusted / adjusted[0] == pytest.approx(yahoo / yahoo[0])
+
+
+def test_a_later_session_never_changes_an_earlier_adjusted_close() -> None:
+    rng = np.random.default_rng(0)
+    close = np.exp(rng.normal(4, 0.01, (50, 3)))
+    split, dividend = np.ones((50, 3)), np.zeros((50, 3))
+    split[40], dividend[30] = 2, 0.4
+    whole, part = adjusted_close(close, dividend, split), adjusted_close(close[:35], dividend[:35], split[:35])
+    assert np.array_equal(whole[:35], part)
+
+
+def test_dividends_are_found_in_adjusted_closes() -> None:
+    # Yahoo's factor of an ex-dividend of 2 on a close of 100 is 0.98.
+    vendor = vendor_bars(SESSIONS[:3], [100, 99, 99], adj_close=[98, 99, 99])
+    assert as_traded(vendor, "split")["dividend"].tolist() == pytest.approx([0, 2, 0])
+
+
+def test_the_kind_of_adjustment_is_found_out() -> None:
+    raw = vendor_bars(SESSIONS, [200, 202, 101, 102, 101, 100], split=[1, 1, 2, 1, 1, 1])
+    adjusted = vendor_bars(SESSIONS, [100, 101, 101, 102, 101, 100], split=[1, 1, 2, 1, 1, 1])
+    assert (find_adjustment(raw), find_adjustment(adjusted)) == ("raw", "split")
+
+
+def test_the_kind_is_found_out_from_adjusted_closes_alone() -> None:
+    raw = vendor_bars(SESSIONS, [200, 202, 101, 102, 101, 100], adj_close=[100, 101, 101, 102, 101, 100])
+    only_dividends = vendor_bars(SESSIONS, [100] * 6, adj_close=[99, 99, 99, 100, 100, 100])
+    assert (find_adjustment(raw), find_adjustment(only_dividends)) == ("raw", "split")
+    assert as_traded(raw, "raw")["split"].tolist() == [1, 1, 2, 1, 1, 1]
+
+
+def test_fully_adjusted_closes_carry_no_second_dividend() -> None:
+    vendor = vendor_bars(SESSIONS[:2], [100, 101], dividend=[0, 1.0])
+    assert as_traded(vendor, "split+dividend")["dividend"].tolist() == [0, 0]

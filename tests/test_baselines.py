@@ -1,0 +1,157 @@
+"""What a forecast has to beat."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+from models.baselines import BASELINES, Baseline, FittedBaseline, baselines
+from models.errors import ModelError
+from models.windows import usable_rows
+
+LOOKBACK = 4
+RANGES = {"stop": range(251, 260), "calibrate": range(261, 270)}
+
+
+def fit(name: str, x: np.ndarray, y: np.ndarray, train: range = range(250)) -> FittedBaseline:
+    model = baselines(return_feature=0, lookback=LOOKBACK)[name]
+    return model.fit(x, np.ones(x.shape[:2], dtype=bool), y, train=train, **RANGES, seed=0)
+
+
+def panel(returns: list[float], ups: list[float]) -> tuple[np.ndarray, np.ndarray]:
+    """Return one symbol with these last returns and labels, behind as many filler sessions as a window needs."""
+    x = np.array([0.0] * (LOOKBACK - 1) + returns, dtype=np.float32)
+    y = np.array([np.nan] * (LOOKBACK - 1) + ups, dtype=np.float32)
+    return np.stack([x, np.ones_like(x)], axis=-1)[None], y[None, :, None]
+
+
+def noise(symbols: int = 8, sessions: int = 300) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(5)
+    x = rng.standard_normal((symbols, sessions, 3)).astype(np.float32)
+    return x, (rng.random((symbols, sessions, 1)) < 0.5).astype(np.float32)
+
+
+def hit_rate(fitted: FittedBaseline, x: np.ndarray, y: np.ndarray) -> float:
+    p_up = fitted.predict(x, np.ones(x.shape[:2], dtype=bool)).p_up[:, 250:]
+    return float(np.mean((p_up > 0.5) == (y[:, 250:] > 0.5)))
+
+
+# Sessions with returns +, +, -, -, 0; labels 1, 1, 0, 1, 1.
+X, Y = panel([0.02, 0.01, -0.01, -0.02, 0.0], [1, 1, 0, 1, 1])
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("always_up", [0.8] * 5),
+        ("base_rate", [0.8] * 5),
+        # Followed, the sign hits 3 of its 4 sessions; it has no say at a return of zero.
+        ("last_sign", [0.75, 0.75, 0.25, 0.25, 0.8]),
+        # Opposed, it hits 1 of 4: it still takes its side, by the least there is.
+        ("reversal", [0.499, 0.499, 0.501, 0.501, 0.8]),
+    ],
+)
+def test_a_rule_says_the_probability_that_training_gave_it(name: str, expected: list[float]) -> None:
+    prediction = fit(name, X, Y, train=range(X.shape[1])).predict(X, np.ones((1, X.shape[1]), dtype=bool))
+    assert prediction.p_up[0, LOOKBACK - 1 :, 0] == pytest.approx(expected)
+    assert np.array_equal(prediction.low, prediction.p_up, equal_nan=True)
+    assert np.array_equal(prediction.high, prediction.p_up, equal_nan=True)
+
+
+def test_always_up_says_up_after_a_falling_market_where_the_base_rate_says_down() -> None:
+    x, y = panel([0.01] * 5, [0, 0, 0, 0, 1])
+    assert fit("always_up", x, y, range(8)).predict(x, np.ones((1, 8), dtype=bool)).p_up[0, -1, 0] > 0.5
+    assert fit("base_rate", x, y, range(8)).predict(x, np.ones((1, 8), dtype=bool)).p_up[0, -1, 0] == 0.2
+
+
+def test_no_rule_is_certain() -> None:
+    x, y = panel([0.01, -0.01] * 4, [1, 0] * 4)
+    p_up = (
+        fit("last_sign", x, y, range(11)).predict(x, np.ones((1, 11), dtype=bool)).p_up[0, LOOKBACK - 1 :, 0]
+    )
+    assert p_up.tolist() == pytest.approx([0.999, 0.001] * 4)
+
+
+@pytest.mark.parametrize("name", ["last_sign", "logistic_regression", "gradient_boosting"])
+def test_a_planted_trend_is_found(name: str) -> None:
+    x, y = noise()
+    y[:, :, 0] = (x[:, :, 0] > 0) ^ (np.random.default_rng(6).random(y.shape[:2]) < 0.3)
+    best = np.mean((x[:, 250:, 0] > 0) == (y[:, 250:, 0] > 0.5))
+    assert hit_rate(fit(name, x, y), x, y) == pytest.approx(best, abs=0.04)
+    assert hit_rate(fit("reversal", x, y), x, y) == pytest.approx(1 - best)
+
+
+def test_boosting_finds_what_no_line_separates_in_the_returns_before_the_last() -> None:
+    x, y = noise(symbols=20)
+    y[:, 1:, 0] = x[:, 1:, 0] * x[:, :-1, 0] > 0
+    assert hit_rate(fit("gradient_boosting", x, y), x, y) > 0.9
+    assert hit_rate(fit("logistic_regression", x, y), x, y) < 0.6
+
+
+def test_logistic_regression_sees_the_last_features_and_the_returns_before_them() -> None:
+    x, y = noise()
+    rows = [(s, t) for s in range(8) for t in range(LOOKBACK - 1, 250)]
+    inputs = np.array([[*x[s, t], *x[s, t - 3 : t, 0]] for s, t in rows])
+    centre, spread = inputs.mean(axis=0), inputs.std(axis=0)
+    labels = [y[s, t, 0] for s, t in rows]
+    reference = LogisticRegression(C=0.01, max_iter=500).fit((inputs - centre) / spread, labels)
+    last = (np.array([*x[2, 270], *x[2, 267:270, 0]]) - centre) / spread
+    p_up = fit("logistic_regression", x, y).predict(x, np.ones(x.shape[:2], dtype=bool)).p_up[2, 270, 0]
+    assert p_up == pytest.approx(reference.predict_proba(last[None])[0, 1], abs=1e-5)
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_the_rows_forecast_are_those_with_a_full_window(name: str) -> None:
+    x, y = noise()
+    mask = np.random.default_rng(7).random(x.shape[:2]) < 0.9
+    p_up = fit(name, x, y).predict(x, mask).p_up
+    assert np.array_equal(~np.isnan(p_up[:, :, 0]), usable_rows(mask, LOOKBACK))
+    assert np.isnan(fit(name, x, y).predict(x[:, :3], mask[:, :3]).p_up).all()
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_only_training_sessions_are_learned(name: str) -> None:
+    x, y = noise()
+    later_x, later_y = x.copy(), y.copy()
+    later_x[:, 250:], later_y[:, 250:] = -5, 1
+    mask = np.ones(x.shape[:2], dtype=bool)
+    first, second = fit(name, x, y), fit(name, later_x, later_y)
+    assert np.array_equal(first.predict(x, mask).p_up, second.predict(x, mask).p_up, equal_nan=True)
+    assert first.base_rate.tolist() == second.base_rate.tolist() == [y[:, LOOKBACK - 1 : 250].mean()]
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_each_horizon_is_learned_from_its_own_labels(name: str) -> None:
+    x, y = noise()
+    both = np.concatenate([y, 1 - y], axis=-1)
+    both[:, ::2, 1] = np.nan
+    fitted = fit(name, x, both)
+    alone = fit(name, x, both[:, :, 1:])
+    mask = np.ones(x.shape[:2], dtype=bool)
+    assert np.array_equal(fitted.predict(x, mask).p_up[..., 1:], alone.predict(x, mask).p_up, equal_nan=True)
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_a_range_of_ups_only_is_learned_without_a_fault(name: str) -> None:
+    x, y = noise()
+    prediction = fit(name, x, np.ones_like(y)).predict(x, np.ones(x.shape[:2], dtype=bool))
+    assert np.nanmax(prediction.p_up) <= 0.999
+
+
+def test_a_training_range_without_labels_is_refused() -> None:
+    x, y = noise()
+    with pytest.raises(ModelError, match="the train range"):
+        fit("base_rate", x, np.full_like(y, np.nan))
+
+
+def test_the_names_are_in_order_and_each_is_a_model() -> None:
+    models = baselines(return_feature=0, lookback=LOOKBACK)
+    assert tuple(models) == BASELINES
+    assert all(isinstance(model, Baseline) for model in models.values())
+
+
+def test_baselines_cost_no_tensorflow() -> None:
+    code = "import models, models.baselines, models.saved, sys; sys.exit('tensorflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

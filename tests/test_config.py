@@ -1,0 +1,69 @@
+from pathlib import Path
+
+import pytest
+
+from pipeline.config import Config, digest, load
+from pipeline.errors import ConfigError
+
+PROJECT = Path(__file__).parents[1]
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "nextday.toml"
+    path.write_text(text)
+    return path
+
+
+def test_the_shipped_settings_are_the_defaults_in_full() -> None:
+    import tomllib
+
+    shipped = tomllib.loads((PROJECT / "nextday.toml").read_text())
+    assert load(PROJECT / "nextday.toml") == Config()
+    named = {(section, key) for section, keys in shipped.items() for key in keys}
+    known = {(s, key) for s, part in Config() for key in type(part).model_fields}
+    assert named == known
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[modle]\n", ["modle", "did you mean 'model'"]),
+        ("[model]\nlook_back = 3", ["model.look_back", "did you mean 'lookback'"]),
+        ("[model]\nkind = 'transformer'", ["model.kind", "'gru', 'lstm' or 'rnn'", "transformer"]),
+        ("[universe]\nsymbols = ['../etc']", ["universe.symbols.0", "../etc"]),
+        ("[universe]\nname = 'Mein Depot'", ["universe.name", "Mein Depot"]),
+        ("[universe]\nsource = 'yahoo'", ["give symbols or file"]),
+        ("[universe]\nsource = 'files'", ["needs path"]),
+        ("[evaluation]\ntrain_end = 2015-07-31", ["all three"]),
+        ("[labels]\ndead_zone = [0.1, 0.2]", ["labels.dead_zone.0"]),
+        ("[model", ["not valid TOML"]),
+    ],
+)
+def test_a_wrong_setting_is_named_with_a_way_out(tmp_path: Path, text: str, words: list[str]) -> None:
+    path = write(tmp_path, text)
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    assert caught.value.exit_code == 2
+    assert str(path) in str(caught.value)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_every_fault_is_named_at_once(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(write(tmp_path, "[model]\nunits = 0\nlayers = 'two'\n"))
+    assert "model.units" in str(caught.value)
+    assert "model.layers" in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no configuration file"):
+        load(tmp_path / "absent.toml")
+
+
+def test_the_digest_follows_the_settings_and_no_secret(tmp_path: Path) -> None:
+    plain = load(write(tmp_path, ""))
+    proxied = load(write(tmp_path, "[prices]\nproxy = 'http://me:secret@host:1'"))
+    wider = load(write(tmp_path, "[model]\nunits = 17"))
+    assert "secret" not in str(proxied.resolved())
+    assert digest(plain.resolved()) == digest(proxied.resolved()) != digest(wider.resolved())

@@ -1,0 +1,40 @@
+"""The input scale comes from the training sessions alone."""
+
+import numpy as np
+import pytest
+from sklearn.preprocessing import StandardScaler
+
+from models.scaling import LIMIT, fit_scaling
+
+X = np.random.default_rng(2).normal(3, 7, (5, 40, 3)).astype(np.float32)
+MASK = np.random.default_rng(3).random((5, 40)) < 0.9
+
+
+def test_the_scale_is_that_of_the_valid_training_rows() -> None:
+    reference = StandardScaler().fit(X[:, 10:30][MASK[:, 10:30]])
+    scaling = fit_scaling(X, MASK, range(10, 30))
+    assert scaling.mean == pytest.approx(reference.mean_, rel=1e-5)
+    assert scaling.variance == pytest.approx(reference.var_, rel=1e-5)
+
+
+def test_rows_outside_training_or_masked_do_not_move_the_scale() -> None:
+    changed = X.copy()
+    changed[:, 30:] = 1e6
+    changed[~MASK] = -1e6
+    before, after = fit_scaling(X, MASK, range(30)), fit_scaling(changed, MASK, range(30))
+    assert np.array_equal(before.mean, after.mean)
+    assert np.array_equal(before.variance, after.variance)
+
+
+def test_tails_are_cut_off() -> None:
+    scaling = fit_scaling(X, MASK, range(40))
+    extreme = np.array([1e9, -1e9, scaling.mean[2]], dtype=np.float32)
+    assert scaling.apply(extreme).tolist() == [LIMIT, -LIMIT, 0]
+
+
+def test_a_feature_that_never_moved_is_centred_and_bounded() -> None:
+    still = X.copy()
+    still[:, :, 1] = 0.1
+    scaling = fit_scaling(still, MASK, range(40))
+    assert scaling.apply(still)[:, :, 1] == pytest.approx(0, abs=1e-6)
+    assert np.abs(scaling.apply(X)).max() <= LIMIT

@@ -1,0 +1,78 @@
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.errors import StoreError
+from pipeline.sessions import Calendar
+from pipeline.store import PriceStore
+from tests.conftest import prices_of, vendor_bars
+
+WEEK = pd.DatetimeIndex(["2018-12-28", "2018-12-31", "2019-01-02", "2019-01-03"])
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> PriceStore:
+    return PriceStore(tmp_path / "prices" / "u")
+
+
+def rows(xnys: Calendar, closes: list[float], symbol: str = "A") -> pd.DataFrame:
+    return prices_of({symbol: vendor_bars(WEEK[: len(closes)], np.array(closes))}, xnys)
+
+
+def test_what_was_appended_is_read(store: PriceStore, xnys: Calendar) -> None:
+    given = rows(xnys, [10, 11, 12])
+    assert store.append(given, run="r") == 3
+    pd.testing.assert_frame_equal(store.read().drop(columns="seq"), given)
+    assert store.seq() == 1
+
+
+def test_an_empty_store_reads_as_no_rows(store: PriceStore) -> None:
+    assert store.read().empty
+    assert store.seq() == 0
+
+
+def test_the_same_rows_again_are_nothing_new(store: PriceStore, xnys: Calendar) -> None:
+    store.append(rows(xnys, [10, 11]), run="r")
+    assert store.append(rows(xnys, [10, 11]), run="r") == 0
+    assert store.append(rows(xnys, [10, 11, 12]), run="r") == 1
+    assert store.seq() == 2
+
+
+def test_a_revision_is_kept_beside_what_was_known_before(store: PriceStore, xnys: Calendar) -> None:
+    store.append(rows(xnys, [10, 11, 12]), run="r")
+    assert store.append(rows(xnys, [10, 11.5, 12]), run="r") == 1
+    assert store.read()["close"].tolist() == [10, 11.5, 12]
+    assert store.read(seq=1)["close"].tolist() == [10, 11, 12]
+    assert store.read(as_of=WEEK[0])["close"].tolist() == [10]
+
+
+def test_a_settled_bar_replaces_a_provisional_one_in_the_view(store: PriceStore, xnys: Calendar) -> None:
+    given = rows(xnys, [10])
+    store.append(given.assign(status="provisional").astype({"status": "str"}), run="r")
+    assert store.append(given, run="r") == 1
+    assert store.read()["status"].tolist() == ["settled"]
+
+
+def test_symbols_do_not_mix(store: PriceStore, xnys: Calendar) -> None:
+    store.append(rows(xnys, [10, 11], "A"), run="r")
+    store.append(rows(xnys, [20, 21], "B"), run="r")
+    assert store.read()["close"].tolist() == [10, 11, 20, 21]
+
+
+def test_no_file_holds_a_type_that_cannot_be_filtered(store: PriceStore, xnys: Calendar) -> None:
+    store.append(rows(xnys, [10, 11, 12]), run="r")
+    files = [*store.folder.rglob("*.parquet")]
+    assert len(files) == 2  # one a year
+    assert not any("string_view" in str(field.type) for f in files for field in pq.read_schema(f))
+
+
+def test_a_damaged_store_is_named_and_has_a_way_out(store: PriceStore, xnys: Calendar) -> None:
+    store.append(rows(xnys, [10]), run="r")
+    next(store.folder.rglob("*.parquet")).write_bytes(b"gone")
+    with pytest.raises(StoreError) as caught:
+        store.read()
+    assert str(store.folder) in str(caught.value)
+    assert "way out" in str(caught.value)

@@ -1,0 +1,125 @@
+"""The compiled epoch does what plain Keras does, and stops where it should."""
+
+from dataclasses import replace
+
+import keras
+import numpy as np
+import pytest
+from sklearn.metrics import log_loss
+
+from models.errors import ModelError
+from models.recurrent import Network, build
+from models.training import Epoch, Examples, Trainer, Training
+
+NETWORK = Network("gru", features=4, lookback=5, units=8)
+SYMBOLS, SESSIONS = 6, 60
+
+
+def examples(train: int, horizons: int = 1) -> Examples:
+    """Return noise with `train` rows to learn from and 40 to stop on."""
+    rng = np.random.default_rng(9)
+    panel = rng.standard_normal((SYMBOLS * SESSIONS, 4)).astype(np.float32)
+    labels = (rng.random((SYMBOLS * SESSIONS, horizons)) < 0.5).astype(np.float32)
+    rows = [s * SESSIONS + t for t in range(4, SESSIONS) for s in range(SYMBOLS)]
+    return Examples(panel, labels, np.int32(rows[:train]), np.int32(rows[-40:]))
+
+
+def windows(given: Examples, rows: np.ndarray) -> np.ndarray:
+    return np.stack([given.panel[row - 4 : row + 1] for row in rows])
+
+
+def compiled(network: Network, training: Training, seed: int) -> keras.Model:
+    model = build(network, seed)
+    adam = keras.optimizers.Adam(training.learning_rate, global_clipnorm=training.clip_norm)
+    model.compile(adam, keras.losses.BinaryCrossentropy(from_logits=True))
+    return model
+
+
+def largest_difference(one: list[np.ndarray], other: list[np.ndarray]) -> float:
+    return max(float(np.abs(a - b).max()) for a, b in zip(one, other, strict=True))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("train", [160, 153], ids=["full batches", "a short last batch"])
+def test_an_epoch_takes_the_steps_that_plain_keras_takes(train: int) -> None:
+    training = Training(epochs=1, batch_size=16, learning_rate=1e-2, clip_norm=0.1)
+    given = examples(train)
+    weights, history = Trainer(NETWORK, training).train(given, seed=3)
+    plain = compiled(NETWORK, training, seed=3)
+    order = np.random.default_rng(3).permutation(given.train)
+    for start in range(0, train, 16):
+        rows = order[start : start + 16]
+        plain.train_on_batch(windows(given, rows), given.labels[rows])
+    assert largest_difference(weights, plain.get_weights()) < 2e-6
+    assert largest_difference(weights, build(NETWORK, 3).get_weights()) > 1e-2
+    assert history[0].gradient_norm > training.clip_norm
+
+
+@pytest.mark.slow
+def test_the_stop_range_is_scored_on_its_known_labels_alone() -> None:
+    network = replace(NETWORK, horizons=2)
+    given = examples(160, horizons=2)
+    given.labels[given.stop[::3], 1] = np.nan
+    weights, (epoch,) = Trainer(network, Training(epochs=1)).train(given, seed=3)
+    model = build(network, 0)
+    model.set_weights(weights)
+    p_up = 1 / (1 + np.exp(-np.float64(model(windows(given, given.stop)))))
+    known = ~np.isnan(given.labels[given.stop])
+    y = given.labels[given.stop][known]
+    assert epoch.stop_loss == pytest.approx(log_loss(y, p_up[known]), abs=1e-6)
+    assert epoch.stop_hit_rate == pytest.approx(np.mean((p_up[known] > 0.5) == y))
+
+
+@pytest.mark.slow
+def test_an_unknown_label_moves_no_weight() -> None:
+    network = replace(NETWORK, horizons=2)
+    given = examples(160, horizons=2)
+    given.labels[:, 1] = np.nan
+    given.labels[given.stop, 1] = 1
+    weights, _ = Trainer(network, Training(epochs=2)).train(given, seed=3)
+    start = build(network, 3).get_weights()
+    assert np.array_equal(weights[-2][:, 1], start[-2][:, 1])
+    assert not np.array_equal(weights[-2][:, 0], start[-2][:, 0])
+
+
+@pytest.mark.slow
+def test_training_stops_after_patience_and_keeps_the_best_weights() -> None:
+    # Noise learned at a high rate: the stop loss soon rises.
+    given, told = examples(160), list[Epoch]()
+    trainer = Trainer(NETWORK, Training(epochs=30, batch_size=16, learning_rate=1e-2, patience=3))
+    weights, history = trainer.train(given, seed=1, member=2, members=5, progress=told.append)
+    best = min(history, key=lambda epoch: epoch.stop_loss)
+    assert len(history) == best.epoch + 3 < 30
+    assert told == history
+    assert {(epoch.member, epoch.members, epoch.epochs) for epoch in told} == {(2, 5, 30)}
+    model = compiled(NETWORK, Training(), seed=0)
+    model.set_weights(weights)
+    again = model.evaluate(windows(given, given.stop), given.labels[given.stop], verbose=0)
+    assert again == pytest.approx(best.stop_loss, abs=1e-5)
+
+
+@pytest.mark.slow
+def test_a_member_is_the_same_whatever_was_trained_before_it() -> None:
+    training = Training(epochs=2, batch_size=16)
+    used, fresh = Trainer(NETWORK, training), Trainer(NETWORK, training)
+    used.train(examples(160), seed=1)
+    after, alone = used.train(examples(153), seed=2), fresh.train(examples(153), seed=2)
+    assert largest_difference(after[0], alone[0]) == 0
+    assert after[1] == alone[1]
+
+
+@pytest.mark.slow
+def test_folds_of_different_length_share_one_compilation() -> None:
+    trainer = Trainer(NETWORK, Training(epochs=1, batch_size=16))
+    for train in (160, 153, 40):
+        trainer.train(examples(train), seed=train)
+    assert trainer._learn.experimental_get_tracing_count() == 1
+    assert trainer._measure.experimental_get_tracing_count() == 1
+
+
+@pytest.mark.slow
+def test_a_loss_that_is_no_number_is_an_error_with_its_place() -> None:
+    trainer = Trainer(NETWORK, Training(epochs=3, batch_size=16, learning_rate=3e38))
+    with pytest.raises(ModelError, match="diverged") as failed:
+        trainer.train(examples(160), seed=4, member=2, members=3)
+    assert "member 2 of 3 (seed 4), epoch 1" in str(failed.value)

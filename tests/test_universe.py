@@ -1,0 +1,57 @@
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from pipeline.config import UniverseConfig
+from pipeline.errors import ConfigError, InputError
+from pipeline.universe import universe
+
+
+def listed(tmp_path: Path, text: str) -> UniverseConfig:
+    (tmp_path / "list.csv").write_text(text)
+    return UniverseConfig(name="u", file="list.csv")
+
+
+def test_membership_on_a_date_is_respected(tmp_path: Path) -> None:
+    config = listed(tmp_path, "Symbol,from,to,name\nA,,,Always\nB,2018-01-03,,New\nC,,2018-01-03,Gone\n")
+    members = universe(config, tmp_path, [])
+    assert members.members(pd.Timestamp("2018-01-02")) == ["A", "C"]
+    assert members.members(pd.Timestamp("2018-01-03")) == ["A", "B", "C"]
+    assert members.members(pd.Timestamp("2018-01-04")) == ["A", "B"]
+    assert not members.is_survivorship_biased
+
+
+def test_membership_is_laid_out_by_session(tmp_path: Path) -> None:
+    config = listed(tmp_path, "symbol,from,to\nA,2018-01-02,2018-01-02\nA,2018-01-04,\n")
+    sessions = pd.DatetimeIndex(["2018-01-02", "2018-01-03", "2018-01-04"])
+    assert universe(config, tmp_path, []).membership(sessions, ["A"])["A"].tolist() == [True, False, True]
+
+
+def test_a_list_without_dates_is_survivorship_biased(tmp_path: Path) -> None:
+    assert universe(listed(tmp_path, "symbol\nA\n"), tmp_path, []).is_survivorship_biased
+
+
+def test_without_a_list_everything_that_the_source_has_belongs(tmp_path: Path) -> None:
+    assert universe(UniverseConfig(), tmp_path, ["B", "A"]).symbols == ["A", "B"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("ticker\nA\n", "needs a column 'symbol'"),
+        ("symbol\n", "at least one row"),
+        ("symbol\n../A\n", "'../A'"),
+        ("symbol,from\nA,01/02/2018\n", "'from'"),
+    ],
+)
+def test_a_wrong_list_is_refused_with_its_place(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(InputError) as caught:
+        universe(listed(tmp_path, text), tmp_path, [])
+    assert words in str(caught.value)
+    assert "list.csv" in str(caught.value)
+
+
+def test_an_empty_universe_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="has no symbol"):
+        universe(UniverseConfig(), tmp_path, [])
