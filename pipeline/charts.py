@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -11,7 +11,7 @@ import pandas as pd
 from markupsafe import escape
 from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
@@ -43,7 +43,7 @@ _STYLE: Final = {
     "text.parse_math": False,
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
-    "font.size": 9,
+    "font.size": 10,
     "text.color": _INK,
     "axes.edgecolor": _GRID,
     "axes.labelcolor": _MUTED,
@@ -58,7 +58,7 @@ _STYLE: Final = {
     "xtick.labelcolor": _MUTED,
     "ytick.labelcolor": _MUTED,
     "legend.frameon": False,
-    "legend.fontsize": 8.5,
+    "legend.fontsize": 9,
     "lines.linewidth": 1.6,
 }
 
@@ -90,22 +90,32 @@ def draw_methods(scores: pd.DataFrame, *, model: str, baseline: str) -> str:
         baseline: The method whose value is the dashed line.
     """
     rows = scores.sort_values("value", ascending=False)
-    with _canvas(0.75 + 0.24 * len(rows)) as (figure, axes):
-        for place, row in enumerate(rows.itertuples()):
-            color = _FIRST if row.model == model else _MUTED
-            axes.hlines(place, row.low, row.high, color=color, linewidth=4, alpha=0.3)
-            axes.plot([row.value], [place], "o", color=color, markersize=5)
-        line = rows.loc[rows["model"] == baseline, "value"]
-        if len(line):
-            axes.axvline(line.iloc[0], color=_SECOND, linewidth=1, linestyle="--")
+    near = rows[rows["model"].isin([model, baseline])]
+    left, right = rows["low"].min(), near["high"].max() + 2 * (near["high"] - near["low"]).max()
+    with _canvas(0.75 + 0.26 * len(rows)) as (figure, axes):
+        for place, row in enumerate(rows.to_dict("records")):
+            _draw_interval(axes, place, row, color=_FIRST if row["model"] == model else _MUTED, right=right)
+        for value in rows.loc[rows["model"] == baseline, "value"]:
+            axes.axvline(value, color=_SECOND, linewidth=1, linestyle="--")
         axes.set_yticks(range(len(rows)), [name.replace("_", " ") for name in rows["model"]])
-        axes.set(xlabel="log loss (lower is better)", ylim=(-0.6, len(rows) - 0.4))
-        axes.locator_params(axis="x", nbins=5)
+        margin = 0.05 * (right - left)
+        axes.set(
+            xlabel="log loss (lower is better)", xlim=(left - margin, right), ylim=(-0.6, len(rows) - 0.4)
+        )
+        axes.locator_params(axis="x", nbins=4)
         axes.grid(axis="y", visible=False)
         values = "; ".join(
             f"{r.model} {r.value:.4f} ({r.low:.4f} to {r.high:.4f})" for r in rows.itertuples()
         )
         return _svg(figure, "Log loss of every method with its 95% interval", f"{values}.")
+
+
+def _draw_interval(axes: Axes, place: int, row: dict[Hashable, Any], *, color: str, right: float) -> None:
+    if row["value"] > right:  # a rule that is sure and often wrong would squeeze all the others into one dot
+        axes.text(right, place, f"{row['value']:.2f} →", color=color, ha="right", va="center")
+        return
+    axes.hlines(place, row["low"], row["high"], color=color, linewidth=4, alpha=0.3)
+    axes.plot([row["value"]], [place], "o", color=color, markersize=5)
 
 
 def draw_forecasts(forecasts: pd.DataFrame) -> str:
@@ -154,18 +164,18 @@ def draw_reliability(table: pd.DataFrame) -> str:
         table: mean_p, share_up, n, low, high; one row a group of alike forecasts.
     """
     with _canvas(2.9) as (figure, axes):
-        ends = table[["mean_p", "low", "high"]].to_numpy()
-        reach = [float(np.nanmin(ends)) - 0.01, float(np.nanmax(ends)) + 0.01]
-        axes.plot(
-            reach, reach, color=_MUTED, linewidth=1, linestyle="--", label="what it says is what happens"
-        )
+        axes.axline((0.5, 0.5), slope=1, color=_MUTED, linewidth=1, linestyle="--")
         axes.vlines(table["mean_p"], table["low"], table["high"], color=_FIRST, linewidth=5, alpha=0.3)
         axes.plot(table["mean_p"], table["share_up"], "o", color=_FIRST, markersize=5)
-        axes.set(xlabel="forecast probability of up", ylabel="share that went up")
+        axes.set(
+            xlabel="forecast probability of up",
+            ylabel="share that went up",
+            xlim=(table["mean_p"].min() - 0.01, table["mean_p"].max() + 0.01),
+            ylim=(table["low"].min() - 0.01, table["high"].max() + 0.01),
+        )
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter(PercentFormatter(1))
         axes.locator_params(nbins=6)
-        axes.legend(loc="upper left")
         values = "; ".join(f"{r.mean_p:.1%} said, {r.share_up:.1%} up (n {r.n})" for r in table.itertuples())
         return _svg(figure, "Reliability: forecast against outcome", f"{values}.")
 
@@ -178,18 +188,18 @@ def draw_training(epochs: pd.DataFrame) -> str:
     """
     with _canvas(2.9) as (figure, axes):
         for column, color, name in (
-            ("loss", _SECOND, "training rows"),
-            ("stop_loss", _FIRST, "held-out rows"),
+            ("loss", _SECOND, "training"),
+            ("stop_loss", _FIRST, "held out"),
         ):
             by_epoch = epochs.groupby("epoch")[column].agg(["mean", "min", "max"])
             axes.fill_between(
                 by_epoch.index, by_epoch["min"], by_epoch["max"], color=color, alpha=0.18, linewidth=0
             )
             axes.plot(by_epoch.index, by_epoch["mean"], color=color, label=name)
-        axes.axhline(np.log(2), color=_MUTED, linewidth=1, linestyle="--", label="a fair coin, 0.693")
+        axes.axhline(np.log(2), color=_MUTED, linewidth=1, linestyle="--", label="a fair coin")
         axes.set(xlabel="epoch", ylabel="log loss")
         axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.legend()
+        axes.legend(ncols=3, loc="upper center", bbox_to_anchor=(0.45, -0.2), columnspacing=1)
         best = epochs.groupby("member")["stop_loss"].min()
         return _svg(
             figure,
@@ -237,14 +247,15 @@ def draw_ranges(ranges: pd.DataFrame) -> str:
     look = {"train": (_MUTED, 0.3), "stop": (_MUTED, 0.6), "calibrate": (_SECOND, 0.6), "test": (_FIRST, 0.8)}
     fits = list(dict.fromkeys(ranges["fit"]))[::-1]
     with _canvas(0.85 + 0.35 * len(fits)) as (figure, axes):
-        for row in ranges.itertuples():
-            color, alpha = look[row.part]
-            axes.barh(
-                fits.index(row.fit), row.last_session - row.first_session, left=row.first_session, height=0.55,
-                color=color, alpha=alpha, linewidth=0,
-            )  # fmt: skip
         for part, (color, alpha) in look.items():
-            axes.barh([0], [0], color=color, alpha=alpha, label=part)
+            rows = ranges[ranges["part"] == part]
+            if rows.empty:
+                continue
+            first, last = (date2num(rows[name].to_numpy()) for name in ("first_session", "last_session"))
+            places = [fits.index(fit) for fit in rows["fit"]]
+            axes.barh(
+                places, last - first, 0.55, left=first, color=color, alpha=alpha, linewidth=0, label=part
+            )
         axes.set_yticks(range(len(fits)), fits)
         axes.grid(axis="y", visible=False)
         _date_axis(axes)

@@ -40,10 +40,8 @@ class FeatureSet:
 def leave_one_out_mean(values: pd.DataFrame, belongs: NDArray[np.bool_]) -> pd.DataFrame:
     """Return the mean of `values` over the other members of each session, [session, symbol].
 
-    NaN where fewer than half of the other members have a value; 0 in a universe of one, which has no others.
+    NaN where fewer than half of the other members have a value; 0 where there are no other members.
     """
-    if values.shape[1] == 1:
-        return values * 0.0
     others = np.where(belongs, values.to_numpy(), np.nan)
     valid = ~np.isnan(others)
     total = np.where(valid, others, 0.0)
@@ -51,7 +49,8 @@ def leave_one_out_mean(values: pd.DataFrame, belongs: NDArray[np.bool_]) -> pd.D
     asked = belongs.sum(axis=1, keepdims=True) - belongs
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = (total.sum(axis=1, keepdims=True) - total) / count
-    return values * 0.0 + np.where((count > 0) & (2 * count >= asked), mean, np.nan)
+    enough = np.where((count > 0) & (2 * count >= asked), mean, np.nan)
+    return values * 0.0 + np.where(asked > 0, enough, 0.0)
 
 
 def _default(panel: Panel, belongs: NDArray[np.bool_]) -> Columns:
@@ -68,7 +67,7 @@ def _default(panel: Panel, belongs: NDArray[np.bool_]) -> Columns:
         "volatility_21": _log(deviation[21]),
         "volatility_ratio": _log(deviation[5] / deviation[63]),
         "range": _log(high / low),
-        "close_in_range": (2 * pd.DataFrame(panel.close) - high - low) / (high - low).where(high > low, 1.0),
+        "close_in_range": _place_in_range(panel),
         "distance_from_mean_21": (log - log.rolling(21).mean()) / deviation[21],
         "drawdown_63": log - log.rolling(63).max(),
         "up_share_10": (step > 0).where(step.notna()).astype(float).rolling(10).mean(),
@@ -81,7 +80,15 @@ def _default(panel: Panel, belongs: NDArray[np.bool_]) -> Columns:
 
 
 def _log(values: pd.DataFrame) -> pd.DataFrame:
-    return pd.DataFrame(np.log(values))
+    with np.errstate(divide="ignore"):  # the logarithm of no movement at all is -inf, which is masked
+        return pd.DataFrame(np.log(values))
+
+
+def _place_in_range(panel: Panel) -> pd.DataFrame:
+    """Return where the close lies between low (-1) and high (1); 0 on a session without a range."""
+    reach = panel.high - panel.low
+    middle = (2 * panel.close - panel.high - panel.low) / np.where(reach > 0, reach, np.inf)
+    return pd.DataFrame(middle)
 
 
 def _volume_ratio(panel: Panel) -> pd.DataFrame:

@@ -75,8 +75,8 @@ class Ledger:
 
         A champion stands alone on (universe, symbol, as_of, target_session, horizon): the first one counts,
         for good. Challengers stand beside it, one a model_version. A row is `live` if its source is not
-        historical and it was issued before its target session opens, not before the last batch of the ledger
-        was, and not before the newest bar was observed; else it is `late`.
+        historical and it was issued before its target session opens, not before the last batch of its
+        universe was, and not before the newest bar was observed; else it is `late`.
 
         Args:
             forecasts: FORECASTS columns without `kind`.
@@ -94,7 +94,9 @@ class Ledger:
         shared = {"universe": universe, "observed_at": _instant(newest_observed_at)}
         asked = [row | shared for row in _encoded(validated(forecasts.assign(kind="late"), FORECASTS))]
         with self._writing() as db:
-            last = db.execute("SELECT max(made_at) FROM forecast_batches").fetchone()[0]
+            last = db.execute(
+                "SELECT max(made_at) FROM forecast_batches WHERE universe = ?", (universe,)
+            ).fetchone()[0]
             fresh = [row for row in asked if not _standing(db, row)]
             for row in fresh:
                 row["opens_at"] = None if historical else _opening(opens, row)

@@ -17,7 +17,7 @@ from filelock import FileLock
 from pipeline.errors import InputError, NextdayError
 from pipeline.workspace import write_text
 
-__all__ = ["RegisteredModel", "Registry"]
+__all__ = ["RegisteredModel", "Registry", "check_universe"]
 
 _UNIVERSE: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
@@ -145,11 +145,7 @@ class Registry:
         return directory
 
     def _folder(self, universe: str) -> Path:
-        if not _UNIVERSE.fullmatch(universe):
-            raise InputError(
-                f"{universe!r} cannot name a universe",
-                way_out="use 1 to 63 of a-z, 0-9, - and _, beginning with a letter or digit",
-            )
+        check_universe(universe)
         return self.home.resolve() / "models" / universe
 
     def _locked(self, universe: str) -> FileLock:
@@ -188,6 +184,19 @@ class Registry:
             run_id=entry["run_id"],
             number=entry["number"],
             tags=entry["tags"],
+        )
+
+
+def check_universe(name: str) -> None:
+    """Raise unless `name` can name a universe's folders and its registered model.
+
+    Raises:
+        InputError: it cannot.
+    """
+    if not _UNIVERSE.fullmatch(name):
+        raise InputError(
+            f"{name!r} cannot name a universe",
+            way_out="use 1 to 63 of a-z, 0-9, - and _, beginning with a letter or digit",
         )
 
 

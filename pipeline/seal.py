@@ -313,7 +313,7 @@ def _named(chain: Chain, batch: sqlite3.Row, rows: list[sqlite3.Row]) -> str:
 
 def _live_problems(db: sqlite3.Connection) -> Iterator[str]:
     query = """
-        WITH earlier AS (SELECT number, max(made_at) OVER (ORDER BY number
+        WITH earlier AS (SELECT number, max(made_at) OVER (PARTITION BY universe ORDER BY number
           ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS last FROM forecast_batches)
         SELECT batch, universe, symbol, as_of FROM forecasts JOIN earlier ON number = batch
         WHERE kind = 'live' AND (issued_at < opens_at AND issued_at >= max(observed_at, coalesce(last, '')))

@@ -14,7 +14,9 @@ def test_later_splits_multiply_what_comes_after() -> None:
 
 def test_split_adjusted_bars_are_had_back_as_they_traded() -> None:
     # A share trades at 300, splits 3 for 1, trades at 101; the vendor prints everything in new shares.
-    vendor = vendor_bars(SESSIONS[:3], [100, 101, 102], split=[1, 3, 1], dividend=[0.5, 0, 0], volume=[30, 40, 50])
+    vendor = vendor_bars(
+        SESSIONS[:3], [100, 101, 102], split=[1, 3, 1], dividend=[0.5, 0, 0], volume=[30, 40, 50]
+    )
     traded = as_traded(vendor, "split")
     assert traded["close"].tolist() == [300, 101, 102]
     assert traded["dividend"].tolist() == [1.5, 0, 0]
@@ -44,7 +46,10 @@ def test_a_later_session_never_changes_an_earlier_adjusted_close() -> None:
     close = np.exp(rng.normal(4, 0.01, (50, 3)))
     split, dividend = np.ones((50, 3)), np.zeros((50, 3))
     split[40], dividend[30] = 2, 0.4
-    whole, part = adjusted_close(close, dividend, split), adjusted_close(close[:35], dividend[:35], split[:35])
+    whole, part = (
+        adjusted_close(close, dividend, split),
+        adjusted_close(close[:35], dividend[:35], split[:35]),
+    )
     assert np.array_equal(whole[:35], part)
 
 

@@ -14,7 +14,14 @@ WEEK = pd.DatetimeIndex(["2018-12-10", "2018-12-11", "2018-12-12", "2018-12-13",
 LATER = pd.Timestamp("2018-12-31")
 
 
-def checked(bars: pd.DataFrame, xnys: Calendar, *, as_of: pd.Timestamp = LATER, now: datetime = NOW, historical: bool = True):
+def checked(
+    bars: pd.DataFrame,
+    xnys: Calendar,
+    *,
+    as_of: pd.Timestamp = LATER,
+    now: datetime = NOW,
+    historical: bool = True,
+):
     return check([Fetched("A", "ok", now, bars=bars)], xnys, as_of, source="test", historical=historical)
 
 

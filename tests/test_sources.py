@@ -27,9 +27,14 @@ def test_the_sample_holds_twenty_years_of_two_indices() -> None:
         fetched = source.fetch(symbol, START, END, NOW)
         assert fetched.outcome == "ok"
         assert len(fetched.bars) == 5031
-        assert fetched.bars["session"].iloc[[0, -1]].tolist() == [pd.Timestamp("1999-01-04"), pd.Timestamp("2018-12-31")]
+        assert fetched.bars["session"].iloc[[0, -1]].tolist() == [
+            pd.Timestamp("1999-01-04"),
+            pd.Timestamp("2018-12-31"),
+        ]
     # The close that newspapers printed on the last day of 2018.
-    assert SampleSource().fetch("^GSPC", START, END, NOW).bars["close"].iloc[-1] == pytest.approx(2506.85, abs=0.01)
+    assert SampleSource().fetch("^GSPC", START, END, NOW).bars["close"].iloc[-1] == pytest.approx(
+        2506.85, abs=0.01
+    )
 
 
 def test_the_sample_gives_only_what_is_asked_for() -> None:

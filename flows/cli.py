@@ -1,0 +1,301 @@
+"""The command line. Heavy imports live inside the commands, so that help answers at once."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from pipeline.ledger import Ledger
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    help="""Forecast, every evening, whether each stock closes up or down on its next session; write it down before
+the market opens; score it afterwards.
+
+**First time:** `nextday forecast` works at once, offline, on twenty years of two indices. Then edit nextday.toml.
+
+**Every evening:** `nextday deploy` hands the flows to Prefect; `nextday doctor` says what is wrong and how to mend it.
+
+Exit codes: 0 done (also: nothing new to do), 1 could not do it, 2 wrong input.
+""",
+)
+ledger_app = typer.Typer(
+    no_args_is_help=True, help="The sealed record: what was forecast, and what happened."
+)
+app.add_typer(ledger_app, name="ledger")
+
+
+@dataclass
+class _Place:
+    config: Path | None = None
+    home: Path | None = None
+    now: datetime | None = None
+    debug: bool = False
+
+
+_place = _Place()
+
+
+@app.callback()
+def _options(
+    config: Annotated[
+        Path | None, typer.Option(help="The configuration file.", show_default="nextday.toml of the project")
+    ] = None,
+    home: Annotated[
+        Path | None,
+        typer.Option(help="The workspace.", show_default="NEXTDAY_HOME, or data/ beside the configuration"),
+    ] = None,
+    now: Annotated[
+        str,
+        typer.Option(
+            help="The clock, e.g. 2018-12-10T22:00Z; without an offset in the exchange's time; a bare date is its end.",
+            show_default="the wall clock",
+        ),
+    ] = "",
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    _place.config, _place.home, _place.debug = config, home, debug
+    _place.now = _clock(now)
+
+
+@app.command()
+def forecast() -> None:
+    """Run the whole evening: fetch, check, catch up, settle, forecast, seal, report.
+
+    Trains a model first if there is none. Running it twice changes nothing: the first row of a forecast stands.
+    """
+    _prepare_prefect()
+    from flows.nightly import nightly
+    from flows.terminal import show_evening
+
+    with _watched():
+        show_evening(nightly(**_flow_arguments()))
+
+
+@app.command()
+def update() -> None:
+    """Fetch and check prices, and say how far they reach."""
+    _prepare_prefect()
+    from flows.nightly import update as update_flow
+    from flows.terminal import show_market
+
+    with _watched():
+        show_market(update_flow(**_flow_arguments()))
+
+
+@app.command()
+def retrain() -> None:
+    """Train, score and promote a new champion."""
+    _prepare_prefect()
+    from flows.retrain import retrain as retrain_flow
+    from flows.terminal import show_evaluation
+
+    with _watched():
+        show_evaluation(retrain_flow(**_flow_arguments()))
+
+
+@app.command()
+def settle() -> None:
+    """Fetch prices and write down what happened to the forecasts whose session has come."""
+    _prepare_prefect()
+    from flows.nightly import settle_only
+
+    with _watched():
+        settle_only(**_flow_arguments())
+
+
+@app.command()
+def replay(
+    session: Annotated[str, typer.Argument(help="The as_of of the forecasts, e.g. 2018-12-31.")],
+) -> None:
+    """Make the sealed forecasts of a SESSION again and compare, row by row."""
+    import pandas as pd
+
+    from flows.forecasting import replay as replay_session
+    from flows.run import open_run
+    from flows.terminal import show_replay
+
+    run = open_run(_place.config, _place.home, _place.now)
+    made = replay_session(run, pd.Timestamp(_date(session)))
+    show_replay(made)
+    if not made.is_same:
+        raise typer.Exit(1)
+
+
+@app.command()
+def report(
+    session: Annotated[str, typer.Argument(help="The as_of of the forecasts; default: the newest.")] = "",
+) -> None:
+    """Write the reports of a session again, from the ledger and the kept evaluation."""
+    import pandas as pd
+
+    from flows.reporting import rebuild_report
+    from flows.run import open_run
+    from flows.terminal import show_paths
+
+    run = open_run(_place.config, _place.home, _place.now)
+    show_paths(rebuild_report(run, pd.Timestamp(_date(session)) if session else None))
+
+
+@ledger_app.command("show")
+def ledger_show(
+    last: Annotated[int, typer.Option(help="How many sessions.", min=1)] = 5,
+) -> None:
+    """Show the newest forecasts, with what happened."""
+    from flows.terminal import show_record
+
+    show_record(_ledger().record(_universe_name()), last)
+
+
+@ledger_app.command("verify")
+def ledger_verify(
+    head: Annotated[str, typer.Option(help="A head hash noted elsewhere, for example in a report.")] = "",
+) -> None:
+    """Recompute both hash chains and name every row or batch that was changed."""
+    from flows.terminal import show_verification
+
+    verification = _ledger().verify(expected_head=head or None)
+    show_verification(verification)
+    if not verification.ok:
+        raise typer.Exit(1)
+
+
+@ledger_app.command("export")
+def ledger_export(
+    csv: Annotated[Path, typer.Option(help="The file to write; - is standard output.")],
+    everything: Annotated[bool, typer.Option("--all", help="Every universe, not only this one.")] = False,
+) -> None:
+    """Write every forecast with its outcome as CSV."""
+    universe = None if everything else _universe_name()
+    _ledger().export_csv(universe, sys.stdout if str(csv) == "-" else csv)
+
+
+@app.command()
+def deploy() -> None:
+    """Create Prefect's work pool and the deployments `nightly` and `retrain`."""
+    _prepare_prefect(needs_server=True)
+    from flows.deploy import deploy as deploy_flows
+
+    deploy_flows(_place.config, _place.home)
+
+
+@app.command()
+def doctor() -> None:
+    """Look for what is wrong and say how to mend it."""
+    _prepare_prefect()
+    from flows.doctor import examine
+    from flows.terminal import show_examination
+
+    found = examine(_place.config, _place.home, _place.now)
+    show_examination(found)
+    if any(not item.is_well for item in found):
+        raise typer.Exit(1)
+
+
+@app.command()
+def ui(
+    port: Annotated[int, typer.Option(help="The port on 127.0.0.1.", min=1, max=65535)] = 5000,
+) -> None:
+    """Open MLflow's pages on the tracked runs and models."""
+    from flows.run import open_run
+    from flows.tracked import tracking
+
+    command = tracking(open_run(_place.config, _place.home, _place.now)).ui_command(port)
+    typer.echo(f"MLflow on http://127.0.0.1:{port} (end it with Ctrl+C)")
+    os.execv(command[0], command)
+
+
+def main() -> None:
+    """Run the command line; an error of ours is a few lines and an exit code, never a traceback."""
+    try:
+        app(standalone_mode=True)
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    except Exception as error:
+        if _place.debug or not hasattr(error, "way_out"):
+            raise
+        typer.echo(f"nextday: {error}", err=True)
+        raise SystemExit(getattr(error, "exit_code", 1)) from None
+
+
+def _clock(text: str) -> datetime | None:
+    if not text:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(
+            f"{text!r} is no time; write 2018-12-10 or 2018-12-10T22:00Z", param_hint="--now"
+        ) from None
+    return moment.replace(hour=23, minute=59) if len(text) <= len("2018-12-10") else moment
+
+
+def _date(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no date; write 2018-12-31", param_hint="SESSION") from None
+
+
+def _ledger() -> "Ledger":
+    from flows.run import default_config, default_home
+    from pipeline.ledger import Ledger
+    from pipeline.workspace import Workspace
+
+    home = _place.home or default_home(_place.config or default_config())
+    return Ledger(Workspace(home).ledger, read_only=True)
+
+
+def _universe_name() -> str:
+    from flows.run import default_config
+    from pipeline.config import load
+
+    return load(_place.config or default_config()).universe.name
+
+
+def _flow_arguments() -> dict[str, Any]:
+    return {"config": _place.config, "home": _place.home, "now": _place.now}
+
+
+def _prepare_prefect(*, needs_server: bool = False) -> None:
+    """Set what Prefect reads once, at import: no telemetry, no log on the terminal, state in the workspace."""
+    from flows.run import default_config, default_home
+    from pipeline.workspace import Workspace
+
+    home = _place.home or default_home(_place.config or default_config())
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if not _place.debug:
+        os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    if needs_server:
+        os.environ.setdefault("PREFECT_API_URL", "http://127.0.0.1:4200/api")
+    elif not Path("~/.prefect").expanduser().exists():
+        # A machine that does not use Prefect yet: a temporary server, whose state stays in the workspace.
+        # Its database needs the folder to be there.
+        Workspace(home.resolve()).create()
+        os.environ.setdefault("PREFECT_HOME", str(home.resolve() / "prefect"))
+
+
+@contextmanager
+def _watched() -> Iterator[None]:
+    from rich.console import Console
+
+    from flows.progress import Lines, Terminal, watched_by
+
+    console = Console(stderr=True)
+    with watched_by(Terminal(console) if console.is_terminal else Lines(console)):
+        yield

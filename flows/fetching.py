@@ -1,0 +1,190 @@
+"""Fetch prices, check them, keep them; then say how far they reach."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.tasks import exponential_backoff
+
+from flows.progress import bar, say
+from flows.run import Run
+from pipeline.errors import SourceError
+from pipeline.quality import Checked, check, find_revisions
+from pipeline.sources import Fetched
+from pipeline.universe import MIN_COVERAGE
+
+__all__ = ["Market", "check_prices", "fetch_prices", "known_market", "update_prices"]
+
+_CHUNK = 25
+_OVERLAP = 15
+_RETRIES = 3
+
+
+@dataclass(frozen=True, eq=False)
+class Market:
+    """What is known of the prices this evening.
+
+    Attributes:
+        as_of: The last session that a forecast may use.
+        seq: The version of the store that says so.
+        observed_at: When the newest bar that it holds was observed.
+        missing: Why a member has no bar at as_of.
+        findings: What the checks found (quality.FINDING_COLUMNS).
+        covered: Members with a bar at as_of.
+        members: Members at as_of.
+    """
+
+    as_of: pd.Timestamp
+    seq: int
+    observed_at: pd.Timestamp
+    missing: dict[str, str]
+    findings: pd.DataFrame
+    covered: int
+    members: int
+
+
+class _UnfinishedError(SourceError):
+    """Some symbols could not be had this time; trying again may help."""
+
+
+def update_prices(run: Run) -> Market:
+    """Fetch what is new, keep what is right, and say how far the prices reach.
+
+    Raises:
+        SourceError: a live source lacks the session that has closed, for too many members: it is stale.
+    """
+    answers = fetch_all(run)
+    checked = check_prices(run, [answer for answer in answers if answer.outcome == "ok"])
+    reasons = {
+        answer.symbol: f"{answer.outcome}: {answer.reason}" for answer in answers if answer.outcome != "ok"
+    }
+    return known_market(run, reasons, checked.findings)
+
+
+def fetch_all(run: Run) -> list[Fetched]:
+    """Ask the source for every symbol of the universe, in chunks that are retried on their own."""
+    symbols, starts = run.universe.symbols, _starts(run)
+    answers: dict[str, Fetched] = {}
+    for first in range(0, len(symbols), _CHUNK):
+        chunk = symbols[first : first + _CHUNK]
+        try:
+            fetch_prices(run, chunk, starts, answers)
+        except _UnfinishedError as unfinished:
+            say(str(unfinished))
+    outcomes = pd.Series([answer.outcome for answer in answers.values()]).value_counts()
+    say(f"fetched from {run.source.name}: " + ", ".join(f"{n} {name}" for name, n in outcomes.items()))
+    return [answers[symbol] for symbol in symbols]
+
+
+@task(
+    name="fetch prices",
+    task_run_name="fetch prices of {symbols[0]} and what follows",
+    retries=_RETRIES,
+    retry_delay_seconds=exponential_backoff(backoff_factor=2),
+    retry_jitter_factor=0.5,
+    retry_condition_fn=lambda task, run, state: isinstance(
+        state.result(raise_on_failure=False), _UnfinishedError
+    ),
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+def fetch_prices(
+    run: Run, symbols: Sequence[str], starts: dict[str, pd.Timestamp], answers: dict[str, Fetched]
+) -> None:
+    """Fill `answers`; a retry asks only for the symbols whose last answer was transient.
+
+    Raises:
+        _UnfinishedError: the network or the vendor failed for some symbols; the others are in `answers`.
+    """
+    open_ones = [s for s in symbols if s not in answers or answers[s].outcome == "transient"]
+    with bar("fetch prices", len(open_ones)) as advance:
+        for symbol in open_ones:
+            answers[symbol] = run.source.fetch(symbol, starts[symbol], run.last_closed, run.now)
+            advance(f"{symbol} {answers[symbol].outcome}")
+    failed = [symbol for symbol in symbols if answers[symbol].outcome == "transient"]
+    if failed:
+        raise _UnfinishedError(
+            f"{len(failed)} of {len(symbols)} symbols could not be fetched, {failed[0]} for one: "
+            f"{answers[failed[0]].reason}"
+        )
+
+
+@task(name="check prices", cache_policy=NO_CACHE, persist_result=False)
+def check_prices(run: Run, answers: Sequence[Fetched]) -> Checked:
+    """Check the bars and append the good ones to the store."""
+    checked = check(
+        answers, run.calendar, run.last_closed, source=run.source.name, historical=run.is_historical
+    )
+    revised = find_revisions(run.store.read(), checked.prices)
+    added = run.store.append(checked.prices, run=run.digest)
+    findings = pd.concat([checked.findings, revised], ignore_index=True)
+    say(f"checked {len(checked.prices)} bars: {added} new, {len(findings)} findings")
+    return Checked(checked.prices, findings)
+
+
+def known_market(
+    run: Run, reasons: dict[str, str], findings: pd.DataFrame, *, as_of: pd.Timestamp | None = None
+) -> Market:
+    """Say how far the stored prices reach.
+
+    Args:
+        run: The run.
+        reasons: Why a symbol could not be fetched, by symbol.
+        findings: What the checks of this run found.
+        as_of: The session to look from; default: the last one closed, or a historical source's last.
+
+    Raises:
+        SourceError: there are no prices, or those of a live source end before the last closed session.
+    """
+    prices = run.store.read(as_of=as_of or run.last_closed)
+    if prices.empty:
+        raise SourceError(
+            f"There is no price of any of the {len(run.universe.symbols)} symbols of {run.name!r}",
+            where=f"source {run.source.name}"
+            + "".join(f"\n           {s}: {r}" for s, r in [*reasons.items()][:5]),
+            way_out="see the reasons above; `nextday update` tries again",
+        )
+    if as_of is None:
+        as_of = prices["session"].max() if run.is_historical else run.last_closed
+    members = run.universe.members(as_of)
+    here = set(prices.loc[prices["session"] == as_of, "symbol"])
+    missing = {
+        symbol: reasons.get(symbol, f"no bar on {as_of:%Y-%m-%d}") for symbol in members if symbol not in here
+    }
+    if len(here & set(members)) < MIN_COVERAGE * len(members):
+        raise _stale(run, as_of, missing, len(members))
+    return Market(
+        as_of=as_of,
+        seq=run.store.seq(),
+        observed_at=prices["observed_at"].max(),
+        missing=missing,
+        findings=findings,
+        covered=len(here & set(members)),
+        members=len(members),
+    )
+
+
+def _stale(run: Run, as_of: pd.Timestamp, missing: dict[str, str], members: int) -> SourceError:
+    examples = "".join(f"\n           {symbol}: {reason}" for symbol, reason in [*missing.items()][:5])
+    return SourceError(
+        f"The prices are stale: {len(missing)} of {members} members have no bar on {as_of:%Y-%m-%d}, the last "
+        f"session that closed; under {MIN_COVERAGE:.0%} coverage nothing is forecast",
+        where=f"source {run.source.name}{examples}",
+        way_out="run again later: the missed session is caught up, its rows marked late",
+    )
+
+
+def _starts(run: Run) -> dict[str, pd.Timestamp]:
+    """Return from where to ask, by symbol: a little before the last settled bar, so that revisions are seen."""
+    beginning = pd.Timestamp(run.config.prices.start)
+    starts = dict.fromkeys(run.universe.symbols, beginning)
+    if run.source.is_local:
+        return starts
+    stored = run.store.read()
+    settled = stored[stored["status"] == "settled"].groupby("symbol")["session"].max()
+    sessions = run.calendar.sessions
+    for symbol, last in settled.items():
+        starts[str(symbol)] = sessions[max(run.calendar.position(last) - _OVERLAP, 0)]
+    return starts

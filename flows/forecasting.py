@@ -1,0 +1,212 @@
+"""Forecast a session with the champion, seal the rows, settle those whose session has come, replay old ones."""
+
+from dataclasses import dataclass
+from datetime import UTC
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from flows.fetching import Market
+from flows.progress import say
+from flows.run import Run, with_former_settings
+from flows.tracked import tracking
+from flows.training import History, history, price_panel
+from models.saved import read_metadata, verify
+from pipeline.backtest import forecast
+from pipeline.errors import NextdayError
+from pipeline.panel import Panel
+from pipeline.schema import FORECAST_KEY
+from pipeline.sequences import total_returns
+from pipeline.tracking import RegisteredModel
+
+__all__ = ["Replay", "catch_up", "forecast_session", "replay", "seal", "settle"]
+
+
+@task(
+    name="forecast",
+    task_run_name="forecast from {as_of:%Y-%m-%d}",
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+def forecast_session(run: Run, as_of: pd.Timestamp, seq: int, champion: RegisteredModel) -> pd.DataFrame:
+    """Forecast the session after `as_of` for every symbol with a whole window.
+
+    Returns:
+        schema.FORECASTS without `kind`, which the ledger decides.
+
+    Raises:
+        ModelError: the champion's files are missing or damaged.
+    """
+    verify(champion.directory, champion.model_version)
+    return _forecast(run, history(run, as_of, seq, _feature_set(champion.directory)), champion)
+
+
+@task(
+    name="seal",
+    task_run_name="seal forecasts from {as_of:%Y-%m-%d}",
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+def seal(run: Run, rows: pd.DataFrame, as_of: pd.Timestamp, observed_at: pd.Timestamp) -> pd.DataFrame:
+    """Write the rows into the ledger; rows that stand already stay.
+
+    Returns:
+        The standing rows (schema.FORECASTS and is_new).
+    """
+    targets = {run.calendar.next_session(as_of, h) for h in run.config.labels.horizons}
+    standing = run.ledger.issue(
+        rows,
+        universe=run.name,
+        opens={target: run.calendar.opens[target].to_pydatetime() for target in targets},
+        newest_observed_at=observed_at.to_pydatetime(),
+        historical=run.is_historical,
+    )
+    new = int(standing["is_new"].sum())
+    old = len(standing) - new
+    say(f"sealed {new} forecasts from {as_of:%Y-%m-%d}" + (f"; {old} stood already and stay" if old else ""))
+    return standing
+
+
+@task(name="catch up", cache_policy=NO_CACHE, persist_result=False)
+def catch_up(run: Run, market: Market, champions: list[RegisteredModel]) -> list[str]:
+    """Forecast the sessions that were missed, each with a model that was known by then.
+
+    Args:
+        run: The run.
+        market: How far the prices reach.
+        champions: The registered models, newest first; only what was once champion is asked.
+
+    Returns:
+        A remark a missed session that could not be caught up.
+    """
+    last = run.ledger.last_as_of(run.name)
+    if last is None:
+        return []
+    missed = run.calendar.sessions_between(last, market.as_of)[1:-1]
+    remarks = [_catch_up_one(run, session, market, champions) for session in missed]
+    return [remark for remark in remarks if remark]
+
+
+@task(name="settle", cache_policy=NO_CACHE, persist_result=False)
+def settle(run: Run, market: Market) -> int:
+    """Write down what happened to every forecast whose session has come and whose bars are settled.
+
+    Returns:
+        How many forecasts were settled.
+    """
+    waiting = run.ledger.unsettled(run.name)
+    waiting = waiting[waiting["target_session"] <= market.as_of]
+    if waiting.empty:
+        return 0
+    outcomes = _outcomes(run, waiting, price_panel(run, market.as_of, market.seq), market.seq)
+    settled = run.ledger.settle(outcomes, universe=run.name) if not outcomes.empty else 0
+    say(f"settled {settled} of {len(waiting)} forecasts that waited for their session")
+    return settled
+
+
+@dataclass(frozen=True, eq=False)
+class Replay:
+    """Standing rows beside the same rows made again: symbol, p_up, replayed, difference, same_direction."""
+
+    rows: pd.DataFrame
+
+    @property
+    def is_same(self) -> bool:
+        """Whether every p_up agrees within 1e-6 and every direction exactly."""
+        return bool((self.rows["difference"].abs() <= 1e-6).all() and self.rows["same_direction"].all())
+
+
+def replay(run: Run, as_of: pd.Timestamp) -> Replay:
+    """Make the sealed champion rows of a session again, from the data, model and settings they name.
+
+    Raises:
+        NextdayError: there is no such forecast, or something that it was made of is gone.
+    """
+    standing = run.ledger.forecasts(run.name, as_of=as_of)
+    standing = standing[standing["role"] == "champion"]
+    if standing.empty:
+        raise NextdayError(
+            f"The ledger has no forecast of {run.name!r} from {as_of:%Y-%m-%d}",
+            where=str(run.workspace.ledger),
+            way_out="`nextday ledger show` lists the sessions; SESSION is the as_of, the last session used",
+        )
+    parts = []
+    made_of = ["model_version", "data_version", "config_digest"]
+    for rows in [rows for _, rows in standing.groupby(made_of)]:
+        version, seq, settings = rows[made_of].iloc[0]
+        model = tracking(run).version(run.name, version)
+        verify(model.directory, version)
+        former = with_former_settings(run, settings)
+        again = _forecast(former, history(former, as_of, int(seq), _feature_set(model.directory)), model)
+        parts.append(rows.merge(again, on=FORECAST_KEY, how="left", suffixes=("", "_again")))
+    both = pd.concat(parts, ignore_index=True)
+    return Replay(
+        pd.DataFrame(
+            {
+                "symbol": both["symbol"],
+                "p_up": both["p_up"],
+                "replayed": both["p_up_again"],
+                "difference": (both["p_up_again"] - both["p_up"]).fillna(np.inf),
+                "same_direction": both["direction"] == both["direction_again"],
+            }
+        )
+    )
+
+
+def _forecast(run: Run, known: History, champion: RegisteredModel) -> pd.DataFrame:
+    from models.ensemble import load
+
+    fitted, last = load(champion.directory), len(known.sequences.sessions) - 1
+    rows = forecast(fitted, known.sequences, range(last, last + 1), run.calendar)
+    column = pd.Index(known.sequences.symbols).get_indexer(pd.Index(rows["symbol"]))
+    horizon = pd.Index(known.sequences.horizons).get_indexer(pd.Index(rows["horizon"]))
+    rows["horizon"] = rows["horizon"].astype("int64")
+    side = np.sign(rows["p_up"] - 0.5).astype(int)
+    return rows.assign(
+        direction=side.map({1: "up", -1: "down", 0: "none"}).astype("str"),
+        baseline_p_up=np.asarray(fitted.base_rate, float)[horizon],
+        last_close=known.panel.last_close[-1, column],
+        model_version=champion.model_version,
+        issued_at=pd.Series(run.now, index=rows.index, dtype="datetime64[us, UTC]"),
+        data_version=known.seq,
+        config_digest=run.digest,
+        role="champion",
+    ).astype({"model_version": "str", "config_digest": "str", "role": "str", "data_version": "int64"})
+
+
+def _catch_up_one(run: Run, session: pd.Timestamp, market: Market, champions: list[RegisteredModel]) -> str:
+    known_then = [m for m in champions if m.promoted_at is not None and m.trained_through <= session]
+    if not known_then:
+        return f"{session:%Y-%m-%d} was missed and stays so: no model was trained by then"
+    rows = forecast_session(run, session, market.seq, known_then[0])
+    if rows.empty:
+        return f"{session:%Y-%m-%d} was missed and stays so: no symbol has a whole window there"
+    seal(run, rows, session, market.observed_at)
+    return ""
+
+
+def _outcomes(run: Run, waiting: pd.DataFrame, panel: Panel, seq: int) -> pd.DataFrame:
+    """Return schema.OUTCOMES for the rows whose two bars are settled."""
+    prices = run.store.read(as_of=panel.sessions[-1], seq=seq)
+    settled = pd.MultiIndex.from_frame(prices.loc[prices["status"] == "settled", ["symbol", "session"]])
+    both = [pd.MultiIndex.from_frame(waiting[["symbol", name]]) for name in ("as_of", "target_session")]
+    waiting = waiting[both[0].isin(settled) & both[1].isin(settled)]
+    column = pd.Index(panel.symbols).get_indexer(pd.Index(waiting["symbol"]))
+    row = panel.sessions.get_indexer(pd.DatetimeIndex(waiting["as_of"]))
+    change = np.full(len(waiting), np.nan)
+    for horizon in waiting["horizon"].unique():
+        at = (waiting["horizon"] == horizon).to_numpy() & (column >= 0)
+        change[at] = total_returns(panel, int(horizon))[row[at], column[at]]
+    return waiting[FORECAST_KEY].assign(
+        outcome=np.where(np.isnan(change) | (change == 0), np.nan, (change > 0).astype(float)),
+        realized_return=change,
+        settled_at=pd.Series(run.now.astimezone(UTC), index=waiting.index, dtype="datetime64[us, UTC]"),
+        data_version=seq,
+    )
+
+
+def _feature_set(directory: Path) -> str:
+    return str(read_metadata(directory)["extra"]["features"])

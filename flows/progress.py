@@ -1,0 +1,107 @@
+"""What a person sees of long work: rich bars in a terminal, quiet lines elsewhere."""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Protocol
+
+from prefect.context import FlowRunContext
+from prefect.logging import get_run_logger
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+__all__ = ["Lines", "Terminal", "Watcher", "bar", "say", "watched_by"]
+
+Advance = Callable[[str], None]
+"""Called once a unit of work with what there is to say about it."""
+
+
+class Watcher(Protocol):
+    """Somebody who looks on."""
+
+    def say(self, line: str) -> None:
+        """Take a line of the story."""
+        ...
+
+    @contextmanager
+    def bar(self, title: str, total: int) -> Iterator[Advance]:
+        """Follow `total` units of work."""
+        ...
+
+
+class Lines:
+    """Lines only: a schedule's run, a pipe, a test.
+
+    Args:
+        console: Where they are printed too; None where the log is enough.
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console
+
+    def say(self, line: str) -> None:
+        """Log the line in the flow run, or in our own logger outside of one."""
+        if self.console:
+            self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        _logger().info(line)
+
+    @contextmanager
+    def bar(self, title: str, total: int) -> Iterator[Advance]:
+        """Log the first, the last and every tenth part of the work."""
+        done, every = 0, max(total // 10, 1)
+
+        def advance(note: str) -> None:
+            nonlocal done
+            done += 1
+            if done % every == 0 or done == total:
+                self.say(f"{title}: {done} of {total}  {note}")
+
+        yield advance
+
+
+class Terminal(Lines):
+    """Lines, and bars that move."""
+
+    @contextmanager
+    def bar(self, title: str, total: int) -> Iterator[Advance]:
+        """Draw a bar."""
+        columns = (
+            TextColumn("{task.description:<14}"),
+            BarColumn(bar_width=28),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[note]}", style="dim"),
+        )
+        with Progress(*columns, console=self.console, transient=True) as progress:
+            task = progress.add_task(title, total=total, note="")
+            yield lambda note: progress.update(task, advance=1, note=note)
+
+
+_watcher: ContextVar[Watcher] = ContextVar("watcher", default=Lines())  # noqa: B039 -- Lines has no state
+
+
+@contextmanager
+def watched_by(watcher: Watcher) -> Iterator[None]:
+    """Send the lines and bars of the block to `watcher`."""
+    token = _watcher.set(watcher)
+    try:
+        yield
+    finally:
+        _watcher.reset(token)
+
+
+def say(line: str) -> None:
+    """Tell whoever looks on."""
+    _watcher.get().say(line)
+
+
+@contextmanager
+def bar(title: str, total: int) -> Iterator[Advance]:
+    """Show the progress of `total` units of work to whoever looks on."""
+    with _watcher.get().bar(title, total) as advance:
+        yield advance
+
+
+def _logger() -> "logging.Logger | logging.LoggerAdapter[logging.Logger]":
+    return get_run_logger() if FlowRunContext.get() else logging.getLogger("nextday")

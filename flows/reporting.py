@@ -1,0 +1,204 @@
+"""Gather what an evening came to, write it down for people, and show it in Prefect."""
+
+import pandas as pd
+from pipeline.report import Paths, Report, forecast_rows, summary_markdown, write
+from pipeline.scores import score
+from pipeline.tracking import RegisteredModel
+from prefect import task
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.context import FlowRunContext
+
+from flows.fetching import Market, known_market
+from flows.progress import say
+from flows.retrain import run_tags
+from flows.run import Run, with_former_settings
+from flows.tracked import tracking
+from flows.training import Evaluation, load_evaluation
+from models.saved import read_metadata
+from pipeline.errors import NextdayError
+from pipeline.quality import no_findings
+from pipeline.schema import SCORES, empty
+
+__all__ = ["publish", "rebuild_report", "track", "write_report"]
+
+_KINDS = {"gru": "GRU", "lstm": "LSTM", "rnn": "Elman RNN"}
+
+
+@task(name="report", cache_policy=NO_CACHE, persist_result=False)
+def write_report(
+    run: Run, market: Market, standing: pd.DataFrame, remarks: list[str]
+) -> tuple[Report, Paths]:
+    """Write forecast.csv, scores.csv and report.html of the standing rows."""
+    report = _gather(run, market, standing, remarks)
+    paths = write(report, run.workspace.reports)
+    say(f"report: {paths.html}")
+    return report, paths
+
+
+@task(name="publish", cache_policy=NO_CACHE, persist_result=False)
+def publish(report: Report) -> None:
+    """Show the forecasts and the verdict in Prefect; outside a flow run there is nowhere to show them."""
+    if FlowRunContext.get() is None:
+        return
+    key = report.universe.replace("_", "-")
+    create_markdown_artifact(
+        summary_markdown(report),
+        key=f"nextday-{key}-summary",
+        description=f"Verdict and scores of {report.universe}",
+    )
+    create_table_artifact(
+        forecast_rows(report),
+        key=f"nextday-{key}-forecasts",
+        description=f"Forecasts of {report.universe} for {report.target_session:%Y-%m-%d}",
+    )
+
+
+@task(name="track", cache_policy=NO_CACHE, persist_result=False)
+def track(run: Run, report: Report, paths: Paths) -> None:
+    """Keep the evening as a tracked run: counts, head hash, report."""
+    forecasts = report.forecasts
+    tracking(run).record_forecast(
+        universe=run.name,
+        run_name=f"{run.name} for {report.target_session:%Y-%m-%d}",
+        tags=run_tags(run)
+        | {
+            "model_version": str(forecasts["model_version"].iloc[0]),
+            "data_version": str(report.data_version),
+            "config_digest": report.config_digest,
+            "ledger_head": report.ledger_head,
+            "kind": report.kind,
+        },
+        metrics={
+            "forecasts": float(len(forecasts)),
+            "mean_p_up": float(forecasts["p_up"].mean()),
+            "coverage": report.covered / report.members,
+            "findings": float(len(report.findings)),
+        },
+        artifacts=[paths.forecast_csv, paths.scores_csv, paths.html],
+    )
+
+
+def rebuild_report(run: Run, as_of: pd.Timestamp | None) -> Paths:
+    """Write the reports of a sealed session again.
+
+    Raises:
+        NextdayError: the ledger has no forecast of that session.
+    """
+    record = run.ledger.record(run.name)
+    if as_of is None and not record.empty:
+        as_of = record["as_of"].max()
+    standing = record[record["as_of"] == as_of]
+    if standing.empty:
+        raise NextdayError(
+            f"The ledger has no forecast of {run.name!r}" + (f" from {as_of:%Y-%m-%d}" if as_of else ""),
+            where=str(run.workspace.ledger),
+            way_out="`nextday forecast` makes one; `nextday ledger show` lists the sessions",
+        )
+    market = known_market(run, {}, no_findings(), as_of=as_of)
+    report = _gather(run, market, standing.assign(is_new=False), ["Written again from the ledger."])
+    return write(report, run.workspace.reports)
+
+
+def _gather(run: Run, market: Market, standing: pd.DataFrame, remarks: list[str]) -> Report:
+    first = standing.iloc[0]
+    champion = tracking(run).version(run.name, str(first["model_version"]))
+    evaluation = load_evaluation(run.workspace.evaluation(run.name, champion.model_version))
+    record = run.ledger.record(run.name)
+    return Report(
+        universe=run.name,
+        calendar=run.calendar.name,
+        as_of=first["as_of"],
+        target_session=first["target_session"],
+        issued_at=first["issued_at"].to_pydatetime(),
+        kind="live" if (standing["kind"] == "live").all() else "late",
+        historical=run.is_historical,
+        forecasts=standing,
+        skipped=_skipped(run, market, standing),
+        members=market.members,
+        covered=market.covered,
+        survivorship_biased=run.universe.is_survivorship_biased,
+        verdict=evaluation.verdict,
+        scores=evaluation.scores,
+        test_rows=evaluation.test_rows,
+        live_scores=_live_scores(record, evaluation),
+        record=record,
+        epochs=evaluation.epochs,
+        ranges=evaluation.ranges,
+        findings=market.findings,
+        model=_model_card(run, champion, first["as_of"]),
+        data_version=int(first["data_version"]),
+        newest_observed_at=market.observed_at.to_pydatetime(),
+        config_digest=str(first["config_digest"]),
+        ledger_head=run.ledger.head().hash,
+        notes=_notes(run, standing, champion, remarks),
+    )
+
+
+def _skipped(run: Run, market: Market, standing: pd.DataFrame) -> pd.DataFrame:
+    absent = sorted(set(run.universe.members(market.as_of)) - set(standing["symbol"]))
+    reasons = [
+        market.missing.get(symbol, "its history has a hole, or is too short for one window")
+        for symbol in absent
+    ]
+    return pd.DataFrame({"symbol": absent, "reason": reasons}, dtype="str")
+
+
+def _live_scores(record: pd.DataFrame, evaluation: Evaluation) -> pd.DataFrame:
+    """Score what has been settled; the baseline is the base rate that stood on each row when it was issued."""
+    settled = record[record["outcome"].notna()]
+    parts = []
+    for kind, rows in settled.groupby("kind"):
+        model = rows.assign(model=evaluation.verdict.model)
+        baseline = rows.assign(model="base_rate", p_up=rows["baseline_p_up"])
+        parts.append(score(pd.concat([model, baseline]), baseline="base_rate", group=str(kind)))
+    return pd.concat(parts, ignore_index=True) if parts else empty(SCORES)
+
+
+def _model_card(run: Run, champion: RegisteredModel, as_of: pd.Timestamp) -> dict[str, str]:
+    facts = read_metadata(champion.directory)
+    network, settings = facts["network"], facts["extra"]["settings"]
+    age = run.calendar.position(as_of) - run.calendar.position(champion.trained_through)
+    return {
+        "version": champion.model_version,
+        "network": f"{_KINDS[network['kind']]}, {network['layers']} x {network['units']} units, "
+        f"{facts['parameters']:,} parameters",
+        "members": f"{len(facts['seeds'])}, seeds {facts['seeds'][0]} to {facts['seeds'][-1]}",
+        "lookback": f"{network['lookback']} sessions",
+        "features": f"{facts['extra']['features']} ({network['features']} columns)",
+        "trained through": f"{champion.trained_through:%Y-%m-%d}",
+        "age": f"{age} sessions",
+        "temperature": ", ".join(_temperature(slope) for slope in facts["calibrator"]["slope"]),
+        "dead zone": "none"
+        if settings["labels"]["dead_zone"] == [0, 0]
+        else str(settings["labels"]["dead_zone"]),
+        "made with": f"Keras {facts['keras']}, TensorFlow {facts['tensorflow']}",
+    }
+
+
+def _temperature(slope: float) -> str:
+    return f"{1 / slope:.3g}" if slope > 0 else "infinite: the calibrate range gave the network no credit"
+
+
+def _notes(run: Run, standing: pd.DataFrame, champion: RegisteredModel, remarks: list[str]) -> list[str]:
+    notes = [
+        "The scores belong to the procedure, measured on sessions that no fit saw. The champion that forecasts here is "
+        f"the same procedure fitted once more through {champion.trained_through:%Y-%m-%d}; its newest sessions serve "
+        "early stopping and calibration."
+    ]
+    if run.is_historical:
+        notes.append(
+            f"The source {run.source.name!r} is historical: its rows are late by nature and never live."
+        )
+    old = standing[~standing["is_new"]]
+    if len(old):
+        notes.append(
+            f"{len(old)} of {len(standing)} rows stood in the ledger before this run, issued "
+            f"{old['issued_at'].min():%Y-%m-%d %H:%M}Z by model {old['model_version'].iloc[0]}: the first row of a "
+            "forecast stands, whatever is run or configured later."
+        )
+    former = with_former_settings(run, str(standing["config_digest"].iloc[0])).resolved["settings"]
+    changed = [name for name, values in run.resolved["settings"].items() if former[name] != values]
+    if changed:
+        notes.append(f"The settings have changed since those rows were issued: [{'], ['.join(changed)}].")
+    return notes + remarks

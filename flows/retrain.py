@@ -1,0 +1,103 @@
+"""The weekly flow: train, score, promote."""
+
+from datetime import datetime
+from pathlib import Path
+
+import pandas as pd
+from pipeline.tracking import RegisteredModel
+from prefect import flow, tags, task
+from prefect.cache_policies import NO_CACHE
+from prefect.runtime import flow_run
+
+from flows.fetching import Market, update_prices
+from flows.forecasting import catch_up, settle
+from flows.progress import say
+from flows.run import Run, open_run
+from flows.tracked import tracking
+from flows.training import (
+    Evaluation,
+    history,
+    range_table,
+    save_evaluation,
+    score_procedure,
+    train_champion,
+    train_procedure,
+)
+
+__all__ = ["PATIENCE", "make_champion", "retrain", "run_tags"]
+
+PATIENCE = 1800.0
+"""Seconds that a run waits for another one of the same universe."""
+
+
+@flow(name="retrain")
+def retrain(config: Path | None = None, home: Path | None = None, now: datetime | None = None) -> Evaluation:
+    """Train and score the procedure on fresh prices, and promote its refit through as_of.
+
+    What was missed is caught up first, so that no late row can come from a model that was trained after it.
+
+    Args:
+        config: The configuration file.
+        home: The workspace.
+        now: The clock; default: the wall clock.
+    """
+    run = open_run(config, home, now)
+    with run.workspace.locked(run.name, timeout=PATIENCE), tags(run.name):
+        market = update_prices(run)
+        for remark in catch_up(run, market, tracking(run).versions(run.name)):
+            say(remark)
+        settle(run, market)
+        _, evaluation = make_champion(run, market)
+    return evaluation
+
+
+def make_champion(run: Run, market: Market) -> tuple[RegisteredModel, Evaluation]:
+    """Train, score, fit once more through as_of, register and promote."""
+    known = history(run, market.as_of, market.seq)
+    walk, score_epochs, fold = train_procedure(run, known)
+    scores, verdict = score_procedure(run, walk)
+    version, champion_epochs, final = train_champion(run, known)
+    evaluation = Evaluation(
+        scores=scores,
+        verdict=verdict,
+        test_rows=walk.test,
+        epochs=pd.concat([score_epochs, champion_epochs], ignore_index=True),
+        ranges=range_table(known, {"score": fold, "champion": final}),
+    )
+    save_evaluation(run.workspace.evaluation(run.name, version), evaluation)
+    return promote(run, market, version, evaluation), evaluation
+
+
+@task(name="promote", cache_policy=NO_CACHE, persist_result=False)
+def promote(run: Run, market: Market, version: str, evaluation: Evaluation) -> RegisteredModel:
+    """Track the training and make its model the champion."""
+    book = tracking(run)
+    folder = run.workspace.evaluation(run.name, version)
+    book.record_training(
+        universe=run.name,
+        run_name=f"{run.name} through {market.as_of:%Y-%m-%d}",
+        config=run.resolved["settings"],
+        config_digest=run.digest,
+        model_dir=run.workspace.model(run.name, version),
+        model_version=version,
+        tags=run_tags(run)
+        | {
+            "trained_through": f"{market.as_of:%Y-%m-%d}",
+            "data_version": str(market.seq),
+            "verdict": evaluation.verdict.finding,
+        },
+        epochs=evaluation.epochs,
+        scores=evaluation.scores,
+        artifacts=[*sorted(folder.iterdir()), run.settings_file],
+    )
+    book.promote(run.name, version, promoted_at=run.now)
+    say(f"champion {version} promoted")
+    champion = book.champion(run.name)
+    assert champion is not None
+    return champion
+
+
+def run_tags(run: Run) -> dict[str, str]:
+    """Return the tags that join a tracked run with its Prefect flow run."""
+    known = {"flow_run_id": flow_run.id, "flow_run_name": flow_run.name, "flow_run_url": flow_run.ui_url}
+    return {"now": run.now.isoformat()} | {name: str(value) for name, value in known.items() if value}

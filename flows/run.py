@@ -1,0 +1,197 @@
+"""One run: which settings, which workspace, what time it is."""
+
+import json
+import os
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from pipeline.config import Config, UniverseConfig, digest, load
+from pipeline.errors import NextdayError
+from pipeline.ledger import Ledger
+from pipeline.sessions import Calendar, calendar
+from pipeline.sources import PriceSource
+from pipeline.store import PriceStore
+from pipeline.universe import Universe, universe
+from pipeline.workspace import Workspace, write_text
+
+__all__ = ["PROJECT", "Run", "default_config", "default_home", "open_run", "with_former_settings"]
+
+PROJECT = Path(__file__).resolve().parent.parent
+"""The folder of the checkout."""
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """Everything that a run knows before it reads a price.
+
+    Attributes:
+        config: The settings as they were read.
+        base: The folder that relative paths of the settings start from.
+        workspace: Where everything made at run time lies.
+        now: The run's clock, UTC; nothing else tells the time.
+        calendar, source, universe: As configured.
+        resolved: The settings with defaults filled in and the universe's members written out.
+    """
+
+    config: Config
+    base: Path
+    workspace: Workspace
+    now: datetime
+    calendar: Calendar
+    source: PriceSource
+    universe: Universe
+    resolved: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The universe's name."""
+        return self.config.universe.name
+
+    @property
+    def digest(self) -> str:
+        """The digest of `resolved`: it goes on every forecast."""
+        return digest(self.resolved)
+
+    @property
+    def is_historical(self) -> bool:
+        """Whether the prices ended in the past: then nothing is ever live or stale."""
+        return self.source.historical
+
+    @property
+    def store(self) -> PriceStore:
+        """The universe's prices."""
+        return PriceStore(self.workspace.prices(self.name))
+
+    @property
+    def ledger(self) -> Ledger:
+        """The sealed ledger."""
+        return Ledger(self.workspace.ledger)
+
+    @property
+    def last_closed(self) -> pd.Timestamp:
+        """The last session that counts as closed at `now`."""
+        return self.calendar.last_closed_session(
+            self.now, timedelta(minutes=self.config.prices.delay_minutes)
+        )
+
+    @property
+    def settings_file(self) -> Path:
+        """Where the resolved settings are kept."""
+        return _settings(self.workspace, self.digest)
+
+    def save_settings(self) -> None:
+        """Keep the resolved settings under their digest, so that any forecast can be made again."""
+        path = self.settings_file
+        if not path.exists():
+            write_text(path, json.dumps(self.resolved, indent=1, sort_keys=True) + "\n")
+
+
+def default_config() -> Path:
+    """Return nextday.toml of the checkout."""
+    return PROJECT / "nextday.toml"
+
+
+def default_home(config: Path) -> Path:
+    """Return NEXTDAY_HOME, or data/ beside the configuration."""
+    return Path(os.environ.get("NEXTDAY_HOME") or config.resolve().parent / "data")
+
+
+def open_run(config: Path | None = None, home: Path | None = None, now: datetime | None = None) -> Run:
+    """Read the settings and get everything ready that needs no prices.
+
+    Args:
+        config: The configuration file; default: nextday.toml of the checkout.
+        home: The workspace; default: NEXTDAY_HOME, or data/ beside the configuration.
+        now: The clock; default: the wall clock. Without an offset it is the exchange's own time.
+
+    Raises:
+        InputError: the settings, the universe or the files they name cannot be used.
+        NextdayError: the workspace cannot be written to.
+    """
+    path = (config or default_config()).resolve()
+    settings = load(path)
+    workspace = Workspace((home or default_home(path)).resolve())
+    workspace.create()
+    clock = now or datetime.now(UTC)
+    days = calendar(
+        settings.universe.calendar, settings.prices.start, clock.replace(tzinfo=clock.tzinfo or UTC)
+    )
+    source = _source(settings, path.parent, workspace)
+    members = universe(settings.universe, path.parent, source.symbols())
+    run = Run(
+        config=settings,
+        base=path.parent,
+        workspace=workspace,
+        now=days.instant(clock),
+        calendar=days,
+        source=source,
+        universe=members,
+        resolved=_resolved(settings, members),
+    )
+    run.save_settings()
+    return run
+
+
+def with_former_settings(run: Run, former: str) -> Run:
+    """Return the run as the settings of the digest `former` would have it; source and clock stay.
+
+    Raises:
+        NextdayError: those settings are not in the workspace.
+    """
+    path = _settings(run.workspace, former)
+    try:
+        resolved = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise NextdayError(
+            f"The settings {former} are not in the workspace", where=str(path), way_out="restore that file"
+        ) from None
+    entries = pd.DataFrame(resolved["members"], columns=["symbol", "first", "last"])
+    dates = {name: pd.to_datetime(entries[name]).astype("datetime64[us]") for name in ("first", "last")}
+    members = Universe(run.name, entries.assign(**dates))
+    return Run(
+        **{
+            **vars(run),
+            "config": Config.model_validate(resolved["settings"]),
+            "universe": members,
+            "resolved": resolved,
+        }
+    )
+
+
+def _settings(workspace: Workspace, name: str) -> Path:
+    return workspace.home / "settings" / f"{name}.json"
+
+
+def _resolved(settings: Config, members: Universe) -> dict[str, Any]:
+    entries = members.entries
+    days = [entries[name].dt.strftime("%Y-%m-%d") for name in ("first", "last")]
+    spans = zip(
+        entries["symbol"], *(day.astype(object).where(day.notna(), None) for day in days), strict=True
+    )
+    return {"settings": settings.resolved(), "members": [list(span) for span in spans]}
+
+
+def _source(settings: Config, base: Path, workspace: Workspace) -> PriceSource:
+    chosen: UniverseConfig = settings.universe
+    if chosen.source == "files":
+        from pipeline.sources.files import FilesSource
+
+        return FilesSource(
+            base / chosen.path, adjustment=settings.prices.adjustment, historical=chosen.historical
+        )
+    if chosen.source == "yahoo":
+        from pipeline.sources.yahoo import YahooSource
+
+        return YahooSource(
+            cache_dir=workspace.cache / "yfinance",
+            proxy=settings.prices.proxy,
+            ca_bundle=settings.prices.ca_bundle,
+            requests_per_second=settings.prices.requests_per_second,
+        )
+    from pipeline.sources.sample import SampleSource
+
+    return SampleSource()

@@ -1,0 +1,289 @@
+"""Train a procedure, score it on sessions it never saw, then fit it once more through tonight."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pipeline.scores import Verdict, best_baseline, judge, score
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from flows.progress import Advance, bar, say
+from flows.run import Run
+from models.baselines import baselines
+from models.saved import model_version
+from pipeline.backtest import Model, Walk, fit, teach, walk_forward
+from pipeline.errors import StoreError
+from pipeline.features import FEATURE_SETS, FeatureSet
+from pipeline.panel import Panel, build_panel
+from pipeline.sequences import Sequences, build_sequences, total_returns
+from pipeline.walkforward import Fold, final_fold, scoring_fold
+from pipeline.workspace import write_text
+
+__all__ = [
+    "Evaluation",
+    "History",
+    "history",
+    "load_evaluation",
+    "price_panel",
+    "range_table",
+    "save_evaluation",
+    "score_procedure",
+    "train_champion",
+    "train_procedure",
+]
+
+
+@dataclass(frozen=True, eq=False)
+class History:
+    """The universe's prices through one session, as one version of the store knows them."""
+
+    panel: Panel
+    sequences: Sequences
+    seq: int
+
+    @property
+    def as_of(self) -> pd.Timestamp:
+        """The last session."""
+        return self.sequences.sessions[-1]
+
+    @property
+    def returns(self) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """Simple total returns [symbol, session, horizon]."""
+        return np.stack([total_returns(self.panel, h).T for h in self.sequences.horizons], axis=-1)
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What the training of one model found out about its procedure.
+
+    Attributes:
+        scores: schema.SCORES.
+        verdict: In words, with its evidence.
+        test_rows: Every forecast of the test, the baselines' too.
+        epochs: fit, member, epoch, loss, hit_rate, stop_loss, stop_hit_rate, gradient_norm.
+        ranges: How history was cut: fit, part, first_session, last_session, sessions, rows.
+    """
+
+    scores: pd.DataFrame
+    verdict: Verdict
+    test_rows: pd.DataFrame
+    epochs: pd.DataFrame
+    ranges: pd.DataFrame
+
+
+def history(run: Run, as_of: pd.Timestamp, seq: int, feature_set: str | None = None) -> History:
+    """Read the prices through `as_of` as known at `seq`, and make sequences of them.
+
+    Raises:
+        StoreError: there are none.
+    """
+    panel = price_panel(run, as_of, seq)
+    chosen = FEATURE_SETS[feature_set or run.config.features.set]
+    return History(panel, build_sequences(panel, chosen, run.universe, run.config.labels.horizons), seq)
+
+
+def price_panel(run: Run, as_of: pd.Timestamp, seq: int) -> Panel:
+    """Lay the stored prices through `as_of`, as known at `seq`, onto the calendar.
+
+    Raises:
+        StoreError: there are none.
+    """
+    prices = run.store.read(as_of=as_of, seq=seq)
+    prices = prices[prices["symbol"].isin(run.universe.symbols)]
+    if prices.empty:
+        raise StoreError(f"The store holds no bar up to {as_of:%Y-%m-%d}", where=str(run.store.folder))
+    sessions = run.calendar.sessions_between(prices["session"].min(), as_of)
+    return build_panel(prices, sessions, run.universe.symbols)
+
+
+@task(name="train", cache_policy=NO_CACHE, persist_result=False)
+def train_procedure(run: Run, known: History) -> tuple[Walk, pd.DataFrame, Fold]:
+    """Fit the network and every baseline with the test held back, and forecast the test.
+
+    Returns:
+        The walk, the network's epochs, and the fold.
+    """
+    fold = scoring_fold(known.sequences, run.config.evaluation, run.config.training)
+    features = FEATURE_SETS[run.config.features.set]
+    with _epochs_shown(run, "train to score") as progress:
+        models: dict[str, Model] = {run.config.model.kind: _network(run, features, progress)}
+        models |= baselines(features.columns.index(features.last_return), run.config.model.lookback)
+        walk = walk_forward(
+            models,
+            known.sequences,
+            [fold],
+            run.calendar,
+            returns=known.returns,
+            dead_zone=run.config.labels.dead_zone,
+            seed=run.config.training.seed,
+            tell=lambda name: say(f"fitting {name}"),
+        )
+    return walk, _epoch_table(walk.fitted[run.config.model.kind], "score"), fold
+
+
+@task(name="score", cache_policy=NO_CACHE, persist_result=False)
+def score_procedure(run: Run, walk: Walk) -> tuple[pd.DataFrame, Verdict]:
+    """Score the test rows against the baseline that was best before the test began."""
+    kind, seed = run.config.model.kind, run.config.training.seed
+    baseline = best_baseline(walk.before[walk.before["model"] != kind])
+    scores = score(walk.test, baseline=baseline, seed=seed)
+    if run.config.labels.dead_zone != (0, 0):
+        down, up = run.config.labels.dead_zone
+        moved = walk.test[(walk.test["realized_return"] < down) | (walk.test["realized_return"] > up)]
+        scores = pd.concat([scores, score(moved, baseline=baseline, group="large moves", seed=seed)])
+    verdict = judge(walk.test, model=kind, baseline=baseline, seed=seed)
+    say(verdict.sentence)
+    return scores.reset_index(drop=True), verdict
+
+
+@task(name="train the champion", cache_policy=NO_CACHE, persist_result=False)
+def train_champion(run: Run, known: History) -> tuple[str, pd.DataFrame, Fold]:
+    """Fit the same procedure through as_of and keep its files.
+
+    Returns:
+        The model's version, its epochs, and its fold.
+    """
+    fold = final_fold(known.sequences, run.config.training)
+    taught = teach(known.sequences, fold, known.returns, run.config.labels.dead_zone)
+    with _epochs_shown(run, "train champion") as progress:
+        champion = fit(
+            _network(run, FEATURE_SETS[run.config.features.set], progress),
+            taught,
+            fold,
+            run.config.training.seed,
+        )
+    half = run.workspace.model(run.name, ".new")
+    shutil.rmtree(half, ignore_errors=True)
+    champion.save(half, extra=_facts(run, known))  # type: ignore[attr-defined]
+    version = model_version(half)
+    whole = run.workspace.model(run.name, version)
+    if whole.exists():
+        shutil.rmtree(half)
+    else:
+        half.replace(whole)
+    say(f"champion {version} fitted through {known.as_of:%Y-%m-%d}")
+    return version, _epoch_table(champion, "champion"), fold
+
+
+def save_evaluation(folder: Path, evaluation: Evaluation) -> None:
+    """Keep an evaluation beside its model."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("scores", "epochs", "ranges"):
+        write_text(folder / f"{name}.csv", getattr(evaluation, name).to_csv(index=False))
+    evaluation.test_rows.to_parquet(folder / "test_rows.parquet", index=False)
+    write_text(folder / "verdict.json", json.dumps(asdict(evaluation.verdict), indent=1) + "\n")
+
+
+def load_evaluation(folder: Path) -> Evaluation:
+    """Read what `save_evaluation` kept.
+
+    Raises:
+        StoreError: a file is missing or damaged.
+    """
+    try:
+        tables = {name: pd.read_csv(folder / f"{name}.csv") for name in ("scores", "epochs", "ranges")}
+        for name in ("first_session", "last_session"):
+            tables["ranges"][name] = pd.to_datetime(tables["ranges"][name])
+        verdict = Verdict(**json.loads((folder / "verdict.json").read_text(encoding="utf-8")))
+        return Evaluation(**tables, verdict=verdict, test_rows=pd.read_parquet(folder / "test_rows.parquet"))
+    except (OSError, ValueError, TypeError) as error:
+        raise StoreError(
+            f"The evaluation of the champion cannot be read: {error}",
+            where=str(folder),
+            way_out="`nextday retrain` makes a new champion and a new evaluation",
+        ) from None
+
+
+def range_table(known: History, folds: dict[str, Fold]) -> pd.DataFrame:
+    """Return how history was cut, one line a fit and part."""
+    sessions, labelled = (
+        known.sequences.sessions,
+        np.isfinite(known.sequences.y).any(axis=2) & known.sequences.mask,
+    )
+    return pd.DataFrame(
+        {
+            "fit": name,
+            "part": part,
+            "first_session": sessions[rows.start],
+            "last_session": sessions[rows.stop - 1],
+            "sessions": len(rows),
+            "rows": int(labelled[:, rows.start : rows.stop].sum()),
+        }
+        for name, fold in folds.items()
+        for part, rows in fold.parts.items()
+        if len(rows)
+    )
+
+
+def _network(run: Run, features: FeatureSet, progress: Callable[[Any], None]) -> Model:
+    from models.ensemble import RecurrentModel
+    from models.recurrent import Network
+    from models.training import Training
+
+    model, training = run.config.model, run.config.training
+    return RecurrentModel(
+        network=Network(
+            kind=model.kind,
+            features=len(features.columns),
+            lookback=model.lookback,
+            units=model.units,
+            layers=model.layers,
+            horizons=len(run.config.labels.horizons),
+        ),
+        training=Training(
+            epochs=training.epochs,
+            batch_size=training.batch_size,
+            learning_rate=training.learning_rate,
+            clip_norm=training.clip_norm,
+            patience=training.patience,
+        ),
+        members=model.members,
+        progress=progress,
+    )
+
+
+def _facts(run: Run, known: History) -> dict[str, Any]:
+    return {
+        "universe": run.name,
+        "features": run.config.features.set,
+        "trained_through": f"{known.as_of:%Y-%m-%d}",
+        "data_version": known.seq,
+        "config_digest": run.digest,
+        "settings": run.resolved["settings"],
+    }
+
+
+class _EpochBar:
+    """Turns a network's epochs into steps of one bar; a member that stops early finishes its share."""
+
+    def __init__(self, advance: Advance, epochs: int) -> None:
+        self._advance, self._epochs, self._done = advance, epochs, 0
+
+    def __call__(self, epoch: Any) -> None:
+        note = (
+            f"member {epoch.member} of {epoch.members}, epoch {epoch.epoch}: loss {epoch.loss:.4f}, "
+            f"stop loss {epoch.stop_loss:.4f}, hit rate {epoch.stop_hit_rate:.3f}"
+        )
+        target = (epoch.member - 1) * self._epochs + epoch.epoch
+        while self._done < target:
+            self._done += 1
+            self._advance(note)
+
+
+@contextmanager
+def _epochs_shown(run: Run, title: str) -> Iterator[Callable[[Any], None]]:
+    epochs = run.config.training.epochs
+    with bar(title, run.config.model.members * epochs) as advance:
+        yield _EpochBar(advance, epochs)
+
+
+def _epoch_table(fitted: Any, fit_name: str) -> pd.DataFrame:
+    columns = ["member", "epoch", "loss", "hit_rate", "stop_loss", "stop_hit_rate", "gradient_norm"]
+    return pd.DataFrame([asdict(epoch) for epoch in fitted.history])[columns].assign(fit=fit_name)

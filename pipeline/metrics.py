@@ -1,0 +1,245 @@
+"""How good probabilities are: pure functions on arrays, each with its formula and its paper.
+
+`p` [row] is the probability of up and `y` [row] the outcome, 1 up and 0 down, without NaN. A metric that is not
+defined on the rows (none of them, or one class only) is NaN. Losses fall and scores rise with better forecasts.
+
+Metrics that are ratios of sums come in two steps, contributions of each row and a function of their sums, so
+that a resampling of sessions needs sums alone.
+"""
+
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.stats import norm, rankdata
+
+__all__ = [
+    "CLIP",
+    "auc",
+    "auc_of_wins",
+    "base_rate",
+    "brier",
+    "brier_skill",
+    "confusion",
+    "ece",
+    "effective_n",
+    "hit_rate",
+    "hit_rate_of",
+    "log_loss",
+    "log_losses",
+    "mcc",
+    "mcc_of",
+    "mean_of",
+    "reliability",
+    "session_wins",
+    "squared_errors",
+]
+
+CLIP: Final = 1e-12
+"""Log losses take p from [CLIP, 1 - CLIP]: one certain miss costs 27.6, not infinity."""
+
+Floats = NDArray[np.float64]
+
+
+def hit_rate(p: Floats, y: Floats) -> float:
+    """Return the share of forecasts that took the right side.
+
+    hits / (hits + misses), where p > 0.5 says up and p < 0.5 down; p = 0.5 takes no side and is left out.
+    """
+    return float(hit_rate_of(confusion(p, y).sum(axis=0)))
+
+
+def mcc(p: Floats, y: Floats) -> float:
+    """Return Matthews' correlation of the sides taken with the outcomes, in [-1, 1]; 0 is no skill.
+
+    (TP TN - FP FN) / sqrt((TP + FP)(TP + FN)(TN + FP)(TN + FN)); p = 0.5 takes no side and is left out. NaN
+    where the forecasts take one side only: that shows neither skill nor its lack.
+    Matthews (1975), "Comparison of the predicted and observed secondary structure of T4 phage lysozyme".
+    """
+    return float(mcc_of(confusion(p, y).sum(axis=0)))
+
+
+def brier(p: Floats, y: Floats) -> float:
+    """Return the mean of (p - y)^2. Brier (1950), "Verification of forecasts expressed in terms of probability"."""
+    return float(mean_of(squared_errors(p, y).sum(), len(y)))
+
+
+def brier_skill(p: Floats, y: Floats, reference: Floats) -> float:
+    """Return 1 - brier(p) / brier(reference): 0 is as good as the reference, 1 is perfect.
+
+    Murphy (1973), "Hedging and skill scores for probability forecasts".
+    """
+    return 1.0 - float(mean_of(squared_errors(p, y).sum(), squared_errors(reference, y).sum()))
+
+
+def log_loss(p: Floats, y: Floats) -> float:
+    """Return the mean of -ln(probability given to what happened), in nats; p is clipped to [CLIP, 1 - CLIP].
+
+    Good (1952), "Rational decisions".
+    """
+    return float(mean_of(log_losses(p, y).sum(), len(y)))
+
+
+def auc(p: Floats, y: Floats) -> float:
+    """Return the chance that a random up was given a higher p than a random down; ties count half.
+
+    (R - n1 (n1 + 1) / 2) / (n1 n0), with R the sum of the midranks of the n1 ups.
+    Mann and Whitney (1947); Hanley and McNeil (1982), "The meaning and use of the area under a ROC curve".
+    """
+    ups, downs = float(y.sum()), float((1 - y).sum())
+    above = float(rankdata(p)[y == 1].sum()) - ups * (ups + 1) / 2
+    return float(mean_of(above, ups * downs))
+
+
+def base_rate(y: Floats) -> float:
+    """Return the share of ups."""
+    return float(mean_of(y.sum(), len(y)))
+
+
+def ece(p: Floats, y: Floats, bins: int = 10) -> float:
+    """Return the expected calibration error over bins of equally many rows.
+
+    sum over bins of n_b / n |share of ups_b - mean p_b|. Naeini, Cooper and Hauskrecht (2015), "Obtaining well
+    calibrated probabilities using Bayesian binning"; bins of equal count as in Nixon et al. (2019), "Measuring
+    calibration in deep learning", for daily forecasts crowd around one half. Even perfect probabilities show
+    about 0.8 sqrt(p (1 - p) bins / n) by chance.
+    """
+    _, count, sum_p, sum_y = _binned(p, y, bins)
+    return float(mean_of(np.abs(sum_y - sum_p).sum(), count.sum()))
+
+
+def reliability(p: Floats, y: Floats, bins: int = 10, *, session: NDArray[Any] | None = None) -> pd.DataFrame:
+    """Return the points of a reliability diagram, one row a bin of equally many rows, by rising p.
+
+    Equal p share a bin, so there may be fewer bins than asked for. Murphy and Winkler (1977), "Reliability of
+    subjective probability forecasts of precipitation and temperature".
+
+    Args:
+        p, y: Forecasts and outcomes, [row].
+        bins: At most so many.
+        session: [row]; rows of one session are then taken as dependent, which widens the intervals.
+
+    Returns:
+        mean_p, share_up, n, and low, high: Wilson's (1927) 95% interval of share_up on `effective_n` rows.
+    """
+    place, count, sum_p, sum_y = _binned(p, y, bins)
+    share_up, effective = sum_y / count, count
+    if session is not None:
+        effective = np.array([effective_n(y[place == b], session[place == b]) for b in range(len(count))])
+    low, high = _wilson(share_up, effective)
+    return pd.DataFrame(
+        {"mean_p": sum_p / count, "share_up": share_up, "n": count.astype(int), "low": low, "high": high}
+    )
+
+
+def effective_n(values: Floats, session: NDArray[Any]) -> float:
+    """Return how many independent rows would know the mean of `values` [row] as well as these rows do.
+
+    n sum(d^2) / sum over sessions of (sum of d)^2, with d = values - mean, kept in [1, n]: n over the design
+    effect of Kish (1965), "Survey sampling". Values that are all equal count once a session. Dependence
+    between sessions is not looked at.
+    """
+    if len(values) == 0:
+        return 0.0
+    distance = values - values.mean()
+    names, place = np.unique(session, return_inverse=True)
+    alone, together = float(np.sum(distance**2)), float(np.sum(np.bincount(place, distance) ** 2))
+    if alone == 0:
+        return float(len(names))
+    return (
+        float(min(max(len(values) * alone / together, 1.0), len(values))) if together else float(len(values))
+    )
+
+
+def confusion(p: Floats, y: Floats) -> Floats:
+    """Return [row, 4] of 0 and 1: said up and was, said up and was not, said down and was not, said down and was.
+
+    A row with p = 0.5 is all 0.
+    """
+    says_up, says_down = p > 0.5, p < 0.5
+    cells = (says_up & (y == 1), says_up & (y == 0), says_down & (y == 1), says_down & (y == 0))
+    return np.stack(cells, axis=-1).astype(float)
+
+
+def squared_errors(p: Floats, y: Floats) -> Floats:
+    """Return (p - y)^2 [row]."""
+    return np.asarray((p - y) ** 2)
+
+
+def log_losses(p: Floats, y: Floats) -> Floats:
+    """Return -ln(probability given to what happened) [row], in nats."""
+    return np.asarray(-np.log(np.clip(np.where(y == 1, p, 1 - p), CLIP, 1 - CLIP)))
+
+
+def hit_rate_of(cells: Floats) -> Floats:
+    """Return the hit rate [...] of summed `confusion` cells [..., 4]."""
+    return mean_of(cells[..., 0] + cells[..., 3], cells.sum(axis=-1))
+
+
+def mcc_of(cells: Floats) -> Floats:
+    """Return Matthews' correlation [...] of summed `confusion` cells [..., 4]."""
+    true_up, false_up, false_down, true_down = np.moveaxis(cells, -1, 0)
+    said = (true_up + false_up) * (true_down + false_down)
+    happened = (true_up + false_down) * (true_down + false_up)
+    return mean_of(true_up * true_down - false_up * false_down, np.sqrt(said) * np.sqrt(happened))
+
+
+def mean_of(total: Floats | float, weight: Floats | float) -> Floats:
+    """Return total / weight [...], NaN where there is no weight."""
+    total, weight = np.broadcast_arrays(np.asarray(total, float), np.asarray(weight, float))
+    return np.asarray(np.divide(total, weight, out=np.full(total.shape, np.nan), where=weight > 0))
+
+
+def session_wins(p: Floats, y: Floats, session: NDArray[np.intp], sessions: int) -> Floats:
+    """Count, for each pair of sessions, how often an up of the one was given more than a down of the other.
+
+    AUC is the sum of these wins over the number of pairs, so a resampling with c_s copies of session s has the
+    wins c' W c: no row is ranked twice.
+
+    Args:
+        p, y: Forecasts and outcomes, [row].
+        session: [row], the number of the session, in [0, sessions).
+        sessions: How many there are.
+
+    Returns:
+        W [session of the up, session of the down]; ties count half.
+    """
+    order = np.argsort(p[y == 1])
+    ups, ups_session = p[y == 1][order], session[y == 1][order]
+    downs, downs_session = p[y == 0], session[y == 0]
+    wins = np.zeros((sessions, sessions))
+    for s in np.unique(downs_session):
+        mine = downs[downs_session == s]
+        # Half a win where an up reaches a down, and half where it passes it: equal values get the first alone.
+        cuts = np.sort(np.concatenate([np.searchsorted(ups, mine, side) for side in ("left", "right")]))
+        beaten = np.repeat(np.arange(len(cuts) + 1) / 2, np.diff(cuts, prepend=0, append=len(ups)))
+        wins[:, s] = np.bincount(ups_session, beaten, minlength=sessions)
+    return wins
+
+
+def auc_of_wins(wins: Floats, ups: Floats, downs: Floats, copies: Floats) -> Floats:
+    """Return the AUC [draw] of resampled sessions.
+
+    Args:
+        wins: What `session_wins` returned.
+        ups, downs: How many ups and downs each session has, [session].
+        copies: How often each draw has each session, [draw, session].
+    """
+    won = ((copies @ wins) * copies).sum(axis=1)
+    return mean_of(won, (copies @ ups) * (copies @ downs))
+
+
+def _binned(p: Floats, y: Floats, bins: int) -> tuple[NDArray[np.intp], Floats, Floats, Floats]:
+    """Return the bin of each row, and the count, sum of p and sum of y of each bin that has rows."""
+    edges = np.unique(np.quantile(p, np.arange(1, bins) / bins)) if len(p) else np.empty(0)
+    _, place = np.unique(np.searchsorted(edges, p, side="right"), return_inverse=True)
+    count, sum_p, sum_y = (np.bincount(place, weights).astype(float) for weights in (None, p, y))
+    return place, count, sum_p, sum_y
+
+
+def _wilson(share: Floats, n: Floats) -> tuple[Floats, Floats]:
+    z = float(norm.ppf(0.975))
+    middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    return middle - half, middle + half

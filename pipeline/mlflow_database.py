@@ -1,0 +1,141 @@
+"""MLflow's database in the workspace: made and migrated once, whole or not at all, and moved along with it."""
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from filelock import FileLock, Timeout
+
+from pipeline.errors import InputError, WorkspaceBusyError
+
+__all__ = ["artifact_root", "database", "locked", "open_client"]
+
+_ENVIRONMENT: Final = {
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    # A pooled connection would go on writing to a file that a migration has replaced.
+    "MLFLOW_SQLALCHEMYSTORE_POOLCLASS": "NullPool",
+}
+
+_LOCK_SECONDS: Final = 300.0
+
+_LOCATIONS: Final = (("experiments", "artifact_location"), ("runs", "artifact_uri"))
+"""Where MLflow writes down absolute locations; a registered model names its run instead."""
+
+
+def database(home: Path) -> Path:
+    """Return the file of the database."""
+    return home / "mlflow.db"
+
+
+def artifact_root(home: Path) -> str:
+    """Return the folder of the runs' files, as MLflow names it."""
+    return (home / "mlflow").as_uri()
+
+
+def open_client(home: Path) -> Any:
+    """Import MLflow (seconds), get its database ready, and return its MlflowClient.
+
+    Args:
+        home: The workspace, an absolute path.
+
+    Raises:
+        InputError: the workspace's path cannot be used.
+        WorkspaceBusyError: another process has been at the database for minutes.
+        Exception: whatever MLflow, Alembic or SQLAlchemy raise where the database cannot be made or migrated.
+    """
+    url = _url(database(home))
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    from mlflow import MlflowClient
+
+    with locked(home):
+        if _schema(database(home)) != _newest_schema():
+            _migrate(home)
+        _follow(home)
+    return MlflowClient(url)
+
+
+@contextmanager
+def locked(home: Path) -> Iterator[None]:
+    """Hold the lock of the workspace's tracking.
+
+    Raises:
+        WorkspaceBusyError: another process held it for five minutes.
+    """
+    # No universe's name begins with a point, so this is no universe's lock.
+    path = home / "locks" / ".tracking.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(path, timeout=_LOCK_SECONDS):
+            yield
+    except Timeout:
+        raise WorkspaceBusyError(
+            f"Another run has held the tracked runs for {_LOCK_SECONDS:.0f} s", where=str(path)
+        ) from None
+
+
+def _url(path: Path) -> str:
+    if "?" in str(path):  # SQLAlchemy takes what follows it for options, and opens another file
+        raise InputError(
+            "MLflow cannot use a folder with a ? in its path",
+            where=str(path),
+            way_out="name another with --home DIR",
+        )
+    return f"sqlite:///{path}"
+
+
+def _schema(path: Path) -> str | None:
+    if not path.exists():
+        return None
+    with closing(sqlite3.connect(path)) as connection:
+        known = "SELECT name FROM sqlite_master WHERE name = 'alembic_version'"
+        if connection.execute(known).fetchone() is None:
+            return None
+        row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+        return str(row[0]) if row else None
+
+
+def _newest_schema() -> str | None:
+    import mlflow
+    from alembic.script import ScriptDirectory
+
+    scripts = Path(mlflow.__file__).parent / "store" / "db_migrations"
+    return ScriptDirectory(str(scripts)).get_current_head()
+
+
+def _migrate(home: Path) -> None:
+    """Bring a copy up to date and put it in place: MLflow's own migration, when killed, leaves a broken database."""
+    from mlflow.db import upgrade
+
+    path = database(home)
+    half = home / ".mlflow.db"
+    half.unlink(missing_ok=True)
+    if path.exists():
+        with closing(sqlite3.connect(path)) as old, closing(sqlite3.connect(half)) as new:
+            old.backup(new)
+    upgrade.callback(_url(half))
+    half.replace(path)
+
+
+def _follow(home: Path) -> None:
+    """Rewrite the absolute locations of a workspace that was moved or copied: else new files go to the old place."""
+    root = artifact_root(home)
+    with closing(sqlite3.connect(database(home))) as connection, connection:
+        left = connection.execute(
+            "SELECT DISTINCT artifact_location FROM experiments WHERE name LIKE 'nextday-%'"
+            " AND artifact_location LIKE 'file:%/mlflow' AND artifact_location <> ?",
+            [root],
+        ).fetchall()
+        for (old,) in left:
+            for table, column in _LOCATIONS:
+                connection.execute(
+                    f"UPDATE {table} SET {column} = ? || substr({column}, ?)"
+                    f" WHERE substr({column} || '/', 1, ?) = ? || '/'",
+                    [root, len(old) + 1, len(old) + 1, old],
+                )

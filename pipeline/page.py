@@ -1,0 +1,119 @@
+"""The report as one page of HTML that needs nothing but a browser."""
+
+import math
+from collections.abc import Iterator
+from typing import Final
+
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from pipeline import charts, summary
+from pipeline.metrics import reliability
+from pipeline.scores import Verdict
+from pipeline.summary import METRICS, ROLLING, Report
+
+__all__ = ["render"]
+
+_BINS: Final = 10
+_MOST: Final = 50  # findings and settled rows that the page lists one by one
+
+_MEANING: Final = {
+    "edge": "On sessions that no fit had seen, the model beat the best simple rule by more than chance explains.",
+    "no edge found": "This is a complete result. The direction of tomorrow's close is close to a coin toss, and on "
+    "sessions that no fit had seen the model told no more than the best simple rule. "
+    "Read the forecasts below as that rule with small shifts.",
+    "worse than the baseline": "On sessions that no fit had seen, the simple rule would have served better. Prefer it.",
+    "not enough data": "Too few sessions have been scored to tell a model from chance. More evenings will.",
+}
+
+
+def render(report: Report) -> str:
+    """Return the page; equal reports give equal bytes."""
+    record = report.record
+    settled = record[record["outcome"].notna()]
+    newest = settled.sort_values(["target_session", "symbol"], ascending=[False, True]).head(_MOST)
+    return (
+        _environment()
+        .get_template("report.html")
+        .render(
+            r=report,
+            forecasts=summary.sort_by_distance(report.forecasts).to_dict("records"),
+            model_name=summary.name_model(report),
+            meaning=_MEANING,
+            metrics=METRICS,
+            own_scores=summary.select_own_scores(report).groupby("group", sort=False),
+            all_scores=summary.collect_scores(report).to_dict("records"),
+            open_rows=int(record["settled_at"].isna().sum()),
+            settled_rows=len(settled),
+            newest=newest.to_dict("records"),
+            most=_MOST,
+            most_dots=charts.MOST_DOTS,
+            rolling=ROLLING,
+            gap=int(report.forecasts["horizon"].max()),
+            figures={name: Markup(svg) for name, svg in _figures(report)},
+        )
+    )
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("pipeline"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {
+        "percent": summary.format_percent,
+        "chance": summary.format_p_value,
+        "score": summary.format_score,
+        "price": summary.format_price,
+        "instant": summary.format_instant,
+        "day": summary.format_day,
+        "commas": "{:,}".format,
+    }
+    return environment
+
+
+def _figures(report: Report) -> Iterator[tuple[str, str]]:
+    """Yield the figures that there is something to draw for, by name."""
+    yield "forecasts", charts.draw_forecasts(report.forecasts)
+    if report.verdict:
+        yield from _score_figures(report, report.verdict)
+    scored = report.epochs[report.epochs["fit"] == "score"]
+    if len(scored):
+        yield "training", charts.draw_training(scored)
+    if len(report.ranges):
+        yield "ranges", charts.draw_ranges(report.ranges)
+
+
+def _score_figures(report: Report, verdict: Verdict) -> Iterator[tuple[str, str]]:
+    if math.isfinite(verdict.low) and math.isfinite(verdict.high):
+        yield "difference", charts.draw_difference(verdict.difference, verdict.low, verdict.high)
+    losses = report.scores[(report.scores["metric"] == "log_loss") & (report.scores["group"] == "all")]
+    if len(losses):
+        yield "methods", charts.draw_methods(losses, model=verdict.model, baseline=verdict.baseline)
+    labelled = report.test_rows[report.test_rows["outcome"].notna()]
+    own = labelled[labelled["model"] == verdict.model]
+    if len(own):
+        yield "reliability", charts.draw_reliability(_reliability(own))
+    backtest = summary.roll_hit_rate(own, labelled[labelled["model"] == verdict.baseline])
+    record = _roll_record(report.record)
+    if len(backtest) or len(record):
+        yield "rolling", charts.draw_rolling(backtest, record)
+
+
+def _reliability(rows: pd.DataFrame) -> pd.DataFrame:
+    return reliability(
+        rows["p_up"].to_numpy(), rows["outcome"].to_numpy(), _BINS, session=rows["target_session"].to_numpy()
+    )
+
+
+def _roll_record(record: pd.DataFrame) -> pd.DataFrame:
+    """Roll the live rows of the record; a record that has none of them shows its late rows."""
+    settled = record[record["outcome"].notna()]
+    live = settled[settled["kind"] == "live"]
+    rows = live if len(live) else settled
+    return summary.roll_hit_rate(rows, rows.assign(p_up=rows["baseline_p_up"]))

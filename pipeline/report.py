@@ -1,0 +1,104 @@
+"""What people read, on disk: forecasts and scores as CSV, and the page."""
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import pandas as pd
+
+from pipeline.page import render
+from pipeline.schema import SCORES
+from pipeline.summary import Report, collect_scores, forecast_rows, format_instant, summary_markdown
+from pipeline.workspace import write_text
+
+__all__ = ["FORECAST_COLUMNS", "Paths", "Report", "forecast_rows", "summary_markdown", "write"]
+
+FORECAST_COLUMNS: Final = [
+    "target_session",
+    "symbol",
+    "direction",
+    "p_up",
+    "low",
+    "high",
+    "baseline_p_up",
+    "as_of",
+    "last_close",
+    "issued_at",
+    "kind",
+    "model_version",
+    "data_version",
+    "config_digest",
+]
+"""The columns of forecast.csv and latest.csv."""
+
+_FORMULA_SIGNS: Final = ("=", "+", "-", "@", "\t", "\r")
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Where a report lies."""
+
+    folder: Path
+    forecast_csv: Path
+    scores_csv: Path
+    html: Path
+    latest_csv: Path
+
+
+def write(report: Report, folder: Path) -> Paths:
+    """Write the report's files, each whole or not at all; equal reports give equal bytes.
+
+    latest.csv never goes back: it stays if it speaks of a later session than this report.
+
+    Args:
+        report: What to write.
+        folder: The workspace's reports; the files go to <universe>/<target_session>/ in it.
+
+    Raises:
+        NextdayError: a file cannot be written; it names which.
+    """
+    home = folder / report.universe
+    place = home / f"{report.target_session:%Y-%m-%d}"
+    paths = Paths(
+        place,
+        place / "forecast.csv",
+        place / "scores.csv",
+        place / "report.html",
+        home / "latest.csv",
+    )
+    forecasts = _forecast_csv(report.forecasts)
+    write_text(paths.forecast_csv, forecasts)
+    write_text(paths.scores_csv, _csv(collect_scores(report)[list(SCORES.columns)]))
+    write_text(paths.html, render(report))
+    if _newest_session(paths.latest_csv) <= f"{report.target_session:%Y-%m-%d}":
+        write_text(paths.latest_csv, forecasts)
+    return paths
+
+
+def _forecast_csv(forecasts: pd.DataFrame) -> str:
+    rows = forecasts.sort_values("symbol")[FORECAST_COLUMNS]
+    days = {name: rows[name].dt.strftime("%Y-%m-%d") for name in ("target_session", "as_of")}
+    return _csv(rows.assign(**days, issued_at=[format_instant(when) for when in rows["issued_at"]]))
+
+
+def _csv(frame: pd.DataFrame) -> str:
+    text = frame.select_dtypes(["str", "object"]).map(_disarm)
+    return str(frame.assign(**text).to_csv(index=False, float_format="%.6f", lineterminator="\n"))
+
+
+def _disarm(cell: Any) -> Any:
+    """Keep a spreadsheet from running a text as a formula."""
+    if not isinstance(cell, str):
+        return cell
+    line = cell.replace("\r", " ")  # the csv module leaves it unquoted, and a spreadsheet starts a row at it
+    return f"'{line}" if cell.startswith(_FORMULA_SIGNS) else line
+
+
+def _newest_session(latest: Path) -> str:
+    """Return the target session that latest.csv speaks of; a missing or damaged file speaks of none."""
+    try:
+        with latest.open(encoding="utf-8", newline="") as file:
+            return str(next(csv.DictReader(file), {}).get("target_session") or "")
+    except (OSError, ValueError, csv.Error):
+        return ""

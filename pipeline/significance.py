@@ -1,0 +1,152 @@
+"""How far chance alone reaches: rows of one session move together, so whole sessions are resampled and compared.
+
+A series here has one number a session, in order of time.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from arch.bootstrap import StationaryBootstrap, optimal_block_length
+from numpy.typing import NDArray
+from scipy.stats import norm, t
+
+__all__ = [
+    "MIN_SESSIONS",
+    "DieboldMariano",
+    "bootstrap_p_value",
+    "choose_block_length",
+    "diebold_mariano",
+    "draw_sessions",
+    "forecasts_needed",
+    "percentile_interval",
+]
+
+MIN_SESSIONS: Final = 10
+"""With fewer sessions nothing is drawn and nothing tested (NaN): an interval of them would only look like one."""
+
+Floats = NDArray[np.float64]
+
+
+def choose_block_length(series: Floats) -> float:
+    """Return the mean block length, in sessions and at least 1, that suits the dependence in `series` [session].
+
+    Politis and White (2004), "Automatic block-length selection for the dependent bootstrap", with the
+    correction of Patton, Politis and White (2009). A constant or very short series gives 1.
+    """
+    if len(series) < MIN_SESSIONS or np.ptp(series) == 0:
+        return 1.0
+    with np.errstate(all="ignore"):
+        length = float(optimal_block_length(series)["stationary"].iloc[0])
+    return max(length, 1.0) if np.isfinite(length) else 1.0
+
+
+def draw_sessions(sessions: int, *, block_length: float, draws: int, seed: int) -> Floats:
+    """Draw sessions in blocks of random length; all rows of a drawn session come along.
+
+    The stationary bootstrap of Politis and Romano (1994): blocks start anywhere, wrap around at the end, and
+    their lengths are geometric with mean `block_length`.
+
+    Returns:
+        [draw, session], how often each draw has each session; every row sums to `sessions`. No draw at all
+        with fewer than MIN_SESSIONS.
+    """
+    if sessions < MIN_SESSIONS:
+        return np.empty((0, sessions))
+    bootstrap = StationaryBootstrap(block_length, np.arange(sessions), seed=np.random.default_rng(seed))
+    drawn = (np.bincount(data[0], minlength=sessions) for data, _ in bootstrap.bootstrap(draws))
+    return np.stack(list(drawn)).astype(float)
+
+
+def percentile_interval(values: Floats) -> tuple[float, float]:
+    """Return the 2.5th and the 97.5th percentile of `values` [draw], NaN where no draw is defined.
+
+    Efron and Tibshirani (1993), "An introduction to the bootstrap", chapter 13.
+    """
+    defined = values[np.isfinite(values)]
+    if len(defined) == 0:
+        return np.nan, np.nan
+    low, high = np.quantile(defined, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def bootstrap_p_value(differences: Floats) -> float:
+    """Return the two-sided p-value of "no difference" from drawn paired differences [draw].
+
+    2 (1 + the smaller of #(d <= 0) and #(d >= 0)) / (draws + 1), at most 1: the level at which the percentile
+    interval begins to hold zero. Davison and Hinkley (1997), "Bootstrap methods and their application".
+    """
+    defined = differences[np.isfinite(differences)]
+    if len(defined) == 0:
+        return np.nan
+    rarer = min(int(np.sum(defined <= 0)), int(np.sum(defined >= 0)))
+    return min(1.0, 2 * (1 + rarer) / (len(defined) + 1))
+
+
+@dataclass(frozen=True)
+class DieboldMariano:
+    """What the test found.
+
+    Attributes:
+        difference: Mean of the loss differences.
+        statistic: Their mean in standard errors, corrected for the small sample.
+        p_value: Two-sided, of "both are equally good".
+        lag: Autocovariances that went into the standard error, in sessions.
+    """
+
+    difference: float
+    statistic: float
+    p_value: float
+    lag: int
+
+
+def diebold_mariano(differences: Floats, *, horizon: int = 1, lag: int | None = None) -> DieboldMariano:
+    """Test whether two forecasts are equally good on average.
+
+    Diebold and Mariano (1995), "Comparing predictive accuracy", with Bartlett weights (Newey and West, 1987) and
+    the small-sample correction sqrt((n + 1 - 2h + h (h - 1) / n) / n) on n - 1 degrees of freedom of Harvey,
+    Leybourne and Newbold (1997), "Testing the equality of prediction mean squared errors".
+
+    Args:
+        differences: [session], the one's mean loss of a session less the other's.
+        horizon: h, in sessions; losses of neighbours overlap in h - 1 of them.
+        lag: Autocovariances used; by default 4 (n / 100)^(2/9), rounded down (Newey and West, 1994), and no
+            fewer than h - 1.
+
+    Returns:
+        The result; statistic and p_value are NaN with fewer than MIN_SESSIONS sessions.
+    """
+    n = len(differences)
+    if lag is None:
+        lag = max(int(4 * (n / 100) ** (2 / 9)), horizon - 1)
+    mean = float(differences.mean()) if n else np.nan
+    if n < MIN_SESSIONS:
+        return DieboldMariano(mean, np.nan, np.nan, lag)
+    if np.ptp(differences) == 0:
+        certain = mean != 0
+        return DieboldMariano(
+            mean, np.copysign(np.inf, mean) if certain else 0.0, 0.0 if certain else 1.0, lag
+        )
+    correction = np.sqrt((n + 1 - 2 * horizon + horizon * (horizon - 1) / n) / n)
+    statistic = float(correction * mean / np.sqrt(_long_run_variance(differences, lag) / n))
+    return DieboldMariano(mean, statistic, float(2 * t.sf(abs(statistic), n - 1)), lag)
+
+
+def forecasts_needed(
+    hit_rate: float, against: float = 0.5, *, power: float = 0.8, level: float = 0.05
+) -> int:
+    """Return how many independent forecasts tell `hit_rate` from `against`, one-sided.
+
+    ((z_level sqrt(q (1 - q)) + z_power sqrt(p (1 - p))) / (p - q))^2 with p the hit rate and q the other, by the
+    normal approximation: 52% against 50% takes (62.15)^2, 3,863.
+    """
+    chance = norm.ppf(1 - level) * np.sqrt(against * (1 - against))
+    skill = norm.ppf(power) * np.sqrt(hit_rate * (1 - hit_rate))
+    return int(np.ceil(((chance + skill) / (hit_rate - against)) ** 2))
+
+
+def _long_run_variance(series: Floats, lag: int) -> float:
+    distance, n = series - series.mean(), len(series)
+    covariances = [float(distance[k:] @ distance[: n - k]) / n for k in range(min(lag, n - 1) + 1)]
+    weights = [1.0] + [2 * (1 - k / (lag + 1)) for k in range(1, len(covariances))]
+    return float(np.dot(weights, covariances))

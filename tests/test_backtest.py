@@ -1,0 +1,141 @@
+"""The one forecast function and the walk, with a ten-line model instead of a network."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline.backtest import forecast, teach, walk_forward
+from pipeline.config import EvaluationConfig, TrainingConfig
+from pipeline.sequences import Sequences
+from pipeline.sessions import Calendar
+from pipeline.walkforward import scoring_fold
+
+SESSIONS = 400
+TRAINING = TrainingConfig(stop_sessions=30, calibrate_sessions=40)
+EVALUATION = EvaluationConfig(test_sessions=60)
+
+
+@dataclass
+class Said:
+    p_up: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+
+@dataclass
+class Knowing:
+    """Says what its first feature says; remembers the labels it was taught with."""
+
+    lookback: int = 3
+    base_rate: np.ndarray = field(default_factory=lambda: np.array([0.5]))
+    taught: list[np.ndarray] = field(default_factory=list)
+
+    def fit(self, x, mask, y, *, train, stop, calibrate, seed):  # type: ignore[no-untyped-def]
+        self.taught.append(y)
+        return self
+
+    def predict(self, x, mask):  # type: ignore[no-untyped-def]
+        p = np.where(mask, x[:, :, 0], np.nan)[:, :, None].astype(float)
+        p[:, : self.lookback - 1] = np.nan
+        return Said(p, p - 0.1, p + 0.1)
+
+
+@pytest.fixture
+def made(xnys: Calendar) -> tuple[Sequences, np.ndarray]:
+    rng = np.random.default_rng(0)
+    returns = rng.normal(0, 0.01, (3, SESSIONS, 1))
+    y = (returns > 0).astype(np.float32)
+    y[:, -1] = np.nan
+    mask = np.ones((3, SESSIONS), bool)
+    mask[2, 350:355] = False
+    x = rng.uniform(0.2, 0.8, (3, SESSIONS, 2)).astype(np.float32)
+    return Sequences(x, mask, y, ("A", "B", "C"), xnys.sessions[:SESSIONS], (1,), ("f", "g")), returns
+
+
+def test_a_forecast_is_for_the_session_after_its_as_of(
+    made: tuple[Sequences, np.ndarray], xnys: Calendar
+) -> None:
+    sequences, _ = made
+    rows = forecast(Knowing(), sequences, range(SESSIONS - 1, SESSIONS), xnys)
+    assert rows["symbol"].tolist() == ["A", "B", "C"]
+    assert set(rows["as_of"]) == {xnys.sessions[SESSIONS - 1]}
+    assert set(rows["target_session"]) == {xnys.sessions[SESSIONS]}
+    assert rows["p_up"].tolist() == pytest.approx(sequences.x[:, -1, 0].tolist())
+
+
+def test_a_slice_forecasts_what_the_whole_forecasts(
+    made: tuple[Sequences, np.ndarray], xnys: Calendar
+) -> None:
+    sequences, _ = made
+    whole = forecast(Knowing(), sequences, range(SESSIONS), xnys)
+    one = forecast(Knowing(), sequences, range(200, 201), xnys)
+    assert whole[whole["as_of"] == xnys.sessions[200]].reset_index(drop=True).equals(one)
+
+
+def test_a_masked_symbol_has_no_row(made: tuple[Sequences, np.ndarray], xnys: Calendar) -> None:
+    assert forecast(Knowing(), made[0], range(352, 353), xnys)["symbol"].tolist() == ["A", "B"]
+
+
+def walk(made: tuple[Sequences, np.ndarray], xnys: Calendar, dead_zone: tuple[float, float] = (0.0, 0.0)):  # type: ignore[no-untyped-def]
+    sequences, returns = made
+    model = Knowing()
+    fold = scoring_fold(sequences, EVALUATION, TRAINING)
+    found = walk_forward(
+        {"m": model, "n": Knowing()},
+        sequences,
+        [fold],
+        xnys,
+        returns=returns,
+        dead_zone=dead_zone,
+        seed=0,
+        tell=print,
+    )
+    return model, fold, found
+
+
+def test_every_model_stands_on_the_same_rows_with_their_outcomes(
+    made: tuple[Sequences, np.ndarray], xnys: Calendar
+) -> None:
+    _, fold, found = walk(made, xnys)
+    key = ["symbol", "as_of", "target_session"]
+    one, other = (found.test.loc[found.test["model"] == name, key].reset_index(drop=True) for name in "mn")
+    assert one.equals(other)
+    assert len(one) == 60 * 3 - 5
+    row = found.test[(found.test["model"] == "m") & (found.test["symbol"] == "B")].iloc[7]
+    at = fold.test.start + 7
+    assert row["outcome"] == made[0].y[1, at, 0]
+    assert row["realized_return"] == made[1][1, at, 0]
+
+
+def test_what_was_known_before_the_test_ends_before_it(
+    made: tuple[Sequences, np.ndarray], xnys: Calendar
+) -> None:
+    _, fold, found = walk(made, xnys)
+    assert found.before["target_session"].max() < found.test["as_of"].min()
+    assert found.before["as_of"].min() == xnys.sessions[fold.stop.start]
+
+
+def test_no_fit_is_taught_an_outcome_of_the_test(made: tuple[Sequences, np.ndarray], xnys: Calendar) -> None:
+    model, fold, _ = walk(made, xnys)
+    assert np.isnan(model.taught[0][:, fold.calibrate.stop :]).all()
+
+
+def test_small_moves_teach_nothing_and_calibrate_all_the_same(
+    made: tuple[Sequences, np.ndarray], xnys: Calendar
+) -> None:
+    sequences, returns = made
+    fold = scoring_fold(sequences, EVALUATION, TRAINING)
+    taught = teach(sequences, fold, returns, (-0.005, 0.005)).y
+    small = np.abs(returns) <= 0.005
+    learning, calibrating = (
+        slice(fold.train.start, fold.stop.stop),
+        slice(fold.calibrate.start, fold.calibrate.stop),
+    )
+    assert np.array_equal(np.isnan(taught[:, learning]), small[:, learning])
+    assert not np.isnan(taught[:, calibrating]).any()
+
+
+def test_small_moves_are_scored_all_the_same(made: tuple[Sequences, np.ndarray], xnys: Calendar) -> None:
+    pd.testing.assert_frame_equal(walk(made, xnys)[2].test, walk(made, xnys, (-0.005, 0.005))[2].test)

@@ -1,0 +1,289 @@
+"""Scores and verdicts on planted truths."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn import metrics as sk
+
+from pipeline import metrics, significance
+from pipeline.errors import NextdayError
+from pipeline.schema import SCORES, validated
+from pipeline.scores import ENOUGH_SESSIONS, METRICS, best_baseline, judge, score
+
+CALLS = ("hit_rate", "mcc")
+
+
+def truth(sessions: int, symbols: int, seed: int, signal: float = 0.0) -> tuple[pd.DataFrame, np.ndarray]:
+    """Return keys with outcomes that share a shock, and what is knowable of each: its chance of going up."""
+    rng = np.random.default_rng(seed)
+    days = pd.bdate_range("2015-01-01", periods=sessions + 1).as_unit("us")
+    p = np.clip(0.53 + signal * rng.choice([-1, 1], sessions * symbols), 0, 1)
+    shared = rng.random(sessions).repeat(symbols)
+    draw = np.where(rng.random(len(p)) < 0.3, shared, rng.random(len(p)))
+    keys = pd.DataFrame(
+        {
+            "symbol": [f"S{i}" for i in range(symbols)] * sessions,
+            "as_of": days[:-1].repeat(symbols),
+            "target_session": days[1:].repeat(symbols),
+            "horizon": 1,
+            "outcome": (draw < p).astype(float),
+        }
+    )
+    return keys, p
+
+
+def stack(keys: pd.DataFrame, **forecasts: object) -> pd.DataFrame:
+    frames = [keys.assign(model=name, p_up=p) for name, p in forecasts.items()]
+    return pd.concat(frames, ignore_index=True)
+
+
+def test_a_planted_edge_is_found() -> None:
+    keys, p = truth(300, 6, seed=1, signal=0.08)
+    verdict = judge(stack(keys, gru=p, base_rate=0.53), model="gru", baseline="base_rate")
+    assert verdict.finding == "edge"
+    # The expected gain is the difference of the entropies: what the forecast knows.
+    gain = -sum(q * math.log(q) for q in (0.53, 0.47))
+    gain += sum(0.5 * q * math.log(q) for q in (0.61, 0.39, 0.45, 0.55))
+    assert verdict.low <= gain <= verdict.high
+    assert (verdict.n, verdict.sessions) == (1800, 300)
+    assert verdict.sentence.startswith(
+        "Edge: over 300 sessions (1,800 forecasts) gru's log loss is lower than base_rate's by 0."
+    )
+
+
+def test_a_worse_model_is_called_worse_and_the_sentence_turns_round() -> None:
+    keys, p = truth(300, 6, seed=2, signal=0.08)
+    verdict = judge(stack(keys, gru=1 - p, base_rate=0.53), model="gru", baseline="base_rate")
+    assert verdict.finding == "worse than the baseline"
+    assert verdict.low <= verdict.difference <= verdict.high < 0
+    assert f"higher than base_rate's by {-verdict.difference:.4f} [{-verdict.high:.4f}, " in verdict.sentence
+
+
+def test_identical_forecasts_are_no_edge() -> None:
+    keys, p = truth(120, 3, seed=3, signal=0.05)
+    verdict = judge(stack(keys, gru=p, base_rate=p), model="gru", baseline="base_rate")
+    assert verdict.finding == "no edge found"
+    assert (verdict.difference, verdict.low, verdict.high, verdict.p_value) == (0, 0, 0, 1)
+    assert "that interval holds zero" in verdict.sentence
+    assert "about 3,860 independent forecasts" in verdict.sentence
+
+
+def test_one_session_too_few_is_not_enough_data_however_good_the_model() -> None:
+    keys, p = truth(ENOUGH_SESSIONS, 20, seed=4, signal=0.3)
+    rows = stack(keys, gru=p, base_rate=0.53)
+    assert judge(rows, model="gru", baseline="base_rate").finding == "edge"
+    short = rows[rows["target_session"] < rows["target_session"].max()]
+    verdict = judge(short, model="gru", baseline="base_rate")
+    assert verdict.finding == "not enough data"
+    assert verdict.sessions == ENOUGH_SESSIONS - 1
+    assert f"a verdict needs {ENOUGH_SESSIONS} sessions" in verdict.sentence
+
+
+@pytest.mark.parametrize("sessions", [0, 1, 5])
+def test_hardly_any_session_gives_a_sentence_without_nan(sessions: int) -> None:
+    keys, p = truth(6, 2, seed=5, signal=0.1)
+    rows = stack(keys, gru=p, base_rate=0.53)
+    rows.loc[rows["target_session"] > keys["target_session"].unique()[sessions - 1], "outcome"] = np.nan
+    rows["outcome"] = rows["outcome"] if sessions else np.nan
+    verdict = judge(rows, model="gru", baseline="base_rate")
+    assert (verdict.finding, verdict.sessions, verdict.n) == ("not enough data", sessions, 2 * sessions)
+    assert "nan" not in verdict.sentence
+    assert math.isnan(verdict.low)
+
+
+@pytest.mark.parametrize(("sign", "finding"), [(1, "edge"), (-1, "worse than the baseline")])
+def test_a_verdict_needs_the_interval_and_the_test(sign: int, finding: str) -> None:
+    verdicts = []
+    for seed in range(60):
+        keys, p = truth(70, 2, seed=200 + seed, signal=0.06)
+        rows = stack(keys, gru=0.53 + sign * (p - 0.53), base_rate=0.53)
+        verdicts.append(judge(rows, model="gru", baseline="base_rate", draws=200))
+    outside = [v.low > 0 if sign > 0 else v.high < 0 for v in verdicts]
+    rejected = [v.p_value < 0.05 for v in verdicts]
+    agreed = [a and b for a, b in zip(outside, rejected, strict=True)]
+    assert agreed != outside
+    assert [v.finding == finding for v in verdicts] == agreed
+    torn = [v.sentence for v, a, b in zip(verdicts, outside, rejected, strict=True) if a and not b]
+    assert all("leaves zero out, but the test does not reject" in sentence for sentence in torn)
+
+
+def test_longer_horizons_are_tested_as_such() -> None:
+    keys, p = truth(80, 3, seed=20, signal=0.05)
+    verdict = judge(stack(keys.assign(horizon=5), gru=p, base_rate=0.53), model="gru", baseline="base_rate")
+    y = keys["outcome"].to_numpy()
+    gain = (metrics.log_losses(np.full(240, 0.53), y) - metrics.log_losses(p, y)).reshape(80, 3).mean(axis=1)
+    assert verdict.p_value == pytest.approx(significance.diebold_mariano(gain, horizon=5).p_value)
+    assert verdict.difference == pytest.approx(gain.mean())
+
+
+def test_noise_is_found_no_more_often_than_chance_allows() -> None:
+    findings = []
+    for seed in range(20):
+        keys, _ = truth(250, 4, seed=100 + seed)
+        noise = np.random.default_rng(seed).uniform(0.48, 0.58, len(keys))
+        rows = stack(keys, gru=noise, base_rate=0.53)
+        findings.append(judge(rows, model="gru", baseline="base_rate", draws=300).finding)
+    # Under a true null, at most 2.5% a draw: two or more of twenty happen once in eleven.
+    assert findings.count("edge") <= 1
+    assert "no edge found" in findings
+
+
+def test_scores_are_the_metrics_of_the_rows() -> None:
+    keys, p = truth(60, 5, seed=6, signal=0.1)
+    rows = stack(keys, gru=p, base_rate=0.53)
+    scores = score(rows, baseline="base_rate", draws=200).set_index(["model", "metric"])
+    y = keys["outcome"].to_numpy()
+    expected = {
+        "hit_rate": sk.accuracy_score(y, p > 0.5),
+        "mcc": sk.matthews_corrcoef(y, p > 0.5),
+        "brier": sk.brier_score_loss(y, p),
+        "brier_skill": 1 - sk.brier_score_loss(y, p) / np.mean((0.53 - y) ** 2),
+        "log_loss": sk.log_loss(y, p),
+        "auc": sk.roc_auc_score(y, p),
+    }
+    assert tuple(expected) == METRICS
+    for metric, value in expected.items():
+        line = scores.loc[("gru", metric)]
+        assert line["value"] == pytest.approx(value)
+        assert line["low"] < value < line["high"]
+        assert (line["n"], line["sessions"], line["baseline"]) == (300, 60, "base_rate")
+        assert scores.loc[("base_rate", metric), "value"] == pytest.approx(
+            line["baseline_value"], nan_ok=True
+        )
+    assert scores.loc[("gru", "auc"), "p_value"] < 0.05
+    assert scores.loc["base_rate"]["p_value"].isna().all()
+
+
+def test_the_interval_is_that_of_drawing_the_rows_themselves() -> None:
+    keys, p = truth(40, 3, seed=7, signal=0.1)
+    scores = score(stack(keys, gru=p, base_rate=0.53), baseline="base_rate", draws=50, seed=9)
+    y, session = keys["outcome"].to_numpy(), np.arange(40).repeat(3)
+    losses = metrics.log_losses(p, y).reshape(40, 3).mean(axis=1)
+    block_length = significance.choose_block_length(losses)
+    copies = significance.draw_sessions(40, block_length=block_length, draws=50, seed=9).astype(int)
+    for metric, of_rows in {"mcc": metrics.mcc, "auc": metrics.auc, "brier": metrics.brier}.items():
+        drawn = [of_rows(p.repeat(c[session]), y.repeat(c[session])) for c in copies]
+        line = scores[(scores["model"] == "gru") & (scores["metric"] == metric)].iloc[0]
+        assert (line["low"], line["high"]) == pytest.approx(significance.percentile_interval(np.array(drawn)))
+
+
+def test_the_tests_are_diebold_mariano_on_session_means() -> None:
+    keys, p = truth(80, 3, seed=8, signal=0.1)
+    scores = score(stack(keys, gru=p, base_rate=0.53), baseline="base_rate", draws=50)
+    y = keys["outcome"].to_numpy()
+    p_values = scores[scores["model"] == "gru"].set_index("metric")["p_value"]
+    losses = {
+        "log_loss": -np.log(np.where(y == 1, p, 1 - p)) + np.log(np.where(y == 1, 0.53, 0.47)),
+        "brier": (p - y) ** 2 - (0.53 - y) ** 2,
+        "hit_rate": ((p > 0.5) == (y == 1)) * 1.0 - (y == 1),
+    }
+    for metric, difference in losses.items():
+        expected = significance.diebold_mariano(difference.reshape(80, 3).mean(axis=1)).p_value
+        assert p_values[metric] == pytest.approx(expected)
+    assert p_values["brier_skill"] == p_values["brier"]
+
+
+def test_neither_the_order_of_rows_nor_another_model_moves_a_score() -> None:
+    keys, p = truth(50, 3, seed=10, signal=0.1)
+    rows = stack(keys, gru=p, base_rate=0.53)
+    more = pd.concat([rows, stack(keys, last_sign=1 - p)]).sample(frac=1, random_state=0)
+    alone, among = (
+        score(r, baseline="base_rate", draws=50).set_index(["model", "metric"]) for r in (rows, more)
+    )
+    pd.testing.assert_frame_equal(alone.loc[["gru"]], among.loc[["gru"]])
+
+
+def test_abstentions_count_for_probabilities_and_not_for_calls() -> None:
+    keys, p = truth(40, 2, seed=11, signal=0.1)
+    p = np.where(np.arange(80) < 20, 0.5, p)
+    scores = score(stack(keys, gru=p, base_rate=0.53), baseline="base_rate", draws=50)
+    sizes = scores[scores["model"] == "gru"].set_index("metric")[["n", "sessions"]]
+    for metric, (n, sessions) in sizes.iterrows():
+        assert (n, sessions) == ((60, 30) if metric in CALLS else (80, 40))
+
+
+def test_a_model_that_never_takes_a_side_has_no_hit_rate() -> None:
+    keys, _ = truth(30, 2, seed=12)
+    scores = score(stack(keys, gru=0.5, base_rate=0.53), baseline="base_rate", draws=50)
+    mute = scores[(scores["model"] == "gru") & scores["metric"].isin(CALLS)]
+    assert mute[["value", "low", "high", "p_value"]].isna().all(axis=None)
+    assert mute["n"].tolist() == [60, 60]
+
+
+def test_rows_without_an_outcome_are_left_out() -> None:
+    keys, p = truth(40, 2, seed=13, signal=0.1)
+    unknown = keys.assign(outcome=keys["outcome"].where(np.arange(80) % 4 > 0))
+    whole = score(stack(unknown, gru=p, base_rate=0.53), baseline="base_rate", draws=50)
+    kept = np.arange(80) % 4 > 0
+    cut = score(stack(keys[kept], gru=p[kept], base_rate=0.53), baseline="base_rate", draws=50)
+    pd.testing.assert_frame_equal(whole, cut)
+    assert set(whole["n"]) == {60}
+
+
+def test_the_group_names_the_rows_and_groups_stack() -> None:
+    keys, p = truth(30, 2, seed=14)
+    rows = stack(keys, gru=p, base_rate=0.5)
+    both = pd.concat([score(rows, baseline="base_rate", group=g, draws=20) for g in ("live", "late")])
+    assert set(validated(both, SCORES)["group"]) == {"live", "late"}
+
+
+def test_nothing_settled_yet_is_an_empty_table() -> None:
+    keys, _ = truth(3, 2, seed=15)
+    rows = stack(keys.assign(outcome=np.nan), gru=0.5, base_rate=0.53)
+    scores = score(rows, baseline="base_rate")
+    assert scores.empty
+    assert list(scores.columns) == list(SCORES.columns)
+
+
+def test_a_first_evening_has_values_and_no_interval() -> None:
+    keys, _ = truth(1, 2, seed=16)
+    scores = score(stack(keys.assign(outcome=[1.0, 0.0]), gru=0.6, base_rate=0.53), baseline="base_rate")
+    hit_rate = scores[(scores["model"] == "gru") & (scores["metric"] == "hit_rate")].iloc[0]
+    assert hit_rate["value"] == 0.5
+    assert math.isnan(hit_rate["low"])
+    assert math.isnan(hit_rate["p_value"])
+
+
+def test_models_must_stand_on_the_same_rows_once() -> None:
+    keys, p = truth(30, 2, seed=17)
+    rows = stack(keys, gru=p, base_rate=0.53)
+    with pytest.raises(NextdayError, match="gru has no p_up on 1 of 60 rows"):
+        score(rows.drop(index=5), baseline="base_rate")
+    with pytest.raises(NextdayError, match=r"gru has .* more than one on 1"):
+        judge(pd.concat([rows, rows.iloc[[5]]]), model="gru", baseline="base_rate")
+    with pytest.raises(NextdayError, match="gru has no p_up on 1 of 60 rows"):
+        best_baseline(rows.assign(p_up=rows["p_up"].where(rows.index != 5)))
+    with pytest.raises(NextdayError, match="other outcomes"):
+        score(
+            rows.assign(outcome=rows["outcome"].where(rows.index != 5, 1 - rows["outcome"])),
+            baseline="base_rate",
+        )
+
+
+def test_a_model_that_is_not_there_is_named() -> None:
+    keys, p = truth(30, 2, seed=18)
+    rows = stack(keys, gru=p, base_rate=0.53)
+    with pytest.raises(NextdayError, match="no forecast by 'boosting'; there are base_rate, gru"):
+        score(rows, baseline="boosting")
+    with pytest.raises(NextdayError, match="no forecast by 'lstm'"):
+        judge(rows, model="lstm", baseline="base_rate")
+
+
+def test_the_best_baseline_has_the_lowest_mean_of_session_means() -> None:
+    day = pd.Timestamp("2015-01-02").as_unit("us")
+    keys = pd.DataFrame({"symbol": ["A", "A", "B", "C"], "outcome": [0.0, 1.0, 1.0, 1.0], "horizon": 1})
+    keys["as_of"] = [day, *[day + pd.Timedelta(days=1)] * 3]
+    keys["target_session"] = keys["as_of"] + pd.Timedelta(days=1)
+    # By rows the first is better (0.58 < 0.69 a row), by sessions it is worse (0.80 > 0.69 a session).
+    rows = stack(keys, up=0.7, even=0.5)
+    assert sk.log_loss(keys["outcome"], np.full(4, 0.7)) < math.log(2)
+    assert best_baseline(rows) == "even"
+    assert best_baseline(rows.iloc[::-1]) == "even"
+
+
+def test_a_choice_without_outcomes_is_refused() -> None:
+    keys, _ = truth(3, 2, seed=19)
+    with pytest.raises(NextdayError, match="No baseline can be chosen"):
+        best_baseline(stack(keys.assign(outcome=np.nan), base_rate=0.5))

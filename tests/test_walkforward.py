@@ -1,0 +1,99 @@
+from dataclasses import replace
+from datetime import date
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.config import EvaluationConfig, TrainingConfig
+from pipeline.errors import InputError
+from pipeline.sequences import Sequences
+from pipeline.walkforward import Fold, final_fold, scoring_fold
+
+TRAINING = TrainingConfig(stop_sessions=30, calibrate_sessions=40)
+
+
+def block(sessions: int, horizons: tuple[int, ...] = (1,), warm_up: int = 0) -> Sequences:
+    mask = np.ones((2, sessions), bool)
+    mask[:, :warm_up] = False
+    days = pd.bdate_range("2010-01-04", periods=sessions)
+    y = np.ones((2, sessions, len(horizons)), np.float32)
+    return Sequences(
+        np.zeros((2, sessions, 3), np.float32), mask, y, ("A", "B"), days, horizons, ("a", "b", "c")
+    )
+
+
+def assert_no_label_reaches_on(fold: Fold, horizon: int) -> None:
+    parts = [part for part in fold.parts.values() if len(part)]
+    for one, following in pairwise(parts):
+        assert one.stop - 1 + horizon < following.start
+
+
+@given(
+    sessions=st.integers(400, 900),
+    test=st.integers(20, 150),
+    horizon=st.integers(1, 20),
+    warm_up=st.integers(0, 60),
+)
+def test_every_label_is_known_before_the_next_range_begins(
+    sessions: int, test: int, horizon: int, warm_up: int
+) -> None:
+    made = block(sessions, (1, horizon) if horizon > 1 else (1,), warm_up)
+    scoring = scoring_fold(made, EvaluationConfig(test_sessions=test), TRAINING)
+    final = final_fold(made, TRAINING)
+    for fold in (scoring, final):
+        assert_no_label_reaches_on(fold, horizon)
+        assert fold.train.start == warm_up
+        assert len(fold.stop) == 30
+        assert len(fold.calibrate) == 40
+    assert len(scoring.test) == test
+    # The last label of all is known at the last session, and no range asks for a later one.
+    assert scoring.test.stop - 1 + horizon == sessions - 1
+    assert final.calibrate.stop - 1 + horizon == sessions - 1
+    assert len(final.test) == 0
+
+
+def test_dates_cut_by_the_target_session() -> None:
+    made = block(600)
+    days = made.sessions
+    ends = [days[k].date() for k in (300, 400, 500)]
+    fold = scoring_fold(
+        made, EvaluationConfig(train_end=ends[0], validation_end=ends[1], test_end=ends[2]), TRAINING
+    )
+    assert_no_label_reaches_on(fold, 1)
+    assert days[fold.test.start + 1] == days[401]
+    assert days[fold.test.stop - 1 + 1] == days[500]
+    assert days[fold.train.stop - 1 + 1] <= days[300]
+    assert days[fold.calibrate.stop - 1 + 1] <= days[400]
+
+
+def test_what_a_fit_sees_holds_no_outcome_of_the_test() -> None:
+    made = block(600)
+    fold = scoring_fold(made, EvaluationConfig(test_sessions=100), TRAINING)
+    seen = fold.inputs(made)
+    assert np.isnan(seen.y[:, fold.calibrate.stop :]).all()
+    assert not np.isnan(seen.y[:, : fold.calibrate.stop]).any()
+    assert fold.outcomes(made).shape == (2, 100, 1)
+    assert not np.isnan(made.y).any()
+
+
+def test_too_little_history_is_refused_with_numbers() -> None:
+    with pytest.raises(InputError) as caught:
+        scoring_fold(block(200), EvaluationConfig(test_sessions=100), TRAINING)
+    assert "200 sessions" in str(caught.value)
+    assert "test_sessions" in str(caught.value)
+
+
+def test_no_valid_row_at_all_is_refused() -> None:
+    made = block(600)
+    with pytest.raises(InputError, match="No session has a valid row"):
+        final_fold(replace(made, mask=np.zeros_like(made.mask)), TRAINING)
+
+
+def test_dates_outside_the_history_are_refused() -> None:
+    ends = {"train_end": date(2001, 1, 1), "validation_end": date(2002, 1, 1), "test_end": date(2003, 1, 1)}
+    with pytest.raises(InputError, match="train"):
+        scoring_fold(block(600), EvaluationConfig(**ends), TRAINING)
