@@ -20,6 +20,8 @@ __all__ = ["Market", "check_prices", "fetch_prices", "known_market", "update_pri
 _CHUNK = 25
 _OVERLAP = 15
 _RETRIES = 3
+_DEAD = 3
+"""Failures in a row after which a source is down: asking on would cost a timeout a symbol, all night."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +75,9 @@ def fetch_all(run: Run) -> list[Fetched]:
             fetch_prices(run, chunk, starts, answers)
         except _UnfinishedError as unfinished:
             say(str(unfinished))
+            if all(answers[symbol].outcome == "transient" for symbol in chunk):
+                break
+    answers |= {symbol: _not_asked(run, symbol) for symbol in symbols if symbol not in answers}
     outcomes = pd.Series([answer.outcome for answer in answers.values()]).value_counts()
     say(f"fetched from {run.source.name}: " + ", ".join(f"{n} {name}" for name, n in outcomes.items()))
     return [answers[symbol] for symbol in symbols]
@@ -99,9 +104,14 @@ def fetch_prices(
         _UnfinishedError: the network or the vendor failed for some symbols; the others are in `answers`.
     """
     open_ones = [s for s in symbols if s not in answers or answers[s].outcome == "transient"]
+    in_a_row = 0
     with bar("fetch prices", len(open_ones)) as advance:
         for symbol in open_ones:
-            answers[symbol] = run.source.fetch(symbol, starts[symbol], run.last_closed, run.now)
+            if in_a_row < _DEAD:
+                answers[symbol] = run.source.fetch(symbol, starts[symbol], run.last_closed, run.now)
+            else:
+                answers[symbol] = _not_asked(run, symbol)
+            in_a_row = in_a_row + 1 if answers[symbol].outcome == "transient" else 0
             advance(f"{symbol} {answers[symbol].outcome}")
     failed = [symbol for symbol in symbols if answers[symbol].outcome == "transient"]
     if failed:
@@ -174,6 +184,10 @@ def _stale(run: Run, as_of: pd.Timestamp, missing: dict[str, str], members: int)
         where=f"source {run.source.name}{examples}",
         way_out="run again later: the missed session is caught up, its rows marked late",
     )
+
+
+def _not_asked(run: Run, symbol: str) -> Fetched:
+    return Fetched(symbol, "transient", run.now, reason="not asked: the source was down")
 
 
 def _starts(run: Run) -> dict[str, pd.Timestamp]:

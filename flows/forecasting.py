@@ -62,7 +62,7 @@ def seal(run: Run, rows: pd.DataFrame, as_of: pd.Timestamp, observed_at: pd.Time
         universe=run.name,
         opens={target: run.calendar.opens[target].to_pydatetime() for target in targets},
         newest_observed_at=observed_at.to_pydatetime(),
-        historical=run.is_historical,
+        historical=run.is_historical or run.is_simulated,
     )
     new = int(standing["is_new"].sum())
     old = len(standing) - new

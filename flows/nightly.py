@@ -5,8 +5,6 @@ from datetime import datetime
 from pathlib import Path
 
 import pandas as pd
-from pipeline.report import Paths, Report
-from pipeline.tracking import RegisteredModel
 from prefect import flow, tags
 
 from flows.fetching import Market, update_prices
@@ -18,6 +16,8 @@ from flows.retrain import PATIENCE, make_champion
 from flows.run import Run, open_run
 from flows.tracked import tracking
 from pipeline.errors import NextdayError
+from pipeline.report import Paths, Report
+from pipeline.tracking import RegisteredModel
 
 __all__ = ["Evening", "nightly", "settle_only", "update"]
 
@@ -73,9 +73,8 @@ def _evening(run: Run) -> Evening:
     standing = _forecast_tonight(run, market, champion)
     report, paths = write_report(run, market, standing, remarks)
     new_rows = int(standing["is_new"].sum())
-    if new_rows:
-        track(run, report, paths)
-    else:
+    track(run, report, paths)
+    if not new_rows:
         say(f"nothing new: the forecasts for {report.target_session:%Y-%m-%d} stand already")
     publish(report)
     return Evening(report, paths, new_rows, settled)

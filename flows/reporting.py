@@ -1,9 +1,8 @@
 """Gather what an evening came to, write it down for people, and show it in Prefect."""
 
+import json
+
 import pandas as pd
-from pipeline.report import Paths, Report, forecast_rows, summary_markdown, write
-from pipeline.scores import score
-from pipeline.tracking import RegisteredModel
 from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
@@ -18,7 +17,11 @@ from flows.training import Evaluation, load_evaluation
 from models.saved import read_metadata
 from pipeline.errors import NextdayError
 from pipeline.quality import no_findings
+from pipeline.report import Paths, Report, forecast_rows, summary_markdown, write
 from pipeline.schema import SCORES, empty
+from pipeline.scores import score
+from pipeline.tracking import RegisteredModel
+from pipeline.workspace import write_text
 
 __all__ = ["publish", "rebuild_report", "track", "write_report"]
 
@@ -56,9 +59,11 @@ def publish(report: Report) -> None:
 
 @task(name="track", cache_policy=NO_CACHE, persist_result=False)
 def track(run: Run, report: Report, paths: Paths) -> None:
-    """Keep the evening as a tracked run: counts, head hash, report."""
-    forecasts = report.forecasts
-    tracking(run).record_forecast(
+    """Keep the evening as a tracked run, once: counts, head hash, report."""
+    forecasts, done = report.forecasts, paths.folder / "tracked.json"
+    if done.exists() and not forecasts["is_new"].any():
+        return
+    run_id = tracking(run).record_forecast(
         universe=run.name,
         run_name=f"{run.name} for {report.target_session:%Y-%m-%d}",
         tags=run_tags(run)
@@ -77,6 +82,7 @@ def track(run: Run, report: Report, paths: Paths) -> None:
         },
         artifacts=[paths.forecast_csv, paths.scores_csv, paths.html],
     )
+    write_text(done, json.dumps({"mlflow_run_id": run_id} | run_tags(run), indent=1) + "\n")
 
 
 def rebuild_report(run: Run, as_of: pd.Timestamp | None) -> Paths:
@@ -190,6 +196,8 @@ def _notes(run: Run, standing: pd.DataFrame, champion: RegisteredModel, remarks:
         notes.append(
             f"The source {run.source.name!r} is historical: its rows are late by nature and never live."
         )
+    elif run.is_simulated:
+        notes.append("This run was given a clock of its own, so its rows are late and never live.")
     old = standing[~standing["is_new"]]
     if len(old):
         notes.append(

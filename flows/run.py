@@ -24,6 +24,9 @@ PROJECT = Path(__file__).resolve().parent.parent
 """The folder of the checkout."""
 
 
+_SAME_TIME = timedelta(minutes=10)
+
+
 @dataclass(frozen=True, eq=False)
 class Run:
     """Everything that a run knows before it reads a price.
@@ -33,6 +36,8 @@ class Run:
         base: The folder that relative paths of the settings start from.
         workspace: Where everything made at run time lies.
         now: The run's clock, UTC; nothing else tells the time.
+        is_simulated: Whether `now` is another time than the wall clock's: what the source says today was not all
+            known then, so nothing of such a run is ever live.
         calendar, source, universe: As configured.
         resolved: The settings with defaults filled in and the universe's members written out.
     """
@@ -41,6 +46,7 @@ class Run:
     base: Path
     workspace: Workspace
     now: datetime
+    is_simulated: bool
     calendar: Calendar
     source: PriceSource
     universe: Universe
@@ -116,17 +122,20 @@ def open_run(config: Path | None = None, home: Path | None = None, now: datetime
     settings = load(path)
     workspace = Workspace((home or default_home(path)).resolve())
     workspace.create()
-    clock = now or datetime.now(UTC)
+    wall = datetime.now(UTC)
+    clock = now or wall
     days = calendar(
         settings.universe.calendar, settings.prices.start, clock.replace(tzinfo=clock.tzinfo or UTC)
     )
     source = _source(settings, path.parent, workspace)
     members = universe(settings.universe, path.parent, source.symbols())
+    moment = days.instant(clock)
     run = Run(
         config=settings,
         base=path.parent,
         workspace=workspace,
-        now=days.instant(clock),
+        now=moment,
+        is_simulated=abs(moment - wall) > _SAME_TIME,
         calendar=days,
         source=source,
         universe=members,

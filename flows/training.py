@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from pipeline.scores import Verdict, best_baseline, judge, score
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
@@ -22,6 +21,7 @@ from pipeline.backtest import Model, Walk, fit, teach, walk_forward
 from pipeline.errors import StoreError
 from pipeline.features import FEATURE_SETS, FeatureSet
 from pipeline.panel import Panel, build_panel
+from pipeline.scores import Verdict, best_baseline, judge, score
 from pipeline.sequences import Sequences, build_sequences, total_returns
 from pipeline.walkforward import Fold, final_fold, scoring_fold
 from pipeline.workspace import write_text

@@ -87,7 +87,7 @@ def count_parameters(network: Network) -> int:
 
 
 def _logits(network: Network, scaled: keras.KerasTensor, seed: int) -> keras.KerasTensor:
-    seeds = iter(np.random.SeedSequence(seed).generate_state(3 * network.layers + 1).tolist())
+    seeds = iter(np.random.SeedSequence(seed).generate_state(3 * network.layers).tolist())
     hidden = scaled
     for layer in range(1, network.layers + 1):
         hidden = KINDS[network.kind](
@@ -98,5 +98,6 @@ def _logits(network: Network, scaled: keras.KerasTensor, seed: int) -> keras.Ker
             seed=next(seeds),
             name=f"recurrent_{layer}",
         )(hidden)
-    start = keras.initializers.GlorotUniform(seed=next(seeds))
-    return keras.layers.Dense(network.horizons, kernel_initializer=start, name="logits")(hidden)
+    # From zero, a network starts at even odds and leaves them only for what it has learned: with random output
+    # weights the first epochs on noisy returns are spent on unlearning them.
+    return keras.layers.Dense(network.horizons, kernel_initializer="zeros", name="logits")(hidden)

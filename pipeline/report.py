@@ -2,6 +2,7 @@
 
 import csv
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any, Final
 
@@ -71,7 +72,7 @@ def write(report: Report, folder: Path) -> Paths:
     write_text(paths.forecast_csv, forecasts)
     write_text(paths.scores_csv, _csv(collect_scores(report)[list(SCORES.columns)]))
     write_text(paths.html, render(report))
-    if _newest_session(paths.latest_csv) <= f"{report.target_session:%Y-%m-%d}":
+    if _newest_session(paths.latest_csv) <= report.target_session.date():
         write_text(paths.latest_csv, forecasts)
     return paths
 
@@ -95,10 +96,10 @@ def _disarm(cell: Any) -> Any:
     return f"'{line}" if cell.startswith(_FORMULA_SIGNS) else line
 
 
-def _newest_session(latest: Path) -> str:
+def _newest_session(latest: Path) -> date:
     """Return the target session that latest.csv speaks of; a missing or damaged file speaks of none."""
     try:
         with latest.open(encoding="utf-8", newline="") as file:
-            return str(next(csv.DictReader(file), {}).get("target_session") or "")
+            return date.fromisoformat(next(csv.DictReader(file), {}).get("target_session") or "")
     except (OSError, ValueError, csv.Error):
-        return ""
+        return date.min

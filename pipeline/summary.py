@@ -157,8 +157,9 @@ def select_own_scores(report: Report) -> pd.DataFrame:
     """Return the model's own scores, group by group, each with its baseline's value beside it."""
     scores = collect_scores(report)
     own = scores[scores["model"] == name_model(report)]
+    order = list(dict.fromkeys([*METRICS, *own["metric"]]))
     return (
-        own.assign(metric=pd.Categorical(own["metric"], [*METRICS]))
+        own.assign(metric=pd.Categorical(own["metric"], order))
         .sort_values(["group", "metric"])
         .astype({"metric": str})
     )

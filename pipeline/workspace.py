@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,5 +101,6 @@ def write_text(path: Path, text: str) -> None:
         half.write_text(text, encoding="utf-8", newline="")
         half.replace(path)
     except OSError as error:
-        half.unlink(missing_ok=True)
+        with suppress(OSError):
+            half.unlink(missing_ok=True)
         raise NextdayError(f"Cannot write: {error.strerror}", where=str(path)) from None

@@ -183,7 +183,11 @@ def test_latest_follows_the_newest_session_and_never_goes_back(tmp_path: Path) -
 
 
 @pytest.mark.usefixtures("only_tables")
-@pytest.mark.parametrize("damage", [b"", b"\xff\xfe\x00", b"a,b\n1,2\n", b"target_session\n"])
+@pytest.mark.parametrize(
+    "damage",
+    [b"", b"\xff\xfe\x00", b"a,b\n1,2\n", b"target_session\n", b"target_session,symbol\n31.12.2018,^GSPC\n"],
+    ids=["empty", "binary", "other columns", "no row", "saved again by a spreadsheet"],
+)
 def test_a_damaged_latest_is_replaced(tmp_path: Path, damage: bytes) -> None:
     (tmp_path / "sample").mkdir()
     (tmp_path / "sample" / "latest.csv").write_bytes(damage)
@@ -284,6 +288,13 @@ def test_no_score_stands_without_interval_n_and_baseline(page: str) -> None:
         "| all | hit rate | 52.0% | 51.0% to 53.0% | 240 | 120 | 51.0% base_rate | 0.400 |"
         in summary_markdown(a_report())
     )
+
+
+def test_a_metric_without_an_explanation_keeps_its_name() -> None:
+    new = scored().query("metric == 'log_loss'").assign(metric="crps")
+    report = a_report(scores=pd.concat([scored(), new]))
+    assert "| all | crps | 0.6920 |" in summary_markdown(report)
+    assert re.search(r"<th[^>]*>crps</th>", render(report))
 
 
 def test_the_first_evening_says_that_nothing_is_settled_yet(page: str) -> None:

@@ -125,12 +125,18 @@ def test_dividends_come_split_adjusted_and_explain_the_adjusted_close(
     np.testing.assert_allclose(returns, vendor, atol=3e-4)
 
 
-def test_a_funds_capital_gains_count_as_dividends(server: YahooServer, make: Make) -> None:
-    gains = {"2024-03-14": 0.2, "2024-12-12": 1.0}
-    server.stocks["VOO"] = Stock(trades(DAYS), dividends={"2024-03-14": 0.5}, gains=gains, kind="ETF")
+def test_a_funds_capital_gains_count_once_as_dividends(server: YahooServer, make: Make) -> None:
+    # In March the dividend holds the gain already, in June it cannot, in December there is the gain alone.
+    gains = {"2024-03-14": 0.2, "2024-06-13": 0.5, "2024-12-12": 1.0}
+    paid = {"2024-03-14": 0.7, "2024-06-13": 0.2}
+    server.stocks["VOO"] = Stock(trades(DAYS), dividends=paid, gains=gains, kind="ETF")
     bars = ask(make(), "VOO").bars.set_index("session")["dividend"]
     assert bars[bars > 0].to_dict() == pytest.approx(
-        {pd.Timestamp("2024-03-14"): 0.7, pd.Timestamp("2024-12-12"): 1.0}
+        {
+            pd.Timestamp("2024-03-14"): 0.7,
+            pd.Timestamp("2024-06-13"): 0.7,
+            pd.Timestamp("2024-12-12"): 1.0,
+        }
     )
 
 

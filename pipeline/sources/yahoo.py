@@ -301,7 +301,10 @@ def _bars(table: pd.DataFrame) -> pd.DataFrame:
     midnights = pd.DatetimeIndex(table.index).tz_localize(None).normalize()
     bars["session"] = midnights.astype("datetime64[us]")
     if "Capital Gains" in table:
-        bars["dividend"] += bars["Capital Gains"]
+        # Yahoo has given a fund's gains both beside its dividends and inside them (yfinance repairs the latter):
+        # a dividend at least as large as the gain holds it already.
+        gains = bars["Capital Gains"]
+        bars["dividend"] += gains.where(bars["dividend"] < gains, 0.0)
     bars["split"] = bars["split"].replace(0.0, 1.0)
     # yfinance writes 0 where Yahoo has no volume; a row without any price has none.
     bars["volume"] = bars["volume"].where(bars[["open", "high", "low", "close"]].notna().any(axis=1))
