@@ -53,8 +53,8 @@ def hit_rate(p: Floats, y: Floats) -> float:
 def mcc(p: Floats, y: Floats) -> float:
     """Return Matthews' correlation of the sides taken with the outcomes, in [-1, 1]; 0 is no skill.
 
-    (TP TN - FP FN) / sqrt((TP + FP)(TP + FN)(TN + FP)(TN + FN)); p = 0.5 takes no side and is left out. NaN
-    where the forecasts take one side only: that shows neither skill nor its lack.
+    (TP TN - FP FN) / sqrt((TP + FP)(TP + FN)(TN + FP)(TN + FN)); p = 0.5 takes no side and is left out. Forecasts
+    of one side only have 0, the limit of a coin that hardly ever takes the other; outcomes of one side only, NaN.
     Matthews (1975), "Comparison of the predicted and observed secondary structure of T4 phage lysozyme".
     """
     return float(mcc_of(confusion(p, y).sum(axis=0)))
@@ -182,7 +182,8 @@ def mcc_of(cells: Floats) -> Floats:
     true_up, false_up, false_down, true_down = np.moveaxis(cells, -1, 0)
     said = (true_up + false_up) * (true_down + false_down)
     happened = (true_up + false_down) * (true_down + false_up)
-    return mean_of(true_up * true_down - false_up * false_down, np.sqrt(said) * np.sqrt(happened))
+    correlation = mean_of(true_up * true_down - false_up * false_down, np.sqrt(said) * np.sqrt(happened))
+    return np.where((said == 0) & (happened > 0), 0.0, correlation)
 
 
 def mean_of(total: Floats | float, weight: Floats | float) -> Floats:

@@ -1,0 +1,289 @@
+"""Simulated evenings through the real flow, on the sample: what stands in the ledger, and what a pencil says."""
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from arch.data import nasdaq, sp500
+from prefect.client.orchestration import get_client
+from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+from prefect.testing.utilities import prefect_test_harness
+
+from flows.forecasting import replay
+from flows.nightly import Evening, nightly
+from flows.reporting import rebuild_report
+from flows.retrain import retrain
+from flows.run import open_run
+from flows.tracked import tracking
+from pipeline.ledger import Ledger
+from pipeline.schema import FORECAST_KEY, FORECASTS
+from pipeline.sessions import Calendar
+from pipeline.store import PriceStore
+
+pytestmark = pytest.mark.slow
+
+SMALL = """
+[prices]
+start = 2015-01-02
+[model]
+units = 4
+members = 2
+lookback = 5
+[training]
+epochs = 3
+stop_sessions = 60
+calibrate_sessions = 60
+[evaluation]
+test_sessions = 100
+"""
+CLOSES = {"^GSPC": sp500.load()["Close"], "^IXIC": nasdaq.load()["Close"]}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def prefect_server() -> Iterator[None]:
+    with (
+        prefect_test_harness(server_startup_timeout=180),
+        temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
+    ):
+        yield
+
+
+class Place:
+    """A workspace, its configuration, and evenings in it."""
+
+    def __init__(self, folder: Path, xnys: Calendar) -> None:
+        self.config, self.home, self.calendar = folder / "nextday.toml", folder / "data", xnys
+        self.config.write_text(SMALL)
+
+    def evening(self, session: str) -> datetime:
+        return (self.calendar.closes[pd.Timestamp(session)] + timedelta(hours=2)).to_pydatetime()
+
+    def run(self, session: str) -> Evening:
+        return nightly(config=self.config, home=self.home, now=self.evening(session))
+
+    @property
+    def ledger(self) -> Ledger:
+        return Ledger(self.home / "ledger.sqlite")
+
+    def record(self) -> pd.DataFrame:
+        return self.ledger.record("sample")
+
+
+@pytest.fixture(scope="module")
+def ten(tmp_path_factory: pytest.TempPathFactory, xnys: Calendar) -> tuple[Place, list[Evening]]:
+    place = Place(tmp_path_factory.mktemp("ten"), xnys)
+    sessions = xnys.sessions_between(pd.Timestamp("2018-12-10"), pd.Timestamp("2018-12-21"))
+    assert len(sessions) == 10
+    return place, [place.run(f"{session:%Y-%m-%d}") for session in sessions]
+
+
+def happened(symbol: str, target: pd.Timestamp) -> float:
+    """Return 1 if the newspaper's close was above the one before, else 0."""
+    closes = CLOSES[symbol]
+    at = closes.index.get_loc(target)
+    return float(closes.iloc[at] > closes.iloc[at - 1])
+
+
+def test_ten_evenings_leave_ten_forecasts_a_symbol_and_nine_outcomes(
+    ten: tuple[Place, list[Evening]],
+) -> None:
+    place, evenings = ten
+    record = place.record()
+    assert len(record) == 20
+    assert record["outcome"].notna().sum() == 18
+    assert [evening.new_rows for evening in evenings] == [2] * 10
+    assert [evening.settled for evening in evenings] == [0] + [2] * 9
+    assert set(record["kind"]) == {"late"}
+    assert record["model_version"].nunique() == 1
+    assert place.ledger.verify().ok
+
+
+def test_each_forecast_is_for_the_next_session_and_made_of_the_sessions_before(
+    ten: tuple[Place, list[Evening]], xnys: Calendar
+) -> None:
+    place, evenings = ten
+    for evening in evenings:
+        assert evening.report.target_session == xnys.next_session(evening.report.as_of)
+    # The Monday before Christmas is forecast on the Friday before, at a time when nobody knew its close.
+    last = place.record().iloc[-1]
+    assert (last["as_of"], last["target_session"]) == (pd.Timestamp("2018-12-21"), pd.Timestamp("2018-12-24"))
+    assert PriceStore(place.home / "prices" / "sample").read()["session"].max() == pd.Timestamp("2018-12-21")
+
+
+def test_outcomes_are_what_the_newspaper_printed(ten: tuple[Place, list[Evening]]) -> None:
+    settled = ten[0].record().dropna(subset="outcome")
+    assert settled["outcome"].tolist() == [
+        happened(row.symbol, row.target_session) for row in settled.itertuples()
+    ]
+    closes = CLOSES["^GSPC"]
+    first = settled[settled["symbol"] == "^GSPC"].iloc[0]
+    assert first["realized_return"] == pytest.approx(
+        closes[pd.Timestamp("2018-12-11")] / closes[pd.Timestamp("2018-12-10")] - 1
+    )
+
+
+def test_the_score_of_the_record_is_what_a_pencil_gives(ten: tuple[Place, list[Evening]]) -> None:
+    place, evenings = ten
+    settled = place.record().dropna(subset="outcome")
+    p, y = settled["p_up"].to_numpy(), settled["outcome"].to_numpy()
+    scores = evenings[-1].report.live_scores
+    ours = scores[(scores["model"] == "gru") & (scores["group"] == "late")].set_index("metric")
+    assert ours.loc["hit_rate", "value"] == pytest.approx(np.mean((p > 0.5) == (y == 1)))
+    assert ours.loc["brier", "value"] == pytest.approx(np.mean((p - y) ** 2))
+    assert ours.loc["log_loss", "value"] == pytest.approx(-np.mean(np.log(np.where(y == 1, p, 1 - p))))
+    assert (ours["n"] == 18).all()
+    assert (ours["sessions"] == 9).all()
+
+
+def test_no_training_label_lies_after_the_first_evening(ten: tuple[Place, list[Evening]]) -> None:
+    place, evenings = ten
+    champion = tracking(open_run(place.config, place.home, place.evening("2018-12-21"))).champion("sample")
+    assert champion is not None
+    assert champion.trained_through == pd.Timestamp("2018-12-10")
+    ranges = evenings[0].report.ranges
+    assert ranges["last_session"].max() < pd.Timestamp("2018-12-10")
+    parts = ranges[ranges["fit"] == "score"].set_index("part")
+    assert parts.loc["test", "sessions"] == 100
+    assert parts.loc["calibrate", "last_session"] < parts.loc["test", "first_session"]
+
+
+def test_running_twice_adds_nothing(ten: tuple[Place, list[Evening]]) -> None:
+    place, evenings = ten
+    store = PriceStore(place.home / "prices" / "sample")
+    head, seq, csv = place.ledger.head(), store.seq(), evenings[-1].paths.forecast_csv.read_bytes()
+    again = place.run("2018-12-21")
+    assert again.new_rows == 0
+    assert again.settled == 0
+    assert (place.ledger.head(), store.seq()) == (head, seq)
+    assert again.paths.forecast_csv.read_bytes() == csv
+
+
+def test_a_sealed_session_is_made_again_to_the_last_bit(ten: tuple[Place, list[Evening]]) -> None:
+    place, _ = ten
+    run = open_run(place.config, place.home, place.evening("2018-12-21"))
+    made = replay(run, pd.Timestamp("2018-12-13"))
+    assert made.is_same
+    assert len(made.rows) == 2
+    assert made.rows["difference"].abs().max() <= 1e-6
+
+
+def test_the_csv_has_the_promised_columns_and_latest_is_the_newest(ten: tuple[Place, list[Evening]]) -> None:
+    _, evenings = ten
+    wanted = (
+        "target_session,symbol,direction,p_up,low,high,baseline_p_up,as_of,last_close,issued_at,kind,"
+        "model_version,data_version,config_digest"
+    )
+    text = evenings[-1].paths.forecast_csv.read_text()
+    assert text.splitlines()[0] == wanted
+    assert evenings[-1].paths.latest_csv.read_text() == text
+    table = pd.read_csv(evenings[-1].paths.forecast_csv)
+    assert table["symbol"].tolist() == ["^GSPC", "^IXIC"]
+    assert ((table["low"] <= table["p_up"]) & (table["p_up"] <= table["high"])).all()
+    assert (table["direction"] == np.where(table["p_up"] > 0.5, "up", "down")).all()
+
+
+def test_the_page_says_what_kind_of_numbers_these_are(ten: tuple[Place, list[Evening]]) -> None:
+    page = ten[1][-1].paths.html.read_text()
+    assert ten[0].ledger.head().hash in page
+    assert "fitted once more through 2018-12-10" in page
+    assert "survivorship" in page.lower()
+    assert "http-equiv" in page
+    assert 'src="http' not in page
+
+
+def test_the_artifacts_are_in_prefect(ten: tuple[Place, list[Evening]]) -> None:
+    with get_client(sync_client=True) as client:
+        answer = client._client.post("/artifacts/latest/filter", json={})
+    found = {row["key"]: row for row in answer.json()}
+    assert set(found) == {"nextday-sample-summary", "nextday-sample-forecasts"}
+    assert ten[1][-1].report.verdict is not None
+    assert ten[1][-1].report.verdict.finding.lower() in found["nextday-sample-summary"]["data"].lower()
+    assert len(json.loads(found["nextday-sample-forecasts"]["data"])) == 2
+
+
+def test_the_training_is_tracked_with_its_model_and_joined_to_the_flow_run(
+    ten: tuple[Place, list[Evening]],
+) -> None:
+    import mlflow
+
+    place, evenings = ten
+    client = mlflow.MlflowClient(f"sqlite:///{place.home / 'mlflow.db'}")
+    version = client.get_model_version_by_alias("nextday-sample", "champion")
+    run = client.get_run(version.run_id)
+    assert evenings[0].report.model["version"] in version.tags.values()
+    assert run.data.tags["flow_run_id"]
+    assert run.data.params["model.units"] == "4"
+    assert run.data.metrics["gru.hit_rate.n"] == evenings[0].report.scores.iloc[0]["n"]
+    assert len(client.get_metric_history(run.info.run_id, "champion/member-1/loss")) >= 1
+    assert any(item.path == "model" for item in client.list_artifacts(run.info.run_id))
+
+
+def test_a_rebuilt_report_is_that_of_the_evening(ten: tuple[Place, list[Evening]]) -> None:
+    place, evenings = ten
+    run = open_run(place.config, place.home, place.evening("2018-12-21"))
+    before = evenings[3].paths.forecast_csv.read_text()
+    paths = rebuild_report(run, evenings[3].report.as_of)
+    assert paths.forecast_csv.read_text() == before
+    assert pd.read_csv(paths.latest_csv)["as_of"].iloc[0] == "2018-12-21"
+
+
+def test_missed_evenings_are_caught_up_with_the_model_of_then_and_the_first_row_stands(
+    tmp_path: Path, xnys: Calendar
+) -> None:
+    place = Place(tmp_path, xnys)
+    first = place.run("2018-12-10")
+    place.run("2018-12-13")
+    record = place.record()
+    assert [f"{day:%m-%d}" for day in record["as_of"].unique()] == ["12-10", "12-11", "12-12", "12-13"]
+    assert set(record["model_version"]) == {first.report.model["version"]}
+    assert set(record["kind"]) == {"late"}
+
+    # A champion that was trained later changes no row that stands.
+    key = [*FORECAST_KEY, "p_up", "model_version"]
+    retrain(config=place.config, home=place.home, now=place.evening("2018-12-13"))
+    again = place.run("2018-12-13")
+    pd.testing.assert_frame_equal(place.record()[key], record[key])
+    assert again.new_rows == 0
+    assert any("the first row of a forecast stands" in note for note in again.report.notes)
+
+    # An edited configuration does not either, and the report names what was edited.
+    place.config.write_text(SMALL.replace("units = 4", "units = 5"))
+    edited = place.run("2018-12-13")
+    pd.testing.assert_frame_equal(place.record()[list(FORECASTS.columns)], record[list(FORECASTS.columns)])
+    assert any("[model]" in note for note in edited.report.notes)
+    later = place.run("2018-12-14")
+    assert later.new_rows == 2
+    assert later.report.model["version"] != first.report.model["version"]
+
+
+def test_equal_seeds_give_equal_forecasts_in_another_workspace(
+    ten: tuple[Place, list[Evening]], tmp_path: Path, xnys: Calendar
+) -> None:
+    twin = Place(tmp_path, xnys)
+    twin.run("2018-12-10")
+    columns = ["symbol", "as_of", "p_up", "low", "high", "direction"]
+    record = ten[0].record()
+    pd.testing.assert_frame_equal(
+        twin.record()[columns],
+        record[record["as_of"] == record["as_of"].min()][columns].reset_index(drop=True),
+    )
+
+
+def test_a_holiday_and_a_session_that_is_still_open_end_well(ten: tuple[Place, list[Evening]]) -> None:
+    place, _ = ten
+    head = place.ledger.head()
+    # The afternoon of the next session, an hour before its close: the last closed one is still the Friday.
+    open_session = nightly(
+        config=place.config, home=place.home, now=datetime(2018, 12, 24, 17, 0, tzinfo=UTC)
+    )
+    assert open_session.new_rows == 0
+    assert open_session.report.as_of == pd.Timestamp("2018-12-21")
+    assert place.ledger.head() == head
+    # Christmas: the session before is the half day of the 24th.
+    christmas = nightly(config=place.config, home=place.home, now=datetime(2018, 12, 25, 20, tzinfo=UTC))
+    assert christmas.report.as_of == pd.Timestamp("2018-12-24")
+    assert christmas.report.target_session == pd.Timestamp("2018-12-26")
