@@ -287,3 +287,11 @@ def test_a_choice_without_outcomes_is_refused() -> None:
     keys, _ = truth(3, 2, seed=19)
     with pytest.raises(NextdayError, match="No baseline can be chosen"):
         best_baseline(stack(keys.assign(outcome=np.nan), base_rate=0.5))
+
+
+def test_a_difference_in_the_last_digits_is_no_edge() -> None:
+    keys, _ = truth(200, 5, seed=21, signal=0.0)
+    last_digits = 0.53 * (1 - 3e-16)
+    verdict = judge(stack(keys, gru=last_digits, base_rate=0.53), model="gru", baseline="base_rate", draws=50)
+    assert last_digits != 0.53
+    assert (verdict.finding, verdict.difference, verdict.p_value) == ("no edge found", 0, 1)

@@ -1,0 +1,111 @@
+"""Known answers through the whole procedure: a planted signal is found, noise and shuffled labels are not."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from flows.run import Run, open_run
+from flows.training import History, history, score_procedure, train_procedure
+from pipeline.quality import check
+from pipeline.scores import Verdict
+from pipeline.sessions import Calendar
+from tests.conftest import NOW, vendor_bars
+
+pytestmark = pytest.mark.slow
+
+SYMBOLS, SESSIONS, REPEATS = 40, 1000, 0.62
+SETTINGS = """
+[universe]
+name = "planted"
+source = "files"
+path = "prices.parquet"
+historical = true
+[model]
+units = 8
+members = 2
+lookback = 4
+[training]
+epochs = 60
+learning_rate = 0.01
+stop_sessions = 100
+calibrate_sessions = 100
+[evaluation]
+test_sessions = 200
+"""
+
+
+def walk(signs: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return closes [session, symbol] whose moves have these signs and sizes that tell nothing."""
+    return 100 * np.exp(np.cumsum(signs * np.abs(rng.normal(0, 0.01, signs.shape)), axis=0))
+
+
+def markov_signs(repeats: float, rng: np.random.Generator) -> np.ndarray:
+    """Return signs that repeat with the given probability, each symbol on its own."""
+    turns = np.where(rng.random((SESSIONS, SYMBOLS)) < repeats, 1, -1)
+    return np.cumprod(turns, axis=0)
+
+
+def planted(tmp_path: Path, xnys: Calendar, repeats: float, seed: int) -> tuple[Run, History]:
+    rng = np.random.default_rng(seed)
+    closes, sessions = walk(markov_signs(repeats, rng), rng), xnys.sessions[:SESSIONS]
+    parts = [vendor_bars(sessions, closes[:, k]).assign(symbol=f"S{k:02d}") for k in range(SYMBOLS)]
+    pd.concat(parts).drop(columns=["adj_close"]).rename(columns={"session": "date"}).to_parquet(
+        tmp_path / "prices.parquet"
+    )
+    (tmp_path / "nextday.toml").write_text(SETTINGS)
+    run = open_run(tmp_path / "nextday.toml", tmp_path / "data", NOW)
+    answers = [run.source.fetch(s, sessions[0], sessions[-1], NOW) for s in run.universe.symbols]
+    run.store.append(
+        check(answers, run.calendar, sessions[-1], source="files", historical=True).prices, run="test"
+    )
+    return run, history(run, sessions[-1], run.store.seq())
+
+
+def verdict_of(run: Run, known: History) -> tuple[Verdict, pd.DataFrame]:
+    walked, _, _ = train_procedure.fn(run, known)
+    scores, verdict = score_procedure.fn(run, walked)
+    return verdict, scores.set_index(["model", "metric"])
+
+
+def test_a_planted_sign_is_found_as_well_as_it_can_be_and_no_better(tmp_path: Path, xnys: Calendar) -> None:
+    run, known = planted(tmp_path, xnys, REPEATS, seed=1)
+    verdict, scores = verdict_of(run, known)
+    hit_rate = scores.loc[("gru", "hit_rate")]
+    # The best possible call is the last sign: it hits with the probability that a sign repeats.
+    assert hit_rate["low"] <= REPEATS <= hit_rate["high"]
+    assert hit_rate["n"] == SYMBOLS * 200
+    # The rule that knows the truth is the best baseline, and nothing beats it.
+    assert verdict.baseline == "last_sign"
+    assert verdict.finding != "edge"
+    base_rate = scores.loc[("base_rate", "log_loss"), "value"]
+    bayes = -(REPEATS * np.log(REPEATS) + (1 - REPEATS) * np.log(1 - REPEATS))
+    assert scores.loc[("gru", "log_loss"), "low"] <= bayes < base_rate
+    assert scores.loc[("gru", "log_loss"), "high"] < base_rate
+
+
+def test_noise_is_not_found(tmp_path: Path, xnys: Calendar) -> None:
+    run, known = planted(tmp_path, xnys, 0.5, seed=2)
+    verdict, scores = verdict_of(run, known)
+    assert verdict.finding == "no edge found"
+    assert scores.loc[("gru", "auc"), "low"] <= 0.5 <= scores.loc[("gru", "auc"), "high"]
+
+
+def test_labels_shuffled_by_session_leave_nothing_to_find(tmp_path: Path, xnys: Calendar) -> None:
+    run, known = planted(tmp_path, xnys, REPEATS, seed=3)
+    order = np.random.default_rng(0).permutation(SESSIONS)
+    shuffled = History(known.panel, replace(known.sequences, y=known.sequences.y[:, order]), known.seq)
+    verdict, scores = verdict_of(run, shuffled)
+    assert verdict.finding != "edge"
+    assert scores.loc[("gru", "auc"), "low"] <= 0.5 <= scores.loc[("gru", "auc"), "high"]
+
+
+def test_a_label_used_as_a_feature_would_be_seen_at_once(tmp_path: Path, xnys: Calendar) -> None:
+    """The control of the controls: with a leak planted, the score is far above anything honest."""
+    run, known = planted(tmp_path, xnys, 0.5, seed=4)
+    leaking = known.sequences.x.copy()
+    leaking[:, :, 0] = np.nan_to_num(known.sequences.y[:, :, 0], nan=0.5)
+    _, scores = verdict_of(run, History(known.panel, replace(known.sequences, x=leaking), known.seq))
+    assert scores.loc[("gru", "hit_rate"), "low"] > 0.9
