@@ -104,11 +104,11 @@ class TrainingConfig(BaseModel):
 
     model_config = Fields
     mode: Literal["windowed"] = "windowed"
-    epochs: int = Field(40, ge=1, le=10_000)
+    epochs: int = Field(20, ge=1, le=10_000)
     batch_size: int = Field(256, ge=1, le=65_536)
     learning_rate: float = Field(3e-4, gt=0, lt=1)
     clip_norm: float = Field(1.0, gt=0)
-    patience: int = Field(6, ge=1)
+    patience: int = Field(4, ge=1)
     seed: int = Field(20, ge=0, lt=2**31)
     stop_sessions: int = Field(252, ge=20)
     calibrate_sessions: int = Field(252, ge=20)
