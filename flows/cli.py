@@ -188,7 +188,8 @@ def deploy() -> None:
     _prepare_prefect(needs_server=True)
     from flows.deploy import deploy as deploy_flows
 
-    deploy_flows(_place.config, _place.home)
+    for line in deploy_flows(_place.config, _place.home):
+        typer.echo(line)
 
 
 @app.command()

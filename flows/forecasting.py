@@ -9,6 +9,7 @@ import pandas as pd
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from flows.engine import load_ensembles
 from flows.fetching import Market
 from flows.progress import say
 from flows.run import Run, with_former_settings
@@ -157,9 +158,7 @@ def replay(run: Run, as_of: pd.Timestamp) -> Replay:
 
 
 def _forecast(run: Run, known: History, champion: RegisteredModel) -> pd.DataFrame:
-    from models.ensemble import load
-
-    fitted, last = load(champion.directory), len(known.sequences.sessions) - 1
+    fitted, last = load_ensembles().load(champion.directory), len(known.sequences.sessions) - 1
     rows = forecast(fitted, known.sequences, range(last, last + 1), run.calendar)
     column = pd.Index(known.sequences.symbols).get_indexer(pd.Index(rows["symbol"]))
     horizon = pd.Index(known.sequences.horizons).get_indexer(pd.Index(rows["horizon"]))

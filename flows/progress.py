@@ -48,8 +48,8 @@ class Lines:
 
     @contextmanager
     def bar(self, title: str, total: int) -> Iterator[Advance]:
-        """Log the first, the last and every tenth part of the work."""
-        done, every = 0, max(total // 10, 1)
+        """Log the first, the last and every quarter of the work."""
+        done, every = 0, max(total // 4, 1)
 
         def advance(note: str) -> None:
             nonlocal done

@@ -13,6 +13,7 @@ import pandas as pd
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from flows.engine import load_ensembles
 from flows.progress import Advance, bar, say
 from flows.run import Run
 from models.baselines import baselines
@@ -223,12 +224,12 @@ def range_table(known: History, folds: dict[str, Fold]) -> pd.DataFrame:
 
 
 def _network(run: Run, features: FeatureSet, progress: Callable[[Any], None]) -> Model:
-    from models.ensemble import RecurrentModel
+    ensembles = load_ensembles()
     from models.recurrent import Network
     from models.training import Training
 
     model, training = run.config.model, run.config.training
-    return RecurrentModel(
+    recipe: Model = ensembles.RecurrentModel(
         network=Network(
             kind=model.kind,
             features=len(features.columns),
@@ -247,6 +248,7 @@ def _network(run: Run, features: FeatureSet, progress: Callable[[Any], None]) ->
         members=model.members,
         progress=progress,
     )
+    return recipe
 
 
 def _facts(run: Run, known: History) -> dict[str, Any]:
