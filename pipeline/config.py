@@ -180,9 +180,15 @@ def load(path: Path) -> Config:
             "There is no configuration file", where=str(path), way_out="name one with --config FILE"
         ) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"The configuration cannot be read: {error}", where=str(path)) from None
+        raise ConfigError(
+            f"The configuration cannot be read: {error}",
+            where=str(path),
+            way_out="name another with --config FILE",
+        ) from None
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"The configuration is not valid TOML: {error}", where=str(path)) from None
+        raise ConfigError(
+            f"The configuration is not valid TOML: {error}", where=str(path), way_out="mend that line"
+        ) from None
     except ValidationError as error:
         raise ConfigError(
             "\n".join(_explain(fault) for fault in error.errors(include_url=False)),
@@ -193,6 +199,9 @@ def load(path: Path) -> Config:
 
 def _explain(fault: Any) -> str:
     place = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "string_pattern_mismatch":
+        allowed = "a-z, 0-9, - and _" if place == "universe.name" else "letters, digits and . ^ = _ -"
+        return f"{place}: {fault['input']!r} is no possible name; write {allowed}"
     if fault["type"] != "extra_forbidden":
         given = "" if isinstance(fault["input"], dict) else f" (given: {fault['input']!r})"
         return f"{place or 'configuration'}: {fault['msg']}{given}"

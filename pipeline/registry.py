@@ -159,13 +159,16 @@ class Registry:
     def _read(self, universe: str, name: str) -> Any:
         path = self._folder(universe) / name
         try:
-            return json.loads(path.read_text(encoding="utf-8"))
+            content = json.loads(path.read_text(encoding="utf-8"))
+            for entry in content if isinstance(content, list) else [content]:
+                self._model(universe, entry)
         except FileNotFoundError:
             return None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise NextdayError(
-                f"Cannot be read: {error}", where=str(path), way_out="restore that file"
+                f"The list of models cannot be read: {error!r}", where=str(path), way_out="restore that file"
             ) from None
+        return content
 
     def _write(self, universe: str, name: str, content: object) -> None:
         write_text(self._folder(universe) / name, json.dumps(content, indent=1) + "\n")

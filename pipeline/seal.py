@@ -194,7 +194,11 @@ def _making(path: Path) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except OSError as error:
-        raise LedgerError(f"The ledger cannot be made: {error.strerror or error}", where=str(path)) from None
+        raise LedgerError(
+            f"The ledger cannot be made: {error.strerror or error}",
+            where=str(path),
+            way_out="look at the path and at the rights of its folder",
+        ) from None
     try:
         yield
     finally:
@@ -210,12 +214,13 @@ def _connected(path: Path, mode: str) -> Iterator[sqlite3.Connection]:
             db.execute("PRAGMA synchronous = FULL")
             db.execute("PRAGMA foreign_keys = ON")
             yield db
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:
         raise _told(error, path) from error
 
 
-def _told(error: sqlite3.Error, path: Path) -> LedgerError:
-    code = getattr(error, "sqlite_errorname", "")
+def _told(error: sqlite3.Error | UnicodeDecodeError, path: Path) -> LedgerError:
+    # SQLite quotes what it cannot read, and Python then fails on the quotation.
+    code = "SQLITE_CORRUPT" if isinstance(error, ValueError) else getattr(error, "sqlite_errorname", "")
     for kind, (what, way_out) in _TROUBLE.items():
         if code.startswith(kind):
             return LedgerError(what, where=str(path), way_out=way_out)

@@ -9,12 +9,14 @@ from typing import Any
 import exchange_calendars as xc
 import pandas as pd
 
-from pipeline.errors import ConfigError, NextdayError
+from pipeline.errors import ConfigError, InputError, NextdayError
 
 __all__ = ["Calendar", "calendar"]
 
 _SETTLED_AFTER_OPEN = pd.Timedelta(hours=1)
 _SETTLED_AFTER_CLOSE = pd.Timedelta(hours=18)
+_BEYOND = date(2200, 1, 1)
+"""Calendars count nanoseconds, which end in 2262."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,11 +39,15 @@ class Calendar:
         """Return the last session that has been closed for at least `delay` at `now`.
 
         Raises:
-            NextdayError: `now` lies before the first session, or after the last one the calendar knows.
+            InputError: `now` lies before the close of the first session.
         """
         count = int((self.closes + delay <= now).sum())
         if count == 0:
-            raise NextdayError(f"{self.name} has no closed session before {now:%Y-%m-%d %H:%M}Z")
+            raise InputError(
+                f"{self.name} has no closed session from {self.sessions[0]:%Y-%m-%d} to {now:%Y-%m-%d %H:%M}Z",
+                where="--now and [prices] start",
+                way_out="give a later clock or an earlier start",
+            )
         return self.sessions[count - 1]
 
     def next_session(self, session: pd.Timestamp, ahead: int = 1) -> pd.Timestamp:
@@ -63,11 +69,16 @@ class Calendar:
         """Return the number of `session` in `sessions`.
 
         Raises:
-            NextdayError: it is no session.
+            InputError: it is no session.
         """
         place = int(self.sessions.searchsorted(session))
         if place >= len(self.sessions) or self.sessions[place] != session:
-            raise NextdayError(f"{session:%Y-%m-%d} is not a session of {self.name}")
+            nearest = [f"{day:%Y-%m-%d}" for day in self.sessions[max(place - 1, 0) : place + 1]]
+            raise InputError(
+                f"{session:%Y-%m-%d} is not a session of {self.name}",
+                where=f"{self.name} from {self.sessions[0]:%Y-%m-%d} to {self.sessions[-1]:%Y-%m-%d}",
+                way_out=f"nearest sessions: {' and '.join(nearest)}",
+            )
         return place
 
     def sessions_between(self, first: pd.Timestamp, last: pd.Timestamp) -> pd.DatetimeIndex:
@@ -94,7 +105,14 @@ def calendar(name: str, first: date, now: datetime) -> Calendar:
 
     Raises:
         ConfigError: there is no such calendar, it cannot be built, or its market never closes.
+        InputError: `now` lies before `first`, or beyond every calendar.
     """
+    if not first < now.date() < _BEYOND:
+        raise InputError(
+            f"The clock stands at {now:%Y-%m-%d}; it can stand between {first:%Y-%m-%d} and {_BEYOND:%Y-%m-%d}",
+            where="--now and [prices] start",
+            way_out="give another clock or another start",
+        )
     return _calendar(name, first, now.date() + timedelta(days=370))
 
 

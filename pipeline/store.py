@@ -117,8 +117,9 @@ class PriceStore:
 
 
 def _unreadable(error: Exception, folder: Path) -> StoreError:
+    reason = str(error).split("\n")[0]
     return StoreError(
-        f"The price store cannot be read: {error!s:.200}",
+        f"The price store cannot be read: {reason:.200}",
         where=str(folder),
         way_out="move the folder away; the next run fetches the history again into a new one",
     )

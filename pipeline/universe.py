@@ -84,7 +84,11 @@ def _read(path: Path) -> pd.DataFrame:
     try:
         table = pd.read_csv(path, dtype=str, comment="#", skipinitialspace=True, encoding="utf-8-sig")
     except (OSError, ValueError) as error:
-        raise InputError(f"The universe's file cannot be read: {error}", where=str(path)) from None
+        raise InputError(
+            f"The universe's file cannot be read: {error}",
+            where=str(path),
+            way_out="mend the file, or [universe] file",
+        ) from None
     table.columns = table.columns.str.strip().str.lower()
     if "symbol" not in table or table.empty:
         raise InputError(
@@ -94,20 +98,31 @@ def _read(path: Path) -> pd.DataFrame:
         )
     symbols = table["symbol"].fillna("").str.strip()
     if wrong := symbols[~symbols.str.match(SYMBOL_PATTERN)].tolist():
-        raise InputError(f"No symbol can be named {wrong[0]!r}", where=f"{path}, {len(wrong)} such rows")
-    return pd.DataFrame(
-        {"symbol": symbols, "first": _dates(table, "from", path), "last": _dates(table, "to", path)}
-    )
+        raise InputError(
+            f"No symbol can be named {wrong[0]!r}",
+            where=f"{path}, {len(wrong)} such rows",
+            way_out="write letters, digits and . ^ = _ -, 32 at most",
+        )
+    first, last = _dates(table, "from", path), _dates(table, "to", path)
+    if (turned := (first > last).to_numpy()).any():
+        row = int(turned.argmax())
+        raise InputError(
+            f"{symbols[row]} leaves on {last[row]:%Y-%m-%d}, before it comes on {first[row]:%Y-%m-%d}",
+            where=f"{path}, data row {row + 1}",
+            way_out="give from and to in order of time",
+        )
+    return pd.DataFrame({"symbol": symbols, "first": first, "last": last})
 
 
 def _dates(table: pd.DataFrame, column: str, path: Path) -> "pd.Series[pd.Timestamp]":
     if column not in table:
         return pd.Series(pd.NaT, index=table.index, dtype="datetime64[us]")
-    try:
-        return pd.to_datetime(table[column], format="%Y-%m-%d").astype("datetime64[us]")
-    except ValueError as error:
+    days = pd.to_datetime(table[column], format="%Y-%m-%d", errors="coerce").astype("datetime64[us]")
+    if (wrong := (days.isna() & table[column].notna()).to_numpy()).any():
+        row = int(wrong.argmax())
         raise InputError(
-            f"The column {column!r} holds a date that is none: {error}",
-            where=str(path),
-            way_out="write 2018-12-31",
-        ) from None
+            f"{table[column].iloc[row]!r} in the column {column!r} is no date",
+            where=f"{path}, data row {row + 1}",
+            way_out="write 2018-12-31, or nothing",
+        )
+    return days

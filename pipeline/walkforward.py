@@ -101,6 +101,7 @@ def _cut_by_dates(sequences: Sequences, evaluation: EvaluationConfig) -> Fold:
             f"The dates leave too few sessions for {' and '.join(short)}; the sessions with features run from "
             f"{sequences.sessions[first]:%Y-%m-%d} to {sequences.sessions[-1]:%Y-%m-%d}",
             where="[evaluation] train_end, validation_end, test_end",
+            way_out="give dates inside those sessions, or none: then [evaluation] test_sessions cuts",
         )
     return fold
 
@@ -116,7 +117,8 @@ def _first_row(sequences: Sequences) -> int:
     if not valid.any():
         raise InputError(
             "No session has a valid row: every symbol has too little history, or prices that never change",
-            where="the prices of this universe",
+            where=f"{len(sequences.symbols)} symbols, {sequences.symbols[0]} for one, in {len(sequences.sessions)} "
+            f"sessions from {sequences.sessions[0]:%Y-%m-%d} to {sequences.sessions[-1]:%Y-%m-%d}",
             way_out="fetch a longer history ([prices] start), or look at `nextday update` for what was found",
         )
     return int(valid.argmax())

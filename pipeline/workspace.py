@@ -8,7 +8,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from pipeline.errors import NextdayError, WorkspaceBusyError
+from pipeline.errors import InputError, NextdayError, WorkspaceBusyError
 
 __all__ = ["Workspace", "write_text"]
 
@@ -50,20 +50,19 @@ class Workspace:
         """Make the folder.
 
         Raises:
-            NextdayError: it cannot be made or written to.
+            InputError: it cannot be made or written to.
         """
+        way_out = "name another folder with --home DIR"
         try:
             self.home.mkdir(parents=True, exist_ok=True)
+        except FileExistsError:
+            raise InputError("The workspace is no folder", where=str(self.home), way_out=way_out) from None
         except OSError as error:
-            raise NextdayError(
-                f"The workspace cannot be made: {error.strerror}", where=str(self.home)
+            raise InputError(
+                f"The workspace cannot be made: {error.strerror}", where=str(self.home), way_out=way_out
             ) from None
         if not os.access(self.home, os.W_OK):
-            raise NextdayError(
-                "The workspace cannot be written to",
-                where=str(self.home),
-                way_out="name another with --home DIR",
-            )
+            raise InputError("The workspace cannot be written to", where=str(self.home), way_out=way_out)
 
     @contextmanager
     def locked(self, universe: str, *, timeout: float) -> Iterator[None]:
@@ -73,15 +72,21 @@ class Workspace:
             WorkspaceBusyError: another run held it for `timeout` seconds.
         """
         folder = self.home / "locks"
-        folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / f"{universe}.lock")
         try:
+            folder.mkdir(parents=True, exist_ok=True)
             lock.acquire(timeout=timeout)
         except Timeout:
             raise WorkspaceBusyError(
                 f"Another run has been working on the universe {universe!r} for {timeout:.0f} s; this one left",
                 where=str(self.home),
                 way_out="nothing is lost: what the other run finishes need not be done again",
+            ) from None
+        except OSError as error:
+            raise NextdayError(
+                f"The workspace cannot be locked: {error.strerror or error}",
+                where=lock.lock_file,
+                way_out="look at the rights of that file and its folder",
             ) from None
         try:
             yield
@@ -103,4 +108,8 @@ def write_text(path: Path, text: str) -> None:
     except OSError as error:
         with suppress(OSError):
             half.unlink(missing_ok=True)
-        raise NextdayError(f"Cannot write: {error.strerror}", where=str(path)) from None
+        raise NextdayError(
+            f"Cannot write: {error.strerror}",
+            where=str(path),
+            way_out="look at the path, its rights and the free space, then run this again",
+        ) from None

@@ -83,6 +83,12 @@ class FilesSource:
     @cached_property
     def _tables(self) -> dict[str, pd.DataFrame]:
         long = pd.concat(list(self._read()), ignore_index=True)
+        if long.empty:
+            raise InputError(
+                "There is no row of prices below the names of the columns",
+                where=str(self.path),
+                way_out="mend the file, or [universe] path",
+            )
         return {
             str(symbol): rows.sort_values("session", kind="stable")[BAR_COLUMNS].reset_index(drop=True)
             for symbol, rows in long.groupby("symbol", sort=True)
@@ -99,7 +105,11 @@ class FilesSource:
             else [self.path]
         )
         if not files:
-            raise InputError("The folder holds no .csv and no .parquet file", where=str(self.path))
+            raise InputError(
+                "The folder holds no .csv and no .parquet file",
+                where=str(self.path),
+                way_out="mend [universe] path",
+            )
         for file in files:
             yield _bars(_table(file), file, own_symbol=_own_symbol(file) if self.path.is_dir() else "")
 
@@ -111,11 +121,17 @@ def _own_symbol(file: Path) -> str:
 def _table(file: Path) -> pd.DataFrame:
     kind = _READERS.get(file.suffix)
     if kind is None:
-        raise InputError("Only .csv, .csv.gz and .parquet can be read", where=str(file))
+        raise InputError(
+            "Only .csv, .csv.gz and .parquet can be read", where=str(file), way_out="mend [universe] path"
+        )
     try:
         table = pd.read_parquet(file) if kind == "parquet" else pd.read_csv(file, encoding="utf-8-sig")
     except (OSError, ValueError) as error:
-        raise InputError(f"The file cannot be read: {error!s:.200}", where=str(file)) from None
+        raise InputError(
+            f"The file cannot be read: {error!s:.200}",
+            where=str(file),
+            way_out="write the file again (text in UTF-8), or mend [universe] path",
+        ) from None
     if isinstance(table.index, pd.DatetimeIndex):
         table = table.reset_index(names="date")
     return table
@@ -123,16 +139,18 @@ def _table(file: Path) -> pd.DataFrame:
 
 def _bars(table: pd.DataFrame, file: Path, own_symbol: str) -> pd.DataFrame:
     names = {c: _ALIASES.get(re.sub(r"[\s_\-]", "", str(c)).lower()) for c in table.columns}
+    _refuse_double({str(c): name for c, name in names.items() if name}, file)
     table = table[[c for c, name in names.items() if name]].rename(columns=names)
     if "symbol" not in table and own_symbol:
         table = table.assign(symbol=own_symbol)
     if missing := [name for name in [*_REQUIRED, "symbol"] if name not in table]:
         raise InputError(
-            f"The file lacks the column {' and '.join(missing)}; it has {', '.join(map(str, names))}",
+            f"The file lacks the column {' and '.join(missing).replace('session', 'date')}; "
+            f"it has {', '.join(map(str, names))}",
             where=str(file),
             way_out="columns: date, symbol, open, high, low, close; also volume, adj_close, dividends, stock splits",
         )
-    table = table.loc[:, ~table.columns.duplicated()].assign(session=_sessions(table["session"], file))
+    table = table.assign(session=_sessions(table["session"], file))
     table["symbol"] = _symbols(table["symbol"], file)
     for name, default in _DEFAULTS.items():
         table[name] = _numbers(table[name], file) if name in table else default
@@ -140,6 +158,16 @@ def _bars(table: pd.DataFrame, file: Path, own_symbol: str) -> pd.DataFrame:
         table[name] = _numbers(table[name], file)
     table["split"] = table["split"].replace(0.0, 1.0)
     return table
+
+
+def _refuse_double(meanings: dict[str, str], file: Path) -> None:
+    for name in set(meanings.values()):
+        if len(columns := [column for column, meaning in meanings.items() if meaning == name]) > 1:
+            raise InputError(
+                f"The columns {' and '.join(columns)} both mean {name.replace('session', 'date')}",
+                where=str(file),
+                way_out="rename or delete one of them",
+            )
 
 
 def _sessions(dates: "pd.Series[Any]", file: Path) -> "pd.Series[pd.Timestamp]":
@@ -165,7 +193,11 @@ def _symbols(symbols: "pd.Series[Any]", file: Path) -> "pd.Series[str]":
     text = symbols.astype(str).str.strip()
     unique = pd.Series(text.unique())
     if wrong := unique[~unique.str.match(SYMBOL_PATTERN)].tolist():
-        raise InputError(f"No symbol can be named {wrong[0]!r}", where=str(file))
+        raise InputError(
+            f"No symbol can be named {wrong[0]!r}",
+            where=str(file),
+            way_out="write letters, digits and . ^ = _ -, 32 at most",
+        )
     return text
 
 
@@ -175,6 +207,8 @@ def _numbers(values: "pd.Series[Any]", file: Path) -> "pd.Series[float]":
     if broken.any():
         row = int(broken.argmax())
         raise InputError(
-            f"{values.iloc[row]!r} in {values.name} is no number", where=f"{file}, data row {row + 1}"
+            f"{values.iloc[row]!r} in {values.name} is no number",
+            where=f"{file}, data row {row + 1}",
+            way_out="mend the cell, or leave it empty: the bar is then kept out and named",
         )
     return numbers
