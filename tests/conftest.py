@@ -1,6 +1,7 @@
 """What several test files share: the real datasets, made-up prices, and a clock."""
 
 import os
+from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -34,6 +35,19 @@ def datasets() -> Path:
 def xnys() -> Calendar:
     """Return New York's calendar from 1999 to 2020."""
     return calendar("XNYS", date(1999, 1, 1), NOW)
+
+
+@pytest.fixture(scope="session")
+def prefect_server() -> Iterator[None]:
+    """Run flows against a temporary Prefect server of the tests' own."""
+    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+    from prefect.testing.utilities import prefect_test_harness
+
+    with (
+        prefect_test_harness(server_startup_timeout=180),
+        temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
+    ):
+        yield
 
 
 def vendor_bars(sessions: pd.DatetimeIndex, close: "np.ndarray", **columns: object) -> pd.DataFrame:

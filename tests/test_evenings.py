@@ -1,7 +1,6 @@
 """Simulated evenings through the real flow, on the sample: what stands in the ledger, and what a pencil says."""
 
 import json
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -10,8 +9,6 @@ import pandas as pd
 import pytest
 from arch.data import nasdaq, sp500
 from prefect.client.orchestration import get_client
-from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
-from prefect.testing.utilities import prefect_test_harness
 
 from flows.forecasting import replay
 from flows.nightly import Evening, nightly
@@ -24,7 +21,7 @@ from pipeline.schema import FORECAST_KEY, FORECASTS
 from pipeline.sessions import Calendar
 from pipeline.store import PriceStore
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_server")]
 
 SMALL = """
 [prices]
@@ -41,15 +38,6 @@ calibrate_sessions = 60
 test_sessions = 100
 """
 CLOSES = {"^GSPC": sp500.load()["Close"], "^IXIC": nasdaq.load()["Close"]}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def prefect_server() -> Iterator[None]:
-    with (
-        prefect_test_harness(server_startup_timeout=180),
-        temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
-    ):
-        yield
 
 
 class Place:
