@@ -82,6 +82,9 @@ def track(run: Run, report: Report, paths: Paths) -> None:
         },
         artifacts=[paths.forecast_csv, paths.scores_csv, paths.html],
     )
+    champion = tracking(run).version(run.name, report.model["version"])
+    if champion.trained_through == report.as_of:
+        tracking(run).attach(champion.run_id, artifacts=[paths.html])
     write_text(done, json.dumps({"mlflow_run_id": run_id} | run_tags(run), indent=1) + "\n")
 
 

@@ -4,7 +4,6 @@ from datetime import datetime
 from pathlib import Path
 
 import pandas as pd
-from pipeline.tracking import RegisteredModel
 from prefect import flow, tags, task
 from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
@@ -23,6 +22,9 @@ from flows.training import (
     train_champion,
     train_procedure,
 )
+from pipeline.page import evaluation_figures
+from pipeline.tracking import RegisteredModel
+from pipeline.workspace import write_text
 
 __all__ = ["PATIENCE", "make_champion", "retrain", "run_tags"]
 
@@ -64,7 +66,10 @@ def make_champion(run: Run, market: Market) -> tuple[RegisteredModel, Evaluation
         epochs=pd.concat([score_epochs, champion_epochs], ignore_index=True),
         ranges=range_table(known, {"score": fold, "champion": final}),
     )
-    save_evaluation(run.workspace.evaluation(run.name, version), evaluation)
+    folder = run.workspace.evaluation(run.name, version)
+    save_evaluation(folder, evaluation)
+    for name, svg in evaluation_figures(evaluation, run.ledger.record(run.name)):
+        write_text(folder / f"{name}.svg", svg)
     return promote(run, market, version, evaluation), evaluation
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, Protocol
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -13,7 +13,7 @@ from pipeline.metrics import reliability
 from pipeline.scores import Verdict
 from pipeline.summary import METRICS, ROLLING, Report
 
-__all__ = ["render"]
+__all__ = ["Evaluated", "evaluation_figures", "render"]
 
 _BINS: Final = 10
 _MOST: Final = 50  # findings and settled rows that the page lists one by one
@@ -26,6 +26,35 @@ _MEANING: Final = {
     "worse than the baseline": "On sessions that no fit had seen, the simple rule would have served better. Prefer it.",
     "not enough data": "Too few sessions have been scored to tell a model from chance. More evenings will.",
 }
+
+
+class Evaluated(Protocol):
+    """What the training of a model found out: a Report tells it, and so does what is kept of the training."""
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """In words, with its evidence."""
+        ...
+
+    @property
+    def scores(self) -> pd.DataFrame:
+        """Columns of schema.SCORES."""
+        ...
+
+    @property
+    def test_rows(self) -> pd.DataFrame:
+        """model, symbol, as_of, target_session, p_up, outcome."""
+        ...
+
+    @property
+    def epochs(self) -> pd.DataFrame:
+        """fit, member, epoch, loss, stop_loss."""
+        ...
+
+    @property
+    def ranges(self) -> pd.DataFrame:
+        """fit, part, first_session, last_session."""
+        ...
 
 
 def render(report: Report) -> str:
@@ -69,6 +98,7 @@ def _environment() -> Environment:
         "percent": summary.format_percent,
         "chance": summary.format_p_value,
         "score": summary.format_score,
+        "interval": summary.format_interval,
         "price": summary.format_price,
         "instant": summary.format_instant,
         "day": summary.format_day,
@@ -80,16 +110,26 @@ def _environment() -> Environment:
 def _figures(report: Report) -> Iterator[tuple[str, str]]:
     """Yield the figures that there is something to draw for, by name."""
     yield "forecasts", charts.draw_forecasts(report.forecasts)
-    if report.verdict:
-        yield from _score_figures(report, report.verdict)
-    scored = report.epochs[report.epochs["fit"] == "score"]
+    yield from evaluation_figures(report, report.record)
+
+
+def evaluation_figures(found: Evaluated, record: pd.DataFrame) -> Iterator[tuple[str, str]]:
+    """Yield what there is to draw of an evaluation, as (name, SVG).
+
+    Args:
+        found: What the training of a model found out.
+        record: The ledger's rows, for the hit rate over time.
+    """
+    if found.verdict:
+        yield from _score_figures(found, found.verdict, record)
+    scored = found.epochs[found.epochs["fit"] == "score"]
     if len(scored):
         yield "training", charts.draw_training(scored)
-    if len(report.ranges):
-        yield "ranges", charts.draw_ranges(report.ranges)
+    if len(found.ranges):
+        yield "ranges", charts.draw_ranges(found.ranges)
 
 
-def _score_figures(report: Report, verdict: Verdict) -> Iterator[tuple[str, str]]:
+def _score_figures(report: Evaluated, verdict: Verdict, kept: pd.DataFrame) -> Iterator[tuple[str, str]]:
     if math.isfinite(verdict.low) and math.isfinite(verdict.high):
         yield "difference", charts.draw_difference(verdict.difference, verdict.low, verdict.high)
     losses = report.scores[(report.scores["metric"] == "log_loss") & (report.scores["group"] == "all")]
@@ -100,7 +140,7 @@ def _score_figures(report: Report, verdict: Verdict) -> Iterator[tuple[str, str]
     if len(own):
         yield "reliability", charts.draw_reliability(_reliability(own))
     backtest = summary.roll_hit_rate(own, labelled[labelled["model"] == verdict.baseline])
-    record = _roll_record(report.record)
+    record = _roll_record(kept)
     if len(backtest) or len(record):
         yield "rolling", charts.draw_rolling(backtest, record)
 
