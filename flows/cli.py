@@ -1,7 +1,9 @@
 """The command line. Heavy imports live inside the commands, so that help answers at once."""
 
 import os
+import re
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    import pandas as pd
+
+    from flows.run import Run
     from pipeline.ledger import Ledger
 
 __all__ = ["app", "main"]
@@ -48,14 +53,36 @@ class _Place:
 _place = _Place()
 
 
+def _path(text: str) -> Path:
+    # An unset variable in a script would mean the current folder.
+    if not text.strip():
+        raise typer.BadParameter("the path is empty; write . for this folder")
+    return Path(text)
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"nextday {version('nextday')}")
+        raise typer.Exit
+
+
 @app.callback()
 def _options(
     config: Annotated[
-        Path | None, typer.Option(help="The configuration file.", show_default="nextday.toml of the project")
+        Path | None,
+        typer.Option(
+            help="The configuration file.", show_default="nextday.toml of the project", parser=_path
+        ),
     ] = None,
     home: Annotated[
         Path | None,
-        typer.Option(help="The workspace.", show_default="NEXTDAY_HOME, or data/ beside the configuration"),
+        typer.Option(
+            help="The workspace.",
+            show_default="NEXTDAY_HOME, or data/ beside the configuration",
+            parser=_path,
+        ),
     ] = None,
     now: Annotated[
         str,
@@ -65,6 +92,9 @@ def _options(
         ),
     ] = "",
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_show_version)
+    ] = False,
 ) -> None:
     _place.config, _place.home, _place.debug = config, home, debug
     _place.now = _clock(now)
@@ -121,14 +151,13 @@ def replay(
     session: Annotated[str, typer.Argument(help="The as_of of the forecasts, e.g. 2018-12-31.")],
 ) -> None:
     """Make the sealed forecasts of a SESSION again and compare, row by row."""
-    import pandas as pd
-
+    day = _date(session)
     from flows.forecasting import replay as replay_session
     from flows.run import open_run
     from flows.terminal import show_replay
 
-    run = open_run(_place.config, _place.home, _place.now)
-    made = replay_session(run, pd.Timestamp(_date(session)))
+    run = open_run(**_flow_arguments(), read_only=True)
+    made = replay_session(run, _session(run, day))
     show_replay(made)
     if not made.is_same:
         raise typer.Exit(1)
@@ -139,14 +168,13 @@ def report(
     session: Annotated[str, typer.Argument(help="The as_of of the forecasts; default: the newest.")] = "",
 ) -> None:
     """Write the reports of a session again, from the ledger and the kept evaluation."""
-    import pandas as pd
-
+    day = _date(session) if session else None
     from flows.reporting import rebuild_report
     from flows.run import open_run
     from flows.terminal import show_paths
 
-    run = open_run(_place.config, _place.home, _place.now)
-    show_paths(rebuild_report(run, pd.Timestamp(_date(session)) if session else None))
+    run = open_run(**_flow_arguments(), read_only=True)
+    show_paths(rebuild_report(run, _session(run, day) if day else None))
 
 
 @ledger_app.command("show")
@@ -164,6 +192,8 @@ def ledger_verify(
     head: Annotated[str, typer.Option(help="A head hash noted elsewhere, for example in a report.")] = "",
 ) -> None:
     """Recompute both hash chains and name every row or batch that was changed."""
+    if head and not re.fullmatch("[0-9a-f]{64}", head):
+        raise typer.BadParameter(f"{head!r} is no head hash: it has 64 of 0-9 and a-f", param_hint="--head")
     from flows.terminal import show_verification
 
     verification = _ledger().verify(expected_head=head or None)
@@ -174,22 +204,26 @@ def ledger_verify(
 
 @ledger_app.command("export")
 def ledger_export(
-    csv: Annotated[Path, typer.Option(help="The file to write; - is standard output.")],
+    csv: Annotated[Path, typer.Option(help="The file to write; - is standard output.", parser=_path)],
     everything: Annotated[bool, typer.Option("--all", help="Every universe, not only this one.")] = False,
 ) -> None:
     """Write every forecast with its outcome as CSV."""
-    universe = None if everything else _universe_name()
-    _ledger().export_csv(universe, sys.stdout if str(csv) == "-" else csv)
+    if csv.is_dir() or not csv.parent.is_dir():
+        wrong = f"{csv} is a folder" if csv.is_dir() else f"there is no folder {csv.parent}"
+        raise typer.BadParameter(f"{wrong}; name a file in a folder that is there", param_hint="--csv")
+    ledger, universe = _ledger(), None if everything else _universe_name()
+    ledger.export_csv(universe, sys.stdout if str(csv) == "-" else csv)
 
 
 @app.command()
 def deploy() -> None:
     """Create Prefect's work pool and the deployments `nightly` and `retrain`."""
-    _prepare_prefect(needs_server=True)
+    _prepare_prefect()
     from flows.deploy import deploy as deploy_flows
 
-    for line in deploy_flows(_place.config, _place.home):
-        typer.echo(line)
+    with _watched():
+        for line in deploy_flows(_place.config, _place.home):
+            typer.echo(line)
 
 
 @app.command()
@@ -225,10 +259,23 @@ def main() -> None:
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     except Exception as error:
-        if _place.debug or not hasattr(error, "way_out"):
+        if _place.debug:
             raise
-        typer.echo(f"nextday: {error}", err=True)
-        raise SystemExit(getattr(error, "exit_code", 1)) from None
+        is_ours = hasattr(error, "way_out")
+        typer.echo(f"nextday: {error if is_ours else _unexpected(error)}", err=True)
+        raise SystemExit(getattr(error, "exit_code", 1) if is_ours else 1) from None
+
+
+def _unexpected(error: Exception) -> str:
+    from pipeline.errors import NextdayError
+
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    told = NextdayError(
+        f"This should not have happened: {type(error).__name__}: {error}",
+        where=f"{last.filename}, line {last.lineno}",
+        way_out="nextday --debug and the same command again shows the whole traceback",
+    )
+    return str(told)
 
 
 def _clock(text: str) -> datetime | None:
@@ -250,6 +297,14 @@ def _date(text: str) -> date:
         raise typer.BadParameter(f"{text!r} is no date; write 2018-12-31", param_hint="SESSION") from None
 
 
+def _session(run: "Run", day: date) -> "pd.Timestamp":
+    import pandas as pd
+
+    session = pd.Timestamp(day)
+    run.calendar.position(session)
+    return session
+
+
 def _ledger() -> "Ledger":
     from flows.run import default_config, default_home
     from pipeline.ledger import Ledger
@@ -267,10 +322,15 @@ def _universe_name() -> str:
 
 
 def _flow_arguments() -> dict[str, Any]:
+    """Return what every flow asks for; a wrong setting is told now, and not after the start of a server."""
+    from flows.run import default_config
+    from pipeline.config import load
+
+    load((_place.config or default_config()).resolve())
     return {"config": _place.config, "home": _place.home, "now": _place.now}
 
 
-def _prepare_prefect(*, needs_server: bool = False) -> None:
+def _prepare_prefect() -> None:
     """Set what Prefect reads once, at import: no telemetry, no log on the terminal, state in the workspace."""
     from flows.run import default_config, default_home
     from pipeline.workspace import Workspace
@@ -282,9 +342,7 @@ def _prepare_prefect(*, needs_server: bool = False) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if not _place.debug:
         os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
-    if needs_server:
-        os.environ.setdefault("PREFECT_API_URL", "http://127.0.0.1:4200/api")
-    elif not Path("~/.prefect").expanduser().exists():
+    if not Path("~/.prefect").expanduser().exists():
         # A machine that does not use Prefect yet: a temporary server, whose state stays in the workspace.
         # Its database needs the folder to be there.
         Workspace(home.resolve()).create()

@@ -10,7 +10,7 @@ from prefect.tasks import exponential_backoff
 
 from flows.progress import bar, say
 from flows.run import Run
-from pipeline.errors import SourceError
+from pipeline.errors import InputError, SourceError
 from pipeline.quality import Checked, check, find_revisions
 from pipeline.sources import Fetched
 from pipeline.universe import MIN_COVERAGE
@@ -146,19 +146,21 @@ def known_market(
         as_of: The session to look from; default: the last one closed, or a historical source's last.
 
     Raises:
+        InputError: a local source has no prices, or nobody belongs to the universe at as_of.
         SourceError: there are no prices, or those of a live source end before the last closed session.
     """
     prices = run.store.read(as_of=as_of or run.last_closed)
     if prices.empty:
-        raise SourceError(
-            f"There is no price of any of the {len(run.universe.symbols)} symbols of {run.name!r}",
-            where=f"source {run.source.name}"
-            + "".join(f"\n           {s}: {r}" for s, r in [*reasons.items()][:5]),
-            way_out="see the reasons above; `nextday update` tries again",
-        )
+        raise _no_price(run, reasons, findings)
     if as_of is None:
         as_of = prices["session"].max() if run.is_historical else run.last_closed
     members = run.universe.members(as_of)
+    if not members:
+        raise InputError(
+            f"Nobody belongs to the universe {run.name!r} on {as_of:%Y-%m-%d}",
+            where=f"[universe] file = {run.config.universe.file!r}",
+            way_out="mend the columns from and to of that file",
+        )
     here = set(prices.loc[prices["session"] == as_of, "symbol"])
     missing = {
         symbol: reasons.get(symbol, f"no bar on {as_of:%Y-%m-%d}") for symbol in members if symbol not in here
@@ -174,6 +176,18 @@ def known_market(
         covered=len(here & set(members)),
         members=len(members),
     )
+
+
+def _no_price(run: Run, reasons: dict[str, str], findings: pd.DataFrame) -> InputError | SourceError:
+    examples = [f"{symbol}: {reason}" for symbol, reason in reasons.items()]
+    for rule, rows in findings.groupby("rule"):
+        first = rows.iloc[0]
+        examples.append(f"{rule}: {len(rows)} bars, e.g. {first['symbol']} {first['session']:%Y-%m-%d}")
+    what = f"There is no usable price of any of the {len(run.universe.symbols)} symbols of {run.name!r}"
+    where = f"source {run.source.name}" + "".join(f"\n           {line}" for line in examples[:5])
+    if run.source.is_local:
+        return InputError(what, where=where, way_out="mend the prices, or [universe] and [prices] start")
+    return SourceError(what, where=where, way_out="see the reasons above; `nextday update` tries again")
 
 
 def _stale(run: Run, as_of: pd.Timestamp, missing: dict[str, str], members: int) -> SourceError:

@@ -17,7 +17,7 @@ from flows.tracked import tracking
 from flows.training import History, history, price_panel
 from models.saved import read_metadata, verify
 from pipeline.backtest import forecast
-from pipeline.errors import NextdayError
+from pipeline.errors import InputError
 from pipeline.panel import Panel
 from pipeline.schema import FORECAST_KEY
 from pipeline.sequences import total_returns
@@ -124,12 +124,13 @@ def replay(run: Run, as_of: pd.Timestamp) -> Replay:
     """Make the sealed champion rows of a session again, from the data, model and settings they name.
 
     Raises:
-        NextdayError: there is no such forecast, or something that it was made of is gone.
+        InputError: there is no such forecast.
+        NextdayError: something that it was made of is gone.
     """
     standing = run.ledger.forecasts(run.name, as_of=as_of)
     standing = standing[standing["role"] == "champion"]
     if standing.empty:
-        raise NextdayError(
+        raise InputError(
             f"The ledger has no forecast of {run.name!r} from {as_of:%Y-%m-%d}",
             where=str(run.workspace.ledger),
             way_out="`nextday ledger show` lists the sessions; SESSION is the as_of, the last session used",

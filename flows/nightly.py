@@ -42,7 +42,7 @@ def nightly(config: Path | None = None, home: Path | None = None, now: datetime 
         now: The clock; default: the wall clock.
     """
     run = open_run(config, home, now)
-    with run.workspace.locked(run.name, timeout=PATIENCE), tags(run.name):
+    with run.workspace.locked(run.name, timeout=PATIENCE, tell=say), tags(run.name):
         return _evening(run)
 
 
@@ -50,7 +50,7 @@ def nightly(config: Path | None = None, home: Path | None = None, now: datetime 
 def update(config: Path | None = None, home: Path | None = None, now: datetime | None = None) -> Market:
     """Fetch and check prices."""
     run = open_run(config, home, now)
-    with run.workspace.locked(run.name, timeout=PATIENCE), tags(run.name):
+    with run.workspace.locked(run.name, timeout=PATIENCE, tell=say), tags(run.name):
         return update_prices(run)
 
 
@@ -58,7 +58,7 @@ def update(config: Path | None = None, home: Path | None = None, now: datetime |
 def settle_only(config: Path | None = None, home: Path | None = None, now: datetime | None = None) -> int:
     """Fetch prices and settle the forecasts whose session has come."""
     run = open_run(config, home, now)
-    with run.workspace.locked(run.name, timeout=PATIENCE), tags(run.name):
+    with run.workspace.locked(run.name, timeout=PATIENCE, tell=say), tags(run.name):
         return settle_forecasts(run, update_prices(run))
 
 
@@ -73,7 +73,10 @@ def _evening(run: Run) -> Evening:
     standing = _forecast_tonight(run, market, champion)
     report, paths = write_report(run, market, standing, remarks)
     new_rows = int(standing["is_new"].sum())
-    track(run, report, paths)
+    try:
+        track(run, report, paths)
+    except NextdayError as error:
+        say(f"the evening is sealed and reported, but not tracked; the next run tries again. {error}")
     if not new_rows:
         say(f"nothing new: the forecasts for {report.target_session:%Y-%m-%d} stand already")
     publish(report)

@@ -15,7 +15,7 @@ from flows.run import Run, with_former_settings
 from flows.tracked import tracking
 from flows.training import Evaluation, load_evaluation
 from models.saved import read_metadata
-from pipeline.errors import NextdayError
+from pipeline.errors import InputError, StoreError
 from pipeline.quality import no_findings
 from pipeline.report import Paths, Report, forecast_rows, summary_markdown, write
 from pipeline.schema import SCORES, empty
@@ -25,6 +25,9 @@ from pipeline.workspace import write_text
 
 __all__ = ["publish", "rebuild_report", "track", "write_report"]
 
+_TEST_ROWS = ["model", "symbol", "as_of", "target_session", "horizon", "p_up", "outcome"]
+_EPOCHS = ["fit", "member", "epoch", "loss", "hit_rate", "stop_loss", "stop_hit_rate", "gradient_norm"]
+_RANGES = ["fit", "part", "first_session", "last_session", "sessions", "rows"]
 _KINDS = {"gru": "GRU", "lstm": "LSTM", "rnn": "Elman RNN"}
 
 
@@ -92,14 +95,14 @@ def rebuild_report(run: Run, as_of: pd.Timestamp | None) -> Paths:
     """Write the reports of a sealed session again.
 
     Raises:
-        NextdayError: the ledger has no forecast of that session.
+        InputError: the ledger has no forecast of that session.
     """
     record = run.ledger.record(run.name)
     if as_of is None and not record.empty:
         as_of = record["as_of"].max()
     standing = record[record["as_of"] == as_of]
     if standing.empty:
-        raise NextdayError(
+        raise InputError(
             f"The ledger has no forecast of {run.name!r}" + (f" from {as_of:%Y-%m-%d}" if as_of else ""),
             where=str(run.workspace.ledger),
             way_out="`nextday forecast` makes one; `nextday ledger show` lists the sessions",
@@ -112,7 +115,7 @@ def rebuild_report(run: Run, as_of: pd.Timestamp | None) -> Paths:
 def _gather(run: Run, market: Market, standing: pd.DataFrame, remarks: list[str]) -> Report:
     first = standing.iloc[0]
     champion = tracking(run).version(run.name, str(first["model_version"]))
-    evaluation = load_evaluation(run.workspace.evaluation(run.name, champion.model_version))
+    evaluation, lost = _evaluation(run, champion)
     record = run.ledger.record(run.name)
     return Report(
         universe=run.name,
@@ -127,21 +130,29 @@ def _gather(run: Run, market: Market, standing: pd.DataFrame, remarks: list[str]
         members=market.members,
         covered=market.covered,
         survivorship_biased=run.universe.is_survivorship_biased,
-        verdict=evaluation.verdict,
-        scores=evaluation.scores,
-        test_rows=evaluation.test_rows,
-        live_scores=_live_scores(record, evaluation),
+        verdict=evaluation.verdict if evaluation else None,
+        scores=evaluation.scores if evaluation else empty(SCORES),
+        test_rows=evaluation.test_rows if evaluation else pd.DataFrame(columns=_TEST_ROWS),
+        live_scores=_live_scores(record, str(read_metadata(champion.directory)["network"]["kind"])),
         record=record,
-        epochs=evaluation.epochs,
-        ranges=evaluation.ranges,
+        epochs=evaluation.epochs if evaluation else pd.DataFrame(columns=_EPOCHS),
+        ranges=evaluation.ranges if evaluation else pd.DataFrame(columns=_RANGES),
         findings=market.findings,
         model=_model_card(run, champion, first["as_of"]),
         data_version=int(first["data_version"]),
         newest_observed_at=market.observed_at.to_pydatetime(),
         config_digest=str(first["config_digest"]),
         ledger_head=run.ledger.head().hash,
-        notes=_notes(run, standing, champion, remarks),
+        notes=_notes(run, standing, champion, remarks + lost),
     )
+
+
+def _evaluation(run: Run, champion: RegisteredModel) -> tuple[Evaluation | None, list[str]]:
+    """Return what is kept of the champion's training, or a remark: a lost score must not cost the forecast."""
+    try:
+        return load_evaluation(run.workspace.evaluation(run.name, champion.model_version)), []
+    except StoreError as error:
+        return None, [f"No score is shown. {error.what}. {error.way_out.capitalize()}."]
 
 
 def _skipped(run: Run, market: Market, standing: pd.DataFrame) -> pd.DataFrame:
@@ -153,12 +164,12 @@ def _skipped(run: Run, market: Market, standing: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({"symbol": absent, "reason": reasons}, dtype="str")
 
 
-def _live_scores(record: pd.DataFrame, evaluation: Evaluation) -> pd.DataFrame:
+def _live_scores(record: pd.DataFrame, name: str) -> pd.DataFrame:
     """Score what has been settled; the baseline is the base rate that stood on each row when it was issued."""
     settled = record[record["outcome"].notna()]
     parts = []
     for kind, rows in settled.groupby("kind"):
-        model = rows.assign(model=evaluation.verdict.model)
+        model = rows.assign(model=name)
         baseline = rows.assign(model="base_rate", p_up=rows["baseline_p_up"])
         parts.append(score(pd.concat([model, baseline]), baseline="base_rate", group=str(kind)))
     return pd.concat(parts, ignore_index=True) if parts else empty(SCORES)

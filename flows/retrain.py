@@ -44,7 +44,7 @@ def retrain(config: Path | None = None, home: Path | None = None, now: datetime 
         now: The clock; default: the wall clock.
     """
     run = open_run(config, home, now)
-    with run.workspace.locked(run.name, timeout=PATIENCE), tags(run.name):
+    with run.workspace.locked(run.name, timeout=PATIENCE, tell=say), tags(run.name):
         market = update_prices(run)
         for remark in catch_up(run, market, tracking(run).versions(run.name)):
             say(remark)

@@ -106,22 +106,30 @@ def default_home(config: Path) -> Path:
     return Path(os.environ.get("NEXTDAY_HOME") or config.resolve().parent / "data")
 
 
-def open_run(config: Path | None = None, home: Path | None = None, now: datetime | None = None) -> Run:
+def open_run(
+    config: Path | None = None,
+    home: Path | None = None,
+    now: datetime | None = None,
+    *,
+    read_only: bool = False,
+) -> Run:
     """Read the settings and get everything ready that needs no prices.
 
     Args:
         config: The configuration file; default: nextday.toml of the checkout.
         home: The workspace; default: NEXTDAY_HOME, or data/ beside the configuration.
         now: The clock; default: the wall clock. Without an offset it is the exchange's own time.
+        read_only: Make no workspace: there must be one with a ledger.
 
     Raises:
-        InputError: the settings, the universe or the files they name cannot be used.
-        NextdayError: the workspace cannot be written to.
+        InputError: the settings, the universe, the files they name or the workspace cannot be used.
+        LedgerError: `read_only`, and there is no ledger.
     """
     path = (config or default_config()).resolve()
     settings = load(path)
     workspace = Workspace((home or default_home(path)).resolve())
-    workspace.create()
+    if read_only:
+        Ledger(workspace.ledger, read_only=True)
     wall = datetime.now(UTC)
     clock = now or wall
     days = calendar(
@@ -141,7 +149,9 @@ def open_run(config: Path | None = None, home: Path | None = None, now: datetime
         universe=members,
         resolved=_resolved(settings, members),
     )
-    run.save_settings()
+    if not read_only:
+        workspace.create()
+        run.save_settings()
     return run
 
 
@@ -149,15 +159,18 @@ def with_former_settings(run: Run, former: str) -> Run:
     """Return the run as the settings of the digest `former` would have it; source and clock stay.
 
     Raises:
-        NextdayError: those settings are not in the workspace.
+        NextdayError: those settings are not in the workspace, or were changed there.
     """
     path = _settings(run.workspace, former)
-    try:
-        resolved = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    resolved = _read_settings(path)
+    if resolved is None or digest(resolved) != former:
         raise NextdayError(
-            f"The settings {former} are not in the workspace", where=str(path), way_out="restore that file"
-        ) from None
+            f"The settings {former} are not in the workspace"
+            if resolved is None
+            else "These settings were changed",
+            where=str(path),
+            way_out="restore that file: a forecast is made again with the settings of then",
+        )
     entries = pd.DataFrame(resolved["members"], columns=["symbol", "first", "last"])
     dates = {name: pd.to_datetime(entries[name]).astype("datetime64[us]") for name in ("first", "last")}
     members = Universe(run.name, entries.assign(**dates))
@@ -173,6 +186,14 @@ def with_former_settings(run: Run, former: str) -> Run:
 
 def _settings(workspace: Workspace, name: str) -> Path:
     return workspace.home / "settings" / f"{name}.json"
+
+
+def _read_settings(path: Path) -> dict[str, Any] | None:
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found
 
 
 def _resolved(settings: Config, members: Universe) -> dict[str, Any]:
@@ -195,6 +216,7 @@ def _source(settings: Config, base: Path, workspace: Workspace) -> PriceSource:
     if chosen.source == "yahoo":
         from pipeline.sources.yahoo import YahooSource
 
+        workspace.create()
         return YahooSource(
             cache_dir=workspace.cache / "yfinance",
             proxy=settings.prices.proxy,

@@ -4,8 +4,12 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
+
+from pipeline.summary import format_interval, format_p_value, format_percent, format_price, format_score
 
 if TYPE_CHECKING:
     from flows.doctor import Finding
@@ -28,14 +32,19 @@ __all__ = [
 ]
 
 _MOST = 20
+_PIPE = 160
+"""Columns where nobody's terminal says how many there are: whoever reads a file scrolls."""
+
 _console = Console(highlight=False)
+if not _console.is_terminal:
+    _console = Console(highlight=False, width=_PIPE)
 
 
 def show_evening(evening: "Evening") -> None:
     """Print the verdict, the forecasts and where the reports lie."""
     report = evening.report
     _console.print()
-    _console.print(f"[bold]{report.verdict.sentence}[/bold]" if report.verdict else "")
+    _console.print(f"[bold]{escape(report.verdict.sentence)}[/bold]" if report.verdict else "")
     _console.print(
         f"\n{report.universe}: forecasts for [bold]{report.target_session:%A %Y-%m-%d}[/bold] "
         f"from the close of {report.as_of:%Y-%m-%d} ({report.kind}, model {report.model['version']})"
@@ -51,21 +60,19 @@ def show_evening(evening: "Evening") -> None:
 
 def show_evaluation(evaluation: "Evaluation") -> None:
     """Print the verdict and the scores."""
-    _console.print(f"\n[bold]{evaluation.verdict.sentence}[/bold]")
+    _console.print(f"\n[bold]{escape(evaluation.verdict.sentence)}[/bold]")
     scores = evaluation.scores[evaluation.scores["model"] == evaluation.verdict.model]
-    table = Table("rows", "metric", "value", "95% interval", "n", "sessions", "best baseline", "p")
+    table = _table("rows", "metric", "value", "95% interval", "n", "sessions", "best baseline", "p")
     for row in _rows(scores):
-        p_value = "" if pd.isna(row.p_value) else f"{row.p_value:.2f}"
-        interval, best = f"{row.low:.4f} to {row.high:.4f}", f"{row.baseline_value:.4f} {row.baseline}"
         table.add_row(
             row.group,
             row.metric,
-            f"{row.value:.4f}",
-            interval,
+            format_score(row.value, row.metric),
+            format_interval(row.low, row.high, row.metric, row.sessions),
             f"{row.n:,}",
             f"{row.sessions:,}",
-            best,
-            p_value,
+            f"{format_score(row.baseline_value, row.metric)} {row.baseline}",
+            format_p_value(row.p_value),
         )
     _console.print(table)
 
@@ -110,23 +117,26 @@ def show_paths(paths: "Paths") -> None:
 
 def show_record(record: pd.DataFrame, last: int) -> None:
     """Print the newest sealed forecasts beside what happened."""
+    if record.empty:
+        _console.print("no forecast of this universe yet")
+        return
     newest = sorted(record["as_of"].unique())[-last:]
-    table = Table("as_of", "for", "symbol", "kind", "p_up", "direction", "happened", "return", "model")
+    table = _table("as_of", "for", "symbol", "kind", "P(up)", "said", "happened", "return", "model")
     for row in _rows(record[record["as_of"].isin(newest)]):
         happened = {1.0: "up", 0.0: "down"}.get(
             row.outcome, "open" if pd.isna(row.settled_at) else "no label"
         )
-        change = "" if pd.isna(row.realized_return) else f"{row.realized_return:+.2%}"
+        change = "–" if pd.isna(row.realized_return) else f"{row.realized_return:+.2%}"
         table.add_row(
             f"{row.as_of:%Y-%m-%d}",
             f"{row.target_session:%Y-%m-%d}",
             row.symbol,
             row.kind,
-            f"{row.p_up:.4f}",
+            format_percent(row.p_up),
             row.direction,
             happened,
             change,
-            row.model_version,
+            row.model_version[:8],
         )
     _console.print(table)
 
@@ -139,7 +149,7 @@ def show_verification(verification: "Verification") -> None:
     for problem in verification.problems:
         _console.print(f"  {problem}", markup=False)
     _console.print("the seal holds" if verification.ok else "the seal is broken")
-    _console.print(f"head {verification.head}", markup=False, soft_wrap=True)
+    _console.print(f"head {verification.head.hash}", markup=False, soft_wrap=True)
 
 
 def show_examination(found: "list[Finding]") -> None:
@@ -162,17 +172,24 @@ def _forecast_table(forecasts: pd.DataFrame) -> Table:
         if len(shown) == len(forecasts)
         else f"the {len(shown)} of {len(forecasts)} farthest from the base rate"
     )
-    table = Table(
-        "symbol", "direction", "P(up)", "band", "base rate", "last close", "kind", title=title or None
-    )
+    table = _table("symbol", "direction", "P(up)", "band", "base rate", "last close", "kind")
+    table.title = title or None
     for row in _rows(shown):
         table.add_row(
             row.symbol,
             row.direction,
-            f"{row.p_up:.4f}",
-            f"{row.low:.4f} to {row.high:.4f}",
-            f"{row.baseline_p_up:.4f}",
-            f"{row.last_close:,.2f}",
+            format_percent(row.p_up),
+            f"{format_percent(row.low)} to {format_percent(row.high)}",
+            format_percent(row.baseline_p_up),
+            format_price(row.last_close),
             row.kind,
         )
+    return table
+
+
+def _table(*headings: str) -> Table:
+    """Return a table that fits 80 columns; in a narrower terminal its cells fold, and nothing is cut off."""
+    table = Table(box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False, show_edge=False)
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
     return table

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.scores import Verdict
+from pipeline.significance import MIN_SESSIONS
 
 __all__ = [
     "METRICS",
@@ -19,12 +20,14 @@ __all__ = [
     "forecast_rows",
     "format_day",
     "format_instant",
+    "format_interval",
     "format_p_value",
     "format_percent",
     "format_price",
     "format_score",
     "name_model",
     "roll_hit_rate",
+    "score_rows",
     "select_own_scores",
     "sort_by_distance",
     "summary_markdown",
@@ -128,7 +131,7 @@ def summary_markdown(report: Report) -> str:
         "",
         "## Scores",
         "",
-        *(_markdown_table(_score_cells(select_own_scores(report))) or ["There is no score yet."]),
+        *(_markdown_table(score_rows(select_own_scores(report))) or ["There is no score yet."]),
         "",
         f"Model {_cell(report.model.get('version', 'unknown'))} (age {_cell(report.model.get('age', 'unknown'))}), "
         f"data version {report.data_version}, newest bar observed {format_instant(report.newest_observed_at)}.",
@@ -215,13 +218,14 @@ def _forecast_cells(forecasts: pd.DataFrame) -> list[dict[str, str]]:
     ]
 
 
-def _score_cells(scores: pd.DataFrame) -> list[dict[str, str]]:
+def score_rows(scores: pd.DataFrame) -> list[dict[str, str]]:
+    """Return scores (schema.SCORES) as rows of short texts."""
     return [
         {
             "rows": row["group"],
             "score": METRICS.get(row["metric"], (row["metric"],))[0],
             "value": format_score(row["value"], row["metric"]),
-            "95% interval": f"{format_score(row['low'], row['metric'])} to {format_score(row['high'], row['metric'])}",
+            "95% interval": format_interval(row["low"], row["high"], row["metric"], row["sessions"]),
             "n": f"{row['n']:,}",
             "sessions": f"{row['sessions']:,}",
             "best baseline": f"{format_score(row['baseline_value'], row['metric'])} {row['baseline']}",
@@ -257,6 +261,13 @@ def format_score(value: float, metric: str) -> str:
     if metric == "hit_rate":
         return format_percent(value)
     return "–" if math.isnan(value) else f"{value:z.4f}"
+
+
+def format_interval(low: float, high: float, metric: str, sessions: int) -> str:
+    """Write an interval; a dash and the reason where it has none."""
+    if math.isnan(low) or math.isnan(high):
+        return f"– (under {MIN_SESSIONS} sessions)" if sessions < MIN_SESSIONS else "– (not defined)"
+    return f"{format_score(low, metric)} to {format_score(high, metric)}"
 
 
 def format_price(value: float) -> str:

@@ -220,7 +220,11 @@ class Tracking:
             raise
         except Exception as error:
             reason = str(error).strip().splitlines() or [type(error).__name__]
-            raise NextdayError(f"{what}: {reason[0]}", where=str(database(self._home))) from error
+            raise NextdayError(
+                f"{what}: {reason[0]}",
+                where=str(database(self._home)),
+                way_out="forecasts and ledger stand without it: move the file away, and the next run makes a new one",
+            ) from error
 
     @contextmanager
     def _recording(self, universe: str, run_name: str, tags: Mapping[str, str]) -> Iterator[Any]:

@@ -1,7 +1,7 @@
 """The workspace: one folder that holds everything made at run time."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,8 +65,13 @@ class Workspace:
             raise InputError("The workspace cannot be written to", where=str(self.home), way_out=way_out)
 
     @contextmanager
-    def locked(self, universe: str, *, timeout: float) -> Iterator[None]:
+    def locked(self, universe: str, *, timeout: float, tell: Callable[[str], None]) -> Iterator[None]:
         """Hold the universe's lock: one run at a time writes.
+
+        Args:
+            universe: Whose.
+            timeout: Seconds to wait for another run.
+            tell: Called once if there is one to wait for.
 
         Raises:
             WorkspaceBusyError: another run held it for `timeout` seconds.
@@ -75,7 +80,7 @@ class Workspace:
         lock = FileLock(folder / f"{universe}.lock")
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            lock.acquire(timeout=timeout)
+            _acquire(lock, universe, timeout, tell)
         except Timeout:
             raise WorkspaceBusyError(
                 f"Another run has been working on the universe {universe!r} for {timeout:.0f} s; this one left",
@@ -92,6 +97,16 @@ class Workspace:
             yield
         finally:
             lock.release()
+
+
+def _acquire(lock: FileLock, universe: str, timeout: float, tell: Callable[[str], None]) -> None:
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        tell(
+            f"another run is working on the universe {universe!r}; waiting for up to {timeout / 60:.0f} minutes"
+        )
+        lock.acquire(timeout=timeout)
 
 
 def write_text(path: Path, text: str) -> None:

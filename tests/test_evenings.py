@@ -220,6 +220,18 @@ def test_a_rebuilt_report_is_that_of_the_evening(ten: tuple[Place, list[Evening]
     assert pd.read_csv(paths.latest_csv)["as_of"].iloc[0] == "2018-12-21"
 
 
+def test_a_lost_evaluation_costs_the_scores_and_not_the_report(ten: tuple[Place, list[Evening]]) -> None:
+    place, evenings = ten
+    run = open_run(place.config, place.home, place.evening("2018-12-21"))
+    kept = place.home / "evaluations"
+    kept.rename(place.home / "elsewhere")
+    page = rebuild_report(run, evenings[0].report.as_of).html.read_text()
+    (place.home / "elsewhere").rename(kept)
+    assert "No score is shown" in page
+    assert "nextday retrain" in page
+    assert "No score is shown" not in rebuild_report(run, evenings[0].report.as_of).html.read_text()
+
+
 def test_missed_evenings_are_caught_up_with_the_model_of_then_and_the_first_row_stands(
     tmp_path: Path, xnys: Calendar
 ) -> None:

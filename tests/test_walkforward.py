@@ -33,7 +33,7 @@ def assert_no_label_reaches_on(fold: Fold, horizon: int) -> None:
 
 
 @given(
-    sessions=st.integers(400, 900),
+    sessions=st.integers(500, 900),
     test=st.integers(20, 150),
     horizon=st.integers(1, 20),
     warm_up=st.integers(0, 60),
