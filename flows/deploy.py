@@ -3,66 +3,116 @@
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
-from prefect.settings import PREFECT_API_URL
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.schedules import CronSchedule
+from prefect.exceptions import ObjectAlreadyExists, PrefectException
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.workers.process import ProcessWorker
 
+from flows.progress import say
 from flows.run import PROJECT, Run, default_config, open_run
-from pipeline.errors import NextdayError
+from pipeline.errors import ConfigError, NextdayError
 
-__all__ = ["POOL", "deploy", "deployment_variables", "server_url"]
+__all__ = ["PATIENCE", "POOL", "connect", "deploy", "deployment_variables", "server_url", "worker_command"]
 
 POOL = "nextday-local"
 
+PATIENCE = 60.0
+"""Seconds that `deploy` waits for a server: one that was just started answers after 10 to 40."""
 
-def server_url() -> str:
+_PREFECT = Path(sys.executable).with_name("prefect")
+
+
+def server_url(patience: float = 0) -> str:
     """Return the API's address, checked to answer.
+
+    Args:
+        patience: Seconds to go on asking.
 
     Raises:
         NextdayError: no Prefect server answers there.
     """
-    url = str(PREFECT_API_URL.value() or "http://127.0.0.1:4200/api")
-    try:
-        httpx.get(f"{url}/health", timeout=10).raise_for_status()
-    except httpx.HTTPError as error:
+    url = str(PREFECT_API_URL.value() or "http://127.0.0.1:4200/api").rstrip("/")
+    refusal, end = _refusal(url), time.monotonic() + patience
+    if refusal and patience:
+        say(f"waiting for the Prefect server at {url}: one that was just started takes a while")
+    while refusal and time.monotonic() < end:
+        time.sleep(1)
+        refusal = _refusal(url)
+    if refusal:
         raise NextdayError(
-            f"No Prefect server answers: {error}",
+            f"No Prefect server answers: {refusal}",
             where=url,
-            way_out="start one and keep it running: .venv/bin/prefect server start --host 127.0.0.1"
+            way_out=f"start one and keep it running: {_PREFECT} server start --host 127.0.0.1"
             "\n           (a server elsewhere: set PREFECT_API_URL to its address, ending in /api)",
-        ) from None
+        )
     return url
 
 
+@contextmanager
+def connect(url: str) -> Iterator[SyncPrefectClient]:
+    """Open Prefect's own client of the server at `url`, which knows its password too.
+
+    Raises:
+        NextdayError: the server refused something.
+    """
+    try:
+        with temporary_settings({PREFECT_API_URL: url}), get_client(sync_client=True) as client:
+            yield client
+    except (httpx.HTTPError, PrefectException) as error:
+        raise NextdayError(
+            f"The Prefect server refused: {str(error).splitlines()[0]}",
+            where=url,
+            way_out="a server with a password: set PREFECT_API_AUTH_STRING=user:password; else nextday deploy",
+        ) from None
+
+
+def worker_command(url: str) -> str:
+    """Return what starts a worker: nothing runs without one."""
+    return f"PREFECT_API_URL={url} {_PREFECT} worker start --pool {POOL}"
+
+
 def deploy(config: Path | None, home: Path | None) -> list[str]:
-    """Create the process work pool and deploy prefect.yaml.
+    """Create the process work pool and deploy prefect.yaml; doing it again changes only what the settings changed.
 
     Returns:
         The lines that tell what to do next.
 
     Raises:
+        ConfigError: a line of [schedule] is no cron.
         NextdayError: no server answers, or Prefect refused; its own words are in the message.
     """
-    run, url = open_run(config, home), server_url()
-    environment = os.environ | {"PREFECT_API_URL": url} | deployment_variables(run, config)
-    _prefect(environment, "work-pool", "create", POOL, "--type", "process", "--overwrite")
-    _prefect(environment, "--no-prompt", "deploy", "--all", "--prefect-file", str(PROJECT / "prefect.yaml"))
-    suffix = environment["NEXTDAY_SUFFIX"]
+    run, path = open_run(config, home), (config or default_config()).resolve()
+    variables = deployment_variables(run, path)
+    for name in ("nightly", "retrain"):
+        _check_cron(name, variables[f"NEXTDAY_{name.upper()}"], path)
+    url = server_url(PATIENCE)
+    with connect(url) as client:
+        _create_pool(client)
+    _deploy_all(os.environ | variables | {"PREFECT_API_URL": url})
+    suffix, timezone = variables["NEXTDAY_SUFFIX"], run.calendar.timezone
     return [
-        f"deployed nightly/nightly{suffix}: {run.config.schedule.nightly}  ({run.calendar.timezone})",
-        f"deployed retrain/retrain{suffix}: {run.config.schedule.retrain}  ({run.calendar.timezone})",
-        f"now keep a worker running: PREFECT_API_URL={url} .venv/bin/prefect worker start --pool {POOL}",
-        f"try it at once:            PREFECT_API_URL={url} .venv/bin/prefect deployment run nightly/nightly{suffix}",
+        f"deployed nightly/nightly{suffix}: {run.config.schedule.nightly}  ({timezone})",
+        f"deployed retrain/retrain{suffix}: {run.config.schedule.retrain}  ({timezone})",
+        f"keep a worker running: {worker_command(url)}",
+        f"try it at once:        PREFECT_API_URL={url} {_PREFECT} deployment run nightly/nightly{suffix}",
+        f"look at it:            {url.removesuffix('/api')}",
     ]
 
 
-def deployment_variables(run: Run, config: Path | None) -> dict[str, str]:
+def deployment_variables(run: Run, config: Path) -> dict[str, str]:
     """Return what prefect.yaml asks for.
 
     A configuration other than the project's own gets deployments of its own, named after its universe.
     """
-    path = (config or default_config()).resolve()
+    path = config.resolve()
     return {
         "NEXTDAY_PROJECT": str(PROJECT),
         "NEXTDAY_CONFIG": str(path),
@@ -75,7 +125,34 @@ def deployment_variables(run: Run, config: Path | None) -> dict[str, str]:
     }
 
 
-def _prefect(environment: dict[str, str], *arguments: str) -> None:
+def _refusal(url: str) -> str:
+    try:
+        httpx.get(f"{url}/health", timeout=10).raise_for_status()
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        return str(error) or type(error).__name__
+    return ""
+
+
+def _check_cron(name: str, line: str, config: Path) -> None:
+    try:
+        CronSchedule(cron=line)
+    except ValueError:
+        raise ConfigError(
+            f"[schedule] {name} = {line!r} is no cron line",
+            where=str(config),
+            way_out="minute, hour, day, month, weekday, for example 30 18 * * MON-FRI",
+        ) from None
+
+
+def _create_pool(client: SyncPrefectClient) -> None:
+    """Create the work pool; one that is there stays as its owner has set it up."""
+    template = ProcessWorker.get_default_base_job_template()
+    with suppress(ObjectAlreadyExists):
+        client.create_work_pool(WorkPoolCreate(name=POOL, type="process", base_job_template=template))
+
+
+def _deploy_all(environment: dict[str, str]) -> None:
+    arguments = ["--no-prompt", "deploy", "--all", "--prefect-file", str(PROJECT / "prefect.yaml")]
     done = subprocess.run(
         [sys.executable, "-m", "prefect", *arguments],
         env=environment,
@@ -87,4 +164,4 @@ def _prefect(environment: dict[str, str], *arguments: str) -> None:
     )
     if done.returncode:
         words = (done.stdout + done.stderr).strip()[-800:]
-        raise NextdayError(f"Prefect refused `prefect {' '.join(arguments)}`:\n{words}", where=str(PROJECT))
+        raise NextdayError(f"Prefect refused to deploy:\n{words}", where=arguments[-1])

@@ -5,12 +5,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from packaging.version import Version
 
 from flows.run import Run, open_run
 from flows.tracked import tracking
 from pipeline.errors import NextdayError
+from pipeline.ledger import Ledger
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
+    from prefect.client.schemas.objects import FlowRun
+    from prefect.client.schemas.responses import DeploymentResponse
 
 __all__ = ["Finding", "examine"]
 
@@ -103,42 +110,80 @@ def _champion(run: Run) -> list[Finding]:
 
 
 def _ledger(run: Run) -> list[Finding]:
-    if not run.workspace.ledger.exists():
+    path = run.workspace.ledger
+    if not path.exists():
         return [Finding(False, "no ledger yet", "nextday forecast")]
-    verification = run.ledger.verify()
+    verification = Ledger(path, read_only=True).verify()
     what = f"ledger: {verification.forecasts} forecasts, {verification.outcomes} outcomes"
-    return [Finding(verification.ok, what, "; ".join(verification.problems) or "")]
+    if verification.ok:
+        return [Finding(True, what)]
+    return [
+        Finding(
+            False,
+            f"{what}, and its seal is broken: {verification.problems[0]}",
+            f"`nextday ledger verify` names everything that was changed; put a copy back from before that: {path}",
+        )
+    ]
 
 
 def _schedule(run: Run) -> list[Finding]:
-    import httpx
+    from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
 
-    from flows.deploy import server_url
+    from flows.deploy import connect, server_url
 
     url = server_url()
-    answer = httpx.post(
-        f"{url}/deployments/filter", json={"deployments": {"tags": {"all_": ["nextday", run.name]}}}
-    )
-    deployments = answer.json() if answer.is_success else []
-    if not deployments:
-        return [Finding(False, f"Prefect at {url} has no deployment of {run.name!r}", "nextday deploy")]
-    return [_scheduled(url, deployment) for deployment in deployments]
+    mine = DeploymentFilter(tags=DeploymentFilterTags(all_=["nextday", run.name]))
+    with connect(url) as client:
+        deployments = client.read_deployments(deployment_filter=mine)
+        if not deployments:
+            return [Finding(False, f"Prefect at {url} has no deployment of {run.name!r}", "nextday deploy")]
+        found = [_deployment(client, run, deployment) for deployment in deployments]
+        return [*found, _worker(client, url)]
 
 
-def _scheduled(url: str, deployment: dict[str, object]) -> Finding:
-    import httpx
-
-    query = {
-        "deployments": {"id": {"any_": [deployment["id"]]}},
-        "flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}},
-        "sort": "NEXT_SCHEDULED_START_TIME_ASC",
-        "limit": 1,
-    }
-    runs = httpx.post(f"{url}/flow_runs/filter", json=query).json()
-    if not runs:
+def _deployment(client: "SyncPrefectClient", run: Run, deployment: "DeploymentResponse") -> Finding:
+    home = deployment.parameters.get("home")
+    if home != str(run.workspace.home):
         return Finding(
             False,
-            f"deployment {deployment['name']} has no scheduled run",
+            f"deployment {deployment.name} works in another workspace: {home}",
+            "nextday deploy, or name that workspace with --home",
+        )
+    waiting = _waiting(client, deployment)
+    if not waiting:
+        return Finding(
+            False,
+            f"deployment {deployment.name} has no scheduled run",
             "resume its schedule in Prefect, or nextday deploy; a server with SQLAlchemy 2.1 never creates one",
         )
-    return Finding(True, f"deployment {deployment['name']}: next run {runs[0]['next_scheduled_start_time']}")
+    due = f"{waiting[0].next_scheduled_start_time:%Y-%m-%d %H:%M}Z"
+    if waiting[0].state_name == "Late":
+        return Finding(
+            False, f"deployment {deployment.name}: a run was due {due} and is late", "keep a worker running"
+        )
+    return Finding(True, f"deployment {deployment.name}: next run {due}")
+
+
+def _waiting(client: "SyncPrefectClient", deployment: "DeploymentResponse") -> "list[FlowRun]":
+    from prefect.client.schemas import filters
+    from prefect.client.schemas.objects import StateType
+    from prefect.client.schemas.sorting import FlowRunSort
+
+    scheduled = filters.FlowRunFilterStateType(any_=[StateType.SCHEDULED])
+    return client.read_flow_runs(
+        deployment_filter=filters.DeploymentFilter(id=filters.DeploymentFilterId(any_=[deployment.id])),
+        flow_run_filter=filters.FlowRunFilter(state=filters.FlowRunFilterState(type=scheduled)),
+        sort=FlowRunSort.NEXT_SCHEDULED_START_TIME_ASC,
+        limit=1,
+    )
+
+
+def _worker(client: "SyncPrefectClient", url: str) -> Finding:
+    from flows.deploy import POOL, worker_command
+
+    online = [one.name for one in client.read_workers_for_work_pool(POOL) if one.status == "ONLINE"]
+    if online:
+        return Finding(True, f"worker {', '.join(online)} waits at the work pool {POOL}")
+    return Finding(
+        False, f"no worker waits at the work pool {POOL}: nothing would start", worker_command(url)
+    )

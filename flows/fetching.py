@@ -108,7 +108,7 @@ def fetch_prices(
     with bar("fetch prices", len(open_ones)) as advance:
         for symbol in open_ones:
             if in_a_row < _DEAD:
-                answers[symbol] = run.source.fetch(symbol, starts[symbol], run.last_closed, run.now)
+                answers[symbol] = run.source.fetch(symbol, starts[symbol], run.last_closed, run.clock())
             else:
                 answers[symbol] = _not_asked(run, symbol)
             in_a_row = in_a_row + 1 if answers[symbol].outcome == "transient" else 0
@@ -127,7 +127,9 @@ def check_prices(run: Run, answers: Sequence[Fetched]) -> Checked:
     checked = check(
         answers, run.calendar, run.last_closed, source=run.source.name, historical=run.is_historical
     )
-    revised = find_revisions(run.store.read(), checked.prices)
+    stored = run.store.read()
+    _require_one_source(run, stored)
+    revised = find_revisions(stored, checked.prices)
     added = run.store.append(checked.prices, run=run.digest)
     findings = pd.concat([checked.findings, revised], ignore_index=True)
     say(f"checked {len(checked.prices)} bars: {added} new, {len(findings)} findings")
@@ -135,7 +137,12 @@ def check_prices(run: Run, answers: Sequence[Fetched]) -> Checked:
 
 
 def known_market(
-    run: Run, reasons: dict[str, str], findings: pd.DataFrame, *, as_of: pd.Timestamp | None = None
+    run: Run,
+    reasons: dict[str, str],
+    findings: pd.DataFrame,
+    *,
+    as_of: pd.Timestamp | None = None,
+    seq: int | None = None,
 ) -> Market:
     """Say how far the stored prices reach.
 
@@ -144,12 +151,14 @@ def known_market(
         reasons: Why a symbol could not be fetched, by symbol.
         findings: What the checks of this run found.
         as_of: The session to look from; default: the last one closed, or a historical source's last.
+        seq: The version of the store to look at; default: the newest.
 
     Raises:
         InputError: a local source has no prices, or nobody belongs to the universe at as_of.
         SourceError: there are no prices, or those of a live source end before the last closed session.
     """
-    prices = run.store.read(as_of=as_of or run.last_closed)
+    prices = run.store.read(as_of=as_of or run.last_closed, seq=seq)
+    prices = prices[prices["symbol"].isin(run.universe.symbols)]
     if prices.empty:
         raise _no_price(run, reasons, findings)
     if as_of is None:
@@ -165,11 +174,12 @@ def known_market(
     missing = {
         symbol: reasons.get(symbol, f"no bar on {as_of:%Y-%m-%d}") for symbol in members if symbol not in here
     }
-    if len(here & set(members)) < MIN_COVERAGE * len(members):
+    is_tonight = not run.is_historical and as_of == run.last_closed
+    if is_tonight and len(here & set(members)) < MIN_COVERAGE * len(members):
         raise _stale(run, as_of, missing, len(members))
     return Market(
         as_of=as_of,
-        seq=run.store.seq(),
+        seq=run.store.seq() if seq is None else seq,
         observed_at=prices["observed_at"].max(),
         missing=missing,
         findings=findings,
@@ -198,6 +208,18 @@ def _stale(run: Run, as_of: pd.Timestamp, missing: dict[str, str], members: int)
         where=f"source {run.source.name}{examples}",
         way_out="run again later: the missed session is caught up, its rows marked late",
     )
+
+
+def _require_one_source(run: Run, stored: pd.DataFrame) -> None:
+    others = sorted(set(stored["source"]) - {run.source.name})
+    if others:
+        raise InputError(
+            f"The prices of the universe {run.name!r} came from {others[0]!r}, and the settings now say "
+            f"{run.source.name!r}: two vendors' bars do not join",
+            where="[universe] source",
+            way_out="give the universe another name, or move its folder of prices away: "
+            + str(run.store.folder),
+        )
 
 
 def _not_asked(run: Run, symbol: str) -> Fetched:

@@ -1,7 +1,6 @@
 """Forecast a session with the champion, seal the rows, settle those whose session has come, replay old ones."""
 
 from dataclasses import dataclass
-from datetime import UTC
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +16,13 @@ from flows.tracked import tracking
 from flows.training import History, history, price_panel
 from models.saved import read_metadata, verify
 from pipeline.backtest import forecast
-from pipeline.errors import InputError
+from pipeline.errors import InputError, NextdayError
 from pipeline.panel import Panel
 from pipeline.schema import FORECAST_KEY
 from pipeline.sequences import total_returns
 from pipeline.tracking import RegisteredModel
 
-__all__ = ["Replay", "catch_up", "forecast_session", "replay", "seal", "settle"]
+__all__ = ["Replay", "catch_up", "champion_known_at", "forecast_session", "replay", "seal", "settle"]
 
 
 @task(
@@ -57,6 +56,7 @@ def seal(run: Run, rows: pd.DataFrame, as_of: pd.Timestamp, observed_at: pd.Time
     Returns:
         The standing rows (schema.FORECASTS and is_new).
     """
+    rows = rows.assign(issued_at=pd.Series(run.clock(), index=rows.index, dtype="datetime64[us, UTC]"))
     targets = {run.calendar.next_session(as_of, h) for h in run.config.labels.horizons}
     standing = run.ledger.issue(
         rows,
@@ -72,7 +72,9 @@ def seal(run: Run, rows: pd.DataFrame, as_of: pd.Timestamp, observed_at: pd.Time
 
 
 @task(name="catch up", cache_policy=NO_CACHE, persist_result=False)
-def catch_up(run: Run, market: Market, champions: list[RegisteredModel]) -> list[str]:
+def catch_up(
+    run: Run, market: Market, champions: list[RegisteredModel]
+) -> tuple[list[pd.DataFrame], list[str]]:
     """Forecast the sessions that were missed, each with a model that was known by then.
 
     Args:
@@ -81,14 +83,14 @@ def catch_up(run: Run, market: Market, champions: list[RegisteredModel]) -> list
         champions: The registered models, newest first; only what was once champion is asked.
 
     Returns:
-        A remark a missed session that could not be caught up.
+        The standing rows of each session caught up, and a remark for each that could not be.
     """
     last = run.ledger.last_as_of(run.name)
     if last is None:
-        return []
+        return [], []
     missed = run.calendar.sessions_between(last, market.as_of)[1:-1]
-    remarks = [_catch_up_one(run, session, market, champions) for session in missed]
-    return [remark for remark in remarks if remark]
+    found = [_catch_up_one(run, session, market, champions) for session in missed]
+    return [rows for rows in found if not isinstance(rows, str)], [r for r in found if isinstance(r, str)]
 
 
 @task(name="settle", cache_policy=NO_CACHE, persist_result=False)
@@ -101,8 +103,10 @@ def settle(run: Run, market: Market) -> int:
     waiting = run.ledger.unsettled(run.name)
     waiting = waiting[waiting["target_session"] <= market.as_of]
     if waiting.empty:
+        say("no forecast waits for a session that has come")
         return 0
-    outcomes = _outcomes(run, waiting, price_panel(run, market.as_of, market.seq), market.seq)
+    symbols = sorted(waiting["symbol"].unique())
+    outcomes = _outcomes(run, waiting, price_panel(run, market.as_of, market.seq, symbols), market.seq)
     settled = run.ledger.settle(outcomes, universe=run.name) if not outcomes.empty else 0
     say(f"settled {settled} of {len(waiting)} forecasts that waited for their session")
     return settled
@@ -159,6 +163,13 @@ def replay(run: Run, as_of: pd.Timestamp) -> Replay:
 
 
 def _forecast(run: Run, known: History, champion: RegisteredModel) -> pd.DataFrame:
+    if champion.trained_through > known.as_of:
+        raise NextdayError(
+            f"The model {champion.model_version} was trained through {champion.trained_through:%Y-%m-%d}: it knows "
+            f"what happened after {known.as_of:%Y-%m-%d}",
+            where=str(champion.directory),
+            way_out="a session is only forecast with a model that was known by then",
+        )
     fitted, last = load_ensembles().load(champion.directory), len(known.sequences.sessions) - 1
     rows = forecast(fitted, known.sequences, range(last, last + 1), run.calendar)
     column = pd.Index(known.sequences.symbols).get_indexer(pd.Index(rows["symbol"]))
@@ -170,22 +181,28 @@ def _forecast(run: Run, known: History, champion: RegisteredModel) -> pd.DataFra
         baseline_p_up=np.asarray(fitted.base_rate, float)[horizon],
         last_close=known.panel.last_close[-1, column],
         model_version=champion.model_version,
-        issued_at=pd.Series(run.now, index=rows.index, dtype="datetime64[us, UTC]"),
         data_version=known.seq,
         config_digest=run.digest,
         role="champion",
     ).astype({"model_version": "str", "config_digest": "str", "role": "str", "data_version": "int64"})
 
 
-def _catch_up_one(run: Run, session: pd.Timestamp, market: Market, champions: list[RegisteredModel]) -> str:
-    known_then = [m for m in champions if m.promoted_at is not None and m.trained_through <= session]
-    if not known_then:
+def champion_known_at(models: list[RegisteredModel], session: pd.Timestamp) -> RegisteredModel | None:
+    """Return the newest model that was once promoted and whose last label was known at `session`."""
+    known = [m for m in models if m.promoted_at is not None and m.trained_through <= session]
+    return max(known, key=lambda m: m.number, default=None)
+
+
+def _catch_up_one(
+    run: Run, session: pd.Timestamp, market: Market, champions: list[RegisteredModel]
+) -> pd.DataFrame | str:
+    known_then = champion_known_at(champions, session)
+    if known_then is None:
         return f"{session:%Y-%m-%d} was missed and stays so: no model was trained by then"
-    rows = forecast_session(run, session, market.seq, known_then[0])
+    rows = forecast_session(run, session, market.seq, known_then)
     if rows.empty:
         return f"{session:%Y-%m-%d} was missed and stays so: no symbol has a whole window there"
-    seal(run, rows, session, market.observed_at)
-    return ""
+    return seal(run, rows, session, market.observed_at)
 
 
 def _outcomes(run: Run, waiting: pd.DataFrame, panel: Panel, seq: int) -> pd.DataFrame:
@@ -194,16 +211,17 @@ def _outcomes(run: Run, waiting: pd.DataFrame, panel: Panel, seq: int) -> pd.Dat
     settled = pd.MultiIndex.from_frame(prices.loc[prices["status"] == "settled", ["symbol", "session"]])
     both = [pd.MultiIndex.from_frame(waiting[["symbol", name]]) for name in ("as_of", "target_session")]
     waiting = waiting[both[0].isin(settled) & both[1].isin(settled)]
+    waiting = waiting[waiting["as_of"].isin(panel.sessions)]
     column = pd.Index(panel.symbols).get_indexer(pd.Index(waiting["symbol"]))
     row = panel.sessions.get_indexer(pd.DatetimeIndex(waiting["as_of"]))
     change = np.full(len(waiting), np.nan)
     for horizon in waiting["horizon"].unique():
-        at = (waiting["horizon"] == horizon).to_numpy() & (column >= 0)
+        at = (waiting["horizon"] == horizon).to_numpy()
         change[at] = total_returns(panel, int(horizon))[row[at], column[at]]
     return waiting[FORECAST_KEY].assign(
         outcome=np.where(np.isnan(change) | (change == 0), np.nan, (change > 0).astype(float)),
         realized_return=change,
-        settled_at=pd.Series(run.now.astimezone(UTC), index=waiting.index, dtype="datetime64[us, UTC]"),
+        settled_at=pd.Series(run.clock(), index=waiting.index, dtype="datetime64[us, UTC]"),
         data_version=seq,
     )
 

@@ -8,16 +8,16 @@ import pandas as pd
 from prefect import flow, tags
 
 from flows.fetching import Market, update_prices
-from flows.forecasting import catch_up, forecast_session, seal
+from flows.forecasting import catch_up, champion_known_at, forecast_session, seal
 from flows.forecasting import settle as settle_forecasts
 from flows.progress import say
-from flows.reporting import publish, track, write_report
+from flows.reporting import publish, track, write_again, write_report
 from flows.retrain import PATIENCE, make_champion
 from flows.run import Run, open_run
 from flows.tracked import tracking
-from pipeline.errors import NextdayError
+from pipeline.errors import InputError, NextdayError
 from pipeline.report import Paths, Report
-from pipeline.tracking import RegisteredModel
+from pipeline.tracking import RegisteredModel, Tracking
 
 __all__ = ["Evening", "nightly", "settle_only", "update"]
 
@@ -43,7 +43,7 @@ def nightly(config: Path | None = None, home: Path | None = None, now: datetime 
     """
     run = open_run(config, home, now)
     with run.workspace.locked(run.name, timeout=PATIENCE, tell=say), tags(run.name):
-        return _evening(run)
+        return _evening(run.at_present())
 
 
 @flow(name="update")
@@ -51,7 +51,7 @@ def update(config: Path | None = None, home: Path | None = None, now: datetime |
     """Fetch and check prices."""
     run = open_run(config, home, now)
     with run.workspace.locked(run.name, timeout=PATIENCE, tell=say), tags(run.name):
-        return update_prices(run)
+        return update_prices(run.at_present())
 
 
 @flow(name="settle")
@@ -59,18 +59,17 @@ def settle_only(config: Path | None = None, home: Path | None = None, now: datet
     """Fetch prices and settle the forecasts whose session has come."""
     run = open_run(config, home, now)
     with run.workspace.locked(run.name, timeout=PATIENCE, tell=say), tags(run.name):
+        run = run.at_present()
         return settle_forecasts(run, update_prices(run))
 
 
 def _evening(run: Run) -> Evening:
     market, book = update_prices(run), tracking(run)
-    remarks = catch_up(run, market, book.versions(run.name))
+    caught_up, remarks = catch_up(run, market, book.versions(run.name))
+    for rows in caught_up:
+        write_again(run, rows)
     settled = settle_forecasts(run, market)
-    champion = book.champion(run.name)
-    if champion is None:
-        say("there is no champion yet: training one")
-        champion, _ = make_champion(run, market)
-    standing = _forecast_tonight(run, market, champion)
+    standing = _forecast_tonight(run, market, book)
     report, paths = write_report(run, market, standing, remarks)
     new_rows = int(standing["is_new"].sum())
     try:
@@ -83,13 +82,14 @@ def _evening(run: Run) -> Evening:
     return Evening(report, paths, new_rows, settled)
 
 
-def _forecast_tonight(run: Run, market: Market, champion: RegisteredModel) -> pd.DataFrame:
-    """Return the standing rows; the network is only loaded if a member has none yet."""
+def _forecast_tonight(run: Run, market: Market, book: Tracking) -> pd.DataFrame:
+    """Return the standing rows; a model is only asked if a member has none yet."""
     standing = run.ledger.forecasts(run.name, as_of=market.as_of)
     standing = standing[standing["role"] == "champion"]
     waiting = set(run.universe.members(market.as_of)) - set(standing["symbol"]) - set(market.missing)
     if not waiting:
         return standing.assign(is_new=False)
+    champion = _champion(run, market, book)
     rows = forecast_session(run, market.as_of, market.seq, champion)
     if rows.empty:
         raise NextdayError(
@@ -98,3 +98,21 @@ def _forecast_tonight(run: Run, market: Market, champion: RegisteredModel) -> pd
             way_out="the champion reads many sessions without a hole; `nextday update` lists what is missing",
         )
     return seal(run, rows, market.as_of, market.observed_at)
+
+
+def _champion(run: Run, market: Market, book: Tracking) -> RegisteredModel:
+    """Return the model that speaks tonight: the champion, or after a clock set back the one that was known then."""
+    champion = book.champion(run.name)
+    if champion is None:
+        say("there is no champion yet: training one")
+        return make_champion(run, market)[0]
+    if champion.trained_through <= market.as_of:
+        return champion
+    known_then = champion_known_at(book.versions(run.name), market.as_of)
+    if known_then is None:
+        raise InputError(
+            f"No model was known on {market.as_of:%Y-%m-%d}: all were trained on later sessions",
+            where="--now",
+            way_out="leave --now away, or try a past evening in a workspace of its own (--home)",
+        )
+    return known_then

@@ -1,6 +1,7 @@
 """Gather what an evening came to, write it down for people, and show it in Prefect."""
 
 import json
+from typing import Any
 
 import pandas as pd
 from prefect import task
@@ -10,9 +11,8 @@ from prefect.context import FlowRunContext
 
 from flows.fetching import Market, known_market
 from flows.progress import say
-from flows.retrain import run_tags
 from flows.run import Run, with_former_settings
-from flows.tracked import tracking
+from flows.tracked import run_tags, tracking
 from flows.training import Evaluation, load_evaluation
 from models.saved import read_metadata
 from pipeline.errors import InputError, StoreError
@@ -23,11 +23,12 @@ from pipeline.scores import score
 from pipeline.tracking import RegisteredModel
 from pipeline.workspace import write_text
 
-__all__ = ["publish", "rebuild_report", "track", "write_report"]
+__all__ = ["publish", "rebuild_report", "track", "write_again", "write_report"]
 
 _TEST_ROWS = ["model", "symbol", "as_of", "target_session", "horizon", "p_up", "outcome"]
 _EPOCHS = ["fit", "member", "epoch", "loss", "hit_rate", "stop_loss", "stop_hit_rate", "gradient_norm"]
 _RANGES = ["fit", "part", "first_session", "last_session", "sessions", "rows"]
+_OF_THE_MODEL = ("features", "labels", "model", "training")
 _KINDS = {"gru": "GRU", "lstm": "LSTM", "rnn": "Elman RNN"}
 
 
@@ -107,9 +108,16 @@ def rebuild_report(run: Run, as_of: pd.Timestamp | None) -> Paths:
             where=str(run.workspace.ledger),
             way_out="`nextday forecast` makes one; `nextday ledger show` lists the sessions",
         )
-    market = known_market(run, {}, no_findings(), as_of=as_of)
-    report = _gather(run, market, standing.assign(is_new=False), ["Written again from the ledger."])
-    return write(report, run.workspace.reports)
+    return write_again(run, standing)
+
+
+def write_again(run: Run, standing: pd.DataFrame) -> Paths:
+    """Write the reports of one session's sealed rows as the settings and prices of then have them."""
+    first = standing.iloc[0]
+    former = with_former_settings(run, str(first["config_digest"]))
+    market = known_market(former, {}, no_findings(), as_of=first["as_of"], seq=int(first["data_version"]))
+    remarks = ["Written after its evening, from the ledger; the record is that of today."]
+    return write(_gather(former, market, standing.assign(is_new=False), remarks), run.workspace.reports)
 
 
 def _gather(run: Run, market: Market, standing: pd.DataFrame, remarks: list[str]) -> Report:
@@ -196,6 +204,13 @@ def _model_card(run: Run, champion: RegisteredModel, as_of: pd.Timestamp) -> dic
     }
 
 
+def _changed(run: Run, former: dict[str, Any], among: tuple[str, ...] = ()) -> str:
+    names = [
+        n for n, now in run.resolved["settings"].items() if former[n] != now and (not among or n in among)
+    ]
+    return ", ".join(f"[{name}]" for name in names)
+
+
 def _temperature(slope: float) -> str:
     return f"{1 / slope:.3g}" if slope > 0 else "infinite: the calibrate range gave the network no credit"
 
@@ -220,7 +235,10 @@ def _notes(run: Run, standing: pd.DataFrame, champion: RegisteredModel, remarks:
             "forecast stands, whatever is run or configured later."
         )
     former = with_former_settings(run, str(standing["config_digest"].iloc[0])).resolved["settings"]
-    changed = [name for name, values in run.resolved["settings"].items() if former[name] != values]
-    if changed:
-        notes.append(f"The settings have changed since those rows were issued: [{'], ['.join(changed)}].")
+    if changed := _changed(run, former):
+        notes.append(f"The settings have changed since those rows were issued: {changed}.")
+    if untrained := _changed(run, read_metadata(champion.directory)["extra"]["settings"], _OF_THE_MODEL):
+        notes.append(
+            f"The champion was trained with other settings ({untrained}): `nextday retrain` uses the new ones."
+        )
     return notes + remarks

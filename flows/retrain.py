@@ -6,13 +6,13 @@ from pathlib import Path
 import pandas as pd
 from prefect import flow, tags, task
 from prefect.cache_policies import NO_CACHE
-from prefect.runtime import flow_run
 
 from flows.fetching import Market, update_prices
 from flows.forecasting import catch_up, settle
 from flows.progress import say
+from flows.reporting import write_again
 from flows.run import Run, open_run
-from flows.tracked import tracking
+from flows.tracked import run_tags, tracking
 from flows.training import (
     Evaluation,
     history,
@@ -26,7 +26,7 @@ from pipeline.page import evaluation_figures
 from pipeline.tracking import RegisteredModel
 from pipeline.workspace import write_text
 
-__all__ = ["PATIENCE", "make_champion", "retrain", "run_tags"]
+__all__ = ["PATIENCE", "make_champion", "retrain"]
 
 PATIENCE = 1800.0
 """Seconds that a run waits for another one of the same universe."""
@@ -45,8 +45,12 @@ def retrain(config: Path | None = None, home: Path | None = None, now: datetime 
     """
     run = open_run(config, home, now)
     with run.workspace.locked(run.name, timeout=PATIENCE, tell=say), tags(run.name):
+        run = run.at_present()
         market = update_prices(run)
-        for remark in catch_up(run, market, tracking(run).versions(run.name)):
+        caught_up, remarks = catch_up(run, market, tracking(run).versions(run.name))
+        for rows in caught_up:
+            write_again(run, rows)
+        for remark in remarks:
             say(remark)
         settle(run, market)
         _, evaluation = make_champion(run, market)
@@ -100,9 +104,3 @@ def promote(run: Run, market: Market, version: str, evaluation: Evaluation) -> R
     champion = book.champion(run.name)
     assert champion is not None
     return champion
-
-
-def run_tags(run: Run) -> dict[str, str]:
-    """Return the tags that join a tracked run with its Prefect flow run."""
-    known = {"flow_run_id": flow_run.id, "flow_run_name": flow_run.name, "flow_run_url": flow_run.ui_url}
-    return {"now": run.now.isoformat()} | {name: str(value) for name, value in known.items() if value}

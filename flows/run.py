@@ -2,7 +2,7 @@
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from pipeline.config import Config, UniverseConfig, digest, load
-from pipeline.errors import NextdayError
+from pipeline.errors import InputError, NextdayError
 from pipeline.ledger import Ledger
 from pipeline.sessions import Calendar, calendar
 from pipeline.sources import PriceSource
@@ -24,9 +24,6 @@ PROJECT = Path(__file__).resolve().parent.parent
 """The folder of the checkout."""
 
 
-_SAME_TIME = timedelta(minutes=10)
-
-
 @dataclass(frozen=True, eq=False)
 class Run:
     """Everything that a run knows before it reads a price.
@@ -35,9 +32,9 @@ class Run:
         config: The settings as they were read.
         base: The folder that relative paths of the settings start from.
         workspace: Where everything made at run time lies.
-        now: The run's clock, UTC; nothing else tells the time.
-        is_simulated: Whether `now` is another time than the wall clock's: what the source says today was not all
-            known then, so nothing of such a run is ever live.
+        now: When the run began to look, UTC: it decides which sessions have closed.
+        is_simulated: Whether `now` was given instead of read from the wall clock: what the source says today was
+            not all known then, so nothing of such a run is ever live.
         calendar, source, universe: As configured.
         resolved: The settings with defaults filled in and the universe's members written out.
     """
@@ -51,6 +48,14 @@ class Run:
     source: PriceSource
     universe: Universe
     resolved: dict[str, Any]
+
+    def clock(self) -> datetime:
+        """Return the time it is: the wall clock's, or `now` for ever where it was given. Nothing else tells it."""
+        return self.now if self.is_simulated else datetime.now(UTC)
+
+    def at_present(self) -> "Run":
+        """Return the run with its `now` moved on to the present, as after waiting for another run."""
+        return replace(self, now=self.clock())
 
     @property
     def name(self) -> str:
@@ -138,12 +143,18 @@ def open_run(
     source = _source(settings, path.parent, workspace)
     members = universe(settings.universe, path.parent, source.symbols())
     moment = days.instant(clock)
+    if moment > wall and not source.historical:
+        raise InputError(
+            f"The clock {moment:%Y-%m-%d %H:%M}Z lies in the future: bars would count as final that are not",
+            where="--now",
+            way_out="leave it away, or name a time that has been",
+        )
     run = Run(
         config=settings,
         base=path.parent,
         workspace=workspace,
         now=moment,
-        is_simulated=abs(moment - wall) > _SAME_TIME,
+        is_simulated=now is not None,
         calendar=days,
         source=source,
         universe=members,

@@ -90,18 +90,25 @@ def history(run: Run, as_of: pd.Timestamp, seq: int, feature_set: str | None = N
     return History(panel, build_sequences(panel, chosen, run.universe, run.config.labels.horizons), seq)
 
 
-def price_panel(run: Run, as_of: pd.Timestamp, seq: int) -> Panel:
+def price_panel(run: Run, as_of: pd.Timestamp, seq: int, symbols: list[str] | None = None) -> Panel:
     """Lay the stored prices through `as_of`, as known at `seq`, onto the calendar.
+
+    Args:
+        run: The run.
+        as_of: The last session.
+        seq: The version of the store.
+        symbols: The columns; default: the universe's.
 
     Raises:
         StoreError: there are none.
     """
     prices = run.store.read(as_of=as_of, seq=seq)
-    prices = prices[prices["symbol"].isin(run.universe.symbols)]
+    symbols = symbols or run.universe.symbols
+    prices = prices[prices["symbol"].isin(symbols)]
     if prices.empty:
         raise StoreError(f"The store holds no bar up to {as_of:%Y-%m-%d}", where=str(run.store.folder))
     sessions = run.calendar.sessions_between(prices["session"].min(), as_of)
-    return build_panel(prices, sessions, run.universe.symbols)
+    return build_panel(prices, sessions, symbols)
 
 
 @task(name="train", cache_policy=NO_CACHE, persist_result=False)

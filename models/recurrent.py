@@ -98,6 +98,6 @@ def _logits(network: Network, scaled: keras.KerasTensor, seed: int) -> keras.Ker
             seed=next(seeds),
             name=f"recurrent_{layer}",
         )(hidden)
-    # From zero, a network starts at even odds and leaves them only for what it has learned: with random output
-    # weights the first epochs on noisy returns are spent on unlearning them.
+    # From zero, a network leaves its bias only for what it has learned: with random output weights the first
+    # epochs on noisy returns are spent on unlearning them.
     return keras.layers.Dense(network.horizons, kernel_initializer="zeros", name="logits")(hidden)

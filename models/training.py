@@ -11,9 +11,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
+from scipy.special import logit
 
 from models.errors import ModelError
 from models.recurrent import Network, build
+from models.windows import share_of_ups
 
 __all__ = ["Epoch", "Examples", "Trainer", "Training"]
 
@@ -136,7 +138,7 @@ class Trainer:
         return best, history
 
     def _epochs(self, examples: Examples, seed: int, member: int, members: int) -> Iterator[Epoch]:
-        self._reset(seed)
+        self._reset(seed, share_of_ups(examples.labels, examples.train))
         shuffle = np.random.default_rng(seed)
         # The panel crosses into TensorFlow once, not at every epoch.
         panel, labels = tf.constant(examples.panel), tf.constant(examples.labels)
@@ -155,8 +157,12 @@ class Trainer:
                 *(learned.loss, learned.hit_rate, stopped.loss, stopped.hit_rate, learned.gradient_norm),
             )
 
-    def _reset(self, seed: int) -> None:
-        self._core.set_weights(build(self._network, seed).get_weights())
+    def _reset(self, seed: int, base_rate: NDArray[np.float64]) -> None:
+        start = build(self._network, seed).get_weights()
+        # The last weight is the bias of the logits: a network that has learned nothing says the base rate, and
+        # calibration, which stretches logits away from it, then leaves it there.
+        start[-1] = logit(np.clip(base_rate, 0.01, 0.99)).astype(np.float32)
+        self._core.set_weights(start)
         for variable, value in zip(self._optimizer.variables, self._unused, strict=True):
             variable.assign(value)
 

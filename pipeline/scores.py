@@ -23,6 +23,8 @@ Array = NDArray[np.float64]
 
 METRICS: Final = ("hit_rate", "mcc", "brier", "brier_skill", "log_loss", "auc")
 
+_BASE_RATE: Final = "base_rate"
+
 ENOUGH_SESSIONS: Final = 60
 """Below this many sessions, a quarter of trading, there is no verdict: intervals by blocks are too narrow there.
 Simulated sessions of 30 rows with a common shock: the interval of 95% held the truth in 83% of runs with 10 sessions,
@@ -167,8 +169,10 @@ def score(
 def judge(rows: pd.DataFrame, *, model: str, baseline: str, draws: int = 1000, seed: int = 0) -> Verdict:
     """Say whether `model` beats `baseline`: by the paired log loss, a session at a time.
 
-    "edge" if the 95% interval of the mean session difference lies above zero and Diebold and Mariano's p is below
-    5%; "worse than the baseline" if it lies below zero and p is below 5%; else "no edge found". Fewer than
+    "edge" if the 95% interval of the mean session difference lies above zero, Diebold and Mariano's p is below 5%,
+    and the model is better than `base_rate` too where that stands in the rows: a baseline that was best before the
+    test may do badly in it, and then a model that says nothing beats it; "worse than the baseline" if the interval
+    lies below zero and p is below 5%; else "no edge found". Fewer than
     ENOUGH_SESSIONS sessions: "not enough data", whatever the numbers.
 
     Args:
@@ -191,11 +195,14 @@ def judge(rows: pd.DataFrame, *, model: str, baseline: str, draws: int = 1000, s
     low, high = significance.percentile_interval(means)
     test = significance.diebold_mariano(by_session, horizon=table.horizon)
     difference, p_value = test.difference, test.p_value
+    beside = _over_base_rate(rows, model, baseline)
     finding = _finding(table.sessions, low, high, p_value)
+    if finding == "edge" and beside <= 0:
+        finding = "no edge found"
     verdict = Verdict(
         finding, "", model, baseline, difference, low, high, p_value, len(table.y), table.sessions
     )
-    return replace(verdict, sentence=_sentence(verdict))
+    return replace(verdict, sentence=_sentence(verdict) + _beside(beside))
 
 
 def _table(rows: pd.DataFrame) -> _Table:
@@ -321,6 +328,25 @@ def _finding(sessions: int, low: float, high: float, p_value: float) -> str:
     if p_value < 0.05 and low > 0:
         return "edge"
     return "worse than the baseline" if p_value < 0.05 and high < 0 else "no edge found"
+
+
+def _over_base_rate(rows: pd.DataFrame, model: str, baseline: str) -> float:
+    """Return by how much the model's log loss is lower than base_rate's; infinite where that is not in the rows."""
+    if baseline == _BASE_RATE or _BASE_RATE not in set(rows["model"]):
+        return math.inf
+    table = _table(rows[rows["model"].isin([model, _BASE_RATE])])
+    return (
+        float(_without_rounding(table.log_loss(_BASE_RATE) - table.log_loss(model)).mean())
+        if table.sessions
+        else 0.0
+    )
+
+
+def _beside(difference: float) -> str:
+    if math.isinf(difference):
+        return ""
+    side = "lower" if difference > 0 else "no lower"
+    return f" Beside {_BASE_RATE} on the same rows it is {side}: {difference:+z.4f}."
 
 
 def _sentence(v: Verdict) -> str:

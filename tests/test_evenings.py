@@ -16,6 +16,7 @@ from flows.reporting import rebuild_report
 from flows.retrain import retrain
 from flows.run import open_run
 from flows.tracked import tracking
+from pipeline.errors import InputError
 from pipeline.ledger import Ledger
 from pipeline.schema import FORECAST_KEY, FORECASTS
 from pipeline.sessions import Calendar
@@ -259,6 +260,17 @@ def test_missed_evenings_are_caught_up_with_the_model_of_then_and_the_first_row_
     later = place.run("2018-12-14")
     assert later.new_rows == 2
     assert later.report.model["version"] != first.report.model["version"]
+
+
+def test_a_clock_set_back_finds_no_model_of_its_own_future(tmp_path: Path, xnys: Calendar) -> None:
+    place = Place(tmp_path, xnys)
+    place.run("2018-12-13")
+    head = place.ledger.head()
+    with pytest.raises(InputError, match="No model was known on 2018-12-10"):
+        place.run("2018-12-10")
+    assert place.ledger.head() == head
+    # What was sealed by then is still told, without asking any model.
+    assert place.run("2018-12-13").new_rows == 0
 
 
 def test_equal_seeds_give_equal_forecasts_in_another_workspace(

@@ -295,3 +295,19 @@ def test_a_difference_in_the_last_digits_is_no_edge() -> None:
     verdict = judge(stack(keys, gru=last_digits, base_rate=0.53), model="gru", baseline="base_rate", draws=50)
     assert last_digits != 0.53
     assert (verdict.finding, verdict.difference, verdict.p_value) == ("no edge found", 0, 1)
+
+
+def test_beating_a_rule_that_failed_is_no_edge_where_the_base_rate_does_as_well() -> None:
+    keys, _ = truth(300, 5, seed=22, signal=0.0)
+    rows = stack(keys, gru=0.5, base_rate=0.5 + 1e-6, last_sign=np.where(np.arange(1500) % 2, 0.65, 0.35))
+    verdict = judge(rows, model="gru", baseline="last_sign", draws=100)
+    assert verdict.low > 0
+    assert verdict.p_value < 0.05
+    better = judge(rows[rows["model"] != "base_rate"], model="gru", baseline="last_sign", draws=100)
+    assert better.finding == "edge"
+    worse_than_base_rate = rows.assign(
+        p_up=np.where(rows["model"] == "base_rate", rows["outcome"].mean(), rows["p_up"])
+    )
+    held = judge(worse_than_base_rate, model="gru", baseline="last_sign", draws=100)
+    assert held.finding == "no edge found"
+    assert "Beside base_rate" in held.sentence
