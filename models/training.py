@@ -15,7 +15,6 @@ from scipy.special import logit
 
 from models.errors import ModelError
 from models.recurrent import Network, build
-from models.windows import share_of_ups
 
 __all__ = ["Epoch", "Examples", "Trainer", "Training"]
 
@@ -84,6 +83,14 @@ class Examples:
     train: NDArray[np.int32]
     stop: NDArray[np.int32]
 
+    @property
+    def base_logit(self) -> NDArray[np.float32]:
+        """The logit of the share of ups among the known labels of `train`, [horizon]; 0 where none is known."""
+        labels = self.labels[self.train]
+        known = np.isfinite(labels).sum(axis=0)
+        share = np.where(known, np.nansum(labels, axis=0) / np.maximum(known, 1), 0.5)
+        return logit(np.clip(share, 0.01, 0.99)).astype(np.float32)
+
 
 @dataclass(frozen=True)
 class _Pass:
@@ -138,7 +145,7 @@ class Trainer:
         return best, history
 
     def _epochs(self, examples: Examples, seed: int, member: int, members: int) -> Iterator[Epoch]:
-        self._reset(seed, share_of_ups(examples.labels, examples.train))
+        self._reset(seed, examples.base_logit)
         shuffle = np.random.default_rng(seed)
         # The panel crosses into TensorFlow once, not at every epoch.
         panel, labels = tf.constant(examples.panel), tf.constant(examples.labels)
@@ -157,11 +164,11 @@ class Trainer:
                 *(learned.loss, learned.hit_rate, stopped.loss, stopped.hit_rate, learned.gradient_norm),
             )
 
-    def _reset(self, seed: int, base_rate: NDArray[np.float64]) -> None:
+    def _reset(self, seed: int, base_logit: NDArray[np.float32]) -> None:
         start = build(self._network, seed).get_weights()
         # The last weight is the bias of the logits: a network that has learned nothing says the base rate, and
         # calibration, which stretches logits away from it, then leaves it there.
-        start[-1] = logit(np.clip(base_rate, 0.01, 0.99)).astype(np.float32)
+        start[-1] = base_logit
         self._core.set_weights(start)
         for variable, value in zip(self._optimizer.variables, self._unused, strict=True):
             variable.assign(value)
