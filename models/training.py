@@ -89,7 +89,7 @@ class Examples:
         labels = self.labels[self.train]
         known = np.isfinite(labels).sum(axis=0)
         share = np.where(known, np.nansum(labels, axis=0) / np.maximum(known, 1), 0.5)
-        return logit(np.clip(share, 0.01, 0.99)).astype(np.float32)
+        return np.asarray(logit(np.clip(share, 0.01, 0.99)), np.float32)
 
 
 @dataclass(frozen=True)
