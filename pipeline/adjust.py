@@ -12,14 +12,24 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-__all__ = ["Adjustment", "adjusted_close", "as_traded", "find_adjustment", "later_splits", "total_return"]
+__all__ = [
+    "Adjustment",
+    "adjusted_close",
+    "as_traded",
+    "carry_actions",
+    "find_adjustment",
+    "has_action",
+    "later_splits",
+    "total_return",
+]
 
 Adjustment = Literal["raw", "split", "split+dividend"]
 """What a vendor did to open, high, low and close."""
 
 Floats = NDArray[np.float64]
 
-_NOISE = 2e-6  # vendors print adjusted closes with six decimals: a smaller step of the factor is rounding
+_NOISE = 2e-6  # vendors compute in single precision: a smaller step of the factor is no dividend
+_ACTIONS = ["split", "dividend"]
 _PRICES = ["open", "high", "low", "close"]
 
 
@@ -87,16 +97,66 @@ def find_adjustment(bars: pd.DataFrame) -> Adjustment:
     return "raw" if np.nanmedian(jumps) > 0.5 else "split"
 
 
+def has_action(bars: pd.DataFrame) -> "pd.Series[bool]":
+    """Return whether a split or a dividend that can be believed took effect on each bar."""
+    split, dividend = _believed(bars)
+    return (split != 1.0) | (dividend != 0.0)
+
+
+def carry_actions(bars: pd.DataFrame, kept: NDArray[np.bool_]) -> pd.DataFrame:
+    """Return the kept bars, with the actions of the bars left out just before them.
+
+    A split and a dividend happened whether or not the bar of their session can be used. Split ratios multiply; a
+    dividend is divided by the ratios after it, which puts it into the units of the bar that carries it.
+
+    Args:
+        bars: symbol, split and dividend as traded, ascending in session within each symbol.
+        kept: Which bars stay, [bar]; actions after a symbol's last kept bar have no bar to carry them.
+    """
+    acted = has_action(bars).to_numpy() & ~kept
+    if not acted.any():
+        return bars[kept]
+    split, dividend = _believed(bars)
+    run = [bars["symbol"], pd.Series(np.cumsum(kept) - kept, index=bars.index)]
+    ratio = split.groupby(run).transform("prod")
+    carried = (dividend * split.groupby(run).cumprod() / ratio).groupby(run).transform("sum")
+    moved = pd.Series(acted, index=bars.index).groupby(run).transform("any")
+    bars = bars.assign(
+        split=bars["split"].where(~moved, ratio), dividend=bars["dividend"].where(~moved, carried)
+    )
+    return bars[kept]
+
+
+def _believed(bars: pd.DataFrame) -> tuple["pd.Series[float]", "pd.Series[float]"]:
+    split, dividend = (bars[name].where(bars[name].gt(0) & np.isfinite(bars[name])) for name in _ACTIONS)
+    return split.fillna(1.0), dividend.fillna(0.0)
+
+
 def _has_no_actions(bars: pd.DataFrame) -> bool:
     return bool((bars["split"].fillna(1.0) == 1.0).all() and (bars["dividend"].fillna(0.0) == 0.0).all())
 
 
 def _factor_steps(bars: pd.DataFrame) -> Floats:
+    """Return the steps of adjusted over plain close, [bar]; exactly 1 where rounding alone explains them."""
     factor = (bars["adj_close"] / bars["close"]).to_numpy()
     steps = np.ones(len(bars))
     with np.errstate(invalid="ignore", divide="ignore"):
         steps[1:] = factor[1:] / factor[:-1]
-    return np.where(np.isfinite(steps) & (steps > 0), steps, 1.0)
+    steps = np.where(np.isfinite(steps) & (steps > 0), steps, 1.0)
+    doubt = _rounding(bars["close"].to_numpy()) + _rounding(bars["adj_close"].to_numpy())
+    doubt[1:] += doubt[:-1].copy()
+    return np.where(np.abs(np.log(steps)) <= doubt + _NOISE, 1.0, steps)
+
+
+def _rounding(prices: Floats) -> Floats:
+    """Return how far the logarithm of each printed price can lie from the true one; 0 beyond six decimals."""
+    known = prices[np.isfinite(prices)]
+    # Prices that once were stored in single precision still count as printed with few decimals.
+    exact = (d for d in range(7) if np.allclose(known, np.round(known, d), rtol=1e-7, atol=1e-9))
+    decimals = next(exact, None)
+    half_unit = 0.0 if decimals is None else 0.5 * 10.0**-decimals
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.nan_to_num(-np.log1p(-half_unit / np.abs(prices)), posinf=0.0)
 
 
 def _is_split(step: float) -> bool:
@@ -116,5 +176,5 @@ def _implied_actions(bars: pd.DataFrame, adjustment: Adjustment) -> pd.DataFrame
     steps = _factor_steps(bars)
     is_split = np.array([adjustment == "raw" and _is_split(step) for step in steps])
     previous = bars["close"].shift().to_numpy()
-    dividend = np.where(is_split | (steps - 1 < _NOISE), 0.0, previous * (1 - 1 / steps))
+    dividend = np.where(is_split | (steps <= 1), 0.0, previous * (1 - 1 / steps))
     return bars.assign(split=np.where(is_split, steps, 1.0), dividend=np.nan_to_num(dividend))

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pandera.pandas as pa
+from numpy.typing import NDArray
 
-from pipeline.adjust import as_traded
+from pipeline.adjust import as_traded, carry_actions, has_action
 from pipeline.schema import PRICES, empty
 from pipeline.sessions import Calendar
 from pipeline.sources import Fetched
@@ -46,9 +47,10 @@ def check(
 ) -> Checked:
     """Turn the answers of a source into price rows.
 
-    Kept out, each with a finding: rows on days that are no session, second rows of a session, rows that break
-    schema.PRICES. Left out in silence: rows after `as_of`, which are not closed yet. A session without a row
-    between a symbol's first and last bar is a finding too.
+    Kept out, each with a finding: symbols whose exchange keeps another time than the calendar, rows on days that
+    are no session, second rows of a session, rows that break schema.PRICES. Left out in silence: rows after
+    `as_of`, which are not closed yet. A session without a row between a symbol's first and last bar is a finding
+    too. The split and the dividend of a row that is kept out move to the symbol's next good row, with a finding.
 
     Args:
         answers: Those whose outcome is ok.
@@ -62,23 +64,30 @@ def check(
         return Checked(empty(PRICES), no_findings())
     rows = pd.concat([part.prices for part in parts], ignore_index=True)
     broken = _broken_rules(rows)
-    findings = pd.concat([broken, *(part.findings for part in parts)], ignore_index=True)
     kept_out = pd.MultiIndex.from_frame(broken[["symbol", "session"]])
-    good = rows[~pd.MultiIndex.from_frame(rows[["symbol", "session"]]).isin(kept_out)]
-    return Checked(
-        good.reset_index(drop=True), findings.sort_values(["symbol", "session"], ignore_index=True)
-    )
+    kept = ~pd.MultiIndex.from_frame(rows[["symbol", "session"]]).isin(kept_out)
+    found = [broken, _moved(rows, kept), *(part.findings for part in parts)]
+    findings = pd.concat(found, ignore_index=True).sort_values(["symbol", "session"], ignore_index=True)
+    return Checked(carry_actions(rows, kept).reset_index(drop=True), findings)
 
 
 def _arrange(
     fetched: Fetched, calendar: Calendar, as_of: pd.Timestamp, *, source: str, historical: bool
 ) -> Checked:
-    bars = as_traded(fetched.bars, fetched.adjustment)
+    if not _keeps_time(fetched, calendar):
+        detail = f"{fetched.symbol} trades in {fetched.timezone}, {calendar.name} in {calendar.timezone}"
+        last = fetched.bars["session"].tail(1)
+        return Checked(empty(PRICES), _name(fetched.symbol, last, "wrong calendar", detail))
+    bars = as_traded(fetched.bars, fetched.adjustment).assign(symbol=fetched.symbol)
     bars = bars[bars["session"] <= as_of]
     is_session = bars["session"].isin(calendar.sessions)
     is_second = bars["session"].duplicated(keep="last") & is_session
-    rows = _rows(bars[is_session & ~is_second], fetched, calendar, source=source, historical=historical)
+    # A second row repeats the action of the first: only days that are no session hand theirs on.
+    single, is_open = bars[~is_second], is_session[~is_second].to_numpy()
+    traded = carry_actions(single, is_open)
+    rows = _rows(traded, fetched, calendar, source=source, historical=historical)
     findings = [
+        _moved(single, is_open),
         _name(fetched.symbol, bars.loc[~is_session, "session"], "no session", f"{calendar.name} was closed"),
         _name(
             fetched.symbol,
@@ -89,6 +98,29 @@ def _arrange(
         _missing(rows, fetched.symbol, calendar),
     ]
     return Checked(rows, pd.concat(findings, ignore_index=True))
+
+
+def _keeps_time(fetched: Fetched, calendar: Calendar) -> bool:
+    """Whether the exchange's clock, where it is stated, shows the calendar's time on the day of every bar."""
+    if fetched.timezone in ("", calendar.timezone) or fetched.bars.empty:
+        return True
+    noon = pd.DatetimeIndex(fetched.bars["session"]).tz_localize("UTC") + pd.Timedelta(hours=12)
+    try:
+        there = noon.tz_convert(fetched.timezone).tz_localize(None)
+    except (KeyError, ValueError):  # no such time zone
+        return False
+    return bool((there == noon.tz_convert(calendar.timezone).tz_localize(None)).all())
+
+
+def _moved(bars: pd.DataFrame, kept: NDArray[np.bool_]) -> pd.DataFrame:
+    """Return a finding for each split or dividend of a bar that is not kept, where a later bar can carry it."""
+    onto = bars["session"].where(kept).groupby(bars["symbol"]).bfill()
+    moved = bars.assign(onto=onto)[has_action(bars) & ~kept & onto.notna()]
+    detail = [
+        f"split {row.split:g}, dividend {row.dividend:g} carried to {row.onto:%Y-%m-%d}"
+        for row in moved.itertuples()
+    ]
+    return moved[["symbol", "session"]].assign(rule="action moved", detail=detail)[FINDING_COLUMNS]
 
 
 def find_revisions(stored: pd.DataFrame, observed: pd.DataFrame) -> pd.DataFrame:

@@ -36,8 +36,8 @@ class Universe:
 
     @property
     def is_survivorship_biased(self) -> bool:
-        """Whether the list has no dates: it names today's members and forgets those that left."""
-        return bool(self.entries[["first", "last"]].isna().all(axis=None))
+        """Whether an entry has no dates: a list of today's members forgets those that left."""
+        return bool(self.entries[["first", "last"]].isna().all(axis=1).any())
 
     def members(self, as_of: pd.Timestamp) -> list[str]:
         """Return the symbols that belong on `as_of`, sorted."""
@@ -82,7 +82,15 @@ def universe(config: UniverseConfig, base: Path, listed: list[str]) -> Universe:
 
 def _read(path: Path) -> pd.DataFrame:
     try:
-        table = pd.read_csv(path, dtype=str, comment="#", skipinitialspace=True, encoding="utf-8-sig")
+        table = pd.read_csv(
+            path,
+            dtype=str,
+            comment="#",
+            skipinitialspace=True,
+            encoding="utf-8-sig",
+            keep_default_na=False,  # NA is a ticker
+            na_values=[""],
+        )
     except (OSError, ValueError) as error:
         raise InputError(
             f"The universe's file cannot be read: {error}",

@@ -2,7 +2,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.adjust import adjusted_close, as_traded, find_adjustment, later_splits, total_return
+from pipeline.adjust import (
+    adjusted_close,
+    as_traded,
+    carry_actions,
+    find_adjustment,
+    later_splits,
+    total_return,
+)
 from tests.conftest import vendor_bars
 
 SESSIONS = pd.bdate_range("2018-01-02", periods=6)
@@ -55,8 +62,59 @@ def test_a_later_session_never_changes_an_earlier_adjusted_close() -> None:
 
 def test_dividends_are_found_in_adjusted_closes() -> None:
     # Yahoo's factor of an ex-dividend of 2 on a close of 100 is 0.98.
-    vendor = vendor_bars(SESSIONS[:3], [100, 99, 99], adj_close=[98, 99, 99])
+    vendor = vendor_bars(SESSIONS[:3], [100, 99, 99.25], adj_close=[98, 99, 99.25])
     assert as_traded(vendor, "split")["dividend"].tolist() == pytest.approx([0, 2, 0])
+
+
+def walk(start: float, seed: int) -> np.ndarray:
+    steps = np.random.default_rng(seed).normal(0, 0.01, 1000)
+    return np.round(start * np.exp(np.cumsum(steps)), 2)
+
+
+@pytest.mark.parametrize("start", [50.0, 8.0])
+@pytest.mark.parametrize("factor", [0.9137, 0.31])
+def test_rounded_adjusted_closes_invent_no_dividend(start: float, factor: float) -> None:
+    # The dividends lie after the last bar: before them the factor of Yahoo's adjustment never moves.
+    days = pd.bdate_range("2012-01-02", periods=1000)
+    for seed in range(5):
+        close = walk(start, seed)
+        vendor = vendor_bars(days, close, adj_close=np.round(close * factor, 2))
+        assert (as_traded(vendor, "split")["dividend"] == 0).all()
+        single = vendor.assign(
+            **{c: vendor[c].astype("float32").astype(float) for c in ("close", "adj_close")}
+        )
+        assert (as_traded(single, "split")["dividend"] == 0).all()
+        assert (as_traded(vendor, "raw")["split"] == 1).all()
+
+
+def test_a_dividend_is_found_in_rounded_adjusted_closes() -> None:
+    days, close = pd.bdate_range("2012-01-02", periods=1000), walk(50.0, 3)
+    paid = np.where(np.arange(1000) % 63 == 62, 0.5, 0.0)
+    fall = np.append(1 - paid[1:] / close[:-1], 1.0)
+    factor = np.cumprod(fall[::-1])[::-1]
+    found = as_traded(vendor_bars(days, close, adj_close=np.round(close * factor, 2)), "split")["dividend"]
+    assert (found > 0).tolist() == (paid > 0).tolist()
+    assert found.to_numpy() == pytest.approx(paid, abs=0.02)
+
+
+def actions(split: list[float], dividend: list[float], symbol: str = "A") -> pd.DataFrame:
+    return pd.DataFrame({"symbol": symbol, "split": split, "dividend": dividend})
+
+
+def test_actions_of_left_out_bars_move_in_the_units_of_the_bar_that_carries_them() -> None:
+    # 0.6 a share before a 2-for-1 and a 3-for-1 split is 0.1 a share after them.
+    bars = actions([1, 1, 2, 3, 1], [0, 0.6, 0, 0.05, 0.2])
+    carried = carry_actions(bars, np.array([True, False, False, True, True]))
+    assert carried["split"].tolist() == [1, 6, 1]
+    assert carried["dividend"].tolist() == pytest.approx([0, 0.15, 0.2])
+
+
+def test_an_action_never_moves_to_another_symbol_nor_one_that_cannot_be() -> None:
+    bars = pd.concat([actions([1, 2], [0, 0]), actions([-1, np.inf, 1], [np.nan, -1, 0.5], "B")])
+    bars = bars.reset_index(drop=True)
+    carried = carry_actions(bars, np.array([True, False, False, False, True]))
+    assert carried["split"].tolist() == [1, 1]
+    assert carried["dividend"].tolist() == [0, 0.5]
 
 
 def test_the_kind_of_adjustment_is_found_out() -> None:

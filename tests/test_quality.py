@@ -3,12 +3,15 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 
+from pipeline.features import FEATURE_SETS
+from pipeline.panel import build_panel
 from pipeline.quality import check, find_revisions
 from pipeline.sessions import Calendar
 from pipeline.sources import Fetched
 from pipeline.sources.files import FilesSource
-from tests.conftest import NOW, prices_of, vendor_bars
+from tests.conftest import NOW, prices_of, random_bars, vendor_bars
 
 WEEK = pd.DatetimeIndex(["2018-12-10", "2018-12-11", "2018-12-12", "2018-12-13", "2018-12-14"])
 LATER = pd.Timestamp("2018-12-31")
@@ -67,6 +70,60 @@ def test_a_missing_session_is_named_and_never_filled(xnys: Calendar) -> None:
     result = checked(vendor_bars(WEEK[[0, 2, 3, 4]], [10.0] * 4), xnys)
     assert result.findings[["session", "rule"]].values.tolist() == [[WEEK[1], "missing session"]]
     assert len(result.prices) == 4
+
+
+@pytest.mark.parametrize("fault", ["broken", "closed day"])
+def test_the_split_of_a_bar_that_is_kept_out_is_not_lost(xnys: Calendar, fault: str) -> None:
+    sessions, symbols = xnys.sessions[:120], ["A", "B", "C"]
+    bars = {symbol: random_bars(sessions, seed) for seed, symbol in enumerate(symbols)}
+    whole, last = bars["A"].copy(), len(sessions) - 1
+    place = int(sessions.get_loc(pd.Timestamp("1999-05-24")))  # a Monday
+    prices = ["open", "high", "low", "close"]
+    bars["A"].loc[: place - 1, prices] *= 2  # as it traded before a 2-for-1 split
+    bars["A"].loc[place, "split"] = 2.0
+    if fault == "broken":
+        bars["A"].loc[place, ["low", "high"]] = [110.0, 90.0]
+    else:
+        bars["A"].loc[place, "session"] -= pd.Timedelta(days=1)  # the vendor dates it on the Sunday
+    answers = [Fetched(s, "ok", NOW, bars=rows, adjustment="raw") for s, rows in bars.items()]
+    result = check(answers, xnys, LATER, source="test", historical=True)
+    moved = result.findings[result.findings["rule"] == "action moved"]
+    assert moved[["symbol", "session"]].values.tolist() == [["A", bars["A"]["session"][place]]]
+    assert f"{sessions[place + 1]:%Y-%m-%d}" in moved["detail"].iloc[0]
+    panel = build_panel(result.prices, sessions, symbols)
+    true_return = whole["close"][last] / whole["close"][place - 1]
+    assert panel.adj_close[last, 0] / panel.adj_close[place - 1, 0] == pytest.approx(true_return)
+    columns = FEATURE_SETS["default"].compute(panel, np.ones((120, 3), bool))
+    assert columns["log_return_21"].loc[place + 1 :, 0].abs().max() < 0.2  # a lost split would be log 2
+
+
+def test_an_action_with_no_later_bar_waits_for_one(xnys: Calendar) -> None:
+    bars = vendor_bars(WEEK, [20.0, 20, 20, 20, 10], split=[1, 1, 1, 1, 2.0])
+    bars.loc[4, "low"] = np.nan
+    result = check([Fetched("A", "ok", NOW, bars=bars)], xnys, LATER, source="test", historical=True)
+    assert "action moved" not in set(result.findings["rule"])
+    assert (result.prices["split"] == 1).all()
+
+
+@pytest.mark.parametrize("zone", ["Asia/Tokyo", "America/Bogota", "Mars/Olympus"])
+def test_a_symbol_of_another_exchanges_time_is_kept_out_whole(xnys: Calendar, zone: str) -> None:
+    # Bogota keeps New York's winter time all year.
+    days = xnys.sessions_between(pd.Timestamp("2018-01-02"), pd.Timestamp("2018-12-14"))
+    bars = vendor_bars(days, np.full(len(days), 10.0))
+    answers = [Fetched("7203.T", "ok", NOW, bars=bars, timezone=zone), Fetched("B", "ok", NOW, bars=bars)]
+    result = check(answers, xnys, LATER, source="test", historical=True)
+    assert set(result.prices["symbol"]) == {"B"}
+    assert result.findings[["symbol", "rule"]].values.tolist() == [["7203.T", "wrong calendar"]]
+    assert {zone, "America/New_York"} <= set(result.findings["detail"].iloc[0].replace(",", "").split())
+    alone = check(answers[:1], xnys, LATER, source="test", historical=True)
+    assert alone.prices.empty
+    assert len(alone.findings) == 1
+
+
+@pytest.mark.parametrize("zone", ["", "America/New_York", "US/Eastern", "America/Toronto"])
+def test_another_name_of_the_same_time_is_no_fault(xnys: Calendar, zone: str) -> None:
+    answer = Fetched("A", "ok", NOW, bars=vendor_bars(WEEK, [10.0] * 5), timezone=zone)
+    assert check([answer], xnys, LATER, source="test", historical=True).findings.empty
 
 
 def test_a_session_that_has_not_closed_is_not_stored(xnys: Calendar) -> None:

@@ -103,6 +103,38 @@ def test_a_universe_of_one_still_has_rows(xnys: Calendar) -> None:
     assert build_sequences(panel, FEATURE_SETS["default"], members(["A"]), (1,)).mask[0, 64:].all()
 
 
+def test_one_missing_bar_costs_two_rows(xnys: Calendar) -> None:
+    sessions, symbols = xnys.sessions[:160], ["A", "B"]
+    bars = {symbol: random_bars(sessions, seed) for seed, symbol in enumerate(symbols)}
+    whole = build_sequences(
+        build_panel(prices_of(bars, xnys), sessions, symbols), FEATURE_SETS["default"], members(symbols), (1,)
+    )
+    bars["A"] = bars["A"].drop(index=80)
+    made = build_sequences(
+        build_panel(prices_of(bars, xnys), sessions, symbols), FEATURE_SETS["default"], members(symbols), (1,)
+    )
+    # A new listing waits for its longest return; the hole takes itself and the return after it.
+    assert np.flatnonzero(whole.mask[0]).tolist() == list(range(63, 160))
+    assert np.flatnonzero(whole.mask[0] & ~made.mask[0]).tolist() == [80, 81]
+    # The other symbol lacks the mean of its universe on these two sessions alone.
+    assert np.flatnonzero(whole.mask[1] & ~made.mask[1]).tolist() == [80, 81]
+
+
+def test_a_return_over_a_hole_starts_from_the_last_known_close(xnys: Calendar) -> None:
+    sessions = xnys.sessions[:160]
+    bars = random_bars(sessions, 0)
+    close = bars["close"].to_numpy()
+    panel = build_panel(prices_of({"A": bars.drop(index=80)}, xnys), sessions, ["A"])
+    columns = FEATURE_SETS["default"].compute(panel, np.ones((160, 1), bool))
+    assert columns["log_return_21"].loc[101, 0] == pytest.approx(np.log(close[101] / close[79]))
+    assert columns["log_return_5"].loc[86, 0] == pytest.approx(np.log(close[86] / close[81]))
+    assert columns["log_return_1"][0].isna().to_numpy().nonzero()[0].tolist() == [0, 80, 81]
+    long_ago = build_panel(prices_of({"A": bars.drop(index=range(80, 86))}, xnys), sessions, ["A"])
+    after = FEATURE_SETS["default"].compute(long_ago, np.ones((160, 1), bool))["log_return_21"][0]
+    assert np.isnan(after[106])
+    assert not np.isnan(after[105])
+
+
 def test_prices_that_never_change_are_masked(xnys: Calendar) -> None:
     panel = panel_of(xnys, A=[10.0] * 120, B=list(np.linspace(10, 20, 120) + np.sin(np.arange(120))))
     assert not build_sequences(panel, FEATURE_SETS["default"], members(["A", "B"]), (1,)).mask[0].any()

@@ -67,6 +67,16 @@ def test_a_folder_with_a_file_per_symbol_is_the_same_as_one_long_file(tmp_path: 
         pd.testing.assert_frame_equal(one, other)
 
 
+def test_a_symbol_is_text_whatever_it_looks_like(tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_text(
+        LONG.replace("Ticker", "TICKER").replace(",A,", ",000001,").replace(",B,", ",NA,")
+    )
+    source = files(tmp_path / "p.csv")
+    assert source.symbols() == ["000001", "NA"]
+    # An empty cell of a number stays unknown.
+    assert source.fetch("000001", START, END, NOW).bars["volume"].isna().tolist() == [True, False]
+
+
 def test_a_time_of_day_with_an_offset_is_the_exchanges_own_day(tmp_path: Path) -> None:
     # What yfinance's history().to_csv() writes; in UTC the Tokyo day would be the day before.
     text = "Date,Open,High,Low,Close,Volume,Dividends,Stock Splits\n2018-12-28 00:00:00+09:00,1,1,1,1,5,0.0,0.0\n"
@@ -98,6 +108,7 @@ def test_a_symbol_without_rows_is_an_outcome_and_no_crash(tmp_path: Path) -> Non
         ("p.csv", LONG.replace("2018-12-27", "27.12.2018"), "'27.12.2018' is no date"),
         ("p.csv", LONG.replace(",10.5,10.5", ",ten,10.5"), "'ten' in close is no number"),
         ("p.csv", LONG.replace(",B,", ",../B,"), "'../B'"),
+        ("p.csv", LONG.replace(",B,", ",,"), "No symbol can be named ''"),
         ("p.csv", "", "cannot be read"),
         ("p.parquet", "PAR1 and then nothing", "cannot be read"),
         ("p.xlsx", "x", "Only .csv"),

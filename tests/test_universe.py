@@ -14,7 +14,9 @@ def listed(tmp_path: Path, text: str) -> UniverseConfig:
 
 
 def test_membership_on_a_date_is_respected(tmp_path: Path) -> None:
-    config = listed(tmp_path, "Symbol,from,to,name\nA,,,Always\nB,2018-01-03,,New\nC,,2018-01-03,Gone\n")
+    config = listed(
+        tmp_path, "Symbol,from,to,name\nA,1990-01-02,,Always\nB,2018-01-03,,New\nC,,2018-01-03,Gone\n"
+    )
     members = universe(config, tmp_path, [])
     assert members.members(pd.Timestamp("2018-01-02")) == ["A", "C"]
     assert members.members(pd.Timestamp("2018-01-03")) == ["A", "B", "C"]
@@ -30,6 +32,13 @@ def test_membership_is_laid_out_by_session(tmp_path: Path) -> None:
 
 def test_a_list_without_dates_is_survivorship_biased(tmp_path: Path) -> None:
     assert universe(listed(tmp_path, "symbol\nA\n"), tmp_path, []).is_survivorship_biased
+    one_dated = listed(tmp_path, "symbol,from,to\nA,,\nB,2018-01-03,\nC,,\n")
+    assert universe(one_dated, tmp_path, []).is_survivorship_biased
+
+
+def test_a_listed_symbol_is_text(tmp_path: Path) -> None:
+    config = listed(tmp_path, "symbol,from\n000001,2018-01-03\nNA,\n")
+    assert universe(config, tmp_path, []).symbols == ["000001", "NA"]
 
 
 def test_without_a_list_everything_that_the_source_has_belongs(tmp_path: Path) -> None:

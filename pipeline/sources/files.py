@@ -32,6 +32,7 @@ _NAMES = {
 _ALIASES = {alias: name for name, aliases in _NAMES.items() for alias in aliases}
 _REQUIRED = ["session", "open", "high", "low", "close"]
 _DEFAULTS = {"volume": float("nan"), "adj_close": float("nan"), "dividend": 0.0, "split": 1.0}
+_NO_VALUE = ["", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "NULL", "null", "None", "-nan", "-NaN"]
 
 
 class FilesSource:
@@ -125,7 +126,7 @@ def _table(file: Path) -> pd.DataFrame:
             "Only .csv, .csv.gz and .parquet can be read", where=str(file), way_out="mend [universe] path"
         )
     try:
-        table = pd.read_parquet(file) if kind == "parquet" else pd.read_csv(file, encoding="utf-8-sig")
+        table = pd.read_parquet(file) if kind == "parquet" else _csv(file)
     except (OSError, ValueError) as error:
         raise InputError(
             f"The file cannot be read: {error!s:.200}",
@@ -137,8 +138,25 @@ def _table(file: Path) -> pd.DataFrame:
     return table
 
 
+def _csv(file: Path) -> pd.DataFrame:
+    header = pd.read_csv(file, encoding="utf-8-sig", nrows=0)
+    # A symbol is text as it stands: 000001 is no number, and NA is a ticker.
+    is_text = {str(column): _meaning(column) == "symbol" for column in header}
+    return pd.read_csv(
+        file,
+        encoding="utf-8-sig",
+        dtype={column: str for column, text in is_text.items() if text},
+        keep_default_na=False,
+        na_values={column: _NO_VALUE for column, text in is_text.items() if not text},
+    )
+
+
+def _meaning(column: object) -> str | None:
+    return _ALIASES.get(re.sub(r"[\s_\-]", "", str(column)).lower())
+
+
 def _bars(table: pd.DataFrame, file: Path, own_symbol: str) -> pd.DataFrame:
-    names = {c: _ALIASES.get(re.sub(r"[\s_\-]", "", str(c)).lower()) for c in table.columns}
+    names = {c: _meaning(c) for c in table.columns}
     _refuse_double({str(c): name for c, name in names.items() if name}, file)
     table = table[[c for c, name in names.items() if name]].rename(columns=names)
     if "symbol" not in table and own_symbol:
