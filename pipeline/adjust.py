@@ -143,18 +143,24 @@ def _factor_steps(bars: pd.DataFrame) -> Floats:
     with np.errstate(invalid="ignore", divide="ignore"):
         steps[1:] = factor[1:] / factor[:-1]
     steps = np.where(np.isfinite(steps) & (steps > 0), steps, 1.0)
-    doubt = _rounding(bars["close"].to_numpy()) + _rounding(bars["adj_close"].to_numpy())
+    close, adjusted = bars["close"].to_numpy(), bars["adj_close"].to_numpy()
+    unit = _half_unit(adjusted)
+    # Beside finer adjusted closes a close in whole cents is no rounding: shares trade in cents.
+    doubt = _rounding(adjusted, unit) + _rounding(close, min(unit, _half_unit(close)))
     doubt[1:] += doubt[:-1].copy()
     return np.where(np.abs(np.log(steps)) <= doubt + _NOISE, 1.0, steps)
 
 
-def _rounding(prices: Floats) -> Floats:
-    """Return how far the logarithm of each printed price can lie from the true one; 0 beyond six decimals."""
+def _half_unit(prices: Floats) -> float:
+    """Return half a unit of the last decimal that the prices are printed with; 0 beyond six decimals."""
     known = prices[np.isfinite(prices)]
     # Prices that once were stored in single precision still count as printed with few decimals.
     exact = (d for d in range(7) if np.allclose(known, np.round(known, d), rtol=1e-7, atol=1e-9))
-    decimals = next(exact, None)
-    half_unit = 0.0 if decimals is None else 0.5 * 10.0**-decimals
+    return next((0.5 * 10.0**-decimals for decimals in exact), 0.0)
+
+
+def _rounding(prices: Floats, half_unit: float) -> Floats:
+    """Return how far the logarithm of each printed price can lie from that of the true one."""
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.nan_to_num(-np.log1p(-half_unit / np.abs(prices)), posinf=0.0)
 

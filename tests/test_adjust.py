@@ -97,6 +97,13 @@ def test_a_dividend_is_found_in_rounded_adjusted_closes() -> None:
     assert found.to_numpy() == pytest.approx(paid, abs=0.02)
 
 
+def test_a_cent_is_found_where_adjusted_closes_have_six_decimals() -> None:
+    close = np.array([7.95, 7.97, 7.96, 8.01])
+    adjusted = np.round(close * [1 - 0.01 / 7.97, 1 - 0.01 / 7.97, 1, 1], 6)
+    found = as_traded(vendor_bars(SESSIONS[:4], close, adj_close=adjusted), "split")["dividend"]
+    assert found.tolist() == pytest.approx([0, 0, 0.01, 0], abs=1e-5)
+
+
 def actions(split: list[float], dividend: list[float], symbol: str = "A") -> pd.DataFrame:
     return pd.DataFrame({"symbol": symbol, "split": split, "dividend": dividend})
 

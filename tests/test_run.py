@@ -1,0 +1,106 @@
+"""The run's clock and its prices: what counts as now, and what does not join."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from flows.fetching import check_prices, known_market
+from flows.forecasting import settle
+from flows.run import Run, open_run
+from pipeline.errors import InputError
+from pipeline.quality import no_findings
+from pipeline.sessions import Calendar
+from tests.conftest import NOW, vendor_bars
+
+SETTINGS = """
+[universe]
+name = "u"
+source = "files"
+path = "prices.csv"
+historical = {historical}
+symbols = {symbols}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, xnys: Calendar) -> Path:
+    sessions = xnys.sessions[:30]
+    parts = [vendor_bars(sessions, 100 + np.arange(30) + k).assign(symbol=s) for k, s in enumerate("AB")]
+    pd.concat(parts).rename(columns={"session": "date"}).to_csv(tmp_path / "prices.csv", index=False)
+    return tmp_path
+
+
+def run(
+    folder: Path, *, symbols: str = '["A", "B"]', historical: str = "true", now: datetime | None = NOW
+) -> Run:
+    (folder / "nextday.toml").write_text(SETTINGS.format(symbols=symbols, historical=historical))
+    return open_run(folder / "nextday.toml", folder / "data", now)
+
+
+def stored(made: Run) -> Run:
+    answers = [
+        made.source.fetch(s, pd.Timestamp("1999-01-01"), made.last_closed, NOW) for s in made.universe.symbols
+    ]
+    check_prices.fn(made, answers)
+    return made
+
+
+def test_the_wall_clock_goes_on_and_a_given_one_stands(folder: Path) -> None:
+    live, given = run(folder, now=None), run(folder)
+    assert not live.is_simulated
+    assert live.now <= live.clock() <= live.at_present().clock()
+    assert live.at_present().now > live.now
+    assert given.is_simulated
+    assert given.clock() == given.at_present().now == NOW
+
+
+def test_even_a_clock_a_minute_back_is_a_given_one(folder: Path) -> None:
+    assert run(folder, now=datetime.now(UTC) - timedelta(minutes=1)).is_simulated
+
+
+def test_a_live_source_refuses_a_clock_of_the_future(folder: Path) -> None:
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    with pytest.raises(InputError, match="lies in the future"):
+        run(folder, historical="false", now=tomorrow)
+    assert run(folder, historical="true", now=tomorrow).now == tomorrow
+
+
+def test_prices_of_two_sources_do_not_join(folder: Path) -> None:
+    stored(run(folder))
+    other = open_run(folder / "nextday.toml", folder / "data", NOW)
+    object.__setattr__(other.source, "name", "elsewhere")
+    with pytest.raises(InputError, match="two vendors' bars do not join"):
+        check_prices.fn(other, [])
+
+
+def test_a_symbol_that_left_the_universe_is_settled_all_the_same(folder: Path, xnys: Calendar) -> None:
+    first = stored(run(folder))
+    as_of, target = xnys.sessions[10], xnys.sessions[11]
+    rows = pd.DataFrame({"symbol": ["A", "B"]}).assign(
+        as_of=as_of, target_session=target, horizon=1, model_version="m",
+        issued_at=pd.Timestamp(NOW), p_up=0.6, low=0.5, high=0.7, direction="up", baseline_p_up=0.5,
+        last_close=110.0, data_version=1, config_digest=first.digest, role="champion",
+    )  # fmt: skip
+    kinds = {
+        "as_of": "datetime64[us]",
+        "target_session": "datetime64[us]",
+        "issued_at": "datetime64[us, UTC]",
+    }
+    first.ledger.issue(rows.astype(kinds), universe="u", opens={}, newest_observed_at=NOW, historical=True)
+    smaller = run(folder, symbols='["A"]')
+    assert settle.fn(smaller, known_market(smaller, {}, no_findings())) == 2
+    outcomes = smaller.ledger.record("u").set_index("symbol")
+    assert outcomes.loc["B", "outcome"] == 1
+    assert outcomes.loc["B", "realized_return"] == pytest.approx(112 / 111 - 1)
+
+
+def test_a_historical_source_with_members_that_ended_is_not_stale(folder: Path) -> None:
+    table = pd.read_csv(folder / "prices.csv")
+    table = table[(table["symbol"] == "A") | (table["date"] < "1999-01-20")]
+    table.to_csv(folder / "prices.csv", index=False)
+    market = known_market(stored(run(folder)), {}, no_findings())
+    assert (market.members, market.covered) == (2, 1)
+    assert set(market.missing) == {"B"}
