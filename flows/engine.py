@@ -12,6 +12,7 @@ __all__ = ["load_ensembles"]
 
 def load_ensembles() -> ModuleType:
     """Return models.ensemble; the first call imports TensorFlow, which takes seconds."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # it is read once, at import
     with _silenced():
         from models import ensemble
     return ensemble
