@@ -1,5 +1,6 @@
 """Load TensorFlow, without what it prints while it starts."""
 
+import importlib
 import os
 import sys
 import tempfile
@@ -13,6 +14,8 @@ __all__ = ["load_ensembles"]
 def load_ensembles() -> ModuleType:
     """Return models.ensemble; the first call imports TensorFlow, which takes seconds."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # it is read once, at import
+    # TensorFlow shows its own libcurl to the whole process: curl_cffi, which asks Yahoo, must have its own before.
+    importlib.import_module("curl_cffi.requests")
     with _silenced():
         from models import ensemble
     return ensemble

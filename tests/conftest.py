@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from pathlib import Path
 
+# TensorFlow shows its own libcurl to the whole process: who loads curl_cffi after it gets that one, and fails.
+import curl_cffi.requests  # noqa: F401
 import numpy as np
 import pandas as pd
 import pytest
