@@ -7,12 +7,21 @@ import tomllib
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
-from pipeline.errors import ConfigError
-from pipeline.schema import SYMBOL_PATTERN
+from pipeline.errors import ConfigError, quoted
+from pipeline.schema import SYMBOL_PATTERN, SYMBOL_WAY_OUT
 
 __all__ = [
     "Config",
@@ -30,13 +39,25 @@ __all__ = [
 
 Symbol = Annotated[str, Field(pattern=SYMBOL_PATTERN)]
 OptionalDate = Annotated[date | None, BeforeValidator(lambda value: None if value == "" else value)]
-Fields = ConfigDict(frozen=True, extra="forbid", strict=False)
+PROXY_PATTERN: Final = r"^((https?|socks5h?)://[^@/\s]+:[0-9]+/?)?$"
 
 
-class UniverseConfig(BaseModel):
+class _Section(BaseModel):
+    """Frozen, closed, and without values that no setting means."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_for_a_number(cls, value: object, about: ValidationInfo) -> object:
+        if isinstance(value, bool) and cls.model_fields[str(about.field_name)].annotation is not bool:
+            raise ValueError("true and false are no value here")
+        return value
+
+
+class UniverseConfig(_Section):
     """Which stocks, from where, on which exchange."""
 
-    model_config = Fields
     name: str = Field("sample", pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")
     source: Literal["sample", "files", "yahoo"] = "sample"
     path: str = ""
@@ -60,37 +81,33 @@ class UniverseConfig(BaseModel):
         return self
 
 
-class PricesConfig(BaseModel):
+class PricesConfig(_Section):
     """How bars are fetched and when they count as final."""
 
-    model_config = Fields
-    start: date = date(1999, 1, 1)
+    start: date = Field(date(1999, 1, 1), ge=date(1900, 1, 1))
     delay_minutes: int = Field(45, ge=0, le=24 * 60)
     adjustment: Literal["auto", "raw", "split", "split+dividend"] = "auto"
     requests_per_second: float = Field(1.5, gt=0, le=10)
-    proxy: str = ""
+    proxy: str = Field("", pattern=PROXY_PATTERN)
     ca_bundle: str = ""
 
 
-class FeaturesConfig(BaseModel):
+class FeaturesConfig(_Section):
     """What the network sees of each session."""
 
-    model_config = Fields
     set: Literal["default", "alstm11"] = "default"
 
 
-class LabelsConfig(BaseModel):
+class LabelsConfig(_Section):
     """What is forecast."""
 
-    model_config = Fields
     horizons: tuple[Literal[1]] = (1,)
     dead_zone: tuple[Annotated[float, Field(le=0, gt=-1)], Annotated[float, Field(ge=0, lt=1)]] = (0.0, 0.0)
 
 
-class ModelConfig(BaseModel):
+class ModelConfig(_Section):
     """The network."""
 
-    model_config = Fields
     kind: Literal["gru", "lstm", "rnn"] = "gru"
     units: int = Field(16, ge=1, le=1024)
     layers: int = Field(1, ge=1, le=8)
@@ -99,10 +116,9 @@ class ModelConfig(BaseModel):
     scope: Literal["pooled"] = "pooled"
 
 
-class TrainingConfig(BaseModel):
+class TrainingConfig(_Section):
     """How the network is fitted."""
 
-    model_config = Fields
     mode: Literal["windowed"] = "windowed"
     epochs: int = Field(20, ge=1, le=10_000)
     batch_size: int = Field(256, ge=1, le=65_536)
@@ -114,10 +130,9 @@ class TrainingConfig(BaseModel):
     calibrate_sessions: int = Field(252, ge=20)
 
 
-class EvaluationConfig(BaseModel):
+class EvaluationConfig(_Section):
     """What the fit never sees."""
 
-    model_config = Fields
     test_sessions: int = Field(504, ge=20)
     train_end: OptionalDate = None
     validation_end: OptionalDate = None
@@ -134,18 +149,16 @@ class EvaluationConfig(BaseModel):
         return self
 
 
-class ScheduleConfig(BaseModel):
+class ScheduleConfig(_Section):
     """When Prefect starts the flows, as cron lines in the exchange's own time zone."""
 
-    model_config = Fields
     nightly: str = "30 18 * * MON-FRI"
     retrain: str = "0 8 * * SAT"
 
 
-class Config(BaseModel):
+class Config(_Section):
     """Every setting of one universe; frozen, closed, with a digest."""
 
-    model_config = Fields
     universe: UniverseConfig = UniverseConfig()
     prices: PricesConfig = PricesConfig()
     features: FeaturesConfig = FeaturesConfig()
@@ -174,16 +187,19 @@ def load(path: Path) -> Config:
             fault is named, and for an unknown key the nearest known one.
     """
     try:
-        return Config.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        if path.exists() and not path.is_file():  # a pipe would be waited for, without end
+            raise OSError("it is no file")
+        return Config.model_validate(tomllib.loads(path.read_text(encoding="utf-8-sig")))
     except FileNotFoundError:
         raise ConfigError(
             "There is no configuration file", where=str(path), way_out="name one with --config FILE"
         ) from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError, RecursionError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise ConfigError(
-            f"The configuration cannot be read: {error}",
+            f"The configuration cannot be read: {reason}",
             where=str(path),
-            way_out="name another with --config FILE",
+            way_out="save it as text in UTF-8, or name another with --config FILE",
         ) from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(
@@ -199,17 +215,29 @@ def load(path: Path) -> Config:
 
 def _explain(fault: Any) -> str:
     place = ".".join(str(part) for part in fault["loc"])
+    if place == "prices.proxy":  # its value may hold a password, and stays unsaid
+        return (
+            f"{place}: write http://host:port; one with a password goes into the variable HTTPS_PROXY instead"
+        )
     if fault["type"] == "string_pattern_mismatch":
-        allowed = "a-z, 0-9, - and _" if place == "universe.name" else "letters, digits and . ^ = _ -"
-        return f"{place}: {fault['input']!r} is no possible name; write {allowed}"
+        way_out = "write a-z, 0-9, - and _, 63 at most" if place == "universe.name" else SYMBOL_WAY_OUT
+        return f"{place}: {quoted(fault['input'])} is no possible name; {way_out}"
     if fault["type"] != "extra_forbidden":
-        given = "" if isinstance(fault["input"], dict) else f" (given: {fault['input']!r})"
-        return f"{place or 'configuration'}: {fault['msg']}{given}"
+        given = "" if isinstance(fault["input"], dict) else f" (given: {quoted(fault['input'])})"
+        return f"{place or 'configuration'}: {_say(fault)}{given}"
     section, key = fault["loc"][:-1], str(fault["loc"][-1])
     known = _keys(section)
     nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
     hint = f"did you mean {nearest[0]!r}?" if nearest else f"known here: {', '.join(known)}"
     return f"{place}: there is no such key; {hint}"
+
+
+def _say(fault: Any) -> str:
+    if fault["type"].startswith("date"):
+        return "it is no date; write 2018-12-31"
+    if fault["type"] == "model_type":
+        return "it is a section of its own: [universe] on one line, its keys below"
+    return str(fault["msg"]).removeprefix("Value error, ")
 
 
 def _keys(section: tuple[Any, ...]) -> list[str]:

@@ -8,6 +8,7 @@ __all__ = [
     "SourceError",
     "StoreError",
     "WorkspaceBusyError",
+    "quoted",
 ]
 
 
@@ -60,3 +61,9 @@ class LedgerError(NextdayError):
 
 class WorkspaceBusyError(NextdayError):
     """Another run is at work in this workspace."""
+
+
+def quoted(value: object) -> str:
+    """Return what somebody wrote as a message shows it: in quotes, on one line, cut where it is long."""
+    text = str(value)
+    return repr(text if len(text) <= 60 else f"{text[:57]}...")

@@ -15,18 +15,38 @@ __all__ = [
     "PRICE_KEY",
     "SCORES",
     "SYMBOL_PATTERN",
+    "SYMBOL_WAY_OUT",
     "empty",
+    "find_bad_symbol",
     "validated",
 ]
 
 SYMBOL_PATTERN: Final = r"^[A-Za-z0-9^][A-Za-z0-9.^=_\-]{0,31}$"
-"""The one pattern that decides what a symbol may be; it holds no path separator and no leading formula sign."""
+"""The one pattern that decides what a symbol may be; it holds no path separator and no leading formula sign.
+
+For whole matches only: in Python `$` would let a line feed at the end pass.
+"""
+
+SYMBOL_WAY_OUT: Final = (
+    "write letters, digits and . ^ = _ -, 32 at most, the first one a letter, a digit or ^"
+)
 
 PRICE_KEY: Final = ["instrument_id", "session", "seq"]
 FORECAST_KEY: Final = ["symbol", "as_of", "target_session", "horizon"]
 
 _SESSION: Final = "datetime64[us]"
 _INSTANT: Final = "datetime64[us, UTC]"
+
+
+def find_bad_symbol(symbols: "pd.Series[str]") -> int | None:
+    """Return the place of the first text that cannot be a symbol, None if all can."""
+    wrong = ~symbols.str.fullmatch(SYMBOL_PATTERN, na=False).to_numpy(dtype=bool)
+    return int(wrong.argmax()) if wrong.any() else None
+
+
+def _symbol() -> pa.Column:
+    check = pa.Check(lambda column: column.str.fullmatch(SYMBOL_PATTERN), name="symbol_pattern")
+    return pa.Column(str, check)
 
 
 def _number(nullable: bool = True, **bounds: float) -> pa.Column:
@@ -43,7 +63,7 @@ def _text(*allowed: str, nullable: bool = False) -> pa.Column:
 PRICES: Final = pa.DataFrameSchema(
     {
         "instrument_id": _text(),
-        "symbol": pa.Column(str, pa.Check.str_matches(SYMBOL_PATTERN, name="symbol_pattern")),
+        "symbol": _symbol(),
         "session": pa.Column(_SESSION),
         "open": _number(nullable=False, gt=0),
         "high": _number(nullable=False, gt=0),
@@ -76,7 +96,7 @@ the cash that went ex on it, both in the units of this session. `session` is tz-
 
 FORECASTS: Final = pa.DataFrameSchema(
     {
-        "symbol": pa.Column(str, pa.Check.str_matches(SYMBOL_PATTERN, name="symbol_pattern")),
+        "symbol": _symbol(),
         "as_of": pa.Column(_SESSION),
         "target_session": pa.Column(_SESSION),
         "horizon": pa.Column(int, pa.Check.ge(1)),

@@ -1,5 +1,6 @@
 """Who belongs to the universe on which session, and how many of them have prices."""
 
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from pipeline.config import UniverseConfig
-from pipeline.errors import ConfigError, InputError
-from pipeline.schema import SYMBOL_PATTERN
+from pipeline.errors import ConfigError, InputError, quoted
+from pipeline.schema import SYMBOL_WAY_OUT, find_bad_symbol
 
 __all__ = ["MIN_COVERAGE", "Universe", "universe"]
 
@@ -81,35 +82,13 @@ def universe(config: UniverseConfig, base: Path, listed: list[str]) -> Universe:
 
 
 def _read(path: Path) -> pd.DataFrame:
-    try:
-        table = pd.read_csv(
-            path,
-            dtype=str,
-            comment="#",
-            skipinitialspace=True,
-            encoding="utf-8-sig",
-            keep_default_na=False,  # NA is a ticker
-            na_values=[""],
-        )
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"The universe's file cannot be read: {error}",
-            where=str(path),
-            way_out="mend the file, or [universe] file",
-        ) from None
-    table.columns = table.columns.str.strip().str.lower()
-    if "symbol" not in table or table.empty:
-        raise InputError(
-            "The universe's file needs a column 'symbol' and at least one row",
-            where=str(path),
-            way_out="columns: symbol, and if you have them from, to, name",
-        )
+    table = _table(path)
     symbols = table["symbol"].fillna("").str.strip()
-    if wrong := symbols[~symbols.str.match(SYMBOL_PATTERN)].tolist():
+    if (bad := find_bad_symbol(symbols)) is not None:
         raise InputError(
-            f"No symbol can be named {wrong[0]!r}",
-            where=f"{path}, {len(wrong)} such rows",
-            way_out="write letters, digits and . ^ = _ -, 32 at most",
+            f"No symbol can be named {quoted(symbols[bad])}",
+            where=f"{path}, data row {bad + 1}",
+            way_out=SYMBOL_WAY_OUT,
         )
     first, last = _dates(table, "from", path), _dates(table, "to", path)
     if (turned := (first > last).to_numpy()).any():
@@ -122,6 +101,39 @@ def _read(path: Path) -> pd.DataFrame:
     return pd.DataFrame({"symbol": symbols, "first": first, "last": last})
 
 
+def _table(path: Path) -> pd.DataFrame:
+    try:
+        if path.exists() and not path.is_file():  # a pipe would be waited for, without end
+            raise OSError("it is no file")
+        cells = pd.read_csv(
+            path,
+            header=None,  # pandas would give a second column of one name another
+            dtype=str,
+            comment="#",
+            skipinitialspace=True,
+            encoding="utf-8-sig",
+            keep_default_na=False,  # NA is a ticker
+            na_values=[""],
+        )
+    except (OSError, ValueError, EOFError, zlib.error) as error:
+        reason = str(getattr(error, "strerror", None) or error).partition("\n")[0]
+        raise InputError(
+            f"The universe's file cannot be read: {reason}",
+            where=str(path),
+            way_out="write the file again (text in UTF-8), or mend [universe] file",
+        ) from None
+    names = cells.iloc[0].fillna("").str.strip().str.lower().tolist()
+    is_double = any(names.count(name) > 1 for name in ("symbol", "from", "to"))
+    if "symbol" not in names or is_double or len(cells) == 1:
+        raise InputError(
+            "The universe's file needs one column 'symbol', no second 'from' or 'to', and at least one row",
+            where=str(path),
+            way_out="columns, with commas between them: symbol, and if you have them from, to, name",
+        )
+    table = cells.iloc[1:].reset_index(drop=True).set_axis(names, axis=1)
+    return table.loc[:, ~table.columns.duplicated()]
+
+
 def _dates(table: pd.DataFrame, column: str, path: Path) -> "pd.Series[pd.Timestamp]":
     if column not in table:
         return pd.Series(pd.NaT, index=table.index, dtype="datetime64[us]")
@@ -129,7 +141,7 @@ def _dates(table: pd.DataFrame, column: str, path: Path) -> "pd.Series[pd.Timest
     if (wrong := (days.isna() & table[column].notna()).to_numpy()).any():
         row = int(wrong.argmax())
         raise InputError(
-            f"{table[column].iloc[row]!r} in the column {column!r} is no date",
+            f"{quoted(table[column].iloc[row])} in the column {column!r} is no date",
             where=f"{path}, data row {row + 1}",
             way_out="write 2018-12-31, or nothing",
         )

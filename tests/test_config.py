@@ -37,6 +37,17 @@ def test_the_shipped_settings_are_the_defaults_in_full() -> None:
         ("[evaluation]\ntrain_end = 2015-07-31", ["all three"]),
         ("[labels]\ndead_zone = [0.1, 0.2]", ["labels.dead_zone.0"]),
         ("[model", ["not valid TOML"]),
+        ("a = " + "[" * 5000, ["cannot be read"]),
+        ("universe = 3", ["universe: it is a section of its own"]),
+        ("[universe]\nsymbols = ['A\\n']", ["universe.symbols.0"]),
+        ('[universe]\nsymbols = ["A\\n"]', ["universe.symbols.0", r"'A\n' is no possible name"]),
+        (f"[universe]\nsymbols = ['{'A' * 10_000}']", ["AAA...'"]),
+        ("[universe]\nsymbols = ['A', 'A']", ["universe: symbols names one symbol twice"]),
+        ("[prices]\nstart = 20181231", ["prices.start: it is no date; write 2018-12-31 (given: '20181231')"]),
+        ("[prices]\nstart = 0001-01-01", ["prices.start", "0001-01-01"]),
+        ("[model]\nunits = true", ["model.units", "true"]),
+        ("[training]\nclip_norm = inf", ["training.clip_norm", "finite"]),
+        ("[labels]\ndead_zone = [nan, 0]", ["labels.dead_zone.0", "finite"]),
     ],
 )
 def test_a_wrong_setting_is_named_with_a_way_out(tmp_path: Path, text: str, words: list[str]) -> None:
@@ -61,9 +72,23 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         load(tmp_path / "absent.toml")
 
 
+@pytest.mark.parametrize(
+    "proxy", ["http://me:secret@host:1", "secret", "http://host:1/secret", "host:secret"]
+)
+def test_a_proxy_with_a_password_is_refused_and_never_said(tmp_path: Path, proxy: str) -> None:
+    with pytest.raises(ConfigError, match="HTTPS_PROXY") as caught:
+        load(write(tmp_path, f"[prices]\nproxy = '{proxy}'"))
+    assert "secret" not in str(caught.value)
+
+
+def test_a_byte_order_mark_is_no_fault(tmp_path: Path) -> None:
+    (tmp_path / "nextday.toml").write_text("[model]\nunits = 17\n", encoding="utf-8-sig")
+    assert load(tmp_path / "nextday.toml").model.units == 17
+
+
 def test_the_digest_follows_the_settings_and_no_secret(tmp_path: Path) -> None:
     plain = load(write(tmp_path, ""))
-    proxied = load(write(tmp_path, "[prices]\nproxy = 'http://me:secret@host:1'"))
+    proxied = load(write(tmp_path, "[prices]\nproxy = 'http://host:1'\nca_bundle = 'own.pem'"))
     wider = load(write(tmp_path, "[model]\nunits = 17"))
-    assert "secret" not in str(proxied.resolved())
+    assert "host" not in str(proxied.resolved())
     assert digest(plain.resolved()) == digest(proxied.resolved()) != digest(wider.resolved())

@@ -48,10 +48,16 @@ def test_without_a_list_everything_that_the_source_has_belongs(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("ticker\nA\n", "needs a column 'symbol'"),
+        ("ticker\nA\n", "needs one column 'symbol'"),
         ("symbol\n", "at least one row"),
         ("symbol\n../A\n", "'../A'"),
         ("symbol,from\nA,01/02/2018\n", "'from'"),
+        ("symbol,Symbol\nA,B\n", "needs one column 'symbol'"),
+        ("symbol,from,From\nA,,\n", "no second 'from'"),
+        ("symbol;from\nA;2018-01-03\n", "needs one column 'symbol'"),
+        ("symbol\nA\n" + "B" * 10_000, "'B"),
+        ('symbol\nA\n"B\nC"\n', r"'B\nC'"),
+        ("symbol\nA,2018-01-03\n", "cannot be read"),
     ],
 )
 def test_a_wrong_list_is_refused_with_its_place(tmp_path: Path, text: str, words: str) -> None:

@@ -1,17 +1,20 @@
 """Your own prices: one long CSV or Parquet file, or a folder with a file per symbol."""
 
 import re
-from collections.abc import Iterator
+import warnings
+import zlib
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
+from pandas.errors import ParserWarning
 
 from pipeline.adjust import Adjustment, find_adjustment
-from pipeline.errors import InputError
-from pipeline.schema import SYMBOL_PATTERN
+from pipeline.errors import InputError, quoted
+from pipeline.schema import SYMBOL_WAY_OUT, find_bad_symbol
 from pipeline.sources import BAR_COLUMNS, Fetched
 
 __all__ = ["FilesSource"]
@@ -125,11 +128,18 @@ def _table(file: Path) -> pd.DataFrame:
         raise InputError(
             "Only .csv, .csv.gz and .parquet can be read", where=str(file), way_out="mend [universe] path"
         )
+    if not file.is_file():  # a pipe would be waited for, without end
+        raise InputError(
+            "This is no file of prices: a folder, a pipe, a device or a link that leads nowhere",
+            where=str(file),
+            way_out="move it away, or mend [universe] path",
+        )
     try:
         table = pd.read_parquet(file) if kind == "parquet" else _csv(file)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError, zlib.error) as error:
+        reason = str(error).partition("\n")[0]
         raise InputError(
-            f"The file cannot be read: {error!s:.200}",
+            f"The file cannot be read: {reason:.200}",
             where=str(file),
             way_out="write the file again (text in UTF-8), or mend [universe] path",
         ) from None
@@ -139,16 +149,27 @@ def _table(file: Path) -> pd.DataFrame:
 
 
 def _csv(file: Path) -> pd.DataFrame:
-    header = pd.read_csv(file, encoding="utf-8-sig", nrows=0)
+    first = pd.read_csv(file, encoding="utf-8-sig", header=None, nrows=1, dtype=str, keep_default_na=False)
+    header = [str(column) for column in first.iloc[0]]
+    _refuse_double(header, file)  # pandas would give the second one another name
     # A symbol is text as it stands: 000001 is no number, and NA is a ticker.
-    is_text = {str(column): _meaning(column) == "symbol" for column in header}
-    return pd.read_csv(
-        file,
-        encoding="utf-8-sig",
-        dtype={column: str for column, text in is_text.items() if text},
-        keep_default_na=False,
-        na_values={column: _NO_VALUE for column, text in is_text.items() if not text},
-    )
+    symbols = {column for column in header if _meaning(column) == "symbol"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ParserWarning)
+        try:
+            return pd.read_csv(
+                file,
+                encoding="utf-8-sig",
+                index_col=False,
+                dtype=dict.fromkeys(symbols, str),
+                keep_default_na=False,
+                na_values={column: _NO_VALUE for column in header if column not in symbols},
+                low_memory=False,
+            )
+        except ParserWarning:
+            raise ValueError(
+                "rows have more cells than there are columns; is there a comma in a number?"
+            ) from None
 
 
 def _meaning(column: object) -> str | None:
@@ -157,16 +178,18 @@ def _meaning(column: object) -> str | None:
 
 def _bars(table: pd.DataFrame, file: Path, own_symbol: str) -> pd.DataFrame:
     names = {c: _meaning(c) for c in table.columns}
-    _refuse_double({str(c): name for c, name in names.items() if name}, file)
+    _refuse_double([str(column) for column in table.columns], file)
     table = table[[c for c, name in names.items() if name]].rename(columns=names)
     if "symbol" not in table and own_symbol:
         table = table.assign(symbol=own_symbol)
     if missing := [name for name in [*_REQUIRED, "symbol"] if name not in table]:
+        there = ", ".join(map(str, names))
         raise InputError(
-            f"The file lacks the column {' and '.join(missing).replace('session', 'date')}; "
-            f"it has {', '.join(map(str, names))}",
+            f"The file lacks the column{'s' * (len(missing) > 1)} {', '.join(missing).replace('session', 'date')}; "
+            f"it has {quoted(there)}",
             where=str(file),
-            way_out="columns: date, symbol, open, high, low, close; also volume, adj_close, dividends, stock splits",
+            way_out="columns, with commas between them: date, symbol, open, high, low, close; "
+            "also volume, adj_close, dividends, stock splits",
         )
     table = table.assign(session=_sessions(table["session"], file))
     table["symbol"] = _symbols(table["symbol"], file)
@@ -174,13 +197,13 @@ def _bars(table: pd.DataFrame, file: Path, own_symbol: str) -> pd.DataFrame:
         table[name] = _numbers(table[name], file) if name in table else default
     for name in ("open", "high", "low", "close"):
         table[name] = _numbers(table[name], file)
-    table["split"] = table["split"].replace(0.0, 1.0)
+    table["split"] = _ratios(table["split"], file)
     return table
 
 
-def _refuse_double(meanings: dict[str, str], file: Path) -> None:
-    for name in set(meanings.values()):
-        if len(columns := [column for column, meaning in meanings.items() if meaning == name]) > 1:
+def _refuse_double(header: Sequence[str], file: Path) -> None:
+    for name in _NAMES:
+        if len(columns := [column for column in header if _meaning(column) == name]) > 1:
             raise InputError(
                 f"The columns {' and '.join(columns)} both mean {name.replace('session', 'date')}",
                 where=str(file),
@@ -192,41 +215,53 @@ def _sessions(dates: "pd.Series[Any]", file: Path) -> "pd.Series[pd.Timestamp]":
     if isinstance(dates.dtype, pd.DatetimeTZDtype):
         dates = dates.dt.tz_localize(None)
     if pd.api.types.is_datetime64_any_dtype(dates):
-        days: pd.Series[pd.Timestamp] = dates.dt.normalize().astype("datetime64[us]")
-        return days
-    # A date with an hour and an offset is the exchange's own day: its first ten characters, never a UTC day.
-    texts = dates.astype(str).str.slice(0, 10)
-    parsed = pd.to_datetime(texts, format="%Y-%m-%d", errors="coerce")
+        parsed = dates.dt.normalize()
+    else:
+        # A date with an hour and an offset is the exchange's own day: its first ten characters, never a UTC day.
+        texts = dates.astype(str).str.slice(0, 10)
+        parsed = pd.to_datetime(texts, format="%Y-%m-%d", errors="coerce")
     if parsed.isna().any():
         row = int(parsed.isna().to_numpy().argmax())
+        given = "An empty cell" if pd.isna(dates.iloc[row]) else quoted(dates.iloc[row])
         raise InputError(
-            f"{dates.iloc[row]!r} is no date",
+            f"{given} is no date",
             where=f"{file}, data row {row + 1}",
             way_out="write dates as 2018-12-31",
         )
-    return parsed.astype("datetime64[us]")
+    days: pd.Series[pd.Timestamp] = parsed.astype("datetime64[us]")
+    return days
 
 
 def _symbols(symbols: "pd.Series[Any]", file: Path) -> "pd.Series[str]":
     text = symbols.astype(str).str.strip()
-    unique = pd.Series(text.unique())
-    if wrong := unique[~unique.str.match(SYMBOL_PATTERN)].tolist():
+    unique = pd.Series(text.unique(), dtype=str)
+    if (bad := find_bad_symbol(unique)) is not None:
         raise InputError(
-            f"No symbol can be named {wrong[0]!r}",
-            where=str(file),
-            way_out="write letters, digits and . ^ = _ -, 32 at most",
+            f"No symbol can be named {quoted(unique[bad])}", where=str(file), way_out=SYMBOL_WAY_OUT
         )
     return text
 
 
 def _numbers(values: "pd.Series[Any]", file: Path) -> "pd.Series[float]":
+    if not pd.api.types.is_numeric_dtype(values) or pd.api.types.is_bool_dtype(values):
+        values = values.astype(str).where(values.notna())  # pandas gives up on integers of hundreds of digits
     numbers = pd.to_numeric(values, errors="coerce").astype(float)
-    broken = numbers.isna().to_numpy() & values.notna().to_numpy()
+    _refuse_cells(numbers.isna() & values.notna(), values, "number", file)
+    return numbers
+
+
+def _ratios(splits: "pd.Series[float]", file: Path) -> "pd.Series[float]":
+    """Return the splits, 1.0 where there is none: one wrong ratio would move every price before it."""
+    splits = splits.replace(0.0, 1.0).fillna(1.0)
+    _refuse_cells(~splits.between(0, float("inf"), inclusive="neither"), splits, "ratio of a split", file)
+    return splits
+
+
+def _refuse_cells(broken: "pd.Series[bool]", values: "pd.Series[Any]", what: str, file: Path) -> None:
     if broken.any():
-        row = int(broken.argmax())
+        row = int(broken.to_numpy().argmax())
         raise InputError(
-            f"{values.iloc[row]!r} in {values.name} is no number",
+            f"{quoted(values.iloc[row])} in {values.name} is no {what}",
             where=f"{file}, data row {row + 1}",
             way_out="mend the cell, or leave it empty: the bar is then kept out and named",
         )
-    return numbers
