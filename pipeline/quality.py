@@ -21,8 +21,9 @@ FINDING_COLUMNS = ["symbol", "session", "rule", "detail"]
 _REVISION = 2e-5
 _EXPLAINED = {
     "not_nullable": "the value is missing",
-    "greater_than(0)": "a price must be above zero",
-    "greater_than_or_equal_to(0)": "a volume cannot be negative",
+    "finite": "the value is not finite",
+    "greater_than(0)": "it must be above zero",
+    "greater_than_or_equal_to(0)": "it cannot be negative",
     "low_not_above_high": "low lies above high",
     "close_within_low_high": "close lies outside low..high",
     "open_within_low_high": "open lies outside low..high",

@@ -134,7 +134,7 @@ def test_files_that_cannot_be_used_are_named_before_anything_is_made(
     ("rows", "line", "words"),
     [
         (prices(), 'symbols = ["ZZZ"]', "ZZZ: not_found: prices.csv has no rows of it"),
-        (prices(close=-5.0), "", "a price must be above zero: 7 bars, e.g. A 2018-11-26"),
+        (prices(close=-5.0), "", "close: it must be above zero: 7 bars, e.g. A 2018-11-26"),
         (prices(), 'file = "past.csv"', "Nobody belongs to the universe 'u' on 2018-12-04"),
     ],
 )

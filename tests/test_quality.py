@@ -45,7 +45,7 @@ def test_each_broken_bar_is_named_by_symbol_session_and_rule_and_kept_out(xnys: 
     assert (WEEK[0], "low: the value is missing") in named
     assert (WEEK[1], "close lies outside low..high") in named
     assert (WEEK[2], "low lies above high") in named
-    assert (WEEK[3], "volume: a volume cannot be negative") in named
+    assert (WEEK[3], "volume: it cannot be negative") in named
     assert set(result.findings["symbol"]) == {"A"}
     assert result.prices["session"].tolist() == [WEEK[4]]
 
@@ -53,7 +53,7 @@ def test_each_broken_bar_is_named_by_symbol_session_and_rule_and_kept_out(xnys: 
 def test_negative_prices_are_kept_out(xnys: Calendar) -> None:
     result = checked(vendor_bars(WEEK, [10.0, -10, 10, 10, 10]), xnys)
     assert WEEK[1] not in set(result.prices["session"])
-    assert "close: a price must be above zero" in set(result.findings["rule"])
+    assert "close: it must be above zero" in set(result.findings["rule"])
 
 
 def test_days_that_are_no_session_and_second_rows_are_kept_out(xnys: Calendar) -> None:
