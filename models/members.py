@@ -11,6 +11,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from models.errors import ModelError
+from models.saved import make_reproducible
 from models.windows import gather_windows
 
 __all__ = ["Members", "load_members", "member_file"]
@@ -43,6 +44,7 @@ class Members:
         for number, weights in enumerate(self.weights, start=1):
             self.model.set_weights(weights)
             self.model.save(directory / member_file(number))
+            make_reproducible(directory / member_file(number))
 
     def _batch(self, x: NDArray[np.float32], rows: NDArray[np.int32]) -> NDArray[np.float32]:
         _, lookback, features = self.model.input_shape

@@ -1,16 +1,26 @@
 """A saved model: one folder of plain files, made in one stroke, named by the digest of what it holds."""
 
 import json
+import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Final
+from zipfile import ZipFile, ZipInfo
 
 from models.errors import ModelError
 
-__all__ = ["METADATA", "model_version", "read_metadata", "verify", "write_metadata", "writing"]
+__all__ = [
+    "METADATA",
+    "make_reproducible",
+    "model_version",
+    "read_metadata",
+    "verify",
+    "write_metadata",
+    "writing",
+]
 
 METADATA: Final = "model.json"
 """The file that describes the others and holds their digests."""
@@ -48,19 +58,48 @@ def verify(directory: Path, version: str) -> None:
 def writing(directory: Path) -> Iterator[Path]:
     """Give a folder to write into: it becomes `directory` when the block ends well, and vanishes otherwise.
 
+    What a killed writer of the same folder left is removed.
+
     Raises:
-        ModelError: if `directory` already holds something: a model is never overwritten.
+        ModelError: if `directory` already holds something, for a model is never overwritten; or if the disk refuses.
     """
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise ModelError(
             "there is something here already", where=str(directory), way_out="save to a new folder"
         )
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=directory.parent, prefix=".saving-") as scratch:
-        draft = Path(scratch) / directory.name
-        draft.mkdir()
+    draft = directory.with_name(f".saving-{directory.name}")
+    try:
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir(parents=True)
         yield draft
         draft.replace(directory)
+    except OSError as error:
+        raise ModelError(
+            f"cannot save: {error.strerror or error}",
+            where=str(directory),
+            way_out="look at the folder's rights and the free space, then run this again",
+        ) from None
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def make_reproducible(archive: Path) -> None:
+    """Take the hour of saving and the addresses of objects out of a .keras file: equal networks, equal bytes.
+
+    Without this, a training that was killed and done again would make another version of the same model.
+    """
+    with ZipFile(archive) as saved:
+        parts = {name: saved.read(name) for name in saved.namelist()}
+    parts["metadata.json"] = re.sub(rb', "date_saved": "[^"]*"', b"", parts["metadata.json"])
+    seen: dict[bytes, int] = {}
+    parts["config.json"] = re.sub(
+        rb'("shared_object_id": )(\d+)',
+        lambda found: found[1] + b"%d" % seen.setdefault(found[2], len(seen)),
+        parts["config.json"],
+    )
+    with ZipFile(archive, "w") as plain:
+        for name, content in parts.items():
+            plain.writestr(ZipInfo(name), content)
 
 
 def write_metadata(directory: Path, metadata: dict[str, Any]) -> None:

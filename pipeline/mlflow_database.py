@@ -115,12 +115,20 @@ def _migrate(home: Path) -> None:
 
     path = database(home)
     half = home / ".mlflow.db"
-    half.unlink(missing_ok=True)
-    if path.exists():
-        with closing(sqlite3.connect(path)) as old, closing(sqlite3.connect(half)) as new:
-            old.backup(new)
-    upgrade.callback(_url(half))
-    half.replace(path)
+    _remove(half)
+    try:
+        if path.exists():
+            with closing(sqlite3.connect(path)) as old, closing(sqlite3.connect(half)) as new:
+                old.backup(new)
+        upgrade.callback(_url(half))
+        half.replace(path)
+    finally:
+        _remove(half)
+
+
+def _remove(half: Path) -> None:
+    for path in (half, half.with_name(f"{half.name}-journal")):
+        path.unlink(missing_ok=True)
 
 
 def _follow(home: Path) -> None:

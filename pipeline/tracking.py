@@ -30,6 +30,9 @@ _LONGEST_PARAM: Final = 500
 _MOST_METRICS, _MOST_PARAMS = 1000, 100
 """What MLflow takes in one batch."""
 
+_IDENTITY: Final = ("record", "model_version", "data_version", "config_digest", "ledger_head")
+"""The tags by which two runs of one name are the same; others tell when and where it ran."""
+
 _Measured = tuple[str, float, int]
 """Name, value and step of a metric."""
 
@@ -51,7 +54,7 @@ class TrackedRun:
 class Tracking:
     """The tracked runs and models of a workspace.
 
-    Every method raises InputError where the universe has no proper name.
+    Every method raises InputError where the universe has no proper name. Whoever records holds the universe's lock.
 
     Attributes:
         home: The workspace: mlflow.db, mlflow/ (the runs' files) and models/<universe>/<model_version>/ lie in it.
@@ -77,7 +80,8 @@ class Tracking:
     ) -> TrackedRun:
         """Write down a training and register its model as `nextday-<universe>`.
 
-        A model that is registered already keeps its first registration; the run is new.
+        A model that is registered already keeps its first registration, and a training that is written down already
+        (the same model, settings and prices) its run: one that was killed after it is only completed.
 
         Args:
             universe: The universe's name.
@@ -98,11 +102,12 @@ class Tracking:
         if model_dir.resolve() != directory:
             raise NextdayError(f"A model to register must lie in {directory}", where=str(model_dir))
         about = {**tags, "config_digest": config_digest, "model_version": model_version}
-        with self._recording(universe, run_name, {**about, "record": "training"}) as run:
-            self._log_params(run, list(_leaves(config)))
-            self._log_metrics(run, [*_epoch_metrics(epochs), *_score_metrics(scores)])
-            self._log_artifacts(run.info.run_id, artifacts)
-            self._client.log_artifacts(run.info.run_id, str(directory), "model")
+        with self._recording(universe, run_name, {**about, "record": "training"}) as (run, is_new):
+            if is_new:
+                self._log_params(run, list(_leaves(config)))
+                self._log_metrics(run, [*_epoch_metrics(epochs), *_score_metrics(scores)])
+                self._log_artifacts(run.info.run_id, artifacts)
+                self._client.log_artifacts(run.info.run_id, str(directory), "model")
             number = self._register(universe, run.info.run_id, about)
             self._registry.add(universe, model_version, run.info.run_id, number, about)
         return TrackedRun(run.info.run_id, number)
@@ -116,14 +121,15 @@ class Tracking:
         metrics: Mapping[str, float],
         artifacts: Sequence[Path] = (),
     ) -> str:
-        """Write down an evening without a training, and return its run_id.
+        """Write down an evening without a training, unless it is written down already, and return its run_id.
 
         Raises:
             NextdayError: MLflow failed.
         """
-        with self._recording(universe, run_name, {**tags, "record": "forecast"}) as run:
-            self._log_metrics(run, [(_allowed(name), value, 0) for name, value in metrics.items()])
-            self._log_artifacts(run.info.run_id, artifacts)
+        with self._recording(universe, run_name, {**tags, "record": "forecast"}) as (run, is_new):
+            if is_new:
+                self._log_metrics(run, [(_allowed(name), value, 0) for name, value in metrics.items()])
+                self._log_artifacts(run.info.run_id, artifacts)
         return str(run.info.run_id)
 
     def attach(
@@ -223,22 +229,47 @@ class Tracking:
             raise NextdayError(
                 f"{what}: {reason[0]}",
                 where=str(database(self._home)),
-                way_out="forecasts and ledger stand without it: move the file away, and the next run makes a new one",
+                way_out="forecasts and ledger stand without it: make room if the disk is full; if the file is damaged, "
+                "move it away, and the next run makes a new one",
             ) from error
 
     @contextmanager
-    def _recording(self, universe: str, run_name: str, tags: Mapping[str, str]) -> Iterator[Any]:
-        """Give a new run; it ends FINISHED or FAILED."""
+    def _recording(self, universe: str, run_name: str, tags: Mapping[str, str]) -> Iterator[tuple[Any, bool]]:
+        """Give a run and whether there is anything to write: not if one that says the same has ended well.
+
+        A run whose writer was killed is taken up again: what it says already is said a second time without effect.
+        What is new or taken up ends FINISHED or FAILED.
+        """
         name = _registered_name(universe)
         with self._plainly(f"The run {run_name!r} cannot be tracked"):
             experiment = self._experiment(name)
-            run = self._client.create_run(experiment, run_name=run_name, tags=dict(tags))
+            said = self._same(experiment, run_name, tags)
+            run = said.get("FINISHED") or said.get("RUNNING")
+            self._end_killed(experiment, run)
+            if run and run.info.status == "FINISHED":
+                yield run, False
+                return
+            run = run or self._client.create_run(experiment, run_name=run_name, tags=dict(tags))
             try:
-                yield run
+                yield run, True
             except BaseException:
                 self._client.set_terminated(run.info.run_id, "FAILED")
                 raise
             self._client.set_terminated(run.info.run_id, "FINISHED")
+
+    def _same(self, experiment: str, run_name: str, tags: Mapping[str, str]) -> dict[str, Any]:
+        """Return, by status, a run that says the same."""
+        same = [f"tags.{name} = '{tags[name]}'" for name in _IDENTITY if name in tags]
+        found = self._client.search_runs(
+            [experiment], " and ".join([f"attributes.run_name = '{run_name}'", *same])
+        )
+        return {run.info.status: run for run in found}
+
+    def _end_killed(self, experiment: str, but: Any | None) -> None:
+        """Mark what has no end: one run a universe works at a time, so whoever began these is dead."""
+        for run in self._client.search_runs([experiment], "attributes.status = 'RUNNING'"):
+            if "record" in run.data.tags and run.info.run_id != (but and but.info.run_id):
+                self._client.set_terminated(run.info.run_id, "KILLED")
 
     def _experiment(self, name: str) -> str:
         client = self._client

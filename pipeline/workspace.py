@@ -1,16 +1,23 @@
 """The workspace: one folder that holds everything made at run time."""
 
+import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from glob import escape
+from importlib.metadata import version
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from pipeline.errors import InputError, NextdayError, WorkspaceBusyError
+from pipeline.errors import InputError, NextdayError, WorkspaceBusyError, quoted
 
-__all__ = ["Workspace", "write_text"]
+__all__ = ["Workspace", "write_bytes", "write_text"]
+
+
+_LAYOUT = 1
+"""Of the folder as a whole; it rises when an older nextday would read a workspace wrongly."""
 
 
 @dataclass(frozen=True)
@@ -46,15 +53,46 @@ class Workspace:
         """What the training of one model found out about its procedure."""
         return self.home / "evaluations" / universe / version
 
+    @property
+    def marker(self) -> Path:
+        """Which layout this is, and which nextday made it."""
+        return self.home / "workspace.json"
+
+    def check(self) -> None:
+        """Look whether this nextday can read the workspace; one without a marker has the first layout.
+
+        Raises:
+            NextdayError: a newer nextday made it, or its marker is damaged.
+        """
+        try:
+            marker = json.loads(self.marker.read_text(encoding="utf-8"))
+            layout, maker = int(marker["layout"]), str(marker["made_by"])
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise NextdayError(
+                f"The workspace's marker cannot be read: {error!r:.200}",
+                where=str(self.marker),
+                way_out="put it back from a copy; if no newer nextday was at work here, delete it",
+            ) from None
+        if layout > _LAYOUT:
+            raise NextdayError(
+                f"{quoted(maker)} made this workspace in layout {layout}; this one knows layouts up to {_LAYOUT}",
+                where=str(self.home),
+                way_out="install that nextday or a newer one, or name another workspace with --home DIR",
+            )
+
     def create(self) -> None:
-        """Make the folder.
+        """Make the folder, for its owner alone, and its marker; what is there stays as it is.
 
         Raises:
             InputError: it cannot be made or written to.
+            NextdayError: see `check`.
         """
+        self.check()
         way_out = "name another folder with --home DIR"
         try:
-            self.home.mkdir(parents=True, exist_ok=True)
+            self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         except FileExistsError:
             raise InputError("The workspace is no folder", where=str(self.home), way_out=way_out) from None
         except OSError as error:
@@ -63,6 +101,9 @@ class Workspace:
             ) from None
         if not os.access(self.home, os.W_OK):
             raise InputError("The workspace cannot be written to", where=str(self.home), way_out=way_out)
+        if not self.marker.exists():
+            marker = {"layout": _LAYOUT, "made_by": f"nextday {version('nextday')}"}
+            write_text(self.marker, json.dumps(marker) + "\n")
 
     @contextmanager
     def locked(self, universe: str, *, timeout: float, tell: Callable[[str], None]) -> Iterator[None]:
@@ -110,7 +151,14 @@ def _acquire(lock: FileLock, universe: str, timeout: float, tell: Callable[[str]
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a whole file or nothing: readers see the old text or the new one.
+    """Write a whole file of UTF-8, as `write_bytes` does."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a whole file or nothing: readers see the old content or the new one.
+
+    What a killed writer of the same file left half-written is removed.
 
     Raises:
         NextdayError: the file cannot be written.
@@ -118,7 +166,8 @@ def write_text(path: Path, text: str) -> None:
     half = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        half.write_text(text, encoding="utf-8", newline="")
+        _remove_halves(path)
+        half.write_bytes(content)
         half.replace(path)
     except OSError as error:
         with suppress(OSError):
@@ -128,3 +177,20 @@ def write_text(path: Path, text: str) -> None:
             where=str(path),
             way_out="look at the path, its rights and the free space, then run this again",
         ) from None
+
+
+def _remove_halves(path: Path) -> None:
+    for half in path.parent.glob(f".{escape(path.name)}.*"):
+        writer = half.name.rsplit(".", 1)[-1]
+        if writer.isdecimal() and not _is_alive(int(writer)):
+            half.unlink(missing_ok=True)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # it is somebody else's
+        return True
+    return True

@@ -34,25 +34,25 @@ socket.socket.connect = socket.socket.connect_ex = socket.getaddrinfo = refuse
 from pipeline.schema import SCORES, empty
 from pipeline.tracking import Tracking
 
-home = Path(sys.argv[1])
-folder = home / "models/sample/a1"
+home, universe = Path(sys.argv[1]), sys.argv[2]
+folder = home / "models" / universe / "a1"
 folder.mkdir(parents=True, exist_ok=True)
 (folder / "model.json").write_text("{}")
 book = Tracking(home, digest=lambda folder: folder.name)
 book.record_training(
-    universe="sample", run_name="r", config={}, config_digest="c", model_dir=folder, model_version="a1",
+    universe=universe, run_name="r", config={}, config_digest="c", model_dir=folder, model_version="a1",
     tags={"trained_through": "2018-12-31"}, scores=empty(SCORES),
     epochs=pd.DataFrame({"fit": ["score"], "member": [1], "epoch": [1], "loss": [0.7]}),
 )
-book.promote("sample", "a1", promoted_at=datetime(2018, 12, 31, 22, tzinfo=UTC))
+book.promote(universe, "a1", promoted_at=datetime(2018, 12, 31, 22, tzinfo=UTC))
 """
 
 
-def start(home: Path, cwd: Path) -> subprocess.Popen[str]:
+def start(home: Path, universe: str, cwd: Path) -> subprocess.Popen[str]:
     # Nothing else is inherited: a CI's or pytest's own variables would silence MLflow's telemetry by themselves.
     clean = {"PYTHONPATH": str(Path(__file__).resolve().parent.parent), "HOME": str(cwd.parent)}
     return subprocess.Popen(
-        [sys.executable, "-c", EVENING, str(home)],
+        [sys.executable, "-c", EVENING, str(home), universe],
         cwd=cwd,
         env={name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ} | clean,
         stdout=subprocess.PIPE,
@@ -95,15 +95,16 @@ def test_two_processes_make_a_fresh_database_at_once_silently_offline_and_leave_
 ) -> None:
     home, cwd = tmp_path / "home", tmp_path / "cwd"
     cwd.mkdir()
-    both = [start(home, cwd) for _ in range(2)]
+    both = [start(home, universe, cwd) for universe in ("one", "other")]
     said = [process.communicate(timeout=120) for process in both]
     assert said == [("", ""), ("", "")]
     assert [process.returncode for process in both] == [0, 0]
     assert list(cwd.iterdir()) == []
     client = open_client(home)
-    (experiment,) = client.search_experiments(filter_string="name LIKE 'nextday-%'")
-    assert len(client.search_runs([experiment.experiment_id])) == 2
-    assert len(client.search_model_versions("name = 'nextday-sample'")) == 1
+    experiments = client.search_experiments(filter_string="name LIKE 'nextday-%'")
+    assert sorted(found.name for found in experiments) == ["nextday-one", "nextday-other"]
+    assert [len(client.search_runs([found.experiment_id])) for found in experiments] == [1, 1]
+    assert len(client.search_model_versions()) == 2
     assert {path.name for path in home.iterdir()} == {"locks", "mlflow", "mlflow.db", "models"}
 
 
@@ -117,8 +118,21 @@ def test_a_migration_that_was_killed_is_done_again(tmp_path: Path) -> None:
     make_database_of_yesterday(tmp_path)
     half = (tmp_path / "mlflow.db").read_bytes()
     (tmp_path / ".mlflow.db").write_bytes(half[: len(half) // 2])
+    (tmp_path / ".mlflow.db-journal").write_bytes(half[:512])
     assert open_client(tmp_path).get_experiment_by_name("kept") is not None
-    assert not (tmp_path / ".mlflow.db").exists()
+    assert list(tmp_path.glob(".mlflow.db*")) == []
+
+
+def test_a_migration_that_fails_leaves_no_half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def migrate_on_a_full_disk(url: str) -> None:
+        raise OSError("No space left on device")
+
+    before = make_database_of_yesterday(tmp_path)
+    monkeypatch.setattr("mlflow.db.upgrade.callback", migrate_on_a_full_disk)
+    with pytest.raises(OSError, match="No space"):
+        open_client(tmp_path)
+    assert list(tmp_path.glob(".mlflow.db*")) == []
+    assert schema(tmp_path) == before
 
 
 def test_a_database_of_a_newer_mlflow_is_left_as_it_is(tmp_path: Path) -> None:

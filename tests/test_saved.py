@@ -1,12 +1,16 @@
 """A saved model is a folder that comes into being whole, and whose version is what it holds."""
 
+import json
+import os
+from errno import ENOSPC
 from hashlib import sha256
 from pathlib import Path
+from zipfile import ZipFile, ZipInfo
 
 import pytest
 
 from models.errors import ModelError
-from models.saved import model_version, read_metadata, verify, write_metadata, writing
+from models.saved import make_reproducible, model_version, read_metadata, verify, write_metadata, writing
 
 
 def saved(directory: Path, content: str = "weights", note: str = "") -> Path:
@@ -67,6 +71,46 @@ def test_a_save_that_fails_half_way_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="JSON"), writing(tmp_path / "models" / "a") as draft:
         write_metadata(draft, {"extra": tmp_path})
     assert list((tmp_path / "models").iterdir()) == []
+
+
+def test_what_a_killed_writer_left_is_gone_after_the_next_save(tmp_path: Path) -> None:
+    half = tmp_path / ".saving-a"
+    half.mkdir()
+    (half / "member-2.keras").write_text("wei")
+    version = model_version(saved(tmp_path / "b"))
+    assert model_version(saved(tmp_path / "a")) == version
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+
+
+def test_a_full_disk_is_told_with_the_place_and_a_way_out(tmp_path: Path) -> None:
+    def save_on_a_full_disk() -> None:
+        with writing(tmp_path / "a"):
+            raise OSError(ENOSPC, os.strerror(ENOSPC))
+
+    with pytest.raises(ModelError, match="No space left on device") as refused:
+        save_on_a_full_disk()
+    assert refused.value.where == str(tmp_path / "a")
+    assert "free space" in refused.value.way_out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_network_saved_at_another_hour_from_other_addresses_has_the_same_bytes(tmp_path: Path) -> None:
+    archives = []
+    for year, first, second in [(1999, 140, 77), (2026, 3, 4)]:
+        archives.append(tmp_path / f"{year}.keras")
+        shared = [{"shared_object_id": number} for number in (first, second, first)]
+        with ZipFile(archives[-1], "w") as archive:
+            archive.writestr(
+                "metadata.json", f'{{"keras_version": "3", "date_saved": "{year}-11-21@11:48:17"}}'
+            )
+            archive.writestr("config.json", json.dumps(shared))
+            archive.writestr(ZipInfo("model.weights.h5", (year, 1, 1, 0, 0, 0)), b"\x00weights")
+        make_reproducible(archives[-1])
+    assert archives[0].read_bytes() == archives[1].read_bytes()
+    with ZipFile(archives[0]) as archive:
+        assert json.loads(archive.read("metadata.json")) == {"keras_version": "3"}
+        assert [one["shared_object_id"] for one in json.loads(archive.read("config.json"))] == [0, 1, 0]
+        assert archive.read("model.weights.h5") == b"\x00weights"
 
 
 def test_a_model_is_never_overwritten(tmp_path: Path) -> None:

@@ -74,6 +74,11 @@ def client(home: Path) -> Any:
     return MlflowClient(f"sqlite:///{home}/mlflow.db")
 
 
+def runs(home: Path) -> list[Any]:
+    experiment = client(home).get_experiment_by_name("nextday-sample")
+    return list(client(home).search_runs([experiment.experiment_id]))
+
+
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A migrated database without a run: making one takes seconds."""
@@ -164,13 +169,59 @@ def test_a_new_champion_takes_the_alias_and_the_former_one_says_when(tracking: T
     assert [model.number for model in tracking.versions("sample")] == [2, 1]
 
 
-def test_the_same_model_again_is_a_new_run_and_no_new_version(tracking: Tracking, home: Path) -> None:
+def test_the_same_training_again_is_neither_a_new_run_nor_a_new_version(
+    tracking: Tracking, home: Path
+) -> None:
     folder = save_model(home, "a")
-    first, again = record(tracking, folder), record(tracking, folder)
+    first, again = record(tracking, folder), record(tracking, folder, tags=TAGS | {"now": "an hour later"})
+    assert first == again
+    assert tracking.version("sample", folder.name).run_id == first.run_id
+    assert len(client(home).search_model_versions("name = 'nextday-sample'")) == 1
+    assert len(runs(home)) == 1
+
+
+def test_the_same_model_from_other_settings_is_a_new_run_and_no_new_version(
+    tracking: Tracking, home: Path
+) -> None:
+    folder = save_model(home, "a")
+    first, again = record(tracking, folder), record(tracking, folder, config_digest="decaf")
     assert first.run_id != again.run_id
     assert first.version == again.version == 1
     assert tracking.version("sample", folder.name).run_id == first.run_id
-    assert len(client(home).search_model_versions("name = 'nextday-sample'")) == 1
+
+
+class Killed(BaseException):
+    """Stands for what nothing can catch."""
+
+
+def test_a_run_whose_writer_was_killed_is_taken_up_and_written_to_its_end(
+    tracking: Tracking, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, killer = save_model(home, "a"), Tracking(home, digest)
+    for name in ("set_terminated", "log_artifacts"):
+        monkeypatch.setattr(killer._client, name, lambda *_: (_ for _ in ()).throw(Killed))
+    with pytest.raises(Killed):
+        record(killer, folder, tags=TAGS | {"now": "18:30"})
+    assert [run.info.status for run in runs(home)] == ["RUNNING"]
+    made = record(tracking, folder, tags=TAGS | {"now": "18:40"})
+    (run,) = runs(home)
+    assert (run.info.run_id, run.info.status) == (made.run_id, "FINISHED")
+    curve = client(home).get_metric_history(made.run_id, "score/member-1/loss")
+    assert [(point.step, point.value) for point in curve] == [(1, 11.0), (2, 12.0), (3, 13.0)]
+    assert {item.path for item in client(home).list_artifacts(made.run_id)} == {"model"}
+    assert client(home).get_model_version("nextday-sample", "1").run_id == made.run_id
+
+
+def test_another_run_that_never_ended_is_marked_as_killed_and_those_of_people_are_left(
+    tracking: Tracking, home: Path
+) -> None:
+    record(tracking, save_model(home, "a"))
+    experiment = client(home).get_experiment_by_name("nextday-sample").experiment_id
+    ours = client(home).create_run(experiment, tags={"record": "forecast"}).info.run_id
+    theirs = client(home).create_run(experiment).info.run_id
+    record(tracking, save_model(home, "b"))
+    assert client(home).get_run(ours).info.status == "KILLED"
+    assert client(home).get_run(theirs).info.status == "RUNNING"
 
 
 def test_a_registration_that_died_halfway_is_finished_by_the_next(tracking: Tracking, home: Path) -> None:
@@ -225,8 +276,7 @@ def test_a_run_that_breaks_off_is_marked_and_registers_nothing(tracking: Trackin
     with pytest.raises(NextdayError, match="cannot be tracked") as error:
         record(tracking, save_model(home, "a"), artifacts=[home / "missing.html"])
     assert error.value.where == str(home / "mlflow.db")
-    experiment = client(home).get_experiment_by_name("nextday-sample")
-    (run,) = client(home).search_runs([experiment.experiment_id])
+    (run,) = runs(home)
     assert run.info.status == "FAILED"
     assert tracking.versions("sample") == []
     assert client(home).search_registered_models() == []
@@ -256,6 +306,10 @@ def test_an_evening_is_written_down_and_added_to(tracking: Tracking, home: Path)
     expected = {"ledger_head": "ab12", "record": "forecast", "settled": "yes"}
     assert run.data.tags.items() >= expected.items()
     assert len(client(home).list_artifacts(run_id)) == 2
+    same = {"ledger_head": "ab12", "now": "an hour later"}
+    assert run_id == tracking.record_forecast(
+        universe="sample", run_name="2019-01-02", tags=same, metrics={"up": 1}
+    )
     with pytest.raises(NextdayError, match="Nothing can be added to the tracked run nobody"):
         tracking.attach("nobody", tags={"a": "b"})
 

@@ -1,0 +1,47 @@
+"""Files that are whole or not there, whoever dies while writing them."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import NextdayError
+from pipeline.workspace import write_bytes, write_text
+
+
+def dead_pid() -> int:
+    """Return the id of a process that has been."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def test_the_half_of_a_killed_writer_is_removed_by_the_next_and_that_of_a_living_one_stays(
+    tmp_path: Path,
+) -> None:
+    dead, living = tmp_path / f".a.csv.{dead_pid()}", tmp_path / f".a.csv.{os.getppid()}"
+    others = [tmp_path / ".a.csv.lock", tmp_path / f".b.a.csv.{dead_pid()}", living]
+    for half in (dead, *others):
+        half.write_text("hal")
+    write_text(tmp_path / "a.csv", "whole\r\n€")
+    assert (tmp_path / "a.csv").read_bytes() == b"whole\r\n\xe2\x82\xac"
+    assert not dead.exists()
+    assert all(other.exists() for other in others)
+
+
+def test_a_name_with_wildcards_removes_nothing_of_others(tmp_path: Path) -> None:
+    other = tmp_path / f".ab.{dead_pid()}"
+    other.write_text("hal")
+    write_bytes(tmp_path / "a[b]", b"whole")
+    write_bytes(tmp_path / "*", b"whole")
+    assert other.exists()
+
+
+def test_a_file_that_cannot_be_put_in_place_leaves_no_half(tmp_path: Path) -> None:
+    (tmp_path / "a.csv" / "full").mkdir(parents=True)
+    with pytest.raises(NextdayError, match="Cannot write") as refused:
+        write_text(tmp_path / "a.csv", "whole")
+    assert refused.value.where == str(tmp_path / "a.csv")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
