@@ -4,20 +4,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 from prefect.tasks import exponential_backoff
 
-from flows.progress import bar, say
+from flows.chapters import chapter
+from flows.progress import Advance, bar, say
 from flows.run import Run
 from pipeline.errors import InputError, SourceError
-from pipeline.quality import Checked, check, find_revisions
+from pipeline.quality import check, find_revisions, no_findings
 from pipeline.sources import Fetched
 from pipeline.universe import MIN_COVERAGE
 
 __all__ = ["Market", "check_prices", "fetch_prices", "known_market", "update_prices"]
 
 _CHUNK = 25
+_MINUTES = 20
+"""A chunk may take: four tries of 25 symbols, each with the requests' own limits, end long before."""
+_BLOCK = 100
 _OVERLAP = 15
 _RETRIES = 3
 _DEAD = 3
@@ -58,45 +60,51 @@ def update_prices(run: Run) -> Market:
         SourceError: a live source lacks the session that has closed, for too many members: it is stale.
     """
     answers = fetch_all(run)
-    checked = check_prices(run, [answer for answer in answers if answer.outcome == "ok"])
+    findings = check_prices(run, [answer for answer in answers if answer.outcome == "ok"])
     reasons = {
         answer.symbol: f"{answer.outcome}: {answer.reason}" for answer in answers if answer.outcome != "ok"
     }
-    return known_market(run, reasons, checked.findings)
+    market = known_market(run, reasons, findings)
+    run.save_settings()
+    return market
 
 
 def fetch_all(run: Run) -> list[Fetched]:
     """Ask the source for every symbol of the universe, in chunks that are retried on their own."""
     symbols, starts = run.universe.symbols, _starts(run)
     answers: dict[str, Fetched] = {}
-    for first in range(0, len(symbols), _CHUNK):
-        chunk = symbols[first : first + _CHUNK]
-        try:
-            fetch_prices(run, chunk, starts, answers)
-        except _UnfinishedError as unfinished:
-            say(str(unfinished))
-            if all(answers[symbol].outcome == "transient" for symbol in chunk):
-                break
+    with bar("fetch prices", len(symbols)) as advance:
+        for first in range(0, len(symbols), _CHUNK):
+            chunk = symbols[first : first + _CHUNK]
+            try:
+                fetch_prices(run, chunk, starts, answers, advance)
+            except (_UnfinishedError, TimeoutError) as unfinished:
+                say(str(unfinished))
+                if all(symbol not in answers or answers[symbol].outcome == "transient" for symbol in chunk):
+                    break
     answers |= {symbol: _not_asked(run, symbol) for symbol in symbols if symbol not in answers}
     outcomes = pd.Series([answer.outcome for answer in answers.values()]).value_counts()
     say(f"fetched from {run.source.name}: " + ", ".join(f"{n} {name}" for name, n in outcomes.items()))
     return [answers[symbol] for symbol in symbols]
 
 
-@task(
-    name="fetch prices",
-    task_run_name="fetch prices of {symbols[0]} and what follows",
+@chapter(
+    "fetch prices",
+    run_name="fetch prices of {symbols[0]} and what follows",
+    timeout=_MINUTES * 60,
     retries=_RETRIES,
     retry_delay_seconds=exponential_backoff(backoff_factor=2),
     retry_jitter_factor=0.5,
     retry_condition_fn=lambda task, run, state: isinstance(
         state.result(raise_on_failure=False), _UnfinishedError
     ),
-    cache_policy=NO_CACHE,
-    persist_result=False,
 )
 def fetch_prices(
-    run: Run, symbols: Sequence[str], starts: dict[str, pd.Timestamp], answers: dict[str, Fetched]
+    run: Run,
+    symbols: Sequence[str],
+    starts: dict[str, pd.Timestamp],
+    answers: dict[str, Fetched],
+    advance: Advance,
 ) -> None:
     """Fill `answers`; a retry asks only for the symbols whose last answer was transient.
 
@@ -105,13 +113,14 @@ def fetch_prices(
     """
     open_ones = [s for s in symbols if s not in answers or answers[s].outcome == "transient"]
     in_a_row = 0
-    with bar("fetch prices", len(open_ones)) as advance:
-        for symbol in open_ones:
-            if in_a_row < _DEAD:
-                answers[symbol] = run.source.fetch(symbol, starts[symbol], run.last_closed, run.clock())
-            else:
-                answers[symbol] = _not_asked(run, symbol)
-            in_a_row = in_a_row + 1 if answers[symbol].outcome == "transient" else 0
+    for symbol in open_ones:
+        is_first_time = symbol not in answers
+        if in_a_row < _DEAD:
+            answers[symbol] = run.source.fetch(symbol, starts[symbol], run.last_closed, run.clock())
+        else:
+            answers[symbol] = _not_asked(run, symbol)
+        in_a_row = in_a_row + 1 if answers[symbol].outcome == "transient" else 0
+        if is_first_time:
             advance(f"{symbol} {answers[symbol].outcome}")
     failed = [symbol for symbol in symbols if answers[symbol].outcome == "transient"]
     if failed:
@@ -121,19 +130,33 @@ def fetch_prices(
         )
 
 
-@task(name="check prices", cache_policy=NO_CACHE, persist_result=False)
-def check_prices(run: Run, answers: Sequence[Fetched]) -> Checked:
-    """Check the bars and append the good ones to the store."""
-    checked = check(
-        answers, run.calendar, run.last_closed, source=run.source.name, historical=run.is_historical
-    )
-    stored = run.store.read()
-    _require_one_source(run, stored)
-    revised = find_revisions(stored, checked.prices)
-    added = run.store.append(checked.prices, run=run.digest)
-    findings = pd.concat([checked.findings, revised], ignore_index=True)
-    say(f"checked {len(checked.prices)} bars: {added} new, {len(findings)} findings")
-    return Checked(checked.prices, findings)
+@chapter("check prices")
+def check_prices(run: Run, answers: Sequence[Fetched]) -> pd.DataFrame:
+    """Check the bars, append those that are good and new to the store, and return the findings.
+
+    One block of symbols after another: a large universe is never in memory as a whole.
+    """
+    _require_one_source(run)
+    new, findings, bars = [], [no_findings()], 0
+    for first in range(0, len(answers), _BLOCK):
+        checked = check(
+            answers[first : first + _BLOCK],
+            run.calendar,
+            run.last_closed,
+            source=run.source.name,
+            historical=run.is_historical,
+            today=run.today,
+        )
+        stored = run.store.read(
+            symbols=checked.prices["symbol"].unique().tolist(), columns=["close", "status"]
+        )
+        findings += [checked.findings, find_revisions(stored, checked.prices)]
+        new.append(run.store.select_new(checked.prices))
+        bars += len(checked.prices)
+    added = run.store.append(pd.concat(new, ignore_index=True), run=run.digest) if new else 0
+    found = pd.concat(findings, ignore_index=True)
+    say(f"checked {bars} bars: {added} new, {len(found)} findings")
+    return found
 
 
 def known_market(
@@ -157,8 +180,9 @@ def known_market(
         InputError: a local source has no prices, or nobody belongs to the universe at as_of.
         SourceError: there are no prices, or those of a live source end before the last closed session.
     """
-    prices = run.store.read(as_of=as_of or run.last_closed, seq=seq)
-    prices = prices[prices["symbol"].isin(run.universe.symbols)]
+    prices = run.store.read(
+        as_of or run.last_closed, seq, symbols=run.universe.symbols, columns=["observed_at"]
+    )
     if prices.empty:
         raise _no_price(run, reasons, findings)
     if as_of is None:
@@ -210,8 +234,8 @@ def _stale(run: Run, as_of: pd.Timestamp, missing: dict[str, str], members: int)
     )
 
 
-def _require_one_source(run: Run, stored: pd.DataFrame) -> None:
-    others = sorted(set(stored["source"]) - {run.source.name})
+def _require_one_source(run: Run) -> None:
+    others = [name for name in run.store.sources() if name != run.source.name]
     if others:
         raise InputError(
             f"The prices of the universe {run.name!r} came from {others[0]!r}, and the settings now say "
@@ -232,7 +256,7 @@ def _starts(run: Run) -> dict[str, pd.Timestamp]:
     starts = dict.fromkeys(run.universe.symbols, beginning)
     if run.source.is_local:
         return starts
-    stored = run.store.read()
+    stored = run.store.read(columns=["status"])
     settled = stored[stored["status"] == "settled"].groupby("symbol")["session"].max()
     sessions = run.calendar.sessions
     for symbol, last in settled.items():

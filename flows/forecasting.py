@@ -5,15 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 
+from flows.chapters import chapter
 from flows.engine import load_ensembles
 from flows.fetching import Market
 from flows.progress import say
 from flows.run import Run, with_former_settings
 from flows.tracked import tracking
-from flows.training import History, history, price_panel
+from flows.training import History, make_sequences, price_panel
 from models.saved import read_metadata, verify
 from pipeline.backtest import forecast
 from pipeline.errors import InputError, NextdayError
@@ -25,12 +24,7 @@ from pipeline.tracking import RegisteredModel
 __all__ = ["Replay", "catch_up", "champion_known_at", "forecast_session", "replay", "seal", "settle"]
 
 
-@task(
-    name="forecast",
-    task_run_name="forecast from {as_of:%Y-%m-%d}",
-    cache_policy=NO_CACHE,
-    persist_result=False,
-)
+@chapter("forecast", run_name="forecast from {as_of:%Y-%m-%d}")
 def forecast_session(run: Run, as_of: pd.Timestamp, seq: int, champion: RegisteredModel) -> pd.DataFrame:
     """Forecast the session after `as_of` for every symbol with a whole window.
 
@@ -41,15 +35,11 @@ def forecast_session(run: Run, as_of: pd.Timestamp, seq: int, champion: Register
         ModelError: the champion's files are missing or damaged.
     """
     verify(champion.directory, champion.model_version)
-    return _forecast(run, history(run, as_of, seq, _feature_set(champion.directory)), champion)
+    feature_set, window = _inputs(champion.directory)
+    return _forecast(run, make_sequences(run, as_of, seq, feature_set, window), champion)
 
 
-@task(
-    name="seal",
-    task_run_name="seal forecasts from {as_of:%Y-%m-%d}",
-    cache_policy=NO_CACHE,
-    persist_result=False,
-)
+@chapter("seal", run_name="seal forecasts from {as_of:%Y-%m-%d}")
 def seal(run: Run, rows: pd.DataFrame, as_of: pd.Timestamp, observed_at: pd.Timestamp) -> pd.DataFrame:
     """Write the rows into the ledger; rows that stand already stay.
 
@@ -71,7 +61,7 @@ def seal(run: Run, rows: pd.DataFrame, as_of: pd.Timestamp, observed_at: pd.Time
     return standing
 
 
-@task(name="catch up", cache_policy=NO_CACHE, persist_result=False)
+@chapter("catch up")
 def catch_up(
     run: Run, market: Market, champions: list[RegisteredModel]
 ) -> tuple[list[pd.DataFrame], list[str]]:
@@ -93,7 +83,7 @@ def catch_up(
     return [rows for rows in found if not isinstance(rows, str)], [r for r in found if isinstance(r, str)]
 
 
-@task(name="settle", cache_policy=NO_CACHE, persist_result=False)
+@chapter("settle")
 def settle(run: Run, market: Market) -> int:
     """Write down what happened to every forecast whose session has come and whose bars are settled.
 
@@ -106,7 +96,8 @@ def settle(run: Run, market: Market) -> int:
         say("no forecast waits for a session that has come")
         return 0
     symbols = sorted(waiting["symbol"].unique())
-    outcomes = _outcomes(run, waiting, price_panel(run, market.as_of, market.seq, symbols), market.seq)
+    panel = price_panel(run, market.as_of, market.seq, symbols, since=waiting["as_of"].min())
+    outcomes = _outcomes(run, waiting, panel, market.seq)
     settled = run.ledger.settle(outcomes, universe=run.name) if not outcomes.empty else 0
     say(f"settled {settled} of {len(waiting)} forecasts that waited for their session")
     return settled
@@ -146,7 +137,8 @@ def replay(run: Run, as_of: pd.Timestamp) -> Replay:
         model = tracking(run).version(run.name, version)
         verify(model.directory, version)
         former = with_former_settings(run, settings)
-        again = _forecast(former, history(former, as_of, int(seq), _feature_set(model.directory)), model)
+        known = make_sequences.fn(former, as_of, int(seq), *_inputs(model.directory))
+        again = _forecast(former, known, model)
         parts.append(rows.merge(again, on=FORECAST_KEY, how="left", suffixes=("", "_again")))
     both = pd.concat(parts, ignore_index=True)
     return Replay(
@@ -207,7 +199,9 @@ def _catch_up_one(
 
 def _outcomes(run: Run, waiting: pd.DataFrame, panel: Panel, seq: int) -> pd.DataFrame:
     """Return schema.OUTCOMES for the rows whose two bars are settled."""
-    prices = run.store.read(as_of=panel.sessions[-1], seq=seq)
+    prices = run.store.read(
+        panel.sessions[-1], seq, since=panel.sessions[0], symbols=panel.symbols, columns=["status"]
+    )
     settled = pd.MultiIndex.from_frame(prices.loc[prices["status"] == "settled", ["symbol", "session"]])
     both = [pd.MultiIndex.from_frame(waiting[["symbol", name]]) for name in ("as_of", "target_session")]
     waiting = waiting[both[0].isin(settled) & both[1].isin(settled)]
@@ -226,5 +220,7 @@ def _outcomes(run: Run, waiting: pd.DataFrame, panel: Panel, seq: int) -> pd.Dat
     )
 
 
-def _feature_set(directory: Path) -> str:
-    return str(read_metadata(directory)["extra"]["features"])
+def _inputs(directory: Path) -> tuple[str, int]:
+    """Return the feature set that a model reads, and how many sessions of it."""
+    facts = read_metadata(directory)
+    return str(facts["extra"]["features"]), int(facts["network"]["lookback"])

@@ -7,10 +7,11 @@ from pathlib import Path
 import pandas as pd
 from prefect import flow, tags
 
+from flows.chapters import A_NIGHT, name_flow_run
 from flows.fetching import Market, update_prices
 from flows.forecasting import catch_up, champion_known_at, forecast_session, seal
 from flows.forecasting import settle as settle_forecasts
-from flows.progress import say
+from flows.progress import PREFECT_ERRORS, say
 from flows.reporting import publish, track, write_again, write_report
 from flows.retrain import PATIENCE, make_champion
 from flows.run import Run, open_run
@@ -32,7 +33,7 @@ class Evening:
     settled: int
 
 
-@flow(name="nightly")
+@flow(name="nightly", timeout_seconds=A_NIGHT)
 def nightly(config: Path | None = None, home: Path | None = None, now: datetime | None = None) -> Evening:
     """Forecast the next session and write it down; doing it twice changes nothing.
 
@@ -46,7 +47,7 @@ def nightly(config: Path | None = None, home: Path | None = None, now: datetime 
         return _evening(run.at_present())
 
 
-@flow(name="update")
+@flow(name="update", timeout_seconds=A_NIGHT)
 def update(config: Path | None = None, home: Path | None = None, now: datetime | None = None) -> Market:
     """Fetch and check prices."""
     run = open_run(config, home, now)
@@ -54,7 +55,7 @@ def update(config: Path | None = None, home: Path | None = None, now: datetime |
         return update_prices(run.at_present())
 
 
-@flow(name="settle")
+@flow(name="settle", timeout_seconds=A_NIGHT)
 def settle_only(config: Path | None = None, home: Path | None = None, now: datetime | None = None) -> int:
     """Fetch prices and settle the forecasts whose session has come."""
     run = open_run(config, home, now)
@@ -64,7 +65,9 @@ def settle_only(config: Path | None = None, home: Path | None = None, now: datet
 
 
 def _evening(run: Run) -> Evening:
+    name_flow_run(run.name)
     market, book = update_prices(run), tracking(run)
+    name_flow_run(f"{run.name} {market.as_of:%Y-%m-%d}")
     caught_up, remarks = catch_up(run, market, book.versions(run.name))
     for rows in caught_up:
         write_again(run, rows)
@@ -78,7 +81,10 @@ def _evening(run: Run) -> Evening:
         say(f"the evening is sealed and reported, but not tracked; the next run tries again. {error}")
     if not new_rows:
         say(f"nothing new: the forecasts for {report.target_session:%Y-%m-%d} stand already")
-    publish(report)
+    try:
+        publish(report)
+    except PREFECT_ERRORS as error:
+        say(f"the evening is sealed and reported, but Prefect does not show it: {error}")
     return Evening(report, paths, new_rows, settled)
 
 

@@ -1,20 +1,31 @@
 """What a person sees of long work: rich bars in a terminal, quiet lines elsewhere."""
 
 import logging
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Protocol
+from uuid import UUID
 
+import httpx
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.context import FlowRunContext
+from prefect.exceptions import PrefectException
 from prefect.logging import get_run_logger
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-__all__ = ["Lines", "Terminal", "Watcher", "bar", "say", "watched_by"]
+__all__ = ["PREFECT_ERRORS", "Advance", "Lines", "Terminal", "Watcher", "bar", "note", "say", "watched_by"]
 
 Advance = Callable[[str], None]
 """Called once a unit of work with what there is to say about it."""
+
+PREFECT_ERRORS = (httpx.HTTPError, PrefectException)
+"""What Prefect's client raises where the server is away: no reason to lose an evening's work."""
+
+_PAUSE = 2.0
+"""Seconds between two looks of Prefect's at long work; shorter work is not shown there."""
 
 
 class Watcher(Protocol):
@@ -96,11 +107,48 @@ def say(line: str) -> None:
     _watcher.get().say(line)
 
 
+def note(line: str) -> None:
+    """Write a line into the log alone: it is not worth a reader's eye on a terminal."""
+    _logger().info(line)
+
+
 @contextmanager
 def bar(title: str, total: int) -> Iterator[Advance]:
-    """Show the progress of `total` units of work to whoever looks on."""
+    """Show the progress of `total` units of work to whoever looks on, and in Prefect's pages."""
+    shown = _Shown(title, total)
     with _watcher.get().bar(title, total) as advance:
-        yield advance
+
+        def step(words: str) -> None:
+            advance(words)
+            shown.step(words)
+
+        yield step
+
+
+class _Shown:
+    """A progress artifact of the flow run, for work that takes longer than a look."""
+
+    def __init__(self, title: str, total: int) -> None:
+        self._title, self._total, self._done = title, total, 0
+        self._seen = time.monotonic()
+        self._artifact: UUID | None = None
+
+    def step(self, words: str) -> None:
+        self._done += 1
+        is_last = self._done == self._total and self._artifact is not None
+        if FlowRunContext.get() and (is_last or time.monotonic() - self._seen >= _PAUSE):
+            self._seen = time.monotonic()
+            with suppress(*PREFECT_ERRORS):
+                self._show(f"{self._title}: {self._done} of {self._total}  {words}")
+
+    def _show(self, words: str) -> None:
+        percent = min(100.0 * self._done / self._total, 100.0)
+        if self._artifact is None:
+            made = create_progress_artifact(percent, description=words)
+            assert isinstance(made, UUID)
+            self._artifact = made
+        else:
+            update_progress_artifact(self._artifact, progress=percent, description=words)
 
 
 def _logger() -> "logging.Logger | logging.LoggerAdapter[logging.Logger]":

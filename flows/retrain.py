@@ -4,9 +4,9 @@ from datetime import datetime
 from pathlib import Path
 
 import pandas as pd
-from prefect import flow, tags, task
-from prefect.cache_policies import NO_CACHE
+from prefect import flow, tags
 
+from flows.chapters import A_NIGHT, chapter, name_flow_run
 from flows.fetching import Market, update_prices
 from flows.forecasting import catch_up, settle
 from flows.progress import say
@@ -15,7 +15,7 @@ from flows.run import Run, open_run
 from flows.tracked import run_tags, tracking
 from flows.training import (
     Evaluation,
-    history,
+    make_sequences,
     range_table,
     save_evaluation,
     score_procedure,
@@ -32,7 +32,7 @@ PATIENCE = 1800.0
 """Seconds that a run waits for another one of the same universe."""
 
 
-@flow(name="retrain")
+@flow(name="retrain", timeout_seconds=2 * A_NIGHT)
 def retrain(config: Path | None = None, home: Path | None = None, now: datetime | None = None) -> Evaluation:
     """Train and score the procedure on fresh prices, and promote its refit through as_of.
 
@@ -46,7 +46,9 @@ def retrain(config: Path | None = None, home: Path | None = None, now: datetime 
     run = open_run(config, home, now)
     with run.workspace.locked(run.name, timeout=PATIENCE, tell=say), tags(run.name):
         run = run.at_present()
+        name_flow_run(run.name)
         market = update_prices(run)
+        name_flow_run(f"{run.name} {market.as_of:%Y-%m-%d}")
         caught_up, remarks = catch_up(run, market, tracking(run).versions(run.name))
         for rows in caught_up:
             write_again(run, rows)
@@ -59,7 +61,7 @@ def retrain(config: Path | None = None, home: Path | None = None, now: datetime 
 
 def make_champion(run: Run, market: Market) -> tuple[RegisteredModel, Evaluation]:
     """Train, score, fit once more through as_of, register and promote."""
-    known = history(run, market.as_of, market.seq)
+    known = make_sequences(run, market.as_of, market.seq)
     walk, score_epochs, fold = train_procedure(run, known)
     scores, verdict = score_procedure(run, walk)
     version, champion_epochs, final = train_champion(run, known)
@@ -77,7 +79,7 @@ def make_champion(run: Run, market: Market) -> tuple[RegisteredModel, Evaluation
     return promote(run, market, version, evaluation), evaluation
 
 
-@task(name="promote", cache_policy=NO_CACHE, persist_result=False)
+@chapter("promote")
 def promote(run: Run, market: Market, version: str, evaluation: Evaluation) -> RegisteredModel:
     """Track the training and make its model the champion."""
     book = tracking(run)

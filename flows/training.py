@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 
+from flows.chapters import chapter
 from flows.engine import load_ensembles
 from flows.progress import Advance, bar, say
 from flows.run import Run
@@ -21,7 +20,7 @@ from models.saved import model_version
 from pipeline.backtest import Model, Walk, fit, teach, walk_forward
 from pipeline.errors import StoreError
 from pipeline.features import FEATURE_SETS, FeatureSet
-from pipeline.panel import Panel, build_panel
+from pipeline.panel import PANEL_COLUMNS, Panel, build_panel
 from pipeline.scores import Verdict, best_baseline, judge, score
 from pipeline.sequences import Sequences, build_sequences, total_returns
 from pipeline.walkforward import Fold, final_fold, scoring_fold
@@ -30,8 +29,8 @@ from pipeline.workspace import write_text
 __all__ = [
     "Evaluation",
     "History",
-    "history",
     "load_evaluation",
+    "make_sequences",
     "price_panel",
     "range_table",
     "save_evaluation",
@@ -79,18 +78,43 @@ class Evaluation:
     ranges: pd.DataFrame
 
 
-def history(run: Run, as_of: pd.Timestamp, seq: int, feature_set: str | None = None) -> History:
+@chapter("make sequences", run_name="make sequences through {as_of:%Y-%m-%d}")
+def make_sequences(
+    run: Run, as_of: pd.Timestamp, seq: int, feature_set: str = "", window: int | None = None
+) -> History:
     """Read the prices through `as_of` as known at `seq`, and make sequences of them.
+
+    Args:
+        run: The run.
+        as_of: The last session.
+        seq: The version of the store.
+        feature_set: Default: as configured.
+        window: How many sessions to make, the last ones; default: all.
 
     Raises:
         StoreError: there are none.
     """
-    panel = price_panel(run, as_of, seq)
     chosen = FEATURE_SETS[feature_set or run.config.features.set]
-    return History(panel, build_sequences(panel, chosen, run.universe, run.config.labels.horizons), seq)
+    since = None
+    if window is not None:
+        # A row depends on no session before these: bars older than that are not even read.
+        since = run.calendar.sessions[max(run.calendar.position(as_of) - chosen.reach - window + 1, 0)]
+    panel = price_panel(run, as_of, seq, since=since)
+    sequences = build_sequences(panel, chosen, run.universe, run.config.labels.horizons)
+    say(
+        f"made sequences of {len(sequences.symbols)} symbols x {len(sequences.sessions)} sessions x "
+        f"{len(sequences.features)} features: {int(sequences.mask.sum())} valid rows"
+    )
+    return History(panel, sequences, seq)
 
 
-def price_panel(run: Run, as_of: pd.Timestamp, seq: int, symbols: list[str] | None = None) -> Panel:
+def price_panel(
+    run: Run,
+    as_of: pd.Timestamp,
+    seq: int,
+    symbols: list[str] | None = None,
+    since: pd.Timestamp | None = None,
+) -> Panel:
     """Lay the stored prices through `as_of`, as known at `seq`, onto the calendar.
 
     Args:
@@ -98,20 +122,20 @@ def price_panel(run: Run, as_of: pd.Timestamp, seq: int, symbols: list[str] | No
         as_of: The last session.
         seq: The version of the store.
         symbols: The columns; default: the universe's.
+        since: The first session; default: that of the first bar.
 
     Raises:
         StoreError: there are none.
     """
-    prices = run.store.read(as_of=as_of, seq=seq)
     symbols = symbols or run.universe.symbols
-    prices = prices[prices["symbol"].isin(symbols)]
+    prices = run.store.read(as_of, seq, since=since, symbols=symbols, columns=PANEL_COLUMNS)
     if prices.empty:
         raise StoreError(f"The store holds no bar up to {as_of:%Y-%m-%d}", where=str(run.store.folder))
     sessions = run.calendar.sessions_between(prices["session"].min(), as_of)
     return build_panel(prices, sessions, symbols)
 
 
-@task(name="train", cache_policy=NO_CACHE, persist_result=False)
+@chapter("train")
 def train_procedure(run: Run, known: History) -> tuple[Walk, pd.DataFrame, Fold]:
     """Fit the network and every baseline with the test held back, and forecast the test.
 
@@ -136,7 +160,7 @@ def train_procedure(run: Run, known: History) -> tuple[Walk, pd.DataFrame, Fold]
     return walk, _epoch_table(walk.fitted[run.config.model.kind], "score"), fold
 
 
-@task(name="score", cache_policy=NO_CACHE, persist_result=False)
+@chapter("score")
 def score_procedure(run: Run, walk: Walk) -> tuple[pd.DataFrame, Verdict]:
     """Score the test rows against the baseline that was best before the test began."""
     kind, seed = run.config.model.kind, run.config.training.seed
@@ -151,7 +175,7 @@ def score_procedure(run: Run, walk: Walk) -> tuple[pd.DataFrame, Verdict]:
     return scores.reset_index(drop=True), verdict
 
 
-@task(name="train the champion", cache_policy=NO_CACHE, persist_result=False)
+@chapter("train the champion")
 def train_champion(run: Run, known: History) -> tuple[str, pd.DataFrame, Fold]:
     """Fit the same procedure through as_of and keep its files.
 

@@ -35,6 +35,7 @@ class FeatureSet:
     Attributes:
         columns: Their names, in order.
         last_return: The column that holds the return of the session itself (rule baselines need it).
+        reach: How many sessions before its own a row depends on, at most.
         compute: From a panel and who belonged when (bool [session, symbol]) to one wide frame a column, NaN where
             the history does not reach.
     """
@@ -42,6 +43,7 @@ class FeatureSet:
     name: str
     columns: tuple[str, ...]
     last_return: str
+    reach: int
     compute: Callable[[Panel, NDArray[np.bool_]], Columns]
 
 
@@ -133,6 +135,7 @@ FEATURE_SETS = {
             *("universe_return_1", "universe_return_5", "universe_up_share", "universe_volatility_21"),
         ),
         "log_return_1",
+        63 + _BRIDGED,  # the first of 63 returns starts from a close that may lie so far back
         _default,
     ),
     # The eleven columns of Feng et al., IJCAI 2019 (arXiv:1810.09936), in percent.
@@ -143,6 +146,7 @@ FEATURE_SETS = {
             *(f"mean_{k}_to_adj_close" for k in _MEANS),
         ),
         "adj_close_change",
+        max(_MEANS) - 1,
         _alstm11,
     ),
 }

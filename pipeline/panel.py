@@ -8,9 +8,12 @@ from numpy.typing import NDArray
 
 from pipeline.adjust import adjusted_close
 
-__all__ = ["Panel", "build_panel"]
+__all__ = ["PANEL_COLUMNS", "Panel", "build_panel"]
 
 Floats = NDArray[np.float64]
+
+PANEL_COLUMNS = ("open", "high", "low", "close", "volume", "dividend", "split")
+"""What a panel is made of, beside symbol and session."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,11 +54,11 @@ def build_panel(prices: pd.DataFrame, sessions: pd.DatetimeIndex, symbols: list[
     """Lay bars as traded onto the calendar.
 
     Args:
-        prices: Columns of schema.PRICES, one row per (symbol, session); rows outside `sessions` are left out.
+        prices: PANEL_COLUMNS, symbol and session, one row per (symbol, session); rows outside `sessions` are left out.
         sessions: Calendar sessions, ascending.
         symbols: The columns, in order; a symbol without bars becomes a column of NaN.
     """
-    wide = {name: _scatter(prices, name, sessions, symbols) for name in _WIDE}
+    wide = {name: _scatter(prices, name, sessions, symbols) for name in PANEL_COLUMNS}
     split = np.nan_to_num(wide["split"], nan=1.0)
     dividend = np.nan_to_num(wide["dividend"], nan=0.0)
     shares = np.cumprod(split, axis=0)
@@ -68,9 +71,6 @@ def build_panel(prices: pd.DataFrame, sessions: pd.DatetimeIndex, symbols: list[
         last_close=wide["close"],
         is_index=np.array([symbol.startswith("^") for symbol in symbols], dtype=bool),
     )
-
-
-_WIDE = ("open", "high", "low", "close", "volume", "dividend", "split")
 
 
 def _scatter(prices: pd.DataFrame, name: str, sessions: pd.DatetimeIndex, symbols: list[str]) -> Floats:

@@ -4,12 +4,16 @@ Every append has a rising `seq`; the current view is the highest seq of each (sy
 known at seq k leaves later rows out. Nothing is overwritten. Only this module touches deltalake.
 """
 
+import functools
+import operator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset as ds
 from deltalake import CommitProperties, DeltaTable, write_deltalake
 from deltalake.exceptions import DeltaError
 from filelock import FileLock
@@ -33,6 +37,7 @@ _VALUES = [
     "source",
 ]
 _KEY = ["symbol", "session"]
+_BLOCK = 125  # symbols compared at a time: the whole of a large universe would be in memory three times
 
 
 class PriceStore:
@@ -55,31 +60,62 @@ class PriceStore:
         prices = validated(prices, PRICES)
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(self.folder.with_name(f".{self.folder.name}.lock"), timeout=600):
-            new = _changed(prices, self.read())
+            new = self.select_new(prices)
             if not new.empty:
                 self._write(new.assign(seq=self.seq() + 1), run)
         return len(new)
 
-    def read(self, as_of: pd.Timestamp | None = None, seq: int | None = None) -> pd.DataFrame:
+    def select_new(self, prices: pd.DataFrame) -> pd.DataFrame:
+        """Return the rows (schema.PRICES) that say something else than the one that stands, or stand alone.
+
+        Raises:
+            StoreError: the store cannot be read.
+        """
+        return pd.concat([prices.head(0), *(_changed(rows, self._beside(rows)) for rows in _blocks(prices))])
+
+    def read(
+        self,
+        as_of: pd.Timestamp | None = None,
+        seq: int | None = None,
+        *,
+        since: pd.Timestamp | None = None,
+        symbols: Sequence[str] | None = None,
+        columns: Sequence[str] = tuple(PRICES.columns),
+    ) -> pd.DataFrame:
         """Return the bars of sessions up to `as_of`, as known at `seq`, by symbol and session.
 
-        Columns of schema.PRICES and `seq`. Without arguments: everything that is known now.
+        Without arguments: everything that is known now.
+
+        Args:
+            as_of: The last session.
+            seq: The version of the store.
+            since: The first session.
+            symbols: Of these only.
+            columns: Of schema.PRICES; symbol, session and seq always come along.
+
+        Raises:
+            StoreError: the store cannot be read.
         """
-        rows = self._rows()
-        if as_of is not None:
-            rows = rows[rows["session"] <= as_of]
-        if seq is not None:
-            rows = rows[rows["seq"] <= seq]
-        # Two closes of one session in one append cannot be: the schema forbids it.
-        standing = rows.sort_values([*_KEY, "seq"], kind="stable").drop_duplicates(_KEY, keep="last")
-        return standing.reset_index(drop=True)
+        asked = [name for name in PRICES.columns if name in {*columns, *_KEY}]
+        rows = self._rows([*asked, "seq"], _filter(as_of, seq, since, symbols))
+        return _standing(rows)
 
     def seq(self) -> int:
         """Return the seq of the last append, 0 for an empty store."""
+        return int(pc.max(self._column("seq")).as_py() or 0)
+
+    def sources(self) -> list[str]:
+        """Return the names of the sources that bars came from, sorted."""
+        return sorted(self._column("source").unique().to_pylist())
+
+    def _column(self, name: str) -> pa.ChunkedArray:
         table = self._table()
         if table is None:
-            return 0
-        return int(pc.max(table.to_pyarrow_table(columns=["seq"])["seq"]).as_py() or 0)
+            return pa.chunked_array([[]], pa.null())
+        try:
+            return table.to_pyarrow_dataset().to_table(columns=[name])[name]
+        except (DeltaError, OSError, pa.ArrowException) as error:
+            raise _unreadable(error, self.folder) from None
 
     def _table(self) -> DeltaTable | None:
         try:
@@ -87,13 +123,18 @@ class PriceStore:
         except (DeltaError, OSError) as error:
             raise _unreadable(error, self.folder) from None
 
-    def _rows(self) -> pd.DataFrame:
+    def _beside(self, rows: pd.DataFrame) -> pd.DataFrame:
+        symbols = rows["symbol"].unique().tolist()
+        return self.read(rows["session"].max(), since=rows["session"].min(), symbols=symbols, columns=_VALUES)
+
+    def _rows(self, columns: list[str], wanted: ds.Expression | None) -> pd.DataFrame:
         table = self._table()
-        columns = [*PRICES.columns, "seq"]
         if table is None:
-            return empty(PRICES).assign(seq=np.array([], dtype=np.int64))
+            return empty(PRICES).assign(seq=np.array([], dtype=np.int64))[columns]
         try:
-            rows: pd.DataFrame = table.to_pyarrow_table(columns=columns).to_pandas()
+            rows: pd.DataFrame = (
+                table.to_pyarrow_dataset().to_table(columns=columns, filter=wanted).to_pandas()
+            )
             return rows
         except (DeltaError, OSError, pa.ArrowException) as error:
             raise _unreadable(error, self.folder) from None
@@ -123,6 +164,43 @@ def _unreadable(error: Exception, folder: Path) -> StoreError:
         where=str(folder),
         way_out="move the folder away; the next run fetches the history again into a new one",
     )
+
+
+def _filter(
+    as_of: pd.Timestamp | None,
+    seq: int | None,
+    since: pd.Timestamp | None,
+    symbols: Sequence[str] | None,
+) -> ds.Expression | None:
+    session, year = pc.field("session"), pc.field("year")
+    parts = []
+    if as_of is not None:
+        parts += [session <= pa.scalar(as_of), year <= as_of.year]
+    if since is not None:
+        parts += [session >= pa.scalar(since), year >= since.year]
+    if seq is not None:
+        parts.append(pc.field("seq") <= seq)
+    if symbols is not None:
+        parts.append(pc.field("symbol").isin(pa.array(symbols, pa.string())))
+    return functools.reduce(operator.and_, parts) if parts else None
+
+
+def _standing(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the row with the highest seq of each key, by symbol and session."""
+    symbol, _ = pd.factorize(rows["symbol"], sort=True)
+    session = rows["session"].to_numpy()
+    order = np.lexsort((rows["seq"].to_numpy(), session, symbol))
+    symbol, session = symbol[order], session[order]
+    # Two closes of one session in one append cannot be: the schema forbids it.
+    is_last = np.ones(len(rows), dtype=bool)
+    is_last[:-1] = (symbol[1:] != symbol[:-1]) | (session[1:] != session[:-1])
+    return rows.take(order[is_last]).reset_index(drop=True)
+
+
+def _blocks(prices: pd.DataFrame) -> Iterator[pd.DataFrame]:
+    symbols = prices["symbol"].unique()
+    for first in range(0, len(symbols), _BLOCK):
+        yield prices[prices["symbol"].isin(symbols[first : first + _BLOCK])]
 
 
 def _changed(prices: pd.DataFrame, standing: pd.DataFrame) -> pd.DataFrame:

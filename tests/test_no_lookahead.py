@@ -91,3 +91,19 @@ def test_the_scale_of_prices_does_not_matter(prices: pd.DataFrame, xnys: Calenda
     for features in FEATURE_SETS:
         one, other = made(prices, sessions, features), made(scaled, sessions, features)
         np.testing.assert_allclose(one.x, other.x, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("features", FEATURE_SETS)
+def test_a_row_depends_on_no_session_beyond_its_reach(
+    prices: pd.DataFrame, xnys: Calendar, features: str
+) -> None:
+    sessions, reach = xnys.sessions[:SESSIONS], FEATURE_SETS[features].reach
+    rng = np.random.default_rng(11)
+    missing = [*rng.choice(SESSIONS, 6, replace=False), *range(90, 94)]
+    holed = prices[~(prices["session"].isin(sessions[missing]) & (prices["symbol"] == "B"))]
+    whole = made(holed, sessions, features)
+    for last in range(reach, SESSIONS):
+        part = made(holed, sessions[last - reach : last + 1], features)
+        assert np.array_equal(part.mask[:, -1], whole.mask[:, last])
+        np.testing.assert_allclose(part.x[:, -1], whole.x[:, last], rtol=1e-5, atol=1e-6)
+    assert whole.mask[SYMBOLS.index("B")].any()

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from flows.run import Run, open_run
-from flows.training import History, history, score_procedure, train_procedure
+from flows.training import History, make_sequences, score_procedure, train_procedure
 from pipeline.quality import check
 from pipeline.scores import Verdict
 from pipeline.sessions import Calendar
@@ -61,7 +61,7 @@ def planted(tmp_path: Path, xnys: Calendar, repeats: float, seed: int) -> tuple[
     run.store.append(
         check(answers, run.calendar, sessions[-1], source="files", historical=True).prices, run="test"
     )
-    return run, history(run, sessions[-1], run.store.seq())
+    return run, make_sequences.fn(run, sessions[-1], run.store.seq())
 
 
 def verdict_of(run: Run, known: History) -> tuple[Verdict, pd.DataFrame]:

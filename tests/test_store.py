@@ -76,3 +76,37 @@ def test_a_damaged_store_is_named_and_has_a_way_out(store: PriceStore, xnys: Cal
         store.read()
     assert str(store.folder) in str(caught.value)
     assert "way out" in str(caught.value)
+
+
+def test_a_part_is_read_by_sessions_symbols_and_columns(store: PriceStore, xnys: Calendar) -> None:
+    for symbol in ("A", "B", "C"):
+        store.append(rows(xnys, [10, 11, 12, 13], symbol), run="r")
+    part = store.read(WEEK[2], since=WEEK[1], symbols=["A", "C"], columns=["close"])
+    assert part.columns.tolist() == ["symbol", "session", "close", "seq"]
+    assert part["symbol"].tolist() == ["A", "A", "C", "C"]
+    assert part["close"].tolist() == [11, 12, 11, 12]
+    assert store.read(symbols=[]).empty
+
+
+def test_what_is_new_is_told_without_being_written(store: PriceStore, xnys: Calendar) -> None:
+    store.append(rows(xnys, [10, 11], "A"), run="r")
+    both = pd.concat([rows(xnys, [10, 11.5], "A"), rows(xnys, [20], "B")], ignore_index=True)
+    new = store.select_new(both)
+    assert new[["symbol", "close"]].to_numpy().tolist() == [["A", 11.5], ["B", 20]]
+    assert store.seq() == 1
+
+
+def test_more_symbols_than_a_block_are_compared_alike(
+    store: PriceStore, xnys: Calendar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.store._BLOCK", 2)
+    five = pd.concat([rows(xnys, [10, 11], symbol) for symbol in "ABCDE"], ignore_index=True)
+    assert store.append(five, run="r") == 10
+    assert store.append(five, run="r") == 0
+    assert store.append(five.assign(close=five["close"] * 1.001), run="r") == 10
+
+
+def test_the_sources_are_named(store: PriceStore, xnys: Calendar) -> None:
+    assert store.sources() == []
+    store.append(rows(xnys, [10]), run="r")
+    assert store.sources() == ["test"]
