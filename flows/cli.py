@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from flows.run import Run
     from pipeline.ledger import Ledger
+    from pipeline.workspace import Workspace
 
 __all__ = ["app", "main"]
 
@@ -98,6 +99,7 @@ def _options(
 ) -> None:
     _place.config, _place.home, _place.debug = config, home, debug
     _place.now = _clock(now)
+    _set_environment()
 
 
 @app.command()
@@ -106,44 +108,44 @@ def forecast() -> None:
 
     Trains a model first if there is none. Running it twice changes nothing: the first row of a forecast stands.
     """
-    _prepare_prefect()
+    arguments = _prepared()
     from flows.nightly import nightly
     from flows.terminal import show_evening
 
     with _watched():
-        show_evening(nightly(**_flow_arguments()))
+        show_evening(nightly(**arguments))
 
 
 @app.command()
 def update() -> None:
     """Fetch and check prices, and say how far they reach."""
-    _prepare_prefect()
+    arguments = _prepared()
     from flows.nightly import update as update_flow
     from flows.terminal import show_market
 
     with _watched():
-        show_market(update_flow(**_flow_arguments()))
+        show_market(update_flow(**arguments))
 
 
 @app.command()
 def retrain() -> None:
     """Train, score and promote a new champion."""
-    _prepare_prefect()
+    arguments = _prepared()
     from flows.retrain import retrain as retrain_flow
     from flows.terminal import show_evaluation
 
     with _watched():
-        show_evaluation(retrain_flow(**_flow_arguments()))
+        show_evaluation(retrain_flow(**arguments))
 
 
 @app.command()
 def settle() -> None:
     """Fetch prices and write down what happened to the forecasts whose session has come."""
-    _prepare_prefect()
+    arguments = _prepared()
     from flows.nightly import settle_only
 
     with _watched():
-        settle_only(**_flow_arguments())
+        settle_only(**arguments)
 
 
 @app.command()
@@ -218,7 +220,7 @@ def ledger_export(
 @app.command()
 def deploy() -> None:
     """Create Prefect's work pool and the deployments `nightly` and `retrain`."""
-    _prepare_prefect()
+    _prepared()
     from flows.deploy import deploy as deploy_flows
 
     with _watched():
@@ -306,12 +308,18 @@ def _session(run: "Run", day: date) -> "pd.Timestamp":
 
 
 def _ledger() -> "Ledger":
-    from flows.run import default_config, default_home
     from pipeline.ledger import Ledger
+
+    workspace = _workspace()
+    workspace.check()
+    return Ledger(workspace.ledger, read_only=True)
+
+
+def _workspace() -> "Workspace":
+    from flows.run import absolute_path, default_config, default_home
     from pipeline.workspace import Workspace
 
-    home = _place.home or default_home(_place.config or default_config())
-    return Ledger(Workspace(home).ledger, read_only=True)
+    return Workspace(absolute_path(_place.home or default_home(_place.config or default_config())))
 
 
 def _universe_name() -> str:
@@ -323,30 +331,37 @@ def _universe_name() -> str:
 
 def _flow_arguments() -> dict[str, Any]:
     """Return what every flow asks for; a wrong setting is told now, and not after the start of a server."""
-    from flows.run import default_config
+    from flows.run import absolute_path, default_config
     from pipeline.config import load
 
-    load((_place.config or default_config()).resolve())
+    load(absolute_path(_place.config or default_config()))
     return {"config": _place.config, "home": _place.home, "now": _place.now}
 
 
-def _prepare_prefect() -> None:
-    """Set what Prefect reads once, at import: no telemetry, no log on the terminal, state in the workspace."""
-    from flows.run import default_config, default_home
-    from pipeline.workspace import Workspace
+def _prepared() -> dict[str, Any]:
+    """Return what every flow asks for, with everything ready for the import of Prefect."""
+    arguments = _flow_arguments()
+    _prepare_prefect()
+    return arguments
 
-    home = _place.home or default_home(_place.config or default_config())
+
+def _set_environment() -> None:
+    """Set what Prefect and TensorFlow read once, at import: no telemetry, no log on the terminal."""
     os.environ.setdefault("DO_NOT_TRACK", "1")
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if not _place.debug:
         os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+
+
+def _prepare_prefect() -> None:
+    """Keep Prefect's state in the workspace, on a machine that does not use Prefect yet."""
     if not Path("~/.prefect").expanduser().exists():
-        # A machine that does not use Prefect yet: a temporary server, whose state stays in the workspace.
-        # Its database needs the folder to be there.
-        Workspace(home.resolve()).create()
-        os.environ.setdefault("PREFECT_HOME", str(home.resolve() / "prefect"))
+        # The database of its temporary server needs the folder to be there.
+        workspace = _workspace()
+        workspace.create()
+        os.environ.setdefault("PREFECT_HOME", str(workspace.home / "prefect"))
 
 
 @contextmanager

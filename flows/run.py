@@ -18,7 +18,15 @@ from pipeline.store import PriceStore
 from pipeline.universe import Universe, universe
 from pipeline.workspace import Workspace, write_text
 
-__all__ = ["PROJECT", "Run", "default_config", "default_home", "open_run", "with_former_settings"]
+__all__ = [
+    "PROJECT",
+    "Run",
+    "absolute_path",
+    "default_config",
+    "default_home",
+    "open_run",
+    "with_former_settings",
+]
 
 PROJECT = Path(__file__).resolve().parent.parent
 """The folder of the checkout."""
@@ -83,6 +91,13 @@ class Run:
         return Ledger(self.workspace.ledger)
 
     @property
+    def today(self) -> pd.Timestamp | None:
+        """The day it is at the exchange; None where the clock was given, and later bars are no wonder."""
+        if self.is_simulated:
+            return None
+        return pd.Timestamp(self.now).tz_convert(self.calendar.timezone).tz_localize(None).normalize()
+
+    @property
     def last_closed(self) -> pd.Timestamp:
         """The last session that counts as closed at `now`."""
         return self.calendar.last_closed_session(
@@ -101,6 +116,11 @@ class Run:
             write_text(path, json.dumps(self.resolved, indent=1, sort_keys=True) + "\n")
 
 
+def absolute_path(path: Path) -> Path:
+    """Return the path from the root on, without links; a loop of links stays for its reader to refuse."""
+    return Path(os.path.realpath(path))
+
+
 def default_config() -> Path:
     """Return nextday.toml of the checkout."""
     return PROJECT / "nextday.toml"
@@ -108,7 +128,7 @@ def default_config() -> Path:
 
 def default_home(config: Path) -> Path:
     """Return NEXTDAY_HOME, or data/ beside the configuration."""
-    return Path(os.environ.get("NEXTDAY_HOME") or config.resolve().parent / "data")
+    return Path(os.environ.get("NEXTDAY_HOME") or absolute_path(config).parent / "data")
 
 
 def open_run(
@@ -128,11 +148,13 @@ def open_run(
 
     Raises:
         InputError: the settings, the universe, the files they name or the workspace cannot be used.
+        NextdayError: a newer nextday made the workspace.
         LedgerError: `read_only`, and there is no ledger.
     """
-    path = (config or default_config()).resolve()
+    path = absolute_path(config or default_config())
     settings = load(path)
-    workspace = Workspace((home or default_home(path)).resolve())
+    workspace = Workspace(absolute_path(home or default_home(path)))
+    workspace.check()
     if read_only:
         Ledger(workspace.ledger, read_only=True)
     wall = datetime.now(UTC)
@@ -149,7 +171,9 @@ def open_run(
             where="--now",
             way_out="leave it away, or name a time that has been",
         )
-    run = Run(
+    if not read_only:
+        workspace.create()
+    return Run(
         config=settings,
         base=path.parent,
         workspace=workspace,
@@ -160,10 +184,6 @@ def open_run(
         universe=members,
         resolved=_resolved(settings, members),
     )
-    if not read_only:
-        workspace.create()
-        run.save_settings()
-    return run
 
 
 def with_former_settings(run: Run, former: str) -> Run:

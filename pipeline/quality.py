@@ -44,14 +44,21 @@ class Checked:
 
 
 def check(
-    answers: Sequence[Fetched], calendar: Calendar, as_of: pd.Timestamp, *, source: str, historical: bool
+    answers: Sequence[Fetched],
+    calendar: Calendar,
+    as_of: pd.Timestamp,
+    *,
+    source: str,
+    historical: bool,
+    today: pd.Timestamp | None = None,
 ) -> Checked:
     """Turn the answers of a source into price rows.
 
     Kept out, each with a finding: symbols whose exchange keeps another time than the calendar, rows on days that
-    are no session, second rows of a session, rows that break schema.PRICES. Left out in silence: rows after
-    `as_of`, which are not closed yet. A session without a row between a symbol's first and last bar is a finding
-    too. The split and the dividend of a row that is kept out move to the symbol's next good row, with a finding.
+    are no session, second rows of a session, rows after `today`, rows that break schema.PRICES. Left out in silence:
+    other rows after `as_of`, which are not closed yet. A session without a row between a symbol's first and last bar
+    is a finding too. The split and the dividend of a row that is kept out move to the symbol's next good row, with a
+    finding.
 
     Args:
         answers: Those whose outcome is ok.
@@ -59,6 +66,7 @@ def check(
         as_of: The last session that counts as closed.
         source: The name of the source, kept on each row.
         historical: Whether the source ended in the past; its bars are settled.
+        today: The day it is at the exchange, None where the clock was set back and nobody knows.
     """
     parts = [_arrange(answer, calendar, as_of, source=source, historical=historical) for answer in answers]
     if not parts:
@@ -68,6 +76,7 @@ def check(
     kept_out = pd.MultiIndex.from_frame(broken[["symbol", "session"]])
     kept = ~pd.MultiIndex.from_frame(rows[["symbol", "session"]]).isin(kept_out)
     found = [broken, _moved(rows, kept), *(part.findings for part in parts)]
+    found += [_future(answer, today) for answer in answers if today is not None]
     findings = pd.concat(found, ignore_index=True).sort_values(["symbol", "session"], ignore_index=True)
     return Checked(carry_actions(rows, kept).reset_index(drop=True), findings)
 
@@ -99,6 +108,11 @@ def _arrange(
         _missing(rows, fetched.symbol, calendar),
     ]
     return Checked(rows, pd.concat(findings, ignore_index=True))
+
+
+def _future(fetched: Fetched, today: pd.Timestamp) -> pd.DataFrame:
+    late = fetched.bars.loc[fetched.bars["session"] > today, "session"]
+    return _name(fetched.symbol, late, "future date", f"today is {today:%Y-%m-%d}")
 
 
 def _keeps_time(fetched: Fetched, calendar: Calendar) -> bool:

@@ -33,7 +33,8 @@ class CommandLine:
         self._monkeypatch, self._capsys = monkeypatch, capsys
         for kind in (Flow, Task):
             monkeypatch.setattr(kind, "__call__", lambda self, *a, **k: self.fn(*a, **k))
-        monkeypatch.setattr(cli, "_prepare_prefect", lambda **_: None)
+        for preparation in ("_set_environment", "_prepare_prefect"):
+            monkeypatch.setattr(cli, preparation, lambda: None)
         monkeypatch.chdir(folder)
         Path("nextday.toml").write_text("[prices]\nstart = 2018-11-01\n")
 

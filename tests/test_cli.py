@@ -100,7 +100,7 @@ def test_wrong_settings_are_named_before_anything_is_made(
         ('path = "absent.csv"', "absent.csv"),
         ('path = "empty"', "no .csv and no .parquet"),
         ('path = "header.csv"', "no row of prices"),
-        ('path = "columns.csv"', "lacks the column date and open"),
+        ('path = "columns.csv"', "lacks the columns date, open"),
         ('path = "double.csv"', "Close and CLOSE both mean close"),
         ('path = "cut.parquet"', "cut.parquet"),
         ('file = "month.csv"', "'2018-13-01' in the column 'from' is no date"),

@@ -43,6 +43,7 @@ def test_reading_makes_nothing_where_there_is_nothing(nextday: CommandLine, comm
 def seal_one(model: str = "0123456789abcdef", config_digest: str = "") -> None:
     """Make a workspace with one sealed forecast."""
     run = open_run(Path("nextday.toml"), Path("w"), datetime(2018, 12, 10, 22, tzinfo=UTC))
+    run.save_settings()
     row = pd.DataFrame({"symbol": ["^GSPC"]}).assign(
         as_of=MONDAY, target_session=TUESDAY, horizon=1, model_version=model, issued_at=run.now, p_up=0.52,
         low=0.49, high=0.55, direction="up", baseline_p_up=0.53, last_close=2637.72, data_version=1,
