@@ -62,9 +62,7 @@ def seal(run: Run, rows: pd.DataFrame, as_of: pd.Timestamp, observed_at: pd.Time
 
 
 @chapter("catch up")
-def catch_up(
-    run: Run, market: Market, champions: list[RegisteredModel]
-) -> tuple[list[pd.DataFrame], list[str]]:
+def catch_up(run: Run, market: Market, champions: list[RegisteredModel]) -> list[str]:
     """Forecast the sessions that were missed, each with a model that was known by then.
 
     Args:
@@ -73,14 +71,14 @@ def catch_up(
         champions: The registered models, newest first; only what was once champion is asked.
 
     Returns:
-        The standing rows of each session caught up, and a remark for each that could not be.
+        A remark for each session that could not be caught up.
     """
     last = run.ledger.last_as_of(run.name)
     if last is None:
-        return [], []
+        return []
     missed = run.calendar.sessions_between(last, market.as_of)[1:-1]
     found = [_catch_up_one(run, session, market, champions) for session in missed]
-    return [rows for rows in found if not isinstance(rows, str)], [r for r in found if isinstance(r, str)]
+    return [remark for remark in found if remark]
 
 
 @chapter("settle")
@@ -187,14 +185,15 @@ def champion_known_at(models: list[RegisteredModel], session: pd.Timestamp) -> R
 
 def _catch_up_one(
     run: Run, session: pd.Timestamp, market: Market, champions: list[RegisteredModel]
-) -> pd.DataFrame | str:
+) -> str | None:
     known_then = champion_known_at(champions, session)
     if known_then is None:
         return f"{session:%Y-%m-%d} was missed and stays so: no model was trained by then"
     rows = forecast_session(run, session, market.seq, known_then)
     if rows.empty:
         return f"{session:%Y-%m-%d} was missed and stays so: no symbol has a whole window there"
-    return seal(run, rows, session, market.observed_at)
+    seal(run, rows, session, market.observed_at)
+    return None
 
 
 def _outcomes(run: Run, waiting: pd.DataFrame, panel: Panel, seq: int) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from flows.fetching import Market, update_prices
 from flows.forecasting import catch_up, champion_known_at, forecast_session, seal
 from flows.forecasting import settle as settle_forecasts
 from flows.progress import PREFECT_ERRORS, say
-from flows.reporting import publish, track, write_again, write_report
+from flows.reporting import publish, track, write_missing, write_report
 from flows.retrain import PATIENCE, make_champion
 from flows.run import Run, open_run
 from flows.tracked import tracking
@@ -68,9 +68,8 @@ def _evening(run: Run) -> Evening:
     name_flow_run(run.name)
     market, book = update_prices(run), tracking(run)
     name_flow_run(f"{run.name} {market.as_of:%Y-%m-%d}")
-    caught_up, remarks = catch_up(run, market, book.versions(run.name))
-    for rows in caught_up:
-        write_again(run, rows)
+    remarks = catch_up(run, market, book.versions(run.name))
+    remarks += write_missing(run, before=market.as_of)
     settled = settle_forecasts(run, market)
     standing = _forecast_tonight(run, market, book)
     report, paths = write_report(run, market, standing, remarks)

@@ -14,16 +14,17 @@ from flows.progress import say
 from flows.run import Run, with_former_settings
 from flows.tracked import run_tags, tracking
 from flows.training import Evaluation, load_evaluation
+from models.errors import ModelError
 from models.saved import read_metadata
-from pipeline.errors import InputError, StoreError
+from pipeline.errors import InputError, NextdayError, StoreError
 from pipeline.quality import no_findings
-from pipeline.report import Paths, Report, forecast_rows, summary_markdown, write
+from pipeline.report import Paths, Report, forecast_rows, place, summary_markdown, write
 from pipeline.schema import SCORES, empty
 from pipeline.scores import score
 from pipeline.tracking import RegisteredModel
 from pipeline.workspace import write_text
 
-__all__ = ["publish", "rebuild_report", "track", "write_again", "write_report"]
+__all__ = ["publish", "rebuild_report", "track", "write_missing", "write_report"]
 
 _TEST_ROWS = ["model", "symbol", "as_of", "target_session", "horizon", "p_up", "outcome"]
 _EPOCHS = ["fit", "member", "epoch", "loss", "hit_rate", "stop_loss", "stop_hit_rate", "gradient_norm"]
@@ -108,10 +109,34 @@ def rebuild_report(run: Run, as_of: pd.Timestamp | None) -> Paths:
             where=str(run.workspace.ledger),
             way_out="`nextday forecast` makes one; `nextday ledger show` lists the sessions",
         )
-    return write_again(run, standing)
+    return _write_again(run, standing)
 
 
-def write_again(run: Run, standing: pd.DataFrame) -> Paths:
+def write_missing(run: Run, before: pd.Timestamp | None = None) -> list[str]:
+    """Write the reports of the newest sealed sessions that have none: just caught up, or left by a killed run.
+
+    Args:
+        run: The run.
+        before: Only of sessions before this one.
+
+    Returns:
+        A remark for each that could not be written: an old report must not cost tonight's forecast.
+    """
+    record, missing, remarks = run.ledger.record(run.name), [], []
+    for as_of, rows in reversed([*record.groupby("as_of")]):
+        if before is None or as_of < before:
+            if place(run.workspace.reports, run.name, rows["target_session"].iloc[0]).html.exists():
+                break
+            missing.append(rows)
+    for rows in reversed(missing):
+        try:
+            _write_again(run, rows)
+        except (NextdayError, ModelError) as error:
+            remarks.append(f"The report of {rows['target_session'].iloc[0]:%Y-%m-%d} is missing. {error}")
+    return remarks
+
+
+def _write_again(run: Run, standing: pd.DataFrame) -> Paths:
     """Write the reports of one session's sealed rows as the settings and prices of then have them."""
     first = standing.iloc[0]
     former = with_former_settings(run, str(first["config_digest"]))

@@ -10,7 +10,7 @@ from flows.chapters import A_NIGHT, chapter, name_flow_run
 from flows.fetching import Market, update_prices
 from flows.forecasting import catch_up, settle
 from flows.progress import say
-from flows.reporting import write_again
+from flows.reporting import write_missing
 from flows.run import Run, open_run
 from flows.tracked import run_tags, tracking
 from flows.training import (
@@ -49,10 +49,8 @@ def retrain(config: Path | None = None, home: Path | None = None, now: datetime 
         name_flow_run(run.name)
         market = update_prices(run)
         name_flow_run(f"{run.name} {market.as_of:%Y-%m-%d}")
-        caught_up, remarks = catch_up(run, market, tracking(run).versions(run.name))
-        for rows in caught_up:
-            write_again(run, rows)
-        for remark in remarks:
+        remarks = catch_up(run, market, tracking(run).versions(run.name))
+        for remark in remarks + write_missing(run):
             say(remark)
         settle(run, market)
         _, evaluation = make_champion(run, market)

@@ -24,7 +24,7 @@ from pipeline.panel import PANEL_COLUMNS, Panel, build_panel
 from pipeline.scores import Verdict, best_baseline, judge, score
 from pipeline.sequences import Sequences, build_sequences, total_returns
 from pipeline.walkforward import Fold, final_fold, scoring_fold
-from pipeline.workspace import write_text
+from pipeline.workspace import write_bytes, write_text
 
 __all__ = [
     "Evaluation",
@@ -206,10 +206,9 @@ def train_champion(run: Run, known: History) -> tuple[str, pd.DataFrame, Fold]:
 
 def save_evaluation(folder: Path, evaluation: Evaluation) -> None:
     """Keep an evaluation beside its model."""
-    folder.mkdir(parents=True, exist_ok=True)
     for name in ("scores", "epochs", "ranges"):
         write_text(folder / f"{name}.csv", getattr(evaluation, name).to_csv(index=False))
-    evaluation.test_rows.to_parquet(folder / "test_rows.parquet", index=False)
+    write_bytes(folder / "test_rows.parquet", evaluation.test_rows.to_parquet(index=False))
     write_text(folder / "verdict.json", json.dumps(asdict(evaluation.verdict), indent=1) + "\n")
 
 

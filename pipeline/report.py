@@ -13,7 +13,7 @@ from pipeline.schema import SCORES
 from pipeline.summary import Report, collect_scores, forecast_rows, format_instant, summary_markdown
 from pipeline.workspace import write_text
 
-__all__ = ["FORECAST_COLUMNS", "Paths", "Report", "forecast_rows", "summary_markdown", "write"]
+__all__ = ["FORECAST_COLUMNS", "Paths", "Report", "forecast_rows", "place", "summary_markdown", "write"]
 
 FORECAST_COLUMNS: Final = [
     "target_session",
@@ -47,6 +47,13 @@ class Paths:
     latest_csv: Path
 
 
+def place(folder: Path, universe: str, target_session: pd.Timestamp) -> Paths:
+    """Return where the report of a session lies in the workspace's reports."""
+    home = folder / universe
+    day = home / f"{target_session:%Y-%m-%d}"
+    return Paths(day, day / "forecast.csv", day / "scores.csv", day / "report.html", home / "latest.csv")
+
+
 def write(report: Report, folder: Path) -> Paths:
     """Write the report's files, each whole or not at all; equal reports give equal bytes.
 
@@ -59,22 +66,14 @@ def write(report: Report, folder: Path) -> Paths:
     Raises:
         NextdayError: a file cannot be written; it names which.
     """
-    home = folder / report.universe
-    place = home / f"{report.target_session:%Y-%m-%d}"
-    paths = Paths(
-        place,
-        place / "forecast.csv",
-        place / "scores.csv",
-        place / "report.html",
-        home / "latest.csv",
-    )
+    written = place(folder, report.universe, report.target_session)
     forecasts = _forecast_csv(report.forecasts)
-    write_text(paths.forecast_csv, forecasts)
-    write_text(paths.scores_csv, _csv(collect_scores(report)[list(SCORES.columns)]))
-    write_text(paths.html, render(report))
-    if _newest_session(paths.latest_csv) <= report.target_session.date():
-        write_text(paths.latest_csv, forecasts)
-    return paths
+    write_text(written.forecast_csv, forecasts)
+    write_text(written.scores_csv, _csv(collect_scores(report)[list(SCORES.columns)]))
+    if _newest_session(written.latest_csv) <= report.target_session.date():
+        write_text(written.latest_csv, forecasts)
+    write_text(written.html, render(report))  # last: where it lies, the others do
+    return written
 
 
 def _forecast_csv(forecasts: pd.DataFrame) -> str:

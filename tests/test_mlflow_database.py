@@ -178,7 +178,7 @@ def test_a_path_that_sqlalchemy_would_cut_is_refused(tmp_path: Path) -> None:
 def test_the_pages_answer_on_this_machine_only_and_show_the_runs(tmp_path: Path) -> None:
     home, cwd = tmp_path / "home", tmp_path / "cwd"
     cwd.mkdir()
-    process = start(home, cwd)
+    process = start(home, "one", cwd)
     assert process.communicate(timeout=120) == ("", "")
     with closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
@@ -187,7 +187,7 @@ def test_the_pages_answer_on_this_machine_only_and_show_the_runs(tmp_path: Path)
     server = subprocess.Popen(command, cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         names = ask(port, "experiments/search", {"max_results": 10})
-        assert "nextday-sample" in names
+        assert "nextday-one" in names
         assert '"a1"' in ask(port, "registered-models/search", None)
     finally:
         server.terminate()
