@@ -16,12 +16,12 @@ from pipeline import seal
 from pipeline.errors import LedgerError
 from pipeline.schema import FORECASTS, OUTCOMES, validated
 from pipeline.seal import Head, Verification
+from pipeline.spreadsheet import disarm
 from pipeline.workspace import write_text
 
 __all__ = ["Head", "Ledger", "Verification"]
 
 _SAME_RETURN: Final = 1e-9  # below it, two returns differ by the rounding of a later adjustment factor only
-_FORMULA_SIGNS: Final = ("=", "+", "-", "@", "\t", "\r")
 
 _KEY: Final = ("universe", "symbol", "as_of", "target_session", "horizon")
 _SAME_KEY: Final = " AND ".join(f"{name} = :{name}" for name in _KEY)
@@ -187,7 +187,8 @@ class Ledger:
         writer.writerow(columns)
         query = _query(columns, ":universe IS NULL OR universe = :universe")
         with self._reading() as db:
-            writer.writerows(map(_unarmed, db.execute(query, {"universe": universe})))
+            rows = db.execute(query, {"universe": universe})
+            writer.writerows(map(disarm, row) for row in rows)
         if isinstance(target, Path):
             write_text(target, text.getvalue())
         else:
@@ -237,10 +238,6 @@ def _decoded(rows: Iterable[sqlite3.Row], columns: tuple[str, ...]) -> pd.DataFr
 def _query(columns: tuple[str, ...], where: str) -> str:
     order = "universe, as_of, symbol, target_session, horizon, role DESC, model_version"
     return f"SELECT {', '.join(columns)} FROM record WHERE {where} ORDER BY {order}"
-
-
-def _unarmed(row: sqlite3.Row) -> list[Any]:
-    return [f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA_SIGNS) else cell for cell in row]
 
 
 def _standing(db: sqlite3.Connection, row: dict[str, Any]) -> list[sqlite3.Row]:

@@ -4,12 +4,13 @@ import csv
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pandas as pd
 
 from pipeline.page import render
 from pipeline.schema import SCORES
+from pipeline.spreadsheet import disarm
 from pipeline.summary import Report, collect_scores, forecast_rows, format_instant, summary_markdown
 from pipeline.workspace import write_text
 
@@ -32,8 +33,6 @@ FORECAST_COLUMNS: Final = [
     "config_digest",
 ]
 """The columns of forecast.csv and latest.csv."""
-
-_FORMULA_SIGNS: Final = ("=", "+", "-", "@", "\t", "\r")
 
 
 @dataclass(frozen=True)
@@ -83,16 +82,8 @@ def _forecast_csv(forecasts: pd.DataFrame) -> str:
 
 
 def _csv(frame: pd.DataFrame) -> str:
-    text = frame.select_dtypes(["str", "object"]).map(_disarm)
+    text = frame.select_dtypes(["str", "object"]).map(disarm)
     return str(frame.assign(**text).to_csv(index=False, float_format="%.6f", lineterminator="\n"))
-
-
-def _disarm(cell: Any) -> Any:
-    """Keep a spreadsheet from running a text as a formula."""
-    if not isinstance(cell, str):
-        return cell
-    line = cell.replace("\r", " ")  # the csv module leaves it unquoted, and a spreadsheet starts a row at it
-    return f"'{line}" if cell.startswith(_FORMULA_SIGNS) else line
 
 
 def _newest_session(latest: Path) -> date:
