@@ -1,9 +1,12 @@
 """The members of an ensemble: one network with many sets of weights, run in one compiled graph."""
 
+import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+from zipfile import ZipFile
 
 import keras
 import numpy as np
@@ -19,6 +22,16 @@ __all__ = ["Members", "load_members", "member_file"]
 # Windows always pass through the graph this many at a time, filled up with zeros: one compiled shape gives a
 # row the same logits whether it comes alone at night or with ten years around it.
 _BATCH: Final = 512
+
+_MADE_OF: Final = {
+    (None, "__keras_tensor__"),
+    ("keras", "DTypePolicy"),
+    ("keras.src.models.functional", "Functional"),
+    *(("keras.initializers", name) for name in ("GlorotUniform", "Orthogonal", "Zeros")),
+    *(("keras.layers", name) for name in ("Activation", "Dense", "InputLayer", "Normalization", "Rescaling")),
+    *(("keras.layers", name) for name in ("GRU", "LSTM", "SimpleRNN")),
+}
+"""Module and class of every part of a network of `recurrent`."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +96,7 @@ def load_members(directory: Path, count: int) -> Members:
 
 def _load(path: Path) -> keras.Model:
     try:
+        _refuse_strangers(path)
         return keras.models.load_model(path, compile=False, safe_mode=True)
     # Keras raises what its readers of zip, JSON and HDF5 raise, and ValueError where a file brings code.
     except Exception as broken:
@@ -91,3 +105,21 @@ def _load(path: Path) -> keras.Model:
             where=str(path),
             way_out="use a model that nextday trained, or train again",
         ) from None
+
+
+def _refuse_strangers(path: Path) -> None:
+    """Look at what a file would have Keras make: its safe mode knows the ways to run code that were found so far."""
+    with ZipFile(path) as archive:
+        description = json.loads(archive.read("config.json"))
+    for module, name in _parts(description):
+        if (module, name) not in _MADE_OF:
+            raise ValueError(f"it asks for {module}.{name}, which no network of nextday has")
+
+
+def _parts(description: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield module and class of everything that a description names."""
+    if isinstance(description, dict) and "class_name" in description:
+        yield description.get("module"), description["class_name"]
+    inner = description.values() if isinstance(description, dict) else description
+    for part in inner if isinstance(description, dict | list) else ():
+        yield from _parts(part)
