@@ -237,14 +237,14 @@ class Tracking:
     def _recording(self, universe: str, run_name: str, tags: Mapping[str, str]) -> Iterator[tuple[Any, bool]]:
         """Give a run and whether there is anything to write: not if one that says the same has ended well.
 
-        A run whose writer was killed is taken up again: what it says already is said a second time without effect.
-        What is new or taken up ends FINISHED or FAILED.
+        A run whose writer failed or was killed is taken up again: what it says already is said a second time without
+        effect. What is new or taken up ends FINISHED or FAILED.
         """
         name = _registered_name(universe)
         with self._plainly(f"The run {run_name!r} cannot be tracked"):
             experiment = self._experiment(name)
             said = self._same(experiment, run_name, tags)
-            run = said.get("FINISHED") or said.get("RUNNING")
+            run = said.get("FINISHED") or next(iter(said.values()), None)
             self._end_killed(experiment, run)
             if run and run.info.status == "FINISHED":
                 yield run, False

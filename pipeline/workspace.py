@@ -170,13 +170,14 @@ def write_bytes(path: Path, content: bytes) -> None:
         half.write_bytes(content)
         half.replace(path)
     except OSError as error:
-        with suppress(OSError):
-            half.unlink(missing_ok=True)
         raise NextdayError(
             f"Cannot write: {error.strerror}",
             where=str(path),
             way_out="look at the path, its rights and the free space, then run this again",
         ) from None
+    finally:
+        with suppress(OSError):
+            half.unlink(missing_ok=True)
 
 
 def _remove_halves(path: Path) -> None:

@@ -280,6 +280,8 @@ def test_a_run_that_breaks_off_is_marked_and_registers_nothing(tracking: Trackin
     assert run.info.status == "FAILED"
     assert tracking.versions("sample") == []
     assert client(home).search_registered_models() == []
+    again = record(tracking, home / "models/sample" / run.data.tags["model_version"])
+    assert [(run.info.run_id, run.info.status) for run in runs(home)] == [(again.run_id, "FINISHED")]
 
 
 def test_a_model_elsewhere_or_under_another_version_is_not_registered(tracking: Tracking, home: Path) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import NextdayError
-from pipeline.workspace import write_bytes, write_text
+from pipeline.errors import NextdayError, WorkspaceBusyError
+from pipeline.workspace import Workspace, write_bytes, write_text
 
 
 def dead_pid() -> int:
@@ -45,3 +45,27 @@ def test_a_file_that_cannot_be_put_in_place_leaves_no_half(tmp_path: Path) -> No
         write_text(tmp_path / "a.csv", "whole")
     assert refused.value.where == str(tmp_path / "a.csv")
     assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
+
+
+def test_an_interrupted_write_leaves_no_half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(self: Path, target: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "replace", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        write_text(tmp_path / "a.csv", "whole")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_second_run_of_a_universe_waits_its_time_and_leaves_and_another_universe_works(
+    tmp_path: Path,
+) -> None:
+    place, told = Workspace(tmp_path), list[str]()
+    with place.locked("mine", timeout=0, tell=told.append):
+        with pytest.raises(WorkspaceBusyError, match="'mine' for 0 s"):
+            Workspace(tmp_path).locked("mine", timeout=0.1, tell=told.append).__enter__()
+        with place.locked("yours", timeout=0, tell=told.append):
+            pass
+    assert len(told) == 1
+    with place.locked("mine", timeout=0, tell=told.append):
+        pass
