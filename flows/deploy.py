@@ -1,18 +1,20 @@
 """Hand the flows to Prefect: a work pool, and prefect.yaml with the project and the workspace filled in."""
 
+import asyncio
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
-from prefect.client.schemas.schedules import CronSchedule
 from prefect.exceptions import ObjectAlreadyExists, PrefectException
+from prefect.server.schemas.schedules import CronSchedule
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.workers.process import ProcessWorker
 
@@ -20,12 +22,25 @@ from flows.progress import say
 from flows.run import PROJECT, Run, default_config, open_run
 from pipeline.errors import ConfigError, NextdayError
 
-__all__ = ["PATIENCE", "POOL", "connect", "deploy", "deployment_variables", "server_url", "worker_command"]
+__all__ = [
+    "PATIENCE",
+    "POOL",
+    "connect",
+    "deploy",
+    "deployment_variables",
+    "planned_evening",
+    "prefect_command",
+    "server_url",
+    "worker_command",
+]
 
 POOL = "nextday-local"
 
 PATIENCE = 60.0
 """Seconds that `deploy` waits for a server: one that was just started answers after 10 to 40."""
+
+_MOST = 1000
+"""Starts looked at in a day: a cron line that plans more is none for evenings."""
 
 _PREFECT = Path(sys.executable).with_name("prefect")
 
@@ -50,7 +65,7 @@ def server_url(patience: float = 0) -> str:
         raise NextdayError(
             f"No Prefect server answers: {refusal}",
             where=url,
-            way_out=f"start one and keep it running: {_PREFECT} server start --host 127.0.0.1"
+            way_out=f"start one and keep it running: {prefect_command('server start --host 127.0.0.1')}"
             "\n           (a server elsewhere: set PREFECT_API_URL to its address, ending in /api)",
         )
     return url
@@ -74,9 +89,17 @@ def connect(url: str) -> Iterator[SyncPrefectClient]:
         ) from None
 
 
+def prefect_command(arguments: str, url: str = "") -> str:
+    """Return a line for the shell: this environment's `prefect`, talking to the server at `url`."""
+    return f"{f'PREFECT_API_URL={url} ' if url else ''}{_PREFECT} {arguments}"
+
+
 def worker_command(url: str) -> str:
-    """Return what starts a worker: nothing runs without one."""
-    return f"PREFECT_API_URL={url} {_PREFECT} worker start --pool {POOL}"
+    """Return what starts a worker: nothing runs without one.
+
+    One run at a time: after a long outage dozens of late runs may wait, and each is a TensorFlow of its own.
+    """
+    return prefect_command(f"worker start --pool {POOL} --limit 1", url)
 
 
 def deploy(config: Path | None, home: Path | None) -> list[str]:
@@ -92,7 +115,7 @@ def deploy(config: Path | None, home: Path | None) -> list[str]:
     run, path = open_run(config, home), (config or default_config()).resolve()
     variables = deployment_variables(run, path)
     for name in ("nightly", "retrain"):
-        _check_cron(name, variables[f"NEXTDAY_{name.upper()}"], path)
+        _cron(name, run, path)
     url = server_url(PATIENCE)
     with connect(url) as client:
         _create_pool(client)
@@ -102,7 +125,7 @@ def deploy(config: Path | None, home: Path | None) -> list[str]:
         f"deployed nightly/nightly{suffix}: {run.config.schedule.nightly}  ({timezone})",
         f"deployed retrain/retrain{suffix}: {run.config.schedule.retrain}  ({timezone})",
         f"keep a worker running: {worker_command(url)}",
-        f"try it at once:        PREFECT_API_URL={url} {_PREFECT} deployment run nightly/nightly{suffix}",
+        f"try it at once:        {prefect_command(f'deployment run nightly/nightly{suffix}', url)}",
         f"look at it:            {url.removesuffix('/api')}",
     ]
 
@@ -133,13 +156,28 @@ def _refusal(url: str) -> str:
     return ""
 
 
-def _check_cron(name: str, line: str, config: Path) -> None:
+def planned_evening(run: Run, before: datetime) -> datetime | None:
+    """Return when [schedule] planned the last nightly run before a time; None: none in the 40 days before.
+
+    Raises:
+        ConfigError: the line is no cron.
+    """
+    schedule = _cron("nightly", run, "[schedule]")
+    for days in (1, 8, 40):
+        starts = asyncio.run(schedule.get_dates(_MOST, before - timedelta(days=days), before))
+        if starts:
+            return starts[-1]
+    return None
+
+
+def _cron(name: str, run: Run, where: Path | str) -> CronSchedule:
+    line = getattr(run.config.schedule, name)
     try:
-        CronSchedule(cron=line)
+        return CronSchedule(cron=line, timezone=run.calendar.timezone)
     except ValueError:
         raise ConfigError(
             f"[schedule] {name} = {line!r} is no cron line",
-            where=str(config),
+            where=str(where),
             way_out="minute, hour, day, month, weekday, for example 30 18 * * MON-FRI",
         ) from None
 

@@ -1,16 +1,28 @@
 """The doctor names what is wrong, and for each thing the way out."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace, TracebackType
 from uuid import uuid4
 
 import pandas as pd
+import prefect
 import pytest
+from prefect.client.schemas.filters import DeploymentFilter, FlowRunFilter
+from prefect.client.schemas.objects import (
+    DeploymentSchedule,
+    FlowRun,
+    State,
+    StateType,
+    Worker,
+    WorkerStatus,
+)
+from prefect.client.schemas.responses import DeploymentResponse, GlobalConcurrencyLimitResponse
+from prefect.client.schemas.schedules import CronSchedule
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from flows import deploy, doctor
+from flows import doctor, prefect_server
 from flows.doctor import Finding, examine
 from pipeline.ledger import Ledger
 from pipeline.sessions import Calendar
@@ -21,6 +33,7 @@ from tests.test_ledger_seal import forge, issue
 
 NOBODY = "http://127.0.0.1:9/api"
 NOW = datetime(2018, 12, 20, 22, tzinfo=UTC)
+DUE = datetime(2018, 12, 20, 23, 30, tzinfo=UTC)
 
 
 @pytest.fixture(autouse=True)
@@ -54,15 +67,21 @@ def patient(tmp_path: Path) -> Patient:
 
 
 class Server:
-    """What Prefect's client answers, as far as the doctor asks."""
+    """What Prefect's client answers, as far as the doctor asks: a schedule that is well, unless told otherwise."""
 
-    def __init__(self, home: Path, *, deployed: bool = True, runs: list[str], workers: list[str]) -> None:
+    def __init__(self, home: Path) -> None:
+        self.version, self.is_paused = prefect.__version__, False
         self.deployments = [
-            SimpleNamespace(id=uuid4(), name="nightly", parameters={"home": str(home)})
-        ] * deployed
-        due = datetime(2018, 12, 20, 23, 30, tzinfo=UTC)
-        self.runs = [SimpleNamespace(state_name=state, next_scheduled_start_time=due) for state in runs]
-        self.workers = [SimpleNamespace(name="w1", status=status) for status in workers]
+            deployment(home, "nightly", "30 18 * * MON-FRI"),
+            deployment(home, "retrain", "0 8 * * SAT"),
+        ]
+        self.runs = [flow_run(one, "Scheduled", DUE) for one in self.deployments]
+        self.beats: list[datetime] = []
+        self.workers = [worker("w1", "ONLINE", seconds=20)]
+
+    @property
+    def nightly(self) -> DeploymentResponse:
+        return self.deployments[0]
 
     def __enter__(self) -> "Server":
         return self
@@ -72,30 +91,83 @@ class Server:
     ) -> None:
         return
 
-    def read_deployments(self, **_: object) -> list[SimpleNamespace]:
+    def api_version(self) -> str:
+        return self.version
+
+    def read_deployments(self, **_: object) -> list[DeploymentResponse]:
         return self.deployments
 
-    def read_flow_runs(self, **_: object) -> list[SimpleNamespace]:
-        return self.runs
+    def read_flow_runs(
+        self, *, deployment_filter: DeploymentFilter, flow_run_filter: FlowRunFilter, **_: object
+    ) -> list[FlowRun]:
+        assert deployment_filter.id
+        assert flow_run_filter.state
+        assert flow_run_filter.state.type
+        of, types = deployment_filter.id.any_ or [], flow_run_filter.state.type.any_ or []
+        return [run for run in self.runs if run.deployment_id in of and run.state and run.state.type in types]
 
-    def read_workers_for_work_pool(self, _: str) -> list[SimpleNamespace]:
+    def read_events(self, *_: object, **__: object) -> SimpleNamespace:
+        return SimpleNamespace(events=[SimpleNamespace(occurred=beat) for beat in self.beats])
+
+    def read_work_pool(self, _: str) -> SimpleNamespace:
+        return SimpleNamespace(is_paused=self.is_paused)
+
+    def read_workers_for_work_pool(self, _: str) -> list[Worker]:
         return self.workers
 
 
+def deployment(home: Path, name: str, cron: str) -> DeploymentResponse:
+    schedule = DeploymentSchedule(
+        schedule=CronSchedule(cron=cron, timezone="America/New_York"),
+        active=True,
+        slug="after-close" if name == "nightly" else "weekly",
+    )
+    return DeploymentResponse(
+        id=uuid4(),
+        name=name,
+        flow_id=uuid4(),
+        entrypoint=f"flows/{name}.py:{name}",
+        parameters={"home": str(home)},
+        schedules=[schedule],
+    )
+
+
+def flow_run(of: DeploymentResponse, state: str, since: datetime) -> FlowRun:
+    kind = (
+        StateType.SCHEDULED
+        if state in ("Scheduled", "Late", "AwaitingConcurrencySlot")
+        else StateType.RUNNING
+    )
+    return FlowRun(
+        id=uuid4(),
+        name="brave-otter",
+        flow_id=of.flow_id,
+        deployment_id=of.id,
+        state=State(type=kind, name=state, timestamp=since),
+        state_name=state,
+        expected_start_time=since,
+        infrastructure_pid="4711",
+    )
+
+
+def worker(name: str, status: str, seconds: float) -> Worker:
+    heard = NOW - timedelta(seconds=seconds)
+    return Worker(
+        name=name,
+        work_pool_id=uuid4(),
+        status=WorkerStatus(status),
+        last_heartbeat_time=heard,
+        heartbeat_interval_seconds=30,
+    )
+
+
 @pytest.fixture
-def serve(monkeypatch: pytest.MonkeyPatch) -> "Serve":
-    return Serve(monkeypatch)
-
-
-class Serve:
-    """Let a server answer from now on."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self._monkeypatch = monkeypatch
-
-    def __call__(self, server: Server) -> None:
-        self._monkeypatch.setattr(deploy, "server_url", lambda: NOBODY)
-        self._monkeypatch.setattr(deploy, "connect", lambda _: server)
+def server(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> Server:
+    """A server that answers from now on."""
+    server = Server(patient.home)
+    monkeypatch.setattr(prefect_server, "server_url", lambda: NOBODY)
+    monkeypatch.setattr(prefect_server, "connect", lambda _: server)
+    return server
 
 
 def test_a_new_workspace_lacks_prices_champion_ledger_and_server(patient: Patient) -> None:
@@ -136,17 +208,58 @@ def test_a_package_that_stops_the_schedule_is_named(
     assert "requirements.lock" in patient.complaint(f"{package} {version}").way_out
 
 
-def test_live_prices_that_lag_are_counted_in_sessions(patient: Patient, xnys: Calendar) -> None:
+@pytest.fixture
+def live(patient: Patient, xnys: Calendar) -> Patient:
+    """A workspace of today's prices, which reach Friday the 14th and should reach Wednesday the 19th."""
     patient.config.write_text(
-        '[universe]\nname = "u"\nsource = "files"\npath = "a.csv"\n[prices]\nstart = 2018-11-01\n'
+        '[universe]\nname = "sample"\nsource = "files"\npath = "a.csv"\n[prices]\nstart = 2018-11-01\n'
     )
     sessions = xnys.sessions_between(pd.Timestamp("2018-12-03"), pd.Timestamp("2018-12-14"))
     patient.config.with_name("a.csv").write_text("Date,Symbol,Open,High,Low,Close\n2018-12-03,A,1,1,1,1\n")
-    store = PriceStore(patient.home / "prices" / "u")
+    store = PriceStore(patient.home / "prices" / "sample")
     store.append(prices_of({"A": random_bars(sessions, 1)}, xnys, NOW), run="test")
-    # Friday the 14th is known; Monday to Thursday have closed since.
-    said = patient.complaint("prices reach 2018-12-14")
-    assert "4 sessions behind 2018-12-20" in said.what
+    return patient
+
+
+def test_live_prices_that_lag_are_counted_in_sessions(live: Patient) -> None:
+    # It is five in the afternoon of Thursday the 20th: only this evening has not been due yet.
+    assert "3 sessions behind 2018-12-19" in live.complaint("prices reach 2018-12-14").what
+
+
+def test_a_missed_evening_is_told_without_asking_prefect(live: Patient) -> None:
+    ledger = Ledger(live.home / "ledger.sqlite")
+    issue(ledger, 0, ["A"])
+    said = live.complaint("no forecast from 2018-12-19, though its evening is over")
+    assert "the last one is from 2018-12-10" in said.what
+    assert "nextday forecast" in said.way_out
+
+
+@pytest.mark.parametrize(
+    ("now", "due"),
+    [
+        # In New York: Wednesday 19:55, Thursday 19:59 and Thursday 20:01.
+        ("2018-12-20T00:55Z", "2018-12-18"),
+        ("2018-12-21T00:59Z", "2018-12-19"),
+        ("2018-12-21T01:01Z", "2018-12-20"),
+        # The Sunday, the evening of the half day before Christmas, and Christmas itself.
+        ("2018-12-23T20:00Z", "2018-12-21"),
+        ("2018-12-25T01:01Z", "2018-12-24"),
+        ("2018-12-26T12:00Z", "2018-12-24"),
+    ],
+)
+def test_an_evening_is_missed_an_hour_and_a_half_after_its_time_and_never_on_a_holiday(
+    live: Patient, now: str, due: str
+) -> None:
+    issue(Ledger(live.home / "ledger.sqlite"), 0, ["A"])
+    found = examine(live.config, live.home, datetime.fromisoformat(now))
+    assert any(f"no forecast from {due}" in item.what for item in found)
+
+
+def test_a_disk_that_is_nearly_full_is_told_before_an_evening_is_lost(
+    patient: Patient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: SimpleNamespace(free=2**30))
+    assert str(patient.home / "cache") in patient.complaint("1.0 GiB free").way_out
 
 
 def test_a_changed_ledger_row_is_told_with_the_way_to_the_whole_list(patient: Patient) -> None:
@@ -166,28 +279,92 @@ def test_a_file_that_is_no_ledger_is_left_as_it_is(patient: Patient) -> None:
     assert (patient.home / "ledger.sqlite").read_bytes() == b"something else" * 100
 
 
-def test_an_idle_server_is_told_to_be_deployed_to(patient: Patient, serve: Serve) -> None:
-    serve(Server(patient.home, deployed=False, runs=[], workers=[]))
-    assert patient.complaint("has no deployment of 'sample'").way_out == "nextday deploy"
+def test_an_idle_server_is_told_to_be_deployed_to(patient: Patient, server: Server) -> None:
+    server.deployments = []
+    for flow in ("nightly", "retrain"):
+        assert patient.complaint(f"no {flow} deployment of 'sample'").way_out == "nextday deploy"
 
 
-def test_a_deployment_that_works_elsewhere_is_named(patient: Patient, serve: Serve) -> None:
-    serve(Server(Path("/elsewhere"), runs=["Scheduled"], workers=["ONLINE"]))
+def test_a_schedule_that_runs_is_well(patient: Patient, server: Server) -> None:
+    server.workers.append(worker("old", "OFFLINE", seconds=9e6))
+    assert f"Prefect {prefect.__version__} answers" in patient.praise
+    assert "deployment nightly/nightly: next run 2018-12-20 23:30Z" in patient.praise
+    assert "worker w1 waits" in patient.praise
+
+
+def test_a_server_of_another_version_is_to_be_started_from_this_environment(
+    patient: Patient, server: Server
+) -> None:
+    server.version = "3.1.0"
+    said = patient.complaint("is Prefect 3.1.0, and this is")
+    assert "bin/prefect server start --host 127.0.0.1" in said.way_out
+
+
+def test_a_deployment_that_works_elsewhere_is_named(patient: Patient, server: Server) -> None:
+    server.nightly.parameters["home"] = "/elsewhere"
     assert "--home" in patient.complaint("another workspace: /elsewhere").way_out
 
 
-def test_a_schedule_that_stands_still_is_named(patient: Patient, serve: Serve) -> None:
-    serve(Server(patient.home, runs=[], workers=["ONLINE"]))
-    assert "resume" in patient.complaint("nightly has no scheduled run").way_out
+def test_a_schedule_without_runs_is_named(patient: Patient, server: Server) -> None:
+    server.runs = server.runs[1:]
+    assert "SQLAlchemy" in patient.complaint("nightly/nightly has no scheduled run").way_out
 
 
-def test_a_late_run_and_a_worker_that_is_gone_are_named(patient: Patient, serve: Serve) -> None:
-    serve(Server(patient.home, runs=["Late"], workers=["OFFLINE"]))
-    assert "worker" in patient.complaint("was due 2018-12-20 23:30Z and is late").way_out
+def test_a_paused_schedule_is_resumed_by_its_own_name(patient: Patient, server: Server) -> None:
+    schedule = server.nightly.schedules[0]
+    schedule.active = False
+    way_out = patient.complaint("a schedule of nightly/nightly is paused").way_out
+    assert way_out.endswith(f"prefect deployment schedule resume nightly/nightly {schedule.id}")
+
+
+def test_a_schedule_that_was_edited_but_not_deployed_is_named(patient: Patient, server: Server) -> None:
+    patient.config.write_text('[prices]\nstart = 2018-11-01\n[schedule]\nnightly = "0 20 * * MON-FRI"\n')
+    assert patient.complaint("not planned as [schedule] says").way_out == "nextday deploy"
+
+
+def test_late_runs_are_counted_from_the_oldest(patient: Patient, server: Server) -> None:
+    server.runs += [flow_run(server.nightly, "Late", NOW - timedelta(hours=hours)) for hours in (5, 2)]
+    said = patient.complaint("nightly/nightly: 2 late, the oldest was due 2018-12-20 17:00Z")
+    assert "worker start --pool nextday-local --limit 1" in said.way_out
+
+
+def test_a_run_whose_process_is_gone_is_named_with_the_way_to_end_it(
+    patient: Patient, server: Server
+) -> None:
+    lost = flow_run(server.nightly, "Running", NOW - timedelta(hours=3))
+    server.runs.append(lost)
+    said = patient.complaint("brave-otter is Running, and nothing was heard of it since 2018-12-20 19:00Z")
+    assert "pid 4711" in said.way_out
+    assert f"prefect api POST /flow_runs/{lost.id}/set_state" in said.way_out
+    # A long training goes on sending heartbeats.
+    server.beats = [NOW - timedelta(minutes=2)]
+    assert "deployment nightly/nightly: next run" in patient.praise
+
+
+def test_a_slot_that_a_crash_has_kept_is_freed_by_hand(patient: Patient, server: Server) -> None:
+    limit = f"deployment:{server.nightly.id}"
+    server.nightly.global_concurrency_limit = GlobalConcurrencyLimitResponse(
+        id=uuid4(), name=limit, limit=1, active=True, active_slots=1, slot_decay_per_second=0
+    )
+    server.runs.append(flow_run(server.nightly, "AwaitingConcurrencySlot", NOW - timedelta(hours=1)))
+    said = patient.complaint("1 of 1 slots are taken, and 0 run")
+    assert f"prefect global-concurrency-limit update {limit} --active-slots 0" in said.way_out
+    assert "nextday deploy" in patient.complaint("1 waiting for a slot since 2018-12-20 21:00Z").way_out
+
+
+def test_a_paused_pool_is_named(patient: Patient, server: Server) -> None:
+    server.is_paused = True
+    assert "prefect work-pool resume nextday-local" in patient.complaint("is paused").way_out
+
+
+def test_a_worker_that_is_gone_is_named(patient: Patient, server: Server) -> None:
+    server.workers = [worker("w1", "OFFLINE", seconds=9e6)]
     assert "prefect worker start --pool nextday-local" in patient.complaint("no worker waits").way_out
 
 
-def test_a_schedule_that_runs_is_well(patient: Patient, serve: Serve) -> None:
-    serve(Server(patient.home, runs=["Scheduled"], workers=["OFFLINE", "ONLINE"]))
-    assert "deployment nightly: next run 2018-12-20 23:30Z" in patient.praise
-    assert "worker w1 waits" in patient.praise
+def test_a_killed_worker_is_named_while_prefect_still_calls_it_online(
+    patient: Patient, server: Server
+) -> None:
+    server.workers = [worker("w1", "ONLINE", seconds=75)]
+    said = patient.complaint("worker w1 is called online, and missed its last 2 heartbeats")
+    assert "prefect worker start" in said.way_out
