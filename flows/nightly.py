@@ -5,7 +5,7 @@ from datetime import datetime
 from pathlib import Path
 
 import pandas as pd
-from prefect import flow, tags
+from prefect import flow
 
 from flows.chapters import A_NIGHT, name_flow_run
 from flows.fetching import Market, update_prices
@@ -33,7 +33,7 @@ class Evening:
     settled: int
 
 
-@flow(name="nightly", timeout_seconds=A_NIGHT)
+@flow(name="nightly", timeout_seconds=A_NIGHT, persist_result=False)
 def nightly(config: Path | None = None, home: Path | None = None, now: datetime | None = None) -> Evening:
     """Forecast the next session and write it down; doing it twice changes nothing.
 
@@ -43,23 +43,23 @@ def nightly(config: Path | None = None, home: Path | None = None, now: datetime 
         now: The clock; default: the wall clock.
     """
     run = open_run(config, home, now)
-    with run.workspace.locked(run.name, timeout=PATIENCE, tell=say), tags(run.name):
+    with run.workspace.locked(run.name, timeout=PATIENCE, tell=say):
         return _evening(run.at_present())
 
 
-@flow(name="update", timeout_seconds=A_NIGHT)
+@flow(name="update", timeout_seconds=A_NIGHT, persist_result=False)
 def update(config: Path | None = None, home: Path | None = None, now: datetime | None = None) -> Market:
     """Fetch and check prices."""
     run = open_run(config, home, now)
-    with run.workspace.locked(run.name, timeout=PATIENCE, tell=say), tags(run.name):
+    with run.workspace.locked(run.name, timeout=PATIENCE, tell=say):
         return update_prices(run.at_present())
 
 
-@flow(name="settle", timeout_seconds=A_NIGHT)
+@flow(name="settle", timeout_seconds=A_NIGHT, persist_result=False)
 def settle_only(config: Path | None = None, home: Path | None = None, now: datetime | None = None) -> int:
     """Fetch prices and settle the forecasts whose session has come."""
     run = open_run(config, home, now)
-    with run.workspace.locked(run.name, timeout=PATIENCE, tell=say), tags(run.name):
+    with run.workspace.locked(run.name, timeout=PATIENCE, tell=say):
         run = run.at_present()
         return settle_forecasts(run, update_prices(run))
 

@@ -4,7 +4,7 @@ from datetime import datetime
 from pathlib import Path
 
 import pandas as pd
-from prefect import flow, tags
+from prefect import flow
 
 from flows.chapters import A_NIGHT, chapter, name_flow_run
 from flows.fetching import Market, update_prices
@@ -32,7 +32,7 @@ PATIENCE = 1800.0
 """Seconds that a run waits for another one of the same universe."""
 
 
-@flow(name="retrain", timeout_seconds=2 * A_NIGHT)
+@flow(name="retrain", timeout_seconds=2 * A_NIGHT, persist_result=False)
 def retrain(config: Path | None = None, home: Path | None = None, now: datetime | None = None) -> Evaluation:
     """Train and score the procedure on fresh prices, and promote its refit through as_of.
 
@@ -44,7 +44,7 @@ def retrain(config: Path | None = None, home: Path | None = None, now: datetime 
         now: The clock; default: the wall clock.
     """
     run = open_run(config, home, now)
-    with run.workspace.locked(run.name, timeout=PATIENCE, tell=say), tags(run.name):
+    with run.workspace.locked(run.name, timeout=PATIENCE, tell=say):
         run = run.at_present()
         name_flow_run(run.name)
         market = update_prices(run)
