@@ -64,11 +64,11 @@ class Workspace:
         Raises:
             NextdayError: a newer nextday made it, or its marker is damaged.
         """
+        if not self.marker.exists():
+            return
         try:
             marker = json.loads(self.marker.read_text(encoding="utf-8"))
             layout, maker = int(marker["layout"]), str(marker["made_by"])
-        except (FileNotFoundError, NotADirectoryError):
-            return
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise NextdayError(
                 f"The workspace's marker cannot be read: {error!r:.200}",

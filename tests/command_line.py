@@ -1,15 +1,21 @@
 """The command line, called in process: what it said, and what it left behind."""
 
 import sys
+from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
+import pandas as pd
 import pytest
 from prefect import Flow, Task
 
 from flows import cli
+from flows.run import open_run
+from models.saved import model_version
+from pipeline.registry import Registry
 
+MONDAY, TUESDAY = pd.Timestamp("2018-12-10"), pd.Timestamp("2018-12-11")
 HERE = ("--config", "nextday.toml", "--home", "w", "--now", "2018-12-20T22:00Z")
 
 
@@ -63,3 +69,36 @@ def contents(folder: Path) -> dict[str, str]:
     """Return the digest of every file of a folder; locks are no content."""
     files = (path for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock")
     return {str(path.relative_to(folder)): sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def seal_one(model: str = "0123456789abcdef", config_digest: str = "") -> None:
+    """Make a workspace with one sealed forecast, of the first symbol of the universe."""
+    run = open_run(Path("nextday.toml"), Path("w"), datetime(2018, 12, 10, 22, tzinfo=UTC))
+    run.save_settings()
+    row = pd.DataFrame({"symbol": run.universe.symbols[:1]}).assign(
+        as_of=MONDAY, target_session=TUESDAY, horizon=1, model_version=model, issued_at=run.now, p_up=0.52,
+        low=0.49, high=0.55, direction="up", baseline_p_up=0.53, last_close=2637.72, data_version=1,
+        config_digest=config_digest or run.digest, role="champion",
+    )  # fmt: skip
+    instants = {
+        "as_of": "datetime64[us]",
+        "target_session": "datetime64[us]",
+        "issued_at": "datetime64[us, UTC]",
+    }
+    run.ledger.issue(
+        row.astype(instants), universe=run.name, opens={}, newest_observed_at=run.now, historical=True
+    )
+
+
+def seal_with_model(universe: str = "sample") -> Path:
+    """Make a workspace with one sealed forecast of a registered model, and return the model's folder."""
+    draft = Path(f"w/models/{universe}/draft")
+    draft.mkdir(parents=True)
+    (draft / "model.json").write_text("no JSON at all")
+    name = model_version(draft)
+    folder = draft.rename(draft.with_name(name))
+    registry = Registry(Path("w").resolve(), model_version)
+    registry.add(universe, name, "run", 1, {"trained_through": "2018-11-30"})
+    registry.promote(universe, name, datetime(2018, 12, 1, tzinfo=UTC))
+    seal_one(name)
+    return folder

@@ -1,18 +1,12 @@
 """A workspace that is empty, damaged or incomplete: the command line names what, where and the way out."""
 
-from datetime import UTC, datetime
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
-from flows.run import open_run
-from models.saved import model_version
 from pipeline.ledger import Ledger
-from pipeline.registry import Registry
-from tests.command_line import HERE, CommandLine, contents, told
+from tests.command_line import HERE, CommandLine, contents, seal_one, seal_with_model, told
 
-MONDAY, TUESDAY = pd.Timestamp("2018-12-10"), pd.Timestamp("2018-12-11")
 MONDAYS = (*HERE[:-1], "2018-12-10T22:00Z")
 
 
@@ -38,25 +32,6 @@ def test_reading_makes_nothing_where_there_is_nothing(nextday: CommandLine, comm
     assert said.code == 1
     assert told(said)[0] == "nextday: There is no ledger yet"
     assert not Path("w").exists()
-
-
-def seal_one(model: str = "0123456789abcdef", config_digest: str = "") -> None:
-    """Make a workspace with one sealed forecast."""
-    run = open_run(Path("nextday.toml"), Path("w"), datetime(2018, 12, 10, 22, tzinfo=UTC))
-    run.save_settings()
-    row = pd.DataFrame({"symbol": ["^GSPC"]}).assign(
-        as_of=MONDAY, target_session=TUESDAY, horizon=1, model_version=model, issued_at=run.now, p_up=0.52,
-        low=0.49, high=0.55, direction="up", baseline_p_up=0.53, last_close=2637.72, data_version=1,
-        config_digest=config_digest or run.digest, role="champion",
-    )  # fmt: skip
-    instants = {
-        "as_of": "datetime64[us]",
-        "target_session": "datetime64[us]",
-        "issued_at": "datetime64[us, UTC]",
-    }
-    run.ledger.issue(
-        row.astype(instants), universe="sample", opens={}, newest_observed_at=run.now, historical=True
-    )
 
 
 def test_the_ledger_is_shown_checked_and_exported(nextday: CommandLine) -> None:
@@ -124,20 +99,6 @@ def test_a_damaged_ledger_is_named(
     assert "w/ledger.sqlite" in "\n".join(told(said))
     assert path.read_bytes() == broken
     assert not Path("x.csv").exists()
-
-
-def seal_with_model() -> Path:
-    """Make a workspace with one sealed forecast of a registered model, and return the model's folder."""
-    draft = Path("w/models/sample/draft")
-    draft.mkdir(parents=True)
-    (draft / "model.json").write_text("no JSON at all")
-    name = model_version(draft)
-    folder = draft.rename(draft.with_name(name))
-    registry = Registry(Path("w").resolve(), model_version)
-    registry.add("sample", name, "run", 1, {"trained_through": "2018-11-30"})
-    registry.promote("sample", name, datetime(2018, 12, 1, tzinfo=UTC))
-    seal_one(name)
-    return folder
 
 
 def test_an_error_of_the_models_is_told_like_one_of_ours(nextday: CommandLine) -> None:

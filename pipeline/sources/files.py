@@ -202,8 +202,9 @@ def _bars(table: pd.DataFrame, file: Path, own_symbol: str) -> pd.DataFrame:
 
 
 def _refuse_double(header: Sequence[str], file: Path) -> None:
+    meanings = [(column, _meaning(column)) for column in header]
     for name in _NAMES:
-        if len(columns := [column for column in header if _meaning(column) == name]) > 1:
+        if len(columns := [column for column, meaning in meanings if meaning == name]) > 1:
             raise InputError(
                 f"The columns {' and '.join(columns)} both mean {name.replace('session', 'date')}",
                 where=str(file),
