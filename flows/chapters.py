@@ -2,23 +2,28 @@
 
 import functools
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, ParamSpec, TypeVar
 
+import pandas as pd
 from prefect import Task, get_client, task
 from prefect.cache_policies import NO_CACHE
 from prefect.context import FlowRunContext
 
-from flows.progress import PREFECT_ERRORS, note
+from flows.progress import PREFECT_ERRORS, note, say
+from flows.run import Run
 
-__all__ = ["A_NIGHT", "chapter", "name_flow_run"]
+__all__ = ["A_NIGHT", "PATIENCE", "at_work", "chapter", "label_flow_run"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 A_NIGHT = 12 * 3600.0
 """Seconds after which an evening is lost anyway: a run that hangs must not stand in the next one's way."""
+
+PATIENCE = 1800.0
+"""Seconds that a run waits for another one of the same universe."""
 
 
 def chapter(
@@ -48,10 +53,27 @@ def chapter(
     return tell
 
 
-def name_flow_run(name: str) -> None:
-    """Call the flow run that is under way `name`; outside of one there is nothing to name."""
+@contextmanager
+def at_work(run: Run) -> Iterator[Run]:
+    """Hold the universe's lock and give the run with the time that it then is; the flow run is called after both.
+
+    Raises:
+        WorkspaceBusyError: another run held the lock for longer than PATIENCE.
+    """
+    with run.workspace.locked(run.name, timeout=PATIENCE, tell=say):
+        label_flow_run(run)
+        yield run.at_present()
+
+
+def label_flow_run(run: Run, as_of: pd.Timestamp | None = None) -> None:
+    """Name and tag the flow run that is under way by universe and session; outside of one there is nothing to label.
+
+    Tags stand on the flow run alone: a tagged task asks the server for a slot before it may begin.
+    """
     context = FlowRunContext.get()
     if context is None or context.flow_run is None:
         return
+    words = [run.name, f"{as_of:%Y-%m-%d}"] if as_of is not None else [run.name]
+    tags = sorted({*context.flow_run.tags, "nextday", *words})
     with suppress(*PREFECT_ERRORS), get_client(sync_client=True) as client:
-        client.set_flow_run_name(context.flow_run.id, name)
+        client.update_flow_run(context.flow_run.id, name=" ".join(words), tags=tags)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pandas as pd
 from prefect.tasks import exponential_backoff
 
-from flows.chapters import chapter
+from flows.chapters import chapter, label_flow_run
 from flows.progress import Advance, bar, say
 from flows.run import Run
 from pipeline.errors import InputError, SourceError
@@ -66,6 +66,7 @@ def update_prices(run: Run) -> Market:
     }
     market = known_market(run, reasons, findings)
     run.save_settings()
+    label_flow_run(run, market.as_of)
     return market
 
 

@@ -7,13 +7,13 @@ from pathlib import Path
 import pandas as pd
 from prefect import flow
 
-from flows.chapters import A_NIGHT, name_flow_run
+from flows.chapters import A_NIGHT, at_work
 from flows.fetching import Market, update_prices
 from flows.forecasting import catch_up, champion_known_at, forecast_session, seal
 from flows.forecasting import settle as settle_forecasts
 from flows.progress import PREFECT_ERRORS, say
 from flows.reporting import publish, track, write_missing, write_report
-from flows.retrain import PATIENCE, make_champion
+from flows.retrain import make_champion
 from flows.run import Run, open_run
 from flows.tracked import tracking
 from pipeline.errors import InputError, NextdayError
@@ -42,32 +42,26 @@ def nightly(config: Path | None = None, home: Path | None = None, now: datetime 
         home: The workspace.
         now: The clock; default: the wall clock.
     """
-    run = open_run(config, home, now)
-    with run.workspace.locked(run.name, timeout=PATIENCE, tell=say):
-        return _evening(run.at_present())
+    with at_work(open_run(config, home, now)) as run:
+        return _evening(run)
 
 
 @flow(name="update", timeout_seconds=A_NIGHT, persist_result=False)
 def update(config: Path | None = None, home: Path | None = None, now: datetime | None = None) -> Market:
     """Fetch and check prices."""
-    run = open_run(config, home, now)
-    with run.workspace.locked(run.name, timeout=PATIENCE, tell=say):
-        return update_prices(run.at_present())
+    with at_work(open_run(config, home, now)) as run:
+        return update_prices(run)
 
 
 @flow(name="settle", timeout_seconds=A_NIGHT, persist_result=False)
 def settle_only(config: Path | None = None, home: Path | None = None, now: datetime | None = None) -> int:
     """Fetch prices and settle the forecasts whose session has come."""
-    run = open_run(config, home, now)
-    with run.workspace.locked(run.name, timeout=PATIENCE, tell=say):
-        run = run.at_present()
+    with at_work(open_run(config, home, now)) as run:
         return settle_forecasts(run, update_prices(run))
 
 
 def _evening(run: Run) -> Evening:
-    name_flow_run(run.name)
     market, book = update_prices(run), tracking(run)
-    name_flow_run(f"{run.name} {market.as_of:%Y-%m-%d}")
     remarks = catch_up(run, market, book.versions(run.name))
     remarks += write_missing(run, before=market.as_of)
     settled = settle_forecasts(run, market)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 from prefect import flow
 
-from flows.chapters import A_NIGHT, chapter, name_flow_run
+from flows.chapters import A_NIGHT, at_work, chapter
 from flows.fetching import Market, update_prices
 from flows.forecasting import catch_up, settle
 from flows.progress import say
@@ -26,10 +26,7 @@ from pipeline.page import evaluation_figures
 from pipeline.tracking import RegisteredModel
 from pipeline.workspace import write_text
 
-__all__ = ["PATIENCE", "make_champion", "retrain"]
-
-PATIENCE = 1800.0
-"""Seconds that a run waits for another one of the same universe."""
+__all__ = ["make_champion", "retrain"]
 
 
 @flow(name="retrain", timeout_seconds=2 * A_NIGHT, persist_result=False)
@@ -43,12 +40,8 @@ def retrain(config: Path | None = None, home: Path | None = None, now: datetime 
         home: The workspace.
         now: The clock; default: the wall clock.
     """
-    run = open_run(config, home, now)
-    with run.workspace.locked(run.name, timeout=PATIENCE, tell=say):
-        run = run.at_present()
-        name_flow_run(run.name)
+    with at_work(open_run(config, home, now)) as run:
         market = update_prices(run)
-        name_flow_run(f"{run.name} {market.as_of:%Y-%m-%d}")
         remarks = catch_up(run, market, tracking(run).versions(run.name))
         for remark in remarks + write_missing(run):
             say(remark)

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from filelock import FileLock
 
-from flows import nightly
+from flows import chapters, nightly
 from pipeline.ledger import Ledger
 from tests.command_line import HERE, CommandLine, Said, contents, told
 
@@ -194,7 +194,7 @@ def test_a_workspace_without_rights_is_refused(nextday: CommandLine, monkeypatch
 
 
 def test_a_workspace_in_use_is_left_alone(nextday: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nightly, "PATIENCE", 0.05)
+    monkeypatch.setattr(chapters, "PATIENCE", 0.05)
     Path("w/locks").mkdir(parents=True)
     with FileLock("w/locks/sample.lock"):
         said = nextday(*HERE, "update")

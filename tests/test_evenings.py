@@ -1,6 +1,7 @@
 """Simulated evenings through the real flow, on the sample: what stands in the ledger, and what a pencil says."""
 
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -8,8 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from arch.data import nasdaq, sp500
+from prefect import Task, flow
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId, LogFilter, LogFilterFlowRunId
+from prefect.client.schemas.sorting import FlowRunSort, TaskRunSort
 
+from flows import fetching, forecasting, progress, reporting, training
+from flows import retrain as retraining
 from flows.forecasting import replay
 from flows.nightly import Evening, nightly
 from flows.reporting import rebuild_report
@@ -38,6 +44,7 @@ calibrate_sessions = 60
 [evaluation]
 test_sessions = 100
 """
+STORY = (fetching, forecasting, training, retraining, reporting)
 CLOSES = {"^GSPC": sp500.load()["Close"], "^IXIC": nasdaq.load()["Close"]}
 
 
@@ -192,6 +199,69 @@ def test_the_artifacts_are_in_prefect(ten: tuple[Place, list[Evening]]) -> None:
     assert ten[1][-1].report.verdict is not None
     assert ten[1][-1].report.verdict.finding.lower() in found["nextday-sample-summary"]["data"].lower()
     assert len(json.loads(found["nextday-sample-forecasts"]["data"])) == 2
+
+
+def test_runs_and_chapters_have_names_that_tell_the_story(ten: tuple[Place, list[Evening]]) -> None:
+    with get_client(sync_client=True) as client:
+        newest = FlowRunSort.START_TIME_ASC
+        evenings = [run for run in client.read_flow_runs(sort=newest) if run.name.startswith("sample ")]
+        first = client.read_task_runs(
+            flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[evenings[0].id])),
+            sort=TaskRunSort.EXPECTED_START_TIME_ASC,
+        )
+        logs = client.read_logs(LogFilter(flow_run_id=LogFilterFlowRunId(any_=[evenings[0].id])))
+    assert [run.name for run in evenings][:2] == ["sample 2018-12-10", "sample 2018-12-11"]
+    names = [task.name for task in first]
+    assert names == [
+        "fetch prices of ^GSPC and what follows",
+        "check prices",
+        "catch up",
+        "settle",
+        "make sequences through 2018-12-10",
+        "train",
+        "score",
+        "train the champion",
+        "promote",
+        "forecast from 2018-12-10",
+        "make sequences through 2018-12-10",
+        "seal forecasts from 2018-12-10",
+        "report",
+        "track",
+        "publish",
+    ]
+    assert {"nextday", "sample", "2018-12-10"} <= set(evenings[0].tags)
+    assert not any(task.tags for task in first)  # a tagged task waits for a slot of the server's
+    told = [log.message for log in logs]
+    assert any(re.fullmatch(r"train: \d+\.\d s", line) for line in told)
+    assert "checked 1984 bars: 1984 new, 0 findings" in told
+
+
+def test_only_fetching_is_tried_again() -> None:
+    chapters = [thing for module in STORY for thing in vars(module).values() if isinstance(thing, Task)]
+    assert len(chapters) >= 14
+    assert {chapter.name for chapter in chapters if chapter.retries} == {"fetch prices"}
+    assert not any(chapter.persist_result for chapter in chapters)
+    assert nightly.retries == 0
+    assert fetching.fetch_prices.retry_jitter_factor
+
+
+def test_long_work_shows_its_progress_in_prefect(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "_PAUSE", 0.0)
+
+    @flow
+    def long_work() -> None:
+        with progress.bar("count", 4) as advance:
+            for number in range(4):
+                advance(f"number {number}")
+
+    long_work()
+    with get_client(sync_client=True) as client:
+        answer = client._client.post(
+            "/artifacts/filter", json={"artifacts": {"type": {"any_": ["progress"]}}, "sort": "CREATED_DESC"}
+        )
+    (last, *_) = answer.json()
+    assert last["data"] == 100.0
+    assert last["description"] == "count: 4 of 4  number 3"
 
 
 def test_the_training_is_tracked_with_its_model_and_joined_to_the_flow_run(

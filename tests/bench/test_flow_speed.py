@@ -1,0 +1,132 @@
+"""How long a person waits: whole commands, from the shell's prompt to the next one."""
+
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline.sessions import calendar
+from tests.bench.stopwatch import IMPORTS, NEXTDAY, Lap, clock, median, tell
+
+pytestmark = pytest.mark.bench
+
+LAPS = 3
+LARGE = """
+[universe]
+name = "large"
+source = "files"
+path = "prices.parquet"
+[prices]
+adjustment = "raw"
+start = {start}
+[training]
+epochs = 1
+stop_sessions = 40
+calibrate_sessions = 40
+[evaluation]
+test_sessions = 60
+"""
+
+
+def home(folder: Path, name: str) -> tuple[str, ...]:
+    return (NEXTDAY, "--home", str(folder / name))
+
+
+def durations(said: str) -> pd.Series:
+    """Return the seconds of each chapter as the log of a `--debug` run has them."""
+    found = re.findall(r"- ([a-z ]+): ([0-9.]+) s$", said, flags=re.MULTILINE)
+    table = pd.DataFrame(found, columns=["chapter", "seconds"]).astype({"seconds": float})
+    return table.groupby("chapter", sort=False)["seconds"].sum()
+
+
+def copies(folder: Path, ready: str, count: int) -> Iterator[str]:
+    for number in range(count):
+        shutil.copytree(folder / ready, folder / f"{ready}-{number}")
+        yield f"{ready}-{number}"
+        shutil.rmtree(folder / f"{ready}-{number}")
+
+
+def test_the_sample(tmp_path: Path) -> None:
+    first, second, imports, bare, helps = [], [], [], [], []
+    for lap in range(LAPS):
+        imports.append(clock(IMPORTS, tmp_path))
+        bare.append(clock((sys.executable, "-c", "pass"), tmp_path))
+        helps.append(clock((NEXTDAY, "--help"), tmp_path))
+        first.append(clock((*home(tmp_path, f"w{lap}"), "forecast"), tmp_path))
+        second.append(clock((*home(tmp_path, f"w{lap}"), "forecast"), tmp_path))
+    print()
+    tell("reference: TensorFlow, Prefect, MLflow", imports, imports, 0)
+    tell("nextday --help", helps, bare, 1)
+    tell("nextday forecast, new workspace", first, imports, 120)
+    tell("nextday forecast, again", second, imports, 25)
+    assert median(helps) <= 1
+    assert median(first) <= 120
+    assert median(second) <= 25
+
+
+def test_an_evening_with_a_champion(tmp_path: Path) -> None:
+    imports, nightly, shown = [], [], Lap(0, 0, 0, "")
+    clock((*home(tmp_path, "ready"), "--now", "2018-12-27T23:00Z", "forecast"), tmp_path)
+    for name in copies(tmp_path, "ready", LAPS):
+        imports.append(clock(IMPORTS, tmp_path))
+        evening = (*home(tmp_path, name), "--now", "2018-12-28T23:00Z")
+        nightly.append(clock((*evening, "forecast"), tmp_path))
+    for name in copies(tmp_path, "ready", 1):
+        evening = (*home(tmp_path, name), "--now", "2018-12-28T23:00Z", "--debug")
+        shown = clock((*evening, "forecast"), tmp_path)
+    print()
+    tell("nextday forecast, an evening with a champion", nightly, imports, 40)
+    print(durations(shown.said).to_string())
+    assert median(nightly) <= 40
+
+
+def large_prices(symbols: int, sessions: int) -> pd.DataFrame:
+    """Return made-up bars of a market and its shares, the last session 2018-12-28."""
+    days = calendar("XNYS", date(1998, 1, 1), datetime(2019, 6, 1, tzinfo=UTC)).sessions
+    days = days[days <= pd.Timestamp("2018-12-28")][-sessions:]
+    rng = np.random.default_rng(0)
+    steps = rng.normal(0.0003, 0.008, (sessions, 1)) + rng.normal(0, 0.012, (sessions, symbols))
+    close = np.maximum(50 * np.exp(np.cumsum(steps, axis=0)), 1).round(2)
+    opening = close * np.exp(rng.normal(0, 0.003, close.shape))
+    spread = 1.001 + np.abs(rng.normal(0, 0.006, (2, *close.shape)))
+    wide = {
+        "open": opening,
+        "high": np.maximum(opening, close) * spread[0],
+        "low": np.minimum(opening, close) / spread[1],
+        "close": close,
+        "volume": rng.integers(10**5, 10**7, close.shape).astype(float),
+    }
+    names = np.repeat([f"S{number:03d}" for number in range(symbols)], sessions)
+    columns = {name: values.T.reshape(-1) for name, values in wide.items()}
+    return pd.DataFrame({"date": np.tile(days, symbols), "symbol": names, **columns})
+
+
+def test_500_symbols_over_5000_sessions_with_a_champion(tmp_path: Path) -> None:
+    large_prices(500, 5000).to_parquet(tmp_path / "prices.parquet", index=False)
+    # The champion learns from the last two years only, which this bench does not time; then the whole history comes.
+    for start, evening in (("2017-01-03", "2018-12-26"), ("1998-06-01", "2018-12-27")):
+        (tmp_path / "large.toml").write_text(LARGE.format(start=start))
+        settings = (*home(tmp_path, "large"), "--config", "large.toml")
+        clock((*settings, "--now", f"{evening}T23:00Z", "forecast"), tmp_path)
+    imports, nightly, said = [], [], ""
+    for name in copies(tmp_path, "large", LAPS):
+        imports.append(clock(IMPORTS, tmp_path))
+        settings = (*home(tmp_path, name), "--config", "large.toml", "--now", "2018-12-28T23:00Z")
+        nightly.append(clock((*settings, "forecast"), tmp_path))
+    for name in copies(tmp_path, "large", 1):
+        settings = (*home(tmp_path, name), "--config", "large.toml", "--now", "2018-12-28T23:00Z")
+        said = clock((*settings, "--debug", "forecast"), tmp_path).said
+    assert "sealed 500 forecasts from 2018-12-28" in nightly[0].said
+    above = median(nightly, "peak") - median(imports, "peak")
+    print()
+    tell("nightly, 500 symbols x 5,000 sessions", nightly, imports, 90)
+    print(f"peak memory above the imports: {above:.0f} MB, promised 1000 MB")
+    print(durations(said).to_string())
+    assert median(nightly) <= 90
+    assert above <= 1000
