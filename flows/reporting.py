@@ -1,14 +1,14 @@
 """Gather what an evening came to, write it down for people, and show it in Prefect."""
 
 import json
+from datetime import timedelta
 from typing import Any
 
 import pandas as pd
-from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
-from prefect.cache_policies import NO_CACHE
 from prefect.context import FlowRunContext
 
+from flows.chapters import chapter
 from flows.fetching import Market, known_market
 from flows.progress import say
 from flows.run import Run, with_former_settings
@@ -30,10 +30,12 @@ _TEST_ROWS = ["model", "symbol", "as_of", "target_session", "horizon", "p_up", "
 _EPOCHS = ["fit", "member", "epoch", "loss", "hit_rate", "stop_loss", "stop_hit_rate", "gradient_norm"]
 _RANGES = ["fit", "part", "first_session", "last_session", "sessions", "rows"]
 _OF_THE_MODEL = ("features", "labels", "model", "training")
+_MINUTES = 15
+"""Far more than a page, a database on the same disk or a server's answer may take."""
 _KINDS = {"gru": "GRU", "lstm": "LSTM", "rnn": "Elman RNN"}
 
 
-@task(name="report", cache_policy=NO_CACHE, persist_result=False)
+@chapter("report", timeout=_MINUTES * 60)
 def write_report(
     run: Run, market: Market, standing: pd.DataFrame, remarks: list[str]
 ) -> tuple[Report, Paths]:
@@ -44,25 +46,26 @@ def write_report(
     return report, paths
 
 
-@task(name="publish", cache_policy=NO_CACHE, persist_result=False)
+@chapter("publish", timeout=_MINUTES * 60)
 def publish(report: Report) -> None:
     """Show the forecasts and the verdict in Prefect; outside a flow run there is nowhere to show them."""
     if FlowRunContext.get() is None:
         return
     key = report.universe.replace("_", "-")
+    what = f"{report.universe} for {report.target_session:%Y-%m-%d}"
     create_markdown_artifact(
         summary_markdown(report),
         key=f"nextday-{key}-summary",
-        description=f"Verdict and scores of {report.universe}",
+        description=f"{what}: {report.verdict.finding if report.verdict else 'not scored yet'}",
     )
     create_table_artifact(
         forecast_rows(report),
         key=f"nextday-{key}-forecasts",
-        description=f"Forecasts of {report.universe} for {report.target_session:%Y-%m-%d}",
+        description=f"Forecasts of {what}",
     )
 
 
-@task(name="track", cache_policy=NO_CACHE, persist_result=False)
+@chapter("track", timeout=_MINUTES * 60)
 def track(run: Run, report: Report, paths: Paths) -> None:
     """Keep the evening as a tracked run, once: counts, head hash, report."""
     forecasts, done = report.forecasts, paths.folder / "tracked.json"
@@ -171,9 +174,13 @@ def _gather(run: Run, market: Market, standing: pd.DataFrame, remarks: list[str]
         epochs=evaluation.epochs if evaluation else pd.DataFrame(columns=_EPOCHS),
         ranges=evaluation.ranges if evaluation else pd.DataFrame(columns=_RANGES),
         findings=market.findings,
-        model=_model_card(run, champion, first["as_of"]),
+        model=_model_card(champion),
+        trained_through=champion.trained_through,
+        model_age=run.calendar.position(first["as_of"]) - run.calendar.position(champion.trained_through),
+        promoted_at=champion.promoted_at,
         data_version=int(first["data_version"]),
         newest_observed_at=market.observed_at.to_pydatetime(),
+        sessions_behind=_sessions_behind(run, first),
         config_digest=str(first["config_digest"]),
         ledger_head=run.ledger.head().hash,
         notes=_notes(run, standing, champion, remarks + lost),
@@ -208,10 +215,17 @@ def _live_scores(record: pd.DataFrame, name: str) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True) if parts else empty(SCORES)
 
 
-def _model_card(run: Run, champion: RegisteredModel, as_of: pd.Timestamp) -> dict[str, str]:
+def _sessions_behind(run: Run, row: "pd.Series[Any]") -> int:
+    """Count the sessions that had closed for good when the row was issued, and that it does not use."""
+    closed = run.calendar.last_closed_session(
+        row["issued_at"], timedelta(minutes=run.config.prices.delay_minutes)
+    )
+    return run.calendar.position(closed) - run.calendar.position(row["as_of"])
+
+
+def _model_card(champion: RegisteredModel) -> dict[str, str]:
     facts = read_metadata(champion.directory)
     network, settings = facts["network"], facts["extra"]["settings"]
-    age = run.calendar.position(as_of) - run.calendar.position(champion.trained_through)
     return {
         "version": champion.model_version,
         "network": f"{_KINDS[network['kind']]}, {network['layers']} x {network['units']} units, "
@@ -220,7 +234,6 @@ def _model_card(run: Run, champion: RegisteredModel, as_of: pd.Timestamp) -> dic
         "lookback": f"{network['lookback']} sessions",
         "features": f"{facts['extra']['features']} ({network['features']} columns)",
         "trained through": f"{champion.trained_through:%Y-%m-%d}",
-        "age": f"{age} sessions",
         "temperature": ", ".join(_temperature(slope) for slope in facts["calibrator"]["slope"]),
         "dead zone": "none"
         if settings["labels"]["dead_zone"] == [0, 0]

@@ -8,8 +8,10 @@ from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
-from pipeline.summary import format_interval, format_p_value, format_percent, format_price, format_score
+from pipeline.summary import Report, collect_key_facts, score_rows, sort_by_distance
+from pipeline.wording import count, format_day, format_moment, format_percent, format_price
 
 if TYPE_CHECKING:
     from flows.doctor import Finding
@@ -31,7 +33,19 @@ __all__ = [
     "show_verification",
 ]
 
-_MOST = 20
+_MOST, _FEW = 20, 5
+_NUMBERS = {
+    "P(up)",
+    "band",
+    "base rate",
+    "last close",
+    "return",
+    "value",
+    "95% interval",
+    "n",
+    "sessions",
+    "p",
+}
 _PIPE = 160
 """Columns where nobody's terminal says how many there are: whoever reads a file scrolls."""
 
@@ -41,39 +55,53 @@ if not _console.is_terminal:
 
 
 def show_evening(evening: "Evening") -> None:
-    """Print the verdict, the forecasts and where the reports lie."""
+    """Print the verdict, the forecasts, how fresh and how old everything is, and where the reports lie."""
     report = evening.report
     _console.print()
-    _console.print(f"[bold]{escape(report.verdict.sentence)}[/bold]" if report.verdict else "")
     _console.print(
-        f"\n{report.universe}: forecasts for [bold]{report.target_session:%A %Y-%m-%d}[/bold] "
-        f"from the close of {report.as_of:%Y-%m-%d} ({report.kind}, model {report.model['version']})"
+        report.verdict.sentence if report.verdict else "Not scored yet", style="bold", markup=False
+    )
+    _console.print(
+        f"\n{report.universe}: {count(len(report.forecasts), 'forecast')} for "
+        f"[bold]{report.target_session:%A %Y-%m-%d}[/bold] from the close of {format_day(report.as_of)}, "
+        f"{report.kind}, issued {format_moment(report.issued_at)}\n"
     )
     _console.print(_forecast_table(report.forecasts))
-    for row in _rows(report.skipped.head(_MOST)):
+    _console.print()
+    for row in _rows(report.skipped.head(_FEW)):
         _console.print(f"no forecast for {row.symbol}: {row.reason}", markup=False)
+    if len(report.skipped) > _FEW:
+        _console.print(f"no forecast for {len(report.skipped) - _FEW} more: the page names them")
     if evening.settled:
-        _console.print(f"{evening.settled} earlier forecasts were settled")
+        _console.print(f"{count(evening.settled, 'earlier forecast')} settled")
+    _show_key_facts(report)
+    _console.print()
     show_paths(evening.paths)
-    _console.print(f"ledger head {report.ledger_head}")
+
+
+def _show_key_facts(report: Report) -> None:
+    facts = collect_key_facts(report)
+    grid = Table.grid(padding=(0, 2))
+    for fact in facts:
+        grid.add_row(fact.name, Text(f"{fact.text}; {fact.more}"))
+        if fact.warning:
+            grid.add_row("", Text(fact.warning, style="bold"))
+    _console.print(grid)
+    for fact in facts:
+        if fact.command:  # on a line of its own, unbroken: it is there to be copied
+            _console.print(f"  {fact.command}", markup=False, soft_wrap=True)
 
 
 def show_evaluation(evaluation: "Evaluation") -> None:
     """Print the verdict and the scores."""
-    _console.print(f"\n[bold]{escape(evaluation.verdict.sentence)}[/bold]")
+    _console.print()
+    _console.print(evaluation.verdict.sentence, style="bold", markup=False)
+    _console.print()
     scores = evaluation.scores[evaluation.scores["model"] == evaluation.verdict.model]
-    table = _table("rows", "metric", "value", "95% interval", "n", "sessions", "best baseline", "p")
-    for row in _rows(scores):
-        table.add_row(
-            row.group,
-            row.metric,
-            format_score(row.value, row.metric),
-            format_interval(row.low, row.high, row.metric, row.sessions),
-            f"{row.n:,}",
-            f"{row.sessions:,}",
-            f"{format_score(row.baseline_value, row.metric)} {row.baseline}",
-            format_p_value(row.p_value),
-        )
+    lines = score_rows(scores)
+    table = _table(*lines[0]) if lines else Table()
+    for line in lines:
+        table.add_row(*map(escape, line.values()))
     _console.print(table)
 
 
@@ -89,10 +117,10 @@ def show_market(market: "Market") -> None:
         return
     counts = market.findings.groupby("rule").size().sort_values(ascending=False)
     _console.print(f"{len(market.findings)} findings; those bars were kept out:")
-    for rule, count in counts.items():
+    for rule, often in counts.items():
         example = market.findings[market.findings["rule"] == rule].iloc[0]
         _console.print(
-            f"  {count:>5}  {rule}   e.g. {example['symbol']} {example['session']:%Y-%m-%d}: {example['detail']}",
+            f"  {often:>5}  {rule}   e.g. {example['symbol']} {example['session']:%Y-%m-%d}: {example['detail']}",
             markup=False,
         )
 
@@ -165,15 +193,10 @@ def _rows(frame: pd.DataFrame) -> Iterator[Any]:
 
 
 def _forecast_table(forecasts: pd.DataFrame) -> Table:
-    shown = forecasts.assign(distance=(forecasts["p_up"] - forecasts["baseline_p_up"]).abs())
-    shown = shown.sort_values("distance", ascending=False).head(_MOST)
-    title = (
-        ""
-        if len(shown) == len(forecasts)
-        else f"the {len(shown)} of {len(forecasts)} farthest from the base rate"
-    )
-    table = _table("symbol", "direction", "P(up)", "band", "base rate", "last close", "kind")
-    table.title = title or None
+    shown = sort_by_distance(forecasts).head(_MOST)
+    table = _table("symbol", "direction", "P(up)", "band", "base rate", "last close")
+    if len(shown) < len(forecasts):
+        table.title = f"the {len(shown)} of {len(forecasts):,} farthest from the base rate"
     for row in _rows(shown):
         table.add_row(
             row.symbol,
@@ -182,14 +205,15 @@ def _forecast_table(forecasts: pd.DataFrame) -> Table:
             f"{format_percent(row.low)} to {format_percent(row.high)}",
             format_percent(row.baseline_p_up),
             format_price(row.last_close),
-            row.kind,
         )
     return table
 
 
 def _table(*headings: str) -> Table:
     """Return a table that fits 80 columns; in a narrower terminal its cells fold, and nothing is cut off."""
-    table = Table(box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False, show_edge=False)
+    table = Table(
+        box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False, show_edge=False, title_justify="left"
+    )
     for heading in headings:
-        table.add_column(heading, overflow="fold")
+        table.add_column(heading, overflow="fold", justify="right" if heading in _NUMBERS else "left")
     return table

@@ -11,9 +11,10 @@ import pandas as pd
 from markupsafe import escape
 from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import FuncFormatter
 
 __all__ = [
     "MOST_DOTS",
@@ -24,6 +25,7 @@ __all__ = [
     "draw_reliability",
     "draw_rolling",
     "draw_training",
+    "find_reach",
 ]
 
 MOST_DOTS: Final = 30
@@ -91,13 +93,15 @@ def draw_methods(scores: pd.DataFrame, *, model: str, baseline: str) -> str:
     """
     rows = scores.sort_values("value", ascending=False)
     near = rows[rows["model"].isin([model, baseline])]
-    left, right = rows["low"].min(), near["high"].max() + 2 * (near["high"] - near["low"]).max()
+    left, right = rows["low"].min(), near["high"].max() + 0.5 * (near["high"] - near["low"]).max()
     with _canvas(0.75 + 0.26 * len(rows)) as (figure, axes):
         for place, row in enumerate(rows.to_dict("records")):
             _draw_interval(axes, place, row, color=_FIRST if row["model"] == model else _MUTED, right=right)
         for value in rows.loc[rows["model"] == baseline, "value"]:
             axes.axvline(value, color=_SECOND, linewidth=1, linestyle="--")
         axes.set_yticks(range(len(rows)), [name.replace("_", " ") for name in rows["model"]])
+        own = axes.get_yticklabels()[list(rows["model"]).index(model)]
+        own.set(color=_INK, fontweight="bold")
         margin = 0.05 * (right - left)
         axes.set(
             xlabel="log loss (lower is better)", xlim=(left - margin, right), ylim=(-0.6, len(rows) - 0.4)
@@ -132,7 +136,7 @@ def draw_forecasts(forecasts: pd.DataFrame) -> str:
         axes.set_yticks(places, rows["symbol"])
         reach = max(0.02, 1.15 * (rows[["low", "high", "baseline_p_up", "p_up"]] - 0.5).abs().max().max())
         axes.set(xlim=(0.5 - reach, 0.5 + reach), ylim=(-0.7, len(rows) - 0.3), xlabel="probability of up")
-        axes.xaxis.set_major_formatter(PercentFormatter(1))
+        _percent_axis(axes.xaxis)
         axes.locator_params(axis="x", nbins=5)
         axes.grid(axis="y", visible=False)
         values = "; ".join(f"{r.symbol} {r.p_up:.1%}" for r in rows.itertuples())
@@ -146,9 +150,10 @@ def _draw_histogram(forecasts: pd.DataFrame) -> str:
         axes.axvline(0.5, color=_MUTED, linewidth=1, label="50%")
         axes.axvline(base_rate, color=_SECOND, linestyle="--", label=f"base rate {base_rate:.1%}")
         axes.set(xlabel="probability of up", ylabel="symbols")
-        axes.xaxis.set_major_formatter(PercentFormatter(1))
+        axes.grid(axis="x", visible=False)
+        _percent_axis(axes.xaxis)
         axes.locator_params(nbins=6)
-        axes.legend()
+        _legend_below(axes, 2)
         return _svg(
             figure,
             "How the probabilities of up are spread",
@@ -158,26 +163,34 @@ def _draw_histogram(forecasts: pd.DataFrame) -> str:
 
 
 def draw_reliability(table: pd.DataFrame) -> str:
-    """Draw forecast probabilities against what happened.
+    """Draw forecast probabilities against what happened, with a confidence band.
 
     Args:
         table: mean_p, share_up, n, low, high; one row a group of alike forecasts.
     """
+    said, low, high = table["mean_p"], table["low"], table["high"]
     with _canvas(2.9) as (figure, axes):
         axes.axline((0.5, 0.5), slope=1, color=_MUTED, linewidth=1, linestyle="--")
-        axes.vlines(table["mean_p"], table["low"], table["high"], color=_FIRST, linewidth=5, alpha=0.3)
-        axes.plot(table["mean_p"], table["share_up"], "o", color=_FIRST, markersize=5)
+        axes.fill_between(said, low, high, color=_FIRST, alpha=0.18, linewidth=0)
+        axes.vlines(said, low, high, color=_FIRST, linewidth=1, alpha=0.5)
+        axes.plot(said, table["share_up"], "o", color=_FIRST, markersize=5)
+        margin = max(0.015, 0.06 * (said.max() - said.min()))
         axes.set(
             xlabel="forecast probability of up",
             ylabel="share that went up",
-            xlim=(table["mean_p"].min() - 0.01, table["mean_p"].max() + 0.01),
-            ylim=(table["low"].min() - 0.01, table["high"].max() + 0.01),
+            xlim=(said.min() - margin, said.max() + margin),
+            ylim=(min(low.min(), said.min()) - 0.01, max(high.max(), said.max()) + 0.01),
         )
-        for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_formatter(PercentFormatter(1))
+        _percent_axis(axes.xaxis)
+        _percent_axis(axes.yaxis)
         axes.locator_params(nbins=6)
-        values = "; ".join(f"{r.mean_p:.1%} said, {r.share_up:.1%} up (n {r.n})" for r in table.itertuples())
-        return _svg(figure, "Reliability: forecast against outcome", f"{values}.")
+        values = "; ".join(
+            f"{r.mean_p:.1%} said, {r.share_up:.1%} went up ({r.low:.1%} to {r.high:.1%}, n {r.n:,})"
+            for r in table.itertuples()
+        )
+        return _svg(
+            figure, "Reliability: forecast against outcome", f"With 95% intervals by session: {values}."
+        )
 
 
 def draw_training(epochs: pd.DataFrame) -> str:
@@ -199,42 +212,52 @@ def draw_training(epochs: pd.DataFrame) -> str:
         axes.axhline(np.log(2), color=_MUTED, linewidth=1, linestyle="--", label="a fair coin")
         axes.set(xlabel="epoch", ylabel="log loss")
         axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.legend(ncols=3, loc="upper center", bbox_to_anchor=(0.45, -0.2), columnspacing=1)
-        best = epochs.groupby("member")["stop_loss"].min()
+        _legend_below(axes, 3)
+        best, last = epochs.groupby("member")["stop_loss"].min(), epochs["epoch"].max()
+        ends = epochs.groupby("epoch")[["loss", "stop_loss"]].mean().iloc[[0, -1]].to_numpy()
         return _svg(
             figure,
             "Training curves",
-            f"{len(best)} members; the best held-out log loss of a member lies between {best.min():.4f} and "
-            f"{best.max():.4f}.",
+            f"{len(best)} members, up to {last} epochs: the mean training log loss goes from {ends[0, 0]:.4f} to "
+            f"{ends[1, 0]:.4f}, the held-out one from {ends[0, 1]:.4f} to {ends[1, 1]:.4f}. The best held-out log loss "
+            f"of a member lies between {best.min():.4f} and {best.max():.4f}; a fair coin has {np.log(2):.4f}.",
         )
 
 
-def draw_rolling(backtest: pd.DataFrame, live: pd.DataFrame) -> str:
-    """Draw hit rates over time; `live` may be empty.
+def find_reach(*tables: pd.DataFrame) -> tuple[float, float]:
+    """Return the hit rates between which every rolling band lies: diagrams that stand side by side share them."""
+    every = pd.concat([table for table in tables if len(table)])
+    low, high = min(every["low"].min(), 0.5), max(every["high"].max(), 0.5)
+    return max(low - 0.02, 0.0), min(high + 0.02, 1.0)
+
+
+def draw_rolling(rows: pd.DataFrame, name: str, baseline: str, reach: tuple[float, float]) -> str:
+    """Draw a hit rate over time with its band.
 
     Args:
-        backtest: session, rate, low, high, baseline_rate.
-        live: the same of the settled record.
+        rows: session, rate, low, high, baseline_rate.
+        name: Whose hit rate it is.
+        baseline: What the grey line is.
+        reach: The lowest and the highest hit rate to be shown.
     """
+    color = _SECOND if name == "record" else _FIRST
     with _canvas(2.9) as (figure, axes):
-        for rows, color, name in ((backtest, _FIRST, "backtest"), (live, _SECOND, "record")):
-            if rows.empty:
-                continue
-            days = rows["session"].to_numpy()
-            axes.fill_between(days, rows["low"], rows["high"], color=color, alpha=0.18, linewidth=0)
-            axes.plot(days, rows["rate"], color=color, label=name)
-            axes.plot(days, rows["baseline_rate"], color=_MUTED, linewidth=1)
-        axes.plot([], [], color=_MUTED, linewidth=1, label="best baseline")
+        days = rows["session"].to_numpy()
+        axes.fill_between(days, rows["low"], rows["high"], color=color, alpha=0.18, linewidth=0)
+        axes.plot(days, rows["baseline_rate"], color=_MUTED, linewidth=1, label=baseline.replace("_", " "))
+        axes.plot(days, rows["rate"], color=color, label=name)
         axes.axhline(0.5, color=_MUTED, linewidth=0.8, linestyle="--")
-        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-        axes.set(ylabel="hit rate")
+        axes.set(ylabel="hit rate", ylim=reach)
+        _percent_axis(axes.yaxis)
         _date_axis(axes)
-        axes.legend(ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.12))
-        every = pd.concat([rows for rows in (backtest, live) if len(rows)])
+        _legend_below(axes, 2)
+        last = rows.iloc[-1]
         return _svg(
             figure,
-            "Rolling hit rate with its 95% interval",
-            f"The hit rate moves between {every['rate'].min():.1%} and {every['rate'].max():.1%}.",
+            f"Rolling hit rate of the {name} with its 95% interval",
+            f"Up to {last['session']:%Y-%m-%d} it is {last['rate']:.1%} ({last['low']:.1%} to {last['high']:.1%}), "
+            f"{baseline} {last['baseline_rate']:.1%}; before, it moved between {rows['rate'].min():.1%} and "
+            f"{rows['rate'].max():.1%}.",
         )
 
 
@@ -259,9 +282,7 @@ def draw_ranges(ranges: pd.DataFrame) -> str:
         axes.set_yticks(range(len(fits)), fits)
         axes.grid(axis="y", visible=False)
         _date_axis(axes)
-        axes.legend(
-            ncols=4, loc="upper center", bbox_to_anchor=(0.45, -0.25), handlelength=1, columnspacing=1.2
-        )
+        _legend_below(axes, 4)
         parts = "; ".join(
             f"{r.fit}, {r.part}: {r.first_session:%Y-%m-%d} to {r.last_session:%Y-%m-%d}"
             for r in ranges.itertuples()
@@ -269,10 +290,18 @@ def draw_ranges(ranges: pd.DataFrame) -> str:
         return _svg(figure, "How history was cut", f"{parts}.")
 
 
+def _percent_axis(axis: Axis) -> None:
+    axis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.4g}%"))
+
+
 def _date_axis(axes: Axes) -> None:
     locator = AutoDateLocator(minticks=3, maxticks=7)
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, show_offset=False))
+
+
+def _legend_below(axes: Axes, columns: int) -> None:
+    axes.figure.legend(ncols=columns, loc="outside lower center", handlelength=1.4, columnspacing=1.2)
 
 
 @contextmanager
@@ -299,7 +328,9 @@ def _svg(figure: Figure, title: str, description: str) -> str:
     for color, variable in _IN_PAGE.items():
         body = body.replace(color, variable)
     width, height = (72 * side for side in figure.get_size_inches())
+    name = re.sub(r"\W+", "-", title.lower())
     return (
-        f'<svg viewBox="0 0 {width:.2f} {height:.2f}" role="img">'
-        f"<title>{escape(title)}</title><desc>{escape(description)}</desc>{body}"
+        f'<svg viewBox="0 0 {width:.2f} {height:.2f}" role="img" aria-labelledby="{name}" '
+        f'aria-describedby="{name}-in-words">'
+        f'<title id="{name}">{escape(title)}</title><desc id="{name}-in-words">{escape(description)}</desc>{body}'
     )

@@ -1,14 +1,15 @@
 """The report as one page of HTML that needs nothing but a browser."""
 
 import math
+import re
 from collections.abc import Iterator
 from typing import Final, Protocol
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
-from pipeline import charts, summary
+from pipeline import charts, summary, wording
 from pipeline.metrics import reliability
 from pipeline.scores import Verdict
 from pipeline.summary import METRICS, ROLLING, Report
@@ -17,6 +18,8 @@ __all__ = ["Evaluated", "evaluation_figures", "render"]
 
 _BINS: Final = 10
 _MOST: Final = 50  # findings and settled rows that the page lists one by one
+
+_DAY: Final = re.compile(r"([A-Z][a-z]{2} )?\d{4}-\d\d-\d\d( \d\d:\d\d UTC)?")
 
 _MEANING: Final = {
     "edge": "On sessions that no fit had seen, the model beat the best simple rule by more than chance explains.",
@@ -59,7 +62,7 @@ class Evaluated(Protocol):
 
 def render(report: Report) -> str:
     """Return the page; equal reports give equal bytes."""
-    record = report.record
+    record, rolled = report.record, summary.select_record(report.record)
     settled = record[record["outcome"].notna()]
     newest = settled.sort_values(["target_session", "symbol"], ascending=[False, True]).head(_MOST)
     return (
@@ -67,6 +70,7 @@ def render(report: Report) -> str:
         .get_template("report.html")
         .render(
             r=report,
+            facts=summary.collect_key_facts(report),
             forecasts=summary.sort_by_distance(report.forecasts).to_dict("records"),
             model_name=summary.name_model(report),
             meaning=_MEANING,
@@ -75,6 +79,8 @@ def render(report: Report) -> str:
             all_scores=summary.collect_scores(report).to_dict("records"),
             open_rows=int(record["settled_at"].isna().sum()),
             settled_rows=len(settled),
+            rolled_kind="late" if (rolled["kind"] == "late").all() else "live",
+            rolled_sessions=rolled["target_session"].nunique(),
             newest=newest.to_dict("records"),
             most=_MOST,
             most_dots=charts.MOST_DOTS,
@@ -95,16 +101,25 @@ def _environment() -> Environment:
         keep_trailing_newline=True,
     )
     environment.filters |= {
-        "percent": summary.format_percent,
-        "chance": summary.format_p_value,
-        "score": summary.format_score,
-        "interval": summary.format_interval,
-        "price": summary.format_price,
-        "instant": summary.format_instant,
-        "day": summary.format_day,
+        "percent": wording.format_percent,
+        "chance": wording.format_p_value,
+        "score": wording.format_score,
+        "interval": wording.format_interval,
+        "points": wording.format_points,
+        "price": wording.format_price,
+        "moment": wording.format_moment,
+        "amount": wording.count,
+        "rows": summary.describe_group,
+        "unbroken": _keep_days_whole,
+        "day": wording.format_day,
         "commas": "{:,}".format,
     }
     return environment
+
+
+def _keep_days_whole(text: str) -> Markup:
+    """Escape a text, and let no line end inside a day or an instant: browsers break after a hyphen."""
+    return Markup(_DAY.sub(r'<span class="whole">\g<0></span>', str(escape(text))))
 
 
 def _figures(report: Report) -> Iterator[tuple[str, str]]:
@@ -139,10 +154,23 @@ def _score_figures(report: Evaluated, verdict: Verdict, kept: pd.DataFrame) -> I
     own = labelled[labelled["model"] == verdict.model]
     if len(own):
         yield "reliability", charts.draw_reliability(_reliability(own))
-    backtest = summary.roll_hit_rate(own, labelled[labelled["model"] == verdict.baseline])
-    record = _roll_record(kept)
-    if len(backtest) or len(record):
-        yield "rolling", charts.draw_rolling(backtest, record)
+    yield from _rolling_figures(
+        summary.roll_hit_rate(own, labelled[labelled["model"] == verdict.baseline]),
+        verdict.baseline,
+        _roll_record(kept),
+    )
+
+
+def _rolling_figures(
+    backtest: pd.DataFrame, baseline: str, record: pd.DataFrame
+) -> Iterator[tuple[str, str]]:
+    tables = [
+        ("rolling", backtest, "backtest", baseline),
+        ("rolling_record", record, "record", "base_rate"),
+    ]
+    for key, rows, name, beside in tables:
+        if len(rows):
+            yield key, charts.draw_rolling(rows, name, beside, charts.find_reach(backtest, record))
 
 
 def _reliability(rows: pd.DataFrame) -> pd.DataFrame:
@@ -152,8 +180,5 @@ def _reliability(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _roll_record(record: pd.DataFrame) -> pd.DataFrame:
-    """Roll the live rows of the record; a record that has none of them shows its late rows."""
-    settled = record[record["outcome"].notna()]
-    live = settled[settled["kind"] == "live"]
-    rows = live if len(live) else settled
+    rows = summary.select_record(record)
     return summary.roll_hit_rate(rows, rows.assign(p_up=rows["baseline_p_up"]))

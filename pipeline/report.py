@@ -11,7 +11,8 @@ import pandas as pd
 from pipeline.page import render
 from pipeline.schema import SCORES
 from pipeline.spreadsheet import disarm
-from pipeline.summary import Report, collect_scores, forecast_rows, format_instant, summary_markdown
+from pipeline.summary import Report, collect_scores, forecast_rows, summary_markdown
+from pipeline.wording import format_instant
 from pipeline.workspace import write_text
 
 __all__ = ["FORECAST_COLUMNS", "Paths", "Report", "forecast_rows", "place", "summary_markdown", "write"]

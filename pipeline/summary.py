@@ -1,40 +1,50 @@
 """What one evening came to, and its short form: the tables and sentences that every report is made of."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final, Literal
 
 import numpy as np
 import pandas as pd
 
 from pipeline.scores import Verdict
-from pipeline.significance import MIN_SESSIONS
+from pipeline.wording import (
+    count,
+    describe_lead,
+    format_day,
+    format_interval,
+    format_moment,
+    format_p_value,
+    format_percent,
+    format_price,
+    format_score,
+)
 
 __all__ = [
     "METRICS",
+    "OLD_MODEL",
     "ROLLING",
+    "Fact",
     "Report",
+    "collect_key_facts",
     "collect_scores",
+    "describe_group",
     "forecast_rows",
-    "format_day",
-    "format_instant",
-    "format_interval",
-    "format_p_value",
-    "format_percent",
-    "format_price",
-    "format_score",
     "name_model",
     "roll_hit_rate",
     "score_rows",
     "select_own_scores",
+    "select_record",
     "sort_by_distance",
     "summary_markdown",
 ]
 
 ROLLING: Final = 60
 """Sessions of a rolling hit rate: about a quarter, enough for an interval, short enough to see a change."""
+
+OLD_MODEL: Final = 63
+"""Sessions, a quarter of a year: a weekly retrain that has failed twelve times should be noticed."""
 
 METRICS: Final = {
     "hit_rate": ("hit rate", "share of forecasts on the right side of 50%; higher is better"),
@@ -46,6 +56,11 @@ METRICS: Final = {
 }
 """How each metric is called, and what it says."""
 
+_GROUPS: Final = {
+    "all": "backtest, all test rows",
+    "live": "live record",
+    "late": "late rows of the record",
+}
 _FEW: Final = 20  # rows of a summary that a person reads without scrolling
 
 
@@ -75,8 +90,12 @@ class Report:
         ranges: How history was cut: fit, part, first_session, last_session, sessions, rows.
         findings: symbol, session, rule, detail of the price checks.
         model: What there is to know of the model, name by name.
+        trained_through: The last session that the model learned from.
+        model_age: Sessions from there to as_of.
+        promoted_at: When the model became champion (UTC); None if it is not known.
         data_version: The price store's version.
         newest_observed_at: When the newest bar was observed (UTC).
+        sessions_behind: Sessions that had closed after as_of when the forecasts were issued.
         config_digest: Digest of the settings.
         ledger_head: The ledger's head hash.
         notes: Remarks in plain words.
@@ -103,11 +122,92 @@ class Report:
     ranges: pd.DataFrame
     findings: pd.DataFrame
     model: Mapping[str, str]
+    trained_through: pd.Timestamp
+    model_age: int
+    promoted_at: datetime | None
     data_version: int
     newest_observed_at: datetime
+    sessions_behind: int
     config_digest: str
     ledger_head: str
     notes: list[str]
+
+
+@dataclass(frozen=True)
+class Fact:
+    """What a reader should know before the numbers: of the prices, the model, the record or the ledger.
+
+    Attributes:
+        name: What it is about.
+        text: The fact in a few words.
+        more: The rest of it.
+        command: What to type to check it; may be empty.
+        warning: What is wrong and the way out; may be empty.
+    """
+
+    name: str
+    text: str
+    more: str
+    command: str = ""
+    warning: str = ""
+
+
+def collect_key_facts(report: Report) -> list[Fact]:
+    """Return how fresh the prices are, how old the model, how long the record, and the ledger's head."""
+    return [_prices(report), _model(report), _record(report), _ledger(report)]
+
+
+def _prices(report: Report) -> Fact:
+    behind = (
+        "the source ends there" if report.historical else f"{count(report.sessions_behind, 'session')} behind"
+    )
+    observed = describe_lead(report.issued_at, report.newest_observed_at)
+    return Fact(
+        "prices",
+        f"reach {format_day(report.as_of)}",
+        f"observed {observed} the forecasts were issued; {behind}; "
+        f"{report.covered:,} of {report.members:,} members have a bar",
+    )
+
+
+def _model(report: Report) -> Fact:
+    promoted = f", promoted {format_moment(report.promoted_at)}" if report.promoted_at else ""
+    version = report.model.get("version", "unknown")
+    return Fact(
+        "model",
+        f"{count(report.model_age, 'session')} old",
+        f"{version}, trained through {format_day(report.trained_through)}{promoted}",
+        warning=f"older than {OLD_MODEL} sessions: nextday retrain" if report.model_age > OLD_MODEL else "",
+    )
+
+
+def _record(report: Report) -> Fact:
+    settled = int(report.record["outcome"].notna().sum())
+    counts = f"{len(report.record):,} sealed, {f'{settled:,}' if settled else 'none'} settled"
+    return Fact("record", counts, _hit_rate(report) or "no outcome to score yet")
+
+
+def _hit_rate(report: Report) -> str:
+    """Return the hit rate of the live rows, or while there is none of the late ones."""
+    scores = report.live_scores
+    own = scores[(scores["metric"] == "hit_rate") & (scores["model"] != scores["baseline"])]
+    for row in own.sort_values("group", ascending=False).head(1).to_dict("records"):
+        interval = format_interval(row["low"], row["high"], "hit_rate", row["sessions"])
+        return (
+            f"{row['group']} hit rate {format_percent(row['value'])}, 95% interval {interval}, n {row['n']:,} over "
+            f"{count(row['sessions'], 'session')}; {row['baseline']} {format_percent(row['baseline_value'])}"
+        )
+    return ""
+
+
+def _ledger(report: Report) -> Fact:
+    head = report.ledger_head
+    return Fact(
+        "ledger",
+        f"head {head[:12]}…",
+        "proof that nothing sealed was changed:",
+        command=f"nextday ledger verify --head {head}",
+    )
 
 
 def summary_markdown(report: Report) -> str:
@@ -119,8 +219,10 @@ def summary_markdown(report: Report) -> str:
         "",
         f"**{_cell(report.verdict.sentence)}**" if report.verdict else "No procedure was scored yet.",
         "",
-        f"{len(report.forecasts)} forecasts from the close of {report.as_of:%Y-%m-%d}, kind {report.kind}, "
-        f"issued {format_instant(report.issued_at)}. {report.covered} of {report.members} members have a bar.",
+        f"{count(len(report.forecasts), 'forecast')} from the close of {format_day(report.as_of)}, "
+        f"{report.kind}, issued {format_moment(report.issued_at)}.",
+        "",
+        *map(_markdown_fact, collect_key_facts(report)),
         "",
         *_markdown_table(_forecast_cells(shown)),
         *(
@@ -129,17 +231,29 @@ def summary_markdown(report: Report) -> str:
             else []
         ),
         "",
-        "## Scores",
-        "",
-        *(_markdown_table(score_rows(select_own_scores(report))) or ["There is no score yet."]),
-        "",
-        f"Model {_cell(report.model.get('version', 'unknown'))} (age {_cell(report.model.get('age', 'unknown'))}), "
-        f"data version {report.data_version}, newest bar observed {format_instant(report.newest_observed_at)}.",
-        "",
-        f"Ledger head `{report.ledger_head}`",
-        "",
+        *(_markdown_scores(report) or ["There is no score yet.", ""]),
     ]
     return "\n".join(lines)
+
+
+def _markdown_scores(report: Report) -> list[str]:
+    lines = []
+    for group, scores in select_own_scores(report).groupby("group", sort=False):
+        rows = [{name: cell for name, cell in row.items() if name != "rows"} for row in score_rows(scores)]
+        lines += [f"## Scores of {name_model(report)}: {describe_group(str(group))}", ""]
+        lines += [*_markdown_table(rows), ""]
+    return lines
+
+
+def describe_group(group: str) -> str:
+    """Say which rows a group of scores was measured on."""
+    return _GROUPS.get(group, f"backtest, {group}")
+
+
+def _markdown_fact(fact: Fact) -> str:
+    command = f" `{fact.command}`" if fact.command else ""
+    warning = f" **{_cell(fact.warning)}**" if fact.warning else ""
+    return f"- {fact.name}: **{_cell(fact.text)}**; {_cell(fact.more)}{command}{warning}"
 
 
 def forecast_rows(report: Report) -> list[dict[str, str]]:
@@ -157,15 +271,14 @@ def collect_scores(report: Report) -> pd.DataFrame:
 
 
 def select_own_scores(report: Report) -> pd.DataFrame:
-    """Return the model's own scores, group by group, each with its baseline's value beside it."""
+    """Return the model's own scores: the backtest's groups, live, late; each with its baseline's value beside it."""
     scores = collect_scores(report)
     own = scores[scores["model"] == name_model(report)]
-    order = list(dict.fromkeys([*METRICS, *own["metric"]]))
-    return (
-        own.assign(metric=pd.Categorical(own["metric"], order))
-        .sort_values(["group", "metric"])
-        .astype({"metric": str})
-    )
+    order = {
+        name: pd.Categorical(own[name], list(dict.fromkeys([*first, *own[name]])))
+        for name, first in (("group", [*report.scores["group"], "live"]), ("metric", METRICS))
+    }
+    return own.assign(**order).sort_values(["group", "metric"]).astype({"group": str, "metric": str})
 
 
 def name_model(report: Report) -> str:
@@ -197,6 +310,13 @@ def _hits_by_session(rows: pd.DataFrame) -> tuple["pd.Series[float]", "pd.Series
     return hits.sum(), hits.count().astype(float)
 
 
+def select_record(record: pd.DataFrame) -> pd.DataFrame:
+    """Return the settled rows that the record is drawn by: the live ones, or while there is none the late ones."""
+    settled = record[record["outcome"].notna()]
+    live = settled[settled["kind"] == "live"]
+    return live if len(live) else settled
+
+
 def sort_by_distance(forecasts: pd.DataFrame) -> pd.DataFrame:
     """Return the forecasts, the farthest from the base rate first."""
     distance = (forecasts["p_up"] - forecasts["baseline_p_up"]).abs()
@@ -208,7 +328,7 @@ def _forecast_cells(forecasts: pd.DataFrame) -> list[dict[str, str]]:
         {
             "symbol": row["symbol"],
             "direction": row["direction"],
-            "p up": format_percent(row["p_up"]),
+            "P(up)": format_percent(row["p_up"]),
             "band": f"{format_percent(row['low'])} to {format_percent(row['high'])}",
             "base rate": format_percent(row["baseline_p_up"]),
             "last close": format_price(row["last_close"]),
@@ -244,42 +364,3 @@ def _markdown_table(rows: list[dict[str, str]]) -> list[str]:
 
 def _cell(text: str) -> str:
     return str(text).replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
-
-
-def format_percent(value: float) -> str:
-    """Write a share as a percentage with one decimal."""
-    return "–" if math.isnan(value) else f"{value:z.1%}"
-
-
-def format_p_value(value: float) -> str:
-    """Write a p-value with three decimals; one below them is not called zero."""
-    return "–" if math.isnan(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"
-
-
-def format_score(value: float, metric: str) -> str:
-    """Write a score the way its metric is read; NaN is a dash."""
-    if metric == "hit_rate":
-        return format_percent(value)
-    return "–" if math.isnan(value) else f"{value:z.4f}"
-
-
-def format_interval(low: float, high: float, metric: str, sessions: int) -> str:
-    """Write an interval; a dash and the reason where it has none."""
-    if math.isnan(low) or math.isnan(high):
-        return f"– (under {MIN_SESSIONS} sessions)" if sessions < MIN_SESSIONS else "– (not defined)"
-    return f"{format_score(low, metric)} to {format_score(high, metric)}"
-
-
-def format_price(value: float) -> str:
-    """Write a price with two decimals, a small one with four digits."""
-    return f"{value:,.2f}" if value >= 1 else f"{value:.4g}"
-
-
-def format_day(session: pd.Timestamp) -> str:
-    """Write a session with its weekday."""
-    return f"{session:%a %Y-%m-%d}"
-
-
-def format_instant(when: datetime) -> str:
-    """Write an instant in ISO 8601, UTC, to the second."""
-    return f"{when.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"

@@ -1,5 +1,6 @@
 """What people see on a terminal: nothing cut off, nothing undefined shown as a number."""
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -9,7 +10,10 @@ import pytest
 from rich.console import Console
 
 from flows import terminal
+from pipeline.report import Paths
 from pipeline.schema import SCORES
+from pipeline.summary import OLD_MODEL, collect_key_facts
+from tests.test_report import a_report
 
 SENTENCE = "No edge found: the interval [bold] of 12 sessions holds zero."
 
@@ -50,10 +54,10 @@ def test_what_is_not_defined_is_a_dash_with_its_reason(
 ) -> None:
     lines = printed(monkeypatch, 120, "show_evaluation", evaluation(sessions))
     assert "nan" not in "\n".join(lines).lower()
-    line = next(line for line in lines if "log_loss" in line)
+    line = next(line for line in lines if "log loss" in line)
     assert f"– ({reason})" in line
-    assert line.split()[2] == "0.6931"
-    assert next(line for line in lines if "mcc" in line).split()[2] == "–"
+    assert line.split()[3] == "0.6931"
+    assert next(line for line in lines if "MCC" in line).split()[2] == "–"
 
 
 def test_brackets_of_a_sentence_are_no_markup(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,3 +76,32 @@ def test_a_narrow_terminal_folds_and_cuts_nothing(monkeypatch: pytest.MonkeyPatc
     assert max(map(len, narrow)) <= 50 < max(map(len, wide))
     letters = [sorted("".join(lines).replace(" ", "").replace("─", "")) for lines in (wide, narrow)]
     assert letters[0] == letters[1]
+
+
+def evening(**fields: Any) -> Any:
+    report, place = a_report(**fields), Path("/w/reports/sample/2019-01-02")
+    paths = Paths(place, place / "f.csv", place / "s.csv", place / "report.html", place.parent / "latest.csv")
+    return SimpleNamespace(report=report, paths=paths, settled=0, new_rows=2)
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_evening_tells_the_facts_of_the_page(monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    lines = printed(monkeypatch, width, "show_evening", evening(model_age=OLD_MODEL + 1))
+    text = " ".join(" ".join(lines).split())
+    for fact in collect_key_facts(a_report(model_age=OLD_MODEL + 1)):
+        assert f"{fact.name} {fact.text}; {fact.more}" in text
+        assert fact.warning in text
+    prose = [line for line in lines if "--head" not in line]
+    assert max(map(len, prose)) <= width
+
+
+def test_a_command_to_copy_stays_on_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = printed(monkeypatch, 80, "show_evening", evening())
+    assert f"  nextday ledger verify --head {a_report().ledger_head}" in lines
+
+
+def test_many_symbols_without_a_forecast_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    skipped = pd.DataFrame({"symbol": [f"X{i}" for i in range(37)], "reason": "[delisted]"})
+    lines = printed(monkeypatch, 80, "show_evening", evening(skipped=skipped))
+    assert "no forecast for X0: [delisted]" in lines
+    assert "no forecast for 32 more: the page names them" in lines

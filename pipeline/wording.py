@@ -1,0 +1,91 @@
+"""How numbers, days and instants are written for people: one way for the page, the terminal and Prefect."""
+
+import math
+from datetime import UTC, datetime
+from typing import Final
+
+import pandas as pd
+
+from pipeline.significance import MIN_SESSIONS
+
+__all__ = [
+    "count",
+    "describe_lead",
+    "format_day",
+    "format_instant",
+    "format_interval",
+    "format_moment",
+    "format_p_value",
+    "format_percent",
+    "format_points",
+    "format_price",
+    "format_score",
+]
+
+_SPANS: Final = (
+    (90, 1, "second"),
+    (90 * 60, 60, "minute"),
+    (36 * 3600, 3600, "hour"),
+    (math.inf, 86400, "day"),
+)
+
+
+def format_percent(value: float) -> str:
+    """Write a share as a percentage with one decimal."""
+    return "–" if math.isnan(value) else f"{value:z.1%}"
+
+
+def format_points(difference: float) -> str:
+    """Write a difference of two shares in percentage points."""
+    return f"{100 * difference:+z.1f} pp"
+
+
+def format_p_value(value: float) -> str:
+    """Write a p-value with three decimals; one below them is not called zero."""
+    return "–" if math.isnan(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def format_score(value: float, metric: str) -> str:
+    """Write a score the way its metric is read; NaN is a dash."""
+    if metric == "hit_rate":
+        return format_percent(value)
+    return "–" if math.isnan(value) else f"{value:z.4f}"
+
+
+def format_interval(low: float, high: float, metric: str, sessions: int) -> str:
+    """Write an interval; a dash and the reason where it has none."""
+    if math.isnan(low) or math.isnan(high):
+        return f"– (under {MIN_SESSIONS} sessions)" if sessions < MIN_SESSIONS else "– (not defined)"
+    return f"{format_score(low, metric)} to {format_score(high, metric)}"
+
+
+def format_price(value: float) -> str:
+    """Write a price with two decimals, a small one with four digits."""
+    return f"{value:,.2f}" if value >= 1 else f"{value:.4g}"
+
+
+def format_day(session: pd.Timestamp) -> str:
+    """Write a session with its weekday."""
+    return f"{session:%a %Y-%m-%d}"
+
+
+def format_moment(when: datetime) -> str:
+    """Write an instant for eyes: weekday, date and minute, UTC."""
+    return f"{when.astimezone(UTC):%a %Y-%m-%d %H:%M} UTC"
+
+
+def format_instant(when: datetime) -> str:
+    """Write an instant in ISO 8601, UTC, to the second."""
+    return f"{when.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def describe_lead(later: datetime, earlier: datetime) -> str:
+    """Return how long `earlier` came before `later`, as "2 hours before"; "after" where it did not."""
+    seconds = (later - earlier).total_seconds()
+    size, word = next((size, word) for limit, size, word in _SPANS if abs(seconds) < limit)
+    return f"{count(round(abs(seconds) / size), word)} {'after' if seconds < 0 else 'before'}"
+
+
+def count(number: int, word: str) -> str:
+    """Write a number of things, as "1 session" or "1,006 sessions"."""
+    return f"{number:,} {word}{'' if number == 1 else 's'}"
