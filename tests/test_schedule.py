@@ -1,26 +1,17 @@
 """From nothing to a scheduled evening: a real Prefect server, a real worker, and `nextday deploy`."""
 
-import asyncio
 import json
-import os
-import socket
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, date, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from signal import SIGKILL
 from threading import Thread
 from typing import Any
 from zoneinfo import ZoneInfo
 
-import httpx
 import pandas as pd
 import pytest
-from prefect.server.schemas.schedules import CronSchedule
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows import deploy
@@ -28,96 +19,20 @@ from flows.deploy import POOL, connect, deployment_variables, server_url
 from flows.run import PROJECT, default_config, open_run
 from pipeline.errors import NextdayError
 from pipeline.ledger import Ledger
+from pipeline.sessions import calendar
 from tests.command_line import CommandLine, told
+from tests.prefect_place import ENDED, Place, wait_for
 
 CRONS = {"nightly": "30 18 * * MON-FRI", "retrain": "0 8 * * SAT"}
 EVENING = "2018-12-31T23:00:00+00:00"
 NEW_YORK = ZoneInfo("America/New_York")
 
 
-def wait_for(look: Callable[[], Any], seconds: float, what: str) -> Any:
-    """Return what `look` finds, asking again every second."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        found = look()
-        if found is not None:
-            return found
-        time.sleep(1)
-    raise AssertionError(f"{what}: not within {seconds:.0f} s")
-
-
-class Place:
-    """A server, a workspace, and `nextday` with both."""
-
-    def __init__(self, folder: Path) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.url = f"http://127.0.0.1:{free.getsockname()[1]}/api"
-        self.folder, self.home = folder, folder / "w"
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
-        self.environment = kept | {
-            "PREFECT_HOME": str(folder / "prefect"),
-            "PREFECT_API_URL": self.url,
-            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-            "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "5",
-            "DO_NOT_TRACK": "1",
-        }
-
-    @contextmanager
-    def started(self, *arguments: str) -> Iterator[Path]:
-        """Keep a `prefect` command running; its log is what the block is given."""
-        log = self.folder / f"{arguments[0]}.log"
-        with log.open("w") as out:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "prefect", *arguments],
-                env=self.environment,
-                cwd=self.folder,
-                stdout=out,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        try:
-            yield log
-        finally:
-            process.terminate()
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(30)
-            # What is left of the group, if anything: a worker's flow run, or a process that did not listen.
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, SIGKILL)
-            process.wait(30)
-
-    def nextday(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [str(Path(sys.executable).with_name("nextday")), "--home", str(self.home), *arguments],
-            env=self.environment,
-            cwd=self.folder,
-            capture_output=True,
-            text=True,
-            timeout=180,
-            check=False,
-        )
-
-    def ask(self, path: str, **body: Any) -> Any:
-        answer = httpx.post(f"{self.url}/{path}", json=body, timeout=30)
-        answer.raise_for_status()
-        return answer.json()
-
-    def deployments(self) -> dict[str, dict[str, Any]]:
-        return {found["name"]: found for found in self.ask("deployments/filter")}
-
-    def is_up(self) -> bool | None:
-        with suppress(httpx.HTTPError):
-            return httpx.get(f"{self.url}/health", timeout=5).is_success or None
-        return None
-
-
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """A server that `nextday deploy` has been run against, once."""
     place = Place(tmp_path_factory.mktemp("schedule"))
-    port = place.url.removesuffix("/api").rsplit(":", 1)[1]
-    with place.started("server", "start", "--host", "127.0.0.1", "--port", port):
-        wait_for(place.is_up, 180, "the server is up")
+    with place.server():
         done = place.nextday("deploy")
         assert done.returncode == 0, done.stderr
         assert f"prefect worker start --pool {POOL}" in done.stdout
@@ -127,24 +42,42 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 @pytest.fixture(scope="module")
 def evening(place: Place) -> Iterator[dict[str, Any]]:
     """The run that a schedule started, finished; its worker keeps waiting."""
-    with place.started("worker", "start", "--pool", POOL, "--name", "w1") as log:
+    with place.worker("w1") as worker:
         soon = datetime.now(UTC) + timedelta(seconds=40)
         schedule = {"interval": 86400, "anchor_date": soon.isoformat(), "timezone": "UTC"}
         nightly = place.deployments()["nightly"]["id"]
-        answer = httpx.post(
-            f"{place.url}/deployments/{nightly}/schedules",
-            json=[{"schedule": schedule, "active": True, "parameters": {"now": EVENING}, "slug": "soon"}],
-        )
-        answer.raise_for_status()
+        item = {"schedule": schedule, "active": True, "parameters": {"now": EVENING}, "slug": "soon"}
+        place.ask(f"deployments/{nightly}/schedules", [item])
 
         def ended() -> dict[str, Any] | None:
-            states = {"type": {"any_": ["COMPLETED", "FAILED", "CRASHED", "CANCELLED"]}}
-            found = place.ask("flow_runs/filter", flow_runs={"state": states})
+            found = place.ask("flow_runs/filter", flow_runs={"state": {"type": {"any_": ENDED}}})
             return next((run for run in found if run["parameters"].get("now") == EVENING), None)
 
         run = wait_for(ended, 360, "the scheduled run has ended")
-        assert run["state_name"] == "Completed", log.read_text()[-4000:]
+        assert run["state_name"] == "Completed", worker.log.read_text()[-4000:]
         yield run
+
+
+@contextmanager
+def paused(place: Place) -> Iterator[None]:
+    """Let no worker take a run while the block lasts."""
+    place.request("PATCH", f"work_pools/{POOL}", {"is_paused": True})
+    yield
+    place.request("PATCH", f"work_pools/{POOL}", {"is_paused": False})
+
+
+def materialised(place: Place, deployment: str, first: str, last: str) -> list[datetime]:
+    """Return the runs that the server makes of the schedule between two days, and leave none behind."""
+    identity = place.deployments()[deployment]["id"]
+    days = {"start_time": f"{first}T00:00:00+00:00", "end_time": f"{last}T00:00:00+00:00"}
+    with paused(place):
+        place.ask(f"deployments/{identity}/schedule", **days)
+        between = {"after_": days["start_time"], "before_": days["end_time"]}
+        found = place.ask("flow_runs/filter", flow_runs={"expected_start_time": between})
+        place.ask("flow_runs/bulk_delete", flow_runs={"expected_start_time": between})
+    assert {run["deployment_id"] for run in found} == {identity}
+    assert all(run["auto_scheduled"] for run in found)
+    return sorted(datetime.fromisoformat(run["expected_start_time"]) for run in found)
 
 
 @pytest.mark.proof
@@ -160,8 +93,7 @@ def test_deploying_makes_the_pool_and_both_deployments(place: Place) -> None:
         assert schedule["schedule"]["timezone"] == "America/New_York"
         assert found["entrypoint"] == f"flows/{name}.py:{name}"
         assert found["parameters"] == {"config": str(default_config()), "home": str(place.home)}
-        assert found["global_concurrency_limit"]["limit"] == 1
-        assert found["concurrency_options"]["collision_strategy"] == "ENQUEUE"
+        assert found["global_concurrency_limit"] is None
 
 
 @pytest.mark.proof
@@ -180,26 +112,53 @@ def test_the_runs_of_the_coming_days_stand_after_new_yorks_close(place: Place) -
     assert all(start.weekday() < 5 for start in starts)
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize(
-    ("after", "utc"),
+    ("first", "last", "hours"),
     [
-        ("2026-07-01", ["07-01 22:30", "07-02 22:30", "07-03 22:30"]),
-        ("2026-12-01", ["12-01 23:30", "12-02 23:30", "12-03 23:30"]),
-        ("2026-10-30", ["10-30 22:30", "11-02 23:30", "11-03 23:30"]),
-        ("2027-03-12", ["03-12 23:30", "03-15 22:30", "03-16 22:30"]),
+        ("2025-01-13", "2025-01-18", ["13 23:30", "14 23:30", "15 23:30", "16 23:30", "17 23:30"]),
+        ("2025-07-14", "2025-07-19", ["14 22:30", "15 22:30", "16 22:30", "17 22:30", "18 22:30"]),
+        # The clocks go forward on Sunday 9 March, and back on Sunday 2 November.
+        ("2025-03-06", "2025-03-12", ["06 23:30", "07 23:30", "10 22:30", "11 22:30"]),
+        ("2025-10-30", "2025-11-05", ["30 22:30", "31 22:30", "03 23:30", "04 23:30"]),
     ],
 )
-def test_the_hour_follows_new_york_through_winter_and_summer(after: str, utc: list[str]) -> None:
-    schedule = CronSchedule(cron=CRONS["nightly"], timezone="America/New_York")
-    starts = asyncio.run(schedule.get_dates(3, datetime.fromisoformat(f"{after}T00:00:00+00:00")))
-    assert [f"{start.astimezone(UTC):%m-%d %H:%M}" for start in starts] == utc
+def test_the_server_plans_half_past_six_in_new_york_through_winter_summer_and_both_clock_changes(
+    place: Place, first: str, last: str, hours: list[str]
+) -> None:
+    starts = materialised(place, "nightly", first, last)
+    assert [f"{start:%d %H:%M}" for start in starts] == hours
+    assert {f"{start.astimezone(NEW_YORK):%H:%M}" for start in starts} == {"18:30"}
+
+
+@pytest.mark.proof
+def test_the_server_plans_the_training_for_saturday_morning_on_both_sides_of_a_clock_change(
+    place: Place,
+) -> None:
+    starts = materialised(place, "retrain", "2025-10-25", "2025-11-09")
+    assert [f"{start:%m-%d %H:%M}" for start in starts] == ["10-25 12:00", "11-01 12:00", "11-08 13:00"]
+
+
+@pytest.mark.proof
+def test_each_planned_evening_uses_the_last_session_that_has_closed_by_then(place: Place) -> None:
+    days = calendar("XNYS", date(2025, 1, 2), datetime(2025, 12, 31, tzinfo=UTC))
+    delay = timedelta(minutes=45)
+    thanksgiving = materialised(place, "nightly", "2025-11-26", "2025-11-29")
+    # Thursday is Thanksgiving; Friday closes at 13:00 in New York and is forecast from that same evening.
+    assert days.closes[pd.Timestamp("2025-11-28")] == pd.Timestamp("2025-11-28 18:00", tz="UTC")
+    used = [f"{days.last_closed_session(start, delay):%a %d}" for start in thanksgiving]
+    assert used == ["Wed 26", "Wed 26", "Fri 28"]
+    # In summer 18:30 is still the evening of the session that has just closed, in UTC too.
+    summer = materialised(place, "nightly", "2025-07-02", "2025-07-08")
+    used = [f"{days.last_closed_session(start, delay):%a %d}" for start in summer]
+    assert used == ["Wed 02", "Thu 03", "Thu 03", "Mon 07"]
 
 
 @pytest.mark.proof
 def test_deploying_again_changes_no_schedule_and_leaves_a_paused_one_paused(place: Place) -> None:
     retrain = place.deployments()["retrain"]
-    paused = f"{place.url}/deployments/{retrain['id']}/schedules/{retrain['schedules'][0]['id']}"
-    httpx.patch(paused, json={"active": False}).raise_for_status()
+    schedule = f"deployments/{retrain['id']}/schedules/{retrain['schedules'][0]['id']}"
+    place.request("PATCH", schedule, {"active": False})
     before = {name: (found["id"], found["schedules"]) for name, found in place.deployments().items()}
     done = place.nextday("deploy")
     assert done.returncode == 0, done.stderr
@@ -207,11 +166,36 @@ def test_deploying_again_changes_no_schedule_and_leaves_a_paused_one_paused(plac
     for name, (identity, schedules) in before.items():
         assert after[name][0] == identity
         assert [plain(one) for one in after[name][1]] == [plain(one) for one in schedules]
-    httpx.patch(paused, json={"active": True}).raise_for_status()
+    place.request("PATCH", schedule, {"active": True})
 
 
 def plain(schedule: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in schedule.items() if name != "updated"}
+
+
+@pytest.mark.proof
+def test_what_the_doctor_finds_is_mended_by_the_command_that_it_gives(place: Place) -> None:
+    retrain = place.deployments()["retrain"]
+    place.request(
+        "PATCH", f"deployments/{retrain['id']}/schedules/{retrain['schedules'][0]['id']}", {"active": False}
+    )
+    place.request("PATCH", f"work_pools/{POOL}", {"is_paused": True})
+    # As nextday's first deployments had it, and as a machine leaves it that lost its power in the middle of a run.
+    place.request("PATCH", f"deployments/{retrain['id']}", {"concurrency_limit": 1})
+    place.request("PATCH", f"v2/concurrency_limits/deployment:{retrain['id']}", {"active_slots": 1})
+    complaints = (
+        "a schedule of retrain/retrain is paused",
+        f"the work pool {POOL} is paused",
+        "retrain/retrain: 1 of 1 slots are taken, and 0 run",
+    )
+    said = place.nextday("doctor")
+    assert said.returncode == 1
+    for complaint in complaints:
+        place.follow(said.stdout, complaint)
+    after = place.nextday("doctor").stdout
+    assert [complaint for complaint in complaints if complaint in after] == []
+    assert place.nextday("deploy").returncode == 0
+    assert place.deployments()["retrain"]["global_concurrency_limit"] is None
 
 
 @pytest.mark.proof
@@ -246,7 +230,7 @@ def test_the_doctor_finds_nothing_to_mend_while_the_schedule_runs(
 ) -> None:
     done = place.nextday("doctor")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "deployment nightly: next run" in done.stdout
+    assert "deployment nightly/nightly: next run" in done.stdout
     assert f"worker w1 waits at the work pool {POOL}" in done.stdout
 
 

@@ -1,0 +1,161 @@
+"""A real Prefect server and real workers on loopback, and `nextday` with both."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from signal import SIGKILL
+from typing import Any
+
+import httpx
+
+from flows.deploy import POOL
+
+ENDED = ["COMPLETED", "FAILED", "CRASHED", "CANCELLED"]
+
+
+def wait_for(look: Callable[[], Any], seconds: float, what: str, every: float = 1) -> Any:
+    """Return what `look` finds, asking again and again; None is nothing found."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        found = look()
+        if found is not None:
+            return found
+        time.sleep(every)
+    raise AssertionError(f"{what}: not within {seconds:.0f} s")
+
+
+@dataclass(frozen=True)
+class Running:
+    """A process that a test has started, at the head of a group of its own."""
+
+    process: "subprocess.Popen[bytes]"
+    log: Path
+
+    def kill(self) -> None:
+        """End it and its children at once, as a crash of the machine would."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, SIGKILL)
+        self.process.wait(30)
+
+    def stop(self) -> None:
+        """End it as its owner would, and what is left of it the hard way."""
+        self.process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(30)
+        self.kill()
+
+
+@contextmanager
+def started(command: list[str], log: Path, environment: dict[str, str]) -> Iterator[Running]:
+    """Keep a command running for the block."""
+    with log.open("a") as out:
+        process = subprocess.Popen(
+            command,
+            env=environment,
+            cwd=log.parent,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    running = Running(process, log)
+    try:
+        yield running
+    finally:
+        running.stop()
+
+
+class Place:
+    """A server, a workspace, and `nextday` with both.
+
+    Args:
+        folder: Where everything is written.
+        config: A configuration of its own; empty: the project's.
+    """
+
+    def __init__(self, folder: Path, config: str = "") -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}/api"
+        self.folder, self.home, self.config = folder, folder / "w", folder / "nextday.toml"
+        self._chosen: list[str] = []
+        if config:
+            self.config.write_text(config)
+            self._chosen = ["--config", str(self.config)]
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+        self.environment = kept | {
+            "PREFECT_HOME": str(folder / "prefect"),
+            "PREFECT_API_URL": self.url,
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "5",
+            "DO_NOT_TRACK": "1",
+        }
+
+    @contextmanager
+    def started(self, name: str, *arguments: str) -> Iterator[Running]:
+        """Keep a `prefect` command running for the block; its log bears the name."""
+        command = [sys.executable, "-m", "prefect", *arguments]
+        with started(command, self.folder / f"{name}.log", self.environment) as running:
+            yield running
+
+    @contextmanager
+    def server(self) -> Iterator[Running]:
+        """Keep the server running for the block: always the same port and database."""
+        with self.started("server", "server", "start", "--host", "127.0.0.1", "--port", str(self.port)) as it:
+            wait_for(self.is_up, 180, "the server is up")
+            yield it
+
+    @contextmanager
+    def worker(self, name: str, *arguments: str) -> Iterator[Running]:
+        """Keep a worker of nextday's pool running for the block."""
+        with self.started(name, "worker", "start", "--pool", POOL, "--name", name, *arguments) as it:
+            yield it
+
+    def nextday(self, *arguments: str, home: Path | None = None) -> "subprocess.CompletedProcess[str]":
+        command = Path(sys.executable).with_name("nextday")
+        return subprocess.run(
+            [str(command), *self._chosen, "--home", str(home or self.home), *arguments],
+            env=self.environment,
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+
+    def follow(self, said: str, complaint: str) -> None:
+        """Run the command that the doctor gives below a complaint."""
+        lines = said.splitlines()
+        (at,) = [at for at, line in enumerate(lines) if line.startswith("MEND") and complaint in line]
+        command = lines[at + 1][lines[at + 1].index("PREFECT_API_URL=") :]
+        subprocess.run(command, shell=True, env=self.environment, cwd=self.folder, check=True, timeout=120)
+
+    def ask(self, path: str, body: Any = None, **fields: Any) -> Any:
+        return self.request("POST", path, fields if body is None else body)
+
+    def request(self, method: str, path: str, body: Any) -> Any:
+        """Return what the server answers; one whose database is busy is asked again, as Prefect's client does."""
+
+        def answered() -> httpx.Response | None:
+            answer = httpx.request(method, f"{self.url}/{path}", json=body, timeout=30)
+            return None if answer.status_code == 503 else answer.raise_for_status()
+
+        answer: httpx.Response = wait_for(answered, 60, f"{method} {path}")
+        return answer.json() if answer.content else None
+
+    def deployments(self) -> dict[str, dict[str, Any]]:
+        return {found["name"]: found for found in self.ask("deployments/filter")}
+
+    def flow_run(self, identity: str) -> dict[str, Any]:
+        found: dict[str, Any] = self.request("GET", f"flow_runs/{identity}", None)
+        return found
+
+    def is_up(self) -> bool | None:
+        with suppress(httpx.HTTPError):
+            return httpx.get(f"{self.url}/health", timeout=5).is_success or None
+        return None
