@@ -263,9 +263,18 @@ def main() -> None:
     except Exception as error:
         if _place.debug:
             raise
+        if _was_interrupted(error):
+            raise SystemExit(130) from None
         is_ours = hasattr(error, "way_out")
         typer.echo(f"nextday: {error if is_ours else _unexpected(error)}", err=True)
         raise SystemExit(getattr(error, "exit_code", 1) if is_ours else 1) from None
+
+
+def _was_interrupted(error: BaseException | None) -> bool:
+    """Tell whether Ctrl+C led to the error: Prefect trips over one that comes while it makes a task run."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error is not None
 
 
 def _unexpected(error: Exception) -> str:
@@ -353,6 +362,10 @@ def _set_environment() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if not _place.debug:
         os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    # A proxy is for Yahoo: Prefect would send its messages to the server on this machine through it.
+    direct = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    if direct != "*":
+        os.environ["no_proxy"] = os.environ["NO_PROXY"] = f"{direct},127.0.0.1,localhost,::1".lstrip(",")
 
 
 def _prepare_prefect() -> None:
