@@ -368,3 +368,18 @@ def test_a_killed_worker_is_named_while_prefect_still_calls_it_online(
     server.workers = [worker("w1", "ONLINE", seconds=75)]
     said = patient.complaint("worker w1 is called online, and missed its last 2 heartbeats")
     assert "prefect worker start" in said.way_out
+
+
+@pytest.mark.parametrize(("trained_through", "age"), [("2018-09-19", 64), ("2018-09-20", 63)])
+def test_a_model_older_than_a_quarter_of_a_year_is_to_be_trained_again(
+    live: Patient, monkeypatch: pytest.MonkeyPatch, trained_through: str, age: int
+) -> None:
+    live.config.write_text(live.config.read_text().replace("2018-11-01", "2018-06-01"))
+    champion = SimpleNamespace(model_version="abc", trained_through=pd.Timestamp(trained_through))
+    book = SimpleNamespace(champion=lambda _: champion, mirror=lambda _: [])
+    monkeypatch.setattr(doctor, "tracking", lambda _: book)
+    told = f"champion abc, trained through {trained_through}, {age} sessions old"
+    if age > 63:
+        assert live.complaint(told).way_out == "nextday retrain"
+    else:
+        assert told in live.praise
