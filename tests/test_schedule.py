@@ -71,7 +71,7 @@ def materialised(place: Place, deployment: str, first: str, last: str) -> list[d
     identity = place.deployments()[deployment]["id"]
     days = {"start_time": f"{first}T00:00:00+00:00", "end_time": f"{last}T00:00:00+00:00"}
     with paused(place):
-        place.ask(f"deployments/{identity}/schedule", **days)
+        place.ask(f"deployments/{identity}/schedule", **days, min_runs=20)
         between = {"after_": days["start_time"], "before_": days["end_time"]}
         found = place.ask("flow_runs/filter", flow_runs={"expected_start_time": between})
         place.ask("flow_runs/bulk_delete", flow_runs={"expected_start_time": between})
