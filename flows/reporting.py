@@ -112,7 +112,7 @@ def rebuild_report(run: Run, as_of: pd.Timestamp | None) -> Paths:
             where=str(run.workspace.ledger),
             way_out="`nextday forecast` makes one; `nextday ledger show` lists the sessions",
         )
-    return _write_again(run, standing)
+    return write(_gather_again(run, standing), run.workspace.reports)
 
 
 def write_missing(run: Run, before: pd.Timestamp | None = None) -> list[str]:
@@ -123,7 +123,10 @@ def write_missing(run: Run, before: pd.Timestamp | None = None) -> list[str]:
         before: Only of sessions before this one.
 
     Returns:
-        A remark for each that could not be written: an old report must not cost tonight's forecast.
+        A remark for each that cannot be told any more: an old report must not cost tonight's forecast.
+
+    Raises:
+        NextdayError: a file cannot be written.
     """
     record, missing, remarks = run.ledger.record(run.name), [], []
     for as_of, rows in reversed([*record.groupby("as_of")]):
@@ -133,19 +136,21 @@ def write_missing(run: Run, before: pd.Timestamp | None = None) -> list[str]:
             missing.append(rows)
     for rows in reversed(missing):
         try:
-            _write_again(run, rows)
+            report = _gather_again(run, rows)
         except (NextdayError, ModelError) as error:
             remarks.append(f"The report of {rows['target_session'].iloc[0]:%Y-%m-%d} is missing. {error}")
+        else:
+            write(report, run.workspace.reports)
     return remarks
 
 
-def _write_again(run: Run, standing: pd.DataFrame) -> Paths:
-    """Write the reports of one session's sealed rows as the settings and prices of then have them."""
+def _gather_again(run: Run, standing: pd.DataFrame) -> Report:
+    """Gather the report of one session's sealed rows as the settings and prices of then have it."""
     first = standing.iloc[0]
     former = with_former_settings(run, str(first["config_digest"]))
     market = known_market(former, {}, no_findings(), as_of=first["as_of"], seq=int(first["data_version"]))
     remarks = ["Written after its evening, from the ledger; the record is that of today."]
-    return write(_gather(former, market, standing.assign(is_new=False), remarks), run.workspace.reports)
+    return _gather(former, market, standing.assign(is_new=False), remarks)
 
 
 def _gather(run: Run, market: Market, standing: pd.DataFrame, remarks: list[str]) -> Report:

@@ -218,6 +218,20 @@ def test_what_nobody_foresaw_is_three_lines_and_debug_shows_the_rest(
         nextday("--debug", *HERE, "update")
 
 
+def test_ctrl_c_ends_with_130_and_no_word_even_where_prefect_trips_over_it(
+    nextday: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def trip(*_: object, **__: object) -> None:
+        try:
+            raise KeyboardInterrupt
+        finally:
+            raise ValueError("Task run is not set")
+
+    monkeypatch.setattr(nightly, "update_prices", trip)
+    said = nextday(*HERE, "update")
+    assert (said.code, said.err) == (130, "")
+
+
 @pytest.mark.slow
 def test_an_error_inside_a_real_flow_reaches_the_terminal_as_its_few_lines(tmp_path: Path) -> None:
     (tmp_path / "u.toml").write_text('[universe]\nsymbols = ["ZZZ"]\n')
