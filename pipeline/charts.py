@@ -172,7 +172,8 @@ def draw_reliability(table: pd.DataFrame) -> str:
     with _canvas(2.9) as (figure, axes):
         axes.axline((0.5, 0.5), slope=1, color=_MUTED, linewidth=1, linestyle="--")
         axes.fill_between(said, low, high, color=_FIRST, alpha=0.18, linewidth=0)
-        axes.vlines(said, low, high, color=_FIRST, linewidth=1, alpha=0.5)
+        alone = len(table) == 1  # one group of forecasts has no band to lie in: a bar takes its place
+        axes.vlines(said, low, high, color=_FIRST, linewidth=5 if alone else 1, alpha=0.3 if alone else 0.5)
         axes.plot(said, table["share_up"], "o", color=_FIRST, markersize=5)
         margin = max(0.015, 0.06 * (said.max() - said.min()))
         axes.set(
