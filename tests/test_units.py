@@ -123,6 +123,22 @@ def test_the_oldest_of_fifteen_backups_goes(home: Home) -> None:
     assert left[0] == "2020-01-11T000000Z"
 
 
+def test_the_alert_mails_what_the_failed_unit_has_said(home: Home) -> None:
+    tools, mailed = home.folder / "bin", home.folder / "mailed"
+    tools.mkdir()
+    for name, script in (("journalctl", "echo MEND no ledger: $3"), ("mail", f'(echo "$@"; cat) > {mailed}')):
+        (tools / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tools / name).chmod(0o755)
+    unit = "nextday-doctor.service"
+    command = [
+        word.replace("%i", unit).replace("%u", "nextday") for word in home.command("nextday-alert@.service")
+    ]
+    subprocess.run(command, env={"PATH": f"{tools}:{os.environ['PATH']}"}, check=True)
+    subject, said = mailed.read_text().splitlines()
+    assert subject == f"-s {unit} failed on {socket.gethostname()} nextday"
+    assert said == f"MEND no ledger: {unit}"
+
+
 @pytest.mark.proof
 def test_the_units_command_lines_bring_up_a_server_a_worker_and_the_doctor(home: Home) -> None:
     logs, nextday = home.folder, str(home.folder / "nextday" / ".venv" / "bin" / "nextday")
