@@ -14,11 +14,9 @@ from flows.run import Run, open_run
 from flows.tracked import tracking
 from pipeline.errors import NextdayError
 from pipeline.ledger import Ledger
+from pipeline.summary import OLD_MODEL
 
 __all__ = ["Finding", "examine"]
-
-_OLD_MODEL = 63
-"""Sessions, a quarter of a year: a weekly retrain that has failed twelve times should be noticed."""
 
 _PATIENCE = timedelta(minutes=90)
 """After a planned evening: one that waits for another run, or trains its first model, may take so long."""
@@ -112,7 +110,7 @@ def _champion(run: Run) -> list[Finding]:
     last = run.last_closed if not run.is_historical else run.store.read()["session"].max()
     age = len(run.calendar.sessions_between(champion.trained_through, last)) - 1
     what = f"champion {champion.model_version}, trained through {champion.trained_through:%Y-%m-%d}, {age} sessions old"
-    found = [Finding(age <= _OLD_MODEL, what, "nextday retrain")]
+    found = [Finding(age <= OLD_MODEL, what, "nextday retrain")]
     return found + [mend(fault, "nextday retrain") for fault in book.mirror(run.name)]
 
 

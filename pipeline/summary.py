@@ -252,7 +252,7 @@ def describe_group(group: str) -> str:
 
 def _markdown_fact(fact: Fact) -> str:
     command = f" `{fact.command}`" if fact.command else ""
-    warning = f" **{_cell(fact.warning)}**" if fact.warning else ""
+    warning = f"; **{_cell(fact.warning)}**" if fact.warning else ""
     return f"- {fact.name}: **{_cell(fact.text)}**; {_cell(fact.more)}{command}{warning}"
 
 
