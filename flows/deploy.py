@@ -52,9 +52,16 @@ def server_url(patience: float = 0) -> str:
         patience: Seconds to go on asking.
 
     Raises:
+        ConfigError: the address holds a password.
         NextdayError: no Prefect server answers there.
     """
     url = str(PREFECT_API_URL.value() or "http://127.0.0.1:4200/api").rstrip("/")
+    if "@" in url:
+        raise ConfigError(
+            "The address of the Prefect server holds a password, which messages and commands would repeat",
+            where="PREFECT_API_URL",
+            way_out="take it out there, and set PREFECT_API_AUTH_STRING=user:password",
+        )
     refusal, end = _refusal(url), time.monotonic() + patience
     if refusal and patience:
         say(f"waiting for the Prefect server at {url}: one that was just started takes a while")

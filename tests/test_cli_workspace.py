@@ -1,9 +1,11 @@
 """A workspace that is empty, damaged or incomplete: the command line names what, where and the way out."""
 
+import json
 from pathlib import Path
 
 import pytest
 
+from pipeline.config import digest
 from pipeline.ledger import Ledger
 from tests.command_line import HERE, CommandLine, contents, seal_one, seal_with_model, told
 
@@ -144,6 +146,17 @@ def test_settings_of_then_that_are_gone_are_named(nextday: CommandLine, text: st
     assert said.code == 1
     assert words in told(said)[0]
     assert former.name in said.err
+
+
+def test_the_settings_are_kept_once_their_prices_stand(nextday: CommandLine) -> None:
+    assert nextday(*HERE, "update").code == 0
+    (kept,) = Path("w/settings").iterdir()
+    resolved = json.loads(kept.read_text())
+    assert digest(resolved) == kept.stem
+    assert resolved["members"] == [["^GSPC", None, None], ["^IXIC", None, None]]
+    Path("nextday.toml").write_text('[universe]\nsymbols = ["ZZZ"]\nname = "other"\n')
+    assert nextday(*HERE, "update").code == 2
+    assert [*Path("w/settings").iterdir()] == [kept]
 
 
 def test_a_damaged_store_is_named(nextday: CommandLine) -> None:
