@@ -103,17 +103,23 @@ def test_on_noise_the_forecast_stays_at_the_base_rate(recipe: RecurrentModel, se
     assert gain.mean() < 2 * gain.std() / np.sqrt(gain.size) + 1e-12
 
 
-def test_the_same_seed_gives_the_same_forecasts_bit_for_bit(recipe: RecurrentModel) -> None:
+def test_the_same_seed_gives_the_same_forecasts_and_files_bit_for_bit(
+    recipe: RecurrentModel, tmp_path: Path
+) -> None:
     x, mask, y = MARKET
-    first = model(epochs=2).fit(x, mask, y, **RANGES, seed=7).predict(x, mask)
+    fits = [model(epochs=2).fit(x, mask, y, **RANGES, seed=7)]
     random.seed(99)
     np.random.seed(98)
     keras.utils.set_random_seed(97)
     other = recipe.fit(x, mask, y, **RANGES, seed=8).predict(x, mask)
-    second = recipe.fit(x, mask, y, **RANGES, seed=7).predict(x, mask)
+    fits.append(recipe.fit(x, mask, y, **RANGES, seed=7))
+    first, second = (fit.predict(x, mask) for fit in fits)
     assert np.array_equal(first.p_up, second.p_up, equal_nan=True)
     assert np.array_equal(first.high, second.high, equal_nan=True)
     assert not np.array_equal(first.p_up, other.p_up, equal_nan=True)
+    for number, fit in enumerate(fits):
+        fit.save(tmp_path / str(number))
+    assert model_version(tmp_path / "0") == model_version(tmp_path / "1")
 
 
 def test_a_member_is_the_same_alone_and_in_an_ensemble(fitted: RecurrentEnsemble) -> None:
