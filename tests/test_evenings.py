@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -330,6 +331,28 @@ def test_missed_evenings_are_caught_up_with_the_model_of_then_and_the_first_row_
     later = place.run("2018-12-14")
     assert later.new_rows == 2
     assert later.report.model["version"] != first.report.model["version"]
+
+
+def test_reports_that_a_killed_run_left_out_are_written_and_old_ones_that_were_removed_are_not(
+    tmp_path: Path, xnys: Calendar
+) -> None:
+    place = Place(tmp_path, xnys)
+    place.run("2018-12-10")
+    place.run("2018-12-13")
+    reports = place.home / "reports" / "sample"
+    whole = {path: path.read_bytes() for path in reports.glob("2018-12-1[123]/*.csv")}
+    days = {path.parent.name for path in whole}
+    assert days == {"2018-12-11", "2018-12-12", "2018-12-13"}
+    for day in ("2018-12-12", "2018-12-13"):
+        (reports / day / "report.html").unlink()
+        (reports / day / "forecast.csv").unlink()
+    place.run("2018-12-13")
+    assert all((reports / day / "report.html").exists() for day in days)
+    forecasts = [path for path in whole if path.name == "forecast.csv"]
+    assert all(path.read_bytes() == whole[path] for path in forecasts)
+    shutil.rmtree(reports / "2018-12-11")
+    place.run("2018-12-13")
+    assert not (reports / "2018-12-11").exists()
 
 
 def test_a_clock_set_back_finds_no_model_of_its_own_future(tmp_path: Path, xnys: Calendar) -> None:
