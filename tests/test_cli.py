@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from filelock import FileLock
 
-from flows import chapters, nightly
+from flows import chapters, cli, nightly
 from pipeline.ledger import Ledger
 from tests.command_line import HERE, CommandLine, Said, contents, told
 
@@ -89,6 +89,16 @@ def test_wrong_settings_are_named_before_anything_is_made(
     lines = told(said)
     assert words in lines[0]
     assert str(Path("nextday.toml").resolve()) in said.err
+    assert not Path("w").exists()
+
+
+@pytest.mark.parametrize("command", ["update", "forecast", "retrain", "settle", "deploy"])
+def test_wrong_settings_are_named_before_prefect_is_given_a_home(
+    nextday: CommandLine, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setattr(cli, "_prepare_prefect", lambda: Path("w").mkdir())
+    Path("nextday.toml").write_text("[model]\nunits = 0\n")
+    assert nextday(*HERE, command).code == 2
     assert not Path("w").exists()
 
 

@@ -113,7 +113,6 @@ def evening(tmp_path_factory: pytest.TempPathFactory) -> Evening:
     evening = Evening(tmp_path_factory.mktemp("evening"))
     evening("forecast")
     evening.set_traps()
-    evening("forecast")
     evening("replay", "2018-12-20")
     evening("report")
     return evening
