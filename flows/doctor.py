@@ -86,7 +86,7 @@ def _due(run: Run) -> pd.Timestamp:
 
 
 def _prices(run: Run) -> list[Finding]:
-    prices = run.store.read()
+    prices = run.store.read(columns=[])
     if prices.empty:
         return [mend("no prices yet", "nextday forecast")]
     last, due = prices["session"].max(), _due(run)
@@ -107,7 +107,7 @@ def _champion(run: Run) -> list[Finding]:
     champion = book.champion(run.name)
     if champion is None:
         return [mend("no champion yet", "nextday forecast trains one")]
-    last = run.last_closed if not run.is_historical else run.store.read()["session"].max()
+    last = run.last_closed if not run.is_historical else run.store.read(columns=[])["session"].max()
     age = len(run.calendar.sessions_between(champion.trained_through, last)) - 1
     what = f"champion {champion.model_version}, trained through {champion.trained_through:%Y-%m-%d}, {age} sessions old"
     found = [Finding(age <= OLD_MODEL, what, "nextday retrain")]
