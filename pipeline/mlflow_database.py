@@ -17,7 +17,8 @@ _ENVIRONMENT: Final = {
     "DO_NOT_TRACK": "true",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
-    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    # It logs a traceback of every error that it raises as well.
+    "MLFLOW_LOGGING_LEVEL": "CRITICAL",
     # A pooled connection would go on writing to a file that a migration has replaced.
     "MLFLOW_SQLALCHEMYSTORE_POOLCLASS": "NullPool",
 }
