@@ -22,6 +22,7 @@ from typing import Any
 
 import pandas as pd
 
+from pipeline import mlflow_database
 from pipeline.ledger import Ledger
 from pipeline.store import PriceStore
 
@@ -42,11 +43,11 @@ _OF_ITS_OWN_RUN = re.compile(r"<li>\d+ of \d+ rows stood in the ledger before th
 
 
 def start_server_of_runs(environment: dict[str, str]) -> None:
-    """Let every run that follows see this environment."""
+    """Let every run that follows see this environment, and what a run sets before it imports MLflow."""
     CONTEXT.set_forkserver_preload(PRELOADED)
     before = dict(os.environ)
     os.environ.clear()
-    os.environ.update(environment)
+    os.environ.update(environment | mlflow_database._ENVIRONMENT)
     try:
         forkserver.ensure_running()
     finally:
@@ -118,11 +119,11 @@ class Mortal:
         return self.process.exitcode
 
     def error(self) -> str:
-        """Return the error it ended with, after checking its three parts."""
+        """Return the error that it told, after checking its three parts."""
         said = "\n".join(self.said())
         assert "Traceback" not in said, said
         assert "This should not have happened" not in said, said
-        error = said[said.index("nextday: ") :]
+        error = said[max(said.rfind("nextday: "), 0) :]
         assert "\n  where:   " in error, error
         assert "\n  way out: " in error, error
         return error

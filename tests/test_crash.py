@@ -219,7 +219,7 @@ def free_kilobytes(place: Path) -> int:
 
 @pytest.mark.parametrize(
     ("kind", "rooms"),
-    [("first", (40, 100, 150, 200, 300, 600, 1300, 1500)), ("later", (0, 20, 70, 120, 200))],
+    [("first", (40, 120, 70, 140, 900, 1250, 60)), ("later", (0, 20, 70, 120, 200))],
 )
 def test_a_full_disk_is_told_and_with_room_again_the_evening_is_finished(
     request: pytest.FixtureRequest, kind: str, rooms: tuple[int, ...]
@@ -227,17 +227,14 @@ def test_a_full_disk_is_told_and_with_room_again_the_evening_is_finished(
     story: Story = request.getfixturevalue(kind)
     with disk(story.folder / f"{kind}-full", 64_000) as place:
         home = story.workspace(f"{kind}-full/w")
-        used = 64_000 - free_kilobytes(place)
         for room in rooms:
+            used = 64_000 - free_kilobytes(place)
             assert mount(place, f"remount,size={used + room}k") == 0
             run = story.start(home)
             said = f"{room} KB: exit {run.end()}\n" + "\n".join(run.said())
-            print(said)
-            if run.end() == 0:
-                assert "but not tracked" in said or free_kilobytes(place) > 0, said
-            else:
-                assert run.end() == 1, said
-                assert str(home) in run.error(), said
+            # What is sealed and reported is a good evening: a later run tracks it.
+            assert run.end() == 1 or "reported, but not tracked" in said, said
+            assert str(home) in run.error(), said
             assert halves(home) == [], said
             assert mount(place, "remount,size=64000k") == 0
         last = story.start(home)
