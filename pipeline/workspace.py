@@ -167,7 +167,10 @@ def write_bytes(path: Path, content: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_halves(path)
-        half.write_bytes(content)
+        with half.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())  # else a power cut may leave the new name with nothing behind it
         half.replace(path)
     except OSError as error:
         raise NextdayError(

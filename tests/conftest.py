@@ -23,13 +23,18 @@ os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
 
+def skip_unless(is_there: bool, lacking: str) -> None:
+    """Skip a test, saying why, where this desk lacks something; CI must lack nothing."""
+    if not is_there:
+        assert os.environ.get("CI") != "true", f"CI must not lack this: {lacking}"
+        pytest.skip(f"NOT TESTED HERE: {lacking}")
+
+
 @pytest.fixture(scope="session")
 def datasets() -> Path:
-    """Return the folder of real prices; a clone without it skips, CI never does."""
+    """Return the folder of real prices."""
     folder = Path(os.environ.get("NEXTDAY_DATASETS", Path(__file__).parents[2] / "shared" / "datasets"))
-    if not folder.is_dir():
-        assert os.environ.get("CI") != "true", f"CI needs the datasets, and {folder} is not there"
-        pytest.skip(f"the real datasets are not here ({folder}); NEXTDAY_DATASETS names their folder")
+    skip_unless(folder.is_dir(), f"the real datasets, in {folder}; NEXTDAY_DATASETS names their folder")
     return folder
 
 

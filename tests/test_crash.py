@@ -15,6 +15,7 @@ from random import Random
 
 import pytest
 
+from tests.conftest import skip_unless
 from tests.mortal import Moment, Mortal, differences, halves, start_server_of_runs, state, timed_lines
 from tests.prefect_place import Place as PrefectPlace
 
@@ -201,8 +202,8 @@ def test_a_run_that_is_told_to_end_ends_at_once_and_the_next_one_goes_on(
 def disk(place: Path, kilobytes: int) -> Iterator[Path]:
     """Mount a disk of its own for the block; where nobody may, the test is skipped."""
     place.mkdir()
-    if not shutil.which("mount") or mount(place, f"size={kilobytes}k", "-t", "tmpfs", "tmpfs"):
-        pytest.skip("only root may mount a disk")
+    is_mounted = not mount(place, f"size={kilobytes}k", "-t", "tmpfs", "tmpfs")
+    skip_unless(is_mounted, "a disk of its own, which only root may mount")
     try:
         yield place
     finally:
@@ -210,6 +211,8 @@ def disk(place: Path, kilobytes: int) -> Iterator[Path]:
 
 
 def mount(place: Path, options: str, *what: str) -> int:
+    if not shutil.which("mount"):
+        return 1
     return subprocess.run(["mount", "-o", options, *what, place], capture_output=True, check=False).returncode
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from flows.run import PROJECT
 from pipeline.ledger import Ledger
+from tests.conftest import skip_unless
 from tests.prefect_place import Place, started, wait_for
 from tests.test_ledger_seal import issue
 
@@ -59,8 +60,7 @@ def home(tmp_path: Path) -> Home:
 
 
 def test_systemd_takes_every_unit(home: Home, tmp_path: Path) -> None:
-    if not shutil.which("systemd-analyze"):
-        pytest.skip("systemd-analyze is not here: nobody has checked the units of docs/systemd")
+    skip_unless(bool(shutil.which("systemd-analyze")), "the units of docs/systemd: systemd-analyze")
     copies = tmp_path / "units"
     copies.mkdir()
     for unit in [*UNITS.glob("*.service"), *UNITS.glob("*.timer")]:
@@ -80,8 +80,7 @@ def test_the_page_names_every_file(home: Home) -> None:
 
 
 def test_a_backup_holds_everything_but_what_can_be_made_again_and_its_ledger_verifies(home: Home) -> None:
-    if not shutil.which("sqlite3"):
-        pytest.skip("sqlite3 is not here: nobody has checked docs/systemd/nextday-backup")
+    skip_unless(bool(shutil.which("sqlite3")), "docs/systemd/nextday-backup: sqlite3")
     data = home.folder / "evenings" / "data"
     ledger = Ledger(data / "ledger.sqlite")
     issue(ledger, 0, ["AAPL"])
@@ -111,8 +110,7 @@ def test_a_backup_holds_everything_but_what_can_be_made_again_and_its_ledger_ver
 
 
 def test_the_oldest_of_fifteen_backups_goes(home: Home) -> None:
-    if not shutil.which("sqlite3"):
-        pytest.skip("sqlite3 is not here: nobody has checked docs/systemd/nextday-backup")
+    skip_unless(bool(shutil.which("sqlite3")), "docs/systemd/nextday-backup: sqlite3")
     (home.folder / "evenings" / "data").mkdir()
     backups = home.folder / "backups"
     for day in range(14):

@@ -45,11 +45,12 @@ def median(laps: Sequence[Lap], figure: str = "wall") -> float:
     return statistics.median(getattr(lap, figure) for lap in laps)
 
 
-def tell(name: str, laps: Sequence[Lap], reference: Sequence[Lap], limit: float) -> None:
+def tell(name: str, laps: Sequence[Lap], reference: Sequence[Lap] = (), limit: float | None = None) -> None:
     """Print the median, the spread, the ratio to the reference and the figure that is promised."""
     walls = [lap.wall for lap in laps]
     print(
         f"{name:<44} {median(laps):6.1f} s  ({min(walls):.1f} to {max(walls):.1f}, n {len(laps)})   "
-        f"{median(laps) / median(reference):5.2f} x imports   cpu {median(laps, 'cpu'):6.1f} s   "
-        f"peak {median(laps, 'peak'):5.0f} MB   promised {limit:.0f} s"
+        f"cpu {median(laps, 'cpu'):6.1f} s   peak {median(laps, 'peak'):5.0f} MB"
+        + (f"   {median(laps) / median(reference):5.2f} x the reference" if reference else "")
+        + (f"   promised {limit:.0f} s" if limit is not None else "")
     )
