@@ -176,6 +176,7 @@ def _gather(run: Run, market: Market, standing: pd.DataFrame, remarks: list[str]
         test_rows=evaluation.test_rows if evaluation else pd.DataFrame(columns=_TEST_ROWS),
         live_scores=_live_scores(record, str(read_metadata(champion.directory)["network"]["kind"])),
         record=record,
+        corrections=run.ledger.corrections(run.name),
         epochs=evaluation.epochs if evaluation else pd.DataFrame(columns=_EPOCHS),
         ranges=evaluation.ranges if evaluation else pd.DataFrame(columns=_RANGES),
         findings=market.findings,

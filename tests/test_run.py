@@ -76,25 +76,51 @@ def test_prices_of_two_sources_do_not_join(folder: Path) -> None:
         check_prices.fn(other, [])
 
 
-def test_a_symbol_that_left_the_universe_is_settled_all_the_same(folder: Path, xnys: Calendar) -> None:
-    first = stored(run(folder))
-    as_of, target = xnys.sessions[10], xnys.sessions[11]
+def issue(made: Run, place: int) -> None:
+    """Seal a forecast of A and B from session number `place`."""
+    as_of, target = made.calendar.sessions[place : place + 2]
     rows = pd.DataFrame({"symbol": ["A", "B"]}).assign(
         as_of=as_of, target_session=target, horizon=1, model_version="m",
         issued_at=pd.Timestamp(NOW), p_up=0.6, low=0.5, high=0.7, direction="up", baseline_p_up=0.5,
-        last_close=110.0, data_version=1, config_digest=first.digest, role="champion",
+        last_close=110.0, data_version=1, config_digest=made.digest, role="champion",
     )  # fmt: skip
     kinds = {
         "as_of": "datetime64[us]",
         "target_session": "datetime64[us]",
         "issued_at": "datetime64[us, UTC]",
     }
-    first.ledger.issue(rows.astype(kinds), universe="u", opens={}, newest_observed_at=NOW, historical=True)
+    made.ledger.issue(rows.astype(kinds), universe="u", opens={}, newest_observed_at=NOW, historical=True)
+
+
+def settled(made: Run) -> int:
+    return settle.fn(made, known_market(made, {}, no_findings()))
+
+
+def test_a_symbol_that_left_the_universe_is_settled_all_the_same(folder: Path) -> None:
+    issue(stored(run(folder)), 10)
     smaller = run(folder, symbols='["A"]')
-    assert settle.fn(smaller, known_market(smaller, {}, no_findings())) == 2
+    assert settled(smaller) == 2
     outcomes = smaller.ledger.record("u").set_index("symbol")
     assert outcomes.loc["B", "outcome"] == 1
     assert outcomes.loc["B", "realized_return"] == pytest.approx(112 / 111 - 1)
+
+
+def test_a_close_that_is_revised_after_its_outcome_is_listed_beside_it_once(folder: Path) -> None:
+    issue(stored(run(folder)), 20)
+    assert settled(run(folder)) == 2
+    table = pd.read_csv(folder / "prices.csv")
+    table.loc[(table["symbol"] == "B") & (table["date"] == f"{run(folder).calendar.sessions[21]:%Y-%m-%d}"), [
+        "open", "high", "low", "close"
+    ]] = 119.0  # fmt: skip
+    table.to_csv(folder / "prices.csv", index=False)
+    later = stored(run(folder))
+    assert [settled(later), settled(later)] == [0, 0]
+    assert later.ledger.record("u")["outcome"].tolist() == [1, 1]
+    (found,) = later.ledger.corrections("u").itertuples()
+    assert (found.symbol, found.first_outcome, found.outcome) == ("B", 1, 0)
+    assert found.first_return == pytest.approx(122 / 121 - 1)
+    assert found.realized_return == pytest.approx(119 / 121 - 1)
+    assert later.ledger.verify().ok
 
 
 def test_a_historical_source_with_members_that_ended_is_not_stale(folder: Path) -> None:
