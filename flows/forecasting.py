@@ -187,9 +187,9 @@ def _forecast(run: Run, known: History, champion: RegisteredModel) -> pd.DataFra
 
 
 def champion_known_at(models: list[RegisteredModel], session: pd.Timestamp) -> RegisteredModel | None:
-    """Return the newest model that was once promoted and whose last label was known at `session`."""
-    known = [m for m in models if m.promoted_at is not None and m.trained_through <= session]
-    return max(known, key=lambda m: m.number, default=None)
+    """Return the first of `models`, newest first, that was once promoted and whose labels were known at `session`."""
+    known = (m for m in models if m.promoted_at is not None and m.trained_through <= session)
+    return next(known, None)
 
 
 def _catch_up_one(
