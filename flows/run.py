@@ -159,7 +159,7 @@ def open_run(
         settings.universe.calendar, settings.prices.start, clock.replace(tzinfo=clock.tzinfo or UTC)
     )
     source = _source(settings, path.parent, workspace)
-    members = universe(settings.universe, path.parent, source.symbols())
+    members = universe(settings.universe, path.parent, _listed(settings.universe, source))
     moment = days.instant(clock)
     if moment > wall and not source.historical:
         raise InputError(
@@ -243,6 +243,11 @@ def _resolved(settings: Config, members: Universe) -> dict[str, Any]:
     return {"settings": settings.resolved(), "members": [list(span) for span in spans]}
 
 
+def _listed(chosen: UniverseConfig, source: PriceSource) -> list[str]:
+    # A list that is far away is asked for only where it is needed.
+    return source.symbols() if source.is_local or not (chosen.symbols or chosen.file) else []
+
+
 def _source(settings: Config, base: Path, workspace: Workspace) -> PriceSource:
     chosen: UniverseConfig = settings.universe
     if chosen.source == "files":
@@ -260,6 +265,16 @@ def _source(settings: Config, base: Path, workspace: Workspace) -> PriceSource:
             proxy=settings.prices.proxy,
             ca_bundle=str(base / settings.prices.ca_bundle) if settings.prices.ca_bundle else "",
             requests_per_second=settings.prices.requests_per_second,
+        )
+    if chosen.has_own_source:
+        from pipeline.sources.own import load_source
+
+        return load_source(
+            chosen.source,
+            base,
+            chosen.source_options,
+            adjustment=settings.prices.adjustment,
+            historical=chosen.historical,
         )
     from pipeline.sources.sample import SampleSource
 
