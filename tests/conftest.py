@@ -21,6 +21,8 @@ NOW = datetime(2019, 6, 1, 12, tzinfo=UTC)
 os.environ["DO_NOT_TRACK"] = "1"
 os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+for _name in ("NEXTDAY_CONFIG", "NEXTDAY_HOME"):
+    os.environ.pop(_name, None)  # whoever runs the tests may have evenings of his own
 
 
 def small_settings(

@@ -231,7 +231,7 @@ def test_the_units_command_lines_bring_up_a_server_a_worker_and_the_doctor(home:
         done = home.run(nextday, "deploy")
         assert done.returncode == 0, done.stderr
         worker = home.command("nextday-worker.service")
-        with started(worker, logs / "worker.log", home.environment) as running:
+        with started(worker, logs / "worker.log", home.environment):
             doctor = home.command("nextday-doctor.service")
             waits = f"ok    worker {socket.gethostname()} waits at the work pool"
             wait_for(lambda: waits in home.run(*doctor).stdout or None, 60, "the worker waits")
@@ -240,5 +240,3 @@ def test_the_units_command_lines_bring_up_a_server_a_worker_and_the_doctor(home:
             # Nothing has been forecast in this home yet: the unit fails, and its alert is sent.
             assert "MEND  no ledger yet" in said.stdout
             assert said.returncode == 1
-            running.process.terminate()
-            running.process.wait(60)
