@@ -6,12 +6,14 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from flows.arguments import parse_date, parse_path, parse_time, place, require_folder
+from flows.prices_cli import prices_app
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,24 +43,7 @@ ledger_app = typer.Typer(
     no_args_is_help=True, help="The sealed record: what was forecast, and what happened."
 )
 app.add_typer(ledger_app, name="ledger")
-
-
-@dataclass
-class _Place:
-    config: Path | None = None
-    home: Path | None = None
-    now: datetime | None = None
-    debug: bool = False
-
-
-_place = _Place()
-
-
-def _path(text: str) -> Path:
-    # An unset variable in a script would mean the current folder.
-    if not text.strip():
-        raise typer.BadParameter("the path is empty; write . for this folder")
-    return Path(text)
+app.add_typer(prices_app, name="prices")
 
 
 def _show_version(asked: bool) -> None:
@@ -74,7 +59,7 @@ def _options(
     config: Annotated[
         Path | None,
         typer.Option(
-            help="The configuration file.", show_default="nextday.toml of the project", parser=_path
+            help="The configuration file.", show_default="nextday.toml of the project", parser=parse_path
         ),
     ] = None,
     home: Annotated[
@@ -82,7 +67,7 @@ def _options(
         typer.Option(
             help="The workspace.",
             show_default="NEXTDAY_HOME, or data/ beside the configuration",
-            parser=_path,
+            parser=parse_path,
         ),
     ] = None,
     now: Annotated[
@@ -97,8 +82,8 @@ def _options(
         bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_show_version)
     ] = False,
 ) -> None:
-    _place.config, _place.home, _place.debug = config, home, debug
-    _place.now = _clock(now)
+    place.config, place.home, place.debug = config, home, debug
+    place.now = parse_time(now, "--now")
     _set_environment()
 
 
@@ -153,7 +138,7 @@ def replay(
     session: Annotated[str, typer.Argument(help="The as_of of the forecasts, e.g. 2018-12-31.")],
 ) -> None:
     """Make the sealed forecasts of a SESSION again and compare, row by row."""
-    day = _date(session)
+    day = parse_date(session)
     from flows.forecasting import replay as replay_session
     from flows.run import open_run
     from flows.terminal import show_replay
@@ -170,7 +155,7 @@ def report(
     session: Annotated[str, typer.Argument(help="The as_of of the forecasts; default: the newest.")] = "",
 ) -> None:
     """Write the reports of a session again, from the ledger and the kept evaluation."""
-    day = _date(session) if session else None
+    day = parse_date(session) if session else None
     from flows.reporting import rebuild_report
     from flows.run import open_run
     from flows.terminal import show_paths
@@ -206,13 +191,11 @@ def ledger_verify(
 
 @ledger_app.command("export")
 def ledger_export(
-    csv: Annotated[Path, typer.Option(help="The file to write; - is standard output.", parser=_path)],
+    csv: Annotated[Path, typer.Option(help="The file to write; - is standard output.", parser=parse_path)],
     everything: Annotated[bool, typer.Option("--all", help="Every universe, not only this one.")] = False,
 ) -> None:
     """Write every forecast with its outcome as CSV."""
-    if csv.is_dir() or not csv.parent.is_dir():
-        wrong = f"{csv} is a folder" if csv.is_dir() else f"there is no folder {csv.parent}"
-        raise typer.BadParameter(f"{wrong}; name a file in a folder that is there", param_hint="--csv")
+    require_folder(csv, "--csv")
     ledger, universe = _ledger(), None if everything else _universe_name()
     ledger.export_csv(universe, sys.stdout if str(csv) == "-" else csv)
 
@@ -224,7 +207,7 @@ def deploy() -> None:
     from flows.deploy import deploy as deploy_flows
 
     with _watched():
-        for line in deploy_flows(_place.config, _place.home):
+        for line in deploy_flows(place.config, place.home):
             typer.echo(line)
 
 
@@ -235,7 +218,7 @@ def doctor() -> None:
     from flows.doctor import examine
     from flows.terminal import show_examination
 
-    found = examine(_place.config, _place.home, _place.now)
+    found = examine(place.config, place.home, place.now)
     show_examination(found)
     if any(not item.is_well for item in found):
         raise typer.Exit(1)
@@ -249,7 +232,7 @@ def ui(
     from flows.run import open_run
     from flows.tracked import tracking
 
-    command = tracking(open_run(_place.config, _place.home, _place.now)).ui_command(port)
+    command = tracking(open_run(place.config, place.home, place.now)).ui_command(port)
     typer.echo(f"MLflow on http://127.0.0.1:{port} (end it with Ctrl+C)")
     os.execv(command[0], command)
 
@@ -261,7 +244,7 @@ def main() -> None:
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     except Exception as error:
-        if _place.debug:
+        if place.debug:
             raise
         if _was_interrupted(error):
             raise SystemExit(130) from None
@@ -289,25 +272,6 @@ def _unexpected(error: Exception) -> str:
     return str(told)
 
 
-def _clock(text: str) -> datetime | None:
-    if not text:
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise typer.BadParameter(
-            f"{text!r} is no time; write 2018-12-10 or 2018-12-10T22:00Z", param_hint="--now"
-        ) from None
-    return moment.replace(hour=23, minute=59) if len(text) <= len("2018-12-10") else moment
-
-
-def _date(text: str) -> date:
-    try:
-        return date.fromisoformat(text)
-    except ValueError:
-        raise typer.BadParameter(f"{text!r} is no date; write 2018-12-31", param_hint="SESSION") from None
-
-
 def _session(run: "Run", day: date) -> "pd.Timestamp":
     import pandas as pd
 
@@ -328,14 +292,14 @@ def _workspace() -> "Workspace":
     from flows.run import absolute_path, default_config, default_home
     from pipeline.workspace import Workspace
 
-    return Workspace(absolute_path(_place.home or default_home(_place.config or default_config())))
+    return Workspace(absolute_path(place.home or default_home(place.config or default_config())))
 
 
 def _universe_name() -> str:
     from flows.run import default_config
     from pipeline.config import load
 
-    return load(_place.config or default_config()).universe.name
+    return load(place.config or default_config()).universe.name
 
 
 def _flow_arguments() -> dict[str, Any]:
@@ -343,8 +307,8 @@ def _flow_arguments() -> dict[str, Any]:
     from flows.run import absolute_path, default_config
     from pipeline.config import load
 
-    load(absolute_path(_place.config or default_config()))
-    return {"config": _place.config, "home": _place.home, "now": _place.now}
+    load(absolute_path(place.config or default_config()))
+    return {"config": place.config, "home": place.home, "now": place.now}
 
 
 def _prepared() -> dict[str, Any]:
@@ -360,7 +324,7 @@ def _set_environment() -> None:
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    if not _place.debug:
+    if not place.debug:
         os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     # A proxy is for Yahoo: Prefect would send its messages to the server on this machine through it.
     direct = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
