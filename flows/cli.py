@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flows.arguments import parse_date, parse_path, parse_time, place, require_folder
+from flows.prices_cli import prices_app
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,6 +43,7 @@ ledger_app = typer.Typer(
     no_args_is_help=True, help="The sealed record: what was forecast, and what happened."
 )
 app.add_typer(ledger_app, name="ledger")
+app.add_typer(prices_app, name="prices")
 
 
 _SESSION = "The session whose close they were made from (as_of in the CSV), or the one that they speak of."

@@ -15,10 +15,21 @@ from pipeline.schema import PRICES, empty
 from pipeline.sessions import Calendar
 from pipeline.sources import Fetched
 
-__all__ = ["FINDING_COLUMNS", "Checked", "check", "find_revisions", "no_findings"]
+__all__ = [
+    "FINDING_COLUMNS",
+    "REVISION",
+    "Checked",
+    "check",
+    "find_broken_rules",
+    "find_missing",
+    "find_revisions",
+    "no_findings",
+]
 
 FINDING_COLUMNS = ["symbol", "session", "rule", "detail"]
-_REVISION = 2e-5
+REVISION = 2e-5
+"""A close that moves by a smaller share is no revision: vendors compute in single precision."""
+
 _EXPLAINED = {
     "not_nullable": "the value is missing",
     "finite": "the value is not finite",
@@ -72,7 +83,7 @@ def check(
     if not parts:
         return Checked(empty(PRICES), no_findings())
     rows = pd.concat([part.prices for part in parts], ignore_index=True)
-    broken = _broken_rules(rows)
+    broken = find_broken_rules(rows)
     kept_out = pd.MultiIndex.from_frame(broken[["symbol", "session"]])
     kept = ~pd.MultiIndex.from_frame(rows[["symbol", "session"]]).isin(kept_out)
     found = [broken, _moved(rows, kept), *(part.findings for part in parts)]
@@ -105,7 +116,7 @@ def _arrange(
             "second row",
             "the last row of the session was kept",
         ),
-        _missing(rows, fetched.symbol, calendar),
+        find_missing(rows, fetched.symbol, calendar),
     ]
     return Checked(rows, pd.concat(findings, ignore_index=True))
 
@@ -143,7 +154,7 @@ def find_revisions(stored: pd.DataFrame, observed: pd.DataFrame) -> pd.DataFrame
     both = stored[stored["status"] == "settled"].merge(
         observed, on=["symbol", "session"], suffixes=("", "_now")
     )
-    moved = both[(both["close_now"] / both["close"] - 1).abs() > _REVISION]
+    moved = both[(both["close_now"] / both["close"] - 1).abs() > REVISION]
     detail = [
         f"close {old:.6g} is now given as {new:.6g}"
         for old, new in zip(moved["close"], moved["close_now"], strict=True)
@@ -189,7 +200,8 @@ def _status(
     return ["settled"] * place + ["provisional"] * (len(sessions) - place)
 
 
-def _broken_rules(rows: pd.DataFrame) -> pd.DataFrame:
+def find_broken_rules(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return a finding for each row (schema.PRICES, indexed 0..n-1) and rule of the schema that it breaks."""
     try:
         PRICES.validate(rows, lazy=True)
     except pa.errors.SchemaErrors as error:
@@ -217,7 +229,8 @@ def _quote(row: "pd.Series[Any]") -> str:
     return ", ".join(f"{name} {row[name]:.6g}" for name in ("open", "high", "low", "close", "volume"))
 
 
-def _missing(rows: pd.DataFrame, symbol: str, calendar: Calendar) -> pd.DataFrame:
+def find_missing(rows: pd.DataFrame, symbol: str, calendar: Calendar) -> pd.DataFrame:
+    """Return a finding for each session without a row between the first and the last row of one symbol."""
     if rows.empty:
         return no_findings()
     expected = calendar.sessions_between(rows["session"].min(), rows["session"].max())

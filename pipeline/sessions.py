@@ -94,10 +94,21 @@ class Calendar:
         return min(after_close, self.opens.iloc[place] + _SETTLED_AFTER_OPEN)
 
     def instant(self, when: datetime) -> datetime:
-        """Return `when` in UTC; a time without an offset is the exchange's own."""
+        """Return `when` in UTC; a time without an offset is the exchange's own.
+
+        Raises:
+            InputError: clocks there never showed it, or showed it twice, or it lies beyond what can be counted.
+        """
         stamp = pd.Timestamp(when)
-        here = stamp.tz_localize(self.timezone) if stamp.tzinfo is None else stamp
-        return here.tz_convert("UTC").to_pydatetime()
+        try:
+            here = stamp.tz_localize(self.timezone) if stamp.tzinfo is None else stamp
+            return here.tz_convert("UTC").to_pydatetime()
+        except (ValueError, OverflowError, NotImplementedError):
+            raise InputError(
+                f"{when.isoformat(' ')} is not one moment in {self.timezone}",
+                where=f"the time zone of {self.name}",
+                way_out="write the time with its offset, for example 2018-12-10T22:00Z",
+            ) from None
 
 
 def calendar(name: str, first: date, now: datetime) -> Calendar:

@@ -1,12 +1,13 @@
 """The price store: append-only and bitemporal, on Delta Lake; what was once read can be read again.
 
 Every append has a rising `seq`; the current view is the highest seq of each (symbol, session), and the view as
-known at seq k leaves later rows out. Nothing is overwritten. Only this module touches deltalake.
+known at seq k, or at an instant, leaves later rows out. Nothing is overwritten. Only this module touches deltalake.
 """
 
 import functools
 import operator
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
+import pyarrow.fs as pa_fs
 from deltalake import CommitProperties, DeltaTable, write_deltalake
 from deltalake.exceptions import DeltaError
 
@@ -21,9 +23,9 @@ from pipeline.errors import StoreError
 from pipeline.schema import PRICES, empty, validated
 from pipeline.workspace import hold
 
-__all__ = ["PriceStore"]
+__all__ = ["VALUES", "PriceStore"]
 
-_VALUES = [
+VALUES = [
     "open",
     "high",
     "low",
@@ -36,6 +38,8 @@ _VALUES = [
     "status",
     "source",
 ]
+"""What a bar says: a row that differs in one of these from the one that stands is a new version."""
+
 _KEY = ["symbol", "session"]
 _PATIENCE = 600.0  # seconds for another writer to end
 _BLOCK = 125  # symbols compared at a time: the whole of a large universe would be in memory three times
@@ -78,17 +82,19 @@ class PriceStore:
         as_of: pd.Timestamp | None = None,
         seq: int | None = None,
         *,
+        known_at: datetime | None = None,
         since: pd.Timestamp | None = None,
         symbols: Sequence[str] | None = None,
         columns: Sequence[str] = tuple(PRICES.columns),
     ) -> pd.DataFrame:
-        """Return the bars of sessions up to `as_of`, as known at `seq`, by symbol and session.
+        """Return the bars of sessions up to `as_of`, as known at `seq` and at `known_at`, by symbol and session.
 
         Without arguments: everything that is known now.
 
         Args:
             as_of: The last session.
             seq: The version of the store.
+            known_at: The last instant at which a row may have been observed.
             since: The first session.
             symbols: Of these only.
             columns: Of schema.PRICES; symbol, session and seq always come along.
@@ -97,12 +103,27 @@ class PriceStore:
             StoreError: the store cannot be read.
         """
         asked = [name for name in PRICES.columns if name in {*columns, *_KEY}]
-        rows = self._rows([*asked, "seq"], _filter(as_of, seq, since, symbols))
+        rows = self._rows([*asked, "seq"], _filter(as_of, seq, since, symbols, known_at))
         return _standing(rows)
+
+    def versions(
+        self, as_of: pd.Timestamp | None = None, *, symbols: Sequence[str] | None = None
+    ) -> pd.DataFrame:
+        """Return every row of sessions up to `as_of`, superseded ones too, by symbol, session and seq.
+
+        Raises:
+            StoreError: the store cannot be read.
+        """
+        rows = self._rows([*PRICES.columns, "seq"], _filter(as_of, None, None, symbols))
+        return rows.sort_values([*_KEY, "seq"], ignore_index=True)
 
     def seq(self) -> int:
         """Return the seq of the last append, 0 for an empty store."""
         return int(pc.max(self._column("seq")).as_py() or 0)
+
+    def symbols(self) -> list[str]:
+        """Return the symbols that have a bar, sorted."""
+        return sorted(self._column("symbol").unique().to_pylist())
 
     def sources(self) -> list[str]:
         """Return the names of the sources that bars came from, sorted."""
@@ -113,7 +134,7 @@ class PriceStore:
         if table is None:
             return pa.chunked_array([[]], pa.null())
         try:
-            return table.to_pyarrow_dataset().to_table(columns=[name])[name]
+            return _dataset(table, self.folder).to_table(columns=[name])[name]
         except (DeltaError, OSError, pa.ArrowException) as error:
             raise _unreadable(error, self.folder) from None
 
@@ -125,7 +146,7 @@ class PriceStore:
 
     def _beside(self, rows: pd.DataFrame) -> pd.DataFrame:
         symbols = rows["symbol"].unique().tolist()
-        return self.read(rows["session"].max(), since=rows["session"].min(), symbols=symbols, columns=_VALUES)
+        return self.read(rows["session"].max(), since=rows["session"].min(), symbols=symbols, columns=VALUES)
 
     def _rows(self, columns: list[str], wanted: ds.Expression | None) -> pd.DataFrame:
         table = self._table()
@@ -133,7 +154,7 @@ class PriceStore:
             return empty(PRICES).assign(seq=np.array([], dtype=np.int64))[columns]
         try:
             rows: pd.DataFrame = (
-                table.to_pyarrow_dataset().to_table(columns=columns, filter=wanted).to_pandas()
+                _dataset(table, self.folder).to_table(columns=columns, filter=wanted).to_pandas()
             )
             return rows
         except (DeltaError, OSError, pa.ArrowException) as error:
@@ -157,6 +178,13 @@ class PriceStore:
             ) from None
 
 
+def _dataset(table: DeltaTable, folder: Path) -> ds.Dataset:
+    # deltalake's own file system is Python, and Arrow's threads still hold its files when the interpreter ends:
+    # now and then the process died of that, after it had done everything. Arrow's own needs no interpreter.
+    files = pa_fs.SubTreeFileSystem(str(folder.absolute()), pa_fs.LocalFileSystem())
+    return table.to_pyarrow_dataset(filesystem=files)
+
+
 def _unreadable(error: Exception, folder: Path) -> StoreError:
     reason = str(error).split("\n")[0]
     return StoreError(
@@ -172,6 +200,7 @@ def _filter(
     seq: int | None,
     since: pd.Timestamp | None,
     symbols: Sequence[str] | None,
+    known_at: datetime | None = None,
 ) -> ds.Expression | None:
     session, year = pc.field("session"), pc.field("year")
     parts = []
@@ -181,6 +210,8 @@ def _filter(
         parts += [session >= pa.scalar(since), year >= since.year]
     if seq is not None:
         parts.append(pc.field("seq") <= seq)
+    if known_at is not None:
+        parts.append(pc.field("observed_at") <= pa.scalar(known_at, pa.timestamp("us", "UTC")))
     if symbols is not None:
         parts.append(pc.field("symbol").isin(pa.array(symbols, pa.string())))
     return functools.reduce(operator.and_, parts) if parts else None
@@ -209,7 +240,7 @@ def _changed(prices: pd.DataFrame, standing: pd.DataFrame) -> pd.DataFrame:
         return prices
     both = prices[_KEY].merge(standing, on=_KEY, how="left", validate="one_to_one")
     same = np.ones(len(prices), dtype=bool)
-    for name in _VALUES:
+    for name in VALUES:
         old, new = both[name], prices[name].reset_index(drop=True)
         same &= ((old == new) | (old.isna() & new.isna())).to_numpy()
     return prices[~same]

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from glob import escape
 from importlib.metadata import version
 from pathlib import Path
+from typing import BinaryIO
 
 from filelock import FileLock, Timeout
 
 from pipeline.errors import InputError, NextdayError, WorkspaceBusyError, quoted
 
-__all__ = ["Workspace", "hold", "write_bytes", "write_text"]
+__all__ = ["Workspace", "hold", "whole_file", "write_bytes", "write_text"]
 
 
 _LAYOUT = 1
@@ -164,9 +165,21 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a whole file or nothing: readers see the old content or the new one.
+    """Write a whole file or nothing, as `whole_file` does.
 
-    What a killed writer of the same file left half-written is removed.
+    Raises:
+        NextdayError: the file cannot be written.
+    """
+    with whole_file(path) as file:
+        file.write(content)
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """Open a file to write it whole or not at all: readers see the old content or the new one.
+
+    It has its name when the block ends, and not if the block fails. What a killed writer of the same file left
+    half-written is removed.
 
     Raises:
         NextdayError: the file cannot be written.
@@ -176,7 +189,7 @@ def write_bytes(path: Path, content: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_halves(path)
         with half.open("wb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())  # else a power cut may leave the new name with nothing behind it
         half.replace(path)

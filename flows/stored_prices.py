@@ -1,0 +1,113 @@
+"""The stored prices of the configured universe, opened to be read: nothing is fetched, written or locked."""
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import pandas as pd
+
+from flows.run import absolute_path, default_config, default_home
+from pipeline.config import Config, load
+from pipeline.errors import InputError
+from pipeline.sessions import Calendar, calendar
+from pipeline.store import PriceStore
+from pipeline.universe import Universe, universe
+from pipeline.workspace import Workspace
+
+__all__ = ["StoredPrices", "open_stored_prices"]
+
+
+@dataclass(frozen=True, eq=False)
+class StoredPrices:
+    """A store with bars in it, and what is needed to ask for a part of it.
+
+    Attributes:
+        config: The settings as they were read.
+        base: The folder that relative paths of the settings start from.
+        calendar: As configured.
+        now: The time it is, UTC.
+        store: The universe's prices.
+    """
+
+    config: Config
+    base: Path
+    calendar: Calendar
+    now: datetime
+    store: PriceStore
+
+    @property
+    def last_closed(self) -> pd.Timestamp:
+        """The last session that counts as closed."""
+        return self.calendar.last_closed_session(
+            self.now, timedelta(minutes=self.config.prices.delay_minutes)
+        )
+
+    def members(self) -> Universe:
+        """Return the universe; where neither a list nor a file names its members, everything stored belongs."""
+        return universe(self.config.universe, self.base, self.store.symbols())
+
+    def session(self, day: date | None) -> pd.Timestamp | None:
+        """Return the session of a day.
+
+        Raises:
+            InputError: it is none, or it has not closed yet.
+        """
+        if day is None:
+            return None
+        session = pd.Timestamp(day)
+        self.calendar.position(session)
+        if self.calendar.closes[session] > self.now:
+            raise _future(f"{day:%Y-%m-%d} has not closed yet", self.now, "--as-of")
+        return session
+
+    def instant(self, when: datetime | None) -> datetime | None:
+        """Return a time in UTC; without an offset it is the exchange's own.
+
+        Raises:
+            InputError: it has not come yet.
+        """
+        if when is None:
+            return None
+        moment = self.calendar.instant(when)
+        if moment > self.now:
+            raise _future(f"{moment:%Y-%m-%d %H:%M} UTC lies in the future", self.now, "--known-at")
+        return moment
+
+
+def open_stored_prices(config: Path | None, home: Path | None, now: datetime | None) -> StoredPrices:
+    """Open the prices of the configured universe.
+
+    Args:
+        config: The configuration file; default: nextday.toml of the checkout.
+        home: The workspace; default: NEXTDAY_HOME, or data/ beside the configuration.
+        now: The clock; default: the wall clock. Without an offset it is the exchange's own time.
+
+    Raises:
+        InputError: the settings cannot be used, or there are no prices.
+        NextdayError: a newer nextday made the workspace.
+        StoreError: the store cannot be read.
+    """
+    path = absolute_path(config or default_config())
+    settings = load(path)
+    workspace = Workspace(absolute_path(home or default_home(path)))
+    workspace.check()
+    clock = now or datetime.now(UTC)
+    days = calendar(
+        settings.universe.calendar, settings.prices.start, clock.replace(tzinfo=clock.tzinfo or UTC)
+    )
+    store = PriceStore(workspace.prices(settings.universe.name))
+    if store.seq() == 0:
+        raise InputError(
+            f"There are no prices of the universe {settings.universe.name!r} yet",
+            where=str(store.folder),
+            way_out="`nextday update` fetches them; another workspace is named with --home DIR",
+        )
+    return StoredPrices(settings, path.parent, days, days.instant(clock), store)
+
+
+def _future(what: str, now: datetime, option: str) -> InputError:
+    return InputError(
+        f"{what}: the clock stands at {now:%Y-%m-%d %H:%M} UTC",
+        where=option,
+        way_out="leave it away, or name a time that has been",
+    )
