@@ -51,11 +51,11 @@ $(VENV)/.created:
 	@touch $@
 
 $(VENV)/.installed: $(VENV)/.created pyproject.toml requirements.lock
-	@echo "Installing nextday and its pinned packages (a few minutes, about 3 GB)"
+	@echo "Installing nextday and its pinned packages (a few minutes, 3.4 GB)"
 	@$(BIN)/python -m pip --disable-pip-version-check --quiet install --constraint requirements.lock --editable .
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.created pyproject.toml requirements.lock
-	@echo "Installing nextday, its pinned packages and the tools of its tests (a few minutes, about 3 GB)"
+	@echo "Installing nextday, its pinned packages and the tools of its tests (a few minutes, 3.4 GB)"
 	@$(BIN)/python -m pip --disable-pip-version-check --quiet install --constraint requirements.lock --editable '.[dev,dask]'
 	@touch $@ $(VENV)/.installed

@@ -4,6 +4,8 @@ import functools
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import pandas as pd
@@ -12,7 +14,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.context import FlowRunContext
 
 from flows.progress import PREFECT_ERRORS, note, say
-from flows.run import Run
+from flows.run import Run, open_run
 
 __all__ = ["A_NIGHT", "PATIENCE", "at_work", "chapter", "label_flow_run"]
 
@@ -54,15 +56,24 @@ def chapter(
 
 
 @contextmanager
-def at_work(run: Run) -> Iterator[Run]:
-    """Hold the universe's lock and give the run with the time that it then is; the flow run is called after both.
+def at_work(config: Path | None, home: Path | None, now: datetime | None) -> Iterator[Run]:
+    """Open the run and hold its universe's lock; the flow run is called after the universe.
+
+    Who waited opens the run again: the clock has gone on, and files were read when their last bar may not have closed.
 
     Raises:
+        InputError: the settings, the universe, the files they name or the workspace cannot be used.
         WorkspaceBusyError: another run held the lock for longer than PATIENCE.
     """
-    with run.workspace.locked(run.name, timeout=PATIENCE, tell=say):
+    run, waits = open_run(config, home, now), []
+
+    def wait(line: str) -> None:
+        waits.append(line)
+        say(line)
+
+    with run.workspace.locked(run.name, timeout=PATIENCE, tell=wait):
         label_flow_run(run)
-        yield run.at_present()
+        yield open_run(config, home, now) if waits else run
 
 
 def label_flow_run(run: Run, as_of: pd.Timestamp | None = None) -> None:

@@ -5,7 +5,7 @@ import re
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -46,6 +46,9 @@ app.add_typer(ledger_app, name="ledger")
 app.add_typer(prices_app, name="prices")
 
 
+_SESSION = "The session whose close they were made from (as_of in the CSV), or the one that they speak of."
+
+
 def _show_version(asked: bool) -> None:
     if asked:
         from importlib.metadata import version
@@ -59,7 +62,9 @@ def _options(
     config: Annotated[
         Path | None,
         typer.Option(
-            help="The configuration file.", show_default="nextday.toml of the project", parser=parse_path
+            help="The configuration file.",
+            show_default="NEXTDAY_CONFIG, or nextday.toml of the project",
+            parser=parse_path,
         ),
     ] = None,
     home: Annotated[
@@ -73,7 +78,7 @@ def _options(
     now: Annotated[
         str,
         typer.Option(
-            help="The clock, e.g. 2018-12-10T22:00Z; without an offset in the exchange's time; a bare date is its end.",
+            help="The clock, e.g. 2018-12-10T22:00Z; without an offset the exchange's; a bare date is its last minute.",
             show_default="the wall clock",
         ),
     ] = "",
@@ -93,7 +98,7 @@ def forecast() -> None:
 
     Trains a model first if there is none. Running it twice changes nothing: the first row of a forecast stands.
     """
-    arguments = _prepared()
+    arguments = _prepared_for_a_flow()
     from flows.nightly import nightly
     from flows.terminal import show_evening
 
@@ -104,7 +109,7 @@ def forecast() -> None:
 @app.command()
 def update() -> None:
     """Fetch and check prices, and say how far they reach."""
-    arguments = _prepared()
+    arguments = _prepared_for_a_flow()
     from flows.nightly import update as update_flow
     from flows.terminal import show_market
 
@@ -115,7 +120,7 @@ def update() -> None:
 @app.command()
 def retrain() -> None:
     """Train, score and promote a new champion."""
-    arguments = _prepared()
+    arguments = _prepared_for_a_flow()
     from flows.retrain import retrain as retrain_flow
     from flows.terminal import show_evaluation
 
@@ -126,7 +131,7 @@ def retrain() -> None:
 @app.command()
 def settle() -> None:
     """Fetch prices and write down what happened to the forecasts whose session has come."""
-    arguments = _prepared()
+    arguments = _prepared_for_a_flow()
     from flows.nightly import settle_only
 
     with _watched():
@@ -135,7 +140,7 @@ def settle() -> None:
 
 @app.command()
 def replay(
-    session: Annotated[str, typer.Argument(help="The as_of of the forecasts, e.g. 2018-12-31.")],
+    session: Annotated[str, typer.Argument(help=_SESSION)],
 ) -> None:
     """Make the sealed forecasts of a SESSION again and compare, row by row."""
     day = parse_date(session)
@@ -152,16 +157,19 @@ def replay(
 
 @app.command()
 def report(
-    session: Annotated[str, typer.Argument(help="The as_of of the forecasts; default: the newest.")] = "",
+    session: Annotated[str, typer.Argument(help=f"{_SESSION} Default: the newest.")] = "",
 ) -> None:
     """Write the reports of a session again, from the ledger and the kept evaluation."""
     day = parse_date(session) if session else None
+    from flows.chapters import PATIENCE
     from flows.reporting import rebuild_report
     from flows.run import open_run
     from flows.terminal import show_paths
 
     run = open_run(**_flow_arguments(), read_only=True)
-    show_paths(rebuild_report(run, _session(run, day) if day else None))
+    session_day = _session(run, day) if day else None
+    with run.workspace.locked(run.name, timeout=PATIENCE, tell=typer.echo):
+        show_paths(rebuild_report(run, session_day))
 
 
 @ledger_app.command("show")
@@ -171,7 +179,9 @@ def ledger_show(
     """Show the newest forecasts, with what happened."""
     from flows.terminal import show_record
 
-    show_record(_ledger().record(_universe_name()), last)
+    ledger, universe = _ledger(), _universe_name()
+    typer.echo(f"{ledger.path}, universe {universe}")
+    show_record(ledger.record(universe), last)
 
 
 @ledger_app.command("verify")
@@ -183,7 +193,9 @@ def ledger_verify(
         raise typer.BadParameter(f"{head!r} is no head hash: it has 64 of 0-9 and a-f", param_hint="--head")
     from flows.terminal import show_verification
 
-    verification = _ledger().verify(expected_head=head or None)
+    ledger = _ledger()
+    typer.echo(f"{ledger.path}, every universe")
+    verification = ledger.verify(expected_head=head or None)
     show_verification(verification)
     if not verification.ok:
         raise typer.Exit(1)
@@ -214,7 +226,10 @@ def deploy() -> None:
 @app.command()
 def doctor() -> None:
     """Look for what is wrong and say how to mend it."""
-    _prepare_prefect()
+    from pipeline.errors import NextdayError
+
+    with suppress(NextdayError):  # a workspace that cannot be used is what the examination finds
+        _prepare_prefect()
     from flows.doctor import examine
     from flows.terminal import show_examination
 
@@ -277,6 +292,9 @@ def _session(run: "Run", day: date) -> "pd.Timestamp":
 
     session = pd.Timestamp(day)
     run.calendar.position(session)
+    if run.ledger.forecasts(run.name, as_of=session).empty:
+        meant = run.ledger.forecasts(run.name, target_session=session)["as_of"]
+        return session if meant.empty else meant.max()
     return session
 
 
@@ -315,6 +333,18 @@ def _prepared() -> dict[str, Any]:
     """Return what every flow asks for, with everything ready for the import of Prefect."""
     arguments = _flow_arguments()
     _prepare_prefect()
+    return arguments
+
+
+def _prepared_for_a_flow() -> dict[str, Any]:
+    """Return the same, after a look whether the server that somebody has named answers."""
+    arguments = _prepared()
+    from prefect.settings import PREFECT_API_URL
+
+    if PREFECT_API_URL.value():
+        from flows.deploy import server_url
+
+        server_url()
     return arguments
 
 

@@ -73,7 +73,8 @@ def server_url(patience: float = 0) -> str:
             f"No Prefect server answers: {refusal}",
             where=url,
             way_out=f"start one and keep it running: {prefect_command('server start --host 127.0.0.1')}"
-            "\n           (a server elsewhere: set PREFECT_API_URL to its address, ending in /api)",
+            "\n           (a server elsewhere: set PREFECT_API_URL to its address, ending in /api; unset it, and a "
+            "command by hand needs none)",
         )
     return url
 
@@ -90,7 +91,7 @@ def connect(url: str) -> Iterator[SyncPrefectClient]:
             yield client
     except (httpx.HTTPError, PrefectException) as error:
         raise NextdayError(
-            f"The Prefect server refused: {str(error).splitlines()[0]}",
+            f"The Prefect server refused: {(str(error) or type(error).__name__).splitlines()[0]}",
             where=url,
             way_out="a server with a password: set PREFECT_API_AUTH_STRING=user:password; else nextday deploy",
         ) from None
@@ -148,7 +149,7 @@ def deployment_variables(run: Run, config: Path) -> dict[str, str]:
         "NEXTDAY_CONFIG": str(path),
         "NEXTDAY_HOME": str(run.workspace.home),
         "NEXTDAY_UNIVERSE": run.name,
-        "NEXTDAY_SUFFIX": "" if path == default_config() else f"-{run.name}",
+        "NEXTDAY_SUFFIX": "" if path == PROJECT / "nextday.toml" else f"-{run.name}",
         "NEXTDAY_TIMEZONE": run.calendar.timezone,
         "NEXTDAY_NIGHTLY": run.config.schedule.nightly,
         "NEXTDAY_RETRAIN": run.config.schedule.retrain,

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 from packaging.version import Version
 
-from flows.findings import Finding, look_at, mend, well
+from flows.findings import Finding, look_at, mend, told, well
 from flows.run import Run, open_run
 from flows.tracked import tracking
 from pipeline.errors import NextdayError
@@ -42,7 +42,7 @@ def examine(config: Path | None, home: Path | None, now: datetime | None) -> lis
     try:
         run = open_run(config, home, now)
     except NextdayError as error:
-        return [*found, mend(f"settings: {error.what}", error.way_out or error.where)]
+        return [*found, mend(f"settings: {error.what}", told(error))]
     found.append(well(f"settings {run.digest}, workspace {run.workspace.home}"))
     for look in (_disk, _prices, _champion, _ledger, _last_evening, _schedule):
         found += look_at(look, run)

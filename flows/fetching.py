@@ -14,13 +14,15 @@ from pipeline.quality import check, find_revisions, no_findings
 from pipeline.sources import Fetched
 from pipeline.universe import MIN_COVERAGE
 
-__all__ = ["Market", "check_prices", "fetch_prices", "known_market", "update_prices"]
+__all__ = ["OVERLAP", "Market", "check_prices", "fetch_prices", "known_market", "update_prices"]
 
 _CHUNK = 25
 _MINUTES = 20
-"""A chunk may take: four tries of 25 symbols, each with the requests' own limits, end long before."""
+"""A try at a chunk may take: 25 symbols, each with the requests' own limits, end long before."""
 _BLOCK = 100
-_OVERLAP = 15
+OVERLAP = 15
+"""Sessions asked for again every evening: what a vendor revises, he revises soon."""
+
 _RETRIES = 3
 _DEAD = 3
 """Failures in a row after which a source is down: asking on would cost a timeout a symbol, all night."""
@@ -221,7 +223,10 @@ def _no_price(run: Run, reasons: dict[str, str], findings: pd.DataFrame) -> Inpu
     what = f"There is no usable price of any of the {len(run.universe.symbols)} symbols of {run.name!r}"
     where = f"source {run.source.name}" + "".join(f"\n           {line}" for line in examples[:5])
     if run.source.is_local:
-        return InputError(what, where=where, way_out="mend the prices, or [universe] and [prices] start")
+        way_out = "mend the prices, or [universe] and [prices] start"
+        if run.source.name == "sample":
+            way_out = 'for symbols of your own set [universe] source = "yahoo" or "files"'
+        return InputError(what, where=where, way_out=way_out)
     return SourceError(what, where=where, way_out="see the reasons above; `nextday update` tries again")
 
 
@@ -261,5 +266,5 @@ def _starts(run: Run) -> dict[str, pd.Timestamp]:
     settled = stored[stored["status"] == "settled"].groupby("symbol")["session"].max()
     sessions = run.calendar.sessions
     for symbol, last in settled.items():
-        starts[str(symbol)] = sessions[max(run.calendar.position(last) - _OVERLAP, 0)]
+        starts[str(symbol)] = sessions[max(run.calendar.position(last) - OVERLAP, 0)]
     return starts

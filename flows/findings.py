@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from flows.run import Run
 from pipeline.errors import NextdayError
 
-__all__ = ["Finding", "look_at", "mend", "well"]
+__all__ = ["Finding", "look_at", "mend", "told", "well"]
 
 
 @dataclass(frozen=True)
@@ -33,4 +33,9 @@ def look_at(look: Callable[[Run], list[Finding]], run: Run) -> list[Finding]:
     try:
         return look(run)
     except NextdayError as error:
-        return [mend(error.what, error.way_out or error.where)]
+        return [mend(error.what, told(error))]
+
+
+def told(error: NextdayError) -> str:
+    """Return where an error happened and the way out, in one line."""
+    return ": ".join(part for part in (error.where, error.way_out) if part)

@@ -8,7 +8,7 @@ import pandas as pd
 
 from flows.chapters import chapter
 from flows.engine import load_ensembles
-from flows.fetching import Market
+from flows.fetching import OVERLAP, Market
 from flows.progress import say
 from flows.run import Run, with_former_settings
 from flows.tracked import tracking
@@ -85,19 +85,28 @@ def catch_up(run: Run, market: Market, champions: list[RegisteredModel]) -> list
 def settle(run: Run, market: Market) -> int:
     """Write down what happened to every forecast whose session has come and whose bars are settled.
 
+    The newest settled ones are looked at again: what the vendor has revised since is listed beside the first outcome,
+    which counts.
+
     Returns:
         How many forecasts were settled.
     """
-    waiting = run.ledger.unsettled(run.name)
-    waiting = waiting[waiting["target_session"] <= market.as_of]
-    if waiting.empty:
+    record, known = run.ledger.record(run.name), len(run.ledger.corrections(run.name))
+    has_come, is_open = record["target_session"] <= market.as_of, record["settled_at"].isna()
+    first = run.calendar.sessions[max(run.calendar.position(market.as_of) - OVERLAP + 1, 0)]
+    asked = record[has_come & (is_open | (record["target_session"] >= first))]
+    if asked.empty:
         say("no forecast waits for a session that has come")
         return 0
-    symbols = sorted(waiting["symbol"].unique())
-    panel = price_panel(run, market.as_of, market.seq, symbols, since=waiting["as_of"].min())
-    outcomes = _outcomes(run, waiting, panel, market.seq)
+    symbols = sorted(asked["symbol"].unique())
+    panel = price_panel(run, market.as_of, market.seq, symbols, since=asked["as_of"].min())
+    outcomes = _outcomes(run, asked, panel, market.seq)
     settled = run.ledger.settle(outcomes, universe=run.name) if not outcomes.empty else 0
-    say(f"settled {settled} of {len(waiting)} forecasts that waited for their session")
+    corrected = len(run.ledger.corrections(run.name)) - known
+    say(
+        f"settled {settled} of {int((has_come & is_open).sum())} forecasts that waited for their session"
+        + (f"; {corrected} earlier outcomes are given otherwise now" if corrected else "")
+    )
     return settled
 
 
@@ -178,9 +187,9 @@ def _forecast(run: Run, known: History, champion: RegisteredModel) -> pd.DataFra
 
 
 def champion_known_at(models: list[RegisteredModel], session: pd.Timestamp) -> RegisteredModel | None:
-    """Return the newest model that was once promoted and whose last label was known at `session`."""
-    known = [m for m in models if m.promoted_at is not None and m.trained_through <= session]
-    return max(known, key=lambda m: m.number, default=None)
+    """Return the first of `models`, newest first, that was once promoted and whose labels were known at `session`."""
+    known = (m for m in models if m.promoted_at is not None and m.trained_through <= session)
+    return next(known, None)
 
 
 def _catch_up_one(

@@ -14,7 +14,7 @@ from flows.forecasting import settle as settle_forecasts
 from flows.progress import PREFECT_ERRORS, say
 from flows.reporting import publish, track, write_missing, write_report
 from flows.retrain import make_champion
-from flows.run import Run, open_run
+from flows.run import Run
 from flows.tracked import tracking
 from pipeline.errors import InputError, NextdayError
 from pipeline.report import Paths, Report
@@ -42,21 +42,21 @@ def nightly(config: Path | None = None, home: Path | None = None, now: datetime 
         home: The workspace.
         now: The clock; default: the wall clock.
     """
-    with at_work(open_run(config, home, now)) as run:
+    with at_work(config, home, now) as run:
         return _evening(run)
 
 
 @flow(name="update", timeout_seconds=A_NIGHT, persist_result=False)
 def update(config: Path | None = None, home: Path | None = None, now: datetime | None = None) -> Market:
     """Fetch and check prices."""
-    with at_work(open_run(config, home, now)) as run:
+    with at_work(config, home, now) as run:
         return update_prices(run)
 
 
 @flow(name="settle", timeout_seconds=A_NIGHT, persist_result=False)
 def settle_only(config: Path | None = None, home: Path | None = None, now: datetime | None = None) -> int:
     """Fetch prices and settle the forecasts whose session has come."""
-    with at_work(open_run(config, home, now)) as run:
+    with at_work(config, home, now) as run:
         return settle_forecasts(run, update_prices(run))
 
 
@@ -70,13 +70,13 @@ def _evening(run: Run) -> Evening:
     new_rows = int(standing["is_new"].sum())
     try:
         track(run, report, paths)
-    except NextdayError as error:
-        say(f"the evening is sealed and reported, but not tracked; the next run tries again. {error}")
+    except (NextdayError, TimeoutError) as error:
+        say(f"the evening is sealed and reported, but not tracked; running it again tries again. {error}")
     if not new_rows:
         say(f"nothing new: the forecasts for {report.target_session:%Y-%m-%d} stand already")
     try:
         publish(report)
-    except PREFECT_ERRORS as error:
+    except (*PREFECT_ERRORS, TimeoutError) as error:
         say(f"the evening is sealed and reported, but Prefect does not show it: {error}")
     return Evening(report, paths, new_rows, settled)
 

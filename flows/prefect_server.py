@@ -1,7 +1,7 @@
 """Look at what a Prefect server knows of nextday: its version, schedules, runs, slots and workers."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import prefect
 from prefect.client.orchestration import SyncPrefectClient
@@ -134,7 +134,7 @@ class _Look:
         beat = EventFilter(
             event=EventNameFilter(name=["prefect.flow-run.heartbeat"]),
             resource=EventResourceFilter(id=[f"prefect.flow-run.{run.id}"]),
-            occurred=EventOccurredFilter(since=self.run.now - SILENCE, until=datetime.now(UTC)),
+            occurred=EventOccurredFilter(since=self.run.now - SILENCE, until=self.run.clock()),
         )
         beats = [event.occurred for event in self.client.read_events(beat, limit=1).events]
         changed = [run.state.timestamp] if run.state else []

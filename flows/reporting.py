@@ -9,7 +9,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.context import FlowRunContext
 
 from flows.chapters import chapter
-from flows.fetching import Market, known_market
+from flows.fetching import OVERLAP, Market, known_market
 from flows.progress import say
 from flows.run import Run, with_former_settings
 from flows.tracked import run_tags, tracking
@@ -118,6 +118,8 @@ def rebuild_report(run: Run, as_of: pd.Timestamp | None) -> Paths:
 def write_missing(run: Run, before: pd.Timestamp | None = None) -> list[str]:
     """Write the reports of the newest sealed sessions that have none: just caught up, or left by a killed run.
 
+    It looks back OVERLAP sessions: whoever makes room by removing reports need not pay for all of them tonight.
+
     Args:
         run: The run.
         before: Only of sessions before this one.
@@ -129,7 +131,7 @@ def write_missing(run: Run, before: pd.Timestamp | None = None) -> list[str]:
         NextdayError: a file cannot be written.
     """
     record, missing, remarks = run.ledger.record(run.name), [], []
-    for as_of, rows in reversed([*record.groupby("as_of")]):
+    for as_of, rows in reversed([*record.groupby("as_of")][-OVERLAP:]):
         if before is None or as_of < before:
             if place(run.workspace.reports, run.name, rows["target_session"].iloc[0]).html.exists():
                 break
@@ -176,6 +178,7 @@ def _gather(run: Run, market: Market, standing: pd.DataFrame, remarks: list[str]
         test_rows=evaluation.test_rows if evaluation else pd.DataFrame(columns=_TEST_ROWS),
         live_scores=_live_scores(record, str(read_metadata(champion.directory)["network"]["kind"])),
         record=record,
+        corrections=run.ledger.corrections(run.name),
         epochs=evaluation.epochs if evaluation else pd.DataFrame(columns=_EPOCHS),
         ranges=evaluation.ranges if evaluation else pd.DataFrame(columns=_RANGES),
         findings=market.findings,
@@ -249,7 +252,7 @@ def _model_card(champion: RegisteredModel) -> dict[str, str]:
 
 def _changed(run: Run, former: dict[str, Any], among: tuple[str, ...] = ()) -> str:
     names = [
-        n for n, now in run.resolved["settings"].items() if former[n] != now and (not among or n in among)
+        n for n, now in run.resolved["settings"].items() if former.get(n) != now and (not among or n in among)
     ]
     return ", ".join(f"[{name}]" for name in names)
 

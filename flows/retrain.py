@@ -11,7 +11,7 @@ from flows.fetching import Market, update_prices
 from flows.forecasting import catch_up, settle
 from flows.progress import say
 from flows.reporting import write_missing
-from flows.run import Run, open_run
+from flows.run import Run
 from flows.tracked import run_tags, tracking
 from flows.training import (
     Evaluation,
@@ -40,7 +40,7 @@ def retrain(config: Path | None = None, home: Path | None = None, now: datetime 
         home: The workspace.
         now: The clock; default: the wall clock.
     """
-    with at_work(open_run(config, home, now)) as run:
+    with at_work(config, home, now) as run:
         market = update_prices(run)
         remarks = catch_up(run, market, tracking(run).versions(run.name))
         for remark in remarks + write_missing(run):

@@ -2,7 +2,7 @@
 
 import json
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -61,10 +61,6 @@ class Run:
         """Return the time it is: the wall clock's, or `now` for ever where it was given. Nothing else tells it."""
         return self.now if self.is_simulated else datetime.now(UTC)
 
-    def at_present(self) -> "Run":
-        """Return the run with its `now` moved on to the present, as after waiting for another run."""
-        return replace(self, now=self.clock())
-
     @property
     def name(self) -> str:
         """The universe's name."""
@@ -122,8 +118,8 @@ def absolute_path(path: Path) -> Path:
 
 
 def default_config() -> Path:
-    """Return nextday.toml of the checkout."""
-    return PROJECT / "nextday.toml"
+    """Return NEXTDAY_CONFIG, or nextday.toml of the checkout."""
+    return Path(os.environ.get("NEXTDAY_CONFIG") or PROJECT / "nextday.toml")
 
 
 def default_home(config: Path) -> Path:
@@ -141,7 +137,7 @@ def open_run(
     """Read the settings and get everything ready that needs no prices.
 
     Args:
-        config: The configuration file; default: nextday.toml of the checkout.
+        config: The configuration file; default: NEXTDAY_CONFIG, or nextday.toml of the checkout.
         home: The workspace; default: NEXTDAY_HOME, or data/ beside the configuration.
         now: The clock; default: the wall clock. Without an offset it is the exchange's own time.
         read_only: Make no workspace: there must be one with a ledger.
@@ -163,7 +159,7 @@ def open_run(
         settings.universe.calendar, settings.prices.start, clock.replace(tzinfo=clock.tzinfo or UTC)
     )
     source = _source(settings, path.parent, workspace)
-    members = universe(settings.universe, path.parent, source.symbols())
+    members = universe(settings.universe, path.parent, _listed(settings.universe, source))
     moment = days.instant(clock)
     if moment > wall and not source.historical:
         raise InputError(
@@ -208,11 +204,22 @@ def with_former_settings(run: Run, former: str) -> Run:
     return Run(
         **{
             **vars(run),
-            "config": Config.model_validate(resolved["settings"]),
+            "config": _former_config(resolved["settings"], path),
             "universe": members,
             "resolved": resolved,
         }
     )
+
+
+def _former_config(settings: dict[str, Any], path: Path) -> Config:
+    try:
+        return Config.model_validate(settings)
+    except ValueError:
+        raise NextdayError(
+            "These settings are of another nextday, and this one does not know them all",
+            where=str(path),
+            way_out="make that forecast again with the nextday that made it",
+        ) from None
 
 
 def _settings(workspace: Workspace, name: str) -> Path:
@@ -236,6 +243,11 @@ def _resolved(settings: Config, members: Universe) -> dict[str, Any]:
     return {"settings": settings.resolved(), "members": [list(span) for span in spans]}
 
 
+def _listed(chosen: UniverseConfig, source: PriceSource) -> list[str]:
+    # A list that is far away is asked for only where it is needed.
+    return source.symbols() if source.is_local or not (chosen.symbols or chosen.file) else []
+
+
 def _source(settings: Config, base: Path, workspace: Workspace) -> PriceSource:
     chosen: UniverseConfig = settings.universe
     if chosen.source == "files":
@@ -251,8 +263,18 @@ def _source(settings: Config, base: Path, workspace: Workspace) -> PriceSource:
         return YahooSource(
             cache_dir=workspace.cache / "yfinance",
             proxy=settings.prices.proxy,
-            ca_bundle=settings.prices.ca_bundle,
+            ca_bundle=str(base / settings.prices.ca_bundle) if settings.prices.ca_bundle else "",
             requests_per_second=settings.prices.requests_per_second,
+        )
+    if chosen.has_own_source:
+        from pipeline.sources.own import load_source
+
+        return load_source(
+            chosen.source,
+            base,
+            chosen.source_options,
+            adjustment=settings.prices.adjustment,
+            historical=chosen.historical,
         )
     from pipeline.sources.sample import SampleSource
 

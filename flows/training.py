@@ -196,6 +196,8 @@ def train_champion(run: Run, known: History) -> tuple[str, pd.DataFrame, Fold]:
     champion.save(half, extra=_facts(run, known))  # type: ignore[attr-defined]
     version = model_version(half)
     whole = run.workspace.model(run.name, version)
+    if whole.exists() and model_version(whole) != version:
+        shutil.rmtree(whole)  # damaged; it has just been made again
     if whole.exists():
         shutil.rmtree(half)
     else:

@@ -101,7 +101,7 @@ def _load(path: Path) -> keras.Model:
     # Keras raises what its readers of zip, JSON and HDF5 raise, and ValueError where a file brings code.
     except Exception as broken:
         raise ModelError(
-            f"this network is refused: {str(broken).splitlines()[0]}",
+            f"this network is refused: {(str(broken) or type(broken).__name__).splitlines()[0]}",
             where=str(path),
             way_out="use a model that nextday trained, or train again",
         ) from None

@@ -3,6 +3,7 @@
 import difflib
 import hashlib
 import json
+import re
 import tomllib
 from collections.abc import Mapping
 from datetime import date
@@ -39,6 +40,10 @@ __all__ = [
 
 Symbol = Annotated[str, Field(pattern=SYMBOL_PATTERN)]
 OptionalDate = Annotated[date | None, BeforeValidator(lambda value: None if value == "" else value)]
+OWN_SOURCE: Final = r"(?:[A-Za-z_]\w*\.)*[A-Za-z_]\w*:[A-Za-z_]\w*"
+"""What names a source of one's own; for whole matches only."""
+
+SECRET_NAME: Final = re.compile(r"password|passwd|secret|token|api_?key", re.IGNORECASE)
 PROXY_PATTERN: Final = r"^((https?|socks5h?)://[^@/\s]+:[0-9]+/?)?$"
 
 
@@ -59,12 +64,39 @@ class UniverseConfig(_Section):
     """Which stocks, from where, on which exchange."""
 
     name: str = Field("sample", pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")
-    source: Literal["sample", "files", "yahoo"] = "sample"
+    source: str = "sample"
+    source_options: dict[str, str | int | float | bool] = {}
     path: str = ""
     symbols: tuple[Symbol, ...] = ()
     file: str = ""
     calendar: str = "XNYS"
     historical: bool = False
+
+    @property
+    def has_own_source(self) -> bool:
+        """Whether the source is the user's own code."""
+        return ":" in self.source
+
+    @field_validator("source")
+    @classmethod
+    def _known_source(cls, source: str) -> str:
+        if source not in ("sample", "files", "yahoo") and not re.fullmatch(OWN_SOURCE, source, re.ASCII):
+            raise ValueError("write sample, files, yahoo, or package.module:Name for a source of your own")
+        return source
+
+    @field_validator("source_options", mode="before")
+    @classmethod
+    def _plain_options(cls, options: object) -> object:
+        if not isinstance(options, dict):
+            raise ValueError("write a table, such as { table = 'bars' }")
+        for name, value in options.items():
+            if SECRET_NAME.search(name) or re.search(r"://[^/\s]*@", str(value)):
+                raise ValueError(
+                    f"{name} looks like a secret, and settings are kept: let the source read it from the environment"
+                )
+            if not name.isidentifier() or not isinstance(value, str | int | float | bool):
+                raise ValueError(f"{name}: a name takes text, a number, true or false")
+        return options
 
     @model_validator(mode="after")
     def _one_list(self) -> Self:
@@ -78,6 +110,8 @@ class UniverseConfig(_Section):
             raise ValueError("source = 'yahoo' cannot list its symbols: give symbols or file")
         if len(set(self.symbols)) < len(self.symbols):
             raise ValueError("symbols names one symbol twice")
+        if self.source_options and not self.has_own_source:
+            raise ValueError("source_options are for a source of your own: source = 'package.module:Name'")
         return self
 
 
@@ -223,7 +257,8 @@ def _explain(fault: Any) -> str:
         way_out = "write a-z, 0-9, - and _, 63 at most" if place == "universe.name" else SYMBOL_WAY_OUT
         return f"{place}: {quoted(fault['input'])} is no possible name; {way_out}"
     if fault["type"] != "extra_forbidden":
-        given = "" if isinstance(fault["input"], dict) else f" (given: {quoted(fault['input'])})"
+        is_unsaid = isinstance(fault["input"], dict) or place == "universe.source_options"
+        given = "" if is_unsaid else f" (given: {quoted(fault['input'])})"
         return f"{place or 'configuration'}: {_say(fault)}{given}"
     section, key = fault["loc"][:-1], str(fault["loc"][-1])
     known = _keys(section)

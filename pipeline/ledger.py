@@ -189,8 +189,10 @@ class Ledger:
         with self._reading() as db:
             rows = db.execute(query, {"universe": universe})
             writer.writerows(map(disarm, row) for row in rows)
-        if isinstance(target, Path):
+        if isinstance(target, Path) and (target.is_file() or not target.exists()) and not target.is_symlink():
             write_text(target, text.getvalue())
+        elif isinstance(target, Path):  # a pipe, a device, a link: to be written through, never replaced
+            target.write_text(text.getvalue(), encoding="utf-8")
         else:
             target.write(text.getvalue())
 

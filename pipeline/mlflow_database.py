@@ -7,9 +7,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from filelock import FileLock, Timeout
-
-from pipeline.errors import InputError, WorkspaceBusyError
+from pipeline.errors import InputError
+from pipeline.workspace import hold
 
 __all__ = ["artifact_root", "database", "locked", "open_client"]
 
@@ -70,15 +69,8 @@ def locked(home: Path) -> Iterator[None]:
         WorkspaceBusyError: another process held it for five minutes.
     """
     # No universe's name begins with a point, so this is no universe's lock.
-    path = home / "locks" / ".tracking.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(path, timeout=_LOCK_SECONDS):
-            yield
-    except Timeout:
-        raise WorkspaceBusyError(
-            f"Another run has held the tracked runs for {_LOCK_SECONDS:.0f} s", where=str(path)
-        ) from None
+    with hold(home / "locks" / ".tracking.lock", _LOCK_SECONDS):
+        yield
 
 
 def _url(path: Path) -> str:

@@ -82,6 +82,8 @@ def render(report: Report) -> str:
             rolled_kind="late" if (rolled["kind"] == "late").all() else "live",
             rolled_sessions=rolled["target_session"].nunique(),
             newest=newest.to_dict("records"),
+            corrections=report.corrections.sort_values("settled_at").tail(_MOST).to_dict("records"),
+            outcomes={1.0: "up", 0.0: "down"},
             most=_MOST,
             most_dots=charts.MOST_DOTS,
             rolling=ROLLING,

@@ -6,19 +6,20 @@ They hold no absolute path, so a workspace may be moved.
 import json
 import re
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 import pandas as pd
-from filelock import FileLock
 
 from pipeline.errors import InputError, NextdayError
-from pipeline.workspace import write_text
+from pipeline.workspace import hold, write_text
 
 __all__ = ["RegisteredModel", "Registry", "check_universe"]
 
+_PATIENCE: Final = 60.0  # seconds: who holds it writes two small files
 _UNIVERSE: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
 
@@ -135,7 +136,7 @@ class Registry:
         try:
             found = self.digest(directory)
         except Exception as error:  # the digest is the caller's, and so are its errors
-            found = f"none ({str(error).splitlines()[0]})"
+            found = f"none ({(str(error) or type(error).__name__).splitlines()[0]})"
         if found != model_version:
             raise NextdayError(
                 f"The files of the model {model_version} are missing or damaged: their digest is {found}",
@@ -148,10 +149,8 @@ class Registry:
         check_universe(universe)
         return self.home.resolve() / "models" / universe
 
-    def _locked(self, universe: str) -> FileLock:
-        folder = self._folder(universe)
-        folder.mkdir(parents=True, exist_ok=True)
-        return FileLock(folder / ".registry.lock")
+    def _locked(self, universe: str) -> AbstractContextManager[None]:
+        return hold(self._folder(universe) / ".registry.lock", _PATIENCE)
 
     def _entries(self, universe: str) -> list[dict[str, Any]]:
         return list(self._read(universe, "versions.json") or [])
@@ -209,5 +208,6 @@ def _entry(entries: list[dict[str, Any]], universe: str, model_version: str) -> 
             return entry
     raise NextdayError(
         f"There is no registered model {model_version} of {universe!r}",
+        where=f"models/{universe}/versions.json of the workspace",
         way_out="`nextday retrain` makes and registers one",
     )

@@ -18,10 +18,10 @@ import pyarrow.dataset as ds
 import pyarrow.fs as pa_fs
 from deltalake import CommitProperties, DeltaTable, write_deltalake
 from deltalake.exceptions import DeltaError
-from filelock import FileLock
 
 from pipeline.errors import StoreError
 from pipeline.schema import PRICES, empty, validated
+from pipeline.workspace import hold
 
 __all__ = ["VALUES", "PriceStore"]
 
@@ -41,6 +41,7 @@ VALUES = [
 """What a bar says: a row that differs in one of these from the one that stands is a new version."""
 
 _KEY = ["symbol", "session"]
+_PATIENCE = 600.0  # seconds for another writer to end
 _BLOCK = 125  # symbols compared at a time: the whole of a large universe would be in memory three times
 
 
@@ -62,8 +63,7 @@ class PriceStore:
             StoreError: the store cannot be written.
         """
         prices = validated(prices, PRICES)
-        self.folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.folder.with_name(f".{self.folder.name}.lock"), timeout=600):
+        with hold(self.folder.with_name(f".{self.folder.name}.lock"), _PATIENCE):
             new = self.select_new(prices)
             if not new.empty:
                 self._write(new.assign(seq=self.seq() + 1), run)
@@ -190,7 +190,8 @@ def _unreadable(error: Exception, folder: Path) -> StoreError:
     return StoreError(
         f"The price store cannot be read: {reason:.200}",
         where=str(folder),
-        way_out="move the folder away; the next run fetches the history again into a new one",
+        way_out="put the folder back from a backup; without one move it away: the next run fetches the history again, "
+        "and what is sealed can no longer be replayed",
     )
 
 

@@ -86,6 +86,7 @@ class Report:
         test_rows: model, symbol, as_of, target_session, p_up, outcome of the backtest.
         live_scores: schema.SCORES of the settled record, one group a kind; may be empty.
         record: schema.FORECASTS, outcome, realized_return, settled_at of the ledger.
+        corrections: schema.OUTCOMES that came after the first, first_outcome, first_return.
         epochs: fit ("score" or "champion"), member, epoch, loss, hit_rate, stop_loss, stop_hit_rate, gradient_norm.
         ranges: How history was cut: fit, part, first_session, last_session, sessions, rows.
         findings: symbol, session, rule, detail of the price checks.
@@ -118,6 +119,7 @@ class Report:
     test_rows: pd.DataFrame
     live_scores: pd.DataFrame
     record: pd.DataFrame
+    corrections: pd.DataFrame
     epochs: pd.DataFrame
     ranges: pd.DataFrame
     findings: pd.DataFrame

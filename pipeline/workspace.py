@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from glob import escape
 from importlib.metadata import version
@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 
 from pipeline.errors import InputError, NextdayError, WorkspaceBusyError, quoted
 
-__all__ = ["Workspace", "whole_file", "write_bytes", "write_text"]
+__all__ = ["Workspace", "hold", "whole_file", "write_bytes", "write_text"]
 
 
 _LAYOUT = 1
@@ -118,37 +118,45 @@ class Workspace:
         Raises:
             WorkspaceBusyError: another run held it for `timeout` seconds.
         """
-        folder = self.home / "locks"
-        lock = FileLock(folder / f"{universe}.lock")
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            _acquire(lock, universe, timeout, tell)
-        except Timeout:
-            raise WorkspaceBusyError(
-                f"Another run has been working on the universe {universe!r} for {timeout:.0f} s; this one left",
-                where=str(self.home),
-                way_out="nothing is lost: what the other run finishes need not be done again",
-            ) from None
-        except OSError as error:
-            raise NextdayError(
-                f"The workspace cannot be locked: {error.strerror or error}",
-                where=lock.lock_file,
-                way_out="look at the rights of that file and its folder",
-            ) from None
-        try:
+        path = self.home / "locks" / f"{universe}.lock"
+        with ExitStack() as held:
+            try:
+                held.enter_context(hold(path, 0))
+            except WorkspaceBusyError:
+                minutes = f"{timeout / 60:.0f} minutes"
+                tell(f"another run is working on the universe {universe!r}; waiting for up to {minutes}")
+                held.enter_context(hold(path, timeout, f"the universe {universe!r}"))
             yield
-        finally:
-            lock.release()
 
 
-def _acquire(lock: FileLock, universe: str, timeout: float, tell: Callable[[str], None]) -> None:
+@contextmanager
+def hold(path: Path, timeout: float, what: str = "this workspace") -> Iterator[None]:
+    """Hold the lock of `what` at `path`, a file that is made with its folder.
+
+    Raises:
+        WorkspaceBusyError: another process held it for `timeout` seconds.
+        NextdayError: it cannot be made.
+    """
+    lock = FileLock(path)
     try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        tell(
-            f"another run is working on the universe {universe!r}; waiting for up to {timeout / 60:.0f} minutes"
-        )
+        path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=timeout)
+    except Timeout:
+        raise WorkspaceBusyError(
+            f"Another run has been working on {what} for {timeout:.0f} s; this one left",
+            where=str(path),
+            way_out="nothing is lost: what the other run finishes need not be done again",
+        ) from None
+    except OSError as error:
+        raise NextdayError(
+            f"The workspace cannot be locked: {error.strerror or error}",
+            where=str(path),
+            way_out="look at the rights of that file and its folder",
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def write_text(path: Path, text: str) -> None:

@@ -23,6 +23,26 @@ os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
 
+def small_settings(
+    start: str = "2015-01-02", *, members: int = 1, epochs: int = 1, test_sessions: int = 60
+) -> str:
+    """Return a nextday.toml of real evenings that are quick: a little network, fitted for a moment."""
+    return f"""
+[prices]
+start = {start}
+[model]
+units = 4
+members = {members}
+lookback = 5
+[training]
+epochs = {epochs}
+stop_sessions = 60
+calibrate_sessions = 60
+[evaluation]
+test_sessions = {test_sessions}
+"""
+
+
 def skip_unless(is_there: bool, lacking: str) -> None:
     """Skip a test, saying why, where this desk lacks something; CI must lack nothing."""
     if not is_there:

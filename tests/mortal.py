@@ -8,13 +8,12 @@ import json
 import multiprocessing
 import os
 import re
-import resource
 import signal
 import sqlite3
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import forkserver
 from pathlib import Path
@@ -42,8 +41,9 @@ PRELOADED = [
 _OF_ITS_OWN_RUN = re.compile(r"<li>\d+ of \d+ rows stood in the ledger before this run.*?</li>\n")
 
 
-def start_server_of_runs(environment: dict[str, str]) -> None:
-    """Let every run that follows see this environment, and what a run sets before it imports MLflow."""
+@contextmanager
+def server_of_runs(environment: dict[str, str]) -> Iterator[None]:
+    """Let every run of the block see this environment, and what a run sets before it imports MLflow."""
     CONTEXT.set_forkserver_preload(PRELOADED)
     before = dict(os.environ)
     os.environ.clear()
@@ -53,13 +53,24 @@ def start_server_of_runs(environment: dict[str, str]) -> None:
     finally:
         os.environ.clear()
         os.environ.update(before)
+    try:
+        yield
+    finally:
+        _stop_server_of_runs()
 
 
-def _run(arguments: list[str], log: str, largest_file: int | None) -> None:
+def _stop_server_of_runs() -> None:
+    for run in multiprocessing.active_children():  # of a test that has failed
+        if isinstance(run, CONTEXT.Process):
+            run.kill()
+            run.join()
+    # It has no public end, and would live as long as pytest.
+    forkserver._forkserver._stop()  # type: ignore[attr-defined]
+
+
+def _run(arguments: list[str], log: str) -> None:
     os.setsid()
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    if largest_file is not None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
     for descriptor, name in ((1, f"{log}.out"), (2, log)):
         os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
     sys.argv = ["nextday", *arguments]
@@ -76,15 +87,12 @@ class Mortal:
         home: The workspace.
         now: The run's clock.
         command: What follows the options.
-        largest_file: Bytes that a file may grow to.
     """
 
-    def __init__(
-        self, folder: Path, home: Path, now: str, *command: str, largest_file: int | None = None
-    ) -> None:
+    def __init__(self, folder: Path, home: Path, now: str, *command: str) -> None:
         self.log = folder / f"{home.name}-{time.monotonic_ns()}.log"
         options = ["--config", str(folder / "nextday.toml"), "--home", str(home), "--now", now]
-        self.process = CONTEXT.Process(target=_run, args=([*options, *command], str(self.log), largest_file))
+        self.process = CONTEXT.Process(target=_run, args=([*options, *command], str(self.log)))
         self.started_at = time.monotonic()
         self.process.start()
 

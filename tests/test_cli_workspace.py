@@ -54,7 +54,31 @@ def test_the_ledger_is_shown_checked_and_exported(nextday: CommandLine) -> None:
 def test_a_universe_without_forecasts_says_so(nextday: CommandLine) -> None:
     seal_one()
     Path("nextday.toml").write_text("[universe]\nname = 'other'\n")
-    assert nextday(*HERE, "ledger", "show").out == "no forecast of this universe yet\n"
+    named = f"{Path('w/ledger.sqlite').resolve()}, universe other"
+    assert nextday(*HERE, "ledger", "show").out.splitlines() == [named, "no forecast of this universe yet"]
+
+
+def test_the_ledger_that_is_verified_is_named(nextday: CommandLine) -> None:
+    seal_one()
+    named = f"{Path('w/ledger.sqlite').resolve()}, every universe"
+    assert nextday(*HERE, "ledger", "verify").out.splitlines()[0] == named
+
+
+def test_the_environment_names_the_configuration(
+    nextday: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seal_one()
+    Path("mine.toml").write_text("[universe]\nname = 'mine'\n")
+    monkeypatch.setenv("NEXTDAY_CONFIG", "mine.toml")
+    assert "universe mine" in nextday("--home", "w", "ledger", "show").out
+
+
+@pytest.mark.parametrize("command", ["replay", "report"])
+def test_a_session_may_be_named_by_its_target_too(nextday: CommandLine, command: str) -> None:
+    seal_one()
+    from_close, from_target = nextday(*HERE, command, "2018-12-10"), nextday(*HERE, command, "2018-12-11")
+    assert "The ledger has no forecast" not in told(from_target)[0]
+    assert from_target == from_close
 
 
 @pytest.mark.parametrize("command", ["replay", "report"])

@@ -23,28 +23,16 @@ from flows.reporting import rebuild_report
 from flows.retrain import retrain
 from flows.run import open_run
 from flows.tracked import tracking
-from pipeline.errors import InputError
+from pipeline.errors import InputError, NextdayError
 from pipeline.ledger import Ledger
 from pipeline.schema import FORECAST_KEY, FORECASTS
 from pipeline.sessions import Calendar
 from pipeline.store import PriceStore
+from tests.conftest import small_settings
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_server")]
 
-SMALL = """
-[prices]
-start = 2015-01-02
-[model]
-units = 4
-members = 2
-lookback = 5
-[training]
-epochs = 3
-stop_sessions = 60
-calibrate_sessions = 60
-[evaluation]
-test_sessions = 100
-"""
+SMALL = small_settings(members=2, epochs=3, test_sessions=100)
 STORY = (fetching, forecasting, training, retraining, reporting)
 CLOSES = {"^GSPC": sp500.load()["Close"], "^IXIC": nasdaq.load()["Close"]}
 
@@ -364,6 +352,15 @@ def test_a_clock_set_back_finds_no_model_of_its_own_future(tmp_path: Path, xnys:
     assert place.ledger.head() == head
     # What was sealed by then is still told, without asking any model.
     assert place.run("2018-12-13").new_rows == 0
+    # A damaged champion is mended as its error says, though an equal training makes an equal version.
+    champion = tracking(open_run(place.config, place.home, place.evening("2018-12-13"))).champion("sample")
+    assert champion is not None
+    (champion.directory / "member-1.keras").write_bytes(b"damaged")
+    with pytest.raises(NextdayError, match="missing or damaged") as refused:
+        place.run("2018-12-14")
+    assert "nextday retrain" in refused.value.way_out
+    retrain(config=place.config, home=place.home, now=place.evening("2018-12-13"))
+    assert place.run("2018-12-14").new_rows == 2
 
 
 def test_equal_seeds_give_equal_forecasts_in_another_workspace(

@@ -287,3 +287,12 @@ def test_the_export_holds_every_row_and_reads_back_exactly(ledger: Ledger, tmp_p
     assert len(stream.getvalue().splitlines()) == 4
     assert "\n'=tech,AAPL," in stream.getvalue()
     assert [file.name for file in (tmp_path / "new").iterdir()] == ["record.csv"]
+
+
+def test_an_export_through_a_link_leaves_the_link(ledger: Ledger, tmp_path: Path) -> None:
+    issue(ledger, forecasts("AAPL"))
+    (tmp_path / "true.csv").write_text("old")
+    (tmp_path / "link.csv").symlink_to(tmp_path / "true.csv")
+    ledger.export_csv("sample", tmp_path / "link.csv")
+    assert (tmp_path / "link.csv").is_symlink()
+    assert (tmp_path / "true.csv").read_text().startswith("universe,symbol,")

@@ -12,24 +12,11 @@ import pandas as pd
 import pytest
 
 from pipeline.ledger import Ledger
+from tests.conftest import small_settings
 from tests.prefect_place import ENDED, Place, wait_for
 
 pytestmark = pytest.mark.proof
 
-SMALL = """
-[prices]
-start = 2015-01-02
-[model]
-units = 4
-members = 1
-lookback = 5
-[training]
-epochs = 1
-stop_sessions = 60
-calibrate_sessions = 60
-[evaluation]
-test_sessions = 60
-"""
 TRAINED = "2018-12-10T23:30:00+00:00"
 EVENING = "2018-12-20T23:30:00+00:00"
 """Seven sessions were missed before it: long enough to be struck in the middle."""
@@ -41,7 +28,7 @@ class Stage:
     """A place whose server can be taken away, and workspaces with a champion of 10 December in them."""
 
     def __init__(self, folder: Path) -> None:
-        self.place = Place(folder, SMALL)
+        self.place = Place(folder, small_settings())
         self.undisturbed: dict[str, Path] = {}
 
     def workspace(self, name: str) -> Path:

@@ -3,6 +3,8 @@
 import re
 import subprocess
 import sys
+import tomllib
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -44,15 +46,24 @@ def test_every_link_leads_somewhere(page: Path) -> None:
         assert (page.parent / target).exists(), target
 
 
-def test_the_short_configuration_is_valid() -> None:
-    import tomllib
-
-    block = re.search(r"```toml\n(.*?)```", README, re.S)
+def settings_of(page: str) -> Config:
+    block = re.search(r"```toml\n(.*?)```", page, re.S)
     assert block is not None
-    made = Config.model_validate(tomllib.loads(block.group(1)))
+    return Config.model_validate(tomllib.loads(block.group(1)))
+
+
+def test_the_short_configuration_is_valid() -> None:
+    made = settings_of(README)
     assert made.universe == UniverseConfig(
         name="mine", source="yahoo", symbols=("AAPL", "MSFT", "NVDA"), calendar="XNYS"
     )
+
+
+def test_the_configuration_of_the_87_stocks_is_valid_and_as_the_readme_says() -> None:
+    made = settings_of((PROJECT / "docs" / "evaluation.md").read_text())
+    assert (made.features.set, made.model.lookback) == ("alstm11", 5)
+    assert made.labels.dead_zone == (-0.005, 0.0055)
+    assert made.evaluation.test_end == date(2015, 12, 31)
 
 
 def test_the_promised_columns_are_those_of_the_csv() -> None:

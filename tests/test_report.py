@@ -73,6 +73,14 @@ def settled_record(kind: str) -> pd.DataFrame:
     )  # fmt: skip
 
 
+def corrections() -> pd.DataFrame:
+    return pd.DataFrame(
+        {"symbol": ["^GSPC", "^IXIC"], "as_of": AS_OF, "target_session": TARGET, "horizon": 1, "outcome": [0.0, np.nan],
+         "realized_return": [-0.0012, np.nan], "settled_at": pd.Timestamp("2019-01-04T22:00Z"), "data_version": 9,
+         "first_outcome": [1.0, 1.0], "first_return": [0.0003, 0.002]}
+    )  # fmt: skip
+
+
 def a_report(*symbols: str, **fields: Any) -> Report:
     issued = forecasts(*(symbols or ("^GSPC", "^IXIC")))
     epochs = pd.DataFrame(
@@ -88,7 +96,7 @@ def a_report(*symbols: str, **fields: Any) -> Report:
         "kind": "late", "historical": True, "forecasts": issued, "skipped": pd.DataFrame({"symbol": [], "reason": []}),
         "members": 2, "covered": 2, "survivorship_biased": False, "verdict": verdict(), "scores": scored(),
         "test_rows": pd.concat([told("gru", 1), told("base_rate", 2)]), "live_scores": empty(SCORES),
-        "record": open_record(issued), "epochs": epochs, "ranges": ranges,
+        "record": open_record(issued), "corrections": corrections().head(0), "epochs": epochs, "ranges": ranges,
         "findings": pd.DataFrame({name: [] for name in ("symbol", "session", "rule", "detail")}),
         "model": {"version": "gru-1"}, "trained_through": AS_OF, "model_age": 0, "promoted_at": EVENING,
         "data_version": 7, "newest_observed_at": EVENING - timedelta(hours=2), "sessions_behind": 0,
@@ -369,3 +377,14 @@ def test_symbols_that_move_as_one_do_not_narrow_the_rolling_interval() -> None:
 
 def test_the_forecasts_of_these_tests_are_valid() -> None:
     FORECASTS.validate(forecasts("^GSPC", "^IXIC").drop(columns="is_new")[list(FORECASTS.columns)])
+
+
+def test_what_the_source_gave_otherwise_later_is_listed_beside_the_first_outcome() -> None:
+    page = render(a_report(record=settled_record("live"), corrections=corrections()))
+    assert "2 outcomes have been given otherwise by the source since. The first one counts" in page
+    (table,) = re.findall(r"<caption>The newest corrections</caption>.*?</table>", page, flags=re.DOTALL)
+    cells = re.findall(r"<t[dh][^>]*>([^<]*)</t[dh]>", table)
+    assert cells[:7] == ["session", "symbol", "first outcome", "return", "given now", "return", "since"]
+    assert cells[7:14] == ["2019-01-02", "^GSPC", "up", "+0.03%", "down", "-0.12%", "2019-01-04"]
+    assert cells[14:] == ["2019-01-02", "^IXIC", "up", "+0.20%", "none", "–", "2019-01-04"]
+    assert "given otherwise" not in render(a_report(record=settled_record("live")))

@@ -1,18 +1,25 @@
 """The run's clock and its prices: what counts as now, and what does not join."""
 
+import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from filelock import FileLock
 
+from flows.chapters import at_work
 from flows.fetching import check_prices, known_market
-from flows.forecasting import settle
-from flows.run import Run, open_run
-from pipeline.errors import InputError
+from flows.forecasting import champion_known_at, settle
+from flows.progress import Lines, watched_by
+from flows.run import Run, open_run, with_former_settings
+from pipeline.config import digest
+from pipeline.errors import InputError, NextdayError
 from pipeline.quality import no_findings
+from pipeline.registry import RegisteredModel
 from pipeline.sessions import Calendar
+from pipeline.workspace import write_text
 from tests.conftest import NOW, vendor_bars
 
 SETTINGS = """
@@ -51,10 +58,9 @@ def stored(made: Run) -> Run:
 def test_the_wall_clock_goes_on_and_a_given_one_stands(folder: Path) -> None:
     live, given = run(folder, now=None), run(folder)
     assert not live.is_simulated
-    assert live.now <= live.clock() <= live.at_present().clock()
-    assert live.at_present().now > live.now
+    assert live.now <= live.clock() < live.clock()
     assert given.is_simulated
-    assert given.clock() == given.at_present().now == NOW
+    assert given.clock() == given.now == NOW
 
 
 def test_even_a_clock_a_minute_back_is_a_given_one(folder: Path) -> None:
@@ -76,25 +82,51 @@ def test_prices_of_two_sources_do_not_join(folder: Path) -> None:
         check_prices.fn(other, [])
 
 
-def test_a_symbol_that_left_the_universe_is_settled_all_the_same(folder: Path, xnys: Calendar) -> None:
-    first = stored(run(folder))
-    as_of, target = xnys.sessions[10], xnys.sessions[11]
+def issue(made: Run, place: int) -> None:
+    """Seal a forecast of A and B from session number `place`."""
+    as_of, target = made.calendar.sessions[place : place + 2]
     rows = pd.DataFrame({"symbol": ["A", "B"]}).assign(
         as_of=as_of, target_session=target, horizon=1, model_version="m",
         issued_at=pd.Timestamp(NOW), p_up=0.6, low=0.5, high=0.7, direction="up", baseline_p_up=0.5,
-        last_close=110.0, data_version=1, config_digest=first.digest, role="champion",
+        last_close=110.0, data_version=1, config_digest=made.digest, role="champion",
     )  # fmt: skip
     kinds = {
         "as_of": "datetime64[us]",
         "target_session": "datetime64[us]",
         "issued_at": "datetime64[us, UTC]",
     }
-    first.ledger.issue(rows.astype(kinds), universe="u", opens={}, newest_observed_at=NOW, historical=True)
+    made.ledger.issue(rows.astype(kinds), universe="u", opens={}, newest_observed_at=NOW, historical=True)
+
+
+def settled(made: Run) -> int:
+    return settle.fn(made, known_market(made, {}, no_findings()))
+
+
+def test_a_symbol_that_left_the_universe_is_settled_all_the_same(folder: Path) -> None:
+    issue(stored(run(folder)), 10)
     smaller = run(folder, symbols='["A"]')
-    assert settle.fn(smaller, known_market(smaller, {}, no_findings())) == 2
+    assert settled(smaller) == 2
     outcomes = smaller.ledger.record("u").set_index("symbol")
     assert outcomes.loc["B", "outcome"] == 1
     assert outcomes.loc["B", "realized_return"] == pytest.approx(112 / 111 - 1)
+
+
+def test_a_close_that_is_revised_after_its_outcome_is_listed_beside_it_once(folder: Path) -> None:
+    issue(stored(run(folder)), 20)
+    assert settled(run(folder)) == 2
+    table = pd.read_csv(folder / "prices.csv")
+    table.loc[(table["symbol"] == "B") & (table["date"] == f"{run(folder).calendar.sessions[21]:%Y-%m-%d}"), [
+        "open", "high", "low", "close"
+    ]] = 119.0  # fmt: skip
+    table.to_csv(folder / "prices.csv", index=False)
+    later = stored(run(folder))
+    assert [settled(later), settled(later)] == [0, 0]
+    assert later.ledger.record("u")["outcome"].tolist() == [1, 1]
+    (found,) = later.ledger.corrections("u").itertuples()
+    assert (found.symbol, found.first_outcome, found.outcome) == ("B", 1, 0)
+    assert found.first_return == pytest.approx(122 / 121 - 1)
+    assert found.realized_return == pytest.approx(119 / 121 - 1)
+    assert later.ledger.verify().ok
 
 
 def test_a_historical_source_with_members_that_ended_is_not_stale(folder: Path) -> None:
@@ -104,3 +136,50 @@ def test_a_historical_source_with_members_that_ended_is_not_stale(folder: Path) 
     market = known_market(stored(run(folder)), {}, no_findings())
     assert (market.members, market.covered) == (2, 1)
     assert set(market.missing) == {"B"}
+
+
+def test_who_waited_for_another_run_reads_the_files_and_the_clock_again(folder: Path) -> None:
+    first = run(folder, symbols="[]", now=None)
+    lock = FileLock(folder / "data" / "locks" / "u.lock")
+    Path(lock.lock_file).parent.mkdir(parents=True)
+    lines: list[str] = []
+
+    class Watcher(Lines):
+        def say(self, line: str) -> None:
+            lines.append(line)
+            table = pd.read_csv(folder / "prices.csv")
+            table[table["symbol"] == "A"].to_csv(folder / "prices.csv", index=False)
+            lock.release()
+
+    lock.acquire()
+    with watched_by(Watcher()), at_work(first.base / "nextday.toml", folder / "data", None) as again:
+        assert again.universe.symbols == ["A"]
+        assert again.now > first.now
+    assert len(lines) == 1
+    assert first.universe.symbols == ["A", "B"]
+
+
+def test_the_model_that_was_known_then_is_the_first_of_the_list_whatever_its_number() -> None:
+    def model(version: str, number: int, day: str, promoted: bool) -> RegisteredModel:
+        at = NOW if promoted else None
+        return RegisteredModel(version, Path(version), pd.Timestamp(day), at, "run", number, {})
+
+    models = [
+        model("future", 4, "2019-02-01", True),
+        model("never champion", 3, "2019-01-03", False),
+        model("after the database was lost", 1, "2019-01-02", True),
+        model("before", 30, "2018-12-01", True),
+    ]
+    known = champion_known_at(models, pd.Timestamp("2019-01-04"))
+    assert known is not None
+    assert known.model_version == "after the database was lost"
+    assert champion_known_at(models, pd.Timestamp("2018-11-30")) is None
+
+
+def test_settings_of_another_nextday_are_named(folder: Path) -> None:
+    made = run(folder)
+    resolved = made.resolved | {"settings": made.resolved["settings"] | {"weather": {}}}
+    name = digest(resolved)
+    write_text(made.workspace.home / "settings" / f"{name}.json", json.dumps(resolved))
+    with pytest.raises(NextdayError, match="of another nextday"):
+        with_former_settings(made, name)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, date, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -59,18 +59,30 @@ def evening(place: Place) -> Iterator[dict[str, Any]]:
 
 
 @contextmanager
-def paused(place: Place) -> Iterator[None]:
+def patched(place: Place, path: str, during: dict[str, Any], after: dict[str, Any]) -> Iterator[None]:
+    """Set something on the server for the block, and set it right however the block ends."""
+    place.request("PATCH", path, during)
+    try:
+        yield
+    finally:
+        place.request("PATCH", path, after)
+
+
+def paused_pool(place: Place) -> AbstractContextManager[None]:
     """Let no worker take a run while the block lasts."""
-    place.request("PATCH", f"work_pools/{POOL}", {"is_paused": True})
-    yield
-    place.request("PATCH", f"work_pools/{POOL}", {"is_paused": False})
+    return patched(place, f"work_pools/{POOL}", {"is_paused": True}, {"is_paused": False})
+
+
+def paused_schedule(place: Place, deployment: dict[str, Any]) -> AbstractContextManager[None]:
+    path = f"deployments/{deployment['id']}/schedules/{deployment['schedules'][0]['id']}"
+    return patched(place, path, {"active": False}, {"active": True})
 
 
 def materialised(place: Place, deployment: str, first: str, last: str) -> list[datetime]:
     """Return the runs that the server makes of the schedule between two days, and leave none behind."""
     identity = place.deployments()[deployment]["id"]
     days = {"start_time": f"{first}T00:00:00+00:00", "end_time": f"{last}T00:00:00+00:00"}
-    with paused(place):
+    with paused_pool(place):
         place.ask(f"deployments/{identity}/schedule", **days, min_runs=20)
         between = {"after_": days["start_time"], "before_": days["end_time"]}
         found = place.ask("flow_runs/filter", flow_runs={"expected_start_time": between})
@@ -156,46 +168,47 @@ def test_each_planned_evening_uses_the_last_session_that_has_closed_by_then(plac
 
 @pytest.mark.proof
 def test_deploying_again_changes_no_schedule_and_leaves_a_paused_one_paused(place: Place) -> None:
-    retrain = place.deployments()["retrain"]
-    schedule = f"deployments/{retrain['id']}/schedules/{retrain['schedules'][0]['id']}"
-    place.request("PATCH", schedule, {"active": False})
-    before = {name: (found["id"], found["schedules"]) for name, found in place.deployments().items()}
-    done = place.nextday("deploy")
-    assert done.returncode == 0, done.stderr
-    after = {name: (found["id"], found["schedules"]) for name, found in place.deployments().items()}
+    with paused_schedule(place, place.deployments()["retrain"]):
+        before = {name: (found["id"], found["schedules"]) for name, found in place.deployments().items()}
+        done = place.nextday("deploy")
+        assert done.returncode == 0, done.stderr
+        after = {name: (found["id"], found["schedules"]) for name, found in place.deployments().items()}
     for name, (identity, schedules) in before.items():
         assert after[name][0] == identity
         assert [plain(one) for one in after[name][1]] == [plain(one) for one in schedules]
-    place.request("PATCH", schedule, {"active": True})
+    assert not after["retrain"][1][0]["active"]
 
 
 def plain(schedule: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in schedule.items() if name != "updated"}
 
 
+@contextmanager
+def taken_slot(place: Place, deployment: dict[str, Any]) -> Iterator[None]:
+    """Set a limit as nextday's first deployments had it, left as by a machine that lost its power during a run."""
+    path = f"deployments/{deployment['id']}"
+    with patched(place, path, {"concurrency_limit": 1}, {"concurrency_limit": None}):
+        place.request("PATCH", f"v2/concurrency_limits/deployment:{deployment['id']}", {"active_slots": 1})
+        yield
+
+
 @pytest.mark.proof
 def test_what_the_doctor_finds_is_mended_by_the_command_that_it_gives(place: Place) -> None:
     retrain = place.deployments()["retrain"]
-    place.request(
-        "PATCH", f"deployments/{retrain['id']}/schedules/{retrain['schedules'][0]['id']}", {"active": False}
-    )
-    place.request("PATCH", f"work_pools/{POOL}", {"is_paused": True})
-    # As nextday's first deployments had it, and as a machine leaves it that lost its power in the middle of a run.
-    place.request("PATCH", f"deployments/{retrain['id']}", {"concurrency_limit": 1})
-    place.request("PATCH", f"v2/concurrency_limits/deployment:{retrain['id']}", {"active_slots": 1})
     complaints = (
         "a schedule of retrain/retrain is paused",
         f"the work pool {POOL} is paused",
         "retrain/retrain: 1 of 1 slots are taken, and 0 run",
     )
-    said = place.nextday("doctor")
-    assert said.returncode == 1
-    for complaint in complaints:
-        place.follow(said.stdout, complaint)
-    after = place.nextday("doctor").stdout
-    assert [complaint for complaint in complaints if complaint in after] == []
-    assert place.nextday("deploy").returncode == 0
-    assert place.deployments()["retrain"]["global_concurrency_limit"] is None
+    with paused_schedule(place, retrain), paused_pool(place), taken_slot(place, retrain):
+        said = place.nextday("doctor")
+        assert said.returncode == 1
+        for complaint in complaints:
+            place.follow(said.stdout, complaint)
+        after = place.nextday("doctor").stdout
+        assert [complaint for complaint in complaints if complaint in after] == []
+        assert place.nextday("deploy").returncode == 0
+        assert place.deployments()["retrain"]["global_concurrency_limit"] is None
 
 
 @pytest.mark.proof

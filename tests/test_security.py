@@ -1,4 +1,4 @@
-"""Names from files are untrusted, no file is unpickled, nothing listens or calls outside, no secret is written."""
+"""Names from files are untrusted, no file is unpickled, no page opens a server to the world, no secret is written."""
 
 import csv
 import io

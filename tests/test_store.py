@@ -5,7 +5,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.errors import StoreError
+from pipeline.errors import NextdayError, StoreError
 from pipeline.sessions import Calendar
 from pipeline.store import PriceStore
 from tests.conftest import prices_of, vendor_bars
@@ -110,3 +110,10 @@ def test_the_sources_are_named(store: PriceStore, xnys: Calendar) -> None:
     assert store.sources() == []
     store.append(rows(xnys, [10]), run="r")
     assert store.sources() == ["test"]
+
+
+def test_a_folder_that_cannot_be_made_is_told(store: PriceStore, xnys: Calendar) -> None:
+    store.folder.parent.write_text("a file")
+    with pytest.raises(NextdayError, match="cannot be locked") as caught:
+        store.append(rows(xnys, [10]), run="r")
+    assert str(store.folder.parent) in caught.value.where

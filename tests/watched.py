@@ -1,5 +1,6 @@
 """Processes that tell what they did (sockets, names looked up, pickles that name code), and what lies in wait for them.
 
+They tell Python's audit events: a socket that compiled code (libcurl, TensorFlow, Rust) opens by itself raises none.
 `WATCH` goes into a folder as sitecustomize.py; with that folder on PYTHONPATH, a process and all its children report.
 """
 

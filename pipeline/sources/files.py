@@ -16,25 +16,11 @@ from pipeline.adjust import Adjustment, find_adjustment
 from pipeline.errors import InputError, quoted
 from pipeline.schema import SYMBOL_WAY_OUT, find_bad_symbol
 from pipeline.sources import BAR_COLUMNS, Fetched
+from pipeline.sources.columns import COLUMN_NAMES, DEFAULTS, REQUIRED, find_meaning
 
 __all__ = ["FilesSource"]
 
 _READERS = {".csv": "csv", ".gz": "csv", ".parquet": "parquet", ".pq": "parquet"}
-_NAMES = {
-    "session": ("session", "date", "datetime", "timestamp", "day"),
-    "symbol": ("symbol", "ticker"),
-    "open": ("open",),
-    "high": ("high",),
-    "low": ("low",),
-    "close": ("close",),
-    "volume": ("volume", "vol"),
-    "adj_close": ("adjclose", "adjustedclose"),
-    "dividend": ("dividend", "dividends"),
-    "split": ("split", "splits", "stocksplits"),
-}
-_ALIASES = {alias: name for name, aliases in _NAMES.items() for alias in aliases}
-_REQUIRED = ["session", "open", "high", "low", "close"]
-_DEFAULTS = {"volume": float("nan"), "adj_close": float("nan"), "dividend": 0.0, "split": 1.0}
 _NO_VALUE = ["", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "NULL", "null", "None", "-nan", "-NaN"]
 
 
@@ -153,7 +139,7 @@ def _csv(file: Path) -> pd.DataFrame:
     header = [str(column) for column in first.iloc[0]]
     _refuse_double(header, file)  # pandas would give the second one another name
     # A symbol is text as it stands: 000001 is no number, and NA is a ticker.
-    symbols = {column for column in header if _meaning(column) == "symbol"}
+    symbols = {column for column in header if find_meaning(column) == "symbol"}
     with warnings.catch_warnings():
         warnings.simplefilter("error", ParserWarning)
         try:
@@ -172,17 +158,13 @@ def _csv(file: Path) -> pd.DataFrame:
             ) from None
 
 
-def _meaning(column: object) -> str | None:
-    return _ALIASES.get(re.sub(r"[\s_\-]", "", str(column)).lower())
-
-
 def _bars(table: pd.DataFrame, file: Path, own_symbol: str) -> pd.DataFrame:
-    names = {c: _meaning(c) for c in table.columns}
+    names = {c: find_meaning(c) for c in table.columns}
     _refuse_double([str(column) for column in table.columns], file)
     table = table[[c for c, name in names.items() if name]].rename(columns=names)
     if "symbol" not in table and own_symbol:
         table = table.assign(symbol=own_symbol)
-    if missing := [name for name in [*_REQUIRED, "symbol"] if name not in table]:
+    if missing := [name for name in [*REQUIRED, "symbol"] if name not in table]:
         there = ", ".join(map(str, names))
         raise InputError(
             f"The file lacks the column{'s' * (len(missing) > 1)} {', '.join(missing).replace('session', 'date')}; "
@@ -193,7 +175,7 @@ def _bars(table: pd.DataFrame, file: Path, own_symbol: str) -> pd.DataFrame:
         )
     table = table.assign(session=_sessions(table["session"], file))
     table["symbol"] = _symbols(table["symbol"], file)
-    for name, default in _DEFAULTS.items():
+    for name, default in DEFAULTS.items():
         table[name] = _numbers(table[name], file) if name in table else default
     for name in ("open", "high", "low", "close"):
         table[name] = _numbers(table[name], file)
@@ -202,8 +184,8 @@ def _bars(table: pd.DataFrame, file: Path, own_symbol: str) -> pd.DataFrame:
 
 
 def _refuse_double(header: Sequence[str], file: Path) -> None:
-    meanings = [(column, _meaning(column)) for column in header]
-    for name in _NAMES:
+    meanings = [(column, find_meaning(column)) for column in header]
+    for name in COLUMN_NAMES:
         if len(columns := [column for column, meaning in meanings if meaning == name]) > 1:
             raise InputError(
                 f"The columns {' and '.join(columns)} both mean {name.replace('session', 'date')}",

@@ -1,0 +1,276 @@
+"""A source of one's own, `package.module:Name`: found, made, and kept from doing harm."""
+
+import difflib
+import importlib
+import inspect
+import os
+import re
+import sys
+import traceback
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal, get_args
+
+import pandas as pd
+
+from pipeline.adjust import Adjustment
+from pipeline.config import SECRET_NAME
+from pipeline.errors import ConfigError, NextdayError, SourceError, quoted
+from pipeline.schema import SYMBOL_WAY_OUT, find_bad_symbol
+from pipeline.sources import Fetched, Outcome
+from pipeline.sources.answers import AnswerError, as_fetched
+
+__all__ = ["OwnSource", "load_source"]
+
+_TAKEN = ("sample", "files", "yahoo")
+_PAGE = "docs/own_source.md shows a whole one"
+_MISSING_FILES = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
+
+
+class OwnSource:
+    """What somebody wrote, as a PriceSource that keeps the rules: no error of it gets past `fetch`.
+
+    Args:
+        written: An object with `fetch(symbol, start, end, now)`. It may have `name`, `historical`, `is_local`,
+            `adjustment` and `symbols()` too.
+        name: Its name where it has none of its own.
+        adjustment: What was done to the prices; `auto` leaves it to the object, or finds it out from its bars.
+        historical: Whether the data ended in the past; the object may say so itself.
+
+    Raises:
+        ConfigError: the object is no such source.
+    """
+
+    def __init__(
+        self,
+        written: object,
+        *,
+        name: str = "",
+        adjustment: Literal["auto"] | Adjustment = "auto",
+        historical: bool = False,
+    ) -> None:
+        self._said = name or type(written).__name__
+        _require_fetch(written, self._said)
+        self._written: Any = written
+        self.name: str = self._stated("name", name or type(written).__name__, str)
+        self.historical: bool = historical or self._stated("historical", False, bool)
+        self.is_local: bool = self._stated("is_local", False, bool)
+        self._adjustment: Any = adjustment
+        if adjustment == "auto":
+            self._adjustment = self._stated("adjustment", "auto", str)
+        self._limited = ""
+        if not re.fullmatch(r"[A-Za-z0-9_.:+-]{1,100}", self.name):
+            raise self._wrong(f"name = {quoted(self.name)} is none: write letters, digits and _ . : + -")
+        if self._adjustment not in ("auto", *get_args(Adjustment)):
+            raise self._wrong(
+                f"adjustment = {quoted(self._adjustment)}: write raw, split, split+dividend or auto"
+            )
+        if not callable(getattr(written, "symbols", list)):
+            raise self._wrong("symbols is no method")
+
+    def symbols(self) -> list[str]:
+        """Return the symbols that the source lists, sorted; empty if it lists none.
+
+        Raises:
+            SourceError: it failed, or listed what can be no symbol.
+        """
+        try:
+            listed = list(getattr(self._written, "symbols", list)())
+        except Exception as error:
+            raise self._no_list(f"failed: {_told(error)}") from None
+        if not all(isinstance(symbol, str) for symbol in listed):
+            raise self._no_list("lists something that is no text")
+        if listed and (bad := find_bad_symbol(pd.Series(listed, dtype=str))) is not None:
+            raise self._no_list(f"lists {quoted(listed[bad])}; {SYMBOL_WAY_OUT}")
+        return sorted(set(listed))
+
+    def fetch(self, symbol: str, start: pd.Timestamp, end: pd.Timestamp, now: datetime) -> Fetched:
+        """Return the symbol's bars from `start` on; whatever was raised or returned wrongly is an outcome.
+
+        The first "too many requests" ends the asking: later calls answer `rate_limited` without one.
+        """
+        if self._limited:
+            return Fetched(symbol, "rate_limited", now, reason=self._limited)
+        try:
+            answer = self.ask(symbol, start, end, now)
+            fetched = as_fetched(answer, symbol, start, end, now, adjustment=self._adjustment)
+        except AnswerError as broken:
+            return Fetched(symbol, "bad_payload", now, reason=f"{self._said}: {broken}")
+        except Exception as error:
+            outcome, reason = _explain(error)
+            fetched = Fetched(symbol, outcome, now, reason=f"{self._said}: {reason}")
+        if fetched.outcome == "rate_limited":
+            self._limited = fetched.reason
+        return fetched
+
+    def ask(self, symbol: str, start: pd.Timestamp, end: pd.Timestamp, now: datetime) -> object:
+        """Return what the written method returns, raw."""
+        answer: object = self._written.fetch(symbol, start, end, now)
+        return answer
+
+    def _stated(self, attribute: str, default: Any, kind: type) -> Any:
+        value = getattr(self._written, attribute, default)
+        if not isinstance(value, kind):
+            raise self._wrong(f"{attribute} = {quoted(value)} is no {kind.__name__}")
+        return value
+
+    def _wrong(self, what: str) -> ConfigError:
+        return ConfigError(f"{self._said}: {what}", where="[universe] source", way_out=f"mend it; {_PAGE}")
+
+    def _no_list(self, what: str) -> SourceError:
+        return SourceError(
+            f"The symbols() of {self._said} {what}",
+            where="[universe] source",
+            way_out="mend it, or name the universe with [universe] symbols or file",
+        )
+
+
+def load_source(
+    place: str,
+    folder: Path,
+    options: Mapping[str, Any],
+    *,
+    adjustment: Literal["auto"] | Adjustment = "auto",
+    historical: bool = False,
+) -> OwnSource:
+    """Find a source by its name and make it.
+
+    `folder` becomes the last place that Python looks for modules in, and stays it: the source may import its
+    neighbours at any time.
+
+    Args:
+        place: `package.module:Name`, where Name called with the options gives an object with `fetch`.
+        folder: Where nextday.toml lies.
+        options: [universe] source_options.
+        adjustment: As [prices] adjustment has it.
+        historical: As [universe] historical has it.
+
+    Raises:
+        ConfigError: there is no such module or name, it fails, or what it makes is no source.
+    """
+    module, _, name = place.partition(":")
+    made = _make(_find(_import(module, folder), name), place, options)
+    source = OwnSource(made, name=place, adjustment=adjustment, historical=historical)
+    if source.name in _TAKEN:
+        raise _no_source(f"{place}: the name {source.name!r} is taken", "give it another `name`")
+    return source
+
+
+def _import(module: str, folder: Path) -> ModuleType:
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
+    importlib.invalidate_caches()
+    try:
+        found = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise _no_source(
+                f"{module} cannot be imported: {_told(error)}", "install what it needs"
+            ) from None
+        raise _no_source(
+            f"There is no module {error.name!r}",
+            f"lay it into {folder}, or install it beside nextday; {_PAGE}",
+        ) from None
+    except (Exception, SystemExit) as error:
+        raise _no_source(f"{module} cannot be imported: {_told(error)}", "mend it") from None
+    _require_neighbour(found, module, folder)
+    return found
+
+
+def _require_neighbour(found: ModuleType, module: str, folder: Path) -> None:
+    """Refuse a module that hides the one beside nextday.toml."""
+    top = folder / module.partition(".")[0]
+    is_beside = top.with_suffix(".py").is_file() or (top / "__init__.py").is_file()
+    file = getattr(found, "__file__", None)
+    if is_beside and file and not Path(file).resolve().is_relative_to(folder.resolve()):
+        raise _no_source(f"Python finds another {module!r} before yours: {file}", f"rename that in {folder}")
+
+
+def _find(module: ModuleType, name: str) -> Any:
+    found = getattr(module, name, None)
+    if found is None:
+        near = difflib.get_close_matches(name, dir(module), n=1)
+        hint = f"did you mean {near[0]!r}?" if near else "mend the part behind the colon"
+        raise _no_source(f"{module.__name__} has no {name!r} in it", hint)
+    if not callable(found):
+        raise _no_source(
+            f"{module.__name__}:{name} is no class and no function, but {type(found).__name__}", _PAGE
+        )
+    return found
+
+
+def _make(maker: Any, place: str, options: Mapping[str, Any]) -> object:
+    try:
+        return maker(**options)
+    except NextdayError:
+        raise
+    except (Exception, SystemExit) as error:
+        given = ", ".join(options) or "no options"
+        raise _no_source(
+            f"{place} cannot be made with {given}: {_told(error)}",
+            "mend [universe] source_options, or the source",
+        ) from None
+
+
+def _no_source(what: str, way_out: str) -> ConfigError:
+    return ConfigError(what, where="[universe] source", way_out=way_out)
+
+
+def _require_fetch(written: object, said: str) -> None:
+    fetch, fault = getattr(written, "fetch", None), ""
+    if isinstance(written, type):
+        fault = f"this is the class itself: make an object of it, {said}()"
+    elif not callable(fetch):
+        fault = f"there is no method fetch(symbol, start, end, now) on {type(written).__name__}"
+    elif inspect.iscoroutinefunction(fetch):
+        fault = "fetch is async: write a plain method"
+    else:
+        try:
+            inspect.signature(fetch).bind("A", None, None, None)
+        except TypeError as error:
+            fault = f"fetch is called with symbol, start, end, now: {error}"
+        except ValueError:  # written in C: it shows when it is called
+            return
+    if fault:
+        raise ConfigError(f"{said}: {fault}", where="[universe] source", way_out=f"mend it; {_PAGE}")
+
+
+def _explain(error: Exception) -> tuple[Outcome, str]:
+    """Return the outcome that an error of somebody else's code means, and a sentence without secrets."""
+    status = getattr(getattr(error, "response", None), "status_code", None) or getattr(error, "code", None)
+    if isinstance(status, int) and 400 <= status < 600:
+        # Its text may hold the whole address, with a key in it.
+        told = f"the server answered {status}"
+        if status in (404, 410):
+            return "not_found", f"{told}: it knows no such symbol"
+        if status == 429:
+            return "rate_limited", f"{told}: too many requests, ask again later"
+        return ("transient" if status >= 500 or status == 408 else "bad_payload"), told
+    return ("transient" if _is_of_the_network(error) else "bad_payload"), f"fetch raised {_told(error)}"
+
+
+def _is_of_the_network(error: Exception) -> bool:
+    httpx = sys.modules.get("httpx")  # whoever raises its errors has loaded it
+    network = (OSError, *([httpx.TransportError] if httpx else []))
+    return isinstance(error, network) and not isinstance(error, _MISSING_FILES)
+
+
+def _told(error: BaseException) -> str:
+    """Return an error of somebody else's code on one line: its kind, its text without secrets, its place."""
+    text = re.sub(r"\?[^\s'\"<>)]+", "?...", " ".join(str(error).split()))
+    text = re.sub(r"//[^/@\s]+@", "//...@", text)
+    for variable, value in os.environ.items():
+        if len(value) >= 6 and SECRET_NAME.search(variable):
+            text = text.replace(value, "...")
+    return f"{type(error).__name__}{': ' * bool(text)}{text:.200}{_place(error)}"
+
+
+def _place(error: BaseException) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    theirs = [f for f in frames if f.filename not in (__file__, importlib.__file__) and f.filename[0] != "<"]
+    if not theirs or isinstance(error, SyntaxError):
+        return ""
+    last = [frame for frame in theirs if frame.filename == theirs[0].filename][-1]
+    return f" ({Path(last.filename).name}, line {last.lineno})"
