@@ -78,7 +78,7 @@ def open_stored_prices(config: Path | None, home: Path | None, now: datetime | N
     """Open the prices of the configured universe.
 
     Args:
-        config: The configuration file; default: nextday.toml of the checkout.
+        config: The configuration file; default: NEXTDAY_CONFIG, or nextday.toml of the checkout.
         home: The workspace; default: NEXTDAY_HOME, or data/ beside the configuration.
         now: The clock; default: the wall clock. Without an offset it is the exchange's own time.
 
