@@ -183,13 +183,13 @@ def known_market(
         InputError: a local source has no prices, or nobody belongs to the universe at as_of.
         SourceError: there are no prices, or those of a live source end before the last closed session.
     """
-    prices = run.store.read(
-        as_of or run.last_closed, seq, symbols=run.universe.symbols, columns=["observed_at"]
-    )
-    if prices.empty:
+    symbols, last = run.universe.symbols, as_of or run.last_closed
+    newest = run.store.latest("session", last, seq, symbols=symbols)
+    observed_at = run.store.latest("observed_at", last, seq, symbols=symbols)
+    if newest is None or observed_at is None:
         raise _no_price(run, reasons, findings)
     if as_of is None:
-        as_of = prices["session"].max() if run.is_historical else run.last_closed
+        as_of = newest if run.is_historical else run.last_closed
     members = run.universe.members(as_of)
     if not members:
         raise InputError(
@@ -197,7 +197,7 @@ def known_market(
             where=f"[universe] file = {run.config.universe.file!r}",
             way_out="mend the columns from and to of that file",
         )
-    here = set(prices.loc[prices["session"] == as_of, "symbol"])
+    here = set(run.store.read(as_of, seq, since=as_of, symbols=symbols, columns=[])["symbol"])
     missing = {
         symbol: reasons.get(symbol, f"no bar on {as_of:%Y-%m-%d}") for symbol in members if symbol not in here
     }
@@ -207,7 +207,7 @@ def known_market(
     return Market(
         as_of=as_of,
         seq=run.store.seq() if seq is None else seq,
-        observed_at=prices["observed_at"].max(),
+        observed_at=observed_at,
         missing=missing,
         findings=findings,
         covered=len(here & set(members)),

@@ -9,6 +9,7 @@ import operator
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -105,6 +106,24 @@ class PriceStore:
         asked = [name for name in PRICES.columns if name in {*columns, *_KEY}]
         rows = self._rows([*asked, "seq"], _filter(as_of, seq, since, symbols, known_at))
         return _standing(rows)
+
+    def latest(
+        self,
+        column: Literal["session", "observed_at"],
+        as_of: pd.Timestamp,
+        seq: int | None = None,
+        *,
+        symbols: Sequence[str],
+    ) -> pd.Timestamp | None:
+        """Return the highest value of a column among the bars of sessions up to `as_of`, None without a bar.
+
+        Superseded rows count too: what stands was observed no earlier than they.
+
+        Raises:
+            StoreError: the store cannot be read.
+        """
+        highest = self._rows([column], _filter(as_of, seq, None, symbols))[column].max()
+        return None if pd.isna(highest) else highest
 
     def versions(
         self, as_of: pd.Timestamp | None = None, *, symbols: Sequence[str] | None = None

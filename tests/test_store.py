@@ -8,7 +8,7 @@ import pytest
 from pipeline.errors import NextdayError, StoreError
 from pipeline.sessions import Calendar
 from pipeline.store import PriceStore
-from tests.conftest import prices_of, vendor_bars
+from tests.conftest import NOW, prices_of, vendor_bars
 
 WEEK = pd.DatetimeIndex(["2018-12-28", "2018-12-31", "2019-01-02", "2019-01-03"])
 
@@ -117,3 +117,16 @@ def test_a_folder_that_cannot_be_made_is_told(store: PriceStore, xnys: Calendar)
     with pytest.raises(NextdayError, match="cannot be locked") as caught:
         store.append(rows(xnys, [10]), run="r")
     assert str(store.folder.parent) in caught.value.where
+
+
+def test_the_latest_session_and_observation_of_some_symbols_are_told(
+    store: PriceStore, xnys: Calendar
+) -> None:
+    assert store.latest("session", WEEK[3], symbols=["A"]) is None
+    store.append(rows(xnys, [10, 11, 12, 13], "A"), run="r")
+    store.append(rows(xnys, [10, 11], "B"), run="r")
+    assert store.latest("session", WEEK[3], symbols=["A", "B"]) == WEEK[3]
+    assert store.latest("session", WEEK[2], symbols=["A"]) == WEEK[2]
+    assert store.latest("session", WEEK[3], symbols=["B"]) == WEEK[1]
+    assert store.latest("session", WEEK[3], 1, symbols=["B"]) is None
+    assert store.latest("observed_at", WEEK[3], symbols=["A"]) == pd.Timestamp(NOW)
