@@ -14,6 +14,8 @@ from tests import in_use
 from tests.command_line import HERE, CommandLine, contents
 from tests.in_use import FIRST, GOOD, prices, refused, universe
 
+pytestmark = pytest.mark.slow  # quick one by one, and there are a hundred of them
+
 nextday, never_hangs, used = in_use.nextday, in_use.never_hangs, in_use.used
 
 WALL = HERE[:4]
