@@ -200,7 +200,8 @@ def with_former_settings(run: Run, former: str) -> Run:
         )
     entries = pd.DataFrame(resolved["members"], columns=["symbol", "first", "last"])
     dates = {name: pd.to_datetime(entries[name]).astype("datetime64[us]") for name in ("first", "last")}
-    members = Universe(run.name, entries.assign(**dates))
+    renamed = {symbol: tuple(older) for symbol, older in resolved.get("former", {}).items()}
+    members = Universe(run.name, entries.assign(**dates), renamed)
     return Run(
         **{
             **vars(run),
@@ -240,7 +241,10 @@ def _resolved(settings: Config, members: Universe) -> dict[str, Any]:
     spans = zip(
         entries["symbol"], *(day.astype(object).where(day.notna(), None) for day in days), strict=True
     )
-    return {"settings": settings.resolved(), "members": [list(span) for span in spans]}
+    resolved = {"settings": settings.resolved(), "members": [list(span) for span in spans]}
+    if members.former:  # a key only where there is a rename: other digests stay what they were
+        resolved["former"] = {symbol: list(older) for symbol, older in members.former.items()}
+    return resolved
 
 
 def _listed(chosen: UniverseConfig, source: PriceSource) -> list[str]:
