@@ -11,6 +11,7 @@ import pandas as pd
 
 from pipeline.config import Config, UniverseConfig, digest, load
 from pipeline.errors import InputError, NextdayError
+from pipeline.fetch_log import FetchLog
 from pipeline.ledger import Ledger
 from pipeline.sessions import Calendar, calendar
 from pipeline.sources import PriceSource
@@ -80,6 +81,11 @@ class Run:
     def store(self) -> PriceStore:
         """The universe's prices."""
         return PriceStore(self.workspace.prices(self.name))
+
+    @property
+    def fetch_log(self) -> FetchLog:
+        """What the source answered, and who is in quarantine."""
+        return FetchLog(self.workspace.fetch_log(self.name))
 
     @property
     def ledger(self) -> Ledger:

@@ -17,8 +17,8 @@ from pipeline.wording import count, format_day, format_moment, format_percent, f
 
 if TYPE_CHECKING:
     from flows.doctor import Finding
-    from flows.fetching import Market
     from flows.forecasting import Replay
+    from flows.market import Market
     from flows.nightly import Evening
     from flows.training import Evaluation
     from pipeline.ledger import Verification
