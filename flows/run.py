@@ -80,7 +80,7 @@ class Run:
     @property
     def store(self) -> PriceStore:
         """The universe's prices."""
-        return PriceStore(self.workspace.prices(self.name))
+        return PriceStore(self.workspace.prices(self.name), self.universe.shown)
 
     @property
     def fetch_log(self) -> FetchLog:
