@@ -216,7 +216,7 @@ def _behind(listings: Mapping[str, Listing], calendar: Calendar, newest: pd.Time
         done = "it has no forecast; every run asks for it again"
         if is_gone:
             evidence = listing.evidence
-            done = "its bars stay; join its names in the universe's file (formerly) if it was renamed, else end its membership"
+            done = "its bars stay; renamed: join the names in the universe's file (formerly); gone: end its membership"
         rule = listing.state if is_gone else "bars end early"
         rows.append((symbol, newest, rule, evidence, done, is_gone))
     return _found(rows)
