@@ -109,6 +109,10 @@ class Stock:
     single: bool = False
     fault: str = ""
 
+    def with_quirks(self, *quirks: Quirk) -> "Stock":
+        """Return the stock with more that Yahoo gets wrong; later quirks work on what earlier ones show."""
+        return replace(self, quirks=(*self.quirks, *quirks))
+
     def instant(self, when: Instant) -> pd.Timestamp:
         """Return a moment in UTC; a day is its midnight here."""
         stamp = pd.Timestamp(when)
@@ -183,7 +187,7 @@ class Stock:
         bars = shown.bars[shown.bars["stamp"].ge(start) & shown.bars["stamp"].lt(end)]
         quote = {name: _values(bars[name]) for name in PRICES}
         quote["volume"] = [None if value is None else round(value) for value in _values(bars["volume"])]
-        result: dict[str, Any] = {"meta": self._meta(shown), "indicators": {"quote": [{}]}}
+        result: dict[str, Any] = {"meta": shown.stock._meta(shown), "indicators": {"quote": [{}]}}
         if len(bars):
             result["timestamp"] = bars["stamp"].astype(int).tolist()
             result["indicators"] = {"quote": [quote], "adjclose": [{"adjclose": _values(bars["adj_close"])}]}
