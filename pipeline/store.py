@@ -248,11 +248,9 @@ def _cells(instrument: NDArray[np.int64], session: "pd.Series[pd.Timestamp]") ->
 
 def _blocks(prices: pd.DataFrame) -> Iterator[pd.DataFrame]:
     code, instruments = pd.factorize(prices["instrument_id"])
-    if len(instruments) <= _BLOCK:
-        yield prices
-        return
     for first in range(0, len(instruments), _BLOCK):
-        yield prices[(code >= first) & (code < first + _BLOCK)]
+        inside = (code >= first) & (code < first + _BLOCK)
+        yield prices if inside.all() else prices[inside]
 
 
 def _changed(prices: pd.DataFrame, standing: pd.DataFrame) -> pd.DataFrame:
