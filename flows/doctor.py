@@ -81,8 +81,7 @@ def _due(run: Run) -> pd.Timestamp:
     from flows.deploy import planned_evening
 
     planned = planned_evening(run, run.now - _PATIENCE)
-    delay = timedelta(minutes=run.config.prices.delay_minutes)
-    return run.calendar.last_closed_session(planned or run.now, delay)
+    return run.closed_by(planned or run.now)
 
 
 def _prices(run: Run) -> list[Finding]:

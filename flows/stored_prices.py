@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from flows.run import absolute_path, default_config, default_home
+from flows.run import absolute_path, configured_calendar, default_config, default_home
 from pipeline.config import Config, load
 from pipeline.errors import InputError
-from pipeline.sessions import Calendar, calendar
+from pipeline.sessions import Calendar
 from pipeline.store import PriceStore
 from pipeline.universe import Universe, universe
 from pipeline.workspace import Workspace
@@ -37,10 +37,9 @@ class StoredPrices:
 
     @property
     def last_closed(self) -> pd.Timestamp:
-        """The last session that counts as closed."""
-        return self.calendar.last_closed_session(
-            self.now, timedelta(minutes=self.config.prices.delay_minutes)
-        )
+        """The last session that counts as closed; what is stored can be read after the calendar's end."""
+        delay = timedelta(minutes=self.config.prices.delay_minutes)
+        return self.calendar.last_closed_session(self.now, delay, may_have_ended=True)
 
     def members(self) -> Universe:
         """Return the universe; where neither a list nor a file names its members, everything stored belongs."""
@@ -92,9 +91,7 @@ def open_stored_prices(config: Path | None, home: Path | None, now: datetime | N
     workspace = Workspace(absolute_path(home or default_home(path)))
     workspace.check()
     clock = now or datetime.now(UTC)
-    days = calendar(
-        settings.universe.calendar, settings.prices.start, clock.replace(tzinfo=clock.tzinfo or UTC)
-    )
+    days = configured_calendar(settings, path.parent, clock)
     store = PriceStore(workspace.prices(settings.universe.name))
     if store.seq() == 0:
         raise InputError(
