@@ -26,6 +26,9 @@ _WAYS_OUT = {
 }
 """Of the calendars that no release builds with pandas 3: Orthodox Easter, and Sundays in Tel Aviv."""
 
+_REACHED = ("2026-03-02", "2026-03-31")
+"""A month that every calendar reaches: a few sessions tell its class, and what that knows, in little time."""
+
 _BEYOND = date(2200, 1, 1)
 """Calendars count nanoseconds, which end in 2262."""
 
@@ -246,7 +249,7 @@ def _build(name: str, first: date, last: date) -> Any:
             way_out=f"nearest names: {', '.join(nearest) or 'XNYS'} (the names of exchange_calendars)",
         )
     try:
-        bounds = type(xc.get_calendar(name))
+        bounds = type(xc.get_calendar(name, start=_REACHED[0], end=_REACHED[1]))
         start = max(bound for bound in (pd.Timestamp(first), bounds.bound_min()) if bound is not None)
         end = min(bound for bound in (pd.Timestamp(last), bounds.bound_max()) if bound is not None)
         return xc.get_calendar(name, start=start, end=end)
