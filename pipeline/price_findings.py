@@ -14,6 +14,7 @@ from pipeline.schema import PRICES
 from pipeline.sessions import Calendar
 from pipeline.store import PriceStore
 from pipeline.universe import MIN_COVERAGE, Universe
+from pipeline.unknown_closures import count_bars, find_unknown_closures
 
 __all__ = ["PriceFindings", "find_faults"]
 
@@ -88,6 +89,7 @@ def find_faults(
         ]
     changed = pd.concat(changes, ignore_index=True)
     rows = pd.concat([part for part in found if not part.empty] or [_found([])], ignore_index=True)
+    rows = _joined(rows, _closures(known, calendar, members))
     return PriceFindings(
         newest=newest,
         rows=rows.sort_values(["needs_person", *_KEY], ascending=[False, True, True], ignore_index=True),
@@ -130,6 +132,22 @@ def _off_calendar(standing: pd.DataFrame, calendar: Calendar) -> pd.DataFrame:
     days = standing.loc[~standing["session"].isin(calendar.sessions), _KEY]
     evidence = f"{calendar.name} was closed"
     return _found([(row.symbol, row.session, "no session", evidence, done, True) for row in _rows(days)])
+
+
+def _closures(known: pd.DataFrame, calendar: Calendar, members: Universe) -> pd.DataFrame:
+    days = calendar.sessions_between(known["session"].min(), known["session"].max())
+    wrong = find_unknown_closures(*count_bars(known, members, days), days, calendar.name)
+    return _found(
+        [(calendar.name, row.session, row.rule, row.evidence, row.way_out, True) for row in _rows(wrong)]
+    )
+
+
+def _joined(rows: pd.DataFrame, closures: pd.DataFrame) -> pd.DataFrame:
+    """Return the findings, with one of the whole universe in place of each member's on such a day."""
+    same = {"unknown closure": "missing session", "unknown session": "no session"}
+    whole = pd.MultiIndex.from_arrays([closures["session"], closures["rule"].map(same)])
+    alone = rows[~pd.MultiIndex.from_frame(rows[["session", "rule"]]).isin(whole)]
+    return pd.concat([alone, closures], ignore_index=True) if len(closures) else rows
 
 
 def _missing(standing: pd.DataFrame, calendar: Calendar) -> pd.DataFrame:
