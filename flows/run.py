@@ -12,6 +12,7 @@ import pandas as pd
 from pipeline.closures import Override, from_rows, read_overrides, to_rows
 from pipeline.config import Config, UniverseConfig, digest, load
 from pipeline.errors import InputError, NextdayError
+from pipeline.fetch_log import FetchLog
 from pipeline.ledger import Ledger
 from pipeline.sessions import Calendar, calendar
 from pipeline.sources import PriceSource
@@ -81,7 +82,12 @@ class Run:
     @property
     def store(self) -> PriceStore:
         """The universe's prices."""
-        return PriceStore(self.workspace.prices(self.name))
+        return PriceStore(self.workspace.prices(self.name), self.universe.shown)
+
+    @property
+    def fetch_log(self) -> FetchLog:
+        """What the source answered, and who is in quarantine."""
+        return FetchLog(self.workspace.fetch_log(self.name))
 
     @property
     def ledger(self) -> Ledger:

@@ -1,14 +1,16 @@
-"""The price store: append-only and bitemporal, on Delta Lake; what was once read can be read again.
+"""The price store: append-only and bitemporal; what was once read can be read again.
 
-Every append has a rising `seq`; the current view is the highest seq of each (symbol, session), and the view as
-known at seq k, or at an instant, leaves later rows out. Nothing is overwritten. Only this module touches deltalake.
+Every append has a rising `seq`; the current view is the highest seq of each (instrument_id, session), and the view as
+known at seq k, or at an instant, leaves later rows out. Nothing is overwritten.
 """
 
 import functools
 import operator
-from collections.abc import Iterator, Sequence
-from datetime import datetime
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime, timedelta
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
@@ -16,41 +18,39 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
-import pyarrow.fs as pa_fs
-from deltalake import CommitProperties, DeltaTable, write_deltalake
-from deltalake.exceptions import DeltaError
 
-from pipeline.errors import StoreError
+from pipeline.price_files import Compaction, PriceFiles
 from pipeline.schema import PRICES, empty, validated
 from pipeline.workspace import hold
 
-__all__ = ["VALUES", "PriceStore"]
+__all__ = ["NUMBERS", "VALUES", "Compaction", "PriceStore"]
 
-VALUES = [
-    "open",
-    "high",
-    "low",
-    "close",
-    "volume",
-    "dividend",
-    "split",
-    "adjustment",
-    "currency",
-    "status",
-    "source",
-]
+NUMBERS = ["open", "high", "low", "close", "volume", "dividend", "split"]
+"""What a bar says in numbers, as traded."""
+
+VALUES = [*NUMBERS, "adjustment", "currency", "status", "source"]
 """What a bar says: a row that differs in one of these from the one that stands is a new version."""
 
-_KEY = ["symbol", "session"]
+_KEY = ["instrument_id", "session"]
+_SAME = 1e-6  # vendors compute in single precision: numbers that differ by a smaller share are the same
 _PATIENCE = 600.0  # seconds for another writer to end
 _BLOCK = 125  # symbols compared at a time: the whole of a large universe would be in memory three times
 
 
 class PriceStore:
-    """Bars as traded of one universe, in one folder."""
+    """Bars as traded of one universe, in one folder.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: Of this store alone.
+        current: The symbol that the rows of an instrument_id are shown under and asked for by; without an entry it is
+            the instrument_id itself.
+    """
+
+    def __init__(self, folder: Path, current: Mapping[str, str] = MappingProxyType({})) -> None:
         self.folder = folder
+        self._files = PriceFiles(folder)
+        self._current = current
+        self._instruments = {symbol: instrument for instrument, symbol in current.items()}
 
     def append(self, prices: pd.DataFrame, *, run: str) -> int:
         """Append the rows that say something new, and return how many those were.
@@ -64,11 +64,24 @@ class PriceStore:
             StoreError: the store cannot be written.
         """
         prices = validated(prices, PRICES)
-        with hold(self.folder.with_name(f".{self.folder.name}.lock"), _PATIENCE):
+        with self._held():
             new = self.select_new(prices)
             if not new.empty:
-                self._write(new.assign(seq=self.seq() + 1), run)
+                year = new["session"].dt.year.astype("int32")
+                rows = new.assign(seq=self.seq() + 1, year=year)
+                self._files.append(pa.Table.from_pandas(rows, preserve_index=False), run)
         return len(new)
+
+    def compact(self, keep: timedelta) -> Compaction:
+        """Join small files, then remove those that no version of the folder younger than `keep` needs.
+
+        No row and no seq is ever lost, and who reads meanwhile reads on.
+
+        Raises:
+            StoreError: the store cannot be read or written.
+        """
+        with self._held():
+            return self._files.compact(keep)
 
     def select_new(self, prices: pd.DataFrame) -> pd.DataFrame:
         """Return the rows (schema.PRICES) that say something else than the one that stands, or stand alone.
@@ -90,7 +103,7 @@ class PriceStore:
     ) -> pd.DataFrame:
         """Return the bars of sessions up to `as_of`, as known at `seq` and at `known_at`, by symbol and session.
 
-        Without arguments: everything that is known now.
+        Without arguments: everything that is known now. The column `symbol` is the current one.
 
         Args:
             as_of: The last session.
@@ -103,9 +116,9 @@ class PriceStore:
         Raises:
             StoreError: the store cannot be read.
         """
-        asked = [name for name in PRICES.columns if name in {*columns, *_KEY}]
-        rows = self._rows([*asked, "seq"], _filter(as_of, seq, since, symbols, known_at))
-        return _standing(rows)
+        asked = [name for name in PRICES.columns if name in {*columns, "symbol", "session"}]
+        rows = self._rows(asked, self._filter(symbols), _filter(as_of, seq, since, known_at))
+        return _standing(rows)[[*asked, "seq"]]
 
     def latest(
         self,
@@ -122,8 +135,9 @@ class PriceStore:
         Raises:
             StoreError: the store cannot be read.
         """
-        highest = self._rows([column], _filter(as_of, seq, None, symbols))[column].max()
-        return None if pd.isna(highest) else highest
+        rows = self._files.rows([column], _both(self._filter(symbols), _filter(as_of, seq)))
+        highest = None if rows is None else pc.max(rows[column]).as_py()
+        return None if highest is None else pd.Timestamp(highest)
 
     def versions(
         self, as_of: pd.Timestamp | None = None, *, symbols: Sequence[str] | None = None
@@ -133,92 +147,68 @@ class PriceStore:
         Raises:
             StoreError: the store cannot be read.
         """
-        rows = self._rows([*PRICES.columns, "seq"], _filter(as_of, None, None, symbols))
-        return rows.sort_values([*_KEY, "seq"], ignore_index=True)
+        rows = self._rows(list(PRICES.columns), self._filter(symbols), _filter(as_of))
+        return rows.sort_values(["symbol", "session", "seq"], ignore_index=True)
 
     def seq(self) -> int:
         """Return the seq of the last append, 0 for an empty store."""
-        return int(pc.max(self._column("seq")).as_py() or 0)
+        return self._files.highest("seq") or 0
 
     def symbols(self) -> list[str]:
         """Return the symbols that have a bar, sorted."""
-        return sorted(self._column("symbol").unique().to_pylist())
+        return sorted(self._shown(self._unique("instrument_id", self._filter(None))))
 
     def sources(self) -> list[str]:
         """Return the names of the sources that bars came from, sorted."""
-        return sorted(self._column("source").unique().to_pylist())
+        return sorted(self._unique("source"))
 
-    def _column(self, name: str) -> pa.ChunkedArray:
-        table = self._table()
-        if table is None:
-            return pa.chunked_array([[]], pa.null())
-        try:
-            return _dataset(table, self.folder).to_table(columns=[name])[name]
-        except (DeltaError, OSError, pa.ArrowException) as error:
-            raise _unreadable(error, self.folder) from None
+    def _held(self) -> AbstractContextManager[None]:
+        return hold(self.folder.with_name(f".{self.folder.name}.lock"), _PATIENCE)
 
-    def _table(self) -> DeltaTable | None:
-        try:
-            return DeltaTable(str(self.folder)) if DeltaTable.is_deltatable(str(self.folder)) else None
-        except (DeltaError, OSError) as error:
-            raise _unreadable(error, self.folder) from None
+    def _unique(self, column: str, wanted: ds.Expression | None = None) -> list[str]:
+        rows = self._files.rows([column], wanted)
+        return [] if rows is None else list(rows[column].unique().to_pylist())
+
+    def _shown(self, instruments: Sequence[str]) -> list[str]:
+        return [self._current.get(instrument, instrument) for instrument in instruments]
 
     def _beside(self, rows: pd.DataFrame) -> pd.DataFrame:
-        symbols = rows["symbol"].unique().tolist()
-        return self.read(rows["session"].max(), since=rows["session"].min(), symbols=symbols, columns=VALUES)
+        """Return the bars that stand where these rows might go."""
+        spanned = _filter(rows["session"].max(), since=rows["session"].min())
+        return _standing(self._rows(VALUES, _is_any_of(rows["instrument_id"].unique().tolist()), spanned))
 
-    def _rows(self, columns: list[str], wanted: ds.Expression | None) -> pd.DataFrame:
-        table = self._table()
-        if table is None:
-            return empty(PRICES).assign(seq=np.array([], dtype=np.int64))[columns]
-        try:
-            rows: pd.DataFrame = (
-                _dataset(table, self.folder).to_table(columns=columns, filter=wanted).to_pandas()
-            )
-            return rows
-        except (DeltaError, OSError, pa.ArrowException) as error:
-            raise _unreadable(error, self.folder) from None
+    def _rows(self, columns: Sequence[str], *wanted: ds.Expression | None) -> pd.DataFrame:
+        """Return rows with these columns, the key, the seq, and the current symbol."""
+        asked = [name for name in PRICES.columns if name in {*columns, *_KEY} - {"symbol"}]
+        rows = self._files.rows([*asked, "seq"], _both(*wanted))
+        if rows is None:
+            return empty(PRICES).assign(seq=np.array([], dtype=np.int64))[[*asked, "symbol", "seq"]]
+        instruments = rows["instrument_id"].combine_chunks().dictionary_encode()
+        shown = pa.array(self._shown(instruments.dictionary.to_pylist()), pa.string())
+        frame: pd.DataFrame = rows.append_column("symbol", shown.take(instruments.indices)).to_pandas()
+        return frame
 
-    def _write(self, rows: pd.DataFrame, run: str) -> None:
-        rows = rows.assign(year=rows["session"].dt.year.astype("int32"))
-        try:
-            write_deltalake(
-                str(self.folder),
-                pa.Table.from_pandas(rows, preserve_index=False),
-                mode="append",
-                partition_by=["year"],
-                commit_properties=CommitProperties(custom_metadata={"run": run}),
-            )
-        except (DeltaError, OSError) as error:
-            raise StoreError(
-                f"The price store cannot be written: {error!s:.200}",
-                where=str(self.folder),
-                way_out="nothing was appended; see to disk space and permissions, then run again",
-            ) from None
+    def _filter(self, symbols: Sequence[str] | None) -> ds.Expression | None:
+        if symbols is not None:
+            return _is_any_of([self._instruments.get(symbol, symbol) for symbol in symbols])
+        # Rows of a time when nobody had joined the two symbols: what bears the symbol now is another instrument.
+        superseded = [symbol for symbol in self._instruments if symbol not in self._current]
+        return ~_is_any_of(superseded) if superseded else None
 
 
-def _dataset(table: DeltaTable, folder: Path) -> ds.Dataset:
-    # deltalake's own file system is Python, and Arrow's threads still hold its files when the interpreter ends:
-    # now and then the process died of that, after it had done everything. Arrow's own needs no interpreter.
-    files = pa_fs.SubTreeFileSystem(str(folder.absolute()), pa_fs.LocalFileSystem())
-    return table.to_pyarrow_dataset(filesystem=files)
+def _is_any_of(instruments: Sequence[str]) -> ds.Expression:
+    return pc.field("instrument_id").isin(pa.array(instruments, pa.string()))
 
 
-def _unreadable(error: Exception, folder: Path) -> StoreError:
-    reason = str(error).split("\n")[0]
-    return StoreError(
-        f"The price store cannot be read: {reason:.200}",
-        where=str(folder),
-        way_out="put the folder back from a backup; without one move it away: the next run fetches the history again, "
-        "and what is sealed can no longer be replayed",
-    )
+def _both(*parts: ds.Expression | None) -> ds.Expression | None:
+    asked = [part for part in parts if part is not None]
+    return functools.reduce(operator.and_, asked) if asked else None
 
 
 def _filter(
-    as_of: pd.Timestamp | None,
-    seq: int | None,
-    since: pd.Timestamp | None,
-    symbols: Sequence[str] | None,
+    as_of: pd.Timestamp | None = None,
+    seq: int | None = None,
+    since: pd.Timestamp | None = None,
     known_at: datetime | None = None,
 ) -> ds.Expression | None:
     session, year = pc.field("session"), pc.field("year")
@@ -231,9 +221,7 @@ def _filter(
         parts.append(pc.field("seq") <= seq)
     if known_at is not None:
         parts.append(pc.field("observed_at") <= pa.scalar(known_at, pa.timestamp("us", "UTC")))
-    if symbols is not None:
-        parts.append(pc.field("symbol").isin(pa.array(symbols, pa.string())))
-    return functools.reduce(operator.and_, parts) if parts else None
+    return _both(*parts)
 
 
 def _standing(rows: pd.DataFrame) -> pd.DataFrame:
@@ -249,9 +237,9 @@ def _standing(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _blocks(prices: pd.DataFrame) -> Iterator[pd.DataFrame]:
-    symbols = prices["symbol"].unique()
-    for first in range(0, len(symbols), _BLOCK):
-        yield prices[prices["symbol"].isin(symbols[first : first + _BLOCK])]
+    instruments = prices["instrument_id"].unique()
+    for first in range(0, len(instruments), _BLOCK):
+        yield prices[prices["instrument_id"].isin(instruments[first : first + _BLOCK])]
 
 
 def _changed(prices: pd.DataFrame, standing: pd.DataFrame) -> pd.DataFrame:
@@ -261,5 +249,6 @@ def _changed(prices: pd.DataFrame, standing: pd.DataFrame) -> pd.DataFrame:
     same = np.ones(len(prices), dtype=bool)
     for name in VALUES:
         old, new = both[name], prices[name].reset_index(drop=True)
-        same &= ((old == new) | (old.isna() & new.isna())).to_numpy()
+        equal = (new - old).abs() <= _SAME * old.abs() if name in NUMBERS else old == new
+        same &= (equal | (old.isna() & new.isna())).to_numpy()
     return prices[~same]

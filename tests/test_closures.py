@@ -1,5 +1,6 @@
 """Days that the exchange's calendar has wrong: written down in a file, known again to every replay."""
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 
@@ -11,9 +12,13 @@ from flows.run import Run, open_run, with_former_settings
 from flows.stored_prices import open_stored_prices
 from pipeline.closures import Override, from_rows, read_overrides, to_rows
 from pipeline.config import digest
-from pipeline.errors import InputError
+from pipeline.errors import InputError, NextdayError
+from pipeline.fetch_log import Answer, FetchLog
+from pipeline.fetch_plan import OVERLAP, plan_asking
+from pipeline.quality import check
 from pipeline.sessions import Calendar, calendar
-from tests.conftest import NOW, vendor_bars
+from pipeline.store import PriceStore
+from tests.conftest import NOW, prices_of, vendor_bars
 
 DELAY = timedelta(minutes=45)
 LATE_2024 = datetime(2024, 12, 2, 12, tzinfo=UTC)
@@ -214,11 +219,10 @@ def run(folder: Path, rows: str | None) -> Run:
 def test_the_closures_of_the_settings_stand_in_every_calendar(tmp_path: Path) -> None:
     made = run(tmp_path, f"{STORM:%Y-%m-%d},,,")
     assert STORM not in made.calendar.sessions
-    bars = made.source.fetch("A", made.calendar.sessions[0], made.last_closed, NOW).bars
-    from flows.fetching import check_prices
-
-    findings = check_prices.fn(made, [made.source.fetch("A", bars["session"].min(), made.last_closed, NOW)])
-    assert findings[["session", "rule"]].values.tolist() == [[STORM, "no session"]]
+    answer = made.source.fetch("A", made.calendar.sessions[0], made.last_closed, NOW)
+    checked = check([answer], made.calendar, made.last_closed, source="files", historical=True)
+    assert checked.findings[["session", "rule"]].values.tolist() == [[STORM, "no session"]]
+    made.store.append(checked.prices, run="r")
     stored = open_stored_prices(tmp_path / "nextday.toml", tmp_path / "data", NOW)
     assert STORM not in stored.calendar.sessions
 
@@ -239,3 +243,51 @@ def test_settings_without_closures_keep_their_digest(tmp_path: Path) -> None:
     made = run(tmp_path, None)
     assert "closures" not in made.resolved["settings"]["universe"]
     assert made.digest == digest({"settings": made.config.resolved(), "members": [["A", None, None]]})
+
+
+def live(folder: Path, name: str, now: datetime) -> Run:
+    settings = f'[universe]\nname = "u"\nsource = "yahoo"\nsymbols = ["A"]\ncalendar = "{name}"\n'
+    (folder / "nextday.toml").write_text(settings)
+    return open_run(folder / "nextday.toml", folder / "data", now)
+
+
+@pytest.mark.parametrize(
+    ("day", "is_well"),
+    [("2026-11-20", True), ("2026-11-30", True), ("2026-12-01", False), ("2027-01-04", False)],
+)
+def test_the_doctor_warns_a_month_before_a_calendar_ends(tmp_path: Path, day: str, is_well: bool) -> None:
+    from flows.doctor import _calendar
+
+    made = live(tmp_path, "XSHG", datetime(2026, 11, 20, 12, tzinfo=UTC))
+    (finding,) = _calendar(replace(made, now=datetime.fromisoformat(day).replace(hour=9, tzinfo=UTC)))
+    assert finding.is_well is is_well
+    assert "the calendar XSHG knows sessions until 2026-12-31" in finding.what
+    assert is_well or "newer release of exchange-calendars" in finding.way_out
+
+
+def test_the_doctor_says_nothing_of_a_calendar_that_does_not_end(tmp_path: Path) -> None:
+    from flows.doctor import _calendar
+
+    assert _calendar(live(tmp_path, "XLON", datetime(2026, 11, 20, 12, tzinfo=UTC))) == []
+
+
+def test_a_live_evening_after_the_calendars_end_fails_and_a_historical_one_does_not(tmp_path: Path) -> None:
+    made = live(tmp_path, "XSHG", datetime(2026, 11, 20, 12, tzinfo=UTC))
+    later = replace(made, now=datetime(2027, 1, 5, 12, tzinfo=UTC))
+    with pytest.raises(NextdayError, match="The calendar XSHG ends on 2026-12-31"):
+        _ = later.last_closed
+    object.__setattr__(later.source, "historical", True)
+    assert later.last_closed == pd.Timestamp("2026-12-31")
+
+
+def test_a_closure_of_the_last_stored_session_does_not_stop_the_next_evening(tmp_path: Path) -> None:
+    tuesday, wednesday = pd.Timestamp("2024-10-29"), pd.Timestamp("2024-10-30")
+    on = new_york().sessions_between(pd.Timestamp("2024-09-03"), tuesday)
+    seen = datetime(2024, 10, 29, 22, tzinfo=UTC)
+    store, log = PriceStore(tmp_path / "p" / "u"), FetchLog(tmp_path / "p" / "u.fetches.sqlite")
+    store.append(prices_of({"A": vendor_bars(on, np.full(len(on), 10.0))}, new_york(), seen), run="r")
+    log.record(tuesday, [Answer("A", "ok", is_whole=True, asked_from=on[0], observed_at=seen)])
+    told = new_york(Override(tuesday.date()))
+    tonight = datetime(2024, 10, 30, 22, tzinfo=UTC)
+    plan = plan_asking(store, log, told, {"A": "A"}, ["A"], beginning=on[0], last=wednesday, now=tonight)
+    assert plan["A"].start == told.sessions[told.position(pd.Timestamp("2024-10-28")) - OVERLAP]

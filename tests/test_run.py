@@ -10,8 +10,8 @@ import pytest
 from filelock import FileLock
 
 from flows.chapters import at_work
-from flows.fetching import check_prices, known_market
 from flows.forecasting import champion_known_at, settle
+from flows.market import check_prices, known_market
 from flows.progress import Lines, watched_by
 from flows.run import Run, open_run, with_former_settings
 from pipeline.config import digest
@@ -51,7 +51,7 @@ def stored(made: Run) -> Run:
     answers = [
         made.source.fetch(s, pd.Timestamp("1999-01-01"), made.last_closed, NOW) for s in made.universe.symbols
     ]
-    check_prices.fn(made, answers)
+    check_prices.fn(made, answers, frozenset(made.universe.symbols))
     return made
 
 
@@ -79,7 +79,7 @@ def test_prices_of_two_sources_do_not_join(folder: Path) -> None:
     other = open_run(folder / "nextday.toml", folder / "data", NOW)
     object.__setattr__(other.source, "name", "elsewhere")
     with pytest.raises(InputError, match="two vendors' bars do not join"):
-        check_prices.fn(other, [])
+        check_prices.fn(other, [], frozenset())
 
 
 def issue(made: Run, place: int) -> None:

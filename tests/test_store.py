@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.errors import NextdayError, StoreError
 from pipeline.sessions import Calendar
-from pipeline.store import PriceStore
+from pipeline.store import NUMBERS, PriceStore
 from tests.conftest import NOW, prices_of, vendor_bars
 
 WEEK = pd.DatetimeIndex(["2018-12-28", "2018-12-31", "2019-01-02", "2019-01-03"])
@@ -130,3 +130,56 @@ def test_the_latest_session_and_observation_of_some_symbols_are_told(
     assert store.latest("session", WEEK[3], symbols=["B"]) == WEEK[1]
     assert store.latest("session", WEEK[3], 1, symbols=["B"]) is None
     assert store.latest("observed_at", WEEK[3], symbols=["A"]) == pd.Timestamp(NOW)
+
+
+def named(prices: pd.DataFrame, instrument: str) -> pd.DataFrame:
+    return prices.assign(instrument_id=instrument).astype({"instrument_id": "str"})
+
+
+def test_bars_under_an_old_and_a_new_symbol_are_one_history(store: PriceStore, xnys: Calendar) -> None:
+    store.append(pd.concat([rows(xnys, [10, 11], "FB"), rows(xnys, [5, 6], "A")], ignore_index=True), run="r")
+    renamed = PriceStore(store.folder, {"FB": "META"})
+    again = named(rows(xnys, [10, 11, 12.5], "META"), "FB")
+    assert renamed.append(again, run="r") == 1
+    assert renamed.symbols() == ["A", "META"]
+    shown = renamed.read()
+    assert shown["symbol"].tolist() == ["A", "A", "META", "META", "META"]
+    assert shown["close"].tolist() == [5, 6, 10, 11, 12.5]
+    assert shown["instrument_id"].tolist() == ["A", "A", "FB", "FB", "FB"]
+    assert renamed.read(symbols=["META"])["close"].tolist() == [10, 11, 12.5]
+    assert renamed.versions(symbols=["META"])["symbol"].tolist() == ["META"] * 3
+    assert renamed.latest("session", WEEK[3], symbols=["META"]) == WEEK[2]
+
+
+def test_a_symbol_that_another_instrument_now_bears_is_not_shown_twice(
+    store: PriceStore, xnys: Calendar
+) -> None:
+    store.append(rows(xnys, [10, 11], "META"), run="r")  # before anybody said that it once was FB
+    renamed = PriceStore(store.folder, {"FB": "META"})
+    assert renamed.append(named(rows(xnys, [10, 11, 12], "META"), "FB"), run="r") == 3
+    assert renamed.read()["close"].tolist() == [10, 11, 12]
+    assert renamed.read(symbols=["META"])["close"].tolist() == [10, 11, 12]
+    assert renamed.symbols() == ["META"]
+    assert len(renamed.versions()) == 3
+
+
+def test_what_single_precision_explains_is_nothing_new(store: PriceStore, xnys: Calendar) -> None:
+    given = rows(xnys, [10, 11, 12])
+    store.append(given, run="r")
+    single = given.assign(**{name: given[name].astype("float32").astype(float) for name in NUMBERS})
+    assert (single["high"] != given["high"]).any()
+    assert store.append(single, run="r") == 0
+    assert store.append(given.assign(high=given["high"] * (1 + 0.9e-6)), run="r") == 0
+    assert store.append(given.assign(high=given["high"] * (1 + 1.1e-6)), run="r") == 3
+    assert store.append(given.assign(high=given["high"], dividend=[0.0, 1e-9, 0.0]), run="r") == 3
+
+
+def test_a_number_that_was_missing_and_one_that_goes_missing_are_new(
+    store: PriceStore, xnys: Calendar
+) -> None:
+    given = rows(xnys, [10, 11])
+    without = given.assign(volume=[np.nan, 1e6])
+    store.append(without, run="r")
+    assert store.append(without, run="r") == 0
+    assert store.append(given, run="r") == 1
+    assert store.append(without, run="r") == 1

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from pipeline.closures import Override
+from pipeline.fetch_log import FetchLog
 from pipeline.price_findings import find_faults
 from pipeline.sessions import Calendar, calendar
 from pipeline.store import PriceStore
@@ -112,6 +113,10 @@ def stored(tmp_path: Path, days: Calendar, without: pd.Timestamp) -> PriceStore:
     return store
 
 
+def log(store: PriceStore) -> FetchLog:
+    return FetchLog(store.folder.with_name("u.fetches.sqlite"))
+
+
 def everybody() -> Universe:
     entries = pd.DataFrame({"symbol": list("ABCDE"), "first": pd.NaT, "last": pd.NaT})
     return Universe("u", entries.astype({"first": "datetime64[us]", "last": "datetime64[us]"}))
@@ -120,7 +125,7 @@ def everybody() -> Universe:
 def test_prices_check_tells_an_unknown_closure_once_for_all_members(tmp_path: Path) -> None:
     days, storm = calendar("XNYS", date(2024, 9, 3), NOW), pd.Timestamp("2024-12-10")
     store = stored(tmp_path, days, storm)
-    rows = find_faults(store, days, everybody(), last=LAST, now=NOW).rows
+    rows = find_faults(store, log(store), days, everybody(), last=LAST, now=NOW).rows
     on_that_day = rows[rows["session"] == storm]
     assert on_that_day[["symbol", "rule", "needs_person"]].values.tolist() == [
         ["XNYS", "unknown closure", True]
@@ -133,7 +138,7 @@ def test_what_was_written_down_is_found_no_more(tmp_path: Path) -> None:
     days, storm = calendar("XNYS", date(2024, 9, 3), NOW), pd.Timestamp("2024-12-10")
     store = stored(tmp_path, days, storm)
     told = calendar("XNYS", date(2024, 9, 3), NOW, (Override(storm.date()),))
-    assert find_faults(store, told, everybody(), last=LAST, now=NOW).rows.empty
+    assert find_faults(store, log(store), told, everybody(), last=LAST, now=NOW).rows.empty
 
 
 def test_bars_of_a_session_that_was_taken_out_are_told_once(tmp_path: Path) -> None:
@@ -141,6 +146,15 @@ def test_bars_of_a_session_that_was_taken_out_are_told_once(tmp_path: Path) -> N
     store = stored(tmp_path, days, pd.Timestamp("2024-12-10"))
     closed = pd.Timestamp("2024-11-12")
     told = calendar("XNYS", date(2024, 9, 3), NOW, (Override(date(2024, 12, 10)), Override(closed.date())))
-    rows = find_faults(store, told, everybody(), last=LAST, now=NOW).rows
+    rows = find_faults(store, log(store), told, everybody(), last=LAST, now=NOW).rows
     assert rows[["symbol", "session", "rule"]].values.tolist() == [["XNYS", closed, "unknown session"]]
     assert "5 of 5 members have a bar" in rows["evidence"].iloc[0]
+
+
+def test_a_closure_of_the_newest_stored_session_leaves_the_check_whole(tmp_path: Path) -> None:
+    days, hole = calendar("XNYS", date(2024, 9, 3), NOW), pd.Timestamp("2024-12-10")
+    store = stored(tmp_path, days, hole)
+    told = calendar("XNYS", date(2024, 9, 3), NOW, (Override(hole.date()), Override(LAST.date())))
+    found = find_faults(store, log(store), told, everybody(), last=LAST, now=NOW)
+    assert found.newest == pd.Timestamp("2025-01-30")
+    assert found.rows[["session", "rule"]].values.tolist() == [[LAST, "unknown session"]]

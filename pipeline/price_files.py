@@ -1,0 +1,149 @@
+"""The files of a price store: a Delta Lake table, one folder a year. Only this module touches deltalake."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+import pyarrow.fs as pa_fs
+from deltalake import CommitProperties, DeltaTable, write_deltalake
+from deltalake.exceptions import DeltaError
+
+from pipeline.errors import StoreError
+
+__all__ = ["Compaction", "PriceFiles"]
+
+_HOUR = timedelta(hours=1)
+_READING = _HOUR
+"""Whoever opened the store before a compaction reads the files of then: they stay at least so long."""
+
+
+@dataclass(frozen=True)
+class Compaction:
+    """What a compaction did to the folder: every file in it counts, the log's too."""
+
+    files_before: int
+    files_after: int
+    bytes_before: int
+    bytes_after: int
+
+
+class PriceFiles:
+    """Rows that are only ever appended.
+
+    Never call merge() or delete() on the table: they write strings as Arrow's string_view, and no filter of pyarrow
+    can be put on such a column (apache/arrow#49368).
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def rows(self, columns: Sequence[str], wanted: ds.Expression | None = None) -> pa.Table | None:
+        """Return the rows that are wanted, in no order; None where nothing was ever appended.
+
+        Raises:
+            StoreError: the files cannot be read.
+        """
+        table = self._table()
+        if table is None:
+            return None
+        try:
+            return self._dataset(table).to_table(columns=list(columns), filter=wanted)
+        except (DeltaError, OSError, pa.ArrowException) as error:
+            raise self._unreadable(error) from None
+
+    def highest(self, column: str) -> int | None:
+        """Return the highest value of a column of whole numbers, as the files' own statistics know it.
+
+        Raises:
+            StoreError: the files cannot be read.
+        """
+        table = self._table()
+        if table is None:
+            return None
+        highest: int | None = pc.max(pa.table(table.get_add_actions(flatten=True))[f"max.{column}"]).as_py()
+        return highest
+
+    def append(self, rows: pa.Table, run: str) -> None:
+        """Append rows, which have a column `year`; all of them or none.
+
+        Raises:
+            StoreError: the files cannot be written.
+        """
+        try:
+            write_deltalake(
+                str(self.folder),
+                rows,
+                mode="append",
+                partition_by=["year"],
+                commit_properties=CommitProperties(custom_metadata={"run": run}),
+            )
+        except (DeltaError, OSError) as error:
+            raise self._unwritable(error, "nothing was appended") from None
+
+    def compact(self, keep: timedelta) -> Compaction:
+        """Join the small files of each year, then remove those that no version younger than `keep` needs.
+
+        Files that a compaction has just replaced are still there for their readers; the next one removes them.
+
+        Raises:
+            StoreError: the files cannot be read or written.
+        """
+        files_before, bytes_before = self._size()
+        table = self._table()
+        if table is not None:
+            try:
+                _tidy(table, max(math.ceil(keep / _HOUR), math.ceil(_READING / _HOUR)))
+            except (DeltaError, OSError) as error:
+                raise self._unwritable(error, "no bar was lost") from None
+        files_after, bytes_after = self._size()
+        return Compaction(files_before, files_after, bytes_before, bytes_after)
+
+    def _table(self) -> DeltaTable | None:
+        try:
+            return DeltaTable(str(self.folder)) if DeltaTable.is_deltatable(str(self.folder)) else None
+        except (DeltaError, OSError) as error:
+            raise self._unreadable(error) from None
+
+    def _dataset(self, table: DeltaTable) -> ds.Dataset:
+        # deltalake's own file system is Python, and Arrow's threads still hold its files when the interpreter ends:
+        # now and then the process died of that, after it had done everything. Arrow's own needs no interpreter.
+        files = pa_fs.SubTreeFileSystem(str(self.folder.absolute()), pa_fs.LocalFileSystem())
+        return table.to_pyarrow_dataset(filesystem=files)
+
+    def _size(self) -> tuple[int, int]:
+        sizes = [path.stat().st_size for path in self.folder.rglob("*") if path.is_file()]
+        return len(sizes), sum(sizes)
+
+    def _unreadable(self, error: Exception) -> StoreError:
+        reason = str(error).split("\n")[0]
+        return StoreError(
+            f"The price store cannot be read: {reason:.200}",
+            where=str(self.folder),
+            way_out="put the folder back from a backup; without one move it away: the next run fetches the history "
+            "again, and what is sealed can no longer be replayed",
+        )
+
+    def _unwritable(self, error: Exception, outcome: str) -> StoreError:
+        return StoreError(
+            f"The price store cannot be written: {error!s:.200}",
+            where=str(self.folder),
+            way_out=f"{outcome}; see to disk space and permissions, then run again",
+        )
+
+
+def _tidy(table: DeltaTable, hours: int) -> None:
+    table.optimize.compact()
+    kept = dict.fromkeys(
+        ("delta.deletedFileRetentionDuration", "delta.logRetentionDuration"), f"interval {hours} hours"
+    )
+    if not kept.items() <= table.metadata().configuration.items():
+        table.alter.set_table_properties(kept)
+    # What a killed writer left belongs to no version: only a full vacuum looks for that, and it spares young files.
+    table.vacuum(hours, dry_run=False, enforce_retention_duration=False, full=True)
+    table.create_checkpoint()  # the log is read from here on, however many evenings it has
+    table.cleanup_metadata()
