@@ -70,6 +70,7 @@ class UniverseConfig(_Section):
     symbols: tuple[Symbol, ...] = ()
     file: str = ""
     calendar: str = "XNYS"
+    closures: str = ""
     historical: bool = False
 
     @property
@@ -204,7 +205,10 @@ class Config(_Section):
 
     def resolved(self) -> dict[str, Any]:
         """Return every setting as JSON values, defaults filled in; what may hold a password is left out."""
-        return self.model_dump(mode="json", exclude={"prices": {"proxy", "ca_bundle"}})
+        resolved = self.model_dump(mode="json", exclude={"prices": {"proxy", "ca_bundle"}})
+        if not self.universe.closures:  # a later key: digests of settings without it stay what they were
+            del resolved["universe"]["closures"]
+        return resolved
 
 
 def digest(resolved: Mapping[str, Any]) -> str:
