@@ -17,6 +17,9 @@ from pipeline.errors import StoreError
 
 __all__ = ["Compaction", "PriceFiles"]
 
+_FORMAT = 1
+"""Of the rows; it rises when an older nextday would read them wrongly. A store that says nothing is of the first."""
+
 _HOUR = timedelta(hours=1)
 _READING = _HOUR
 """Whoever opened the store before a compaction reads the files of then: they stay at least so long."""
@@ -68,6 +71,34 @@ class PriceFiles:
         highest: int | None = pc.max(pa.table(table.get_add_actions(flatten=True))[f"max.{column}"]).as_py()
         return highest
 
+    def needed(self) -> list[Path]:
+        """Return the files that the newest version is read from, its log's among them; none without an append.
+
+        Raises:
+            StoreError: the log cannot be read.
+        """
+        table = self._table()
+        if table is None:
+            return []
+        parts = pa.table(table.get_add_actions())["path"].to_pylist()
+        log = [path for path in (self.folder / "_delta_log").rglob("*") if path.is_file()]
+        return [*sorted(log), *sorted(self.folder / part for part in parts)]
+
+    def scan(self) -> None:
+        """Read every row once, a part at a time: a file that is missing or damaged is found.
+
+        Raises:
+            StoreError: one is.
+        """
+        table = self._table()
+        if table is None:
+            return
+        try:
+            for _ in self._dataset(table).to_batches():
+                pass
+        except (DeltaError, OSError, pa.ArrowException) as error:
+            raise self._unreadable(error) from None
+
     def append(self, rows: pa.Table, run: str) -> None:
         """Append rows, which have a column `year`; all of them or none.
 
@@ -80,6 +111,7 @@ class PriceFiles:
                 rows,
                 mode="append",
                 partition_by=["year"],
+                description=f"nextday prices, format {_FORMAT}",  # kept by the first append
                 commit_properties=CommitProperties(custom_metadata={"run": run}),
             )
         except (DeltaError, OSError) as error:
@@ -105,9 +137,17 @@ class PriceFiles:
 
     def _table(self) -> DeltaTable | None:
         try:
-            return DeltaTable(str(self.folder)) if DeltaTable.is_deltatable(str(self.folder)) else None
+            table = DeltaTable(str(self.folder)) if DeltaTable.is_deltatable(str(self.folder)) else None
         except (DeltaError, OSError) as error:
             raise self._unreadable(error) from None
+        made_in = int(((table and table.metadata().description) or "").rpartition("format ")[2] or 1)
+        if made_in > _FORMAT:
+            raise StoreError(
+                f"A newer nextday wrote these prices, in format {made_in}; this one knows formats up to {_FORMAT}",
+                where=str(self.folder),
+                way_out="install that nextday or a newer one, or name another workspace with --home DIR",
+            )
+        return table
 
     def _dataset(self, table: DeltaTable) -> ds.Dataset:
         # deltalake's own file system is Python, and Arrow's threads still hold its files when the interpreter ends:
