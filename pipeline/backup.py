@@ -30,7 +30,6 @@ _LEFT_OUT: Final = {"cache", "locks", "prefect"}
 _NAME: Final = "%Y-%m-%dT%H%M%SZ.tar"
 _NAMES: Final = "20??-??-??T??????Z.tar"
 _POINTERS: Final = ("models/*/champion.json", "models/*/versions.json")
-_DATABASES: Final = ("ledger.sqlite", "*.db", "*.sqlite", "prices/*.sqlite", "prices/*.db")
 _BUSY_SECONDS: Final = 60.0
 
 
@@ -195,9 +194,9 @@ def _working(half: Path, locks: Path) -> Iterator[Path]:
 
 def _pack(home: Path, packer: Packer, scratch: Path, bar: Bar) -> None:
     """Add every file, in an order in which nothing is named that is not there."""
-    for name in _databases(home):
-        _copy_database(home / name, scratch)
-        packer.add(name, scratch)
+    for path in Workspace(home).databases:
+        _copy_database(path, scratch)
+        packer.add(_name(path, home), scratch)
         scratch.unlink()
     for pattern in _POINTERS:
         for path in home.glob(pattern):
@@ -224,12 +223,6 @@ def _name(path: Path, home: Path) -> str:
     return path.relative_to(home).as_posix()
 
 
-def _databases(home: Path) -> list[str]:
-    """Return the names of the databases, the ledger first: what it names is copied after it."""
-    found = {_name(path, home): None for pattern in _DATABASES for path in sorted(home.glob(pattern))}
-    return [name for name in found if not Path(name).name.startswith(".")]
-
-
 def _copy_database(path: Path, copy: Path) -> None:
     """Copy a database as of one moment, whoever writes to it."""
     with (
@@ -249,7 +242,8 @@ def _stores(home: Path) -> list[PriceStore]:
 def _files(home: Path) -> list[Path]:
     """Return the files outside of the databases and the stores; what is hidden is being written or is a lock."""
     apart = {*_LEFT_OUT, *(_name(store.folder, home) for store in _stores(home))}
-    sides = {f"{name}{end}" for name in _databases(home) for end in ("", "-wal", "-shm", "-journal")}
+    databases = [_name(path, home) for path in Workspace(home).databases]
+    sides = {f"{name}{end}" for name in databases for end in ("", "-wal", "-shm", "-journal")}
     found = []
     for path in sorted(home.rglob("*")):
         name = path.relative_to(home)

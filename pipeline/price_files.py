@@ -84,6 +84,15 @@ class PriceFiles:
         log = [path for path in (self.folder / "_delta_log").rglob("*") if path.is_file()]
         return [*sorted(log), *sorted(self.folder / part for part in parts)]
 
+    def count(self) -> int:
+        """Return how many files a read of everything opens.
+
+        Raises:
+            StoreError: the log cannot be read.
+        """
+        table = self._table()
+        return 0 if table is None else len(table.file_uris())
+
     def scan(self) -> None:
         """Read every row once, a part at a time: a file that is missing or damaged is found.
 

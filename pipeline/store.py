@@ -93,6 +93,14 @@ class PriceStore:
         with self._held():
             yield self._files.needed()
 
+    def files(self) -> int:
+        """Return how many files a read of everything opens.
+
+        Raises:
+            StoreError: the store cannot be read.
+        """
+        return self._files.count()
+
     def scan(self) -> None:
         """Read every row once, without keeping any: whatever is missing or damaged is found.
 

@@ -133,14 +133,14 @@ def test_whatever_a_copy_points_at_is_in_it(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While files are copied a model is promoted: after its pointer was copied, or before."""
-    for moment in ("databases", "files"):
+    for moment in ("copy_database", "files"):
         real = getattr(backup, f"_{moment}")
 
-        def promoting(place: Path, real: Callable[[Path], list[object]] = real) -> list[object]:
-            if place == home:
+        def promoting(*places: Path, real: Callable[..., object] = real) -> object:
+            if home in (places[0], places[0].parent):
                 write(home, "models/sample/b/member.keras", "models/sample/champion.json")
                 (home / "models/sample/champion.json").write_text("b")
-            return real(place)
+            return real(*places)
 
         monkeypatch.setattr(backup, f"_{moment}", promoting)
         back = tmp_path / moment
