@@ -8,7 +8,7 @@ import pandas as pd
 
 from flows.chapters import chapter
 from flows.engine import load_ensembles
-from flows.fetching import OVERLAP, Market
+from flows.market import Market
 from flows.progress import say
 from flows.run import Run, with_former_settings
 from flows.tracked import tracking
@@ -16,6 +16,7 @@ from flows.training import History, make_sequences, price_panel
 from models.saved import read_metadata, verify
 from pipeline.backtest import forecast
 from pipeline.errors import InputError, NextdayError
+from pipeline.fetch_plan import OVERLAP
 from pipeline.panel import Panel
 from pipeline.schema import FORECAST_KEY
 from pipeline.sequences import total_returns
@@ -98,7 +99,8 @@ def settle(run: Run, market: Market) -> int:
     if asked.empty:
         say("no forecast waits for a session that has come")
         return 0
-    symbols = sorted(asked["symbol"].unique())
+    asked = asked.assign(listing=asked["symbol"].replace(run.universe.current))
+    symbols = sorted(asked["listing"].unique())
     panel = price_panel(run, market.as_of, market.seq, symbols, since=asked["as_of"].min())
     outcomes = _outcomes(run, asked, panel, market.seq)
     settled = run.ledger.settle(outcomes, universe=run.name) if not outcomes.empty else 0
@@ -206,15 +208,15 @@ def _catch_up_one(
 
 
 def _outcomes(run: Run, waiting: pd.DataFrame, panel: Panel, seq: int) -> pd.DataFrame:
-    """Return schema.OUTCOMES for the rows whose two bars are settled."""
+    """Return schema.OUTCOMES for the rows whose two bars are settled; `listing` is the present name of a symbol."""
     prices = run.store.read(
         panel.sessions[-1], seq, since=panel.sessions[0], symbols=panel.symbols, columns=["status"]
     )
     settled = pd.MultiIndex.from_frame(prices.loc[prices["status"] == "settled", ["symbol", "session"]])
-    both = [pd.MultiIndex.from_frame(waiting[["symbol", name]]) for name in ("as_of", "target_session")]
+    both = [pd.MultiIndex.from_frame(waiting[["listing", name]]) for name in ("as_of", "target_session")]
     waiting = waiting[both[0].isin(settled) & both[1].isin(settled)]
     waiting = waiting[waiting["as_of"].isin(panel.sessions)]
-    column = pd.Index(panel.symbols).get_indexer(pd.Index(waiting["symbol"]))
+    column = pd.Index(panel.symbols).get_indexer(pd.Index(waiting["listing"]))
     row = panel.sessions.get_indexer(pd.DatetimeIndex(waiting["as_of"]))
     change = np.full(len(waiting), np.nan)
     for horizon in waiting["horizon"].unique():

@@ -8,9 +8,9 @@ import pandas as pd
 from prefect import flow
 
 from flows.chapters import A_NIGHT, at_work
-from flows.fetching import Market, update_prices
 from flows.forecasting import catch_up, champion_known_at, forecast_session, seal
 from flows.forecasting import settle as settle_forecasts
+from flows.market import Market, update_prices
 from flows.progress import PREFECT_ERRORS, say
 from flows.reporting import publish, track, write_missing, write_report
 from flows.retrain import make_champion
@@ -85,7 +85,8 @@ def _forecast_tonight(run: Run, market: Market, book: Tracking) -> pd.DataFrame:
     """Return the standing rows; a model is only asked if a member has none yet."""
     standing = run.ledger.forecasts(run.name, as_of=market.as_of)
     standing = standing[standing["role"] == "champion"]
-    waiting = set(run.universe.members(market.as_of)) - set(standing["symbol"]) - set(market.missing)
+    spoken_for = set(standing["symbol"].replace(run.universe.current))
+    waiting = set(run.universe.members(market.as_of)) - spoken_for - set(market.missing)
     if not waiting:
         return standing.assign(is_new=False)
     champion = _champion(run, market, book)

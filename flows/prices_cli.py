@@ -1,4 +1,4 @@
-"""`nextday prices`: read the stored prices, as they stand or as they were known; nothing is fetched or written."""
+"""`nextday prices`: read the stored prices, as they stand or as they were known; see to the quarantine."""
 
 import sys
 from pathlib import Path
@@ -16,6 +16,11 @@ __all__ = ["prices_app"]
 prices_app = typer.Typer(
     no_args_is_help=True, help="The stored prices: as they stand, or as they were known at a time."
 )
+quarantine_app = typer.Typer(
+    no_args_is_help=True,
+    help="Symbols whose source contradicts what is stored: nothing new of them is stored.",
+)
+prices_app.add_typer(quarantine_app, name="quarantine")
 
 _AsOf = Annotated[
     str, typer.Option(help="The last session, e.g. 2018-12-31.", show_default="the newest stored")
@@ -39,7 +44,7 @@ def show(
 ) -> None:
     """Show a symbol's newest bars as traded, with their adjusted closes, and what was revised later."""
     day, time = parse_date(as_of, "--as-of") if as_of else None, parse_time(known_at, "--known-at")
-    from flows.terminal import show_history
+    from flows.prices_terminal import show_history
     from pipeline.price_history import read_history
 
     stored = _stored()
@@ -53,12 +58,17 @@ def check(
     everything: Annotated[bool, typer.Option("--all", help="Every finding, not only the newest.")] = False,
 ) -> None:
     """Check everything that is stored again; exit code 1 if a finding needs a person."""
-    from flows.terminal import show_price_findings
+    from flows.prices_terminal import show_price_findings
     from pipeline.price_findings import find_faults
 
     stored = _stored()
     found = find_faults(
-        stored.store, stored.calendar, stored.members(), last=stored.last_closed, now=stored.now
+        stored.store,
+        stored.fetch_log,
+        stored.calendar,
+        stored.members(),
+        last=stored.last_closed,
+        now=stored.now,
     )
     show_price_findings(found, stored.config.universe.name, everything=everything)
     if found.rows["needs_person"].any():
@@ -77,7 +87,7 @@ def export(
     """Write every bar as CSV or as Parquet: the whole file or nothing."""
     path = _file_to_write(csv, parquet)
     day, time = parse_date(as_of, "--as-of") if as_of else None, parse_time(known_at, "--known-at")
-    from flows.terminal import show_export
+    from flows.prices_terminal import show_export
     from pipeline.price_export import export_csv, export_parquet
 
     stored = _stored()
@@ -88,6 +98,28 @@ def export(
         export_csv(stored.store, sys.stdout, session, known)
     else:
         show_export(export_csv(stored.store, path, session, known), path)
+
+
+@quarantine_app.command("list")
+def list_quarantine(
+    everything: Annotated[bool, typer.Option("--all", help="Everything that ever happened in it.")] = False,
+) -> None:
+    """List the symbols whose source contradicts what is stored, with the evidence."""
+    from flows.prices_terminal import show_quarantine, show_quarantine_events
+
+    stored = _stored()
+    if everything:
+        show_quarantine_events(stored.fetch_log.events())
+    show_quarantine([*stored.fetch_log.holds().values()], stored.config.universe.name)
+
+
+@quarantine_app.command("release")
+def release(symbol: Annotated[str, typer.Argument(help="One symbol in quarantine.")]) -> None:
+    """Decide that the source is right: its next answer is taken as it is, and what stood before stays readable."""
+    from flows.prices_terminal import show_release
+
+    stored = _stored()
+    show_release(stored.release(symbol))
 
 
 def _file_to_write(csv: Path | None, parquet: Path | None) -> Path:

@@ -9,7 +9,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.context import FlowRunContext
 
 from flows.chapters import chapter
-from flows.fetching import OVERLAP, Market, known_market
+from flows.market import Market, known_market
 from flows.progress import say
 from flows.run import Run, with_former_settings
 from flows.tracked import run_tags, tracking
@@ -17,6 +17,7 @@ from flows.training import Evaluation, load_evaluation
 from models.errors import ModelError
 from models.saved import read_metadata
 from pipeline.errors import InputError, NextdayError, StoreError
+from pipeline.fetch_plan import OVERLAP
 from pipeline.quality import no_findings
 from pipeline.report import Paths, Report, forecast_rows, place, summary_markdown, write
 from pipeline.schema import SCORES, empty

@@ -7,8 +7,8 @@ import pandas as pd
 from prefect import flow
 
 from flows.chapters import A_NIGHT, at_work, chapter
-from flows.fetching import Market, update_prices
 from flows.forecasting import catch_up, settle
+from flows.market import Market, update_prices
 from flows.progress import say
 from flows.reporting import write_missing
 from flows.run import Run

@@ -11,6 +11,7 @@ import pandas as pd
 
 from pipeline.config import Config, UniverseConfig, digest, load
 from pipeline.errors import InputError, NextdayError
+from pipeline.fetch_log import FetchLog
 from pipeline.ledger import Ledger
 from pipeline.sessions import Calendar, calendar
 from pipeline.sources import PriceSource
@@ -79,7 +80,12 @@ class Run:
     @property
     def store(self) -> PriceStore:
         """The universe's prices."""
-        return PriceStore(self.workspace.prices(self.name))
+        return PriceStore(self.workspace.prices(self.name), self.universe.shown)
+
+    @property
+    def fetch_log(self) -> FetchLog:
+        """What the source answered, and who is in quarantine."""
+        return FetchLog(self.workspace.fetch_log(self.name))
 
     @property
     def ledger(self) -> Ledger:
@@ -200,7 +206,8 @@ def with_former_settings(run: Run, former: str) -> Run:
         )
     entries = pd.DataFrame(resolved["members"], columns=["symbol", "first", "last"])
     dates = {name: pd.to_datetime(entries[name]).astype("datetime64[us]") for name in ("first", "last")}
-    members = Universe(run.name, entries.assign(**dates))
+    renamed = {symbol: tuple(older) for symbol, older in resolved.get("former", {}).items()}
+    members = Universe(run.name, entries.assign(**dates), renamed)
     return Run(
         **{
             **vars(run),
@@ -240,7 +247,10 @@ def _resolved(settings: Config, members: Universe) -> dict[str, Any]:
     spans = zip(
         entries["symbol"], *(day.astype(object).where(day.notna(), None) for day in days), strict=True
     )
-    return {"settings": settings.resolved(), "members": [list(span) for span in spans]}
+    resolved = {"settings": settings.resolved(), "members": [list(span) for span in spans]}
+    if members.former:  # a key only where there is a rename: other digests stay what they were
+        resolved["former"] = {symbol: list(older) for symbol, older in members.former.items()}
+    return resolved
 
 
 def _listed(chosen: UniverseConfig, source: PriceSource) -> list[str]:

@@ -8,7 +8,8 @@ import pandas as pd
 
 from flows.run import absolute_path, default_config, default_home
 from pipeline.config import Config, load
-from pipeline.errors import InputError
+from pipeline.errors import InputError, quoted
+from pipeline.fetch_log import FetchLog, Hold
 from pipeline.sessions import Calendar, calendar
 from pipeline.store import PriceStore
 from pipeline.universe import Universe, universe
@@ -27,6 +28,7 @@ class StoredPrices:
         calendar: As configured.
         now: The time it is, UTC.
         store: The universe's prices.
+        fetch_log: What the source answered, and who is in quarantine.
     """
 
     config: Config
@@ -34,6 +36,7 @@ class StoredPrices:
     calendar: Calendar
     now: datetime
     store: PriceStore
+    fetch_log: FetchLog
 
     @property
     def last_closed(self) -> pd.Timestamp:
@@ -45,6 +48,26 @@ class StoredPrices:
     def members(self) -> Universe:
         """Return the universe; where neither a list nor a file names its members, everything stored belongs."""
         return universe(self.config.universe, self.base, self.store.symbols())
+
+    def release(self, symbol: str) -> Hold:
+        """Let a symbol out of quarantine: the source is taken as it is, next time it is asked.
+
+        Raises:
+            InputError: it is not in quarantine.
+            StoreError: the log cannot be written.
+        """
+        holds = self.fetch_log.holds().values()
+        found = next((hold for hold in holds if symbol in (hold.symbol, hold.instrument_id)), None)
+        if found is None:
+            held = ", ".join(sorted(hold.symbol for hold in holds)) or "nobody"
+            raise InputError(
+                f"{quoted(symbol)} is not in quarantine",
+                where=str(self.fetch_log.path),
+                way_out=f"in quarantine now: {held}",
+            )
+        if not found.is_released:
+            self.fetch_log.put("released", [found], self.now)
+        return found
 
     def session(self, day: date | None) -> pd.Timestamp | None:
         """Return the session of a day.
@@ -102,7 +125,8 @@ def open_stored_prices(config: Path | None, home: Path | None, now: datetime | N
             where=str(store.folder),
             way_out="`nextday update` fetches them; another workspace is named with --home DIR",
         )
-    return StoredPrices(settings, path.parent, days, days.instant(clock), store)
+    log = FetchLog(workspace.fetch_log(settings.universe.name))
+    return StoredPrices(settings, path.parent, days, days.instant(clock), store, log)
 
 
 def _future(what: str, now: datetime, option: str) -> InputError:

@@ -1,6 +1,6 @@
 """The checks of the stored prices, made again over everything that stands, and over what was superseded."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -8,8 +8,11 @@ from typing import Any
 import pandas as pd
 
 from pipeline.errors import InputError
+from pipeline.fetch_log import FetchLog
+from pipeline.listing import Listing, find_listings
+from pipeline.overlap import LEAP, find_split_faults
 from pipeline.price_history import find_changes
-from pipeline.quality import find_broken_rules, find_missing
+from pipeline.quality import find_broken_rules, find_dividend_doubts, find_missing
 from pipeline.schema import PRICES
 from pipeline.sessions import Calendar
 from pipeline.store import PriceStore
@@ -20,11 +23,6 @@ __all__ = ["PriceFindings", "find_faults"]
 _KEY = ["symbol", "session"]
 _COLUMNS = [*_KEY, "rule", "evidence", "done", "needs_person"]
 _BLOCK = 100
-_LONG_GONE = 10
-"""Sessions without a bar after which a symbol is more than suspended: renamed, delisted or lost."""
-
-_LEAP = 1.2
-"""A close that was given anew by more than this factor: no correction does that, a lost split or another unit may."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,12 +46,19 @@ class PriceFindings:
 
 
 def find_faults(
-    store: PriceStore, calendar: Calendar, members: Universe, *, last: pd.Timestamp, now: datetime
+    store: PriceStore,
+    log: FetchLog,
+    calendar: Calendar,
+    members: Universe,
+    *,
+    last: pd.Timestamp,
+    now: datetime,
 ) -> PriceFindings:
     """Check every stored bar of sessions from the calendar's first to `last`.
 
     Args:
         store: The bars.
+        log: What the source answered, and who is in quarantine.
         calendar: Decides what a session is, and when its bar should have settled.
         members: Decides whose bars are expected.
         last: The last session that counts as closed.
@@ -72,18 +77,21 @@ def find_faults(
         )
     newest, asked = known["session"].max(), known["observed_at"].max()
     here = set(members.members(newest))
-    found, coverage, changes = [_absent(here - set(known["symbol"]), newest)], [], []
+    listings = find_listings(store, log, calendar, sorted(here & set(known["symbol"])), newest)
+    found = [_absent(here - set(known["symbol"]), newest), _held(log, newest)]
+    found.append(_behind(listings, calendar, newest))
+    coverage, changes = [], []
     for versions in _blocks(store, calendar, known["symbol"].unique().tolist(), last):
         standing = versions.drop_duplicates(_KEY, keep="last").reset_index(drop=True)
         changes.append(find_changes(versions))
         coverage.append(_coverage(standing, calendar, here, newest))
         found += [
             _broken(standing),
+            _contradicted(standing),
             _off_calendar(standing, calendar),
             _missing(standing, calendar),
             _unsettled(standing, calendar, asked, now),
             _revised(changes[-1], versions),
-            _behind(coverage[-1], calendar, here, newest),
             _sparse(coverage[-1], newest),
         ]
     changed = pd.concat(changes, ignore_index=True)
@@ -181,7 +189,7 @@ def _revised(changes: pd.DataFrame, versions: pd.DataFrame) -> pd.DataFrame:
 
 
 def _leaps(old: float, new: float) -> bool:
-    return not 1 / _LEAP < new / old < _LEAP
+    return not 1 / LEAP < new / old < LEAP
 
 
 def _coverage(
@@ -197,17 +205,48 @@ def _coverage(
     return spans.assign(expected=expected, share=spans["bars"] / expected)
 
 
-def _behind(coverage: pd.DataFrame, calendar: Calendar, here: set[str], newest: pd.Timestamp) -> pd.DataFrame:
+def _behind(listings: Mapping[str, Listing], calendar: Calendar, newest: pd.Timestamp) -> pd.DataFrame:
     rows = []
-    for row in _rows(coverage[coverage["symbol"].isin(here) & (coverage["last"] < newest)]):
-        absent = len(calendar.sessions_between(row.last, newest)) - 1
-        evidence = f"the last bar is of {row.last:%Y-%m-%d}, {absent} sessions before the newest"
-        is_gone = absent > _LONG_GONE
+    for symbol, listing in listings.items():
+        if listing.last is None or listing.last == newest:
+            continue
+        absent = len(calendar.sessions_between(listing.last, newest)) - 1
+        evidence = f"the last bar is of {listing.last:%Y-%m-%d}, {absent} sessions before the newest"
+        is_gone = listing.state != "trading"
         done = "it has no forecast; every run asks for it again"
         if is_gone:
-            done += "; renamed or delisted? then end its membership"
-        rows.append((row.symbol, newest, "bars end early", evidence, done, is_gone))
+            evidence = listing.evidence
+            done = "its bars stay; renamed: join the names in the universe's file (formerly); gone: end its membership"
+        rule = listing.state if is_gone else "bars end early"
+        rows.append((symbol, newest, rule, evidence, done, is_gone))
     return _found(rows)
+
+
+def _held(log: FetchLog, newest: pd.Timestamp) -> pd.DataFrame:
+    done = "nothing new of it is stored; every run asks for its whole history, and it is out when that agrees again; "
+    done += "if the source is right: nextday prices quarantine release"
+    return _found(
+        [
+            (
+                hold.symbol,
+                newest,
+                f"quarantine: {hold.rule}",
+                f"since {_when(hold.since)}: {hold.evidence}",
+                done,
+                True,
+            )
+            for hold in log.holds().values()
+        ]
+    )
+
+
+def _contradicted(standing: pd.DataFrame) -> pd.DataFrame:
+    """Return what the stored splits, dividends and adjusted closes say against each other."""
+    split = "it stands as it came; a split that never was moves every price before it: compare with another source"
+    dividend = "the bars stand; returns are made from the dividends, not from the vendor's adjusted closes"
+    rows = [(r.symbol, r.session, r.rule, r.detail, split, True) for r in _rows(find_split_faults(standing))]
+    doubts = find_dividend_doubts(standing)
+    return _found(rows + [(r.symbol, r.session, r.rule, r.detail, dividend, False) for r in _rows(doubts)])
 
 
 def _sparse(coverage: pd.DataFrame, newest: pd.Timestamp) -> pd.DataFrame:
@@ -220,5 +259,5 @@ def _sparse(coverage: pd.DataFrame, newest: pd.Timestamp) -> pd.DataFrame:
     )
 
 
-def _when(instant: pd.Timestamp) -> str:
+def _when(instant: datetime) -> str:
     return f"{instant:%Y-%m-%d %H:%M} UTC"

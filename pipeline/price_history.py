@@ -10,7 +10,7 @@ import pandas as pd
 
 from pipeline.adjust import adjusted_close
 from pipeline.errors import InputError, quoted
-from pipeline.quality import REVISION
+from pipeline.overlap import REVISION
 from pipeline.store import VALUES, PriceStore
 
 __all__ = ["SymbolHistory", "find_changes", "read_history"]

@@ -1,6 +1,6 @@
 """What is wrong with bars: each fault by symbol, session and rule; a faulty bar is kept out, never repaired."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -17,18 +17,17 @@ from pipeline.sources import Fetched
 
 __all__ = [
     "FINDING_COLUMNS",
-    "REVISION",
     "Checked",
     "check",
     "find_broken_rules",
+    "find_dividend_doubts",
     "find_missing",
-    "find_revisions",
     "no_findings",
 ]
 
 FINDING_COLUMNS = ["symbol", "session", "rule", "detail"]
-REVISION = 2e-5
-"""A close that moves by a smaller share is no revision: vendors compute in single precision."""
+_DIVIDEND = 1e-3
+"""The share of a price by which a dividend and the step of the adjusted close may differ."""
 
 _EXPLAINED = {
     "not_nullable": "the value is missing",
@@ -62,6 +61,7 @@ def check(
     source: str,
     historical: bool,
     today: pd.Timestamp | None = None,
+    instruments: Mapping[str, str] | None = None,
 ) -> Checked:
     """Turn the answers of a source into price rows.
 
@@ -78,15 +78,17 @@ def check(
         source: The name of the source, kept on each row.
         historical: Whether the source ended in the past; its bars are settled.
         today: The day it is at the exchange, None where the clock was set back and nobody knows.
+        instruments: instrument_id by symbol, where the two differ.
     """
     parts = [_arrange(answer, calendar, as_of, source=source, historical=historical) for answer in answers]
     if not parts:
         return Checked(empty(PRICES), no_findings())
     rows = pd.concat([part.prices for part in parts], ignore_index=True)
+    rows["instrument_id"] = rows["symbol"].replace(dict(instruments or {}))
     broken = find_broken_rules(rows)
     kept_out = pd.MultiIndex.from_frame(broken[["symbol", "session"]])
     kept = ~pd.MultiIndex.from_frame(rows[["symbol", "session"]]).isin(kept_out)
-    found = [broken, _moved(rows, kept), *(part.findings for part in parts)]
+    found = [broken, _moved(rows, kept), find_dividend_doubts(rows), *(part.findings for part in parts)]
     found += [_future(answer, today) for answer in answers if today is not None]
     findings = pd.concat(found, ignore_index=True).sort_values(["symbol", "session"], ignore_index=True)
     return Checked(carry_actions(rows, kept).reset_index(drop=True), findings)
@@ -147,19 +149,6 @@ def _moved(bars: pd.DataFrame, kept: NDArray[np.bool_]) -> pd.DataFrame:
         for row in moved.itertuples()
     ]
     return moved[["symbol", "session"]].assign(rule="action moved", detail=detail)[FINDING_COLUMNS]
-
-
-def find_revisions(stored: pd.DataFrame, observed: pd.DataFrame) -> pd.DataFrame:
-    """Return a finding for each settled close that the source now gives otherwise, as traded."""
-    both = stored[stored["status"] == "settled"].merge(
-        observed, on=["symbol", "session"], suffixes=("", "_now")
-    )
-    moved = both[(both["close_now"] / both["close"] - 1).abs() > REVISION]
-    detail = [
-        f"close {old:.6g} is now given as {new:.6g}"
-        for old, new in zip(moved["close"], moved["close_now"], strict=True)
-    ]
-    return moved[["symbol", "session"]].assign(rule="revised", detail=detail)[FINDING_COLUMNS]
 
 
 def _name(symbol: str, sessions: "pd.Series[pd.Timestamp]", rule: str, detail: str) -> pd.DataFrame:
@@ -223,6 +212,30 @@ def find_broken_rules(rows: pd.DataFrame) -> pd.DataFrame:
             "detail": given,
         }
     )
+
+
+def find_dividend_doubts(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return a finding for each session on which the vendor's adjusted closes and dividends say different things.
+
+    The step of adjusted over plain close must be 1 - D[t]/C[t-1] (Yahoo's definition, as in adjust). The bars stand
+    as they are: returns are made from the dividends, so one that is lost or late is for a person to know of.
+
+    Args:
+        rows: schema.PRICES, ascending in session within each symbol.
+    """
+    factor = rows["vendor_adj_close"] / rows["vendor_close"]
+    before = rows[["close"]].assign(factor=factor).groupby(rows["symbol"]).shift()
+    step = before["factor"] / factor
+    # Where the vendor's closes are raw, adjusted over plain close steps by the split too.
+    step *= rows["split"].where(rows["adjustment"] == "raw", 1.0)
+    expected = 1 - rows["dividend"] * rows["split"] / before["close"]
+    doubted = rows.assign(step=step, expected=expected)[((step - expected).abs() > _DIVIDEND)]
+    doubted = doubted[doubted["adjustment"] != "split+dividend"]
+    detail = [
+        f"a dividend of {row.dividend:.6g} makes {row.expected:.6f} of earlier closes, the vendor {row.step:.6f}"
+        for row in doubted.itertuples()
+    ]
+    return doubted[["symbol", "session"]].assign(rule="dividend in doubt", detail=detail)[FINDING_COLUMNS]
 
 
 def _quote(row: "pd.Series[Any]") -> str:

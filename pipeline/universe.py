@@ -1,8 +1,8 @@
 """Who belongs to the universe on which session, and how many of them have prices."""
 
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -24,16 +24,37 @@ class Universe:
 
     Attributes:
         name: As the configuration has it.
-        entries: symbol, first, last; NaT where the list gives no date.
+        entries: symbol (the current one of its listing), first, last; NaT where the list gives no date.
+        former: The older symbols of each renamed listing by its current one, oldest first.
     """
 
     name: str
     entries: pd.DataFrame
+    former: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def symbols(self) -> list[str]:
-        """Every symbol that was ever a member, sorted."""
+        """Every current symbol of a listing that was ever a member, sorted."""
         return sorted(self.entries["symbol"].unique())
+
+    @property
+    def instruments(self) -> dict[str, str]:
+        """The instrument_id of each symbol, current or former: the first symbol its listing was known under."""
+        return {
+            symbol: self.former.get(now, (now,))[0]
+            for now in self.symbols
+            for symbol in (now, *self.former.get(now, ()))
+        }
+
+    @property
+    def current(self) -> dict[str, str]:
+        """The current symbol of each symbol, current or former."""
+        return {symbol: now for now in self.symbols for symbol in (now, *self.former.get(now, ()))}
+
+    @property
+    def shown(self) -> dict[str, str]:
+        """The current symbol by instrument_id, of renamed listings only."""
+        return {older[0]: now for now, older in self.former.items()}
 
     @property
     def is_survivorship_biased(self) -> bool:
@@ -71,7 +92,7 @@ def universe(config: UniverseConfig, base: Path, listed: list[str]) -> Universe:
         InputError: its file cannot be used.
     """
     if config.file:
-        return Universe(config.name, _read(base / config.file))
+        return _read(config.name, base / config.file)
     symbols = list(config.symbols) or listed
     if not symbols:
         raise ConfigError(
@@ -81,15 +102,10 @@ def universe(config: UniverseConfig, base: Path, listed: list[str]) -> Universe:
     return Universe(config.name, pd.DataFrame({"symbol": symbols, "first": never, "last": never}))
 
 
-def _read(path: Path) -> pd.DataFrame:
+def _read(name: str, path: Path) -> Universe:
     table = _table(path)
     symbols = table["symbol"].fillna("").str.strip()
-    if (bad := find_bad_symbol(symbols)) is not None:
-        raise InputError(
-            f"No symbol can be named {quoted(symbols[bad])}",
-            where=f"{path}, data row {bad + 1}",
-            way_out=SYMBOL_WAY_OUT,
-        )
+    _check_symbols(symbols, path)
     first, last = _dates(table, "from", path), _dates(table, "to", path)
     if (turned := (first > last).to_numpy()).any():
         row = int(turned.argmax())
@@ -98,7 +114,65 @@ def _read(path: Path) -> pd.DataFrame:
             where=f"{path}, data row {row + 1}",
             way_out="give from and to in order of time",
         )
-    return pd.DataFrame({"symbol": symbols, "first": first, "last": last})
+    entries = pd.DataFrame({"symbol": symbols, "first": first, "last": last})
+    former = _former(table, symbols, path)
+    now = {older: symbol for symbol, names in former.items() for older in names}
+    _check_former_members(entries, now, former, path)
+    return Universe(name, entries.assign(symbol=symbols.replace(now)), former)
+
+
+def _check_symbols(symbols: "pd.Series[str]", path: Path) -> None:
+    """Raise at the first text that cannot be a symbol; the index counts data rows from 0."""
+    if (bad := find_bad_symbol(symbols)) is not None:
+        raise InputError(
+            f"No symbol can be named {quoted(symbols.iloc[bad])}",
+            where=f"{path}, data row {symbols.index[bad] + 1}",
+            way_out=SYMBOL_WAY_OUT,
+        )
+
+
+def _former(table: pd.DataFrame, symbols: "pd.Series[str]", path: Path) -> dict[str, tuple[str, ...]]:
+    """Return the older symbols by the current one, each claimed once."""
+    if "formerly" not in table:
+        return {}
+    listed = table["formerly"].fillna("").str.split()
+    _check_symbols(listed.explode().dropna(), path)
+    former: dict[str, tuple[str, ...]] = {}
+    claimed: dict[str, str] = {}
+    for row, (symbol, names) in enumerate(zip(symbols, map(tuple, listed), strict=True)):
+        if names and former.setdefault(symbol, names) != names:
+            raise _tangled(f"{symbol} has other former symbols than in a row before", path, row)
+        for name in names:
+            if name == symbol or names.count(name) > 1:
+                raise _tangled(f"The former symbols of {symbol} lead back to {name}", path, row)
+            if claimed.setdefault(name, symbol) != symbol:
+                raise _tangled(f"{name} is a former symbol of {claimed[name]} and of {symbol}", path, row)
+    return former
+
+
+def _check_former_members(
+    entries: pd.DataFrame, now: Mapping[str, str], former: Mapping[str, tuple[str, ...]], path: Path
+) -> None:
+    """Raise where a row under a former symbol is not the earlier membership of the same listing."""
+    begins = entries.groupby("symbol")["first"].agg(lambda days: days.min(skipna=False))
+    for row, (symbol, last) in enumerate(zip(entries["symbol"], entries["last"], strict=True)):
+        if symbol not in now:
+            continue
+        if symbol in former:
+            what = f"{symbol} is a former symbol of {now[symbol]} and has former symbols itself"
+            raise _tangled(what, path, row)
+        if not last < begins[now[symbol]]:  # NaT: from ever, or for ever
+            what = f"{symbol} is a former symbol of {now[symbol]} and a member beside or after it"
+            raise _tangled(what, path, row)
+
+
+def _tangled(what: str, path: Path, row: int) -> InputError:
+    return InputError(
+        what,
+        where=f"{path}, data row {row + 1}",
+        way_out="one row per listing, under its current symbol; in 'formerly' all its older symbols, oldest first, "
+        "with blanks between them",
+    )
 
 
 def _table(path: Path) -> pd.DataFrame:
@@ -123,12 +197,12 @@ def _table(path: Path) -> pd.DataFrame:
             way_out="write the file again (text in UTF-8), or mend [universe] file",
         ) from None
     names = cells.iloc[0].fillna("").str.strip().str.lower().tolist()
-    is_double = any(names.count(name) > 1 for name in ("symbol", "from", "to"))
+    is_double = any(names.count(name) > 1 for name in ("symbol", "from", "to", "formerly"))
     if "symbol" not in names or is_double or len(cells) == 1:
         raise InputError(
-            "The universe's file needs one column 'symbol', no second 'from' or 'to', and at least one row",
+            "The universe's file needs one column 'symbol', no second 'from', 'to' or 'formerly', and at least one row",
             where=str(path),
-            way_out="columns, with commas between them: symbol, and if you have them from, to, name",
+            way_out="columns, with commas between them: symbol, and if you have them from, to, name, formerly",
         )
     table = cells.iloc[1:].reset_index(drop=True).set_axis(names, axis=1)
     return table.loc[:, ~table.columns.duplicated()]

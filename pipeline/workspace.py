@@ -54,6 +54,10 @@ class Workspace:
         """The price store of a universe."""
         return self.home / "prices" / universe
 
+    def fetch_log(self, universe: str) -> Path:
+        """What the source of a universe answered."""
+        return self.home / "prices" / f"{universe}.fetches.sqlite"
+
     def model(self, universe: str, version: str) -> Path:
         """The files of one model."""
         return self.home / "models" / universe / version

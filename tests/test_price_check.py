@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pipeline.fetch_log import Answer, FetchLog
 from pipeline.price_findings import find_faults
 from pipeline.sessions import Calendar, calendar
 from pipeline.store import PriceStore
@@ -65,13 +66,19 @@ def test_a_symbol_without_a_bar_for_long_needs_a_person(store: PriceStore) -> No
     store.append(prices_of(bars, days), run="r")
     entries = pd.DataFrame({"symbol": ["A", "C"], "first": pd.NaT, "last": pd.NaT})
 
-    def early(members: pd.DataFrame) -> list[bool]:
-        universe = Universe("u", members.astype({"first": "datetime64[us]", "last": "datetime64[us]"}))
-        found = find_faults(store, days, universe, last=sessions[-1], now=THIRD).rows
-        return found.loc[found["rule"] == "bars end early", "needs_person"].tolist()
+    log = FetchLog(store.folder.with_name("u.fetches.sqlite"))
 
-    assert early(entries) == [True]
-    assert early(entries.assign(last=[pd.NaT, sessions[18]])) == []  # it left
+    def gone(members: pd.DataFrame) -> list[tuple[str, bool]]:
+        universe = Universe("u", members.astype({"first": "datetime64[us]", "last": "datetime64[us]"}))
+        found = find_faults(store, log, days, universe, last=sessions[-1], now=THIRD).rows
+        found = found[found["rule"].isin(["bars end early", "suspended", "delisted"])]
+        return [*zip(found["rule"], found["needs_person"], strict=True)]
+
+    assert gone(entries) == [("suspended", True)]
+    for session in sessions[19:24]:
+        log.record(session, [Answer("C", "not_found", False, sessions[0], FIRST)])
+    assert gone(entries) == [("delisted", True)]
+    assert gone(entries.assign(last=[pd.NaT, sessions[18]])) == []  # it left
 
 
 def test_a_bar_that_should_have_settled_waits_for_the_next_run_and_then_for_a_person(

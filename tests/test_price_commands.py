@@ -7,8 +7,9 @@ from pathlib import Path
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from rich.console import Console
 
-from flows import terminal
+from flows import prices_terminal
 from pipeline import price_export
 from pipeline.errors import StoreError
 from pipeline.price_history import read_history
@@ -105,8 +106,8 @@ def test_a_table_of_bars_fits_eighty_columns_and_a_pipe_has_the_whole_bar(
 ) -> None:
     wide = nextday(*HERE, "prices", "show", "A")
     assert {"open", "high", "low", "volume"} <= set(table(wide)[0])
-    console = terminal.Console(width=80, highlight=False)
-    monkeypatch.setattr(terminal, "_console", console)
+    console = Console(width=80, highlight=False)
+    monkeypatch.setattr(prices_terminal, "console", console)
     for command in (["show", "A", "--known-at", "2018-12-13T22:00Z"], ["check", "--all"]):
         narrow = nextday(*HERE, "prices", *command)
         assert max(map(len, narrow.out.splitlines())) <= 80

@@ -6,8 +6,9 @@ import pandas as pd
 import pytest
 
 from pipeline.features import FEATURE_SETS
+from pipeline.overlap import find_revisions
 from pipeline.panel import build_panel
-from pipeline.quality import check, find_revisions
+from pipeline.quality import check
 from pipeline.sessions import Calendar
 from pipeline.sources import Fetched
 from pipeline.sources.files import FilesSource

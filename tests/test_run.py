@@ -10,8 +10,8 @@ import pytest
 from filelock import FileLock
 
 from flows.chapters import at_work
-from flows.fetching import check_prices, known_market
 from flows.forecasting import champion_known_at, settle
+from flows.market import check_prices, known_market
 from flows.progress import Lines, watched_by
 from flows.run import Run, open_run, with_former_settings
 from pipeline.config import digest
@@ -51,7 +51,7 @@ def stored(made: Run) -> Run:
     answers = [
         made.source.fetch(s, pd.Timestamp("1999-01-01"), made.last_closed, NOW) for s in made.universe.symbols
     ]
-    check_prices.fn(made, answers)
+    check_prices.fn(made, answers, frozenset(made.universe.symbols))
     return made
 
 
@@ -79,7 +79,7 @@ def test_prices_of_two_sources_do_not_join(folder: Path) -> None:
     other = open_run(folder / "nextday.toml", folder / "data", NOW)
     object.__setattr__(other.source, "name", "elsewhere")
     with pytest.raises(InputError, match="two vendors' bars do not join"):
-        check_prices.fn(other, [])
+        check_prices.fn(other, [], frozenset())
 
 
 def issue(made: Run, place: int) -> None:
@@ -183,3 +183,26 @@ def test_settings_of_another_nextday_are_named(folder: Path) -> None:
     write_text(made.workspace.home / "settings" / f"{name}.json", json.dumps(resolved))
     with pytest.raises(NextdayError, match="of another nextday"):
         with_former_settings(made, name)
+
+
+def listed(folder: Path, rows: str) -> Run:
+    (folder / "list.csv").write_text(f"symbol,from,to,formerly\n{rows}\n")
+    settings = SETTINGS.replace("symbols = {symbols}", 'file = "list.csv"').format(historical="true")
+    (folder / "nextday.toml").write_text(settings)
+    return open_run(folder / "nextday.toml", folder / "data", NOW)
+
+
+def test_a_replay_knows_the_renames_of_then(folder: Path) -> None:
+    made = listed(folder, "A,,,OLD OLDER\nB,,,")
+    made.save_settings()
+    later = listed(folder, "A,,,\nB,,,")
+    former = with_former_settings(later, made.digest).universe
+    assert former.instruments == {"A": "OLD", "OLD": "OLD", "OLDER": "OLD", "B": "B"}
+    assert later.universe.instruments == {"A": "A", "B": "B"}
+
+
+def test_settings_without_a_rename_keep_their_digest(folder: Path) -> None:
+    made = listed(folder, "A,,,\nB,2000-01-03,,")
+    members = [["A", None, None], ["B", "2000-01-03", None]]
+    assert made.digest == digest({"settings": made.config.resolved(), "members": members})
+    assert listed(folder, "A,,,OLD\nB,2000-01-03,,").digest != made.digest

@@ -43,7 +43,7 @@ def record() -> pd.DataFrame:
 
 def printed(monkeypatch: pytest.MonkeyPatch, width: int, show: str, *what: Any) -> list[str]:
     console = Console(width=width, record=True, quiet=False, highlight=False)
-    monkeypatch.setattr(terminal, "_console", console)
+    monkeypatch.setattr(terminal, "console", console)
     getattr(terminal, show)(*what)
     return cast(str, console.export_text()).splitlines()
 

@@ -41,6 +41,65 @@ def test_a_listed_symbol_is_text(tmp_path: Path) -> None:
     assert universe(config, tmp_path, []).symbols == ["000001", "NA"]
 
 
+def test_a_renamed_listing_is_one_instrument_under_its_current_symbol(tmp_path: Path) -> None:
+    config = listed(
+        tmp_path, "symbol,from,to,name,formerly\nMETA,2013-12-23,,Meta Platforms,FB\nRTX,,,,UTX RTN\nKO,,,,\n"
+    )
+    members = universe(config, tmp_path, [])
+    assert members.symbols == ["KO", "META", "RTX"]
+    assert members.members(pd.Timestamp("2015-01-02")) == ["KO", "META", "RTX"]
+    assert members.instruments == {
+        "META": "FB", "FB": "FB", "RTX": "UTX", "UTX": "UTX", "RTN": "UTX", "KO": "KO"
+    }  # fmt: skip
+    assert members.current == {
+        "META": "META", "FB": "META", "RTX": "RTX", "UTX": "RTX", "RTN": "RTX", "KO": "KO"
+    }  # fmt: skip
+    assert members.shown == {"FB": "META", "UTX": "RTX"}
+
+
+def test_without_a_rename_every_symbol_is_its_own_instrument(tmp_path: Path) -> None:
+    members = universe(UniverseConfig(symbols=("A", "B")), tmp_path, [])
+    assert members.instruments == members.current == {"A": "A", "B": "B"}
+    assert members.shown == {}
+
+
+def test_an_earlier_row_under_the_former_symbol_is_the_same_listing(tmp_path: Path) -> None:
+    config = listed(
+        tmp_path, "symbol,from,to,formerly\nFB,2013-12-23,2018-01-02,\nMETA,2018-01-03,2018-01-03,FB\n"
+    )
+    members = universe(config, tmp_path, [])
+    assert members.symbols == ["META"]
+    days = pd.DatetimeIndex(["2013-12-20", "2018-01-02", "2018-01-03", "2018-01-04"])
+    assert members.membership(days, ["META"])["META"].tolist() == [False, True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("rows", "words", "row"),
+    [
+        ("META,,,FB\nFB,,,", "FB is a former symbol of META and a member beside or after it", 2),
+        ("META,2018-01-03,,FB\nFB,,2018-01-03,", "a member beside or after it", 2),
+        ("META,,2018-01-03,FB\nFB,2020-01-02,,", "a member beside or after it", 2),
+        ("META,,,FB\nMEET,,,FB", "FB is a former symbol of META and of MEET", 2),
+        (
+            "META,,2018-01-03,FB\nMETA,2019-01-02,,MVRS",
+            "META has other former symbols than in a row before",
+            2,
+        ),
+        ("META,,,FB /FB", "'/FB'", 1),
+        ("A,,,\nMETA,,,FB META", "lead back to META", 2),
+        ("META,,,FB FB", "lead back to FB", 1),
+        ("A,2018-01-03,,B\nB,2017-01-03,2017-01-04,A", "A is a former symbol of B and has former symbols", 1),
+    ],
+)
+def test_renames_that_contradict_each_other_are_refused_with_their_row(
+    tmp_path: Path, rows: str, words: str, row: int
+) -> None:
+    with pytest.raises(InputError) as caught:
+        universe(listed(tmp_path, f"# a list\nsymbol,from,to,formerly\n{rows}\n"), tmp_path, [])
+    assert words in str(caught.value)
+    assert f"list.csv, data row {row}" in str(caught.value)
+
+
 def test_without_a_list_everything_that_the_source_has_belongs(tmp_path: Path) -> None:
     assert universe(UniverseConfig(), tmp_path, ["B", "A"]).symbols == ["A", "B"]
 

@@ -51,12 +51,14 @@ class PriceSource(Protocol):
     """A place to have bars from.
 
     `historical` is true where the data ended in the past: such a source can never be stale, and its forecasts
-    are never live. `is_local` is true where reading the whole history again costs nothing.
+    are never live. `is_local` is true where reading the whole history again costs nothing. `threads` is how many
+    symbols may be asked for at once.
     """
 
     name: str
     historical: bool
     is_local: bool
+    threads: int
 
     def symbols(self) -> list[str]:
         """Return the symbols that the source has, sorted; empty if it cannot list them."""

@@ -39,6 +39,7 @@ class FilesSource:
 
     name = "files"
     is_local = True
+    threads = 1
 
     def __init__(self, path: Path, *, adjustment: Literal["auto"] | Adjustment, historical: bool) -> None:
         self.path, self.adjustment, self.historical = path, adjustment, historical

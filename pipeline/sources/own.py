@@ -34,7 +34,7 @@ class OwnSource:
 
     Args:
         written: An object with `fetch(symbol, start, end, now)`. It may have `name`, `historical`, `is_local`,
-            `adjustment` and `symbols()` too.
+            `threads`, `adjustment` and `symbols()` too.
         name: Its name where it has none of its own.
         adjustment: What was done to the prices; `auto` leaves it to the object, or finds it out from its bars.
         historical: Whether the data ended in the past; the object may say so itself.
@@ -57,6 +57,7 @@ class OwnSource:
         self.name: str = self._stated("name", name or type(written).__name__, str)
         self.historical: bool = historical or self._stated("historical", False, bool)
         self.is_local: bool = self._stated("is_local", False, bool)
+        self.threads: int = self._stated("threads", 1, int)
         self._adjustment: Any = adjustment
         if adjustment == "auto":
             self._adjustment = self._stated("adjustment", "auto", str)
@@ -67,6 +68,8 @@ class OwnSource:
             raise self._wrong(
                 f"adjustment = {quoted(self._adjustment)}: write raw, split, split+dividend or auto"
             )
+        if self.threads < 1:
+            raise self._wrong(f"threads = {self.threads}: write 1 or more")
         if not callable(getattr(written, "symbols", list)):
             raise self._wrong("symbols is no method")
 

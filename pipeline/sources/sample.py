@@ -19,6 +19,7 @@ class SampleSource:
     name = "sample"
     historical = True
     is_local = True
+    threads = 1
 
     def symbols(self) -> list[str]:
         """Return the two indices."""

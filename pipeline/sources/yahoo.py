@@ -4,7 +4,10 @@ yfinance's own errors do not tell an outage from a delisting. The session below 
 yfinance where asking again cannot help, and paces every request.
 """
 
+import atexit
 import logging
+import shutil
+import tempfile
 import threading
 import time
 import warnings
@@ -16,6 +19,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pandas as pd
+import peewee
 import yfinance as yf
 from curl_cffi.requests import Session
 from pandas.errors import Pandas4Warning
@@ -66,6 +70,7 @@ class YahooSource:
     name = "yahoo"
     historical = False
     is_local = False
+    threads = 4
 
     def __init__(
         self,
@@ -248,8 +253,23 @@ def _set_up_yfinance(cache_dir: Path) -> None:
     cache._CookieCacheManager._Cookie_cache = _CookieMemory()
     cache._TzCacheManager._tz_cache = None
     yf.set_tz_cache_location(str(cache_dir))
-    cache.get_tz_cache().lookup("")  # makes the tables before several threads could
-    cache._TzDBManager.close_db()
+    if not _is_usable():
+        cache._TzCacheManager._tz_cache = None
+        spare = tempfile.mkdtemp(prefix="nextday-yfinance-")
+        atexit.register(shutil.rmtree, spare, ignore_errors=True)
+        yf.set_tz_cache_location(spare)
+        _is_usable()
+
+
+def _is_usable() -> bool:
+    """Make the tables of the cache before several threads could, and look into them."""
+    try:
+        cache.get_tz_cache().lookup("")
+    except (peewee.PeeweeException, OSError):
+        return False
+    finally:
+        cache._TzDBManager.close_db()
+    return True
 
 
 def _is_needed(url: str) -> bool:

@@ -1,0 +1,242 @@
+"""The evening's market: prices fetched, checked and kept, and how far they reach."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from flows.chapters import chapter, label_flow_run
+from flows.fetching import Answers, fetch_all, plan_tonight
+from flows.progress import say
+from flows.run import Run
+from pipeline.admission import Admission, admit
+from pipeline.errors import InputError, SourceError
+from pipeline.fetch_log import Answer
+from pipeline.fetch_plan import Asking
+from pipeline.listing import find_listings
+from pipeline.quality import Checked, check, no_findings
+from pipeline.sources import Fetched
+from pipeline.universe import MIN_COVERAGE
+
+__all__ = ["Market", "check_prices", "known_market", "update_prices"]
+
+_BLOCK = 100
+
+
+@dataclass(frozen=True, eq=False)
+class Market:
+    """What is known of the prices this evening.
+
+    Attributes:
+        as_of: The last session that a forecast may use.
+        seq: The version of the store that says so.
+        observed_at: When the newest bar that it holds was observed.
+        missing: Why a member has no bar at as_of.
+        findings: What the checks found (quality.FINDING_COLUMNS).
+        covered: Members with a bar at as_of.
+        members: Members at as_of.
+    """
+
+    as_of: pd.Timestamp
+    seq: int
+    observed_at: pd.Timestamp
+    missing: dict[str, str]
+    findings: pd.DataFrame
+    covered: int
+    members: int
+
+
+def update_prices(run: Run) -> Market:
+    """Fetch what is new, keep what is right, and say how far the prices reach.
+
+    Raises:
+        SourceError: a live source lacks the session that has closed, for too many members: it is stale.
+    """
+    plan = plan_tonight(run)
+    answers = fetch_all(run, plan)
+    findings = check_prices(run, [a for a in answers.values() if a.outcome == "ok"], _whole(plan))
+    _record(run, plan, answers)
+    market = known_market(run, _reasons(run, answers), findings)
+    run.save_settings()
+    label_flow_run(run, market.as_of)
+    return market
+
+
+@chapter("check prices")
+def check_prices(run: Run, answers: Sequence[Fetched], whole: frozenset[str]) -> pd.DataFrame:
+    """Check the bars, append those that are good and new to the store, and return the findings.
+
+    One block of symbols after another: a large universe is never in memory as a whole.
+
+    Args:
+        run: The run.
+        answers: Those whose outcome is ok.
+        whole: The symbols whose whole history was asked for.
+    """
+    _require_one_source(run)
+    holds = run.fetch_log.holds()
+    checked, admitted = list[Checked](), list[Admission]()
+    for first in range(0, len(answers), _BLOCK):
+        checked.append(_check(run, answers[first : first + _BLOCK]))
+        admitted.append(admit(run.store, checked[-1].prices, holds, whole))
+    added = 0
+    if admitted:
+        added = run.store.append(pd.concat([a.new for a in admitted], ignore_index=True), run=run.digest)
+    _move(run, admitted)
+    parts = [no_findings(), *(c.findings for c in checked), *(a.findings for a in admitted)]
+    found = pd.concat(parts, ignore_index=True)
+    bars = sum(len(each.prices) for each in checked)
+    say(f"checked {bars} bars: {added} new, {len(found)} findings")
+    return found
+
+
+def _check(run: Run, answers: Sequence[Fetched]) -> Checked:
+    return check(
+        answers,
+        run.calendar,
+        run.last_closed,
+        source=run.source.name,
+        historical=run.is_historical,
+        today=run.today,
+        instruments=run.universe.instruments,
+    )
+
+
+def _move(run: Run, admitted: Sequence[Admission]) -> None:
+    """Write down who goes into quarantine and who leaves it; the bars are stored by now."""
+    held = [hold for each in admitted for hold in each.held]
+    ended = [hold for each in admitted for hold in each.ended]
+    if held:
+        run.fetch_log.put("held", held, run.clock())
+        say(
+            f"{len(held)} symbols go into quarantine: {', '.join(f'{h.symbol} ({h.rule})' for h in held[:5])}"
+        )
+    if ended:
+        run.fetch_log.put("ended", ended, run.clock())
+        say(f"{len(ended)} symbols leave the quarantine: {', '.join(h.symbol for h in ended[:5])}")
+
+
+def _whole(plan: Mapping[str, Asking]) -> frozenset[str]:
+    return frozenset(symbol for symbol, asking in plan.items() if asking.is_whole)
+
+
+def _record(run: Run, plan: Mapping[str, Asking], answers: Answers) -> None:
+    said = [
+        Answer(
+            symbol,
+            answer.outcome,
+            plan[symbol].is_whole,
+            plan[symbol].start,
+            answer.observed_at,
+            len(answer.bars),
+            answer.reason,
+        )
+        for symbol, answer in answers.items()
+    ]
+    run.fetch_log.record(run.last_closed, said)
+
+
+def _reasons(run: Run, answers: Answers) -> dict[str, str]:
+    """Return why a symbol may have no bar tonight, the gravest reason each."""
+    reasons = {s: f"{a.outcome}: {a.reason}" for s, a in answers.items() if a.outcome != "ok"}
+    listings = find_listings(run.store, run.fetch_log, run.calendar, run.universe.symbols, run.last_closed)
+    reasons |= {
+        symbol: f"{listing.state}: {listing.evidence}"
+        for symbol, listing in listings.items()
+        if listing.state in ("suspended", "delisted")
+    }
+    holds = run.fetch_log.holds()
+    held = {s: holds[i] for s in run.universe.symbols if (i := run.universe.instruments[s]) in holds}
+    return reasons | {
+        s: f"quarantine since {h.since:%Y-%m-%d}: {h.rule}: {h.evidence}" for s, h in held.items()
+    }
+
+
+def known_market(
+    run: Run,
+    reasons: dict[str, str],
+    findings: pd.DataFrame,
+    *,
+    as_of: pd.Timestamp | None = None,
+    seq: int | None = None,
+) -> Market:
+    """Say how far the stored prices reach.
+
+    Args:
+        run: The run.
+        reasons: Why a symbol could not be fetched, by symbol.
+        findings: What the checks of this run found.
+        as_of: The session to look from; default: the last one closed, or a historical source's last.
+        seq: The version of the store to look at; default: the newest.
+
+    Raises:
+        InputError: a local source has no prices, or nobody belongs to the universe at as_of.
+        SourceError: there are no prices, or those of a live source end before the last closed session.
+    """
+    symbols, last = run.universe.symbols, as_of or run.last_closed
+    newest = run.store.latest("session", last, seq, symbols=symbols)
+    observed_at = run.store.latest("observed_at", last, seq, symbols=symbols)
+    if newest is None or observed_at is None:
+        raise _no_price(run, reasons, findings)
+    if as_of is None:
+        as_of = newest if run.is_historical else run.last_closed
+    members = run.universe.members(as_of)
+    if not members:
+        raise InputError(
+            f"Nobody belongs to the universe {run.name!r} on {as_of:%Y-%m-%d}",
+            where=f"[universe] file = {run.config.universe.file!r}",
+            way_out="mend the columns from and to of that file",
+        )
+    here = set(run.store.read(as_of, seq, since=as_of, symbols=symbols, columns=[])["symbol"])
+    missing = {
+        symbol: reasons.get(symbol, f"no bar on {as_of:%Y-%m-%d}") for symbol in members if symbol not in here
+    }
+    is_tonight = not run.is_historical and as_of == run.last_closed
+    if is_tonight and len(here & set(members)) < MIN_COVERAGE * len(members):
+        raise _stale(run, as_of, missing, len(members))
+    return Market(
+        as_of=as_of,
+        seq=run.store.seq() if seq is None else seq,
+        observed_at=observed_at,
+        missing=missing,
+        findings=findings,
+        covered=len(here & set(members)),
+        members=len(members),
+    )
+
+
+def _no_price(run: Run, reasons: dict[str, str], findings: pd.DataFrame) -> InputError | SourceError:
+    examples = [f"{symbol}: {reason}" for symbol, reason in reasons.items()]
+    for rule, rows in findings.groupby("rule"):
+        first = rows.iloc[0]
+        examples.append(f"{rule}: {len(rows)} bars, e.g. {first['symbol']} {first['session']:%Y-%m-%d}")
+    what = f"There is no usable price of any of the {len(run.universe.symbols)} symbols of {run.name!r}"
+    where = f"source {run.source.name}" + "".join(f"\n           {line}" for line in examples[:5])
+    if run.source.is_local:
+        way_out = "mend the prices, or [universe] and [prices] start"
+        if run.source.name == "sample":
+            way_out = 'for symbols of your own set [universe] source = "yahoo" or "files"'
+        return InputError(what, where=where, way_out=way_out)
+    return SourceError(what, where=where, way_out="see the reasons above; `nextday update` tries again")
+
+
+def _stale(run: Run, as_of: pd.Timestamp, missing: dict[str, str], members: int) -> SourceError:
+    examples = "".join(f"\n           {symbol}: {reason}" for symbol, reason in [*missing.items()][:5])
+    return SourceError(
+        f"The prices are stale: {len(missing)} of {members} members have no bar on {as_of:%Y-%m-%d}, the last "
+        f"session that closed; under {MIN_COVERAGE:.0%} coverage nothing is forecast",
+        where=f"source {run.source.name}{examples}",
+        way_out="run again later: the missed session is caught up, its rows marked late",
+    )
+
+
+def _require_one_source(run: Run) -> None:
+    others = [name for name in run.store.sources() if name != run.source.name]
+    if others:
+        raise InputError(
+            f"The prices of the universe {run.name!r} came from {others[0]!r}, and the settings now say "
+            f"{run.source.name!r}: two vendors' bars do not join",
+            where="[universe] source",
+            way_out="give the universe another name, or move its folder of prices away: "
+            + str(run.store.folder),
+        )

@@ -1,0 +1,97 @@
+"""Who may enter the store: bars that follow what is stored come in, a source that contradicts it goes to quarantine."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pandas as pd
+
+from pipeline.fetch_log import Hold
+from pipeline.overlap import find_overlap_faults, find_revisions, find_split_faults
+from pipeline.store import PriceStore
+
+__all__ = ["Admission", "admit"]
+
+
+@dataclass(frozen=True, eq=False)
+class Admission:
+    """What became of checked bars.
+
+    Attributes:
+        new: Those that say something new and may be appended (schema.PRICES).
+        findings: Revisions, and why somebody is held (quality.FINDING_COLUMNS).
+        held: Who goes into quarantine now, and was not there.
+        ended: Who leaves it once the bars are stored.
+    """
+
+    new: pd.DataFrame
+    findings: pd.DataFrame
+    held: list[Hold]
+    ended: list[Hold]
+
+
+def admit(
+    store: PriceStore, prices: pd.DataFrame, holds: Mapping[str, Hold], whole: frozenset[str]
+) -> Admission:
+    """Compare what a source says now with what it said before.
+
+    Somebody in quarantine leaves it when the whole history is there and agrees with what is stored, or when a person
+    has released it: then the source is taken as it is, and what stood before stays readable.
+
+    Args:
+        store: What was said before.
+        prices: Checked rows (schema.PRICES), all of a symbol's answer.
+        holds: Who is in quarantine, by instrument_id.
+        whole: The symbols whose whole history was asked for.
+
+    Raises:
+        StoreError: the store cannot be read.
+    """
+    stored = store.read(
+        prices["session"].max(),
+        since=prices["session"].min(),
+        symbols=prices["symbol"].unique().tolist(),
+        columns=["close", "split", "dividend", "status", "currency"],
+    )
+    faults = pd.concat([find_overlap_faults(stored, prices), find_split_faults(prices)], ignore_index=True)
+    ids = _instruments(prices)
+    waiting = {symbol: holds[id_] for symbol, id_ in ids.items() if id_ in holds}
+    released = {symbol for symbol, hold in waiting.items() if hold.is_released and symbol in whole}
+    faults = faults[~faults["symbol"].isin(released)]
+    unheard = {s: hold for s, hold in waiting.items() if s not in whole and s not in set(faults["symbol"])}
+    refused = {*faults["symbol"], *unheard}
+    good = prices[~prices["symbol"].isin(refused)]
+    findings = [_refusals(faults), _still_held(unheard, prices), find_revisions(stored, good)]
+    return Admission(
+        new=store.select_new(good),
+        findings=pd.concat(findings, ignore_index=True),
+        held=[hold for symbol, hold in _new_holds(faults, ids, prices).items() if symbol not in waiting],
+        ended=[hold for symbol, hold in waiting.items() if symbol not in refused],
+    )
+
+
+def _instruments(prices: pd.DataFrame) -> dict[str, str]:
+    pairs = prices[["symbol", "instrument_id"]].drop_duplicates("symbol")
+    return dict(zip(pairs["symbol"], pairs["instrument_id"], strict=True))
+
+
+def _refusals(faults: pd.DataFrame) -> pd.DataFrame:
+    return faults.assign(
+        rule="quarantine: " + faults["rule"], detail=faults["detail"] + "; no new bar of it is stored"
+    )
+
+
+def _still_held(holds: Mapping[str, Hold], prices: pd.DataFrame) -> pd.DataFrame:
+    newest = prices.groupby("symbol")["session"].max()
+    rows = [
+        (symbol, newest[symbol], f"quarantine: {hold.rule}", f"since {hold.since:%Y-%m-%d}: {hold.evidence}")
+        for symbol, hold in holds.items()
+    ]
+    return pd.DataFrame(rows, columns=["symbol", "session", "rule", "detail"])
+
+
+def _new_holds(faults: pd.DataFrame, ids: Mapping[str, str], prices: pd.DataFrame) -> dict[str, Hold]:
+    """Return a hold for each symbol with a fault, for its first one."""
+    seen = prices.groupby("symbol")["observed_at"].max()
+    first = faults.drop_duplicates("symbol")
+    told = zip(first["symbol"], first["rule"], first["detail"], strict=True)
+    return {s: Hold(ids[s], s, seen[s].to_pydatetime(), rule, detail) for s, rule, detail in told}

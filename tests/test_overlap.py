@@ -1,0 +1,167 @@
+"""What a source says now beside what it said before: healthy nights and seven faults, told apart."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.adjust import Adjustment, as_traded
+from pipeline.overlap import find_overlap_faults, find_revisions, find_split_faults
+from pipeline.quality import check
+from pipeline.sessions import Calendar
+from pipeline.sources import Fetched
+from tests.conftest import NOW, prices_of, random_bars, vendor_bars
+
+N = 16
+
+
+@pytest.fixture
+def stored(xnys: Calendar) -> pd.DataFrame:
+    """Return sixteen settled bars of A as they stand."""
+    return prices_of({"A": random_bars(xnys.sessions[:N], 7)}, xnys)
+
+
+def seen(stored: pd.DataFrame, factor: object, **columns: object) -> pd.DataFrame:
+    """Return the same bars with closes as the source gives them now."""
+    return stored.assign(close=stored["close"] * np.asarray(factor, float), **columns)
+
+
+def factors(**places: float) -> np.ndarray:
+    factor = np.ones(N)
+    for place, value in places.items():
+        factor[int(place[1:])] = value
+    return factor
+
+
+def rule(stored: pd.DataFrame, now: pd.DataFrame) -> str:
+    found = find_overlap_faults(stored, now)
+    return "" if found.empty else str(found["rule"].item())
+
+
+def test_equal_closes_and_single_precision_are_no_fault(stored: pd.DataFrame) -> None:
+    assert rule(stored, stored) == ""
+    assert rule(stored, seen(stored, stored["close"].astype("float32") / stored["close"])) == ""
+
+
+@pytest.mark.parametrize("prefix", [2, 5, 15])
+@pytest.mark.parametrize("ratio", [2.0, 0.5, 3.0, 0.1, 1.05])
+def test_one_ratio_on_a_prefix_is_a_split_fault(stored: pd.DataFrame, prefix: int, ratio: float) -> None:
+    factor = np.where(np.arange(N) < prefix, ratio, 1.0)
+    found = find_overlap_faults(stored, seen(stored, factor))
+    assert found["rule"].item() == "split fault"
+    assert f"{prefix} of {N}" in found["detail"].item()
+    assert found["session"].item() == stored["session"].iloc[0]
+
+
+def test_a_split_applied_to_a_part_only_is_a_split_fault(stored: pd.DataFrame) -> None:
+    assert rule(stored, seen(stored, factors(p6=0.5, p7=0.5, p8=0.5))) == "split fault"
+
+
+@pytest.mark.parametrize("factor", [100.0, 0.01])
+def test_pounds_given_as_pence_are_a_unit_fault(stored: pd.DataFrame, factor: float) -> None:
+    assert rule(stored, seen(stored, np.full(N, factor))) == "unit fault"
+
+
+def test_another_currency_is_a_fault_of_its_own(stored: pd.DataFrame) -> None:
+    dollars = stored.assign(currency="USD")
+    assert rule(dollars, dollars.assign(currency="EUR")) == "currency changed"
+    assert rule(dollars, dollars.assign(currency=None)) == ""
+
+
+def test_closes_of_another_company_are_symbol_reuse(stored: pd.DataFrame, xnys: Calendar) -> None:
+    other = prices_of({"A": random_bars(xnys.sessions[:N], 8)}, xnys)
+    assert rule(stored, other) == "symbol reuse"
+
+
+def test_a_few_revised_closes_are_no_fault_and_are_named(stored: pd.DataFrame) -> None:
+    now = seen(stored, factors(p13=1.002, p15=0.97))
+    assert rule(stored, now) == ""
+    found = find_revisions(stored, now)
+    assert found["session"].tolist() == [stored["session"][13], stored["session"][15]]
+
+
+def test_one_close_moved_further_than_any_revision_is_a_leap(stored: pd.DataFrame) -> None:
+    assert rule(stored, seen(stored, factors(p4=1.5))) == "leap"
+
+
+def test_provisional_closes_do_not_decide_where_settled_ones_can(stored: pd.DataFrame) -> None:
+    last = stored.index == N - 1
+    half_open = stored.assign(status=np.where(last, "provisional", "settled"))
+    assert rule(half_open, seen(stored, factors(p15=1.5))) == ""
+    all_open = stored.assign(status="provisional")
+    assert rule(all_open, seen(stored, factors(p15=1.5))) == "leap"
+
+
+def test_a_symbol_without_an_overlap_has_nothing_to_contradict(stored: pd.DataFrame) -> None:
+    assert find_overlap_faults(stored.head(0), stored).empty
+    assert find_overlap_faults(stored.head(8), stored.tail(8)).empty
+
+
+def test_the_fault_of_one_symbol_leaves_the_others_alone(xnys: Calendar) -> None:
+    both = prices_of({s: random_bars(xnys.sessions[:N], k) for k, s in enumerate("AB")}, xnys)
+    now = both.assign(close=both["close"] * np.where(both["symbol"] == "B", 100, 1))
+    assert find_overlap_faults(both, now)[["symbol", "rule"]].values.tolist() == [["B", "unit fault"]]
+
+
+def test_an_action_learnt_late_is_a_revision(stored: pd.DataFrame) -> None:
+    now = stored.assign(dividend=np.where(stored.index == 12, 0.5, 0.0))
+    assert find_revisions(stored, now)["detail"].tolist() == ["dividend 0 is now given as 0.5"]
+
+
+def answered(
+    xnys: Calendar, close: "np.ndarray", split: "np.ndarray", adjustment: Adjustment
+) -> pd.DataFrame:
+    bars = vendor_bars(xnys.sessions[: len(close)], close, split=split)
+    fetched = Fetched("A", "ok", NOW, bars=bars, adjustment=adjustment)
+    return check([fetched], xnys, pd.Timestamp("2018-12-31"), source="test", historical=True).prices
+
+
+@pytest.mark.parametrize("adjustment", ["split", "raw"])
+def test_a_listed_split_that_the_closes_do_not_show_is_a_fault(
+    xnys: Calendar, adjustment: Adjustment
+) -> None:
+    level, split = 100 + np.arange(20.0), np.where(np.arange(20) == 10, 2.0, 1.0)
+    halved = np.where(np.arange(20) >= 10, level / 2, level)
+    right, wrong = (level, halved) if adjustment == "split" else (halved, level)
+    assert find_split_faults(answered(xnys, right, split, adjustment)).empty
+    found = find_split_faults(answered(xnys, wrong, split, adjustment))
+    assert found[["session", "rule"]].values.tolist() == [[xnys.sessions[10], "split fault"]]
+
+
+def test_a_split_listed_on_two_days_is_a_fault(xnys: Calendar) -> None:
+    split = np.where(np.isin(np.arange(20), [10, 11]), 2.0, 1.0)
+    found = find_split_faults(answered(xnys, np.full(20, 50.0), split, "split"))
+    assert "twice" in found["detail"].item()
+
+
+def test_two_splits_a_year_apart_are_none(xnys: Calendar) -> None:
+    split = np.where(np.isin(np.arange(300), [10, 280]), 2.0, 1.0)
+    assert find_split_faults(answered(xnys, np.full(300, 50.0), split, "split")).empty
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    day=st.integers(2, N - 1),
+    ratio=st.sampled_from([2.0, 3.0, 1.5, 0.1, 0.05, 7.0]),
+    seed=st.integers(0, 10**6),
+    fault=st.sampled_from(["none", "event late", "prices late"]),
+)
+def test_a_split_on_any_day_is_healthy_when_events_and_prices_agree_and_a_fault_else(
+    xnys: Calendar, day: int, ratio: float, seed: int, fault: str
+) -> None:
+    # What traded; the vendor's answer is made by hand: earlier prices divided by the ratio, as float32.
+    traded = random_bars(xnys.sessions[:N], seed)
+    after = np.arange(N) >= day
+    for name in ("open", "high", "low", "close"):
+        traded[name] = traded[name] / np.where(after, ratio, 1.0)
+    stored = traded[["session", "close"]].assign(symbol="A", status="settled", currency=None).head(day)
+    shown = traded.copy()
+    if fault != "prices late":
+        for name in ("open", "high", "low", "close"):
+            shown[name] = (traded[name] / np.where(after, 1.0, ratio)).astype("float32").astype(float)
+    if fault != "event late":
+        shown["split"] = np.where(np.arange(N) == day, ratio, 1.0)
+    now = as_traded(shown, "split").assign(symbol="A", currency=None)
+    expected = "" if fault == "none" else "split fault"
+    assert rule(stored, now) == expected
