@@ -138,11 +138,18 @@ class PriceFiles:
         table = self._table()
         if table is not None:
             try:
+                self._remove_staged()
                 _tidy(table, max(math.ceil(keep / _HOUR), math.ceil(_READING / _HOUR)))
             except (DeltaError, OSError) as error:
                 raise self._unwritable(error, "no bar was lost") from None
         files_after, bytes_after = self._size()
         return Compaction(files_before, files_after, bytes_before, bytes_after)
+
+    def _remove_staged(self) -> None:
+        # deltalake writes a file under such a name first, and lists none of that name: no vacuum of it ever finds them.
+        for path in self.folder.rglob("*#*"):
+            if path.name.rpartition("#")[2].isdecimal():
+                path.unlink(missing_ok=True)
 
     def _table(self) -> DeltaTable | None:
         try:
