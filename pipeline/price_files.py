@@ -1,6 +1,7 @@
 """The files of a price store: a Delta Lake table, one folder a year. Only this module touches deltalake."""
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -186,10 +187,17 @@ class PriceFiles:
 
     def _unwritable(self, error: Exception, outcome: str) -> StoreError:
         return StoreError(
-            f"The price store cannot be written: {error!s:.200}",
+            f"The price store cannot be written: {_cause(error):.200}",
             where=str(self.folder),
             way_out=f"{outcome}; see to disk space and permissions, then run again",
         )
+
+
+def _cause(error: Exception) -> str:
+    """Return what an error says on one line; of a chain that ends at the operating system, its words alone."""
+    words = " ".join(re.sub(r"\x1b\[\d+m|↳", "", str(error)).split())
+    found = re.search(r"([A-Z][^:A-Z]*) \(os error \d+\)$", words)
+    return found[1] if found else words
 
 
 def _tidy(table: DeltaTable, hours: int) -> None:

@@ -195,7 +195,7 @@ def run_out(
         else:
             assert mount(place, "remount,size=64000k") == 0
             return failures
-        assert "No space left" in refused.what
+        assert refused.what == "The price store cannot be written: No space left on device"
         assert (refused.where, "disk space" in refused.way_out) == (str(store.folder), True)
         assert store.seq() == seq
         assert_versions(store, wanted, seq)
