@@ -6,7 +6,7 @@ known at seq k, or at an instant, leaves later rows out. Nothing is overwritten.
 
 import functools
 import operator
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -18,6 +18,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
+from numpy.typing import NDArray
 
 from pipeline.price_files import Compaction, PriceFiles
 from pipeline.schema import PRICES, empty, validated
@@ -33,6 +34,7 @@ VALUES = [*NUMBERS, "adjustment", "currency", "status", "source"]
 
 _KEY = ["instrument_id", "session"]
 _SAME = 1e-6  # vendors compute in single precision: numbers that differ by a smaller share are the same
+_FAR = 1 << 32  # days: no session lies so far from another
 _PATIENCE = 600.0  # seconds for another writer to end
 _BLOCK = 125  # symbols compared at a time: the whole of a large universe would be in memory three times
 
@@ -67,9 +69,7 @@ class PriceStore:
         with self._held():
             new = self.select_new(prices)
             if not new.empty:
-                year = new["session"].dt.year.astype("int32")
-                rows = new.assign(seq=self.seq() + 1, year=year)
-                self._files.append(pa.Table.from_pandas(rows, preserve_index=False), run)
+                self._files.append(new.assign(seq=self.seq() + 1), run)
         return len(new)
 
     def compact(self, keep: timedelta) -> Compaction:
@@ -142,9 +142,7 @@ class PriceStore:
         Raises:
             StoreError: the store cannot be read.
         """
-        asked = [name for name in PRICES.columns if name in {*columns, "symbol", "session"}]
-        rows = self._rows(asked, self._filter(symbols), _filter(as_of, seq, since, known_at))
-        return _standing(rows)[[*asked, "seq"]]
+        return self._rows(columns, self._filter(symbols), _filter(as_of, seq, since, known_at))
 
     def latest(
         self,
@@ -173,8 +171,7 @@ class PriceStore:
         Raises:
             StoreError: the store cannot be read.
         """
-        rows = self._rows(list(PRICES.columns), self._filter(symbols), _filter(as_of))
-        return rows.sort_values(["symbol", "session", "seq"], ignore_index=True)
+        return self._rows(PRICES.columns, self._filter(symbols), _filter(as_of), superseded=True)
 
     def seq(self) -> int:
         """Return the seq of the last append, 0 for an empty store."""
@@ -200,19 +197,26 @@ class PriceStore:
 
     def _beside(self, rows: pd.DataFrame) -> pd.DataFrame:
         """Return the bars that stand where these rows might go."""
+        wanted = _is_any_of(rows["instrument_id"].unique().tolist())
         spanned = _filter(rows["session"].max(), since=rows["session"].min())
-        return _standing(self._rows(VALUES, _is_any_of(rows["instrument_id"].unique().tolist()), spanned))
+        return self._rows([*_KEY, *VALUES], wanted, spanned)
 
-    def _rows(self, columns: Sequence[str], *wanted: ds.Expression | None) -> pd.DataFrame:
-        """Return rows with these columns, the key, the seq, and the current symbol."""
-        asked = [name for name in PRICES.columns if name in {*columns, *_KEY} - {"symbol"}]
-        rows = self._files.rows([*asked, "seq"], _both(*wanted))
-        if rows is None:
-            return empty(PRICES).assign(seq=np.array([], dtype=np.int64))[[*asked, "symbol", "seq"]]
-        instruments = rows["instrument_id"].combine_chunks().dictionary_encode()
-        shown = pa.array(self._shown(instruments.dictionary.to_pylist()), pa.string())
-        frame: pd.DataFrame = rows.append_column("symbol", shown.take(instruments.indices)).to_pandas()
-        return frame
+    def _rows(
+        self, columns: Iterable[str], *wanted: ds.Expression | None, superseded: bool = False
+    ) -> pd.DataFrame:
+        """Return the columns, symbol, session and seq, by symbol, session and seq; of each bar the last row, or all."""
+        asked = [name for name in PRICES.columns if name in {*columns, "symbol", "session"}]
+        stored = [name for name in asked if name not in {"instrument_id", "symbol"}]
+        table = self._files.rows(["instrument_id", *stored, "seq"], _both(*wanted))
+        if table is None:
+            return empty(PRICES).assign(seq=np.array([], dtype=np.int64))[[*asked, "seq"]]
+        rows: pd.DataFrame = table.to_pandas()
+        code, instruments = pd.factorize(rows["instrument_id"])
+        shown = self._shown(instruments.tolist())
+        rows["symbol"] = pd.array(shown, dtype="str").take(code)
+        place = np.argsort(sorted(range(len(shown)), key=lambda n: (shown[n], instruments[n])))
+        order = _in_order(place[code], rows["session"], rows["seq"], superseded)
+        return rows.take(order).reset_index(drop=True)[[*asked, "seq"]]
 
     def _filter(self, symbols: Sequence[str] | None) -> ds.Expression | None:
         if symbols is not None:
@@ -250,31 +254,42 @@ def _filter(
     return _both(*parts)
 
 
-def _standing(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the row with the highest seq of each key, by symbol and session."""
-    symbol, _ = pd.factorize(rows["symbol"], sort=True)
-    session = rows["session"].to_numpy()
-    order = np.lexsort((rows["seq"].to_numpy(), session, symbol))
-    symbol, session = symbol[order], session[order]
+def _in_order(
+    instrument: NDArray[np.int64],
+    session: "pd.Series[pd.Timestamp]",
+    seq: "pd.Series[int]",
+    superseded: bool,
+) -> NDArray[np.int64]:
+    """Return where the rows are, by instrument, session and seq; without superseded ones the last of each bar."""
+    bar = _cells(instrument, session)
+    order = np.lexsort((seq.to_numpy(), bar))
     # Two closes of one session in one append cannot be: the schema forbids it.
-    is_last = np.ones(len(rows), dtype=bool)
-    is_last[:-1] = (symbol[1:] != symbol[:-1]) | (session[1:] != session[:-1])
-    return rows.take(order[is_last]).reset_index(drop=True)
+    return order if superseded else order[np.diff(bar[order], append=-1) != 0]
+
+
+def _cells(instrument: NDArray[np.int64], session: "pd.Series[pd.Timestamp]") -> NDArray[np.int64]:
+    """Return one number for each pair, which rises with the instrument, then with the session."""
+    return instrument * _FAR + session.to_numpy("datetime64[D]").astype(np.int64)
 
 
 def _blocks(prices: pd.DataFrame) -> Iterator[pd.DataFrame]:
-    instruments = prices["instrument_id"].unique()
+    code, instruments = pd.factorize(prices["instrument_id"])
     for first in range(0, len(instruments), _BLOCK):
-        yield prices[prices["instrument_id"].isin(instruments[first : first + _BLOCK])]
+        inside = (code >= first) & (code < first + _BLOCK)
+        yield prices if inside.all() else prices[inside]
 
 
 def _changed(prices: pd.DataFrame, standing: pd.DataFrame) -> pd.DataFrame:
     if standing.empty:
         return prices
-    both = prices[_KEY].merge(standing, on=_KEY, how="left", validate="one_to_one")
-    same = np.ones(len(prices), dtype=bool)
+    code, _ = pd.factorize(pd.concat([standing["instrument_id"], prices["instrument_id"]]))
+    there, here = code[: len(standing)], code[len(standing) :]
+    place = pd.Index(_cells(there, standing["session"])).get_indexer(
+        pd.Index(_cells(here, prices["session"]))
+    )
+    same = place >= 0
     for name in VALUES:
-        old, new = both[name], prices[name].reset_index(drop=True)
-        equal = (new - old).abs() <= _SAME * old.abs() if name in NUMBERS else old == new
-        same &= (equal | (old.isna() & new.isna())).to_numpy()
+        old, new = standing[name].array.take(place), prices[name].array
+        equal = np.abs(new - old) <= _SAME * np.abs(old) if name in NUMBERS else old == new
+        same &= np.asarray(equal | (old.isna() & new.isna()), dtype=bool)
     return prices[~same]

@@ -38,6 +38,7 @@ def test_the_same_rows_again_are_nothing_new(store: PriceStore, xnys: Calendar) 
     store.append(rows(xnys, [10, 11]), run="r")
     assert store.append(rows(xnys, [10, 11]), run="r") == 0
     assert store.append(rows(xnys, [10, 11, 12]), run="r") == 1
+    assert store.append(rows(xnys, [10]).head(0), run="r") == 0
     assert store.seq() == 2
 
 

@@ -224,6 +224,7 @@ def test_a_disk_that_is_full_at_any_page_of_an_append_or_a_compaction_loses_noth
     assert min(failures) >= 3
 
 
+@pytest.mark.slow
 def test_no_file_of_thirty_appends_and_a_compaction_holds_a_type_that_cannot_be_filtered(
     tmp_path: Path,
 ) -> None:
