@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pandas as pd
@@ -18,21 +19,26 @@ from pipeline import backup
 from pipeline.backup import back_up, newest, restore
 from pipeline.errors import InputError, NextdayError, WorkspaceBusyError
 from pipeline.ledger import Ledger
+from pipeline.mlflow_database import artifact_root, open_client
 from pipeline.sessions import Calendar
 from pipeline.store import PriceStore
 from pipeline.workspace import Workspace, hold
 from tests.command_line import CommandLine, contents, told
 from tests.conftest import prices_of, vendor_bars
 from tests.test_ledger_seal import forge, issue
+from tests.test_mlflow_database import start
+from tests.victims import (
+    CONTEXT,
+    append_evenings,
+    copy_workspace,
+    ready_to_fork,
+    restore_workspace,
+    unseen,
+)
 
 WEEK = pd.DatetimeIndex(["2018-12-28", "2018-12-31", "2019-01-02", "2019-01-03"])
 NOW = datetime(2019, 1, 4, 3, 30, tzinfo=UTC)
-
-
-@contextmanager
-def unseen(title: str, total: int) -> Iterator[Callable[[str], None]]:
-    """Show progress to nobody."""
-    yield lambda words: None
+SEED = 20
 
 
 def copy(home: Path, target: Path, *, now: datetime = NOW, keep: int = 14) -> backup.Backup:
@@ -369,3 +375,88 @@ def test_the_commands_say_what_was_copied_and_restored(
     assert again.code == 2
     assert "overwrites nothing" in told(again)[0]
     assert nextday("--home", "back", "ledger", "verify", "--head", head).code == 0
+
+
+@pytest.fixture(scope="module")
+def forks() -> Iterator[None]:
+    with ready_to_fork():
+        yield
+
+
+def killed(seconds: float, task: Callable[..., None], *arguments: object) -> bool:
+    """Start a task and kill it after some seconds; False if it had ended before."""
+    process = CONTEXT.Process(target=task, args=arguments)
+    process.start()
+    process.join(seconds)
+    process.kill()
+    process.join()
+    return process.exitcode != 0
+
+
+def visible(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir() if not path.name.startswith(".")}
+
+
+@pytest.mark.proof
+def test_a_killed_backup_leaves_the_copy_of_before_and_a_killed_restore_no_workspace(
+    home: Path, tmp_path: Path, forks: None
+) -> None:
+    for number in range(400):  # so that copying takes a while
+        write(home, f"reports/sample/2018-12-11/{number}.csv")
+    chance, struck, target = Random(SEED), {"backup": 0, "restore": 0}, tmp_path / "copies" / "c.tar"
+    copy(home, target)
+    while min(struck.values()) < 25:
+        struck["backup"] += killed(chance.uniform(0, 0.6), copy_workspace, home, target)
+        assert visible(target.parent) == {"c.tar"}
+        back = tmp_path / "back"
+        if killed(chance.uniform(0, 0.6), restore_workspace, target, back):
+            struck["restore"] += 1
+            assert visible(tmp_path) - {"back"} <= {"w", "copies", "back.half"}
+        if back.exists():  # it was killed after it was done: then it is whole
+            assert Ledger(back / "ledger.sqlite", read_only=True).verify().ok
+            shutil.rmtree(back)
+    copy(home, target)
+    restore(target, back, bar=unseen)
+    assert {path.name for path in target.parent.iterdir()} == {"c.tar", ".nextday-backup.lock"}
+    assert visible(tmp_path) == {"w", "copies", "back"}
+
+
+@pytest.mark.proof
+def test_copies_made_while_prices_are_appended_and_compacted_are_whole(
+    home: Path, tmp_path: Path, forks: None
+) -> None:
+    folder = home / "prices" / "busy"
+    writer = CONTEXT.Process(target=append_evenings, args=(folder, tmp_path / "log", 0, 30, 3))
+    writer.start()
+    seen = []
+    while writer.is_alive():
+        made = copy(home, tmp_path / "c.tar")
+        seen += [kept.seq for kept in made.contents.universes if kept.name == "busy"]
+        back = tmp_path / f"{len(seen)}"
+        if not back.exists():
+            restore(made.path, back, bar=unseen)
+    assert writer.exitcode == 0
+    assert seen == sorted(seen)
+    assert len(set(seen)) >= 3
+    for place in tmp_path.glob("[1-9]*"):
+        store = PriceStore(place / "prices" / "busy")
+        whole = PriceStore(folder).versions()
+        pd.testing.assert_frame_equal(
+            store.versions(), whole[whole["seq"] <= store.seq()].reset_index(drop=True)
+        )
+
+
+@pytest.mark.slow
+def test_tracked_runs_are_found_where_the_workspace_was_restored_to(home: Path, tmp_path: Path) -> None:
+    tracked = start(home, "mine", tmp_path)
+    assert tracked.communicate(timeout=120) == ("", "")
+    made = copy(home, tmp_path / "c.tar")
+    back = tmp_path / "elsewhere" / "w"
+    restore(made.path, back, bar=unseen)
+    shutil.rmtree(home)
+    client = open_client(back)
+    (experiment,) = client.search_experiments(filter_string="name = 'nextday-mine'")
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert run.info.artifact_uri.startswith(artifact_root(back))
+    kept = client.download_artifacts(run.info.run_id, "model", str(tmp_path))
+    assert (Path(kept) / "model.json").read_text() == "{}"

@@ -2,12 +2,11 @@
 and nobody ever reads half of an append."""
 
 import functools
-import multiprocessing
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import timedelta
-from multiprocessing import forkserver
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from random import Random
 
@@ -19,7 +18,7 @@ from pipeline import price_files
 from pipeline.errors import StoreError
 from pipeline.store import PriceStore
 from tests.disks import disk, mount, used_kilobytes
-from tests.price_writer import CONTEXT, append_beside_others, append_evenings, evening_rows
+from tests.victims import CONTEXT, append_beside_others, append_evenings, evening_rows, ready_to_fork
 
 KILLS, EVENINGS, COMPACT_EVERY, SEED = 200, 20, 3, 20
 
@@ -27,14 +26,8 @@ KILLS, EVENINGS, COMPACT_EVERY, SEED = 200, 20, 3, 20
 @pytest.fixture(scope="module")
 def writers() -> Iterator[None]:
     """Let every writer be a fork of a process that has done the imports once."""
-    CONTEXT.set_forkserver_preload(["tests.price_writer"])
-    forkserver.ensure_running()
-    yield
-    for writer in multiprocessing.active_children():  # of a test that has failed
-        writer.kill()
-        writer.join()
-    # It has no public end, and would live as long as pytest.
-    forkserver._forkserver._stop()  # type: ignore[attr-defined]
+    with ready_to_fork():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -70,13 +63,13 @@ class Story:
     def acknowledged(self) -> int:
         return max((int(step.split()[1]) + 1 for step in self.steps() if " " in step), default=0)
 
-    def start(self) -> "multiprocessing.process.BaseProcess":
+    def start(self) -> BaseProcess:
         task = (self.store.folder, self.log, self.acknowledged(), EVENINGS, COMPACT_EVERY)
         writer = CONTEXT.Process(target=append_evenings, args=task)
         writer.start()
         return writer
 
-    def reaches(self, step: str, since: int, writer: "multiprocessing.process.BaseProcess") -> bool:
+    def reaches(self, step: str, since: int, writer: BaseProcess) -> bool:
         """Wait for a step of this writer; False if it ended without it."""
         while step not in self.steps()[since:]:
             if not writer.is_alive():

@@ -1,11 +1,15 @@
-"""Who writes prices, and may be killed at it: processes that import the store alone, and their rows.
+"""Processes that may be killed at any moment: who writes prices, and who copies a workspace.
 
-Each append touches several years, so several files; and a row of the year before is revised every time.
+They import the pipeline alone, once: each is a fork of a process that has done so (multiprocessing's forkserver).
+Each append touches several years, so several files; and bars of old years are revised every time.
 """
 
 import multiprocessing
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline import price_files
+from pipeline.backup import back_up, restore
 from pipeline.schema import PRICES
 from pipeline.store import PriceStore
 
@@ -21,6 +26,37 @@ SESSIONS = pd.bdate_range("2018-12-10", periods=40).astype("datetime64[us]")
 """They reach into January."""
 
 _START = datetime(2018, 12, 10, 23, tzinfo=UTC)
+
+
+@contextmanager
+def ready_to_fork() -> Iterator[None]:
+    """Keep the process that all of them are forks of for the block."""
+    CONTEXT.set_forkserver_preload(["tests.victims"])
+    forkserver.ensure_running()
+    try:
+        yield
+    finally:
+        for each in multiprocessing.active_children():  # of a test that has failed
+            each.kill()
+            each.join()
+        # It has no public end, and would live as long as pytest.
+        forkserver._forkserver._stop()  # type: ignore[attr-defined]
+
+
+@contextmanager
+def unseen(title: str, total: int) -> Iterator[Callable[[str], None]]:
+    """Show progress to nobody."""
+    yield lambda words: None
+
+
+def copy_workspace(home: Path, target: Path) -> None:
+    """Make a backup."""
+    back_up(home, target, now=_START, keep=1, bar=unseen)
+
+
+def restore_workspace(archive: Path, home: Path) -> None:
+    """Restore one."""
+    restore(archive, home, bar=unseen)
 
 
 def bars(
