@@ -7,7 +7,7 @@ known at seq k, or at an instant, leaves later rows out. Nothing is overwritten.
 import functools
 import operator
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import MappingProxyType
@@ -80,6 +80,32 @@ class PriceStore:
         """
         with self._held():
             return self._files.compact(keep)
+
+    @contextmanager
+    def at_rest(self) -> Iterator[list[Path]]:
+        """Keep writers out for the block, and give the files that the store is read from now.
+
+        Raises:
+            StoreError: the store cannot be read.
+        """
+        with self._held():
+            yield self._files.needed()
+
+    def files(self) -> int:
+        """Return how many files a read of everything opens.
+
+        Raises:
+            StoreError: the store cannot be read.
+        """
+        return self._files.count()
+
+    def scan(self) -> None:
+        """Read every row once, without keeping any: whatever is missing or damaged is found.
+
+        Raises:
+            StoreError: something is.
+        """
+        self._files.scan()
 
     def select_new(self, prices: pd.DataFrame) -> pd.DataFrame:
         """Return the rows (schema.PRICES) that say something else than the one that stands, or stand alone.
