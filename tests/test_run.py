@@ -206,3 +206,19 @@ def test_settings_without_a_rename_keep_their_digest(folder: Path) -> None:
     members = [["A", None, None], ["B", "2000-01-03", None]]
     assert made.digest == digest({"settings": made.config.resolved(), "members": members})
     assert listed(folder, "A,,,OLD\nB,2000-01-03,,").digest != made.digest
+
+
+def test_a_forecast_for_a_day_that_turned_out_closed_is_never_settled_and_harms_nothing(folder: Path) -> None:
+    made = stored(run(folder))
+    issue(made, 10)
+    issue(made, 12)
+    closed = made.calendar.sessions[11]
+    (folder / "closures.csv").write_text(f"session,opens,closes\n{closed:%Y-%m-%d},,\n")
+    settings = (folder / "nextday.toml").read_text() + 'closures = "closures.csv"\n'
+    (folder / "nextday.toml").write_text(settings)
+    later = open_run(folder / "nextday.toml", folder / "data", NOW)
+    assert settled(later) == 2
+    record = later.ledger.record("u")
+    assert record.loc[record["target_session"] == closed, "settled_at"].isna().all()
+    assert record.loc[record["target_session"] != closed, "outcome"].tolist() == [1, 1]
+    assert later.ledger.verify().ok
