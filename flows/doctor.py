@@ -27,6 +27,9 @@ _SOON = timedelta(days=30)
 _LEAST_FREE = 2.0
 """GiB: a training, its tracked copy and a report take far less, an evening in the middle of a full disk is lost."""
 
+_MANY_FILES = 1000
+"""An evening adds one or two, a history that is fetched again one a year: reading a thousand takes seconds."""
+
 _PINS = {
     "prefect": ("3.8.8", "3.9", "3.9 needs packages that are not released"),
     "fastapi": ("0", "0.151", "the Prefect server does not start with a newer one"),
@@ -105,13 +108,17 @@ def _prices(run: Run) -> list[Finding]:
     last, due = prices["session"].max(), _due(run)
     behind = len(run.calendar.sessions_between(last, due)) - 1
     what = f"prices reach {last:%Y-%m-%d} ({prices['symbol'].nunique()} symbols, version {run.store.seq()})"
+    files = run.store.files()
+    scattered = [mend(f"the prices lie in {files:,} small files: reads are slow", "nextday maintain")]
+    found = scattered if files > _MANY_FILES else []
     if run.is_historical or behind <= 0:
-        return [well(what + ("; the source is historical" if run.is_historical else ""))]
+        return [well(what + ("; the source is historical" if run.is_historical else "")), *found]
     return [
+        *found,
         mend(
             f"{what}: {behind} sessions behind {due:%Y-%m-%d}",
             "nextday update says what the source answered for each symbol",
-        )
+        ),
     ]
 
 

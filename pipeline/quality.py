@@ -104,7 +104,9 @@ def _arrange(
             detail += f", and the calendar of its exchange is {suggested}"
         last = fetched.bars["session"].tail(1)
         return Checked(empty(PRICES), _name(fetched.symbol, last, "wrong calendar", detail))
-    bars = as_traded(fetched.bars, fetched.adjustment).assign(symbol=fetched.symbol)
+    bars = as_traded(fetched.bars, fetched.adjustment, lists_actions=fetched.lists_actions).assign(
+        symbol=fetched.symbol
+    )
     bars = bars[bars["session"] <= as_of]
     is_session = bars["session"].isin(calendar.sessions)
     is_second = bars["session"].duplicated(keep="last") & is_session

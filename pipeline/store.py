@@ -6,8 +6,8 @@ known at seq k, or at an instant, leaves later rows out. Nothing is overwritten.
 
 import functools
 import operator
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import MappingProxyType
@@ -18,21 +18,21 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
+from numpy.typing import DTypeLike, NDArray
 
+from pipeline.block import COLUMNS, Block, lay_out
 from pipeline.price_files import Compaction, PriceFiles
 from pipeline.schema import PRICES, empty, validated
 from pipeline.workspace import hold
 
-__all__ = ["NUMBERS", "VALUES", "Compaction", "PriceStore"]
+__all__ = ["VALUES", "Compaction", "PriceStore"]
 
-NUMBERS = ["open", "high", "low", "close", "volume", "dividend", "split"]
-"""What a bar says in numbers, as traded."""
-
-VALUES = [*NUMBERS, "adjustment", "currency", "status", "source"]
+VALUES = [*COLUMNS, "adjustment", "currency", "status", "source"]
 """What a bar says: a row that differs in one of these from the one that stands is a new version."""
 
 _KEY = ["instrument_id", "session"]
 _SAME = 1e-6  # vendors compute in single precision: numbers that differ by a smaller share are the same
+_FAR = 1 << 32  # days: no session lies so far from another
 _PATIENCE = 600.0  # seconds for another writer to end
 _BLOCK = 125  # symbols compared at a time: the whole of a large universe would be in memory three times
 
@@ -67,9 +67,7 @@ class PriceStore:
         with self._held():
             new = self.select_new(prices)
             if not new.empty:
-                year = new["session"].dt.year.astype("int32")
-                rows = new.assign(seq=self.seq() + 1, year=year)
-                self._files.append(pa.Table.from_pandas(rows, preserve_index=False), run)
+                self._files.append(new.assign(seq=self.seq() + 1), run)
         return len(new)
 
     def compact(self, keep: timedelta) -> Compaction:
@@ -82,6 +80,32 @@ class PriceStore:
         """
         with self._held():
             return self._files.compact(keep)
+
+    @contextmanager
+    def at_rest(self) -> Iterator[list[Path]]:
+        """Keep writers out for the block, and give the files that the store is read from now.
+
+        Raises:
+            StoreError: the store cannot be read.
+        """
+        with self._held():
+            yield self._files.needed()
+
+    def files(self) -> int:
+        """Return how many files a read of everything opens.
+
+        Raises:
+            StoreError: the store cannot be read.
+        """
+        return self._files.count()
+
+    def scan(self) -> None:
+        """Read every row once, without keeping any: whatever is missing or damaged is found.
+
+        Raises:
+            StoreError: something is.
+        """
+        self._files.scan()
 
     def select_new(self, prices: pd.DataFrame) -> pd.DataFrame:
         """Return the rows (schema.PRICES) that say something else than the one that stands, or stand alone.
@@ -116,9 +140,32 @@ class PriceStore:
         Raises:
             StoreError: the store cannot be read.
         """
-        asked = [name for name in PRICES.columns if name in {*columns, "symbol", "session"}]
-        rows = self._rows(asked, self._filter(symbols), _filter(as_of, seq, since, known_at))
-        return _standing(rows)[[*asked, "seq"]]
+        return self._rows(columns, self._filter(symbols), _filter(as_of, seq, since, known_at))
+
+    def read_block(
+        self,
+        sessions: pd.DatetimeIndex,
+        symbols: Sequence[str],
+        seq: int | None = None,
+        *,
+        known_at: datetime | None = None,
+        dtype: DTypeLike = np.float64,
+    ) -> Block:
+        """Return the bars of these sessions and symbols, as known at `seq` and at `known_at`, as one dense block.
+
+        Args:
+            sessions: Calendar sessions, ascending, at least one.
+            symbols: In the order of the block.
+            seq: The version of the store.
+            known_at: The last instant at which a row may have been observed.
+            dtype: Of the block, see `lay_out`.
+
+        Raises:
+            StoreError: the store cannot be read.
+        """
+        wanted = _filter(sessions[-1], seq, sessions[0], known_at)
+        rows = self._files.batches(["instrument_id", "session", *COLUMNS, "seq"], wanted)
+        return lay_out(rows, symbols, sessions, instruments=self._instruments, dtype=dtype)
 
     def latest(
         self,
@@ -147,8 +194,7 @@ class PriceStore:
         Raises:
             StoreError: the store cannot be read.
         """
-        rows = self._rows(list(PRICES.columns), self._filter(symbols), _filter(as_of))
-        return rows.sort_values(["symbol", "session", "seq"], ignore_index=True)
+        return self._rows(PRICES.columns, self._filter(symbols), _filter(as_of), superseded=True)
 
     def seq(self) -> int:
         """Return the seq of the last append, 0 for an empty store."""
@@ -174,19 +220,26 @@ class PriceStore:
 
     def _beside(self, rows: pd.DataFrame) -> pd.DataFrame:
         """Return the bars that stand where these rows might go."""
+        wanted = _is_any_of(rows["instrument_id"].unique().tolist())
         spanned = _filter(rows["session"].max(), since=rows["session"].min())
-        return _standing(self._rows(VALUES, _is_any_of(rows["instrument_id"].unique().tolist()), spanned))
+        return self._rows([*_KEY, *VALUES], wanted, spanned)
 
-    def _rows(self, columns: Sequence[str], *wanted: ds.Expression | None) -> pd.DataFrame:
-        """Return rows with these columns, the key, the seq, and the current symbol."""
-        asked = [name for name in PRICES.columns if name in {*columns, *_KEY} - {"symbol"}]
-        rows = self._files.rows([*asked, "seq"], _both(*wanted))
-        if rows is None:
-            return empty(PRICES).assign(seq=np.array([], dtype=np.int64))[[*asked, "symbol", "seq"]]
-        instruments = rows["instrument_id"].combine_chunks().dictionary_encode()
-        shown = pa.array(self._shown(instruments.dictionary.to_pylist()), pa.string())
-        frame: pd.DataFrame = rows.append_column("symbol", shown.take(instruments.indices)).to_pandas()
-        return frame
+    def _rows(
+        self, columns: Iterable[str], *wanted: ds.Expression | None, superseded: bool = False
+    ) -> pd.DataFrame:
+        """Return the columns, symbol, session and seq, by symbol, session and seq; of each bar the last row, or all."""
+        asked = [name for name in PRICES.columns if name in {*columns, "symbol", "session"}]
+        stored = [name for name in asked if name not in {"instrument_id", "symbol"}]
+        table = self._files.rows(["instrument_id", *stored, "seq"], _both(*wanted))
+        if table is None:
+            return empty(PRICES).assign(seq=np.array([], dtype=np.int64))[[*asked, "seq"]]
+        rows: pd.DataFrame = table.to_pandas()
+        code, instruments = pd.factorize(rows["instrument_id"])
+        shown = self._shown(instruments.tolist())
+        rows["symbol"] = pd.array(shown, dtype="str").take(code)
+        place = np.argsort(sorted(range(len(shown)), key=lambda n: (shown[n], instruments[n])))
+        order = _in_order(place[code], rows["session"], rows["seq"], superseded)
+        return rows.take(order).reset_index(drop=True)[[*asked, "seq"]]
 
     def _filter(self, symbols: Sequence[str] | None) -> ds.Expression | None:
         if symbols is not None:
@@ -224,31 +277,42 @@ def _filter(
     return _both(*parts)
 
 
-def _standing(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the row with the highest seq of each key, by symbol and session."""
-    symbol, _ = pd.factorize(rows["symbol"], sort=True)
-    session = rows["session"].to_numpy()
-    order = np.lexsort((rows["seq"].to_numpy(), session, symbol))
-    symbol, session = symbol[order], session[order]
+def _in_order(
+    instrument: NDArray[np.int64],
+    session: "pd.Series[pd.Timestamp]",
+    seq: "pd.Series[int]",
+    superseded: bool,
+) -> NDArray[np.int64]:
+    """Return where the rows are, by instrument, session and seq; without superseded ones the last of each bar."""
+    bar = _cells(instrument, session)
+    order = np.lexsort((seq.to_numpy(), bar))
     # Two closes of one session in one append cannot be: the schema forbids it.
-    is_last = np.ones(len(rows), dtype=bool)
-    is_last[:-1] = (symbol[1:] != symbol[:-1]) | (session[1:] != session[:-1])
-    return rows.take(order[is_last]).reset_index(drop=True)
+    return order if superseded else order[np.diff(bar[order], append=-1) != 0]
+
+
+def _cells(instrument: NDArray[np.int64], session: "pd.Series[pd.Timestamp]") -> NDArray[np.int64]:
+    """Return one number for each pair, which rises with the instrument, then with the session."""
+    return instrument * _FAR + session.to_numpy("datetime64[D]").astype(np.int64)
 
 
 def _blocks(prices: pd.DataFrame) -> Iterator[pd.DataFrame]:
-    instruments = prices["instrument_id"].unique()
+    code, instruments = pd.factorize(prices["instrument_id"])
     for first in range(0, len(instruments), _BLOCK):
-        yield prices[prices["instrument_id"].isin(instruments[first : first + _BLOCK])]
+        inside = (code >= first) & (code < first + _BLOCK)
+        yield prices if inside.all() else prices[inside]
 
 
 def _changed(prices: pd.DataFrame, standing: pd.DataFrame) -> pd.DataFrame:
     if standing.empty:
         return prices
-    both = prices[_KEY].merge(standing, on=_KEY, how="left", validate="one_to_one")
-    same = np.ones(len(prices), dtype=bool)
+    code, _ = pd.factorize(pd.concat([standing["instrument_id"], prices["instrument_id"]]))
+    there, here = code[: len(standing)], code[len(standing) :]
+    place = pd.Index(_cells(there, standing["session"])).get_indexer(
+        pd.Index(_cells(here, prices["session"]))
+    )
+    same = place >= 0
     for name in VALUES:
-        old, new = both[name], prices[name].reset_index(drop=True)
-        equal = (new - old).abs() <= _SAME * old.abs() if name in NUMBERS else old == new
-        same &= (equal | (old.isna() & new.isna())).to_numpy()
+        old, new = standing[name].array.take(place), prices[name].array
+        equal = np.abs(new - old) <= _SAME * np.abs(old) if name in COLUMNS else old == new
+        same &= np.asarray(equal | (old.isna() & new.isna()), dtype=bool)
     return prices[~same]
