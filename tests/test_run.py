@@ -208,17 +208,32 @@ def test_settings_without_a_rename_keep_their_digest(folder: Path) -> None:
     assert listed(folder, "A,,,OLD\nB,2000-01-03,,").digest != made.digest
 
 
-def test_a_forecast_for_a_day_that_turned_out_closed_is_never_settled_and_harms_nothing(folder: Path) -> None:
+def close(folder: Path, day: pd.Timestamp) -> Run:
+    run(folder)
+    (folder / "closures.csv").write_text(f"session,opens,closes\n{day:%Y-%m-%d},,\n")
+    settings = (folder / "nextday.toml").read_text() + 'closures = "closures.csv"\n'
+    (folder / "nextday.toml").write_text(settings)
+    return open_run(folder / "nextday.toml", folder / "data", NOW)
+
+
+def test_a_forecast_for_a_day_that_turned_out_closed_is_never_settled(folder: Path) -> None:
     made = stored(run(folder))
     issue(made, 10)
     issue(made, 12)
-    closed = made.calendar.sessions[11]
-    (folder / "closures.csv").write_text(f"session,opens,closes\n{closed:%Y-%m-%d},,\n")
-    settings = (folder / "nextday.toml").read_text() + 'closures = "closures.csv"\n'
-    (folder / "nextday.toml").write_text(settings)
-    later = open_run(folder / "nextday.toml", folder / "data", NOW)
+    day = made.calendar.sessions[11]
+    later = close(folder, day)
     assert settled(later) == 2
     record = later.ledger.record("u")
-    assert record.loc[record["target_session"] == closed, "settled_at"].isna().all()
-    assert record.loc[record["target_session"] != closed, "outcome"].tolist() == [1, 1]
+    assert record.loc[record["target_session"] == day, "settled_at"].isna().all()
+    assert record.loc[record["target_session"] != day, "outcome"].tolist() == [1, 1]
     assert later.ledger.verify().ok
+
+
+def test_an_outcome_reaches_to_the_target_session_over_one_that_was_written_down_later(folder: Path) -> None:
+    sessions = stored(run(folder)).calendar.sessions
+    issue(close(folder, sessions[11]), 10)  # as the calendar has it, the next one is number 12
+    later = run(folder)
+    assert settled(later) == 2
+    record = later.ledger.record("u").set_index("symbol")
+    assert record.loc["A", "target_session"] == sessions[12]
+    assert record.loc["A", "realized_return"] == pytest.approx(112 / 110 - 1)
