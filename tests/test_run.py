@@ -229,6 +229,16 @@ def test_a_forecast_for_a_day_that_turned_out_closed_is_never_settled(folder: Pa
     assert later.ledger.verify().ok
 
 
+def test_an_evening_says_once_that_everybody_traded_on_a_day_without_a_session(folder: Path) -> None:
+    day = run(folder).calendar.sessions[11]
+    told = close(folder, day)
+    answers = [told.source.fetch(s, pd.Timestamp("1999-01-01"), told.last_closed, NOW) for s in ("A", "B")]
+    found = check_prices.fn(told, answers, frozenset())
+    of_all = found[found["rule"] == "unknown session"]
+    assert of_all[["symbol", "session"]].values.tolist() == [["XNYS", day]]
+    assert "2 of 2 symbols have a bar; if the exchange was open, write its hours" in of_all["detail"].iloc[0]
+
+
 def test_an_outcome_reaches_to_the_target_session_over_one_that_was_written_down_later(folder: Path) -> None:
     sessions = stored(run(folder)).calendar.sessions
     issue(close(folder, sessions[11]), 10)  # as the calendar has it, the next one is number 12
