@@ -31,7 +31,9 @@ VALUES = [*COLUMNS, "adjustment", "currency", "status", "source"]
 """What a bar says: a row that differs in one of these from the one that stands is a new version."""
 
 _KEY = ["instrument_id", "session"]
-_SAME = 1e-6  # vendors compute in single precision: numbers that differ by a smaller share are the same
+_SAME = dict.fromkeys(COLUMNS, 1e-06) | {"volume": 1e-4}
+"""Numbers that differ by a smaller share are the same: vendors compute in single precision, and round volumes to whole
+shares after they adjusted them for splits."""
 _FAR = 1 << 32  # days: no session lies so far from another
 _PATIENCE = 600.0  # seconds for another writer to end
 _BLOCK = 125  # symbols compared at a time: the whole of a large universe would be in memory three times
@@ -313,6 +315,6 @@ def _changed(prices: pd.DataFrame, standing: pd.DataFrame) -> pd.DataFrame:
     same = place >= 0
     for name in VALUES:
         old, new = standing[name].array.take(place), prices[name].array
-        equal = np.abs(new - old) <= _SAME * np.abs(old) if name in COLUMNS else old == new
+        equal = np.abs(new - old) <= _SAME[name] * np.abs(old) if name in _SAME else old == new
         same &= np.asarray(equal | (old.isna() & new.isna()), dtype=bool)
     return prices[~same]
