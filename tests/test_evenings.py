@@ -305,7 +305,15 @@ def test_missed_evenings_are_caught_up_with_the_model_of_then_and_the_first_row_
 
     # A champion that was trained later changes no row that stands.
     key = [*FORECAST_KEY, "p_up", "model_version"]
-    retrain(config=place.config, home=place.home, now=place.evening("2018-12-13"))
+    told: list[str] = []
+
+    class Watcher(progress.Lines):
+        def say(self, line: str) -> None:
+            told.append(line)
+
+    with progress.watched_by(Watcher()):
+        retrain(config=place.config, home=place.home, now=place.evening("2018-12-13"))
+    assert "the scores are survivorship-biased: the members have no dates" in told
     again = place.run("2018-12-13")
     pd.testing.assert_frame_equal(place.record()[key], record[key])
     assert again.new_rows == 0
