@@ -21,6 +21,9 @@ __all__ = ["Finding", "examine"]
 _PATIENCE = timedelta(minutes=90)
 """After a planned evening: one that waits for another run, or trains its first model, may take so long."""
 
+_SOON = timedelta(days=30)
+"""Before the end of a calendar: time enough to install a newer one."""
+
 _LEAST_FREE = 2.0
 """GiB: a training, its tracked copy and a report take far less, an evening in the middle of a full disk is lost."""
 
@@ -47,7 +50,7 @@ def examine(config: Path | None, home: Path | None, now: datetime | None) -> lis
     except NextdayError as error:
         return [*found, mend(f"settings: {error.what}", told(error))]
     found.append(well(f"settings {run.digest}, workspace {run.workspace.home}"))
-    for look in (_disk, _prices, _champion, _ledger, _last_evening, _schedule):
+    for look in (_disk, _calendar, _prices, _champion, _ledger, _last_evening, _schedule):
         found += look_at(look, run)
     return found
 
@@ -79,13 +82,23 @@ def _disk(run: Run) -> list[Finding]:
     ]
 
 
+def _calendar(run: Run) -> list[Finding]:
+    """Say in time that the calendar knows no session beyond a day: after it there is no evening."""
+    ends = run.calendar.ends
+    if ends is None or run.is_historical:
+        return []
+    what = f"the calendar {run.calendar.name} knows sessions until {ends:%Y-%m-%d}"
+    if ends - run.calendar.day(run.now) > _SOON:
+        return [well(what)]
+    return [mend(f"{what}; after it nothing is forecast", "install a newer release of exchange-calendars")]
+
+
 def _due(run: Run) -> pd.Timestamp:
     """Return the session whose evening should be over by now, as [schedule] plans it."""
     from flows.deploy import planned_evening
 
     planned = planned_evening(run, run.now - _PATIENCE)
-    delay = timedelta(minutes=run.config.prices.delay_minutes)
-    return run.calendar.last_closed_session(planned or run.now, delay)
+    return run.closed_by(planned or run.now)
 
 
 def _prices(run: Run) -> list[Finding]:

@@ -20,7 +20,7 @@ from models.saved import model_version
 from pipeline.backtest import Model, Walk, fit, teach, walk_forward
 from pipeline.errors import StoreError
 from pipeline.features import FEATURE_SETS, FeatureSet
-from pipeline.panel import PANEL_COLUMNS, Panel, build_panel
+from pipeline.panel import Panel, build_panel
 from pipeline.scores import Verdict, best_baseline, judge, score
 from pipeline.sequences import Sequences, build_sequences, total_returns
 from pipeline.walkforward import Fold, final_fold, scoring_fold
@@ -128,11 +128,11 @@ def price_panel(
         StoreError: there are none.
     """
     symbols = symbols or run.universe.symbols
-    prices = run.store.read(as_of, seq, since=since, symbols=symbols, columns=PANEL_COLUMNS)
-    if prices.empty:
+    sessions = run.calendar.sessions_between(since or run.calendar.sessions[0], as_of)
+    block = run.store.read_block(sessions, symbols, seq).from_first_bar()
+    if len(block.sessions) == 0:
         raise StoreError(f"The store holds no bar up to {as_of:%Y-%m-%d}", where=str(run.store.folder))
-    sessions = run.calendar.sessions_between(prices["session"].min(), as_of)
-    return build_panel(prices, sessions, symbols)
+    return build_panel(block)
 
 
 @chapter("train")

@@ -59,7 +59,7 @@ def adjusted_close(close: Floats, dividend: Floats, split: Floats) -> Floats:
     return np.where(np.isnan(close), np.nan, first * level)
 
 
-def as_traded(bars: pd.DataFrame, adjustment: Adjustment) -> pd.DataFrame:
+def as_traded(bars: pd.DataFrame, adjustment: Adjustment, *, lists_actions: bool = False) -> pd.DataFrame:
     """Return the bars of one symbol as they traded.
 
     Args:
@@ -67,11 +67,13 @@ def as_traded(bars: pd.DataFrame, adjustment: Adjustment) -> pd.DataFrame:
             a split inside that is missing here would be missed.
         adjustment: What the vendor did to open, high, low and close. Under `split+dividend` the traded prices
             cannot be had back; the numbers stay, and their returns are total returns already.
+        lists_actions: Whether the vendor lists splits and dividends: then none listed means none. Else they are
+            found in the steps of the adjusted closes.
     """
     bars = bars.assign(split=bars["split"].fillna(1.0), dividend=bars["dividend"].fillna(0.0))
     if adjustment == "split+dividend":
         return bars.assign(dividend=0.0, split=1.0)
-    if _has_no_actions(bars) and bars["adj_close"].notna().any():
+    if not lists_actions and _has_no_actions(bars) and bars["adj_close"].notna().any():
         bars = _implied_actions(bars, adjustment)
     if adjustment == "raw":
         return bars

@@ -70,6 +70,7 @@ class UniverseConfig(_Section):
     symbols: tuple[Symbol, ...] = ()
     file: str = ""
     calendar: str = "XNYS"
+    closures: str = ""
     historical: bool = False
 
     @property
@@ -210,7 +211,10 @@ class Config(_Section):
         What may hold a password is left out, and what is about files alone and changes no forecast.
         """
         left_out = {"prices": {"proxy", "ca_bundle", "keep_days"}, "schedule": {"maintenance"}}
-        return self.model_dump(mode="json", exclude=left_out)
+        resolved = self.model_dump(mode="json", exclude=left_out)
+        if not self.universe.closures:  # a later key: digests of settings without it stay what they were
+            del resolved["universe"]["closures"]
+        return resolved
 
 
 def digest(resolved: Mapping[str, Any]) -> str:

@@ -92,7 +92,7 @@ def _rolling(values: pd.DataFrame, sessions: int) -> "Rolling[pd.DataFrame]":
 
 
 def _is_rise(step: pd.DataFrame) -> pd.DataFrame:
-    return (step > 0).where(step.notna()).astype(float)
+    return (step > 0).astype(float).where(step.notna())
 
 
 def _log(values: pd.DataFrame) -> pd.DataFrame:

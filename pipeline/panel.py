@@ -7,13 +7,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline.adjust import adjusted_close
+from pipeline.block import COLUMNS, Block
 
-__all__ = ["PANEL_COLUMNS", "Panel", "build_panel"]
+__all__ = ["Panel", "build_panel"]
 
 Floats = NDArray[np.float64]
-
-PANEL_COLUMNS = ("open", "high", "low", "close", "volume", "dividend", "split")
-"""What a panel is made of, beside symbol and session."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,33 +48,18 @@ class Panel:
         return np.asarray(self.has_bar & ~((self.volume == 0) & ~self.is_index))
 
 
-def build_panel(prices: pd.DataFrame, sessions: pd.DatetimeIndex, symbols: list[str]) -> Panel:
-    """Lay bars as traded onto the calendar.
-
-    Args:
-        prices: PANEL_COLUMNS, symbol and session, one row per (symbol, session); rows outside `sessions` are left out.
-        sessions: Calendar sessions, ascending.
-        symbols: The columns, in order; a symbol without bars becomes a column of NaN.
-    """
-    wide = {name: _scatter(prices, name, sessions, symbols) for name in PANEL_COLUMNS}
+def build_panel(block: Block) -> Panel:
+    """Adjust bars as traded; their first session is the panel's."""
+    wide = {name: np.asarray(block[name], np.float64) for name in COLUMNS}
     split = np.nan_to_num(wide["split"], nan=1.0)
     dividend = np.nan_to_num(wide["dividend"], nan=0.0)
     shares = np.cumprod(split, axis=0)
     return Panel(
-        sessions=sessions,
-        symbols=symbols,
+        sessions=block.sessions,
+        symbols=block.symbols,
         **{name: wide[name] * shares for name in ("open", "high", "low", "close")},
         volume=wide["volume"] / shares,
         adj_close=adjusted_close(wide["close"], dividend, split),
         last_close=wide["close"],
-        is_index=np.array([symbol.startswith("^") for symbol in symbols], dtype=bool),
+        is_index=np.array([symbol.startswith("^") for symbol in block.symbols], dtype=bool),
     )
-
-
-def _scatter(prices: pd.DataFrame, name: str, sessions: pd.DatetimeIndex, symbols: list[str]) -> Floats:
-    wide = np.full((len(sessions), len(symbols)), np.nan)
-    row = sessions.get_indexer(pd.DatetimeIndex(prices["session"]))
-    column = pd.Index(symbols).get_indexer(pd.Index(prices["symbol"]))
-    known = (row >= 0) & (column >= 0)
-    wide[row[known], column[known]] = prices[name].to_numpy()[known]
-    return wide

@@ -11,6 +11,7 @@ import pandera.pandas as pa
 from numpy.typing import NDArray
 
 from pipeline.adjust import as_traded, carry_actions, has_action
+from pipeline.exchanges import suggest_calendar
 from pipeline.schema import PRICES, empty
 from pipeline.sessions import Calendar
 from pipeline.sources import Fetched
@@ -99,9 +100,13 @@ def _arrange(
 ) -> Checked:
     if not _keeps_time(fetched, calendar):
         detail = f"{fetched.symbol} trades in {fetched.timezone}, {calendar.name} in {calendar.timezone}"
+        if (suggested := suggest_calendar(fetched.timezone, fetched.symbol)) is not None:
+            detail += f", and the calendar of its exchange is {suggested}"
         last = fetched.bars["session"].tail(1)
         return Checked(empty(PRICES), _name(fetched.symbol, last, "wrong calendar", detail))
-    bars = as_traded(fetched.bars, fetched.adjustment).assign(symbol=fetched.symbol)
+    bars = as_traded(fetched.bars, fetched.adjustment, lists_actions=fetched.lists_actions).assign(
+        symbol=fetched.symbol
+    )
     bars = bars[bars["session"] <= as_of]
     is_session = bars["session"].isin(calendar.sessions)
     is_second = bars["session"].duplicated(keep="last") & is_session

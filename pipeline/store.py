@@ -18,22 +18,22 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
+from pipeline.block import COLUMNS, Block, lay_out
 from pipeline.price_files import Compaction, PriceFiles
 from pipeline.schema import PRICES, empty, validated
 from pipeline.workspace import hold
 
-__all__ = ["NUMBERS", "VALUES", "Compaction", "PriceStore"]
+__all__ = ["VALUES", "Compaction", "PriceStore"]
 
-NUMBERS = ["open", "high", "low", "close", "volume", "dividend", "split"]
-"""What a bar says in numbers, as traded."""
-
-VALUES = [*NUMBERS, "adjustment", "currency", "status", "source"]
+VALUES = [*COLUMNS, "adjustment", "currency", "status", "source"]
 """What a bar says: a row that differs in one of these from the one that stands is a new version."""
 
 _KEY = ["instrument_id", "session"]
-_SAME = 1e-6  # vendors compute in single precision: numbers that differ by a smaller share are the same
+_SAME = dict.fromkeys(COLUMNS, 1e-06) | {"volume": 1e-4}
+"""Numbers that differ by a smaller share are the same: vendors compute in single precision, and round volumes to whole
+shares after they adjusted them for splits."""
 _FAR = 1 << 32  # days: no session lies so far from another
 _PATIENCE = 600.0  # seconds for another writer to end
 _BLOCK = 125  # symbols compared at a time: the whole of a large universe would be in memory three times
@@ -143,6 +143,31 @@ class PriceStore:
             StoreError: the store cannot be read.
         """
         return self._rows(columns, self._filter(symbols), _filter(as_of, seq, since, known_at))
+
+    def read_block(
+        self,
+        sessions: pd.DatetimeIndex,
+        symbols: Sequence[str],
+        seq: int | None = None,
+        *,
+        known_at: datetime | None = None,
+        dtype: DTypeLike = np.float64,
+    ) -> Block:
+        """Return the bars of these sessions and symbols, as known at `seq` and at `known_at`, as one dense block.
+
+        Args:
+            sessions: Calendar sessions, ascending, at least one.
+            symbols: In the order of the block.
+            seq: The version of the store.
+            known_at: The last instant at which a row may have been observed.
+            dtype: Of the block, see `lay_out`.
+
+        Raises:
+            StoreError: the store cannot be read.
+        """
+        wanted = _filter(sessions[-1], seq, sessions[0], known_at)
+        rows = self._files.batches(["instrument_id", "session", *COLUMNS, "seq"], wanted)
+        return lay_out(rows, symbols, sessions, instruments=self._instruments, dtype=dtype)
 
     def latest(
         self,
@@ -290,6 +315,6 @@ def _changed(prices: pd.DataFrame, standing: pd.DataFrame) -> pd.DataFrame:
     same = place >= 0
     for name in VALUES:
         old, new = standing[name].array.take(place), prices[name].array
-        equal = np.abs(new - old) <= _SAME * np.abs(old) if name in NUMBERS else old == new
+        equal = np.abs(new - old) <= _SAME[name] * np.abs(old) if name in _SAME else old == new
         same &= np.asarray(equal | (old.isna() & new.isna()), dtype=bool)
     return prices[~same]

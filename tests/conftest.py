@@ -9,8 +9,11 @@ from pathlib import Path
 import curl_cffi.requests  # noqa: F401
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
+from pipeline.block import COLUMNS, lay_out
+from pipeline.panel import Panel, build_panel
 from pipeline.quality import check
 from pipeline.sessions import Calendar, calendar
 from pipeline.sources import Fetched
@@ -101,3 +104,12 @@ def prices_of(bars: dict[str, pd.DataFrame], days: Calendar, now: datetime = NOW
     """Return checked price rows of vendor bars by symbol."""
     answers = [Fetched(symbol, "ok", now, bars=rows) for symbol, rows in bars.items()]
     return check(answers, days, pd.Timestamp("2100-01-01"), source="test", historical=True).prices
+
+
+def laid_out(prices: pd.DataFrame, sessions: pd.DatetimeIndex, symbols: list[str]) -> Panel:
+    """Return price rows laid onto the calendar and adjusted."""
+    rows = prices[["session", *COLUMNS]].assign(
+        seq=1, instrument_id=prices["instrument_id"].astype("category")
+    )
+    batch = pa.RecordBatch.from_pandas(rows, preserve_index=False)
+    return build_panel(lay_out([batch], symbols, sessions, instruments={}))

@@ -5,11 +5,10 @@ import pandas as pd
 import pytest
 
 from pipeline.features import FEATURE_SETS
-from pipeline.panel import build_panel
 from pipeline.sequences import Sequences, build_sequences
 from pipeline.sessions import Calendar
 from pipeline.universe import Universe
-from tests.conftest import prices_of, random_bars
+from tests.conftest import laid_out, prices_of, random_bars
 
 SESSIONS = 160
 CUT = 110
@@ -22,7 +21,7 @@ def everybody() -> Universe:
 
 
 def made(prices: pd.DataFrame, sessions: pd.DatetimeIndex, features: str) -> Sequences:
-    return build_sequences(build_panel(prices, sessions, SYMBOLS), FEATURE_SETS[features], everybody(), (1,))
+    return build_sequences(laid_out(prices, sessions, SYMBOLS), FEATURE_SETS[features], everybody(), (1,))
 
 
 @pytest.fixture(scope="module")

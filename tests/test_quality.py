@@ -7,12 +7,11 @@ import pytest
 
 from pipeline.features import FEATURE_SETS
 from pipeline.overlap import find_revisions
-from pipeline.panel import build_panel
 from pipeline.quality import check
 from pipeline.sessions import Calendar
 from pipeline.sources import Fetched
 from pipeline.sources.files import FilesSource
-from tests.conftest import NOW, prices_of, random_bars, vendor_bars
+from tests.conftest import NOW, laid_out, prices_of, random_bars, vendor_bars
 
 WEEK = pd.DatetimeIndex(["2018-12-10", "2018-12-11", "2018-12-12", "2018-12-13", "2018-12-14"])
 LATER = pd.Timestamp("2018-12-31")
@@ -91,7 +90,7 @@ def test_the_split_of_a_bar_that_is_kept_out_is_not_lost(xnys: Calendar, fault: 
     moved = result.findings[result.findings["rule"] == "action moved"]
     assert moved[["symbol", "session"]].values.tolist() == [["A", bars["A"]["session"][place]]]
     assert f"{sessions[place + 1]:%Y-%m-%d}" in moved["detail"].iloc[0]
-    panel = build_panel(result.prices, sessions, symbols)
+    panel = laid_out(result.prices, sessions, symbols)
     true_return = whole["close"][last] / whole["close"][place - 1]
     assert panel.adj_close[last, 0] / panel.adj_close[place - 1, 0] == pytest.approx(true_return)
     columns = FEATURE_SETS["default"].compute(panel, np.ones((120, 3), bool))

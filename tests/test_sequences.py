@@ -6,13 +6,13 @@ import pandas as pd
 import pytest
 
 from pipeline.features import FEATURE_SETS, leave_one_out_mean
-from pipeline.panel import Panel, build_panel
+from pipeline.panel import Panel
 from pipeline.quality import check
 from pipeline.sequences import Sequences, blank_dead_zone, build_sequences, total_returns
 from pipeline.sessions import Calendar, calendar
 from pipeline.sources.files import FilesSource
 from pipeline.universe import Universe
-from tests.conftest import NOW, prices_of, random_bars, vendor_bars
+from tests.conftest import NOW, laid_out, prices_of, random_bars, vendor_bars
 
 
 def members(symbols: list[str], **spans: tuple[str | None, str | None]) -> Universe:
@@ -25,7 +25,7 @@ def members(symbols: list[str], **spans: tuple[str | None, str | None]) -> Unive
 def panel_of(xnys: Calendar, **closes: list[float]) -> Panel:
     sessions = xnys.sessions[: max(map(len, closes.values()))]
     bars = {s: vendor_bars(sessions[~np.isnan(c)], np.array(c)[~np.isnan(c)]) for s, c in closes.items()}
-    return build_panel(prices_of(bars, xnys), sessions, sorted(closes))
+    return laid_out(prices_of(bars, xnys), sessions, sorted(closes))
 
 
 def labels(panel: Panel, universe: Universe | None = None) -> np.ndarray:
@@ -53,7 +53,7 @@ def test_a_missing_session_gives_no_label_on_either_side(xnys: Calendar) -> None
 def test_a_share_that_did_not_trade_has_no_label_and_an_index_has(xnys: Calendar) -> None:
     sessions = xnys.sessions[:3]
     bars = {s: vendor_bars(sessions, np.array([10.0, 11, 12]), volume=[5.0, 0, 5]) for s in ("A", "^A")}
-    y = labels(build_panel(prices_of(bars, xnys), sessions, ["A", "^A"]))
+    y = labels(laid_out(prices_of(bars, xnys), sessions, ["A", "^A"]))
     assert np.isnan(y[0, 0])
     assert y[1, 0] == 1
 
@@ -61,7 +61,7 @@ def test_a_share_that_did_not_trade_has_no_label_and_an_index_has(xnys: Calendar
 def test_a_dividend_turns_a_lower_close_into_a_rise(xnys: Calendar) -> None:
     sessions = xnys.sessions[:2]
     bars = vendor_bars(sessions, np.array([100.0, 99.5]), dividend=[0, 1.0])
-    panel = build_panel(prices_of({"A": bars}, xnys), sessions, ["A"])
+    panel = laid_out(prices_of({"A": bars}, xnys), sessions, ["A"])
     assert total_returns(panel, 1)[0, 0] == pytest.approx(99.5 / 99 - 1)
     assert labels(panel)[0, 0] == 1
 
@@ -75,7 +75,7 @@ def test_a_longer_horizon_looks_farther(xnys: Calendar) -> None:
 def test_only_members_are_unmasked(xnys: Calendar) -> None:
     sessions = xnys.sessions[:120]
     bars = {s: random_bars(sessions, k) for k, s in enumerate("AB")}
-    panel = build_panel(prices_of(bars, xnys), sessions, ["A", "B"])
+    panel = laid_out(prices_of(bars, xnys), sessions, ["A", "B"])
     universe = members(["A", "B"], B=(str(sessions[100].date()), None))
     mask = build_sequences(panel, FEATURE_SETS["default"], universe, (1,)).mask
     assert not mask[1, :100].any()
@@ -99,7 +99,7 @@ def test_a_mean_of_too_few_others_is_missing() -> None:
 
 def test_a_universe_of_one_still_has_rows(xnys: Calendar) -> None:
     sessions = xnys.sessions[:120]
-    panel = build_panel(prices_of({"A": random_bars(sessions, 1)}, xnys), sessions, ["A"])
+    panel = laid_out(prices_of({"A": random_bars(sessions, 1)}, xnys), sessions, ["A"])
     assert build_sequences(panel, FEATURE_SETS["default"], members(["A"]), (1,)).mask[0, 64:].all()
 
 
@@ -107,11 +107,11 @@ def test_one_missing_bar_costs_two_rows(xnys: Calendar) -> None:
     sessions, symbols = xnys.sessions[:160], ["A", "B"]
     bars = {symbol: random_bars(sessions, seed) for seed, symbol in enumerate(symbols)}
     whole = build_sequences(
-        build_panel(prices_of(bars, xnys), sessions, symbols), FEATURE_SETS["default"], members(symbols), (1,)
+        laid_out(prices_of(bars, xnys), sessions, symbols), FEATURE_SETS["default"], members(symbols), (1,)
     )
     bars["A"] = bars["A"].drop(index=80)
     made = build_sequences(
-        build_panel(prices_of(bars, xnys), sessions, symbols), FEATURE_SETS["default"], members(symbols), (1,)
+        laid_out(prices_of(bars, xnys), sessions, symbols), FEATURE_SETS["default"], members(symbols), (1,)
     )
     # A new listing waits for its longest return; the hole takes itself and the return after it.
     assert np.flatnonzero(whole.mask[0]).tolist() == list(range(63, 160))
@@ -124,12 +124,12 @@ def test_a_return_over_a_hole_starts_from_the_last_known_close(xnys: Calendar) -
     sessions = xnys.sessions[:160]
     bars = random_bars(sessions, 0)
     close = bars["close"].to_numpy()
-    panel = build_panel(prices_of({"A": bars.drop(index=80)}, xnys), sessions, ["A"])
+    panel = laid_out(prices_of({"A": bars.drop(index=80)}, xnys), sessions, ["A"])
     columns = FEATURE_SETS["default"].compute(panel, np.ones((160, 1), bool))
     assert columns["log_return_21"].loc[101, 0] == pytest.approx(np.log(close[101] / close[79]))
     assert columns["log_return_5"].loc[86, 0] == pytest.approx(np.log(close[86] / close[81]))
     assert columns["log_return_1"][0].isna().to_numpy().nonzero()[0].tolist() == [0, 80, 81]
-    long_ago = build_panel(prices_of({"A": bars.drop(index=range(80, 86))}, xnys), sessions, ["A"])
+    long_ago = laid_out(prices_of({"A": bars.drop(index=range(80, 86))}, xnys), sessions, ["A"])
     after = FEATURE_SETS["default"].compute(long_ago, np.ones((160, 1), bool))["log_return_21"][0]
     assert np.isnan(after[106])
     assert not np.isnan(after[105])
@@ -155,7 +155,7 @@ def acl18(datasets: Path) -> tuple[Panel, Sequences]:
     answers = [source.fetch(s, pd.Timestamp("2012-01-01"), end, NOW) for s in source.symbols()]
     prices = check(answers, days, end, source="files", historical=True).prices
     sessions = days.sessions_between(prices["session"].min(), end)
-    panel = build_panel(prices, sessions, source.symbols())
+    panel = laid_out(prices, sessions, source.symbols())
     return panel, build_sequences(panel, FEATURE_SETS["alstm11"], members(source.symbols()), (1,))
 
 

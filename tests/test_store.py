@@ -5,9 +5,10 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.block import COLUMNS
 from pipeline.errors import NextdayError, StoreError
 from pipeline.sessions import Calendar
-from pipeline.store import NUMBERS, PriceStore
+from pipeline.store import PriceStore
 from tests.conftest import NOW, prices_of, vendor_bars
 
 WEEK = pd.DatetimeIndex(["2018-12-28", "2018-12-31", "2019-01-02", "2019-01-03"])
@@ -167,7 +168,7 @@ def test_a_symbol_that_another_instrument_now_bears_is_not_shown_twice(
 def test_what_single_precision_explains_is_nothing_new(store: PriceStore, xnys: Calendar) -> None:
     given = rows(xnys, [10, 11, 12])
     store.append(given, run="r")
-    single = given.assign(**{name: given[name].astype("float32").astype(float) for name in NUMBERS})
+    single = given.assign(**{name: given[name].astype("float32").astype(float) for name in COLUMNS})
     assert (single["high"] != given["high"]).any()
     assert store.append(single, run="r") == 0
     assert store.append(given.assign(high=given["high"] * (1 + 0.9e-6)), run="r") == 0

@@ -20,6 +20,7 @@ from pipeline.adjust import as_traded, total_return
 from pipeline.errors import ConfigError
 from pipeline.sources import BAR_COLUMNS, Fetched
 from pipeline.sources.yahoo import YahooSource
+from tests.yahoo_quirks import Null
 from tests.yahoo_server import Stock, YahooServer
 
 START, END = pd.Timestamp("2024-01-02"), pd.Timestamp("2024-12-31")
@@ -162,7 +163,8 @@ def test_sessions_are_the_exchanges_own_dates_in_winter_and_in_summer(
 def test_null_rows_sundays_and_the_open_session_are_passed_on(server: YahooServer, make: Make) -> None:
     days = pd.DatetimeIndex(["2024-03-07", "2024-03-08", "2024-03-10", "2024-03-11"])
     live = pd.Timestamp("2024-03-11 11:02:07", tz="America/New_York")
-    server.stocks["SPY"] = Stock(trades(days), null=("2024-03-08",), live=live)
+    server.stocks["SPY"] = Stock(trades(days), quirks=(Null("2024-03-08"),))
+    server.clock = live
     bars = ask(make(), "SPY").bars
     assert bars["session"].tolist() == days.tolist()
     assert bars.loc[1, ["open", "high", "low", "close", "volume", "adj_close"]].isna().all()
