@@ -113,6 +113,8 @@ def carry_actions(bars: pd.DataFrame, kept: NDArray[np.bool_]) -> pd.DataFrame:
         bars: symbol, split and dividend as traded, ascending in session within each symbol.
         kept: Which bars stay, [bar]; actions after a symbol's last kept bar have no bar to carry them.
     """
+    if kept.all():
+        return bars
     acted = has_action(bars).to_numpy() & ~kept
     if not acted.any():
         return bars[kept]

@@ -45,6 +45,9 @@ def no_findings() -> pd.DataFrame:
     return pd.DataFrame({name: pd.Series(dtype=object) for name in FINDING_COLUMNS})
 
 
+_NOTHING = no_findings()
+
+
 @dataclass(frozen=True, eq=False)
 class Checked:
     """Bars that passed (schema.PRICES) and what was found in the others."""
@@ -84,10 +87,13 @@ def check(
     if not parts:
         return Checked(empty(PRICES), no_findings())
     rows = pd.concat([part.prices for part in parts], ignore_index=True)
-    rows["instrument_id"] = rows["symbol"].replace(dict(instruments or {}))
+    ids = [(instruments or {}).get(answer.symbol, answer.symbol) for answer in answers]
+    rows["instrument_id"] = pd.array(ids, dtype="str").repeat([len(part.prices) for part in parts])
     broken = find_broken_rules(rows)
-    kept_out = pd.MultiIndex.from_frame(broken[["symbol", "session"]])
-    kept = ~pd.MultiIndex.from_frame(rows[["symbol", "session"]]).isin(kept_out)
+    kept = np.ones(len(rows), dtype=bool)
+    if not broken.empty:
+        kept_out = pd.MultiIndex.from_frame(broken[["symbol", "session"]])
+        kept = ~pd.MultiIndex.from_frame(rows[["symbol", "session"]]).isin(kept_out)
     found = [broken, _moved(rows, kept), find_dividend_doubts(rows), *(part.findings for part in parts)]
     found += [_future(answer, today) for answer in answers if today is not None]
     findings = pd.concat(found, ignore_index=True).sort_values(["symbol", "session"], ignore_index=True)
@@ -102,6 +108,7 @@ def _arrange(
         last = fetched.bars["session"].tail(1)
         return Checked(empty(PRICES), _name(fetched.symbol, last, "wrong calendar", detail))
     bars = as_traded(fetched.bars, fetched.adjustment).assign(symbol=fetched.symbol)
+    bars = bars.assign(vendor_close=fetched.bars["close"], vendor_adj_close=fetched.bars["adj_close"])
     bars = bars[bars["session"] <= as_of]
     is_session = bars["session"].isin(calendar.sessions)
     is_second = bars["session"].duplicated(keep="last") & is_session
@@ -142,6 +149,8 @@ def _keeps_time(fetched: Fetched, calendar: Calendar) -> bool:
 
 def _moved(bars: pd.DataFrame, kept: NDArray[np.bool_]) -> pd.DataFrame:
     """Return a finding for each split or dividend of a bar that is not kept, where a later bar can carry it."""
+    if kept.all():
+        return _NOTHING
     onto = bars["session"].where(kept).groupby(bars["symbol"]).bfill()
     moved = bars.assign(onto=onto)[has_action(bars) & ~kept & onto.notna()]
     detail = [
@@ -152,41 +161,41 @@ def _moved(bars: pd.DataFrame, kept: NDArray[np.bool_]) -> pd.DataFrame:
 
 
 def _name(symbol: str, sessions: "pd.Series[pd.Timestamp]", rule: str, detail: str) -> pd.DataFrame:
+    if sessions.empty:
+        return _NOTHING
     return pd.DataFrame({"symbol": symbol, "session": sessions.to_numpy(), "rule": rule, "detail": detail})
 
 
 def _rows(
     bars: pd.DataFrame, fetched: Fetched, calendar: Calendar, *, source: str, historical: bool
 ) -> pd.DataFrame:
-    vendor = fetched.bars.set_index("session")[["close", "adj_close"]]
-    vendor = vendor[~vendor.index.duplicated(keep="last")].loc[bars["session"]]
-    rows = bars.drop(columns="adj_close").reset_index(drop=True)
-    rows["vendor_close"], rows["vendor_adj_close"] = (
-        vendor["close"].to_numpy(),
-        vendor["adj_close"].to_numpy(),
-    )
-    rows["instrument_id"] = rows["symbol"] = fetched.symbol
-    rows["adjustment"], rows["currency"], rows["source"] = (
-        fetched.adjustment,
-        fetched.currency or None,
-        source,
+    texts = {
+        "instrument_id": fetched.symbol,
+        "symbol": fetched.symbol,
+        "adjustment": fetched.adjustment,
+        "currency": fetched.currency or None,
+        "source": source,
+    }
+    rows = bars.reset_index(drop=True)
+    # A text repeated by Arrow: thousands of them one by one cost more than everything else here.
+    rows = rows.assign(
+        **{name: pd.array([text], dtype="str").repeat(len(rows)) for name, text in texts.items()}
     )
     rows["observed_at"] = pd.Series(fetched.observed_at, index=rows.index, dtype="datetime64[us, UTC]")
-    rows["status"] = _status(rows["session"], calendar, fetched.observed_at, historical)
-    text = ["instrument_id", "symbol", "adjustment", "currency", "source", "status"]
-    return rows.astype(dict.fromkeys(text, "str"))[list(PRICES.columns)]
+    settled = _count_settled(rows["session"], calendar, fetched.observed_at, historical)
+    status = pd.array(["settled", "provisional"], dtype="str")
+    rows["status"] = status.repeat([settled, len(rows) - settled])
+    return rows[list(PRICES.columns)]
 
 
-def _status(
+def _count_settled(
     sessions: "pd.Series[pd.Timestamp]", calendar: Calendar, observed_at: datetime, historical: bool
-) -> list[str]:
-    if historical:
-        return ["settled"] * len(sessions)
-    # Settled-at rises with the session, so the first provisional one splits the list.
+) -> int:
     place = len(sessions)
-    while place and calendar.settled_at(sessions.iloc[place - 1]) > observed_at:
+    # Settled-at rises with the session, so the first provisional one splits the list.
+    while place and not historical and calendar.settled_at(sessions.iloc[place - 1]) > observed_at:
         place -= 1
-    return ["settled"] * place + ["provisional"] * (len(sessions) - place)
+    return place
 
 
 def find_broken_rules(rows: pd.DataFrame) -> pd.DataFrame:
@@ -229,8 +238,8 @@ def find_dividend_doubts(rows: pd.DataFrame) -> pd.DataFrame:
     # Where the vendor's closes are raw, adjusted over plain close steps by the split too.
     step *= rows["split"].where(rows["adjustment"] == "raw", 1.0)
     expected = 1 - rows["dividend"] * rows["split"] / before["close"]
-    doubted = rows.assign(step=step, expected=expected)[((step - expected).abs() > _DIVIDEND)]
-    doubted = doubted[doubted["adjustment"] != "split+dividend"]
+    is_doubted = ((step - expected).abs() > _DIVIDEND) & (rows["adjustment"] != "split+dividend")
+    doubted = rows[is_doubted].assign(step=step[is_doubted], expected=expected[is_doubted])
     detail = [
         f"a dividend of {row.dividend:.6g} makes {row.expected:.6f} of earlier closes, the vendor {row.step:.6f}"
         for row in doubted.itertuples()
@@ -247,5 +256,5 @@ def find_missing(rows: pd.DataFrame, symbol: str, calendar: Calendar) -> pd.Data
     if rows.empty:
         return no_findings()
     expected = calendar.sessions_between(rows["session"].min(), rows["session"].max())
-    missing = pd.Series(expected.difference(pd.DatetimeIndex(rows["session"])))
+    missing = pd.Series(expected[~expected.isin(rows["session"])])
     return _name(symbol, missing, "missing session", "no bar; the symbol has no forecast that needs it")
