@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 NEXTDAY := $(BIN)/nextday
 
 .DEFAULT_GOAL := help
-.PHONY: help forecast test proofs check lint format types bench clean
+.PHONY: help forecast test proofs check lint format types bench yahoo clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -e 's/:.*## /\t/' | expand -t 12
@@ -36,6 +36,9 @@ format: $(VENV)/.installed-dev  ## Format and mend what can be mended
 
 bench: $(VENV)/.installed-dev  ## Measure the speed (minutes)
 	$(BIN)/python -m pytest tests/bench -m bench -s
+
+yahoo: $(VENV)/.installed-dev  ## A made-up Yahoo on this machine, to try nextday offline (OPTIONS="--clock 2026-10-01T22:00")
+	@$(BIN)/python -m tests.yahoo_by_hand $(OPTIONS)
 
 clean:  ## Remove the environment and the caches, never the workspace data/
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache dist

@@ -3,8 +3,12 @@
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
+
+if TYPE_CHECKING:
+    from pipeline.workspace import Workspace
 
 __all__ = ["Place", "parse_date", "parse_path", "parse_time", "place", "require_folder"]
 
@@ -17,6 +21,13 @@ class Place:
     home: Path | None = None
     now: datetime | None = None
     debug: bool = False
+
+    def workspace(self) -> "Workspace":
+        """Return the workspace that these options name, whether there is one or not."""
+        from flows.run import absolute_path, default_config, default_home
+        from pipeline.workspace import Workspace
+
+        return Workspace(absolute_path(self.home or default_home(self.config or default_config())))
 
 
 place = Place()

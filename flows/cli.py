@@ -4,8 +4,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flows.arguments import parse_date, parse_path, parse_time, place, require_folder
+from flows.backup_cli import backup_app
 from flows.prices_cli import prices_app
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from flows.run import Run
     from pipeline.ledger import Ledger
-    from pipeline.workspace import Workspace
 
 __all__ = ["app", "main"]
 
@@ -44,6 +43,7 @@ ledger_app = typer.Typer(
 )
 app.add_typer(ledger_app, name="ledger")
 app.add_typer(prices_app, name="prices")
+app.add_typer(backup_app)
 
 
 _SESSION = "The session whose close they were made from (as_of in the CSV), or the one that they speak of."
@@ -100,9 +100,10 @@ def forecast() -> None:
     """
     arguments = _prepared_for_a_flow()
     from flows.nightly import nightly
+    from flows.progress import watched_here
     from flows.terminal import show_evening
 
-    with _watched():
+    with watched_here():
         show_evening(nightly(**arguments))
 
 
@@ -111,9 +112,10 @@ def update() -> None:
     """Fetch and check prices, and say how far they reach."""
     arguments = _prepared_for_a_flow()
     from flows.nightly import update as update_flow
+    from flows.progress import watched_here
     from flows.terminal import show_market
 
-    with _watched():
+    with watched_here():
         show_market(update_flow(**arguments))
 
 
@@ -121,10 +123,11 @@ def update() -> None:
 def retrain() -> None:
     """Train, score and promote a new champion."""
     arguments = _prepared_for_a_flow()
+    from flows.progress import watched_here
     from flows.retrain import retrain as retrain_flow
     from flows.terminal import show_evaluation
 
-    with _watched():
+    with watched_here():
         show_evaluation(retrain_flow(**arguments))
 
 
@@ -133,9 +136,21 @@ def settle() -> None:
     """Fetch prices and write down what happened to the forecasts whose session has come."""
     arguments = _prepared_for_a_flow()
     from flows.nightly import settle_only
+    from flows.progress import watched_here
 
-    with _watched():
+    with watched_here():
         settle_only(**arguments)
+
+
+@app.command()
+def maintain() -> None:
+    """Join the small files of the prices, tidy the databases, and remove what killed runs have left."""
+    arguments = _prepared_for_a_flow()
+    from flows.maintenance import maintenance
+    from flows.progress import watched_here
+
+    with watched_here():
+        maintenance(**arguments)
 
 
 @app.command()
@@ -214,11 +229,12 @@ def ledger_export(
 
 @app.command()
 def deploy() -> None:
-    """Create Prefect's work pool and the deployments `nightly` and `retrain`."""
+    """Create Prefect's work pool and the deployments `nightly`, `retrain` and `maintenance`."""
     _prepared()
     from flows.deploy import deploy as deploy_flows
+    from flows.progress import watched_here
 
-    with _watched():
+    with watched_here():
         for line in deploy_flows(place.config, place.home):
             typer.echo(line)
 
@@ -301,16 +317,9 @@ def _session(run: "Run", day: date) -> "pd.Timestamp":
 def _ledger() -> "Ledger":
     from pipeline.ledger import Ledger
 
-    workspace = _workspace()
+    workspace = place.workspace()
     workspace.check()
     return Ledger(workspace.ledger, read_only=True)
-
-
-def _workspace() -> "Workspace":
-    from flows.run import absolute_path, default_config, default_home
-    from pipeline.workspace import Workspace
-
-    return Workspace(absolute_path(place.home or default_home(place.config or default_config())))
 
 
 def _universe_name() -> str:
@@ -366,17 +375,6 @@ def _prepare_prefect() -> None:
     """Keep Prefect's state in the workspace, on a machine that does not use Prefect yet."""
     if not Path("~/.prefect").expanduser().exists():
         # The database of its temporary server needs the folder to be there.
-        workspace = _workspace()
+        workspace = place.workspace()
         workspace.create()
         os.environ.setdefault("PREFECT_HOME", str(workspace.home / "prefect"))
-
-
-@contextmanager
-def _watched() -> Iterator[None]:
-    from rich.console import Console
-
-    from flows.progress import Lines, Terminal, watched_by
-
-    console = Console(stderr=True)
-    with watched_by(Terminal(console) if console.is_terminal else Lines(console)):
-        yield

@@ -23,6 +23,7 @@ from flows.run import PROJECT, Run, default_config, open_run
 from pipeline.errors import ConfigError, NextdayError
 
 __all__ = [
+    "FLOWS",
     "PATIENCE",
     "POOL",
     "connect",
@@ -35,6 +36,9 @@ __all__ = [
 ]
 
 POOL = "nextday-local"
+
+FLOWS = {"nightly": "after-close", "retrain": "weekly", "maintenance": "monthly"}
+"""What is deployed, planned by the line of that name in [schedule]: the slug of each one's schedule."""
 
 PATIENCE = 60.0
 """Seconds that `deploy` waits for a server: one that was just started answers after 10 to 40."""
@@ -122,7 +126,7 @@ def deploy(config: Path | None, home: Path | None) -> list[str]:
     """
     run, path = open_run(config, home), (config or default_config()).resolve()
     variables = deployment_variables(run, path)
-    for name in ("nightly", "retrain"):
+    for name in FLOWS:
         _cron(name, run, path)
     url = server_url(PATIENCE)
     with connect(url) as client:
@@ -130,8 +134,10 @@ def deploy(config: Path | None, home: Path | None) -> list[str]:
     _deploy_all(os.environ | variables | {"PREFECT_API_URL": url})
     suffix, timezone = variables["NEXTDAY_SUFFIX"], run.calendar.timezone
     return [
-        f"deployed nightly/nightly{suffix}: {run.config.schedule.nightly}  ({timezone})",
-        f"deployed retrain/retrain{suffix}: {run.config.schedule.retrain}  ({timezone})",
+        *(
+            f"deployed {name}/{name}{suffix}: {getattr(run.config.schedule, name)}  ({timezone})"
+            for name in FLOWS
+        ),
         f"keep a worker running: {worker_command(url)}",
         f"try it at once:        {prefect_command(f'deployment run nightly/nightly{suffix}', url)}",
         f"look at it:            {url.removesuffix('/api')}",
@@ -151,8 +157,7 @@ def deployment_variables(run: Run, config: Path) -> dict[str, str]:
         "NEXTDAY_UNIVERSE": run.name,
         "NEXTDAY_SUFFIX": "" if path == PROJECT / "nextday.toml" else f"-{run.name}",
         "NEXTDAY_TIMEZONE": run.calendar.timezone,
-        "NEXTDAY_NIGHTLY": run.config.schedule.nightly,
-        "NEXTDAY_RETRAIN": run.config.schedule.retrain,
+        **{f"NEXTDAY_{name.upper()}": str(getattr(run.config.schedule, name)) for name in FLOWS},
     }
 
 

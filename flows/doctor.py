@@ -21,8 +21,14 @@ __all__ = ["Finding", "examine"]
 _PATIENCE = timedelta(minutes=90)
 """After a planned evening: one that waits for another run, or trains its first model, may take so long."""
 
+_SOON = timedelta(days=30)
+"""Before the end of a calendar: time enough to install a newer one."""
+
 _LEAST_FREE = 2.0
 """GiB: a training, its tracked copy and a report take far less, an evening in the middle of a full disk is lost."""
+
+_MANY_FILES = 1000
+"""An evening adds one or two, a history that is fetched again one a year: reading a thousand takes seconds."""
 
 _PINS = {
     "prefect": ("3.8.8", "3.9", "3.9 needs packages that are not released"),
@@ -44,7 +50,7 @@ def examine(config: Path | None, home: Path | None, now: datetime | None) -> lis
     except NextdayError as error:
         return [*found, mend(f"settings: {error.what}", told(error))]
     found.append(well(f"settings {run.digest}, workspace {run.workspace.home}"))
-    for look in (_disk, _prices, _champion, _ledger, _last_evening, _schedule):
+    for look in (_disk, _calendar, _prices, _champion, _ledger, _last_evening, _schedule):
         found += look_at(look, run)
     return found
 
@@ -76,13 +82,23 @@ def _disk(run: Run) -> list[Finding]:
     ]
 
 
+def _calendar(run: Run) -> list[Finding]:
+    """Say in time that the calendar knows no session beyond a day: after it there is no evening."""
+    ends = run.calendar.ends
+    if ends is None or run.is_historical:
+        return []
+    what = f"the calendar {run.calendar.name} knows sessions until {ends:%Y-%m-%d}"
+    if ends - run.calendar.day(run.now) > _SOON:
+        return [well(what)]
+    return [mend(f"{what}; after it nothing is forecast", "install a newer release of exchange-calendars")]
+
+
 def _due(run: Run) -> pd.Timestamp:
     """Return the session whose evening should be over by now, as [schedule] plans it."""
     from flows.deploy import planned_evening
 
     planned = planned_evening(run, run.now - _PATIENCE)
-    delay = timedelta(minutes=run.config.prices.delay_minutes)
-    return run.calendar.last_closed_session(planned or run.now, delay)
+    return run.closed_by(planned or run.now)
 
 
 def _prices(run: Run) -> list[Finding]:
@@ -92,13 +108,17 @@ def _prices(run: Run) -> list[Finding]:
     last, due = prices["session"].max(), _due(run)
     behind = len(run.calendar.sessions_between(last, due)) - 1
     what = f"prices reach {last:%Y-%m-%d} ({prices['symbol'].nunique()} symbols, version {run.store.seq()})"
+    files = run.store.files()
+    scattered = [mend(f"the prices lie in {files:,} small files: reads are slow", "nextday maintain")]
+    found = scattered if files > _MANY_FILES else []
     if run.is_historical or behind <= 0:
-        return [well(what + ("; the source is historical" if run.is_historical else ""))]
+        return [well(what + ("; the source is historical" if run.is_historical else "")), *found]
     return [
+        *found,
         mend(
             f"{what}: {behind} sessions behind {due:%Y-%m-%d}",
             "nextday update says what the source answered for each symbol",
-        )
+        ),
     ]
 
 

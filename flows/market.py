@@ -121,6 +121,9 @@ def _whole(plan: Mapping[str, Asking]) -> frozenset[str]:
 
 
 def _record(run: Run, plan: Mapping[str, Asking], answers: Answers) -> None:
+    """Log what was answered; a source that is read whole every time needs no memory."""
+    if run.source.is_local:
+        return
     said = [
         Answer(
             symbol,

@@ -13,7 +13,7 @@ from prefect.client.schemas.sorting import FlowRunSort
 from prefect.events.filters import EventFilter, EventNameFilter, EventOccurredFilter, EventResourceFilter
 from prefect.exceptions import ObjectNotFound
 
-from flows.deploy import POOL, connect, prefect_command, server_url, worker_command
+from flows.deploy import FLOWS, POOL, connect, prefect_command, server_url, worker_command
 from flows.findings import Finding, mend, well
 from flows.run import Run
 
@@ -40,7 +40,7 @@ def look_at_schedule(run: Run) -> list[Finding]:
         found = [_version(client, url)]
         mine = filters.DeploymentFilter(tags=filters.DeploymentFilterTags(all_=["nextday", run.name]))
         deployments = client.read_deployments(deployment_filter=mine)
-        for flow in ("nightly", "retrain"):
+        for flow in FLOWS:
             named = [one for one in deployments if _flow(one) == flow]
             if not named:
                 found.append(
@@ -99,7 +99,7 @@ class _Look:
 
     def _is_outdated(self, schedule: DeploymentSchedule) -> bool:
         planned, wanted = schedule.schedule, getattr(self.run.config.schedule, _flow(self.deployment))
-        if not isinstance(planned, CronSchedule) or schedule.slug not in ("after-close", "weekly"):
+        if not isinstance(planned, CronSchedule) or schedule.slug not in FLOWS.values():
             return False
         return (planned.cron, planned.timezone) != (wanted, self.run.calendar.timezone)
 

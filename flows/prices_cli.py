@@ -49,7 +49,8 @@ def show(
 
     stored = _stored()
     known = stored.instant(time)
-    history = read_history(stored.store, symbol, stored.session(day), known)
+    now_called = stored.members().current.get(symbol, symbol)
+    history = read_history(stored.store, now_called, stored.session(day), known)
     show_history(history, stored.config.universe.name, known, last)
 
 

@@ -16,7 +16,18 @@ from prefect.logging import get_run_logger
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-__all__ = ["PREFECT_ERRORS", "Advance", "Lines", "Terminal", "Watcher", "bar", "note", "say", "watched_by"]
+__all__ = [
+    "PREFECT_ERRORS",
+    "Advance",
+    "Lines",
+    "Terminal",
+    "Watcher",
+    "bar",
+    "note",
+    "say",
+    "watched_by",
+    "watched_here",
+]
 
 Advance = Callable[[str], None]
 """Called once a unit of work with what there is to say about it."""
@@ -100,6 +111,14 @@ def watched_by(watcher: Watcher) -> Iterator[None]:
         yield
     finally:
         _watcher.reset(token)
+
+
+@contextmanager
+def watched_here() -> Iterator[None]:
+    """Send the lines and bars of the block to standard error: bars only where somebody looks."""
+    console = Console(stderr=True)
+    with watched_by(Terminal(console) if console.is_terminal else Lines(console)):
+        yield
 
 
 def say(line: str) -> None:

@@ -1,7 +1,6 @@
 """Gather what an evening came to, write it down for people, and show it in Prefect."""
 
 import json
-from datetime import timedelta
 from typing import Any
 
 import pandas as pd
@@ -226,10 +225,7 @@ def _live_scores(record: pd.DataFrame, name: str) -> pd.DataFrame:
 
 def _sessions_behind(run: Run, row: "pd.Series[Any]") -> int:
     """Count the sessions that had closed for good when the row was issued, and that it does not use."""
-    closed = run.calendar.last_closed_session(
-        row["issued_at"], timedelta(minutes=run.config.prices.delay_minutes)
-    )
-    return run.calendar.position(closed) - run.calendar.position(row["as_of"])
+    return run.calendar.position(run.closed_by(row["issued_at"])) - run.calendar.position(row["as_of"])
 
 
 def _model_card(champion: RegisteredModel) -> dict[str, str]:

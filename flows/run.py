@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from pipeline.closures import Override, from_rows, read_overrides, to_rows
 from pipeline.config import Config, UniverseConfig, digest, load
 from pipeline.errors import InputError, NextdayError
 from pipeline.fetch_log import FetchLog
@@ -23,6 +24,7 @@ __all__ = [
     "PROJECT",
     "Run",
     "absolute_path",
+    "configured_calendar",
     "default_config",
     "default_home",
     "open_run",
@@ -97,14 +99,17 @@ class Run:
         """The day it is at the exchange; None where the clock was given, and later bars are no wonder."""
         if self.is_simulated:
             return None
-        return pd.Timestamp(self.now).tz_convert(self.calendar.timezone).tz_localize(None).normalize()
+        return self.calendar.day(self.now)
 
     @property
     def last_closed(self) -> pd.Timestamp:
         """The last session that counts as closed at `now`."""
-        return self.calendar.last_closed_session(
-            self.now, timedelta(minutes=self.config.prices.delay_minutes)
-        )
+        return self.closed_by(self.now)
+
+    def closed_by(self, moment: datetime) -> pd.Timestamp:
+        """Return the last session that counts as closed at `moment`."""
+        delay = timedelta(minutes=self.config.prices.delay_minutes)
+        return self.calendar.last_closed_session(moment, delay, may_have_ended=self.is_historical)
 
     @property
     def settings_file(self) -> Path:
@@ -161,9 +166,7 @@ def open_run(
         Ledger(workspace.ledger, read_only=True)
     wall = datetime.now(UTC)
     clock = now or wall
-    days = calendar(
-        settings.universe.calendar, settings.prices.start, clock.replace(tzinfo=clock.tzinfo or UTC)
-    )
+    days = configured_calendar(settings, path.parent, clock)
     source = _source(settings, path.parent, workspace)
     members = universe(settings.universe, path.parent, _listed(settings.universe, source))
     moment = days.instant(clock)
@@ -184,8 +187,25 @@ def open_run(
         calendar=days,
         source=source,
         universe=members,
-        resolved=_resolved(settings, members),
+        resolved=_resolved(settings, members, days.overrides),
     )
+
+
+def configured_calendar(settings: Config, base: Path, clock: datetime) -> Calendar:
+    """Return the calendar of the settings, with what their closures' file says.
+
+    Args:
+        settings: The settings.
+        base: The folder that a relative path of theirs starts from.
+        clock: The time it is; without an offset nearly so, which decides how far the calendar goes.
+
+    Raises:
+        InputError: the calendar or the closures cannot be used.
+    """
+    chosen = settings.universe
+    overrides = read_overrides(base / chosen.closures) if chosen.closures else ()
+    now = clock.replace(tzinfo=clock.tzinfo or UTC)
+    return calendar(chosen.calendar, settings.prices.start, now, overrides)
 
 
 def with_former_settings(run: Run, former: str) -> Run:
@@ -208,10 +228,13 @@ def with_former_settings(run: Run, former: str) -> Run:
     dates = {name: pd.to_datetime(entries[name]).astype("datetime64[us]") for name in ("first", "last")}
     renamed = {symbol: tuple(older) for symbol, older in resolved.get("former", {}).items()}
     members = Universe(run.name, entries.assign(**dates), renamed)
+    settings = _former_config(resolved["settings"], path)
+    overrides = from_rows(resolved.get("closures", []))
     return Run(
         **{
             **vars(run),
-            "config": _former_config(resolved["settings"], path),
+            "config": settings,
+            "calendar": calendar(settings.universe.calendar, settings.prices.start, run.now, overrides),
             "universe": members,
             "resolved": resolved,
         }
@@ -241,15 +264,18 @@ def _read_settings(path: Path) -> dict[str, Any] | None:
     return found
 
 
-def _resolved(settings: Config, members: Universe) -> dict[str, Any]:
+def _resolved(settings: Config, members: Universe, overrides: tuple[Override, ...]) -> dict[str, Any]:
     entries = members.entries
     days = [entries[name].dt.strftime("%Y-%m-%d") for name in ("first", "last")]
     spans = zip(
         entries["symbol"], *(day.astype(object).where(day.notna(), None) for day in days), strict=True
     )
     resolved = {"settings": settings.resolved(), "members": [list(span) for span in spans]}
-    if members.former:  # a key only where there is a rename: other digests stay what they were
+    # Later keys, only where there is something to tell: digests of settings without it stay what they were.
+    if members.former:
         resolved["former"] = {symbol: list(older) for symbol, older in members.former.items()}
+    if overrides:
+        resolved["closures"] = to_rows(overrides)
     return resolved
 
 

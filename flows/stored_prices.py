@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from flows.run import absolute_path, default_config, default_home
+from flows.run import absolute_path, configured_calendar, default_config, default_home
 from pipeline.config import Config, load
 from pipeline.errors import InputError, quoted
 from pipeline.fetch_log import FetchLog, Hold
-from pipeline.sessions import Calendar, calendar
+from pipeline.sessions import Calendar
 from pipeline.store import PriceStore
 from pipeline.universe import Universe, universe
 from pipeline.workspace import Workspace
@@ -40,10 +40,9 @@ class StoredPrices:
 
     @property
     def last_closed(self) -> pd.Timestamp:
-        """The last session that counts as closed."""
-        return self.calendar.last_closed_session(
-            self.now, timedelta(minutes=self.config.prices.delay_minutes)
-        )
+        """The last session that counts as closed; what is stored can be read after the calendar's end."""
+        delay = timedelta(minutes=self.config.prices.delay_minutes)
+        return self.calendar.last_closed_session(self.now, delay, may_have_ended=True)
 
     def members(self) -> Universe:
         """Return the universe; where neither a list nor a file names its members, everything stored belongs."""
@@ -115,10 +114,9 @@ def open_stored_prices(config: Path | None, home: Path | None, now: datetime | N
     workspace = Workspace(absolute_path(home or default_home(path)))
     workspace.check()
     clock = now or datetime.now(UTC)
-    days = calendar(
-        settings.universe.calendar, settings.prices.start, clock.replace(tzinfo=clock.tzinfo or UTC)
-    )
-    store = PriceStore(workspace.prices(settings.universe.name))
+    days = configured_calendar(settings, path.parent, clock)
+    renamed = universe(settings.universe, path.parent, []).shown if settings.universe.file else {}
+    store = PriceStore(workspace.prices(settings.universe.name), renamed)
     if store.seq() == 0:
         raise InputError(
             f"There are no prices of the universe {settings.universe.name!r} yet",

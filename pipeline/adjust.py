@@ -59,7 +59,7 @@ def adjusted_close(close: Floats, dividend: Floats, split: Floats) -> Floats:
     return np.where(np.isnan(close), np.nan, first * level)
 
 
-def as_traded(bars: pd.DataFrame, adjustment: Adjustment) -> pd.DataFrame:
+def as_traded(bars: pd.DataFrame, adjustment: Adjustment, *, lists_actions: bool = False) -> pd.DataFrame:
     """Return the bars of one symbol as they traded.
 
     Args:
@@ -67,13 +67,16 @@ def as_traded(bars: pd.DataFrame, adjustment: Adjustment) -> pd.DataFrame:
             a split inside that is missing here would be missed.
         adjustment: What the vendor did to open, high, low and close. Under `split+dividend` the traded prices
             cannot be had back; the numbers stay, and their returns are total returns already.
+        lists_actions: Whether the vendor lists splits and dividends: then none listed means none. Else they are
+            found in the steps of the adjusted closes.
     """
-    bars = bars.assign(split=bars["split"].fillna(1.0), dividend=bars["dividend"].fillna(0.0))
+    if bars[_ACTIONS].isna().to_numpy().any():
+        bars = bars.assign(split=bars["split"].fillna(1.0), dividend=bars["dividend"].fillna(0.0))
     if adjustment == "split+dividend":
         return bars.assign(dividend=0.0, split=1.0)
-    if _has_no_actions(bars) and bars["adj_close"].notna().any():
+    if not lists_actions and _has_no_actions(bars) and bars["adj_close"].notna().any():
         bars = _implied_actions(bars, adjustment)
-    if adjustment == "raw":
+    if adjustment == "raw" or (bars["split"].to_numpy() == 1.0).all():
         return bars
     factor = later_splits(bars["split"].to_numpy())
     return bars.assign(
@@ -135,7 +138,8 @@ def _believed(bars: pd.DataFrame) -> tuple["pd.Series[float]", "pd.Series[float]
 
 
 def _has_no_actions(bars: pd.DataFrame) -> bool:
-    return bool((bars["split"].fillna(1.0) == 1.0).all() and (bars["dividend"].fillna(0.0) == 0.0).all())
+    split, dividend = (bars[name].to_numpy() for name in _ACTIONS)
+    return bool((np.nan_to_num(split, nan=1.0) == 1.0).all() and (np.nan_to_num(dividend) == 0.0).all())
 
 
 def _factor_steps(bars: pd.DataFrame) -> Floats:

@@ -7,6 +7,7 @@ import pandas as pd
 
 from pipeline.fetch_log import Hold
 from pipeline.overlap import find_overlap_faults, find_revisions, find_split_faults
+from pipeline.quality import no_findings
 from pipeline.store import PriceStore
 
 __all__ = ["Admission", "admit"]
@@ -46,6 +47,8 @@ def admit(
     Raises:
         StoreError: the store cannot be read.
     """
+    if prices.empty:
+        return Admission(prices, no_findings(), [], [])
     stored = store.read(
         prices["session"].max(),
         since=prices["session"].min(),

@@ -70,6 +70,7 @@ class UniverseConfig(_Section):
     symbols: tuple[Symbol, ...] = ()
     file: str = ""
     calendar: str = "XNYS"
+    closures: str = ""
     historical: bool = False
 
     @property
@@ -124,6 +125,7 @@ class PricesConfig(_Section):
     requests_per_second: float = Field(1.5, gt=0, le=10)
     proxy: str = Field("", pattern=PROXY_PATTERN)
     ca_bundle: str = ""
+    keep_days: int = Field(30, ge=1, le=3650)
 
 
 class FeaturesConfig(_Section):
@@ -188,6 +190,7 @@ class ScheduleConfig(_Section):
 
     nightly: str = "30 18 * * MON-FRI"
     retrain: str = "0 8 * * SAT"
+    maintenance: str = "0 12 1 * *"
 
 
 class Config(_Section):
@@ -203,8 +206,15 @@ class Config(_Section):
     schedule: ScheduleConfig = ScheduleConfig()
 
     def resolved(self) -> dict[str, Any]:
-        """Return every setting as JSON values, defaults filled in; what may hold a password is left out."""
-        return self.model_dump(mode="json", exclude={"prices": {"proxy", "ca_bundle"}})
+        """Return every setting as JSON values, defaults filled in.
+
+        What may hold a password is left out, and what is about files alone and changes no forecast.
+        """
+        left_out = {"prices": {"proxy", "ca_bundle", "keep_days"}, "schedule": {"maintenance"}}
+        resolved = self.model_dump(mode="json", exclude=left_out)
+        if not self.universe.closures:  # a later key: digests of settings without it stay what they were
+            del resolved["universe"]["closures"]
+        return resolved
 
 
 def digest(resolved: Mapping[str, Any]) -> str:

@@ -62,7 +62,8 @@ def recent_bars(
     recent = store.read(last, since=since, symbols=symbols, columns=["status"])
     others = sorted(set(symbols) - set(recent["symbol"]))
     older = store.read(last, symbols=others, columns=["status"]) if others else recent.head(0)
-    return pd.concat([recent, older], ignore_index=True)
+    bars = pd.concat([recent, older], ignore_index=True)
+    return bars[bars["session"].isin(calendar.sessions)]  # a closure may have been written down since
 
 
 def _state(newest: pd.Timestamp | None, unknown: int, calendar: Calendar, last: pd.Timestamp) -> Listing:

@@ -1,6 +1,7 @@
 """The files of a price store: a Delta Lake table, one folder a year. Only this module touches deltalake."""
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,6 +19,9 @@ from deltalake.exceptions import DeltaError
 from pipeline.errors import StoreError
 
 __all__ = ["Compaction", "PriceFiles"]
+
+_FORMAT = 1
+"""Of the rows; it rises when an older nextday would read them wrongly. A store that says nothing is of the first."""
 
 _BATCH = 1 << 16  # rows
 _READ_AHEAD = 2  # batches, and files: more of them cost memory and are no quicker
@@ -103,6 +107,43 @@ class PriceFiles:
         highest: int | None = pc.max(pa.table(table.get_add_actions(flatten=True))[f"max.{column}"]).as_py()
         return highest
 
+    def needed(self) -> list[Path]:
+        """Return the files that the newest version is read from, its log's among them; none without an append.
+
+        Raises:
+            StoreError: the log cannot be read.
+        """
+        table = self._table()
+        if table is None:
+            return []
+        parts = pa.table(table.get_add_actions())["path"].to_pylist()
+        log = [path for path in (self.folder / "_delta_log").rglob("*") if path.is_file()]
+        return [*sorted(log), *sorted(self.folder / part for part in parts)]
+
+    def count(self) -> int:
+        """Return how many files a read of everything opens.
+
+        Raises:
+            StoreError: the log cannot be read.
+        """
+        table = self._table()
+        return 0 if table is None else len(table.file_uris())
+
+    def scan(self) -> None:
+        """Read every row once, a part at a time: a file that is missing or damaged is found.
+
+        Raises:
+            StoreError: one is.
+        """
+        table = self._table()
+        if table is None:
+            return
+        try:
+            for _ in self._dataset(table).to_batches(batch_size=_BATCH, fragment_readahead=_READ_AHEAD):
+                pass
+        except (DeltaError, OSError, pa.ArrowException) as error:
+            raise self._unreadable(error) from None
+
     def append(self, rows: pd.DataFrame, run: str) -> None:
         """Append rows, all of them or none.
 
@@ -115,6 +156,7 @@ class PriceFiles:
                 _by_year(rows),
                 mode="append",
                 partition_by=["year"],
+                description=f"nextday prices, format {_FORMAT}",  # kept by the first append
                 writer_properties=_WRITING,
                 commit_properties=CommitProperties(custom_metadata={"run": run}),
             )
@@ -133,17 +175,32 @@ class PriceFiles:
         table = self._table()
         if table is not None:
             try:
+                self._remove_staged()
                 _tidy(table, max(math.ceil(keep / _HOUR), math.ceil(_READING / _HOUR)))
             except (DeltaError, OSError) as error:
                 raise self._unwritable(error, "no bar was lost") from None
         files_after, bytes_after = self._size()
         return Compaction(files_before, files_after, bytes_before, bytes_after)
 
+    def _remove_staged(self) -> None:
+        # deltalake writes a file under such a name first, and lists none of that name: no vacuum of it ever finds them.
+        for path in self.folder.rglob("*#*"):
+            if path.name.rpartition("#")[2].isdecimal():
+                path.unlink(missing_ok=True)
+
     def _table(self) -> DeltaTable | None:
         try:
-            return DeltaTable(str(self.folder)) if DeltaTable.is_deltatable(str(self.folder)) else None
+            table = DeltaTable(str(self.folder)) if DeltaTable.is_deltatable(str(self.folder)) else None
         except (DeltaError, OSError) as error:
             raise self._unreadable(error) from None
+        made_in = int(((table and table.metadata().description) or "").rpartition("format ")[2] or 1)
+        if made_in > _FORMAT:
+            raise StoreError(
+                f"A newer nextday wrote these prices, in format {made_in}; this one knows formats up to {_FORMAT}",
+                where=str(self.folder),
+                way_out="install that nextday or a newer one, or name another workspace with --home DIR",
+            )
+        return table
 
     def _dataset(self, table: DeltaTable, *coded: str) -> ds.Dataset:
         # deltalake's own file system is Python, and Arrow's threads still hold its files when the interpreter ends:
@@ -167,10 +224,17 @@ class PriceFiles:
 
     def _unwritable(self, error: Exception, outcome: str) -> StoreError:
         return StoreError(
-            f"The price store cannot be written: {error!s:.200}",
+            f"The price store cannot be written: {_cause(error):.200}",
             where=str(self.folder),
             way_out=f"{outcome}; see to disk space and permissions, then run again",
         )
+
+
+def _cause(error: Exception) -> str:
+    """Return what an error says on one line; of a chain that ends at the operating system, its words alone."""
+    words = " ".join(re.sub(r"\x1b\[\d+m|↳", "", str(error)).split())
+    found = re.search(r"([A-Z][^:A-Z]*) \(os error \d+\)$", words)
+    return found[1] if found else words
 
 
 def _by_year(rows: pd.DataFrame) -> pa.RecordBatchReader:

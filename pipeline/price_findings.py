@@ -17,6 +17,7 @@ from pipeline.schema import PRICES
 from pipeline.sessions import Calendar
 from pipeline.store import PriceStore
 from pipeline.universe import MIN_COVERAGE, Universe
+from pipeline.unknown_closures import count_bars, find_unknown_closures
 
 __all__ = ["PriceFindings", "find_faults"]
 
@@ -69,13 +70,14 @@ def find_faults(
         StoreError: the store cannot be read.
     """
     known = store.read(last, since=calendar.sessions[0], columns=["observed_at"])
-    if known.empty:
+    on_sessions = known[known["session"].isin(calendar.sessions)]
+    if on_sessions.empty:
         raise InputError(
             f"There is no bar from {calendar.sessions[0]:%Y-%m-%d} to {last:%Y-%m-%d}",
             where=f"the price store {store.folder}",
             way_out="give another --now, or another [prices] start",
         )
-    newest, asked = known["session"].max(), known["observed_at"].max()
+    newest, asked = on_sessions["session"].max(), known["observed_at"].max()
     here = set(members.members(newest))
     listings = find_listings(store, log, calendar, sorted(here & set(known["symbol"])), newest)
     found = [_absent(here - set(known["symbol"]), newest), _held(log, newest)]
@@ -96,6 +98,7 @@ def find_faults(
         ]
     changed = pd.concat(changes, ignore_index=True)
     rows = pd.concat([part for part in found if not part.empty] or [_found([])], ignore_index=True)
+    rows = _joined(rows, _closures(known, calendar, members))
     return PriceFindings(
         newest=newest,
         rows=rows.sort_values(["needs_person", *_KEY], ascending=[False, True, True], ignore_index=True),
@@ -138,6 +141,22 @@ def _off_calendar(standing: pd.DataFrame, calendar: Calendar) -> pd.DataFrame:
     days = standing.loc[~standing["session"].isin(calendar.sessions), _KEY]
     evidence = f"{calendar.name} was closed"
     return _found([(row.symbol, row.session, "no session", evidence, done, True) for row in _rows(days)])
+
+
+def _closures(known: pd.DataFrame, calendar: Calendar, members: Universe) -> pd.DataFrame:
+    days = calendar.sessions_between(known["session"].min(), known["session"].max())
+    wrong = find_unknown_closures(*count_bars(known, members, days), days, calendar.name)
+    return _found(
+        [(calendar.name, row.session, row.rule, row.evidence, row.way_out, True) for row in _rows(wrong)]
+    )
+
+
+def _joined(rows: pd.DataFrame, closures: pd.DataFrame) -> pd.DataFrame:
+    """Return the findings, with one of the whole universe in place of each member's on such a day."""
+    same = {"unknown closure": "missing session", "unknown session": "no session"}
+    whole = pd.MultiIndex.from_arrays([closures["session"], closures["rule"].map(same)])
+    alone = rows[~pd.MultiIndex.from_frame(rows[["session", "rule"]]).isin(whole)]
+    return pd.concat([alone, closures], ignore_index=True) if len(closures) else rows
 
 
 def _missing(standing: pd.DataFrame, calendar: Calendar) -> pd.DataFrame:

@@ -9,12 +9,26 @@ from typing import Any
 import exchange_calendars as xc
 import pandas as pd
 
+from pipeline.closures import Override
 from pipeline.errors import ConfigError, InputError, NextdayError
 
 __all__ = ["Calendar", "calendar"]
 
 _SETTLED_AFTER_OPEN = pd.Timedelta(hours=1)
 _SETTLED_AFTER_CLOSE = pd.Timedelta(hours=18)
+_WRITE_DAYS = (
+    "name an exchange in the same time zone, and write the days that differ into [universe] closures"
+)
+_WAYS_OUT = {
+    **dict.fromkeys(("ASEX", "XBSE", "XCYS"), f"{_WRITE_DAYS}: XHEL keeps the same time"),
+    "XBEL": f"{_WRITE_DAYS}: XZAG keeps the same time",
+    "XTAE": "give a [prices] start from 2026-01-05 on: the exchange trades from Monday to Friday since",
+}
+"""Of the calendars that no release builds with pandas 3: Orthodox Easter, and Sundays in Tel Aviv."""
+
+_REACHED = ("2026-03-02", "2026-03-31")
+"""A month that every calendar reaches: a few sessions tell its class, and what that knows, in little time."""
+
 _BEYOND = date(2200, 1, 1)
 """Calendars count nanoseconds, which end in 2262."""
 
@@ -27,6 +41,8 @@ class Calendar:
         name: The exchange_calendars name, for example XNYS.
         sessions: All sessions, ascending, datetime64[us].
         opens, closes: When each one opens and closes, indexed by session.
+        ends: The last day that the calendar knows anything of; None where its rules go on.
+        overrides: What was written down beside the calendar, and stands in the sessions.
     """
 
     name: str
@@ -34,13 +50,25 @@ class Calendar:
     sessions: pd.DatetimeIndex
     opens: "pd.Series[pd.Timestamp]"
     closes: "pd.Series[pd.Timestamp]"
+    ends: pd.Timestamp | None = None
+    overrides: tuple[Override, ...] = ()
 
-    def last_closed_session(self, now: datetime, delay: timedelta) -> pd.Timestamp:
+    def last_closed_session(
+        self, now: datetime, delay: timedelta, *, may_have_ended: bool = False
+    ) -> pd.Timestamp:
         """Return the last session that has been closed for at least `delay` at `now`.
+
+        Args:
+            now: The time it is.
+            delay: How long after its close a session counts.
+            may_have_ended: Whether after the calendar's end its last session will do, as for prices that ended too.
 
         Raises:
             InputError: `now` lies before the close of the first session.
+            NextdayError: the calendar ended before `now`, and nobody knows what was a session since.
         """
+        if self.ends is not None and self.day(now) > self.ends and not may_have_ended:
+            raise self._ended(f"the clock stands at {now:%Y-%m-%d %H:%M}Z: no session is known since")
         count = int((self.closes + delay <= now).sum())
         if count == 0:
             raise InputError(
@@ -58,12 +86,16 @@ class Calendar:
         """
         place = self.position(session) + ahead
         if place >= len(self.sessions):
-            raise NextdayError(
-                f"The calendar {self.name} ends on {self.sessions[-1]:%Y-%m-%d}: no session is known after "
-                f"{session:%Y-%m-%d}",
-                way_out="a newer release of exchange-calendars knows more sessions",
-            )
+            raise self._ended(f"no session is known after {session:%Y-%m-%d}")
         return self.sessions[place]
+
+    def _ended(self, consequence: str) -> NextdayError:
+        return NextdayError(
+            f"The calendar {self.name} ends on {self.ends or self.sessions[-1]:%Y-%m-%d}: {consequence}",
+            where="[universe] calendar",
+            way_out="install a newer release of exchange-calendars (it comes out before the exchange's year ends); "
+            "what was missed is caught up",
+        )
 
     def position(self, session: pd.Timestamp) -> int:
         """Return the number of `session` in `sessions`.
@@ -93,6 +125,10 @@ class Calendar:
             return after_close
         return min(after_close, self.opens.iloc[place] + _SETTLED_AFTER_OPEN)
 
+    def day(self, now: datetime) -> pd.Timestamp:
+        """Return the day it is at the exchange at `now`."""
+        return pd.Timestamp(now).tz_convert(self.timezone).tz_localize(None).normalize()
+
     def instant(self, when: datetime) -> datetime:
         """Return `when` in UTC; a time without an offset is the exchange's own.
 
@@ -111,12 +147,18 @@ class Calendar:
             ) from None
 
 
-def calendar(name: str, first: date, now: datetime) -> Calendar:
+def calendar(name: str, first: date, now: datetime, overrides: tuple[Override, ...] = ()) -> Calendar:
     """Return the calendar `name` from `first` to a year after `now`, as far as it is known.
+
+    Args:
+        name: Of exchange_calendars.
+        first: The first day.
+        now: The clock.
+        overrides: What the calendar does not know, in the order of its file; those of other days wait.
 
     Raises:
         ConfigError: there is no such calendar, it cannot be built, or its market never closes.
-        InputError: `now` lies before `first`, or beyond every calendar.
+        InputError: `now` lies before `first`, or beyond every calendar; or an override contradicts the calendar.
     """
     if not first < now.date() < _BEYOND:
         raise InputError(
@@ -124,11 +166,11 @@ def calendar(name: str, first: date, now: datetime) -> Calendar:
             where="--now and [prices] start",
             way_out="give another clock or another start",
         )
-    return _calendar(name, first, now.date() + timedelta(days=370))
+    return _calendar(name, first, now.date() + timedelta(days=370), overrides)
 
 
 @lru_cache(maxsize=8)
-def _calendar(name: str, first: date, last: date) -> Calendar:
+def _calendar(name: str, first: date, last: date, overrides: tuple[Override, ...]) -> Calendar:
     built = _build(name, first, last)
     if (built.closes.to_numpy()[:-1] >= built.opens.to_numpy()[1:]).any():
         raise ConfigError(
@@ -136,14 +178,65 @@ def _calendar(name: str, first: date, last: date) -> Calendar:
             where="[universe] calendar",
             way_out="use the calendar of an exchange that closes, for example XNYS",
         )
-    sessions = pd.DatetimeIndex(built.sessions.as_unit("us"))
+    hours = pd.DataFrame({"opens": built.opens, "closes": built.closes})
+    hours = hours.set_axis(pd.DatetimeIndex(built.sessions.as_unit("us")))
+    hours = hours.apply(lambda instants: instants.dt.as_unit("us"))
+    ends = built.bound_max()
+    for number, override in enumerate(overrides, 1):
+        if first <= override.session <= last:
+            hours = _overridden(hours, override, built, f"[universe] closures, data row {number}")
     return Calendar(
         name=name,
         timezone=str(built.tz),
-        sessions=sessions,
-        opens=built.opens.set_axis(sessions).dt.as_unit("us"),
-        closes=built.closes.set_axis(sessions).dt.as_unit("us"),
+        sessions=pd.DatetimeIndex(hours.index),
+        opens=hours["opens"],
+        closes=hours["closes"],
+        ends=ends if ends is not None and ends < pd.Timestamp(last) else None,
+        overrides=overrides,
     )
+
+
+def _overridden(hours: pd.DataFrame, override: Override, built: Any, where: str) -> pd.DataFrame:
+    day, name = pd.Timestamp(override.session), built.name
+    for bound, word in ((built.bound_min(), "begins"), (built.bound_max(), "ends")):
+        if bound is not None and (day < bound if word == "begins" else day > bound):
+            raise InputError(
+                f"{day:%Y-%m-%d} lies beyond the calendar {name}, which {word} on {bound:%Y-%m-%d}",
+                where=where,
+                way_out="take the row out; only days that the calendar reaches can be told otherwise",
+            )
+    if override.opens is None or override.closes is None:
+        if day not in hours.index and built.weekmask[day.weekday()] == "0":
+            raise InputError(
+                f"{day:%Y-%m-%d}, a {day:%A}, is no session of {name} anyway: is it a typing error?",
+                where=where,
+                way_out="write the session on which the exchange stayed closed, or take the row out",
+            )
+        return hours.drop(
+            index=day, errors="ignore"
+        )  # a newer calendar may know it, and need the row no longer
+    try:
+        opens, closes = (
+            pd.Timestamp.combine(override.session, hour).tz_localize(built.tz).tz_convert("UTC").as_unit("us")
+            for hour in (override.opens, override.closes)
+        )
+    except ValueError as error:
+        raise InputError(
+            f"{day:%Y-%m-%d}: clocks in {built.tz} do not show these hours once: {error!s:.80}",
+            where=where,
+            way_out="write the hours of the exchange's own clock",
+        ) from None
+    before, after = hours[hours.index < day], hours[hours.index > day]
+    if (before["closes"].tail(1) >= opens).any() or (after["opens"].head(1) <= closes).any():
+        raise InputError(
+            f"The hours of {day:%Y-%m-%d} cross those of the session beside it",
+            where=where,
+            way_out="write the hours of the exchange's own clock",
+        )
+    new = pd.DataFrame(
+        {"opens": [opens], "closes": [closes]}, index=pd.DatetimeIndex([day], dtype="datetime64[us]")
+    )
+    return pd.concat([before, new, after])
 
 
 def _build(name: str, first: date, last: date) -> Any:
@@ -156,12 +249,13 @@ def _build(name: str, first: date, last: date) -> Any:
             way_out=f"nearest names: {', '.join(nearest) or 'XNYS'} (the names of exchange_calendars)",
         )
     try:
-        bounds = type(xc.get_calendar(name))
+        bounds = type(xc.get_calendar(name, start=_REACHED[0], end=_REACHED[1]))
         start = max(bound for bound in (pd.Timestamp(first), bounds.bound_min()) if bound is not None)
         end = min(bound for bound in (pd.Timestamp(last), bounds.bound_max()) if bound is not None)
         return xc.get_calendar(name, start=start, end=end)
     except (NotImplementedError, ValueError) as error:
         raise ConfigError(
-            f"The calendar {name!r} cannot be built with this release of exchange_calendars: {error!s:.160}",
+            f"The calendar {name!r} cannot be built with this release of exchange_calendars: {error!s:.100}",
             where="[universe] calendar",
+            way_out=_WAYS_OUT.get(name, f"{_WRITE_DAYS}; or give another [prices] start"),
         ) from None

@@ -7,7 +7,7 @@ known at seq k, or at an instant, leaves later rows out. Nothing is overwritten.
 import functools
 import operator
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import MappingProxyType
@@ -31,7 +31,9 @@ VALUES = [*COLUMNS, "adjustment", "currency", "status", "source"]
 """What a bar says: a row that differs in one of these from the one that stands is a new version."""
 
 _KEY = ["instrument_id", "session"]
-_SAME = 1e-6  # vendors compute in single precision: numbers that differ by a smaller share are the same
+_SAME = dict.fromkeys(COLUMNS, 1e-06) | {"volume": 1e-4}
+"""Numbers that differ by a smaller share are the same: vendors compute in single precision, and round volumes to whole
+shares after they adjusted them for splits."""
 _FAR = 1 << 32  # days: no session lies so far from another
 _PATIENCE = 600.0  # seconds for another writer to end
 _BLOCK = 125  # symbols compared at a time: the whole of a large universe would be in memory three times
@@ -80,6 +82,32 @@ class PriceStore:
         """
         with self._held():
             return self._files.compact(keep)
+
+    @contextmanager
+    def at_rest(self) -> Iterator[list[Path]]:
+        """Keep writers out for the block, and give the files that the store is read from now.
+
+        Raises:
+            StoreError: the store cannot be read.
+        """
+        with self._held():
+            yield self._files.needed()
+
+    def files(self) -> int:
+        """Return how many files a read of everything opens.
+
+        Raises:
+            StoreError: the store cannot be read.
+        """
+        return self._files.count()
+
+    def scan(self) -> None:
+        """Read every row once, without keeping any: whatever is missing or damaged is found.
+
+        Raises:
+            StoreError: something is.
+        """
+        self._files.scan()
 
     def select_new(self, prices: pd.DataFrame) -> pd.DataFrame:
         """Return the rows (schema.PRICES) that say something else than the one that stands, or stand alone.
@@ -287,6 +315,6 @@ def _changed(prices: pd.DataFrame, standing: pd.DataFrame) -> pd.DataFrame:
     same = place >= 0
     for name in VALUES:
         old, new = standing[name].array.take(place), prices[name].array
-        equal = np.abs(new - old) <= _SAME * np.abs(old) if name in COLUMNS else old == new
+        equal = np.abs(new - old) <= _SAME[name] * np.abs(old) if name in _SAME else old == new
         same &= np.asarray(equal | (old.isna() & new.isna()), dtype=bool)
     return prices[~same]

@@ -1,6 +1,5 @@
 """Who belongs to the universe on which session, and how many of them have prices."""
 
-import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +9,7 @@ import pandas as pd
 
 from pipeline.config import UniverseConfig
 from pipeline.errors import ConfigError, InputError, quoted
+from pipeline.handwritten import parse_dates, read_table
 from pipeline.schema import SYMBOL_WAY_OUT, find_bad_symbol
 
 __all__ = ["MIN_COVERAGE", "Universe", "universe"]
@@ -103,10 +103,18 @@ def universe(config: UniverseConfig, base: Path, listed: list[str]) -> Universe:
 
 
 def _read(name: str, path: Path) -> Universe:
-    table = _table(path)
-    symbols = table["symbol"].fillna("").str.strip()
+    table = read_table(
+        path,
+        needed=("symbol",),
+        optional=("from", "to", "formerly"),
+        what="The universe's file",
+        key="[universe] file",
+    )
+    if table.empty:
+        raise InputError("The universe's file needs at least one row", where=str(path), way_out="add symbols")
+    symbols = table["symbol"].fillna("")
     _check_symbols(symbols, path)
-    first, last = _dates(table, "from", path), _dates(table, "to", path)
+    first, last = parse_dates(table, "from", path), parse_dates(table, "to", path)
     if (turned := (first > last).to_numpy()).any():
         row = int(turned.argmax())
         raise InputError(
@@ -173,50 +181,3 @@ def _tangled(what: str, path: Path, row: int) -> InputError:
         way_out="one row per listing, under its current symbol; in 'formerly' all its older symbols, oldest first, "
         "with blanks between them",
     )
-
-
-def _table(path: Path) -> pd.DataFrame:
-    try:
-        if path.exists() and not path.is_file():  # a pipe would be waited for, without end
-            raise OSError("it is no file")
-        cells = pd.read_csv(
-            path,
-            header=None,  # pandas would give a second column of one name another
-            dtype=str,
-            comment="#",
-            skipinitialspace=True,
-            encoding="utf-8-sig",
-            keep_default_na=False,  # NA is a ticker
-            na_values=[""],
-        )
-    except (OSError, ValueError, EOFError, zlib.error) as error:
-        reason = str(getattr(error, "strerror", None) or error).partition("\n")[0]
-        raise InputError(
-            f"The universe's file cannot be read: {reason}",
-            where=str(path),
-            way_out="write the file again (text in UTF-8), or mend [universe] file",
-        ) from None
-    names = cells.iloc[0].fillna("").str.strip().str.lower().tolist()
-    is_double = any(names.count(name) > 1 for name in ("symbol", "from", "to", "formerly"))
-    if "symbol" not in names or is_double or len(cells) == 1:
-        raise InputError(
-            "The universe's file needs one column 'symbol', no second 'from', 'to' or 'formerly', and at least one row",
-            where=str(path),
-            way_out="columns, with commas between them: symbol, and if you have them from, to, name, formerly",
-        )
-    table = cells.iloc[1:].reset_index(drop=True).set_axis(names, axis=1)
-    return table.loc[:, ~table.columns.duplicated()]
-
-
-def _dates(table: pd.DataFrame, column: str, path: Path) -> "pd.Series[pd.Timestamp]":
-    if column not in table:
-        return pd.Series(pd.NaT, index=table.index, dtype="datetime64[us]")
-    days = pd.to_datetime(table[column], format="%Y-%m-%d", errors="coerce").astype("datetime64[us]")
-    if (wrong := (days.isna() & table[column].notna()).to_numpy()).any():
-        row = int(wrong.argmax())
-        raise InputError(
-            f"{quoted(table[column].iloc[row])} in the column {column!r} is no date",
-            where=f"{path}, data row {row + 1}",
-            way_out="write 2018-12-31, or nothing",
-        )
-    return days

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -41,6 +42,13 @@ class Workspace:
     def cache(self) -> Path:
         """What can be deleted without loss."""
         return self.home / "cache"
+
+    @property
+    def databases(self) -> list[Path]:
+        """Every SQLite database that is there, the ledger first: the others know what it names."""
+        others = [*self.home.glob("*.db"), *self.home.glob("*.sqlite"), *self.home.glob("prices/*.sqlite")]
+        found = dict.fromkeys([self.ledger, *sorted(others)])
+        return [path for path in found if path.exists() and not path.name.startswith(".")]
 
     def prices(self, universe: str) -> Path:
         """The price store of a universe."""
@@ -109,6 +117,18 @@ class Workspace:
         if not self.marker.exists():
             marker = {"layout": _LAYOUT, "made_by": f"nextday {version('nextday')}"}
             write_text(self.marker, json.dumps(marker) + "\n")
+
+    def remove_leftovers(self, universe: str) -> list[Path]:
+        """Remove what killed writers have left: half-written files, and unfinished models of the universe.
+
+        Whoever calls this holds the universe's lock.
+        """
+        hidden = [*self.home.glob(".*.*"), *self.home.glob("[!.]*/**/.*.*")]
+        left = [path for path in hidden if path.is_file() and _is_dead_half(path)]
+        left += [path for path in (self.home / "models" / universe).glob(".*") if path.is_dir()]
+        for path in left:
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        return sorted(left)
 
     @contextmanager
     def locked(self, universe: str, *, timeout: float, tell: Callable[[str], None]) -> Iterator[None]:
@@ -210,9 +230,13 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
 
 def _remove_halves(path: Path) -> None:
     for half in path.parent.glob(f".{escape(path.name)}.*"):
-        writer = half.name.rsplit(".", 1)[-1]
-        if writer.isdecimal() and not _is_alive(int(writer)):
+        if _is_dead_half(half):
             half.unlink(missing_ok=True)
+
+
+def _is_dead_half(path: Path) -> bool:
+    writer = path.name.rsplit(".", 1)[-1]
+    return writer.isdecimal() and not _is_alive(int(writer))
 
 
 def _is_alive(pid: int) -> bool:

@@ -1,7 +1,7 @@
 """A made-up market on real sessions: listings that walk at random, what happens to them, and the truth about it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -47,15 +47,12 @@ class Listing:
 
         It buys them at the close before, less itself: that price is what makes Yahoo's factor 1 - D/C.
         """
-        close, actions = self.stock.traded["close"], self.actions
-        shares, before, worth = 1.0, float("nan"), []
-        for session, price in close.items():
-            if session in actions.index:
-                split, cash = actions.loc[session]
-                shares *= split * (1 + cash / (before / split - cash))
-            worth.append(shares * price)
-            before = price
-        return pd.Series(worth, index=close.index)
+        close = self.stock.traded["close"]
+        assert self.actions.index.isin(close.index[1:]).all(), "an action on a session without a bar before"
+        split = self.actions["split"].reindex(close.index, fill_value=1.0)
+        cash = self.actions["dividend"].reindex(close.index, fill_value=0.0)
+        bought = cash / (close.shift() / split - cash)
+        return close * (split * (1 + bought.fillna(0.0))).cumprod()
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +107,7 @@ def make_stock(
         kind: Yahoo's instrumentType.
     """
     steps, gaps, reach, drop, busy = (np.random.default_rng([seed, stream]) for stream in range(5))
-    count, level = len(sessions), 60 + 10 * (seed % 17)
+    count, level = len(sessions), 60.0 + 10 * (seed % 17)
     step, gap = steps.normal(0.0003, 0.012, count), gaps.normal(0, 0.004, count)
     close, base, cash = np.empty(count), np.empty(count), {}
     for place, session in enumerate(sessions):
@@ -130,7 +127,7 @@ def make_stock(
         {"open": opened, "high": high, "low": low, "close": close, "volume": volume}, sessions
     )
     known = {day: ratio for day, ratio in splits.items() if pd.Timestamp(day) in sessions}
-    return Stock(traded, cash, known, kind=kind, single=True, **exchange_hours(days, sessions))
+    return in_hours(Stock(traded, cash, known, kind=kind, single=True), days)
 
 
 def make_market(
@@ -168,7 +165,7 @@ def make_market(
         payouts[name][day] = float(rng.uniform(0.002, 0.03))
     made = {}
     for number, name in enumerate(names):
-        lived = sessions[sessions < end.get(name, "9999-01-01")]
+        lived = sessions[sessions < pd.Timestamp(end.get(name, "2200-01-01"))]
         stock = make_stock(
             days, lived, seed + 101 * number, splits=split.get(name, {}), payouts=payouts[name]
         )
@@ -178,17 +175,18 @@ def make_market(
     return Market(made)
 
 
-def exchange_hours(days: Calendar, sessions: pd.DatetimeIndex) -> dict[str, object]:
-    """Return the fields of a Stock that say when its exchange trades."""
+def in_hours(stock: Stock, days: Calendar) -> Stock:
+    """Return the stock with its exchange's hours, early closes among them."""
+    sessions = stock.traded.index
     opens = days.opens[sessions].dt.tz_convert(days.timezone).dt.strftime("%H:%M")
     closes = days.closes[sessions].dt.tz_convert(days.timezone).dt.strftime("%H:%M")
     usual = closes.mode()[0]
     early = {f"{session:%Y-%m-%d}": close for session, close in closes[closes != usual].items()}
-    return {"timezone": days.timezone, "opens": opens.mode()[0], "closes": usual, "early": early}
+    return replace(stock, timezone=days.timezone, opens=opens.mode()[0], closes=usual, early=early)
 
 
 def _day(rng: np.random.Generator, sessions: pd.DatetimeIndex) -> str:
-    return f"{sessions[rng.integers(len(sessions))]:%Y-%m-%d}"
+    return f"{sessions[int(rng.integers(len(sessions)))]:%Y-%m-%d}"
 
 
 def _text(sessions: Sequence[pd.Timestamp] | pd.DatetimeIndex) -> list[str]:

@@ -5,17 +5,16 @@ A killed run and a rerun end as one run that nobody disturbed: not nearly, but i
 
 import shutil
 import signal
-import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
 import pytest
 
-from tests.conftest import skip_unless, small_settings
+from tests.conftest import small_settings
+from tests.disks import disk, mount, used_kilobytes
 from tests.mortal import Moment, Mortal, differences, halves, server_of_runs, state, timed_lines
 from tests.prefect_place import Place as PrefectPlace
 
@@ -182,28 +181,6 @@ def test_a_run_that_is_told_to_end_ends_at_once_and_the_next_one_goes_on(
     last = first.start(home)
     assert last.end() == 0, last.said()
     assert list(differences(state(home), first.wanted)) == []
-
-
-@contextmanager
-def disk(place: Path, kilobytes: int) -> Iterator[Path]:
-    """Mount a disk of its own for the block; where nobody may, the test is skipped."""
-    place.mkdir()
-    is_mounted = not mount(place, f"size={kilobytes}k", "-t", "tmpfs", "tmpfs")
-    skip_unless(is_mounted, "a disk of its own, which only root may mount")
-    try:
-        yield place
-    finally:
-        subprocess.run(["umount", place], check=True)
-
-
-def mount(place: Path, options: str, *what: str) -> int:
-    if not shutil.which("mount"):
-        return 1
-    return subprocess.run(["mount", "-o", options, *what, place], capture_output=True, check=False).returncode
-
-
-def used_kilobytes(place: Path) -> int:
-    return shutil.disk_usage(place).used // 1024
 
 
 def full_size(place: Path, story: Story, kind: str) -> int:

@@ -23,6 +23,7 @@ from prefect.client.schemas.schedules import CronSchedule
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows import doctor, prefect_server
+from flows.deploy import FLOWS
 from flows.doctor import Finding, examine
 from pipeline.ledger import Ledger
 from pipeline.sessions import Calendar
@@ -74,6 +75,7 @@ class Server:
         self.deployments = [
             deployment(home, "nightly", "30 18 * * MON-FRI"),
             deployment(home, "retrain", "0 8 * * SAT"),
+            deployment(home, "maintenance", "0 12 1 * *"),
         ]
         self.runs = [flow_run(one, "Scheduled", DUE) for one in self.deployments]
         self.beats: list[datetime] = []
@@ -120,7 +122,7 @@ def deployment(home: Path, name: str, cron: str) -> DeploymentResponse:
     schedule = DeploymentSchedule(
         schedule=CronSchedule(cron=cron, timezone="America/New_York"),
         active=True,
-        slug="after-close" if name == "nightly" else "weekly",
+        slug=FLOWS[name],
     )
     return DeploymentResponse(
         id=uuid4(),

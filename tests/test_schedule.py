@@ -23,7 +23,7 @@ from pipeline.sessions import calendar
 from tests.command_line import CommandLine, told
 from tests.prefect_place import ENDED, Place, wait_for
 
-CRONS = {"nightly": "30 18 * * MON-FRI", "retrain": "0 8 * * SAT"}
+CRONS = {"nightly": "30 18 * * MON-FRI", "retrain": "0 8 * * SAT", "maintenance": "0 12 1 * *"}
 EVENING = "2018-12-31T23:00:00+00:00"
 NEW_YORK = ZoneInfo("America/New_York")
 
@@ -93,11 +93,11 @@ def materialised(place: Place, deployment: str, first: str, last: str) -> list[d
 
 
 @pytest.mark.proof
-def test_deploying_makes_the_pool_and_both_deployments(place: Place) -> None:
+def test_deploying_makes_the_pool_and_every_deployment(place: Place) -> None:
     pools = place.ask("work_pools/filter")
     assert [(pool["name"], pool["type"]) for pool in pools] == [(POOL, "process")]
     deployments = place.deployments()
-    assert set(deployments) == {"nightly", "retrain"}
+    assert set(deployments) == {"nightly", "retrain", "maintenance"}
     for name, found in deployments.items():
         (schedule,) = found["schedules"]
         assert schedule["active"]
@@ -149,6 +149,14 @@ def test_the_server_plans_the_training_for_saturday_morning_on_both_sides_of_a_c
 ) -> None:
     starts = materialised(place, "retrain", "2025-10-25", "2025-11-09")
     assert [f"{start:%m-%d %H:%M}" for start in starts] == ["10-25 12:00", "11-01 12:00", "11-08 13:00"]
+
+
+@pytest.mark.proof
+def test_the_server_plans_the_maintenance_for_noon_on_the_first_of_each_month(place: Place) -> None:
+    starts = materialised(place, "maintenance", "2025-09-15", "2026-01-15")
+    assert [f"{start.astimezone(NEW_YORK):%m-%d %H:%M}" for start in starts] == [
+        f"{month:02}-01 12:00" for month in (10, 11, 12, 1)
+    ]
 
 
 @pytest.mark.proof
@@ -307,6 +315,7 @@ def test_the_projects_own_configuration_has_plain_names(tmp_path: Path) -> None:
         "NEXTDAY_TIMEZONE": "America/New_York",
         "NEXTDAY_NIGHTLY": CRONS["nightly"],
         "NEXTDAY_RETRAIN": CRONS["retrain"],
+        "NEXTDAY_MAINTENANCE": CRONS["maintenance"],
     }
 
 

@@ -9,11 +9,13 @@ import sys
 import tempfile
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 
 import pandas as pd
 
+from pipeline.errors import InputError, NextdayError
 from pipeline.sessions import Calendar, calendar
 from tests.made_market import make_stock
 from tests.yahoo_market import Broken, Stock
@@ -53,8 +55,8 @@ def late_splits(days: Calendar) -> dict[str, tuple[int, int]]:
 def quarterly(days: Calendar, share: float) -> dict[str, float]:
     """Return payouts on the first session from the 10th of each February, May, August and November on."""
     tenths = pd.date_range(days.sessions[0], days.sessions[-1], freq="QS-FEB") + pd.Timedelta(days=9)
-    places = [place for place in days.sessions.searchsorted(tenths) if place < len(days.sessions)]
-    return {f"{days.sessions[place]:%Y-%m-%d}": share for place in places}
+    firsts = [days.sessions[days.sessions >= tenth][:1] for tenth in tenths]
+    return {f"{day:%Y-%m-%d}": share for first in firsts for day in first}
 
 
 def made_up(days: Calendar) -> dict[str, Stock]:
@@ -78,10 +80,10 @@ def made_up(days: Calendar) -> dict[str, Stock]:
         (day, stock.after(day, LATE_BY)) for day in stock.splits if pd.Timestamp(day) < sessions[-LATE_BY]
     ]
     stocks["LATE"] = stock.with_quirks(*(quirk for day, until in known for quirk in late(day, until)))
-    lived = sessions[sessions < GONE]
+    lived = sessions[sessions < pd.Timestamp(GONE)]
     stocks["GONE"] = make_stock(days, lived, 21).with_quirks(Broken("not found", since=GONE))
     index = make_stock(days, sessions, 22, kind="INDEX")
-    stocks["^MADE"] = Stock(**{**vars(index), "traded": index.traded.assign(volume=0)})
+    stocks["^MADE"] = replace(index, traded=index.traded.assign(volume=0))
     return stocks
 
 
@@ -89,11 +91,13 @@ def write_settings(folder: Path, server: YahooServer) -> Path:
     """Write the nextday.toml that leads to the server.
 
     Raises:
-        SystemExit: the folder has a nextday.toml of somebody else.
+        InputError: the folder has a nextday.toml of somebody else.
     """
     path = folder / "nextday.toml"
     if path.exists() and not path.read_text().startswith(WRITTEN):
-        sys.exit(f"{path} is not the stand-in's: take another folder")
+        raise InputError(
+            "The stand-in did not write this file", where=str(path), way_out="take another folder"
+        )
     symbols = ", ".join(f'"{symbol}"' for symbol in server.stocks)
     named = {"symbols": symbols, "start": START, "proxy": server.proxy, "ca_bundle": server.ca_bundle}
     path.write_text(WRITTEN + SETTINGS.format(**named))
@@ -107,21 +111,30 @@ def tell(request: Request) -> None:
     print(f"{request.at:%H:%M:%S} {asked} {request.fault or 'ok'}", flush=True)
 
 
-def explain(settings: Path, clock: pd.Timestamp | None) -> None:
-    """Print what to do."""
-    nextday = Path(sys.executable).with_name("nextday")
+def explain(settings: Path, server: YahooServer) -> None:
+    """Print what to do, and where to look."""
+    clock, listing = server.clock, server.stocks["LATE"]
     now = "" if clock is None else f" --now {clock:%Y-%m-%dT%H:%M}Z"
+    seen = "now" if clock is None else f"at {clock:%Y-%m-%d %H:%M}Z"
+    nextday = Path(sys.executable).with_name("nextday")
     command = f"{nextday} --config {settings} --home {settings.parent / 'data'}{now}"
-    seen = "now" if clock is None else f"{clock:%Y-%m-%d %H:%M}Z"
-    print(f"A made-up market as Yahoo would show it at {seen}. In another terminal:\n")
+    opened = [day for day in listing.splits if listing.has_opened(day, listing.clock(server.now))]
+    split = max(opened, default=min(listing.splits))
+    learnt = listing.after(split, LATE_BY)
+    print(f"A made-up market as Yahoo would show it {seen}. In another terminal:\n")
     print(f"  {command} update\n  {command} forecast\n")
-    print(
-        f"ACME split four for one on {SPLIT}; BOLT, COAL and IRON pay each quarter; GONE is unknown since {GONE};"
-    )
-    print(
-        f"LATE splits each quarter, and Yahoo learns of it {LATE_BY} sessions late. Ctrl+C ends it.\n",
-        flush=True,
-    )
+    print(f"ACME   splits four for one on {SPLIT}")
+    print("BOLT, COAL and IRON pay each quarter")
+    print(f"GONE   is unknown from {GONE} on")
+    print(f"LATE   splits each quarter, on {split} for one, which Yahoo learns on {learnt:%Y-%m-%d}")
+    print("all    volumes are a third higher until the next session opens, as Yahoo's may be")
+    print("Ctrl+C ends it; --help names what else it can do\n", flush=True)
+
+
+def instant(text: str) -> pd.Timestamp:
+    """Return a time in UTC."""
+    stamp = pd.Timestamp(text)
+    return stamp.tz_localize("UTC") if stamp.tzinfo is None else stamp.tz_convert("UTC")
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -131,28 +144,35 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--port", type=int, default=0, help="to listen on, on 127.0.0.1; default: any free one"
     )
-    parser.add_argument("--clock", type=pd.Timestamp, help="the market at this time (UTC, or with an offset)")
+    parser.add_argument("--clock", type=instant, help="the market at this time, e.g. 2026-10-01T22:00 (UTC)")
     parser.add_argument("--fault", choices=sorted(FAULTS), default="", help="let every answer go wrong so")
     return parser.parse_args(arguments)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def serve(options: argparse.Namespace, folder: Path) -> None:
     """Serve until it is interrupted."""
-    options = parse(arguments)
-    clock = options.clock
-    if clock is not None:
-        clock = clock.tz_localize("UTC") if clock.tzinfo is None else clock.tz_convert("UTC")
-    folder = (options.folder or Path(tempfile.mkdtemp(prefix="nextday-yahoo-"))).resolve()
     end = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: end.set())
+    clock = options.clock
+    days = calendar("XNYS", START, (pd.Timestamp.now("UTC") if clock is None else clock).to_pydatetime())
     with YahooServer(folder / "stand-in", port=options.port, valid=timedelta(days=30)) as server:
-        days = calendar("XNYS", START, (clock or pd.Timestamp.now("UTC")).to_pydatetime())
         server.clock, server.stocks, server.heard = clock, made_up(days), tell
         server.failing = lambda symbol, clock: options.fault
-        explain(write_settings(folder, server), clock)
+        explain(write_settings(folder, server), server)
         end.wait()
-    print(f"Stopped. {len(server.requests)} requests; the workspace stays in {folder}")
+        print(f"Stopped. {len(server.requests)} requests; the workspace stays in {folder}")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Read the options and serve; what cannot be done ends with exit code 2."""
+    options = parse(arguments)
+    folder = (options.folder or Path(tempfile.mkdtemp(prefix="nextday-yahoo-"))).resolve()
+    try:
+        serve(options, folder)
+    except (OSError, NextdayError) as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

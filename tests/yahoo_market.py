@@ -14,8 +14,8 @@ import pandas as pd
 PRICES = ["open", "high", "low", "close"]
 ADJUSTED = [*PRICES, "adj_close"]
 
-Instant = pd.Timestamp | str | None
-"""A moment; a day without a zone is that day's midnight at the exchange, None has no end."""
+Instant = pd.Timestamp | str
+"""A moment; a day without a zone is that day's midnight at the exchange."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,8 @@ class Shown:
 class Quirk:
     """One thing that Yahoo gets wrong while since <= clock < until."""
 
-    since: Instant = None
-    until: Instant = None
+    since: Instant | None = None
+    until: Instant | None = None
 
     def is_on(self, stock: "Stock", at: pd.Timestamp) -> bool:
         """Whether it holds at `at`."""
@@ -129,7 +129,8 @@ class Stock:
 
     def after(self, day: pd.Timestamp | str, sessions: int) -> pd.Timestamp:
         """Return the session that many sessions after the first one not before `day`."""
-        return self.traded.index[self.traded.index.searchsorted(pd.Timestamp(day)) + sessions]
+        place = int(self.traded.index.searchsorted(pd.Timestamp(day))) + sessions
+        return pd.Timestamp(self.traded.index[place])
 
     def has_opened(self, day: pd.Timestamp | str, at: pd.Timestamp) -> bool:
         """Whether the session of a day has opened by `at`."""

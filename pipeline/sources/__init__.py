@@ -35,6 +35,7 @@ class Fetched:
         observed_at: When the source answered (UTC).
         reason: One sentence for people where outcome is not `ok`.
         currency, timezone: As the vendor states them, "" where it does not.
+        lists_actions: Whether the vendor lists splits and dividends: then none in the bars means none.
     """
 
     symbol: str
@@ -45,6 +46,7 @@ class Fetched:
     reason: str = ""
     currency: str = ""
     timezone: str = ""
+    lists_actions: bool = False
 
 
 class PriceSource(Protocol):

@@ -125,6 +125,7 @@ class YahooSource:
             adjustment="split",
             currency=meta.get("currency") or "",
             timezone=meta.get("exchangeTimezoneName") or "",
+            lists_actions=True,
         )
 
     def _ask(self, symbol: str, start: pd.Timestamp) -> tuple[pd.DataFrame, Any]:

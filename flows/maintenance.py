@@ -1,0 +1,132 @@
+"""The monthly flow: join the small files of the prices, tidy the databases, remove what killed runs have left."""
+
+import sqlite3
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+from prefect.artifacts import create_table_artifact
+from prefect.context import FlowRunContext
+
+from flows.chapters import A_NIGHT, at_work, chapter
+from flows.progress import PREFECT_ERRORS, note, say
+from flows.run import Run
+from pipeline.store import Compaction
+from pipeline.wording import count
+
+__all__ = ["Maintenance", "maintenance"]
+
+_BUSY_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Maintenance:
+    """What a maintenance came to.
+
+    Attributes:
+        reads_before, reads_after: How many files a read of all prices opens.
+        folder: The price store's folder, everything in it counted.
+        databases: The bytes of each database and its side files, before and after, by its name.
+        leftovers: What killed runs had left, and is gone.
+    """
+
+    reads_before: int
+    reads_after: int
+    folder: Compaction
+    databases: dict[str, tuple[int, int]]
+    leftovers: list[Path]
+
+
+@flow(name="maintenance", timeout_seconds=A_NIGHT, persist_result=False)
+def maintenance(
+    config: Path | None = None, home: Path | None = None, now: datetime | None = None
+) -> Maintenance:
+    """Make reads fast again and the disk tidy; no bar, no version and no forecast is ever removed.
+
+    Args:
+        config: The configuration file.
+        home: The workspace.
+        now: The clock; default: the wall clock.
+    """
+    with at_work(config, home, now) as run:
+        leftovers = run.workspace.remove_leftovers(run.name)
+        before = run.store.files()
+        folder = compact_prices(run)
+        done = Maintenance(before, run.store.files(), folder, tidy_databases(run), leftovers)
+    for line in _summary(done, run.config.prices.keep_days):
+        say(line)
+    try:
+        _publish(done, run.name)
+    except PREFECT_ERRORS as error:
+        say(f"all is done, but Prefect does not show it: {error}")
+    return done
+
+
+@chapter("compact prices")
+def compact_prices(run: Run) -> Compaction:
+    """Join the small files of the universe's prices; those that they replace stay for `keep_days`."""
+    return run.store.compact(timedelta(days=run.config.prices.keep_days))
+
+
+@chapter("tidy databases")
+def tidy_databases(run: Run) -> dict[str, tuple[int, int]]:
+    """Fold each database's log into it, and let it count its rows anew; return their bytes before and after."""
+    found = {}
+    for path in run.workspace.databases:
+        before = _size(path)
+        try:
+            with closing(sqlite3.connect(path, timeout=_BUSY_SECONDS)) as db:
+                db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                db.execute("PRAGMA optimize")
+        except (
+            sqlite3.Error
+        ) as error:  # another universe's run is at it, or it is damaged: the doctor looks at that
+            note(f"{path.name} stays as it is: {error}")
+        found[path.name] = (before, _size(path))
+    return found
+
+
+def _size(path: Path) -> int:
+    return sum(each.stat().st_size for each in path.parent.glob(f"{path.name}*") if each.is_file())
+
+
+def _summary(done: Maintenance, keep_days: int) -> list[str]:
+    lines = [
+        f"prices: read from {count(done.reads_after, 'file')}, before from {done.reads_before:,}; "
+        f"{_mb(done.folder.bytes_after)} on disk, before {_mb(done.folder.bytes_before)}",
+        f"replaced files stay for their readers for {count(keep_days, 'day')}; no bar and no version was removed",
+    ]
+    for name, (before, after) in done.databases.items():
+        lines.append(f"{name}: {_mb(after)}, before {_mb(before)}")
+    if done.leftovers:
+        lines.append(f"{count(len(done.leftovers), 'left-over')} of killed runs removed")
+    return lines
+
+
+def _publish(done: Maintenance, universe: str) -> None:
+    if FlowRunContext.get() is None:
+        return
+    folder = done.folder
+    rows: list[dict[str, Any]] = [
+        {
+            "what": "files that a read of all prices opens",
+            "before": done.reads_before,
+            "after": done.reads_after,
+        },
+        {"what": "files in the prices' folder", "before": folder.files_before, "after": folder.files_after},
+        {"what": "prices", "before": _mb(folder.bytes_before), "after": _mb(folder.bytes_after)},
+        *(
+            {"what": name, "before": _mb(before), "after": _mb(after)}
+            for name, (before, after) in done.databases.items()
+        ),
+        {"what": "left-overs of killed runs", "before": len(done.leftovers), "after": 0},
+    ]
+    key = f"nextday-{universe.replace('_', '-')}-maintenance"
+    create_table_artifact(rows, key=key, description=f"Maintenance of {universe}")
+
+
+def _mb(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB"

@@ -1,0 +1,184 @@
+"""One file that holds a folder: a plain tar, whose last member lists the sha256 of every other one.
+
+A file that was cut off has no list, and one with a changed, missing or foreign member does not agree with it.
+"""
+
+import hashlib
+import json
+import os
+import tarfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from io import BytesIO
+from pathlib import Path, PurePosixPath
+from typing import IO, BinaryIO, Final
+
+from pipeline.errors import InputError, NextdayError
+
+__all__ = ["Bar", "Manifest", "Packer", "unpack"]
+
+Bar = Callable[[str, int], AbstractContextManager[Callable[[str], None]]]
+"""Shows the progress of long work: bar(title, total) gives what is called once a unit, with words on it."""
+
+_MANIFEST: Final = "manifest.json"
+_FORMAT: Final = 1
+_PART: Final = 1 << 20  # bytes
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What an archive says of itself.
+
+    Attributes:
+        made_by: The nextday that made it.
+        made_at: When, in UTC, as text.
+        files: The sha256 of each file, by its name.
+    """
+
+    made_by: str
+    made_at: str
+    files: Mapping[str, str]
+
+
+class Packer:
+    """Writes an archive: files are added, then it is sealed.
+
+    Of this machine and its users nothing goes along but names, contents and times.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._tar = tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT)  # noqa: SIM115 -- seal ends it
+        self._files: dict[str, str] = {}
+
+    @property
+    def names(self) -> set[str]:
+        """The files that are in it."""
+        return set(self._files)
+
+    def add(self, name: str, path: Path) -> None:
+        """Add a file as it is now; what is written behind its present end meanwhile is left out.
+
+        Raises:
+            FileNotFoundError: it is not there any more.
+            OSError: it cannot be read, was cut shorter meanwhile, or the archive cannot be written.
+        """
+        with path.open("rb") as file:
+            facts, content = os.fstat(file.fileno()), _Summed(file)
+            self._add(name, facts.st_size, int(facts.st_mtime), content)
+        self._files[name] = content.sum.hexdigest()
+
+    def seal(self, made_at: str) -> None:
+        """Write the list, and end the archive.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        facts = {"format": _FORMAT, "made_by": f"nextday {version('nextday')}", "made_at": made_at}
+        content = json.dumps({**facts, "files": self._files}, indent=1).encode() + b"\n"
+        self._add(_MANIFEST, len(content), 0, _Summed(BytesIO(content)))
+        self._tar.close()
+
+    def _add(self, name: str, size: int, time: int, content: "_Summed") -> None:
+        member = tarfile.TarInfo(name)
+        member.size, member.mtime, member.mode = size, time, 0o600
+        self._tar.addfile(member, content)
+
+
+class _Summed:
+    """A file that is being read, and the sha256 of what was."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file, self.sum = file, hashlib.sha256()
+
+    def read(self, size: int = -1) -> bytes:
+        part = self._file.read(size)
+        self.sum.update(part)
+        return part
+
+
+def unpack(archive: Path, folder: Path, bar: Bar) -> Manifest:
+    """Write every file of an archive into a folder that is there for them alone.
+
+    Nothing but plain files below the folder is ever made: a link, a device, or a name that leads out is refused.
+
+    Args:
+        archive: The file.
+        folder: Where its files go; the caller makes it, and removes it if this fails.
+        bar: Shows the files.
+
+    Raises:
+        InputError: it is no archive of nextday.
+        NextdayError: it is damaged, or a newer nextday made it.
+        OSError: a file cannot be written.
+    """
+    with _opened(archive) as tar:
+        members = tar.getmembers()
+        manifest = _manifest(tar, members, archive)
+        names = [member.name for member in members[:-1]]
+        if sorted(names) != sorted(manifest.files) or not all(map(_is_plain, members)):
+            raise _damaged("its files are not those of its list", archive)
+        with bar("unpack", len(names)) as advance:
+            for member in members[:-1]:
+                if _written(tar, member, folder / member.name) != manifest.files[member.name]:
+                    raise _damaged(f"{member.name} is not what was written", archive)
+                advance(member.name)
+    return manifest
+
+
+@contextmanager
+def _opened(archive: Path) -> Iterator[tarfile.TarFile]:
+    try:
+        with tarfile.open(archive, "r:") as tar:
+            yield tar
+    except FileNotFoundError as error:
+        if error.filename != str(archive):
+            raise
+        raise InputError("There is no such file", where=str(archive)) from None
+    except tarfile.TarError as error:
+        raise _damaged(str(error), archive) from None
+
+
+def _manifest(tar: tarfile.TarFile, members: list[tarfile.TarInfo], archive: Path) -> Manifest:
+    file = tar.extractfile(members[-1]) if members and members[-1].name == _MANIFEST else None
+    if file is None:
+        raise _damaged("it has no list of its files at its end", archive)
+    try:
+        found = json.load(file)
+        manifest = Manifest(str(found["made_by"]), str(found["made_at"]), dict(found["files"]))
+        made_in = int(found["format"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise _damaged(f"its list cannot be read, {error!r:.100}", archive) from None
+    if made_in > _FORMAT:
+        raise NextdayError(
+            f"{manifest.made_by} made this backup in format {made_in}; this one knows formats up to {_FORMAT}",
+            where=str(archive),
+            way_out="install that nextday or a newer one",
+        )
+    return manifest
+
+
+def _is_plain(member: tarfile.TarInfo) -> bool:
+    path = PurePosixPath(member.name)
+    return member.isreg() and not path.is_absolute() and ".." not in path.parts and "\0" not in member.name
+
+
+def _written(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> str:
+    """Write a member to a path and return the sha256 of what was written."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content, digest = tar.extractfile(member), hashlib.sha256()
+    assert content is not None  # it is a plain file
+    with path.open("xb") as file:
+        while part := content.read(_PART):
+            digest.update(part)
+            file.write(part)
+    return digest.hexdigest()
+
+
+def _damaged(why: str, archive: Path) -> InputError:
+    return InputError(
+        f"This is no whole backup of nextday: {why}",
+        where=str(archive),
+        way_out="name another one; `nextday backup` only ever leaves whole ones",
+    )

@@ -1,0 +1,418 @@
+"""How a source goes wrong, one test a line of docs/prices.md: provoked through the stand-in, and the defence seen."""
+
+import sqlite3
+import threading
+import tomllib
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import numpy as np
+import pandas as pd
+import pytest
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+from flows.run import PROJECT
+from pipeline.errors import SourceError
+from pipeline.listing import find_listings
+from pipeline.panel import build_panel
+from pipeline.sequences import total_returns
+from pipeline.sources.yahoo import YahooSource
+from tests import street as street_module
+from tests.conftest import NOW
+from tests.made_market import make_stock
+from tests.street import Street, rules
+from tests.yahoo_market import Broken, Quirk
+from tests.yahoo_quirks import (
+    Carried,
+    ListedTwice,
+    Missing,
+    Null,
+    Replaced,
+    Rescaled,
+    Twice,
+    Unadjusted,
+    Unlisted,
+    Unsettled,
+    late,
+)
+
+street = street_module.street
+
+SIX = ("A", "B", "C", "D", "E", "F")
+MONDAY, TUESDAY, WEDNESDAY = "2018-12-10", "2018-12-11", "2018-12-12"
+
+
+def traded(street: Street, symbol: str, name: str = "close") -> "pd.Series[float]":
+    return street.server.stocks[symbol].traded[name]
+
+
+def assert_true(street: Street, symbol: str, last: str) -> None:
+    """The stored bars to `last` are what traded."""
+    bars, truth = (
+        street.bars(symbol, last, as_of=pd.Timestamp(last)),
+        street.server.stocks[symbol].traded[:last],
+    )
+    for name in ("open", "high", "low", "close", "volume"):
+        np.testing.assert_allclose(bars[name], truth[name], rtol=2e-7)
+    assert bars.index.tolist() == truth.index.tolist()
+
+
+# 1
+
+
+def test_the_first_429_ends_the_asking_and_the_next_run_asks_for_the_rest_only(street: Street) -> None:
+    street.opens(*"ABCDEFGHIJKL")
+    street.server.failing = lambda symbol, clock: "rate limited" if symbol == "F" else ""
+    with pytest.raises(SourceError, match="stale") as error:
+        street.evening(MONDAY)
+    assert "rate_limited: Yahoo answered 429" in str(error.value)
+    had = [s for s in "ABCDEFGHIJKL" if not street.bars(s, MONDAY).empty]
+    assert set("ABC") <= set(had) <= set("ABCDEGHI")  # four threads: a few were on their way
+    asked = {s: street.requests(s) for s in "ABCDEFGHIJKL"}
+    assert asked["L"] == 0
+    street.server.failing = lambda symbol, clock: ""
+    market = street.evening(MONDAY, hours=3)
+    assert market.covered == 12
+    assert [s for s in "ABCDEFGHIJKL" if not street.requests(s)] == had
+
+
+# 2
+
+
+def test_an_outage_is_no_delisting_and_five_evenings_of_404_are_one(street: Street) -> None:
+    street.opens(*"ABCDEFGHIJ")
+    street.evening(MONDAY)
+    street.quirk("A", Broken("server error", since=TUESDAY))
+    street.quirk("B", Broken("not found", since=TUESDAY))
+    before = street.bars("B", MONDAY)
+    for number, session in enumerate(street.sessions(TUESDAY, "2018-12-17"), start=1):
+        market = street.evening(session)
+        assert market.missing["A"].startswith("transient: Yahoo is out of order (500")
+        assert market.missing["B"].startswith("delisted" if number >= 5 else "not_found")
+    run = street.run("2018-12-17")
+    states = find_listings(run.store, run.fetch_log, run.calendar, ["A", "B", "C"], run.last_closed)
+    assert [states[s].state for s in "ABC"] == ["trading", "delisted", "trading"]
+    pd.testing.assert_frame_equal(street.bars("B"), before)
+
+
+# 3
+
+
+@pytest.mark.parametrize("quirk", [Missing, Null])
+def test_a_session_that_many_lack_is_an_outage_and_is_filled_when_it_comes(
+    street: Street, quirk: type[Missing | Null]
+) -> None:
+    street.opens(*SIX)
+    street.evening(MONDAY)
+    for symbol in "ABC":
+        street.quirk(symbol, quirk(TUESDAY, until="2018-12-12"))
+    with pytest.raises(SourceError, match="3 of 6 members have no bar on 2018-12-11"):
+        street.evening(TUESDAY)
+    assert street.bars("D", TUESDAY).index[-1] == pd.Timestamp(TUESDAY)
+    assert street.evening(WEDNESDAY).covered == 6
+    for symbol in SIX:
+        assert_true(street, symbol, WEDNESDAY)
+
+
+# 4
+
+
+def test_an_unfinished_bar_is_not_stored_and_is_the_whole_one_later(street: Street) -> None:
+    street.opens("A", "B")
+    for hours in (-3, 0.5):  # in the middle of the session; after its close, before the delay is over
+        assert street.evening(TUESDAY, hours).as_of == pd.Timestamp(MONDAY)
+        assert street.bars("A", TUESDAY).index[-1] == pd.Timestamp(MONDAY)
+    street.evening(TUESDAY)
+    assert_true(street, "A", TUESDAY)
+
+
+# 5
+
+
+def test_a_bar_revised_overnight_is_a_new_version_and_the_old_one_stays_readable(street: Street) -> None:
+    street.opens("A", "B")
+    wild = {"volume": 0.73, "high": 1.01, "low": 0.99}
+    street.quirk("A", Unsettled(wild, until=TUESDAY), Unsettled(wild, TUESDAY, until=WEDNESDAY))
+    street.evening(MONDAY)
+    seq = street.run(MONDAY).store.seq()
+    last = street.bars("A", MONDAY).iloc[-1]
+    assert last["status"] == "provisional"
+    assert last["volume"] == pytest.approx(0.73 * traded(street, "A", "volume")[MONDAY], rel=1e-5)
+    market = street.evening(TUESDAY)
+    assert rules(market) == {}  # a bar that settles otherwise than it came is normal
+    assert set(street.bars("A", TUESDAY)["status"][:-1]) == {"settled"}
+    assert_true(street, "A", MONDAY)
+    then = street.bars("A", MONDAY, seq=seq).iloc[-1]
+    assert then["volume"] == last["volume"]
+
+
+# 6
+
+
+def test_the_last_day_twice_is_one_row(street: Street) -> None:
+    street.opens("A", "B")
+    street.quirk("A", Twice(factors={"close": 1.02, "high": 1.02, "volume": 0.5}))
+    street.evening(MONDAY)
+    assert street.bars("A").index.is_unique
+    assert_true(street, "B", MONDAY)
+    assert len(street.bars("A", MONDAY)) == len(street.bars("B", MONDAY))
+
+
+# 7
+
+
+def faults(day: str, mended: str) -> dict[str, tuple[Quirk, ...]]:
+    return {
+        "event late": (Unlisted(day, until=mended),),
+        "prices late": (Unadjusted(day, until=mended),),
+        "applied to a part": (Unadjusted(day, last="2018-12-04", until=mended),),
+        "twice": (ListedTwice(day, since="2018-12-13", until=mended),),
+        "lost again": (Unlisted(day, since="2018-12-13", until=mended),),
+    }
+
+
+@pytest.mark.parametrize("fault", list(faults("", "")))
+def test_a_split_that_is_late_partial_lost_or_doubled_waits_in_quarantine_and_nothing_is_invented(
+    street: Street, fault: str
+) -> None:
+    sessions = street.days.sessions_between(pd.Timestamp(street.first), pd.Timestamp("2018-12-31"))
+    street.opens(*SIX, X=make_stock(street.days, sessions, 9, splits={WEDNESDAY: (2, 1)}))
+    street.quirk("X", *faults(WEDNESDAY, mended="2018-12-17")[fault])
+    held = []
+    for session in street.sessions(MONDAY, "2018-12-18"):
+        market = street.evening(session)
+        if "quarantine: split fault" in rules(market).get("X", []):
+            held.append(session)
+            assert "quarantine since" in market.missing["X"]
+        known = street.bars("X", session)
+        np.testing.assert_allclose(known["close"], traded(street, "X")[known.index], rtol=2e-7)
+    starts = "2018-12-13" if fault in ("twice", "lost again") else WEDNESDAY
+    assert held == street.sessions(starts, "2018-12-14")
+    assert street.run("2018-12-18").fetch_log.events()["event"].tolist() == ["held", "ended"]
+    assert_true(street, "X", "2018-12-18")
+    assert street.bars("X")["split"][WEDNESDAY] == 2
+
+
+def test_a_split_that_yahoo_knows_nothing_of_for_days_joins_no_units(street: Street) -> None:
+    sessions = street.days.sessions_between(pd.Timestamp(street.first), pd.Timestamp("2018-12-31"))
+    street.opens(*SIX, X=make_stock(street.days, sessions, 9, splits={WEDNESDAY: (2, 1)}))
+    street.quirk("X", *late(WEDNESDAY, "2018-12-17"))
+    for session in street.sessions(MONDAY, "2018-12-18"):
+        street.evening(session)
+    assert_true(street, "X", "2018-12-18")
+    assert street.bars("X")["split"][WEDNESDAY] == 2
+
+
+def test_a_split_wrong_from_the_first_evening_on_is_seen_without_an_overlap(street: Street) -> None:
+    sessions = street.days.sessions_between(pd.Timestamp(street.first), pd.Timestamp("2018-12-31"))
+    street.opens(*SIX, X=make_stock(street.days, sessions, 9, splits={"2018-09-12": (2, 1)}))
+    street.quirk("X", Unadjusted("2018-09-12", until=WEDNESDAY))
+    market = street.evening(MONDAY)
+    assert rules(market) == {"X": ["quarantine: split fault"]}
+    assert street.bars("X", MONDAY).empty
+    street.evening(WEDNESDAY)
+    assert_true(street, "X", WEDNESDAY)
+
+
+# 8
+
+
+def test_no_price_is_repaired_what_cannot_be_is_kept_out(street: Street) -> None:
+    street.opens(*SIX)
+    street.evening(MONDAY)
+    street.quirk("A", Rescaled(100, first="2018-12-06", last="2018-12-06"))
+    market = street.evening(TUESDAY)
+    assert rules(market) == {"A": ["quarantine: leap"]}
+    assert_true(street, "A", MONDAY)
+    assert street.bars("B", MONDAY)["vendor_close"].iloc[-1] == street.bars("B", MONDAY)["close"].iloc[-1]
+
+
+# 9
+
+
+def test_pence_for_pounds_are_a_unit_fault_whatever_the_currency_says(street: Street) -> None:
+    street.opens(*SIX)
+    street.evening(MONDAY)
+    street.quirk("A", Rescaled(100))
+    street.quirk("B", Rescaled(0.01, currency="GBP"))
+    with pytest.raises(SourceError, match="2 of 6"):
+        street.evening(TUESDAY)
+    events = street.run(TUESDAY).fetch_log.events()
+    assert dict(zip(events["symbol"], events["rule"], strict=True)) == {
+        "A": "unit fault",
+        "B": "currency changed",
+    }
+    assert_true(street, "A", MONDAY)
+
+
+# 10
+
+
+def test_a_dividend_learnt_late_is_a_new_version_and_a_wrong_one_is_named(street: Street) -> None:
+    sessions = street.days.sessions_between(pd.Timestamp(street.first), pd.Timestamp("2018-12-31"))
+    pays = make_stock(street.days, sessions, 9, payouts={TUESDAY: 0.02})
+    street.opens(*SIX, X=pays, Y=pays)
+    street.quirk("X", *late(TUESDAY, "2018-12-13"))
+    street.quirk("Y", Unlisted(TUESDAY))
+    street.evening(MONDAY)
+    market = street.evening(TUESDAY)
+    assert rules(market) == {"Y": ["dividend in doubt"]}
+    assert street.bars("X", TUESDAY)["dividend"].iloc[-1] == 0
+    street.evening(WEDNESDAY)
+    seq = street.run(WEDNESDAY).store.seq()
+    assert rules(street.evening("2018-12-13"))["X"] == ["revised"]
+    assert street.bars("X")["dividend"][TUESDAY] == pytest.approx(pays.dividends[TUESDAY], rel=1e-6)
+    assert street.bars("X", seq=seq)["dividend"][TUESDAY] == 0
+
+
+# 11
+
+
+def test_a_row_without_prices_on_an_ex_date_gives_its_dividend_to_the_next_bar(street: Street) -> None:
+    sessions = street.days.sessions_between(pd.Timestamp(street.first), pd.Timestamp("2018-12-31"))
+    street.opens(*SIX, X=make_stock(street.days, sessions, 9, payouts={TUESDAY: 0.02}))
+    street.quirk("X", Null(TUESDAY))
+    street.evening(MONDAY)
+    assert "close: the value is missing" in rules(street.evening(TUESDAY))["X"]
+    assert "action moved" in rules(street.evening(WEDNESDAY))["X"]
+    bars = street.bars("X")
+    assert pd.Timestamp(TUESDAY) not in bars.index
+    assert bars["dividend"][WEDNESDAY] == pytest.approx(
+        street.server.stocks["X"].dividends[TUESDAY], rel=1e-6
+    )
+
+
+# 12
+
+
+def test_every_option_of_a_request_is_stated_and_yfinance_is_pinned(street: Street) -> None:
+    street.opens("A", "B")
+    street.evening(MONDAY)
+    asked = next(each for each in street.server.requests if each.kind == "bars")
+    query = parse_qs(urlsplit(asked.path).query)
+    assert (query["interval"], query["includePrePost"]) == (["1d"], ["false"])
+    assert set(query["events"][0].split(",")) >= {"div", "splits", "capitalGains"}
+    assert query["period1"] == [str(int(pd.Timestamp("2018-06-01", tz="America/New_York").timestamp()))]
+    asked_for = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["dependencies"]
+    pin = next(Requirement(line).specifier for line in asked_for if line.startswith("yfinance"))
+    assert Version(version("yfinance")) in pin
+    assert "1.8" not in pin
+
+
+# 13
+
+
+@pytest.mark.parametrize(
+    ("timezone", "opens"),
+    [("Asia/Tokyo", "09:00"), ("Europe/London", "08:00"), ("Pacific/Auckland", "10:00")],
+)
+def test_a_session_is_the_exchanges_own_day_on_both_sides_of_a_clock_change(
+    street: Street, tmp_path: Path, timezone: str, opens: str
+) -> None:
+    days = pd.DatetimeIndex(["2018-03-23", "2018-03-26", "2018-10-26", "2018-10-29"])
+    stock = replace(
+        make_stock(street.days, days, 1), timezone=timezone, opens=opens, closes="16:30", early={}
+    )
+    street.server.stocks["A"] = stock
+    street.server.clock = pd.Timestamp("2018-11-01", tz="UTC")
+    source = YahooSource(
+        cache_dir=tmp_path / "cache", proxy=street.server.proxy, ca_bundle=str(street.server.ca_bundle)
+    )
+    found = source.fetch("A", days[0], days[-1], NOW)
+    assert found.outcome == "ok"
+    assert found.bars["session"].tolist() == days.tolist()
+
+
+# 14
+
+
+def test_four_threads_mix_up_no_symbols(street: Street) -> None:
+    symbols = [f"S{number:02d}" for number in range(40)]
+    street.opens(*symbols)
+    names = set()
+    heard = street.server.heard
+    street.server.heard = lambda request: (names.add(threading.current_thread().name), heard(request))[1]
+    street.evening(MONDAY)
+    assert len(names) >= 4
+    for symbol in symbols:
+        assert_true(street, symbol, MONDAY)
+
+
+# 15
+
+
+@pytest.mark.parametrize("harm", ["damaged", "locked", "no folder"])
+def test_a_cache_of_yfinance_that_cannot_be_used_costs_a_request_and_no_evening(
+    street: Street, harm: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    street.opens("A", "B")
+    cache = street.folder / "data" / "cache" / "yfinance"
+    cache.mkdir(parents=True)
+    if harm == "no folder":
+        cache.rmdir()
+        cache.write_text("a file where the folder should be")
+    if harm == "damaged":
+        (cache / "tkr-tz.db").write_bytes(b"no database, but long enough to be taken for one " * 100)
+    holder = None
+    if harm == "locked":
+        holder = sqlite3.connect(cache / "tkr-tz.db", isolation_level=None)
+        holder.execute("CREATE TABLE t (x)")
+        holder.execute("BEGIN EXCLUSIVE")
+    try:
+        assert street.evening(MONDAY).covered == 2
+    finally:
+        if holder:
+            holder.close()
+    assert_true(street, "A", MONDAY)
+
+
+# 16
+
+
+def test_a_rename_is_joined_by_hand_and_the_history_goes_on(street: Street) -> None:
+    street.opens(*SIX)
+    street.server.stocks["NEW"] = street.server.stocks["A"].with_quirks(Broken("not found", until=TUESDAY))
+    street.quirk("A", Broken("not found", since=TUESDAY))
+    street.lists(*SIX)
+    street.evening(MONDAY)
+    assert "not_found" in street.evening(TUESDAY).missing["A"]
+    street.lists("NEW,,,,A", *SIX[1:])
+    market = street.evening(WEDNESDAY)
+    assert (market.covered, market.missing, rules(market)) == (6, {}, {})
+    bars = street.bars("NEW")
+    assert set(bars["instrument_id"]) == {"A"}
+    assert_true(street, "NEW", WEDNESDAY)
+    assert len(street.run(WEDNESDAY).store.versions(symbols=["NEW"])) == len(bars) + 1  # Monday's bar settled
+
+
+def test_a_symbol_given_to_another_company_is_symbol_reuse(street: Street) -> None:
+    street.opens(*SIX)
+    sessions = street.days.sessions_between(pd.Timestamp(street.first), pd.Timestamp("2018-12-31"))
+    street.quirk("A", Replaced(make_stock(street.days, sessions, 77), since=TUESDAY))
+    street.evening(MONDAY)
+    assert rules(street.evening(TUESDAY)) == {"A": ["quarantine: symbol reuse"]}
+    assert_true(street, "A", MONDAY)
+
+
+# 17
+
+
+def test_bars_without_trades_are_stored_and_neither_labelled_nor_traded(street: Street) -> None:
+    street.opens("A", "B")
+    holiday_of_its_own = pd.Timestamp("2018-12-06")
+    stock = street.server.stocks["A"]
+    street.server.stocks["A"] = replace(
+        stock, traded=stock.traded.drop(holiday_of_its_own), quirks=(Carried(("2018-12-06",)),)
+    )
+    street.evening(MONDAY)
+    bars = street.bars("A")
+    assert bars["volume"][holiday_of_its_own] == 0
+    prices = street.run(MONDAY).store.read()
+    sessions = street.days.sessions_between(pd.Timestamp("2018-12-03"), pd.Timestamp(MONDAY))
+    panel = build_panel(prices, sessions, ["A", "B"])
+    place = sessions.get_loc(holiday_of_its_own)
+    assert panel.is_traded[place].tolist() == [False, True]
+    assert np.isnan(total_returns(panel, 1)[place - 1, 0])
