@@ -70,11 +70,11 @@ def as_traded(bars: pd.DataFrame, adjustment: Adjustment, *, lists_actions: bool
         lists_actions: Whether the vendor lists splits and dividends: then none listed means none. Else they are
             found in the steps of the adjusted closes.
     """
-    if bars[_ACTIONS].isna().to_numpy().any():
+    if any(np.isnan(bars[name].to_numpy()).any() for name in _ACTIONS):
         bars = bars.assign(split=bars["split"].fillna(1.0), dividend=bars["dividend"].fillna(0.0))
     if adjustment == "split+dividend":
         return bars.assign(dividend=0.0, split=1.0)
-    if not lists_actions and _has_no_actions(bars) and bars["adj_close"].notna().any():
+    if not lists_actions and not np.isnan(bars["adj_close"].to_numpy()).all() and _has_no_actions(bars):
         bars = _implied_actions(bars, adjustment)
     if adjustment == "raw" or (bars["split"].to_numpy() == 1.0).all():
         return bars
