@@ -7,9 +7,19 @@ import pandas as pd
 
 from pipeline.sessions import calendar
 
-__all__ = ["DAYS", "market"]
+__all__ = ["DAYS", "history", "market", "names"]
 
 DAYS = calendar("XNYS", date(1997, 1, 1), datetime(2021, 6, 1, tzinfo=UTC))
+
+
+def history(last: int, sessions: int) -> pd.DatetimeIndex:
+    """Return so many sessions, up to the one in the place `last`."""
+    return DAYS.sessions[last - sessions + 1 : last + 1]
+
+
+def names(symbols: int) -> list[str]:
+    """Return the symbols of a market."""
+    return [f"S{number:04d}" for number in range(symbols)]
 
 
 def market(symbols: int, sessions: pd.DatetimeIndex) -> pd.DataFrame:
@@ -28,5 +38,5 @@ def market(symbols: int, sessions: pd.DatetimeIndex) -> pd.DataFrame:
         "volume": rng.integers(10**5, 10**7, shape).astype(float),
     }
     columns = {name: values.T.reshape(-1) for name, values in wide.items()}
-    names = np.repeat([f"S{number:04d}" for number in range(symbols)], len(sessions))
-    return pd.DataFrame({"date": np.tile(sessions, symbols), "symbol": names, **columns})
+    listed = np.repeat(names(symbols), len(sessions))
+    return pd.DataFrame({"date": np.tile(sessions, symbols), "symbol": listed, **columns})
