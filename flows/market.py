@@ -1,6 +1,6 @@
 """The evening's market: prices fetched, checked and kept, and how far they reach."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -21,7 +21,8 @@ from pipeline.unknown_closures import find_unknown_sessions
 
 __all__ = ["Market", "check_prices", "known_market", "update_prices"]
 
-_BLOCK = 100
+_BARS = 500_000
+"""Checked at a time, about: what is large is never in memory as a whole, what is small is looked at in one go."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +68,7 @@ def update_prices(run: Run) -> Market:
 def check_prices(run: Run, answers: Sequence[Fetched], whole: frozenset[str]) -> pd.DataFrame:
     """Check the bars, append those that are good and new to the store, and return the findings.
 
-    One block of symbols after another: a large universe is never in memory as a whole.
+    One block of symbols after another: a long history of many is never in memory as a whole.
 
     Args:
         run: The run.
@@ -77,8 +78,8 @@ def check_prices(run: Run, answers: Sequence[Fetched], whole: frozenset[str]) ->
     _require_one_source(run)
     holds = run.fetch_log.holds()
     checked, admitted = list[Checked](), list[Admission]()
-    for first in range(0, len(answers), _BLOCK):
-        checked.append(_check(run, answers[first : first + _BLOCK]))
+    for block in _blocks(answers):
+        checked.append(_check(run, block))
         admitted.append(admit(run.store, checked[-1].prices, holds, whole))
     added = 0
     if admitted:
@@ -91,6 +92,18 @@ def check_prices(run: Run, answers: Sequence[Fetched], whole: frozenset[str]) ->
     bars = sum(len(each.prices) for each in checked)
     say(f"checked {bars} bars: {added} new, {len(found)} findings")
     return found
+
+
+def _blocks(answers: Sequence[Fetched]) -> Iterator[list[Fetched]]:
+    block, bars = list[Fetched](), 0
+    for answer in answers:
+        block.append(answer)
+        bars += len(answer.bars)
+        if bars >= _BARS:
+            yield block
+            block, bars = [], 0
+    if block:
+        yield block
 
 
 def _check(run: Run, answers: Sequence[Fetched]) -> Checked:
