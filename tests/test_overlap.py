@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.adjust import Adjustment, as_traded
-from pipeline.overlap import find_overlap_faults, find_revisions, find_split_faults
+from pipeline.overlap import find_leaps, find_overlap_faults, find_revisions, find_split_faults
 from pipeline.quality import check
 from pipeline.sessions import Calendar
 from pipeline.sources import Fetched
