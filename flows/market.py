@@ -1,6 +1,6 @@
 """The evening's market: prices fetched, checked and kept, and how far they reach."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -17,10 +17,12 @@ from pipeline.listing import find_listings
 from pipeline.quality import Checked, check, no_findings
 from pipeline.sources import Fetched
 from pipeline.universe import MIN_COVERAGE
+from pipeline.unknown_closures import find_unknown_sessions
 
 __all__ = ["Market", "check_prices", "known_market", "update_prices"]
 
-_BLOCK = 100
+_BARS = 500_000
+"""Checked at a time, about: what is large is never in memory as a whole, what is small is looked at in one go."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +68,7 @@ def update_prices(run: Run) -> Market:
 def check_prices(run: Run, answers: Sequence[Fetched], whole: frozenset[str]) -> pd.DataFrame:
     """Check the bars, append those that are good and new to the store, and return the findings.
 
-    One block of symbols after another: a large universe is never in memory as a whole.
+    One block of symbols after another: a long history of many is never in memory as a whole.
 
     Args:
         run: The run.
@@ -76,8 +78,8 @@ def check_prices(run: Run, answers: Sequence[Fetched], whole: frozenset[str]) ->
     _require_one_source(run)
     holds = run.fetch_log.holds()
     checked, admitted = list[Checked](), list[Admission]()
-    for first in range(0, len(answers), _BLOCK):
-        checked.append(_check(run, answers[first : first + _BLOCK]))
+    for block in _blocks(answers):
+        checked.append(_check(run, block))
         admitted.append(admit(run.store, checked[-1].prices, holds, whole))
     added = 0
     if admitted:
@@ -85,9 +87,23 @@ def check_prices(run: Run, answers: Sequence[Fetched], whole: frozenset[str]) ->
     _move(run, admitted)
     parts = [no_findings(), *(c.findings for c in checked), *(a.findings for a in admitted)]
     found = pd.concat(parts, ignore_index=True)
+    unknown = find_unknown_sessions(found, len(answers), run.calendar.name)
+    found = pd.concat([unknown, found], ignore_index=True)
     bars = sum(len(each.prices) for each in checked)
     say(f"checked {bars} bars: {added} new, {len(found)} findings")
     return found
+
+
+def _blocks(answers: Sequence[Fetched]) -> Iterator[list[Fetched]]:
+    block, bars = list[Fetched](), 0
+    for answer in answers:
+        block.append(answer)
+        bars += len(answer.bars)
+        if bars >= _BARS:
+            yield block
+            block, bars = [], 0
+    if block:
+        yield block
 
 
 def _check(run: Run, answers: Sequence[Fetched]) -> Checked:
@@ -225,11 +241,16 @@ def _no_price(run: Run, reasons: dict[str, str], findings: pd.DataFrame) -> Inpu
 
 def _stale(run: Run, as_of: pd.Timestamp, missing: dict[str, str], members: int) -> SourceError:
     examples = "".join(f"\n           {symbol}: {reason}" for symbol, reason in [*missing.items()][:5])
+    closed = (
+        ""
+        if len(missing) < members
+        else "; if the exchange was closed, write the day into [universe] closures"
+    )
     return SourceError(
         f"The prices are stale: {len(missing)} of {members} members have no bar on {as_of:%Y-%m-%d}, the last "
         f"session that closed; under {MIN_COVERAGE:.0%} coverage nothing is forecast",
         where=f"source {run.source.name}{examples}",
-        way_out="run again later: the missed session is caught up, its rows marked late",
+        way_out=f"run again later: the missed session is caught up, its rows marked late{closed}",
     )
 
 

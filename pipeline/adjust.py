@@ -70,12 +70,13 @@ def as_traded(bars: pd.DataFrame, adjustment: Adjustment, *, lists_actions: bool
         lists_actions: Whether the vendor lists splits and dividends: then none listed means none. Else they are
             found in the steps of the adjusted closes.
     """
-    bars = bars.assign(split=bars["split"].fillna(1.0), dividend=bars["dividend"].fillna(0.0))
+    if any(np.isnan(bars[name].to_numpy()).any() for name in _ACTIONS):
+        bars = bars.assign(split=bars["split"].fillna(1.0), dividend=bars["dividend"].fillna(0.0))
     if adjustment == "split+dividend":
         return bars.assign(dividend=0.0, split=1.0)
-    if not lists_actions and _has_no_actions(bars) and bars["adj_close"].notna().any():
+    if not lists_actions and not np.isnan(bars["adj_close"].to_numpy()).all() and _has_no_actions(bars):
         bars = _implied_actions(bars, adjustment)
-    if adjustment == "raw":
+    if adjustment == "raw" or (bars["split"].to_numpy() == 1.0).all():
         return bars
     factor = later_splits(bars["split"].to_numpy())
     return bars.assign(
@@ -115,6 +116,8 @@ def carry_actions(bars: pd.DataFrame, kept: NDArray[np.bool_]) -> pd.DataFrame:
         bars: symbol, split and dividend as traded, ascending in session within each symbol.
         kept: Which bars stay, [bar]; actions after a symbol's last kept bar have no bar to carry them.
     """
+    if kept.all():
+        return bars
     acted = has_action(bars).to_numpy() & ~kept
     if not acted.any():
         return bars[kept]
@@ -135,7 +138,8 @@ def _believed(bars: pd.DataFrame) -> tuple["pd.Series[float]", "pd.Series[float]
 
 
 def _has_no_actions(bars: pd.DataFrame) -> bool:
-    return bool((bars["split"].fillna(1.0) == 1.0).all() and (bars["dividend"].fillna(0.0) == 0.0).all())
+    split, dividend = (bars[name].to_numpy() for name in _ACTIONS)
+    return bool((np.nan_to_num(split, nan=1.0) == 1.0).all() and (np.nan_to_num(dividend) == 0.0).all())
 
 
 def _factor_steps(bars: pd.DataFrame) -> Floats:

@@ -71,8 +71,9 @@ def lay_out(
         seq = batch.column("seq").to_numpy()
         np.maximum.at(newest, cell, seq)
         stands = seq == newest[cell]
+        kept = slice(None) if stands.all() else stands
         for column, name in zip(values, COLUMNS, strict=True):
-            column[cell[stands]] = batch.column(name).to_numpy(zero_copy_only=False)[stands]
+            column[cell[kept]] = batch.column(name).to_numpy(zero_copy_only=False)[kept]
     # Each column lies in memory as [symbol, session]: a symbol's history is what is read in one go.
     dense = values[:, :outside].reshape(len(COLUMNS), len(symbols), len(sessions))
     return Block(np.moveaxis(dense, 0, 2), list(symbols), sessions)

@@ -36,7 +36,7 @@ _SAME = dict.fromkeys(COLUMNS, 1e-06) | {"volume": 1e-4}
 shares after they adjusted them for splits."""
 _FAR = 1 << 32  # days: no session lies so far from another
 _PATIENCE = 600.0  # seconds for another writer to end
-_BLOCK = 125  # symbols compared at a time: the whole of a large universe would be in memory three times
+_ROWS = 500_000  # compared at a time, about: a long history of many would be in memory three times
 
 
 class PriceStore:
@@ -299,8 +299,9 @@ def _cells(instrument: NDArray[np.int64], session: "pd.Series[pd.Timestamp]") ->
 
 def _blocks(prices: pd.DataFrame) -> Iterator[pd.DataFrame]:
     code, instruments = pd.factorize(prices["instrument_id"])
-    for first in range(0, len(instruments), _BLOCK):
-        inside = (code >= first) & (code < first + _BLOCK)
+    size = max(_ROWS * len(instruments) // max(len(prices), 1), 1)
+    for first in range(0, len(instruments), size):
+        inside = (code >= first) & (code < first + size)
         yield prices if inside.all() else prices[inside]
 
 

@@ -39,6 +39,8 @@ from tests.yahoo_quirks import (
     late,
 )
 
+pytestmark = pytest.mark.slow
+
 street = street_module.street
 
 SIX = ("A", "B", "C", "D", "E", "F")
@@ -410,9 +412,8 @@ def test_bars_without_trades_are_stored_and_neither_labelled_nor_traded(street: 
     street.evening(MONDAY)
     bars = street.bars("A")
     assert bars["volume"][holiday_of_its_own] == 0
-    prices = street.run(MONDAY).store.read()
     sessions = street.days.sessions_between(pd.Timestamp("2018-12-03"), pd.Timestamp(MONDAY))
-    panel = build_panel(prices, sessions, ["A", "B"])
+    panel = build_panel(street.run(MONDAY).store.read_block(sessions, ["A", "B"]))
     place = sessions.get_loc(holiday_of_its_own)
     assert panel.is_traded[place].tolist() == [False, True]
     assert np.isnan(total_returns(panel, 1)[place - 1, 0])

@@ -101,7 +101,7 @@ def test_what_is_new_is_told_without_being_written(store: PriceStore, xnys: Cale
 def test_more_symbols_than_a_block_are_compared_alike(
     store: PriceStore, xnys: Calendar, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.store._BLOCK", 2)
+    monkeypatch.setattr("pipeline.store._ROWS", 4)
     five = pd.concat([rows(xnys, [10, 11], symbol) for symbol in "ABCDE"], ignore_index=True)
     assert store.append(five, run="r") == 10
     assert store.append(five, run="r") == 0

@@ -1,11 +1,11 @@
-"""Whole processes, timed from outside and compared with a named reference of the same hour."""
+"""Whole processes, timed from outside, or single calls, compared with a named reference of the same hour."""
 
 import os
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,12 +16,12 @@ IMPORTS = (sys.executable, "-c", "import curl_cffi.requests, tensorflow, prefect
 
 @dataclass(frozen=True)
 class Lap:
-    """One process: seconds on the wall, seconds of all cores, MB of its largest process, what it printed."""
+    """One process or call: seconds on the wall, seconds of all cores, MB of its largest process, what it printed."""
 
     wall: float
     cpu: float
-    peak: float
-    said: str
+    peak: float = 0
+    said: str = ""
 
 
 def clock(command: Sequence[str], folder: Path) -> Lap:
@@ -41,6 +41,13 @@ def clock(command: Sequence[str], folder: Path) -> Lap:
     return Lap(wall, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024, said)
 
 
+def timed(work: Callable[..., object], *arguments: object) -> Lap:
+    """Call something in this process."""
+    begun, cpu = time.perf_counter(), time.process_time()
+    work(*arguments)
+    return Lap(time.perf_counter() - begun, time.process_time() - cpu)
+
+
 def median(laps: Sequence[Lap], figure: str = "wall") -> float:
     return statistics.median(getattr(lap, figure) for lap in laps)
 
@@ -49,8 +56,9 @@ def tell(name: str, laps: Sequence[Lap], reference: Sequence[Lap] = (), limit: f
     """Print the median, the spread, the ratio to the reference and the figure that is promised."""
     walls = [lap.wall for lap in laps]
     print(
-        f"{name:<44} {median(laps):6.1f} s  ({min(walls):.1f} to {max(walls):.1f}, n {len(laps)})   "
-        f"cpu {median(laps, 'cpu'):6.1f} s   peak {median(laps, 'peak'):5.0f} MB"
+        f"{name:<50} {median(laps):6.2f} s  ({min(walls):.2f} to {max(walls):.2f}, n {len(laps)})   "
+        f"cpu {median(laps, 'cpu'):6.2f} s"
+        + (f"   peak {peak:5.0f} MB" if (peak := median(laps, "peak")) else "")
         + (f"   {median(laps) / median(reference):5.2f} x the reference" if reference else "")
-        + (f"   promised {limit:.0f} s" if limit is not None else "")
+        + (f"   promised {limit:g} s" if limit is not None else "")
     )

@@ -3,14 +3,12 @@
 import re
 import shutil
 from collections.abc import Iterator
-from datetime import UTC, date, datetime
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.sessions import calendar
+from tests.bench.market import DAYS, market
 from tests.bench.stopwatch import IMPORTS, NEXTDAY, Lap, clock, median, tell
 
 pytestmark = pytest.mark.bench
@@ -88,29 +86,9 @@ def test_an_evening_with_a_champion(tmp_path: Path) -> None:
     assert median(nightly) <= 40
 
 
-def large_prices(symbols: int, sessions: int) -> pd.DataFrame:
-    """Return made-up bars of a market and its shares, the last session 2018-12-28."""
-    days = calendar("XNYS", date(1998, 1, 1), datetime(2019, 6, 1, tzinfo=UTC)).sessions
-    days = days[days <= pd.Timestamp("2018-12-28")][-sessions:]
-    rng = np.random.default_rng(0)
-    steps = rng.normal(0.0003, 0.008, (sessions, 1)) + rng.normal(0, 0.012, (sessions, symbols))
-    close = np.maximum(50 * np.exp(np.cumsum(steps, axis=0)), 1).round(2)
-    opening = close * np.exp(rng.normal(0, 0.003, close.shape))
-    spread = 1.001 + np.abs(rng.normal(0, 0.006, (2, *close.shape)))
-    wide = {
-        "open": opening,
-        "high": np.maximum(opening, close) * spread[0],
-        "low": np.minimum(opening, close) / spread[1],
-        "close": close,
-        "volume": rng.integers(10**5, 10**7, close.shape).astype(float),
-    }
-    names = np.repeat([f"S{number:03d}" for number in range(symbols)], sessions)
-    columns = {name: values.T.reshape(-1) for name, values in wide.items()}
-    return pd.DataFrame({"date": np.tile(days, symbols), "symbol": names, **columns})
-
-
 def test_500_symbols_over_5000_sessions_with_a_champion(tmp_path: Path) -> None:
-    large_prices(500, 5000).to_parquet(tmp_path / "prices.parquet", index=False)
+    sessions = DAYS.sessions[DAYS.sessions <= pd.Timestamp("2018-12-28")][-5000:]
+    market(500, sessions).to_parquet(tmp_path / "prices.parquet", index=False)
     # The champion learns from the last two years only, which this bench does not time; then the whole history comes.
     for start, evening in (("2017-01-03", "2018-12-26"), ("1998-06-01", "2018-12-27")):
         (tmp_path / "large.toml").write_text(LARGE.format(start=start))
