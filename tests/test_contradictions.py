@@ -38,6 +38,8 @@ LIMITED = {10: "S03", 25: "S07"}
 """On these evenings Yahoo answers 429 when it is asked for that symbol."""
 GRAVE = 1.2
 """A close that is wrong by more than this factor must not be stored."""
+STANDS = 5
+"""Sessions that a leap with no split listed must have stood for."""
 
 Way = Callable[[Stock, list[str]], Quirk]
 """Makes tonight's quirk of the truth and the sessions up to tonight."""
@@ -102,6 +104,14 @@ def as_traded(shown: Shown, since: pd.Timestamp) -> pd.DataFrame:
         if event.kind == "split" and event.session >= since:
             factor[bars.index < event.session] *= event.step
     return bars.assign(**bars[PRICES].mul(factor, axis=0), volume=bars["volume"].round() / factor)
+
+
+def leaps(stock: Stock, shown: Shown) -> bool:
+    """Whether a split has just shown in the closes, and is not listed."""
+    listed = {event.session for event in shown.events if event.kind == "split"}
+    days = shown.bars["close"].dropna().index.unique()
+    split = pd.Timestamp(next(iter(stock.splits), "2200-01-01"))
+    return split not in listed and 0 < (days >= split).sum() <= STANDS
 
 
 class Trial:
@@ -182,9 +192,11 @@ def check_evening(trial: Trial, run: Run, named: dict[str, Listing], stored: pd.
     assert set(new["symbol"]) <= set(answered)
     for symbol, request in answered.items():
         stock, since = trial.street.server.stocks[symbol], request.asked[0].tz_localize(None).normalize()
-        shown = as_traded(stock.shown(stock.clock(request.clock)), since)
+        said = stock.shown(stock.clock(request.clock))
+        shown = as_traded(said, since)
         truth = named[symbol].stock.traded.reindex(shown.index)
-        is_grave = bool((np.log(shown["close"] / truth["close"]).abs() > np.log(GRAVE)).any())
+        is_wrong = bool((np.log(shown["close"] / truth["close"]).abs() > np.log(GRAVE)).any())
+        is_grave = is_wrong or leaps(stock, said)
         mine = new[new["symbol"] == symbol].set_index("session")
         assert (symbol in holds) == is_grave, symbol
         trial.graves += is_grave
