@@ -14,7 +14,7 @@ from pipeline.errors import SourceError
 from pipeline.fetch_plan import Asking, plan_asking
 from pipeline.sources import Fetched
 
-__all__ = ["Answers", "fetch_all", "fetch_prices"]
+__all__ = ["Answers", "fetch_all", "fetch_prices", "plan_tonight"]
 
 _CHUNK = 25
 _MINUTES = 20

@@ -13,11 +13,12 @@ from pipeline.admission import Admission, admit
 from pipeline.errors import InputError, SourceError
 from pipeline.fetch_log import Answer
 from pipeline.fetch_plan import Asking
-from pipeline.listing import find_listings
+from pipeline.listing import find_listings, recent_bars
 from pipeline.quality import Checked, check, no_findings
 from pipeline.sources import Fetched
 from pipeline.universe import MIN_COVERAGE
 from pipeline.unknown_closures import find_unknown_sessions
+from pipeline.wording import count
 
 __all__ = ["Market", "check_prices", "known_market", "update_prices"]
 
@@ -56,7 +57,7 @@ def update_prices(run: Run) -> Market:
     """
     plan = plan_tonight(run)
     answers = fetch_all(run, plan)
-    findings = check_prices(run, [a for a in answers.values() if a.outcome == "ok"], _whole(plan))
+    findings = check_prices(run, [a for a in answers.values() if a.outcome == "ok"])
     _record(run, plan, answers)
     market = known_market(run, _reasons(run, answers), findings)
     run.save_settings()
@@ -65,7 +66,7 @@ def update_prices(run: Run) -> Market:
 
 
 @chapter("check prices")
-def check_prices(run: Run, answers: Sequence[Fetched], whole: frozenset[str]) -> pd.DataFrame:
+def check_prices(run: Run, answers: Sequence[Fetched]) -> pd.DataFrame:
     """Check the bars, append those that are good and new to the store, and return the findings.
 
     One block of symbols after another: a long history of many is never in memory as a whole.
@@ -73,24 +74,23 @@ def check_prices(run: Run, answers: Sequence[Fetched], whole: frozenset[str]) ->
     Args:
         run: The run.
         answers: Those whose outcome is ok.
-        whole: The symbols whose whole history was asked for.
     """
     _require_one_source(run)
     holds = run.fetch_log.holds()
     checked, admitted = list[Checked](), list[Admission]()
     for block in _blocks(answers):
         checked.append(_check(run, block))
-        admitted.append(admit(run.store, checked[-1].prices, holds, whole))
+        admitted.append(admit(run.store, checked[-1].prices, holds))
     added = 0
     if admitted:
         added = run.store.append(pd.concat([a.new for a in admitted], ignore_index=True), run=run.digest)
-    _move(run, admitted)
+    _log_quarantine(run, admitted)
     parts = [no_findings(), *(c.findings for c in checked), *(a.findings for a in admitted)]
     found = pd.concat(parts, ignore_index=True)
     unknown = find_unknown_sessions(found, len(answers), run.calendar.name)
     found = pd.concat([unknown, found], ignore_index=True)
     bars = sum(len(each.prices) for each in checked)
-    say(f"checked {bars} bars: {added} new, {len(found)} findings")
+    say(f"checked {bars} bars: {added} new, {count(len(found), 'finding')}")
     return found
 
 
@@ -118,22 +118,17 @@ def _check(run: Run, answers: Sequence[Fetched]) -> Checked:
     )
 
 
-def _move(run: Run, admitted: Sequence[Admission]) -> None:
+def _log_quarantine(run: Run, admitted: Sequence[Admission]) -> None:
     """Write down who goes into quarantine and who leaves it; the bars are stored by now."""
     held = [hold for each in admitted for hold in each.held]
     ended = [hold for each in admitted for hold in each.ended]
     if held:
         run.fetch_log.put("held", held, run.clock())
-        say(
-            f"{len(held)} symbols go into quarantine: {', '.join(f'{h.symbol} ({h.rule})' for h in held[:5])}"
-        )
+        named = ", ".join(f"{h.symbol} ({h.rule})" for h in held[:5])
+        say(f"into quarantine: {count(len(held), 'symbol')}: {named}; nextday prices quarantine list")
     if ended:
         run.fetch_log.put("ended", ended, run.clock())
-        say(f"{len(ended)} symbols leave the quarantine: {', '.join(h.symbol for h in ended[:5])}")
-
-
-def _whole(plan: Mapping[str, Asking]) -> frozenset[str]:
-    return frozenset(symbol for symbol, asking in plan.items() if asking.is_whole)
+        say(f"out of quarantine: {count(len(ended), 'symbol')}: {', '.join(h.symbol for h in ended[:5])}")
 
 
 def _record(run: Run, plan: Mapping[str, Asking], answers: Answers) -> None:
@@ -157,18 +152,19 @@ def _record(run: Run, plan: Mapping[str, Asking], answers: Answers) -> None:
 
 def _reasons(run: Run, answers: Answers) -> dict[str, str]:
     """Return why a symbol may have no bar tonight, the gravest reason each."""
-    reasons = {s: f"{a.outcome}: {a.reason}" for s, a in answers.items() if a.outcome != "ok"}
-    listings = find_listings(run.store, run.fetch_log, run.calendar, run.universe.symbols, run.last_closed)
-    reasons |= {
-        symbol: f"{listing.state}: {listing.evidence}"
-        for symbol, listing in listings.items()
-        if listing.state in ("suspended", "delisted")
+    symbols, holds = run.universe.symbols, run.fetch_log.holds()
+    bars = recent_bars(run.store, run.calendar, symbols, run.last_closed)
+    listings = find_listings(bars, run.fetch_log, run.calendar, symbols, run.last_closed)
+    told = {
+        state: {s: f"{state}: {each.evidence}" for s, each in listings.items() if each.state == state}
+        for state in ("suspended", "delisted")
     }
-    holds = run.fetch_log.holds()
-    held = {s: holds[i] for s in run.universe.symbols if (i := run.universe.instruments[s]) in holds}
-    return reasons | {
+    tonight = {s: f"{a.outcome}: {a.reason}" for s, a in answers.items() if a.outcome != "ok"}
+    held = {s: holds[i] for s in symbols if (i := run.universe.instruments[s]) in holds}
+    in_quarantine = {
         s: f"quarantine since {h.since:%Y-%m-%d}: {h.rule}: {h.evidence}" for s, h in held.items()
     }
+    return told["suspended"] | tonight | told["delisted"] | in_quarantine
 
 
 def known_market(
@@ -236,16 +232,16 @@ def _no_price(run: Run, reasons: dict[str, str], findings: pd.DataFrame) -> Inpu
         if run.source.name == "sample":
             way_out = 'for symbols of your own set [universe] source = "yahoo" or "files"'
         return InputError(what, where=where, way_out=way_out)
-    return SourceError(what, where=where, way_out="see the reasons above; `nextday update` tries again")
+    way_out = "see the reasons above; `nextday update` tries again; `nextday prices quarantine list` names who is held"
+    return SourceError(what, where=where, way_out=way_out)
 
 
 def _stale(run: Run, as_of: pd.Timestamp, missing: dict[str, str], members: int) -> SourceError:
     examples = "".join(f"\n           {symbol}: {reason}" for symbol, reason in [*missing.items()][:5])
-    closed = (
-        ""
-        if len(missing) < members
-        else "; if the exchange was closed, write the day into [universe] closures"
+    is_silent = len(missing) == members and not any(
+        reason.startswith(("transient", "rate_limited")) for reason in missing.values()
     )
+    closed = "; if the exchange was closed, write the day into [universe] closures" if is_silent else ""
     return SourceError(
         f"The prices are stale: {len(missing)} of {members} members have no bar on {as_of:%Y-%m-%d}, the last "
         f"session that closed; under {MIN_COVERAGE:.0%} coverage nothing is forecast",

@@ -47,7 +47,7 @@ def show(
     from flows.prices_terminal import show_history
     from pipeline.price_history import read_history
 
-    stored = _stored()
+    stored = _stored_bars()
     known = stored.instant(time)
     now_called = stored.members().current.get(symbol, symbol)
     history = read_history(stored.store, now_called, stored.session(day), known)
@@ -62,7 +62,7 @@ def check(
     from flows.prices_terminal import show_price_findings
     from pipeline.price_findings import find_faults
 
-    stored = _stored()
+    stored = _stored_bars()
     found = find_faults(
         stored.store,
         stored.fetch_log,
@@ -91,7 +91,7 @@ def export(
     from flows.prices_terminal import show_export
     from pipeline.price_export import export_csv, export_parquet
 
-    stored = _stored()
+    stored = _stored_bars()
     session, known = stored.session(day), stored.instant(time)
     if csv is None:
         show_export(export_parquet(stored.store, path, session, known), path)
@@ -139,3 +139,9 @@ def _stored() -> "StoredPrices":
     from flows.stored_prices import open_stored_prices
 
     return open_stored_prices(place.config, place.home, place.now)
+
+
+def _stored_bars() -> "StoredPrices":
+    stored = _stored()
+    stored.require_bars()
+    return stored

@@ -154,7 +154,7 @@ def show_quarantine(holds: "list[Hold]", universe: str) -> None:
         state = (
             "released: the next run takes the source as it is"
             if hold.is_released
-            else "every run asks for its whole history; it is out when that agrees with what is stored"
+            else "every run asks for its whole history; it is out when that contradicts nothing any more"
         )
         told = f"{hold.rule}, since {hold.since:%Y-%m-%d %H:%M} UTC\n{hold.evidence}\n{state}"
         grid.add_row(hold.symbol, Text(told))

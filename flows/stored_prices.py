@@ -1,4 +1,4 @@
-"""The stored prices of the configured universe, opened to be read: nothing is fetched, written or locked."""
+"""The stored prices of the configured universe, opened to be read; nothing is fetched or locked."""
 
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -20,7 +20,7 @@ __all__ = ["StoredPrices", "open_stored_prices"]
 
 @dataclass(frozen=True, eq=False)
 class StoredPrices:
-    """A store with bars in it, and what is needed to ask for a part of it.
+    """A store, and what is needed to ask for a part of it.
 
     Attributes:
         config: The settings as they were read.
@@ -43,6 +43,19 @@ class StoredPrices:
         """The last session that counts as closed; what is stored can be read after the calendar's end."""
         delay = timedelta(minutes=self.config.prices.delay_minutes)
         return self.calendar.last_closed_session(self.now, delay, may_have_ended=True)
+
+    def require_bars(self) -> None:
+        """Refuse to go on without a bar.
+
+        Raises:
+            InputError: nothing is stored.
+        """
+        if self.store.seq() == 0:
+            raise InputError(
+                f"There are no prices of the universe {self.config.universe.name!r} yet",
+                where=str(self.store.folder),
+                way_out="`nextday update` fetches them; another workspace is named with --home DIR",
+            )
 
     def members(self) -> Universe:
         """Return the universe; where neither a list nor a file names its members, everything stored belongs."""
@@ -105,7 +118,7 @@ def open_stored_prices(config: Path | None, home: Path | None, now: datetime | N
         now: The clock; default: the wall clock. Without an offset it is the exchange's own time.
 
     Raises:
-        InputError: the settings cannot be used, or there are no prices.
+        InputError: the settings cannot be used.
         NextdayError: a newer nextday made the workspace.
         StoreError: the store cannot be read.
     """
@@ -117,12 +130,6 @@ def open_stored_prices(config: Path | None, home: Path | None, now: datetime | N
     days = configured_calendar(settings, path.parent, clock)
     renamed = universe(settings.universe, path.parent, []).shown if settings.universe.file else {}
     store = PriceStore(workspace.prices(settings.universe.name), renamed)
-    if store.seq() == 0:
-        raise InputError(
-            f"There are no prices of the universe {settings.universe.name!r} yet",
-            where=str(store.folder),
-            way_out="`nextday update` fetches them; another workspace is named with --home DIR",
-        )
     log = FetchLog(workspace.fetch_log(settings.universe.name))
     return StoredPrices(settings, path.parent, days, days.instant(clock), store, log)
 

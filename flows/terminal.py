@@ -127,7 +127,7 @@ def show_market(market: "Market") -> None:
     if market.findings.empty:
         return
     counts = market.findings.groupby("rule").size().sort_values(ascending=False)
-    console.print(f"{len(market.findings)} findings; those bars were kept out:")
+    console.print(f"{count(len(market.findings), 'finding')}:")
     for rule, often in counts.items():
         example = market.findings[market.findings["rule"] == rule].iloc[0]
         console.print(

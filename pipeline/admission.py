@@ -30,19 +30,16 @@ class Admission:
     ended: list[Hold]
 
 
-def admit(
-    store: PriceStore, prices: pd.DataFrame, holds: Mapping[str, Hold], whole: frozenset[str]
-) -> Admission:
+def admit(store: PriceStore, prices: pd.DataFrame, holds: Mapping[str, Hold]) -> Admission:
     """Compare what a source says now with what it said before.
 
-    Somebody in quarantine leaves it when the whole history is there and agrees with what is stored, or when a person
-    has released it: then the source is taken as it is, and what stood before stays readable.
+    Somebody in quarantine, who is asked for whole (fetch_plan), leaves it when nothing is contradicted any more, or
+    when a person has released it: then the source is taken as it is, and what stood before stays readable.
 
     Args:
         store: What was said before.
         prices: Checked rows (schema.PRICES), all of a symbol's answer.
         holds: Who is in quarantine, by instrument_id.
-        whole: The symbols whose whole history was asked for.
 
     Raises:
         StoreError: the store cannot be read.
@@ -59,15 +56,13 @@ def admit(
     faults = pd.concat(found, ignore_index=True)
     ids = _instruments(prices)
     waiting = {symbol: holds[id_] for symbol, id_ in ids.items() if id_ in holds}
-    released = {symbol for symbol, hold in waiting.items() if hold.is_released and symbol in whole}
+    released = {symbol for symbol, hold in waiting.items() if hold.is_released}
     faults = faults[~faults["symbol"].isin(released)]
-    unheard = {s: hold for s, hold in waiting.items() if s not in whole and s not in set(faults["symbol"])}
-    refused = {*faults["symbol"], *unheard}
+    refused = set(faults["symbol"])
     good = prices[~prices["symbol"].isin(refused)]
-    findings = [_refusals(faults), _still_held(unheard, prices), find_revisions(stored, good)]
     return Admission(
         new=store.select_new(good),
-        findings=pd.concat(findings, ignore_index=True),
+        findings=pd.concat([_refusals(faults), find_revisions(stored, good)], ignore_index=True),
         held=[hold for symbol, hold in _new_holds(faults, ids, prices).items() if symbol not in waiting],
         ended=[hold for symbol, hold in waiting.items() if symbol not in refused],
     )
@@ -82,15 +77,6 @@ def _refusals(faults: pd.DataFrame) -> pd.DataFrame:
     return faults.assign(
         rule="quarantine: " + faults["rule"], detail=faults["detail"] + "; no new bar of it is stored"
     )
-
-
-def _still_held(holds: Mapping[str, Hold], prices: pd.DataFrame) -> pd.DataFrame:
-    newest = prices.groupby("symbol")["session"].max()
-    rows = [
-        (symbol, newest[symbol], f"quarantine: {hold.rule}", f"since {hold.since:%Y-%m-%d}: {hold.evidence}")
-        for symbol, hold in holds.items()
-    ]
-    return pd.DataFrame(rows, columns=["symbol", "session", "rule", "detail"])
 
 
 def _new_holds(faults: pd.DataFrame, ids: Mapping[str, str], prices: pd.DataFrame) -> dict[str, Hold]:

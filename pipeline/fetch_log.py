@@ -125,6 +125,19 @@ class FetchLog:
         )
         return {str(symbol): int(times) for symbol, times in rows}
 
+    def heard_since(self, since: pd.Timestamp) -> dict[str, list[pd.Timestamp]] | None:
+        """Return on which sessions from `since` on the source answered for a symbol, None where nothing is kept."""
+        if not self.path.exists():
+            return None
+        heard: dict[str, list[pd.Timestamp]] = {}
+        rows = self._select(
+            "SELECT DISTINCT symbol, session FROM answers WHERE outcome IN ('ok', 'empty') AND session >= ?",
+            _day(since),
+        )
+        for symbol, session in rows:
+            heard.setdefault(symbol, []).append(pd.Timestamp(session))
+        return heard
+
     def whole_from(self) -> dict[str, pd.Timestamp]:
         """Return from which session on the whole history of a symbol was had, the earliest one."""
         rows = self._select(
@@ -162,11 +175,11 @@ class FetchLog:
                 rows,
             )
 
-    def _select(self, query: str) -> list[tuple[str, ...]]:
+    def _select(self, query: str, *values: str) -> list[tuple[str, ...]]:
         if not self.path.exists():
             return []
         with self._opened() as db:
-            rows: list[tuple[str, ...]] = db.execute(query).fetchall()
+            rows: list[tuple[str, ...]] = db.execute(query, values).fetchall()
         return rows
 
     @contextmanager

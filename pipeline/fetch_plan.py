@@ -57,11 +57,11 @@ def plan_asking(
         now: The time it is (UTC): from when on a provisional bar is asked for again.
     """
     whole = Asking(beginning, is_whole=True)
-    bars, whole_from = recent_bars(store, calendar, list(symbols), last), log.whole_from()
+    bars, whole_from = recent_bars(store, calendar, symbols, last), log.whole_from()
     newest = bars.groupby("symbol")["session"].max()
     settled = bars[bars["status"] == "settled"].groupby("symbol")["session"].max()
     oldest_open = bars[bars["status"] == "provisional"].groupby("symbol")["session"].min()
-    holds, listings = log.holds(), find_listings(store, log, calendar, list(symbols), last)
+    holds, listings = log.holds(), find_listings(bars, log, calendar, symbols, last)
     plan = {}
     for symbol in symbols:
         is_audit = _is_audit(symbol, calendar, last)

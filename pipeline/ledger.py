@@ -129,11 +129,6 @@ class Ledger:
         """Return a role's forecasts with outcome, realized_return and settled_at (NaN and NaT where open)."""
         return self._select(_RECORD, "universe = :universe AND role = :role", universe=universe, role=role)
 
-    def unsettled(self, universe: str) -> pd.DataFrame:
-        """Return the champion forecasts without an outcome, FORECASTS columns."""
-        where = "universe = :universe AND role = 'champion' AND settled_at IS NULL"
-        return self._select(_FORECAST, where, universe=universe)
-
     def forecasts(
         self, universe: str, *, as_of: pd.Timestamp | None = None, target_session: pd.Timestamp | None = None
     ) -> pd.DataFrame:

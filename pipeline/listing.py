@@ -1,5 +1,6 @@
 """What has become of a listing: trading, suspended, delisted; states are read off the record, never stored."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,11 +16,10 @@ DELISTED_AFTER = 5
 """Sessions in a row on which the source must not know a symbol: one evening's 404 is as likely an outage."""
 
 SUSPENDED_AFTER = 10
-"""Sessions in a row without a bar, while the source knows the symbol."""
+"""Sessions without a bar on which the source answered all the same: an outage is no suspension."""
 
-_RECENT = (
-    60  # sessions that tell the state of nearly every symbol: the whole of a large store need not be read
-)
+# Sessions that tell the state of nearly every symbol: the whole of a large store need not be read.
+_RECENT = 60
 
 
 @dataclass(frozen=True)
@@ -38,20 +38,36 @@ class Listing:
 
 
 def find_listings(
-    store: PriceStore, log: FetchLog, calendar: Calendar, symbols: list[str], last: pd.Timestamp
+    bars: pd.DataFrame, log: FetchLog, calendar: Calendar, symbols: Sequence[str], last: pd.Timestamp
 ) -> dict[str, Listing]:
     """Return the state of each symbol at the close of session `last`.
 
+    Args:
+        bars: Theirs (`recent_bars`).
+        log: What was answered; a source whose answers are not kept has answered every time.
+        calendar: Decides what a session is.
+        symbols: Whose states.
+        last: The last session that has closed.
+
     Raises:
-        StoreError: the store or the log cannot be read.
+        StoreError: the log cannot be read.
     """
-    bars = recent_bars(store, calendar, symbols, last).groupby("symbol")["session"].max()
-    unknown = log.times_unknown()
-    return {symbol: _state(bars.get(symbol), unknown.get(symbol, 0), calendar, last) for symbol in symbols}
+    newest, unknown = bars.groupby("symbol")["session"].max(), log.times_unknown()
+    heard = log.heard_since(calendar.sessions[max(calendar.position(last) - _RECENT, 0)])
+    listings = {}
+    for symbol in symbols:
+        end = newest.get(symbol)
+        if end is None:
+            listings[symbol] = Listing("unknown", None, "the source never gave a bar")
+            continue
+        absent = calendar.sessions_between(end, last)[1:]
+        silent = len(absent) if heard is None else int(absent.isin(heard.get(symbol, [])).sum())
+        listings[symbol] = _state(end, silent, min(unknown.get(symbol, 0), len(absent)))
+    return listings
 
 
 def recent_bars(
-    store: PriceStore, calendar: Calendar, symbols: list[str], last: pd.Timestamp
+    store: PriceStore, calendar: Calendar, symbols: Sequence[str], last: pd.Timestamp
 ) -> pd.DataFrame:
     """Return symbol, session and status of the bars of the last months; of symbols without such a bar, of all theirs.
 
@@ -66,13 +82,12 @@ def recent_bars(
     return bars[bars["session"].isin(calendar.sessions)]  # a closure may have been written down since
 
 
-def _state(newest: pd.Timestamp | None, unknown: int, calendar: Calendar, last: pd.Timestamp) -> Listing:
-    if newest is None:
-        return Listing("unknown", None, "the source never gave a bar")
-    absent = len(calendar.sessions_between(newest, last)) - 1
+def _state(newest: pd.Timestamp, silent: int, unknown: int) -> Listing:
     ended = f"the last bar is of {newest:%Y-%m-%d}"
-    if unknown >= DELISTED_AFTER and absent >= DELISTED_AFTER:
+    if unknown >= DELISTED_AFTER:
         return Listing("delisted", newest, f"the source knew no such symbol on {unknown} sessions; {ended}")
-    if absent >= SUSPENDED_AFTER:
-        return Listing("suspended", newest, f"no bar on {absent} sessions; {ended}")
+    if silent >= SUSPENDED_AFTER:
+        return Listing(
+            "suspended", newest, f"the source answered on {silent} sessions without a bar; {ended}"
+        )
     return Listing("trading", newest)

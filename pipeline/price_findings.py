@@ -1,6 +1,6 @@
 """The checks of the stored prices, made again over everything that stands, and over what was superseded."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from pipeline.errors import InputError
-from pipeline.fetch_log import FetchLog
+from pipeline.fetch_log import FetchLog, Hold
 from pipeline.listing import Listing, find_listings
 from pipeline.overlap import LEAP, find_split_faults
 from pipeline.price_history import find_changes
@@ -79,8 +79,10 @@ def find_faults(
         )
     newest, asked = on_sessions["session"].max(), known["observed_at"].max()
     here = set(members.members(newest))
-    listings = find_listings(store, log, calendar, sorted(here & set(known["symbol"])), newest)
-    found = [_absent(here - set(known["symbol"]), newest), _held(log, newest)]
+    held = {hold.symbol: hold for hold in log.holds().values()}
+    healthy = sorted(here & set(known["symbol"]) - set(held))
+    listings = find_listings(on_sessions, log, calendar, healthy, newest)
+    found = [_absent(here - set(known["symbol"]) - set(held), newest), _held(held.values(), newest)]
     found.append(_behind(listings, calendar, newest))
     coverage, changes = [], []
     for versions in _blocks(store, calendar, known["symbol"].unique().tolist(), last):
@@ -92,7 +94,7 @@ def find_faults(
             _contradicted(standing),
             _off_calendar(standing, calendar),
             _missing(standing, calendar),
-            _unsettled(standing, calendar, asked, now),
+            _unsettled(standing[~standing["symbol"].isin(held)], calendar, asked, now),
             _revised(changes[-1], versions),
             _sparse(coverage[-1], newest),
         ]
@@ -230,7 +232,7 @@ def _behind(listings: Mapping[str, Listing], calendar: Calendar, newest: pd.Time
         if listing.last is None or listing.last == newest:
             continue
         absent = len(calendar.sessions_between(listing.last, newest)) - 1
-        evidence = f"the last bar is of {listing.last:%Y-%m-%d}, {absent} sessions before the newest"
+        evidence = f"the last bar is of {listing.last:%Y-%m-%d}; sessions since: {absent}"
         is_gone = listing.state != "trading"
         done = "it has no forecast; every run asks for it again"
         if is_gone:
@@ -241,9 +243,11 @@ def _behind(listings: Mapping[str, Listing], calendar: Calendar, newest: pd.Time
     return _found(rows)
 
 
-def _held(log: FetchLog, newest: pd.Timestamp) -> pd.DataFrame:
-    done = "nothing new of it is stored; every run asks for its whole history, and it is out when that agrees again; "
-    done += "if the source is right: nextday prices quarantine release"
+def _held(holds: Iterable[Hold], newest: pd.Timestamp) -> pd.DataFrame:
+    done = (
+        "nothing new of it is stored; every run asks for its whole history, and it is out when that contradicts "
+        "nothing; if the source is right: nextday prices quarantine release"
+    )
     return _found(
         [
             (
@@ -254,7 +258,7 @@ def _held(log: FetchLog, newest: pd.Timestamp) -> pd.DataFrame:
                 done,
                 True,
             )
-            for hold in log.holds().values()
+            for hold in holds
         ]
     )
 

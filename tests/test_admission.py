@@ -13,8 +13,6 @@ from pipeline.sessions import Calendar
 from pipeline.store import PriceStore
 from tests.conftest import prices_of, random_bars
 
-NOBODY: frozenset[str] = frozenset()
-
 
 @pytest.fixture
 def before(xnys: Calendar) -> pd.DataFrame:
@@ -40,7 +38,7 @@ def hold(found: Admission) -> dict[str, Hold]:
 
 
 def test_healthy_bars_come_in_and_only_what_is_new(store: PriceStore, before: pd.DataFrame) -> None:
-    found = admit(store, before, {}, NOBODY)
+    found = admit(store, before, {})
     assert found.new[["symbol", "session"]].values.tolist() == [
         ["A", before["session"].max()],
         ["B", before["session"].max()],
@@ -51,7 +49,7 @@ def test_healthy_bars_come_in_and_only_what_is_new(store: PriceStore, before: pd
 def test_a_contradiction_holds_its_symbol_and_no_bar_of_it_is_stored(
     store: PriceStore, before: pd.DataFrame
 ) -> None:
-    found = admit(store, halved(before), {}, NOBODY)
+    found = admit(store, halved(before), {})
     assert found.new["symbol"].tolist() == ["B"]
     assert [(h.symbol, h.rule) for h in found.held] == [("A", "split fault")]
     assert found.findings["rule"].tolist() == ["quarantine: split fault"]
@@ -61,31 +59,24 @@ def test_a_contradiction_holds_its_symbol_and_no_bar_of_it_is_stored(
 def test_who_is_held_is_not_held_again_and_is_said_every_evening(
     store: PriceStore, before: pd.DataFrame
 ) -> None:
-    holds = hold(admit(store, halved(before), {}, NOBODY))
-    again = admit(store, halved(before), holds, frozenset("A"))
+    holds = hold(admit(store, halved(before), {}))
+    again = admit(store, halved(before), holds)
     assert (again.held, again.ended, again.new["symbol"].tolist()) == ([], [], ["B"])
     assert again.findings["rule"].tolist() == ["quarantine: split fault"]
 
 
-def test_agreement_on_a_few_sessions_does_not_end_a_hold_and_on_the_whole_history_does(
-    store: PriceStore, before: pd.DataFrame
-) -> None:
-    holds = hold(admit(store, halved(before), {}, NOBODY))
-    few = admit(store, before, holds, NOBODY)
-    assert (few.ended, few.new["symbol"].tolist()) == ([], ["B"])
-    assert few.findings["rule"].tolist() == ["quarantine: split fault"]
-    whole = admit(store, before, holds, frozenset("A"))
-    assert [h.symbol for h in whole.ended] == ["A"]
-    assert whole.new["symbol"].tolist() == ["A", "B"]
+def test_agreement_with_what_is_stored_ends_a_hold(store: PriceStore, before: pd.DataFrame) -> None:
+    holds = hold(admit(store, halved(before), {}))
+    found = admit(store, before, holds)
+    assert [h.symbol for h in found.ended] == ["A"]
+    assert found.new["symbol"].tolist() == ["A", "B"]
 
 
 def test_who_was_released_by_a_person_is_taken_as_the_source_gives_it(
     store: PriceStore, before: pd.DataFrame
 ) -> None:
-    holds = {
-        k: replace(h, is_released=True) for k, h in hold(admit(store, halved(before), {}, NOBODY)).items()
-    }
-    found = admit(store, halved(before), holds, frozenset("A"))
+    holds = {k: replace(h, is_released=True) for k, h in hold(admit(store, halved(before), {})).items()}
+    found = admit(store, halved(before), holds)
     assert [h.symbol for h in found.ended] == ["A"]
     assert found.new["symbol"].value_counts().to_dict() == {"A": 13, "B": 1}
     assert set(found.findings["rule"]) == {"revised"}
@@ -101,7 +92,7 @@ def test_a_renamed_listing_is_compared_under_its_new_name_with_its_old_bars(
     store = PriceStore(tmp_path / "prices" / "u", current={"A": "NEW"})
     store.append(before[before["session"] < before["session"].max()], run="r")
     renamed = before.assign(symbol=before["symbol"].replace({"A": "NEW"}))
-    found = admit(store, renamed, {}, NOBODY)
+    found = admit(store, renamed, {})
     assert found.new[["symbol", "instrument_id"]].values.tolist() == [["NEW", "A"], ["B", "B"]]
-    wrong = admit(store, halved(before).assign(symbol=renamed["symbol"]), {}, NOBODY)
+    wrong = admit(store, halved(before).assign(symbol=renamed["symbol"]), {})
     assert [(h.symbol, h.instrument_id) for h in wrong.held] == [("NEW", "A")]

@@ -9,8 +9,9 @@ import pytest
 
 from pipeline.fetch_log import Answer, FetchLog, Hold
 from pipeline.fetch_plan import AUDIT_EVERY, OVERLAP, Asking, plan_asking
-from pipeline.listing import find_listings
+from pipeline.listing import Listing, find_listings, recent_bars
 from pipeline.sessions import Calendar
+from pipeline.sources import Outcome
 from pipeline.store import PriceStore
 from tests.conftest import prices_of, random_bars
 
@@ -48,12 +49,17 @@ class Desk:
             now=self.evening(place, hours),
         )
 
-    def unknown(self, *places: int, symbol: str = "B") -> None:
+    def listings(self, place: int) -> dict[str, Listing]:
+        """Return the states of A and B at the close of session number `place`."""
+        last = self.sessions[place]
+        bars = recent_bars(self.store, self.days, ["A", "B"], last)
+        return find_listings(bars, self.log, self.days, ["A", "B"], last)
+
+    def answers(self, outcome: Outcome, *places: int, symbol: str = "B") -> None:
+        """Log that the symbol's answer was such on these evenings."""
         for place in places:
-            self.log.record(
-                self.sessions[place],
-                [Answer(symbol, "not_found", False, self.beginning, self.evening(place))],
-            )
+            said = Answer(symbol, outcome, False, self.beginning, self.evening(place))
+            self.log.record(self.sessions[place], [said])
 
 
 @pytest.fixture
@@ -123,25 +129,47 @@ def test_a_store_of_before_the_log_is_compared_whole_once(desk: Desk) -> None:
 def test_a_symbol_is_delisted_after_five_evenings_and_then_asked_for_on_its_audits_only(desk: Desk) -> None:
     desk.keep(30, "AB")
     desk.keep(60, "A")
-    desk.unknown(31, 32, 33, 34)
-    listed = find_listings(desk.store, desk.log, desk.days, ["A", "B"], desk.sessions[34])
+    desk.answers("not_found", 31, 32, 33, 34)
+    listed = desk.listings(34)
     assert listed["B"].state == "trading"
     assert "B" in desk.plan(34)
-    desk.unknown(35)
-    listed = find_listings(desk.store, desk.log, desk.days, ["A", "B"], desk.sessions[35])
+    desk.answers("not_found", 35)
+    listed = desk.listings(35)
     assert (listed["B"].state, listed["B"].last) == ("delisted", desk.sessions[30])
     asked = [p for p in range(36, 36 + AUDIT_EVERY) if "B" in desk.plan(p)]
     assert len(asked) == 1
 
 
-def test_absence_without_a_404_is_a_suspension_after_ten_sessions(desk: Desk) -> None:
+@pytest.mark.parametrize(("place", "state"), [(39, "trading"), (40, "suspended")])
+def test_a_symbol_that_is_known_and_has_no_bar_for_ten_sessions_is_suspended(
+    desk: Desk, place: int, state: str
+) -> None:
     desk.keep(30, "AB")
-    for place, state in ((39, "trading"), (40, "suspended")):
-        found = find_listings(desk.store, desk.log, desk.days, ["B"], desk.sessions[place])["B"]
-        assert (found.state, found.last) == (state, desk.sessions[30])
+    desk.answers("ok", *range(31, 35))
+    desk.answers("empty", *range(35, place + 1))
+    found = desk.listings(place)["B"]
+    assert (found.state, found.last) == (state, desk.sessions[30])
+
+
+def test_an_outage_is_no_suspension_however_long(desk: Desk) -> None:
+    desk.keep(30, "AB")
+    desk.answers("transient", *range(31, 60))
+    assert desk.listings(59)["B"].state == "trading"
+
+
+def test_a_source_whose_answers_are_not_kept_has_answered_every_time(desk: Desk) -> None:
+    desk.keep(30, "AB")
+    desk.log.path.unlink()
+    assert [desk.listings(place)["B"].state for place in (39, 40)] == ["trading", "suspended"]
+
+
+def test_an_old_404_is_forgotten_with_the_next_bar(desk: Desk) -> None:
+    desk.keep(30, "AB")
+    desk.answers("not_found", *range(24, 30), symbol="B")
+    assert desk.listings(31)["B"].state == "trading"
 
 
 def test_a_symbol_that_never_had_a_bar_is_unknown(desk: Desk) -> None:
     desk.keep(30, "A")
-    desk.unknown(*range(20, 31))
-    assert find_listings(desk.store, desk.log, desk.days, ["B"], desk.sessions[30])["B"].state == "unknown"
+    desk.answers("not_found", *range(20, 31))
+    assert desk.listings(30)["B"].state == "unknown"

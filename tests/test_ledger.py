@@ -106,12 +106,17 @@ def test_a_challenger_on_record_does_not_keep_its_model_from_the_official_record
     assert issue(ledger, forecasts("AAPL", role="challenger"))["role"].tolist() == ["champion"]
 
 
+def open_ones(ledger: Ledger) -> pd.DataFrame:
+    record = ledger.record("sample")
+    return record[record["settled_at"].isna()]
+
+
 def test_universes_keep_their_records_apart(ledger: Ledger) -> None:
     issue(ledger, forecasts("AAPL"))
     assert issue(ledger, forecasts("AAPL", p_up=0.7), universe="tech")["is_new"].tolist() == [True]
     ledger.settle(outcomes("AAPL"), universe="tech")
     assert ledger.record("tech")[["p_up", "outcome"]].values.tolist() == [[0.7, 1.0]]
-    assert ledger.unsettled("sample")["p_up"].tolist() == [0.52]
+    assert open_ones(ledger)["p_up"].tolist() == [0.52]
     assert ledger.record("nobody").empty
 
 
@@ -181,7 +186,7 @@ def test_nothing_asked_is_nothing_written(ledger: Ledger) -> None:
 
 def test_an_outcome_is_settled_once_and_a_correction_is_only_listed(ledger: Ledger) -> None:
     issue(ledger, forecasts())
-    assert ledger.unsettled("sample")["symbol"].tolist() == ["AAPL", "MSFT"]
+    assert open_ones(ledger)["symbol"].tolist() == ["AAPL", "MSFT"]
     assert ledger.settle(outcomes("AAPL"), universe="sample") == 1
     assert ledger.settle(outcomes("AAPL", settled_at=EVENING + timedelta(days=9)), universe="sample") == 0
     assert ledger.corrections("sample").empty
@@ -196,7 +201,7 @@ def test_an_outcome_is_settled_once_and_a_correction_is_only_listed(ledger: Ledg
     listed = ledger.corrections("sample")
     pd.testing.assert_frame_equal(validated(listed, OUTCOMES), corrected[list(OUTCOMES.columns)])
     assert listed[["first_outcome", "first_return"]].values.tolist() == [[1.0, 0.0125]]
-    assert ledger.unsettled("sample")["symbol"].tolist() == ["MSFT"]
+    assert open_ones(ledger)["symbol"].tolist() == ["MSFT"]
 
 
 @pytest.mark.parametrize(("change", "listed"), [(1e-12, 0), (1e-8, 1)])

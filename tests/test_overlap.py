@@ -121,6 +121,14 @@ def test_a_new_close_that_leaps_with_no_split_listed_is_doubted_until_it_has_sto
     assert find_leaps(stored.head(10), listed).empty
 
 
+def test_a_huge_dividend_that_is_listed_explains_a_leap(stored: pd.DataFrame) -> None:
+    place = np.arange(N) == 12
+    cash = np.where(place, stored["close"].shift() * 0.6, 0.0)
+    paid = seen(stored, np.where(np.arange(N) >= 12, 0.4, 1.0), dividend=cash)
+    assert find_leaps(stored.head(12), paid).empty
+    assert len(find_leaps(stored.head(12), paid.assign(dividend=0.0))) == 1
+
+
 def test_what_stands_already_and_what_is_seen_for_the_first_time_may_leap(stored: pd.DataFrame) -> None:
     fallen = seen(stored, np.where(np.arange(N) >= 14, 0.5, 1.0))
     assert find_leaps(fallen, fallen).empty
@@ -146,6 +154,12 @@ def test_a_listed_split_that_the_closes_do_not_show_is_a_fault(
     assert find_split_faults(answered(xnys, right, split, adjustment)).empty
     found = find_split_faults(answered(xnys, wrong, split, adjustment))
     assert found[["session", "rule"]].values.tolist() == [[xnys.sessions[10], "split fault"]]
+
+
+def test_a_wild_day_is_no_late_split_of_three_for_two(xnys: Calendar) -> None:
+    split = np.where(np.arange(20) == 10, 1.5, 1.0)
+    fell = np.where(np.arange(20) >= 10, 100 * np.exp(-0.28), 100.0)  # adjusted for the split, and a bad day
+    assert find_split_faults(answered(xnys, fell, split, "split")).empty
 
 
 def test_a_split_listed_on_two_days_is_a_fault(xnys: Calendar) -> None:

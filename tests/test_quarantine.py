@@ -37,7 +37,7 @@ def test_the_evidence_is_listed_with_what_ends_it(nextday: CommandLine, log: Fet
     said = " ".join(nextday(*QUARANTINE, "list").out.split())
     assert "A split fault, since 2018-12-14 22:00 UTC" in said
     assert HOLD.evidence in said
-    assert "out when that agrees with what is stored" in said
+    assert "out when that contradicts nothing any more" in said
     assert "1 symbol of the universe u in quarantine" in said
 
 

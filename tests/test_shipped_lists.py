@@ -52,7 +52,7 @@ def test_no_symbol_stands_twice_in_a_list(name: str) -> None:
 
 def test_the_dow_has_thirty_members_on_every_session_since_2019() -> None:
     assert set(counts("dow30", "XNYS", date(2019, 4, 2))) == {30}
-    assert not read("dow30").is_survivorship_biased
+    assert not read("dow30").bias
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_raytheon_is_the_listing_that_was_united_technologies() -> None:
 
 def test_the_dax_has_forty_members_of_today() -> None:
     assert set(counts("dax40", "XETR", date(2025, 9, 22))) == {40}
-    assert read("dax40").is_survivorship_biased
+    assert read("dax40").bias
     assert all(symbol.endswith(".DE") for symbol in read("dax40").symbols)
 
 

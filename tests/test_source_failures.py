@@ -16,7 +16,7 @@ from packaging.version import Version
 
 from flows.run import PROJECT
 from pipeline.errors import SourceError
-from pipeline.listing import find_listings
+from pipeline.listing import find_listings, recent_bars
 from pipeline.panel import build_panel
 from pipeline.sequences import total_returns
 from pipeline.sources.yahoo import YahooSource
@@ -90,12 +90,13 @@ def test_an_outage_is_no_delisting_and_five_evenings_of_404_are_one(street: Stre
     street.quirk("A", Broken("server error", since=TUESDAY))
     street.quirk("B", Broken("not found", since=TUESDAY))
     before = street.bars("B", MONDAY)
-    for number, session in enumerate(street.sessions(TUESDAY, "2018-12-17"), start=1):
+    for number, session in enumerate(street.sessions(TUESDAY, "2018-12-26"), start=1):
         market = street.evening(session)
         assert market.missing["A"].startswith("transient: Yahoo is out of order (500")
         assert market.missing["B"].startswith("delisted" if number >= 5 else "not_found")
-    run = street.run("2018-12-17")
-    states = find_listings(run.store, run.fetch_log, run.calendar, ["A", "B", "C"], run.last_closed)
+    run = street.run("2018-12-26")
+    bars = recent_bars(run.store, run.calendar, ["A", "B", "C"], run.last_closed)
+    states = find_listings(bars, run.fetch_log, run.calendar, ["A", "B", "C"], run.last_closed)
     assert [states[s].state for s in "ABC"] == ["trading", "delisted", "trading"]
     pd.testing.assert_frame_equal(street.bars("B"), before)
 

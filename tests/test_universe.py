@@ -23,7 +23,7 @@ def test_membership_on_a_date_is_respected(tmp_path: Path) -> None:
     assert members.members(pd.Timestamp("2018-01-02")) == ["A", "C"]
     assert members.members(pd.Timestamp("2018-01-03")) == ["A", "B", "C"]
     assert members.members(pd.Timestamp("2018-01-04")) == ["A", "B"]
-    assert not members.is_survivorship_biased
+    assert not members.bias
 
 
 def test_membership_is_laid_out_by_session(tmp_path: Path) -> None:
@@ -33,7 +33,7 @@ def test_membership_is_laid_out_by_session(tmp_path: Path) -> None:
 
 
 def test_a_list_without_dates_is_survivorship_biased(tmp_path: Path) -> None:
-    assert universe(listed(tmp_path, "symbol\nA\n"), tmp_path, []).is_survivorship_biased
+    assert universe(listed(tmp_path, "symbol\nA\n"), tmp_path, []).bias
     assert universe(listed(tmp_path, "symbol\nA\n"), tmp_path, []).bias == (
         "survivorship-biased: the members have no dates"
     )
@@ -41,7 +41,7 @@ def test_a_list_without_dates_is_survivorship_biased(tmp_path: Path) -> None:
 
 def test_a_list_with_some_dates_says_how_many_it_lacks(tmp_path: Path) -> None:
     one_dated = universe(listed(tmp_path, "symbol,from,to\nA,,\nB,2018-01-03,\nC,,\n"), tmp_path, [])
-    assert one_dated.is_survivorship_biased
+    assert one_dated.bias
     assert one_dated.bias == "survivorship-biased: 2 of 3 entries of the list have no dates"
     dated = universe(listed(tmp_path, "symbol,from,to\nA,,2018-01-03\nB,2018-01-03,\n"), tmp_path, [])
     assert dated.bias == ""

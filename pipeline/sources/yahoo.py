@@ -136,9 +136,14 @@ class YahooSource:
         table = ticker.history(
             start=f"{start:%Y-%m-%d}",
             end=_NEVER,
-            auto_adjust=False,
+            interval="1d",
+            prepost=False,
             actions=True,
+            auto_adjust=False,
+            back_adjust=False,
+            repair=False,
             keepna=True,
+            rounding=False,
             timeout=self._timeout,
         )
         return table, ticker.history_metadata
