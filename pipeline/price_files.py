@@ -76,7 +76,9 @@ class PriceFiles:
     def batches(
         self, columns: Sequence[str], wanted: ds.Expression | None = None
     ) -> Iterator[pa.RecordBatch]:
-        """Yield the rows that are wanted as `rows` does, a part at a time.
+        """Yield the rows that are wanted, a part at a time.
+
+        The columns `instrument_id` and `source` come as codes, each part with a dictionary of its own.
 
         Raises:
             StoreError: the files cannot be read.
@@ -85,7 +87,7 @@ class PriceFiles:
         if table is None:
             return
         try:
-            yield from self._dataset(table, "instrument_id").to_batches(
+            yield from self._dataset(table, "instrument_id", "source").to_batches(
                 columns=list(columns),
                 filter=wanted,
                 batch_size=_BATCH,
@@ -94,6 +96,14 @@ class PriceFiles:
             )
         except (DeltaError, OSError, pa.ArrowException) as error:
             raise self._unreadable(error) from None
+
+    def unique(self, column: str) -> list[str]:
+        """Return the texts that stand in a column, sorted.
+
+        Raises:
+            StoreError: the files cannot be read.
+        """
+        return sorted({text for part in self.batches([column]) for text in part[column].unique().to_pylist()})
 
     def highest(self, column: str) -> int | None:
         """Return the highest value of a column of whole numbers, as the files' own statistics know it.
