@@ -9,6 +9,7 @@ import typer
 from flows.arguments import parse_path, place
 
 if TYPE_CHECKING:
+    from pipeline.archive import Bar
     from pipeline.backup import Contents
 
 __all__ = ["backup_app"]
@@ -28,13 +29,11 @@ def backup(
     keep: Annotated[int, typer.Option(help="In a folder: how many copies stay.", min=1)] = 14,
 ) -> None:
     """Copy the workspace into one file, while evenings run; what was copied is read again before it counts."""
-    from flows.progress import bar, watched_here
     from flows.run import absolute_path
     from pipeline.backup import back_up
 
     home, now = place.workspace().home, datetime.now(UTC)
-    with watched_here():
-        made = back_up(home, absolute_path(target), now=now, keep=keep, bar=bar)
+    made = back_up(home, absolute_path(target), now=now, keep=keep, bar=_bar())
     for old in made.removed:
         typer.echo(f"removed {old}")
     _tell(made.contents)
@@ -56,17 +55,25 @@ def restore(
     ] = None,
 ) -> None:
     """Make a workspace from a copy, here or elsewhere; one that is there already is never touched."""
-    from flows.progress import bar, watched_here
     from flows.run import absolute_path
     from pipeline.backup import newest
     from pipeline.backup import restore as restore_workspace
 
     place.home = home or place.home
     workspace = place.workspace()
-    with watched_here():
-        contents = restore_workspace(newest(absolute_path(archive)), workspace.home, bar=bar)
+    contents = restore_workspace(newest(absolute_path(archive)), workspace.home, bar=_bar())
     _tell(contents)
     typer.echo(f"{workspace.home}: restored as of {contents.made_at}; what came after that is not in it")
+
+
+def _bar() -> "Bar":
+    import functools
+
+    from rich.console import Console
+
+    from flows.bars import drawn
+
+    return functools.partial(drawn, Console(stderr=True))
 
 
 def _tell(contents: "Contents") -> None:

@@ -215,13 +215,16 @@ def _outcomes(run: Run, waiting: pd.DataFrame, panel: Panel, seq: int) -> pd.Dat
     settled = pd.MultiIndex.from_frame(prices.loc[prices["status"] == "settled", ["symbol", "session"]])
     both = [pd.MultiIndex.from_frame(waiting[["listing", name]]) for name in ("as_of", "target_session")]
     waiting = waiting[both[0].isin(settled) & both[1].isin(settled)]
-    waiting = waiting[waiting["as_of"].isin(panel.sessions)]
+    waiting = waiting[waiting["as_of"].isin(panel.sessions) & waiting["target_session"].isin(panel.sessions)]
     column = pd.Index(panel.symbols).get_indexer(pd.Index(waiting["listing"]))
-    row = panel.sessions.get_indexer(pd.DatetimeIndex(waiting["as_of"]))
+    row, target = (
+        panel.sessions.get_indexer(pd.DatetimeIndex(waiting[name])) for name in ("as_of", "target_session")
+    )
     change = np.full(len(waiting), np.nan)
-    for horizon in waiting["horizon"].unique():
-        at = (waiting["horizon"] == horizon).to_numpy()
-        change[at] = total_returns(panel, int(horizon))[row[at], column[at]]
+    # Not the horizon: a session that was written down later may lie between the two.
+    for ahead in np.unique(target - row):
+        at = target - row == ahead
+        change[at] = total_returns(panel, int(ahead))[row[at], column[at]]
     return waiting[FORECAST_KEY].assign(
         outcome=np.where(np.isnan(change) | (change == 0), np.nan, (change > 0).astype(float)),
         realized_return=change,

@@ -17,6 +17,7 @@ from pipeline.listing import find_listings
 from pipeline.quality import Checked, check, no_findings
 from pipeline.sources import Fetched
 from pipeline.universe import MIN_COVERAGE
+from pipeline.unknown_closures import find_unknown_sessions
 
 __all__ = ["Market", "check_prices", "known_market", "update_prices"]
 
@@ -86,6 +87,8 @@ def check_prices(run: Run, answers: Sequence[Fetched], whole: frozenset[str]) ->
     _move(run, admitted)
     parts = [no_findings(), *(c.findings for c in checked), *(a.findings for a in admitted)]
     found = pd.concat(parts, ignore_index=True)
+    unknown = find_unknown_sessions(found, len(answers), run.calendar.name)
+    found = pd.concat([unknown, found], ignore_index=True)
     bars = sum(len(each.prices) for each in checked)
     say(f"checked {bars} bars: {added} new, {len(found)} findings")
     return found
@@ -238,11 +241,16 @@ def _no_price(run: Run, reasons: dict[str, str], findings: pd.DataFrame) -> Inpu
 
 def _stale(run: Run, as_of: pd.Timestamp, missing: dict[str, str], members: int) -> SourceError:
     examples = "".join(f"\n           {symbol}: {reason}" for symbol, reason in [*missing.items()][:5])
+    closed = (
+        ""
+        if len(missing) < members
+        else "; if the exchange was closed, write the day into [universe] closures"
+    )
     return SourceError(
         f"The prices are stale: {len(missing)} of {members} members have no bar on {as_of:%Y-%m-%d}, the last "
         f"session that closed; under {MIN_COVERAGE:.0%} coverage nothing is forecast",
         where=f"source {run.source.name}{examples}",
-        way_out="run again later: the missed session is caught up, its rows marked late",
+        way_out=f"run again later: the missed session is caught up, its rows marked late{closed}",
     )
 
 

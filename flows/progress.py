@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Protocol
@@ -14,7 +14,8 @@ from prefect.context import FlowRunContext
 from prefect.exceptions import PrefectException
 from prefect.logging import get_run_logger
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from flows.bars import Advance, drawn
 
 __all__ = [
     "PREFECT_ERRORS",
@@ -28,9 +29,6 @@ __all__ = [
     "watched_by",
     "watched_here",
 ]
-
-Advance = Callable[[str], None]
-"""Called once a unit of work with what there is to say about it."""
 
 PREFECT_ERRORS = (httpx.HTTPError, PrefectException)
 """What Prefect's client raises where the server is away: no reason to lose an evening's work."""
@@ -88,16 +86,9 @@ class Terminal(Lines):
     @contextmanager
     def bar(self, title: str, total: int) -> Iterator[Advance]:
         """Draw a bar."""
-        columns = (
-            TextColumn("{task.description:<14}"),
-            BarColumn(bar_width=28),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[note]}", style="dim"),
-        )
-        with Progress(*columns, console=self.console, transient=True) as progress:
-            task = progress.add_task(title, total=total, note="")
-            yield lambda note: progress.update(task, advance=1, note=note)
+        assert self.console is not None
+        with drawn(self.console, title, total) as advance:
+            yield advance
 
 
 _watcher: ContextVar[Watcher] = ContextVar("watcher", default=Lines())  # noqa: B039 -- Lines has no state

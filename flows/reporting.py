@@ -172,7 +172,7 @@ def _gather(run: Run, market: Market, standing: pd.DataFrame, remarks: list[str]
         skipped=_skipped(run, market, standing),
         members=market.members,
         covered=market.covered,
-        survivorship_biased=run.universe.is_survivorship_biased,
+        bias=run.universe.bias,
         verdict=evaluation.verdict if evaluation else None,
         scores=evaluation.scores if evaluation else empty(SCORES),
         test_rows=evaluation.test_rows if evaluation else pd.DataFrame(columns=_TEST_ROWS),

@@ -55,6 +55,8 @@ def make_champion(run: Run, market: Market) -> tuple[RegisteredModel, Evaluation
     known = make_sequences(run, market.as_of, market.seq)
     walk, score_epochs, fold = train_procedure(run, known)
     scores, verdict = score_procedure(run, walk)
+    if run.universe.bias:
+        say(f"the scores are {run.universe.bias}")
     version, champion_epochs, final = train_champion(run, known)
     evaluation = Evaluation(
         scores=scores,

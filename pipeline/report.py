@@ -32,6 +32,8 @@ FORECAST_COLUMNS: Final = [
     "model_version",
     "data_version",
     "config_digest",
+    "coverage",
+    "survivorship_biased",
 ]
 """The columns of forecast.csv and latest.csv."""
 
@@ -67,7 +69,7 @@ def write(report: Report, folder: Path) -> Paths:
         NextdayError: a file cannot be written; it names which.
     """
     written = place(folder, report.universe, report.target_session)
-    forecasts = _forecast_csv(report.forecasts)
+    forecasts = _forecast_csv(report)
     write_text(written.forecast_csv, forecasts)
     write_text(written.scores_csv, _csv(collect_scores(report)[list(SCORES.columns)]))
     if _newest_session(written.latest_csv) <= report.target_session.date():
@@ -76,8 +78,11 @@ def write(report: Report, folder: Path) -> Paths:
     return written
 
 
-def _forecast_csv(forecasts: pd.DataFrame) -> str:
-    rows = forecasts.sort_values("symbol")[FORECAST_COLUMNS]
+def _forecast_csv(report: Report) -> str:
+    whole = report.forecasts.assign(
+        coverage=report.covered / report.members, survivorship_biased=bool(report.bias)
+    )
+    rows = whole.sort_values("symbol")[FORECAST_COLUMNS]
     days = {name: rows[name].dt.strftime("%Y-%m-%d") for name in ("target_session", "as_of")}
     return _csv(rows.assign(**days, issued_at=[format_instant(when) for when in rows["issued_at"]]))
 

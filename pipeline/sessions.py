@@ -2,7 +2,7 @@
 
 import difflib
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime, time, timedelta
 from functools import lru_cache
 from typing import Any
 
@@ -197,46 +197,51 @@ def _calendar(name: str, first: date, last: date, overrides: tuple[Override, ...
 
 
 def _overridden(hours: pd.DataFrame, override: Override, built: Any, where: str) -> pd.DataFrame:
-    day, name = pd.Timestamp(override.session), built.name
-    for bound, word in ((built.bound_min(), "begins"), (built.bound_max(), "ends")):
-        if bound is not None and (day < bound if word == "begins" else day > bound):
-            raise InputError(
-                f"{day:%Y-%m-%d} lies beyond the calendar {name}, which {word} on {bound:%Y-%m-%d}",
-                where=where,
-                way_out="take the row out; only days that the calendar reaches can be told otherwise",
-            )
+    """Return opens and closes by session with those of one session put in, changed or taken out."""
+    day = pd.Timestamp(override.session)
+    _require_reach(day, built, where)
+    before, after = hours[hours.index < day], hours[hours.index > day]
     if override.opens is None or override.closes is None:
+        # A holiday that the calendar knows may stand in the file: it did not when the row was written.
         if day not in hours.index and built.weekmask[day.weekday()] == "0":
             raise InputError(
-                f"{day:%Y-%m-%d}, a {day:%A}, is no session of {name} anyway: is it a typing error?",
+                f"{day:%Y-%m-%d}, a {day:%A}, is no session of {built.name} anyway: is it a typing error?",
                 where=where,
                 way_out="write the session on which the exchange stayed closed, or take the row out",
             )
-        return hours.drop(
-            index=day, errors="ignore"
-        )  # a newer calendar may know it, and need the row no longer
-    try:
-        opens, closes = (
-            pd.Timestamp.combine(override.session, hour).tz_localize(built.tz).tz_convert("UTC").as_unit("us")
-            for hour in (override.opens, override.closes)
-        )
-    except ValueError as error:
-        raise InputError(
-            f"{day:%Y-%m-%d}: clocks in {built.tz} do not show these hours once: {error!s:.80}",
-            where=where,
-            way_out="write the hours of the exchange's own clock",
-        ) from None
-    before, after = hours[hours.index < day], hours[hours.index > day]
+        return pd.concat([before, after])
+    opens, closes = (_instant(day, hour, built.tz, where) for hour in (override.opens, override.closes))
     if (before["closes"].tail(1) >= opens).any() or (after["opens"].head(1) <= closes).any():
         raise InputError(
             f"The hours of {day:%Y-%m-%d} cross those of the session beside it",
             where=where,
             way_out="write the hours of the exchange's own clock",
         )
-    new = pd.DataFrame(
-        {"opens": [opens], "closes": [closes]}, index=pd.DatetimeIndex([day], dtype="datetime64[us]")
-    )
-    return pd.concat([before, new, after])
+    index = pd.DatetimeIndex([day], dtype="datetime64[us]")
+    return pd.concat([before, pd.DataFrame({"opens": [opens], "closes": [closes]}, index=index), after])
+
+
+def _require_reach(day: pd.Timestamp, built: Any, where: str) -> None:
+    first, last = built.bound_min(), built.bound_max()
+    is_before, is_after = first is not None and day < first, last is not None and day > last
+    if is_before or is_after:
+        ends = f"begins on {first:%Y-%m-%d}" if is_before else f"ends on {last:%Y-%m-%d}"
+        raise InputError(
+            f"{day:%Y-%m-%d} lies beyond the calendar {built.name}, which {ends}",
+            where=where,
+            way_out="take the row out; only days that the calendar reaches can be told otherwise",
+        )
+
+
+def _instant(day: pd.Timestamp, hour: time, timezone: Any, where: str) -> pd.Timestamp:
+    try:
+        return pd.Timestamp.combine(day, hour).tz_localize(timezone).tz_convert("UTC").as_unit("us")
+    except ValueError as error:  # the clocks went forward over it, or back
+        raise InputError(
+            f"{day:%Y-%m-%d}: clocks in {timezone} do not show {hour:%H:%M} once: {error!s:.80}",
+            where=where,
+            way_out="write the hours of the exchange's own clock",
+        ) from None
 
 
 def _build(name: str, first: date, last: date) -> Any:

@@ -80,7 +80,7 @@ class Report:
         skipped: symbol, reason of the members without a forecast.
         members: How many symbols the universe has at as_of.
         covered: How many of them have a bar there.
-        survivorship_biased: Whether membership is today's list rather than that of each session.
+        bias: Of survivorship, where membership is today's list rather than that of each session; else empty.
         verdict: Of the backtest, None where nothing was scored.
         scores: schema.SCORES of the backtest.
         test_rows: model, symbol, as_of, target_session, p_up, outcome of the backtest.
@@ -113,7 +113,7 @@ class Report:
     skipped: pd.DataFrame
     members: int
     covered: int
-    survivorship_biased: bool
+    bias: str
     verdict: Verdict | None
     scores: pd.DataFrame
     test_rows: pd.DataFrame
@@ -168,7 +168,8 @@ def _prices(report: Report) -> Fact:
         "prices",
         f"reach {format_day(report.as_of)}",
         f"observed {observed} the forecasts were issued; {behind}; "
-        f"{report.covered:,} of {report.members:,} members have a bar",
+        f"{report.covered:,} of {report.members:,} members have a bar"
+        + (f"; {report.bias}" if report.bias else ""),
     )
 
 

@@ -59,7 +59,18 @@ class Universe:
     @property
     def is_survivorship_biased(self) -> bool:
         """Whether an entry has no dates: a list of today's members forgets those that left."""
-        return bool(self.entries[["first", "last"]].isna().all(axis=1).any())
+        return bool(self._undated.any())
+
+    @property
+    def bias(self) -> str:
+        """What every report says of survivorship, in a few words; empty where every entry has dates."""
+        undated, listed = int(self._undated.sum()), len(self.entries)
+        which = "the members" if undated == listed else f"{undated:,} of {listed:,} entries of the list"
+        return f"survivorship-biased: {which} have no dates" if undated else ""
+
+    @property
+    def _undated(self) -> "pd.Series[bool]":
+        return self.entries[["first", "last"]].isna().all(axis=1)
 
     def members(self, as_of: pd.Timestamp) -> list[str]:
         """Return the symbols that belong on `as_of`, sorted."""

@@ -7,7 +7,7 @@ import pandas as pd
 
 from pipeline.universe import Universe
 
-__all__ = ["count_bars", "find_unknown_closures"]
+__all__ = ["count_bars", "find_unknown_closures", "find_unknown_sessions"]
 
 _AROUND: Final = 11
 """Sessions whose median says how many bars are usual: a closure of a week in the middle does not move it."""
@@ -17,6 +17,10 @@ _SILENT: Final = 0.1
 
 _MOST: Final = 0.5
 """A closed day with more than this share of the usual bars was a session."""
+
+
+_CLOSED: Final = "if the exchange was closed, write the day into the file of [universe] closures"
+_OPEN: Final = "if the exchange was open, write its hours into the file of [universe] closures"
 
 
 def count_bars(
@@ -66,17 +70,38 @@ def find_unknown_closures(
             silent,
             "unknown closure",
             f"{name} has a session",
-            "if the exchange was closed, write the day into the file of [universe] closures",
+            _CLOSED,
         ),
         _told(
             members[busy.index],
             busy,
             "unknown session",
             f"{name} has no session",
-            "if the exchange was open, write its hours into the file of [universe] closures",
+            _OPEN,
         ),
     ]
     return pd.concat(parts).sort_values("session", ignore_index=True)
+
+
+def find_unknown_sessions(findings: pd.DataFrame, answered: int, name: str) -> pd.DataFrame:
+    """Return a finding for each closed day on which most of an evening's answers have a bar, which none may keep.
+
+    Args:
+        findings: Of the checks of the answers (quality.FINDING_COLUMNS).
+        answered: How many symbols answered with bars.
+        name: The calendar's.
+
+    Returns:
+        quality.FINDING_COLUMNS, the calendar in the place of the symbol.
+    """
+    off = findings[findings["rule"] == "no session"].groupby("session")["symbol"].nunique()
+    busy = off[(off >= 2) & (off > _MOST * answered)]
+    detail = [
+        f"{name} has no session, and {count} of {answered} symbols have a bar; {_OPEN}" for count in busy
+    ]
+    return pd.DataFrame(
+        {"symbol": name, "session": busy.index, "rule": "unknown session", "detail": detail}, dtype=object
+    )
 
 
 def _told(

@@ -32,7 +32,16 @@ def test_imports_follow_the_contracts() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["pipeline", "pipeline.backtest", "pipeline.scores", "pipeline.ledger", "models"]
+    "module",
+    [
+        "pipeline",
+        "pipeline.backtest",
+        "pipeline.scores",
+        "pipeline.ledger",
+        "pipeline.backup",
+        "flows.bars",
+        "models",
+    ],
 )
 def test_the_pipeline_and_a_bare_models_load_no_engine(module: str) -> None:
     loaded = run(

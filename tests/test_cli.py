@@ -59,6 +59,14 @@ def test_the_version_is_the_packages(nextday: CommandLine) -> None:
         (["ledger", "export", "--csv", "absent/x.csv"], "absent"),
         (["ledger", "export", "--csv", "."], "folder"),
         (["ui", "--port", "0"], "--port"),
+        (["backup"], "TARGET"),
+        (["backup", ""], "empty"),
+        (["backup", "copies", "--keep", "0"], "--keep"),
+        (["--home", "w", "backup", "copies"], "no workspace to copy"),
+        (["restore"], "ARCHIVE"),
+        (["--home", "w", "restore", "absent.tar"], "absent.tar"),
+        (["restore", "."], "no backup in this folder"),
+        (["restore", "nextday.toml", "--home", "w"], "no whole backup"),
     ],
 )
 def test_a_wrong_argument_is_named(nextday: CommandLine, arguments: list[str], words: str) -> None:
@@ -92,7 +100,7 @@ def test_wrong_settings_are_named_before_anything_is_made(
     assert not Path("w").exists()
 
 
-@pytest.mark.parametrize("command", ["update", "forecast", "retrain", "settle", "deploy"])
+@pytest.mark.parametrize("command", ["update", "forecast", "retrain", "settle", "maintain", "deploy"])
 def test_wrong_settings_are_named_before_prefect_is_given_a_home(
     nextday: CommandLine, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:

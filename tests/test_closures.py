@@ -104,7 +104,7 @@ def test_days_outside_the_run_wait() -> None:
             Override(date(2024, 10, 27)),
             "2024-10-27, a Sunday, is no session of XNYS anyway: is it a typing error?",
         ),
-        (Override(date(2024, 3, 10), time(2, 30), time(4)), "do not show these hours once"),
+        (Override(date(2024, 3, 10), time(2, 30), time(4)), "do not show 02:30 once"),
     ],
 )
 def test_an_override_that_contradicts_the_calendar_is_refused_with_its_row(

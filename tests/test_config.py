@@ -86,6 +86,13 @@ def test_a_byte_order_mark_is_no_fault(tmp_path: Path) -> None:
     assert load(tmp_path / "nextday.toml").model.units == 17
 
 
+def test_the_digest_does_not_follow_what_is_about_files_alone(tmp_path: Path) -> None:
+    plain = load(write(tmp_path, ""))
+    kept = load(write(tmp_path, "[prices]\nkeep_days = 7\n[schedule]\nmaintenance = '0 9 2 * *'"))
+    assert (kept.prices.keep_days, kept.schedule.maintenance) == (7, "0 9 2 * *")
+    assert digest(plain.resolved()) == digest(kept.resolved())
+
+
 def test_the_digest_follows_the_settings_and_no_secret(tmp_path: Path) -> None:
     plain = load(write(tmp_path, ""))
     proxied = load(write(tmp_path, "[prices]\nproxy = 'http://host:1'\nca_bundle = 'own.pem'"))

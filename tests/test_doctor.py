@@ -228,6 +228,19 @@ def test_live_prices_that_lag_are_counted_in_sessions(live: Patient) -> None:
     assert "3 sessions behind 2018-12-19" in live.complaint("prices reach 2018-12-14").what
 
 
+def test_prices_in_many_small_files_are_joined_by_the_maintenance(
+    live: Patient, xnys: Calendar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "_MANY_FILES", 1)
+    assert "small files" not in " ".join(item.what for item in examine(live.config, live.home, NOW))
+    sessions = xnys.sessions_between(pd.Timestamp("2018-12-17"), pd.Timestamp("2018-12-18"))
+    store = PriceStore(live.home / "prices" / "sample")
+    store.append(prices_of({"A": random_bars(sessions, 2)}, xnys, NOW), run="test")
+    assert live.complaint("the prices lie in 2 small files").way_out == "nextday maintain"
+    store.compact(timedelta(days=30))
+    assert "small files" not in " ".join(item.what for item in examine(live.config, live.home, NOW))
+
+
 def test_a_missed_evening_is_told_without_asking_prefect(live: Patient) -> None:
     ledger = Ledger(live.home / "ledger.sqlite")
     issue(ledger, 0, ["A"])

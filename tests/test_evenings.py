@@ -160,7 +160,7 @@ def test_the_csv_has_the_promised_columns_and_latest_is_the_newest(ten: tuple[Pl
     _, evenings = ten
     wanted = (
         "target_session,symbol,direction,p_up,low,high,baseline_p_up,as_of,last_close,issued_at,kind,"
-        "model_version,data_version,config_digest"
+        "model_version,data_version,config_digest,coverage,survivorship_biased"
     )
     text = evenings[-1].paths.forecast_csv.read_text()
     assert text.splitlines()[0] == wanted
@@ -305,7 +305,15 @@ def test_missed_evenings_are_caught_up_with_the_model_of_then_and_the_first_row_
 
     # A champion that was trained later changes no row that stands.
     key = [*FORECAST_KEY, "p_up", "model_version"]
-    retrain(config=place.config, home=place.home, now=place.evening("2018-12-13"))
+    told: list[str] = []
+
+    class Watcher(progress.Lines):
+        def say(self, line: str) -> None:
+            told.append(line)
+
+    with progress.watched_by(Watcher()):
+        retrain(config=place.config, home=place.home, now=place.evening("2018-12-13"))
+    assert "the scores are survivorship-biased: the members have no dates" in told
     again = place.run("2018-12-13")
     pd.testing.assert_frame_equal(place.record()[key], record[key])
     assert again.new_rows == 0

@@ -3,13 +3,14 @@
 import html
 import re
 from datetime import timedelta
+from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from pipeline.charts import find_reach
 from pipeline.page import render
-from pipeline.report import Report, summary_markdown
+from pipeline.report import Report, summary_markdown, write
 from pipeline.summary import OLD_MODEL, collect_key_facts, roll_hit_rate
 from pipeline.wording import describe_lead
 from tests.test_report import EVENING, a_report, figures, scored, settled_record, titles, told
@@ -50,6 +51,34 @@ def test_freshness_age_and_head_are_told_alike_by_page_and_summary() -> None:
     head = f"nextday ledger verify --head {report.ledger_head}"
     assert page.index("prices reach") < page.index(head) < page.index("Each row says")
     assert f"`{head}`" in summary
+
+
+@pytest.mark.parametrize(
+    "bias",
+    [
+        "survivorship-biased: the members have no dates",
+        "survivorship-biased: 12 of 30 entries of the list have no dates",
+    ],
+)
+def test_coverage_and_survivorship_are_told_by_page_summary_and_csv(tmp_path: Path, bias: str) -> None:
+    report = a_report(covered=29, members=30, bias=bias)
+    page, summary = spoken(report), summary_markdown(report)
+    said = f"29 of 30 members have a bar; {bias}"
+    assert said in page
+    assert said in summary
+    assert f"{bias.capitalize()}. What has no dates is today's list for every past session" in page
+    table = pd.read_csv(write(report, tmp_path).forecast_csv)
+    assert table["coverage"].tolist() == pytest.approx([29 / 30] * 2, abs=1e-6)
+    assert table["survivorship_biased"].tolist() == [True, True]
+
+
+def test_with_dates_for_all_members_only_coverage_is_told(tmp_path: Path) -> None:
+    report = a_report(covered=2, members=2, bias="")
+    page, summary = spoken(report), summary_markdown(report)
+    for text in (page, summary):
+        assert "2 of 2 members have a bar" in text
+        assert "survivorship" not in text.lower()
+    assert pd.read_csv(write(report, tmp_path).latest_csv)["survivorship_biased"].tolist() == [False, False]
 
 
 def test_a_source_that_ended_is_not_behind() -> None:

@@ -43,7 +43,8 @@ def a_full_report(*symbols: str) -> Any:
     issued = forecasts(*symbols, kind="live", direction=["down", "none", *["up"] * (len(symbols) - 2)])
     findings = {"symbol": [symbols[0]] * 2, "session": [AS_OF, pd.NaT], "rule": "overlap", "detail": LONG}
     return a_report(
-        forecasts=issued, kind="live", historical=False, model_age=87, survivorship_biased=True,
+        forecasts=issued, kind="live", historical=False, model_age=87,
+        bias="survivorship-biased: 12 of 30 entries of the list have no dates",
         record=pd.concat([settled_record("late"), settled_record("live"), open_record(issued)]),
         live_scores=pd.concat([scored("late"), scored("live")]), findings=pd.DataFrame(findings),
         skipped=pd.DataFrame({"symbol": ["ENRN"], "reason": [f"delisted: {LONG}"]}), notes=[LONG],

@@ -94,7 +94,7 @@ def a_report(*symbols: str, **fields: Any) -> Report:
     defaults: dict[str, Any] = {
         "universe": "sample", "calendar": "XNYS", "as_of": AS_OF, "target_session": TARGET, "issued_at": EVENING,
         "kind": "late", "historical": True, "forecasts": issued, "skipped": pd.DataFrame({"symbol": [], "reason": []}),
-        "members": 2, "covered": 2, "survivorship_biased": False, "verdict": verdict(), "scores": scored(),
+        "members": 2, "covered": 2, "bias": "", "verdict": verdict(), "scores": scored(),
         "test_rows": pd.concat([told("gru", 1), told("base_rate", 2)]), "live_scores": empty(SCORES),
         "record": open_record(issued), "corrections": corrections().head(0), "epochs": epochs, "ranges": ranges,
         "findings": pd.DataFrame({name: [] for name in ("symbol", "session", "rule", "detail")}),
@@ -150,9 +150,9 @@ def test_the_first_lines_of_the_csv_are_these(tmp_path: Path) -> None:
     text = write(a_report("^GSPC"), tmp_path).forecast_csv.read_text()
     assert text.splitlines() == [
         "target_session,symbol,direction,p_up,low,high,baseline_p_up,as_of,last_close,issued_at,kind,model_version,"
-        "data_version,config_digest",
+        "data_version,config_digest,coverage,survivorship_biased",
         "2019-01-02,^GSPC,up,0.490000,0.480000,0.570000,0.530000,2018-12-31,2506.850098,2018-12-31T22:04:11Z,late,"
-        "gru-1,7,c0ffee",
+        "gru-1,7,c0ffee,1.000000,False",
     ]
 
 

@@ -206,3 +206,44 @@ def test_settings_without_a_rename_keep_their_digest(folder: Path) -> None:
     members = [["A", None, None], ["B", "2000-01-03", None]]
     assert made.digest == digest({"settings": made.config.resolved(), "members": members})
     assert listed(folder, "A,,,OLD\nB,2000-01-03,,").digest != made.digest
+
+
+def close(folder: Path, day: pd.Timestamp) -> Run:
+    run(folder)
+    (folder / "closures.csv").write_text(f"session,opens,closes\n{day:%Y-%m-%d},,\n")
+    settings = (folder / "nextday.toml").read_text() + 'closures = "closures.csv"\n'
+    (folder / "nextday.toml").write_text(settings)
+    return open_run(folder / "nextday.toml", folder / "data", NOW)
+
+
+def test_a_forecast_for_a_day_that_turned_out_closed_is_never_settled(folder: Path) -> None:
+    made = stored(run(folder))
+    issue(made, 10)
+    issue(made, 12)
+    day = made.calendar.sessions[11]
+    later = close(folder, day)
+    assert settled(later) == 2
+    record = later.ledger.record("u")
+    assert record.loc[record["target_session"] == day, "settled_at"].isna().all()
+    assert record.loc[record["target_session"] != day, "outcome"].tolist() == [1, 1]
+    assert later.ledger.verify().ok
+
+
+def test_an_evening_says_once_that_everybody_traded_on_a_day_without_a_session(folder: Path) -> None:
+    day = run(folder).calendar.sessions[11]
+    told = close(folder, day)
+    answers = [told.source.fetch(s, pd.Timestamp("1999-01-01"), told.last_closed, NOW) for s in ("A", "B")]
+    found = check_prices.fn(told, answers, frozenset())
+    of_all = found[found["rule"] == "unknown session"]
+    assert of_all[["symbol", "session"]].values.tolist() == [["XNYS", day]]
+    assert "2 of 2 symbols have a bar; if the exchange was open, write its hours" in of_all["detail"].iloc[0]
+
+
+def test_an_outcome_reaches_to_the_target_session_over_one_that_was_written_down_later(folder: Path) -> None:
+    sessions = stored(run(folder)).calendar.sessions
+    issue(close(folder, sessions[11]), 10)  # as the calendar has it, the next one is number 12
+    later = run(folder)
+    assert settled(later) == 2
+    record = later.ledger.record("u").set_index("symbol")
+    assert record.loc["A", "target_session"] == sessions[12]
+    assert record.loc["A", "realized_return"] == pytest.approx(112 / 110 - 1)

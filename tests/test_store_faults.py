@@ -217,6 +217,17 @@ def test_a_disk_that_is_full_at_any_page_of_an_append_or_a_compaction_loses_noth
     assert min(failures) >= 3
 
 
+def test_what_a_killed_writer_had_staged_goes_with_the_next_compaction(tmp_path: Path) -> None:
+    store = PriceStore(tmp_path / "u")
+    store.append(evening_rows(0), run="r")
+    staged = [store.folder / "year=2018" / "part-0.parquet#1", store.folder / "_delta_log" / "1.json#2"]
+    for path in staged:
+        path.write_bytes(b"hal")
+    assert len(store.read()) == 5
+    store.compact(timedelta(days=30))
+    assert [path for path in staged if path.exists()] == []
+
+
 @pytest.mark.slow
 def test_no_file_of_thirty_appends_and_a_compaction_holds_a_type_that_cannot_be_filtered(
     tmp_path: Path,

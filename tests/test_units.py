@@ -52,31 +52,6 @@ class Home:
         assert len(lines) == 6
         return {"HOME": str(self.folder), "PATH": os.environ["PATH"], **dict(lines)}
 
-    @property
-    def data(self) -> Path:
-        return self.folder / "evenings" / "data"
-
-    @property
-    def backups(self) -> Path:
-        return self.folder / "backups"
-
-    def write(self, *names: str) -> None:
-        """Make files of the workspace; each holds its own name."""
-        for name in names:
-            (self.data / name).parent.mkdir(parents=True, exist_ok=True)
-            (self.data / name).write_text(name)
-
-    def backup(self, tar: str = "") -> "subprocess.CompletedProcess[str]":
-        """Run the backup's unit; lines of shell in `tar` come before the real one whenever it reads the workspace."""
-        tools = self.folder / "bin"
-        tools.mkdir(exist_ok=True)
-        script = f'#!/bin/sh\ncase "$*" in *-cf*)\n{tar or ":"}\n;; esac\nexec {shutil.which("tar")} "$@"\n'
-        (tools / "tar").write_text(script)
-        (tools / "tar").chmod(0o755)
-        environment = self.environment | {"PATH": f"{tools}:{os.environ['PATH']}"}
-        command = self.command("nextday-backup.service")
-        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-
     def run(self, *command: str) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
             command, env=self.environment, cwd=self.folder, capture_output=True, text=True, check=False
@@ -108,92 +83,22 @@ def test_the_page_names_every_file(home: Home) -> None:
     assert [path.name for path in UNITS.iterdir() if path.name not in PAGE] == []
 
 
-def test_a_backup_holds_everything_but_what_can_be_made_again_and_its_ledger_verifies(home: Home) -> None:
-    skip_unless(bool(shutil.which("sqlite3")), "docs/systemd/nextday-backup: sqlite3")
-    ledger = Ledger(home.data / "ledger.sqlite")
+@pytest.mark.slow
+def test_the_backups_unit_copies_what_the_evenings_wrote_and_says_the_head(home: Home) -> None:
+    data, nextday = (
+        home.folder / "evenings" / "data",
+        str(home.folder / "nextday" / ".venv" / "bin" / "nextday"),
+    )
+    ledger = Ledger(data / "ledger.sqlite")
     issue(ledger, 0, ["AAPL"])
-    home.write("models/sample/a/member.keras", "reports/sample/2018-12-11/a b.csv", "workspace.json")
-    home.write(
-        "prices/sample/_delta_log/0.json", "prices/sample/part-0.parquet", "models/sample/champion.json"
-    )
-    home.write("cache/x", "locks/y.lock", "prefect/z", "models/sample/.new/member.keras")
-    copies = []
-    for _ in range(2):
-        done = home.backup()
-        assert done.returncode == 0, done.stderr
-        copies.append(Path(done.stdout.strip()))
-        # Two copies within one second would have one name.
-        copies[-1] = copies[-1].rename(copies[-1].with_name(f"2000-01-0{len(copies)}T000000Z"))
-    for copy in copies:
-        assert sorted(str(path.relative_to(copy)) for path in copy.rglob("*") if path.is_file()) == [
-            "ledger.sqlite",
-            "models/sample/a/member.keras",
-            "models/sample/champion.json",
-            "prices/sample/_delta_log/0.json",
-            "prices/sample/part-0.parquet",
-            "reports/sample/2018-12-11/a b.csv",
-            "workspace.json",
-        ]
-        assert copy.stat().st_mode & 0o077 == 0
-        kept = Ledger(copy / "ledger.sqlite", read_only=True)
-        assert kept.verify(expected_head=ledger.head().hash).ok
-
-
-def test_the_oldest_of_fifteen_backups_goes(home: Home) -> None:
-    home.data.mkdir()
-    for day in range(14):
-        (home.backups / f"2020-01-{day + 10}T000000Z").mkdir(parents=True)
-    assert home.backup().returncode == 0
-    left = sorted(path.name for path in home.backups.iterdir())
-    assert len(left) == 14
-    assert left[0] == "2020-01-11T000000Z"
-
-
-def test_a_copy_that_was_cut_off_never_gets_the_name_of_a_whole_one_and_the_next_backup_removes_it(
-    home: Home,
-) -> None:
-    home.write("models/sample/a/member.keras")
-    cut = home.backup(tar=f"{shutil.which('tar')} -cf - --files-from /dev/null; exit 2")
-    assert cut.returncode != 0
-    (half,) = home.backups.iterdir()
-    assert half.name.endswith(".half")
-    whole = home.backup()
-    assert whole.returncode == 0, whole.stderr
-    assert [*home.backups.iterdir()] == [Path(whole.stdout.strip())]
-
-
-def test_a_second_backup_leaves_the_first_alone(home: Home) -> None:
-    home.data.mkdir()
-    again = shlex.join(home.command("nextday-backup.service"))
-    done = home.backup(
-        tar=f'[ -e "$HOME/again" ] || {{ : > "$HOME/again"; {again} > "$HOME/again" 2>&1; }} < /dev/null'
-    )
+    done = home.run(*home.command("nextday-backup.service"))
     assert done.returncode == 0, done.stderr
-    assert "another backup" in (home.folder / "again").read_text()
-
-
-@pytest.mark.parametrize("moment", [1, 2])
-def test_whatever_a_copy_points_at_is_in_the_copy(home: Home, moment: int) -> None:
-    home.write("models/sample/champion.json", "models/sample/a/member.keras")
-    home.write("prices/sample/_delta_log/0.json", "prices/sample/part-0.parquet")
-    # While the files are read, after their names: a model is promoted, and prices are appended.
-    promotes = f"""
-    echo >> "$HOME/moments"
-    if [ $(wc -l < "$HOME/moments") = {moment} ]; then
-        cd {home.data}
-        mkdir models/sample/b && echo b > models/sample/b/member.keras && echo b > models/sample/champion.json
-        echo 1 > prices/sample/part-1.parquet && echo 1 > prices/sample/_delta_log/1.json
-    fi"""
-    done = home.backup(tar=promotes)
-    assert done.returncode == 0, done.stderr
-    copy = Path(done.stdout.strip())
-    champion = (copy / "models/sample/champion.json").read_text()
-    assert (champion == "b\n") == (moment == 1)
-    assert champion != "b\n" or (copy / "models/sample/b/member.keras").exists()
-    assert (
-        not (copy / "prices/sample/_delta_log/1.json").exists()
-        or (copy / "prices/sample/part-1.parquet").exists()
-    )
+    assert f"head {ledger.head().hash}" in done.stdout
+    (copy,) = (home.folder / "backups").glob("*.tar")
+    data.rename(data.with_name("data.old"))
+    back = home.run(nextday, "restore", str(copy.parent))
+    assert back.returncode == 0, back.stderr
+    assert Ledger(data / "ledger.sqlite", read_only=True).verify(expected_head=ledger.head().hash).ok
 
 
 def test_every_command_in_a_new_shell_uses_the_settings_that_the_page_has_put_down(home: Home) -> None:
@@ -205,7 +110,7 @@ def test_every_command_in_a_new_shell_uses_the_settings_that_the_page_has_put_do
         text=True,
         check=False,
     )
-    assert str(home.data / "ledger.sqlite") in done.stderr
+    assert str(home.folder / "evenings" / "data" / "ledger.sqlite") in done.stderr
 
 
 def test_the_alert_mails_what_the_failed_unit_has_said(home: Home) -> None:

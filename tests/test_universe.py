@@ -1,8 +1,10 @@
+import re
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from pipeline.closures import read_overrides
 from pipeline.config import UniverseConfig
 from pipeline.errors import ConfigError, InputError
 from pipeline.universe import universe
@@ -32,8 +34,17 @@ def test_membership_is_laid_out_by_session(tmp_path: Path) -> None:
 
 def test_a_list_without_dates_is_survivorship_biased(tmp_path: Path) -> None:
     assert universe(listed(tmp_path, "symbol\nA\n"), tmp_path, []).is_survivorship_biased
-    one_dated = listed(tmp_path, "symbol,from,to\nA,,\nB,2018-01-03,\nC,,\n")
-    assert universe(one_dated, tmp_path, []).is_survivorship_biased
+    assert universe(listed(tmp_path, "symbol\nA\n"), tmp_path, []).bias == (
+        "survivorship-biased: the members have no dates"
+    )
+
+
+def test_a_list_with_some_dates_says_how_many_it_lacks(tmp_path: Path) -> None:
+    one_dated = universe(listed(tmp_path, "symbol,from,to\nA,,\nB,2018-01-03,\nC,,\n"), tmp_path, [])
+    assert one_dated.is_survivorship_biased
+    assert one_dated.bias == "survivorship-biased: 2 of 3 entries of the list have no dates"
+    dated = universe(listed(tmp_path, "symbol,from,to\nA,,2018-01-03\nB,2018-01-03,\n"), tmp_path, [])
+    assert dated.bias == ""
 
 
 def test_a_listed_symbol_is_text(tmp_path: Path) -> None:
@@ -129,3 +140,14 @@ def test_a_wrong_list_is_refused_with_its_place(tmp_path: Path, text: str, words
 def test_an_empty_universe_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="has no symbol"):
         universe(UniverseConfig(), tmp_path, [])
+
+
+def test_the_lists_of_the_manual_are_read_as_it_says(tmp_path: Path) -> None:
+    manual = (Path(__file__).parent.parent / "docs" / "universes.md").read_text(encoding="utf-8")
+    members, closures = re.findall(r"```csv\n(.*?)```", manual, flags=re.DOTALL)
+    read = universe(listed(tmp_path, members), tmp_path, [])
+    assert read.members(pd.Timestamp("2024-11-08")) == ["AAPL", "META", "NVDA"]
+    assert read.current["FB"] == "META"
+    (tmp_path / "closures.csv").write_text(closures)
+    overrides = read_overrides(tmp_path / "closures.csv")
+    assert [one.opens is None for one in overrides] == [True, False, False]

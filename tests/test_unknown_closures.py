@@ -10,10 +10,11 @@ import pytest
 from pipeline.closures import Override
 from pipeline.fetch_log import FetchLog
 from pipeline.price_findings import find_faults
+from pipeline.quality import FINDING_COLUMNS, no_findings
 from pipeline.sessions import Calendar, calendar
 from pipeline.store import PriceStore
 from pipeline.universe import Universe
-from pipeline.unknown_closures import count_bars, find_unknown_closures
+from pipeline.unknown_closures import count_bars, find_unknown_closures, find_unknown_sessions
 from tests.conftest import prices_of, vendor_bars
 
 NOW = datetime(2025, 2, 3, 22, tzinfo=UTC)
@@ -102,6 +103,18 @@ def test_bars_are_counted_of_members_only() -> None:
     have, listed = count_bars(bars, members, days)
     assert have.to_dict() == {sunday: 1, days[0]: 1, days[1]: 1, days[2]: 0}
     assert listed.to_dict() == {sunday: 1, days[0]: 1, days[1]: 2, days[2]: 2}
+
+
+@pytest.mark.parametrize(("traded", "days"), [("A", 0), ("AB", 0), ("ABC", 1)])
+def test_an_evenings_answers_tell_of_a_session_that_the_calendar_lacks(traded: str, days: int) -> None:
+    diwali = pd.Timestamp("2024-11-01")
+    found = pd.DataFrame(
+        [(symbol, diwali, "no session", "XBOM was closed") for symbol in traded], columns=FINDING_COLUMNS
+    )
+    wrong = find_unknown_sessions(found, 5, "XBOM")
+    assert wrong["session"].tolist() == [diwali] * days
+    assert list(wrong.columns) == FINDING_COLUMNS
+    assert find_unknown_sessions(no_findings(), 5, "XBOM").empty
 
 
 def stored(tmp_path: Path, days: Calendar, without: pd.Timestamp) -> PriceStore:
