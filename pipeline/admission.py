@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from pipeline.fetch_log import Hold
-from pipeline.overlap import find_overlap_faults, find_revisions, find_split_faults
+from pipeline.overlap import find_leaps, find_overlap_faults, find_revisions, find_split_faults
 from pipeline.quality import no_findings
 from pipeline.store import PriceStore
 
@@ -55,7 +55,8 @@ def admit(
         symbols=prices["symbol"].unique().tolist(),
         columns=["close", "split", "dividend", "status", "currency"],
     )
-    faults = pd.concat([find_overlap_faults(stored, prices), find_split_faults(prices)], ignore_index=True)
+    found = [find_overlap_faults(stored, prices), find_split_faults(prices), find_leaps(stored, prices)]
+    faults = pd.concat(found, ignore_index=True)
     ids = _instruments(prices)
     waiting = {symbol: holds[id_] for symbol, id_ in ids.items() if id_ in holds}
     released = {symbol for symbol, hold in waiting.items() if hold.is_released and symbol in whole}

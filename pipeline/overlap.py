@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-__all__ = ["LEAP", "REVISION", "find_overlap_faults", "find_revisions", "find_split_faults"]
+__all__ = ["LEAP", "REVISION", "find_leaps", "find_overlap_faults", "find_revisions", "find_split_faults"]
 
 REVISION = 2e-5
 """A close that moves by a smaller share is no revision: vendors compute in single precision."""
@@ -16,9 +16,12 @@ REVISION = 2e-5
 LEAP = 1.2
 """No correction of a close moves it by more than this factor; a lost split or another unit may."""
 
-_MANY = (
-    0.2  # the share of closes that may be revised at once; beyond it another company stands behind the symbol
-)
+# The share of closes that may be revised at once; beyond it another company stands behind the symbol.
+_MANY = 0.2
+# A new close may leap by this factor without an action; a split of three for two is beyond it.
+_UNEXPLAINED = 1.4
+# Sessions that a leap must have stood for: vendors list a split some sessions late, not more.
+_PATIENCE = 5
 _UNIT = np.log(100)  # pence and pounds, cents and dollars
 _UNIT_SPREAD = 0.02
 _REAL_SPLIT = 1.3  # smaller ratios (spin-offs, stock dividends) hide in a day's move
@@ -119,6 +122,42 @@ def find_split_faults(rows: pd.DataFrame) -> pd.DataFrame:
         for row in twice.itertuples()
     ]
     return _findings(found)
+
+
+def find_leaps(stored: pd.DataFrame, observed: pd.DataFrame) -> pd.DataFrame:
+    """Return a finding for each new close that leapt from the one before, with no action and not long ago.
+
+    A split that the vendor does not list yet looks like this, and so does a bar in pence; a crash does too, and when it
+    has stood for five sessions it counts as one. Histories that are seen for the first time may hold any leap.
+
+    Args:
+        stored: symbol and session of what stands.
+        observed: symbol, session, close, split, dividend, ascending in session within each symbol.
+
+    Returns:
+        symbol, session, rule (`unexplained leap`), detail.
+    """
+    if stored.empty:
+        return _findings([])
+    newest = stored.groupby("symbol")["session"].max()
+    by_symbol = observed.groupby("symbol")
+    before, later = by_symbol["close"].shift(), by_symbol.cumcount(ascending=False)
+    growth = ((observed["close"] + observed["dividend"]) * observed["split"] / before).to_numpy(float)
+    is_new = observed["session"] > observed["symbol"].map(newest)
+    leapt = is_new & (np.abs(np.log(growth)) > np.log(_UNEXPLAINED)) & (later < _PATIENCE)
+    return _findings(
+        [
+            (row.symbol, row.session, "unexplained leap", _tell_leap(row.before, row.close))
+            for row in observed.assign(before=before)[leapt].itertuples()
+        ]
+    )
+
+
+def _tell_leap(old: float, new: float) -> str:
+    return (
+        f"the close went from {old:.6g} to {new:.6g} and no split is listed: one that comes late, another unit, or "
+        f"true; it counts once it has stood for {_PATIENCE} sessions"
+    )
 
 
 def find_revisions(stored: pd.DataFrame, observed: pd.DataFrame) -> pd.DataFrame:

@@ -177,7 +177,7 @@ class PriceFiles:
                 commit_properties=CommitProperties(custom_metadata={"run": run}),
             )
         except (DeltaError, OSError) as error:
-            raise self._unwritable(error, "nothing was appended") from None
+            raise self._unwritable(error, "all of it was appended, or nothing") from None
 
     def compact(self, keep: timedelta) -> Compaction:
         """Join the small files of each year, then remove those that no version younger than `keep` needs.

@@ -296,7 +296,7 @@ def test_a_file_that_is_no_ledger_is_left_as_it_is(patient: Patient) -> None:
 
 def test_an_idle_server_is_told_to_be_deployed_to(patient: Patient, server: Server) -> None:
     server.deployments = []
-    for flow in ("nightly", "retrain"):
+    for flow in FLOWS:
         assert patient.complaint(f"no {flow} deployment of 'sample'").way_out == "nextday deploy"
 
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.adjust import Adjustment, as_traded
-from pipeline.overlap import find_overlap_faults, find_revisions, find_split_faults
+from pipeline.overlap import find_leaps, find_overlap_faults, find_revisions, find_split_faults
 from pipeline.quality import check
 from pipeline.sessions import Calendar
 from pipeline.sources import Fetched
@@ -107,6 +107,25 @@ def test_the_fault_of_one_symbol_leaves_the_others_alone(xnys: Calendar) -> None
 def test_an_action_learnt_late_is_a_revision(stored: pd.DataFrame) -> None:
     now = stored.assign(dividend=np.where(stored.index == 12, 0.5, 0.0))
     assert find_revisions(stored, now)["detail"].tolist() == ["dividend 0 is now given as 0.5"]
+
+
+def test_a_new_close_that_leaps_with_no_split_listed_is_doubted_until_it_has_stood_for_five_sessions(
+    stored: pd.DataFrame,
+) -> None:
+    fallen = seen(stored, np.where(np.arange(N) >= 10, 0.5, 1.0))
+    doubted = [len(find_leaps(stored.head(10), fallen.head(count))) for count in range(10, N + 1)]
+    assert doubted == [0, 1, 1, 1, 1, 1, 0]
+    found = find_leaps(stored.head(10), fallen.head(11))
+    assert found[["session", "rule"]].values.tolist() == [[stored["session"][10], "unexplained leap"]]
+    listed = fallen.assign(split=np.where(np.arange(N) == 10, 2.0, 1.0))
+    assert find_leaps(stored.head(10), listed).empty
+
+
+def test_what_stands_already_and_what_is_seen_for_the_first_time_may_leap(stored: pd.DataFrame) -> None:
+    fallen = seen(stored, np.where(np.arange(N) >= 14, 0.5, 1.0))
+    assert find_leaps(fallen, fallen).empty
+    assert find_leaps(stored.head(0), fallen).empty
+    assert find_leaps(stored.assign(symbol="B"), fallen).empty
 
 
 def answered(

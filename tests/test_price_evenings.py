@@ -12,6 +12,8 @@ from tests import street as street_module
 from tests.street import Street, rules
 from tests.yahoo_market import Broken
 
+pytestmark = pytest.mark.slow
+
 street = street_module.street
 
 MONDAY, TUESDAY, WEDNESDAY, THURSDAY = "2018-12-10", "2018-12-11", "2018-12-12", "2018-12-13"

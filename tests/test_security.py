@@ -18,7 +18,7 @@ import pytest
 from prefect import Flow, Task
 from yfinance.data import SingletonMeta
 
-from flows import fetching, forecasting, nightly, reporting, retrain, training
+from flows import fetching, forecasting, maintenance, nightly, reporting, retrain, training
 from flows.run import open_run, with_former_settings
 from models.errors import ModelError
 from models.saved import model_version
@@ -197,7 +197,9 @@ def test_the_trap_springs_where_a_pickle_is_loaded(tmp_path: Path) -> None:
     assert (tmp_path / "sprung").exists()
 
 
-@pytest.mark.parametrize("module", [fetching, forecasting, nightly, reporting, retrain, training])
+@pytest.mark.parametrize(
+    "module", [fetching, forecasting, maintenance, nightly, reporting, retrain, training]
+)
 def test_prefect_keeps_no_result_of_a_flow_or_a_chapter(module: Any) -> None:
     # Its serializer is pickle.
     kept = [

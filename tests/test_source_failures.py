@@ -39,6 +39,8 @@ from tests.yahoo_quirks import (
     late,
 )
 
+pytestmark = pytest.mark.slow
+
 street = street_module.street
 
 SIX = ("A", "B", "C", "D", "E", "F")
@@ -196,14 +198,31 @@ def test_a_split_that_is_late_partial_lost_or_doubled_waits_in_quarantine_and_no
     assert street.bars("X")["split"][WEDNESDAY] == 2
 
 
-def test_a_split_that_yahoo_knows_nothing_of_for_days_joins_no_units(street: Street) -> None:
+def test_a_split_that_yahoo_knows_nothing_of_for_days_makes_no_false_return(street: Street) -> None:
     sessions = street.days.sessions_between(pd.Timestamp(street.first), pd.Timestamp("2018-12-31"))
     street.opens(*SIX, X=make_stock(street.days, sessions, 9, splits={WEDNESDAY: (2, 1)}))
     street.quirk("X", *late(WEDNESDAY, "2018-12-17"))
-    for session in street.sessions(MONDAY, "2018-12-18"):
-        street.evening(session)
-    assert_true(street, "X", "2018-12-18")
+    street.evening(MONDAY)
+    street.evening(TUESDAY)
+    for session in street.sessions(WEDNESDAY, "2018-12-14"):
+        assert rules(street.evening(session)) == {"X": ["quarantine: unexplained leap"]}
+        assert street.bars("X").index[-1] == pd.Timestamp(
+            TUESDAY
+        )  # so no outcome can be taken from it either
+    assert rules(street.evening("2018-12-17")) == {}
+    assert_true(street, "X", "2018-12-17")
     assert street.bars("X")["split"][WEDNESDAY] == 2
+
+
+def test_a_crash_that_stands_for_five_sessions_is_believed(street: Street) -> None:
+    street.opens(*SIX)
+    whole = street.server.stocks["A"].traded
+    fallen = whole.astype(float)
+    fallen.loc[WEDNESDAY:, ["open", "high", "low", "close"]] *= 0.45
+    street.server.stocks["A"] = replace(street.server.stocks["A"], traded=fallen)
+    held = [s for s in street.sessions(MONDAY, "2018-12-20") if "A" in rules(street.evening(s))]
+    assert held == street.sessions(WEDNESDAY, "2018-12-18")
+    assert_true(street, "A", "2018-12-20")
 
 
 def test_a_split_wrong_from_the_first_evening_on_is_seen_without_an_overlap(street: Street) -> None:
@@ -246,6 +265,15 @@ def test_pence_for_pounds_are_a_unit_fault_whatever_the_currency_says(street: St
         "B": "currency changed",
     }
     assert_true(street, "A", MONDAY)
+
+
+def test_a_new_bar_alone_in_pence_is_not_stored(street: Street) -> None:
+    street.opens(*SIX)
+    street.evening(MONDAY)
+    street.quirk("A", Rescaled(100, first=TUESDAY, last=TUESDAY, until=WEDNESDAY))
+    assert rules(street.evening(TUESDAY)) == {"A": ["quarantine: unexplained leap"]}
+    street.evening(WEDNESDAY)
+    assert_true(street, "A", WEDNESDAY)
 
 
 # 10
@@ -410,9 +438,8 @@ def test_bars_without_trades_are_stored_and_neither_labelled_nor_traded(street: 
     street.evening(MONDAY)
     bars = street.bars("A")
     assert bars["volume"][holiday_of_its_own] == 0
-    prices = street.run(MONDAY).store.read()
     sessions = street.days.sessions_between(pd.Timestamp("2018-12-03"), pd.Timestamp(MONDAY))
-    panel = build_panel(prices, sessions, ["A", "B"])
+    panel = build_panel(street.run(MONDAY).store.read_block(sessions, ["A", "B"]))
     place = sessions.get_loc(holiday_of_its_own)
     assert panel.is_traded[place].tolist() == [False, True]
     assert np.isnan(total_returns(panel, 1)[place - 1, 0])

@@ -18,7 +18,7 @@ from pipeline import price_files
 from pipeline.errors import StoreError
 from pipeline.store import PriceStore
 from tests.disks import disk, mount, used_kilobytes
-from tests.victims import CONTEXT, append_beside_others, append_evenings, evening_rows, ready_to_fork
+from tests.victims import CONTEXT, append_beside_others, append_evenings, bars, evening_rows, ready_to_fork
 
 KILLS, EVENINGS, COMPACT_EVERY, SEED = 200, 20, 3, 20
 
@@ -215,6 +215,30 @@ def test_a_disk_that_is_full_at_any_page_of_an_append_or_a_compaction_loses_noth
         assert_versions(store, wanted, EVENINGS)
     print(f"\nthe disk was full {failures} times")
     assert min(failures) >= 3
+
+
+@pytest.mark.proof
+def test_an_append_whose_summary_of_the_log_finds_no_room_is_there_and_not_made_twice(tmp_path: Path) -> None:
+    """Every hundredth append, deltalake sums its log up, after the commit."""
+    places = {"A": pd.Timestamp("2018-12-10")}
+    with disk(tmp_path / "disk", 64_000) as place:
+        store, told = PriceStore(place / "u"), 0
+        for evening in range(99):
+            store.append(bars(evening, places, 10.0 + evening), run="r")
+        last = bars(99, places, 109.0)
+        for pages in range(1, 40):
+            assert mount(place, f"remount,size={used_kilobytes(place) + 4 * pages}k") == 0
+            try:
+                written = store.append(last, run="r")
+            except StoreError as error:
+                told += "all of it was appended, or nothing" in error.way_out
+            else:
+                break
+        assert mount(place, "remount,size=64000k") == 0
+        assert told == pages - 1 > 0
+        assert written == 0  # one that was told to have failed had been there already
+        assert store.versions()["close"].tolist() == [10.0 + evening for evening in range(100)]
+        assert store.versions()["seq"].tolist() == list(range(1, 101))
 
 
 def test_what_a_killed_writer_had_staged_goes_with_the_next_compaction(tmp_path: Path) -> None:

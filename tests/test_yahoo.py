@@ -318,6 +318,15 @@ def test_the_first_429_ends_the_asking(server: YahooServer, make: Make) -> None:
     assert ask(make(), "A").outcome == "ok"
 
 
+def test_a_429_that_says_how_long_is_passed_on(server: YahooServer, make: Make) -> None:
+    server.stocks["A"] = Stock(trades(DAYS), fault="rate limited for a while")
+    source = make()
+    assert [ask(source, "A").reason for _ in range(2)] == [
+        "Yahoo answered 429: it limits this address, it asks to wait for 30 s",
+        "Yahoo answered 429 earlier: it limits this address, it asks to wait for 30 s",
+    ]
+
+
 def test_all_threads_together_keep_the_pace(server: YahooServer, make: Make) -> None:
     server.stocks |= {symbol: Stock(trades(DAYS[:5])) for symbol in "ABCD"}
     source = make(requests_per_second=20)

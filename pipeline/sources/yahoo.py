@@ -189,7 +189,7 @@ class _Session(Session):  # type: ignore[misc]  # curl_cffi is untyped here
     def __init__(self, pace: _Pace, *, proxy: str, ca_bundle: str, timeout: float) -> None:
         super().__init__(impersonate="chrome", proxy=proxy or None, verify=ca_bundle or True)
         self._pace, self._time_limit = pace, timeout
-        self._is_limited = threading.Event()
+        self._is_limited, self._wish = threading.Event(), "ask again in some hours"
         self._of_thread = threading.local()
 
     @property
@@ -215,8 +215,11 @@ class _Session(Session):  # type: ignore[misc]  # curl_cffi is untyped here
             raise
         self.answer = _Answer(response.status_code, _error_code(response))
         if self.answer.status == 429:
+            wait = str(response.headers.get("Retry-After", ""))
+            if wait.isdecimal():
+                self._wish = f"it asks to wait for {wait} s"
             self._is_limited.set()
-            raise _LimitedError("Yahoo answered 429")
+            raise _LimitedError(f"Yahoo answered 429: it limits this address, {self._wish}")
         if self.answer.is_final:
             raise _RefusedError(f"Yahoo answered {self.answer.status}")
         return response
@@ -225,7 +228,7 @@ class _Session(Session):  # type: ignore[misc]  # curl_cffi is untyped here
         if not self._is_limited.is_set():
             self._pace.wait()
         if self._is_limited.is_set():
-            raise _LimitedError("Yahoo answered 429 earlier")
+            raise _LimitedError(f"Yahoo answered 429 earlier: it limits this address, {self._wish}")
 
 
 class _CookieMemory:
@@ -291,7 +294,7 @@ def _explain(answer: _Answer, error: Exception) -> tuple[Outcome, str]:
     """Return the outcome and a sentence for people."""
     said = f"{answer.status} {answer.code}".strip()
     if isinstance(error, _LimitedError):
-        return "rate_limited", f"{error}: it limits this address, ask again in some hours"
+        return "rate_limited", str(error)
     if answer == _Answer():
         return "bad_payload", f"yfinance did not come to ask for prices: {error!s:.200}"
     if answer.failure:
