@@ -216,7 +216,7 @@ for factor in (2, 3):
 
 
 def test_the_first_commit_of_a_process(folder: Path) -> None:
-    command = [sys.executable, "-c", FIRST, str(folder / "store-0")]
+    command = [sys.executable, "-c", FIRST, str(folder / "store")]
     said = [subprocess.run(command, capture_output=True, text=True, check=True).stdout for _ in range(3)]
     first, second = np.median([[float(line) for line in text.split()] for text in said], axis=0)
     print(
