@@ -53,6 +53,8 @@ class PriceStore:
         self._files = PriceFiles(folder)
         self._current = current
         self._instruments = {symbol: instrument for instrument, symbol in current.items()}
+        # Rows of a time when nobody had joined the two symbols: what bears the symbol now is another instrument.
+        self._superseded = [symbol for symbol in self._instruments if symbol not in current]
 
     def append(self, prices: pd.DataFrame, *, run: str) -> int:
         """Append the rows that say something new, and return how many those were.
@@ -204,18 +206,15 @@ class PriceStore:
 
     def symbols(self) -> list[str]:
         """Return the symbols that have a bar, sorted."""
-        return sorted(self._shown(self._unique("instrument_id", self._filter(None))))
+        stored = self._files.unique("instrument_id")
+        return sorted(self._shown([name for name in stored if name not in self._superseded]))
 
     def sources(self) -> list[str]:
         """Return the names of the sources that bars came from, sorted."""
-        return sorted(self._unique("source"))
+        return self._files.unique("source")
 
     def _held(self) -> AbstractContextManager[None]:
         return hold(self.folder.with_name(f".{self.folder.name}.lock"), _PATIENCE)
-
-    def _unique(self, column: str, wanted: ds.Expression | None = None) -> list[str]:
-        rows = self._files.rows([column], wanted)
-        return [] if rows is None else list(rows[column].unique().to_pylist())
 
     def _shown(self, instruments: Sequence[str]) -> list[str]:
         return [self._current.get(instrument, instrument) for instrument in instruments]
@@ -246,9 +245,7 @@ class PriceStore:
     def _filter(self, symbols: Sequence[str] | None) -> ds.Expression | None:
         if symbols is not None:
             return _is_any_of([self._instruments.get(symbol, symbol) for symbol in symbols])
-        # Rows of a time when nobody had joined the two symbols: what bears the symbol now is another instrument.
-        superseded = [symbol for symbol in self._instruments if symbol not in self._current]
-        return ~_is_any_of(superseded) if superseded else None
+        return ~_is_any_of(self._superseded) if self._superseded else None
 
 
 def _is_any_of(instruments: Sequence[str]) -> ds.Expression:

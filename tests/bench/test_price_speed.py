@@ -202,6 +202,28 @@ def test_250_evenings_without_maintenance(folder: Path, shares: pd.DataFrame) ->
     assert median(compacted) <= 1
 
 
+FIRST = """
+import sys, time
+from pathlib import Path
+from pipeline.store import PriceStore
+store = PriceStore(Path(sys.argv[1]))
+rows = store.read(since=store.read(columns=[])["session"].max()).drop(columns="seq")
+for factor in (2, 3):
+    begun = time.perf_counter()
+    assert store.append(rows.assign(volume=rows["volume"] * factor), run="bench") == len(rows)
+    print(time.perf_counter() - begun)
+"""
+
+
+def test_the_first_commit_of_a_process(folder: Path) -> None:
+    command = [sys.executable, "-c", FIRST, str(folder / "store")]
+    said = [subprocess.run(command, capture_output=True, text=True, check=True).stdout for _ in range(3)]
+    first, second = np.median([[float(line) for line in text.split()] for text in said], axis=0)
+    print(
+        f"\nan append of {SYMBOLS} bars: {first:.2f} s as the first of a process, {second:.2f} s as its second"
+    )
+
+
 def grown(folder: Path, size: int, sessions: int) -> list[float]:
     """Return the seconds of a load, of a dense read and of an evening of so many symbols."""
     file, shares = folder / f"{size}.parquet", market(size, history(LAST + LATE, sessions + LATE))
