@@ -9,7 +9,7 @@ import typer
 from flows.arguments import parse_path, place
 
 if TYPE_CHECKING:
-    from pipeline.archive import Bar
+    from pipeline.archive import Progress
     from pipeline.backup import Contents
 
 __all__ = ["backup_app"]
@@ -33,7 +33,7 @@ def backup(
     from pipeline.backup import back_up
 
     home, now = place.workspace().home, datetime.now(UTC)
-    made = back_up(home, absolute_path(target), now=now, keep=keep, bar=_bar())
+    made = back_up(home, absolute_path(target), now=now, keep=keep, progress=_progress())
     for old in made.removed:
         typer.echo(f"removed {old}")
     _tell(made.contents)
@@ -61,17 +61,17 @@ def restore(
 
     place.home = home or place.home
     workspace = place.workspace()
-    contents = restore_workspace(newest(absolute_path(archive)), workspace.home, bar=_bar())
+    contents = restore_workspace(newest(absolute_path(archive)), workspace.home, progress=_progress())
     _tell(contents)
     typer.echo(f"{workspace.home}: restored as of {contents.made_at}; what came after that is not in it")
 
 
-def _bar() -> "Bar":
+def _progress() -> "Progress":
     import functools
 
     from rich.console import Console
 
-    from flows.bars import drawn
+    from flows.progress_bars import drawn
 
     return functools.partial(drawn, Console(stderr=True))
 

@@ -81,9 +81,8 @@ def tidy_databases(run: Run) -> dict[str, tuple[int, int]]:
             with closing(sqlite3.connect(path, timeout=_BUSY_SECONDS)) as db:
                 db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
                 db.execute("PRAGMA optimize")
-        except (
-            sqlite3.Error
-        ) as error:  # another universe's run is at it, or it is damaged: the doctor looks at that
+        # Another universe's run is at it, or it is damaged: the doctor looks at that.
+        except sqlite3.Error as error:
             note(f"{path.name} stays as it is: {error}")
         found[path.name] = (before, _size(path))
     return found

@@ -15,7 +15,7 @@ from prefect.exceptions import PrefectException
 from prefect.logging import get_run_logger
 from rich.console import Console
 
-from flows.bars import Advance, drawn
+from flows.progress_bars import Advance, drawn
 
 __all__ = [
     "PREFECT_ERRORS",

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from pipeline.contradictions import find_leaps, find_overlap_faults, find_revisions, find_split_faults
 from pipeline.fetch_log import Hold
-from pipeline.overlap import find_leaps, find_overlap_faults, find_revisions, find_split_faults
 from pipeline.quality import no_findings
 from pipeline.store import PriceStore
 

@@ -17,10 +17,10 @@ from typing import IO, BinaryIO, Final
 
 from pipeline.errors import InputError, NextdayError
 
-__all__ = ["Bar", "Manifest", "Packer", "unpack"]
+__all__ = ["Manifest", "Packer", "Progress", "unpack"]
 
-Bar = Callable[[str, int], AbstractContextManager[Callable[[str], None]]]
-"""Shows the progress of long work: bar(title, total) gives what is called once a unit, with words on it."""
+Progress = Callable[[str, int], AbstractContextManager[Callable[[str], None]]]
+"""Shows the progress of long work: progress(title, total) gives what is called once a unit, with words on it."""
 
 _MANIFEST: Final = "manifest.json"
 _FORMAT: Final = 1
@@ -98,7 +98,7 @@ class _Summed:
         return part
 
 
-def unpack(archive: Path, folder: Path, bar: Bar) -> Manifest:
+def unpack(archive: Path, folder: Path, progress: Progress) -> Manifest:
     """Write every file of an archive into a folder that is there for them alone.
 
     Nothing but plain files below the folder is ever made: a link, a device, or a name that leads out is refused.
@@ -106,7 +106,7 @@ def unpack(archive: Path, folder: Path, bar: Bar) -> Manifest:
     Args:
         archive: The file.
         folder: Where its files go; the caller makes it, and removes it if this fails.
-        bar: Shows the files.
+        progress: Shows the files.
 
     Raises:
         InputError: it is no archive of nextday.
@@ -119,7 +119,7 @@ def unpack(archive: Path, folder: Path, bar: Bar) -> Manifest:
         names = [member.name for member in members[:-1]]
         if sorted(names) != sorted(manifest.files) or not all(map(_is_plain, members)):
             raise _damaged("its files are not those of its list", archive)
-        with bar("unpack", len(names)) as advance:
+        with progress("unpack", len(names)) as advance:
             for member in members[:-1]:
                 if _written(tar, member, folder / member.name) != manifest.files[member.name]:
                     raise _damaged(f"{member.name} is not what was written", archive)

@@ -17,12 +17,12 @@ from typing import Final
 
 import pandas as pd
 
-from pipeline.archive import Bar, Packer, unpack
+from pipeline.archive import Packer, Progress, unpack
 from pipeline.errors import InputError, NextdayError
 from pipeline.ledger import Ledger
 from pipeline.seal import Verification
 from pipeline.store import PriceStore
-from pipeline.workspace import Workspace, hold
+from pipeline.workspace import Workspace, hold_lock
 
 __all__ = ["Backup", "Contents", "StoredUniverse", "back_up", "newest", "restore"]
 
@@ -70,7 +70,7 @@ class Backup:
     removed: list[Path]
 
 
-def back_up(home: Path, target: Path, *, now: datetime, keep: int, bar: Bar) -> Backup:
+def back_up(home: Path, target: Path, *, now: datetime, keep: int, progress: Progress) -> Backup:
     """Copy a workspace into one file; evenings may run meanwhile.
 
     Args:
@@ -78,7 +78,7 @@ def back_up(home: Path, target: Path, *, now: datetime, keep: int, bar: Bar) -> 
         target: A file that ends in .tar, which is replaced; else a folder, in which the copy is named after `now`.
         now: The time, UTC.
         keep: In a folder: how many copies to keep, this one counted.
-        bar: Shows the progress.
+        progress: Shows the progress.
 
     Raises:
         InputError: there is no workspace, or the target cannot be one.
@@ -92,11 +92,11 @@ def back_up(home: Path, target: Path, *, now: datetime, keep: int, bar: Bar) -> 
         whole.touch(0o600)
         with whole.open("wb") as file:
             packer = Packer(file)
-            _pack(home, packer, half / "database", bar)
+            _pack(home, packer, half / "database", progress)
             packer.seal(now.isoformat(timespec="seconds"))
             file.flush()
             os.fsync(file.fileno())
-        contents = _unpacked(whole, half / "tried", home, bar)
+        contents = _unpacked(whole, half / "tried", home, progress)
         whole.replace(path)
     old = [] if path == target else sorted(path.parent.glob(_NAMES))[:-keep]
     for each in old:
@@ -118,13 +118,13 @@ def newest(place: Path) -> Path:
     return found[-1]
 
 
-def restore(archive: Path, home: Path, *, bar: Bar) -> Contents:
+def restore(archive: Path, home: Path, *, progress: Progress) -> Contents:
     """Make a workspace from a copy, whole or not at all; it may lie elsewhere than the one that was copied.
 
     Args:
         archive: The file.
         home: The workspace to make; there is nothing in it yet.
-        bar: Shows the progress.
+        progress: Shows the progress.
 
     Raises:
         InputError: the workspace is not empty, or the file is no whole backup.
@@ -134,7 +134,7 @@ def restore(archive: Path, home: Path, *, bar: Bar) -> Contents:
     _check_empty(home)
     half = home.with_name(f"{home.name}.half")
     with _told(home.parent), _working(half, half / "locks"):
-        contents = _unpacked(archive, half / "whole", archive, bar)
+        contents = _unpacked(archive, half / "whole", archive, progress)
         os.sync()  # else a power cut may leave the new name with nothing behind it
         _check_empty(home)
         (half / "whole").replace(home)
@@ -182,7 +182,7 @@ def _told(place: Path) -> Iterator[None]:
 def _working(half: Path, locks: Path) -> Iterator[Path]:
     """Give a folder to work in, for its owner alone: what a killed one left in it goes, and in the end the folder."""
     half.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with hold(locks / ".nextday-backup.lock", 0, f"the copies in {half.parent}"):
+    with hold_lock(locks / ".nextday-backup.lock", 0, f"the copies in {half.parent}"):
         for left in half.iterdir():
             if left != locks:
                 shutil.rmtree(left) if left.is_dir() else left.unlink()
@@ -192,7 +192,7 @@ def _working(half: Path, locks: Path) -> Iterator[Path]:
             shutil.rmtree(half, ignore_errors=True)
 
 
-def _pack(home: Path, packer: Packer, scratch: Path, bar: Bar) -> None:
+def _pack(home: Path, packer: Packer, scratch: Path, progress: Progress) -> None:
     """Add every file, in an order in which nothing is named that is not there."""
     for path in Workspace(home).databases:
         _copy_database(path, scratch)
@@ -203,10 +203,10 @@ def _pack(home: Path, packer: Packer, scratch: Path, bar: Bar) -> None:
             packer.add(_name(path, home), path)
     for store in _stores(home):
         with store.at_rest() as files:
-            _add(packer, home, files, bar(f"copy prices {store.folder.name}", len(files)))
+            _add(packer, home, files, progress(f"copy prices {store.folder.name}", len(files)))
     done = packer.names
     rest = [path for path in _files(home) if _name(path, home) not in done]
-    _add(packer, home, rest, bar("copy files", len(rest)))
+    _add(packer, home, rest, progress("copy files", len(rest)))
 
 
 def _add(
@@ -254,10 +254,10 @@ def _files(home: Path) -> list[Path]:
     return found
 
 
-def _unpacked(archive: Path, folder: Path, source: Path, bar: Bar) -> Contents:
+def _unpacked(archive: Path, folder: Path, source: Path, progress: Progress) -> Contents:
     """Unpack a copy and read all of it: what this returns from is a workspace that works."""
     folder.mkdir(mode=0o700)
-    manifest = unpack(archive, folder, bar)
+    manifest = unpack(archive, folder, progress)
     Workspace(folder).check()
     try:
         universes = [_examined(store) for store in _stores(folder)]

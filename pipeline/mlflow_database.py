@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pipeline.errors import InputError
-from pipeline.workspace import hold
+from pipeline.workspace import hold_lock
 
 __all__ = ["artifact_root", "database", "locked", "open_client"]
 
@@ -69,7 +69,7 @@ def locked(home: Path) -> Iterator[None]:
         WorkspaceBusyError: another process held it for five minutes.
     """
     # No universe's name begins with a point, so this is no universe's lock.
-    with hold(home / "locks" / ".tracking.lock", _LOCK_SECONDS):
+    with hold_lock(home / "locks" / ".tracking.lock", _LOCK_SECONDS):
         yield
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pandas as pd
 
+from pipeline.contradictions import LEAP, find_split_faults
 from pipeline.errors import InputError
 from pipeline.fetch_log import FetchLog, Hold
 from pipeline.listing import Listing, find_listings
-from pipeline.overlap import LEAP, find_split_faults
 from pipeline.price_history import find_changes
 from pipeline.quality import find_broken_rules, find_dividend_doubts, find_missing
 from pipeline.schema import PRICES

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from pipeline.adjust import adjusted_close
+from pipeline.contradictions import REVISION
 from pipeline.errors import InputError, quoted
-from pipeline.overlap import REVISION
 from pipeline.store import VALUES, PriceStore
 
 __all__ = ["SymbolHistory", "find_changes", "read_history"]

@@ -15,7 +15,7 @@ from typing import Any, Final
 import pandas as pd
 
 from pipeline.errors import InputError, NextdayError
-from pipeline.workspace import hold, write_text
+from pipeline.workspace import hold_lock, write_text
 
 __all__ = ["RegisteredModel", "Registry", "check_universe"]
 
@@ -150,7 +150,7 @@ class Registry:
         return self.home.resolve() / "models" / universe
 
     def _locked(self, universe: str) -> AbstractContextManager[None]:
-        return hold(self._folder(universe) / ".registry.lock", _PATIENCE)
+        return hold_lock(self._folder(universe) / ".registry.lock", _PATIENCE)
 
     def _entries(self, universe: str) -> list[dict[str, Any]]:
         return list(self._read(universe, "versions.json") or [])

@@ -21,9 +21,9 @@ import pyarrow.dataset as ds
 from numpy.typing import DTypeLike, NDArray
 
 from pipeline.block import COLUMNS, Block, lay_out
-from pipeline.price_files import Compaction, PriceFiles
 from pipeline.schema import PRICES, empty, validated
-from pipeline.workspace import hold
+from pipeline.store_files import Compaction, StoreFiles
+from pipeline.workspace import hold_lock
 
 __all__ = ["VALUES", "Compaction", "PriceStore"]
 
@@ -50,7 +50,7 @@ class PriceStore:
 
     def __init__(self, folder: Path, current: Mapping[str, str] = MappingProxyType({})) -> None:
         self.folder = folder
-        self._files = PriceFiles(folder)
+        self._files = StoreFiles(folder)
         self._current = current
         self._instruments = {symbol: instrument for instrument, symbol in current.items()}
         # Rows of a time when nobody had joined the two symbols: what bears the symbol now is another instrument.
@@ -144,7 +144,7 @@ class PriceStore:
         Raises:
             StoreError: the store cannot be read.
         """
-        return self._rows(columns, self._filter(symbols), _filter(as_of, seq, since, known_at))
+        return self._rows(columns, self._of(symbols), _filter(as_of, seq, since, known_at))
 
     def read_block(
         self,
@@ -186,7 +186,7 @@ class PriceStore:
         Raises:
             StoreError: the store cannot be read.
         """
-        rows = self._files.rows([column], _both(self._filter(symbols), _filter(as_of, seq)))
+        rows = self._files.rows([column], _both(self._of(symbols), _filter(as_of, seq)))
         highest = None if rows is None else pc.max(rows[column]).as_py()
         return None if highest is None else pd.Timestamp(highest)
 
@@ -198,7 +198,7 @@ class PriceStore:
         Raises:
             StoreError: the store cannot be read.
         """
-        return self._rows(PRICES.columns, self._filter(symbols), _filter(as_of), superseded=True)
+        return self._rows(PRICES.columns, self._of(symbols), _filter(as_of), superseded=True)
 
     def seq(self) -> int:
         """Return the seq of the last append, 0 for an empty store."""
@@ -214,7 +214,7 @@ class PriceStore:
         return self._files.unique("source")
 
     def _held(self) -> AbstractContextManager[None]:
-        return hold(self.folder.with_name(f".{self.folder.name}.lock"), _PATIENCE)
+        return hold_lock(self.folder.with_name(f".{self.folder.name}.lock"), _PATIENCE)
 
     def _shown(self, instruments: Sequence[str]) -> list[str]:
         return [self._current.get(instrument, instrument) for instrument in instruments]
@@ -242,7 +242,7 @@ class PriceStore:
         order = _in_order(place[code], rows["session"], rows["seq"], superseded)
         return rows.take(order).reset_index(drop=True)[[*asked, "seq"]]
 
-    def _filter(self, symbols: Sequence[str] | None) -> ds.Expression | None:
+    def _of(self, symbols: Sequence[str] | None) -> ds.Expression | None:
         if symbols is not None:
             return _is_any_of([self._instruments.get(symbol, symbol) for symbol in symbols])
         return ~_is_any_of(self._superseded) if self._superseded else None

@@ -18,7 +18,6 @@ _SILENT: Final = 0.1
 _MOST: Final = 0.5
 """A closed day with more than this share of the usual bars was a session."""
 
-
 _CLOSED: Final = "if the exchange was closed, write the day into the file of [universe] closures"
 _OPEN: Final = "if the exchange was open, write its hours into the file of [universe] closures"
 
@@ -65,20 +64,8 @@ def find_unknown_closures(
     off = bars[~bars.index.isin(sessions) & (bars >= 2)]
     busy = off[off > _MOST * usual.reindex(off.index, method="ffill")]
     parts = [
-        _told(
-            members[silent.index],
-            silent,
-            "unknown closure",
-            f"{name} has a session",
-            _CLOSED,
-        ),
-        _told(
-            members[busy.index],
-            busy,
-            "unknown session",
-            f"{name} has no session",
-            _OPEN,
-        ),
+        _told(members[silent.index], silent, "unknown closure", f"{name} has a session", _CLOSED),
+        _told(members[busy.index], busy, "unknown session", f"{name} has no session", _OPEN),
     ]
     return pd.concat(parts).sort_values("session", ignore_index=True)
 

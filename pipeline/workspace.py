@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 
 from pipeline.errors import InputError, NextdayError, WorkspaceBusyError, quoted
 
-__all__ = ["Workspace", "hold", "whole_file", "write_bytes", "write_text"]
+__all__ = ["Workspace", "hold_lock", "whole_file", "write_bytes", "write_text"]
 
 
 _LAYOUT = 1
@@ -145,16 +145,16 @@ class Workspace:
         path = self.home / "locks" / f"{universe}.lock"
         with ExitStack() as held:
             try:
-                held.enter_context(hold(path, 0))
+                held.enter_context(hold_lock(path, 0))
             except WorkspaceBusyError:
                 minutes = f"{timeout / 60:.0f} minutes"
                 tell(f"another run is working on the universe {universe!r}; waiting for up to {minutes}")
-                held.enter_context(hold(path, timeout, f"the universe {universe!r}"))
+                held.enter_context(hold_lock(path, timeout, f"the universe {universe!r}"))
             yield
 
 
 @contextmanager
-def hold(path: Path, timeout: float, what: str = "this workspace") -> Iterator[None]:
+def hold_lock(path: Path, timeout: float, what: str = "this workspace") -> Iterator[None]:
     """Hold the lock of `what` at `path`, a file that is made with its folder.
 
     Raises:
@@ -166,10 +166,11 @@ def hold(path: Path, timeout: float, what: str = "this workspace") -> Iterator[N
         path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=timeout)
     except Timeout:
+        since = f" for {timeout:.0f} s" if timeout else ""
         raise WorkspaceBusyError(
-            f"Another run has been working on {what} for {timeout:.0f} s; this one left",
+            f"Another run has been working on {what}{since}; this one left",
             where=str(path),
-            way_out="nothing is lost: what the other run finishes need not be done again",
+            way_out="nothing is lost: wait for the other one; what it finishes need not be done again",
         ) from None
     except OSError as error:
         raise NextdayError(

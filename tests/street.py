@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from prefect import Task
@@ -98,6 +99,17 @@ class Street:
 def rules(market: Market) -> dict[str, list[str]]:
     """Return which rules each symbol broke."""
     return {str(s): sorted(set(rows["rule"])) for s, rows in market.findings.groupby("symbol")}
+
+
+def assert_true(street: Street, symbol: str, last: str) -> None:
+    """The stored bars to `last` are what traded."""
+    bars, truth = (
+        street.bars(symbol, last, as_of=pd.Timestamp(last)),
+        street.server.stocks[symbol].traded[:last],
+    )
+    for name in ("open", "high", "low", "close", "volume"):
+        np.testing.assert_allclose(bars[name], truth[name], rtol=2e-7)
+    assert bars.index.tolist() == truth.index.tolist()
 
 
 @pytest.fixture

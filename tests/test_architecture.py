@@ -39,7 +39,7 @@ def test_imports_follow_the_contracts() -> None:
         "pipeline.scores",
         "pipeline.ledger",
         "pipeline.backup",
-        "flows.bars",
+        "flows.progress_bars",
         "models",
     ],
 )

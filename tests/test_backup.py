@@ -18,7 +18,7 @@ from pipeline.ledger import Ledger
 from pipeline.mlflow_database import artifact_root, open_client
 from pipeline.sessions import Calendar
 from pipeline.store import PriceStore
-from pipeline.workspace import hold
+from pipeline.workspace import hold_lock
 from tests.command_line import CommandLine, contents, told
 from tests.full_workspace import NOW, WEEK, copy, make_workspace, rows, write
 from tests.test_ledger_seal import issue
@@ -46,7 +46,7 @@ def test_a_restored_workspace_says_what_the_copied_one_said(home: Path, tmp_path
     made = copy(home, tmp_path / "copies")
     assert made.path == tmp_path / "copies" / "2019-01-04T033000Z.tar"
     back = tmp_path / "elsewhere" / "w"
-    held = restore(made.path, back, bar=unseen)
+    held = restore(made.path, back, progress=unseen)
     store, again = (PriceStore(place / "prices" / "sample") for place in (home, back))
     pd.testing.assert_frame_equal(again.versions(), store.versions())
     pd.testing.assert_frame_equal(again.read(seq=1), store.read(seq=1))
@@ -65,7 +65,7 @@ def test_a_restored_workspace_says_what_the_copied_one_said(home: Path, tmp_path
 
 def test_evenings_go_on_in_a_restored_workspace(home: Path, tmp_path: Path, xnys: Calendar) -> None:
     back = tmp_path / "back"
-    restore(copy(home, tmp_path / "c.tar").path, back, bar=unseen)
+    restore(copy(home, tmp_path / "c.tar").path, back, progress=unseen)
     store = PriceStore(back / "prices" / "sample")
     assert store.append(rows(xnys, [10, 11.5, 12.5, 13]), run="r") == 1
     assert store.seq() == 3
@@ -106,7 +106,7 @@ def test_whatever_a_copy_points_at_is_in_it(
 
         monkeypatch.setattr(backup, f"_{moment}", promoting)
         back = tmp_path / moment
-        restore(copy(home, tmp_path / f"{moment}.tar").path, back, bar=unseen)
+        restore(copy(home, tmp_path / f"{moment}.tar").path, back, progress=unseen)
         champion = (back / "models/sample/champion.json").read_text()
         assert champion != "b" or (back / "models/sample/b/member.keras").exists()
         monkeypatch.undo()
@@ -119,7 +119,7 @@ def test_prices_cannot_be_appended_while_their_files_are_copied(
 
     def look(*arguments: object) -> None:
         if any(path.suffix == ".parquet" for path in arguments[2]):  # type: ignore[attr-defined]
-            with pytest.raises(WorkspaceBusyError), hold(home / "prices" / ".sample.lock", 0):
+            with pytest.raises(WorkspaceBusyError), hold_lock(home / "prices" / ".sample.lock", 0):
                 pass
             looked.append(True)
         added(*arguments)  # type: ignore[arg-type]
@@ -147,11 +147,11 @@ def test_the_oldest_copies_go_and_foreign_files_stay(home: Path, tmp_path: Path)
 def test_a_workspace_that_is_not_empty_is_never_touched(home: Path, tmp_path: Path) -> None:
     made, before = copy(home, tmp_path / "c.tar").path, contents(home)
     with pytest.raises(InputError, match="overwrites nothing") as refused:
-        restore(made, home, bar=unseen)
+        restore(made, home, progress=unseen)
     assert f"mv {home} {home}.old" in refused.value.way_out
     assert contents(home) == before
     (tmp_path / "empty").mkdir()
-    restore(made, tmp_path / "empty", bar=unseen)
+    restore(made, tmp_path / "empty", progress=unseen)
     assert (tmp_path / "empty" / "ledger.sqlite").exists()
 
 
@@ -165,7 +165,7 @@ def test_a_backup_inside_of_its_workspace_or_of_none_is_refused(home: Path, tmp_
 
 def test_two_backups_into_one_folder_do_not_meet(home: Path, tmp_path: Path) -> None:
     copies = tmp_path / "copies"
-    with hold(copies / ".nextday-backup.lock", 0), pytest.raises(WorkspaceBusyError, match=str(copies)):
+    with hold_lock(copies / ".nextday-backup.lock", 0), pytest.raises(WorkspaceBusyError, match=str(copies)):
         copy(home, copies)
     assert newest(copies) if copy(home, copies) else None
 
@@ -195,7 +195,7 @@ def test_tracked_runs_are_found_where_the_workspace_was_restored_to(home: Path, 
     assert tracked.communicate(timeout=120) == ("", "")
     made = copy(home, tmp_path / "c.tar")
     back = tmp_path / "elsewhere" / "w"
-    restore(made.path, back, bar=unseen)
+    restore(made.path, back, progress=unseen)
     shutil.rmtree(home)
     client = open_client(back)
     (experiment,) = client.search_experiments(filter_string="name = 'nextday-mine'")

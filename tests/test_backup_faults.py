@@ -48,7 +48,7 @@ def test_a_full_disk_is_told_and_the_copy_of_before_stays(
     assert made.read_bytes() == before
     assert not (tmp_path / ".nextday-backup.half").exists()
     with limited(tmp_path, monkeypatch), pytest.raises(NextdayError, match="No space left"):
-        restore(made, tmp_path / "back", bar=unseen)
+        restore(made, tmp_path / "back", progress=unseen)
     assert sorted(path.name for path in tmp_path.iterdir() if path.suffix != ".lock") == ["c.tar", "w"]
 
 
@@ -101,7 +101,7 @@ CHANGES: dict[str, Callable[[tarfile.TarInfo, bytes], tuple[str, bytes] | None]]
 def test_a_changed_copy_is_refused_and_nothing_of_it_is_left(home: Path, tmp_path: Path, change: str) -> None:
     changed = rewritten(copy(home, tmp_path / "c.tar").path, CHANGES[change])
     with pytest.raises(InputError, match="no whole backup") as refused:
-        restore(changed, tmp_path / "back", bar=unseen)
+        restore(changed, tmp_path / "back", progress=unseen)
     assert refused.value.exit_code == 2
     assert sorted(path.name for path in tmp_path.iterdir() if path.suffix != ".lock") == [
         "c.tar",
@@ -121,7 +121,7 @@ def test_a_copy_cannot_write_outside_of_the_workspace(home: Path, tmp_path: Path
 
     changed = rewritten(copy(home, tmp_path / "c.tar").path, leading_out)
     with pytest.raises(InputError, match="no whole backup"):
-        restore(changed, tmp_path / "deep" / "back", bar=unseen)
+        restore(changed, tmp_path / "deep" / "back", progress=unseen)
     assert [*tmp_path.rglob("*out.csv")] == []
     assert not Path("/tmp/nextday-out.csv").exists()
 
@@ -134,7 +134,7 @@ def test_a_link_in_a_copy_is_refused(home: Path, tmp_path: Path) -> None:
                 member.type, member.linkname, member.size = tarfile.SYMTYPE, "/etc/passwd", 0
             new.addfile(member, old.extractfile(member) if member.isreg() else None)
     with pytest.raises(InputError, match="no whole backup"):
-        restore(tmp_path / "changed.tar", tmp_path / "back", bar=unseen)
+        restore(tmp_path / "changed.tar", tmp_path / "back", progress=unseen)
 
 
 @pytest.mark.parametrize("share", [0, 0.3, 0.9, 0.999])
@@ -144,14 +144,14 @@ def test_a_copy_that_was_cut_off_is_refused(home: Path, tmp_path: Path, share: f
     end = content.rindex(b"manifest.json") + 900  # what follows the list is padding
     made.write_bytes(content[: int(end * share)])
     with pytest.raises(InputError, match="no whole backup"):
-        restore(made, tmp_path / "back", bar=unseen)
+        restore(made, tmp_path / "back", progress=unseen)
 
 
 def test_a_copy_of_a_newer_nextday_says_what_to_do(home: Path, tmp_path: Path) -> None:
     made = copy(home, tmp_path / "c.tar").path
     newer = rewritten(made, lambda m, c: (m.name, listed(c, format=2) if m.name == "manifest.json" else c))
     with pytest.raises(NextdayError, match="format 2") as refused:
-        restore(newer, tmp_path / "back", bar=unseen)
+        restore(newer, tmp_path / "back", progress=unseen)
     assert "newer" in refused.value.way_out
 
 
@@ -219,7 +219,7 @@ def test_a_killed_backup_leaves_the_copy_of_before_and_a_killed_restore_no_works
                 assert contents(back).keys() == {*tar.getnames()} - {"manifest.json"}
             shutil.rmtree(back)
     copy(home, target)
-    restore(target, back, bar=unseen)
+    restore(target, back, progress=unseen)
     assert {path.name for path in target.parent.iterdir()} == {"c.tar", ".nextday-backup.lock"}
     assert visible(tmp_path) == {"w", "copies", "back"}
 
@@ -237,7 +237,7 @@ def test_copies_made_while_prices_are_appended_and_compacted_are_whole(
         seen += [kept.seq for kept in made.contents.universes if kept.name == "busy"]
         back = tmp_path / f"{len(seen)}"
         if not back.exists():
-            restore(made.path, back, bar=unseen)
+            restore(made.path, back, progress=unseen)
     assert writer.exitcode == 0
     assert seen == sorted(seen)
     assert len(set(seen)) >= 3

@@ -11,10 +11,10 @@ import pytest
 from deltalake import DeltaTable
 
 from pipeline.errors import WorkspaceBusyError
-from pipeline.price_files import Compaction
 from pipeline.sessions import Calendar
 from pipeline.store import PriceStore
-from pipeline.workspace import hold
+from pipeline.store_files import Compaction
+from pipeline.workspace import hold_lock
 from tests.test_store import WEEK, rows
 
 MONTH = timedelta(days=30)
@@ -32,7 +32,7 @@ def store(tmp_path: Path, xnys: Calendar) -> PriceStore:
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let files go without waiting for their readers."""
-    monkeypatch.setattr("pipeline.price_files._READING", timedelta(0))
+    monkeypatch.setattr("pipeline.store_files._READING", timedelta(0))
 
 
 def live_files(store: PriceStore) -> list[str]:
@@ -114,7 +114,7 @@ def test_files_joined_long_after_they_were_written_stay_as_long_as_asked(store: 
     assert all(path.exists() for path in before)
 
 
-def test_no_file_holds_a_type_that_cannot_be_filtered(store: PriceStore) -> None:
+def test_after_a_compaction_no_file_holds_a_type_that_cannot_be_filtered(store: PriceStore) -> None:
     store.compact(MONTH)
     types = {str(field.type) for path in live_files(store) for field in pq.read_schema(path)}
     assert "string" in types
@@ -143,7 +143,7 @@ def test_an_empty_store_has_nothing_to_join(tmp_path: Path) -> None:
 def test_a_compaction_waits_for_the_writer(store: PriceStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.store._PATIENCE", 0.1)
     with (
-        hold(store.folder.with_name(f".{store.folder.name}.lock"), 1),
+        hold_lock(store.folder.with_name(f".{store.folder.name}.lock"), 1),
         pytest.raises(WorkspaceBusyError),
     ):
         store.compact(MONTH)

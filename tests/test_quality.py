@@ -5,8 +5,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pipeline.contradictions import find_revisions
 from pipeline.features import FEATURE_SETS
-from pipeline.overlap import find_revisions
 from pipeline.quality import check
 from pipeline.sessions import Calendar
 from pipeline.sources import Fetched

@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline import price_files
+from pipeline import store_files
 from pipeline.errors import StoreError
 from pipeline.store import PriceStore
 from tests.disks import disk, mount, used_kilobytes
@@ -112,7 +112,7 @@ class Story:
 def test_killed_two_hundred_times_it_ends_as_if_undisturbed(
     tmp_path: Path, writers: None, wanted: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(price_files, "_READING", timedelta(0))
+    monkeypatch.setattr(store_files, "_READING", timedelta(0))
     chance, struck = Random(SEED), Counter[str]()
     stories = [Story(tmp_path / "0", wanted)]
     while struck.total() < KILLS:

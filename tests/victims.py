@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline import price_files
+from pipeline import store_files
 from pipeline.backup import back_up, restore
 from pipeline.schema import PRICES
 from pipeline.store import PriceStore
@@ -51,12 +51,12 @@ def unseen(title: str, total: int) -> Iterator[Callable[[str], None]]:
 
 def copy_workspace(home: Path, target: Path) -> None:
     """Make a backup."""
-    back_up(home, target, now=_START, keep=1, bar=unseen)
+    back_up(home, target, now=_START, keep=1, progress=unseen)
 
 
 def restore_workspace(archive: Path, home: Path) -> None:
     """Restore one."""
-    restore(archive, home, bar=unseen)
+    restore(archive, home, progress=unseen)
 
 
 def bars(
@@ -95,15 +95,15 @@ class Steps:
 
 def append_evenings(folder: Path, log: Path, first: int, last: int, compact_every: int) -> None:
     """Append evenings and say each step before and after it; meant to be killed."""
-    store, steps, write = PriceStore(folder), Steps(log), price_files.write_deltalake
+    store, steps, write = PriceStore(folder), Steps(log), store_files.write_deltalake
 
     def told(*arguments: Any, **options: Any) -> None:
         steps.say("write")
         write(*arguments, **options)
         steps.say("written")
 
-    price_files.write_deltalake = told
-    price_files._READING = timedelta(0)  # so that a compaction removes files at once
+    store_files.write_deltalake = told
+    store_files._READING = timedelta(0)  # so that a compaction removes files at once
     steps.say("ready")
     for evening in range(first, last):
         store.append(evening_rows(evening), run=f"evening {evening}")

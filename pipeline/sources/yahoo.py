@@ -107,9 +107,8 @@ class YahooSource:
         try:
             table, meta = self._ask(symbol, start)
             bars = _bars(table)
-        except (
-            Exception
-        ) as error:  # yfinance raises whatever its parsing stumbles over; the wire says what it was
+        # yfinance raises whatever its parsing stumbles over; the wire says what it was.
+        except Exception as error:
             outcome, reason = _explain(self._session.answer, error)
             return Fetched(symbol, outcome, now, reason=reason)
         finally:

@@ -13,8 +13,8 @@ import pytest
 
 from pipeline.backup import back_up, restore
 from pipeline.ledger import Ledger
-from pipeline.price_files import PriceFiles
 from pipeline.store import PriceStore
+from pipeline.store_files import StoreFiles
 from tests.bench.test_ledger_speed import EVENING, evening
 from tests.victims import bars, unseen
 
@@ -43,7 +43,7 @@ def market(sessions: pd.DatetimeIndex, chance: np.random.Generator) -> pd.DataFr
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """500 symbols, 5,000 sessions in one load and 250 evenings after it, forecasts of 250 evenings."""
     home, chance = tmp_path_factory.mktemp("bench") / "w", np.random.default_rng(20)
-    files = PriceFiles(home / "prices" / "bench")
+    files = StoreFiles(home / "prices" / "bench")
     files.append(market(SESSIONS[:-EVENINGS], chance).assign(seq=1), "load")
     for number in range(EVENINGS):
         evenings = SESSIONS[len(SESSIONS) - EVENINGS + number :]
@@ -62,8 +62,8 @@ def test_a_workspace_of_years_is_copied_brought_back_and_tidied_in_seconds(
     size = sum(path.stat().st_size for path in home.rglob("*") if path.is_file()) / 1e6
     plain = seconds(functools.partial(shutil.copytree, home, tmp_path / "plain"))
     verified = seconds(lambda: Ledger(home / "ledger.sqlite").verify())
-    copied = seconds(lambda: back_up(home, tmp_path / "c.tar", now=now, keep=1, bar=unseen))
-    restored = seconds(lambda: restore(tmp_path / "c.tar", tmp_path / "back", bar=unseen))
+    copied = seconds(lambda: back_up(home, tmp_path / "c.tar", now=now, keep=1, progress=unseen))
+    restored = seconds(lambda: restore(tmp_path / "c.tar", tmp_path / "back", progress=unseen))
     store = PriceStore(tmp_path / "back" / "prices" / "bench")
     before, read = store.files(), seconds(lambda: store.read(columns=["close"]))
     joined = seconds(lambda: store.compact(timedelta(days=30)))

@@ -18,7 +18,7 @@ from deltalake.exceptions import DeltaError
 
 from pipeline.errors import StoreError
 
-__all__ = ["Compaction", "PriceFiles"]
+__all__ = ["Compaction", "StoreFiles"]
 
 _FORMAT = 1
 """Of the rows; it rises when an older nextday would read them wrongly. A store that says nothing is of the first."""
@@ -47,7 +47,7 @@ class Compaction:
     bytes_after: int
 
 
-class PriceFiles:
+class StoreFiles:
     """Rows that are only ever appended.
 
     Never call merge() or delete() on the table: they write strings as Arrow's string_view, and no filter of pyarrow
