@@ -34,6 +34,11 @@ class _UnfinishedError(SourceError):
 def plan_tonight(run: Run) -> dict[str, Asking]:
     """Return what to ask for, by symbol; a source that costs nothing is read whole."""
     symbols, beginning = run.universe.symbols, pd.Timestamp(run.config.prices.start)
+    if run.is_simulated and _was_later(run):
+        say(
+            "the clock stands before the newest bar that is stored: nothing is fetched, the past stays as it was known"
+        )
+        return {}
     if run.source.is_local:
         return dict.fromkeys(symbols, Asking(beginning, is_whole=True))
     return plan_asking(
@@ -46,6 +51,12 @@ def plan_tonight(run: Run) -> dict[str, Asking]:
         last=run.last_closed,
         now=run.now,
     )
+
+
+def _was_later(run: Run) -> bool:
+    """Whether bars are stored that were observed after the given clock."""
+    newest = run.store.observed_at()
+    return newest is not None and newest > pd.Timestamp(run.now)
 
 
 def fetch_all(run: Run, plan: Mapping[str, Asking]) -> Answers:

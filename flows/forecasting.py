@@ -77,7 +77,8 @@ def catch_up(run: Run, market: Market, champions: list[RegisteredModel]) -> list
     last = run.ledger.last_as_of(run.name)
     if last is None:
         return []
-    missed = run.calendar.sessions_between(last, market.as_of)[1:-1]
+    since = run.calendar.sessions_between(last, market.as_of)
+    missed = since[(since > last) & (since < market.as_of)]
     found = [_catch_up_one(run, session, market, champions) for session in missed]
     return [remark for remark in found if remark]
 
@@ -99,7 +100,8 @@ def settle(run: Run, market: Market) -> int:
     if asked.empty:
         say("no forecast waits for a session that has come")
         return 0
-    asked = asked.assign(listing=asked["symbol"].replace(run.universe.current))
+    current = run.universe.current
+    asked = asked.assign(listing=[current.get(symbol, symbol) for symbol in asked["symbol"]])
     symbols = sorted(asked["listing"].unique())
     panel = price_panel(run, market.as_of, market.seq, symbols, since=asked["as_of"].min())
     outcomes = _outcomes(run, asked, panel, market.seq)

@@ -9,7 +9,7 @@ from flows.chapters import chapter, label_flow_run
 from flows.fetching import Answers, fetch_all, plan_tonight
 from flows.progress import say
 from flows.run import Run
-from pipeline.admission import Admission, admit
+from pipeline.admission import STANDING, Admission, admit
 from pipeline.errors import InputError, SourceError
 from pipeline.fetch_log import Answer
 from pipeline.fetch_plan import Asking
@@ -57,7 +57,7 @@ def update_prices(run: Run) -> Market:
     """
     plan = plan_tonight(run)
     answers = fetch_all(run, plan)
-    findings = check_prices(run, [a for a in answers.values() if a.outcome == "ok"])
+    findings = check_prices(run, [a for a in answers.values() if a.outcome == "ok"], plan)
     _record(run, plan, answers)
     market = known_market(run, _reasons(run, answers), findings)
     run.save_settings()
@@ -66,7 +66,7 @@ def update_prices(run: Run) -> Market:
 
 
 @chapter("check prices")
-def check_prices(run: Run, answers: Sequence[Fetched]) -> pd.DataFrame:
+def check_prices(run: Run, answers: Sequence[Fetched], plan: Mapping[str, Asking]) -> pd.DataFrame:
     """Check the bars, append those that are good and new to the store, and return the findings.
 
     One block of symbols after another: a long history of many is never in memory as a whole.
@@ -74,39 +74,49 @@ def check_prices(run: Run, answers: Sequence[Fetched]) -> pd.DataFrame:
     Args:
         run: The run.
         answers: Those whose outcome is ok.
+        plan: What was asked for.
     """
     _require_one_source(run)
     holds = run.fetch_log.holds()
-    checked, admitted = list[Checked](), list[Admission]()
-    for block in _blocks(answers):
-        checked.append(_check(run, block))
-        admitted.append(admit(run.store, checked[-1].prices, holds))
+    whole = frozenset(symbol for symbol, asking in plan.items() if asking.is_whole)
+    findings, admitted, bars = [no_findings()], list[Admission](), 0
+    for block in _blocks(answers, whole):
+        stored = _standing(run, block, plan)
+        checked = _check(run, block, stored)
+        admitted.append(admit(run.store, checked.prices, stored, holds, whole))
+        findings += [checked.findings, admitted[-1].findings]
+        bars += len(checked.prices)
     added = 0
     if admitted:
         added = run.store.append(pd.concat([a.new for a in admitted], ignore_index=True), run=run.digest)
     _log_quarantine(run, admitted)
-    parts = [no_findings(), *(c.findings for c in checked), *(a.findings for a in admitted)]
-    found = pd.concat(parts, ignore_index=True)
+    found = pd.concat(findings, ignore_index=True)
     unknown = find_unknown_sessions(found, len(answers), run.calendar.name)
     found = pd.concat([unknown, found], ignore_index=True)
-    bars = sum(len(each.prices) for each in checked)
     say(f"checked {bars} bars: {added} new, {count(len(found), 'finding')}")
     return found
 
 
-def _blocks(answers: Sequence[Fetched]) -> Iterator[list[Fetched]]:
+def _blocks(answers: Sequence[Fetched], whole: frozenset[str]) -> Iterator[list[Fetched]]:
+    """Give parts of the answers, short and whole histories apart: the latter are compared with all that is stored."""
     block, bars = list[Fetched](), 0
-    for answer in answers:
-        block.append(answer)
-        bars += len(answer.bars)
-        if bars >= _BARS:
+    for answer in sorted(answers, key=lambda answer: answer.symbol in whole):
+        if block and (bars >= _BARS or (answer.symbol in whole) != (block[-1].symbol in whole)):
             yield block
             block, bars = [], 0
+        block.append(answer)
+        bars += len(answer.bars)
     if block:
         yield block
 
 
-def _check(run: Run, answers: Sequence[Fetched]) -> Checked:
+def _standing(run: Run, answers: Sequence[Fetched], plan: Mapping[str, Asking]) -> pd.DataFrame:
+    symbols = [answer.symbol for answer in answers]
+    since = min(plan[symbol].start for symbol in symbols)
+    return run.store.read(since=since, symbols=symbols, columns=STANDING)
+
+
+def _check(run: Run, answers: Sequence[Fetched], stored: pd.DataFrame) -> Checked:
     return check(
         answers,
         run.calendar,
@@ -115,6 +125,7 @@ def _check(run: Run, answers: Sequence[Fetched]) -> Checked:
         historical=run.is_historical,
         today=run.today,
         instruments=run.universe.instruments,
+        standing=pd.MultiIndex.from_frame(stored[["symbol", "session"]]),
     )
 
 
@@ -160,7 +171,8 @@ def _reasons(run: Run, answers: Answers) -> dict[str, str]:
         for state in ("suspended", "delisted")
     }
     tonight = {s: f"{a.outcome}: {a.reason}" for s, a in answers.items() if a.outcome != "ok"}
-    held = {s: holds[i] for s in symbols if (i := run.universe.instruments[s]) in holds}
+    instruments = run.universe.instruments
+    held = {symbol: holds[instruments[symbol]] for symbol in symbols if instruments[symbol] in holds}
     in_quarantine = {
         s: f"quarantine since {h.since:%Y-%m-%d}: {h.rule}: {h.evidence}" for s, h in held.items()
     }
@@ -246,7 +258,17 @@ def _stale(run: Run, as_of: pd.Timestamp, missing: dict[str, str], members: int)
         f"The prices are stale: {len(missing)} of {members} members have no bar on {as_of:%Y-%m-%d}, the last "
         f"session that closed; under {MIN_COVERAGE:.0%} coverage nothing is forecast",
         where=f"source {run.source.name}{examples}",
-        way_out=f"run again later: the missed session is caught up, its rows marked late{closed}",
+        way_out=f"run again later: the missed session is caught up, its rows marked late{closed}{_mend(missing)}",
+    )
+
+
+def _mend(missing: Mapping[str, str]) -> str:
+    """Return what a person can do about members that will not come back by themselves."""
+    reasons = [*missing.values()]
+    gone = any(reason.startswith(("suspended", "delisted")) for reason in reasons)
+    held = any(reason.startswith("quarantine") for reason in reasons)
+    return ("; end the membership of who is gone (column to)" if gone else "") + (
+        "; nextday prices quarantine list names who is held" if held else ""
     )
 
 

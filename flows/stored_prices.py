@@ -79,6 +79,8 @@ class StoredPrices:
             )
         if not found.is_released:
             self.fetch_log.put("released", [found], self.now)
+        if found.instrument_id not in self.members().instruments.values():
+            self.fetch_log.put("ended", [found], self.now)  # nobody asks for it any more
         return found
 
     def session(self, day: date | None) -> pd.Timestamp | None:

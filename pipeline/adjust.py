@@ -18,6 +18,7 @@ __all__ = [
     "as_traded",
     "carry_actions",
     "find_adjustment",
+    "half_unit",
     "has_action",
     "later_splits",
     "total_return",
@@ -150,14 +151,14 @@ def _factor_steps(bars: pd.DataFrame) -> Floats:
         steps[1:] = factor[1:] / factor[:-1]
     steps = np.where(np.isfinite(steps) & (steps > 0), steps, 1.0)
     close, adjusted = bars["close"].to_numpy(), bars["adj_close"].to_numpy()
-    unit = _half_unit(adjusted)
+    unit = half_unit(adjusted)
     # Beside finer adjusted closes a close in whole cents is no rounding: shares trade in cents.
-    doubt = _rounding(adjusted, unit) + _rounding(close, min(unit, _half_unit(close)))
+    doubt = _rounding(adjusted, unit) + _rounding(close, min(unit, half_unit(close)))
     doubt[1:] += doubt[:-1].copy()
     return np.where(np.abs(np.log(steps)) <= doubt + _NOISE, 1.0, steps)
 
 
-def _half_unit(prices: Floats) -> float:
+def half_unit(prices: Floats) -> float:
     """Return half a unit of the last decimal that the prices are printed with; 0 beyond six decimals."""
     known = prices[np.isfinite(prices)]
     # Prices that once were stored in single precision still count as printed with few decimals.

@@ -5,12 +5,21 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from pipeline.contradictions import find_leaps, find_overlap_faults, find_revisions, find_split_faults
+from pipeline.contradictions import (
+    REVISION,
+    find_leaps,
+    find_overlap_faults,
+    find_revisions,
+    find_split_faults,
+)
 from pipeline.fetch_log import Hold
 from pipeline.quality import no_findings
 from pipeline.store import PriceStore
 
-__all__ = ["Admission", "admit"]
+__all__ = ["STANDING", "Admission", "admit"]
+
+STANDING = ["close", "split", "dividend", "status", "currency"]
+"""What of the stored bars, beside symbol and session, an answer is compared with."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +39,13 @@ class Admission:
     ended: list[Hold]
 
 
-def admit(store: PriceStore, prices: pd.DataFrame, holds: Mapping[str, Hold]) -> Admission:
+def admit(
+    store: PriceStore,
+    prices: pd.DataFrame,
+    stored: pd.DataFrame,
+    holds: Mapping[str, Hold],
+    whole: frozenset[str],
+) -> Admission:
     """Compare what a source says now with what it said before.
 
     Somebody in quarantine, who is asked for whole (fetch_plan), leaves it when nothing is contradicted any more, or
@@ -39,33 +54,42 @@ def admit(store: PriceStore, prices: pd.DataFrame, holds: Mapping[str, Hold]) ->
     Args:
         store: What was said before.
         prices: Checked rows (schema.PRICES), all of a symbol's answer.
+        stored: STANDING columns of what stands of these symbols, from the first session that was asked for on.
         holds: Who is in quarantine, by instrument_id.
+        whole: The symbols whose whole history was asked for.
 
     Raises:
         StoreError: the store cannot be read.
     """
     if prices.empty:
         return Admission(prices, no_findings(), [], [])
-    stored = store.read(
-        prices["session"].max(),
-        since=prices["session"].min(),
-        symbols=prices["symbol"].unique().tolist(),
-        columns=["close", "split", "dividend", "status", "currency"],
-    )
-    found = [find_overlap_faults(stored, prices), find_split_faults(prices), find_leaps(stored, prices)]
-    faults = pd.concat(found, ignore_index=True)
     ids = _instruments(prices)
     waiting = {symbol: holds[id_] for symbol, id_ in ids.items() if id_ in holds}
     released = {symbol for symbol, hold in waiting.items() if hold.is_released}
+    faults = _find_faults(prices, stored, whole)
     faults = faults[~faults["symbol"].isin(released)]
-    refused = set(faults["symbol"])
-    good = prices[~prices["symbol"].isin(refused)]
+    # The first row of a part is for comparing only: what acted just before it is not in the answer.
+    is_anchor = ~prices["symbol"].isin(whole) & ~prices["symbol"].duplicated()
+    good = prices[~prices["symbol"].isin(faults["symbol"]) & ~is_anchor]
     return Admission(
         new=store.select_new(good),
         findings=pd.concat([_refusals(faults), find_revisions(stored, good)], ignore_index=True),
         held=[hold for symbol, hold in _new_holds(faults, ids, prices).items() if symbol not in waiting],
-        ended=[hold for symbol, hold in waiting.items() if symbol not in refused],
+        ended=[hold for symbol, hold in waiting.items() if symbol not in set(faults["symbol"])],
     )
+
+
+def _find_faults(prices: pd.DataFrame, stored: pd.DataFrame, whole: frozenset[str]) -> pd.DataFrame:
+    splits = find_split_faults(prices)
+    # What stands as it is was believed before, or released by a person.
+    same = prices.merge(stored, on=["symbol", "session"], suffixes=("", "_was"))
+    is_same = (same["split"] == same["split_was"]) & (
+        (same["close"] / same["close_was"] - 1).abs() < REVISION
+    )
+    stands = pd.MultiIndex.from_frame(same.loc[is_same, ["symbol", "session"]])
+    splits = splits[~pd.MultiIndex.from_frame(splits[["symbol", "session"]]).isin(stands)]
+    found = [find_overlap_faults(stored, prices, whole), splits, find_leaps(stored, prices)]
+    return pd.concat(found, ignore_index=True)
 
 
 def _instruments(prices: pd.DataFrame) -> dict[str, str]:

@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from pipeline.adjust import half_unit
+
 __all__ = ["LEAP", "REVISION", "find_leaps", "find_overlap_faults", "find_revisions", "find_split_faults"]
 
 REVISION = 2e-5
@@ -16,78 +18,104 @@ REVISION = 2e-5
 LEAP = 1.2
 """No correction of a close moves it by more than this factor; a lost split or another unit may."""
 
-# The share of closes that may be revised at once; beyond it another company stands behind the symbol.
-_MANY = 0.2
+# The share of closes that may be revised at once, if they are not few: beyond it another company stands there.
+_MANY, _FEW = 0.2, 4
 # A new close may leap by this factor without an action; a split of three for two is beyond it.
 _UNEXPLAINED = 1.4
 # Sessions that a leap must have stood for: vendors list a split some sessions late, not more.
 _PATIENCE = 5
-_UNIT = np.log(100)  # pence and pounds, cents and dollars
-_UNIT_SPREAD = 0.02
-_REAL_SPLIT = 1.3  # smaller ratios (spin-offs, stock dividends) hide in a day's move
-_DAYS_MOVE = 0.15  # of the logarithm: what a close may do besides on the day of a split,
-_SHARE = 0.25  # and how much of the split's own
-_TWICE = 5  # sessions within which one ratio is not split again
+# Pence and pounds, cents and dollars: the logarithm, and how near a day's move leaves it.
+_UNIT, _UNIT_SPREAD = np.log(100), 0.02
+# Smaller ratios (spin-offs, stock dividends) hide in a day's move.
+_REAL_SPLIT = 1.3
+# Of the logarithm: what a close may do besides on the day of a split, and how much of the split's own.
+_DAYS_MOVE, _SHARE = 0.15, 0.25
+# Sessions within which one ratio is not split again.
+_TWICE = 5
 
+_KEY = ["symbol", "session"]
 Floats = NDArray[np.float64]
 
 
-def find_overlap_faults(stored: pd.DataFrame, observed: pd.DataFrame) -> pd.DataFrame:
+def find_overlap_faults(stored: pd.DataFrame, observed: pd.DataFrame, whole: frozenset[str]) -> pd.DataFrame:
     """Return a finding for each symbol whose observed closes cannot follow those that are stored.
 
     Settled closes decide; provisional ones only where no settled one is there to compare.
 
     Args:
         stored: symbol, session, close, status, currency of what stands, as traded.
-        observed: symbol, session, close, currency of what the source says now, as traded.
+        observed: symbol, session, close, vendor_close, adjustment, currency of what the source says now.
+        whole: The symbols whose whole history was asked for.
 
     Returns:
-        symbol, session (the first one that differs), rule, detail. The rules: `currency changed`; `unit fault`, every
-        close 100 times or a hundredth; `split fault`, one ratio on a part; `symbol reuse`, more than 20% differ without
-        order; `leap`, few differ, but by more than any revision does.
+        symbol, session (the first one that differs), rule, detail. The rules: `currency changed`; `unit fault`, closes
+        100 times or a hundredth; `split fault`, one ratio on a part; `symbol reuse`, more than 20% differ without
+        order, or nothing is in common; `leap`, few differ, but by more than any revision does.
     """
-    both = observed[["symbol", "session", "close", "currency"]].merge(
-        stored[["symbol", "session", "close", "status", "currency"]],
-        on=["symbol", "session"],
-        suffixes=("_now", ""),
-    )
+    now = observed[[*_KEY, "close", "vendor_close", "adjustment", "currency"]]
+    both = now.merge(stored[[*_KEY, "close", "status", "currency"]], on=_KEY, suffixes=("_now", ""))
     is_settled = both["status"] == "settled"
     both = both[is_settled | ~is_settled.groupby(both["symbol"]).transform("any")]
     ratio = both["close_now"] / both["close"]
-    changed = (
-        both["currency_now"].notna() & both["currency"].notna() & (both["currency_now"] != both["currency"])
-    )
+    changed = both["currency_now"].notna() & both["currency"].notna()
+    changed &= both["currency_now"] != both["currency"]
     suspects = both.loc[((ratio - 1).abs() > REVISION) | changed, "symbol"].unique()
-    named = [(str(symbol), _name_fault(both[both["symbol"] == symbol])) for symbol in suspects]
-    return _findings([(symbol, *fault) for symbol, fault in named if fault])
+    named = [(str(s), _name_fault(both[both["symbol"] == s], is_whole=s in whole)) for s in suspects]
+    return pd.concat([_strangers(stored, now, both), _findings([(s, *fault) for s, fault in named if fault])])
 
 
-def _name_fault(rows: pd.DataFrame) -> tuple[pd.Timestamp, str, str] | None:
+def _strangers(stored: pd.DataFrame, now: pd.DataFrame, both: pd.DataFrame) -> pd.DataFrame:
+    settled = stored.loc[stored["status"] == "settled", "symbol"].unique()
+    strangers = now[now["symbol"].isin(settled) & ~now["symbol"].isin(both["symbol"])]
+    detail = "not one of the sessions that are stored is in the answer: another company's prices?"
+    return strangers.drop_duplicates("symbol")[_KEY].assign(rule="symbol reuse", detail=detail)
+
+
+def _name_fault(rows: pd.DataFrame, *, is_whole: bool) -> tuple[pd.Timestamp, str, str] | None:
     now, was = rows["currency_now"].iloc[-1], rows["currency"].iloc[-1]
     if pd.notna(now) and pd.notna(was) and now != was:
         return rows["session"].iloc[-1], "currency changed", f"stored in {was}, now given in {now}"
     logs = np.log(rows["close_now"].to_numpy() / rows["close"].to_numpy())
-    moved = np.abs(np.expm1(logs)) > REVISION
+    printed = rows["vendor_close"].to_numpy(float)
+    rounding = (
+        2 * half_unit(printed) / printed
+    )  # closes in whole cents lose so much of themselves with a split
+    moved = np.abs(np.expm1(logs)) > np.maximum(REVISION, rounding)
+    if not moved.any():
+        return None
     first = rows["session"].to_numpy()[moved][0]
     span = f"{moved.sum()} of {len(rows)} closes from {pd.Timestamp(first):%Y-%m-%d}"
     ratio = float(np.exp(np.median(logs[moved])))
-    if (np.abs(np.abs(logs) - _UNIT) < _UNIT_SPREAD).all():
+    if _is_unit(logs[moved]).all():
         return first, "unit fault", f"{span} are now given {ratio:.4g} times as high: another unit"
-    if _is_one_ratio(logs[moved]):
+    if _is_one_ratio(logs[moved], 2 * float(rounding.max())):
+        if is_whole and _is_dividend(rows, moved, ratio):
+            return None
         detail = (
             f"{span} are now given {ratio:.6g} times as high: a split is late, lost, doubled or half applied"
         )
         return first, "split fault", detail
-    if moved.mean() > _MANY:
-        return first, "symbol reuse", f"{span} differ without order: another company's prices?"
-    if np.abs(logs).max() > np.log(LEAP):
+    if np.abs(logs).max() > np.log(LEAP) and moved.mean() <= _MANY:
         return first, "leap", f"{span} differ, one by a factor of {np.exp(np.abs(logs).max()):.4g}"
+    if moved.mean() > _MANY and moved.sum() >= _FEW:
+        return first, "symbol reuse", f"{span} differ without order: another company's prices?"
     return None
 
 
-def _is_one_ratio(logs: Floats) -> bool:
+def _is_unit(logs: Floats) -> NDArray[np.bool_]:
+    return np.asarray(np.abs(np.abs(logs) - _UNIT) < _UNIT_SPREAD)
+
+
+def _is_one_ratio(logs: Floats, rounding: float) -> bool:
     """Whether more than one close moved, and all by the same ratio."""
-    return len(logs) > 1 and bool(np.ptp(logs) < min(1e-3, np.abs(logs).min() / 20))
+    return len(logs) > 1 and bool(np.ptp(logs) < min(1e-3, np.abs(logs).min() / 20) + rounding)
+
+
+def _is_dividend(rows: pd.DataFrame, moved: NDArray[np.bool_], ratio: float) -> bool:
+    """Whether a vendor who adjusts closes for dividends has adjusted all those before a new one."""
+    is_prefix = bool(moved[: moved.sum()].all())
+    is_adjusted = rows["adjustment"].iloc[-1] == "split+dividend"
+    return bool(is_adjusted and is_prefix and 1 / LEAP < ratio < LEAP)
 
 
 def find_split_faults(rows: pd.DataFrame) -> pd.DataFrame:
@@ -125,38 +153,44 @@ def find_split_faults(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def find_leaps(stored: pd.DataFrame, observed: pd.DataFrame) -> pd.DataFrame:
-    """Return a finding for each new close that leapt from the one before, with no action and not long ago.
+    """Return a finding for each close that has not settled yet and leaps from the one before, with no action.
 
-    A split that the vendor does not list yet looks like this, and so does a bar in pence; a crash does too, and when it
-    has stood for five sessions it counts as one. Histories that are seen for the first time may hold any leap.
+    A split that the vendor does not list yet looks like this; a crash does too, and when it has stood for five sessions
+    it counts as one. A close that leaps and leaps back, and one that leaps to another unit, never count; the latter
+    not even in a history that is seen for the first time, which may hold any other leap.
 
     Args:
-        stored: symbol and session of what stands.
-        observed: symbol, session, close, split, dividend, ascending in session within each symbol.
+        stored: symbol, session, close, split, dividend, status of what stands.
+        observed: The same of what the source says now, ascending in session within each symbol.
 
     Returns:
-        symbol, session, rule (`unexplained leap`), detail.
+        symbol, session, rule (`unexplained leap` or `unit fault`), detail.
     """
-    if stored.empty:
-        return _findings([])
-    newest = stored.groupby("symbol")["session"].max()
-    by_symbol = observed.groupby("symbol")
+    numbers = [*_KEY, "close", "split", "dividend"]
+    stands = pd.MultiIndex.from_frame(stored[_KEY])
+    seen = pd.MultiIndex.from_frame(observed[_KEY])
+    settled = stands[(stored["status"] == "settled").to_numpy()]
+    known = stored.loc[~stands.isin(seen), numbers].assign(is_new=False)
+    rows = pd.concat([observed[numbers].assign(is_new=~seen.isin(settled)), known])
+    rows = rows.sort_values(_KEY, kind="stable", ignore_index=True)
+    by_symbol = rows.groupby("symbol")
     before, later = by_symbol["close"].shift(), by_symbol.cumcount(ascending=False)
-    growth = ((observed["close"] + observed["dividend"]) * observed["split"] / before).to_numpy(float)
-    is_new = observed["session"] > observed["symbol"].map(newest)
-    leapt = is_new & (np.abs(np.log(growth)) > np.log(_UNEXPLAINED)) & (later < _PATIENCE)
-    return _findings(
-        [
-            (row.symbol, row.session, "unexplained leap", _tell_leap(row.before, row.close))
-            for row in observed.assign(before=before)[leapt].itertuples()
-        ]
-    )
+    value = (rows["close"] + rows["dividend"]) * rows["split"]
+    rows = rows.assign(before=before, growth=np.log((value / before).to_numpy(float)))
+    growth, after = rows["growth"], -rows.groupby("symbol")["growth"].shift(-1)
+    is_leap = (growth.abs() > np.log(_UNEXPLAINED)) & rows["symbol"].isin(stored["symbol"])
+    is_spike = after.between(growth / 2, growth * 2) | after.between(growth * 2, growth / 2)
+    is_unit = _is_unit(growth.to_numpy(float))
+    doubted = rows["is_new"] & (is_unit | (is_leap & (is_spike | (later < _PATIENCE))))
+    found = rows[doubted].assign(rule=np.where(is_unit[doubted], "unit fault", "unexplained leap"))
+    told = [_tell_leap(row.before, row.close) for row in found.itertuples()]
+    return _findings(list(zip(found["symbol"], found["session"], found["rule"], told, strict=True)))
 
 
 def _tell_leap(old: float, new: float) -> str:
     return (
         f"the close went from {old:.6g} to {new:.6g} and no split is listed: one that comes late, another unit, or "
-        f"true; it counts once it has stood for {_PATIENCE} sessions"
+        f"true; a leap that is neither taken back nor of a unit counts once it has stood for {_PATIENCE} sessions"
     )
 
 
@@ -165,8 +199,10 @@ def find_revisions(stored: pd.DataFrame, observed: pd.DataFrame) -> pd.DataFrame
 
     Args:
         stored: symbol, session, close, split, dividend, status of what stands.
-        observed: symbol, session, close, split, dividend of what the source says now.
+        observed: symbol, session, close, split, dividend, adjustment of what the source says now.
     """
+    # Where closes are adjusted for dividends, each of them moves all that went before.
+    observed = observed[observed["adjustment"] != "split+dividend"]
     both = stored[stored["status"] == "settled"].merge(
         observed, on=["symbol", "session"], suffixes=("", "_now")
     )

@@ -20,7 +20,7 @@ __all__ = ["Answer", "FetchLog", "Hold"]
 
 _LAYOUT: Final = 1
 _TABLES: Final = """
-CREATE TABLE answers (
+CREATE TABLE IF NOT EXISTS answers (
   symbol TEXT NOT NULL,
   session TEXT NOT NULL,       -- the last one that had closed
   outcome TEXT NOT NULL,
@@ -31,7 +31,7 @@ CREATE TABLE answers (
   reason TEXT NOT NULL,
   PRIMARY KEY (symbol, session, outcome, is_whole, asked_from)
 ) STRICT, WITHOUT ROWID;
-CREATE TABLE quarantine (
+CREATE TABLE IF NOT EXISTS quarantine (
   id INTEGER PRIMARY KEY,
   at TEXT NOT NULL,
   instrument_id TEXT NOT NULL,
@@ -145,6 +145,14 @@ class FetchLog:
         )
         return {symbol: pd.Timestamp(day) for symbol, day in rows}
 
+    def last_whole(self) -> dict[str, pd.Timestamp]:
+        """Return on which evening the source last answered for the whole history of a symbol, whatever it said."""
+        rows = self._select(
+            "SELECT symbol, max(session) FROM answers WHERE is_whole = 1 AND outcome IN ('ok', 'empty', 'not_found') "
+            "GROUP BY symbol"
+        )
+        return {symbol: pd.Timestamp(day) for symbol, day in rows}
+
     def holds(self) -> dict[str, Hold]:
         """Return who is in quarantine now, by instrument_id."""
         held: dict[str, Hold] = {}
@@ -158,6 +166,15 @@ class FetchLog:
             elif instrument_id in held:
                 held[instrument_id] = replace(held[instrument_id], is_released=True)
         return held
+
+    def released(self) -> set[str]:
+        """Return the instrument_ids that a person has ever released."""
+        return {
+            id_
+            for (id_,) in self._select(
+                "SELECT DISTINCT instrument_id FROM quarantine WHERE event = 'released'"
+            )
+        }
 
     def events(self) -> pd.DataFrame:
         """Return everything that ever happened in quarantine: at, symbol, event, rule, evidence."""

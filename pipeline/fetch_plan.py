@@ -8,9 +8,10 @@ from datetime import datetime
 import pandas as pd
 
 from pipeline.fetch_log import FetchLog
-from pipeline.listing import find_listings, recent_bars
+from pipeline.listing import Listing, find_listings, recent_bars
 from pipeline.sessions import Calendar
 from pipeline.store import PriceStore
+from pipeline.universe import MIN_COVERAGE
 
 __all__ = ["AUDIT_EVERY", "OVERLAP", "Asking", "plan_asking"]
 
@@ -44,7 +45,7 @@ def plan_asking(
 
     The whole history is asked for the first time, in quarantine, when `beginning` was moved earlier, and as an audit
     on every twentieth session; else the sessions from a little before the last settled bar, so that revisions are
-    seen. Delisted symbols are asked for on their audits only.
+    seen. Delisted symbols are asked for on their audits only, unless so many are that the source must be out of order.
 
     Args:
         store: What is there.
@@ -57,28 +58,46 @@ def plan_asking(
         now: The time it is (UTC): from when on a provisional bar is asked for again.
     """
     whole = Asking(beginning, is_whole=True)
-    bars, whole_from = recent_bars(store, calendar, symbols, last), log.whole_from()
+    bars, whole_from, holds = recent_bars(store, calendar, symbols, last), log.whole_from(), log.holds()
     newest = bars.groupby("symbol")["session"].max()
     settled = bars[bars["status"] == "settled"].groupby("symbol")["session"].max()
-    oldest_open = bars[bars["status"] == "provisional"].groupby("symbol")["session"].min()
-    holds, listings = log.holds(), find_listings(bars, log, calendar, symbols, last)
+    due = _find_due(bars, calendar, now)
+    gone = _find_gone(find_listings(bars, log, calendar, symbols, last))
+    audited = log.last_whole()
     plan = {}
     for symbol in symbols:
-        is_audit = _is_audit(symbol, calendar, last)
         is_doubted = instruments.get(symbol, symbol) in holds or whole_from.get(symbol, beginning) > beginning
         if symbol not in settled or symbol not in whole_from or is_doubted:
             plan[symbol] = whole
-        elif listings[symbol].state == "delisted" and not is_audit:
             continue
-        elif newest[symbol] < last or _is_due(oldest_open.get(symbol), calendar, now):
-            place = max(calendar.position(settled[symbol]) - OVERLAP, 0)
-            plan[symbol] = whole if is_audit else Asking(calendar.sessions[place], is_whole=False)
+        is_audit = _is_audit(symbol, calendar, audited[symbol], last)
+        start = calendar.sessions[max(calendar.position(settled[symbol]) - OVERLAP, 0)]
+        is_waiting = newest[symbol] < last or any(session > start for session in due.get(symbol, []))
+        if is_audit and (is_waiting or symbol in gone):
+            plan[symbol] = whole
+        elif is_waiting and symbol not in gone:
+            plan[symbol] = Asking(start, is_whole=False)
     return plan
 
 
-def _is_due(provisional: pd.Timestamp | None, calendar: Calendar, now: datetime) -> bool:
-    return provisional is not None and calendar.settled_at(provisional) <= now
+def _find_due(bars: pd.DataFrame, calendar: Calendar, now: datetime) -> dict[str, list[pd.Timestamp]]:
+    """Return the provisional bars of each symbol that can have settled by now."""
+    due: dict[str, list[pd.Timestamp]] = {}
+    provisional = bars[bars["status"] == "provisional"]
+    for symbol, session in zip(provisional["symbol"], provisional["session"], strict=True):
+        if calendar.settled_at(session) <= now:
+            due.setdefault(symbol, []).append(session)
+    return due
 
 
-def _is_audit(symbol: str, calendar: Calendar, session: pd.Timestamp) -> bool:
-    return (zlib.crc32(symbol.encode()) - calendar.position(session)) % AUDIT_EVERY == 0
+def _find_gone(listings: Mapping[str, Listing]) -> set[str]:
+    """Return who is delisted; nobody, where so many are that the source must be out of order."""
+    gone = {symbol for symbol, listing in listings.items() if listing.state == "delisted"}
+    return gone if len(listings) - len(gone) >= MIN_COVERAGE * len(listings) else set()
+
+
+def _is_audit(symbol: str, calendar: Calendar, audited: pd.Timestamp, last: pd.Timestamp) -> bool:
+    """Whether a symbol's turn has come since its last audit; turns are spread over the sessions by its name."""
+    offset = zlib.crc32(symbol.encode()) % AUDIT_EVERY
+    turns = [(int(calendar.sessions.searchsorted(day)) - offset) // AUDIT_EVERY for day in (audited, last)]
+    return turns[1] > turns[0]

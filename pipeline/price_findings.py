@@ -1,6 +1,6 @@
 """The checks of the stored prices, made again over everything that stands, and over what was superseded."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -79,7 +79,9 @@ def find_faults(
         )
     newest, asked = on_sessions["session"].max(), known["observed_at"].max()
     here = set(members.members(newest))
-    held = {hold.symbol: hold for hold in log.holds().values()}
+    ids = members.instruments
+    held = {hold.symbol: hold for id_, hold in log.holds().items() if id_ in ids.values()}
+    released = log.released()
     healthy = sorted(here & set(known["symbol"]) - set(held))
     listings = find_listings(on_sessions, log, calendar, healthy, newest)
     found = [_absent(here - set(known["symbol"]) - set(held), newest), _held(held.values(), newest)]
@@ -91,11 +93,11 @@ def find_faults(
         coverage.append(_coverage(standing, calendar, here, newest))
         found += [
             _broken(standing),
-            _contradicted(standing),
+            _contradicted(standing, released),
             _off_calendar(standing, calendar),
             _missing(standing, calendar),
-            _unsettled(standing[~standing["symbol"].isin(held)], calendar, asked, now),
-            _revised(changes[-1], versions),
+            _unsettled(standing[standing["symbol"].isin(here - set(held))], calendar, asked, now),
+            _revised(changes[-1], versions, released),
             _sparse(coverage[-1], newest),
         ]
     changed = pd.concat(changes, ignore_index=True)
@@ -192,14 +194,15 @@ def _unsettled(
     return _found(rows)
 
 
-def _revised(changes: pd.DataFrame, versions: pd.DataFrame) -> pd.DataFrame:
-    """Return every real change; one of a settled close by a leap needs a person, unless it was undone since."""
+def _revised(changes: pd.DataFrame, versions: pd.DataFrame, released: Container[str]) -> pd.DataFrame:
+    """Return every real change; a leap of a settled close needs a person, unless it was undone or one has decided."""
     closes = versions.groupby(_KEY, as_index=False)["close"].agg(oldest="first", standing="last")
     moved = changes[changes["is_move"]].merge(closes, on=_KEY)
     rows = []
     for row in _rows(moved):
         is_settled = row.was == "settled"
         is_leap = is_settled and _leaps(row.former, row.close) and _leaps(row.oldest, row.standing)
+        is_leap &= row.instrument_id not in released
         done = f"kept as version {row.seq}; --known-at reads the bar as it was before"
         if is_leap:
             done += "; a lost split or another unit looks like this: compare with another source"
@@ -263,11 +266,14 @@ def _held(holds: Iterable[Hold], newest: pd.Timestamp) -> pd.DataFrame:
     )
 
 
-def _contradicted(standing: pd.DataFrame) -> pd.DataFrame:
+def _contradicted(standing: pd.DataFrame, released: Container[str]) -> pd.DataFrame:
     """Return what the stored splits, dividends and adjusted closes say against each other."""
     split = "it stands as it came; a split that never was moves every price before it: compare with another source"
     dividend = "the bars stand; returns are made from the dividends, not from the vendor's adjusted closes"
-    rows = [(r.symbol, r.session, r.rule, r.detail, split, True) for r in _rows(find_split_faults(standing))]
+    faults = standing[["symbol", "session", "instrument_id"]].merge(find_split_faults(standing))
+    rows = [
+        (r.symbol, r.session, r.rule, r.detail, split, r.instrument_id not in released) for r in _rows(faults)
+    ]
     doubts = find_dividend_doubts(standing)
     return _found(rows + [(r.symbol, r.session, r.rule, r.detail, dividend, False) for r in _rows(doubts)])
 

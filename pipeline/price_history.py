@@ -61,14 +61,14 @@ def find_changes(versions: pd.DataFrame) -> pd.DataFrame:
         versions: Rows of the store by symbol, session and seq (`PriceStore.versions`).
 
     Returns:
-        symbol, session, seq, observed_at; `change`, what the version says otherwise; `is_move`, whether that is
-        more than a new status and more than what single precision explains; `was`, the former status; `former`
+        symbol, session, instrument_id, seq, observed_at; `change`, what the version says otherwise; `is_move`, whether
+        that is more than a new status and more than what single precision explains; `was`, the former status; `former`
         and `close`, the closes before and after.
     """
     places = np.flatnonzero(versions.duplicated(_KEY).to_numpy())
     before = versions.take(places - 1).reset_index(drop=True)
     after = versions.take(places).reset_index(drop=True)
-    changes = after[[*_KEY, "seq", "observed_at"]].assign(
+    changes = after[[*_KEY, "instrument_id", "seq", "observed_at"]].assign(
         was=before["status"], former=before["close"], close=after["close"]
     )
     return changes.assign(change=_describe(before, after), is_move=_is_move(before, after))

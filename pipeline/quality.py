@@ -63,6 +63,7 @@ def check(
     historical: bool,
     today: pd.Timestamp | None = None,
     instruments: Mapping[str, str] | None = None,
+    standing: pd.MultiIndex | None = None,
 ) -> Checked:
     """Turn the answers of a source into price rows.
 
@@ -80,6 +81,8 @@ def check(
         historical: Whether the source ended in the past; its bars are settled.
         today: The day it is at the exchange, None where the clock was set back and nobody knows.
         instruments: instrument_id by symbol, where the two differ.
+        standing: (symbol, session) of the bars that are stored: the action of a row that is kept out does not move
+            where its bar stands, with that action, already.
     """
     in_time = [_keeps_time(answer, calendar) for answer in answers]
     found = [no_findings()]
@@ -102,6 +105,9 @@ def check(
     rows = rows.assign(status=_status(rows, calendar, historical))[list(PRICES.columns)]
     broken = find_broken_rules(rows)
     kept = _is_kept(rows, broken)
+    if standing is not None and not kept.all():
+        stands = pd.MultiIndex.from_frame(rows[["symbol", "session"]]).isin(standing)
+        rows.loc[~kept & stands, ["split", "dividend"]] = 1.0, 0.0
     found += [
         _moved(single, is_open),
         _name(bars[~is_session], "no session", f"{calendar.name} was closed"),

@@ -27,7 +27,7 @@ from pipeline.workspace import hold_lock
 
 __all__ = ["VALUES", "Compaction", "PriceStore"]
 
-VALUES = [*COLUMNS, "adjustment", "currency", "status", "source"]
+VALUES = [*COLUMNS, "currency", "status", "source"]
 """What a bar says: a row that differs in one of these from the one that stands is a new version."""
 
 _KEY = ["instrument_id", "session"]
@@ -204,6 +204,12 @@ class PriceStore:
         """Return the seq of the last append, 0 for an empty store."""
         return self._files.highest("seq") or 0
 
+    def observed_at(self) -> pd.Timestamp | None:
+        """Return when the newest row was observed, None for an empty store."""
+        rows = self._files.rows(["observed_at"], None)
+        highest = None if rows is None else pc.max(rows["observed_at"]).as_py()
+        return None if highest is None else pd.Timestamp(highest)
+
     def symbols(self) -> list[str]:
         """Return the symbols that have a bar, sorted."""
         stored = self._files.unique("instrument_id")
@@ -314,5 +320,6 @@ def _changed(prices: pd.DataFrame, standing: pd.DataFrame) -> pd.DataFrame:
     for name in VALUES:
         old, new = standing[name].array.take(place), prices[name].array
         equal = np.abs(new - old) <= _SAME[name] * np.abs(old) if name in _SAME else old == new
-        same &= np.asarray(equal | (old.isna() & new.isna()), dtype=bool)
+        is_unsaid = new.isna() if name == "currency" else old.isna() & new.isna()
+        same &= np.asarray(equal | is_unsaid, dtype=bool)
     return prices[~same]

@@ -22,7 +22,7 @@ NOW = datetime(2019, 1, 4, 3, 30, tzinfo=UTC)
 
 
 def copy(home: Path, target: Path, *, now: datetime = NOW, keep: int = 14) -> Backup:
-    return back_up(home, target, now=now, keep=keep, bar=unseen)
+    return back_up(home, target, now=now, keep=keep, progress=unseen)
 
 
 def rows(days: Calendar, closes: list[float], symbol: str = "A") -> pd.DataFrame:

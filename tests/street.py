@@ -15,7 +15,7 @@ from flows.run import Run, open_run
 from pipeline.adjust import adjusted_close
 from pipeline.sessions import Calendar
 from pipeline.sources import yahoo
-from tests.made_market import make_stock
+from tests.made_market import Listing, make_stock
 from tests.yahoo_market import Quirk, Stock
 from tests.yahoo_server import YahooServer
 
@@ -94,6 +94,11 @@ class Street:
         count = self.server.asked(symbol)
         self.server.requests = [each for each in self.server.requests if each.symbol != symbol]
         return count
+
+
+def total_return(stock: Stock) -> "pd.Series[float]":
+    """Return the truth: the forward total-return close of a stock."""
+    return Listing("", stock).total_return
 
 
 def rules(market: Market) -> dict[str, list[str]]:

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.admission import Admission, admit
+from pipeline.admission import STANDING, Admission, admit
 from pipeline.fetch_log import Hold
 from pipeline.sessions import Calendar
 from pipeline.store import PriceStore
@@ -33,12 +33,17 @@ def halved(before: pd.DataFrame) -> pd.DataFrame:
     return before.assign(**{name: before[name].where(~part, before[name] / 2) for name in prices})
 
 
+def admitted(store: PriceStore, prices: pd.DataFrame, holds: dict[str, Hold]) -> Admission:
+    """Admit whole histories."""
+    return admit(store, prices, store.read(columns=STANDING), holds, frozenset(prices["symbol"]))
+
+
 def hold(found: Admission) -> dict[str, Hold]:
     return {each.instrument_id: each for each in found.held}
 
 
 def test_healthy_bars_come_in_and_only_what_is_new(store: PriceStore, before: pd.DataFrame) -> None:
-    found = admit(store, before, {})
+    found = admitted(store, before, {})
     assert found.new[["symbol", "session"]].values.tolist() == [
         ["A", before["session"].max()],
         ["B", before["session"].max()],
@@ -49,7 +54,7 @@ def test_healthy_bars_come_in_and_only_what_is_new(store: PriceStore, before: pd
 def test_a_contradiction_holds_its_symbol_and_no_bar_of_it_is_stored(
     store: PriceStore, before: pd.DataFrame
 ) -> None:
-    found = admit(store, halved(before), {})
+    found = admitted(store, halved(before), {})
     assert found.new["symbol"].tolist() == ["B"]
     assert [(h.symbol, h.rule) for h in found.held] == [("A", "split fault")]
     assert found.findings["rule"].tolist() == ["quarantine: split fault"]
@@ -59,15 +64,15 @@ def test_a_contradiction_holds_its_symbol_and_no_bar_of_it_is_stored(
 def test_who_is_held_is_not_held_again_and_is_said_every_evening(
     store: PriceStore, before: pd.DataFrame
 ) -> None:
-    holds = hold(admit(store, halved(before), {}))
-    again = admit(store, halved(before), holds)
+    holds = hold(admitted(store, halved(before), {}))
+    again = admitted(store, halved(before), holds)
     assert (again.held, again.ended, again.new["symbol"].tolist()) == ([], [], ["B"])
     assert again.findings["rule"].tolist() == ["quarantine: split fault"]
 
 
 def test_agreement_with_what_is_stored_ends_a_hold(store: PriceStore, before: pd.DataFrame) -> None:
-    holds = hold(admit(store, halved(before), {}))
-    found = admit(store, before, holds)
+    holds = hold(admitted(store, halved(before), {}))
+    found = admitted(store, before, holds)
     assert [h.symbol for h in found.ended] == ["A"]
     assert found.new["symbol"].tolist() == ["A", "B"]
 
@@ -75,8 +80,8 @@ def test_agreement_with_what_is_stored_ends_a_hold(store: PriceStore, before: pd
 def test_who_was_released_by_a_person_is_taken_as_the_source_gives_it(
     store: PriceStore, before: pd.DataFrame
 ) -> None:
-    holds = {k: replace(h, is_released=True) for k, h in hold(admit(store, halved(before), {})).items()}
-    found = admit(store, halved(before), holds)
+    holds = {k: replace(h, is_released=True) for k, h in hold(admitted(store, halved(before), {})).items()}
+    found = admitted(store, halved(before), holds)
     assert [h.symbol for h in found.ended] == ["A"]
     assert found.new["symbol"].value_counts().to_dict() == {"A": 13, "B": 1}
     assert set(found.findings["rule"]) == {"revised"}
@@ -92,7 +97,7 @@ def test_a_renamed_listing_is_compared_under_its_new_name_with_its_old_bars(
     store = PriceStore(tmp_path / "prices" / "u", current={"A": "NEW"})
     store.append(before[before["session"] < before["session"].max()], run="r")
     renamed = before.assign(symbol=before["symbol"].replace({"A": "NEW"}))
-    found = admit(store, renamed, {})
+    found = admitted(store, renamed, {})
     assert found.new[["symbol", "instrument_id"]].values.tolist() == [["NEW", "A"], ["B", "B"]]
-    wrong = admit(store, halved(before).assign(symbol=renamed["symbol"]), {})
+    wrong = admitted(store, halved(before).assign(symbol=renamed["symbol"]), {})
     assert [(h.symbol, h.instrument_id) for h in wrong.held] == [("NEW", "A")]

@@ -14,6 +14,7 @@ from pipeline.sources import Fetched
 from tests.conftest import NOW, prices_of, random_bars, vendor_bars
 
 N = 16
+ALL = frozenset("AB")
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ def factors(**places: float) -> np.ndarray:
 
 
 def rule(stored: pd.DataFrame, now: pd.DataFrame) -> str:
-    found = find_overlap_faults(stored, now)
+    found = find_overlap_faults(stored, now, ALL)
     return "" if found.empty else str(found["rule"].item())
 
 
@@ -48,7 +49,7 @@ def test_equal_closes_and_single_precision_are_no_fault(stored: pd.DataFrame) ->
 @pytest.mark.parametrize("ratio", [2.0, 0.5, 3.0, 0.1, 1.05])
 def test_one_ratio_on_a_prefix_is_a_split_fault(stored: pd.DataFrame, prefix: int, ratio: float) -> None:
     factor = np.where(np.arange(N) < prefix, ratio, 1.0)
-    found = find_overlap_faults(stored, seen(stored, factor))
+    found = find_overlap_faults(stored, seen(stored, factor), ALL)
     assert found["rule"].item() == "split fault"
     assert f"{prefix} of {N}" in found["detail"].item()
     assert found["session"].item() == stored["session"].iloc[0]
@@ -85,6 +86,33 @@ def test_one_close_moved_further_than_any_revision_is_a_leap(stored: pd.DataFram
     assert rule(stored, seen(stored, factors(p4=1.5))) == "leap"
 
 
+def test_a_dividend_of_a_vendor_who_adjusts_closes_for_it_is_no_fault_where_the_whole_history_is_there(
+    stored: pd.DataFrame,
+) -> None:
+    now = seen(stored, np.where(np.arange(N) < 12, 0.99, 1.0), adjustment="split+dividend")
+    assert rule(stored, now) == ""
+    assert find_revisions(stored, now).empty
+    part = find_overlap_faults(stored, now, frozenset())
+    assert part["rule"].tolist() == ["split fault"]
+    half = seen(stored, np.where(np.arange(N) < 12, 0.5, 1.0), adjustment="split+dividend")
+    assert rule(stored, half) == "split fault"
+
+
+def test_closes_in_whole_cents_may_lose_so_much_with_a_split(stored: pd.DataFrame) -> None:
+    cents = stored.assign(close=stored["close"].round(2))
+    printed = (cents["close"] / 3).round(2)
+    now = cents.assign(close=printed * 3, vendor_close=printed)
+    assert ((now["close"] / cents["close"] - 1).abs() > 2e-5).any()
+    assert rule(cents, now) == ""
+    late = cents.assign(close=printed, vendor_close=printed)
+    assert rule(cents, late) == "split fault"
+
+
+def test_one_small_revision_of_a_young_listing_is_no_symbol_reuse(stored: pd.DataFrame) -> None:
+    young = stored.head(2)
+    assert rule(young, young.assign(close=young["close"] * [1.0005, 1.0])) == ""
+
+
 def test_provisional_closes_do_not_decide_where_settled_ones_can(stored: pd.DataFrame) -> None:
     last = stored.index == N - 1
     half_open = stored.assign(status=np.where(last, "provisional", "settled"))
@@ -94,14 +122,20 @@ def test_provisional_closes_do_not_decide_where_settled_ones_can(stored: pd.Data
 
 
 def test_a_symbol_without_an_overlap_has_nothing_to_contradict(stored: pd.DataFrame) -> None:
-    assert find_overlap_faults(stored.head(0), stored).empty
-    assert find_overlap_faults(stored.head(8), stored.tail(8)).empty
+    assert find_overlap_faults(stored.head(0), stored, ALL).empty
+
+
+def test_an_answer_that_has_no_session_in_common_with_the_store_is_another_companys(
+    stored: pd.DataFrame,
+) -> None:
+    found = find_overlap_faults(stored.head(8), stored.tail(8), ALL)
+    assert found[["session", "rule"]].values.tolist() == [[stored["session"][8], "symbol reuse"]]
 
 
 def test_the_fault_of_one_symbol_leaves_the_others_alone(xnys: Calendar) -> None:
     both = prices_of({s: random_bars(xnys.sessions[:N], k) for k, s in enumerate("AB")}, xnys)
     now = both.assign(close=both["close"] * np.where(both["symbol"] == "B", 100, 1))
-    assert find_overlap_faults(both, now)[["symbol", "rule"]].values.tolist() == [["B", "unit fault"]]
+    assert find_overlap_faults(both, now, ALL)[["symbol", "rule"]].values.tolist() == [["B", "unit fault"]]
 
 
 def test_an_action_learnt_late_is_a_revision(stored: pd.DataFrame) -> None:
@@ -195,6 +229,7 @@ def test_a_split_on_any_day_is_healthy_when_events_and_prices_agree_and_a_fault_
             shown[name] = (traded[name] / np.where(after, 1.0, ratio)).astype("float32").astype(float)
     if fault != "event late":
         shown["split"] = np.where(np.arange(N) == day, ratio, 1.0)
-    now = as_traded(shown, "split").assign(symbol="A", currency=None)
+    now = as_traded(shown, "split").assign(symbol="A", currency=None, adjustment="split")
+    now["vendor_close"] = shown["close"]
     expected = "" if fault == "none" else "split fault"
     assert rule(stored, now) == expected

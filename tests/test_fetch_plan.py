@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import pandas as pd
@@ -43,7 +44,7 @@ class Desk:
             self.log,
             self.days,
             {"A": "A", "B": "B", **instruments},
-            ["A", "B"],
+            sorted({"A", "B", *instruments}),
             beginning=self.beginning,
             last=self.sessions[place],
             now=self.evening(place, hours),
@@ -55,10 +56,10 @@ class Desk:
         bars = recent_bars(self.store, self.days, ["A", "B"], last)
         return find_listings(bars, self.log, self.days, ["A", "B"], last)
 
-    def answers(self, outcome: Outcome, *places: int, symbol: str = "B") -> None:
+    def answers(self, outcome: Outcome, *places: int, symbol: str = "B", whole: bool = False) -> None:
         """Log that the symbol's answer was such on these evenings."""
         for place in places:
-            said = Answer(symbol, outcome, False, self.beginning, self.evening(place))
+            said = Answer(symbol, outcome, whole, self.beginning, self.evening(place))
             self.log.record(self.sessions[place], [said])
 
 
@@ -96,8 +97,18 @@ def test_only_the_symbols_that_lack_tonights_bar_are_asked_again(desk: Desk) -> 
 
 def test_every_symbol_has_one_audit_in_twenty_sessions(desk: Desk) -> None:
     desk.keep(30)
-    audits = [s for p in range(31, 31 + 2 * AUDIT_EVERY) for s, a in desk.plan(p).items() if a.is_whole]
+    audits = []
+    for place in range(31, 31 + 2 * AUDIT_EVERY):
+        for symbol, asking in desk.plan(place).items():
+            if asking.is_whole:
+                audits.append(symbol)
+                desk.answers("ok", place, symbol=symbol, whole=True)
     assert (audits.count("A"), audits.count("B")) == (2, 2)
+
+
+def test_an_audit_that_was_missed_is_made_up_for(desk: Desk) -> None:
+    desk.keep(30)
+    assert all(asking.is_whole for asking in desk.plan(30 + AUDIT_EVERY).values())
 
 
 def test_an_earlier_start_asks_for_the_whole_history_once(desk: Desk) -> None:
@@ -136,8 +147,20 @@ def test_a_symbol_is_delisted_after_five_evenings_and_then_asked_for_on_its_audi
     desk.answers("not_found", 35)
     listed = desk.listings(35)
     assert (listed["B"].state, listed["B"].last) == ("delisted", desk.sessions[30])
-    asked = [p for p in range(36, 36 + AUDIT_EVERY) if "B" in desk.plan(p)]
-    assert len(asked) == 1
+    asked = []
+    for place in range(36, 36 + 2 * AUDIT_EVERY):
+        if "B" in desk.plan(place, C="C", D="D", E="E"):
+            asked.append(place)
+            desk.answers("not_found", place, whole=True)
+    # One turn went by before it was known to be delisted.
+    assert [later - earlier for earlier, later in pairwise(asked[1:])] == [AUDIT_EVERY]
+
+
+def test_where_all_are_unknown_the_source_is_out_of_order_and_is_asked_on(desk: Desk) -> None:
+    desk.keep(30, "AB")
+    for symbol in "AB":
+        desk.answers("not_found", *range(31, 40), symbol=symbol)
+    assert set(desk.plan(40)) == {"A", "B"}
 
 
 @pytest.mark.parametrize(("place", "state"), [(39, "trading"), (40, "suspended")])

@@ -10,6 +10,7 @@ import pytest
 from filelock import FileLock
 
 from flows.chapters import at_work
+from flows.fetching import plan_tonight
 from flows.forecasting import champion_known_at, settle
 from flows.market import check_prices, known_market
 from flows.progress import Lines, watched_by
@@ -51,7 +52,7 @@ def stored(made: Run) -> Run:
     answers = [
         made.source.fetch(s, pd.Timestamp("1999-01-01"), made.last_closed, NOW) for s in made.universe.symbols
     ]
-    check_prices.fn(made, answers)
+    check_prices.fn(made, answers, plan_tonight(made))
     return made
 
 
@@ -79,7 +80,7 @@ def test_prices_of_two_sources_do_not_join(folder: Path) -> None:
     other = open_run(folder / "nextday.toml", folder / "data", NOW)
     object.__setattr__(other.source, "name", "elsewhere")
     with pytest.raises(InputError, match="two vendors' bars do not join"):
-        check_prices.fn(other, [])
+        check_prices.fn(other, [], {})
 
 
 def issue(made: Run, place: int) -> None:
@@ -233,7 +234,7 @@ def test_an_evening_says_once_that_everybody_traded_on_a_day_without_a_session(f
     day = run(folder).calendar.sessions[11]
     told = close(folder, day)
     answers = [told.source.fetch(s, pd.Timestamp("1999-01-01"), told.last_closed, NOW) for s in ("A", "B")]
-    found = check_prices.fn(told, answers)
+    found = check_prices.fn(told, answers, plan_tonight(told))
     of_all = found[found["rule"] == "unknown session"]
     assert of_all[["symbol", "session"]].values.tolist() == [["XNYS", day]]
     assert "2 of 2 symbols have a bar; if the exchange was open, write its hours" in of_all["detail"].iloc[0]

@@ -166,7 +166,7 @@ def test_no_price_is_repaired_what_cannot_be_is_kept_out(street: Street) -> None
     street.evening(MONDAY)
     street.quirk("A", Rescaled(100, first="2018-12-06", last="2018-12-06"))
     market = street.evening(TUESDAY)
-    assert rules(market) == {"A": ["quarantine: leap"]}
+    assert rules(market) == {"A": ["quarantine: unit fault"]}
     assert_true(street, "A", MONDAY)
 
 
@@ -192,7 +192,7 @@ def test_a_new_bar_alone_in_pence_is_not_stored(street: Street) -> None:
     street.opens(*SIX)
     street.evening(MONDAY)
     street.quirk("A", Rescaled(100, first=TUESDAY, last=TUESDAY, until=WEDNESDAY))
-    assert rules(street.evening(TUESDAY)) == {"A": ["quarantine: unexplained leap"]}
+    assert rules(street.evening(TUESDAY)) == {"A": ["quarantine: unit fault"]}
     street.evening(WEDNESDAY)
     assert_true(street, "A", WEDNESDAY)
 

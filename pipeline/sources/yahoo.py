@@ -12,7 +12,7 @@ import threading
 import time
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -42,8 +42,6 @@ _COLUMNS = {
     "Low": "low",
     "Close": "close",
     "Volume": "volume",
-    "Dividends": "dividend",
-    "Stock Splits": "split",
     "Adj Close": "adj_close",
 }
 
@@ -106,7 +104,7 @@ class YahooSource:
         """
         try:
             table, meta = self._ask(symbol, start)
-            bars = _bars(table)
+            bars = _bars(table, self._session.answer.actions)
         # yfinance raises whatever its parsing stumbles over; the wire says what it was.
         except Exception as error:
             outcome, reason = _explain(self._session.answer, error)
@@ -148,13 +146,26 @@ class YahooSource:
         return table, ticker.history_metadata
 
 
+@dataclass
+class _Action:
+    """What took effect on one day of the exchange."""
+
+    dividend: float = 0.0
+    split: float = 1.0
+    gain: float = 0.0
+
+
 @dataclass(frozen=True)
 class _Answer:
-    """What came back for a chart request: a status with Yahoo's error code, or the name of an exception."""
+    """What came back for a chart request: a status with Yahoo's error code, or the name of an exception.
+
+    `actions` are those that it lists, by their own day: yfinance gives those of a missing row to the row before.
+    """
 
     status: int = 0
     code: str = ""
     failure: str = ""
+    actions: Mapping[pd.Timestamp, _Action] = field(default_factory=dict)
 
     @property
     def is_final(self) -> bool:
@@ -217,7 +228,7 @@ class _Session(Session):  # type: ignore[misc]  # curl_cffi is untyped here
         except Exception as error:
             self.answer = _Answer(failure=type(error).__name__)
             raise
-        self.answer = _Answer(response.status_code, _error_code(response))
+        self.answer = _Answer(response.status_code, _error_code(response), actions=_actions(response))
         if self.answer.status == 429:
             wait = str(response.headers.get("Retry-After", ""))
             if wait.isdecimal():
@@ -294,6 +305,28 @@ def _error_code(response: Any) -> str:
         return ""
 
 
+def _actions(response: Any) -> dict[pd.Timestamp, _Action]:
+    """Return the listed actions by the exchange's day; none where the answer cannot be read, as yfinance will say."""
+    actions: dict[pd.Timestamp, _Action] = {}
+    try:
+        (result,) = response.json()["chart"]["result"]
+        zone, listed = result["meta"]["exchangeTimezoneName"], result.get("events") or {}
+
+        def of(event: Any) -> _Action:
+            day = pd.Timestamp(event["date"], unit="s", tz="UTC").tz_convert(zone)
+            return actions.setdefault(day.tz_localize(None).normalize(), _Action())
+
+        for event in listed.get("dividends", {}).values():
+            of(event).dividend += float(event["amount"])
+        for event in listed.get("capitalGains", {}).values():
+            of(event).gain += float(event["amount"])
+        for event in listed.get("splits", {}).values():
+            of(event).split *= float(event["numerator"]) / float(event["denominator"])
+    except (ValueError, KeyError, TypeError, ZeroDivisionError):
+        return {}
+    return actions
+
+
 def _explain(answer: _Answer, error: Exception) -> tuple[Outcome, str]:
     """Return the outcome and a sentence for people."""
     said = f"{answer.status} {answer.code}".strip()
@@ -323,18 +356,23 @@ def _because(error: Any) -> str:
     return f": {error.yahoo_reason:.200}" if error.yahoo_reason else ""
 
 
-def _bars(table: pd.DataFrame) -> pd.DataFrame:
-    """Return BAR_COLUMNS of yfinance's table, whose index is the exchange's own midnight."""
-    bars = table.rename(columns=_COLUMNS)
+def _bars(table: pd.DataFrame, actions: Mapping[pd.Timestamp, _Action]) -> pd.DataFrame:
+    """Return BAR_COLUMNS of yfinance's table, whose index is the exchange's own midnight.
+
+    A day that has an action and no row gets a row without prices.
+    """
     midnights = pd.DatetimeIndex(table.index).tz_localize(None).normalize()
-    bars["session"] = midnights.astype("datetime64[us]")
-    if "Capital Gains" in table:
-        # Yahoo has given a fund's gains both beside its dividends and inside them (yfinance repairs the latter):
-        # a dividend at least as large as the gain holds it already.
-        gains = bars["Capital Gains"]
-        bars["dividend"] += gains.where(bars["dividend"] < gains, 0.0)
-    bars["split"] = bars["split"].replace(0.0, 1.0)
+    bars = table.rename(columns=_COLUMNS)[list(_COLUMNS.values())].assign(
+        session=midnights.astype("datetime64[us]")
+    )
+    rowless = pd.DataFrame({"session": [day for day in actions if day not in midnights]})
+    bars = pd.concat([bars, rowless.astype({"session": "datetime64[us]"})] if len(rowless) else [bars])
+    acted = [actions.get(session, _Action()) for session in bars["session"]]
+    # Yahoo has given a fund's gains both beside its dividends and inside them (yfinance repairs the latter):
+    # a dividend at least as large as the gain holds it already.
+    bars["dividend"] = [a.dividend + (a.gain if a.dividend < a.gain else 0.0) for a in acted]
+    bars["split"] = [a.split for a in acted]
     # yfinance writes 0 where Yahoo has no volume; a row without any price has none.
     bars["volume"] = bars["volume"].where(bars[["open", "high", "low", "close"]].notna().any(axis=1))
     bars = bars[BAR_COLUMNS].astype(dict.fromkeys(BAR_COLUMNS[1:], float))
-    return bars.sort_values("session", ignore_index=True)
+    return bars.sort_values("session", ignore_index=True, kind="stable")

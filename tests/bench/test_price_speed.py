@@ -16,6 +16,7 @@ from flows.market import check_prices
 from pipeline.block import COLUMNS
 from pipeline.features import FEATURE_SETS
 from pipeline.fetch_log import FetchLog
+from pipeline.fetch_plan import Asking
 from pipeline.panel import build_panel
 from pipeline.sequences import build_sequences
 from pipeline.sources import Fetched
@@ -50,7 +51,8 @@ def keep(store: PriceStore, answers: Sequence[Fetched], place: int, *, whole: bo
         is_historical=False,
         digest="bench",
     )
-    check_prices.fn(run, answers, frozenset(answer.symbol for answer in answers if whole))
+    first = min(answer.bars["session"].iloc[0] for answer in answers)
+    check_prices.fn(run, answers, {answer.symbol: Asking(first, whole) for answer in answers})
 
 
 def load(file: Path, folder: Path) -> None:
