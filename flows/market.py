@@ -125,7 +125,7 @@ def _check(run: Run, answers: Sequence[Fetched], stored: pd.DataFrame) -> Checke
         historical=run.is_historical,
         today=run.today,
         instruments=run.universe.instruments,
-        standing=pd.MultiIndex.from_frame(stored[["symbol", "session"]]),
+        standing=stored,
     )
 
 

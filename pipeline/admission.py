@@ -21,6 +21,8 @@ __all__ = ["STANDING", "Admission", "admit"]
 STANDING = ["close", "split", "dividend", "status", "currency"]
 """What of the stored bars, beside symbol and session, an answer is compared with."""
 
+_KEY = ["symbol", "session"]
+
 
 @dataclass(frozen=True, eq=False)
 class Admission:
@@ -81,15 +83,19 @@ def admit(
 
 def _find_faults(prices: pd.DataFrame, stored: pd.DataFrame, whole: frozenset[str]) -> pd.DataFrame:
     splits = find_split_faults(prices)
-    # What stands as it is was believed before, or released by a person.
-    same = prices.merge(stored, on=["symbol", "session"], suffixes=("", "_was"))
-    is_same = (same["split"] == same["split_was"]) & (
-        (same["close"] / same["close_was"] - 1).abs() < REVISION
-    )
-    stands = pd.MultiIndex.from_frame(same.loc[is_same, ["symbol", "session"]])
-    splits = splits[~pd.MultiIndex.from_frame(splits[["symbol", "session"]]).isin(stands)]
+    if not splits.empty:
+        splits = splits[~pd.MultiIndex.from_frame(splits[_KEY]).isin(_believed(prices, stored))]
     found = [find_overlap_faults(stored, prices, whole), splits, find_leaps(stored, prices)]
     return pd.concat(found, ignore_index=True)
+
+
+def _believed(prices: pd.DataFrame, stored: pd.DataFrame) -> pd.MultiIndex:
+    """Return the bars that stand as they are given: they were believed before, or released by a person."""
+    both = prices.merge(stored, on=_KEY, suffixes=("", "_was"))
+    is_same = (both["split"] == both["split_was"]) & (
+        (both["close"] / both["close_was"] - 1).abs() < REVISION
+    )
+    return pd.MultiIndex.from_frame(both.loc[is_same, _KEY])
 
 
 def _instruments(prices: pd.DataFrame) -> dict[str, str]:

@@ -166,18 +166,13 @@ def find_leaps(stored: pd.DataFrame, observed: pd.DataFrame) -> pd.DataFrame:
     Returns:
         symbol, session, rule (`unexplained leap` or `unit fault`), detail.
     """
-    numbers = [*_KEY, "close", "split", "dividend"]
-    stands = pd.MultiIndex.from_frame(stored[_KEY])
-    seen = pd.MultiIndex.from_frame(observed[_KEY])
-    settled = stands[(stored["status"] == "settled").to_numpy()]
-    known = stored.loc[~stands.isin(seen), numbers].assign(is_new=False)
-    rows = pd.concat([observed[numbers].assign(is_new=~seen.isin(settled)), known])
-    rows = rows.sort_values(_KEY, kind="stable", ignore_index=True)
-    by_symbol = rows.groupby("symbol")
-    before, later = by_symbol["close"].shift(), by_symbol.cumcount(ascending=False)
-    value = (rows["close"] + rows["dividend"]) * rows["split"]
-    rows = rows.assign(before=before, growth=np.log((value / before).to_numpy(float)))
-    growth, after = rows["growth"], -rows.groupby("symbol")["growth"].shift(-1)
+    suspects = observed.loc[np.abs(_growth(observed)) > np.log(_UNEXPLAINED), "symbol"].unique()
+    if not len(suspects):
+        return _findings([])
+    observed, stored = (frame[frame["symbol"].isin(suspects)] for frame in (observed, stored))
+    rows = _joined(stored, observed)
+    growth, later = rows["growth"], rows.groupby("symbol").cumcount(ascending=False)
+    after = -rows.groupby("symbol")["growth"].shift(-1)
     is_leap = (growth.abs() > np.log(_UNEXPLAINED)) & rows["symbol"].isin(stored["symbol"])
     is_spike = after.between(growth / 2, growth * 2) | after.between(growth * 2, growth / 2)
     is_unit = _is_unit(growth.to_numpy(float))
@@ -185,6 +180,25 @@ def find_leaps(stored: pd.DataFrame, observed: pd.DataFrame) -> pd.DataFrame:
     found = rows[doubted].assign(rule=np.where(is_unit[doubted], "unit fault", "unexplained leap"))
     told = [_tell_leap(row.before, row.close) for row in found.itertuples()]
     return _findings(list(zip(found["symbol"], found["session"], found["rule"], told, strict=True)))
+
+
+def _joined(stored: pd.DataFrame, observed: pd.DataFrame) -> pd.DataFrame:
+    """Return what is observed and what else stands, with the close before each and the growth from it."""
+    numbers = [*_KEY, "close", "split", "dividend"]
+    stands, seen = (pd.MultiIndex.from_frame(frame[_KEY]) for frame in (stored, observed))
+    settled = stands[(stored["status"] == "settled").to_numpy()]
+    known = stored.loc[~stands.isin(seen), numbers].assign(is_new=False)
+    rows = pd.concat([observed[numbers].assign(is_new=~seen.isin(settled)), known])
+    rows = rows.sort_values(_KEY, kind="stable", ignore_index=True)
+    return rows.assign(before=rows.groupby("symbol")["close"].shift(), growth=_growth(rows))
+
+
+def _growth(rows: pd.DataFrame) -> Floats:
+    """Return the logarithm of what the holder of a share at the close before has made, NaN on each first row."""
+    is_first = np.diff(pd.factorize(rows["symbol"])[0], prepend=-1) != 0
+    before = rows["close"].shift().to_numpy(float)
+    value = ((rows["close"] + rows["dividend"]) * rows["split"]).to_numpy(float)
+    return np.where(is_first, np.nan, np.log(value / before))
 
 
 def _tell_leap(old: float, new: float) -> str:

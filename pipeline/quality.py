@@ -63,7 +63,7 @@ def check(
     historical: bool,
     today: pd.Timestamp | None = None,
     instruments: Mapping[str, str] | None = None,
-    standing: pd.MultiIndex | None = None,
+    standing: pd.DataFrame | None = None,
 ) -> Checked:
     """Turn the answers of a source into price rows.
 
@@ -81,7 +81,7 @@ def check(
         historical: Whether the source ended in the past; its bars are settled.
         today: The day it is at the exchange, None where the clock was set back and nobody knows.
         instruments: instrument_id by symbol, where the two differ.
-        standing: (symbol, session) of the bars that are stored: the action of a row that is kept out does not move
+        standing: symbol and session of the bars that are stored: the action of a row that is kept out does not move
             where its bar stands, with that action, already.
     """
     in_time = [_keeps_time(answer, calendar) for answer in answers]
@@ -104,10 +104,9 @@ def check(
     rows = carry_actions(single, is_open).reset_index(drop=True)
     rows = rows.assign(status=_status(rows, calendar, historical))[list(PRICES.columns)]
     broken = find_broken_rules(rows)
-    kept = _is_kept(rows, broken)
+    kept = ~_is_among(rows, broken)
     if standing is not None and not kept.all():
-        stands = pd.MultiIndex.from_frame(rows[["symbol", "session"]]).isin(standing)
-        rows.loc[~kept & stands, ["split", "dividend"]] = 1.0, 0.0
+        rows.loc[~kept & _is_among(rows, standing), ["split", "dividend"]] = 1.0, 0.0
     found += [
         _moved(single, is_open),
         _name(bars[~is_session], "no session", f"{calendar.name} was closed"),
@@ -143,11 +142,12 @@ def _in_one(answers: Sequence[Fetched], source: str, instruments: Mapping[str, s
     return bars.assign(observed_at=observed_at.as_unit("us").repeat(counts))
 
 
-def _is_kept(rows: pd.DataFrame, broken: pd.DataFrame) -> NDArray[np.bool_]:
-    if broken.empty:
-        return np.ones(len(rows), dtype=bool)
-    left_out, there = (pd.MultiIndex.from_frame(frame[["symbol", "session"]]) for frame in (broken, rows))
-    return ~there.isin(left_out)
+def _is_among(rows: pd.DataFrame, others: pd.DataFrame) -> NDArray[np.bool_]:
+    """Return for each row whether its symbol and session are among those of others."""
+    if others.empty:
+        return np.zeros(len(rows), dtype=bool)
+    there, here = (pd.MultiIndex.from_frame(frame[["symbol", "session"]]) for frame in (others, rows))
+    return here.isin(there)
 
 
 def _stranger(fetched: Fetched, calendar: Calendar) -> pd.DataFrame:
