@@ -77,9 +77,8 @@ def _name_fault(rows: pd.DataFrame, *, is_whole: bool) -> tuple[pd.Timestamp, st
         return rows["session"].iloc[-1], "currency changed", f"stored in {was}, now given in {now}"
     logs = np.log(rows["close_now"].to_numpy() / rows["close"].to_numpy())
     printed = rows["vendor_close"].to_numpy(float)
-    rounding = (
-        2 * half_unit(printed) / printed
-    )  # closes in whole cents lose so much of themselves with a split
+    # With a split, closes in whole cents lose so much of themselves.
+    rounding = 2 * half_unit(printed) / printed
     moved = np.abs(np.expm1(logs)) > np.maximum(REVISION, rounding)
     if not moved.any():
         return None
@@ -95,10 +94,10 @@ def _name_fault(rows: pd.DataFrame, *, is_whole: bool) -> tuple[pd.Timestamp, st
             f"{span} are now given {ratio:.6g} times as high: a split is late, lost, doubled or half applied"
         )
         return first, "split fault", detail
-    if np.abs(logs).max() > np.log(LEAP) and moved.mean() <= _MANY:
-        return first, "leap", f"{span} differ, one by a factor of {np.exp(np.abs(logs).max()):.4g}"
     if moved.mean() > _MANY and moved.sum() >= _FEW:
         return first, "symbol reuse", f"{span} differ without order: another company's prices?"
+    if np.abs(logs).max() > np.log(LEAP):
+        return first, "leap", f"{span} differ, one by a factor of {np.exp(np.abs(logs).max()):.4g}"
     return None
 
 

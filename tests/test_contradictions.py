@@ -111,6 +111,7 @@ def test_closes_in_whole_cents_may_lose_so_much_with_a_split(stored: pd.DataFram
 def test_one_small_revision_of_a_young_listing_is_no_symbol_reuse(stored: pd.DataFrame) -> None:
     young = stored.head(2)
     assert rule(young, young.assign(close=young["close"] * [1.0005, 1.0])) == ""
+    assert rule(young, young.assign(close=young["close"] * [1.5, 1.0])) == "leap"
 
 
 def test_provisional_closes_do_not_decide_where_settled_ones_can(stored: pd.DataFrame) -> None:
