@@ -1,6 +1,10 @@
+"""From what vendors show to what traded, and on to total returns: by hand, and for any listing."""
+
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pipeline.adjust import (
     adjusted_close,
@@ -140,3 +144,72 @@ def test_the_kind_is_found_out_from_adjusted_closes_alone() -> None:
 def test_fully_adjusted_closes_carry_no_second_dividend() -> None:
     vendor = vendor_bars(SESSIONS[:2], [100, 101], dividend=[0, 1.0])
     assert as_traded(vendor, "split+dividend")["dividend"].tolist() == [0, 0]
+
+
+@st.composite
+def listings(draw: st.DrawFn) -> pd.DataFrame:
+    """Return bars of one symbol as traded, with splits and dividends on any days but the first."""
+    n = draw(st.integers(3, 40))
+    rng = np.random.default_rng(draw(st.integers(0, 10**6)))
+    days = st.integers(1, n - 1)
+    splits = draw(st.dictionaries(days, st.sampled_from([2.0, 3.0, 1.5, 0.1, 0.25, 7.0]), max_size=3))
+    payouts = draw(st.dictionaries(days, st.floats(0.0005, 0.4), max_size=4))
+    split = np.array([splits.get(day, 1.0) for day in range(n)])
+    close, dividend = np.full(n, 100.0), np.zeros(n)
+    for day in range(1, n):
+        base = close[day - 1] / split[day]
+        dividend[day] = base * payouts.get(day, 0.0)
+        close[day] = (base - dividend[day]) * np.exp(rng.normal(0, 0.02))
+    sessions = pd.bdate_range("2020-01-01", periods=n)
+    return vendor_bars(sessions, close, split=split, dividend=dividend).assign(symbol="A")
+
+
+def as_yahoo_has_it(traded: pd.DataFrame) -> pd.DataFrame:
+    """Return the bars as Yahoo gives them: split-adjusted to the end, the adjusted close by 1 - D/C backwards."""
+    shown, factor, adjusted = traded.copy(), 1.0, 1.0
+    close, split, cash = (traded[name].to_numpy() for name in ("close", "split", "dividend"))
+    for day in range(len(traded) - 1, -1, -1):
+        for name in ("open", "high", "low", "close", "dividend"):
+            shown.loc[day, name] = traded.loc[day, name] / factor
+        shown.loc[day, "volume"] = traded.loc[day, "volume"] * factor
+        shown.loc[day, "adj_close"] = shown.loc[day, "close"] * adjusted
+        if day:
+            adjusted *= 1 - cash[day] * split[day] / close[day - 1]
+        factor *= split[day]
+    return shown
+
+
+@settings(max_examples=80, deadline=None)
+@given(traded=listings())
+def test_what_traded_comes_back_from_what_yahoo_shows(traded: pd.DataFrame) -> None:
+    back = as_traded(as_yahoo_has_it(traded), "split", lists_actions=True)
+    for name in ("open", "high", "low", "close", "volume", "dividend", "split"):
+        np.testing.assert_allclose(back[name], traded[name], rtol=1e-9, atol=1e-12)
+
+
+@settings(max_examples=80, deadline=None)
+@given(traded=listings(), share=st.floats(0.1, 1.0))
+def test_adjusted_returns_are_yahoos_and_no_later_session_changes_an_earlier_value(
+    traded: pd.DataFrame, share: float
+) -> None:
+    columns = [traded[[name]].to_numpy() for name in ("close", "dividend", "split")]
+    whole = adjusted_close(*columns)[:, 0]
+    yahoos = as_yahoo_has_it(traded)["adj_close"].to_numpy()
+    np.testing.assert_allclose(whole[1:] / whole[:-1], yahoos[1:] / yahoos[:-1], rtol=1e-9)
+    first = max(int(share * len(traded)), 1)
+    assert np.array_equal(adjusted_close(*(column[:first] for column in columns))[:, 0], whole[:first])
+
+
+@settings(max_examples=80, deadline=None)
+@given(traded=listings(), data=st.data())
+def test_whatever_bars_are_left_out_every_split_between_kept_ones_is_kept(
+    traded: pd.DataFrame, data: st.DataObject
+) -> None:
+    n = len(traded)
+    kept = np.array([True, *data.draw(st.lists(st.booleans(), min_size=n - 1, max_size=n - 1))])
+    carried = carry_actions(traded, kept)
+    shares = np.cumprod(traded["split"])[kept]
+    np.testing.assert_allclose(np.cumprod(carried["split"]), shares, rtol=1e-12)
+    # Cash, in the shares of the first bar: each share of then has become so many since.
+    cash = np.cumsum(traded["dividend"] * np.cumprod(traded["split"]))[kept]
+    np.testing.assert_allclose(np.cumsum(carried["dividend"] * shares), cash, rtol=1e-9, atol=1e-12)
