@@ -15,6 +15,7 @@ from flows.tracked import tracking
 from pipeline.errors import NextdayError
 from pipeline.ledger import Ledger
 from pipeline.summary import OLD_MODEL
+from pipeline.wording import count
 
 __all__ = ["Finding", "examine"]
 
@@ -50,7 +51,7 @@ def examine(config: Path | None, home: Path | None, now: datetime | None) -> lis
     except NextdayError as error:
         return [*found, mend(f"settings: {error.what}", told(error))]
     found.append(well(f"settings {run.digest}, workspace {run.workspace.home}"))
-    for look in (_disk, _calendar, _prices, _champion, _ledger, _last_evening, _schedule):
+    for look in (_disk, _calendar, _prices, _quarantine, _champion, _ledger, _last_evening, _schedule):
         found += look_at(look, run)
     return found
 
@@ -119,6 +120,20 @@ def _prices(run: Run) -> list[Finding]:
             f"{what}: {behind} sessions behind {due:%Y-%m-%d}",
             "nextday update says what the source answered for each symbol",
         ),
+    ]
+
+
+def _quarantine(run: Run) -> list[Finding]:
+    """Name whose source contradicts the store: a late split heals by itself, the rest waits for a person."""
+    ids = run.universe.instruments.values()
+    held = sorted(hold.symbol for id_, hold in run.fetch_log.holds().items() if id_ in ids)
+    if not held:
+        return [well("nobody is in quarantine")]
+    named = ", ".join(held[:5]) + (", ..." if len(held) > 5 else "")
+    return [
+        mend(
+            f"{count(len(held), 'symbol')} in quarantine: {named}", "nextday prices quarantine list says why"
+        )
     ]
 
 

@@ -81,6 +81,14 @@ def test_the_check_names_who_is_held_and_needs_a_person(nextday: CommandLine, lo
     assert "MEND A 2018-12-13: quarantine: split fault" in " ".join(said.out.split())
 
 
+def test_the_doctor_names_who_is_held(nextday: CommandLine, log: FetchLog) -> None:
+    assert "nobody is in quarantine" in nextday(*HERE, "doctor").out
+    log.put("held", [HOLD], SECOND)
+    said = " ".join(nextday(*HERE, "doctor").out.split())
+    assert "MEND 1 symbol in quarantine: A" in said
+    assert "nextday prices quarantine list says why" in said
+
+
 def test_a_damaged_log_is_told_without_a_traceback(nextday: CommandLine, log: FetchLog) -> None:
     log.path.write_bytes(b"not a database, though it is longer than a header of one " * 9)
     said = nextday(*QUARANTINE, "list")
