@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import sys
 import traceback
 from contextlib import suppress
@@ -277,18 +278,26 @@ def main() -> None:
     except Exception as error:
         if place.debug:
             raise
-        if _was_interrupted(error):
+        told_to_end = _find_signal(error)
+        if told_to_end == signal.SIGINT:
             raise SystemExit(130) from None
+        if told_to_end:
+            signal.signal(told_to_end, signal.SIG_DFL)
+            os.kill(os.getpid(), told_to_end)
         is_ours = hasattr(error, "way_out")
         typer.echo(f"nextday: {error if is_ours else _unexpected(error)}", err=True)
         raise SystemExit(getattr(error, "exit_code", 1) if is_ours else 1) from None
 
 
-def _was_interrupted(error: BaseException | None) -> bool:
-    """Tell whether Ctrl+C led to the error: Prefect trips over one that comes while it makes a task run."""
-    while error is not None and not isinstance(error, KeyboardInterrupt):
+def _find_signal(error: BaseException | None) -> int:
+    """Return which signal led to the error, 0 for none: Prefect trips over one that comes while it makes a task run."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return signal.SIGINT
+        if type(error).__name__ == "TerminationSignal":  # Prefect's, which may not be loaded
+            return int(getattr(error, "signal", signal.SIGTERM))
         error = error.__context__
-    return error is not None
+    return 0
 
 
 def _unexpected(error: Exception) -> str:

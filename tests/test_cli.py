@@ -1,5 +1,7 @@
 """Wrong input on the command line is named, with its place and the way out, and nothing is lost or half made."""
 
+import os
+import signal
 import subprocess
 import sys
 from importlib.metadata import version
@@ -9,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from filelock import FileLock
+from prefect.exceptions import TerminationSignal
 
 from flows import chapters, cli, nightly
 from pipeline.ledger import Ledger
@@ -248,6 +251,24 @@ def test_ctrl_c_ends_with_130_and_no_word_even_where_prefect_trips_over_it(
     monkeypatch.setattr(nightly, "update_prices", trip)
     said = nextday(*HERE, "update")
     assert (said.code, said.err) == (130, "")
+
+
+def test_sigterm_ends_the_process_by_it_even_where_prefect_trips_over_it(
+    nextday: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def trip(*_: object, **__: object) -> None:
+        try:
+            raise TerminationSignal(signal.SIGTERM)
+        finally:
+            raise ValueError("Task run is not set")
+
+    def die(_: int, number: int) -> None:
+        raise SystemExit(-number)
+
+    monkeypatch.setattr(nightly, "update_prices", trip)
+    monkeypatch.setattr(os, "kill", die)
+    said = nextday(*HERE, "update")
+    assert (said.code, said.err) == (-signal.SIGTERM, "")
 
 
 @pytest.mark.slow
