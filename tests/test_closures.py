@@ -20,6 +20,8 @@ from pipeline.sessions import Calendar, calendar
 from pipeline.store import PriceStore
 from tests.conftest import NOW, prices_of, vendor_bars
 
+pytestmark = pytest.mark.slow
+
 DELAY = timedelta(minutes=45)
 LATE_2024 = datetime(2024, 12, 2, 12, tzinfo=UTC)
 

@@ -17,6 +17,8 @@ from pipeline.store_files import Compaction
 from pipeline.workspace import hold_lock
 from tests.test_store import WEEK, rows
 
+pytestmark = pytest.mark.slow
+
 MONTH = timedelta(days=30)
 
 

@@ -6,6 +6,8 @@ import pytest
 
 from pipeline.exchanges import EXCHANGES, suggest_calendar
 
+pytestmark = pytest.mark.slow
+
 NOT_WITH_PANDAS_3 = {"ASEX", "XBSE", "XTAE"}
 
 

@@ -15,6 +15,8 @@ from pipeline.summary import OLD_MODEL, collect_key_facts, roll_hit_rate
 from pipeline.wording import describe_lead
 from tests.test_report import EVENING, a_report, figures, scored, settled_record, titles, told
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def page() -> str:

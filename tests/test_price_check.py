@@ -16,6 +16,8 @@ from tests.command_line import HERE, CommandLine, Said
 from tests.conftest import prices_of, vendor_bars
 from tests.stored_week import FIRST, SECOND, THIRD, WEEK, rows, settings
 
+pytestmark = pytest.mark.slow
+
 days, store, nextday = stored_week.days, stored_week.store, stored_week.nextday
 
 

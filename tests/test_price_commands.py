@@ -20,6 +20,8 @@ from tests import stored_week
 from tests.command_line import HERE, CommandLine, Said, contents, told
 from tests.stored_week import FIRST, THIRD, WEEK, rows, settings
 
+pytestmark = pytest.mark.slow
+
 days, store, nextday = stored_week.days, stored_week.store, stored_week.nextday
 
 

@@ -12,6 +12,8 @@ from tests import stored_week
 from tests.command_line import HERE, CommandLine, contents
 from tests.stored_week import SECOND, THIRD
 
+pytestmark = pytest.mark.slow
+
 days, store, nextday = stored_week.days, stored_week.store, stored_week.nextday
 
 HOLD = Hold(

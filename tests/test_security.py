@@ -39,6 +39,8 @@ from tests.test_report import a_report, forecasts
 from tests.watched import SECRET, Trap, holding
 from tests.yahoo_server import Stock, YahooServer
 
+pytestmark = pytest.mark.slow
+
 HOSTILE = [
     "../../etc/passwd", "a/b", "a\\b", "..", ".hidden", "~root", "A B", "A\n", "A\r", "A\0", "=1+1", "+A", "-A", "@A",
     "＝A", "<script>", "A;B", "A,B", "'A", '"A', "🚀", "\u202eA", "Ａ", "%2e", "$A", "A" * 33, "",

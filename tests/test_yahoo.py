@@ -23,6 +23,8 @@ from pipeline.sources.yahoo import YahooSource
 from tests.yahoo_quirks import Null
 from tests.yahoo_server import Stock, YahooServer
 
+pytestmark = pytest.mark.slow
+
 START, END = pd.Timestamp("2024-01-02"), pd.Timestamp("2024-12-31")
 AFTER = datetime(2025, 1, 1, 12, tzinfo=UTC)
 DAYS = pd.bdate_range(START, END)

@@ -30,7 +30,7 @@ from tests.yahoo_quirks import (
 from tests.yahoo_server import YahooServer
 
 # One source serves all tests, and what it says about warnings when it is made ends with the first of them.
-pytestmark = pytest.mark.filterwarnings("ignore::pandas.errors.Pandas4Warning:yfinance")
+pytestmark = pytest.mark.slow
 
 DAYS = pd.bdate_range("2024-03-04", "2024-03-15")
 """Two weeks; clocks in New York went forward on Sunday the 10th."""

@@ -20,7 +20,7 @@ STOCK = Stock(pd.DataFrame(dict.fromkeys(("open", "high", "low", "close", "volum
 CHART = "https://query2.finance.yahoo.com/v8/finance/chart/A?interval=1d"
 
 # One source serves all tests, and what it says about warnings when it is made ends with the first of them.
-pytestmark = pytest.mark.filterwarnings("ignore::pandas.errors.Pandas4Warning:yfinance")
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
