@@ -25,6 +25,7 @@ from pipeline.errors import ConfigError, quoted
 from pipeline.schema import SYMBOL_PATTERN, SYMBOL_WAY_OUT
 
 __all__ = [
+    "CalibrationConfig",
     "Config",
     "EvaluationConfig",
     "FeaturesConfig",
@@ -137,8 +138,15 @@ class FeaturesConfig(_Section):
 class LabelsConfig(_Section):
     """What is forecast."""
 
-    horizons: tuple[Literal[1]] = (1,)
+    horizons: tuple[Annotated[int, Field(ge=1, le=250)], ...] = (1,)
     dead_zone: tuple[Annotated[float, Field(le=0, gt=-1)], Annotated[float, Field(ge=0, lt=1)]] = (0.0, 0.0)
+
+    @field_validator("horizons")
+    @classmethod
+    def _from_the_next_session_on(cls, horizons: tuple[int, ...]) -> tuple[int, ...]:
+        if horizons[:1] != (1,) or list(horizons) != sorted(set(horizons)):
+            raise ValueError("write them in order, each once, from 1 on (the next session): [1], [1, 5, 20]")
+        return horizons
 
 
 class ModelConfig(_Section):
@@ -147,23 +155,36 @@ class ModelConfig(_Section):
     kind: Literal["gru", "lstm", "rnn"] = "gru"
     units: int = Field(16, ge=1, le=1024)
     layers: int = Field(1, ge=1, le=8)
+    convolution: int = Field(0, ge=0, le=250)
+    attention: bool = False
     lookback: int = Field(20, ge=1, le=1000)
     members: int = Field(5, ge=1, le=100)
-    scope: Literal["pooled"] = "pooled"
+    scope: Literal["pooled", "symbol"] = "pooled"
 
 
 class TrainingConfig(_Section):
     """How the network is fitted."""
 
-    mode: Literal["windowed"] = "windowed"
+    mode: Literal["windowed", "sequence"] = "windowed"
     epochs: int = Field(20, ge=1, le=10_000)
     batch_size: int = Field(256, ge=1, le=65_536)
+    chunk: int = Field(252, ge=2, le=10_000)
     learning_rate: float = Field(3e-4, gt=0, lt=1)
+    schedule: Literal["constant", "cosine"] = "constant"
     clip_norm: float = Field(1.0, gt=0)
     patience: int = Field(4, ge=1)
     seed: int = Field(20, ge=0, lt=2**31)
     stop_sessions: int = Field(252, ge=20)
     calibrate_sessions: int = Field(252, ge=20)
+    warm_start: bool = False
+    processes: int = Field(0, ge=0, le=1024)
+
+
+class CalibrationConfig(_Section):
+    """How logits become probabilities, and when a forecast takes no side."""
+
+    method: Literal["temperature", "platt", "isotonic", "auto"] = "temperature"
+    coverage: float = Field(1.0, gt=0, le=1)
 
 
 class EvaluationConfig(_Section):
@@ -202,6 +223,7 @@ class Config(_Section):
     labels: LabelsConfig = LabelsConfig()
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
+    calibration: CalibrationConfig = CalibrationConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     schedule: ScheduleConfig = ScheduleConfig()
 
@@ -210,7 +232,11 @@ class Config(_Section):
 
         What may hold a password is left out, and what is about files alone and changes no forecast.
         """
-        left_out = {"prices": {"proxy", "ca_bundle", "keep_days"}, "schedule": {"maintenance"}}
+        left_out = {
+            "prices": {"proxy", "ca_bundle", "keep_days"},
+            "training": {"processes"},  # results do not depend on their number
+            "schedule": {"maintenance"},
+        }
         resolved = self.model_dump(mode="json", exclude=left_out)
         if not self.universe.closures:  # a later key: digests of settings without it stay what they were
             del resolved["universe"]["closures"]
