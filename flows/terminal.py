@@ -101,7 +101,7 @@ def show_evening(evening: "Evening") -> None:
 
 
 def _leading_to(report: Report) -> str:
-    return "for" if len(report.horizons) == 1 else "the next session being"
+    return "for" if len(report.horizons) == 1 else "the first for"
 
 
 def _show_key_facts(report: Report) -> None:
