@@ -48,8 +48,8 @@ def forecast_session(run: Run, as_of: pd.Timestamp, seq: int, champion: Register
         ModelError: the champion's files are missing or damaged.
     """
     verify(champion.directory, champion.model_version)
-    feature_set, window, horizons = _inputs(champion.directory)
-    rows = _forecast(run, make_sequences(run, as_of, seq, feature_set, window, horizons), champion)
+    feature_set, first, horizons = _inputs(run, champion.directory, as_of)
+    rows = _forecast(run, make_sequences(run, as_of, seq, feature_set, first, horizons), champion)
     return rows[rows["horizon"].isin(run.config.labels.horizons)].reset_index(drop=True)
 
 
@@ -161,7 +161,7 @@ def replay(run: Run, as_of: pd.Timestamp) -> Replay:
         model = tracking(run).version(run.name, version)
         verify(model.directory, version)
         former = with_former_settings(run, settings)
-        known = make_sequences.fn(former, as_of, int(seq), *_inputs(model.directory))
+        known = make_sequences.fn(former, as_of, int(seq), *_inputs(former, model.directory, as_of))
         again = _forecast(former, known, model)
         parts.append(rows.merge(again, on=FORECAST_KEY, how="left", suffixes=("", "_again")))
     both = pd.concat(parts, ignore_index=True)
@@ -255,8 +255,11 @@ def known_horizons(directory: Path) -> tuple[int, ...]:
     return tuple(labels.get("horizons", [NEXT]))  # before there was a choice, it was the next session
 
 
-def _inputs(directory: Path) -> tuple[str, int, tuple[int, ...]]:
-    """Return the feature set that a model reads, how many sessions of it, and how far ahead it forecasts."""
-    facts = read_metadata(directory)
-    features, lookback = str(facts["extra"]["features"]), int(facts["network"]["lookback"])
-    return features, lookback, known_horizons(directory)
+def _inputs(run: Run, directory: Path, as_of: pd.Timestamp) -> tuple[str, pd.Timestamp, tuple[int, ...]]:
+    """Return the features that a model reads, the first session that it reads from `as_of`, and how far it looks."""
+    facts, horizons = read_metadata(directory), known_horizons(directory)
+    if facts["extra"].get("start"):
+        return str(facts["extra"]["features"]), pd.Timestamp(facts["extra"]["start"]), horizons
+    window = int(facts["network"]["lookback"])
+    first = run.calendar.sessions[max(run.calendar.position(as_of) - window + 1, 0)]
+    return str(facts["extra"]["features"]), first, horizons

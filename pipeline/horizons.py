@@ -1,5 +1,6 @@
 """Several sessions ahead: every horizon has its own name, rows, scores and place on the page; none is pooled."""
 
+import re
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -17,6 +18,7 @@ __all__ = [
     "describe_horizon",
     "describe_horizons",
     "forecast_cells",
+    "horizon_of",
     "lay_side_by_side",
     "list_ahead",
     "list_horizons",
@@ -84,6 +86,12 @@ def name_group(group: str, horizon: int) -> str:
     if horizon == NEXT:
         return group
     return describe_horizon(horizon) if group == "all" else f"{group}, {describe_horizon(horizon)}"
+
+
+def horizon_of(group: str) -> int:
+    """Return the horizon that a group of scores speaks of."""
+    named = re.search(r"(?:^|, )(\d+) sessions ahead$", group)
+    return int(named[1]) if named else NEXT
 
 
 def list_horizons(rows: pd.DataFrame) -> list[int]:

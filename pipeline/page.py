@@ -124,7 +124,7 @@ def _environment() -> Environment:
         "moment": wording.format_moment,
         "amount": wording.count,
         "rows": summary.describe_group,
-        "horizon": horizons.describe_horizon,
+        "horizon": horizons.horizon_of,
         "unbroken": _keep_days_whole,
         "day": wording.format_day,
         "commas": "{:,}".format,

@@ -299,6 +299,8 @@ def _lines(
 
 def _copies(series: Array, horizon: int, draws: int, seed: int) -> Array:
     """Draw samples of the sessions of `series`, in blocks as long as its dependence and its overlap ask for."""
+    if len(series) < significance.MIN_SESSIONS * horizon:
+        return np.empty((0, len(series)))
     block_length = max(significance.choose_block_length(series), float(horizon))
     return significance.draw_sessions(len(series), block_length=block_length, draws=draws, seed=seed)
 

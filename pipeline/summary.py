@@ -11,6 +11,7 @@ import pandas as pd
 from pipeline.horizons import (
     count_forecasts,
     forecast_cells,
+    horizon_of,
     list_horizons,
     select_horizon,
     sort_by_distance,
@@ -369,7 +370,9 @@ def score_rows(scores: pd.DataFrame) -> list[dict[str, str]]:
             "rows": row["group"],
             "score": METRICS.get(row["metric"], (row["metric"],))[0],
             "value": format_score(row["value"], row["metric"]),
-            "95% interval": format_interval(row["low"], row["high"], row["metric"], row["sessions"]),
+            "95% interval": format_interval(
+                row["low"], row["high"], row["metric"], row["sessions"], horizon_of(row["group"])
+            ),
             "n": f"{row['n']:,}",
             "sessions": f"{row['sessions']:,}",
             "best baseline": f"{format_score(row['baseline_value'], row['metric'])} {row['baseline']}",
