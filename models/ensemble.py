@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from models.calibration import Calibrator, fit_calibrator
+from models.calibration import Calibration, Calibrator, fit_calibrator, read_calibrator
 from models.errors import ModelError
 from models.members import Members, load_members
 from models.prediction import Prediction, on_panel
@@ -36,7 +36,7 @@ class RecurrentEnsemble:
         training: How each was trained.
         seeds: One a member.
         members: Their weights.
-        calibrator: From the members' mean logit to p_up.
+        calibrator: From the members' mean logit to p_up, and to a side.
         base_rate: Share of ups among the training rows, [horizon].
         history: Every epoch of every member.
         extra: What the caller saved with the model.
@@ -55,6 +55,11 @@ class RecurrentEnsemble:
     def lookback(self) -> int:
         """How many sessions a forecast reads."""
         return self.network.lookback
+
+    @property
+    def threshold(self) -> NDArray[np.float64]:
+        """The least |p_up - 0.5| that takes a side, [horizon]."""
+        return np.array(self.calibrator.abstention.threshold)
 
     def predict(self, x: NDArray[np.float32], mask: NDArray[np.bool_]) -> Prediction:
         """Forecast every row that has a full valid window.
@@ -98,7 +103,7 @@ class RecurrentEnsemble:
             "parameters": count_parameters(self.network),
             "training": asdict(self.training),
             "seeds": self.seeds,
-            "calibrator": asdict(self.calibrator),
+            "calibrator": self.calibrator.to_json(),
             "base_rate": self.base_rate.tolist(),
             "keras": keras.version(),
             "tensorflow": tf.version.VERSION,
@@ -119,12 +124,14 @@ class RecurrentModel:
         training: How each is trained.
         members: How many; member k has the seed `seed + k`, from 0.
         progress: Called after every epoch.
+        calibration: How their mean is calibrated, and when it takes a side.
     """
 
     network: Network
     training: Training = field(default_factory=Training)
     members: int = 5
     progress: Callable[[Epoch], None] | None = None
+    calibration: Calibration = field(default_factory=Calibration)
 
     def fit(
         self,
@@ -145,7 +152,7 @@ class RecurrentModel:
             y: float32 [symbol, session, horizon] in {0, 1}; NaN where unknown or not to be used.
             train: Session numbers whose labels are learned and whose rows give the input scale.
             stop: Session numbers that decide when training ends.
-            calibrate: Session numbers that set the temperature.
+            calibrate: Session numbers that set the calibration and the abstention.
             seed: Seed of the first member.
 
         Raises:
@@ -163,7 +170,8 @@ class RecurrentModel:
         weights, history = self._train(examples, seeds)
         members = Members(build_deployable(self.network, scaling), weights)
         base_rate = share_of_ups(y, rows)
-        calibrator = fit_calibrator(members.logits(x, held_out).mean(axis=0), labels[held_out], base_rate)
+        mean_logits, sessions = members.logits(x, held_out).mean(axis=0), held_out % mask.shape[1]
+        calibrator = fit_calibrator(mean_logits, labels[held_out], base_rate, sessions, self.calibration)
         return RecurrentEnsemble(self.network, self.training, seeds, members, calibrator, base_rate, history)
 
     def _train(
@@ -189,13 +197,12 @@ def load(directory: Path) -> RecurrentEnsemble:
     metadata = read_metadata(directory)
     try:
         seeds = tuple(metadata["seeds"])
-        calibrator = {name: tuple(values) for name, values in metadata["calibrator"].items()}
         return RecurrentEnsemble(
             network=Network(**metadata["network"]),
             training=Training(**metadata["training"]),
             seeds=seeds,
             members=load_members(directory, len(seeds)),
-            calibrator=Calibrator(**calibrator),
+            calibrator=read_calibrator(metadata["calibrator"]),
             base_rate=np.array(metadata["base_rate"]),
             history=[Epoch(**epoch) for epoch in metadata["history"]],
             extra=metadata["extra"],
