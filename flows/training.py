@@ -16,6 +16,7 @@ from flows.engine import load_ensembles
 from flows.progress import Advance, bar, say
 from flows.run import Run
 from models.baselines import baselines
+from models.calibration import Calibration
 from models.saved import model_version
 from pipeline.backtest import Model, Walk, fit, teach, walk_forward
 from pipeline.errors import StoreError
@@ -23,6 +24,7 @@ from pipeline.features import FEATURE_SETS, FeatureSet
 from pipeline.panel import Panel, build_panel
 from pipeline.scores import Verdict, best_baseline, judge, score
 from pipeline.sequences import Sequences, build_sequences, total_returns
+from pipeline.sides import measure_sides, select_told, take_sides
 from pipeline.walkforward import Fold, final_fold, scoring_fold
 from pipeline.workspace import write_bytes, write_text
 
@@ -170,9 +172,19 @@ def score_procedure(run: Run, walk: Walk) -> tuple[pd.DataFrame, Verdict]:
         down, up = run.config.labels.dead_zone
         moved = walk.test[(walk.test["realized_return"] < down) | (walk.test["realized_return"] > up)]
         scores = pd.concat([scores, score(moved, baseline=baseline, group="large moves", seed=seed)])
+    if run.config.calibration.coverage < 1:
+        scores = pd.concat([scores, *_score_sides(run, walk.test, baseline)])
     verdict = judge(walk.test, model=kind, baseline=baseline, seed=seed)
     say(verdict.sentence)
     return scores.reset_index(drop=True), verdict
+
+
+def _score_sides(run: Run, rows: pd.DataFrame, baseline: str) -> list[pd.DataFrame]:
+    """Say how many rows the network takes a side on, and score every model on those."""
+    kind, seed = run.config.model.kind, run.config.training.seed
+    share = measure_sides(rows, model=kind, target=run.config.calibration.coverage, seed=seed)
+    told = score(select_told(rows, kind), baseline=baseline, group="sides taken", seed=seed)
+    return [part for part in (share, told) if len(part)]
 
 
 @chapter("train the champion")
@@ -225,7 +237,10 @@ def load_evaluation(folder: Path) -> Evaluation:
         for name in ("first_session", "last_session"):
             tables["ranges"][name] = pd.to_datetime(tables["ranges"][name])
         verdict = Verdict(**json.loads((folder / "verdict.json").read_text(encoding="utf-8")))
-        return Evaluation(**tables, verdict=verdict, test_rows=pd.read_parquet(folder / "test_rows.parquet"))
+        test_rows = pd.read_parquet(folder / "test_rows.parquet")
+        if "direction" not in test_rows:  # written before a forecast could take no side
+            test_rows["direction"] = take_sides(test_rows["p_up"].to_numpy()).to_numpy()
+        return Evaluation(**tables, verdict=verdict, test_rows=test_rows)
     except (OSError, ValueError, TypeError) as error:
         raise StoreError(
             f"The evaluation of the champion cannot be read: {error}",
@@ -260,7 +275,7 @@ def _network(run: Run, features: FeatureSet, progress: Callable[[Any], None]) ->
     from models.recurrent import Network
     from models.training import Training
 
-    model, training = run.config.model, run.config.training
+    model, training, calibration = run.config.model, run.config.training, run.config.calibration
     recipe: Model = ensembles.RecurrentModel(
         network=Network(
             kind=model.kind,
@@ -279,6 +294,7 @@ def _network(run: Run, features: FeatureSet, progress: Callable[[Any], None]) ->
         ),
         members=model.members,
         progress=progress,
+        calibration=Calibration(calibration.method, calibration.coverage, max(run.config.labels.horizons)),
     )
     return recipe
 

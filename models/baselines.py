@@ -55,6 +55,11 @@ class FittedBaseline:
     return_feature: int
     lookback: int
 
+    @property
+    def threshold(self) -> NDArray[np.float64]:
+        """A baseline always takes a side, [horizon]."""
+        return np.zeros(len(self.estimates))
+
     def predict(self, x: NDArray[np.float32], mask: NDArray[np.bool_]) -> Prediction:
         """Forecast every row of x [symbol, session, feature] with a full valid window; low = high = p_up.
 

@@ -9,7 +9,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from pipeline import charts, summary, wording
+from pipeline import charts, coverage_curve, sides, summary, wording
 from pipeline.metrics import reliability
 from pipeline.scores import Verdict
 from pipeline.summary import METRICS, ROLLING, Report
@@ -46,7 +46,7 @@ class Evaluated(Protocol):
 
     @property
     def test_rows(self) -> pd.DataFrame:
-        """model, symbol, as_of, target_session, p_up, outcome."""
+        """model, symbol, as_of, target_session, horizon, p_up, direction, outcome."""
         ...
 
     @property
@@ -72,6 +72,9 @@ def render(report: Report) -> str:
             r=report,
             facts=summary.collect_key_facts(report),
             forecasts=summary.sort_by_distance(report.forecasts).to_dict("records"),
+            said=sides.count_sides(report.forecasts),
+            told=_told(report),
+            curve=coverage_curve.curve_cells(_curve(report), _told(report)),
             model_name=summary.name_model(report),
             meaning=_MEANING,
             metrics=METRICS,
@@ -156,11 +159,30 @@ def _score_figures(report: Evaluated, verdict: Verdict, kept: pd.DataFrame) -> I
     own = labelled[labelled["model"] == verdict.model]
     if len(own):
         yield "reliability", charts.draw_reliability(_reliability(own))
+        yield from _coverage_figures(report, verdict)
     yield from _rolling_figures(
         summary.roll_hit_rate(own, labelled[labelled["model"] == verdict.baseline]),
         verdict.baseline,
         _roll_record(kept),
     )
+
+
+def _coverage_figures(found: Evaluated, verdict: Verdict) -> Iterator[tuple[str, str]]:
+    curve = _curve(found)
+    if len(curve):
+        yield "coverage", coverage_curve.draw_curve(curve, verdict.baseline, _told(found))
+
+
+def _told(found: Evaluated) -> coverage_curve.Told | None:
+    return coverage_curve.find_told(found.scores, model=found.verdict.model) if found.verdict else None
+
+
+def _curve(found: Evaluated) -> pd.DataFrame:
+    """Return the points of the coverage curve; none where nothing was scored."""
+    told, labelled = _told(found), found.test_rows[found.test_rows["outcome"].notna()]
+    names = (found.verdict.model, found.verdict.baseline) if found.verdict else ("", "")
+    own, baseline = (labelled[labelled["model"] == name] for name in names)
+    return coverage_curve.trace_curve(own, baseline, marked=(told.target, told.coverage) if told else ())
 
 
 def _rolling_figures(

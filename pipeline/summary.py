@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.scores import Verdict
+from pipeline.sides import SIDES_TAKEN, count_sides
 from pipeline.wording import (
     count,
     describe_lead,
@@ -47,6 +48,10 @@ OLD_MODEL: Final = 63
 """Sessions, a quarter of a year: a weekly retrain that has failed twelve times should be noticed."""
 
 METRICS: Final = {
+    SIDES_TAKEN: (
+        "sides taken",
+        "share of forecasts that took a side, up or down; beside it what was asked for",
+    ),
     "hit_rate": ("hit rate", "share of forecasts on the right side of 50%; higher is better"),
     "log_loss": ("log loss", "surprise at what happened, in nats; lower is better, a fair coin has 0.693"),
     "brier": ("Brier score", "mean squared error of the probability; lower is better, a fair coin has 0.25"),
@@ -83,7 +88,7 @@ class Report:
         bias: Of survivorship, where membership is today's list rather than that of each session; else empty.
         verdict: Of the backtest, None where nothing was scored.
         scores: schema.SCORES of the backtest.
-        test_rows: model, symbol, as_of, target_session, p_up, outcome of the backtest.
+        test_rows: model, symbol, as_of, target_session, horizon, p_up, direction, outcome of the backtest.
         live_scores: schema.SCORES of the settled record, one group a kind; may be empty.
         record: schema.FORECASTS, outcome, realized_return, settled_at of the ledger.
         corrections: schema.OUTCOMES that came after the first, first_outcome, first_return.
@@ -194,12 +199,14 @@ def _hit_rate(report: Report) -> str:
     """Return the hit rate of the live rows, or while there is none of the late ones."""
     scores = report.live_scores
     own = scores[(scores["metric"] == "hit_rate") & (scores["model"] != scores["baseline"])]
-    for row in own.sort_values("group", ascending=False).head(1).to_dict("records"):
+    whole = own[own["group"].isin(["live", "late"])].sort_values("group", ascending=False)
+    for row in whole.head(1).to_dict("records"):
         interval = format_interval(row["low"], row["high"], "hit_rate", row["sessions"])
+        told = own[own["group"] == f"{row['group']}, sides taken"].to_dict("records")
         return (
             f"{row['group']} hit rate {format_percent(row['value'])}, 95% interval {interval}, n {row['n']:,} over "
             f"{count(row['sessions'], 'session')}; {row['baseline']} {format_percent(row['baseline_value'])}"
-        )
+        ) + "".join(f"; of the sides taken {format_percent(t['value'])}, n {t['n']:,}" for t in told)
     return ""
 
 
@@ -223,7 +230,7 @@ def summary_markdown(report: Report) -> str:
         f"**{_cell(report.verdict.sentence)}**" if report.verdict else "No procedure was scored yet.",
         "",
         f"{count(len(report.forecasts), 'forecast')} from the close of {format_day(report.as_of)}, "
-        f"{report.kind}, issued {format_moment(report.issued_at)}.",
+        f"{report.kind}, issued {format_moment(report.issued_at)}: {count_sides(report.forecasts)}.",
         "",
         *map(_markdown_fact, collect_key_facts(report)),
         "",
