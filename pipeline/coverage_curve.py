@@ -42,6 +42,7 @@ class Told:
         high: Upper end.
         n: Rows.
         sessions: Sessions they stand on.
+        tied: Share of the rows that have the least confidence that took a side: they take it together.
     """
 
     target: float
@@ -50,16 +51,30 @@ class Told:
     high: float
     n: int
     sessions: int
+    tied: float
 
 
-def find_told(scores: pd.DataFrame, *, model: str, group: str = "all") -> Told | None:
-    """Return what schema.SCORES say of the sides that were taken; None where the model always takes one."""
-    rows = scores[(scores["metric"] == SIDES_TAKEN) & (scores["model"] == model) & (scores["group"] == group)]
-    for row in rows.to_dict("records"):
-        return Told(
-            row["baseline_value"], row["value"], row["low"], row["high"], int(row["n"]), int(row["sessions"])
-        )
+def find_told(scores: pd.DataFrame, rows: pd.DataFrame, *, model: str, group: str = "all") -> Told | None:
+    """Return how often a model took a side; None where it was not asked to leave any out.
+
+    Args:
+        scores: schema.SCORES, with the share of sides taken.
+        rows: p_up and direction of the model on the rows that were scored.
+        model: Which.
+        group: Which rows they are.
+    """
+    found = scores[
+        (scores["metric"] == SIDES_TAKEN) & (scores["model"] == model) & (scores["group"] == group)
+    ]
+    for row in found.to_dict("records"):
+        share = (row["baseline_value"], row["value"], row["low"], row["high"])
+        return Told(*share, int(row["n"]), int(row["sessions"]), _measure_tied(rows))
     return None
+
+
+def _measure_tied(rows: pd.DataFrame) -> float:
+    confidence, takes = (rows["p_up"] - 0.5).abs(), rows["direction"] != "none"
+    return float((confidence == confidence[takes].min()).mean()) if takes.any() else 0.0
 
 
 def trace_curve(
@@ -169,7 +184,7 @@ def draw_curve(curve: pd.DataFrame, baseline: str, told: Told | None = None, abo
                 "D",
                 color=INK,
                 markersize=5,
-                label="told",
+                label="took a side",
             )
         axes.set(
             xlabel="share of forecasts, the surest first",

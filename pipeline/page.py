@@ -174,15 +174,23 @@ def _coverage_figures(found: Evaluated, verdict: Verdict) -> Iterator[tuple[str,
 
 
 def _told(found: Evaluated) -> coverage_curve.Told | None:
-    return coverage_curve.find_told(found.scores, model=found.verdict.model) if found.verdict else None
+    own, _ = _labelled(found)
+    name = found.verdict.model if found.verdict else ""
+    return coverage_curve.find_told(found.scores, own, model=name)
 
 
 def _curve(found: Evaluated) -> pd.DataFrame:
     """Return the points of the coverage curve; none where nothing was scored."""
-    told, labelled = _told(found), found.test_rows[found.test_rows["outcome"].notna()]
+    told = _told(found)
+    return coverage_curve.trace_curve(*_labelled(found), marked=(told.target, told.coverage) if told else ())
+
+
+def _labelled(found: Evaluated) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the test rows with an outcome, the model's and its baseline's; none where nothing was scored."""
+    rows = found.test_rows[found.test_rows["outcome"].notna()]
     names = (found.verdict.model, found.verdict.baseline) if found.verdict else ("", "")
-    own, baseline = (labelled[labelled["model"] == name] for name in names)
-    return coverage_curve.trace_curve(own, baseline, marked=(told.target, told.coverage) if told else ())
+    own, baseline = (rows[rows["model"] == name] for name in names)
+    return own, baseline
 
 
 def _rolling_figures(

@@ -12,7 +12,7 @@ from pipeline.coverage_curve import COVERAGES, Told, curve_cells, draw_curve, fi
 from pipeline.page import render
 from pipeline.sides import measure_sides
 from tests.test_report import a_report, scored, told, verdict
-from tests.test_sides import SESSIONS, rows_of
+from tests.test_sides import rows_of
 
 RNG = np.random.default_rng(2)
 
@@ -96,7 +96,7 @@ def test_the_order_of_the_rows_changes_nothing() -> None:
 
 def test_the_target_is_marked_in_the_figure_and_in_the_table() -> None:
     rows = knowing()
-    said = Told(0.33, 0.31, 0.28, 0.35, 2000, 100)
+    said = Told(0.33, 0.31, 0.28, 0.35, 2000, 100, tied=0.0)
     curve = trace_curve(rows, baseline_of(rows), marked=(said.target, said.coverage))
     cells = curve_cells(curve, said)
     assert [cell["coverage"] for cell in cells] == ["5%", "10%", "20%", "33%", "40%", "60%", "80%", "100%"]
@@ -144,5 +144,13 @@ def test_a_model_that_never_takes_a_side_has_no_curve() -> None:
 
 
 def test_a_model_that_always_takes_a_side_was_not_asked_for_less() -> None:
-    assert find_told(scored(), model="gru") is None
-    assert len(SESSIONS) == 100
+    assert find_told(scored(), told("gru", 1), model="gru") is None
+
+
+def test_forecasts_that_are_alike_take_a_side_together_and_the_page_says_so() -> None:
+    rows = pd.concat([told("gru", 1).assign(p_up=0.53, direction="up"), told("base_rate", 2)])
+    share = measure_sides(rows, model="gru", target=0.6)
+    page = render(a_report(test_rows=rows, scores=pd.concat([scored(), share])))
+    assert "100.0% took one" in page
+    assert "100.0% of them have the very confidence that the threshold asks for" in page
+    assert "have the very confidence" not in render(a_report(**abstaining()))
