@@ -2,9 +2,9 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from models.saved import model_version
 from pipeline.backtest import Model, Walk, fit, teach, walk_forward
 from pipeline.errors import StoreError
 from pipeline.features import FEATURE_SETS, FeatureSet
+from pipeline.horizons import NEXT, name_group, select_horizon
 from pipeline.panel import Panel, build_panel
 from pipeline.scores import Verdict, best_baseline, judge, score
 from pipeline.sequences import Sequences, build_sequences, total_returns
@@ -36,6 +37,7 @@ __all__ = [
     "price_panel",
     "range_table",
     "save_evaluation",
+    "score_farther",
     "score_procedure",
     "train_champion",
     "train_procedure",
@@ -67,10 +69,11 @@ class Evaluation:
 
     Attributes:
         scores: schema.SCORES.
-        verdict: In words, with its evidence.
+        verdict: On the next session, in words, with its evidence.
         test_rows: Every forecast of the test, the baselines' too.
         epochs: fit, member, epoch, loss, hit_rate, stop_loss, stop_hit_rate, gradient_norm.
         ranges: How history was cut: fit, part, first_session, last_session, sessions, rows.
+        further: The verdicts on the farther horizons, by horizon.
     """
 
     scores: pd.DataFrame
@@ -78,11 +81,17 @@ class Evaluation:
     test_rows: pd.DataFrame
     epochs: pd.DataFrame
     ranges: pd.DataFrame
+    further: Mapping[int, Verdict] = field(default_factory=dict)
 
 
 @chapter("make sequences", run_name="make sequences through {as_of:%Y-%m-%d}")
 def make_sequences(
-    run: Run, as_of: pd.Timestamp, seq: int, feature_set: str = "", first: pd.Timestamp | None = None
+    run: Run,
+    as_of: pd.Timestamp,
+    seq: int,
+    feature_set: str = "",
+    first: pd.Timestamp | None = None,
+    horizons: tuple[int, ...] = (),
 ) -> History:
     """Read the prices through `as_of` as known at `seq`, and make sequences of them.
 
@@ -92,6 +101,7 @@ def make_sequences(
         seq: The version of the store.
         feature_set: Default: as configured.
         first: The first session of the sequences; default: that of the first bar.
+        horizons: How many sessions ahead the labels lie; default: as configured.
 
     Raises:
         StoreError: there are none.
@@ -102,7 +112,7 @@ def make_sequences(
         # A row depends on no session before these: bars older than that are not even read.
         since = run.calendar.sessions[max(run.calendar.position(first) - chosen.reach, 0)]
     panel = price_panel(run, as_of, seq, since=since)
-    sequences = build_sequences(panel, chosen, run.universe, run.config.labels.horizons)
+    sequences = build_sequences(panel, chosen, run.universe, horizons or run.config.labels.horizons)
     if first is not None:
         sequences = sequences.since(first)
     say(
@@ -168,26 +178,45 @@ def train_procedure(run: Run, known: History) -> tuple[Walk, pd.DataFrame, Fold]
 
 @chapter("score")
 def score_procedure(run: Run, walk: Walk) -> tuple[pd.DataFrame, Verdict]:
-    """Score the test rows against the baseline that was best before the test began."""
-    kind, seed = run.config.model.kind, run.config.training.seed
-    baseline = best_baseline(walk.before[walk.before["model"] != kind])
-    scores = score(walk.test, baseline=baseline, seed=seed)
+    """Score the test rows of the next session against the baseline that was best before the test began."""
+    scores, verdict = _score_horizon(run, walk, NEXT)
     if run.config.labels.dead_zone != (0, 0):
         down, up = run.config.labels.dead_zone
-        moved = walk.test[(walk.test["realized_return"] < down) | (walk.test["realized_return"] > up)]
-        scores = pd.concat([scores, score(moved, baseline=baseline, group="large moves", seed=seed)])
-    if run.config.calibration.coverage < 1:
-        scores = pd.concat([scores, *_score_sides(run, walk.test, baseline)])
-    verdict = judge(walk.test, model=kind, baseline=baseline, seed=seed)
-    say(verdict.sentence)
+        rows = select_horizon(walk.test)
+        moved = rows[(rows["realized_return"] < down) | (rows["realized_return"] > up)]
+        seed = run.config.training.seed
+        large = score(moved, baseline=verdict.baseline, group="large moves", seed=seed)
+        scores = pd.concat([scores, large])
     return scores.reset_index(drop=True), verdict
 
 
-def _score_sides(run: Run, rows: pd.DataFrame, baseline: str) -> list[pd.DataFrame]:
+@chapter("score farther ahead")
+def score_farther(run: Run, walk: Walk) -> tuple[pd.DataFrame, dict[int, Verdict]]:
+    """Score each farther horizon by itself, against the baseline that was best for it before the test began."""
+    found = {h: _score_horizon(run, walk, h) for h in run.config.labels.horizons if h != NEXT}
+    scores = pd.concat([scores for scores, _ in found.values()], ignore_index=True)
+    return scores, {horizon: verdict for horizon, (_, verdict) in found.items()}
+
+
+def _score_horizon(run: Run, walk: Walk, horizon: int) -> tuple[pd.DataFrame, Verdict]:
+    kind, seed = run.config.model.kind, run.config.training.seed
+    before, test = select_horizon(walk.before, horizon), select_horizon(walk.test, horizon)
+    baseline = best_baseline(before[before["model"] != kind])
+    parts = [score(test, baseline=baseline, group=name_group("all", horizon), seed=seed)]
+    if run.config.calibration.coverage < 1:
+        parts += _score_sides(run, test, baseline, horizon)
+    verdict = judge(test, model=kind, baseline=baseline, seed=seed)
+    say(verdict.sentence)
+    return pd.concat(parts), verdict
+
+
+def _score_sides(run: Run, rows: pd.DataFrame, baseline: str, horizon: int) -> list[pd.DataFrame]:
     """Say how many rows the network takes a side on, and score every model on those."""
     kind, seed = run.config.model.kind, run.config.training.seed
-    share = measure_sides(rows, model=kind, target=run.config.calibration.coverage, seed=seed)
-    told = score(select_told(rows, kind), baseline=baseline, group="sides taken", seed=seed)
+    target = run.config.calibration.coverage
+    share = measure_sides(rows, model=kind, target=target, group=name_group("all", horizon), seed=seed)
+    group = name_group("sides taken", horizon)
+    told = score(select_told(rows, kind), baseline=baseline, group=group, seed=seed)
     return [part for part in (share, told) if len(part)]
 
 
@@ -228,6 +257,13 @@ def save_evaluation(folder: Path, evaluation: Evaluation) -> None:
         write_text(folder / f"{name}.csv", getattr(evaluation, name).to_csv(index=False))
     write_bytes(folder / "test_rows.parquet", evaluation.test_rows.to_parquet(index=False))
     write_text(folder / "verdict.json", json.dumps(asdict(evaluation.verdict), indent=1) + "\n")
+    further = {horizon: asdict(verdict) for horizon, verdict in evaluation.further.items()}
+    if further:
+        write_text(folder / _FARTHER, json.dumps(further, indent=1) + "\n")
+
+
+_FARTHER = "verdicts_farther.json"
+"""Only where the model looks beyond the next session."""
 
 
 def load_evaluation(folder: Path) -> Evaluation:
@@ -244,7 +280,10 @@ def load_evaluation(folder: Path) -> Evaluation:
         test_rows = pd.read_parquet(folder / "test_rows.parquet")
         if "direction" not in test_rows:  # written before a forecast could take no side
             test_rows["direction"] = take_sides(test_rows["p_up"].to_numpy()).to_numpy()
-        return Evaluation(**tables, verdict=verdict, test_rows=test_rows)
+        farther = folder / _FARTHER if (test_rows["horizon"] > NEXT).any() else None
+        told = json.loads(farther.read_text(encoding="utf-8")) if farther else {}
+        further = {int(horizon): Verdict(**verdict) for horizon, verdict in told.items()}
+        return Evaluation(**tables, verdict=verdict, test_rows=test_rows, further=further)
     except (OSError, ValueError, TypeError) as error:
         raise StoreError(
             f"The evaluation of the champion cannot be read: {error}",

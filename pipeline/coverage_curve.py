@@ -6,7 +6,7 @@ shows the hit rate of the share c of forecasts with the largest |p_up - 0.5|. A 
 falls from left to right; one that only knows the base rate stays level.
 """
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,11 +16,22 @@ from numpy.typing import NDArray
 
 from pipeline import significance
 from pipeline.drawing import FIRST, INK, MUTED, SECOND, canvas, legend_below, percent_axis, to_svg
+from pipeline.horizons import NEXT, describe_horizon, name_group
 from pipeline.metrics import mean_of
+from pipeline.scores import Verdict
 from pipeline.sides import SIDES_TAKEN
 from pipeline.wording import format_interval, format_percent
 
-__all__ = ["COVERAGES", "Told", "curve_cells", "draw_curve", "find_told", "trace_curve"]
+__all__ = [
+    "COVERAGES",
+    "Curve",
+    "Told",
+    "collect_curves",
+    "curve_cells",
+    "draw_curve",
+    "find_told",
+    "trace_curve",
+]
 
 Floats = NDArray[np.float64]
 
@@ -75,6 +86,63 @@ def find_told(scores: pd.DataFrame, rows: pd.DataFrame, *, model: str, group: st
 def _measure_tied(rows: pd.DataFrame) -> float:
     confidence, takes = (rows["p_up"] - 0.5).abs(), rows["direction"] != "none"
     return float((confidence == confidence[takes].min()).mean()) if takes.any() else 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """The coverage curve of one horizon.
+
+    Attributes:
+        key: What its figure is called.
+        about: How far ahead; empty for the next session.
+        baseline: The baseline that it stands beside.
+        points: Of `trace_curve`.
+        told: Where directions are told; None where they always are.
+    """
+
+    key: str
+    about: str
+    baseline: str
+    points: pd.DataFrame
+    told: Told | None
+
+    @property
+    def cells(self) -> list[dict[str, str]]:
+        """A few points as rows of short texts."""
+        return curve_cells(self.points, self.told)
+
+    def draw(self) -> str:
+        """Draw it."""
+        return draw_curve(self.points, self.baseline, self.told, self.about)
+
+
+def collect_curves(
+    test_rows: pd.DataFrame, scores: pd.DataFrame, verdicts: Mapping[int, Verdict]
+) -> list[Curve]:
+    """Return the curve of every horizon with a verdict and a row that takes a side, the nearest first.
+
+    Args:
+        test_rows: The long frame of `pipeline.scores`, with direction.
+        scores: schema.SCORES of those rows.
+        verdicts: By horizon; they name the model and its baseline.
+    """
+    curves = (_collect(test_rows, scores, horizon, verdict) for horizon, verdict in verdicts.items())
+    return [curve for curve in curves if len(curve.points)]
+
+
+def _collect(test_rows: pd.DataFrame, scores: pd.DataFrame, horizon: int, verdict: Verdict) -> Curve:
+    rows = test_rows[test_rows["outcome"].notna() & (test_rows["horizon"] == horizon)]
+    own, baseline = (rows[rows["model"] == name] for name in (verdict.model, verdict.baseline))
+    told = find_told(scores, own, model=verdict.model, group=name_group("all", horizon))
+    marked = (told.target, told.coverage) if told else ()
+    is_next = horizon == NEXT
+    return Curve(
+        key="coverage" if is_next else f"coverage_{horizon}",
+        about="" if is_next else describe_horizon(horizon),
+        baseline=verdict.baseline,
+        points=trace_curve(own, baseline, marked=marked),
+        told=told,
+    )
 
 
 def trace_curve(

@@ -8,7 +8,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.coverage_curve import COVERAGES, Told, curve_cells, draw_curve, find_told, trace_curve
+from pipeline.coverage_curve import (
+    COVERAGES,
+    Told,
+    collect_curves,
+    curve_cells,
+    draw_curve,
+    find_told,
+    trace_curve,
+)
 from pipeline.page import render
 from pipeline.sides import measure_sides
 from tests.test_report import a_report, scored, told, verdict
@@ -154,3 +162,27 @@ def test_forecasts_that_are_alike_take_a_side_together_and_the_page_says_so() ->
     assert "100.0% took one" in page
     assert "100.0% of them have the very confidence that the threshold asks for" in page
     assert "have the very confidence" not in render(a_report(**abstaining()))
+
+
+def test_each_horizon_has_its_own_curve_baseline_and_target() -> None:
+    rows = abstaining()["test_rows"]
+    both = pd.concat([rows, rows.assign(horizon=5)])  # type: ignore[call-overload, union-attr]
+    share = [
+        measure_sides(both[both["horizon"] == h], model="gru", target=0.6, group=group)
+        for h, group in ((1, "all"), (5, "5 sessions ahead"))
+    ]
+    other = replace(verdict(), baseline="always_up")
+    always_up = both[both["model"] == "base_rate"].assign(model="always_up")
+    near, far = collect_curves(pd.concat([both, always_up]), pd.concat(share), {1: verdict(), 5: other})
+    assert (near.key, near.about, near.baseline) == ("coverage", "", "base_rate")
+    assert (far.key, far.about, far.baseline) == ("coverage_5", "5 sessions ahead", "always_up")
+    assert near.told
+    assert far.told
+    assert far.told.coverage == near.told.coverage
+    assert "Hit rate by coverage, 5 sessions ahead" in far.draw()
+    page = render(
+        a_report(
+            test_rows=pd.concat([both, always_up]), scores=pd.concat([scored(), *share]), further={5: other}
+        )
+    )
+    assert "Are the surest forecasts right more often, 5 sessions ahead?" in page
