@@ -41,9 +41,10 @@ def test_a_step_asks_for_the_isotonic_curve() -> None:
     assert chosen(*rows_of(lambda z: np.where(z > 1, 0.9, 0.4)), base_rate=0.48) == "isotonic"
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_on_noise_the_temperature_stays(seed: int) -> None:
-    assert chosen(*rows_of(lambda z: np.full(len(z), 0.53), seed), base_rate=0.53) == "temperature"
+@pytest.mark.parametrize("seed", range(10))
+def test_on_noise_that_all_stocks_of_a_session_share_the_temperature_stays(seed: int) -> None:
+    mood = np.repeat(np.random.default_rng(seed).normal(0.53, 0.1, SESSIONS), SYMBOLS)
+    assert chosen(*rows_of(lambda z: mood, seed), base_rate=0.53) == "temperature"
 
 
 def test_within_one_standard_error_of_the_best_the_method_with_the_least_freedom_is_taken() -> None:
