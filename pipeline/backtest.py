@@ -97,6 +97,8 @@ class Walk:
 def forecast(fitted: Fitted, sequences: Sequences, rows: range, calendar: Calendar) -> pd.DataFrame:
     """Forecast the sessions of `rows`, for every symbol that has history enough there.
 
+    A forecast whose target session lies beyond what the calendar knows is left out: it could not name its session.
+
     Args:
         fitted: The model.
         sequences: The block that it was fitted with; for a loaded model one that begins where its run starts.
