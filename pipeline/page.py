@@ -2,14 +2,15 @@
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final, Protocol
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from pipeline import charts, horizons, summary, wording
+from pipeline import charts, horizons, sides, summary, wording
+from pipeline.coverage_curve import Curve, collect_curves
 from pipeline.horizons import select_horizon
 from pipeline.metrics import reliability
 from pipeline.scores import Verdict
@@ -47,7 +48,12 @@ class Evaluated(Protocol):
 
     @property
     def test_rows(self) -> pd.DataFrame:
-        """model, symbol, as_of, target_session, horizon, p_up, outcome."""
+        """model, symbol, as_of, target_session, horizon, p_up, direction, outcome."""
+        ...
+
+    @property
+    def further(self) -> Mapping[int, Verdict]:
+        """The verdicts on the farther horizons, by horizon."""
         ...
 
     @property
@@ -64,7 +70,7 @@ class Evaluated(Protocol):
 def render(report: Report) -> str:
     """Return the page; equal reports give equal bytes."""
     record, rolled = report.record, summary.select_record(report.record)
-    settled = record[record["outcome"].notna()]
+    settled, curves = record[record["outcome"].notna()], _curves(report)
     newest = settled.sort_values(["target_session", "symbol"], ascending=[False, True]).head(_MOST)
     return (
         _environment()
@@ -78,6 +84,9 @@ def render(report: Report) -> str:
             lines=horizons.lay_side_by_side(report.forecasts),
             further=horizons.verdict_cells(report.further),
             has_farther=bool((record["horizon"] > horizons.NEXT).any()),
+            side_counts=sides.count_sides(report.forecasts),
+            curves=curves,
+            told=curves[0].told if curves else None,
             model_name=summary.name_model(report),
             meaning=_MEANING,
             metrics=METRICS,
@@ -152,6 +161,7 @@ def evaluation_figures(found: Evaluated, record: pd.DataFrame) -> Iterator[tuple
     """
     if found.verdict:
         yield from _score_figures(found, found.verdict, record)
+    yield from ((curve.key, curve.draw()) for curve in _curves(found))
     scored = found.epochs[found.epochs["fit"] == "score"]
     if len(scored):
         yield "training", charts.draw_training(scored)
@@ -178,6 +188,14 @@ def _score_figures(report: Evaluated, verdict: Verdict, kept: pd.DataFrame) -> I
         summary.roll_hit_rate(own, labelled[labelled["model"] == verdict.baseline]),
         verdict.baseline,
         _roll_record(kept),
+    )
+
+
+def _curves(found: Evaluated) -> list[Curve]:
+    return collect_curves(
+        found.test_rows,
+        found.scores,
+        {horizons.NEXT: found.verdict, **found.further} if found.verdict else {},
     )
 
 

@@ -17,6 +17,7 @@ from pipeline.horizons import (
     sort_by_distance,
 )
 from pipeline.scores import Verdict
+from pipeline.sides import SIDES_TAKEN, count_sides
 from pipeline.wording import (
     count,
     describe_lead,
@@ -54,6 +55,10 @@ OLD_MODEL: Final = 63
 """Sessions, a quarter of a year: a weekly retrain that has failed twelve times should be noticed."""
 
 METRICS: Final = {
+    SIDES_TAKEN: (
+        "sides taken",
+        "share of forecasts that took a side, up or down; beside it what was asked for",
+    ),
     "hit_rate": ("hit rate", "share of forecasts on the right side of 50%; higher is better"),
     "log_loss": ("log loss", "surprise at what happened, in nats; lower is better, a fair coin has 0.693"),
     "brier": ("Brier score", "mean squared error of the probability; lower is better, a fair coin has 0.25"),
@@ -90,7 +95,7 @@ class Report:
         bias: Of survivorship, where membership is today's list rather than that of each session; else empty.
         verdict: Of the backtest on the next session, None where nothing was scored.
         scores: schema.SCORES of the backtest.
-        test_rows: model, symbol, as_of, target_session, horizon, p_up, outcome of the backtest.
+        test_rows: model, symbol, as_of, target_session, horizon, p_up, direction, outcome of the backtest.
         live_scores: schema.SCORES of the settled record, one group a kind and horizon; may be empty.
         record: schema.FORECASTS, outcome, realized_return, settled_at of the ledger.
         corrections: schema.OUTCOMES that came after the first, first_outcome, first_return.
@@ -206,16 +211,18 @@ def _record(report: Report) -> Fact:
 
 def _hit_rate(report: Report) -> str:
     """Return the next session's hit rate of the live rows, or while there is none of the late ones."""
-    scores = report.live_scores[report.live_scores["group"].isin(["live", "late"])]
+    scores = report.live_scores
     own = scores[(scores["metric"] == "hit_rate") & (scores["model"] != scores["baseline"])]
     of_what = " of the next session" if len(report.horizons) > 1 else ""
-    for row in own.sort_values("group", ascending=False).head(1).to_dict("records"):
+    whole = own[own["group"].isin(["live", "late"])].sort_values("group", ascending=False)
+    for row in whole.head(1).to_dict("records"):
         interval = format_interval(row["low"], row["high"], "hit_rate", row["sessions"])
+        told = own[own["group"] == f"{row['group']}, sides taken"].to_dict("records")
         return (
             f"{row['group']} hit rate{of_what} {format_percent(row['value'])}, 95% interval {interval}, "
             f"n {row['n']:,} over "
             f"{count(row['sessions'], 'session')}; {row['baseline']} {format_percent(row['baseline_value'])}"
-        )
+        ) + "".join(f"; of the sides taken {format_percent(t['value'])}, n {t['n']:,}" for t in told)
     return ""
 
 
@@ -241,7 +248,7 @@ def summary_markdown(report: Report) -> str:
         "",
         *(f"{_cell(verdict.sentence)}\n" for verdict in report.further.values()),
         f"{count_forecasts(report.forecasts)} from the close of {format_day(report.as_of)}, "
-        f"{report.kind}, issued {format_moment(report.issued_at)}.",
+        f"{report.kind}, issued {format_moment(report.issued_at)}: {count_sides(report.forecasts)}.",
         "",
         *map(_markdown_fact, collect_key_facts(report)),
         "",
