@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from flows.chapters import chapter
-from flows.engine import load_ensembles
+from flows.engine import load_model
 from flows.market import Market
 from flows.progress import say
 from flows.run import Run, with_former_settings
@@ -173,7 +174,8 @@ def _forecast(run: Run, known: History, champion: RegisteredModel) -> pd.DataFra
             where=str(champion.directory),
             way_out="a session is only forecast with a model that was known by then",
         )
-    fitted, last = load_ensembles().load(champion.directory), len(known.sequences.sessions) - 1
+    fitted = _arranged(load_model(champion.directory), run, known)
+    last = len(known.sequences.sessions) - 1
     rows = forecast(fitted, known.sequences, range(last, last + 1), run.calendar)
     column = pd.Index(known.sequences.symbols).get_indexer(pd.Index(rows["symbol"]))
     horizon = pd.Index(known.sequences.horizons).get_indexer(pd.Index(rows["horizon"]))
@@ -181,13 +183,30 @@ def _forecast(run: Run, known: History, champion: RegisteredModel) -> pd.DataFra
     side = np.sign(rows["p_up"] - 0.5).astype(int)
     return rows.assign(
         direction=side.map({1: "up", -1: "down", 0: "none"}).astype("str"),
-        baseline_p_up=np.asarray(fitted.base_rate, float)[horizon],
+        # One base rate a horizon, or one a symbol and horizon.
+        baseline_p_up=np.broadcast_to(fitted.base_rate, known.sequences.y[:, 0].shape)[column, horizon],
         last_close=known.panel.last_close[-1, column],
         model_version=champion.model_version,
         data_version=known.seq,
         config_digest=run.digest,
         role="champion",
     ).astype({"model_version": "str", "config_digest": "str", "role": "str", "data_version": "int64"})
+
+
+def _arranged(fitted: Any, run: Run, known: History) -> Any:
+    """Return the model as it reads the block: one that has an ensemble a symbol finds each symbol's own."""
+    if not hasattr(fitted, "arranged"):
+        return fitted
+    current = run.universe.current
+    rows = {
+        current.get(symbol, symbol): row
+        for row, symbol in enumerate(fitted.extra["symbols"])
+        if row not in fitted.left_out
+    }
+    unknown = [symbol for symbol in known.sequences.symbols if symbol not in rows]
+    if unknown:
+        say(f"no model of their own, so no forecast: {', '.join(unknown)}")
+    return fitted.arranged([rows.get(symbol, -1) for symbol in known.sequences.symbols])
 
 
 def champion_known_at(models: list[RegisteredModel], session: pd.Timestamp) -> RegisteredModel | None:

@@ -1,8 +1,10 @@
 """Gather what an evening came to, write it down for people, and show it in Prefect."""
 
 import json
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.context import FlowRunContext
@@ -169,7 +171,7 @@ def _gather(run: Run, market: Market, standing: pd.DataFrame, remarks: list[str]
         kind="live" if (standing["kind"] == "live").all() else "late",
         historical=run.is_historical,
         forecasts=standing,
-        skipped=_skipped(run, market, standing),
+        skipped=_skipped(run, market, standing, champion),
         members=market.members,
         covered=market.covered,
         bias=run.universe.bias,
@@ -203,13 +205,32 @@ def _evaluation(run: Run, champion: RegisteredModel) -> tuple[Evaluation | None,
         return None, [f"No score is shown. {error.what}. {error.way_out.capitalize()}."]
 
 
-def _skipped(run: Run, market: Market, standing: pd.DataFrame) -> pd.DataFrame:
+def _skipped(run: Run, market: Market, standing: pd.DataFrame, champion: RegisteredModel) -> pd.DataFrame:
     absent = sorted(set(run.universe.members(market.as_of)) - set(standing["symbol"]))
+    unmodelled = _unmodelled(run, champion)
     reasons = [
-        market.missing.get(symbol, "its history has a hole, or is too short for one window")
+        market.missing.get(symbol)
+        or unmodelled(symbol)
+        or "its history has a hole, or is too short for one window"
         for symbol in absent
     ]
     return pd.DataFrame({"symbol": absent, "reason": reasons}, dtype="str")
+
+
+def _unmodelled(run: Run, champion: RegisteredModel) -> Callable[[str], str]:
+    """Return what says why a symbol has no model of its own; a pooled model needs none."""
+    facts = read_metadata(champion.directory)
+    if "places" not in facts:
+        return lambda symbol: ""
+    symbols = [run.universe.current.get(symbol, symbol) for symbol in facts["extra"]["symbols"]]
+    reasons = {symbols[int(row)]: reason for row, reason in facts["left_out"].items()}
+
+    def reason(symbol: str) -> str:
+        if symbol in reasons:
+            return f"no model of its own: {reasons[symbol]}"
+        return "" if symbol in symbols else "no model of its own yet: `nextday retrain` trains one"
+
+    return reason
 
 
 def _live_scores(record: pd.DataFrame, name: str) -> pd.DataFrame:
@@ -231,20 +252,42 @@ def _sessions_behind(run: Run, row: "pd.Series[Any]") -> int:
 def _model_card(champion: RegisteredModel) -> dict[str, str]:
     facts = read_metadata(champion.directory)
     network, settings = facts["network"], facts["extra"]["settings"]
+    calibrators = facts["calibrators"] if "places" in facts else [facts["calibrator"]]
+    slopes = [[calibrator["slope"][h] for calibrator in calibrators] for h in range(network["horizons"])]
     return {
         "version": champion.model_version,
         "network": f"{_KINDS[network['kind']]}, {network['layers']} x {network['units']} units, "
         f"{facts['parameters']:,} parameters",
+        "scope": _scope(facts),
         "members": f"{len(facts['seeds'])}, seeds {facts['seeds'][0]} to {facts['seeds'][-1]}",
         "lookback": f"{network['lookback']} sessions",
         "features": f"{facts['extra']['features']} ({network['features']} columns)",
         "trained through": f"{champion.trained_through:%Y-%m-%d}",
-        "temperature": ", ".join(_temperature(slope) for slope in facts["calibrator"]["slope"]),
+        "members agree": _agreement(facts),
+        "temperature": ", ".join(_temperature(float(np.median(each))) for each in slopes)
+        + (" (the median symbol's)" if "places" in facts else ""),
         "dead zone": "none"
         if settings["labels"]["dead_zone"] == [0, 0]
         else str(settings["labels"]["dead_zone"]),
         "made with": f"Keras {facts['keras']}, TensorFlow {facts['tensorflow']}",
     }
+
+
+def _scope(facts: Mapping[str, Any]) -> str:
+    if "places" not in facts:
+        return "pooled: one network for all symbols"
+    symbols = len(facts["calibrators"])
+    total = symbols * len(facts["seeds"]) * facts["parameters"]
+    return f"symbol: an ensemble for each of {symbols} symbols, {total:,} parameters in all"
+
+
+def _agreement(facts: Mapping[str, Any]) -> str:
+    """Return how far the members say the same, on how many rows."""
+    found = facts.get("agreement")
+    if not found or len(facts["seeds"]) == 1:
+        return "not measured"
+    same = "they do not move" if found["correlation"] is None else f"correlation {found['correlation']:.2f}"
+    return f"{same}, spread of the logits {found['spread']:.3f} ({found['rows']:,} calibration rows)"
 
 
 def _changed(run: Run, former: dict[str, Any], among: tuple[str, ...] = ()) -> str:

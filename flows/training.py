@@ -4,7 +4,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,15 @@ import numpy as np
 import pandas as pd
 
 from flows.chapters import chapter
-from flows.engine import load_ensembles
-from flows.progress import Advance, bar, say
+from flows.engine import load_recipe
+from flows.epochs import epoch_table, epochs_shown
+from flows.progress import say
 from flows.run import Run
+from flows.workshop import Workshop
 from models.baselines import baselines
+from models.errors import ModelError
 from models.saved import model_version
-from pipeline.backtest import Model, Walk, fit, teach, walk_forward
+from pipeline.backtest import Fitted, Model, Walk, fit, teach, walk_forward
 from pipeline.errors import StoreError
 from pipeline.features import FEATURE_SETS, FeatureSet
 from pipeline.panel import Panel, build_panel
@@ -138,16 +141,21 @@ def price_panel(
 
 
 @chapter("train")
-def train_procedure(run: Run, known: History) -> tuple[Walk, pd.DataFrame, Fold]:
+def train_procedure(run: Run, known: History, workshop: Workshop) -> tuple[Walk, pd.DataFrame, Fold]:
     """Fit the network and every baseline with the test held back, and forecast the test.
+
+    Args:
+        run: The run.
+        known: The history.
+        workshop: Where the network is trained.
 
     Returns:
         The walk, the network's epochs, and the fold.
     """
     fold = scoring_fold(known.sequences, run.config.evaluation, run.config.training)
     features = FEATURE_SETS[run.config.features.set]
-    with _epochs_shown(run, "train to score") as progress:
-        models: dict[str, Model] = {run.config.model.kind: _network(run, features, progress)}
+    with _epochs_shown(run, known, "train to score") as progress, _symbol_named(known):
+        models: dict[str, Model] = {run.config.model.kind: _network(run, features, progress, workshop)}
         models |= baselines(
             features.columns.index(features.last_return), run.config.model.lookback, run.config.training.mode
         )
@@ -161,7 +169,8 @@ def train_procedure(run: Run, known: History) -> tuple[Walk, pd.DataFrame, Fold]
             seed=run.config.training.seed,
             tell=lambda name: say(f"fitting {name}"),
         )
-    return walk, _epoch_table(walk.fitted[run.config.model.kind], "score"), fold
+    network = walk.fitted[run.config.model.kind]
+    return _without_left_out(walk, network, known), epoch_table(network, "score"), fold
 
 
 @chapter("score")
@@ -180,17 +189,26 @@ def score_procedure(run: Run, walk: Walk) -> tuple[pd.DataFrame, Verdict]:
 
 
 @chapter("train the champion")
-def train_champion(run: Run, known: History) -> tuple[str, pd.DataFrame, Fold]:
+def train_champion(
+    run: Run, known: History, workshop: Workshop, scored: Fitted
+) -> tuple[str, pd.DataFrame, Fold]:
     """Fit the same procedure through as_of and keep its files.
+
+    Args:
+        run: The run.
+        known: The history.
+        workshop: Where it is trained.
+        scored: The fit of `train_procedure`, to go on from where the settings say so.
 
     Returns:
         The model's version, its epochs, and its fold.
     """
     fold = final_fold(known.sequences, run.config.training)
     taught = teach(known.sequences, fold, known.returns, run.config.labels.dead_zone)
-    with _epochs_shown(run, "train champion") as progress:
+    features, start = FEATURE_SETS[run.config.features.set], _warm_start(run, scored, fold)
+    with _epochs_shown(run, known, "train champion") as progress, _symbol_named(known):
         champion = fit(
-            _network(run, FEATURE_SETS[run.config.features.set], progress),
+            _network(run, features, progress, workshop, start),
             taught,
             fold,
             run.config.training.seed,
@@ -207,7 +225,9 @@ def train_champion(run: Run, known: History) -> tuple[str, pd.DataFrame, Fold]:
     else:
         half.replace(whole)
     say(f"champion {version} fitted through {known.as_of:%Y-%m-%d}")
-    return version, _epoch_table(champion, "champion"), fold
+    for row, reason in getattr(champion, "left_out", {}).items():
+        say(f"{known.sequences.symbols[row]} has no model of its own: {reason}")
+    return version, epoch_table(champion, "champion"), fold
 
 
 def save_evaluation(folder: Path, evaluation: Evaluation) -> None:
@@ -259,14 +279,17 @@ def range_table(known: History, folds: dict[str, Fold]) -> pd.DataFrame:
     )
 
 
-def _network(run: Run, features: FeatureSet, progress: Callable[[Any], None]) -> Model:
-    ensembles = load_ensembles()
-    from models.recurrent import Network
-    from models.training import Training
-
+def _network(
+    run: Run,
+    features: FeatureSet,
+    progress: Callable[[Any], None],
+    workshop: Workshop,
+    start: Fitted | None = None,
+) -> Model:
     model, training = run.config.model, run.config.training
-    recipe: Model = ensembles.RecurrentModel(
-        network=Network(
+    recipe, network, settings = load_recipe(model.scope)
+    made: Model = recipe(
+        network=network(
             kind=model.kind,
             features=len(features.columns),
             lookback=model.lookback,
@@ -277,7 +300,7 @@ def _network(run: Run, features: FeatureSet, progress: Callable[[Any], None]) ->
             attention=model.attention,
             mode=training.mode,
         ),
-        training=Training(
+        training=settings(
             epochs=training.epochs,
             batch_size=training.batch_size,
             chunk=training.chunk,
@@ -288,8 +311,62 @@ def _network(run: Run, features: FeatureSet, progress: Callable[[Any], None]) ->
         ),
         members=model.members,
         progress=progress,
+        executor=workshop.executor,
+        folder=workshop.folder,
+        rescue=workshop.rescue,
+        start=start,
     )
-    return recipe
+    return made
+
+
+def _warm_start(run: Run, scored: Any, fold: Fold) -> Fitted | None:
+    """Return the fit to go on from: one of this very training, and only if it knows no later label.
+
+    It never comes from the workspace: last week's champion has seen the sessions that a score is measured on.
+    """
+    if not run.config.training.warm_start:
+        return None
+    if not scored.may_start(fold.train):
+        say(
+            "the champion starts from chance: the fit that was scored stopped on sessions that the champion is not to "
+            "learn from; a test of [training] stop_sessions or more leaves room"
+        )
+        return None
+    fitted: Fitted = scored
+    return fitted
+
+
+def _without_left_out(walk: Walk, network: Any, known: History) -> Walk:
+    """Return the walk without the symbols that have no model of their own: all methods stand on the same rows."""
+    left_out = [known.sequences.symbols[row] for row in getattr(network, "left_out", {})]
+    if not left_out:
+        return walk
+    say(f"not scored, too little history for a model of their own: {', '.join(left_out)}")
+    return replace(
+        walk,
+        before=walk.before[~walk.before["symbol"].isin(left_out)].reset_index(drop=True),
+        test=walk.test[~walk.test["symbol"].isin(left_out)].reset_index(drop=True),
+    )
+
+
+@contextmanager
+def _symbol_named(known: History) -> Iterator[None]:
+    """Name the symbol where the training of its own model diverges: the models know rows alone."""
+    try:
+        yield
+    except ModelError as error:
+        row = getattr(error, "row", None)
+        if row is not None:
+            error.where = f"{known.sequences.symbols[row]}, {error.where}"
+        raise
+
+
+@contextmanager
+def _epochs_shown(run: Run, known: History, title: str) -> Iterator[Callable[[Any], None]]:
+    model, training = run.config.model, run.config.training
+    members = model.members * (len(known.sequences.symbols) if model.scope == "symbol" else 1)
+    with epochs_shown(title, members, training.epochs, training.patience) as told:
+        yield told
 
 
 def _facts(run: Run, known: History, champion: Any) -> dict[str, Any]:
@@ -297,38 +374,10 @@ def _facts(run: Run, known: History, champion: Any) -> dict[str, Any]:
     return {
         "universe": run.name,
         "start": start,
+        "symbols": list(known.sequences.symbols),
         "features": run.config.features.set,
         "trained_through": f"{known.as_of:%Y-%m-%d}",
         "data_version": known.seq,
         "config_digest": run.digest,
         "settings": run.resolved["settings"],
     }
-
-
-class _EpochBar:
-    """Turns a network's epochs into steps of one bar; a member that stops early finishes its share."""
-
-    def __init__(self, advance: Advance, epochs: int) -> None:
-        self._advance, self._epochs, self._done = advance, epochs, 0
-
-    def __call__(self, epoch: Any) -> None:
-        note = (
-            f"member {epoch.member} of {epoch.members}, epoch {epoch.epoch}: loss {epoch.loss:.4f}, "
-            f"stop loss {epoch.stop_loss:.4f}, hit rate {epoch.stop_hit_rate:.3f}"
-        )
-        target = (epoch.member - 1) * self._epochs + epoch.epoch
-        while self._done < target:
-            self._done += 1
-            self._advance(note)
-
-
-@contextmanager
-def _epochs_shown(run: Run, title: str) -> Iterator[Callable[[Any], None]]:
-    epochs = run.config.training.epochs
-    with bar(title, run.config.model.members * epochs) as advance:
-        yield _EpochBar(advance, epochs)
-
-
-def _epoch_table(fitted: Any, fit_name: str) -> pd.DataFrame:
-    columns = ["member", "epoch", "loss", "hit_rate", "stop_loss", "stop_hit_rate", "gradient_norm"]
-    return pd.DataFrame([asdict(epoch) for epoch in fitted.history])[columns].assign(fit=fit_name)

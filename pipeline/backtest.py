@@ -46,7 +46,7 @@ class Fitted(Protocol):
 
     @property
     def base_rate(self) -> NDArray[np.floating]:
-        """The share of ups among the training rows, [horizon]."""
+        """The share of ups among the training rows, [horizon], or of each symbol's own, [symbol, horizon]."""
         ...
 
     def predict(self, x: NDArray[np.float32], mask: NDArray[np.bool_]) -> Prediction:

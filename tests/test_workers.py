@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, Future
 from pathlib import Path
 
 import pytest
@@ -92,7 +92,7 @@ def test_a_job_whose_process_is_killed_is_done_again_and_no_other_is(tmp_path: P
 
 def test_a_job_that_kills_its_process_twice_is_an_error_that_names_the_signal(tmp_path: Path) -> None:
     with LocalWorkers(1, ready="json") as workers:
-        with pytest.raises(ModelError, match="lost 2 times.*signal 9") as failed:
+        with pytest.raises(ModelError, match=r"lost 2 times.*signal 9") as failed:
             workers.submit(die, str(tmp_path / "lost"), 2).result()
         assert "[training] processes" in failed.value.way_out
         assert workers.submit(os.getpid).result() in workers.pids
@@ -100,10 +100,16 @@ def test_a_job_that_kills_its_process_twice_is_an_error_that_names_the_signal(tm
 
 def test_an_error_in_the_block_ends_processes_that_are_at_work_and_jobs_that_wait(tmp_path: Path) -> None:
     log = tmp_path / "log"
-    with pytest.raises(KeyboardInterrupt), LocalWorkers(1, ready="json") as workers:
-        asked = [workers.submit(sleep_beside, str(log), 600) for _ in range(3)]
-        assert wait_until(lambda: bool(sleepers(log)))
-        raise KeyboardInterrupt
+    asked: list[Future[int]] = []
+
+    def be_interrupted() -> None:
+        with LocalWorkers(1, ready="json") as workers:
+            asked.extend(workers.submit(sleep_beside, str(log), 600) for _ in range(3))
+            assert wait_until(lambda: bool(sleepers(log)))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        be_interrupted()
     for future in asked:
         with pytest.raises(CancelledError):
             future.result(timeout=0)
