@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,23 +11,36 @@ from flows.engine import load_model
 from flows.market import Market
 from flows.progress import say
 from flows.run import Run, with_former_settings
+from flows.scope import arrange
 from flows.tracked import tracking
 from flows.training import History, make_sequences, price_panel
 from models.saved import read_metadata, verify
 from pipeline.backtest import forecast
 from pipeline.errors import InputError, NextdayError
 from pipeline.fetch_plan import OVERLAP
+from pipeline.horizons import NEXT
 from pipeline.panel import Panel
 from pipeline.schema import FORECAST_KEY
 from pipeline.sequences import total_returns
 from pipeline.tracking import RegisteredModel
 
-__all__ = ["Replay", "catch_up", "champion_known_at", "forecast_session", "replay", "seal", "settle"]
+__all__ = [
+    "Replay",
+    "catch_up",
+    "champion_known_at",
+    "forecast_session",
+    "known_horizons",
+    "replay",
+    "seal",
+    "settle",
+]
 
 
 @chapter("forecast", run_name="forecast from {as_of:%Y-%m-%d}")
 def forecast_session(run: Run, as_of: pd.Timestamp, seq: int, champion: RegisteredModel) -> pd.DataFrame:
-    """Forecast the session after `as_of` for every symbol with a whole window.
+    """Forecast the sessions after `as_of` for every symbol with a whole window, as far ahead as is configured.
+
+    What the champion did not learn it does not forecast; what the settings do not ask for any more is left out.
 
     Returns:
         schema.FORECASTS without `kind`, which the ledger decides.
@@ -37,8 +49,9 @@ def forecast_session(run: Run, as_of: pd.Timestamp, seq: int, champion: Register
         ModelError: the champion's files are missing or damaged.
     """
     verify(champion.directory, champion.model_version)
-    feature_set, first = _inputs(run, champion.directory, as_of)
-    return _forecast(run, make_sequences(run, as_of, seq, feature_set, first), champion)
+    feature_set, first, horizons = _inputs(run, champion.directory, as_of)
+    rows = _forecast(run, make_sequences(run, as_of, seq, feature_set, first, horizons), champion)
+    return rows[rows["horizon"].isin(run.config.labels.horizons)].reset_index(drop=True)
 
 
 @chapter("seal", run_name="seal forecasts from {as_of:%Y-%m-%d}")
@@ -49,11 +62,11 @@ def seal(run: Run, rows: pd.DataFrame, as_of: pd.Timestamp, observed_at: pd.Time
         The standing rows (schema.FORECASTS and is_new).
     """
     rows = rows.assign(issued_at=pd.Series(run.clock(), index=rows.index, dtype="datetime64[us, UTC]"))
-    targets = {run.calendar.next_session(as_of, h) for h in run.config.labels.horizons}
+    next_open = run.calendar.opens[run.calendar.next_session(as_of)].to_pydatetime()
     standing = run.ledger.issue(
         rows,
         universe=run.name,
-        opens={target: run.calendar.opens[target].to_pydatetime() for target in targets},
+        opens={as_of: next_open},
         newest_observed_at=observed_at.to_pydatetime(),
         historical=run.is_historical or run.is_simulated,
     )
@@ -117,7 +130,7 @@ def settle(run: Run, market: Market) -> int:
 
 @dataclass(frozen=True, eq=False)
 class Replay:
-    """Standing rows beside the same rows made again: symbol, p_up, replayed, difference, same_direction."""
+    """Standing rows beside the same rows made again: symbol, horizon, p_up, replayed, difference, same_direction."""
 
     rows: pd.DataFrame
 
@@ -157,6 +170,7 @@ def replay(run: Run, as_of: pd.Timestamp) -> Replay:
         pd.DataFrame(
             {
                 "symbol": both["symbol"],
+                "horizon": both["horizon"],
                 "p_up": both["p_up"],
                 "replayed": both["p_up_again"],
                 "difference": (both["p_up_again"] - both["p_up"]).fillna(np.inf),
@@ -174,15 +188,13 @@ def _forecast(run: Run, known: History, champion: RegisteredModel) -> pd.DataFra
             where=str(champion.directory),
             way_out="a session is only forecast with a model that was known by then",
         )
-    fitted = _arranged(load_model(champion.directory), run, known)
+    fitted = arrange(load_model(champion.directory), run, known.sequences.symbols)
     last = len(known.sequences.sessions) - 1
     rows = forecast(fitted, known.sequences, range(last, last + 1), run.calendar)
     column = pd.Index(known.sequences.symbols).get_indexer(pd.Index(rows["symbol"]))
     horizon = pd.Index(known.sequences.horizons).get_indexer(pd.Index(rows["horizon"]))
     rows["horizon"] = rows["horizon"].astype("int64")
-    side = np.sign(rows["p_up"] - 0.5).astype(int)
     return rows.assign(
-        direction=side.map({1: "up", -1: "down", 0: "none"}).astype("str"),
         # One base rate a horizon, or one a symbol and horizon.
         baseline_p_up=np.broadcast_to(fitted.base_rate, known.sequences.y[:, 0].shape)[column, horizon],
         last_close=known.panel.last_close[-1, column],
@@ -191,22 +203,6 @@ def _forecast(run: Run, known: History, champion: RegisteredModel) -> pd.DataFra
         config_digest=run.digest,
         role="champion",
     ).astype({"model_version": "str", "config_digest": "str", "role": "str", "data_version": "int64"})
-
-
-def _arranged(fitted: Any, run: Run, known: History) -> Any:
-    """Return the model as it reads the block: one that has an ensemble a symbol finds each symbol's own."""
-    if not hasattr(fitted, "arranged"):
-        return fitted
-    current = run.universe.current
-    rows = {
-        current.get(symbol, symbol): row
-        for row, symbol in enumerate(fitted.extra["symbols"])
-        if row not in fitted.left_out
-    }
-    unknown = [symbol for symbol in known.sequences.symbols if symbol not in rows]
-    if unknown:
-        say(f"no model of their own, so no forecast: {', '.join(unknown)}")
-    return fitted.arranged([rows.get(symbol, -1) for symbol in known.sequences.symbols])
 
 
 def champion_known_at(models: list[RegisteredModel], session: pd.Timestamp) -> RegisteredModel | None:
@@ -254,11 +250,17 @@ def _outcomes(run: Run, waiting: pd.DataFrame, panel: Panel, seq: int) -> pd.Dat
     )
 
 
-def _inputs(run: Run, directory: Path, as_of: pd.Timestamp) -> tuple[str, pd.Timestamp]:
-    """Return the feature set that a model reads, and the first session that its forecast from `as_of` reads."""
-    facts = read_metadata(directory)
+def known_horizons(directory: Path) -> tuple[int, ...]:
+    """Return how many sessions ahead a model forecasts, in the order of what it answers."""
+    labels = read_metadata(directory)["extra"]["settings"]["labels"]
+    return tuple(labels.get("horizons", [NEXT]))  # before there was a choice, it was the next session
+
+
+def _inputs(run: Run, directory: Path, as_of: pd.Timestamp) -> tuple[str, pd.Timestamp, tuple[int, ...]]:
+    """Return the features that a model reads, the first session that it reads from `as_of`, and how far it looks."""
+    facts, horizons = read_metadata(directory), known_horizons(directory)
     if facts["extra"].get("start"):
-        return str(facts["extra"]["features"]), pd.Timestamp(facts["extra"]["start"])
+        return str(facts["extra"]["features"]), pd.Timestamp(facts["extra"]["start"]), horizons
     window = int(facts["network"]["lookback"])
     first = run.calendar.sessions[max(run.calendar.position(as_of) - window + 1, 0)]
-    return str(facts["extra"]["features"]), first
+    return str(facts["extra"]["features"]), first, horizons

@@ -18,12 +18,14 @@ from flows.training import (
     make_sequences,
     range_table,
     save_evaluation,
+    score_farther,
     score_procedure,
     train_champion,
     train_procedure,
 )
 from flows.workshop import open_workshop
 from pipeline.page import evaluation_figures
+from pipeline.scores import Verdict
 from pipeline.tracking import RegisteredModel
 from pipeline.workspace import write_text
 
@@ -57,6 +59,10 @@ def make_champion(run: Run, market: Market) -> tuple[RegisteredModel, Evaluation
     with open_workshop(run, known.sequences) as workshop:
         walk, score_epochs, fold = train_procedure(run, known, workshop)
         scores, verdict = score_procedure(run, walk)
+        further: dict[int, Verdict] = {}
+        if len(run.config.labels.horizons) > 1:
+            farther, further = score_farther(run, walk)
+            scores = pd.concat([scores, farther], ignore_index=True)
         if run.universe.bias:
             say(f"the scores are {run.universe.bias}")
         scored = walk.fitted[run.config.model.kind]
@@ -67,6 +73,7 @@ def make_champion(run: Run, market: Market) -> tuple[RegisteredModel, Evaluation
         test_rows=walk.test,
         epochs=pd.concat([score_epochs, champion_epochs], ignore_index=True),
         ranges=range_table(known, {"score": fold, "champion": final}),
+        further=further,
     )
     folder = run.workspace.evaluation(run.name, version)
     save_evaluation(folder, evaluation)
@@ -92,7 +99,8 @@ def promote(run: Run, market: Market, version: str, evaluation: Evaluation) -> R
             "trained_through": f"{market.as_of:%Y-%m-%d}",
             "data_version": str(market.seq),
             "verdict": evaluation.verdict.finding,
-        },
+        }
+        | {f"verdict_{horizon}": verdict.finding for horizon, verdict in evaluation.further.items()},
         epochs=evaluation.epochs,
         scores=evaluation.scores,
         artifacts=[*sorted(folder.iterdir()), run.settings_file],

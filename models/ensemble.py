@@ -12,7 +12,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from models.agreement import Agreement, measure_agreement, spread
-from models.calibration import Calibrator, fit_calibrator
+from models.calibration import Calibration, Calibrator, fit_calibrator, read_calibrator
 from models.errors import ModelError
 from models.examples import prepare_examples
 from models.jobs import Job, Progress, train_all
@@ -39,7 +39,7 @@ class RecurrentEnsemble:
         training: How each was trained.
         seeds: One a member.
         members: Their weights.
-        calibrator: From the members' mean logit to p_up.
+        calibrator: From the members' mean logit to p_up, and to a side.
         base_rate: Share of ups among the training rows, [horizon].
         history: Every epoch of every member.
         agreement: How far the members say the same on the rows that calibrated them; None for a model from before
@@ -66,6 +66,11 @@ class RecurrentEnsemble:
     def first_session(self, row: int) -> int:
         """Return the first session that the forecasts from session `row` on read, in the block of the fit."""
         return first_session(self.start, self.network.lookback, row)
+
+    @property
+    def threshold(self) -> NDArray[np.float64]:
+        """The least |p_up - 0.5| that takes a side, [horizon]."""
+        return np.array(self.calibrator.abstention.threshold)
 
     def may_start(self, train: range) -> bool:
         """Return whether a fit on the sessions `train` of the same block may go on from these weights.
@@ -116,7 +121,7 @@ class RecurrentEnsemble:
             "parameters": count_parameters(self.network),
             "training": asdict(self.training),
             "seeds": self.seeds,
-            "calibrator": asdict(self.calibrator),
+            "calibrator": self.calibrator.to_json(),
             "base_rate": self.base_rate.tolist(),
             "agreement": self.agreement and asdict(self.agreement),
             "keras": keras.version(),
@@ -144,6 +149,7 @@ class RecurrentModel:
         rescue: A folder for the last good weights of a member whose training diverges.
         start: An ensemble of an earlier fit on the same block: each member goes on from the weights of the one that
             has its seed, instead of from chance.
+        calibration: How their mean is calibrated, and when it takes a side.
     """
 
     network: Network
@@ -154,6 +160,7 @@ class RecurrentModel:
     folder: Path | None = None
     rescue: Path | None = None
     start: RecurrentEnsemble | None = None
+    calibration: Calibration = field(default_factory=Calibration)
 
     def fit(
         self,
@@ -174,7 +181,7 @@ class RecurrentModel:
             y: float32 [symbol, session, horizon] in {0, 1}; NaN where unknown or not to be used.
             train: Session numbers whose labels are learned and whose rows give the input scale.
             stop: Session numbers that decide when training ends.
-            calibrate: Session numbers that set the temperature.
+            calibrate: Session numbers that set the calibration and the abstention.
             seed: Seed of the first member.
 
         Raises:
@@ -199,13 +206,15 @@ class RecurrentModel:
             self.network, build_deployable(self.network, scaling), [weights for weights, _ in runs]
         )
         start = start_of_run(self.network.mode, stop, self.network.lookback)
-        logits, labels = calibration_rows(members, x, mask, y, calibrate, start or 0)
+        logits, labels, sessions = calibration_rows(members, x, mask, y, calibrate, start or 0)
         return RecurrentEnsemble(
             network=self.network,
             training=self.training,
             seeds=seeds,
             members=members,
-            calibrator=fit_calibrator(logits.mean(axis=0), labels, examples.base_rate),
+            calibrator=fit_calibrator(
+                logits.mean(axis=0), labels, examples.base_rate, sessions, self.calibration
+            ),
             base_rate=examples.base_rate,
             history=[epoch for _, epochs in runs for epoch in epochs],
             agreement=measure_agreement(logits),
@@ -237,13 +246,12 @@ def load(directory: Path) -> RecurrentEnsemble:
     metadata = read_metadata(directory)
     try:
         network, seeds = Network(**metadata["network"]), tuple(metadata["seeds"])
-        calibrator = {name: tuple(values) for name, values in metadata["calibrator"].items()}
         return RecurrentEnsemble(
             network=network,
             training=Training(**metadata["training"]),
             seeds=seeds,
             members=load_members(directory, network, len(seeds)),
-            calibrator=Calibrator(**calibrator),
+            calibrator=read_calibrator(metadata["calibrator"]),
             base_rate=np.array(metadata["base_rate"]),
             history=[Epoch(**epoch) for epoch in metadata["history"]],
             agreement=Agreement(**metadata["agreement"]) if metadata.get("agreement") else None,
@@ -292,12 +300,12 @@ def calibration_rows(
     y: NDArray[np.float32],
     sessions: range,
     start: int,
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return logits [member, row, horizon] and labels [row, horizon] of `sessions`.
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int32]]:
+    """Return logits [member, row, horizon], labels [row, horizon] and session numbers [row] of `sessions`.
 
     The network is run from `start` on, as for every later forecast.
     """
     x, mask, y = x[:, start:], mask[:, start:], y[:, start:]
     inside = range(sessions.start - start, sessions.stop - start)
     rows = labelled_rows(members.usable(mask), y, inside, "calibrate")
-    return members.logits(x, mask, rows), y.reshape(-1, y.shape[-1])[rows]
+    return members.logits(x, mask, rows), y.reshape(-1, y.shape[-1])[rows], rows % mask.shape[1]

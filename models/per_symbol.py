@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.agreement import measure_agreement
-from models.calibration import fit_calibrator
+from models.calibration import Calibration, fit_calibrator
 from models.ensemble import calibration_rows, keep_last_good
 from models.errors import ModelError
 from models.examples import prepare_examples
@@ -46,6 +46,7 @@ class SymbolModel:
         executor, folder, rescue: As for a pooled model.
         start: Ensembles of an earlier fit on the same block to go on from; a symbol that has none there starts from
             chance.
+        calibration: How the mean of a symbol's members is calibrated, and when it takes a side.
     """
 
     network: Network
@@ -56,6 +57,7 @@ class SymbolModel:
     folder: Path | None = None
     rescue: Path | None = None
     start: SymbolEnsemble | None = None
+    calibration: Calibration = field(default_factory=Calibration)
 
     def fit(
         self,
@@ -183,11 +185,13 @@ class SymbolModel:
     ) -> Speaker:
         (scaling, examples), (x, mask, y) = lesson, block
         members = unweighted(self.network).with_weights(weights)
-        logits, labels = calibration_rows(members, scaling.apply(x), mask, y, calibrate, begin)
+        logits, labels, sessions = calibration_rows(members, scaling.apply(x), mask, y, calibrate, begin)
         return Speaker(
             scaling=scaling,
             weights=weights,
-            calibrator=fit_calibrator(logits.mean(axis=0), labels, examples.base_rate),
+            calibrator=fit_calibrator(
+                logits.mean(axis=0), labels, examples.base_rate, sessions, self.calibration
+            ),
             base_rate=examples.base_rate,
             agreement=measure_agreement(logits),
         )

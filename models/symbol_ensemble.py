@@ -16,7 +16,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from models.agreement import Agreement, join_agreements, spread
-from models.calibration import Calibrator
+from models.calibration import Calibrator, read_calibrator
 from models.ensemble import BAND
 from models.errors import ModelError
 from models.members import Members
@@ -85,8 +85,14 @@ class SymbolEnsemble:
     @property
     def base_rate(self) -> NDArray[np.float64]:
         """Share of ups among the training rows, [symbol, horizon]; NaN for a symbol without a model."""
-        none = np.full(self.network.horizons, np.nan)
-        return np.array([self.speakers[place].base_rate if place >= 0 else none for place in self.places])
+        return self._by_symbol([speaker.base_rate for speaker in self.speakers])
+
+    @property
+    def threshold(self) -> NDArray[np.float64]:
+        """The least |p_up - 0.5| that takes a side, [symbol, horizon]; NaN for a symbol without a model."""
+        return self._by_symbol(
+            [np.array(speaker.calibrator.abstention.threshold) for speaker in self.speakers]
+        )
 
     @property
     def agreement(self) -> Agreement:
@@ -138,6 +144,10 @@ class SymbolEnsemble:
             np.savez(draft / _ARRAYS, allow_pickle=False, **self._arrays())
             write_metadata(draft, self._metadata(self.extra if extra is None else extra))
 
+    def _by_symbol(self, said: list[NDArray[np.float64]]) -> NDArray[np.float64]:
+        none = np.full(self.network.horizons, np.nan)
+        return np.array([said[place] if place >= 0 else none for place in self.places])
+
     def _speak(
         self, speaker: Speaker, x: NDArray[np.float32], mask: NDArray[np.bool_]
     ) -> NDArray[np.float64]:
@@ -172,7 +182,7 @@ class SymbolEnsemble:
             "seeds": self.seeds,
             "places": self.places,
             "left_out": {str(row): reason for row, reason in self.left_out.items()},
-            "calibrators": [asdict(speaker.calibrator) for speaker in self.speakers],
+            "calibrators": [speaker.calibrator.to_json() for speaker in self.speakers],
             "base_rates": [speaker.base_rate.tolist() for speaker in self.speakers],
             "agreements": [asdict(speaker.agreement) for speaker in self.speakers],
             "agreement": asdict(self.agreement),
@@ -233,11 +243,10 @@ def _read_speaker(
     arrays: Mapping[str, NDArray[np.float32]], number: int, members: int, metadata: Mapping[str, Any]
 ) -> Speaker:
     stacked = [arrays[f"weight-{place}"][number] for place in range(len(arrays) - 2)]
-    calibrator = {name: tuple(values) for name, values in metadata["calibrators"][number].items()}
     return Speaker(
         scaling=Scaling(arrays["mean"][number], arrays["variance"][number]),
         weights=[[array[member] for array in stacked] for member in range(members)],
-        calibrator=Calibrator(**calibrator),
+        calibrator=read_calibrator(metadata["calibrators"][number]),
         base_rate=np.array(metadata["base_rates"][number]),
         agreement=Agreement(**metadata["agreements"][number]),
     )

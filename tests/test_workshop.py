@@ -14,11 +14,16 @@ import pytest
 
 from flows import workshop
 from flows.epochs import epochs_shown
-from flows.forecasting import _arranged
 from flows.progress import Lines, watched_by
-from flows.reporting import _agreement, _scope, _unmodelled
+from flows.recipe import choose_start
 from flows.run import Run, open_run
-from flows.training import _warm_start, _without_left_out
+from flows.scope import (
+    arrange,
+    describe_agreement,
+    describe_scope,
+    drop_left_out,
+    explain_unmodelled,
+)
 from flows.workshop import choose_processes, open_workshop
 from pipeline.backtest import Walk
 from pipeline.errors import NextdayError
@@ -147,52 +152,48 @@ class PerSymbol:
 
 def test_tonights_block_finds_each_symbols_model_in_any_order_and_under_a_new_name(tmp_path: Path) -> None:
     universe = SimpleNamespace(current={"FB": "META", "META": "META", "A": "A", "YOUNG": "YOUNG"})
-    known: Any = SimpleNamespace(sequences=SimpleNamespace(symbols=["META", "NEW", "YOUNG", "A"]))
+    symbols = ["META", "NEW", "YOUNG", "A"]
     told = KeptLines()
     with watched_by(told):
-        fitted = _arranged(PerSymbol(["A", "YOUNG", "FB"]), SimpleNamespace(universe=universe), known)  # type: ignore[arg-type]
+        fitted = arrange(PerSymbol(["A", "YOUNG", "FB"]), SimpleNamespace(universe=universe), symbols)  # type: ignore[arg-type]
     assert fitted.rows == [2, -1, -1, 0]
     assert told.lines == ["no model of their own, so no forecast: NEW, YOUNG"]
     pooled = object()
-    assert _arranged(pooled, SimpleNamespace(universe=universe), known) is pooled  # type: ignore[arg-type]
+    assert arrange(pooled, SimpleNamespace(universe=universe), symbols) is pooled  # type: ignore[arg-type]
 
 
-def test_the_report_says_why_a_symbol_has_no_model_of_its_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_report_says_why_a_symbol_has_no_model_of_its_own() -> None:
     facts = {"places": [0, -1], "left_out": {"1": "46 labels"}, "extra": {"symbols": ["A", "OLD"]}}
-    monkeypatch.setattr("flows.reporting.read_metadata", lambda directory: facts)
-    universe = SimpleNamespace(current={"OLD": "YOUNG"})
-    reason = _unmodelled(SimpleNamespace(universe=universe), SimpleNamespace(directory=tmp_path))  # type: ignore[arg-type]
+    of_universe: Any = SimpleNamespace(universe=SimpleNamespace(current={"OLD": "YOUNG"}))
+    reason = explain_unmodelled(of_universe, facts)
     assert reason("YOUNG") == "no model of its own: 46 labels"
     assert "retrain" in reason("NEW")
     assert reason("A") == ""
-    monkeypatch.setattr("flows.reporting.read_metadata", lambda directory: {"calibrator": {}})
-    assert _unmodelled(SimpleNamespace(), SimpleNamespace(directory=tmp_path))("ANY") == ""  # type: ignore[arg-type]
+    assert explain_unmodelled(of_universe, {"calibrator": {}})("ANY") == ""
 
 
-def test_the_model_card_tells_scope_parameters_and_agreement() -> None:
+def test_the_model_card_tells_scope_parameters_anddescribe_agreement() -> None:
     own = {"places": [0, 1], "calibrators": [{}, {}], "seeds": [1, 2, 3], "parameters": 1000}
-    assert _scope(own) == "symbol: an ensemble for each of 2 symbols, 6,000 parameters in all"
-    assert _scope({"calibrator": {}}).startswith("pooled")
+    assert describe_scope(own) == "symbol: an ensemble for each of 2 symbols, 6,000 parameters in all"
+    assert describe_scope({"calibrator": {}}).startswith("pooled")
     agree = {"seeds": [1, 2], "agreement": {"correlation": 0.8312, "spread": 0.0471, "rows": 504}}
-    assert _agreement(agree) == "correlation 0.83, spread of the logits 0.047 (504 calibration rows)"
-    assert _agreement(agree | {"seeds": [1]}) == "not measured"
-    assert _agreement({"seeds": [1, 2]}) == "not measured"
+    assert describe_agreement(agree) == "correlation 0.83, spread of the logits 0.047 (504 calibration rows)"
+    assert describe_agreement(agree | {"seeds": [1]}) == "not measured"
+    assert describe_agreement({"seeds": [1, 2]}) == "not measured"
     still = {"seeds": [1, 2], "agreement": {"correlation": None, "spread": 0.0, "rows": 9}}
-    assert _agreement(still).startswith("they do not move")
+    assert describe_agreement(still).startswith("they do not move")
 
 
 def test_methods_are_compared_on_the_symbols_that_have_a_model() -> None:
     rows = pd.DataFrame({"symbol": ["A", "YOUNG", "A", "YOUNG"], "model": ["gru", "gru", "rule", "rule"]})
-    known: Any = SimpleNamespace(sequences=SimpleNamespace(symbols=["A", "YOUNG"]))
+    symbols = ["A", "YOUNG"]
     told = KeptLines()
     with watched_by(told):
-        kept = _without_left_out(Walk(rows, rows, {}), PerSymbol(["A", "YOUNG"]), known)
+        kept = drop_left_out(Walk(rows, rows, {}), PerSymbol(symbols), symbols)
     assert kept.test["symbol"].tolist() == kept.before["symbol"].tolist() == ["A", "A"]
     assert "YOUNG" in told.lines[0]
     whole = Walk(rows, rows, {})
-    assert _without_left_out(whole, object(), known) is whole
+    assert drop_left_out(whole, object(), symbols) is whole
 
 
 def test_the_champion_goes_on_from_the_scored_fit_only_where_it_may_and_says_where_not(
@@ -202,8 +203,8 @@ def test_the_champion_goes_on_from_the_scored_fit_only_where_it_may_and_says_whe
     warm, told = run(tmp_path, "[training]\nwarm_start = true"), KeptLines()
     scored = PerSymbol([])
     with watched_by(told):
-        assert _warm_start(warm, scored, fold) is scored
+        assert choose_start(warm, scored, fold) is scored
         assert told.lines == []
-        assert _warm_start(warm, PerSymbol([], may_start=False), fold) is None
+        assert choose_start(warm, PerSymbol([], may_start=False), fold) is None
     assert "from chance" in told.lines[0]
-    assert _warm_start(run(tmp_path), scored, fold) is None
+    assert choose_start(run(tmp_path), scored, fold) is None
