@@ -17,10 +17,10 @@ def describe_calibration(facts: Mapping[str, Any]) -> dict[str, str]:
     """Return the lines of a model card on calibration and direction.
 
     Args:
-        facts: The metadata of a saved model.
+        facts: The metadata of a saved model, pooled or one a symbol.
     """
     if "calibrators" in facts:
-        return _describe_many([read_calibrator(kept) for kept in facts["calibrators"]])
+        return _describe_symbols([read_calibrator(kept) for kept in facts["calibrators"]])
     calibrator = read_calibrator(facts["calibrator"])
     ahead = facts["extra"]["settings"]["labels"].get("horizons", [1])
     compared = _by_horizon(ahead, [_compare(calibrator, h) for h in range(len(ahead))])
@@ -31,15 +31,18 @@ def describe_calibration(facts: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _describe_many(calibrators: list[Calibrator]) -> dict[str, str]:
-    """Say how often each method was taken where every symbol has its own, and what became of the sides."""
+def _describe_symbols(calibrators: list[Calibrator]) -> dict[str, str]:
+    """Describe what every symbol has of its own: how many curves of which method, and between which thresholds."""
     methods = Counter(name_curve(curve) for each in calibrators for curve in each.curves)
-    taken = ", ".join(f"{method} {number:,} times" for method, number in methods.most_common())
+    thresholds = [100 * value for each in calibrators for value in each.abstention.threshold]
     target = calibrators[0].abstention.target
-    direction = "always told, by the side of 50%"
-    if target < 1:
-        direction = f"told from each symbol's own distance beside 50% on (target {format_percent(target)})"
-    return {"calibration": f"each symbol's own: {taken}", "direction": direction}
+    return {
+        "calibration": f"each symbol by itself: {', '.join(f'{n:,} by {name}' for name, n in methods.most_common())}",
+        "direction": "always told, by the side of 50%"
+        if target == 1
+        else f"told from {min(thresholds):.2f} to {max(thresholds):.2f} points beside 50% on, by each symbol's own "
+        f"threshold (target {format_percent(target)})",
+    }
 
 
 def _by_horizon(ahead: list[int], texts: list[str]) -> str:

@@ -47,7 +47,7 @@ class Fitted(Protocol):
 
     @property
     def base_rate(self) -> NDArray[np.floating]:
-        """The share of ups among the training rows, [horizon], or of each symbol's own, [symbol, horizon]."""
+        """The share of ups among the training rows, [horizon]."""
         ...
 
     @property
@@ -120,6 +120,7 @@ def forecast(fitted: Fitted, sequences: Sequences, rows: range, calendar: Calend
     is_known = np.isfinite(p_up) & (target <= last_known)
     session, symbol, horizon = np.nonzero(is_known.transpose(1, 0, 2))
     place = (symbol, session, horizon)
+    threshold = np.broadcast_to(fitted.threshold, (len(sequences.symbols), len(sequences.horizons)))
     return pd.DataFrame(
         {
             "symbol": np.array(sequences.symbols, dtype=object)[symbol].astype(str),
@@ -129,9 +130,7 @@ def forecast(fitted: Fitted, sequences: Sequences, rows: range, calendar: Calend
             "p_up": p_up[place],
             "low": low[place],
             "high": high[place],
-            "direction": take_sides(
-                p_up[place], np.broadcast_to(fitted.threshold, p_up.shape[::2])[symbol, horizon]
-            ),
+            "direction": take_sides(p_up[place], threshold[symbol, horizon]),
         }
     ).astype({"symbol": "str"})
 
