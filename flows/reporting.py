@@ -13,6 +13,7 @@ from flows.forecasting import known_horizons
 from flows.market import Market, known_market
 from flows.progress import say
 from flows.run import Run, with_former_settings
+from flows.scope import describe_agreement, describe_scope, explain_unmodelled
 from flows.tracked import run_tags, tracking
 from flows.training import Evaluation, load_evaluation
 from models.errors import ModelError
@@ -196,7 +197,7 @@ def _gather(run: Run, market: Market, standing: pd.DataFrame, remarks: list[str]
         kind="live" if (standing["kind"] == "live").all() else "late",
         historical=run.is_historical,
         forecasts=standing,
-        skipped=_skipped(run, market, standing),
+        skipped=_skipped(run, market, standing, champion),
         members=market.members,
         covered=market.covered,
         bias=run.universe.bias,
@@ -231,10 +232,13 @@ def _evaluation(run: Run, champion: RegisteredModel) -> tuple[Evaluation | None,
         return None, [f"No score is shown. {error.what}. {error.way_out.capitalize()}."]
 
 
-def _skipped(run: Run, market: Market, standing: pd.DataFrame) -> pd.DataFrame:
+def _skipped(run: Run, market: Market, standing: pd.DataFrame, champion: RegisteredModel) -> pd.DataFrame:
     absent = sorted(set(run.universe.members(market.as_of)) - set(standing["symbol"]))
+    explain = explain_unmodelled(run, read_metadata(champion.directory))
     reasons = [
-        market.missing.get(symbol, "its history has a hole, or is too short for one window")
+        market.missing.get(symbol)
+        or explain(symbol)
+        or "its history has a hole, or is too short for one window"
         for symbol in absent
     ]
     return pd.DataFrame({"symbol": absent, "reason": reasons}, dtype="str")
@@ -271,11 +275,13 @@ def _model_card(champion: RegisteredModel) -> dict[str, str]:
         "version": champion.model_version,
         "network": f"{_KINDS[network['kind']]}, {network['layers']} x {network['units']} units, "
         f"{facts['parameters']:,} parameters",
+        "scope": describe_scope(facts),
         "members": f"{len(facts['seeds'])}, seeds {facts['seeds'][0]} to {facts['seeds'][-1]}",
         "lookback": f"{network['lookback']} sessions",
         "features": f"{facts['extra']['features']} ({network['features']} columns)",
         **ahead,
         "trained through": f"{champion.trained_through:%Y-%m-%d}",
+        "members agree": describe_agreement(facts),
         **describe_calibration(facts),
         "dead zone": "none"
         if settings["labels"]["dead_zone"] == [0, 0]

@@ -23,6 +23,7 @@ from flows.training import (
     train_champion,
     train_procedure,
 )
+from flows.workshop import open_workshop
 from pipeline.page import evaluation_figures
 from pipeline.scores import Verdict
 from pipeline.tracking import RegisteredModel
@@ -55,15 +56,17 @@ def retrain(config: Path | None = None, home: Path | None = None, now: datetime 
 def make_champion(run: Run, market: Market) -> tuple[RegisteredModel, Evaluation]:
     """Train, score, fit once more through as_of, register and promote."""
     known = make_sequences(run, market.as_of, market.seq)
-    walk, score_epochs, fold = train_procedure(run, known)
-    scores, verdict = score_procedure(run, walk)
-    further: dict[int, Verdict] = {}
-    if len(run.config.labels.horizons) > 1:
-        farther, further = score_farther(run, walk)
-        scores = pd.concat([scores, farther], ignore_index=True)
-    if run.universe.bias:
-        say(f"the scores are {run.universe.bias}")
-    version, champion_epochs, final = train_champion(run, known)
+    with open_workshop(run, known.sequences) as workshop:
+        walk, score_epochs, fold = train_procedure(run, known, workshop)
+        scores, verdict = score_procedure(run, walk)
+        further: dict[int, Verdict] = {}
+        if len(run.config.labels.horizons) > 1:
+            farther, further = score_farther(run, walk)
+            scores = pd.concat([scores, farther], ignore_index=True)
+        if run.universe.bias:
+            say(f"the scores are {run.universe.bias}")
+        scored = walk.fitted[run.config.model.kind]
+        version, champion_epochs, final = train_champion(run, known, workshop, scored)
     evaluation = Evaluation(
         scores=scores,
         verdict=verdict,
