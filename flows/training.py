@@ -33,6 +33,7 @@ __all__ = [
     "Evaluation",
     "History",
     "load_evaluation",
+    "make_network",
     "make_sequences",
     "price_panel",
     "range_table",
@@ -159,7 +160,7 @@ def train_procedure(run: Run, known: History) -> tuple[Walk, pd.DataFrame, Fold]
     fold = scoring_fold(known.sequences, run.config.evaluation, run.config.training)
     features = FEATURE_SETS[run.config.features.set]
     with _epochs_shown(run, "train to score") as progress:
-        models: dict[str, Model] = {run.config.model.kind: _network(run, features, progress)}
+        models: dict[str, Model] = {run.config.model.kind: make_network(run, features, progress)}
         models |= baselines(
             features.columns.index(features.last_return), run.config.model.lookback, run.config.training.mode
         )
@@ -231,7 +232,7 @@ def train_champion(run: Run, known: History) -> tuple[str, pd.DataFrame, Fold]:
     taught = teach(known.sequences, fold, known.returns, run.config.labels.dead_zone)
     with _epochs_shown(run, "train champion") as progress:
         champion = fit(
-            _network(run, FEATURE_SETS[run.config.features.set], progress),
+            make_network(run, FEATURE_SETS[run.config.features.set], progress),
             taught,
             fold,
             run.config.training.seed,
@@ -313,7 +314,8 @@ def range_table(known: History, folds: dict[str, Fold]) -> pd.DataFrame:
     )
 
 
-def _network(run: Run, features: FeatureSet, progress: Callable[[Any], None]) -> Model:
+def make_network(run: Run, features: FeatureSet, progress: Callable[[Any], None]) -> Model:
+    """Return the configured network as a model that can be fitted; `progress` is told of every epoch."""
     ensembles = load_ensembles()
     from models.recurrent import Network
     from models.training import Training
