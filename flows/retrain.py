@@ -24,6 +24,7 @@ from flows.training import (
     train_procedure,
 )
 from pipeline.errors import StoreError
+from pipeline.horizons import select_horizon
 from pipeline.metrics import log_losses
 from pipeline.page import evaluation_figures
 from pipeline.scores import Verdict
@@ -85,7 +86,8 @@ def make_champion(run: Run, market: Market) -> tuple[RegisteredModel, Evaluation
 
 def count_trial(run: Run, market: Market, test_rows: pd.DataFrame) -> None:
     """Write down that these settings were scored on the test, and say how many have been tried so far."""
-    own = test_rows[(test_rows["model"] == run.config.model.kind) & test_rows["outcome"].notna()]
+    scored = select_horizon(test_rows)
+    own = scored[(scored["model"] == run.config.model.kind) & scored["outcome"].notna()]
     losses = pd.Series(log_losses(own["p_up"].to_numpy(float), own["outcome"].to_numpy(float)), own["as_of"])
     by_session = losses.groupby(level=0).mean()
     trial = Trial(

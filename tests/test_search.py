@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,8 @@ import pytest
 from filelock import FileLock
 
 from flows import validation
+from flows.market import Market
+from flows.retrain import count_trial
 from flows.run import Run, open_run
 from flows.search import search, search_inside
 from flows.search_sampler import ask
@@ -38,7 +41,7 @@ from pipeline.errors import InputError
 from pipeline.panel import Panel
 from pipeline.quality import check
 from pipeline.sessions import Calendar
-from pipeline.trials import Trial, TrialBook, digest_procedure
+from pipeline.trials import Trial, TrialBook, count_settings, digest_procedure
 from pipeline.walkforward import scoring_fold
 from tests.command_line import CommandLine, told
 from tests.conftest import NOW, random_bars
@@ -101,6 +104,8 @@ class Fake:
 
     config: Config
     seen: list[tuple[Any, ...]]
+    base_rate: tuple[float, ...] = (0.5,)
+    threshold: tuple[float, ...] = (0.0,)
 
     def fit(self, x: np.ndarray, mask: np.ndarray, y: np.ndarray, **ranges: Any) -> "Fake":
         self.seen.append((self.config, x.copy(), mask.copy(), y.copy(), ranges))
@@ -318,6 +323,31 @@ def test_the_configured_settings_are_always_part_of_the_space() -> None:
     assert longest_lookback(Config(training=TrainingConfig(chunk=50))) == 40
     long = Config(model=ModelConfig(lookback=300))
     assert space_around(long)["training.mode"].choices == ("windowed",)
+
+
+def test_a_look_at_the_test_is_a_trial_too_and_done_again_it_is_the_same_one(
+    run: Run, known: History
+) -> None:
+    """A run that was killed after it and done again has looked once; so has a training on newer prices."""
+    days = known.sequences.sessions[-60:]
+    rows = pd.DataFrame(
+        {
+            "model": ["gru"] * 60 + ["base_rate"] * 60,
+            "as_of": [*days] * 2,
+            "horizon": 1,
+            "p_up": 0.6,
+            "outcome": 1.0,
+        }
+    )
+    rows.loc[[3, 7], "outcome"] = np.nan
+    for seq in (1, 1, 2):
+        count_trial(run, cast(Market, SimpleNamespace(as_of=known.as_of, seq=seq)), rows)
+    first, second = written(run)
+    assert first.kind == "test"
+    assert first.digest == digest_procedure(run.config)
+    assert (first.sessions, first.data_version, second.data_version) == (58, 1, 2)
+    assert first.objective == pytest.approx(-np.log(0.6))
+    assert count_settings(written(run)).tested == 1
 
 
 @contextmanager
