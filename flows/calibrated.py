@@ -1,5 +1,6 @@
 """What a model's calibrate range came to, in the words of its card."""
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,8 +17,10 @@ def describe_calibration(facts: Mapping[str, Any]) -> dict[str, str]:
     """Return the lines of a model card on calibration and direction.
 
     Args:
-        facts: The metadata of a saved model.
+        facts: The metadata of a saved model, pooled or one a symbol.
     """
+    if "calibrators" in facts:
+        return _describe_symbols([read_calibrator(kept) for kept in facts["calibrators"]])
     calibrator = read_calibrator(facts["calibrator"])
     ahead = facts["extra"]["settings"]["labels"].get("horizons", [1])
     compared = _by_horizon(ahead, [_compare(calibrator, h) for h in range(len(ahead))])
@@ -25,6 +28,20 @@ def describe_calibration(facts: Mapping[str, Any]) -> dict[str, str]:
         "calibration": _by_horizon(ahead, [_describe_curve(curve) for curve in calibrator.curves]),
         **({"compared by cross-validation": compared} if compared else {}),
         "direction": _by_horizon(ahead, [_describe_threshold(calibrator, h) for h in range(len(ahead))]),
+    }
+
+
+def _describe_symbols(calibrators: list[Calibrator]) -> dict[str, str]:
+    """Describe what every symbol has of its own: how many curves of which method, and between which thresholds."""
+    methods = Counter(name_curve(curve) for each in calibrators for curve in each.curves)
+    thresholds = [100 * value for each in calibrators for value in each.abstention.threshold]
+    target = calibrators[0].abstention.target
+    return {
+        "calibration": f"each symbol by itself: {', '.join(f'{n:,} by {name}' for name, n in methods.most_common())}",
+        "direction": "always told, by the side of 50%"
+        if target == 1
+        else f"told from {min(thresholds):.2f} to {max(thresholds):.2f} points beside 50% on, by each symbol's own "
+        f"threshold (target {format_percent(target)})",
     }
 
 

@@ -52,7 +52,7 @@ class Fitted(Protocol):
 
     @property
     def threshold(self) -> NDArray[np.floating]:
-        """The least |p_up - 0.5| that takes a side, [horizon]."""
+        """The least |p_up - 0.5| that takes a side, [horizon], or of each symbol's own, [symbol, horizon]."""
         ...
 
     def predict(self, x: NDArray[np.float32], mask: NDArray[np.bool_]) -> Prediction:
@@ -120,6 +120,7 @@ def forecast(fitted: Fitted, sequences: Sequences, rows: range, calendar: Calend
     is_known = np.isfinite(p_up) & (target <= last_known)
     session, symbol, horizon = np.nonzero(is_known.transpose(1, 0, 2))
     place = (symbol, session, horizon)
+    threshold = np.broadcast_to(fitted.threshold, (len(sequences.symbols), len(sequences.horizons)))
     return pd.DataFrame(
         {
             "symbol": np.array(sequences.symbols, dtype=object)[symbol].astype(str),
@@ -129,7 +130,7 @@ def forecast(fitted: Fitted, sequences: Sequences, rows: range, calendar: Calend
             "p_up": p_up[place],
             "low": low[place],
             "high": high[place],
-            "direction": take_sides(p_up[place], np.asarray(fitted.threshold, float)[horizon]),
+            "direction": take_sides(p_up[place], threshold[symbol, horizon]),
         }
     ).astype({"symbol": "str"})
 

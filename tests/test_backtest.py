@@ -80,6 +80,17 @@ def test_a_direction_is_told_from_the_threshold_on(
     assert told.loc["none", "max"] < 0.7 <= told.loc["up", "min"]
 
 
+def test_symbols_may_have_a_threshold_of_their_own(
+    made: tuple[Sequences, np.ndarray], xnys: Calendar
+) -> None:
+    own = np.array([[0.0], [0.1], [0.2]])
+    rows = forecast(Knowing(threshold=own), made[0], range(SESSIONS), xnys)
+    told = rows[rows["direction"] != "none"]
+    least = (told["p_up"] - 0.5).abs().groupby(told["symbol"]).min()
+    assert least.to_dict() == pytest.approx({"A": 0.0, "B": 0.1, "C": 0.2}, abs=0.01)
+    assert (least.to_numpy() >= own[:, 0]).all()
+
+
 def test_a_slice_forecasts_what_the_whole_forecasts(
     made: tuple[Sequences, np.ndarray], xnys: Calendar
 ) -> None:

@@ -72,3 +72,15 @@ def test_horizons_are_told_apart_and_an_old_model_as_it_was() -> None:
     old = card({"base_rate": [0.53], "slope": [0.0]}, 1)
     assert old["calibration"] == "temperature infinite: the calibrate range gave the network no credit"
     assert old["direction"] == "always told, by the side of 50%"
+
+
+def test_models_of_symbols_are_counted_by_method_with_the_range_of_their_thresholds() -> None:
+    own = [fitted(Calibration(method, coverage=0.6)) for method in ("temperature", "isotonic", "temperature")]
+    told = describe_calibration({"calibrators": [each.to_json() for each in own]})
+    assert told["calibration"] == "each symbol by itself: 2 by temperature, 1 by isotonic"
+    low, high = (100 * end([each.abstention.threshold[0] for each in own]) for end in (min, max))
+    assert told["direction"] == (
+        f"told from {low:.2f} to {high:.2f} points beside 50% on, by each symbol's own threshold (target 60.0%)"
+    )
+    always = describe_calibration({"calibrators": [fitted(Calibration()).to_json()] * 2})
+    assert always["direction"] == "always told, by the side of 50%"
