@@ -1,6 +1,7 @@
 """Gather what an evening came to, write it down for people, and show it in Prefect."""
 
 import json
+from datetime import datetime
 from typing import Any
 
 import pandas as pd
@@ -28,6 +29,7 @@ from pipeline.schema import SCORES, empty
 from pipeline.scores import score
 from pipeline.sides import select_told
 from pipeline.tracking import RegisteredModel
+from pipeline.trials import TrialBook, count_settings
 from pipeline.workspace import write_text
 
 __all__ = ["publish", "rebuild_report", "track", "write_missing", "write_report"]
@@ -220,8 +222,16 @@ def _gather(run: Run, market: Market, standing: pd.DataFrame, remarks: list[str]
         config_digest=str(first["config_digest"]),
         ledger_head=run.ledger.head().hash,
         notes=_notes(run, standing, champion, remarks + lost),
+        tried=_tried(run, first["issued_at"].to_pydatetime()),
         further=evaluation.further if evaluation else {},
     )
+
+
+def _tried(run: Run, by_then: datetime) -> str:
+    try:
+        return count_settings(TrialBook(run.workspace.trials(run.name)).read(until=by_then)).sentence
+    except StoreError as error:
+        return f"How many settings were tried is not known. {error.what}."
 
 
 def _evaluation(run: Run, champion: RegisteredModel) -> tuple[Evaluation | None, list[str]]:

@@ -32,13 +32,13 @@ class Workshop:
 
     Attributes:
         executor: Who trains; None: this process.
-        folder: For temporary files.
-        rescue: For the last good weights of a training that diverges.
+        folder: For temporary files; None: the system's.
+        rescue: For the last good weights of a training that diverges; None: they are not kept.
     """
 
-    executor: Executor | None
-    folder: Path
-    rescue: Path
+    executor: Executor | None = None
+    folder: Path | None = None
+    rescue: Path | None = None
 
 
 @contextmanager

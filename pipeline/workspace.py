@@ -67,6 +67,10 @@ class Workspace:
         """What the training of one model found out about its procedure."""
         return self.home / "evaluations" / universe / version
 
+    def trials(self, universe: str) -> Path:
+        """Every setting that was tried on a universe."""
+        return self.home / "trials" / f"{universe}.jsonl"
+
     @property
     def marker(self) -> Path:
         """Which layout this is, and which nextday made it."""
