@@ -36,8 +36,8 @@ def forecast_session(run: Run, as_of: pd.Timestamp, seq: int, champion: Register
         ModelError: the champion's files are missing or damaged.
     """
     verify(champion.directory, champion.model_version)
-    feature_set, window = _inputs(champion.directory)
-    return _forecast(run, make_sequences(run, as_of, seq, feature_set, window), champion)
+    feature_set, first = _inputs(run, champion.directory, as_of)
+    return _forecast(run, make_sequences(run, as_of, seq, feature_set, first), champion)
 
 
 @chapter("seal", run_name="seal forecasts from {as_of:%Y-%m-%d}")
@@ -148,7 +148,7 @@ def replay(run: Run, as_of: pd.Timestamp) -> Replay:
         model = tracking(run).version(run.name, version)
         verify(model.directory, version)
         former = with_former_settings(run, settings)
-        known = make_sequences.fn(former, as_of, int(seq), *_inputs(model.directory))
+        known = make_sequences.fn(former, as_of, int(seq), *_inputs(former, model.directory, as_of))
         again = _forecast(former, known, model)
         parts.append(rows.merge(again, on=FORECAST_KEY, how="left", suffixes=("", "_again")))
     both = pd.concat(parts, ignore_index=True)
@@ -235,7 +235,11 @@ def _outcomes(run: Run, waiting: pd.DataFrame, panel: Panel, seq: int) -> pd.Dat
     )
 
 
-def _inputs(directory: Path) -> tuple[str, int]:
-    """Return the feature set that a model reads, and how many sessions of it."""
+def _inputs(run: Run, directory: Path, as_of: pd.Timestamp) -> tuple[str, pd.Timestamp]:
+    """Return the feature set that a model reads, and the first session that its forecast from `as_of` reads."""
     facts = read_metadata(directory)
-    return str(facts["extra"]["features"]), int(facts["network"]["lookback"])
+    if facts["extra"].get("start"):
+        return str(facts["extra"]["features"]), pd.Timestamp(facts["extra"]["start"])
+    window = int(facts["network"]["lookback"])
+    first = run.calendar.sessions[max(run.calendar.position(as_of) - window + 1, 0)]
+    return str(facts["extra"]["features"]), first

@@ -80,7 +80,7 @@ class Evaluation:
 
 @chapter("make sequences", run_name="make sequences through {as_of:%Y-%m-%d}")
 def make_sequences(
-    run: Run, as_of: pd.Timestamp, seq: int, feature_set: str = "", window: int | None = None
+    run: Run, as_of: pd.Timestamp, seq: int, feature_set: str = "", first: pd.Timestamp | None = None
 ) -> History:
     """Read the prices through `as_of` as known at `seq`, and make sequences of them.
 
@@ -89,18 +89,20 @@ def make_sequences(
         as_of: The last session.
         seq: The version of the store.
         feature_set: Default: as configured.
-        window: How many sessions to make, the last ones; default: all.
+        first: The first session of the sequences; default: that of the first bar.
 
     Raises:
         StoreError: there are none.
     """
     chosen = FEATURE_SETS[feature_set or run.config.features.set]
     since = None
-    if window is not None:
+    if first is not None:
         # A row depends on no session before these: bars older than that are not even read.
-        since = run.calendar.sessions[max(run.calendar.position(as_of) - chosen.reach - window + 1, 0)]
+        since = run.calendar.sessions[max(run.calendar.position(first) - chosen.reach, 0)]
     panel = price_panel(run, as_of, seq, since=since)
     sequences = build_sequences(panel, chosen, run.universe, run.config.labels.horizons)
+    if first is not None:
+        sequences = sequences.since(first)
     say(
         f"made sequences of {len(sequences.symbols)} symbols x {len(sequences.sessions)} sessions x "
         f"{len(sequences.features)} features: {int(sequences.mask.sum())} valid rows"
@@ -146,7 +148,9 @@ def train_procedure(run: Run, known: History) -> tuple[Walk, pd.DataFrame, Fold]
     features = FEATURE_SETS[run.config.features.set]
     with _epochs_shown(run, "train to score") as progress:
         models: dict[str, Model] = {run.config.model.kind: _network(run, features, progress)}
-        models |= baselines(features.columns.index(features.last_return), run.config.model.lookback)
+        models |= baselines(
+            features.columns.index(features.last_return), run.config.model.lookback, run.config.training.mode
+        )
         walk = walk_forward(
             models,
             known.sequences,
@@ -193,7 +197,7 @@ def train_champion(run: Run, known: History) -> tuple[str, pd.DataFrame, Fold]:
         )
     half = run.workspace.model(run.name, ".new")
     shutil.rmtree(half, ignore_errors=True)
-    champion.save(half, extra=_facts(run, known))  # type: ignore[attr-defined]
+    champion.save(half, extra=_facts(run, known, champion))  # type: ignore[attr-defined]
     version = model_version(half)
     whole = run.workspace.model(run.name, version)
     if whole.exists() and model_version(whole) != version:
@@ -269,11 +273,16 @@ def _network(run: Run, features: FeatureSet, progress: Callable[[Any], None]) ->
             units=model.units,
             layers=model.layers,
             horizons=len(run.config.labels.horizons),
+            convolution=model.convolution,
+            attention=model.attention,
+            mode=training.mode,
         ),
         training=Training(
             epochs=training.epochs,
             batch_size=training.batch_size,
+            chunk=training.chunk,
             learning_rate=training.learning_rate,
+            schedule=training.schedule,
             clip_norm=training.clip_norm,
             patience=training.patience,
         ),
@@ -283,9 +292,11 @@ def _network(run: Run, features: FeatureSet, progress: Callable[[Any], None]) ->
     return recipe
 
 
-def _facts(run: Run, known: History) -> dict[str, Any]:
+def _facts(run: Run, known: History, champion: Any) -> dict[str, Any]:
+    start = None if champion.start is None else f"{known.sequences.sessions[champion.start]:%Y-%m-%d}"
     return {
         "universe": run.name,
+        "start": start,
         "features": run.config.features.set,
         "trained_through": f"{known.as_of:%Y-%m-%d}",
         "data_version": known.seq,

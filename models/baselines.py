@@ -16,7 +16,15 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from models.prediction import Prediction, on_panel
-from models.windows import check_panel, gather_windows, labelled_rows, usable_rows
+from models.windows import (
+    Mode,
+    check_panel,
+    first_session,
+    gather_windows,
+    labelled_rows,
+    start_of_run,
+    usable_rows,
+)
 
 __all__ = ["BASELINES", "RECENT", "Baseline", "FittedBaseline", "baselines"]
 
@@ -47,6 +55,8 @@ class FittedBaseline:
         features: Columns of x.
         return_feature: Column of x with the last return.
         lookback: Sessions a row needs, as the network does.
+        mode: Which sessions these are, as for the network.
+        start: As the network's.
     """
 
     estimates: tuple[Estimate, ...]
@@ -54,15 +64,21 @@ class FittedBaseline:
     features: int
     return_feature: int
     lookback: int
+    mode: Mode
+    start: int | None
+
+    def first_session(self, row: int) -> int:
+        """Return the first session that the forecasts from session `row` on read, in the block of the fit."""
+        return first_session(self.start, self.lookback, row)
 
     def predict(self, x: NDArray[np.float32], mask: NDArray[np.bool_]) -> Prediction:
-        """Forecast every row of x [symbol, session, feature] with a full valid window; low = high = p_up.
+        """Forecast every usable row of x [symbol, session, feature]; low = high = p_up.
 
         Raises:
             ModelError: if the shapes do not fit, or a valid row is not finite.
         """
         check_panel(x, mask, self.features)
-        usable = usable_rows(mask, self.lookback)
+        usable = usable_rows(mask, self.lookback, self.mode)
         rows = np.flatnonzero(usable).astype(np.int32)
         p_up = np.empty((len(rows), len(self.estimates)))
         if len(rows):
@@ -80,11 +96,13 @@ class Baseline:
         learn: How one horizon is learned.
         return_feature: Column of x with the last return.
         lookback: Sessions a row needs, as the network does.
+        mode: Which sessions these are, as for the network.
     """
 
     learn: Learn
     return_feature: int
     lookback: int
+    mode: Mode = "windowed"
 
     def fit(
         self,
@@ -104,7 +122,7 @@ class Baseline:
             mask: [symbol, session], true where the row is valid.
             y: float32 [symbol, session, horizon] in {0, 1}; NaN where unknown or not to be used.
             train: Session numbers to learn from.
-            stop: Left alone.
+            stop: Left alone, but that the network's run starts before it.
             calibrate: Left alone.
             seed: Seed of what is random.
 
@@ -112,7 +130,7 @@ class Baseline:
             ModelError: if no row of `train` has a label, or a valid row is not finite.
         """
         check_panel(x, mask, x.shape[-1])
-        usable = usable_rows(mask, self.lookback)
+        usable = usable_rows(mask, self.lookback, self.mode)
         estimates, base_rate = [], []
         for horizon in range(y.shape[-1]):
             rows = labelled_rows(usable, y[:, :, horizon : horizon + 1], train, "train")
@@ -121,23 +139,33 @@ class Baseline:
             estimates.append(self.learn(inputs, labels, seed))
             base_rate.append(float(labels.mean(dtype=np.float64)))
         return FittedBaseline(
-            tuple(estimates), np.array(base_rate), x.shape[-1], self.return_feature, self.lookback
+            estimates=tuple(estimates),
+            base_rate=np.array(base_rate),
+            features=x.shape[-1],
+            return_feature=self.return_feature,
+            lookback=self.lookback,
+            mode=self.mode,
+            start=start_of_run(self.mode, stop, self.lookback),
         )
 
 
-def baselines(return_feature: int, lookback: int) -> dict[str, Baseline]:
+def baselines(return_feature: int, lookback: int, mode: Mode = "windowed") -> dict[str, Baseline]:
     """Return every baseline by name, in the order of BASELINES.
 
     Args:
         return_feature: Column of x with the return of the row's own session.
         lookback: Sessions that the network needs: the baselines forecast the same rows.
+        mode: Which sessions these are, as for the network.
     """
     learners = _learners(return_feature)
-    return {name: Baseline(learn, return_feature, lookback) for name, learn in learners.items()}
+    return {name: Baseline(learn, return_feature, lookback, mode) for name, learn in learners.items()}
 
 
 def _inputs(x: NDArray[np.float32], rows: NDArray[np.int32], return_feature: int, lookback: int) -> Inputs:
-    """Return [row, column]: the features of the last session in their order, then the returns before it."""
+    """Return [row, column]: the features of the last session in their order, then the returns before it.
+
+    In sequence mode a session without a bar may lie between: it counts as one without a move.
+    """
     returns = gather_windows(x[:, :, [return_feature]], rows, min(RECENT, lookback))[:, :-1, 0]
     return np.concatenate([x.reshape(-1, x.shape[-1])[rows], returns], axis=1)
 

@@ -1,7 +1,7 @@
 """Seed ensembles of recurrent networks: logits averaged, then calibrated, with a band from their spread."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -19,7 +19,15 @@ from models.recurrent import Network, build_deployable, count_parameters
 from models.saved import METADATA, read_metadata, write_metadata, writing
 from models.scaling import fit_scaling
 from models.training import Epoch, Examples, Trainer, Training
-from models.windows import check_panel, labelled_rows, share_of_ups, usable_rows
+from models.windows import (
+    check_panel,
+    closed_up,
+    example_spans,
+    first_session,
+    labelled_rows,
+    share_of_ups,
+    start_of_run,
+)
 
 __all__ = ["BAND", "RecurrentEnsemble", "RecurrentModel", "load"]
 
@@ -39,6 +47,8 @@ class RecurrentEnsemble:
         calibrator: From the members' mean logit to p_up.
         base_rate: Share of ups among the training rows, [horizon].
         history: Every epoch of every member.
+        start: The session of the block that the network is run from, from a state of zero; None: windows need no run.
+            Whoever saves the model has to keep which session that was: the blocks that a loaded one reads begin there.
         extra: What the caller saved with the model.
     """
 
@@ -49,15 +59,15 @@ class RecurrentEnsemble:
     calibrator: Calibrator
     base_rate: NDArray[np.float64]
     history: list[Epoch] = field(repr=False)
+    start: int | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
 
-    @property
-    def lookback(self) -> int:
-        """How many sessions a forecast reads."""
-        return self.network.lookback
+    def first_session(self, row: int) -> int:
+        """Return the first session that the forecasts from session `row` on read, in the block of the fit."""
+        return first_session(self.start, self.network.lookback, row)
 
     def predict(self, x: NDArray[np.float32], mask: NDArray[np.bool_]) -> Prediction:
-        """Forecast every row that has a full valid window.
+        """Forecast every row that has a full valid window, or in sequence mode `lookback` valid sessions behind it.
 
         Args:
             x: Unscaled features, float32 [symbol, session, feature].
@@ -71,8 +81,8 @@ class RecurrentEnsemble:
             ModelError: if the shapes do not fit, or a valid row is not finite.
         """
         check_panel(x, mask, self.network.features)
-        usable = usable_rows(mask, self.network.lookback)
-        logits = self.members.logits(x, np.flatnonzero(usable).astype(np.int32)).astype(np.float64)
+        usable = self.members.usable(mask)
+        logits = self.members.logits(x, mask, closed_up(usable)).astype(np.float64)
         middle, reach = logits.mean(axis=0), BAND * _spread(logits)
         p_up, low, high = (self.calibrator.p_up(z) for z in (middle, middle - reach, middle + reach))
         return Prediction(on_panel(p_up, usable), on_panel(low, usable), on_panel(high, usable))
@@ -152,19 +162,29 @@ class RecurrentModel:
             ModelError: if a range has no usable label, an input is not finite, or training diverges.
         """
         check_panel(x, mask, self.network.features)
-        usable = usable_rows(mask, self.network.lookback)
-        rows, stop_rows, held_out = (
-            labelled_rows(usable, y, sessions, name)
-            for sessions, name in ((train, "train"), (stop, "stop"), (calibrate, "calibrate"))
-        )
         scaling, labels = fit_scaling(x, mask, train), y.reshape(-1, y.shape[-1])
-        examples = Examples(scaling.apply(x).reshape(-1, x.shape[-1]), labels, rows, stop_rows)
+        members = Members(self.network, build_deployable(self.network, scaling), [])
+        rows, stop_rows = (
+            labelled_rows(members.usable(mask), y, sessions, name)
+            for sessions, name in ((train, "train"), (stop, "stop"))
+        )
+        base_rate, is_joined = share_of_ups(y, rows), self.network.mode == "sequence"
+        examples = Examples(
+            panel=scaling.apply(x).reshape(-1, x.shape[-1]),
+            labels=labels,
+            order=closed_up(mask),
+            train=example_spans(mask, rows, self.network.lookback, joined=is_joined),
+            stop=example_spans(mask, stop_rows, self.network.lookback, joined=is_joined),
+            base_rate=base_rate,
+        )
         seeds = tuple(range(seed, seed + self.members))
         weights, history = self._train(examples, seeds)
-        members = Members(build_deployable(self.network, scaling), weights)
-        base_rate = share_of_ups(y, rows)
-        calibrator = fit_calibrator(members.logits(x, held_out).mean(axis=0), labels[held_out], base_rate)
-        return RecurrentEnsemble(self.network, self.training, seeds, members, calibrator, base_rate, history)
+        members = replace(members, weights=weights)
+        start = start_of_run(self.network.mode, stop, self.network.lookback)
+        calibrator = _calibrate(members, x, mask, y, calibrate, start or 0, base_rate)
+        return RecurrentEnsemble(
+            self.network, self.training, seeds, members, calibrator, base_rate, history, start
+        )
 
     def _train(
         self, examples: Examples, seeds: tuple[int, ...]
@@ -188,16 +208,17 @@ def load(directory: Path) -> RecurrentEnsemble:
     """
     metadata = read_metadata(directory)
     try:
-        seeds = tuple(metadata["seeds"])
+        network, seeds = Network(**metadata["network"]), tuple(metadata["seeds"])
         calibrator = {name: tuple(values) for name, values in metadata["calibrator"].items()}
         return RecurrentEnsemble(
-            network=Network(**metadata["network"]),
+            network=network,
             training=Training(**metadata["training"]),
             seeds=seeds,
-            members=load_members(directory, len(seeds)),
+            members=load_members(directory, network, len(seeds)),
             calibrator=Calibrator(**calibrator),
             base_rate=np.array(metadata["base_rate"]),
             history=[Epoch(**epoch) for epoch in metadata["history"]],
+            start=0 if network.mode == "sequence" else None,
             extra=metadata["extra"],
         )
     except (KeyError, TypeError, AttributeError) as broken:
@@ -206,6 +227,24 @@ def load(directory: Path) -> RecurrentEnsemble:
             where=str(directory / METADATA),
             way_out="load it with the version of nextday that saved it, or train again",
         ) from None
+
+
+def _calibrate(
+    members: Members,
+    x: NDArray[np.float32],
+    mask: NDArray[np.bool_],
+    y: NDArray[np.float32],
+    sessions: range,
+    start: int,
+    base_rate: NDArray[np.float64],
+) -> Calibrator:
+    """Calibrate the mean logit on the rows of `sessions`, of a run from `start` as every later forecast's."""
+    x, mask, y = x[:, start:], mask[:, start:], y[:, start:]
+    inside = range(sessions.start - start, sessions.stop - start)
+    rows = labelled_rows(members.usable(mask), y, inside, "calibrate")
+    return fit_calibrator(
+        members.logits(x, mask, rows).mean(axis=0), y.reshape(-1, y.shape[-1])[rows], base_rate
+    )
 
 
 def _spread(logits: NDArray[np.float64]) -> NDArray[np.float64]:

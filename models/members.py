@@ -14,14 +14,19 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from models.errors import ModelError
+from models.recurrent import Network
 from models.saved import make_reproducible
-from models.windows import gather_windows
+from models.windows import gather_windows, usable_rows
 
 __all__ = ["Members", "load_members", "member_file"]
 
 # Windows always pass through the graph this many at a time, filled up with zeros: one compiled shape gives a
 # row the same logits whether it comes alone at night or with ten years around it.
 _BATCH: Final = 512
+
+# So do histories, of as many symbols at a time at most, in a length that is a multiple of this.
+_SYMBOLS: Final = 64
+_SESSIONS: Final = 256
 
 _MADE_OF: Final = {
     (None, "__keras_tensor__"),
@@ -30,6 +35,11 @@ _MADE_OF: Final = {
     *(("keras.initializers", name) for name in ("GlorotUniform", "Orthogonal", "Zeros")),
     *(("keras.layers", name) for name in ("Activation", "Dense", "InputLayer", "Normalization", "Rescaling")),
     *(("keras.layers", name) for name in ("GRU", "LSTM", "SimpleRNN")),
+    *(
+        ("keras.layers", name)
+        for name in ("AveragePooling1D", "Concatenate", "Conv1D", "Multiply", "ZeroPadding1D")
+    ),
+    *(("keras.src.ops.numpy", name) for name in ("Divide", "GetItem")),
 }
 """Module and class of every part of a network of `recurrent`."""
 
@@ -39,18 +49,30 @@ class Members:
     """Sets of weights for one network.
 
     Attributes:
-        model: The network, unscaled windows in, logits out; the weights in it are of no account.
+        network: What it is.
+        model: It, unscaled inputs in, logits out; the weights in it are of no account.
         weights: One list of arrays a member, in the order of the network's trainable variables.
     """
 
+    network: Network
     model: keras.Model
     weights: list[list[NDArray[np.float32]]]
 
-    def logits(self, x: NDArray[np.float32], rows: NDArray[np.int32]) -> NDArray[np.float32]:
-        """Return the logits [member, row, horizon] of the windows of x that end at its flat rows `rows`."""
-        parts = [self._batch(x, rows[start : start + _BATCH]) for start in range(0, len(rows), _BATCH)]
-        empty = np.empty((len(self.weights), 0, self.model.output_shape[-1]), dtype=np.float32)
-        return np.concatenate([empty, *parts], axis=1)
+    def usable(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Return the rows that can be forecast, bool [symbol, session]."""
+        return usable_rows(mask, self.network.lookback, self.network.mode)
+
+    def logits(
+        self, x: NDArray[np.float32], mask: NDArray[np.bool_], rows: NDArray[np.int32]
+    ) -> NDArray[np.float32]:
+        """Return the logits [member, row, horizon] of the usable rows of x with the flat numbers `rows`, ascending.
+
+        Windowed, each row is forecast from its own window. In sequence mode the network runs once over every symbol's
+        valid sessions, from the first of the block and a state of zero, whatever rows are asked for.
+        """
+        through = self._windows if self.network.mode == "windowed" else self._histories
+        empty = np.empty((len(self.weights), 0, self.network.horizons), dtype=np.float32)
+        return np.concatenate([empty, *through(x, mask, rows)], axis=1)
 
     def save(self, directory: Path) -> None:
         """Write member-<k>.keras for each member, from 1."""
@@ -59,12 +81,38 @@ class Members:
             self.model.save(directory / member_file(number))
             make_reproducible(directory / member_file(number))
 
-    def _batch(self, x: NDArray[np.float32], rows: NDArray[np.int32]) -> NDArray[np.float32]:
-        _, lookback, features = self.model.input_shape
-        windows = np.zeros((_BATCH, lookback, features), dtype=np.float32)
-        windows[: len(rows)] = gather_windows(x, rows, lookback)
-        fed = tf.constant(windows)
-        return np.stack([self._forward(weights, fed).numpy()[: len(rows)] for weights in self._tensors])
+    def _windows(
+        self, x: NDArray[np.float32], mask: NDArray[np.bool_], rows: NDArray[np.int32]
+    ) -> Iterator[NDArray[np.float32]]:
+        for start in range(0, len(rows), _BATCH):
+            part = rows[start : start + _BATCH]
+            windows = np.zeros((_BATCH, self.network.lookback, x.shape[-1]), dtype=np.float32)
+            windows[: len(part)] = gather_windows(x, part, self.network.lookback)
+            yield self._all_members(windows)[:, : len(part)]
+
+    def _histories(
+        self, x: NDArray[np.float32], mask: NDArray[np.bool_], rows: NDArray[np.int32]
+    ) -> Iterator[NDArray[np.float32]]:
+        asked = np.unique(rows // mask.shape[1])
+        for start in range(0, len(asked), _SYMBOLS):
+            symbols = asked[start : start + _SYMBOLS]
+            valid = mask[symbols]
+            histories = np.zeros((*self._room(len(asked), mask), x.shape[-1]), dtype=np.float32)
+            symbol, step = np.nonzero(valid)[0], (np.cumsum(valid, axis=1) - 1)[valid]
+            histories[symbol, step] = x[symbols][valid]
+            wanted = np.zeros(mask.shape, dtype=bool)
+            wanted.reshape(-1)[rows] = True
+            inside = wanted[symbols][valid]
+            yield self._all_members(histories)[:, symbol[inside], step[inside]]
+
+    @staticmethod
+    def _room(symbols: int, mask: NDArray[np.bool_]) -> tuple[int, int]:
+        """Return how many histories of what length pass at a time: few shapes, for each is compiled once."""
+        return min(1 << (symbols - 1).bit_length(), _SYMBOLS), -(-mask.shape[1] // _SESSIONS) * _SESSIONS
+
+    def _all_members(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+        fed = tf.constant(inputs)
+        return np.stack([self._forward(weights, fed).numpy() for weights in self._tensors])
 
     @cached_property
     def _tensors(self) -> list[list[tf.Tensor]]:
@@ -72,9 +120,9 @@ class Members:
 
     @cached_property
     def _forward(self) -> tf.types.experimental.PolymorphicFunction:
-        def forward(weights: list[tf.Tensor], windows: tf.Tensor) -> tf.Tensor:
+        def forward(weights: list[tf.Tensor], inputs: tf.Tensor) -> tf.Tensor:
             # Stateless: the weights are arguments, so that the members share one compilation.
-            return self.model.stateless_call(weights, self.model.non_trainable_variables, windows)[0]
+            return self.model.stateless_call(weights, self.model.non_trainable_variables, inputs)[0]
 
         return tf.function(forward, jit_compile=True)
 
@@ -84,14 +132,14 @@ def member_file(number: int) -> str:
     return f"member-{number}.keras"
 
 
-def load_members(directory: Path, count: int) -> Members:
+def load_members(directory: Path, network: Network, count: int) -> Members:
     """Return the members saved in a folder.
 
     Raises:
         ModelError: naming the file that cannot be read or that asks to run code.
     """
     models = [_load(directory / member_file(number)) for number in range(1, count + 1)]
-    return Members(models[0], [model.get_weights() for model in models])
+    return Members(network, models[0], [model.get_weights() for model in models])
 
 
 def _load(path: Path) -> keras.Model:

@@ -3,6 +3,9 @@
 `rnn` is Elman's network, h_t = tanh(W_hh h_{t-1} + W_xh x_t + b), y_t = W_hy h_t (Elman 1990, "Finding
 structure in time"); `gru` is the gated recurrent unit (Cho et al. 2014) and `lstm` the long short-term memory
 (Hochreiter and Schmidhuber 1997). Recurrent weights start orthogonal (Saxe et al. 2014).
+
+Every network reads inputs of any length, and none looks ahead: a causal convolution may stand in front, and
+attention over the last `lookback` states beside the last one.
 """
 
 from dataclasses import dataclass
@@ -13,6 +16,7 @@ import numpy as np
 
 from models.errors import ModelError
 from models.scaling import LIMIT, Scaling
+from models.windows import Mode
 
 __all__ = ["KINDS", "Kind", "Network", "build", "build_deployable", "count_parameters"]
 
@@ -24,18 +28,22 @@ KINDS: Final = {"rnn": keras.layers.SimpleRNN, "gru": keras.layers.GRU, "lstm": 
 
 @dataclass(frozen=True)
 class Network:
-    """Description of a network: windows [row, lookback, features] in, logits [row, horizons] out.
+    """Description of a network.
 
     Attributes:
         kind: rnn, gru or lstm.
-        features: Columns of a window.
-        lookback: Sessions of a window.
+        features: Columns of the input.
+        lookback: windowed: sessions of a window; sequence: sessions that a forecast has behind it at least.
         units: Width of each recurrent layer.
         layers: Recurrent layers, one on the other.
         horizons: Logits, one a horizon.
+        convolution: Sessions that a causal convolution in front joins; 0 for none.
+        attention: Whether the output also sees the weighted mean of the last `lookback` states.
+        mode: windowed: many-to-one, [row, session, feature] in, the logits [row, horizon] of its last session out;
+            sequence: many-to-many, the logits [row, session, horizon] of every session out.
 
     Raises:
-        ModelError: if the kind is not known or a size is below one.
+        ModelError: if the kind or the mode is not known or a size is below one.
     """
 
     kind: Kind
@@ -44,6 +52,9 @@ class Network:
     units: int = 32
     layers: int = 1
     horizons: int = 1
+    convolution: int = 0
+    attention: bool = False
+    mode: Mode = "windowed"
 
     def __post_init__(self) -> None:
         """Check the description."""
@@ -51,26 +62,30 @@ class Network:
             raise ModelError(
                 f"unknown kind of network {self.kind!r}", way_out=f"choose one of {', '.join(KINDS)}"
             )
+        if self.mode not in ("windowed", "sequence"):
+            raise ModelError(f"unknown mode {self.mode!r}", way_out="choose windowed or sequence")
         if min(self.features, self.lookback, self.units, self.layers, self.horizons) < 1:
             raise ModelError(f"every size of a network must be at least 1: {self}")
+        if self.convolution < 0:
+            raise ModelError(f"a convolution joins 0 sessions or more: {self}")
 
 
 def build(network: Network, seed: int) -> keras.Model:
-    """Return the trainable part: scaled windows [row, lookback, feature] in, logits [row, horizon] out.
+    """Return the trainable part: scaled inputs [row, session, feature] in, logits out.
 
     All weights depend on `seed` alone; Keras' global seed is not drawn from.
     """
-    scaled = keras.Input((network.lookback, network.features), name="scaled")
+    scaled = keras.Input((None, network.features), name="scaled")
     return keras.Model(scaled, _logits(network, scaled, seed), name=network.kind)
 
 
 def build_deployable(network: Network, scaling: Scaling) -> keras.Model:
-    """Return the network as it is saved: unscaled windows in, logits out, the scale inside.
+    """Return the network as it is saved: unscaled inputs in, logits out, the scale inside.
 
     Its weights have the order and shapes of `build`, which trains them.
     """
-    windows = keras.Input((network.lookback, network.features), name="windows")
-    scaled = keras.layers.Normalization(mean=scaling.mean, variance=scaling.variance, name="scale")(windows)
+    unscaled = keras.Input((None, network.features), name="unscaled")
+    scaled = keras.layers.Normalization(mean=scaling.mean, variance=scaling.variance, name="scale")(unscaled)
     # hard_tanh(z) = clip(z, -1, 1): between two rescalings it cuts off at LIMIT, and loads in safe mode.
     for layer in (
         keras.layers.Rescaling(1 / LIMIT, name="into_unit"),
@@ -78,26 +93,72 @@ def build_deployable(network: Network, scaling: Scaling) -> keras.Model:
         keras.layers.Rescaling(LIMIT, name="out_of_unit"),
     ):
         scaled = layer(scaled)
-    return keras.Model(windows, _logits(network, scaled, seed=0), name=network.kind)
+    return keras.Model(unscaled, _logits(network, scaled, seed=0), name=network.kind)
 
 
 def count_parameters(network: Network) -> int:
-    """Return the number of trained weights."""
+    """Return the number of trained weights; it does not depend on the length of the input."""
     return int(build(network, seed=0).count_params())
 
 
 def _logits(network: Network, scaled: keras.KerasTensor, seed: int) -> keras.KerasTensor:
-    seeds = iter(np.random.SeedSequence(seed).generate_state(3 * network.layers).tolist())
-    hidden = scaled
-    for layer in range(1, network.layers + 1):
+    seeds = iter(np.random.SeedSequence(seed).generate_state(3 * network.layers + 2).tolist())
+    # The recurrent layers draw first: a network with an extra starts them as the one without.
+    drawn = [[next(seeds) for _ in range(3)] for _ in range(network.layers)]
+    hidden = _convolve(network, scaled, next(seeds)) if network.convolution else scaled
+    is_many = network.attention or network.mode == "sequence"
+    for layer, (kernel, recurrent, rest) in enumerate(drawn, start=1):
         hidden = KINDS[network.kind](
             network.units,
-            return_sequences=layer < network.layers,
-            kernel_initializer=keras.initializers.GlorotUniform(seed=next(seeds)),
-            recurrent_initializer=keras.initializers.Orthogonal(seed=next(seeds)),
-            seed=next(seeds),
+            return_sequences=layer < network.layers or is_many,
+            kernel_initializer=keras.initializers.GlorotUniform(seed=kernel),
+            recurrent_initializer=keras.initializers.Orthogonal(seed=recurrent),
+            seed=rest,
             name=f"recurrent_{layer}",
         )(hidden)
+    if network.attention:
+        hidden = _attend(network, hidden, next(seeds))
     # From zero, a network leaves its bias only for what it has learned: with random output weights the first
     # epochs on noisy returns are spent on unlearning them.
     return keras.layers.Dense(network.horizons, kernel_initializer="zeros", name="logits")(hidden)
+
+
+def _convolve(network: Network, scaled: keras.KerasTensor, seed: int) -> keras.KerasTensor:
+    return keras.layers.Conv1D(
+        network.units,
+        network.convolution,
+        padding="causal",
+        activation="relu",
+        kernel_initializer=keras.initializers.GlorotUniform(seed=seed),
+        name="convolution",
+    )(scaled)
+
+
+def _attend(network: Network, states: keras.KerasTensor, seed: int) -> keras.KerasTensor:
+    """Return each state beside the weighted mean of the `lookback` states up to it.
+
+    The weight of a state is exp(u . tanh(W h + b)): the temporal attention of Feng et al. (2019), "Enhancing stock
+    movement prediction with adversarial training", eq. 3. Its softmax over a moving window is a ratio of two moving
+    means, so that a forecast costs the same at every length of history.
+    """
+    energy = keras.layers.Dense(
+        network.units,
+        activation="tanh",
+        kernel_initializer=keras.initializers.GlorotUniform(seed=seed),
+        name="attention_energy",
+    )(states)
+    # From zero: all states weigh the same before anything is learned.
+    weight = keras.layers.Dense(
+        1, activation="exponential", use_bias=False, kernel_initializer="zeros", name="attention_weight"
+    )(energy)
+    weighted = keras.layers.Multiply(name="attention_weighted")([states, weight])
+    total, norm = (_moving_mean(network, part) for part in (weighted, weight))
+    mean = keras.ops.divide(total, norm)
+    if network.mode == "windowed":
+        states, mean = states[:, -1], mean[:, -1]
+    return keras.layers.Concatenate(name="attention")([states, mean])
+
+
+def _moving_mean(network: Network, part: keras.KerasTensor) -> keras.KerasTensor:
+    padded = keras.layers.ZeroPadding1D((network.lookback - 1, 0))(part)
+    return keras.layers.AveragePooling1D(network.lookback, strides=1)(padded)

@@ -1,11 +1,18 @@
-"""The training loop over windows: each epoch is one compiled graph around the stock Keras layers.
+"""The training loop of both modes: compiled graphs of many steps around the network.
 
-The panel stays in memory once; the graph gathers the windows of a batch from it. The number of steps is an
-argument of the graph, so that folds of different length and all members of an ensemble share one compilation.
+A chunk is a run of valid sessions of one symbol; its labels from the `lookback`-th session on carry loss, those before
+only warm the state up. Windowed training is the case of chunks of `lookback` sessions, with one label each; sequence
+training cuts each symbol's history into longer chunks, anew at every epoch, and so pays for the warm-up once in many
+labels instead of once a label.
+
+The panel stays in memory once; the graph gathers the chunks of a step from it. Folds of different length and all
+members of an ensemble share one compilation.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any, Final, Literal
 
 import keras
 import numpy as np
@@ -15,10 +22,14 @@ from scipy.special import logit
 
 from models.errors import ModelError
 from models.recurrent import Network, build
+from models.windows import Spans, cut_into_chunks
 
-__all__ = ["Epoch", "Examples", "Trainer", "Training"]
+__all__ = ["DivergenceError", "Epoch", "Examples", "Trainer", "Training", "Weights"]
 
 Weights = list[NDArray[np.float32]]
+
+_STEPS: Final = 64
+"""Steps of one run of the graph: its shape does not depend on how much there is to learn from."""
 
 
 @dataclass(frozen=True)
@@ -27,17 +38,27 @@ class Training:
 
     Attributes:
         epochs: Most passes over the training rows.
-        batch_size: Windows a step.
+        batch_size: Labels a step, about: a step takes as many whole chunks as hold so many, and one at least.
+        chunk: Sessions of a chunk in sequence mode; windowed, a chunk has `lookback` sessions.
         learning_rate: Step size of Adam (Kingma and Ba 2015).
+        schedule: constant; or cosine: from `learning_rate` to zero over `epochs` (Loshchilov and Hutter 2017).
         clip_norm: Bound on the norm of all gradients together (Pascanu et al. 2013).
         patience: Epochs without a better log loss on the stop range before training ends.
     """
 
     epochs: int = 40
     batch_size: int = 256
+    chunk: int = 252
     learning_rate: float = 1e-3
+    schedule: Literal["constant", "cosine"] = "constant"
     clip_norm: float = 1.0
     patience: int = 6
+
+    def rate(self, epoch: int) -> float:
+        """Return the learning rate of an epoch, counted from 1."""
+        if self.schedule == "constant":
+            return self.learning_rate
+        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * (epoch - 1) / self.epochs))
 
 
 @dataclass(frozen=True)
@@ -74,22 +95,39 @@ class Examples:
     Attributes:
         panel: Scaled features, float32 [symbol * session, feature].
         labels: float32 [symbol * session, horizon] in {0, 1}, NaN where unknown.
-        train: Flat row numbers to learn from, int32 [row].
-        stop: Flat row numbers that decide when to stop.
+        order: Flat numbers of the valid rows in the order in which they are read, int32 [place].
+        train: Places in `order` to learn from, (first, stop), int32 [example, 2]: windows, or in sequence mode spans
+            of any length that training cuts into chunks.
+        stop: Places that decide when to stop, alike.
+        base_rate: Share of ups among the labels to learn from, [horizon].
     """
 
     panel: NDArray[np.float32]
     labels: NDArray[np.float32]
-    train: NDArray[np.int32]
-    stop: NDArray[np.int32]
+    order: NDArray[np.int32]
+    train: Spans
+    stop: Spans
+    base_rate: NDArray[np.float64]
 
-    @property
-    def base_logit(self) -> NDArray[np.float32]:
-        """The logit of the share of ups among the known labels of `train`, [horizon]; 0 where none is known."""
-        labels = self.labels[self.train]
-        known = np.isfinite(labels).sum(axis=0)
-        share = np.where(known, np.nansum(labels, axis=0) / np.maximum(known, 1), 0.5)
-        return np.asarray(logit(np.clip(share, 0.01, 0.99)), np.float32)
+
+class DivergenceError(ModelError):
+    """Training came to a loss that is no finite number.
+
+    Attributes:
+        weights: The weights with the least log loss on the stop range before; empty if there were none yet.
+    """
+
+    def __init__(self, what: str, *, where: str = "", way_out: str = "", weights: Weights) -> None:
+        super().__init__(what, where=where, way_out=way_out)
+        self.weights = weights
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Cross from a worker's process to the one that asked, whole."""
+        return _divergence, (self.what, self.where, self.way_out, self.weights)
+
+
+def _divergence(what: str, where: str, way_out: str, weights: Weights) -> DivergenceError:
+    return DivergenceError(what, where=where, way_out=way_out, weights=weights)
 
 
 @dataclass(frozen=True)
@@ -104,11 +142,21 @@ class _Pass:
 class Trainer:
     """One compiled network that trains one member after another; not to be shared between threads.
 
-    Every run starts from weights and optimizer state that depend on its seed alone.
+    Every run starts from weights and optimizer state that depend on its seed alone, or on the weights it is given.
     """
 
     def __init__(self, network: Network, training: Training) -> None:
+        if network.mode == "sequence" and training.chunk <= network.lookback:
+            raise ModelError(
+                f"a chunk of {training.chunk} sessions has no room for labels after a lookback of "
+                f"{network.lookback}",
+                where="[training] chunk, [model] lookback",
+                way_out="make the chunk a few times as long as the lookback",
+            )
         self._network, self._training = network, training
+        self._chunk = training.chunk if network.mode == "sequence" else network.lookback
+        self._labels_a_chunk = self._chunk - network.lookback + 1
+        self._chunks_a_step = max(training.batch_size // self._labels_a_chunk, 1)
         self._core = build(network, seed=0)
         self._optimizer = keras.optimizers.Adam(training.learning_rate, global_clipnorm=training.clip_norm)
         self._optimizer.build(self._core.trainable_variables)
@@ -124,15 +172,37 @@ class Trainer:
         member: int = 1,
         members: int = 1,
         progress: Callable[[Epoch], None] | None = None,
+        start: Weights | None = None,
     ) -> tuple[Weights, list[Epoch]]:
         """Train one member; return its weights with the least log loss on the stop rows, and all its epochs.
 
+        Args:
+            examples: What it learns from.
+            seed: Decides the first weights and the order of the steps.
+            member: Its number, from 1.
+            members: How many there are.
+            progress: Called after every epoch.
+            start: Weights to go on from, instead of those of the seed.
+
         Raises:
-            ModelError: if the loss is no longer a finite number.
+            DivergenceError: if the loss is no longer a finite number.
         """
         best: Weights = []
         best_loss, waited, history = np.inf, 0, []
-        for epoch in self._epochs(examples, seed, member, members):
+        self._reset(seed, examples.base_rate, start)
+        for number, (learned, stopped) in enumerate(self._passes(examples, seed), start=1):
+            if not np.isfinite([learned.loss, learned.gradient_norm, stopped.loss]).all():
+                raise DivergenceError(
+                    f"training diverged: loss {learned.loss}, gradient norm {learned.gradient_norm}, "
+                    f"stop loss {stopped.loss}",
+                    where=f"member {member} of {members} (seed {seed}), epoch {number}",
+                    way_out="lower the learning rate or the clip norm, and look for extreme features",
+                    weights=best,
+                )
+            epoch = Epoch(
+                *(member, members, number, self._training.epochs),
+                *(learned.loss, learned.hit_rate, stopped.loss, stopped.hit_rate, learned.gradient_norm),
+            )
             history.append(epoch)
             if progress is not None:
                 progress(epoch)
@@ -144,60 +214,55 @@ class Trainer:
                 break
         return best, history
 
-    def _epochs(self, examples: Examples, seed: int, member: int, members: int) -> Iterator[Epoch]:
-        self._reset(seed, examples.base_logit)
-        shuffle = np.random.default_rng(seed)
-        # The panel crosses into TensorFlow once, not at every epoch.
-        panel, labels = tf.constant(examples.panel), tf.constant(examples.labels)
-        for number in range(1, self._training.epochs + 1):
-            learned = self._run(self._learn, panel, labels, shuffle.permutation(examples.train))
-            stopped = self._run(self._measure, panel, labels, examples.stop)
-            if not np.isfinite([learned.loss, learned.gradient_norm, stopped.loss]).all():
-                raise ModelError(
-                    f"training diverged: loss {learned.loss}, gradient norm {learned.gradient_norm}, "
-                    f"stop loss {stopped.loss}",
-                    where=f"member {member} of {members} (seed {seed}), epoch {number}",
-                    way_out="lower the learning rate or the clip norm, and look for extreme features",
-                )
-            yield Epoch(
-                *(member, members, number, self._training.epochs),
-                *(learned.loss, learned.hit_rate, stopped.loss, stopped.hit_rate, learned.gradient_norm),
-            )
+    def _passes(self, examples: Examples, seed: int) -> Iterator[tuple[_Pass, _Pass]]:
+        """Learn for an epoch, then look at the stop range, again and again."""
+        rng = np.random.default_rng(seed)
+        # What the graph reads crosses into TensorFlow once, not at every epoch.
+        order = np.zeros(
+            len(examples.panel), np.int32
+        )  # room for every row: one shape for folds of any length
+        order[: len(examples.order)] = examples.order
+        data = tuple(tf.constant(part) for part in (examples.panel, examples.labels, order))
+        watched = self._cut(examples.stop, np.zeros(len(examples.stop), np.int64))
+        for epoch in range(1, self._training.epochs + 1):
+            self._optimizer.learning_rate.assign(self._training.rate(epoch))
+            chunks = self._cut(examples.train, rng.integers(self._labels_a_chunk, size=len(examples.train)))
+            learned = self._run(self._learn, data, rng.permutation(chunks))
+            yield learned, self._run(self._measure, data, watched)
 
-    def _reset(self, seed: int, base_logit: NDArray[np.float32]) -> None:
-        start = build(self._network, seed).get_weights()
-        # The last weight is the bias of the logits: a network that has learned nothing says the base rate, and
-        # calibration, which stretches logits away from it, then leaves it there.
-        start[-1] = base_logit
-        self._core.set_weights(start)
+    def _cut(self, spans: Spans, shift: NDArray[np.int64]) -> Spans:
+        return cut_into_chunks(spans, self._chunk, self._network.lookback, shift)
+
+    def _reset(self, seed: int, base_rate: NDArray[np.float64], start: Weights | None) -> None:
+        weights = start or build(self._network, seed).get_weights()
+        if start is None:
+            # The last weight is the bias of the logits: a network that has learned nothing says the base rate, and
+            # calibration, which stretches logits away from it, then leaves it there.
+            weights[-1] = np.asarray(logit(np.clip(base_rate, 0.01, 0.99)), np.float32)
+        self._core.set_weights(weights)
         for variable, value in zip(self._optimizer.variables, self._unused, strict=True):
             variable.assign(value)
 
-    def _run(
-        self, graph: Callable[..., tf.Tensor], panel: tf.Tensor, labels: tf.Tensor, rows: NDArray[np.int32]
-    ) -> _Pass:
-        steps = -(-len(rows) // self._training.batch_size)
-        loss, hits, known, norm = graph(
-            panel, labels, self._batches(rows, panel.shape[0]), tf.constant(steps)
-        ).numpy()
+    def _run(self, graph: Callable[..., tf.Tensor], data: tuple[tf.Tensor, ...], chunks: Spans) -> _Pass:
+        steps = -(-len(chunks) // self._chunks_a_step)
+        filled = np.full((-(-steps // _STEPS) * _STEPS * self._chunks_a_step, 2), -1, np.int32)
+        filled[: len(chunks)] = chunks
+        total = np.zeros(4)
+        for number, batches in enumerate(filled.reshape(-1, _STEPS, self._chunks_a_step, 2)):
+            left = tf.constant(min(steps - number * _STEPS, _STEPS))
+            total += graph(*data, tf.constant(batches), left).numpy()
+        loss, hits, known, norm = total
         return _Pass(float(loss / known), float(hits / known), float(norm / steps))
 
-    def _batches(self, rows: NDArray[np.int32], capacity: int) -> tf.Tensor:
-        # Room for every row of the panel, filled with -1: the shape is the same in every fold.
-        size = self._training.batch_size
-        batches = np.full(-(-capacity // size) * size, -1, dtype=np.int32)
-        batches[: len(rows)] = rows
-        return tf.constant(batches.reshape(-1, size))
-
     def _learn_graph(
-        self, panel: tf.Tensor, labels: tf.Tensor, batches: tf.Tensor, steps: tf.Tensor
+        self, panel: tf.Tensor, labels: tf.Tensor, order: tf.Tensor, batches: tf.Tensor, steps: tf.Tensor
     ) -> tf.Tensor:
         variables = self._core.trainable_variables
 
-        def step(rows: tf.Tensor) -> tf.Tensor:
+        def step(chunks: tf.Tensor) -> tf.Tensor:
             with tf.GradientTape() as tape:
-                loss, hits, known = self._loss(panel, labels, rows, training=True)
-                mean = loss / known
+                loss, hits, known = self._loss(panel, labels, order, chunks, training=True)
+                mean = loss / tf.maximum(known, 1.0)
             gradients = tape.gradient(mean, variables)
             self._optimizer.apply(gradients, variables)
             return tf.stack([loss, hits, known, tf.linalg.global_norm(gradients)])
@@ -205,23 +270,25 @@ class Trainer:
         return _sum_over(batches, steps, step)
 
     def _measure_graph(
-        self, panel: tf.Tensor, labels: tf.Tensor, batches: tf.Tensor, steps: tf.Tensor
+        self, panel: tf.Tensor, labels: tf.Tensor, order: tf.Tensor, batches: tf.Tensor, steps: tf.Tensor
     ) -> tf.Tensor:
-        def step(rows: tf.Tensor) -> tf.Tensor:
-            return tf.stack([*self._loss(panel, labels, rows, training=False), 0.0])
+        def step(chunks: tf.Tensor) -> tf.Tensor:
+            return tf.stack([*self._loss(panel, labels, order, chunks, training=False), 0.0])
 
         return _sum_over(batches, steps, step)
 
     def _loss(
-        self, panel: tf.Tensor, labels: tf.Tensor, rows: tf.Tensor, *, training: bool
+        self, panel: tf.Tensor, labels: tf.Tensor, order: tf.Tensor, chunks: tf.Tensor, *, training: bool
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Return the sums over a batch of log loss and hits, and the number of labels in them."""
-        lookback = self._network.lookback
-        # No window ends before session lookback - 1, so a filler row may point there; its weight is zero.
-        at = tf.maximum(rows, lookback - 1)
-        logits = self._core(tf.gather(panel, at[:, None] + tf.range(1 - lookback, 1)), training=training)
-        label = tf.gather(labels, at)
-        known = (rows >= 0)[:, None] & ~tf.math.is_nan(label)
+        """Return the sums over a step's chunks [chunk, 2] of log loss and hits, and the number of labels in them."""
+        place = chunks[:, :1] + tf.range(self._chunk)
+        # A short chunk is filled up behind its end, which no state and no loss before it can see.
+        rows = tf.gather(order, tf.clip_by_value(place, 0, order.shape[0] - 1))
+        logits = self._core(tf.gather(panel, rows), training=training)
+        logits = tf.reshape(logits, [chunks.shape[0], -1, labels.shape[-1]])[:, -self._labels_a_chunk :]
+        carries = (place < chunks[:, 1:])[:, -self._labels_a_chunk :]
+        label = tf.gather(labels, rows[:, -self._labels_a_chunk :])
+        known = carries[:, :, None] & ~tf.math.is_nan(label)
         label, weight = tf.where(known, label, 0.0), tf.cast(known, tf.float32)
         loss = tf.nn.sigmoid_cross_entropy_with_logits(labels=label, logits=logits)
         hits = tf.cast((logits > 0) == (label > 0.5), tf.float32)

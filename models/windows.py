@@ -1,24 +1,120 @@
-"""Which rows of a panel a model may use, and the windows that end there.
+"""Which rows of a panel a model may use, and the sessions that it reads for each.
 
 A panel is a block x [symbol, session, feature]. A row is one (symbol, session), named by its flat number
-symbol * sessions + session; its window is that session and the `lookback - 1` sessions before it.
+symbol * sessions + session. Windowed, a network reads that session and the `lookback - 1` before it, all of them
+valid. In sequence mode it reads every valid session of the symbol so far, closed up: a session that is not valid
+(not yet listed, suspended, without a bar) is not there, so that it changes neither state nor loss.
 """
+
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import ModelError
 
-__all__ = ["check_panel", "gather_windows", "labelled_rows", "share_of_ups", "usable_rows"]
+__all__ = [
+    "RUN_IN",
+    "Mode",
+    "Spans",
+    "check_panel",
+    "closed_up",
+    "cut_into_chunks",
+    "example_spans",
+    "first_session",
+    "gather_windows",
+    "labelled_rows",
+    "share_of_ups",
+    "start_of_run",
+    "usable_rows",
+]
+
+Mode = Literal["windowed", "sequence"]
+
+Spans = NDArray[np.int32]
+"""(first, stop) places, int32 [span, 2]."""
+
+RUN_IN: Final = 756
+"""Sessions, three years, that a network in sequence mode has read before the first row that it is judged by."""
 
 
-def usable_rows(mask: NDArray[np.bool_], lookback: int) -> NDArray[np.bool_]:
-    """Return [symbol, session]: true where all `lookback` sessions up to and with this one are valid."""
+def usable_rows(mask: NDArray[np.bool_], lookback: int, mode: Mode) -> NDArray[np.bool_]:
+    """Return the rows that can be forecast, [symbol, session].
+
+    Args:
+        mask: [symbol, session], true where the row is valid.
+        lookback: Sessions that a row needs, its own included.
+        mode: windowed: the last `lookback` sessions are all valid; sequence: the row is valid, and so are `lookback`
+            sessions since the first of the block.
+    """
+    if mode == "sequence":
+        return mask & (np.cumsum(mask, axis=1) >= lookback)
     usable = np.zeros(mask.shape, dtype=bool)
     if mask.shape[1] >= lookback:
         windows = np.lib.stride_tricks.sliding_window_view(mask, lookback, axis=1)
         usable[:, lookback - 1 :] = windows.all(axis=-1)
     return usable
+
+
+def start_of_run(mode: Mode, stop: range, lookback: int) -> int | None:
+    """Return the session that a fitted network is run from, from a state of zero; None where windows need no run.
+
+    It is fixed with the fit, so that a row has the same forecast on every later day. Where it lies is the same for
+    every fit of a procedure: before the stop range, the first that judges it.
+    """
+    return max(stop.start - RUN_IN - lookback + 1, 0) if mode == "sequence" else None
+
+
+def first_session(start: int | None, lookback: int, row: int) -> int:
+    """Return the first session that the forecasts from session `row` on read: `start`, or that of the row's window."""
+    return max(row - lookback + 1, 0) if start is None else start
+
+
+def closed_up(mask: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """Return the flat numbers of the valid rows, symbol by symbol: the order in which a network reads them."""
+    return np.flatnonzero(mask).astype(np.int32)
+
+
+def example_spans(mask: NDArray[np.bool_], rows: NDArray[np.int32], lookback: int, *, joined: bool) -> Spans:
+    """Return where in `closed_up(mask)` the examples lie that end with the labels of `rows`.
+
+    Args:
+        mask: [symbol, session], true where the row is valid.
+        rows: Flat numbers of usable rows, ascending.
+        lookback: Sessions before the first label of an example, that of the label included.
+        joined: One span a symbol, from `lookback - 1` sessions before its first label to its last label, instead of
+            one a row. A span never reaches beyond the last of `rows`.
+    """
+    place = (np.cumsum(mask) - 1)[rows]
+    first, stop = place - lookback + 1, place + 1
+    if joined:
+        symbol = rows // mask.shape[1]
+        begins = np.flatnonzero(np.diff(symbol, prepend=-1))
+        ends = np.append(begins[1:], len(rows)) - 1
+        first, stop = first[begins], stop[ends]
+    return np.stack([first, stop], axis=1).astype(np.int32)
+
+
+def cut_into_chunks(spans: Spans, steps: int, lookback: int, shift: NDArray[np.int64]) -> Spans:
+    """Cut spans into chunks of at most `steps` places, so that every label is carried by exactly one chunk.
+
+    Neighbours overlap in the `lookback - 1` places that carry no label.
+
+    Args:
+        spans: Places of the examples, [span, 2].
+        steps: Most places of a chunk, at least `lookback`.
+        lookback: Places up to the first label of a chunk, it included.
+        shift: [span], in [0, steps - lookback]: how much earlier than the first label of a span its first chunk of
+            labels would begin. Other shifts put the borders elsewhere.
+    """
+    labels = steps - lookback + 1
+    first_label = spans[:, 0] + lookback - 1 - shift
+    count = -((first_label - spans[:, 1]) // labels)
+    of = np.repeat(np.arange(len(spans)), count)
+    number = np.arange(len(of)) - np.repeat(np.cumsum(count) - count, count)
+    begin = first_label[of] + number * labels
+    first = np.maximum(begin - lookback + 1, spans[of, 0])
+    return np.stack([first, np.minimum(begin + labels, spans[of, 1])], axis=1).astype(np.int32)
 
 
 def labelled_rows(

@@ -40,9 +40,8 @@ class Prediction(Protocol):
 class Fitted(Protocol):
     """A fitted model; row t of a prediction depends on sessions up to t alone."""
 
-    @property
-    def lookback(self) -> int:
-        """How many sessions a forecast reads."""
+    def first_session(self, row: int) -> int:
+        """Return the first session that the forecasts from session `row` on read, in the block of the fit."""
         ...
 
     @property
@@ -90,12 +89,18 @@ class Walk:
 
 
 def forecast(fitted: Fitted, sequences: Sequences, rows: range, calendar: Calendar) -> pd.DataFrame:
-    """Forecast the sessions of `rows`, for every symbol that has a whole window there.
+    """Forecast the sessions of `rows`, for every symbol that has history enough there.
+
+    Args:
+        fitted: The model.
+        sequences: The block that it was fitted with; for a loaded model one that begins where its run starts.
+        rows: Session numbers.
+        calendar: Gives the target sessions.
 
     Returns:
         symbol, as_of, target_session, horizon, p_up, low, high; one row a forecast, by as_of and symbol.
     """
-    first = max(rows.start - fitted.lookback + 1, 0)
+    first = fitted.first_session(rows.start)
     made = fitted.predict(sequences.x[:, first : rows.stop], sequences.mask[:, first : rows.stop])
     low, p_up, high = (
         np.asarray(a, float)[:, rows.start - first :] for a in (made.low, made.p_up, made.high)

@@ -227,6 +227,15 @@ class Config(_Section):
     evaluation: EvaluationConfig = EvaluationConfig()
     schedule: ScheduleConfig = ScheduleConfig()
 
+    @model_validator(mode="after")
+    def _room_for_labels(self) -> Self:
+        if self.training.mode == "sequence" and self.training.chunk <= self.model.lookback:
+            raise ValueError(
+                f"[training] chunk = {self.training.chunk} leaves no room for labels after [model] lookback = "
+                f"{self.model.lookback}: make the chunk a few times as long"
+            )
+        return self
+
     def resolved(self) -> dict[str, Any]:
         """Return every setting as JSON values, defaults filled in.
 

@@ -41,6 +41,17 @@ class Sequences:
             y[:, max(stop - horizon, 0) :, place] = np.nan
         return replace(self, x=self.x[:, :stop], mask=self.mask[:, :stop], y=y, sessions=self.sessions[:stop])
 
+    def since(self, first: pd.Timestamp) -> "Sequences":
+        """Return the sessions of the block from `first` on."""
+        begin = int((self.sessions < first).sum())
+        return replace(
+            self,
+            x=self.x[:, begin:],
+            mask=self.mask[:, begin:],
+            y=self.y[:, begin:],
+            sessions=self.sessions[begin:],
+        )
+
 
 def total_returns(panel: Panel, horizon: int) -> NDArray[np.float64]:
     """Return the simple total return from each session to the one `horizon` later, [session, symbol].

@@ -36,6 +36,9 @@ class Knowing:
         self.taught.append(y)
         return self
 
+    def first_session(self, row):  # type: ignore[no-untyped-def]
+        return max(row - self.lookback + 1, 0)
+
     def predict(self, x, mask):  # type: ignore[no-untyped-def]
         p = np.where(mask, x[:, :, 0], np.nan)[:, :, None].astype(float)
         p[:, : self.lookback - 1] = np.nan

@@ -107,7 +107,7 @@ def test_the_rows_forecast_are_those_with_a_full_window(name: str) -> None:
     x, y = noise()
     mask = np.random.default_rng(7).random(x.shape[:2]) < 0.9
     p_up = fit(name, x, y).predict(x, mask).p_up
-    assert np.array_equal(~np.isnan(p_up[:, :, 0]), usable_rows(mask, LOOKBACK))
+    assert np.array_equal(~np.isnan(p_up[:, :, 0]), usable_rows(mask, LOOKBACK, "windowed"))
     assert np.isnan(fit(name, x, y).predict(x[:, :3], mask[:, :3]).p_up).all()
 
 

@@ -47,6 +47,9 @@ def test_the_shipped_settings_are_the_defaults_in_full() -> None:
         ("[prices]\nstart = 0001-01-01", ["prices.start", "0001-01-01"]),
         ("[model]\nunits = true", ["model.units", "true"]),
         ("[training]\nclip_norm = inf", ["training.clip_norm", "finite"]),
+        ("[labels]\nhorizons = [5, 20]", ["labels.horizons", "from 1 on"]),
+        ("[labels]\nhorizons = [1, 5, 5]", ["labels.horizons", "each once"]),
+        ("[training]\nmode = 'sequence'\nchunk = 20", ["no room for labels", "lookback = 20"]),
         ("[labels]\ndead_zone = [nan, 0]", ["labels.dead_zone.0", "finite"]),
     ],
 )

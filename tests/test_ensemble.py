@@ -82,8 +82,8 @@ def folder(fitted: RecurrentEnsemble, tmp_path: Path) -> Path:
 
 def test_a_planted_direction_is_forecast_as_well_as_can_be(fitted: RecurrentEnsemble) -> None:
     x, mask, y = MARKET
-    p_up = fitted.predict(x, mask).p_up[:, TEST][usable_rows(mask, LOOKBACK)[:, TEST]]
-    label = y[:, TEST][usable_rows(mask, LOOKBACK)[:, TEST]]
+    p_up = fitted.predict(x, mask).p_up[:, TEST][usable_rows(mask, LOOKBACK, "windowed")[:, TEST]]
+    label = y[:, TEST][usable_rows(mask, LOOKBACK, "windowed")[:, TEST]]
     low, high = binom.interval(0.99, len(label), REPEATS)
     assert low <= np.sum((p_up > 0.5) == (label > 0.5)) <= high
     entropy = -REPEATS * np.log(REPEATS) - (1 - REPEATS) * np.log(1 - REPEATS)
@@ -158,7 +158,7 @@ def test_the_last_row_is_the_same_from_its_own_window_alone(fitted: RecurrentEns
 def test_only_rows_with_a_full_window_are_forecast_and_the_band_holds_p_up(fitted: RecurrentEnsemble) -> None:
     x, mask, _ = MARKET
     prediction = fitted.predict(x, mask)
-    usable = usable_rows(mask, LOOKBACK)
+    usable = usable_rows(mask, LOOKBACK, "windowed")
     assert np.array_equal(~np.isnan(prediction.p_up[:, :, 0]), usable)
     assert np.all(prediction.low[usable] <= prediction.p_up[usable])
     assert np.all(prediction.p_up[usable] <= prediction.high[usable])

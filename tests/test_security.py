@@ -220,6 +220,13 @@ def test_a_workspace_is_for_its_owner_alone(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "old").stat().st_mode) == 0o755
 
 
+def saved_network() -> Any:
+    """Return the description of the saved member."""
+    from models.recurrent import Network
+
+    return Network("gru", features=3, lookback=5, units=2)
+
+
 @pytest.fixture
 def network(tmp_path: Path) -> Path:
     """Return a folder with one saved member of an ensemble."""
@@ -230,7 +237,7 @@ def network(tmp_path: Path) -> Path:
     window = keras.Input((5, 3), name="windows")
     hidden = keras.layers.GRU(2, kernel_initializer=keras.initializers.GlorotUniform(1))(window)
     model = keras.Model(window, keras.layers.Dense(1, kernel_initializer="zeros")(hidden))
-    Members(model, [model.get_weights()]).save(tmp_path)
+    Members(saved_network(), model, [model.get_weights()]).save(tmp_path)
     assert (tmp_path / member_file(1)).is_file()
     return tmp_path
 
@@ -268,11 +275,11 @@ def test_a_network_that_asks_for_more_than_its_layers_is_refused_before_keras_re
 
     from models.members import load_members
 
-    assert len(load_members(network, 1).weights) == 1
+    assert len(load_members(network, saved_network(), 1).weights) == 1
     rewrite(network / "member-1.keras", lambda text: text.replace(old, new, 1))
     monkeypatch.setattr(keras.models, "load_model", lambda *_, **__: pytest.fail("Keras was asked"))
     with pytest.raises(ModelError, match="it asks for") as refused:
-        load_members(network, 1)
+        load_members(network, saved_network(), 1)
     assert str(network / "member-1.keras") in str(refused.value)
 
 

@@ -1,5 +1,6 @@
 """The compiled epoch does what plain Keras does, and stops where it should."""
 
+import pickle
 from dataclasses import replace
 
 import keras
@@ -7,9 +8,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import log_loss
 
-from models.errors import ModelError
 from models.recurrent import Network, build
-from models.training import Epoch, Examples, Trainer, Training
+from models.training import DivergenceError, Epoch, Examples, Trainer, Training
 
 NETWORK = Network("gru", features=4, lookback=5, units=8)
 SYMBOLS, SESSIONS = 6, 60
@@ -20,12 +20,24 @@ def examples(train: int, horizons: int = 1) -> Examples:
     rng = np.random.default_rng(9)
     panel = rng.standard_normal((SYMBOLS * SESSIONS, 4)).astype(np.float32)
     labels = (rng.random((SYMBOLS * SESSIONS, horizons)) < 0.5).astype(np.float32)
-    rows = [s * SESSIONS + t for t in range(4, SESSIONS) for s in range(SYMBOLS)]
-    return Examples(panel, labels, np.int32(rows[:train]), np.int32(rows[-40:]))
+    rows = np.array([s * SESSIONS + t for t in range(4, SESSIONS) for s in range(SYMBOLS)], np.int32)
+    spans = np.stack([rows - 4, rows + 1], axis=1)
+    return Examples(
+        panel,
+        labels,
+        order=np.arange(SYMBOLS * SESSIONS, dtype=np.int32),
+        train=spans[:train],
+        stop=spans[-40:],
+        base_rate=labels[rows[:train]].mean(axis=0, dtype=np.float64),
+    )
 
 
-def windows(given: Examples, rows: np.ndarray) -> np.ndarray:
-    return np.stack([given.panel[row - 4 : row + 1] for row in rows])
+def windows(given: Examples, spans: np.ndarray) -> np.ndarray:
+    return np.stack([given.panel[first:stop] for first, stop in spans])
+
+
+def labels(given: Examples, spans: np.ndarray) -> np.ndarray:
+    return given.labels[spans[:, 1] - 1]
 
 
 def compiled(network: Network, training: Training, seed: int) -> keras.Model:
@@ -47,12 +59,14 @@ def test_an_epoch_takes_the_steps_that_plain_keras_takes(train: int) -> None:
     weights, history = Trainer(NETWORK, training).train(given, seed=3)
     plain = compiled(NETWORK, training, seed=3)
     # Both start at the base rate: the logit of the share of ups is the output's first bias.
-    ups = given.labels[given.train].mean()
+    ups = labels(given, given.train).mean()
     plain.set_weights([*plain.get_weights()[:-1], np.array([np.log(ups / (1 - ups))], np.float32)])
-    order = np.random.default_rng(3).permutation(given.train)
+    rng = np.random.default_rng(3)
+    rng.integers(1, size=train)  # where chunks would be cut: a window is one
+    order = rng.permutation(given.train)
     for start in range(0, train, 16):
-        rows = order[start : start + 16]
-        plain.train_on_batch(windows(given, rows), given.labels[rows])
+        spans = order[start : start + 16]
+        plain.train_on_batch(windows(given, spans), labels(given, spans))
     assert largest_difference(weights, plain.get_weights()) < 2e-6
     assert largest_difference(weights, build(NETWORK, 3).get_weights()) > 1e-2
     assert history[0].gradient_norm > training.clip_norm
@@ -62,13 +76,13 @@ def test_an_epoch_takes_the_steps_that_plain_keras_takes(train: int) -> None:
 def test_the_stop_range_is_scored_on_its_known_labels_alone() -> None:
     network = replace(NETWORK, horizons=2)
     given = examples(160, horizons=2)
-    given.labels[given.stop[::3], 1] = np.nan
+    given.labels[given.stop[::3, 1] - 1, 1] = np.nan
     weights, (epoch,) = Trainer(network, Training(epochs=1)).train(given, seed=3)
     model = build(network, 0)
     model.set_weights(weights)
     p_up = 1 / (1 + np.exp(-np.float64(model(windows(given, given.stop)))))
-    known = ~np.isnan(given.labels[given.stop])
-    y = given.labels[given.stop][known]
+    known = ~np.isnan(labels(given, given.stop))
+    y = labels(given, given.stop)[known]
     assert epoch.stop_loss == pytest.approx(log_loss(y, p_up[known]), abs=1e-6)
     assert epoch.stop_hit_rate == pytest.approx(np.mean((p_up[known] > 0.5) == y))
 
@@ -78,7 +92,8 @@ def test_an_unknown_label_moves_no_weight() -> None:
     network = replace(NETWORK, horizons=2)
     given = examples(160, horizons=2)
     given.labels[:, 1] = np.nan
-    given.labels[given.stop, 1] = 1
+    given.labels[given.stop[:, 1] - 1, 1] = 1
+    given.base_rate[1] = 0.5
     weights, _ = Trainer(network, Training(epochs=2)).train(given, seed=3)
     start = build(network, 3).get_weights()
     assert np.array_equal(weights[-2][:, 1], start[-2][:, 1])
@@ -97,7 +112,7 @@ def test_training_stops_after_patience_and_keeps_the_best_weights() -> None:
     assert {(epoch.member, epoch.members, epoch.epochs) for epoch in told} == {(2, 5, 30)}
     model = compiled(NETWORK, Training(), seed=0)
     model.set_weights(weights)
-    again = model.evaluate(windows(given, given.stop), given.labels[given.stop], verbose=0)
+    again = model.evaluate(windows(given, given.stop), labels(given, given.stop), verbose=0)
     assert again == pytest.approx(best.stop_loss, abs=1e-5)
 
 
@@ -123,6 +138,35 @@ def test_folds_of_different_length_share_one_compilation() -> None:
 @pytest.mark.slow
 def test_a_loss_that_is_no_number_is_an_error_with_its_place() -> None:
     trainer = Trainer(NETWORK, Training(epochs=3, batch_size=16, learning_rate=3e38))
-    with pytest.raises(ModelError, match="diverged") as failed:
+    with pytest.raises(DivergenceError, match="diverged") as failed:
         trainer.train(examples(160), seed=4, member=2, members=3)
     assert "member 2 of 3 (seed 4), epoch 1" in str(failed.value)
+    assert failed.value.weights == []
+
+
+@pytest.mark.slow
+def test_what_diverged_crosses_processes_with_the_last_good_weights() -> None:
+    good = [np.ones((2, 3), np.float32)]
+    fallen = DivergenceError("it diverged", where="member 1", way_out="learn slower", weights=good)
+    again = pickle.loads(pickle.dumps(fallen))
+    assert str(again) == str(fallen)
+    assert np.array_equal(again.weights[0], good[0])
+
+
+@pytest.mark.slow
+def test_training_goes_on_from_given_weights() -> None:
+    still, given = Trainer(NETWORK, Training(epochs=1, learning_rate=1e-12)), examples(160)
+    start = [weight + 0.3 for weight in build(NETWORK, 5).get_weights()]
+    weights, (epoch,) = still.train(given, seed=3, start=start)
+    model = compiled(NETWORK, Training(), seed=0)
+    model.set_weights(start)
+    expected = model.evaluate(windows(given, given.train), labels(given, given.train), verbose=0)
+    assert epoch.loss == pytest.approx(expected, abs=1e-5)
+    assert largest_difference(weights, start) < 1e-6
+
+
+def test_the_cosine_schedule_falls_from_the_whole_rate_to_nearly_none() -> None:
+    training = Training(epochs=4, learning_rate=0.1, schedule="cosine")
+    expected = [0.1, 0.05 * (1 + 2**-0.5), 0.05, 0.05 * (1 - 2**-0.5)]
+    assert [training.rate(epoch) for epoch in (1, 2, 3, 4)] == pytest.approx(expected)
+    assert Training(learning_rate=0.1).rate(7) == 0.1
