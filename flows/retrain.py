@@ -8,6 +8,7 @@ from prefect import flow
 
 from flows.chapters import A_NIGHT, at_work, chapter
 from flows.forecasting import catch_up, settle
+from flows.insight import look_inside
 from flows.market import Market, update_prices
 from flows.progress import say
 from flows.reporting import write_missing
@@ -55,6 +56,7 @@ def make_champion(run: Run, market: Market) -> tuple[RegisteredModel, Evaluation
     known = make_sequences(run, market.as_of, market.seq)
     walk, score_epochs, fold = train_procedure(run, known)
     scores, verdict = score_procedure(run, walk)
+    insight = look_inside(run, known, walk.fitted[run.config.model.kind], fold)
     if run.universe.bias:
         say(f"the scores are {run.universe.bias}")
     version, champion_epochs, final = train_champion(run, known)
@@ -64,6 +66,7 @@ def make_champion(run: Run, market: Market) -> tuple[RegisteredModel, Evaluation
         test_rows=walk.test,
         epochs=pd.concat([score_epochs, champion_epochs], ignore_index=True),
         ranges=range_table(known, {"score": fold, "champion": final}),
+        insight=insight,
     )
     folder = run.workspace.evaluation(run.name, version)
     save_evaluation(folder, evaluation)

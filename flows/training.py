@@ -20,6 +20,7 @@ from models.saved import model_version
 from pipeline.backtest import Model, Walk, fit, teach, walk_forward
 from pipeline.errors import StoreError
 from pipeline.features import FEATURE_SETS, FeatureSet
+from pipeline.insight import Insight, load_insight, save_insight
 from pipeline.panel import Panel, build_panel
 from pipeline.scores import Verdict, best_baseline, judge, score
 from pipeline.sequences import Sequences, build_sequences, total_returns
@@ -69,6 +70,7 @@ class Evaluation:
         test_rows: Every forecast of the test, the baselines' too.
         epochs: fit, member, epoch, loss, hit_rate, stop_loss, stop_hit_rate, gradient_norm.
         ranges: How history was cut: fit, part, first_session, last_session, sessions, rows.
+        insight: What the network of the scoring fit looks at; None where that is not kept.
     """
 
     scores: pd.DataFrame
@@ -76,6 +78,7 @@ class Evaluation:
     test_rows: pd.DataFrame
     epochs: pd.DataFrame
     ranges: pd.DataFrame
+    insight: Insight | None = None
 
 
 @chapter("make sequences", run_name="make sequences through {as_of:%Y-%m-%d}")
@@ -215,6 +218,8 @@ def save_evaluation(folder: Path, evaluation: Evaluation) -> None:
     for name in ("scores", "epochs", "ranges"):
         write_text(folder / f"{name}.csv", getattr(evaluation, name).to_csv(index=False))
     write_bytes(folder / "test_rows.parquet", evaluation.test_rows.to_parquet(index=False))
+    if evaluation.insight:
+        save_insight(folder, evaluation.insight)
     write_text(folder / "verdict.json", json.dumps(asdict(evaluation.verdict), indent=1) + "\n")
 
 
@@ -229,7 +234,12 @@ def load_evaluation(folder: Path) -> Evaluation:
         for name in ("first_session", "last_session"):
             tables["ranges"][name] = pd.to_datetime(tables["ranges"][name])
         verdict = Verdict(**json.loads((folder / "verdict.json").read_text(encoding="utf-8")))
-        return Evaluation(**tables, verdict=verdict, test_rows=pd.read_parquet(folder / "test_rows.parquet"))
+        return Evaluation(
+            **tables,
+            verdict=verdict,
+            test_rows=pd.read_parquet(folder / "test_rows.parquet"),
+            insight=load_insight(folder),
+        )
     except (OSError, ValueError, TypeError) as error:
         raise StoreError(
             f"The evaluation of the champion cannot be read: {error}",

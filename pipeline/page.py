@@ -9,7 +9,8 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from pipeline import charts, summary, wording
+from pipeline import charts, insight_charts, insight_page, summary, wording
+from pipeline.insight import Insight
 from pipeline.metrics import reliability
 from pipeline.scores import Verdict
 from pipeline.summary import METRICS, ROLLING, Report
@@ -59,6 +60,11 @@ class Evaluated(Protocol):
         """fit, part, first_session, last_session."""
         ...
 
+    @property
+    def insight(self) -> Insight | None:
+        """What the network of the scoring fit looks at."""
+        ...
+
 
 def render(report: Report) -> str:
     """Return the page; equal reports give equal bytes."""
@@ -88,6 +94,10 @@ def render(report: Report) -> str:
             most_dots=charts.MOST_DOTS,
             rolling=ROLLING,
             gap=int(report.forecasts["horizon"].max()),
+            insight=insight_page.collect_insight(report.insight),
+            moves=insight_page.collect_moves(
+                report.attributions, summary.sort_by_distance(report.forecasts), _MOST
+            ),
             figures={name: Markup(svg) for name, svg in _figures(report)},
         )
     )
@@ -115,6 +125,7 @@ def _environment() -> Environment:
         "unbroken": _keep_days_whole,
         "day": wording.format_day,
         "commas": "{:,}".format,
+        "within": insight_page.describe_reach,
     }
     return environment
 
@@ -144,6 +155,16 @@ def evaluation_figures(found: Evaluated, record: pd.DataFrame) -> Iterator[tuple
         yield "training", charts.draw_training(scored)
     if len(found.ranges):
         yield "ranges", charts.draw_ranges(found.ranges)
+    if found.insight:
+        yield from _insight_figures(found.insight)
+
+
+def _insight_figures(insight: Insight) -> Iterator[tuple[str, str]]:
+    importance = insight.importance
+    nearest = importance[importance["horizon"] == importance["horizon"].min()]
+    if (insight.sensitivity["norm"] > 0).any():
+        yield "sensitivity", insight_charts.draw_sensitivity(insight)
+    yield "importance", insight_charts.draw_importance(nearest)
 
 
 def _score_figures(report: Evaluated, verdict: Verdict, kept: pd.DataFrame) -> Iterator[tuple[str, str]]:

@@ -1,13 +1,14 @@
 """What one evening came to, and its short form: the tables and sentences that every report is made of."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, Literal
 
 import numpy as np
 import pandas as pd
 
+from pipeline.insight import Insight
 from pipeline.scores import Verdict
 from pipeline.wording import (
     count,
@@ -100,6 +101,8 @@ class Report:
         config_digest: Digest of the settings.
         ledger_head: The ledger's head hash.
         notes: Remarks in plain words.
+        insight: What the network of the scoring fit looks at; None where that is not kept.
+        attributions: What moved the forecasts, columns of attributions.csv; empty where that is not kept.
     """
 
     universe: str
@@ -133,6 +136,8 @@ class Report:
     config_digest: str
     ledger_head: str
     notes: list[str]
+    insight: Insight | None = None
+    attributions: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
 @dataclass(frozen=True)
