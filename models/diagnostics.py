@@ -41,7 +41,8 @@ TOLERANCE: Final = 1e-3
 """By how much the attributions of a row may miss the difference of logits that they explain."""
 
 _BATCH: Final = 256  # one compiled shape; the last batch is filled up
-_NODES: Final = 16
+_STEPS: Final = 60 * _BATCH  # rows times sessions of a batch: what its gradient keeps must stay in the cache
+_NODES: Final = 6
 _MOST_PIECES: Final = 32
 # float32 keeps 7 digits: what is smaller than this share of the largest norm is rounding.
 _FLOOR: Final = 1e-6
@@ -161,7 +162,8 @@ def measure_gradient_norms(
         y: Labels [row, horizon] in {0, 1}; NaN where unknown.
     """
     norms = _compile_norms(model)
-    whole = max(len(x) // _BATCH, 1) * _BATCH  # a last batch of few rows would be noisier than the others
+    size = _size_batch(x)
+    whole = max(len(x) // size, 1) * size  # a last batch of few rows would be noisier than the others
     is_row = np.ones((len(x[:whole]), 1), np.float32)
     by_array = np.stack(
         [
@@ -180,7 +182,7 @@ def measure_importance(
     y: NDArray[np.float32],
     *,
     seed: int,
-    repeats: int = 3,
+    repeats: int = 2,
 ) -> NDArray[np.float64]:
     """Return by how much each row's log loss rises when one feature tells another row's story.
 
@@ -230,7 +232,7 @@ def attribute(model: keras.Model, weights: Weights, x: NDArray[np.float32]) -> A
     values = np.empty((*x.shape, slopes.horizons), np.float32)
     gap, pieces = np.full((len(x), slopes.horizons), np.inf), 1
     while (open_rows := np.flatnonzero(gap.max(axis=1) > TOLERANCE)).size and pieces <= _MOST_PIECES:
-        at_once = max(_BATCH // (pieces * _NODES), 1)
+        at_once = max(_size_batch(x) // (pieces * _NODES), 1)
         for start in range(0, len(open_rows), at_once):
             row = open_rows[start : start + at_once]
             values[row] = _integrate(slopes, weights, x[row], pieces)[:, ::-1]
@@ -279,9 +281,10 @@ class _Compiled:
 
 
 def _batches(*rows: NDArray[np.float32]) -> Iterator[tuple[list[tf.Tensor], int]]:
-    for start in range(0, len(rows[0]), _BATCH):
-        count = min(len(rows[0]) - start, _BATCH)
-        fillers = [(0, _BATCH - count)]
+    size = _size_batch(rows[0])
+    for start in range(0, len(rows[0]), size):
+        count = min(len(rows[0]) - start, size)
+        fillers = [(0, size - count)]
         yield (
             [
                 tf.constant(np.pad(array[start : start + count], fillers + [(0, 0)] * (array.ndim - 1)))
@@ -289,6 +292,10 @@ def _batches(*rows: NDArray[np.float32]) -> Iterator[tuple[list[tf.Tensor], int]
             ],
             count,
         )
+
+
+def _size_batch(x: NDArray[np.float32]) -> int:
+    return max(min(_BATCH, _STEPS // x.shape[1]), 16)
 
 
 def _compile(model: keras.Model, graph: Callable[..., Sequence[tf.Tensor]]) -> _Compiled:

@@ -25,7 +25,7 @@ _FARTHEST: Final = 4
 """Lookbacks that sensitivity is measured over in sequence mode, where history allows."""
 _EXPLAINED: Final = 2
 """Lookbacks that a forecast is attributed over in sequence mode, where history allows."""
-_SENSITIVITY_ROWS, _GRADIENT_ROWS, _IMPORTANCE_ROWS = 512, 2048, 4096
+_SENSITIVITY_ROWS, _GRADIENT_ROWS, _IMPORTANCE_ROWS = 256, 1024, 2048
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from typing import Final
 
 import numpy as np
 import pandas as pd
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from pipeline.drawing import FIRST, INK, MUTED, SECOND, canvas, legend_below, to_svg
 from pipeline.insight import Insight
@@ -22,12 +23,14 @@ def draw_sensitivity(insight: Insight) -> str:
     memory = insight.memory.sort_values("horizon", ignore_index=True)
     near = memory.iloc[0]
     by_horizon = insight.sensitivity.groupby(["horizon", "lag"])["norm"].agg(["mean", "min", "max"])
-    with canvas(2.9) as (figure, axes):
+    with canvas(3.4) as (figure, axes):
         for horizon in memory["horizon"][1:]:
             axes.plot(by_horizon.loc[horizon, "mean"].replace(0, np.nan), color=MUTED, linewidth=0.8)
         rows = by_horizon.loc[near["horizon"]]
         shown = rows.where(rows > 0)
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda norm, _: f"{norm:g}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
         axes.fill_between(rows.index, shown["min"], shown["max"], color=FIRST, alpha=0.18, linewidth=0)
         axes.plot(rows.index, shown["mean"], color=FIRST, label="mean of the members")
         axes.axvline(

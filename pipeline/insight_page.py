@@ -13,13 +13,13 @@ _STRONGEST: Final = 3
 _PARTS: Final = ("kernel", "recurrent_kernel", "bias")
 
 _MEANING: Final = {
-    "vanishing": "Vanishing: over the lookback of {lookback} sessions influence falls more than a hundredfold. The "
+    "vanishing": "Over the lookback of {lookback} sessions influence falls more than a hundredfold. The "
     "oldest of them hardly move the forecast, and what they could teach reaches the weights as faintly.",
-    "exploding": "Exploding: over the lookback of {lookback} sessions influence grows more than tenfold with age. The "
+    "exploding": "Over the lookback of {lookback} sessions influence grows more than tenfold with age. The "
     "oldest of them drown the newest, and training is unstable: a smaller clip_norm, gru or lstm help.",
-    "in between": "Neither vanishing nor exploding: over the lookback of {lookback} sessions influence falls less than "
-    "a hundredfold and grows less than tenfold.",
-    "blind": "Blind: nothing that the network reads moves its forecast. It has learned the base rate and no more.",
+    "in between": "Over the lookback of {lookback} sessions influence neither vanishes nor explodes: it falls less "
+    "than a hundredfold and grows less than tenfold.",
+    "blind": "Nothing that the network reads moves its forecast. It has learned the base rate and no more.",
 }
 
 
