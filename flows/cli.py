@@ -315,10 +315,12 @@ def _unexpected(error: Exception) -> str:
 def _session(run: "Run", day: date) -> "pd.Timestamp":
     import pandas as pd
 
+    from pipeline.horizons import select_horizon
+
     session = pd.Timestamp(day)
     run.calendar.position(session)
     if run.ledger.forecasts(run.name, as_of=session).empty:
-        meant = run.ledger.forecasts(run.name, target_session=session)["as_of"]
+        meant = select_horizon(run.ledger.forecasts(run.name, target_session=session))["as_of"]
         return session if meant.empty else meant.max()
     return session
 

@@ -19,17 +19,29 @@ from models.saved import read_metadata, verify
 from pipeline.backtest import forecast
 from pipeline.errors import InputError, NextdayError
 from pipeline.fetch_plan import OVERLAP
+from pipeline.horizons import NEXT
 from pipeline.panel import Panel
 from pipeline.schema import FORECAST_KEY
 from pipeline.sequences import total_returns
 from pipeline.tracking import RegisteredModel
 
-__all__ = ["Replay", "catch_up", "champion_known_at", "forecast_session", "replay", "seal", "settle"]
+__all__ = [
+    "Replay",
+    "catch_up",
+    "champion_known_at",
+    "forecast_session",
+    "known_horizons",
+    "replay",
+    "seal",
+    "settle",
+]
 
 
 @chapter("forecast", run_name="forecast from {as_of:%Y-%m-%d}")
 def forecast_session(run: Run, as_of: pd.Timestamp, seq: int, champion: RegisteredModel) -> pd.DataFrame:
-    """Forecast the session after `as_of` for every symbol with a whole window.
+    """Forecast the sessions after `as_of` for every symbol with a whole window, as far ahead as is configured.
+
+    What the champion did not learn it does not forecast; what the settings do not ask for any more is left out.
 
     Returns:
         schema.FORECASTS without `kind`, which the ledger decides.
@@ -38,12 +50,11 @@ def forecast_session(run: Run, as_of: pd.Timestamp, seq: int, champion: Register
         ModelError: the champion's files are missing or damaged.
     """
     verify(champion.directory, champion.model_version)
-    feature_set, first = _inputs(run, champion.directory, as_of)
-    known, fitted = (
-        make_sequences(run, as_of, seq, feature_set, first),
-        load_ensembles().load(champion.directory),
-    )
+    feature_set, first, horizons = _inputs(run, champion.directory, as_of)
+    known = make_sequences(run, as_of, seq, feature_set, first, horizons)
+    fitted = load_ensembles().load(champion.directory)
     rows = _forecast(run, known, champion, fitted)
+    rows = rows[rows["horizon"].isin(run.config.labels.horizons)].reset_index(drop=True)
     explain_forecasts(run, fitted, known, rows)
     return rows
 
@@ -56,11 +67,11 @@ def seal(run: Run, rows: pd.DataFrame, as_of: pd.Timestamp, observed_at: pd.Time
         The standing rows (schema.FORECASTS and is_new).
     """
     rows = rows.assign(issued_at=pd.Series(run.clock(), index=rows.index, dtype="datetime64[us, UTC]"))
-    targets = {run.calendar.next_session(as_of, h) for h in run.config.labels.horizons}
+    next_open = run.calendar.opens[run.calendar.next_session(as_of)].to_pydatetime()
     standing = run.ledger.issue(
         rows,
         universe=run.name,
-        opens={target: run.calendar.opens[target].to_pydatetime() for target in targets},
+        opens={as_of: next_open},
         newest_observed_at=observed_at.to_pydatetime(),
         historical=run.is_historical or run.is_simulated,
     )
@@ -124,7 +135,7 @@ def settle(run: Run, market: Market) -> int:
 
 @dataclass(frozen=True, eq=False)
 class Replay:
-    """Standing rows beside the same rows made again: symbol, p_up, replayed, difference, same_direction."""
+    """Standing rows beside the same rows made again: symbol, horizon, p_up, replayed, difference, same_direction."""
 
     rows: pd.DataFrame
 
@@ -164,6 +175,7 @@ def replay(run: Run, as_of: pd.Timestamp) -> Replay:
         pd.DataFrame(
             {
                 "symbol": both["symbol"],
+                "horizon": both["horizon"],
                 "p_up": both["p_up"],
                 "replayed": both["p_up_again"],
                 "difference": (both["p_up_again"] - both["p_up"]).fillna(np.inf),
@@ -243,11 +255,17 @@ def _outcomes(run: Run, waiting: pd.DataFrame, panel: Panel, seq: int) -> pd.Dat
     )
 
 
-def _inputs(run: Run, directory: Path, as_of: pd.Timestamp) -> tuple[str, pd.Timestamp]:
-    """Return the feature set that a model reads, and the first session that its forecast from `as_of` reads."""
-    facts = read_metadata(directory)
+def known_horizons(directory: Path) -> tuple[int, ...]:
+    """Return how many sessions ahead a model forecasts, in the order of what it answers."""
+    labels = read_metadata(directory)["extra"]["settings"]["labels"]
+    return tuple(labels.get("horizons", [NEXT]))  # before there was a choice, it was the next session
+
+
+def _inputs(run: Run, directory: Path, as_of: pd.Timestamp) -> tuple[str, pd.Timestamp, tuple[int, ...]]:
+    """Return the features that a model reads, the first session that it reads from `as_of`, and how far it looks."""
+    facts, horizons = read_metadata(directory), known_horizons(directory)
     if facts["extra"].get("start"):
-        return str(facts["extra"]["features"]), pd.Timestamp(facts["extra"]["start"])
+        return str(facts["extra"]["features"]), pd.Timestamp(facts["extra"]["start"]), horizons
     window = int(facts["network"]["lookback"])
     first = run.calendar.sessions[max(run.calendar.position(as_of) - window + 1, 0)]
-    return str(facts["extra"]["features"]), first
+    return str(facts["extra"]["features"]), first, horizons

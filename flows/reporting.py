@@ -8,6 +8,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.context import FlowRunContext
 
 from flows.chapters import chapter
+from flows.forecasting import known_horizons
 from flows.market import Market, known_market
 from flows.progress import say
 from flows.run import Run, with_former_settings
@@ -18,6 +19,7 @@ from models.saved import read_metadata
 from pipeline.attributions import FILE, load_attributions
 from pipeline.errors import InputError, NextdayError, StoreError
 from pipeline.fetch_plan import OVERLAP
+from pipeline.horizons import NEXT, describe_horizons, name_group
 from pipeline.quality import no_findings
 from pipeline.report import Paths, Report, forecast_rows, place, summary_markdown, write
 from pipeline.schema import SCORES, empty
@@ -86,7 +88,7 @@ def track(run: Run, report: Report, paths: Paths) -> None:
         },
         metrics={
             "forecasts": float(len(forecasts)),
-            "mean_p_up": float(forecasts["p_up"].mean()),
+            **_mean_p_up(forecasts),
             "coverage": report.covered / report.members,
             "findings": float(len(report.findings)),
         },
@@ -96,6 +98,14 @@ def track(run: Run, report: Report, paths: Paths) -> None:
     if champion.trained_through == report.as_of:
         tracking(run).attach(champion.run_id, artifacts=[paths.html])
     write_text(done, json.dumps({"mlflow_run_id": run_id} | run_tags(run), indent=1) + "\n")
+
+
+def _mean_p_up(forecasts: pd.DataFrame) -> dict[str, float]:
+    """Return the mean forecast of each horizon under its name."""
+    means = {int(str(h)): float(mean) for h, mean in forecasts.groupby("horizon")["p_up"].mean().items()}
+    return {
+        ("" if h == NEXT else f"{name_group('all', h)}/") + "mean_p_up": mean for h, mean in means.items()
+    }
 
 
 def rebuild_report(run: Run, as_of: pd.Timestamp | None) -> Paths:
@@ -135,22 +145,32 @@ def write_missing(run: Run, before: pd.Timestamp | None = None) -> list[str]:
     record, missing, remarks = run.ledger.record(run.name), [], []
     for as_of, rows in reversed([*record.groupby("as_of")][-OVERLAP:]):
         if before is None or as_of < before:
-            if place(run.workspace.reports, run.name, rows["target_session"].iloc[0]).html.exists():
+            if place(run.workspace.reports, run.name, _next_session(rows)).html.exists():
                 break
             missing.append(rows)
     for rows in reversed(missing):
         try:
             report = _gather_again(run, rows)
         except (NextdayError, ModelError) as error:
-            remarks.append(f"The report of {rows['target_session'].iloc[0]:%Y-%m-%d} is missing. {error}")
+            remarks.append(f"The report of {_next_session(rows):%Y-%m-%d} is missing. {error}")
         else:
             write(report, run.workspace.reports)
     return remarks
 
 
+def _next_session(standing: pd.DataFrame) -> pd.Timestamp:
+    """Return the session that a report of one evening's rows is named by."""
+    return pd.Timestamp(_first(standing)["target_session"])
+
+
+def _first(standing: pd.DataFrame) -> "pd.Series[Any]":
+    """Return the first row of the nearest horizon."""
+    return standing.sort_values("horizon", kind="stable").iloc[0]
+
+
 def _gather_again(run: Run, standing: pd.DataFrame) -> Report:
     """Gather the report of one session's sealed rows as the settings and prices of then have it."""
-    first = standing.iloc[0]
+    first = _first(standing)
     former = with_former_settings(run, str(first["config_digest"]))
     market = known_market(former, {}, no_findings(), as_of=first["as_of"], seq=int(first["data_version"]))
     remarks = ["Written after its evening, from the ledger; the record is that of today."]
@@ -158,7 +178,7 @@ def _gather_again(run: Run, standing: pd.DataFrame) -> Report:
 
 
 def _gather(run: Run, market: Market, standing: pd.DataFrame, remarks: list[str]) -> Report:
-    first = standing.iloc[0]
+    first = _first(standing)
     champion = tracking(run).version(run.name, str(first["model_version"]))
     evaluation, lost = _evaluation(run, champion)
     attributions, unread = _attributions(run, standing)
@@ -195,6 +215,7 @@ def _gather(run: Run, market: Market, standing: pd.DataFrame, remarks: list[str]
         config_digest=str(first["config_digest"]),
         ledger_head=run.ledger.head().hash,
         notes=_notes(run, standing, champion, remarks + lost + unread),
+        further=evaluation.further if evaluation else {},
         insight=evaluation.insight if evaluation else None,
         attributions=attributions,
     )
@@ -210,7 +231,7 @@ def _evaluation(run: Run, champion: RegisteredModel) -> tuple[Evaluation | None,
 
 def _attributions(run: Run, standing: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     """Return what is kept of what moved the forecasts, or a remark."""
-    folder = place(run.workspace.reports, run.name, standing["target_session"].min()).folder
+    folder = place(run.workspace.reports, run.name, _next_session(standing)).folder
     try:
         return load_attributions(folder, standing), []
     except StoreError as error:
@@ -230,10 +251,11 @@ def _live_scores(record: pd.DataFrame, name: str) -> pd.DataFrame:
     """Score what has been settled; the baseline is the base rate that stood on each row when it was issued."""
     settled = record[record["outcome"].notna()]
     parts = []
-    for kind, rows in settled.groupby("kind"):
+    for (kind, horizon), rows in settled.groupby(["kind", "horizon"]):
         model = rows.assign(model=name)
         baseline = rows.assign(model="base_rate", p_up=rows["baseline_p_up"])
-        parts.append(score(pd.concat([model, baseline]), baseline="base_rate", group=str(kind)))
+        group = name_group(str(kind), int(str(horizon)))
+        parts.append(score(pd.concat([model, baseline]), baseline="base_rate", group=group))
     return pd.concat(parts, ignore_index=True) if parts else empty(SCORES)
 
 
@@ -244,6 +266,8 @@ def _sessions_behind(run: Run, row: "pd.Series[Any]") -> int:
 
 def _model_card(champion: RegisteredModel) -> dict[str, str]:
     facts = read_metadata(champion.directory)
+    horizons = known_horizons(champion.directory)
+    ahead = {"horizons": describe_horizons([*horizons])} if len(horizons) > 1 else {}
     network, settings = facts["network"], facts["extra"]["settings"]
     return {
         "version": champion.model_version,
@@ -252,6 +276,7 @@ def _model_card(champion: RegisteredModel) -> dict[str, str]:
         "members": f"{len(facts['seeds'])}, seeds {facts['seeds'][0]} to {facts['seeds'][-1]}",
         "lookback": f"{network['lookback']} sessions",
         "features": f"{facts['extra']['features']} ({network['features']} columns)",
+        **ahead,
         "trained through": f"{champion.trained_through:%Y-%m-%d}",
         "temperature": ", ".join(_temperature(slope) for slope in facts["calibrator"]["slope"]),
         "dead zone": "none"
@@ -291,7 +316,9 @@ def _notes(run: Run, standing: pd.DataFrame, champion: RegisteredModel, remarks:
             f"{old['issued_at'].min():%Y-%m-%d %H:%M}Z by model {old['model_version'].iloc[0]}: the first row of a "
             "forecast stands, whatever is run or configured later."
         )
-    former = with_former_settings(run, str(standing["config_digest"].iloc[0])).resolved["settings"]
+    if lacking := sorted({*run.config.labels.horizons} - {*standing["horizon"]}):
+        notes.append(_explain_lacking(lacking, champion))
+    former = with_former_settings(run, str(_first(standing)["config_digest"])).resolved["settings"]
     if changed := _changed(run, former):
         notes.append(f"The settings have changed since those rows were issued: {changed}.")
     if untrained := _changed(run, read_metadata(champion.directory)["extra"]["settings"], _OF_THE_MODEL):
@@ -299,3 +326,11 @@ def _notes(run: Run, standing: pd.DataFrame, champion: RegisteredModel, remarks:
             f"The champion was trained with other settings ({untrained}): `nextday retrain` uses the new ones."
         )
     return notes + remarks
+
+
+def _explain_lacking(horizons: list[int], champion: RegisteredModel) -> str:
+    """Say why there is no forecast at some of the horizons that are asked for."""
+    what = f"There is no forecast {describe_horizons(horizons)}"
+    if {*horizons} - {*known_horizons(champion.directory)}:
+        return f"{what}: the champion has not learned it. `nextday retrain` makes one that has."
+    return f"{what}: the calendar does not reach so far. A newer release of exchange-calendars may."

@@ -19,11 +19,13 @@ from flows.training import (
     make_sequences,
     range_table,
     save_evaluation,
+    score_farther,
     score_procedure,
     train_champion,
     train_procedure,
 )
 from pipeline.page import evaluation_figures
+from pipeline.scores import Verdict
 from pipeline.tracking import RegisteredModel
 from pipeline.workspace import write_text
 
@@ -56,6 +58,10 @@ def make_champion(run: Run, market: Market) -> tuple[RegisteredModel, Evaluation
     known = make_sequences(run, market.as_of, market.seq)
     walk, score_epochs, fold = train_procedure(run, known)
     scores, verdict = score_procedure(run, walk)
+    further: dict[int, Verdict] = {}
+    if len(run.config.labels.horizons) > 1:
+        farther, further = score_farther(run, walk)
+        scores = pd.concat([scores, farther], ignore_index=True)
     insight = look_inside(run, known, walk.fitted[run.config.model.kind], fold)
     if run.universe.bias:
         say(f"the scores are {run.universe.bias}")
@@ -66,6 +72,7 @@ def make_champion(run: Run, market: Market) -> tuple[RegisteredModel, Evaluation
         test_rows=walk.test,
         epochs=pd.concat([score_epochs, champion_epochs], ignore_index=True),
         ranges=range_table(known, {"score": fold, "champion": final}),
+        further=further,
         insight=insight,
     )
     folder = run.workspace.evaluation(run.name, version)
@@ -92,7 +99,8 @@ def promote(run: Run, market: Market, version: str, evaluation: Evaluation) -> R
             "trained_through": f"{market.as_of:%Y-%m-%d}",
             "data_version": str(market.seq),
             "verdict": evaluation.verdict.finding,
-        },
+        }
+        | {f"verdict_{horizon}": verdict.finding for horizon, verdict in evaluation.further.items()},
         epochs=evaluation.epochs,
         scores=evaluation.scores,
         artifacts=[*sorted(folder.iterdir()), run.settings_file],

@@ -2,9 +2,9 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from models.saved import model_version
 from pipeline.backtest import Model, Walk, fit, teach, walk_forward
 from pipeline.errors import StoreError
 from pipeline.features import FEATURE_SETS, FeatureSet
+from pipeline.horizons import NEXT, name_group, select_horizon
 from pipeline.insight import Insight, load_insight, save_insight
 from pipeline.panel import Panel, build_panel
 from pipeline.scores import Verdict, best_baseline, judge, score
@@ -35,6 +36,7 @@ __all__ = [
     "price_panel",
     "range_table",
     "save_evaluation",
+    "score_farther",
     "score_procedure",
     "train_champion",
     "train_procedure",
@@ -66,10 +68,11 @@ class Evaluation:
 
     Attributes:
         scores: schema.SCORES.
-        verdict: In words, with its evidence.
+        verdict: On the next session, in words, with its evidence.
         test_rows: Every forecast of the test, the baselines' too.
         epochs: fit, member, epoch, loss, hit_rate, stop_loss, stop_hit_rate, gradient_norm.
         ranges: How history was cut: fit, part, first_session, last_session, sessions, rows.
+        further: The verdicts on the farther horizons, by horizon.
         insight: What the network of the scoring fit looks at; None where that is not kept.
     """
 
@@ -78,12 +81,18 @@ class Evaluation:
     test_rows: pd.DataFrame
     epochs: pd.DataFrame
     ranges: pd.DataFrame
+    further: Mapping[int, Verdict] = field(default_factory=dict)
     insight: Insight | None = None
 
 
 @chapter("make sequences", run_name="make sequences through {as_of:%Y-%m-%d}")
 def make_sequences(
-    run: Run, as_of: pd.Timestamp, seq: int, feature_set: str = "", first: pd.Timestamp | None = None
+    run: Run,
+    as_of: pd.Timestamp,
+    seq: int,
+    feature_set: str = "",
+    first: pd.Timestamp | None = None,
+    horizons: tuple[int, ...] = (),
 ) -> History:
     """Read the prices through `as_of` as known at `seq`, and make sequences of them.
 
@@ -93,6 +102,7 @@ def make_sequences(
         seq: The version of the store.
         feature_set: Default: as configured.
         first: The first session of the sequences; default: that of the first bar.
+        horizons: How many sessions ahead the labels lie; default: as configured.
 
     Raises:
         StoreError: there are none.
@@ -103,7 +113,7 @@ def make_sequences(
         # A row depends on no session before these: bars older than that are not even read.
         since = run.calendar.sessions[max(run.calendar.position(first) - chosen.reach, 0)]
     panel = price_panel(run, as_of, seq, since=since)
-    sequences = build_sequences(panel, chosen, run.universe, run.config.labels.horizons)
+    sequences = build_sequences(panel, chosen, run.universe, horizons or run.config.labels.horizons)
     if first is not None:
         sequences = sequences.since(first)
     say(
@@ -169,17 +179,34 @@ def train_procedure(run: Run, known: History) -> tuple[Walk, pd.DataFrame, Fold]
 
 @chapter("score")
 def score_procedure(run: Run, walk: Walk) -> tuple[pd.DataFrame, Verdict]:
-    """Score the test rows against the baseline that was best before the test began."""
-    kind, seed = run.config.model.kind, run.config.training.seed
-    baseline = best_baseline(walk.before[walk.before["model"] != kind])
-    scores = score(walk.test, baseline=baseline, seed=seed)
+    """Score the test rows of the next session against the baseline that was best before the test began."""
+    scores, verdict = _score_horizon(run, walk, NEXT)
     if run.config.labels.dead_zone != (0, 0):
         down, up = run.config.labels.dead_zone
-        moved = walk.test[(walk.test["realized_return"] < down) | (walk.test["realized_return"] > up)]
-        scores = pd.concat([scores, score(moved, baseline=baseline, group="large moves", seed=seed)])
-    verdict = judge(walk.test, model=kind, baseline=baseline, seed=seed)
-    say(verdict.sentence)
+        rows = select_horizon(walk.test)
+        moved = rows[(rows["realized_return"] < down) | (rows["realized_return"] > up)]
+        seed = run.config.training.seed
+        large = score(moved, baseline=verdict.baseline, group="large moves", seed=seed)
+        scores = pd.concat([scores, large])
     return scores.reset_index(drop=True), verdict
+
+
+@chapter("score farther ahead")
+def score_farther(run: Run, walk: Walk) -> tuple[pd.DataFrame, dict[int, Verdict]]:
+    """Score each farther horizon by itself, against the baseline that was best for it before the test began."""
+    found = {h: _score_horizon(run, walk, h) for h in run.config.labels.horizons if h != NEXT}
+    scores = pd.concat([scores for scores, _ in found.values()], ignore_index=True)
+    return scores, {horizon: verdict for horizon, (_, verdict) in found.items()}
+
+
+def _score_horizon(run: Run, walk: Walk, horizon: int) -> tuple[pd.DataFrame, Verdict]:
+    kind, seed = run.config.model.kind, run.config.training.seed
+    before, test = select_horizon(walk.before, horizon), select_horizon(walk.test, horizon)
+    baseline = best_baseline(before[before["model"] != kind])
+    scores = score(test, baseline=baseline, group=name_group("all", horizon), seed=seed)
+    verdict = judge(test, model=kind, baseline=baseline, seed=seed)
+    say(verdict.sentence)
+    return scores, verdict
 
 
 @chapter("train the champion")
@@ -221,6 +248,13 @@ def save_evaluation(folder: Path, evaluation: Evaluation) -> None:
     if evaluation.insight:
         save_insight(folder, evaluation.insight)
     write_text(folder / "verdict.json", json.dumps(asdict(evaluation.verdict), indent=1) + "\n")
+    further = {horizon: asdict(verdict) for horizon, verdict in evaluation.further.items()}
+    if further:
+        write_text(folder / _FARTHER, json.dumps(further, indent=1) + "\n")
+
+
+_FARTHER = "verdicts_farther.json"
+"""Only where the model looks beyond the next session."""
 
 
 def load_evaluation(folder: Path) -> Evaluation:
@@ -234,12 +268,12 @@ def load_evaluation(folder: Path) -> Evaluation:
         for name in ("first_session", "last_session"):
             tables["ranges"][name] = pd.to_datetime(tables["ranges"][name])
         verdict = Verdict(**json.loads((folder / "verdict.json").read_text(encoding="utf-8")))
-        return Evaluation(
-            **tables,
-            verdict=verdict,
-            test_rows=pd.read_parquet(folder / "test_rows.parquet"),
-            insight=load_insight(folder),
-        )
+        test_rows = pd.read_parquet(folder / "test_rows.parquet")
+        farther = folder / _FARTHER if (test_rows["horizon"] > NEXT).any() else None
+        told = json.loads(farther.read_text(encoding="utf-8")) if farther else {}
+        further = {int(horizon): Verdict(**verdict) for horizon, verdict in told.items()}
+        insight = load_insight(folder)
+        return Evaluation(**tables, verdict=verdict, test_rows=test_rows, further=further, insight=insight)
     except (OSError, ValueError, TypeError) as error:
         raise StoreError(
             f"The evaluation of the champion cannot be read: {error}",

@@ -295,7 +295,7 @@ def _batches(*rows: NDArray[np.float32]) -> Iterator[tuple[list[tf.Tensor], int]
 
 
 def _size_batch(x: NDArray[np.float32]) -> int:
-    return max(min(_BATCH, _STEPS // x.shape[1]), 16)
+    return max(min(_BATCH, _STEPS // int(x.shape[1])), 16)
 
 
 def _compile(model: keras.Model, graph: Callable[..., Sequence[tf.Tensor]]) -> _Compiled:

@@ -91,6 +91,8 @@ class Walk:
 def forecast(fitted: Fitted, sequences: Sequences, rows: range, calendar: Calendar) -> pd.DataFrame:
     """Forecast the sessions of `rows`, for every symbol that has history enough there.
 
+    A forecast whose target session lies beyond what the calendar knows is left out: it could not name its session.
+
     Args:
         fitted: The model.
         sequences: The block that it was fitted with; for a loaded model one that begins where its run starts.
@@ -98,23 +100,25 @@ def forecast(fitted: Fitted, sequences: Sequences, rows: range, calendar: Calend
         calendar: Gives the target sessions.
 
     Returns:
-        symbol, as_of, target_session, horizon, p_up, low, high; one row a forecast, by as_of and symbol.
+        symbol, as_of, target_session, horizon, p_up, low, high; one row a forecast, by as_of, symbol and horizon.
     """
     first = fitted.first_session(rows.start)
     made = fitted.predict(sequences.x[:, first : rows.stop], sequences.mask[:, first : rows.stop])
     low, p_up, high = (
         np.asarray(a, float)[:, rows.start - first :] for a in (made.low, made.p_up, made.high)
     )
-    session, symbol, horizon = np.nonzero(np.isfinite(p_up).transpose(1, 0, 2))
+    last_known = len(calendar.sessions) - 1
+    number = calendar.sessions.get_indexer(sequences.sessions[rows.start : rows.stop])
+    target = number[:, None] + np.array(sequences.horizons)
+    is_known = np.isfinite(p_up) & (target <= last_known)
+    session, symbol, horizon = np.nonzero(is_known.transpose(1, 0, 2))
     place = (symbol, session, horizon)
-    ahead = np.array(sequences.horizons)[horizon]
-    as_of = sequences.sessions[rows.start : rows.stop][session]
     return pd.DataFrame(
         {
             "symbol": np.array(sequences.symbols, dtype=object)[symbol].astype(str),
-            "as_of": as_of,
-            "target_session": calendar.sessions[calendar.sessions.get_indexer(as_of) + ahead],
-            "horizon": ahead,
+            "as_of": sequences.sessions[rows.start : rows.stop][session],
+            "target_session": calendar.sessions[target[session, horizon]],
+            "horizon": np.array(sequences.horizons)[horizon],
             "p_up": p_up[place],
             "low": low[place],
             "high": high[place],
@@ -125,14 +129,16 @@ def forecast(fitted: Fitted, sequences: Sequences, rows: range, calendar: Calend
 def teach(
     sequences: Sequences, fold: Fold, returns: NDArray[np.float64], dead_zone: tuple[float, float]
 ) -> Sequences:
-    """Return what a fit learns from: no label from the test on, none of a small move in train and stop."""
+    """Return what a fit learns from: no label from the test on, none of a small move in train and stop.
+
+    A dead zone is one of the next session's moves: what is farther ahead keeps every label.
+    """
     inputs = fold.inputs(sequences)
+    if not any(dead_zone):
+        return inputs
     learning = range(fold.train.start, fold.stop.stop)
-    return (
-        inputs
-        if dead_zone == (0, 0)
-        else replace(inputs, y=blank_dead_zone(inputs.y, returns, dead_zone, learning))
-    )
+    blanked = blank_dead_zone(inputs.y, returns, dead_zone, learning)
+    return replace(inputs, y=np.where(np.equal(sequences.horizons, 1), blanked, inputs.y))
 
 
 def walk_forward(
@@ -154,7 +160,7 @@ def walk_forward(
         folds: In order of time.
         calendar: Gives the target sessions.
         returns: Simple total returns [symbol, session, horizon].
-        dead_zone: Moves in it teach nothing; they are scored all the same.
+        dead_zone: Moves of the next session in it teach nothing; they are scored all the same.
         seed: Of every fit.
         tell: Called with the name of each model before it is fitted.
     """

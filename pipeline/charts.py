@@ -123,11 +123,12 @@ def _draw_histogram(forecasts: pd.DataFrame) -> str:
         )
 
 
-def draw_reliability(table: pd.DataFrame) -> str:
+def draw_reliability(table: pd.DataFrame, about: str = "") -> str:
     """Draw forecast probabilities against what happened, with a confidence band.
 
     Args:
         table: mean_p, share_up, n, low, high; one row a group of alike forecasts.
+        about: What sets it apart from another one on the page.
     """
     said, low, high = table["mean_p"], table["low"], table["high"]
     with canvas(2.9) as (figure, axes):
@@ -150,9 +151,8 @@ def draw_reliability(table: pd.DataFrame) -> str:
             f"{r.mean_p:.1%} said, {r.share_up:.1%} went up ({r.low:.1%} to {r.high:.1%}, n {r.n:,})"
             for r in table.itertuples()
         )
-        return to_svg(
-            figure, "Reliability: forecast against outcome", f"With 95% intervals by session: {values}."
-        )
+        title = "Reliability: forecast against outcome" + (f", {about}" if about else "")
+        return to_svg(figure, title, f"With 95% intervals by session: {values}.")
 
 
 def draw_training(epochs: pd.DataFrame) -> str:

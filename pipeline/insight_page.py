@@ -60,6 +60,7 @@ def collect_moves(attributions: pd.DataFrame, forecasts: pd.DataFrame, most: int
     return {
         "rows": [(symbol, strongest[symbol]) for symbol in shown[:most]],
         "symbols": len(shown),
+        "has_farther": attributions["horizon"].nunique() > 1,
         "without": len(forecasts) - len(shown),
         "sessions": sorted(apart["sessions"].astype(int).unique().tolist()),
         "left_out": (float(left_out.median()), float(left_out.max())),

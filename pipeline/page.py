@@ -9,7 +9,8 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from pipeline import charts, insight_charts, insight_page, summary, wording
+from pipeline import charts, horizons, insight_charts, insight_page, summary, wording
+from pipeline.horizons import select_horizon
 from pipeline.insight import Insight
 from pipeline.metrics import reliability
 from pipeline.scores import Verdict
@@ -37,7 +38,7 @@ class Evaluated(Protocol):
 
     @property
     def verdict(self) -> Verdict | None:
-        """In words, with its evidence."""
+        """In words, with its evidence: that on the next session."""
         ...
 
     @property
@@ -47,7 +48,7 @@ class Evaluated(Protocol):
 
     @property
     def test_rows(self) -> pd.DataFrame:
-        """model, symbol, as_of, target_session, p_up, outcome."""
+        """model, symbol, as_of, target_session, horizon, p_up, outcome."""
         ...
 
     @property
@@ -77,7 +78,12 @@ def render(report: Report) -> str:
         .render(
             r=report,
             facts=summary.collect_key_facts(report),
-            forecasts=summary.sort_by_distance(report.forecasts).to_dict("records"),
+            forecasts=horizons.sort_by_distance(select_horizon(report.forecasts)).to_dict("records"),
+            counted=horizons.count_forecasts(report.forecasts),
+            ahead=horizons.list_ahead(report.forecasts),
+            lines=horizons.lay_side_by_side(report.forecasts),
+            further=horizons.verdict_cells(report.further),
+            has_farther=bool((record["horizon"] > horizons.NEXT).any()),
             model_name=summary.name_model(report),
             meaning=_MEANING,
             metrics=METRICS,
@@ -93,14 +99,20 @@ def render(report: Report) -> str:
             most=_MOST,
             most_dots=charts.MOST_DOTS,
             rolling=ROLLING,
-            gap=int(report.forecasts["horizon"].max()),
+            gap=_farthest(report),
             insight=insight_page.collect_insight(report.insight),
             moves=insight_page.collect_moves(
-                report.attributions, summary.sort_by_distance(report.forecasts), _MOST
+                report.attributions, horizons.sort_by_distance(select_horizon(report.forecasts)), _MOST
             ),
             figures={name: Markup(svg) for name, svg in _figures(report)},
         )
     )
+
+
+def _farthest(report: Report) -> int:
+    """Return the farthest horizon that the model learned: so many sessions its ranges lie apart."""
+    known = report.test_rows if len(report.test_rows) else report.forecasts
+    return int(known["horizon"].max())
 
 
 def _environment() -> Environment:
@@ -122,6 +134,7 @@ def _environment() -> Environment:
         "moment": wording.format_moment,
         "amount": wording.count,
         "rows": summary.describe_group,
+        "horizon": horizons.horizon_of,
         "unbroken": _keep_days_whole,
         "day": wording.format_day,
         "commas": "{:,}".format,
@@ -137,7 +150,7 @@ def _keep_days_whole(text: str) -> Markup:
 
 def _figures(report: Report) -> Iterator[tuple[str, str]]:
     """Yield the figures that there is something to draw for, by name."""
-    yield "forecasts", charts.draw_forecasts(report.forecasts)
+    yield "forecasts", charts.draw_forecasts(select_horizon(report.forecasts))
     yield from evaluation_figures(report, report.record)
 
 
@@ -173,10 +186,15 @@ def _score_figures(report: Evaluated, verdict: Verdict, kept: pd.DataFrame) -> I
     losses = report.scores[(report.scores["metric"] == "log_loss") & (report.scores["group"] == "all")]
     if len(losses):
         yield "methods", charts.draw_methods(losses, model=verdict.model, baseline=verdict.baseline)
-    labelled = report.test_rows[report.test_rows["outcome"].notna()]
+    every = report.test_rows[report.test_rows["outcome"].notna()]
+    for horizon, rows in every[every["model"] == verdict.model].groupby("horizon"):
+        if horizon == horizons.NEXT:
+            yield "reliability", charts.draw_reliability(_reliability(rows))
+        else:
+            about = horizons.describe_horizon(int(str(horizon)))
+            yield f"reliability_{horizon}", charts.draw_reliability(_reliability(rows), about)
+    labelled = select_horizon(every)
     own = labelled[labelled["model"] == verdict.model]
-    if len(own):
-        yield "reliability", charts.draw_reliability(_reliability(own))
     yield from _rolling_figures(
         summary.roll_hit_rate(own, labelled[labelled["model"] == verdict.baseline]),
         verdict.baseline,

@@ -23,7 +23,8 @@ __all__ = [
 ]
 
 MIN_SESSIONS: Final = 10
-"""With fewer sessions nothing is drawn and nothing tested (NaN): an interval of them would only look like one."""
+"""With fewer sessions nothing is drawn and nothing tested (NaN): an interval of them would only look like one.
+Outcomes h sessions ahead overlap, and need h times as many."""
 
 Floats = NDArray[np.float64]
 
@@ -114,13 +115,13 @@ def diebold_mariano(differences: Floats, *, horizon: int = 1, lag: int | None = 
             fewer than h - 1.
 
     Returns:
-        The result; statistic and p_value are NaN with fewer than MIN_SESSIONS sessions.
+        The result; statistic and p_value are NaN with fewer than MIN_SESSIONS sessions for each one ahead.
     """
     n = len(differences)
     if lag is None:
         lag = max(int(4 * (n / 100) ** (2 / 9)), horizon - 1)
     mean = float(differences.mean()) if n else np.nan
-    if n < MIN_SESSIONS:
+    if n < MIN_SESSIONS * horizon:
         return DieboldMariano(mean, np.nan, np.nan, lag)
     if np.ptp(differences) == 0:
         certain = mean != 0

@@ -8,6 +8,14 @@ from typing import Final, Literal
 import numpy as np
 import pandas as pd
 
+from pipeline.horizons import (
+    count_forecasts,
+    forecast_cells,
+    horizon_of,
+    list_horizons,
+    select_horizon,
+    sort_by_distance,
+)
 from pipeline.insight import Insight
 from pipeline.scores import Verdict
 from pipeline.wording import (
@@ -37,7 +45,6 @@ __all__ = [
     "score_rows",
     "select_own_scores",
     "select_record",
-    "sort_by_distance",
     "summary_markdown",
 ]
 
@@ -73,7 +80,7 @@ class Report:
         universe: Its name.
         calendar: The exchange.
         as_of: The session whose close the forecasts stand on.
-        target_session: The session they speak of.
+        target_session: The next session: what they speak of, the nearest of them where they look farther too.
         issued_at: When they were issued (UTC).
         kind: live, or late: issued after the target session's open.
         historical: Whether the source ended in the past.
@@ -82,10 +89,10 @@ class Report:
         members: How many symbols the universe has at as_of.
         covered: How many of them have a bar there.
         bias: Of survivorship, where membership is today's list rather than that of each session; else empty.
-        verdict: Of the backtest, None where nothing was scored.
+        verdict: Of the backtest on the next session, None where nothing was scored.
         scores: schema.SCORES of the backtest.
-        test_rows: model, symbol, as_of, target_session, p_up, outcome of the backtest.
-        live_scores: schema.SCORES of the settled record, one group a kind; may be empty.
+        test_rows: model, symbol, as_of, target_session, horizon, p_up, outcome of the backtest.
+        live_scores: schema.SCORES of the settled record, one group a kind and horizon; may be empty.
         record: schema.FORECASTS, outcome, realized_return, settled_at of the ledger.
         corrections: schema.OUTCOMES that came after the first, first_outcome, first_return.
         epochs: fit ("score" or "champion"), member, epoch, loss, hit_rate, stop_loss, stop_hit_rate, gradient_norm.
@@ -101,6 +108,7 @@ class Report:
         config_digest: Digest of the settings.
         ledger_head: The ledger's head hash.
         notes: Remarks in plain words.
+        further: The verdicts on the farther horizons, by horizon.
         insight: What the network of the scoring fit looks at; None where that is not kept.
         attributions: What moved the forecasts, columns of attributions.csv; empty where that is not kept.
     """
@@ -136,8 +144,14 @@ class Report:
     config_digest: str
     ledger_head: str
     notes: list[str]
+    further: Mapping[int, Verdict] = field(default_factory=dict)
     insight: Insight | None = None
     attributions: pd.DataFrame = field(default_factory=pd.DataFrame)
+
+    @property
+    def horizons(self) -> list[int]:
+        """How many sessions ahead the forecasts look, the nearest first."""
+        return list_horizons(self.forecasts)
 
 
 @dataclass(frozen=True)
@@ -196,13 +210,15 @@ def _record(report: Report) -> Fact:
 
 
 def _hit_rate(report: Report) -> str:
-    """Return the hit rate of the live rows, or while there is none of the late ones."""
-    scores = report.live_scores
+    """Return the next session's hit rate of the live rows, or while there is none of the late ones."""
+    scores = report.live_scores[report.live_scores["group"].isin(["live", "late"])]
     own = scores[(scores["metric"] == "hit_rate") & (scores["model"] != scores["baseline"])]
+    of_what = " of the next session" if len(report.horizons) > 1 else ""
     for row in own.sort_values("group", ascending=False).head(1).to_dict("records"):
         interval = format_interval(row["low"], row["high"], "hit_rate", row["sessions"])
         return (
-            f"{row['group']} hit rate {format_percent(row['value'])}, 95% interval {interval}, n {row['n']:,} over "
+            f"{row['group']} hit rate{of_what} {format_percent(row['value'])}, 95% interval {interval}, "
+            f"n {row['n']:,} over "
             f"{count(row['sessions'], 'session')}; {row['baseline']} {format_percent(row['baseline_value'])}"
         )
     return ""
@@ -220,19 +236,21 @@ def _ledger(report: Report) -> Fact:
 
 def summary_markdown(report: Report) -> str:
     """Return the evening in Markdown: the verdict, the forecasts farthest from the base rate, scores, versions."""
-    shown = sort_by_distance(report.forecasts).head(_FEW)
-    left_out = len(report.forecasts) - len(shown)
+    rows = _forecast_cells(report.forecasts)
+    shown = rows[:_FEW]
+    left_out = len(rows) - len(shown)
     lines = [
         f"# {report.universe}: {report.target_session:%A %Y-%m-%d}",
         "",
         f"**{_cell(report.verdict.sentence)}**" if report.verdict else "No procedure was scored yet.",
         "",
-        f"{count(len(report.forecasts), 'forecast')} from the close of {format_day(report.as_of)}, "
+        *(f"{_cell(verdict.sentence)}\n" for verdict in report.further.values()),
+        f"{count_forecasts(report.forecasts)} from the close of {format_day(report.as_of)}, "
         f"{report.kind}, issued {format_moment(report.issued_at)}.",
         "",
         *map(_markdown_fact, collect_key_facts(report)),
         "",
-        *_markdown_table(_forecast_cells(shown)),
+        *_markdown_table(shown),
         *(
             ["", f"The {len(shown)} farthest from the base rate; {left_out} more in forecast.csv."]
             if left_out
@@ -255,7 +273,10 @@ def _markdown_scores(report: Report) -> list[str]:
 
 def describe_group(group: str) -> str:
     """Say which rows a group of scores was measured on."""
-    return _GROUPS.get(group, f"backtest, {group}")
+    kind, _, ahead = group.partition(", ")
+    if kind in _GROUPS:
+        return f"{_GROUPS[kind]}, {ahead}" if ahead else _GROUPS[kind]
+    return f"backtest, {group}"
 
 
 def _markdown_fact(fact: Fact) -> str:
@@ -266,10 +287,10 @@ def _markdown_fact(fact: Fact) -> str:
 
 def forecast_rows(report: Report) -> list[dict[str, str]]:
     """Return the forecasts as rows of short texts, by symbol."""
-    return [
-        {name: str(cell) for name, cell in row.items()}
-        for row in _forecast_cells(report.forecasts.sort_values("symbol"))
-    ]
+    rows = _forecast_cells(report.forecasts)
+    return sorted(
+        ({name: str(cell) for name, cell in row.items()} for row in rows), key=lambda row: row["symbol"]
+    )
 
 
 def collect_scores(report: Report) -> pd.DataFrame:
@@ -282,9 +303,10 @@ def select_own_scores(report: Report) -> pd.DataFrame:
     """Return the model's own scores: the backtest's groups, live, late; each with its baseline's value beside it."""
     scores = collect_scores(report)
     own = scores[scores["model"] == name_model(report)]
+    live = own.loc[own["group"].str.startswith("live"), "group"]
     order = {
         name: pd.Categorical(own[name], list(dict.fromkeys([*first, *own[name]])))
-        for name, first in (("group", [*report.scores["group"], "live"]), ("metric", METRICS))
+        for name, first in (("group", [*report.scores["group"], *live]), ("metric", METRICS))
     }
     return own.assign(**order).sort_values(["group", "metric"]).astype({"group": str, "metric": str})
 
@@ -319,19 +341,19 @@ def _hits_by_session(rows: pd.DataFrame) -> tuple["pd.Series[float]", "pd.Series
 
 
 def select_record(record: pd.DataFrame) -> pd.DataFrame:
-    """Return the settled rows that the record is drawn by: the live ones, or while there is none the late ones."""
-    settled = record[record["outcome"].notna()]
+    """Return the settled rows that the record is drawn by: the live ones, or while there is none the late ones.
+
+    Only those of the next session: farther ones overlap, and stand in the tables of scores.
+    """
+    settled = select_horizon(record[record["outcome"].notna()])
     live = settled[settled["kind"] == "live"]
     return live if len(live) else settled
 
 
-def sort_by_distance(forecasts: pd.DataFrame) -> pd.DataFrame:
-    """Return the forecasts, the farthest from the base rate first."""
-    distance = (forecasts["p_up"] - forecasts["baseline_p_up"]).abs()
-    return forecasts.assign(_distance=distance).sort_values(["_distance", "symbol"], ascending=[False, True])
-
-
 def _forecast_cells(forecasts: pd.DataFrame) -> list[dict[str, str]]:
+    """Return one row a symbol, the farthest from the base rate first."""
+    if len(list_horizons(forecasts)) > 1:
+        return forecast_cells(forecasts)
     return [
         {
             "symbol": row["symbol"],
@@ -342,7 +364,7 @@ def _forecast_cells(forecasts: pd.DataFrame) -> list[dict[str, str]]:
             "last close": format_price(row["last_close"]),
             "kind": row["kind"],
         }
-        for row in forecasts.to_dict("records")
+        for row in sort_by_distance(forecasts).to_dict("records")
     ]
 
 
@@ -353,7 +375,9 @@ def score_rows(scores: pd.DataFrame) -> list[dict[str, str]]:
             "rows": row["group"],
             "score": METRICS.get(row["metric"], (row["metric"],))[0],
             "value": format_score(row["value"], row["metric"]),
-            "95% interval": format_interval(row["low"], row["high"], row["metric"], row["sessions"]),
+            "95% interval": format_interval(
+                row["low"], row["high"], row["metric"], row["sessions"], horizon_of(row["group"])
+            ),
             "n": f"{row['n']:,}",
             "sessions": f"{row['sessions']:,}",
             "best baseline": f"{format_score(row['baseline_value'], row['metric'])} {row['baseline']}",

@@ -41,7 +41,7 @@ def elman(factor: float, lookback: int = LENGTH) -> tuple[keras.Model, list[np.n
 
 def trained_to_read(model: keras.Model, feature: int, lag: int) -> list[np.ndarray]:
     """Return weights that were fitted to say the sign of one feature at one lag."""
-    x = np.random.default_rng(5).normal(size=(2000, *model.input_shape[1:])).astype(np.float32)
+    x = np.random.default_rng(5).normal(size=(2000, LENGTH, FEATURES)).astype(np.float32)
     model.compile(keras.optimizers.Adam(0.01), keras.losses.BinaryCrossentropy(from_logits=True))
     model.fit(x, (x[:, -1 - lag, feature] > 0).astype(np.float32), epochs=12, batch_size=100, verbose=0)
     return model.get_weights()

@@ -11,6 +11,7 @@ import pytest
 
 from pipeline.page import render
 from tests.chromium import Tab, open_tab
+from tests.test_horizons import a_far_report
 from tests.test_report import AS_OF, a_report, forecasts, open_record, scored, settled_record
 
 pytestmark = pytest.mark.slow
@@ -63,6 +64,13 @@ def long_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return written(report, tmp_path_factory.mktemp("page") / "report.html")
 
 
+@pytest.fixture(scope="module")
+def far_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a page of three horizons."""
+    symbols = ("005930.KS", "RDSA.AMS", "BRK-B", "^GSPC", "MC.PA", "AAPL")
+    return written(a_far_report(*symbols), tmp_path_factory.mktemp("page") / "report.html")
+
+
 def written(report: Any, path: Path) -> Path:
     path.write_text(render(report), encoding="utf-8")
     return path
@@ -90,8 +98,11 @@ def test_the_yardstick_of_contrast_is_that_of_the_standard() -> None:
 
 
 @pytest.mark.parametrize("width", [360, 390, 768, 1280])
-def test_nothing_is_cut_off_and_the_page_never_scrolls_sideways(tab: Tab, page: Path, width: int) -> None:
-    tab.open(page.as_uri(), width=width)
+@pytest.mark.parametrize("kind", ["page", "far_page"])
+def test_nothing_is_cut_off_and_the_page_never_scrolls_sideways(
+    tab: Tab, kind: str, width: int, request: pytest.FixtureRequest
+) -> None:
+    tab.open(request.getfixturevalue(kind).as_uri(), width=width)
     tab.ask("document.querySelectorAll('details').forEach(d => d.open = true)")
     assert tab.ask("document.documentElement.scrollWidth") == width
     cut = "[...document.querySelectorAll('.scroll:not(.long)')].filter(e => e.scrollWidth > e.clientWidth)"
@@ -148,6 +159,17 @@ def test_the_keyboard_sorts_the_forecasts(tab: Tab, page: Path) -> None:
     tab.press(" ", 32)
     assert tab.ask(symbols) == sorted(before, reverse=True)
     assert tab.ask("document.querySelector('.sortable th').getAttribute('aria-sort')") == "descending"
+
+
+def test_the_keyboard_sorts_by_a_farther_horizon(tab: Tab, far_page: Path) -> None:
+    tab.open(far_page.as_uri())
+    tab.ask("document.querySelectorAll('.sortable [role=button]')[3].focus()")
+    tab.press("Enter", 13)
+    shown = tab.ask(
+        "[...document.querySelectorAll('.sortable tbody tr')].map(e => parseFloat(e.cells[3].textContent))"
+    )
+    assert shown == sorted(shown, reverse=True)
+    assert len(set(shown)) == 6
 
 
 def test_a_screen_reader_hears_every_figure_and_table(tab: Tab, page: Path) -> None:

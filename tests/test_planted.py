@@ -48,14 +48,16 @@ def markov_signs(repeats: float, rng: np.random.Generator) -> np.ndarray:
     return np.cumprod(turns, axis=0)
 
 
-def planted(tmp_path: Path, xnys: Calendar, repeats: float, seed: int) -> tuple[Run, History]:
+def planted(
+    tmp_path: Path, xnys: Calendar, repeats: float, seed: int, settings: str = SETTINGS
+) -> tuple[Run, History]:
     rng = np.random.default_rng(seed)
     closes, sessions = walk(markov_signs(repeats, rng), rng), xnys.sessions[:SESSIONS]
     parts = [vendor_bars(sessions, closes[:, k]).assign(symbol=f"S{k:02d}") for k in range(SYMBOLS)]
     pd.concat(parts).drop(columns=["adj_close"]).rename(columns={"session": "date"}).to_parquet(
         tmp_path / "prices.parquet"
     )
-    (tmp_path / "nextday.toml").write_text(SETTINGS)
+    (tmp_path / "nextday.toml").write_text(settings)
     run = open_run(tmp_path / "nextday.toml", tmp_path / "data", NOW)
     answers = [run.source.fetch(s, sessions[0], sessions[-1], NOW) for s in run.universe.symbols]
     run.store.append(
