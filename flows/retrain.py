@@ -8,6 +8,7 @@ from prefect import flow
 
 from flows.chapters import A_NIGHT, at_work, chapter
 from flows.forecasting import catch_up, settle
+from flows.insight import look_inside
 from flows.market import Market, update_prices
 from flows.progress import say
 from flows.reporting import write_missing
@@ -68,6 +69,7 @@ def make_champion(run: Run, market: Market) -> tuple[RegisteredModel, Evaluation
         if len(run.config.labels.horizons) > 1:
             farther, further = score_farther(run, walk)
             scores = pd.concat([scores, farther], ignore_index=True)
+        insight = look_inside(run, known, walk.fitted[run.config.model.kind], fold)
         if run.universe.bias:
             say(f"the scores are {run.universe.bias}")
         scored = walk.fitted[run.config.model.kind]
@@ -79,6 +81,7 @@ def make_champion(run: Run, market: Market) -> tuple[RegisteredModel, Evaluation
         epochs=pd.concat([score_epochs, champion_epochs], ignore_index=True),
         ranges=range_table(known, {"score": fold, "champion": final}),
         further=further,
+        insight=insight,
     )
     folder = run.workspace.evaluation(run.name, version)
     save_evaluation(folder, evaluation)

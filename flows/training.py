@@ -24,6 +24,7 @@ from pipeline.backtest import Fitted, Model, Walk, fit, teach, walk_forward
 from pipeline.errors import StoreError
 from pipeline.features import FEATURE_SETS
 from pipeline.horizons import NEXT, name_group, select_horizon
+from pipeline.insight import Insight, load_insight, save_insight
 from pipeline.panel import Panel, build_panel
 from pipeline.scores import Verdict, best_baseline, judge, score
 from pipeline.sequences import Sequences, build_sequences, total_returns
@@ -76,6 +77,7 @@ class Evaluation:
         epochs: fit, member, epoch, loss, hit_rate, stop_loss, stop_hit_rate, gradient_norm.
         ranges: How history was cut: fit, part, first_session, last_session, sessions, rows.
         further: The verdicts on the farther horizons, by horizon.
+        insight: What the network of the scoring fit looks at; None where that is not kept.
     """
 
     scores: pd.DataFrame
@@ -84,6 +86,7 @@ class Evaluation:
     epochs: pd.DataFrame
     ranges: pd.DataFrame
     further: Mapping[int, Verdict] = field(default_factory=dict)
+    insight: Insight | None = None
 
 
 @chapter("make sequences", run_name="make sequences through {as_of:%Y-%m-%d}")
@@ -275,6 +278,8 @@ def save_evaluation(folder: Path, evaluation: Evaluation) -> None:
     for name in ("scores", "epochs", "ranges"):
         write_text(folder / f"{name}.csv", getattr(evaluation, name).to_csv(index=False))
     write_bytes(folder / "test_rows.parquet", evaluation.test_rows.to_parquet(index=False))
+    if evaluation.insight:
+        save_insight(folder, evaluation.insight)
     write_text(folder / "verdict.json", json.dumps(asdict(evaluation.verdict), indent=1) + "\n")
     further = {horizon: asdict(verdict) for horizon, verdict in evaluation.further.items()}
     if further:
@@ -302,7 +307,8 @@ def load_evaluation(folder: Path) -> Evaluation:
         farther = folder / _FARTHER if (test_rows["horizon"] > NEXT).any() else None
         told = json.loads(farther.read_text(encoding="utf-8")) if farther else {}
         further = {int(horizon): Verdict(**verdict) for horizon, verdict in told.items()}
-        return Evaluation(**tables, verdict=verdict, test_rows=test_rows, further=further)
+        insight = load_insight(folder)
+        return Evaluation(**tables, verdict=verdict, test_rows=test_rows, further=further, insight=insight)
     except (OSError, ValueError, TypeError) as error:
         raise StoreError(
             f"The evaluation of the champion cannot be read: {error}",

@@ -15,6 +15,7 @@ from pipeline.horizons import (
     select_horizon,
     sort_by_distance,
 )
+from pipeline.insight import Insight
 from pipeline.scores import Verdict
 from pipeline.sides import SIDES_TAKEN
 from pipeline.wording import (
@@ -112,6 +113,8 @@ class Report:
         notes: Remarks in plain words.
         tried: How many settings were tried on the universe when the forecasts were issued, in words.
         further: The verdicts on the farther horizons, by horizon.
+        insight: What the network of the scoring fit looks at; None where that is not kept.
+        attributions: What moved the forecasts, columns of attributions.csv; empty where that is not kept.
     """
 
     universe: str
@@ -147,6 +150,8 @@ class Report:
     notes: list[str]
     tried: str = ""
     further: Mapping[int, Verdict] = field(default_factory=dict)
+    insight: Insight | None = None
+    attributions: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @property
     def horizons(self) -> list[int]:
