@@ -62,7 +62,7 @@ def test_forecasts_that_are_all_alike_are_told_of() -> None:
         z, np.tile([[1.0], [0.0]], (1000, 1)), np.array([0.52]), SESSION, Calibration(coverage=0.6)
     )
     assert "100.0% of n 2,000" in card(calibrator, 1)["direction"]
-    assert "100.0% of them stand on that very distance" in card(calibrator, 1)["direction"]
+    assert "100.0% of them are alike where the target falls" in card(calibrator, 1)["direction"]
 
 
 def test_horizons_are_told_apart_and_an_old_model_as_it_was() -> None:
