@@ -217,12 +217,20 @@ def _hit_rate(report: Report) -> str:
     whole = own[own["group"].isin(["live", "late"])].sort_values("group", ascending=False)
     for row in whole.head(1).to_dict("records"):
         interval = format_interval(row["low"], row["high"], "hit_rate", row["sessions"])
-        told = own[own["group"] == f"{row['group']}, sides taken"].to_dict("records")
         return (
             f"{row['group']} hit rate{of_what} {format_percent(row['value'])}, 95% interval {interval}, "
             f"n {row['n']:,} over "
             f"{count(row['sessions'], 'session')}; {row['baseline']} {format_percent(row['baseline_value'])}"
-        ) + "".join(f"; of the sides taken {format_percent(t['value'])}, n {t['n']:,}" for t in told)
+            + _hit_rate_of_sides(own[own["group"] == f"{row['group']}, sides taken"])
+        )
+    return ""
+
+
+def _hit_rate_of_sides(own: pd.DataFrame) -> str:
+    for row in own.head(1).to_dict("records"):
+        interval = format_interval(row["low"], row["high"], "hit_rate", row["sessions"])
+        base = f"{row['baseline']} {format_percent(row['baseline_value'])}"
+        return f"; where a side was taken {format_percent(row['value'])}, {interval}, n {row['n']:,}; {base}"
     return ""
 
 
