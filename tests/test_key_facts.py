@@ -124,7 +124,7 @@ def test_the_record_says_how_right_the_sides_were_that_were_told() -> None:
     }
     assert facts["record"].more == (
         "live hit rate 52.0%, 95% interval 51.0% to 53.0%, n 240 over 120 sessions; base_rate 51.0%; "
-        "where a side was taken 53.4%, 51.0% to 53.0%, n 150; base_rate 51.0%"
+        "where a side was taken 53.4%, 95% interval 51.0% to 53.0%, n 150 over 120 sessions; base_rate 51.0%"
     )
 
 
