@@ -7,10 +7,11 @@ import numpy as np
 import pandas as pd
 
 from flows.chapters import chapter
-from flows.engine import load_ensembles
+from flows.engine import load_model
 from flows.market import Market
 from flows.progress import say
 from flows.run import Run, with_former_settings
+from flows.scope import arrange
 from flows.tracked import tracking
 from flows.training import History, make_sequences, price_panel
 from models.saved import read_metadata, verify
@@ -187,13 +188,15 @@ def _forecast(run: Run, known: History, champion: RegisteredModel) -> pd.DataFra
             where=str(champion.directory),
             way_out="a session is only forecast with a model that was known by then",
         )
-    fitted, last = load_ensembles().load(champion.directory), len(known.sequences.sessions) - 1
+    fitted = arrange(load_model(champion.directory), run, known.sequences.symbols)
+    last = len(known.sequences.sessions) - 1
     rows = forecast(fitted, known.sequences, range(last, last + 1), run.calendar)
     column = pd.Index(known.sequences.symbols).get_indexer(pd.Index(rows["symbol"]))
     horizon = pd.Index(known.sequences.horizons).get_indexer(pd.Index(rows["horizon"]))
     rows["horizon"] = rows["horizon"].astype("int64")
     return rows.assign(
-        baseline_p_up=np.asarray(fitted.base_rate, float)[horizon],
+        # One base rate a horizon, or one a symbol and horizon.
+        baseline_p_up=np.broadcast_to(fitted.base_rate, known.sequences.y[:, 0].shape)[column, horizon],
         last_close=known.panel.last_close[-1, column],
         model_version=champion.model_version,
         data_version=known.seq,

@@ -1,4 +1,4 @@
-"""What one evening came to, and its short form: the tables and sentences that every report is made of."""
+"""What one evening came to: the tables and sentences that every report is made of."""
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from pipeline.horizons import (
-    count_forecasts,
     forecast_cells,
     horizon_of,
     list_horizons,
@@ -17,7 +16,7 @@ from pipeline.horizons import (
     sort_by_distance,
 )
 from pipeline.scores import Verdict
-from pipeline.sides import SIDES_TAKEN, count_sides
+from pipeline.sides import SIDES_TAKEN
 from pipeline.wording import (
     count,
     describe_lead,
@@ -40,12 +39,12 @@ __all__ = [
     "collect_scores",
     "describe_group",
     "forecast_rows",
+    "list_forecasts",
     "name_model",
     "roll_hit_rate",
     "score_rows",
     "select_own_scores",
     "select_record",
-    "summary_markdown",
 ]
 
 ROLLING: Final = 60
@@ -73,7 +72,6 @@ _GROUPS: Final = {
     "live": "live record",
     "late": "late rows of the record",
 }
-_FEW: Final = 20  # rows of a summary that a person reads without scrolling
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,6 +110,7 @@ class Report:
         config_digest: Digest of the settings.
         ledger_head: The ledger's head hash.
         notes: Remarks in plain words.
+        tried: How many settings were tried on the universe when the forecasts were issued, in words.
         further: The verdicts on the farther horizons, by horizon.
     """
 
@@ -146,6 +145,7 @@ class Report:
     config_digest: str
     ledger_head: str
     notes: list[str]
+    tried: str = ""
     further: Mapping[int, Verdict] = field(default_factory=dict)
 
     @property
@@ -240,43 +240,6 @@ def _ledger(report: Report) -> Fact:
     )
 
 
-def summary_markdown(report: Report) -> str:
-    """Return the evening in Markdown: the verdict, the forecasts farthest from the base rate, scores, versions."""
-    rows = _forecast_cells(report.forecasts)
-    shown = rows[:_FEW]
-    left_out = len(rows) - len(shown)
-    lines = [
-        f"# {report.universe}: {report.target_session:%A %Y-%m-%d}",
-        "",
-        f"**{_cell(report.verdict.sentence)}**" if report.verdict else "No procedure was scored yet.",
-        "",
-        *(f"{_cell(verdict.sentence)}\n" for verdict in report.further.values()),
-        f"{count_forecasts(report.forecasts)} from the close of {format_day(report.as_of)}, "
-        f"{report.kind}, issued {format_moment(report.issued_at)}: {count_sides(report.forecasts)}.",
-        "",
-        *map(_markdown_fact, collect_key_facts(report)),
-        "",
-        *_markdown_table(shown),
-        *(
-            ["", f"The {len(shown)} farthest from the base rate; {left_out} more in forecast.csv."]
-            if left_out
-            else []
-        ),
-        "",
-        *(_markdown_scores(report) or ["There is no score yet.", ""]),
-    ]
-    return "\n".join(lines)
-
-
-def _markdown_scores(report: Report) -> list[str]:
-    lines = []
-    for group, scores in select_own_scores(report).groupby("group", sort=False):
-        rows = [{name: cell for name, cell in row.items() if name != "rows"} for row in score_rows(scores)]
-        lines += [f"## Scores of {name_model(report)}: {describe_group(str(group))}", ""]
-        lines += [*_markdown_table(rows), ""]
-    return lines
-
-
 def describe_group(group: str) -> str:
     """Say which rows a group of scores was measured on."""
     kind, _, ahead = group.partition(", ")
@@ -285,15 +248,9 @@ def describe_group(group: str) -> str:
     return f"backtest, {group}"
 
 
-def _markdown_fact(fact: Fact) -> str:
-    command = f" `{fact.command}`" if fact.command else ""
-    warning = f"; **{_cell(fact.warning)}**" if fact.warning else ""
-    return f"- {fact.name}: **{_cell(fact.text)}**; {_cell(fact.more)}{command}{warning}"
-
-
 def forecast_rows(report: Report) -> list[dict[str, str]]:
     """Return the forecasts as rows of short texts, by symbol."""
-    rows = _forecast_cells(report.forecasts)
+    rows = list_forecasts(report.forecasts)
     return sorted(
         ({name: str(cell) for name, cell in row.items()} for row in rows), key=lambda row: row["symbol"]
     )
@@ -356,7 +313,7 @@ def select_record(record: pd.DataFrame) -> pd.DataFrame:
     return live if len(live) else settled
 
 
-def _forecast_cells(forecasts: pd.DataFrame) -> list[dict[str, str]]:
+def list_forecasts(forecasts: pd.DataFrame) -> list[dict[str, str]]:
     """Return one row a symbol, the farthest from the base rate first."""
     if len(list_horizons(forecasts)) > 1:
         return forecast_cells(forecasts)
@@ -391,14 +348,3 @@ def score_rows(scores: pd.DataFrame) -> list[dict[str, str]]:
         }
         for row in scores.to_dict("records")
     ]
-
-
-def _markdown_table(rows: list[dict[str, str]]) -> list[str]:
-    if not rows:
-        return []
-    lines = [list(rows[0]), ["---"] * len(rows[0]), *(list(row.values()) for row in rows)]
-    return [f"| {' | '.join(map(_cell, line))} |" for line in lines]
-
-
-def _cell(text: str) -> str:
-    return str(text).replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")

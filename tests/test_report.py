@@ -291,6 +291,15 @@ def test_the_verdict_comes_before_the_forecasts(page: str) -> None:
     assert summary.index("No edge found") < summary.index("| ^GSPC")
 
 
+def test_how_many_settings_were_tried_stands_beside_the_verdict() -> None:
+    report = a_report(tried="23 settings were tried on this universe.")
+    page = render(report)
+    beside = page[page.index('<section class="verdict"') : page.index("</section>")]
+    assert "23 settings were tried" in beside
+    assert "23 settings were tried" in summary_markdown(report)
+    assert "were tried" not in render(a_report())
+
+
 def test_no_score_stands_without_interval_n_and_baseline(page: str) -> None:
     row = re.search(r'title="[^"]*">hit rate</th>(.*?)</tr>', page)
     assert row
