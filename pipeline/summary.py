@@ -1,9 +1,9 @@
 """What one evening came to: the tables and sentences that every report is made of."""
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 import pandas as pd
@@ -221,14 +221,18 @@ def _hit_rate(report: Report) -> str:
     of_what = " of the next session" if len(report.horizons) > 1 else ""
     whole = own[own["group"].isin(["live", "late"])].sort_values("group", ascending=False)
     for row in whole.head(1).to_dict("records"):
-        interval = format_interval(row["low"], row["high"], "hit_rate", row["sessions"])
-        told = own[own["group"] == f"{row['group']}, sides taken"].to_dict("records")
-        return (
-            f"{row['group']} hit rate{of_what} {format_percent(row['value'])}, 95% interval {interval}, "
-            f"n {row['n']:,} over "
-            f"{count(row['sessions'], 'session')}; {row['baseline']} {format_percent(row['baseline_value'])}"
-        ) + "".join(f"; of the sides taken {format_percent(t['value'])}, n {t['n']:,}" for t in told)
+        sides = own[own["group"] == f"{row['group']}, sides taken"].head(1).to_dict("records")
+        told = "".join(f"; where a side was taken {_describe_rate(side)}" for side in sides)
+        return f"{row['group']} hit rate{of_what} {_describe_rate(row)}{told}"
     return ""
+
+
+def _describe_rate(row: dict[Hashable, Any]) -> str:
+    interval = format_interval(row["low"], row["high"], "hit_rate", row["sessions"])
+    return (
+        f"{format_percent(row['value'])}, 95% interval {interval}, n {row['n']:,} over "
+        f"{count(row['sessions'], 'session')}; {row['baseline']} {format_percent(row['baseline_value'])}"
+    )
 
 
 def _ledger(report: Report) -> Fact:
