@@ -198,9 +198,7 @@ def _forecast(run: Run, known: History, champion: RegisteredModel, fitted: Any) 
     column = pd.Index(known.sequences.symbols).get_indexer(pd.Index(rows["symbol"]))
     horizon = pd.Index(known.sequences.horizons).get_indexer(pd.Index(rows["horizon"]))
     rows["horizon"] = rows["horizon"].astype("int64")
-    side = np.sign(rows["p_up"] - 0.5).astype(int)
     return rows.assign(
-        direction=side.map({1: "up", -1: "down", 0: "none"}).astype("str"),
         baseline_p_up=np.asarray(fitted.base_rate, float)[horizon],
         last_close=known.panel.last_close[-1, column],
         model_version=champion.model_version,

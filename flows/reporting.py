@@ -7,6 +7,7 @@ import pandas as pd
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.context import FlowRunContext
 
+from flows.calibrated import describe_calibration
 from flows.chapters import chapter
 from flows.forecasting import known_horizons
 from flows.market import Market, known_market
@@ -17,6 +18,7 @@ from flows.training import Evaluation, load_evaluation
 from models.errors import ModelError
 from models.saved import read_metadata
 from pipeline.attributions import FILE, load_attributions
+from pipeline.config import Config
 from pipeline.errors import InputError, NextdayError, StoreError
 from pipeline.fetch_plan import OVERLAP
 from pipeline.horizons import NEXT, describe_horizons, name_group
@@ -24,15 +26,16 @@ from pipeline.quality import no_findings
 from pipeline.report import Paths, Report, forecast_rows, place, summary_markdown, write
 from pipeline.schema import SCORES, empty
 from pipeline.scores import score
+from pipeline.sides import select_told
 from pipeline.tracking import RegisteredModel
 from pipeline.workspace import write_text
 
 __all__ = ["publish", "rebuild_report", "track", "write_missing", "write_report"]
 
-_TEST_ROWS = ["model", "symbol", "as_of", "target_session", "horizon", "p_up", "outcome"]
+_TEST_ROWS = ["model", "symbol", "as_of", "target_session", "horizon", "p_up", "direction", "outcome"]
 _EPOCHS = ["fit", "member", "epoch", "loss", "hit_rate", "stop_loss", "stop_hit_rate", "gradient_norm"]
 _RANGES = ["fit", "part", "first_session", "last_session", "sessions", "rows"]
-_OF_THE_MODEL = ("features", "labels", "model", "training")
+_OF_THE_MODEL = ("features", "labels", "model", "training", "calibration")
 _MINUTES = 15
 """Far more than a page, a database on the same disk or a server's answer may take."""
 _KINDS = {"gru": "GRU", "lstm": "LSTM", "rnn": "Elman RNN"}
@@ -89,6 +92,10 @@ def track(run: Run, report: Report, paths: Paths) -> None:
         metrics={
             "forecasts": float(len(forecasts)),
             **_mean_p_up(forecasts),
+            **{
+                f"said_{side}": float((forecasts["direction"] == side).sum())
+                for side in ("up", "down", "none")
+            },
             "coverage": report.covered / report.members,
             "findings": float(len(report.findings)),
         },
@@ -254,8 +261,13 @@ def _live_scores(record: pd.DataFrame, name: str) -> pd.DataFrame:
     for (kind, horizon), rows in settled.groupby(["kind", "horizon"]):
         model = rows.assign(model=name)
         baseline = rows.assign(model="base_rate", p_up=rows["baseline_p_up"])
-        group = name_group(str(kind), int(str(horizon)))
-        parts.append(score(pd.concat([model, baseline]), baseline="base_rate", group=group))
+        both, group = pd.concat([model, baseline]), name_group(str(kind), int(str(horizon)))
+        parts.append(score(both, baseline="base_rate", group=group))
+        if (rows["direction"] == "none").any():
+            told = select_told(both, name)
+            group = name_group(f"{kind}, sides taken", int(str(horizon)))
+            parts.append(score(told, baseline="base_rate", group=group))
+    parts = [part for part in parts if len(part)]
     return pd.concat(parts, ignore_index=True) if parts else empty(SCORES)
 
 
@@ -278,7 +290,7 @@ def _model_card(champion: RegisteredModel) -> dict[str, str]:
         "features": f"{facts['extra']['features']} ({network['features']} columns)",
         **ahead,
         "trained through": f"{champion.trained_through:%Y-%m-%d}",
-        "temperature": ", ".join(_temperature(slope) for slope in facts["calibrator"]["slope"]),
+        **describe_calibration(facts),
         "dead zone": "none"
         if settings["labels"]["dead_zone"] == [0, 0]
         else str(settings["labels"]["dead_zone"]),
@@ -286,15 +298,20 @@ def _model_card(champion: RegisteredModel) -> dict[str, str]:
     }
 
 
+def _settings_of(champion: RegisteredModel) -> dict[str, Any]:
+    """Return the settings that a model was trained with; a key that came later had its default then."""
+    settings: dict[str, Any] = read_metadata(champion.directory)["extra"]["settings"]
+    try:
+        return Config.model_validate(settings).resolved()
+    except ValueError:  # of another nextday
+        return settings
+
+
 def _changed(run: Run, former: dict[str, Any], among: tuple[str, ...] = ()) -> str:
     names = [
         n for n, now in run.resolved["settings"].items() if former.get(n) != now and (not among or n in among)
     ]
     return ", ".join(f"[{name}]" for name in names)
-
-
-def _temperature(slope: float) -> str:
-    return f"{1 / slope:.3g}" if slope > 0 else "infinite: the calibrate range gave the network no credit"
 
 
 def _notes(run: Run, standing: pd.DataFrame, champion: RegisteredModel, remarks: list[str]) -> list[str]:
@@ -321,7 +338,7 @@ def _notes(run: Run, standing: pd.DataFrame, champion: RegisteredModel, remarks:
     former = with_former_settings(run, str(_first(standing)["config_digest"])).resolved["settings"]
     if changed := _changed(run, former):
         notes.append(f"The settings have changed since those rows were issued: {changed}.")
-    if untrained := _changed(run, read_metadata(champion.directory)["extra"]["settings"], _OF_THE_MODEL):
+    if untrained := _changed(run, _settings_of(champion), _OF_THE_MODEL):
         notes.append(
             f"The champion was trained with other settings ({untrained}): `nextday retrain` uses the new ones."
         )

@@ -18,6 +18,7 @@ from pipeline.horizons import (
     list_horizons,
     sort_by_distance,
 )
+from pipeline.sides import count_sides
 from pipeline.summary import Report, collect_key_facts, score_rows
 from pipeline.wording import count, format_day, format_moment, format_percent, format_price
 
@@ -85,7 +86,7 @@ def show_evening(evening: "Evening") -> None:
     console.print(
         f"\n{report.universe}: {count_forecasts(report.forecasts)} {_leading_to(report)} "
         f"[bold]{report.target_session:%A %Y-%m-%d}[/bold] from the close of {format_day(report.as_of)}, "
-        f"{report.kind}, issued {format_moment(report.issued_at)}\n"
+        f"{report.kind}, issued {format_moment(report.issued_at)}: {count_sides(report.forecasts)}\n"
     )
     console.print(_forecast_table(report.forecasts))
     console.print()
@@ -179,8 +180,10 @@ def show_record(record: pd.DataFrame, last: int) -> None:
         console.print("no forecast of this universe yet")
         return
     newest = sorted(record["as_of"].unique())[-last:]
+    shown = record[record["as_of"].isin(newest)]
+    console.print(f"{count(len(shown), 'forecast')}: {count_sides(shown)}")
     table = make_table("as_of", "for", "symbol", "kind", "P(up)", "said", "happened", "return", "model")
-    for row in _rows(record[record["as_of"].isin(newest)]):
+    for row in _rows(shown):
         happened = {1.0: "up", 0.0: "down"}.get(
             row.outcome, "open" if pd.isna(row.settled_at) else "no label"
         )

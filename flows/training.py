@@ -16,6 +16,7 @@ from flows.engine import load_ensembles
 from flows.progress import Advance, bar, say
 from flows.run import Run
 from models.baselines import baselines
+from models.calibration import Calibration
 from models.saved import model_version
 from pipeline.backtest import Model, Walk, fit, teach, walk_forward
 from pipeline.errors import StoreError
@@ -25,6 +26,7 @@ from pipeline.insight import Insight, load_insight, save_insight
 from pipeline.panel import Panel, build_panel
 from pipeline.scores import Verdict, best_baseline, judge, score
 from pipeline.sequences import Sequences, build_sequences, total_returns
+from pipeline.sides import measure_sides, select_told, take_sides
 from pipeline.walkforward import Fold, final_fold, scoring_fold
 from pipeline.workspace import write_bytes, write_text
 
@@ -203,10 +205,22 @@ def _score_horizon(run: Run, walk: Walk, horizon: int) -> tuple[pd.DataFrame, Ve
     kind, seed = run.config.model.kind, run.config.training.seed
     before, test = select_horizon(walk.before, horizon), select_horizon(walk.test, horizon)
     baseline = best_baseline(before[before["model"] != kind])
-    scores = score(test, baseline=baseline, group=name_group("all", horizon), seed=seed)
+    parts = [score(test, baseline=baseline, group=name_group("all", horizon), seed=seed)]
+    if run.config.calibration.coverage < 1:
+        parts += _score_sides(run, test, baseline, horizon)
     verdict = judge(test, model=kind, baseline=baseline, seed=seed)
     say(verdict.sentence)
-    return scores, verdict
+    return pd.concat(parts), verdict
+
+
+def _score_sides(run: Run, rows: pd.DataFrame, baseline: str, horizon: int) -> list[pd.DataFrame]:
+    """Say how many rows the network takes a side on, and score every model on those."""
+    kind, seed = run.config.model.kind, run.config.training.seed
+    target = run.config.calibration.coverage
+    share = measure_sides(rows, model=kind, target=target, group=name_group("all", horizon), seed=seed)
+    group = name_group("sides taken", horizon)
+    told = score(select_told(rows, kind), baseline=baseline, group=group, seed=seed)
+    return [part for part in (share, told) if len(part)]
 
 
 @chapter("train the champion")
@@ -269,6 +283,8 @@ def load_evaluation(folder: Path) -> Evaluation:
             tables["ranges"][name] = pd.to_datetime(tables["ranges"][name])
         verdict = Verdict(**json.loads((folder / "verdict.json").read_text(encoding="utf-8")))
         test_rows = pd.read_parquet(folder / "test_rows.parquet")
+        if "direction" not in test_rows:  # written before a forecast could take no side
+            test_rows["direction"] = take_sides(test_rows["p_up"].to_numpy()).to_numpy()
         farther = folder / _FARTHER if (test_rows["horizon"] > NEXT).any() else None
         told = json.loads(farther.read_text(encoding="utf-8")) if farther else {}
         further = {int(horizon): Verdict(**verdict) for horizon, verdict in told.items()}
@@ -308,7 +324,7 @@ def _network(run: Run, features: FeatureSet, progress: Callable[[Any], None]) ->
     from models.recurrent import Network
     from models.training import Training
 
-    model, training = run.config.model, run.config.training
+    model, training, calibration = run.config.model, run.config.training, run.config.calibration
     recipe: Model = ensembles.RecurrentModel(
         network=Network(
             kind=model.kind,
@@ -332,6 +348,7 @@ def _network(run: Run, features: FeatureSet, progress: Callable[[Any], None]) ->
         ),
         members=model.members,
         progress=progress,
+        calibration=Calibration(calibration.method, calibration.coverage, max(run.config.labels.horizons)),
     )
     return recipe
 

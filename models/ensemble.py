@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from models.calibration import Calibrator, fit_calibrator
+from models.calibration import Calibration, Calibrator, fit_calibrator, read_calibrator
 from models.errors import ModelError
 from models.members import Members, load_members
 from models.prediction import Prediction, on_panel
@@ -44,7 +44,7 @@ class RecurrentEnsemble:
         training: How each was trained.
         seeds: One a member.
         members: Their weights.
-        calibrator: From the members' mean logit to p_up.
+        calibrator: From the members' mean logit to p_up, and to a side.
         base_rate: Share of ups among the training rows, [horizon].
         history: Every epoch of every member.
         start: The session of the block that the network is run from, from a state of zero; None: windows need no run.
@@ -65,6 +65,11 @@ class RecurrentEnsemble:
     def first_session(self, row: int) -> int:
         """Return the first session that the forecasts from session `row` on read, in the block of the fit."""
         return first_session(self.start, self.network.lookback, row)
+
+    @property
+    def threshold(self) -> NDArray[np.float64]:
+        """The least |p_up - 0.5| that takes a side, [horizon]."""
+        return np.array(self.calibrator.abstention.threshold)
 
     def predict(self, x: NDArray[np.float32], mask: NDArray[np.bool_]) -> Prediction:
         """Forecast every row that has a full valid window, or in sequence mode `lookback` valid sessions behind it.
@@ -108,7 +113,7 @@ class RecurrentEnsemble:
             "parameters": count_parameters(self.network),
             "training": asdict(self.training),
             "seeds": self.seeds,
-            "calibrator": asdict(self.calibrator),
+            "calibrator": self.calibrator.to_json(),
             "base_rate": self.base_rate.tolist(),
             "keras": keras.version(),
             "tensorflow": tf.version.VERSION,
@@ -129,12 +134,14 @@ class RecurrentModel:
         training: How each is trained.
         members: How many; member k has the seed `seed + k`, from 0.
         progress: Called after every epoch.
+        calibration: How their mean is calibrated, and when it takes a side.
     """
 
     network: Network
     training: Training = field(default_factory=Training)
     members: int = 5
     progress: Callable[[Epoch], None] | None = None
+    calibration: Calibration = field(default_factory=Calibration)
 
     def fit(
         self,
@@ -155,7 +162,7 @@ class RecurrentModel:
             y: float32 [symbol, session, horizon] in {0, 1}; NaN where unknown or not to be used.
             train: Session numbers whose labels are learned and whose rows give the input scale.
             stop: Session numbers that decide when training ends.
-            calibrate: Session numbers that set the temperature.
+            calibrate: Session numbers that set the calibration and the abstention.
             seed: Seed of the first member.
 
         Raises:
@@ -181,7 +188,7 @@ class RecurrentModel:
         weights, history = self._train(examples, seeds)
         members = replace(members, weights=weights)
         start = start_of_run(self.network.mode, stop, self.network.lookback)
-        calibrator = _calibrate(members, x, mask, y, calibrate, start or 0, base_rate)
+        calibrator = _calibrate(members, x, mask, y, calibrate, start or 0, base_rate, self.calibration)
         return RecurrentEnsemble(
             self.network, self.training, seeds, members, calibrator, base_rate, history, start
         )
@@ -209,13 +216,12 @@ def load(directory: Path) -> RecurrentEnsemble:
     metadata = read_metadata(directory)
     try:
         network, seeds = Network(**metadata["network"]), tuple(metadata["seeds"])
-        calibrator = {name: tuple(values) for name, values in metadata["calibrator"].items()}
         return RecurrentEnsemble(
             network=network,
             training=Training(**metadata["training"]),
             seeds=seeds,
             members=load_members(directory, network, len(seeds)),
-            calibrator=Calibrator(**calibrator),
+            calibrator=read_calibrator(metadata["calibrator"]),
             base_rate=np.array(metadata["base_rate"]),
             history=[Epoch(**epoch) for epoch in metadata["history"]],
             start=0 if network.mode == "sequence" else None,
@@ -237,14 +243,14 @@ def _calibrate(
     sessions: range,
     start: int,
     base_rate: NDArray[np.float64],
+    calibration: Calibration,
 ) -> Calibrator:
     """Calibrate the mean logit on the rows of `sessions`, of a run from `start` as every later forecast's."""
     x, mask, y = x[:, start:], mask[:, start:], y[:, start:]
     inside = range(sessions.start - start, sessions.stop - start)
     rows = labelled_rows(members.usable(mask), y, inside, "calibrate")
-    return fit_calibrator(
-        members.logits(x, mask, rows).mean(axis=0), y.reshape(-1, y.shape[-1])[rows], base_rate
-    )
+    logits, labels = members.logits(x, mask, rows).mean(axis=0), y.reshape(-1, y.shape[-1])[rows]
+    return fit_calibrator(logits, labels, base_rate, rows % mask.shape[1], calibration)
 
 
 def _spread(logits: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from pipeline.sequences import Sequences, blank_dead_zone
 from pipeline.sessions import Calendar
+from pipeline.sides import take_sides
 from pipeline.walkforward import Fold
 
 __all__ = ["Fitted", "Model", "Prediction", "Walk", "fit", "forecast", "teach", "walk_forward"]
@@ -49,6 +50,11 @@ class Fitted(Protocol):
         """The share of ups among the training rows, [horizon]."""
         ...
 
+    @property
+    def threshold(self) -> NDArray[np.floating]:
+        """The least |p_up - 0.5| that takes a side, [horizon], or of each symbol's own, [symbol, horizon]."""
+        ...
+
     def predict(self, x: NDArray[np.float32], mask: NDArray[np.bool_]) -> Prediction:
         """Forecast every row of x [symbol, session, feature]."""
         ...
@@ -79,7 +85,7 @@ class Walk:
     Attributes:
         before: Rows of the stop and calibrate ranges: what could be compared before the test began.
         test: Rows of the test ranges; columns model, symbol, as_of, target_session, horizon, p_up, low, high,
-            outcome, realized_return, alike in `before`.
+            direction, outcome, realized_return, alike in `before`.
         fitted: The last fold's fits, by name.
     """
 
@@ -100,7 +106,8 @@ def forecast(fitted: Fitted, sequences: Sequences, rows: range, calendar: Calend
         calendar: Gives the target sessions.
 
     Returns:
-        symbol, as_of, target_session, horizon, p_up, low, high; one row a forecast, by as_of, symbol and horizon.
+        symbol, as_of, target_session, horizon, p_up, low, high, direction; one row a forecast, by as_of, symbol and
+        horizon.
     """
     first = fitted.first_session(rows.start)
     made = fitted.predict(sequences.x[:, first : rows.stop], sequences.mask[:, first : rows.stop])
@@ -113,6 +120,7 @@ def forecast(fitted: Fitted, sequences: Sequences, rows: range, calendar: Calend
     is_known = np.isfinite(p_up) & (target <= last_known)
     session, symbol, horizon = np.nonzero(is_known.transpose(1, 0, 2))
     place = (symbol, session, horizon)
+    threshold = np.broadcast_to(fitted.threshold, (len(sequences.symbols), len(sequences.horizons)))
     return pd.DataFrame(
         {
             "symbol": np.array(sequences.symbols, dtype=object)[symbol].astype(str),
@@ -122,6 +130,7 @@ def forecast(fitted: Fitted, sequences: Sequences, rows: range, calendar: Calend
             "p_up": p_up[place],
             "low": low[place],
             "high": high[place],
+            "direction": take_sides(p_up[place], threshold[symbol, horizon]),
         }
     ).astype({"symbol": "str"})
 

@@ -2,19 +2,21 @@
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final, Protocol
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from pipeline import charts, horizons, insight_charts, insight_page, summary, wording
+from pipeline import charts, horizons, insight_charts, insight_page, sides, summary, wording
+from pipeline.coverage_curve import Curve, collect_curves
 from pipeline.horizons import select_horizon
 from pipeline.insight import Insight
 from pipeline.metrics import reliability
+from pipeline.rolling import ROLLING, roll_hit_rate, select_record
 from pipeline.scores import Verdict
-from pipeline.summary import METRICS, ROLLING, Report
+from pipeline.summary import METRICS, Report
 
 __all__ = ["Evaluated", "evaluation_figures", "render"]
 
@@ -48,7 +50,12 @@ class Evaluated(Protocol):
 
     @property
     def test_rows(self) -> pd.DataFrame:
-        """model, symbol, as_of, target_session, horizon, p_up, outcome."""
+        """model, symbol, as_of, target_session, horizon, p_up, direction, outcome."""
+        ...
+
+    @property
+    def further(self) -> Mapping[int, Verdict]:
+        """The verdicts on the farther horizons, by horizon."""
         ...
 
     @property
@@ -69,8 +76,8 @@ class Evaluated(Protocol):
 
 def render(report: Report) -> str:
     """Return the page; equal reports give equal bytes."""
-    record, rolled = report.record, summary.select_record(report.record)
-    settled = record[record["outcome"].notna()]
+    record, rolled = report.record, select_record(report.record)
+    settled, curves = record[record["outcome"].notna()], _curves(report)
     newest = settled.sort_values(["target_session", "symbol"], ascending=[False, True]).head(_MOST)
     return (
         _environment()
@@ -84,6 +91,9 @@ def render(report: Report) -> str:
             lines=horizons.lay_side_by_side(report.forecasts),
             further=horizons.verdict_cells(report.further),
             has_farther=bool((record["horizon"] > horizons.NEXT).any()),
+            side_counts=sides.count_sides(report.forecasts),
+            curves=curves,
+            told=curves[0].told if curves else None,
             model_name=summary.name_model(report),
             meaning=_MEANING,
             metrics=METRICS,
@@ -163,6 +173,7 @@ def evaluation_figures(found: Evaluated, record: pd.DataFrame) -> Iterator[tuple
     """
     if found.verdict:
         yield from _score_figures(found, found.verdict, record)
+    yield from ((curve.key, curve.draw()) for curve in _curves(found))
     scored = found.epochs[found.epochs["fit"] == "score"]
     if len(scored):
         yield "training", charts.draw_training(scored)
@@ -196,9 +207,17 @@ def _score_figures(report: Evaluated, verdict: Verdict, kept: pd.DataFrame) -> I
     labelled = select_horizon(every)
     own = labelled[labelled["model"] == verdict.model]
     yield from _rolling_figures(
-        summary.roll_hit_rate(own, labelled[labelled["model"] == verdict.baseline]),
+        roll_hit_rate(own, labelled[labelled["model"] == verdict.baseline]),
         verdict.baseline,
         _roll_record(kept),
+    )
+
+
+def _curves(found: Evaluated) -> list[Curve]:
+    return collect_curves(
+        found.test_rows,
+        found.scores,
+        {horizons.NEXT: found.verdict, **found.further} if found.verdict else {},
     )
 
 
@@ -221,5 +240,5 @@ def _reliability(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _roll_record(record: pd.DataFrame) -> pd.DataFrame:
-    rows = summary.select_record(record)
-    return summary.roll_hit_rate(rows, rows.assign(p_up=rows["baseline_p_up"]))
+    rows = select_record(record)
+    return roll_hit_rate(rows, rows.assign(p_up=rows["baseline_p_up"]))

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, Literal
 
-import numpy as np
 import pandas as pd
 
 from pipeline.horizons import (
@@ -13,11 +12,11 @@ from pipeline.horizons import (
     forecast_cells,
     horizon_of,
     list_horizons,
-    select_horizon,
     sort_by_distance,
 )
 from pipeline.insight import Insight
 from pipeline.scores import Verdict
+from pipeline.sides import SIDES_TAKEN, count_sides
 from pipeline.wording import (
     count,
     describe_lead,
@@ -33,7 +32,6 @@ from pipeline.wording import (
 __all__ = [
     "METRICS",
     "OLD_MODEL",
-    "ROLLING",
     "Fact",
     "Report",
     "collect_key_facts",
@@ -41,20 +39,19 @@ __all__ = [
     "describe_group",
     "forecast_rows",
     "name_model",
-    "roll_hit_rate",
     "score_rows",
     "select_own_scores",
-    "select_record",
     "summary_markdown",
 ]
-
-ROLLING: Final = 60
-"""Sessions of a rolling hit rate: about a quarter, enough for an interval, short enough to see a change."""
 
 OLD_MODEL: Final = 63
 """Sessions, a quarter of a year: a weekly retrain that has failed twelve times should be noticed."""
 
 METRICS: Final = {
+    SIDES_TAKEN: (
+        "sides taken",
+        "share of forecasts that took a side, up or down; beside it what was asked for",
+    ),
     "hit_rate": ("hit rate", "share of forecasts on the right side of 50%; higher is better"),
     "log_loss": ("log loss", "surprise at what happened, in nats; lower is better, a fair coin has 0.693"),
     "brier": ("Brier score", "mean squared error of the probability; lower is better, a fair coin has 0.25"),
@@ -91,7 +88,7 @@ class Report:
         bias: Of survivorship, where membership is today's list rather than that of each session; else empty.
         verdict: Of the backtest on the next session, None where nothing was scored.
         scores: schema.SCORES of the backtest.
-        test_rows: model, symbol, as_of, target_session, horizon, p_up, outcome of the backtest.
+        test_rows: model, symbol, as_of, target_session, horizon, p_up, direction, outcome of the backtest.
         live_scores: schema.SCORES of the settled record, one group a kind and horizon; may be empty.
         record: schema.FORECASTS, outcome, realized_return, settled_at of the ledger.
         corrections: schema.OUTCOMES that came after the first, first_outcome, first_return.
@@ -211,16 +208,18 @@ def _record(report: Report) -> Fact:
 
 def _hit_rate(report: Report) -> str:
     """Return the next session's hit rate of the live rows, or while there is none of the late ones."""
-    scores = report.live_scores[report.live_scores["group"].isin(["live", "late"])]
+    scores = report.live_scores
     own = scores[(scores["metric"] == "hit_rate") & (scores["model"] != scores["baseline"])]
     of_what = " of the next session" if len(report.horizons) > 1 else ""
-    for row in own.sort_values("group", ascending=False).head(1).to_dict("records"):
+    whole = own[own["group"].isin(["live", "late"])].sort_values("group", ascending=False)
+    for row in whole.head(1).to_dict("records"):
         interval = format_interval(row["low"], row["high"], "hit_rate", row["sessions"])
+        told = own[own["group"] == f"{row['group']}, sides taken"].to_dict("records")
         return (
             f"{row['group']} hit rate{of_what} {format_percent(row['value'])}, 95% interval {interval}, "
             f"n {row['n']:,} over "
             f"{count(row['sessions'], 'session')}; {row['baseline']} {format_percent(row['baseline_value'])}"
-        )
+        ) + "".join(f"; of the sides taken {format_percent(t['value'])}, n {t['n']:,}" for t in told)
     return ""
 
 
@@ -246,7 +245,7 @@ def summary_markdown(report: Report) -> str:
         "",
         *(f"{_cell(verdict.sentence)}\n" for verdict in report.further.values()),
         f"{count_forecasts(report.forecasts)} from the close of {format_day(report.as_of)}, "
-        f"{report.kind}, issued {format_moment(report.issued_at)}.",
+        f"{report.kind}, issued {format_moment(report.issued_at)}: {count_sides(report.forecasts)}.",
         "",
         *map(_markdown_fact, collect_key_facts(report)),
         "",
@@ -314,40 +313,6 @@ def select_own_scores(report: Report) -> pd.DataFrame:
 def name_model(report: Report) -> str:
     """Return what the scores call the model; empty where nothing was scored."""
     return report.verdict.model if report.verdict else ""
-
-
-def roll_hit_rate(rows: pd.DataFrame, baseline: pd.DataFrame) -> pd.DataFrame:
-    """Return the hit rate of the last ROLLING sessions with an interval that keeps each session whole.
-
-    The interval is that of a ratio of session sums (Cochran 1977, Sampling Techniques, section 6.4), sessions
-    taken as independent: rate -+ 1.96 sqrt(W / (W - 1) sum (hits - rate n)^2) / sum n.
-    """
-    hits, n = _hits_by_session(rows)
-    sums = pd.DataFrame({"h": hits, "n": n, "hh": hits**2, "hn": hits * n, "nn": n**2}).rolling(ROLLING).sum()
-    rate = sums["h"] / sums["n"]
-    spread = (sums["hh"] - 2 * rate * sums["hn"] + rate**2 * sums["nn"]).clip(lower=0)
-    half = 1.96 * np.sqrt(spread * ROLLING / (ROLLING - 1)) / sums["n"]
-    base_hits, base_n = (counts.rolling(ROLLING).sum() for counts in _hits_by_session(baseline))
-    table = pd.DataFrame(
-        {"rate": rate, "low": rate - half, "high": rate + half, "baseline_rate": base_hits / base_n}
-    ).reindex(rate.index)
-    return table.dropna(subset="rate").rename_axis("session").reset_index()
-
-
-def _hits_by_session(rows: pd.DataFrame) -> tuple["pd.Series[float]", "pd.Series[float]"]:
-    told = rows[rows["p_up"] != 0.5]
-    hits = ((told["p_up"] > 0.5) == (told["outcome"] == 1)).astype(float).groupby(told["target_session"])
-    return hits.sum(), hits.count().astype(float)
-
-
-def select_record(record: pd.DataFrame) -> pd.DataFrame:
-    """Return the settled rows that the record is drawn by: the live ones, or while there is none the late ones.
-
-    Only those of the next session: farther ones overlap, and stand in the tables of scores.
-    """
-    settled = select_horizon(record[record["outcome"].notna()])
-    live = settled[settled["kind"] == "live"]
-    return live if len(live) else settled
 
 
 def _forecast_cells(forecasts: pd.DataFrame) -> list[dict[str, str]]:

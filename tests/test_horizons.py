@@ -1,7 +1,7 @@
 """Several sessions ahead, from prices to page: every horizon is cut, taught, scored, sealed and told by itself."""
 
 import re
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -23,10 +23,11 @@ from pipeline.horizons import (
 from pipeline.ledger import Ledger
 from pipeline.page import render
 from pipeline.report import FORECAST_COLUMNS, Report, forecast_rows, summary_markdown, write
+from pipeline.rolling import select_record
 from pipeline.scores import best_baseline, judge, score
 from pipeline.sequences import Sequences, build_sequences
 from pipeline.sessions import Calendar
-from pipeline.summary import collect_key_facts, select_own_scores, select_record
+from pipeline.summary import collect_key_facts, select_own_scores
 from pipeline.walkforward import scoring_fold
 from tests.conftest import laid_out, prices_of, random_bars
 from tests.test_backtest import Knowing, Said
@@ -38,8 +39,11 @@ from tests.test_walkforward import TRAINING, assert_no_label_reaches_on, block
 AHEAD = (1, 5, 20)
 
 
+@dataclass
 class Threefold(Knowing):
     """Says for each horizon what the feature of its place says."""
+
+    threshold: np.ndarray = field(default_factory=lambda: np.array([0.0, 0.1, 0.2]))
 
     def predict(self, x, mask):  # type: ignore[no-untyped-def]
         p = np.where(mask[:, :, None], x[:, :, :3], np.nan).astype(float)
@@ -53,6 +57,16 @@ def three_ahead(days: pd.DatetimeIndex) -> tuple[Sequences, np.ndarray]:
     x = rng.uniform(0.2, 0.8, (2, len(days), 3)).astype(np.float32)
     mask, y = np.ones((2, len(days)), bool), (returns > 0).astype(np.float32)
     return Sequences(x, mask, y, ("A", "B"), days, AHEAD, ("f", "g", "h")), returns
+
+
+def test_each_horizon_tells_its_sides_by_its_own_threshold(xnys: Calendar) -> None:
+    sequences, _ = three_ahead(xnys.sessions[:200])
+    rows = forecast(Threefold(), sequences, range(200), xnys)
+    told = rows[rows["direction"] != "none"]
+    least = (told["p_up"] - 0.5).abs().groupby(told["horizon"]).min()
+    assert least.index.tolist() == [1, 5, 20]
+    assert least.tolist() == pytest.approx([0.0, 0.1, 0.2], abs=0.01)
+    assert (least >= [0.0, 0.1, 0.2]).all()
 
 
 # --- time ---

@@ -11,7 +11,8 @@ import pytest
 from pipeline.charts import find_reach
 from pipeline.page import render
 from pipeline.report import Report, summary_markdown, write
-from pipeline.summary import OLD_MODEL, collect_key_facts, roll_hit_rate
+from pipeline.rolling import roll_hit_rate
+from pipeline.summary import OLD_MODEL, collect_key_facts
 from pipeline.wording import describe_lead
 from tests.test_report import EVENING, a_report, figures, scored, settled_record, titles, told
 

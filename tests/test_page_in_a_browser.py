@@ -11,7 +11,9 @@ import pytest
 
 from pipeline.page import render
 from tests.chromium import Tab, open_tab
+from tests.test_coverage_curve import abstaining
 from tests.test_horizons import a_far_report
+from tests.test_insight import an_insight, moved
 from tests.test_report import AS_OF, a_report, forecasts, open_record, scored, settled_record
 
 pytestmark = pytest.mark.slow
@@ -44,11 +46,12 @@ def a_full_report(*symbols: str) -> Any:
     issued = forecasts(*symbols, kind="live", direction=["down", "none", *["up"] * (len(symbols) - 2)])
     findings = {"symbol": [symbols[0]] * 2, "session": [AS_OF, pd.NaT], "rule": "overlap", "detail": LONG}
     return a_report(
-        forecasts=issued, kind="live", historical=False, model_age=87,
+        **abstaining(), forecasts=issued, kind="live", historical=False, model_age=87,
         bias="survivorship-biased: 12 of 30 entries of the list have no dates",
         record=pd.concat([settled_record("late"), settled_record("live"), open_record(issued)]),
         live_scores=pd.concat([scored("late"), scored("live")]), findings=pd.DataFrame(findings),
         skipped=pd.DataFrame({"symbol": ["ENRN"], "reason": [f"delisted: {LONG}"]}), notes=[LONG],
+        insight=an_insight(), attributions=moved(*symbols),
     )  # fmt: skip
 
 
@@ -176,7 +179,7 @@ def test_a_screen_reader_hears_every_figure_and_table(tab: Tab, page: Path) -> N
     tab.open(page.as_uri())
     tree = tab.call("Accessibility.getFullAXTree")["nodes"]
     heard = {kind: [node for node in tree if node["role"]["value"] == kind] for kind in ("image", "table")}
-    assert len(heard["image"]) == 8
+    assert len(heard["image"]) == 11
     assert all(len(node["name"]["value"]) > 10 for node in heard["image"] + heard["table"])
     assert all(re.search(r"\d", node["description"]["value"]) for node in heard["image"])
 

@@ -111,3 +111,18 @@ def test_a_label_used_as_a_feature_would_be_seen_at_once(tmp_path: Path, xnys: C
     leaking[:, :, 0] = np.nan_to_num(known.sequences.y[:, :, 0], nan=0.5)
     _, scores = verdict_of(run, History(known.panel, replace(known.sequences, x=leaking), known.seq))
     assert scores.loc[("gru", "hit_rate"), "low"] > 0.9
+
+
+def test_about_the_share_that_was_asked_for_takes_a_side(tmp_path: Path, xnys: Calendar) -> None:
+    settings = f'{SETTINGS}[calibration]\nmethod = "auto"\ncoverage = 0.4\n'
+    verdict, scores = verdict_of(*planted(tmp_path, xnys, REPEATS, seed=5, settings=settings))
+    told = scores[scores["group"] == "sides taken"].loc[("gru", "hit_rate")]
+    every = scores[scores["group"] == "all"].loc["gru"]
+    share = every.loc["sides_taken"]
+    assert (share["baseline"], share["baseline_value"]) == ("target", 0.4)
+    assert share["value"] == pytest.approx(0.4, abs=0.1)
+    assert share["n"] == every.loc["log_loss", "n"] == SYMBOLS * 200
+    assert told["n"] == round(share["value"] * share["n"])
+    # Every side is as likely to be right as every other here: leaving some out wins nothing, and is not said to.
+    assert told["low"] <= REPEATS <= told["high"]
+    assert verdict.n == SYMBOLS * 200

@@ -15,9 +15,9 @@ from pipeline.charts import draw_forecasts
 from pipeline.errors import NextdayError
 from pipeline.page import render
 from pipeline.report import FORECAST_COLUMNS, Report, forecast_rows, summary_markdown, write
+from pipeline.rolling import ROLLING, roll_hit_rate
 from pipeline.schema import FORECASTS, SCORES, empty
 from pipeline.scores import Verdict
-from pipeline.summary import ROLLING, roll_hit_rate
 
 DAYS = pd.bdate_range("2018-01-01", periods=120).as_unit("us")  # stand-ins for sessions
 AS_OF, TARGET = pd.Timestamp("2018-12-31"), pd.Timestamp("2019-01-02")
@@ -51,8 +51,9 @@ def told(model: str, seed: int) -> pd.DataFrame:
     p_up = 0.53 + 0.03 * np.random.default_rng(seed).standard_normal(2 * len(DAYS))
     outcome = (np.random.default_rng(0).random(2 * len(DAYS)) < 0.54).astype(float)
     keys = {"symbol": np.repeat(["^GSPC", "^IXIC"], len(DAYS)), "as_of": np.tile(DAYS, 2)}
-    rows = pd.DataFrame({"model": model, **keys, "p_up": p_up, "outcome": outcome})
-    return rows.assign(target_session=rows["as_of"] + pd.Timedelta(days=1), horizon=1)
+    rows = pd.DataFrame({"model": model, **keys, "horizon": 1, "p_up": p_up, "outcome": outcome})
+    rows["direction"] = np.where(rows["p_up"] > 0.5, "up", "down")
+    return rows.assign(target_session=rows["as_of"] + pd.Timedelta(days=1))
 
 
 def verdict(finding: str = "no edge found") -> Verdict:
@@ -246,7 +247,7 @@ def test_five_hundred_symbols_stay_far_below_a_megabyte(long_page: str) -> None:
 
 def test_every_figure_is_well_formed_speaks_and_takes_the_colours_of_the_page(page: str) -> None:
     found = figures(page)
-    assert len(found) == 7
+    assert len(found) == 8
     for figure in found:
         assert figure.get("role") == "img"
         assert figure.findtext("title")
