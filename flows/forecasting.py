@@ -8,11 +8,12 @@ import numpy as np
 import pandas as pd
 
 from flows.chapters import chapter
-from flows.engine import load_ensembles
+from flows.engine import load_model
 from flows.insight import explain_forecasts
 from flows.market import Market
 from flows.progress import say
 from flows.run import Run, with_former_settings
+from flows.scope import arrange
 from flows.tracked import tracking
 from flows.training import History, make_sequences, price_panel
 from models.saved import read_metadata, verify
@@ -52,7 +53,7 @@ def forecast_session(run: Run, as_of: pd.Timestamp, seq: int, champion: Register
     verify(champion.directory, champion.model_version)
     feature_set, first, horizons = _inputs(run, champion.directory, as_of)
     known = make_sequences(run, as_of, seq, feature_set, first, horizons)
-    fitted = load_ensembles().load(champion.directory)
+    fitted = _load(run, champion, known)
     rows = _forecast(run, known, champion, fitted)
     rows = rows[rows["horizon"].isin(run.config.labels.horizons)].reset_index(drop=True)
     explain_forecasts(run, fitted, known, rows)
@@ -168,7 +169,7 @@ def replay(run: Run, as_of: pd.Timestamp) -> Replay:
         verify(model.directory, version)
         former = with_former_settings(run, settings)
         known = make_sequences.fn(former, as_of, int(seq), *_inputs(former, model.directory, as_of))
-        again = _forecast(former, known, model, load_ensembles().load(model.directory))
+        again = _forecast(former, known, model, _load(former, model, known))
         parts.append(rows.merge(again, on=FORECAST_KEY, how="left", suffixes=("", "_again")))
     both = pd.concat(parts, ignore_index=True)
     return Replay(
@@ -185,6 +186,10 @@ def replay(run: Run, as_of: pd.Timestamp) -> Replay:
     )
 
 
+def _load(run: Run, champion: RegisteredModel, known: History) -> Any:
+    return arrange(load_model(champion.directory), run, known.sequences.symbols)
+
+
 def _forecast(run: Run, known: History, champion: RegisteredModel, fitted: Any) -> pd.DataFrame:
     if champion.trained_through > known.as_of:
         raise NextdayError(
@@ -199,7 +204,8 @@ def _forecast(run: Run, known: History, champion: RegisteredModel, fitted: Any) 
     horizon = pd.Index(known.sequences.horizons).get_indexer(pd.Index(rows["horizon"]))
     rows["horizon"] = rows["horizon"].astype("int64")
     return rows.assign(
-        baseline_p_up=np.asarray(fitted.base_rate, float)[horizon],
+        # One base rate a horizon, or one a symbol and horizon.
+        baseline_p_up=np.broadcast_to(fitted.base_rate, known.sequences.y[:, 0].shape)[column, horizon],
         last_close=known.panel.last_close[-1, column],
         model_version=champion.model_version,
         data_version=known.seq,

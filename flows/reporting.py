@@ -1,6 +1,7 @@
 """Gather what an evening came to, write it down for people, and show it in Prefect."""
 
 import json
+from datetime import datetime
 from typing import Any
 
 import pandas as pd
@@ -13,6 +14,7 @@ from flows.forecasting import known_horizons
 from flows.market import Market, known_market
 from flows.progress import say
 from flows.run import Run, with_former_settings
+from flows.scope import describe_agreement, describe_scope, explain_unmodelled
 from flows.tracked import run_tags, tracking
 from flows.training import Evaluation, load_evaluation
 from models.errors import ModelError
@@ -28,6 +30,7 @@ from pipeline.schema import SCORES, empty
 from pipeline.scores import score
 from pipeline.sides import select_told
 from pipeline.tracking import RegisteredModel
+from pipeline.trials import TrialBook, count_settings
 from pipeline.workspace import write_text
 
 __all__ = ["publish", "rebuild_report", "track", "write_missing", "write_report"]
@@ -199,7 +202,7 @@ def _gather(run: Run, market: Market, standing: pd.DataFrame, remarks: list[str]
         kind="live" if (standing["kind"] == "live").all() else "late",
         historical=run.is_historical,
         forecasts=standing,
-        skipped=_skipped(run, market, standing),
+        skipped=_skipped(run, market, standing, champion),
         members=market.members,
         covered=market.covered,
         bias=run.universe.bias,
@@ -222,10 +225,18 @@ def _gather(run: Run, market: Market, standing: pd.DataFrame, remarks: list[str]
         config_digest=str(first["config_digest"]),
         ledger_head=run.ledger.head().hash,
         notes=_notes(run, standing, champion, remarks + lost + unread),
+        tried=_tried(run, first["issued_at"].to_pydatetime()),
         further=evaluation.further if evaluation else {},
         insight=evaluation.insight if evaluation else None,
         attributions=attributions,
     )
+
+
+def _tried(run: Run, by_then: datetime) -> str:
+    try:
+        return count_settings(TrialBook(run.workspace.trials(run.name)).read(until=by_then)).sentence
+    except StoreError as error:
+        return f"How many settings were tried is not known. {error.what}."
 
 
 def _evaluation(run: Run, champion: RegisteredModel) -> tuple[Evaluation | None, list[str]]:
@@ -245,10 +256,13 @@ def _attributions(run: Run, standing: pd.DataFrame) -> tuple[pd.DataFrame, list[
         return pd.DataFrame(), [f"{error.what}. {error.way_out.capitalize()}."]
 
 
-def _skipped(run: Run, market: Market, standing: pd.DataFrame) -> pd.DataFrame:
+def _skipped(run: Run, market: Market, standing: pd.DataFrame, champion: RegisteredModel) -> pd.DataFrame:
     absent = sorted(set(run.universe.members(market.as_of)) - set(standing["symbol"]))
+    explain = explain_unmodelled(run, read_metadata(champion.directory))
     reasons = [
-        market.missing.get(symbol, "its history has a hole, or is too short for one window")
+        market.missing.get(symbol)
+        or explain(symbol)
+        or "its history has a hole, or is too short for one window"
         for symbol in absent
     ]
     return pd.DataFrame({"symbol": absent, "reason": reasons}, dtype="str")
@@ -285,11 +299,13 @@ def _model_card(champion: RegisteredModel) -> dict[str, str]:
         "version": champion.model_version,
         "network": f"{_KINDS[network['kind']]}, {network['layers']} x {network['units']} units, "
         f"{facts['parameters']:,} parameters",
+        "scope": describe_scope(facts),
         "members": f"{len(facts['seeds'])}, seeds {facts['seeds'][0]} to {facts['seeds'][-1]}",
         "lookback": f"{network['lookback']} sessions",
         "features": f"{facts['extra']['features']} ({network['features']} columns)",
         **ahead,
         "trained through": f"{champion.trained_through:%Y-%m-%d}",
+        "members agree": describe_agreement(facts),
         **describe_calibration(facts),
         "dead zone": "none"
         if settings["labels"]["dead_zone"] == [0, 0]

@@ -14,9 +14,8 @@ from pipeline.coverage_curve import Curve, collect_curves
 from pipeline.horizons import select_horizon
 from pipeline.insight import Insight
 from pipeline.metrics import reliability
-from pipeline.rolling import ROLLING, roll_hit_rate, select_record
 from pipeline.scores import Verdict
-from pipeline.summary import METRICS, Report
+from pipeline.summary import METRICS, ROLLING, Report
 
 __all__ = ["Evaluated", "evaluation_figures", "render"]
 
@@ -76,7 +75,7 @@ class Evaluated(Protocol):
 
 def render(report: Report) -> str:
     """Return the page; equal reports give equal bytes."""
-    record, rolled = report.record, select_record(report.record)
+    record, rolled = report.record, summary.select_record(report.record)
     settled, curves = record[record["outcome"].notna()], _curves(report)
     newest = settled.sort_values(["target_session", "symbol"], ascending=[False, True]).head(_MOST)
     return (
@@ -207,7 +206,7 @@ def _score_figures(report: Evaluated, verdict: Verdict, kept: pd.DataFrame) -> I
     labelled = select_horizon(every)
     own = labelled[labelled["model"] == verdict.model]
     yield from _rolling_figures(
-        roll_hit_rate(own, labelled[labelled["model"] == verdict.baseline]),
+        summary.roll_hit_rate(own, labelled[labelled["model"] == verdict.baseline]),
         verdict.baseline,
         _roll_record(kept),
     )
@@ -240,5 +239,5 @@ def _reliability(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _roll_record(record: pd.DataFrame) -> pd.DataFrame:
-    rows = select_record(record)
-    return roll_hit_rate(rows, rows.assign(p_up=rows["baseline_p_up"]))
+    rows = summary.select_record(record)
+    return summary.roll_hit_rate(rows, rows.assign(p_up=rows["baseline_p_up"]))

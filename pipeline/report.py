@@ -8,10 +8,11 @@ from typing import Final
 
 import pandas as pd
 
+from pipeline.markdown import summary_markdown
 from pipeline.page import render
 from pipeline.schema import SCORES
 from pipeline.spreadsheet import disarm
-from pipeline.summary import Report, collect_scores, forecast_rows, summary_markdown
+from pipeline.summary import Report, collect_scores, forecast_rows
 from pipeline.wording import format_instant
 from pipeline.workspace import write_text
 

@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 from arch.bootstrap import StationaryBootstrap, optimal_block_length
 from numpy.typing import NDArray
+from scipy.integrate import quad
 from scipy.stats import norm, t
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "choose_block_length",
     "diebold_mariano",
     "draw_sessions",
+    "expected_maximum",
     "forecasts_needed",
     "percentile_interval",
 ]
@@ -144,6 +146,15 @@ def forecasts_needed(
     chance = norm.ppf(1 - level) * np.sqrt(against * (1 - against))
     skill = norm.ppf(power) * np.sqrt(hit_rate * (1 - hit_rate))
     return int(np.ceil(((chance + skill) / (hit_rate - against)) ** 2))
+
+
+def expected_maximum(n: int) -> float:
+    """Return the mean of the largest of n independent standard normals: what the best of n equals seems to be worth.
+
+    The integral of x n phi(x) Phi(x)^(n - 1) (David and Nagaraja 2003, "Order statistics"); 0 for a single one.
+    """
+    mean, _ = quad(lambda x: x * n * norm.pdf(x) * norm.cdf(x) ** (n - 1), -10, 10, limit=200)
+    return float(mean)
 
 
 def _long_run_variance(series: Floats, lag: int) -> float:

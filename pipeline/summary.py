@@ -1,22 +1,23 @@
-"""What one evening came to, and its short form: the tables and sentences that every report is made of."""
+"""What one evening came to: the tables and sentences that every report is made of."""
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
+import numpy as np
 import pandas as pd
 
 from pipeline.horizons import (
-    count_forecasts,
     forecast_cells,
     horizon_of,
     list_horizons,
+    select_horizon,
     sort_by_distance,
 )
 from pipeline.insight import Insight
 from pipeline.scores import Verdict
-from pipeline.sides import SIDES_TAKEN, count_sides
+from pipeline.sides import SIDES_TAKEN
 from pipeline.wording import (
     count,
     describe_lead,
@@ -32,17 +33,23 @@ from pipeline.wording import (
 __all__ = [
     "METRICS",
     "OLD_MODEL",
+    "ROLLING",
     "Fact",
     "Report",
     "collect_key_facts",
     "collect_scores",
     "describe_group",
     "forecast_rows",
+    "list_forecasts",
     "name_model",
+    "roll_hit_rate",
     "score_rows",
     "select_own_scores",
-    "summary_markdown",
+    "select_record",
 ]
+
+ROLLING: Final = 60
+"""Sessions of a rolling hit rate: about a quarter, enough for an interval, short enough to see a change."""
 
 OLD_MODEL: Final = 63
 """Sessions, a quarter of a year: a weekly retrain that has failed twelve times should be noticed."""
@@ -66,7 +73,6 @@ _GROUPS: Final = {
     "live": "live record",
     "late": "late rows of the record",
 }
-_FEW: Final = 20  # rows of a summary that a person reads without scrolling
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,6 +111,7 @@ class Report:
         config_digest: Digest of the settings.
         ledger_head: The ledger's head hash.
         notes: Remarks in plain words.
+        tried: How many settings were tried on the universe when the forecasts were issued, in words.
         further: The verdicts on the farther horizons, by horizon.
         insight: What the network of the scoring fit looks at; None where that is not kept.
         attributions: What moved the forecasts, columns of attributions.csv; empty where that is not kept.
@@ -141,6 +148,7 @@ class Report:
     config_digest: str
     ledger_head: str
     notes: list[str]
+    tried: str = ""
     further: Mapping[int, Verdict] = field(default_factory=dict)
     insight: Insight | None = None
     attributions: pd.DataFrame = field(default_factory=pd.DataFrame)
@@ -213,14 +221,18 @@ def _hit_rate(report: Report) -> str:
     of_what = " of the next session" if len(report.horizons) > 1 else ""
     whole = own[own["group"].isin(["live", "late"])].sort_values("group", ascending=False)
     for row in whole.head(1).to_dict("records"):
-        interval = format_interval(row["low"], row["high"], "hit_rate", row["sessions"])
-        told = own[own["group"] == f"{row['group']}, sides taken"].to_dict("records")
-        return (
-            f"{row['group']} hit rate{of_what} {format_percent(row['value'])}, 95% interval {interval}, "
-            f"n {row['n']:,} over "
-            f"{count(row['sessions'], 'session')}; {row['baseline']} {format_percent(row['baseline_value'])}"
-        ) + "".join(f"; of the sides taken {format_percent(t['value'])}, n {t['n']:,}" for t in told)
+        sides = own[own["group"] == f"{row['group']}, sides taken"].head(1).to_dict("records")
+        told = "".join(f"; where a side was taken {_describe_rate(side)}" for side in sides)
+        return f"{row['group']} hit rate{of_what} {_describe_rate(row)}{told}"
     return ""
+
+
+def _describe_rate(row: dict[Hashable, Any]) -> str:
+    interval = format_interval(row["low"], row["high"], "hit_rate", row["sessions"])
+    return (
+        f"{format_percent(row['value'])}, 95% interval {interval}, n {row['n']:,} over "
+        f"{count(row['sessions'], 'session')}; {row['baseline']} {format_percent(row['baseline_value'])}"
+    )
 
 
 def _ledger(report: Report) -> Fact:
@@ -233,43 +245,6 @@ def _ledger(report: Report) -> Fact:
     )
 
 
-def summary_markdown(report: Report) -> str:
-    """Return the evening in Markdown: the verdict, the forecasts farthest from the base rate, scores, versions."""
-    rows = _forecast_cells(report.forecasts)
-    shown = rows[:_FEW]
-    left_out = len(rows) - len(shown)
-    lines = [
-        f"# {report.universe}: {report.target_session:%A %Y-%m-%d}",
-        "",
-        f"**{_cell(report.verdict.sentence)}**" if report.verdict else "No procedure was scored yet.",
-        "",
-        *(f"{_cell(verdict.sentence)}\n" for verdict in report.further.values()),
-        f"{count_forecasts(report.forecasts)} from the close of {format_day(report.as_of)}, "
-        f"{report.kind}, issued {format_moment(report.issued_at)}: {count_sides(report.forecasts)}.",
-        "",
-        *map(_markdown_fact, collect_key_facts(report)),
-        "",
-        *_markdown_table(shown),
-        *(
-            ["", f"The {len(shown)} farthest from the base rate; {left_out} more in forecast.csv."]
-            if left_out
-            else []
-        ),
-        "",
-        *(_markdown_scores(report) or ["There is no score yet.", ""]),
-    ]
-    return "\n".join(lines)
-
-
-def _markdown_scores(report: Report) -> list[str]:
-    lines = []
-    for group, scores in select_own_scores(report).groupby("group", sort=False):
-        rows = [{name: cell for name, cell in row.items() if name != "rows"} for row in score_rows(scores)]
-        lines += [f"## Scores of {name_model(report)}: {describe_group(str(group))}", ""]
-        lines += [*_markdown_table(rows), ""]
-    return lines
-
-
 def describe_group(group: str) -> str:
     """Say which rows a group of scores was measured on."""
     kind, _, ahead = group.partition(", ")
@@ -278,15 +253,9 @@ def describe_group(group: str) -> str:
     return f"backtest, {group}"
 
 
-def _markdown_fact(fact: Fact) -> str:
-    command = f" `{fact.command}`" if fact.command else ""
-    warning = f"; **{_cell(fact.warning)}**" if fact.warning else ""
-    return f"- {fact.name}: **{_cell(fact.text)}**; {_cell(fact.more)}{command}{warning}"
-
-
 def forecast_rows(report: Report) -> list[dict[str, str]]:
     """Return the forecasts as rows of short texts, by symbol."""
-    rows = _forecast_cells(report.forecasts)
+    rows = list_forecasts(report.forecasts)
     return sorted(
         ({name: str(cell) for name, cell in row.items()} for row in rows), key=lambda row: row["symbol"]
     )
@@ -315,7 +284,41 @@ def name_model(report: Report) -> str:
     return report.verdict.model if report.verdict else ""
 
 
-def _forecast_cells(forecasts: pd.DataFrame) -> list[dict[str, str]]:
+def roll_hit_rate(rows: pd.DataFrame, baseline: pd.DataFrame) -> pd.DataFrame:
+    """Return the hit rate of the last ROLLING sessions with an interval that keeps each session whole.
+
+    The interval is that of a ratio of session sums (Cochran 1977, Sampling Techniques, section 6.4), sessions
+    taken as independent: rate -+ 1.96 sqrt(W / (W - 1) sum (hits - rate n)^2) / sum n.
+    """
+    hits, n = _hits_by_session(rows)
+    sums = pd.DataFrame({"h": hits, "n": n, "hh": hits**2, "hn": hits * n, "nn": n**2}).rolling(ROLLING).sum()
+    rate = sums["h"] / sums["n"]
+    spread = (sums["hh"] - 2 * rate * sums["hn"] + rate**2 * sums["nn"]).clip(lower=0)
+    half = 1.96 * np.sqrt(spread * ROLLING / (ROLLING - 1)) / sums["n"]
+    base_hits, base_n = (counts.rolling(ROLLING).sum() for counts in _hits_by_session(baseline))
+    table = pd.DataFrame(
+        {"rate": rate, "low": rate - half, "high": rate + half, "baseline_rate": base_hits / base_n}
+    ).reindex(rate.index)
+    return table.dropna(subset="rate").rename_axis("session").reset_index()
+
+
+def _hits_by_session(rows: pd.DataFrame) -> tuple["pd.Series[float]", "pd.Series[float]"]:
+    told = rows[rows["p_up"] != 0.5]
+    hits = ((told["p_up"] > 0.5) == (told["outcome"] == 1)).astype(float).groupby(told["target_session"])
+    return hits.sum(), hits.count().astype(float)
+
+
+def select_record(record: pd.DataFrame) -> pd.DataFrame:
+    """Return the settled rows that the record is drawn by: the live ones, or while there is none the late ones.
+
+    Only those of the next session: farther ones overlap, and stand in the tables of scores.
+    """
+    settled = select_horizon(record[record["outcome"].notna()])
+    live = settled[settled["kind"] == "live"]
+    return live if len(live) else settled
+
+
+def list_forecasts(forecasts: pd.DataFrame) -> list[dict[str, str]]:
     """Return one row a symbol, the farthest from the base rate first."""
     if len(list_horizons(forecasts)) > 1:
         return forecast_cells(forecasts)
@@ -350,14 +353,3 @@ def score_rows(scores: pd.DataFrame) -> list[dict[str, str]]:
         }
         for row in scores.to_dict("records")
     ]
-
-
-def _markdown_table(rows: list[dict[str, str]]) -> list[str]:
-    if not rows:
-        return []
-    lines = [list(rows[0]), ["---"] * len(rows[0]), *(list(row.values()) for row in rows)]
-    return [f"| {' | '.join(map(_cell, line))} |" for line in lines]
-
-
-def _cell(text: str) -> str:
-    return str(text).replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")

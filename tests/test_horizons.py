@@ -23,11 +23,10 @@ from pipeline.horizons import (
 from pipeline.ledger import Ledger
 from pipeline.page import render
 from pipeline.report import FORECAST_COLUMNS, Report, forecast_rows, summary_markdown, write
-from pipeline.rolling import select_record
 from pipeline.scores import best_baseline, judge, score
 from pipeline.sequences import Sequences, build_sequences
 from pipeline.sessions import Calendar
-from pipeline.summary import collect_key_facts, select_own_scores
+from pipeline.summary import collect_key_facts, select_own_scores, select_record
 from pipeline.walkforward import scoring_fold
 from tests.conftest import laid_out, prices_of, random_bars
 from tests.test_backtest import Knowing, Said
@@ -127,7 +126,7 @@ def test_a_dead_zone_is_one_of_the_next_session() -> None:
 
 def test_each_horizon_names_its_own_session(xnys: Calendar) -> None:
     made, _ = three_ahead(xnys.sessions[:300])
-    rows = forecast(Threefold(), made, range(298, 300), xnys)
+    rows = forecast(Threefold(threshold=np.zeros(3)), made, range(298, 300), xnys)
     assert rows["horizon"].tolist() == [*AHEAD] * 4
     for row in rows.to_dict("records"):
         place = made.sessions.get_loc(row["as_of"])
@@ -139,7 +138,7 @@ def test_each_horizon_names_its_own_session(xnys: Calendar) -> None:
 def test_what_lies_beyond_the_calendar_is_not_forecast_and_the_rest_is(xnys: Calendar) -> None:
     ended = replace(xnys, sessions=xnys.sessions[:310])
     made, _ = three_ahead(xnys.sessions[:300])
-    rows = forecast(Threefold(), made, range(299, 300), ended)
+    rows = forecast(Threefold(threshold=np.zeros(3)), made, range(299, 300), ended)
     assert rows["horizon"].tolist() == [1, 5, 1, 5]
     assert rows["target_session"].max() == xnys.sessions[304]
 

@@ -11,8 +11,7 @@ import pytest
 from pipeline.charts import find_reach
 from pipeline.page import render
 from pipeline.report import Report, summary_markdown, write
-from pipeline.rolling import roll_hit_rate
-from pipeline.summary import OLD_MODEL, collect_key_facts
+from pipeline.summary import OLD_MODEL, collect_key_facts, roll_hit_rate
 from pipeline.wording import describe_lead
 from tests.test_report import EVENING, a_report, figures, scored, settled_record, titles, told
 
@@ -113,6 +112,19 @@ def test_the_live_record_speaks_with_interval_n_and_baseline() -> None:
     assert facts["record"].text == "480 sealed, 480 settled"
     assert facts["record"].more == (
         "live hit rate 52.0%, 95% interval 51.0% to 53.0%, n 240 over 120 sessions; base_rate 51.0%"
+    )
+
+
+def test_the_record_says_how_right_the_sides_were_that_were_told() -> None:
+    told_sides = scored("live, sides taken").assign(value=0.534, n=150)
+    live = pd.concat([scored("late"), scored("live"), told_sides])
+    facts = {
+        fact.name: fact
+        for fact in collect_key_facts(a_report(record=settled_record("live"), live_scores=live))
+    }
+    assert facts["record"].more == (
+        "live hit rate 52.0%, 95% interval 51.0% to 53.0%, n 240 over 120 sessions; base_rate 51.0%; "
+        "where a side was taken 53.4%, 95% interval 51.0% to 53.0%, n 150 over 120 sessions; base_rate 51.0%"
     )
 
 

@@ -15,9 +15,9 @@ from pipeline.charts import draw_forecasts
 from pipeline.errors import NextdayError
 from pipeline.page import render
 from pipeline.report import FORECAST_COLUMNS, Report, forecast_rows, summary_markdown, write
-from pipeline.rolling import ROLLING, roll_hit_rate
 from pipeline.schema import FORECASTS, SCORES, empty
 from pipeline.scores import Verdict
+from pipeline.summary import ROLLING, roll_hit_rate
 
 DAYS = pd.bdate_range("2018-01-01", periods=120).as_unit("us")  # stand-ins for sessions
 AS_OF, TARGET = pd.Timestamp("2018-12-31"), pd.Timestamp("2019-01-02")
@@ -289,6 +289,15 @@ def test_the_verdict_comes_before_the_forecasts(page: str) -> None:
     summary = summary_markdown(a_report())
     assert page.index("Verdict on the method") < page.index("<h2>Forecasts</h2>")
     assert summary.index("No edge found") < summary.index("| ^GSPC")
+
+
+def test_how_many_settings_were_tried_stands_beside_the_verdict() -> None:
+    report = a_report(tried="23 settings were tried on this universe.")
+    page = render(report)
+    beside = page[page.index('<section class="verdict"') : page.index("</section>")]
+    assert "23 settings were tried" in beside
+    assert "23 settings were tried" in summary_markdown(report)
+    assert "were tried" not in render(a_report())
 
 
 def test_no_score_stands_without_interval_n_and_baseline(page: str) -> None:
