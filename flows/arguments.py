@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import date, datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ import typer
 if TYPE_CHECKING:
     from pipeline.workspace import Workspace
 
-__all__ = ["Place", "parse_date", "parse_path", "parse_time", "place", "require_folder"]
+__all__ = ["Place", "parse_date", "parse_path", "parse_time", "place", "require_folder", "require_optuna"]
 
 
 @dataclass
@@ -46,6 +47,18 @@ def require_folder(file: Path, option: str) -> None:
     if file.is_dir() or not file.parent.is_dir():
         wrong = f"{file} is a folder" if file.is_dir() else f"there is no folder {file.parent}"
         raise typer.BadParameter(f"{wrong}; name a file in a folder that is there", param_hint=option)
+
+
+def require_optuna() -> None:
+    """Refuse to search without the package that does it, which is installed on request only."""
+    from pipeline.errors import InputError
+
+    if find_spec("optuna") is None:
+        raise InputError(
+            "A search needs Optuna, which is not installed",
+            where="the extra `search` of nextday",
+            way_out="in the checkout: .venv/bin/pip install --constraint requirements.lock --editable '.[search]'",
+        )
 
 
 def parse_time(text: str, option: str) -> datetime | None:

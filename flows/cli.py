@@ -1,9 +1,7 @@
 """The command line. Heavy imports live inside the commands, so that help answers at once."""
 
 import os
-import re
 import signal
-import sys
 import traceback
 from contextlib import suppress
 from datetime import date
@@ -12,15 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.arguments import parse_date, parse_path, parse_time, place, require_folder
+from flows.arguments import parse_date, parse_path, parse_time, place
 from flows.backup_cli import backup_app
+from flows.ledger_cli import ledger_app
 from flows.prices_cli import prices_app
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from flows.run import Run
-    from pipeline.ledger import Ledger
 
 __all__ = ["app", "main"]
 
@@ -38,9 +36,6 @@ the market opens; score it afterwards.
 
 Exit codes: 0 done (also: nothing new to do), 1 could not do it, 2 wrong input.
 """,
-)
-ledger_app = typer.Typer(
-    no_args_is_help=True, help="The sealed record: what was forecast, and what happened."
 )
 app.add_typer(ledger_app, name="ledger")
 app.add_typer(prices_app, name="prices")
@@ -133,6 +128,34 @@ def retrain() -> None:
 
 
 @app.command()
+def search(
+    trials: Annotated[
+        int, typer.Option(help="How many settings to try, in addition to earlier ones.", min=1)
+    ] = 20,
+    timeout: Annotated[
+        float | None, typer.Option(help="Minutes after which no trial begins.", min=0, show_default="none")
+    ] = None,
+    anew: Annotated[
+        bool, typer.Option("--anew", help="Begin another search, on the prices of today.")
+    ] = False,
+) -> None:
+    """Look for better settings of the network, inside the training data; nextday.toml stays as it is.
+
+    Every trial is kept and counted. Ending it at any time loses no more than the trial under way.
+    """
+    from flows.arguments import require_optuna
+
+    require_optuna()
+    arguments = _prepared_for_a_flow()
+    from flows.progress import watched_here
+    from flows.search import search as search_flow
+    from flows.search_terminal import show_search
+
+    with watched_here():
+        show_search(search_flow(**arguments, trials=trials, minutes=timeout, anew=anew))
+
+
+@app.command()
 def settle() -> None:
     """Fetch prices and write down what happened to the forecasts whose session has come."""
     arguments = _prepared_for_a_flow()
@@ -186,46 +209,6 @@ def report(
     session_day = _session(run, day) if day else None
     with run.workspace.locked(run.name, timeout=PATIENCE, tell=typer.echo):
         show_paths(rebuild_report(run, session_day))
-
-
-@ledger_app.command("show")
-def ledger_show(
-    last: Annotated[int, typer.Option(help="How many sessions.", min=1)] = 5,
-) -> None:
-    """Show the newest forecasts, with what happened."""
-    from flows.terminal import show_record
-
-    ledger, universe = _ledger(), _universe_name()
-    typer.echo(f"{ledger.path}, universe {universe}")
-    show_record(ledger.record(universe), last)
-
-
-@ledger_app.command("verify")
-def ledger_verify(
-    head: Annotated[str, typer.Option(help="A head hash noted elsewhere, for example in a report.")] = "",
-) -> None:
-    """Recompute both hash chains and name every row or batch that was changed."""
-    if head and not re.fullmatch("[0-9a-f]{64}", head):
-        raise typer.BadParameter(f"{head!r} is no head hash: it has 64 of 0-9 and a-f", param_hint="--head")
-    from flows.terminal import show_verification
-
-    ledger = _ledger()
-    typer.echo(f"{ledger.path}, every universe")
-    verification = ledger.verify(expected_head=head or None)
-    show_verification(verification)
-    if not verification.ok:
-        raise typer.Exit(1)
-
-
-@ledger_app.command("export")
-def ledger_export(
-    csv: Annotated[Path, typer.Option(help="The file to write; - is standard output.", parser=parse_path)],
-    everything: Annotated[bool, typer.Option("--all", help="Every universe, not only this one.")] = False,
-) -> None:
-    """Write every forecast with its outcome as CSV."""
-    require_folder(csv, "--csv")
-    ledger, universe = _ledger(), None if everything else _universe_name()
-    ledger.export_csv(universe, sys.stdout if str(csv) == "-" else csv)
 
 
 @app.command()
@@ -315,27 +298,14 @@ def _unexpected(error: Exception) -> str:
 def _session(run: "Run", day: date) -> "pd.Timestamp":
     import pandas as pd
 
+    from pipeline.horizons import select_horizon
+
     session = pd.Timestamp(day)
     run.calendar.position(session)
     if run.ledger.forecasts(run.name, as_of=session).empty:
-        meant = run.ledger.forecasts(run.name, target_session=session)["as_of"]
+        meant = select_horizon(run.ledger.forecasts(run.name, target_session=session))["as_of"]
         return session if meant.empty else meant.max()
     return session
-
-
-def _ledger() -> "Ledger":
-    from pipeline.ledger import Ledger
-
-    workspace = place.workspace()
-    workspace.check()
-    return Ledger(workspace.ledger, read_only=True)
-
-
-def _universe_name() -> str:
-    from flows.run import default_config
-    from pipeline.config import load
-
-    return load(place.config or default_config()).universe.name
 
 
 def _flow_arguments() -> dict[str, Any]:

@@ -2,32 +2,47 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from flows.chapters import chapter
-from flows.engine import load_ensembles
+from flows.engine import load_model
+from flows.insight import explain_forecasts
 from flows.market import Market
 from flows.progress import say
 from flows.run import Run, with_former_settings
+from flows.scope import arrange
 from flows.tracked import tracking
 from flows.training import History, make_sequences, price_panel
 from models.saved import read_metadata, verify
 from pipeline.backtest import forecast
 from pipeline.errors import InputError, NextdayError
 from pipeline.fetch_plan import OVERLAP
+from pipeline.horizons import NEXT
 from pipeline.panel import Panel
 from pipeline.schema import FORECAST_KEY
 from pipeline.sequences import total_returns
 from pipeline.tracking import RegisteredModel
 
-__all__ = ["Replay", "catch_up", "champion_known_at", "forecast_session", "replay", "seal", "settle"]
+__all__ = [
+    "Replay",
+    "catch_up",
+    "champion_known_at",
+    "forecast_session",
+    "known_horizons",
+    "replay",
+    "seal",
+    "settle",
+]
 
 
 @chapter("forecast", run_name="forecast from {as_of:%Y-%m-%d}")
 def forecast_session(run: Run, as_of: pd.Timestamp, seq: int, champion: RegisteredModel) -> pd.DataFrame:
-    """Forecast the session after `as_of` for every symbol with a whole window.
+    """Forecast the sessions after `as_of` for every symbol with a whole window, as far ahead as is configured.
+
+    What the champion did not learn it does not forecast; what the settings do not ask for any more is left out.
 
     Returns:
         schema.FORECASTS without `kind`, which the ledger decides.
@@ -36,8 +51,13 @@ def forecast_session(run: Run, as_of: pd.Timestamp, seq: int, champion: Register
         ModelError: the champion's files are missing or damaged.
     """
     verify(champion.directory, champion.model_version)
-    feature_set, first = _inputs(run, champion.directory, as_of)
-    return _forecast(run, make_sequences(run, as_of, seq, feature_set, first), champion)
+    feature_set, first, horizons = _inputs(run, champion.directory, as_of)
+    known = make_sequences(run, as_of, seq, feature_set, first, horizons)
+    fitted = _load(run, champion, known)
+    rows = _forecast(run, known, champion, fitted)
+    rows = rows[rows["horizon"].isin(run.config.labels.horizons)].reset_index(drop=True)
+    explain_forecasts(run, fitted, known, rows)
+    return rows
 
 
 @chapter("seal", run_name="seal forecasts from {as_of:%Y-%m-%d}")
@@ -48,11 +68,11 @@ def seal(run: Run, rows: pd.DataFrame, as_of: pd.Timestamp, observed_at: pd.Time
         The standing rows (schema.FORECASTS and is_new).
     """
     rows = rows.assign(issued_at=pd.Series(run.clock(), index=rows.index, dtype="datetime64[us, UTC]"))
-    targets = {run.calendar.next_session(as_of, h) for h in run.config.labels.horizons}
+    next_open = run.calendar.opens[run.calendar.next_session(as_of)].to_pydatetime()
     standing = run.ledger.issue(
         rows,
         universe=run.name,
-        opens={target: run.calendar.opens[target].to_pydatetime() for target in targets},
+        opens={as_of: next_open},
         newest_observed_at=observed_at.to_pydatetime(),
         historical=run.is_historical or run.is_simulated,
     )
@@ -116,7 +136,7 @@ def settle(run: Run, market: Market) -> int:
 
 @dataclass(frozen=True, eq=False)
 class Replay:
-    """Standing rows beside the same rows made again: symbol, p_up, replayed, difference, same_direction."""
+    """Standing rows beside the same rows made again: symbol, horizon, p_up, replayed, difference, same_direction."""
 
     rows: pd.DataFrame
 
@@ -149,13 +169,14 @@ def replay(run: Run, as_of: pd.Timestamp) -> Replay:
         verify(model.directory, version)
         former = with_former_settings(run, settings)
         known = make_sequences.fn(former, as_of, int(seq), *_inputs(former, model.directory, as_of))
-        again = _forecast(former, known, model)
+        again = _forecast(former, known, model, _load(former, model, known))
         parts.append(rows.merge(again, on=FORECAST_KEY, how="left", suffixes=("", "_again")))
     both = pd.concat(parts, ignore_index=True)
     return Replay(
         pd.DataFrame(
             {
                 "symbol": both["symbol"],
+                "horizon": both["horizon"],
                 "p_up": both["p_up"],
                 "replayed": both["p_up_again"],
                 "difference": (both["p_up_again"] - both["p_up"]).fillna(np.inf),
@@ -165,7 +186,11 @@ def replay(run: Run, as_of: pd.Timestamp) -> Replay:
     )
 
 
-def _forecast(run: Run, known: History, champion: RegisteredModel) -> pd.DataFrame:
+def _load(run: Run, champion: RegisteredModel, known: History) -> Any:
+    return arrange(load_model(champion.directory), run, known.sequences.symbols)
+
+
+def _forecast(run: Run, known: History, champion: RegisteredModel, fitted: Any) -> pd.DataFrame:
     if champion.trained_through > known.as_of:
         raise NextdayError(
             f"The model {champion.model_version} was trained through {champion.trained_through:%Y-%m-%d}: it knows "
@@ -173,15 +198,14 @@ def _forecast(run: Run, known: History, champion: RegisteredModel) -> pd.DataFra
             where=str(champion.directory),
             way_out="a session is only forecast with a model that was known by then",
         )
-    fitted, last = load_ensembles().load(champion.directory), len(known.sequences.sessions) - 1
+    last = len(known.sequences.sessions) - 1
     rows = forecast(fitted, known.sequences, range(last, last + 1), run.calendar)
     column = pd.Index(known.sequences.symbols).get_indexer(pd.Index(rows["symbol"]))
     horizon = pd.Index(known.sequences.horizons).get_indexer(pd.Index(rows["horizon"]))
     rows["horizon"] = rows["horizon"].astype("int64")
-    side = np.sign(rows["p_up"] - 0.5).astype(int)
     return rows.assign(
-        direction=side.map({1: "up", -1: "down", 0: "none"}).astype("str"),
-        baseline_p_up=np.asarray(fitted.base_rate, float)[horizon],
+        # One base rate a horizon, or one a symbol and horizon.
+        baseline_p_up=np.broadcast_to(fitted.base_rate, known.sequences.y[:, 0].shape)[column, horizon],
         last_close=known.panel.last_close[-1, column],
         model_version=champion.model_version,
         data_version=known.seq,
@@ -235,11 +259,17 @@ def _outcomes(run: Run, waiting: pd.DataFrame, panel: Panel, seq: int) -> pd.Dat
     )
 
 
-def _inputs(run: Run, directory: Path, as_of: pd.Timestamp) -> tuple[str, pd.Timestamp]:
-    """Return the feature set that a model reads, and the first session that its forecast from `as_of` reads."""
-    facts = read_metadata(directory)
+def known_horizons(directory: Path) -> tuple[int, ...]:
+    """Return how many sessions ahead a model forecasts, in the order of what it answers."""
+    labels = read_metadata(directory)["extra"]["settings"]["labels"]
+    return tuple(labels.get("horizons", [NEXT]))  # before there was a choice, it was the next session
+
+
+def _inputs(run: Run, directory: Path, as_of: pd.Timestamp) -> tuple[str, pd.Timestamp, tuple[int, ...]]:
+    """Return the features that a model reads, the first session that it reads from `as_of`, and how far it looks."""
+    facts, horizons = read_metadata(directory), known_horizons(directory)
     if facts["extra"].get("start"):
-        return str(facts["extra"]["features"]), pd.Timestamp(facts["extra"]["start"])
+        return str(facts["extra"]["features"]), pd.Timestamp(facts["extra"]["start"]), horizons
     window = int(facts["network"]["lookback"])
     first = run.calendar.sessions[max(run.calendar.position(as_of) - window + 1, 0)]
-    return str(facts["extra"]["features"]), first
+    return str(facts["extra"]["features"]), first, horizons

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import product
 from pathlib import Path
 
 import pandas as pd
@@ -82,13 +83,17 @@ def _evening(run: Run) -> Evening:
 
 
 def _forecast_tonight(run: Run, market: Market, book: Tracking) -> pd.DataFrame:
-    """Return the standing rows; a model is only asked if a member has none yet."""
+    """Return the standing rows; a model is only asked if a member lacks one at a horizon that is configured.
+
+    Only what is lacking is sealed: a closure or a new name since would give what stands another key.
+    """
     standing = run.ledger.forecasts(run.name, as_of=market.as_of)
-    standing = standing[standing["role"] == "champion"]
-    spoken_for = set(standing["symbol"].replace(run.universe.current))
-    waiting = set(run.universe.members(market.as_of)) - spoken_for - set(market.missing)
+    standing = standing[standing["role"] == "champion"].assign(is_new=False)
+    spoken_for = {*zip(standing["symbol"].replace(run.universe.current), standing["horizon"], strict=True)}
+    present = set(run.universe.members(market.as_of)) - set(market.missing)
+    waiting = {*product(present, run.config.labels.horizons)} - spoken_for
     if not waiting:
-        return standing.assign(is_new=False)
+        return standing
     champion = _champion(run, market, book)
     rows = forecast_session(run, market.as_of, market.seq, champion)
     if rows.empty:
@@ -97,7 +102,12 @@ def _forecast_tonight(run: Run, market: Market, book: Tracking) -> pd.DataFrame:
             where=str(run.store.folder),
             way_out="the champion reads many sessions without a hole; `nextday update` lists what is missing",
         )
-    return seal(run, rows, market.as_of, market.observed_at)
+    lacking = [key in waiting for key in zip(rows["symbol"], rows["horizon"], strict=True)]
+    if not any(lacking):
+        return standing
+    sealed = seal(run, rows[lacking], market.as_of, market.observed_at)
+    whole = pd.concat([standing, sealed]) if len(standing) else sealed
+    return whole.sort_values(["symbol", "target_session"], ignore_index=True)
 
 
 def _champion(run: Run, market: Market, book: Tracking) -> RegisteredModel:

@@ -1,35 +1,44 @@
 """Gather what an evening came to, write it down for people, and show it in Prefect."""
 
 import json
+from datetime import datetime
 from typing import Any
 
 import pandas as pd
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.context import FlowRunContext
 
+from flows.calibrated import describe_calibration
 from flows.chapters import chapter
+from flows.forecasting import known_horizons
 from flows.market import Market, known_market
 from flows.progress import say
 from flows.run import Run, with_former_settings
+from flows.scope import describe_agreement, describe_scope, explain_unmodelled
 from flows.tracked import run_tags, tracking
 from flows.training import Evaluation, load_evaluation
 from models.errors import ModelError
 from models.saved import read_metadata
+from pipeline.attributions import FILE, load_attributions
+from pipeline.config import Config
 from pipeline.errors import InputError, NextdayError, StoreError
 from pipeline.fetch_plan import OVERLAP
+from pipeline.horizons import NEXT, describe_horizons, name_group
 from pipeline.quality import no_findings
 from pipeline.report import Paths, Report, forecast_rows, place, summary_markdown, write
 from pipeline.schema import SCORES, empty
 from pipeline.scores import score
+from pipeline.sides import select_told
 from pipeline.tracking import RegisteredModel
+from pipeline.trials import TrialBook, count_settings
 from pipeline.workspace import write_text
 
 __all__ = ["publish", "rebuild_report", "track", "write_missing", "write_report"]
 
-_TEST_ROWS = ["model", "symbol", "as_of", "target_session", "horizon", "p_up", "outcome"]
+_TEST_ROWS = ["model", "symbol", "as_of", "target_session", "horizon", "p_up", "direction", "outcome"]
 _EPOCHS = ["fit", "member", "epoch", "loss", "hit_rate", "stop_loss", "stop_hit_rate", "gradient_norm"]
 _RANGES = ["fit", "part", "first_session", "last_session", "sessions", "rows"]
-_OF_THE_MODEL = ("features", "labels", "model", "training")
+_OF_THE_MODEL = ("features", "labels", "model", "training", "calibration")
 _MINUTES = 15
 """Far more than a page, a database on the same disk or a server's answer may take."""
 _KINDS = {"gru": "GRU", "lstm": "LSTM", "rnn": "Elman RNN"}
@@ -71,6 +80,7 @@ def track(run: Run, report: Report, paths: Paths) -> None:
     forecasts, done = report.forecasts, paths.folder / "tracked.json"
     if done.exists() and not forecasts["is_new"].any():
         return
+    written = [paths.forecast_csv, paths.scores_csv, paths.html, paths.folder / FILE]
     run_id = tracking(run).record_forecast(
         universe=run.name,
         run_name=f"{run.name} for {report.target_session:%Y-%m-%d}",
@@ -84,16 +94,28 @@ def track(run: Run, report: Report, paths: Paths) -> None:
         },
         metrics={
             "forecasts": float(len(forecasts)),
-            "mean_p_up": float(forecasts["p_up"].mean()),
+            **_mean_p_up(forecasts),
+            **{
+                f"said_{side}": float((forecasts["direction"] == side).sum())
+                for side in ("up", "down", "none")
+            },
             "coverage": report.covered / report.members,
             "findings": float(len(report.findings)),
         },
-        artifacts=[paths.forecast_csv, paths.scores_csv, paths.html],
+        artifacts=[path for path in written if path.exists()],
     )
     champion = tracking(run).version(run.name, report.model["version"])
     if champion.trained_through == report.as_of:
         tracking(run).attach(champion.run_id, artifacts=[paths.html])
     write_text(done, json.dumps({"mlflow_run_id": run_id} | run_tags(run), indent=1) + "\n")
+
+
+def _mean_p_up(forecasts: pd.DataFrame) -> dict[str, float]:
+    """Return the mean forecast of each horizon under its name."""
+    means = {int(str(h)): float(mean) for h, mean in forecasts.groupby("horizon")["p_up"].mean().items()}
+    return {
+        ("" if h == NEXT else f"{name_group('all', h)}/") + "mean_p_up": mean for h, mean in means.items()
+    }
 
 
 def rebuild_report(run: Run, as_of: pd.Timestamp | None) -> Paths:
@@ -133,22 +155,32 @@ def write_missing(run: Run, before: pd.Timestamp | None = None) -> list[str]:
     record, missing, remarks = run.ledger.record(run.name), [], []
     for as_of, rows in reversed([*record.groupby("as_of")][-OVERLAP:]):
         if before is None or as_of < before:
-            if place(run.workspace.reports, run.name, rows["target_session"].iloc[0]).html.exists():
+            if place(run.workspace.reports, run.name, _next_session(rows)).html.exists():
                 break
             missing.append(rows)
     for rows in reversed(missing):
         try:
             report = _gather_again(run, rows)
         except (NextdayError, ModelError) as error:
-            remarks.append(f"The report of {rows['target_session'].iloc[0]:%Y-%m-%d} is missing. {error}")
+            remarks.append(f"The report of {_next_session(rows):%Y-%m-%d} is missing. {error}")
         else:
             write(report, run.workspace.reports)
     return remarks
 
 
+def _next_session(standing: pd.DataFrame) -> pd.Timestamp:
+    """Return the session that a report of one evening's rows is named by."""
+    return pd.Timestamp(_first(standing)["target_session"])
+
+
+def _first(standing: pd.DataFrame) -> "pd.Series[Any]":
+    """Return the first row of the nearest horizon."""
+    return standing.sort_values("horizon", kind="stable").iloc[0]
+
+
 def _gather_again(run: Run, standing: pd.DataFrame) -> Report:
     """Gather the report of one session's sealed rows as the settings and prices of then have it."""
-    first = standing.iloc[0]
+    first = _first(standing)
     former = with_former_settings(run, str(first["config_digest"]))
     market = known_market(former, {}, no_findings(), as_of=first["as_of"], seq=int(first["data_version"]))
     remarks = ["Written after its evening, from the ledger; the record is that of today."]
@@ -156,9 +188,10 @@ def _gather_again(run: Run, standing: pd.DataFrame) -> Report:
 
 
 def _gather(run: Run, market: Market, standing: pd.DataFrame, remarks: list[str]) -> Report:
-    first = standing.iloc[0]
+    first = _first(standing)
     champion = tracking(run).version(run.name, str(first["model_version"]))
     evaluation, lost = _evaluation(run, champion)
+    attributions, unread = _attributions(run, standing)
     record = run.ledger.record(run.name)
     return Report(
         universe=run.name,
@@ -169,7 +202,7 @@ def _gather(run: Run, market: Market, standing: pd.DataFrame, remarks: list[str]
         kind="live" if (standing["kind"] == "live").all() else "late",
         historical=run.is_historical,
         forecasts=standing,
-        skipped=_skipped(run, market, standing),
+        skipped=_skipped(run, market, standing, champion),
         members=market.members,
         covered=market.covered,
         bias=run.universe.bias,
@@ -191,8 +224,19 @@ def _gather(run: Run, market: Market, standing: pd.DataFrame, remarks: list[str]
         sessions_behind=_sessions_behind(run, first),
         config_digest=str(first["config_digest"]),
         ledger_head=run.ledger.head().hash,
-        notes=_notes(run, standing, champion, remarks + lost),
+        notes=_notes(run, standing, champion, remarks + lost + unread),
+        tried=_tried(run, first["issued_at"].to_pydatetime()),
+        further=evaluation.further if evaluation else {},
+        insight=evaluation.insight if evaluation else None,
+        attributions=attributions,
     )
+
+
+def _tried(run: Run, by_then: datetime) -> str:
+    try:
+        return count_settings(TrialBook(run.workspace.trials(run.name)).read(until=by_then)).sentence
+    except StoreError as error:
+        return f"How many settings were tried is not known. {error.what}."
 
 
 def _evaluation(run: Run, champion: RegisteredModel) -> tuple[Evaluation | None, list[str]]:
@@ -203,10 +247,22 @@ def _evaluation(run: Run, champion: RegisteredModel) -> tuple[Evaluation | None,
         return None, [f"No score is shown. {error.what}. {error.way_out.capitalize()}."]
 
 
-def _skipped(run: Run, market: Market, standing: pd.DataFrame) -> pd.DataFrame:
+def _attributions(run: Run, standing: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """Return what is kept of what moved the forecasts, or a remark."""
+    folder = place(run.workspace.reports, run.name, _next_session(standing)).folder
+    try:
+        return load_attributions(folder, standing), []
+    except StoreError as error:
+        return pd.DataFrame(), [f"{error.what}. {error.way_out.capitalize()}."]
+
+
+def _skipped(run: Run, market: Market, standing: pd.DataFrame, champion: RegisteredModel) -> pd.DataFrame:
     absent = sorted(set(run.universe.members(market.as_of)) - set(standing["symbol"]))
+    explain = explain_unmodelled(run, read_metadata(champion.directory))
     reasons = [
-        market.missing.get(symbol, "its history has a hole, or is too short for one window")
+        market.missing.get(symbol)
+        or explain(symbol)
+        or "its history has a hole, or is too short for one window"
         for symbol in absent
     ]
     return pd.DataFrame({"symbol": absent, "reason": reasons}, dtype="str")
@@ -216,10 +272,16 @@ def _live_scores(record: pd.DataFrame, name: str) -> pd.DataFrame:
     """Score what has been settled; the baseline is the base rate that stood on each row when it was issued."""
     settled = record[record["outcome"].notna()]
     parts = []
-    for kind, rows in settled.groupby("kind"):
+    for (kind, horizon), rows in settled.groupby(["kind", "horizon"]):
         model = rows.assign(model=name)
         baseline = rows.assign(model="base_rate", p_up=rows["baseline_p_up"])
-        parts.append(score(pd.concat([model, baseline]), baseline="base_rate", group=str(kind)))
+        both, group = pd.concat([model, baseline]), name_group(str(kind), int(str(horizon)))
+        parts.append(score(both, baseline="base_rate", group=group))
+        if (rows["direction"] == "none").any():
+            told = select_told(both, name)
+            group = name_group(f"{kind}, sides taken", int(str(horizon)))
+            parts.append(score(told, baseline="base_rate", group=group))
+    parts = [part for part in parts if len(part)]
     return pd.concat(parts, ignore_index=True) if parts else empty(SCORES)
 
 
@@ -230,16 +292,21 @@ def _sessions_behind(run: Run, row: "pd.Series[Any]") -> int:
 
 def _model_card(champion: RegisteredModel) -> dict[str, str]:
     facts = read_metadata(champion.directory)
+    horizons = known_horizons(champion.directory)
+    ahead = {"horizons": describe_horizons([*horizons])} if len(horizons) > 1 else {}
     network, settings = facts["network"], facts["extra"]["settings"]
     return {
         "version": champion.model_version,
         "network": f"{_KINDS[network['kind']]}, {network['layers']} x {network['units']} units, "
         f"{facts['parameters']:,} parameters",
+        "scope": describe_scope(facts),
         "members": f"{len(facts['seeds'])}, seeds {facts['seeds'][0]} to {facts['seeds'][-1]}",
         "lookback": f"{network['lookback']} sessions",
         "features": f"{facts['extra']['features']} ({network['features']} columns)",
+        **ahead,
         "trained through": f"{champion.trained_through:%Y-%m-%d}",
-        "temperature": ", ".join(_temperature(slope) for slope in facts["calibrator"]["slope"]),
+        "members agree": describe_agreement(facts),
+        **describe_calibration(facts),
         "dead zone": "none"
         if settings["labels"]["dead_zone"] == [0, 0]
         else str(settings["labels"]["dead_zone"]),
@@ -247,15 +314,20 @@ def _model_card(champion: RegisteredModel) -> dict[str, str]:
     }
 
 
+def _settings_of(champion: RegisteredModel) -> dict[str, Any]:
+    """Return the settings that a model was trained with; a key that came later had its default then."""
+    settings: dict[str, Any] = read_metadata(champion.directory)["extra"]["settings"]
+    try:
+        return Config.model_validate(settings).resolved()
+    except ValueError:  # of another nextday
+        return settings
+
+
 def _changed(run: Run, former: dict[str, Any], among: tuple[str, ...] = ()) -> str:
     names = [
         n for n, now in run.resolved["settings"].items() if former.get(n) != now and (not among or n in among)
     ]
     return ", ".join(f"[{name}]" for name in names)
-
-
-def _temperature(slope: float) -> str:
-    return f"{1 / slope:.3g}" if slope > 0 else "infinite: the calibrate range gave the network no credit"
 
 
 def _notes(run: Run, standing: pd.DataFrame, champion: RegisteredModel, remarks: list[str]) -> list[str]:
@@ -277,11 +349,21 @@ def _notes(run: Run, standing: pd.DataFrame, champion: RegisteredModel, remarks:
             f"{old['issued_at'].min():%Y-%m-%d %H:%M}Z by model {old['model_version'].iloc[0]}: the first row of a "
             "forecast stands, whatever is run or configured later."
         )
-    former = with_former_settings(run, str(standing["config_digest"].iloc[0])).resolved["settings"]
+    if lacking := sorted({*run.config.labels.horizons} - {*standing["horizon"]}):
+        notes.append(_explain_lacking(lacking, champion))
+    former = with_former_settings(run, str(_first(standing)["config_digest"])).resolved["settings"]
     if changed := _changed(run, former):
         notes.append(f"The settings have changed since those rows were issued: {changed}.")
-    if untrained := _changed(run, read_metadata(champion.directory)["extra"]["settings"], _OF_THE_MODEL):
+    if untrained := _changed(run, _settings_of(champion), _OF_THE_MODEL):
         notes.append(
             f"The champion was trained with other settings ({untrained}): `nextday retrain` uses the new ones."
         )
     return notes + remarks
+
+
+def _explain_lacking(horizons: list[int], champion: RegisteredModel) -> str:
+    """Say why there is no forecast at some of the horizons that are asked for."""
+    what = f"There is no forecast {describe_horizons(horizons)}"
+    if {*horizons} - {*known_horizons(champion.directory)}:
+        return f"{what}: the champion has not learned it. `nextday retrain` makes one that has."
+    return f"{what}: the calendar does not reach so far. A newer release of exchange-calendars may."

@@ -8,6 +8,7 @@ from prefect import flow
 
 from flows.chapters import A_NIGHT, at_work, chapter
 from flows.forecasting import catch_up, settle
+from flows.insight import look_inside
 from flows.market import Market, update_prices
 from flows.progress import say
 from flows.reporting import write_missing
@@ -18,12 +19,19 @@ from flows.training import (
     make_sequences,
     range_table,
     save_evaluation,
+    score_farther,
     score_procedure,
     train_champion,
     train_procedure,
 )
+from flows.workshop import open_workshop
+from pipeline.errors import StoreError
+from pipeline.horizons import select_horizon
+from pipeline.metrics import log_losses
 from pipeline.page import evaluation_figures
+from pipeline.scores import Verdict
 from pipeline.tracking import RegisteredModel
+from pipeline.trials import Trial, TrialBook, count_settings, digest_procedure, list_parameters
 from pipeline.workspace import write_text
 
 __all__ = ["make_champion", "retrain"]
@@ -53,23 +61,60 @@ def retrain(config: Path | None = None, home: Path | None = None, now: datetime 
 def make_champion(run: Run, market: Market) -> tuple[RegisteredModel, Evaluation]:
     """Train, score, fit once more through as_of, register and promote."""
     known = make_sequences(run, market.as_of, market.seq)
-    walk, score_epochs, fold = train_procedure(run, known)
-    scores, verdict = score_procedure(run, walk)
-    if run.universe.bias:
-        say(f"the scores are {run.universe.bias}")
-    version, champion_epochs, final = train_champion(run, known)
+    with open_workshop(run, known.sequences) as workshop:
+        walk, score_epochs, fold = train_procedure(run, known, workshop)
+        scores, verdict = score_procedure(run, walk)
+        count_trial(run, market, walk.test)
+        further: dict[int, Verdict] = {}
+        if len(run.config.labels.horizons) > 1:
+            farther, further = score_farther(run, walk)
+            scores = pd.concat([scores, farther], ignore_index=True)
+        insight = look_inside(run, known, walk.fitted[run.config.model.kind], fold)
+        if run.universe.bias:
+            say(f"the scores are {run.universe.bias}")
+        scored = walk.fitted[run.config.model.kind]
+        version, champion_epochs, final = train_champion(run, known, workshop, scored)
     evaluation = Evaluation(
         scores=scores,
         verdict=verdict,
         test_rows=walk.test,
         epochs=pd.concat([score_epochs, champion_epochs], ignore_index=True),
         ranges=range_table(known, {"score": fold, "champion": final}),
+        further=further,
+        insight=insight,
     )
     folder = run.workspace.evaluation(run.name, version)
     save_evaluation(folder, evaluation)
     for name, svg in evaluation_figures(evaluation, run.ledger.record(run.name)):
         write_text(folder / f"{name}.svg", svg)
     return promote(run, market, version, evaluation), evaluation
+
+
+def count_trial(run: Run, market: Market, test_rows: pd.DataFrame) -> None:
+    """Write down that these settings were scored on the test, and say how many have been tried so far."""
+    scored = select_horizon(test_rows)
+    own = scored[(scored["model"] == run.config.model.kind) & scored["outcome"].notna()]
+    losses = pd.Series(log_losses(own["p_up"].to_numpy(float), own["outcome"].to_numpy(float)), own["as_of"])
+    by_session = losses.groupby(level=0).mean()
+    trial = Trial(
+        kind="test",
+        when=run.clock(),
+        digest=digest_procedure(run.config),
+        state="complete",
+        parameters=list_parameters(run.config),
+        objective=float(by_session.mean()),
+        folds=(float(by_session.mean()),),
+        sessions=len(by_session),
+        losses=tuple(by_session.round(8).tolist()),
+        as_of=f"{market.as_of:%Y-%m-%d}",
+        data_version=market.seq,
+    )
+    book = TrialBook(run.workspace.trials(run.name))
+    try:
+        book.add(trial)
+        say(count_settings(book.read()).sentence)
+    except StoreError as error:
+        say(f"this training is not counted among the trials: {error}")
 
 
 @chapter("promote")
@@ -89,7 +134,8 @@ def promote(run: Run, market: Market, version: str, evaluation: Evaluation) -> R
             "trained_through": f"{market.as_of:%Y-%m-%d}",
             "data_version": str(market.seq),
             "verdict": evaluation.verdict.finding,
-        },
+        }
+        | {f"verdict_{horizon}": verdict.finding for horizon, verdict in evaluation.further.items()},
         epochs=evaluation.epochs,
         scores=evaluation.scores,
         artifacts=[*sorted(folder.iterdir()), run.settings_file],

@@ -10,7 +10,16 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.summary import Report, collect_key_facts, score_rows, sort_by_distance
+from pipeline.horizons import (
+    NEXT,
+    count_forecasts,
+    describe_horizon,
+    forecast_cells,
+    list_horizons,
+    sort_by_distance,
+)
+from pipeline.sides import count_sides
+from pipeline.summary import Report, collect_key_facts, score_rows
 from pipeline.wording import count, format_day, format_moment, format_percent, format_price
 
 if TYPE_CHECKING:
@@ -51,6 +60,9 @@ _NUMBERS = {
     "P(up)",
     "band",
     "base rate",
+    "log loss",
+    "saved",
+    "trial",
     "last close",
     "return",
     "value",
@@ -72,10 +84,12 @@ def show_evening(evening: "Evening") -> None:
     report = evening.report
     console.print()
     console.print(report.verdict.sentence if report.verdict else "Not scored yet", style="bold", markup=False)
+    for further in report.further.values():
+        console.print(further.sentence, markup=False)
     console.print(
-        f"\n{report.universe}: {count(len(report.forecasts), 'forecast')} for "
+        f"\n{report.universe}: {count_forecasts(report.forecasts)} {_leading_to(report)} "
         f"[bold]{report.target_session:%A %Y-%m-%d}[/bold] from the close of {format_day(report.as_of)}, "
-        f"{report.kind}, issued {format_moment(report.issued_at)}\n"
+        f"{report.kind}, issued {format_moment(report.issued_at)}: {count_sides(report.forecasts)}\n"
     )
     console.print(_forecast_table(report.forecasts))
     console.print()
@@ -88,6 +102,10 @@ def show_evening(evening: "Evening") -> None:
     _show_key_facts(report)
     console.print()
     show_paths(evening.paths)
+
+
+def _leading_to(report: Report) -> str:
+    return "for" if len(report.horizons) == 1 else "the first for"
 
 
 def _show_key_facts(report: Report) -> None:
@@ -107,6 +125,8 @@ def show_evaluation(evaluation: "Evaluation") -> None:
     """Print the verdict and the scores."""
     console.print()
     console.print(evaluation.verdict.sentence, style="bold", markup=False)
+    for further in evaluation.further.values():
+        console.print(further.sentence, markup=False)
     console.print()
     scores = evaluation.scores[evaluation.scores["model"] == evaluation.verdict.model]
     lines = score_rows(scores)
@@ -145,7 +165,10 @@ def show_replay(made: "Replay") -> None:
     console.print(f"{len(made.rows)} forecasts made again; these differ:")
     differing = made.rows[(made.rows["difference"].abs() > 1e-6) | ~made.rows["same_direction"]]
     for row in _rows(differing):
-        console.print(f"  {row.symbol}: sealed {row.p_up:.8f}, made again {row.replayed:.8f}", markup=False)
+        ahead = "" if row.horizon == NEXT else f", {describe_horizon(row.horizon)}"
+        console.print(
+            f"  {row.symbol}{ahead}: sealed {row.p_up:.8f}, made again {row.replayed:.8f}", markup=False
+        )
 
 
 def show_paths(paths: "Paths") -> None:
@@ -160,8 +183,10 @@ def show_record(record: pd.DataFrame, last: int) -> None:
         console.print("no forecast of this universe yet")
         return
     newest = sorted(record["as_of"].unique())[-last:]
+    shown = record[record["as_of"].isin(newest)]
+    console.print(f"{count(len(shown), 'forecast')}: {count_sides(shown)}")
     table = make_table("as_of", "for", "symbol", "kind", "P(up)", "said", "happened", "return", "model")
-    for row in _rows(record[record["as_of"].isin(newest)]):
+    for row in _rows(shown):
         happened = {1.0: "up", 0.0: "down"}.get(
             row.outcome, "open" if pd.isna(row.settled_at) else "no label"
         )
@@ -204,6 +229,8 @@ def _rows(frame: pd.DataFrame) -> Iterator[Any]:
 
 
 def _forecast_table(forecasts: pd.DataFrame) -> Table:
+    if len(list_horizons(forecasts)) > 1:
+        return _table_ahead(forecasts)
     shown = sort_by_distance(forecasts).head(_MOST)
     table = make_table("symbol", "direction", "P(up)", "band", "base rate", "last close")
     if len(shown) < len(forecasts):
@@ -217,6 +244,17 @@ def _forecast_table(forecasts: pd.DataFrame) -> Table:
             format_percent(row.baseline_p_up),
             format_price(row.last_close),
         )
+    return table
+
+
+def _table_ahead(forecasts: pd.DataFrame) -> Table:
+    rows = [{name: cell for name, cell in row.items() if name != "kind"} for row in forecast_cells(forecasts)]
+    table = make_table(*rows[0])
+    table.title = "direction, P(up) and in brackets the base rate"
+    if len(rows) > _MOST:
+        table.title += f"; the {_MOST} of {len(rows):,} symbols farthest from it next session"
+    for row in rows[:_MOST]:
+        table.add_row(*map(escape, row.values()))
     return table
 
 

@@ -2,9 +2,9 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +12,23 @@ import numpy as np
 import pandas as pd
 
 from flows.chapters import chapter
-from flows.engine import load_ensembles
-from flows.progress import Advance, bar, say
+from flows.epochs import epoch_table, epochs_shown
+from flows.progress import say
+from flows.recipe import choose_start, make_recipe
 from flows.run import Run
+from flows.scope import drop_left_out, symbols_named
+from flows.workshop import Workshop
 from models.baselines import baselines
 from models.saved import model_version
-from pipeline.backtest import Model, Walk, fit, teach, walk_forward
+from pipeline.backtest import Fitted, Model, Walk, fit, teach, walk_forward
 from pipeline.errors import StoreError
-from pipeline.features import FEATURE_SETS, FeatureSet
+from pipeline.features import FEATURE_SETS
+from pipeline.horizons import NEXT, name_group, select_horizon
+from pipeline.insight import Insight, load_insight, save_insight
 from pipeline.panel import Panel, build_panel
 from pipeline.scores import Verdict, best_baseline, judge, score
 from pipeline.sequences import Sequences, build_sequences, total_returns
+from pipeline.sides import measure_sides, select_told, take_sides
 from pipeline.walkforward import Fold, final_fold, scoring_fold
 from pipeline.workspace import write_bytes, write_text
 
@@ -34,6 +40,7 @@ __all__ = [
     "price_panel",
     "range_table",
     "save_evaluation",
+    "score_farther",
     "score_procedure",
     "train_champion",
     "train_procedure",
@@ -65,10 +72,12 @@ class Evaluation:
 
     Attributes:
         scores: schema.SCORES.
-        verdict: In words, with its evidence.
+        verdict: On the next session, in words, with its evidence.
         test_rows: Every forecast of the test, the baselines' too.
         epochs: fit, member, epoch, loss, hit_rate, stop_loss, stop_hit_rate, gradient_norm.
         ranges: How history was cut: fit, part, first_session, last_session, sessions, rows.
+        further: The verdicts on the farther horizons, by horizon.
+        insight: What the network of the scoring fit looks at; None where that is not kept.
     """
 
     scores: pd.DataFrame
@@ -76,11 +85,18 @@ class Evaluation:
     test_rows: pd.DataFrame
     epochs: pd.DataFrame
     ranges: pd.DataFrame
+    further: Mapping[int, Verdict] = field(default_factory=dict)
+    insight: Insight | None = None
 
 
 @chapter("make sequences", run_name="make sequences through {as_of:%Y-%m-%d}")
 def make_sequences(
-    run: Run, as_of: pd.Timestamp, seq: int, feature_set: str = "", first: pd.Timestamp | None = None
+    run: Run,
+    as_of: pd.Timestamp,
+    seq: int,
+    feature_set: str = "",
+    first: pd.Timestamp | None = None,
+    horizons: tuple[int, ...] = (),
 ) -> History:
     """Read the prices through `as_of` as known at `seq`, and make sequences of them.
 
@@ -90,6 +106,7 @@ def make_sequences(
         seq: The version of the store.
         feature_set: Default: as configured.
         first: The first session of the sequences; default: that of the first bar.
+        horizons: How many sessions ahead the labels lie; default: as configured.
 
     Raises:
         StoreError: there are none.
@@ -100,7 +117,7 @@ def make_sequences(
         # A row depends on no session before these: bars older than that are not even read.
         since = run.calendar.sessions[max(run.calendar.position(first) - chosen.reach, 0)]
     panel = price_panel(run, as_of, seq, since=since)
-    sequences = build_sequences(panel, chosen, run.universe, run.config.labels.horizons)
+    sequences = build_sequences(panel, chosen, run.universe, horizons or run.config.labels.horizons)
     if first is not None:
         sequences = sequences.since(first)
     say(
@@ -138,16 +155,21 @@ def price_panel(
 
 
 @chapter("train")
-def train_procedure(run: Run, known: History) -> tuple[Walk, pd.DataFrame, Fold]:
+def train_procedure(run: Run, known: History, workshop: Workshop) -> tuple[Walk, pd.DataFrame, Fold]:
     """Fit the network and every baseline with the test held back, and forecast the test.
+
+    Args:
+        run: The run.
+        known: The history.
+        workshop: Where the network is trained.
 
     Returns:
         The walk, the network's epochs, and the fold.
     """
     fold = scoring_fold(known.sequences, run.config.evaluation, run.config.training)
     features = FEATURE_SETS[run.config.features.set]
-    with _epochs_shown(run, "train to score") as progress:
-        models: dict[str, Model] = {run.config.model.kind: _network(run, features, progress)}
+    with _epochs_shown(run, known, "train to score") as progress, symbols_named(known.sequences.symbols):
+        models: dict[str, Model] = {run.config.model.kind: make_recipe(run, features, progress, workshop)}
         models |= baselines(
             features.columns.index(features.last_return), run.config.model.lookback, run.config.training.mode
         )
@@ -161,36 +183,75 @@ def train_procedure(run: Run, known: History) -> tuple[Walk, pd.DataFrame, Fold]
             seed=run.config.training.seed,
             tell=lambda name: say(f"fitting {name}"),
         )
-    return walk, _epoch_table(walk.fitted[run.config.model.kind], "score"), fold
+    network = walk.fitted[run.config.model.kind]
+    return drop_left_out(walk, network, known.sequences.symbols), epoch_table(network, "score"), fold
 
 
 @chapter("score")
 def score_procedure(run: Run, walk: Walk) -> tuple[pd.DataFrame, Verdict]:
-    """Score the test rows against the baseline that was best before the test began."""
-    kind, seed = run.config.model.kind, run.config.training.seed
-    baseline = best_baseline(walk.before[walk.before["model"] != kind])
-    scores = score(walk.test, baseline=baseline, seed=seed)
+    """Score the test rows of the next session against the baseline that was best before the test began."""
+    scores, verdict = _score_horizon(run, walk, NEXT)
     if run.config.labels.dead_zone != (0, 0):
         down, up = run.config.labels.dead_zone
-        moved = walk.test[(walk.test["realized_return"] < down) | (walk.test["realized_return"] > up)]
-        scores = pd.concat([scores, score(moved, baseline=baseline, group="large moves", seed=seed)])
-    verdict = judge(walk.test, model=kind, baseline=baseline, seed=seed)
-    say(verdict.sentence)
+        rows = select_horizon(walk.test)
+        moved = rows[(rows["realized_return"] < down) | (rows["realized_return"] > up)]
+        seed = run.config.training.seed
+        large = score(moved, baseline=verdict.baseline, group="large moves", seed=seed)
+        scores = pd.concat([scores, large])
     return scores.reset_index(drop=True), verdict
 
 
+@chapter("score farther ahead")
+def score_farther(run: Run, walk: Walk) -> tuple[pd.DataFrame, dict[int, Verdict]]:
+    """Score each farther horizon by itself, against the baseline that was best for it before the test began."""
+    found = {h: _score_horizon(run, walk, h) for h in run.config.labels.horizons if h != NEXT}
+    scores = pd.concat([scores for scores, _ in found.values()], ignore_index=True)
+    return scores, {horizon: verdict for horizon, (_, verdict) in found.items()}
+
+
+def _score_horizon(run: Run, walk: Walk, horizon: int) -> tuple[pd.DataFrame, Verdict]:
+    kind, seed = run.config.model.kind, run.config.training.seed
+    before, test = select_horizon(walk.before, horizon), select_horizon(walk.test, horizon)
+    baseline = best_baseline(before[before["model"] != kind])
+    parts = [score(test, baseline=baseline, group=name_group("all", horizon), seed=seed)]
+    if run.config.calibration.coverage < 1:
+        parts += _score_sides(run, test, baseline, horizon)
+    verdict = judge(test, model=kind, baseline=baseline, seed=seed)
+    say(verdict.sentence)
+    return pd.concat(parts), verdict
+
+
+def _score_sides(run: Run, rows: pd.DataFrame, baseline: str, horizon: int) -> list[pd.DataFrame]:
+    """Say how many rows the network takes a side on, and score every model on those."""
+    kind, seed = run.config.model.kind, run.config.training.seed
+    target = run.config.calibration.coverage
+    share = measure_sides(rows, model=kind, target=target, group=name_group("all", horizon), seed=seed)
+    group = name_group("sides taken", horizon)
+    told = score(select_told(rows, kind), baseline=baseline, group=group, seed=seed)
+    return [part for part in (share, told) if len(part)]
+
+
 @chapter("train the champion")
-def train_champion(run: Run, known: History) -> tuple[str, pd.DataFrame, Fold]:
+def train_champion(
+    run: Run, known: History, workshop: Workshop, scored: Fitted
+) -> tuple[str, pd.DataFrame, Fold]:
     """Fit the same procedure through as_of and keep its files.
+
+    Args:
+        run: The run.
+        known: The history.
+        workshop: Where it is trained.
+        scored: The fit of `train_procedure`, to go on from where the settings say so.
 
     Returns:
         The model's version, its epochs, and its fold.
     """
     fold = final_fold(known.sequences, run.config.training)
     taught = teach(known.sequences, fold, known.returns, run.config.labels.dead_zone)
-    with _epochs_shown(run, "train champion") as progress:
+    features, start = FEATURE_SETS[run.config.features.set], choose_start(run, scored, fold)
+    with _epochs_shown(run, known, "train champion") as progress, symbols_named(known.sequences.symbols):
         champion = fit(
-            _network(run, FEATURE_SETS[run.config.features.set], progress),
+            make_recipe(run, features, progress, workshop, start),
             taught,
             fold,
             run.config.training.seed,
@@ -207,7 +268,9 @@ def train_champion(run: Run, known: History) -> tuple[str, pd.DataFrame, Fold]:
     else:
         half.replace(whole)
     say(f"champion {version} fitted through {known.as_of:%Y-%m-%d}")
-    return version, _epoch_table(champion, "champion"), fold
+    for row, reason in getattr(champion, "left_out", {}).items():
+        say(f"{known.sequences.symbols[row]} has no model of its own: {reason}")
+    return version, epoch_table(champion, "champion"), fold
 
 
 def save_evaluation(folder: Path, evaluation: Evaluation) -> None:
@@ -215,7 +278,16 @@ def save_evaluation(folder: Path, evaluation: Evaluation) -> None:
     for name in ("scores", "epochs", "ranges"):
         write_text(folder / f"{name}.csv", getattr(evaluation, name).to_csv(index=False))
     write_bytes(folder / "test_rows.parquet", evaluation.test_rows.to_parquet(index=False))
+    if evaluation.insight:
+        save_insight(folder, evaluation.insight)
     write_text(folder / "verdict.json", json.dumps(asdict(evaluation.verdict), indent=1) + "\n")
+    further = {horizon: asdict(verdict) for horizon, verdict in evaluation.further.items()}
+    if further:
+        write_text(folder / _FARTHER, json.dumps(further, indent=1) + "\n")
+
+
+_FARTHER = "verdicts_farther.json"
+"""Only where the model looks beyond the next session."""
 
 
 def load_evaluation(folder: Path) -> Evaluation:
@@ -229,7 +301,14 @@ def load_evaluation(folder: Path) -> Evaluation:
         for name in ("first_session", "last_session"):
             tables["ranges"][name] = pd.to_datetime(tables["ranges"][name])
         verdict = Verdict(**json.loads((folder / "verdict.json").read_text(encoding="utf-8")))
-        return Evaluation(**tables, verdict=verdict, test_rows=pd.read_parquet(folder / "test_rows.parquet"))
+        test_rows = pd.read_parquet(folder / "test_rows.parquet")
+        if "direction" not in test_rows:  # written before a forecast could take no side
+            test_rows["direction"] = take_sides(test_rows["p_up"].to_numpy()).to_numpy()
+        farther = folder / _FARTHER if (test_rows["horizon"] > NEXT).any() else None
+        told = json.loads(farther.read_text(encoding="utf-8")) if farther else {}
+        further = {int(horizon): Verdict(**verdict) for horizon, verdict in told.items()}
+        insight = load_insight(folder)
+        return Evaluation(**tables, verdict=verdict, test_rows=test_rows, further=further, insight=insight)
     except (OSError, ValueError, TypeError) as error:
         raise StoreError(
             f"The evaluation of the champion cannot be read: {error}",
@@ -259,37 +338,12 @@ def range_table(known: History, folds: dict[str, Fold]) -> pd.DataFrame:
     )
 
 
-def _network(run: Run, features: FeatureSet, progress: Callable[[Any], None]) -> Model:
-    ensembles = load_ensembles()
-    from models.recurrent import Network
-    from models.training import Training
-
+@contextmanager
+def _epochs_shown(run: Run, known: History, title: str) -> Iterator[Callable[[Any], None]]:
     model, training = run.config.model, run.config.training
-    recipe: Model = ensembles.RecurrentModel(
-        network=Network(
-            kind=model.kind,
-            features=len(features.columns),
-            lookback=model.lookback,
-            units=model.units,
-            layers=model.layers,
-            horizons=len(run.config.labels.horizons),
-            convolution=model.convolution,
-            attention=model.attention,
-            mode=training.mode,
-        ),
-        training=Training(
-            epochs=training.epochs,
-            batch_size=training.batch_size,
-            chunk=training.chunk,
-            learning_rate=training.learning_rate,
-            schedule=training.schedule,
-            clip_norm=training.clip_norm,
-            patience=training.patience,
-        ),
-        members=model.members,
-        progress=progress,
-    )
-    return recipe
+    members = model.members * (len(known.sequences.symbols) if model.scope == "symbol" else 1)
+    with epochs_shown(title, members, training.epochs, training.patience) as told:
+        yield told
 
 
 def _facts(run: Run, known: History, champion: Any) -> dict[str, Any]:
@@ -297,38 +351,10 @@ def _facts(run: Run, known: History, champion: Any) -> dict[str, Any]:
     return {
         "universe": run.name,
         "start": start,
+        "symbols": list(known.sequences.symbols),
         "features": run.config.features.set,
         "trained_through": f"{known.as_of:%Y-%m-%d}",
         "data_version": known.seq,
         "config_digest": run.digest,
         "settings": run.resolved["settings"],
     }
-
-
-class _EpochBar:
-    """Turns a network's epochs into steps of one bar; a member that stops early finishes its share."""
-
-    def __init__(self, advance: Advance, epochs: int) -> None:
-        self._advance, self._epochs, self._done = advance, epochs, 0
-
-    def __call__(self, epoch: Any) -> None:
-        note = (
-            f"member {epoch.member} of {epoch.members}, epoch {epoch.epoch}: loss {epoch.loss:.4f}, "
-            f"stop loss {epoch.stop_loss:.4f}, hit rate {epoch.stop_hit_rate:.3f}"
-        )
-        target = (epoch.member - 1) * self._epochs + epoch.epoch
-        while self._done < target:
-            self._done += 1
-            self._advance(note)
-
-
-@contextmanager
-def _epochs_shown(run: Run, title: str) -> Iterator[Callable[[Any], None]]:
-    epochs = run.config.training.epochs
-    with bar(title, run.config.model.members * epochs) as advance:
-        yield _EpochBar(advance, epochs)
-
-
-def _epoch_table(fitted: Any, fit_name: str) -> pd.DataFrame:
-    columns = ["member", "epoch", "loss", "hit_rate", "stop_loss", "stop_hit_rate", "gradient_norm"]
-    return pd.DataFrame([asdict(epoch) for epoch in fitted.history])[columns].assign(fit=fit_name)

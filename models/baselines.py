@@ -71,6 +71,11 @@ class FittedBaseline:
         """Return the first session that the forecasts from session `row` on read, in the block of the fit."""
         return first_session(self.start, self.lookback, row)
 
+    @property
+    def threshold(self) -> NDArray[np.float64]:
+        """A baseline always takes a side, [horizon]."""
+        return np.zeros(len(self.estimates))
+
     def predict(self, x: NDArray[np.float32], mask: NDArray[np.bool_]) -> Prediction:
         """Forecast every usable row of x [symbol, session, feature]; low = high = p_up.
 

@@ -1,85 +1,117 @@
-"""Probabilities that mean what they say: temperature scaling towards the base rate.
+"""Probabilities that mean what they say, and when they take a side: all of it from the calibrate range."""
 
-p_up = sigmoid(b + (z - b) / T) with z the network's logit and b the logit of the training base rate. T is the
-temperature of Guo et al. (2017), "On calibration of modern neural networks", measured from the base rate
-instead of from one half: T = 1 leaves the network's word as it is, and T = infinity says the base rate and
-nothing else, which is the honest answer on noise. 1 / T is the calibration slope of Cox (1958).
-"""
-
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq
-from scipy.special import expit, logit
 
-__all__ = ["MAX_SLOPE", "Calibrator", "fit_calibrator", "fit_slope"]
+from models.abstention import Abstention, fit_abstention
+from models.cross_validation import Validation, choose_method, cross_validate
+from models.curves import Curve, curve_from_json, curve_to_json, fit_curve
+from models.temperature import Temperature
 
-MAX_SLOPE: Final = 2.0
-"""Largest 1 / T: logits are sharpened no further: the calibrate range is short and its rows depend."""
+__all__ = ["Calibration", "Calibrator", "fit_calibrator", "read_calibrator"]
 
-_RATES: Final = (1e-3, 1 - 1e-3)
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How a model is to be calibrated.
+
+    Attributes:
+        method: temperature, platt, isotonic; or auto: the one that cross-validation on the calibrate range chooses, for
+            each horizon on its own.
+        coverage: Share of forecasts that shall take a side.
+        gap: Sessions that the farthest label reaches ahead.
+    """
+
+    method: Literal["temperature", "platt", "isotonic", "auto"] = "temperature"
+    coverage: float = 1.0
+    gap: int = 1
 
 
 @dataclass(frozen=True)
 class Calibrator:
-    """One base rate and one slope a horizon.
+    """What the calibrate range said, one entry a horizon.
 
     Attributes:
-        base_rate: Share of ups among the training rows.
-        slope: 1 / T, in [0, MAX_SLOPE].
+        curves: From the members' mean logit to p_up.
+        tables: What cross-validation found about every method; empty where nothing was compared.
+        abstention: From which confidence on a forecast takes a side.
     """
 
-    base_rate: tuple[float, ...]
-    slope: tuple[float, ...]
+    curves: tuple[Curve, ...]
+    tables: tuple[tuple[Validation, ...], ...]
+    abstention: Abstention
 
-    @property
-    def temperature(self) -> tuple[float, ...]:
-        """T of each horizon; infinite where the calibrate range gave the logits no credit."""
-        return tuple(1 / slope if slope > 0 else float("inf") for slope in self.slope)
-
-    def p_up(self, logits: NDArray[np.floating]) -> NDArray[np.float64]:
+    def p_up(self, logits: NDArray[np.floating]) -> Floats:
         """Return the calibrated probability of each of `logits` [..., horizon], never falling in it."""
-        base = _base_logit(np.array(self.base_rate))
-        return np.asarray(expit(base + np.array(self.slope) * (logits.astype(np.float64) - base)))
+        z = logits.astype(np.float64)
+        return np.stack([curve.p_up(z[..., h]) for h, curve in enumerate(self.curves)], axis=-1)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as plain numbers."""
+        return {
+            "curves": [curve_to_json(curve) for curve in self.curves],
+            "cross_validation": [[asdict(line) for line in table] for table in self.tables],
+            "abstention": self.abstention.to_json(),
+        }
+
+
+def read_calibrator(kept: Mapping[str, Any]) -> Calibrator:
+    """Return the calibrator that `Calibrator.to_json` wrote, or one of before there were several methods.
+
+    Raises:
+        KeyError, TypeError: it is none.
+    """
+    if "slope" in kept:
+        pairs = zip(kept["base_rate"], kept["slope"], strict=True)
+        former = tuple(Temperature(base_rate, slope) for base_rate, slope in pairs)
+        return Calibrator(former, ((),) * len(former), Abstention.never(len(former)))
+    return Calibrator(
+        tuple(curve_from_json(curve) for curve in kept["curves"]),
+        tuple(tuple(Validation(**line) for line in table) for table in kept["cross_validation"]),
+        Abstention.from_json(kept["abstention"]),
+    )
 
 
 def fit_calibrator(
-    logits: NDArray[np.floating], y: NDArray[np.floating], base_rate: NDArray[np.float64]
+    logits: NDArray[np.floating],
+    y: NDArray[np.floating],
+    base_rate: Floats,
+    session: NDArray[np.integer],
+    calibration: Calibration,
 ) -> Calibrator:
-    """Return the calibrator with the least log loss on rows that trained nothing.
+    """Return the calibrator of rows that trained nothing.
 
     Args:
         logits: [row, horizon].
         y: [row, horizon] in {0, 1}; NaN where unknown, which is left out.
         base_rate: [horizon], share of ups among the training rows.
+        session: [row], number of the session; rows of one session are not independent.
+        calibration: How.
     """
-    slopes = [
-        fit_slope(z[~np.isnan(label)], label[~np.isnan(label)], rate)
-        for z, label, rate in zip(logits.T, y.T, base_rate, strict=True)
+    fits = [
+        _fit_one(z[known], label[known], session[known], float(rate), calibration)
+        for z, label, rate in zip(logits.T.astype(np.float64), y.T.astype(np.float64), base_rate, strict=True)
+        for known in [~np.isnan(label)]
     ]
-    return Calibrator(tuple(base_rate.tolist()), tuple(slopes))
+    curves, tables = tuple(curve for curve, _ in fits), tuple(table for _, table in fits)
+    calibrator = Calibrator(curves, tables, Abstention.never(len(curves)))
+    p_up = np.where(np.isnan(y), np.nan, calibrator.p_up(logits))
+    return Calibrator(curves, tables, fit_abstention(p_up, calibration.coverage))
 
 
-def fit_slope(logits: NDArray[np.floating], y: NDArray[np.floating], base_rate: float) -> float:
-    """Return the slope 1 / T in [0, MAX_SLOPE] that minimises the log loss of `logits` [row] against y [row].
-
-    The log loss is convex in the slope, so its minimum is where its derivative crosses zero, or an end.
-    """
-    base = _base_logit(np.array(base_rate))
-    distance = logits.astype(np.float64) - base
-
-    def derivative(slope: float) -> float:
-        return float(np.sum((expit(base + slope * distance) - y) * distance))
-
-    if derivative(0.0) >= 0:
-        return 0.0
-    if derivative(MAX_SLOPE) <= 0:
-        return MAX_SLOPE
-    return float(brentq(derivative, 0.0, MAX_SLOPE, xtol=1e-12))
-
-
-def _base_logit(base_rate: NDArray[np.float64]) -> NDArray[np.float64]:
-    # A training range with ups only has no finite logit.
-    return np.asarray(logit(np.clip(base_rate, *_RATES)))
+def _fit_one(
+    logits: Floats, y: Floats, session: NDArray[np.integer], base_rate: float, calibration: Calibration
+) -> tuple[Curve, tuple[Validation, ...]]:
+    table: tuple[Validation, ...] = ()
+    method: str = calibration.method
+    if method == "auto":
+        table = cross_validate(logits, y, session, base_rate=base_rate, gap=calibration.gap)
+        method = choose_method(table)
+    sessions = len(np.unique(session))
+    return fit_curve(method, logits, y, base_rate=base_rate, sessions=sessions), table

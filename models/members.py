@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -44,6 +44,10 @@ _MADE_OF: Final = {
 """Module and class of every part of a network of `recurrent`."""
 
 
+_PARTS: Final = {"config.json", "metadata.json", "model.weights.h5"}
+"""What a .keras file of ours consists of."""
+
+
 @dataclass(frozen=True)
 class Members:
     """Sets of weights for one network.
@@ -57,6 +61,12 @@ class Members:
     network: Network
     model: keras.Model
     weights: list[list[NDArray[np.float32]]]
+
+    def with_weights(self, weights: list[list[NDArray[np.float32]]]) -> "Members":
+        """Return the same network with other weights; what is compiled serves both."""
+        other = replace(self, weights=weights)
+        vars(other)["_forward"] = self._forward
+        return other
 
     def usable(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Return the rows that can be forecast, bool [symbol, session]."""
@@ -158,6 +168,9 @@ def _load(path: Path) -> keras.Model:
 def _refuse_strangers(path: Path) -> None:
     """Look at what a file would have Keras make: its safe mode knows the ways to run code that were found so far."""
     with ZipFile(path) as archive:
+        for name in archive.namelist():
+            if name not in _PARTS:
+                raise ValueError(f"it holds {name}, which no network of nextday has")
         description = json.loads(archive.read("config.json"))
     for module, name in _parts(description):
         if (module, name) not in _MADE_OF:

@@ -18,9 +18,12 @@ import numpy as np
 from models import backpropagation
 from models.errors import ModelError
 from models.scaling import LIMIT, Scaling
+from models.threads import use_one_thread
 from models.windows import Mode
 
 __all__ = ["KINDS", "Kind", "Network", "build", "build_deployable", "count_parameters"]
+
+use_one_thread()
 
 Kind = Literal["rnn", "gru", "lstm"]
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from pipeline.sequences import Sequences, blank_dead_zone
 from pipeline.sessions import Calendar
+from pipeline.sides import take_sides
 from pipeline.walkforward import Fold
 
 __all__ = ["Fitted", "Model", "Prediction", "Walk", "fit", "forecast", "teach", "walk_forward"]
@@ -49,6 +50,11 @@ class Fitted(Protocol):
         """The share of ups among the training rows, [horizon]."""
         ...
 
+    @property
+    def threshold(self) -> NDArray[np.floating]:
+        """The least |p_up - 0.5| that takes a side, [horizon], or of each symbol's own, [symbol, horizon]."""
+        ...
+
     def predict(self, x: NDArray[np.float32], mask: NDArray[np.bool_]) -> Prediction:
         """Forecast every row of x [symbol, session, feature]."""
         ...
@@ -79,7 +85,7 @@ class Walk:
     Attributes:
         before: Rows of the stop and calibrate ranges: what could be compared before the test began.
         test: Rows of the test ranges; columns model, symbol, as_of, target_session, horizon, p_up, low, high,
-            outcome, realized_return, alike in `before`.
+            direction, outcome, realized_return, alike in `before`.
         fitted: The last fold's fits, by name.
     """
 
@@ -91,6 +97,8 @@ class Walk:
 def forecast(fitted: Fitted, sequences: Sequences, rows: range, calendar: Calendar) -> pd.DataFrame:
     """Forecast the sessions of `rows`, for every symbol that has history enough there.
 
+    A forecast whose target session lies beyond what the calendar knows is left out: it could not name its session.
+
     Args:
         fitted: The model.
         sequences: The block that it was fitted with; for a loaded model one that begins where its run starts.
@@ -98,26 +106,31 @@ def forecast(fitted: Fitted, sequences: Sequences, rows: range, calendar: Calend
         calendar: Gives the target sessions.
 
     Returns:
-        symbol, as_of, target_session, horizon, p_up, low, high; one row a forecast, by as_of and symbol.
+        symbol, as_of, target_session, horizon, p_up, low, high, direction; one row a forecast, by as_of, symbol and
+        horizon.
     """
     first = fitted.first_session(rows.start)
     made = fitted.predict(sequences.x[:, first : rows.stop], sequences.mask[:, first : rows.stop])
     low, p_up, high = (
         np.asarray(a, float)[:, rows.start - first :] for a in (made.low, made.p_up, made.high)
     )
-    session, symbol, horizon = np.nonzero(np.isfinite(p_up).transpose(1, 0, 2))
+    last_known = len(calendar.sessions) - 1
+    number = calendar.sessions.get_indexer(sequences.sessions[rows.start : rows.stop])
+    target = number[:, None] + np.array(sequences.horizons)
+    is_known = np.isfinite(p_up) & (target <= last_known)
+    session, symbol, horizon = np.nonzero(is_known.transpose(1, 0, 2))
     place = (symbol, session, horizon)
-    ahead = np.array(sequences.horizons)[horizon]
-    as_of = sequences.sessions[rows.start : rows.stop][session]
+    threshold = np.broadcast_to(fitted.threshold, (len(sequences.symbols), len(sequences.horizons)))
     return pd.DataFrame(
         {
             "symbol": np.array(sequences.symbols, dtype=object)[symbol].astype(str),
-            "as_of": as_of,
-            "target_session": calendar.sessions[calendar.sessions.get_indexer(as_of) + ahead],
-            "horizon": ahead,
+            "as_of": sequences.sessions[rows.start : rows.stop][session],
+            "target_session": calendar.sessions[target[session, horizon]],
+            "horizon": np.array(sequences.horizons)[horizon],
             "p_up": p_up[place],
             "low": low[place],
             "high": high[place],
+            "direction": take_sides(p_up[place], threshold[symbol, horizon]),
         }
     ).astype({"symbol": "str"})
 
@@ -125,14 +138,16 @@ def forecast(fitted: Fitted, sequences: Sequences, rows: range, calendar: Calend
 def teach(
     sequences: Sequences, fold: Fold, returns: NDArray[np.float64], dead_zone: tuple[float, float]
 ) -> Sequences:
-    """Return what a fit learns from: no label from the test on, none of a small move in train and stop."""
+    """Return what a fit learns from: no label from the test on, none of a small move in train and stop.
+
+    A dead zone is one of the next session's moves: what is farther ahead keeps every label.
+    """
     inputs = fold.inputs(sequences)
+    if not any(dead_zone):
+        return inputs
     learning = range(fold.train.start, fold.stop.stop)
-    return (
-        inputs
-        if dead_zone == (0, 0)
-        else replace(inputs, y=blank_dead_zone(inputs.y, returns, dead_zone, learning))
-    )
+    blanked = blank_dead_zone(inputs.y, returns, dead_zone, learning)
+    return replace(inputs, y=np.where(np.equal(sequences.horizons, 1), blanked, inputs.y))
 
 
 def walk_forward(
@@ -154,7 +169,7 @@ def walk_forward(
         folds: In order of time.
         calendar: Gives the target sessions.
         returns: Simple total returns [symbol, session, horizon].
-        dead_zone: Moves in it teach nothing; they are scored all the same.
+        dead_zone: Moves of the next session in it teach nothing; they are scored all the same.
         seed: Of every fit.
         tell: Called with the name of each model before it is fitted.
     """

@@ -1,20 +1,14 @@
 """Figures of the report as inline SVG: text stays text, colours are the page's, equal inputs give equal bytes."""
 
-import io
-import re
-from collections.abc import Hashable, Iterator
-from contextlib import contextmanager
+from collections.abc import Hashable
 from typing import Any, Final
 
 import numpy as np
 import pandas as pd
-from markupsafe import escape
-from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
-from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.dates import date2num
+
+from pipeline.drawing import FIRST, INK, MUTED, SECOND, canvas, date_axis, legend_below, percent_axis, to_svg
 
 __all__ = [
     "MOST_DOTS",
@@ -31,51 +25,18 @@ __all__ = [
 MOST_DOTS: Final = 30
 """Up to so many forecasts are drawn one by one; more are drawn as a histogram."""
 
-_WIDTH: Final = 4.6  # inches: 331 units of the page, so that a phone shows the letters at their own size
-_INK, _MUTED, _GRID, _FIRST, _SECOND = "#010203", "#010204", "#010205", "#010206", "#010207"
-_IN_PAGE: Final = {
-    _INK: "var(--ink)",
-    _MUTED: "var(--muted)",
-    _GRID: "var(--grid)",
-    _FIRST: "var(--first)",
-    _SECOND: "var(--second)",
-}
-_STYLE: Final = {
-    "svg.fonttype": "none",
-    "text.parse_math": False,
-    "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],
-    "font.size": 10,
-    "text.color": _INK,
-    "axes.edgecolor": _GRID,
-    "axes.labelcolor": _MUTED,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": _GRID,
-    "grid.linewidth": 0.6,
-    "xtick.color": _GRID,
-    "ytick.color": _GRID,
-    "xtick.labelcolor": _MUTED,
-    "ytick.labelcolor": _MUTED,
-    "legend.frameon": False,
-    "legend.fontsize": 9,
-    "lines.linewidth": 1.6,
-}
-
 
 def draw_difference(difference: float, low: float, high: float) -> str:
     """Draw how far the model stands from its baseline (log loss, positive is better) with its interval."""
-    with _canvas(0.85) as (figure, axes):
-        axes.axvline(0, color=_MUTED, linewidth=1)
-        axes.hlines(0, low, high, color=_FIRST, linewidth=5, alpha=0.35)
-        axes.plot([difference], [0], "o", color=_FIRST, markersize=7)
+    with canvas(0.85) as (figure, axes):
+        axes.axvline(0, color=MUTED, linewidth=1)
+        axes.hlines(0, low, high, color=FIRST, linewidth=5, alpha=0.35)
+        axes.plot([difference], [0], "o", color=FIRST, markersize=7)
         reach = 1.25 * max(abs(low), abs(high), 1e-6)
         axes.set(xlim=(-reach, reach), yticks=[], xlabel="← worse than the baseline   ·   better →")
         axes.locator_params(axis="x", nbins=5)
         axes.spines["left"].set_visible(False)
-        return _svg(
+        return to_svg(
             figure,
             "Difference from the best baseline",
             f"The difference is {difference:+.4f}, its 95% interval runs from {low:+.4f} to {high:+.4f}; "
@@ -94,14 +55,14 @@ def draw_methods(scores: pd.DataFrame, *, model: str, baseline: str) -> str:
     rows = scores.sort_values("value", ascending=False)
     near = rows[rows["model"].isin([model, baseline])]
     left, right = rows["low"].min(), near["high"].max() + 0.5 * (near["high"] - near["low"]).max()
-    with _canvas(0.75 + 0.26 * len(rows)) as (figure, axes):
+    with canvas(0.75 + 0.26 * len(rows)) as (figure, axes):
         for place, row in enumerate(rows.to_dict("records")):
-            _draw_interval(axes, place, row, color=_FIRST if row["model"] == model else _MUTED, right=right)
+            _draw_interval(axes, place, row, color=FIRST if row["model"] == model else MUTED, right=right)
         for value in rows.loc[rows["model"] == baseline, "value"]:
-            axes.axvline(value, color=_SECOND, linewidth=1, linestyle="--")
+            axes.axvline(value, color=SECOND, linewidth=1, linestyle="--")
         axes.set_yticks(range(len(rows)), [name.replace("_", " ") for name in rows["model"]])
         own = axes.get_yticklabels()[list(rows["model"]).index(model)]
-        own.set(color=_INK, fontweight="bold")
+        own.set(color=INK, fontweight="bold")
         margin = 0.05 * (right - left)
         axes.set(
             xlabel="log loss (lower is better)", xlim=(left - margin, right), ylim=(-0.6, len(rows) - 0.4)
@@ -111,7 +72,7 @@ def draw_methods(scores: pd.DataFrame, *, model: str, baseline: str) -> str:
         values = "; ".join(
             f"{r.model} {r.value:.4f} ({r.low:.4f} to {r.high:.4f})" for r in rows.itertuples()
         )
-        return _svg(figure, "Log loss of every method with its 95% interval", f"{values}.")
+        return to_svg(figure, "Log loss of every method with its 95% interval", f"{values}.")
 
 
 def _draw_interval(axes: Axes, place: int, row: dict[Hashable, Any], *, color: str, right: float) -> None:
@@ -128,33 +89,33 @@ def draw_forecasts(forecasts: pd.DataFrame) -> str:
         return _draw_histogram(forecasts)
     rows = forecasts.sort_values("p_up")
     places = range(len(rows))
-    with _canvas(0.8 + 0.22 * len(rows)) as (figure, axes):
-        axes.axvline(0.5, color=_MUTED, linewidth=1)
-        axes.hlines(places, rows["low"], rows["high"], color=_FIRST, linewidth=5, alpha=0.3)
-        axes.plot(rows["p_up"], places, "o", color=_FIRST, markersize=5.5)
-        axes.plot(rows["baseline_p_up"], places, "|", color=_SECOND, markersize=11, markeredgewidth=1.8)
+    with canvas(0.8 + 0.22 * len(rows)) as (figure, axes):
+        axes.axvline(0.5, color=MUTED, linewidth=1)
+        axes.hlines(places, rows["low"], rows["high"], color=FIRST, linewidth=5, alpha=0.3)
+        axes.plot(rows["p_up"], places, "o", color=FIRST, markersize=5.5)
+        axes.plot(rows["baseline_p_up"], places, "|", color=SECOND, markersize=11, markeredgewidth=1.8)
         axes.set_yticks(places, rows["symbol"])
         reach = max(0.02, 1.15 * (rows[["low", "high", "baseline_p_up", "p_up"]] - 0.5).abs().max().max())
         axes.set(xlim=(0.5 - reach, 0.5 + reach), ylim=(-0.7, len(rows) - 0.3), xlabel="probability of up")
-        _percent_axis(axes.xaxis)
+        percent_axis(axes.xaxis)
         axes.locator_params(axis="x", nbins=5)
         axes.grid(axis="y", visible=False)
         values = "; ".join(f"{r.symbol} {r.p_up:.1%}" for r in rows.itertuples())
-        return _svg(figure, "Probability of up, symbol by symbol", f"{values}.")
+        return to_svg(figure, "Probability of up, symbol by symbol", f"{values}.")
 
 
 def _draw_histogram(forecasts: pd.DataFrame) -> str:
     p_up, base_rate = forecasts["p_up"], forecasts["baseline_p_up"].mean()
-    with _canvas(2.6) as (figure, axes):
-        axes.hist(p_up, bins=25, color=_FIRST, alpha=0.55)
-        axes.axvline(0.5, color=_MUTED, linewidth=1, label="50%")
-        axes.axvline(base_rate, color=_SECOND, linestyle="--", label=f"base rate {base_rate:.1%}")
+    with canvas(2.6) as (figure, axes):
+        axes.hist(p_up, bins=25, color=FIRST, alpha=0.55)
+        axes.axvline(0.5, color=MUTED, linewidth=1, label="50%")
+        axes.axvline(base_rate, color=SECOND, linestyle="--", label=f"base rate {base_rate:.1%}")
         axes.set(xlabel="probability of up", ylabel="symbols")
         axes.grid(axis="x", visible=False)
-        _percent_axis(axes.xaxis)
+        percent_axis(axes.xaxis)
         axes.locator_params(nbins=6)
-        _legend_below(axes, 2)
-        return _svg(
+        legend_below(axes, 2)
+        return to_svg(
             figure,
             "How the probabilities of up are spread",
             f"{len(p_up)} forecasts from {p_up.min():.1%} to {p_up.max():.1%}, middle {p_up.median():.1%}; "
@@ -162,19 +123,20 @@ def _draw_histogram(forecasts: pd.DataFrame) -> str:
         )
 
 
-def draw_reliability(table: pd.DataFrame) -> str:
+def draw_reliability(table: pd.DataFrame, about: str = "") -> str:
     """Draw forecast probabilities against what happened, with a confidence band.
 
     Args:
         table: mean_p, share_up, n, low, high; one row a group of alike forecasts.
+        about: What sets it apart from another one on the page.
     """
     said, low, high = table["mean_p"], table["low"], table["high"]
-    with _canvas(2.9) as (figure, axes):
-        axes.axline((0.5, 0.5), slope=1, color=_MUTED, linewidth=1, linestyle="--")
-        axes.fill_between(said, low, high, color=_FIRST, alpha=0.18, linewidth=0)
+    with canvas(2.9) as (figure, axes):
+        axes.axline((0.5, 0.5), slope=1, color=MUTED, linewidth=1, linestyle="--")
+        axes.fill_between(said, low, high, color=FIRST, alpha=0.18, linewidth=0)
         alone = len(table) == 1  # one group of forecasts has no band to lie in: a bar takes its place
-        axes.vlines(said, low, high, color=_FIRST, linewidth=5 if alone else 1, alpha=0.3 if alone else 0.5)
-        axes.plot(said, table["share_up"], "o", color=_FIRST, markersize=5)
+        axes.vlines(said, low, high, color=FIRST, linewidth=5 if alone else 1, alpha=0.3 if alone else 0.5)
+        axes.plot(said, table["share_up"], "o", color=FIRST, markersize=5)
         margin = max(0.015, 0.06 * (said.max() - said.min()))
         axes.set(
             xlabel="forecast probability of up",
@@ -182,16 +144,15 @@ def draw_reliability(table: pd.DataFrame) -> str:
             xlim=(said.min() - margin, said.max() + margin),
             ylim=(min(low.min(), said.min()) - 0.01, max(high.max(), said.max()) + 0.01),
         )
-        _percent_axis(axes.xaxis)
-        _percent_axis(axes.yaxis)
+        percent_axis(axes.xaxis)
+        percent_axis(axes.yaxis)
         axes.locator_params(nbins=6)
         values = "; ".join(
             f"{r.mean_p:.1%} said, {r.share_up:.1%} went up ({r.low:.1%} to {r.high:.1%}, n {r.n:,})"
             for r in table.itertuples()
         )
-        return _svg(
-            figure, "Reliability: forecast against outcome", f"With 95% intervals by session: {values}."
-        )
+        title = "Reliability: forecast against outcome" + (f", {about}" if about else "")
+        return to_svg(figure, title, f"With 95% intervals by session: {values}.")
 
 
 def draw_training(epochs: pd.DataFrame) -> str:
@@ -200,23 +161,23 @@ def draw_training(epochs: pd.DataFrame) -> str:
     Args:
         epochs: member, epoch, loss, stop_loss.
     """
-    with _canvas(2.9) as (figure, axes):
+    with canvas(2.9) as (figure, axes):
         for column, color, name in (
-            ("loss", _SECOND, "training"),
-            ("stop_loss", _FIRST, "held out"),
+            ("loss", SECOND, "training"),
+            ("stop_loss", FIRST, "held out"),
         ):
             by_epoch = epochs.groupby("epoch")[column].agg(["mean", "min", "max"])
             axes.fill_between(
                 by_epoch.index, by_epoch["min"], by_epoch["max"], color=color, alpha=0.18, linewidth=0
             )
             axes.plot(by_epoch.index, by_epoch["mean"], color=color, label=name)
-        axes.axhline(np.log(2), color=_MUTED, linewidth=1, linestyle="--", label="a fair coin")
+        axes.axhline(np.log(2), color=MUTED, linewidth=1, linestyle="--", label="a fair coin")
         axes.set(xlabel="epoch", ylabel="log loss")
         axes.xaxis.get_major_locator().set_params(integer=True)
-        _legend_below(axes, 3)
+        legend_below(axes, 3)
         best, last = epochs.groupby("member")["stop_loss"].min(), epochs["epoch"].max()
         ends = epochs.groupby("epoch")[["loss", "stop_loss"]].mean().iloc[[0, -1]].to_numpy()
-        return _svg(
+        return to_svg(
             figure,
             "Training curves",
             f"{len(best)} members, up to {last} epochs: the mean training log loss goes from {ends[0, 0]:.4f} to "
@@ -241,19 +202,19 @@ def draw_rolling(rows: pd.DataFrame, name: str, baseline: str, reach: tuple[floa
         baseline: What the grey line is.
         reach: The lowest and the highest hit rate to be shown.
     """
-    color = _SECOND if name == "record" else _FIRST
-    with _canvas(2.9) as (figure, axes):
+    color = SECOND if name == "record" else FIRST
+    with canvas(2.9) as (figure, axes):
         days = rows["session"].to_numpy()
         axes.fill_between(days, rows["low"], rows["high"], color=color, alpha=0.18, linewidth=0)
-        axes.plot(days, rows["baseline_rate"], color=_MUTED, linewidth=1, label=baseline.replace("_", " "))
+        axes.plot(days, rows["baseline_rate"], color=MUTED, linewidth=1, label=baseline.replace("_", " "))
         axes.plot(days, rows["rate"], color=color, label=name)
-        axes.axhline(0.5, color=_MUTED, linewidth=0.8, linestyle="--")
+        axes.axhline(0.5, color=MUTED, linewidth=0.8, linestyle="--")
         axes.set(ylabel="hit rate", ylim=reach)
-        _percent_axis(axes.yaxis)
-        _date_axis(axes)
-        _legend_below(axes, 2)
+        percent_axis(axes.yaxis)
+        date_axis(axes)
+        legend_below(axes, 2)
         last = rows.iloc[-1]
-        return _svg(
+        return to_svg(
             figure,
             f"Rolling hit rate of the {name} with its 95% interval",
             f"Up to {last['session']:%Y-%m-%d} it is {last['rate']:.1%} ({last['low']:.1%} to {last['high']:.1%}), "
@@ -268,9 +229,9 @@ def draw_ranges(ranges: pd.DataFrame) -> str:
     Args:
         ranges: fit, part, first_session, last_session.
     """
-    look = {"train": (_MUTED, 0.3), "stop": (_MUTED, 0.6), "calibrate": (_SECOND, 0.6), "test": (_FIRST, 0.8)}
+    look = {"train": (MUTED, 0.3), "stop": (MUTED, 0.6), "calibrate": (SECOND, 0.6), "test": (FIRST, 0.8)}
     fits = list(dict.fromkeys(ranges["fit"]))[::-1]
-    with _canvas(0.85 + 0.35 * len(fits)) as (figure, axes):
+    with canvas(0.85 + 0.35 * len(fits)) as (figure, axes):
         for part, (color, alpha) in look.items():
             rows = ranges[ranges["part"] == part]
             if rows.empty:
@@ -282,56 +243,10 @@ def draw_ranges(ranges: pd.DataFrame) -> str:
             )
         axes.set_yticks(range(len(fits)), fits)
         axes.grid(axis="y", visible=False)
-        _date_axis(axes)
-        _legend_below(axes, 4)
+        date_axis(axes)
+        legend_below(axes, 4)
         parts = "; ".join(
             f"{r.fit}, {r.part}: {r.first_session:%Y-%m-%d} to {r.last_session:%Y-%m-%d}"
             for r in ranges.itertuples()
         )
-        return _svg(figure, "How history was cut", f"{parts}.")
-
-
-def _percent_axis(axis: Axis) -> None:
-    axis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.4g}%"))
-
-
-def _date_axis(axes: Axes) -> None:
-    locator = AutoDateLocator(minticks=3, maxticks=7)
-    axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, show_offset=False))
-
-
-def _legend_below(axes: Axes, columns: int) -> None:
-    axes.figure.legend(ncols=columns, loc="outside lower center", handlelength=1.4, columnspacing=1.2)
-
-
-@contextmanager
-def _canvas(height: float) -> Iterator[tuple[Figure, Any]]:
-    with rc_context({**_STYLE, "svg.hashsalt": "nextday"}):
-        figure = Figure(figsize=(_WIDTH, height), layout="constrained")
-        yield figure, figure.add_subplot()
-
-
-def _svg(figure: Figure, title: str, description: str) -> str:
-    """Return an <svg> element that scales with the page, speaks to screen readers and carries no link."""
-    text = io.StringIO()
-    with rc_context({"svg.hashsalt": title}):  # two figures of one page must not share an id
-        figure.savefig(
-            text,
-            format="svg",
-            transparent=True,
-            metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")),
-        )
-    body = re.sub(
-        r"\A.*?<svg[^>]*>|<style.*?</style>|<metadata>.*?</metadata>", "", text.getvalue(), flags=re.DOTALL
-    )
-    body = re.sub(r'<g id="[^"]*"', "<g", body)
-    for color, variable in _IN_PAGE.items():
-        body = body.replace(color, variable)
-    width, height = (72 * side for side in figure.get_size_inches())
-    name = re.sub(r"\W+", "-", title.lower())
-    return (
-        f'<svg viewBox="0 0 {width:.2f} {height:.2f}" role="img" aria-labelledby="{name}" '
-        f'aria-describedby="{name}-in-words">'
-        f'<title id="{name}">{escape(title)}</title><desc id="{name}-in-words">{escape(description)}</desc>{body}'
-    )
+        return to_svg(figure, "How history was cut", f"{parts}.")

@@ -75,13 +75,14 @@ class Ledger:
 
         A champion stands alone on (universe, symbol, as_of, target_session, horizon): the first one counts,
         for good. Challengers stand beside it, one a model_version. A row is `live` if its source is not
-        historical and it was issued before its target session opens, not before the last batch of its
-        universe was, and not before the newest bar was observed; else it is `late`.
+        historical and it was issued before the session after its as_of opens, not before the last batch of its
+        universe was, and not before the newest bar was observed; else it is `late`. That open ends the time of
+        every horizon: what is twenty sessions ahead begins with the next one.
 
         Args:
             forecasts: FORECASTS columns without `kind`.
             universe: Whose forecasts they are.
-            opens: When each target session opens (UTC); not looked at for a historical source.
+            opens: By as_of, when the session after it opens (UTC); not looked at for a historical source.
             newest_observed_at: When the newest bar that the forecasts used was observed (UTC).
             historical: Whether the source ended in the past.
 
@@ -89,7 +90,7 @@ class Ledger:
             FORECASTS columns and `is_new` (bool): for each row asked for, in its order, the row that stands.
 
         Raises:
-            LedgerError: the opening of a target session is missing.
+            LedgerError: an opening is missing.
         """
         shared = {"universe": universe, "observed_at": _instant(newest_observed_at)}
         asked = [row | shared for row in _encoded(validated(forecasts.assign(kind="late"), FORECASTS))]
@@ -247,11 +248,9 @@ def _standing(db: sqlite3.Connection, row: dict[str, Any]) -> list[sqlite3.Row]:
 
 
 def _opening(opens: Mapping[pd.Timestamp, datetime], row: dict[str, Any]) -> str:
-    opening = opens.get(pd.Timestamp(row["target_session"]))
+    opening = opens.get(pd.Timestamp(row["as_of"]))
     if opening is None:
-        raise LedgerError(
-            f"{row['symbol']}: when its target session {row['target_session']} opens is not known"
-        )
+        raise LedgerError(f"{row['symbol']}: when the session after {row['as_of']} opens is not known")
     return _instant(opening)
 
 

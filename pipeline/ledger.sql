@@ -1,5 +1,6 @@
 -- The tables of the ledger, layout 1. Sessions are YYYY-MM-DD, times ISO 8601 in UTC with microseconds, so that text
 -- sorts as time. Rows come before the batch that seals them, in one transaction: after it nothing fits in any more.
+-- A forecast farther ahead is late like one of the next session: `opens_at` is the open of the session after `as_of`.
 BEGIN IMMEDIATE;
 
 CREATE TABLE IF NOT EXISTS forecast_batches (

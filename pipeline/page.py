@@ -2,14 +2,17 @@
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final, Protocol
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from pipeline import charts, summary, wording
+from pipeline import charts, horizons, insight_charts, insight_page, sides, summary, wording
+from pipeline.coverage_curve import Curve, collect_curves
+from pipeline.horizons import select_horizon
+from pipeline.insight import Insight
 from pipeline.metrics import reliability
 from pipeline.scores import Verdict
 from pipeline.summary import METRICS, ROLLING, Report
@@ -36,7 +39,7 @@ class Evaluated(Protocol):
 
     @property
     def verdict(self) -> Verdict | None:
-        """In words, with its evidence."""
+        """In words, with its evidence: that on the next session."""
         ...
 
     @property
@@ -46,7 +49,12 @@ class Evaluated(Protocol):
 
     @property
     def test_rows(self) -> pd.DataFrame:
-        """model, symbol, as_of, target_session, p_up, outcome."""
+        """model, symbol, as_of, target_session, horizon, p_up, direction, outcome."""
+        ...
+
+    @property
+    def further(self) -> Mapping[int, Verdict]:
+        """The verdicts on the farther horizons, by horizon."""
         ...
 
     @property
@@ -59,11 +67,16 @@ class Evaluated(Protocol):
         """fit, part, first_session, last_session."""
         ...
 
+    @property
+    def insight(self) -> Insight | None:
+        """What the network of the scoring fit looks at."""
+        ...
+
 
 def render(report: Report) -> str:
     """Return the page; equal reports give equal bytes."""
     record, rolled = report.record, summary.select_record(report.record)
-    settled = record[record["outcome"].notna()]
+    settled, curves = record[record["outcome"].notna()], _curves(report)
     newest = settled.sort_values(["target_session", "symbol"], ascending=[False, True]).head(_MOST)
     return (
         _environment()
@@ -71,7 +84,15 @@ def render(report: Report) -> str:
         .render(
             r=report,
             facts=summary.collect_key_facts(report),
-            forecasts=summary.sort_by_distance(report.forecasts).to_dict("records"),
+            forecasts=horizons.sort_by_distance(select_horizon(report.forecasts)).to_dict("records"),
+            counted=horizons.count_forecasts(report.forecasts),
+            ahead=horizons.list_ahead(report.forecasts),
+            lines=horizons.lay_side_by_side(report.forecasts),
+            further=horizons.verdict_cells(report.further),
+            has_farther=bool((record["horizon"] > horizons.NEXT).any()),
+            side_counts=sides.count_sides(report.forecasts),
+            curves=curves,
+            told=curves[0].told if curves else None,
             model_name=summary.name_model(report),
             meaning=_MEANING,
             metrics=METRICS,
@@ -87,10 +108,20 @@ def render(report: Report) -> str:
             most=_MOST,
             most_dots=charts.MOST_DOTS,
             rolling=ROLLING,
-            gap=int(report.forecasts["horizon"].max()),
+            gap=_farthest(report),
+            insight=insight_page.collect_insight(report.insight),
+            moves=insight_page.collect_moves(
+                report.attributions, horizons.sort_by_distance(select_horizon(report.forecasts)), _MOST
+            ),
             figures={name: Markup(svg) for name, svg in _figures(report)},
         )
     )
+
+
+def _farthest(report: Report) -> int:
+    """Return the farthest horizon that the model learned: so many sessions its ranges lie apart."""
+    known = report.test_rows if len(report.test_rows) else report.forecasts
+    return int(known["horizon"].max())
 
 
 def _environment() -> Environment:
@@ -112,9 +143,11 @@ def _environment() -> Environment:
         "moment": wording.format_moment,
         "amount": wording.count,
         "rows": summary.describe_group,
+        "horizon": horizons.horizon_of,
         "unbroken": _keep_days_whole,
         "day": wording.format_day,
         "commas": "{:,}".format,
+        "within": insight_page.describe_reach,
     }
     return environment
 
@@ -126,7 +159,7 @@ def _keep_days_whole(text: str) -> Markup:
 
 def _figures(report: Report) -> Iterator[tuple[str, str]]:
     """Yield the figures that there is something to draw for, by name."""
-    yield "forecasts", charts.draw_forecasts(report.forecasts)
+    yield "forecasts", charts.draw_forecasts(select_horizon(report.forecasts))
     yield from evaluation_figures(report, report.record)
 
 
@@ -139,11 +172,22 @@ def evaluation_figures(found: Evaluated, record: pd.DataFrame) -> Iterator[tuple
     """
     if found.verdict:
         yield from _score_figures(found, found.verdict, record)
+    yield from ((curve.key, curve.draw()) for curve in _curves(found))
     scored = found.epochs[found.epochs["fit"] == "score"]
     if len(scored):
         yield "training", charts.draw_training(scored)
     if len(found.ranges):
         yield "ranges", charts.draw_ranges(found.ranges)
+    if found.insight:
+        yield from _insight_figures(found.insight)
+
+
+def _insight_figures(insight: Insight) -> Iterator[tuple[str, str]]:
+    importance = insight.importance
+    nearest = importance[importance["horizon"] == importance["horizon"].min()]
+    if (insight.sensitivity["norm"] > 0).any():
+        yield "sensitivity", insight_charts.draw_sensitivity(insight)
+    yield "importance", insight_charts.draw_importance(nearest)
 
 
 def _score_figures(report: Evaluated, verdict: Verdict, kept: pd.DataFrame) -> Iterator[tuple[str, str]]:
@@ -152,14 +196,27 @@ def _score_figures(report: Evaluated, verdict: Verdict, kept: pd.DataFrame) -> I
     losses = report.scores[(report.scores["metric"] == "log_loss") & (report.scores["group"] == "all")]
     if len(losses):
         yield "methods", charts.draw_methods(losses, model=verdict.model, baseline=verdict.baseline)
-    labelled = report.test_rows[report.test_rows["outcome"].notna()]
+    every = report.test_rows[report.test_rows["outcome"].notna()]
+    for horizon, rows in every[every["model"] == verdict.model].groupby("horizon"):
+        if horizon == horizons.NEXT:
+            yield "reliability", charts.draw_reliability(_reliability(rows))
+        else:
+            about = horizons.describe_horizon(int(str(horizon)))
+            yield f"reliability_{horizon}", charts.draw_reliability(_reliability(rows), about)
+    labelled = select_horizon(every)
     own = labelled[labelled["model"] == verdict.model]
-    if len(own):
-        yield "reliability", charts.draw_reliability(_reliability(own))
     yield from _rolling_figures(
         summary.roll_hit_rate(own, labelled[labelled["model"] == verdict.baseline]),
         verdict.baseline,
         _roll_record(kept),
+    )
+
+
+def _curves(found: Evaluated) -> list[Curve]:
+    return collect_curves(
+        found.test_rows,
+        found.scores,
+        {horizons.NEXT: found.verdict, **found.further} if found.verdict else {},
     )
 
 

@@ -8,10 +8,11 @@ from typing import Final
 
 import pandas as pd
 
+from pipeline.markdown import summary_markdown
 from pipeline.page import render
 from pipeline.schema import SCORES
 from pipeline.spreadsheet import disarm
-from pipeline.summary import Report, collect_scores, forecast_rows, summary_markdown
+from pipeline.summary import Report, collect_scores, forecast_rows
 from pipeline.wording import format_instant
 from pipeline.workspace import write_text
 
@@ -34,6 +35,7 @@ FORECAST_COLUMNS: Final = [
     "config_digest",
     "coverage",
     "survivorship_biased",
+    "horizon",
 ]
 """The columns of forecast.csv and latest.csv."""
 
@@ -50,7 +52,7 @@ class Paths:
 
 
 def place(folder: Path, universe: str, target_session: pd.Timestamp) -> Paths:
-    """Return where the report of a session lies in the workspace's reports."""
+    """Return where the report of an evening lies in the workspace's reports; `target_session` is the next session."""
     home = folder / universe
     day = home / f"{target_session:%Y-%m-%d}"
     return Paths(day, day / "forecast.csv", day / "scores.csv", day / "report.html", home / "latest.csv")
@@ -82,7 +84,7 @@ def _forecast_csv(report: Report) -> str:
     whole = report.forecasts.assign(
         coverage=report.covered / report.members, survivorship_biased=bool(report.bias)
     )
-    rows = whole.sort_values("symbol")[FORECAST_COLUMNS]
+    rows = whole.sort_values(["horizon", "symbol"])[FORECAST_COLUMNS]
     days = {name: rows[name].dt.strftime("%Y-%m-%d") for name in ("target_session", "as_of")}
     return _csv(rows.assign(**days, issued_at=[format_instant(when) for when in rows["issued_at"]]))
 
@@ -93,7 +95,7 @@ def _csv(frame: pd.DataFrame) -> str:
 
 
 def _newest_session(latest: Path) -> date:
-    """Return the target session that latest.csv speaks of; a missing or damaged file speaks of none."""
+    """Return the next session that latest.csv speaks of, in its first row; a missing or damaged file speaks of none."""
     try:
         with latest.open(encoding="utf-8", newline="") as file:
             return date.fromisoformat(next(csv.DictReader(file), {}).get("target_session") or "")

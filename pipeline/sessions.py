@@ -148,7 +148,7 @@ class Calendar:
 
 
 def calendar(name: str, first: date, now: datetime, overrides: tuple[Override, ...] = ()) -> Calendar:
-    """Return the calendar `name` from `first` to a year after `now`, as far as it is known.
+    """Return the calendar `name` from `first` to 250 sessions after `now`, as far as it is known.
 
     Args:
         name: Of exchange_calendars.
@@ -166,7 +166,7 @@ def calendar(name: str, first: date, now: datetime, overrides: tuple[Override, .
             where="--now and [prices] start",
             way_out="give another clock or another start",
         )
-    return _calendar(name, first, now.date() + timedelta(days=370), overrides)
+    return _calendar(name, first, now.date() + timedelta(days=400), overrides)
 
 
 @lru_cache(maxsize=8)

@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 from arch.bootstrap import StationaryBootstrap, optimal_block_length
 from numpy.typing import NDArray
+from scipy.integrate import quad
 from scipy.stats import norm, t
 
 __all__ = [
@@ -18,12 +19,14 @@ __all__ = [
     "choose_block_length",
     "diebold_mariano",
     "draw_sessions",
+    "expected_maximum",
     "forecasts_needed",
     "percentile_interval",
 ]
 
 MIN_SESSIONS: Final = 10
-"""With fewer sessions nothing is drawn and nothing tested (NaN): an interval of them would only look like one."""
+"""With fewer sessions nothing is drawn and nothing tested (NaN): an interval of them would only look like one.
+Outcomes h sessions ahead overlap, and need h times as many."""
 
 Floats = NDArray[np.float64]
 
@@ -114,13 +117,13 @@ def diebold_mariano(differences: Floats, *, horizon: int = 1, lag: int | None = 
             fewer than h - 1.
 
     Returns:
-        The result; statistic and p_value are NaN with fewer than MIN_SESSIONS sessions.
+        The result; statistic and p_value are NaN with fewer than MIN_SESSIONS sessions for each one ahead.
     """
     n = len(differences)
     if lag is None:
         lag = max(int(4 * (n / 100) ** (2 / 9)), horizon - 1)
     mean = float(differences.mean()) if n else np.nan
-    if n < MIN_SESSIONS:
+    if n < MIN_SESSIONS * horizon:
         return DieboldMariano(mean, np.nan, np.nan, lag)
     if np.ptp(differences) == 0:
         certain = mean != 0
@@ -143,6 +146,15 @@ def forecasts_needed(
     chance = norm.ppf(1 - level) * np.sqrt(against * (1 - against))
     skill = norm.ppf(power) * np.sqrt(hit_rate * (1 - hit_rate))
     return int(np.ceil(((chance + skill) / (hit_rate - against)) ** 2))
+
+
+def expected_maximum(n: int) -> float:
+    """Return the mean of the largest of n independent standard normals: what the best of n equals seems to be worth.
+
+    The integral of x n phi(x) Phi(x)^(n - 1) (David and Nagaraja 2003, "Order statistics"); 0 for a single one.
+    """
+    mean, _ = quad(lambda x: x * n * norm.pdf(x) * norm.cdf(x) ** (n - 1), -10, 10, limit=200)
+    return float(mean)
 
 
 def _long_run_variance(series: Floats, lag: int) -> float:

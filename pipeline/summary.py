@@ -1,14 +1,23 @@
-"""What one evening came to, and its short form: the tables and sentences that every report is made of."""
+"""What one evening came to: the tables and sentences that every report is made of."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 import pandas as pd
 
+from pipeline.horizons import (
+    forecast_cells,
+    horizon_of,
+    list_horizons,
+    select_horizon,
+    sort_by_distance,
+)
+from pipeline.insight import Insight
 from pipeline.scores import Verdict
+from pipeline.sides import SIDES_TAKEN
 from pipeline.wording import (
     count,
     describe_lead,
@@ -31,13 +40,12 @@ __all__ = [
     "collect_scores",
     "describe_group",
     "forecast_rows",
+    "list_forecasts",
     "name_model",
     "roll_hit_rate",
     "score_rows",
     "select_own_scores",
     "select_record",
-    "sort_by_distance",
-    "summary_markdown",
 ]
 
 ROLLING: Final = 60
@@ -47,6 +55,10 @@ OLD_MODEL: Final = 63
 """Sessions, a quarter of a year: a weekly retrain that has failed twelve times should be noticed."""
 
 METRICS: Final = {
+    SIDES_TAKEN: (
+        "sides taken",
+        "share of forecasts that took a side, up or down; beside it what was asked for",
+    ),
     "hit_rate": ("hit rate", "share of forecasts on the right side of 50%; higher is better"),
     "log_loss": ("log loss", "surprise at what happened, in nats; lower is better, a fair coin has 0.693"),
     "brier": ("Brier score", "mean squared error of the probability; lower is better, a fair coin has 0.25"),
@@ -61,7 +73,6 @@ _GROUPS: Final = {
     "live": "live record",
     "late": "late rows of the record",
 }
-_FEW: Final = 20  # rows of a summary that a person reads without scrolling
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +83,7 @@ class Report:
         universe: Its name.
         calendar: The exchange.
         as_of: The session whose close the forecasts stand on.
-        target_session: The session they speak of.
+        target_session: The next session: what they speak of, the nearest of them where they look farther too.
         issued_at: When they were issued (UTC).
         kind: live, or late: issued after the target session's open.
         historical: Whether the source ended in the past.
@@ -81,10 +92,10 @@ class Report:
         members: How many symbols the universe has at as_of.
         covered: How many of them have a bar there.
         bias: Of survivorship, where membership is today's list rather than that of each session; else empty.
-        verdict: Of the backtest, None where nothing was scored.
+        verdict: Of the backtest on the next session, None where nothing was scored.
         scores: schema.SCORES of the backtest.
-        test_rows: model, symbol, as_of, target_session, p_up, outcome of the backtest.
-        live_scores: schema.SCORES of the settled record, one group a kind; may be empty.
+        test_rows: model, symbol, as_of, target_session, horizon, p_up, direction, outcome of the backtest.
+        live_scores: schema.SCORES of the settled record, one group a kind and horizon; may be empty.
         record: schema.FORECASTS, outcome, realized_return, settled_at of the ledger.
         corrections: schema.OUTCOMES that came after the first, first_outcome, first_return.
         epochs: fit ("score" or "champion"), member, epoch, loss, hit_rate, stop_loss, stop_hit_rate, gradient_norm.
@@ -100,6 +111,10 @@ class Report:
         config_digest: Digest of the settings.
         ledger_head: The ledger's head hash.
         notes: Remarks in plain words.
+        tried: How many settings were tried on the universe when the forecasts were issued, in words.
+        further: The verdicts on the farther horizons, by horizon.
+        insight: What the network of the scoring fit looks at; None where that is not kept.
+        attributions: What moved the forecasts, columns of attributions.csv; empty where that is not kept.
     """
 
     universe: str
@@ -133,6 +148,15 @@ class Report:
     config_digest: str
     ledger_head: str
     notes: list[str]
+    tried: str = ""
+    further: Mapping[int, Verdict] = field(default_factory=dict)
+    insight: Insight | None = None
+    attributions: pd.DataFrame = field(default_factory=pd.DataFrame)
+
+    @property
+    def horizons(self) -> list[int]:
+        """How many sessions ahead the forecasts look, the nearest first."""
+        return list_horizons(self.forecasts)
 
 
 @dataclass(frozen=True)
@@ -191,16 +215,24 @@ def _record(report: Report) -> Fact:
 
 
 def _hit_rate(report: Report) -> str:
-    """Return the hit rate of the live rows, or while there is none of the late ones."""
+    """Return the next session's hit rate of the live rows, or while there is none of the late ones."""
     scores = report.live_scores
     own = scores[(scores["metric"] == "hit_rate") & (scores["model"] != scores["baseline"])]
-    for row in own.sort_values("group", ascending=False).head(1).to_dict("records"):
-        interval = format_interval(row["low"], row["high"], "hit_rate", row["sessions"])
-        return (
-            f"{row['group']} hit rate {format_percent(row['value'])}, 95% interval {interval}, n {row['n']:,} over "
-            f"{count(row['sessions'], 'session')}; {row['baseline']} {format_percent(row['baseline_value'])}"
-        )
+    of_what = " of the next session" if len(report.horizons) > 1 else ""
+    whole = own[own["group"].isin(["live", "late"])].sort_values("group", ascending=False)
+    for row in whole.head(1).to_dict("records"):
+        sides = own[own["group"] == f"{row['group']}, sides taken"].head(1).to_dict("records")
+        told = "".join(f"; where a side was taken {_describe_rate(side)}" for side in sides)
+        return f"{row['group']} hit rate{of_what} {_describe_rate(row)}{told}"
     return ""
+
+
+def _describe_rate(row: dict[Hashable, Any]) -> str:
+    interval = format_interval(row["low"], row["high"], "hit_rate", row["sessions"])
+    return (
+        f"{format_percent(row['value'])}, 95% interval {interval}, n {row['n']:,} over "
+        f"{count(row['sessions'], 'session')}; {row['baseline']} {format_percent(row['baseline_value'])}"
+    )
 
 
 def _ledger(report: Report) -> Fact:
@@ -213,58 +245,20 @@ def _ledger(report: Report) -> Fact:
     )
 
 
-def summary_markdown(report: Report) -> str:
-    """Return the evening in Markdown: the verdict, the forecasts farthest from the base rate, scores, versions."""
-    shown = sort_by_distance(report.forecasts).head(_FEW)
-    left_out = len(report.forecasts) - len(shown)
-    lines = [
-        f"# {report.universe}: {report.target_session:%A %Y-%m-%d}",
-        "",
-        f"**{_cell(report.verdict.sentence)}**" if report.verdict else "No procedure was scored yet.",
-        "",
-        f"{count(len(report.forecasts), 'forecast')} from the close of {format_day(report.as_of)}, "
-        f"{report.kind}, issued {format_moment(report.issued_at)}.",
-        "",
-        *map(_markdown_fact, collect_key_facts(report)),
-        "",
-        *_markdown_table(_forecast_cells(shown)),
-        *(
-            ["", f"The {len(shown)} farthest from the base rate; {left_out} more in forecast.csv."]
-            if left_out
-            else []
-        ),
-        "",
-        *(_markdown_scores(report) or ["There is no score yet.", ""]),
-    ]
-    return "\n".join(lines)
-
-
-def _markdown_scores(report: Report) -> list[str]:
-    lines = []
-    for group, scores in select_own_scores(report).groupby("group", sort=False):
-        rows = [{name: cell for name, cell in row.items() if name != "rows"} for row in score_rows(scores)]
-        lines += [f"## Scores of {name_model(report)}: {describe_group(str(group))}", ""]
-        lines += [*_markdown_table(rows), ""]
-    return lines
-
-
 def describe_group(group: str) -> str:
     """Say which rows a group of scores was measured on."""
-    return _GROUPS.get(group, f"backtest, {group}")
-
-
-def _markdown_fact(fact: Fact) -> str:
-    command = f" `{fact.command}`" if fact.command else ""
-    warning = f"; **{_cell(fact.warning)}**" if fact.warning else ""
-    return f"- {fact.name}: **{_cell(fact.text)}**; {_cell(fact.more)}{command}{warning}"
+    kind, _, ahead = group.partition(", ")
+    if kind in _GROUPS:
+        return f"{_GROUPS[kind]}, {ahead}" if ahead else _GROUPS[kind]
+    return f"backtest, {group}"
 
 
 def forecast_rows(report: Report) -> list[dict[str, str]]:
     """Return the forecasts as rows of short texts, by symbol."""
-    return [
-        {name: str(cell) for name, cell in row.items()}
-        for row in _forecast_cells(report.forecasts.sort_values("symbol"))
-    ]
+    rows = list_forecasts(report.forecasts)
+    return sorted(
+        ({name: str(cell) for name, cell in row.items()} for row in rows), key=lambda row: row["symbol"]
+    )
 
 
 def collect_scores(report: Report) -> pd.DataFrame:
@@ -277,9 +271,10 @@ def select_own_scores(report: Report) -> pd.DataFrame:
     """Return the model's own scores: the backtest's groups, live, late; each with its baseline's value beside it."""
     scores = collect_scores(report)
     own = scores[scores["model"] == name_model(report)]
+    live = own.loc[own["group"].str.startswith("live"), "group"]
     order = {
         name: pd.Categorical(own[name], list(dict.fromkeys([*first, *own[name]])))
-        for name, first in (("group", [*report.scores["group"], "live"]), ("metric", METRICS))
+        for name, first in (("group", [*report.scores["group"], *live]), ("metric", METRICS))
     }
     return own.assign(**order).sort_values(["group", "metric"]).astype({"group": str, "metric": str})
 
@@ -314,19 +309,19 @@ def _hits_by_session(rows: pd.DataFrame) -> tuple["pd.Series[float]", "pd.Series
 
 
 def select_record(record: pd.DataFrame) -> pd.DataFrame:
-    """Return the settled rows that the record is drawn by: the live ones, or while there is none the late ones."""
-    settled = record[record["outcome"].notna()]
+    """Return the settled rows that the record is drawn by: the live ones, or while there is none the late ones.
+
+    Only those of the next session: farther ones overlap, and stand in the tables of scores.
+    """
+    settled = select_horizon(record[record["outcome"].notna()])
     live = settled[settled["kind"] == "live"]
     return live if len(live) else settled
 
 
-def sort_by_distance(forecasts: pd.DataFrame) -> pd.DataFrame:
-    """Return the forecasts, the farthest from the base rate first."""
-    distance = (forecasts["p_up"] - forecasts["baseline_p_up"]).abs()
-    return forecasts.assign(_distance=distance).sort_values(["_distance", "symbol"], ascending=[False, True])
-
-
-def _forecast_cells(forecasts: pd.DataFrame) -> list[dict[str, str]]:
+def list_forecasts(forecasts: pd.DataFrame) -> list[dict[str, str]]:
+    """Return one row a symbol, the farthest from the base rate first."""
+    if len(list_horizons(forecasts)) > 1:
+        return forecast_cells(forecasts)
     return [
         {
             "symbol": row["symbol"],
@@ -337,7 +332,7 @@ def _forecast_cells(forecasts: pd.DataFrame) -> list[dict[str, str]]:
             "last close": format_price(row["last_close"]),
             "kind": row["kind"],
         }
-        for row in forecasts.to_dict("records")
+        for row in sort_by_distance(forecasts).to_dict("records")
     ]
 
 
@@ -348,7 +343,9 @@ def score_rows(scores: pd.DataFrame) -> list[dict[str, str]]:
             "rows": row["group"],
             "score": METRICS.get(row["metric"], (row["metric"],))[0],
             "value": format_score(row["value"], row["metric"]),
-            "95% interval": format_interval(row["low"], row["high"], row["metric"], row["sessions"]),
+            "95% interval": format_interval(
+                row["low"], row["high"], row["metric"], row["sessions"], horizon_of(row["group"])
+            ),
             "n": f"{row['n']:,}",
             "sessions": f"{row['sessions']:,}",
             "best baseline": f"{format_score(row['baseline_value'], row['metric'])} {row['baseline']}",
@@ -356,14 +353,3 @@ def score_rows(scores: pd.DataFrame) -> list[dict[str, str]]:
         }
         for row in scores.to_dict("records")
     ]
-
-
-def _markdown_table(rows: list[dict[str, str]]) -> list[str]:
-    if not rows:
-        return []
-    lines = [list(rows[0]), ["---"] * len(rows[0]), *(list(row.values()) for row in rows)]
-    return [f"| {' | '.join(map(_cell, line))} |" for line in lines]
-
-
-def _cell(text: str) -> str:
-    return str(text).replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")

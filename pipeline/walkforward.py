@@ -1,7 +1,8 @@
 """How history is cut: train | stop | calibrate | test, with a gap between neighbours that nobody can forget.
 
 The ranges count sessions (rows t of Sequences). A row's label belongs to the session `horizon` later, so the last
-`horizon` rows before a border are left out: every label of one range is known before the next range begins.
+`horizon` rows before a border are left out: every label of one range is known before the next range begins. With
+several horizons the farthest one decides, and all of them stand on the same rows.
 """
 
 from dataclasses import dataclass, replace
@@ -76,15 +77,25 @@ def _cut(sequences: Sequences, training: TrainingConfig, test_sessions: int) -> 
         raise InputError(
             f"There is too little history: {end - first} sessions with features, of which {test_sessions} go to "
             f"the test, {training.stop_sessions} to early stopping and {training.calibrate_sessions} to "
-            f"calibration; {max(len(train), 0)} would be left to train on, and {_MIN_TRAIN} are the least",
+            f"calibration{_describe_gaps(gap, bool(test_sessions))}; {max(len(train), 0)} would be left to train on, "
+            f"and {_MIN_TRAIN} are the least",
             where="[evaluation] test_sessions, [training] stop_sessions, calibrate_sessions",
             way_out="fetch a longer history ([prices] start) or lower those numbers",
         )
     return Fold(train, stop, calibrate, test)
 
 
+def _describe_gaps(gap: int, has_test: bool) -> str:
+    """Say what the gaps take where that is more than a session each."""
+    return (
+        ""
+        if gap == 1
+        else f" and {gap * (4 if has_test else 3)} are left out for labels {gap} sessions ahead"
+    )
+
+
 def _cut_by_dates(sequences: Sequences, evaluation: EvaluationConfig) -> Fold:
-    """Cut by the target session: a row belongs to the part in which what it forecasts happens."""
+    """Cut by the target session: a row belongs to the part in which all that it forecasts happens."""
     ends = (evaluation.train_end, evaluation.validation_end, evaluation.test_end)
     train_end, validation_end, test_end = (_last_row(sequences, end) for end in ends if end is not None)
     first, gap = _first_row(sequences), max(sequences.horizons)
@@ -93,7 +104,7 @@ def _cut_by_dates(sequences: Sequences, evaluation: EvaluationConfig) -> Fold:
         train=range(first, train_end - gap + 1),
         stop=range(train_end + 1, half - gap + 1),
         calibrate=range(half + 1, validation_end - gap + 1),
-        test=range(validation_end + 1, test_end + 1),
+        test=range(validation_end + 1, test_end - gap + 2),
     )
     short = [name for name, part in fold.parts.items() if len(part) < (_MIN_TRAIN if name == "train" else 1)]
     if short:
@@ -107,9 +118,8 @@ def _cut_by_dates(sequences: Sequences, evaluation: EvaluationConfig) -> Fold:
 
 
 def _last_row(sequences: Sequences, end: date) -> int:
-    """Return the last row whose farthest target session is not after `end`."""
-    through = int((sequences.sessions <= pd.Timestamp(end)).sum())
-    return through - 1 - max(sequences.horizons)
+    """Return the last row whose next session is not after `end`."""
+    return int((sequences.sessions <= pd.Timestamp(end)).sum()) - 2
 
 
 def _first_row(sequences: Sequences) -> int:

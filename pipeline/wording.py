@@ -47,15 +47,16 @@ def format_p_value(value: float) -> str:
 
 def format_score(value: float, metric: str) -> str:
     """Write a score the way its metric is read; NaN is a dash."""
-    if metric == "hit_rate":
+    if metric in ("hit_rate", "sides_taken"):
         return format_percent(value)
     return "–" if math.isnan(value) else f"{value:z.4f}"
 
 
-def format_interval(low: float, high: float, metric: str, sessions: int) -> str:
+def format_interval(low: float, high: float, metric: str, sessions: int, horizon: int = 1) -> str:
     """Write an interval; a dash and the reason where it has none."""
     if math.isnan(low) or math.isnan(high):
-        return f"– (under {MIN_SESSIONS} sessions)" if sessions < MIN_SESSIONS else "– (not defined)"
+        least = MIN_SESSIONS * horizon
+        return f"– (under {least} sessions)" if sessions < least else "– (not defined)"
     return f"{format_score(low, metric)} to {format_score(high, metric)}"
 
 

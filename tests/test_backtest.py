@@ -30,6 +30,7 @@ class Knowing:
 
     lookback: int = 3
     base_rate: np.ndarray = field(default_factory=lambda: np.array([0.5]))
+    threshold: np.ndarray = field(default_factory=lambda: np.array([0.0]))
     taught: list[np.ndarray] = field(default_factory=list)
 
     def fit(self, x, mask, y, *, train, stop, calibrate, seed):  # type: ignore[no-untyped-def]
@@ -66,6 +67,28 @@ def test_a_forecast_is_for_the_session_after_its_as_of(
     assert set(rows["as_of"]) == {xnys.sessions[SESSIONS - 1]}
     assert set(rows["target_session"]) == {xnys.sessions[SESSIONS]}
     assert rows["p_up"].tolist() == pytest.approx(sequences.x[:, -1, 0].tolist())
+
+
+def test_a_direction_is_told_from_the_threshold_on(
+    made: tuple[Sequences, np.ndarray], xnys: Calendar
+) -> None:
+    sequences, _ = made
+    rows = forecast(Knowing(threshold=np.array([0.2])), sequences, range(SESSIONS), xnys)
+    told = rows["p_up"].groupby(rows["direction"]).agg(["min", "max"])
+    assert told.index.tolist() == ["down", "none", "up"]
+    assert told.loc["down", "max"] <= 0.3 < told.loc["none", "min"]
+    assert told.loc["none", "max"] < 0.7 <= told.loc["up", "min"]
+
+
+def test_symbols_may_have_a_threshold_of_their_own(
+    made: tuple[Sequences, np.ndarray], xnys: Calendar
+) -> None:
+    own = np.array([[0.0], [0.1], [0.2]])
+    rows = forecast(Knowing(threshold=own), made[0], range(SESSIONS), xnys)
+    told = rows[rows["direction"] != "none"]
+    least = (told["p_up"] - 0.5).abs().groupby(told["symbol"]).min()
+    assert least.to_dict() == pytest.approx({"A": 0.0, "B": 0.1, "C": 0.2}, abs=0.01)
+    assert (least.to_numpy() >= own[:, 0]).all()
 
 
 def test_a_slice_forecasts_what_the_whole_forecasts(

@@ -1,65 +1,80 @@
-"""Temperature scaling towards the base rate."""
+"""The calibrator of a model: every horizon on its own, one description, kept as numbers."""
 
-import math
+import json
 
 import numpy as np
 import pytest
-from scipy.special import expit, logit
-from sklearn.linear_model import LogisticRegression
+from scipy.special import expit
 
-from models.calibration import MAX_SLOPE, Calibrator, fit_calibrator, fit_slope
+from models.abstention import Abstention
+from models.calibration import Calibration, Calibrator, fit_calibrator, read_calibrator
+from models.curves import METHODS, name_curve
+from models.temperature import Temperature, fit_slope
 
 RNG = np.random.default_rng(4)
+SESSION = np.repeat(np.arange(100), 5)
 
 
-def draw(p: np.ndarray) -> np.ndarray:
-    return (RNG.random(p.shape) < p).astype(np.float32)
-
-
-def test_the_slope_is_that_of_a_logistic_regression_through_the_base_rate() -> None:
-    logits = RNG.normal(0, 1, 2000)
-    y = draw(expit(0.6 * logits))
-    reference = LogisticRegression(fit_intercept=False, C=1e12, tol=1e-10).fit(logits[:, None], y)
-    assert fit_slope(logits, y, base_rate=0.5) == pytest.approx(reference.coef_[0, 0], rel=1e-5)
-
-
-def test_the_slope_solves_the_closed_form_where_all_logits_are_equal() -> None:
-    base_rate, word, happened = 0.4, 0.7, 0.6
-    y = np.array([1.0] * 6 + [0.0] * 4)
-    expected = (logit(happened) - logit(base_rate)) / (logit(word) - logit(base_rate))
-    assert fit_slope(np.full(10, logit(word)), y, base_rate) == pytest.approx(expected)
-
-
-def test_an_overconfident_network_gets_the_temperature_that_mends_it() -> None:
-    truth = logit(0.53) + RNG.normal(0, 0.5, 200_000)
-    y = draw(expit(truth))
-    shouted = logit(0.53) + 3 * (truth - logit(0.53))
-    calibrator = fit_calibrator(shouted[:, None], y[:, None], np.array([0.53]))
-    assert calibrator.temperature[0] == pytest.approx(3, rel=0.05)
-
-
-def test_logits_that_point_the_wrong_way_leave_the_base_rate_and_nothing_else() -> None:
-    logits = RNG.normal(0, 1, 1000)
-    calibrator = fit_calibrator(logits[:, None], draw(expit(-logits))[:, None], np.array([0.53]))
-    assert calibrator.temperature == (math.inf,)
-    assert calibrator.p_up(logits[:, None]) == pytest.approx(np.full((1000, 1), 0.53))
-
-
-def test_sharpening_is_bounded() -> None:
-    logits = RNG.normal(0, 0.1, 1000)
-    assert fit_slope(logits, (logits > 0).astype(np.float32), 0.5) == MAX_SLOPE
+def rows(slopes: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
+    logits = RNG.normal(0, 1, (500, len(slopes)))
+    return logits.astype(np.float32), (RNG.random(logits.shape) < expit(logits * slopes)).astype(np.float32)
 
 
 def test_horizons_are_calibrated_apart_and_unknown_labels_are_left_out() -> None:
-    logits = RNG.normal(0, 1, (500, 2))
-    y = draw(expit(logits * [0.3, 0.9]))
+    logits, y = rows((0.3, 0.9))
     y[::3, 1] = np.nan
     known = ~np.isnan(y[:, 1])
-    calibrator = fit_calibrator(logits, y, np.array([0.5, 0.45]))
-    assert calibrator.slope[0] == fit_slope(logits[:, 0], y[:, 0], 0.5)
-    assert calibrator.slope[1] == fit_slope(logits[known, 1], y[known, 1], 0.45)
+    calibrator = fit_calibrator(logits, y, np.array([0.5, 0.45]), SESSION, Calibration())
+    assert calibrator.curves == (
+        Temperature(0.5, fit_slope(logits[:, 0], y[:, 0], 0.5)),
+        Temperature(0.45, fit_slope(logits[known, 1], y[known, 1], 0.45)),
+    )
+    assert calibrator.tables == ((), ())
 
 
-def test_a_training_range_of_ups_only_still_gives_probabilities() -> None:
-    p_up = Calibrator((1.0,), (1.0,)).p_up(np.array([[-800.0], [0.0], [800.0]]))
-    assert np.all((p_up >= 0) & (p_up <= 1))
+def test_horizons_choose_their_method_apart() -> None:
+    logits = RNG.normal(0, 1, (8000, 2))
+    truth = np.stack([expit(0.5 * logits[:, 0]), np.where(logits[:, 1] > 1, 0.9, 0.4)], axis=1)
+    y = (RNG.random(logits.shape) < truth).astype(float)
+    session = np.repeat(np.arange(200), 40)
+    calibrator = fit_calibrator(logits, y, np.array([0.5, 0.48]), session, Calibration("auto"))
+    assert [name_curve(curve) for curve in calibrator.curves] == ["temperature", "isotonic"]
+    assert [[line.method for line in table] for table in calibrator.tables] == [list(METHODS)] * 2
+
+
+@pytest.mark.parametrize("method", [*METHODS, "auto"])
+def test_a_band_around_a_logit_stays_around_its_probability(method: str) -> None:
+    logits, y = rows((0.6,))
+    calibrator = fit_calibrator(logits, y, np.array([0.5]), SESSION, Calibration(method))
+    middle, reach = RNG.normal(0, 3, (2000, 1)), np.abs(RNG.normal(0, 1, (2000, 1)))
+    low, p_up, high = (calibrator.p_up(z) for z in (middle - reach, middle, middle + reach))
+    assert np.all((low <= p_up) & (p_up <= high))
+    assert p_up.shape == middle.shape
+
+
+@pytest.mark.parametrize("method", [*METHODS, "auto"])
+def test_what_is_kept_as_numbers_comes_back_whole(method: str) -> None:
+    logits, y = rows((0.6, 0.2))
+    calibration = Calibration(method, coverage=0.6)
+    calibrator = fit_calibrator(logits, y, np.array([0.5, 0.5]), SESSION, calibration)
+    assert read_calibrator(json.loads(json.dumps(calibrator.to_json(), allow_nan=False))) == calibrator
+
+
+def test_a_model_from_before_there_were_methods_still_says_the_same_and_takes_every_side() -> None:
+    kept = {"base_rate": [0.53, 0.55], "slope": [0.4, 0.0]}
+    calibrator = read_calibrator(kept)
+    assert calibrator == Calibrator(
+        (Temperature(0.53, 0.4), Temperature(0.55, 0.0)), ((), ()), Abstention.never(2)
+    )
+    base = np.log(0.53 / 0.47)
+    p_up = calibrator.p_up(np.array([[1.0, 1.0]]))
+    assert p_up == pytest.approx(np.array([[expit(base + 0.4 * (1 - base)), 0.55]]))
+    assert calibrator.abstention.threshold == (0.0, 0.0)
+
+
+def test_the_share_of_sides_is_set_on_the_calibrated_probabilities() -> None:
+    logits, y = rows((0.6,))
+    calibrator = fit_calibrator(logits, y, np.array([0.5]), SESSION, Calibration(coverage=0.6))
+    takes_a_side = np.abs(calibrator.p_up(logits) - 0.5) >= calibrator.abstention.threshold
+    assert takes_a_side.mean() == pytest.approx(0.6)
+    assert calibrator.abstention.achieved == pytest.approx((0.6,))

@@ -62,6 +62,8 @@ def test_the_version_is_the_packages(nextday: CommandLine) -> None:
         (["ledger", "export", "--csv", "absent/x.csv"], "absent"),
         (["ledger", "export", "--csv", "."], "folder"),
         (["ui", "--port", "0"], "--port"),
+        (["search", "--trials", "0"], "--trials"),
+        (["search", "--timeout", "-1"], "--timeout"),
         (["backup"], "TARGET"),
         (["backup", ""], "empty"),
         (["backup", "copies", "--keep", "0"], "--keep"),

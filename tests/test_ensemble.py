@@ -175,7 +175,8 @@ def test_the_band_is_the_spread_of_the_members_around_their_mean_logit(fitted: R
     base = np.log(fitted.base_rate[0] / (1 - fitted.base_rate[0]))
     centre, reach = np.mean(logits), BAND * np.std(logits, ddof=1)
     expected = [
-        base + (z - base) / fitted.calibrator.temperature[0] for z in (centre - reach, centre, centre + reach)
+        base + (z - base) / fitted.calibrator.curves[0].temperature
+        for z in (centre - reach, centre, centre + reach)
     ]
     prediction = fitted.predict(x, mask)
     found = [block[4, 40, 0] for block in (prediction.low, prediction.p_up, prediction.high)]

@@ -42,7 +42,7 @@ def outcomes(*symbols: str, **columns: object) -> pd.DataFrame:
 def issue(ledger: Ledger, frame: pd.DataFrame, **changes: object) -> pd.DataFrame:
     usual = {
         "universe": "sample",
-        "opens": {TUESDAY: OPEN, WEDNESDAY: OPEN + timedelta(days=1)},
+        "opens": {MONDAY: OPEN, TUESDAY: OPEN + timedelta(days=1)},
         "newest_observed_at": EVENING - SECOND,
         "historical": False,
     }
@@ -153,14 +153,15 @@ def test_a_row_that_came_late_still_moves_the_clock_on(ledger: Ledger) -> None:
 
 def test_times_of_other_zones_are_compared_as_instants(ledger: Ledger) -> None:
     tokyo = pd.Timestamp(OPEN).tz_convert("Asia/Tokyo").to_pydatetime()
-    early = issue(ledger, forecasts("AAPL", issued_at=OPEN - SECOND), opens={TUESDAY: tokyo})
-    late = issue(ledger, forecasts("MSFT", issued_at=OPEN), opens={TUESDAY: tokyo})
+    early = issue(ledger, forecasts("AAPL", issued_at=OPEN - SECOND), opens={MONDAY: tokyo})
+    late = issue(ledger, forecasts("MSFT", issued_at=OPEN), opens={MONDAY: tokyo})
     assert [*early["kind"], *late["kind"]] == ["live", "late"]
 
 
 def test_a_missing_opening_is_named_and_nothing_is_written(ledger: Ledger) -> None:
-    with pytest.raises(LedgerError, match=r"MSFT.*2018-12-12"):
-        issue(ledger, forecasts("AAPL", "MSFT", target_session=[TUESDAY, WEDNESDAY]), opens={TUESDAY: OPEN})
+    later = forecasts("AAPL", "MSFT", as_of=[MONDAY, TUESDAY], target_session=[TUESDAY, WEDNESDAY])
+    with pytest.raises(LedgerError, match=r"MSFT.*2018-12-11"):
+        issue(ledger, later, opens={MONDAY: OPEN})
     assert ledger.verify().forecasts == 0
 
 

@@ -38,7 +38,7 @@ def outcomes(day: int, symbols: list[str]) -> pd.DataFrame:
 
 
 def issue(ledger: Ledger, day: int, symbols: list[str]) -> pd.DataFrame:
-    opens = {FIRST + (day + 1) * DAY: EVENING + (day + 0.7) * DAY}
+    opens = {FIRST + day * DAY: EVENING + (day + 0.7) * DAY}
     observed = EVENING + (day - 0.01) * DAY
     asked = forecasts(day, symbols)
     return ledger.issue(asked, universe="sample", opens=opens, newest_observed_at=observed, historical=False)

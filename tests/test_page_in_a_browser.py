@@ -11,6 +11,9 @@ import pytest
 
 from pipeline.page import render
 from tests.chromium import Tab, open_tab
+from tests.test_coverage_curve import abstaining
+from tests.test_horizons import a_far_report
+from tests.test_insight import an_insight, moved
 from tests.test_report import AS_OF, a_report, forecasts, open_record, scored, settled_record
 
 pytestmark = pytest.mark.slow
@@ -43,11 +46,12 @@ def a_full_report(*symbols: str) -> Any:
     issued = forecasts(*symbols, kind="live", direction=["down", "none", *["up"] * (len(symbols) - 2)])
     findings = {"symbol": [symbols[0]] * 2, "session": [AS_OF, pd.NaT], "rule": "overlap", "detail": LONG}
     return a_report(
-        forecasts=issued, kind="live", historical=False, model_age=87,
+        **abstaining(), forecasts=issued, kind="live", historical=False, model_age=87,
         bias="survivorship-biased: 12 of 30 entries of the list have no dates",
         record=pd.concat([settled_record("late"), settled_record("live"), open_record(issued)]),
         live_scores=pd.concat([scored("late"), scored("live")]), findings=pd.DataFrame(findings),
         skipped=pd.DataFrame({"symbol": ["ENRN"], "reason": [f"delisted: {LONG}"]}), notes=[LONG],
+        insight=an_insight(), attributions=moved(*symbols),
     )  # fmt: skip
 
 
@@ -61,6 +65,13 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def long_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     report = a_full_report(*(f"S{i:03d}" for i in range(500)))
     return written(report, tmp_path_factory.mktemp("page") / "report.html")
+
+
+@pytest.fixture(scope="module")
+def far_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a page of three horizons."""
+    symbols = ("005930.KS", "RDSA.AMS", "BRK-B", "^GSPC", "MC.PA", "AAPL")
+    return written(a_far_report(*symbols), tmp_path_factory.mktemp("page") / "report.html")
 
 
 def written(report: Any, path: Path) -> Path:
@@ -90,8 +101,11 @@ def test_the_yardstick_of_contrast_is_that_of_the_standard() -> None:
 
 
 @pytest.mark.parametrize("width", [360, 390, 768, 1280])
-def test_nothing_is_cut_off_and_the_page_never_scrolls_sideways(tab: Tab, page: Path, width: int) -> None:
-    tab.open(page.as_uri(), width=width)
+@pytest.mark.parametrize("kind", ["page", "far_page"])
+def test_nothing_is_cut_off_and_the_page_never_scrolls_sideways(
+    tab: Tab, kind: str, width: int, request: pytest.FixtureRequest
+) -> None:
+    tab.open(request.getfixturevalue(kind).as_uri(), width=width)
     tab.ask("document.querySelectorAll('details').forEach(d => d.open = true)")
     assert tab.ask("document.documentElement.scrollWidth") == width
     cut = "[...document.querySelectorAll('.scroll:not(.long)')].filter(e => e.scrollWidth > e.clientWidth)"
@@ -150,11 +164,22 @@ def test_the_keyboard_sorts_the_forecasts(tab: Tab, page: Path) -> None:
     assert tab.ask("document.querySelector('.sortable th').getAttribute('aria-sort')") == "descending"
 
 
+def test_the_keyboard_sorts_by_a_farther_horizon(tab: Tab, far_page: Path) -> None:
+    tab.open(far_page.as_uri())
+    tab.ask("document.querySelectorAll('.sortable [role=button]')[3].focus()")
+    tab.press("Enter", 13)
+    shown = tab.ask(
+        "[...document.querySelectorAll('.sortable tbody tr')].map(e => parseFloat(e.cells[3].textContent))"
+    )
+    assert shown == sorted(shown, reverse=True)
+    assert len(set(shown)) == 6
+
+
 def test_a_screen_reader_hears_every_figure_and_table(tab: Tab, page: Path) -> None:
     tab.open(page.as_uri())
     tree = tab.call("Accessibility.getFullAXTree")["nodes"]
     heard = {kind: [node for node in tree if node["role"]["value"] == kind] for kind in ("image", "table")}
-    assert len(heard["image"]) == 8
+    assert len(heard["image"]) == 11
     assert all(len(node["name"]["value"]) > 10 for node in heard["image"] + heard["table"])
     assert all(re.search(r"\d", node["description"]["value"]) for node in heard["image"])
 

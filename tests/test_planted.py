@@ -9,6 +9,7 @@ import pytest
 
 from flows.run import Run, open_run
 from flows.training import History, make_sequences, score_procedure, train_procedure
+from flows.workshop import open_workshop
 from pipeline.quality import check
 from pipeline.scores import Verdict
 from pipeline.sessions import Calendar
@@ -48,14 +49,16 @@ def markov_signs(repeats: float, rng: np.random.Generator) -> np.ndarray:
     return np.cumprod(turns, axis=0)
 
 
-def planted(tmp_path: Path, xnys: Calendar, repeats: float, seed: int) -> tuple[Run, History]:
+def planted(
+    tmp_path: Path, xnys: Calendar, repeats: float, seed: int, settings: str = SETTINGS
+) -> tuple[Run, History]:
     rng = np.random.default_rng(seed)
     closes, sessions = walk(markov_signs(repeats, rng), rng), xnys.sessions[:SESSIONS]
     parts = [vendor_bars(sessions, closes[:, k]).assign(symbol=f"S{k:02d}") for k in range(SYMBOLS)]
     pd.concat(parts).drop(columns=["adj_close"]).rename(columns={"session": "date"}).to_parquet(
         tmp_path / "prices.parquet"
     )
-    (tmp_path / "nextday.toml").write_text(SETTINGS)
+    (tmp_path / "nextday.toml").write_text(settings)
     run = open_run(tmp_path / "nextday.toml", tmp_path / "data", NOW)
     answers = [run.source.fetch(s, sessions[0], sessions[-1], NOW) for s in run.universe.symbols]
     run.store.append(
@@ -65,7 +68,8 @@ def planted(tmp_path: Path, xnys: Calendar, repeats: float, seed: int) -> tuple[
 
 
 def verdict_of(run: Run, known: History) -> tuple[Verdict, pd.DataFrame]:
-    walked, _, _ = train_procedure.fn(run, known)
+    with open_workshop(run, known.sequences) as workshop:
+        walked, _, _ = train_procedure.fn(run, known, workshop)
     scores, verdict = score_procedure.fn(run, walked)
     return verdict, scores.set_index(["model", "metric"])
 
@@ -109,3 +113,18 @@ def test_a_label_used_as_a_feature_would_be_seen_at_once(tmp_path: Path, xnys: C
     leaking[:, :, 0] = np.nan_to_num(known.sequences.y[:, :, 0], nan=0.5)
     _, scores = verdict_of(run, History(known.panel, replace(known.sequences, x=leaking), known.seq))
     assert scores.loc[("gru", "hit_rate"), "low"] > 0.9
+
+
+def test_about_the_share_that_was_asked_for_takes_a_side(tmp_path: Path, xnys: Calendar) -> None:
+    settings = f'{SETTINGS}[calibration]\nmethod = "auto"\ncoverage = 0.4\n'
+    verdict, scores = verdict_of(*planted(tmp_path, xnys, REPEATS, seed=5, settings=settings))
+    told = scores[scores["group"] == "sides taken"].loc[("gru", "hit_rate")]
+    every = scores[scores["group"] == "all"].loc["gru"]
+    share = every.loc["sides_taken"]
+    assert (share["baseline"], share["baseline_value"]) == ("target", 0.4)
+    assert share["value"] == pytest.approx(0.4, abs=0.1)
+    assert share["n"] == every.loc["log_loss", "n"] == SYMBOLS * 200
+    assert told["n"] == round(share["value"] * share["n"])
+    # Every side is as likely to be right as every other here: leaving some out wins nothing, and is not said to.
+    assert told["low"] <= REPEATS <= told["high"]
+    assert verdict.n == SYMBOLS * 200

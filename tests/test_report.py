@@ -51,7 +51,8 @@ def told(model: str, seed: int) -> pd.DataFrame:
     p_up = 0.53 + 0.03 * np.random.default_rng(seed).standard_normal(2 * len(DAYS))
     outcome = (np.random.default_rng(0).random(2 * len(DAYS)) < 0.54).astype(float)
     keys = {"symbol": np.repeat(["^GSPC", "^IXIC"], len(DAYS)), "as_of": np.tile(DAYS, 2)}
-    rows = pd.DataFrame({"model": model, **keys, "p_up": p_up, "outcome": outcome})
+    rows = pd.DataFrame({"model": model, **keys, "horizon": 1, "p_up": p_up, "outcome": outcome})
+    rows["direction"] = np.where(rows["p_up"] > 0.5, "up", "down")
     return rows.assign(target_session=rows["as_of"] + pd.Timedelta(days=1))
 
 
@@ -150,9 +151,9 @@ def test_the_first_lines_of_the_csv_are_these(tmp_path: Path) -> None:
     text = write(a_report("^GSPC"), tmp_path).forecast_csv.read_text()
     assert text.splitlines() == [
         "target_session,symbol,direction,p_up,low,high,baseline_p_up,as_of,last_close,issued_at,kind,model_version,"
-        "data_version,config_digest,coverage,survivorship_biased",
+        "data_version,config_digest,coverage,survivorship_biased,horizon",
         "2019-01-02,^GSPC,up,0.490000,0.480000,0.570000,0.530000,2018-12-31,2506.850098,2018-12-31T22:04:11Z,late,"
-        "gru-1,7,c0ffee,1.000000,False",
+        "gru-1,7,c0ffee,1.000000,False,1",
     ]
 
 
@@ -246,7 +247,7 @@ def test_five_hundred_symbols_stay_far_below_a_megabyte(long_page: str) -> None:
 
 def test_every_figure_is_well_formed_speaks_and_takes_the_colours_of_the_page(page: str) -> None:
     found = figures(page)
-    assert len(found) == 7
+    assert len(found) == 8
     for figure in found:
         assert figure.get("role") == "img"
         assert figure.findtext("title")
@@ -288,6 +289,15 @@ def test_the_verdict_comes_before_the_forecasts(page: str) -> None:
     summary = summary_markdown(a_report())
     assert page.index("Verdict on the method") < page.index("<h2>Forecasts</h2>")
     assert summary.index("No edge found") < summary.index("| ^GSPC")
+
+
+def test_how_many_settings_were_tried_stands_beside_the_verdict() -> None:
+    report = a_report(tried="23 settings were tried on this universe.")
+    page = render(report)
+    beside = page[page.index('<section class="verdict"') : page.index("</section>")]
+    assert "23 settings were tried" in beside
+    assert "23 settings were tried" in summary_markdown(report)
+    assert "were tried" not in render(a_report())
 
 
 def test_no_score_stands_without_interval_n_and_baseline(page: str) -> None:

@@ -133,3 +133,21 @@ def test_telling_52_percent_from_50_takes_as_many_forecasts_as_its_power_says() 
     threshold = 0.5 + norm.ppf(0.95) * 0.5 / math.sqrt(n)
     assert norm.sf((threshold - 0.52) / math.sqrt(0.52 * 0.48 / n)) == pytest.approx(0.8, abs=1e-3)
     assert sig.forecasts_needed(0.66) <= 60 < sig.forecasts_needed(0.65)
+
+
+@pytest.mark.parametrize(
+    ("n", "mean"),
+    # Harter (1961), "Expected values of normal order statistics", Biometrika 48, table 1.
+    [
+        (1, 0.0),
+        (2, 0.56419),
+        (3, 0.84628),
+        (5, 1.16296),
+        (10, 1.53875),
+        (20, 1.86748),
+        (50, 2.24907),
+        (100, 2.50759),
+    ],
+)
+def test_the_mean_of_the_largest_is_that_of_the_published_table(n: int, mean: float) -> None:
+    assert sig.expected_maximum(n) == pytest.approx(mean, abs=1e-5)

@@ -29,7 +29,7 @@ def scores(sessions: int) -> pd.DataFrame:
 
 def evaluation(sessions: int) -> Any:
     verdict = SimpleNamespace(sentence=SENTENCE, model="gru")
-    return SimpleNamespace(verdict=verdict, scores=scores(sessions))
+    return SimpleNamespace(verdict=verdict, scores=scores(sessions), further={})
 
 
 def record() -> pd.DataFrame:

@@ -1,0 +1,89 @@
+"""What a model's calibrate range came to, in the words of its card."""
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from models.calibration import Calibrator, read_calibrator
+from models.curves import Curve, name_curve
+from models.isotonic import Isotonic
+from models.temperature import Temperature
+from pipeline.wording import format_percent
+
+__all__ = ["describe_calibration"]
+
+
+def describe_calibration(facts: Mapping[str, Any]) -> dict[str, str]:
+    """Return the lines of a model card on calibration and direction.
+
+    Args:
+        facts: The metadata of a saved model, pooled or one a symbol.
+    """
+    if "calibrators" in facts:
+        return _describe_symbols([read_calibrator(kept) for kept in facts["calibrators"]])
+    calibrator = read_calibrator(facts["calibrator"])
+    ahead = facts["extra"]["settings"]["labels"].get("horizons", [1])
+    compared = _by_horizon(ahead, [_compare(calibrator, h) for h in range(len(ahead))])
+    return {
+        "calibration": _by_horizon(ahead, [_describe_curve(curve) for curve in calibrator.curves]),
+        **({"compared by cross-validation": compared} if compared else {}),
+        "direction": _by_horizon(ahead, [_describe_threshold(calibrator, h) for h in range(len(ahead))]),
+    }
+
+
+def _describe_symbols(calibrators: list[Calibrator]) -> dict[str, str]:
+    """Describe what every symbol has of its own: how many curves of which method, and between which thresholds."""
+    methods = Counter(name_curve(curve) for each in calibrators for curve in each.curves)
+    thresholds = [100 * value for each in calibrators for value in each.abstention.threshold]
+    target = calibrators[0].abstention.target
+    return {
+        "calibration": f"each symbol by itself: {', '.join(f'{n:,} by {name}' for name, n in methods.most_common())}",
+        "direction": "always told, by the side of 50%"
+        if target == 1
+        else f"told from {min(thresholds):.2f} to {max(thresholds):.2f} points beside 50% on, by each symbol's own "
+        f"threshold (target {format_percent(target)})",
+    }
+
+
+def _by_horizon(ahead: list[int], texts: list[str]) -> str:
+    if len(ahead) == 1:
+        return texts[0]
+    return "; ".join(f"{h} ahead: {text}" for h, text in zip(ahead, texts, strict=True) if text)
+
+
+def _describe_curve(curve: Curve) -> str:
+    if isinstance(curve, Isotonic):
+        return f"isotonic, {len(curve.logits)} points"
+    if not isinstance(curve, Temperature):
+        return f"Platt's, slope {curve.slope:.3g}, intercept {curve.intercept:+.3g}"
+    if curve.slope == 0:
+        return "temperature infinite: the calibrate range gave the network no credit"
+    return f"temperature {curve.temperature:.3g}"
+
+
+def _compare(calibrator: Calibrator, horizon: int) -> str:
+    """Say how the methods did on the sessions held out, and which one that makes; nothing if none was compared."""
+    table = calibrator.tables[horizon]
+    if not table:
+        return ""
+    lines = (
+        f"{line.method} {line.log_loss:.4f}"
+        + (f" ({line.behind:+.4f}, standard error {line.standard_error:.4f})" if line.behind else " (least)")
+        for line in table
+    )
+    return (
+        f"log loss of {', '.join(lines)}; n {table[0].n:,} over {table[0].sessions:,} sessions; taken: "
+        f"{name_curve(calibrator.curves[horizon])}"
+    )
+
+
+def _describe_threshold(calibrator: Calibrator, horizon: int) -> str:
+    abstention = calibrator.abstention
+    if abstention.target == 1:
+        return "always told, by the side of 50%"
+    threshold, tied = abstention.threshold[horizon], abstention.tied[horizon]
+    alike = f"; {format_percent(tied)} of them are alike where the target falls" if tied > 0.01 else ""
+    return (
+        f"told from {100 * threshold:.2f} points beside 50% on, as {format_percent(abstention.achieved[horizon])} of "
+        f"n {abstention.rows[horizon]:,} calibrate rows are (target {format_percent(abstention.target)}{alike})"
+    )

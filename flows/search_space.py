@@ -1,0 +1,103 @@
+"""What a search chooses among: the settings that decide what the network is and how it learns.
+
+A learning rate is tried with two digits, so that the lines to paste are the settings that were tried. Members are
+many or few for the spread, not for the mean: a search trains a few, and leaves their number as it is configured.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+)
+
+from pipeline.config import Config
+from pipeline.trials import Parameters, list_parameters
+
+__all__ = [
+    "SPACE",
+    "configured_parameters",
+    "longest_lookback",
+    "round_parameters",
+    "space_around",
+    "with_parameters",
+]
+
+SPACE: Final[Mapping[str, BaseDistribution]] = {
+    "model.kind": CategoricalDistribution(("gru", "lstm", "rnn")),
+    "model.units": CategoricalDistribution((8, 16, 32, 64)),
+    "model.layers": CategoricalDistribution((1, 2)),
+    "model.lookback": CategoricalDistribution((10, 20, 40, 60)),
+    "model.convolution": CategoricalDistribution((0, 3, 5)),
+    "model.attention": CategoricalDistribution((False, True)),
+    "training.mode": CategoricalDistribution(("windowed", "sequence")),
+    "training.batch_size": CategoricalDistribution((64, 128, 256, 512)),
+    "training.learning_rate": FloatDistribution(1e-4, 1e-2, log=True),
+}
+"""Every setting that a search may change, and to what."""
+
+
+def configured_parameters(config: Config) -> Parameters:
+    """Return what the settings say to each part of the space."""
+    parameters = list_parameters(config)
+    return {place: parameters[place] for place in SPACE}
+
+
+def space_around(config: Config) -> dict[str, BaseDistribution]:
+    """Return the space, widened where the configured settings lie outside of it: they are the first trial.
+
+    It is narrowed to what leaves room for labels in a chunk of sequence mode, whatever is combined.
+    """
+    configured, chunk = configured_parameters(config), config.training.chunk
+    space = {place: _widened(SPACE[place], value) for place, value in configured.items()}
+    if config.model.lookback >= chunk:
+        space["training.mode"] = CategoricalDistribution((config.training.mode,))
+        return space
+    lookbacks = [each for each in _choices(space["model.lookback"]) if each < chunk]
+    return space | {"model.lookback": CategoricalDistribution(lookbacks)}
+
+
+def longest_lookback(config: Config) -> int:
+    """Return the most sessions that a network of the space reads: trials are compared where all of them forecast."""
+    return int(max(_choices(space_around(config)["model.lookback"])))
+
+
+def round_parameters(parameters: Mapping[str, Any]) -> Parameters:
+    """Return the parameters with numbers that a person would write."""
+    return {
+        place: float(f"{value:.2g}") if isinstance(value, float) else value
+        for place, value in parameters.items()
+    }
+
+
+def with_parameters(config: Config, parameters: Parameters, members: int | None = None) -> Config:
+    """Return the settings with the parameters in their places.
+
+    Args:
+        config: The settings.
+        parameters: By their place.
+        members: How many to train; default: as configured.
+    """
+    sections = config.model_dump(mode="python")
+    for place, value in parameters.items():
+        section, _, name = place.partition(".")
+        sections[section][name] = value
+    if members is not None:
+        sections["model"]["members"] = members
+    return Config.model_validate(sections)
+
+
+def _widened(distribution: BaseDistribution, value: Any) -> BaseDistribution:
+    if isinstance(distribution, FloatDistribution):
+        return FloatDistribution(
+            min(distribution.low, value), max(distribution.high, value), log=distribution.log
+        )
+    choices = _choices(distribution)
+    return CategoricalDistribution(choices if value in choices else (*choices, value))
+
+
+def _choices(distribution: BaseDistribution) -> tuple[Any, ...]:
+    assert isinstance(distribution, CategoricalDistribution)
+    return tuple(distribution.choices)

@@ -1,0 +1,75 @@
+"""Temperature scaling towards the base rate.
+
+p_up = sigmoid(b + (z - b) / T) with z the network's logit and b the logit of the training base rate. T is the
+temperature of Guo et al. (2017), "On calibration of modern neural networks", measured from the base rate
+instead of from one half: T = 1 leaves the network's word as it is, and T = infinity says the base rate and
+nothing else, which is the honest answer on noise. 1 / T is the calibration slope of Cox (1958).
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import brentq
+from scipy.special import expit, logit
+
+__all__ = ["MAX_SLOPE", "Temperature", "fit_slope", "fit_temperature"]
+
+Floats = NDArray[np.float64]
+
+MAX_SLOPE: Final = 2.0
+"""Largest 1 / T: logits are sharpened no further: the calibrate range is short and its rows depend."""
+
+_RATES: Final = (1e-3, 1 - 1e-3)
+
+
+@dataclass(frozen=True)
+class Temperature:
+    """A straight line through the base rate, in logits.
+
+    Attributes:
+        base_rate: Share of ups among the training rows.
+        slope: 1 / T, in [0, MAX_SLOPE].
+    """
+
+    base_rate: float
+    slope: float
+
+    @property
+    def temperature(self) -> float:
+        """T; infinite where the calibrate range gave the logits no credit."""
+        return 1 / self.slope if self.slope > 0 else float("inf")
+
+    def p_up(self, logits: Floats) -> Floats:
+        """Return the probability of each of `logits` [row], never falling in it."""
+        base = _base_logit(self.base_rate)
+        return np.asarray(expit(base + self.slope * (logits - base)))
+
+
+def fit_temperature(logits: Floats, y: Floats, base_rate: float) -> Temperature:
+    """Return the temperature with the least log loss of `logits` [row] against y [row]."""
+    return Temperature(base_rate, fit_slope(logits, y, base_rate))
+
+
+def fit_slope(logits: NDArray[np.floating], y: NDArray[np.floating], base_rate: float) -> float:
+    """Return the slope 1 / T in [0, MAX_SLOPE] that minimises the log loss of `logits` [row] against y [row].
+
+    The log loss is convex in the slope, so its minimum is where its derivative crosses zero, or an end.
+    """
+    base = _base_logit(base_rate)
+    distance = logits.astype(np.float64) - base
+
+    def derivative(slope: float) -> float:
+        return float(np.sum((expit(base + slope * distance) - y) * distance))
+
+    if derivative(0.0) >= 0:
+        return 0.0
+    if derivative(MAX_SLOPE) <= 0:
+        return MAX_SLOPE
+    return float(brentq(derivative, 0.0, MAX_SLOPE, xtol=1e-12))
+
+
+def _base_logit(base_rate: float) -> float:
+    # A training range with ups only has no finite logit.
+    return float(logit(np.clip(base_rate, *_RATES)))

@@ -1,0 +1,120 @@
+"""What the trials of a search are worth beside the settings that are configured: the first trial, number 0."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline import significance
+from pipeline.trials import Parameters, Trial
+from pipeline.wording import count
+
+__all__ = ["Comparison", "Ranking", "compare", "rank", "toml_lines"]
+
+_DRAWS = 1000
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A complete trial beside the configured settings, on the same sessions.
+
+    Attributes:
+        trial: The trial.
+        saved: Log loss saved a session against the configured settings; positive is better.
+        low: Lower end of its 95% interval, by blocks of sessions; NaN with too few of them.
+        high: Upper end.
+        error: Its standard error.
+    """
+
+    trial: Trial
+    saved: float
+    low: float
+    high: float
+    error: float
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The complete trials, the best first.
+
+    Attributes:
+        comparisons: The configured settings among them.
+        tried: Trials that were better or worse by some number: complete and pruned, the configured ones among them.
+    """
+
+    comparisons: list[Comparison]
+    tried: int
+
+    @property
+    def best(self) -> Comparison:
+        """The one with the least log loss."""
+        return self.comparisons[0]
+
+    @property
+    def luck(self) -> float:
+        """What the best of so many would seem to save if all were as good as the configured settings.
+
+        The expected maximum of as many standard normals, times the median standard error of a difference. Trials
+        of one search are alike, so this is rather too much; NaN where there is nothing to compare.
+        """
+        errors = [each.error for each in self.comparisons if each.trial.number]
+        if not errors or self.tried < 2:
+            return math.nan
+        return significance.expected_maximum(self.tried - 1) * float(np.median(errors))
+
+    @property
+    def sentence(self) -> str:
+        """What the best trial is worth, in plain words."""
+        others = self.tried - 1
+        if others < 1:
+            return "Nothing was tried yet beside the configured settings."
+        if self.best.trial.number == 0:
+            return (
+                f"None of {count(others, 'trial')} is better than the configured settings: nothing to change."
+            )
+        luck = max(self.luck, 0.0)
+        opening = f"The best of {count(others, 'trial')} saves {self.best.saved:.5f} nats a session; were all as good "
+        opening += f"as the configured settings, the luckiest would seem to save about {luck:.5f}."
+        if not self.best.saved > luck:
+            return f"{opening} So this is no evidence that it is better."
+        return f"{opening} It saves more, but a chosen loss is optimistic: only the untouched test decides, once."
+
+
+def compare(trial: Trial, configured: Trial) -> Comparison:
+    """Return what a complete trial saves against the configured settings, with an interval by blocks of sessions."""
+    difference = np.array(configured.losses) - np.array(trial.losses)
+    drawn = _mean_draws(difference)
+    low, high = significance.percentile_interval(drawn)
+    return Comparison(
+        trial, float(difference.mean()), low, high, float(drawn.std()) if len(drawn) else math.nan
+    )
+
+
+def rank(trials: Sequence[Trial]) -> Ranking:
+    """Return the complete trials of one search, the best first; the first of `trials` is of the configured settings."""
+    configured = trials[0]
+    complete = [compare(trial, configured) for trial in trials if trial.state == "complete"]
+    return Ranking(
+        sorted(complete, key=lambda each: (-each.saved, each.trial.number)),
+        sum(trial.state != "failed" for trial in trials),
+    )
+
+
+def toml_lines(chosen: Parameters, configured: Parameters) -> list[str]:
+    """Return the lines for nextday.toml that make the configured settings the chosen ones, section by section."""
+    lines: list[str] = []
+    for place in sorted(name for name in chosen if chosen[name] != configured[name]):
+        section, _, name = place.partition(".")
+        if f"[{section}]" not in lines:
+            lines.append(f"[{section}]")
+        lines.append(f"{name} = {json.dumps(chosen[place])}")
+    return lines
+
+
+def _mean_draws(difference: NDArray[np.float64]) -> NDArray[np.float64]:
+    length = significance.choose_block_length(difference)
+    copies = significance.draw_sessions(len(difference), block_length=length, draws=_DRAWS, seed=0)
+    return np.asarray(copies @ difference / max(len(difference), 1))

@@ -1,0 +1,76 @@
+"""The short form of an evening, in Markdown: what Prefect shows."""
+
+from typing import Final
+
+from pipeline.horizons import count_forecasts
+from pipeline.sides import count_sides
+from pipeline.summary import (
+    Fact,
+    Report,
+    collect_key_facts,
+    describe_group,
+    list_forecasts,
+    name_model,
+    score_rows,
+    select_own_scores,
+)
+from pipeline.wording import format_day, format_moment
+
+__all__ = ["summary_markdown"]
+
+_FEW: Final = 20  # rows of a summary that a person reads without scrolling
+
+
+def summary_markdown(report: Report) -> str:
+    """Return the evening in Markdown: the verdict, the forecasts farthest from the base rate, scores, versions."""
+    rows = list_forecasts(report.forecasts)
+    shown = rows[:_FEW]
+    left_out = len(rows) - len(shown)
+    lines = [
+        f"# {report.universe}: {report.target_session:%A %Y-%m-%d}",
+        "",
+        f"**{_cell(report.verdict.sentence)}**" if report.verdict else "No procedure was scored yet.",
+        "",
+        *(f"{_cell(verdict.sentence)}\n" for verdict in report.further.values()),
+        *([_cell(report.tried), ""] if report.tried else []),
+        f"{count_forecasts(report.forecasts)} from the close of {format_day(report.as_of)}, "
+        f"{report.kind}, issued {format_moment(report.issued_at)}: {count_sides(report.forecasts)}.",
+        "",
+        *map(_markdown_fact, collect_key_facts(report)),
+        "",
+        *_markdown_table(shown),
+        *(
+            ["", f"The {len(shown)} farthest from the base rate; {left_out} more in forecast.csv."]
+            if left_out
+            else []
+        ),
+        "",
+        *(_markdown_scores(report) or ["There is no score yet.", ""]),
+    ]
+    return "\n".join(lines)
+
+
+def _markdown_scores(report: Report) -> list[str]:
+    lines = []
+    for group, scores in select_own_scores(report).groupby("group", sort=False):
+        rows = [{name: cell for name, cell in row.items() if name != "rows"} for row in score_rows(scores)]
+        lines += [f"## Scores of {name_model(report)}: {describe_group(str(group))}", ""]
+        lines += [*_markdown_table(rows), ""]
+    return lines
+
+
+def _markdown_fact(fact: Fact) -> str:
+    command = f" `{fact.command}`" if fact.command else ""
+    warning = f"; **{_cell(fact.warning)}**" if fact.warning else ""
+    return f"- {fact.name}: **{_cell(fact.text)}**; {_cell(fact.more)}{command}{warning}"
+
+
+def _markdown_table(rows: list[dict[str, str]]) -> list[str]:
+    if not rows:
+        return []
+    lines = [list(rows[0]), ["---"] * len(rows[0]), *(list(row.values()) for row in rows)]
+    return [f"| {' | '.join(map(_cell, line))} |" for line in lines]
+
+
+def _cell(text: str) -> str:
+    return str(text).replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")

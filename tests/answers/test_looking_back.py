@@ -1,0 +1,38 @@
+"""How far back a network looks tells why it finds an echo of forty sessions, or why it does not.
+
+A plain network in sequence mode would have to hold forty signs at once, and none of any kind does.
+"""
+
+import numpy as np
+import pytest
+
+from models.diagnostics import measure_sensitivity
+from models.ensemble import RecurrentEnsemble
+from models.recurrent import Kind, build
+from tests.answers.test_planted_arrays import CONVOLUTION, LAG, LOOKBACK, PLAIN, echo, hits, learned
+
+pytestmark = pytest.mark.slow
+
+
+def look_back(fitted: RecurrentEnsemble, x: np.ndarray) -> np.ndarray:
+    """Return how much each lag of the last LOOKBACK sessions moves the logit, [lag]."""
+    windows = np.stack([x[symbol, -LOOKBACK:] for symbol in range(len(x))])
+    core = build(fitted.network, seed=0)
+    return measure_sensitivity(core, fitted.members.weights, windows)[0, :, 0]
+
+
+@pytest.mark.parametrize("kind", ["gru", "lstm"])
+def test_a_network_that_finds_the_echo_looks_there(kind: Kind) -> None:
+    market = echo(0.9, LAG)
+    seen = look_back(learned(kind, "sequence", CONVOLUTION, market), market[0])
+    assert seen[LAG] > 3 * np.delete(seen, LAG).max()
+
+
+@pytest.mark.parametrize("kind", ["rnn", "gru", "lstm"])
+def test_a_plain_network_misses_the_echo_for_it_does_not_look_that_far(kind: Kind) -> None:
+    market = echo(0.9, LAG)
+    fitted = learned(kind, "sequence", PLAIN, market, epochs=6)
+    found, rows = hits(fitted, market)
+    assert found < rows * 0.6
+    seen = look_back(fitted, market[0])
+    assert seen[LAG] < 0.05 * seen.max()

@@ -1,0 +1,102 @@
+"""Which side a forecast takes, and how often it takes one."""
+
+import io
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline.scores import score
+from pipeline.sides import SIDES_TAKEN, count_sides, measure_sides, select_told, take_sides
+
+SESSIONS = pd.bdate_range("2018-01-01", periods=100).as_unit("us")
+
+
+def rows_of(p_up: np.ndarray, threshold: float = 0.0, model: str = "gru", seed: int = 0) -> pd.DataFrame:
+    """Return the long frame of one model: p_up [session, symbol], outcomes as p_up says they come."""
+    sessions, symbols = p_up.shape
+    up = np.random.default_rng(seed).random(p_up.shape) < 0.53
+    return pd.DataFrame(
+        {
+            "model": model,
+            "symbol": np.tile([f"S{k}" for k in range(symbols)], sessions),
+            "as_of": np.repeat(SESSIONS[:sessions], symbols),
+            "target_session": np.repeat(SESSIONS[:sessions] + pd.Timedelta(days=1), symbols),
+            "horizon": 1,
+            "p_up": p_up.ravel(),
+            "direction": take_sides(p_up.ravel(), threshold).to_numpy(),
+            "outcome": up.ravel().astype(float),
+        }
+    )
+
+
+def test_a_side_is_told_from_the_threshold_on_and_never_at_one_half() -> None:
+    p_up = np.array([0.40, 0.44, 0.50, 0.55, 0.56, 0.60])
+    assert take_sides(p_up, 0.06).tolist() == ["down", "down", "none", "none", "up", "up"]
+    assert take_sides(p_up).tolist() == ["down", "down", "none", "up", "up", "up"]
+
+
+def test_every_row_has_the_threshold_of_its_horizon() -> None:
+    assert take_sides(np.array([0.52, 0.52]), np.array([0.0, 0.03])).tolist() == ["up", "none"]
+
+
+def test_no_side_survives_a_csv() -> None:
+    frame = pd.DataFrame({"direction": take_sides(np.array([0.4, 0.5, 0.6]))})
+    assert pd.read_csv(io.StringIO(frame.to_csv(index=False))).equals(frame)
+
+
+@pytest.mark.parametrize(
+    ("directions", "words"),
+    [
+        (["up", "none", "up", "down", "none", "none"], "2 up, 1 down, 3 none"),
+        (["up", "up"], "2 up"),
+        (["none"] * 1200, "1,200 none"),
+    ],
+)
+def test_sides_are_counted_in_words(directions: list[str], words: str) -> None:
+    assert count_sides(pd.DataFrame({"direction": directions})) == words
+
+
+def test_the_share_of_sides_stands_beside_its_target_with_n_and_an_interval() -> None:
+    p_up = np.random.default_rng(1).beta(30, 28, (100, 10))
+    rows = rows_of(p_up, threshold=0.03)
+    rows.loc[::7, "outcome"] = np.nan
+    (line,) = measure_sides(rows, model="gru", target=0.6).to_dict("records")
+    labelled = rows[rows["outcome"].notna()]
+    share = (labelled["p_up"] - 0.5).abs() >= 0.03
+    assert (line["metric"], line["baseline"], line["baseline_value"]) == (SIDES_TAKEN, "target", 0.6)
+    assert line["value"] == pytest.approx(share.mean())
+    assert (line["n"], line["sessions"]) == (len(labelled), 100)
+    # Rows are independent here, so the interval by sessions is that of a share.
+    half = 1.96 * np.sqrt(share.mean() * (1 - share.mean()) / len(labelled))
+    assert line["high"] - line["low"] == pytest.approx(2 * half, rel=0.3)
+
+
+def test_sides_that_come_and_go_with_the_session_have_a_wider_interval() -> None:
+    by_row = np.random.default_rng(1).choice([0.51, 0.56], (100, 10))
+    by_session = np.repeat(by_row[:, :1], 10, axis=1)
+    widths = [
+        line["high"] - line["low"]
+        for p_up in (by_row, by_session)
+        for line in measure_sides(rows_of(p_up, 0.03), model="gru", target=0.5).to_dict("records")
+    ]
+    assert widths[1] > 2 * widths[0]
+
+
+def test_a_model_is_held_against_the_others_where_it_takes_a_side() -> None:
+    p_up = np.random.default_rng(1).beta(30, 28, (100, 10))
+    both = pd.concat([rows_of(p_up, 0.05), rows_of(np.full_like(p_up, 0.53), model="base_rate")])
+    told = select_told(both, "gru")
+    confident = np.abs(p_up.ravel() - 0.5) >= 0.05
+    assert told.groupby("model").size().to_dict() == dict.fromkeys(("gru", "base_rate"), confident.sum())
+    scores = score(told, baseline="base_rate", group="sides taken", draws=50).set_index(["model", "metric"])
+    outcome = both.loc[both["model"] == "gru", "outcome"].to_numpy()[confident]
+    hit_rate = np.mean((p_up.ravel()[confident] > 0.5) == (outcome == 1))
+    assert scores.loc[("gru", "hit_rate"), "value"] == pytest.approx(hit_rate)
+    assert scores.loc[("base_rate", "hit_rate"), "value"] == pytest.approx(outcome.mean())
+    assert scores.loc[("gru", "hit_rate"), "n"] == confident.sum()
+
+
+def test_without_an_outcome_there_is_no_share() -> None:
+    rows = rows_of(np.full((20, 2), 0.6)).assign(outcome=np.nan)
+    assert measure_sides(rows, model="gru", target=0.6).empty

@@ -1,0 +1,152 @@
+"""Every trial is written down once, for good, and counted as one setting however often it was tried."""
+
+import json
+import os
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from pipeline.config import Config, ModelConfig, ScheduleConfig, TrainingConfig, UniverseConfig
+from pipeline.errors import NextdayError, StoreError
+from pipeline.trials import Trial, TrialBook, count_settings, digest_procedure, list_parameters
+
+NOW = datetime(2018, 12, 10, 22, tzinfo=UTC)
+
+
+def trial(number: int = 0, **facts: object) -> Trial:
+    made = Trial(
+        kind="search",
+        when=NOW,
+        digest=f"digest-{number}",
+        state="complete",
+        parameters={"model.units": 8, "model.attention": False, "training.learning_rate": 0.0003},
+        objective=0.6925,
+        folds=(0.69, 0.695),
+        sessions=4,
+        losses=(0.68, 0.7, 0.71, 0.68),
+        as_of="2018-12-10",
+        data_version=7,
+        study="one",
+        number=number,
+    )
+    return replace(made, **facts)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def book(tmp_path: Path) -> TrialBook:
+    return TrialBook(tmp_path / "trials" / "u.jsonl")
+
+
+def test_what_is_read_is_what_was_written(book: TrialBook) -> None:
+    failed = trial(1, state="failed", objective=None, folds=(), losses=(), sessions=0)
+    book.add(trial(0))
+    book.add(failed)
+    assert book.read() == [trial(0), failed]
+
+
+def test_nothing_tried_is_no_trial(book: TrialBook) -> None:
+    assert book.read() == []
+    assert count_settings([]).sentence == ""
+
+
+def test_a_line_is_only_ever_added(book: TrialBook) -> None:
+    book.add(trial(0))
+    before = book.path.read_bytes()
+    book.add(trial(1))
+    assert book.path.read_bytes().startswith(before)
+
+
+def test_a_run_that_is_done_again_adds_no_second_line(book: TrialBook) -> None:
+    book.add(trial(0))
+    book.add(trial(0, when=NOW + timedelta(hours=1)))
+    assert book.read() == [trial(0)]
+
+
+@pytest.mark.parametrize("rest", ['{"kind": "sea', '{"kind": "search"}', "\x00"])
+def test_half_a_line_of_a_killed_run_is_no_trial_and_harms_no_later_one(book: TrialBook, rest: str) -> None:
+    book.add(trial(0))
+    with book.path.open("a") as file:
+        file.write(rest)
+    assert book.read() == [trial(0)]
+    book.add(trial(1))
+    assert book.read() == [trial(0), trial(1)]
+
+
+@pytest.mark.parametrize("line", ["no JSON", "{}", "[]", '{"folds": 1, "losses": 2}'])
+def test_a_damaged_line_is_named_and_nothing_is_added_behind_it(book: TrialBook, line: str) -> None:
+    book.add(trial(0))
+    with book.path.open("a") as file:
+        file.write(f"{line}\n")
+    damaged = book.path.read_bytes()
+    for attempt in (book.read, lambda: book.add(trial(1))):
+        with pytest.raises(StoreError, match="Line 2") as error:
+            attempt()
+        assert str(book.path) in str(error.value)
+    assert book.path.read_bytes() == damaged
+
+
+def test_a_full_disk_is_told_in_words_and_the_trials_stay(
+    book: TrialBook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    book.add(trial(0))
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(NextdayError, match="No space left") as full:
+        book.add(trial(1))
+    assert str(book.path) in str(full.value)
+    monkeypatch.undo()
+    assert trial(0) in book.read()
+
+
+def test_a_file_that_is_none_is_told_in_words(book: TrialBook) -> None:
+    book.path.mkdir(parents=True)
+    with pytest.raises(StoreError, match="cannot be read"):
+        book.read()
+
+
+def test_a_setting_counts_once_a_kind_however_often_it_is_tried(book: TrialBook) -> None:
+    tried = count_settings(
+        [
+            trial(0),
+            trial(3, digest="digest-0"),
+            trial(1, state="pruned"),
+            trial(2, state="failed"),
+            trial(0, kind="test", study=""),
+            trial(0, kind="test", study="", data_version=8),
+            trial(9, kind="test", study=""),
+        ]
+    )
+    assert (tried.settings, tried.searched, tried.tested) == (4, 3, 2)
+    assert tried.sentence.startswith(
+        "4 settings were tried on this universe: 2 scored on test rows, 3 searched inside the training data."
+    )
+    assert count_settings([trial(0)]).sentence.startswith("1 setting was tried")
+
+
+def test_a_report_of_then_does_not_know_later_trials(book: TrialBook) -> None:
+    book.add(trial(0))
+    book.add(trial(1, when=NOW + timedelta(days=1)))
+    assert book.read(until=NOW) == [trial(0)]
+
+
+def test_only_what_changes_a_score_makes_another_setting() -> None:
+    plain = digest_procedure(Config())
+    for same in (
+        Config(universe=UniverseConfig(name="other")),
+        Config(schedule=ScheduleConfig(retrain="0 9 * * SAT")),
+        Config(training=TrainingConfig(processes=2)),
+    ):
+        assert digest_procedure(same) == plain
+    for other in (Config(model=ModelConfig(units=17)), Config(training=TrainingConfig(seed=21))):
+        assert digest_procedure(other) != plain
+
+
+def test_the_parameters_are_settings_by_their_place() -> None:
+    parameters = list_parameters(Config(model=ModelConfig(units=17)))
+    assert parameters["model.units"] == 17
+    assert parameters["training.learning_rate"] == 3e-4
+    assert json.loads(json.dumps(parameters)) == parameters
