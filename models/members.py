@@ -1,9 +1,11 @@
 """The members of an ensemble: one network with many sets of weights, run in one compiled graph."""
 
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Final
 from zipfile import ZipFile
@@ -24,9 +26,14 @@ __all__ = ["Members", "load_members", "member_file"]
 # row the same logits whether it comes alone at night or with ten years around it.
 _BATCH: Final = 512
 
-# So do histories, of as many symbols at a time at most, in a length that is a multiple of this.
+# So do histories, of at most so many symbols at a time and a multiple of so many, in a length that is a multiple of so
+# many sessions.
 _SYMBOLS: Final = 64
+_ROUND: Final = 4
 _SESSIONS: Final = 256
+
+_Batch = tuple[NDArray[np.float32], Any]
+"""Inputs of a run of the graph, and the index of the rows that are asked for in what comes out."""
 
 _MADE_OF: Final = {
     (None, "__keras_tensor__"),
@@ -80,9 +87,14 @@ class Members:
         Windowed, each row is forecast from its own window. In sequence mode the network runs once over every symbol's
         valid sessions, from the first of the block and a state of zero, whatever rows are asked for.
         """
-        through = self._windows if self.network.mode == "windowed" else self._histories
+        batches = (
+            self._windows(x, rows) if self.network.mode == "windowed" else self._histories(x, mask, rows)
+        )
+        run = partial(_run, self._forward, self._tensors)
         empty = np.empty((len(self.weights), 0, self.network.horizons), dtype=np.float32)
-        return np.concatenate([empty, *through(x, mask, rows)], axis=1)
+        # TensorFlow computes a batch on one thread, and without Python's lock: each core takes its own.
+        with ThreadPoolExecutor(os.cpu_count()) as cores:
+            return np.concatenate([empty, *cores.map(run, batches)], axis=1)
 
     def save(self, directory: Path) -> None:
         """Write member-<k>.keras for each member, from 1."""
@@ -91,38 +103,19 @@ class Members:
             self.model.save(directory / member_file(number))
             make_reproducible(directory / member_file(number))
 
-    def _windows(
-        self, x: NDArray[np.float32], mask: NDArray[np.bool_], rows: NDArray[np.int32]
-    ) -> Iterator[NDArray[np.float32]]:
+    def _windows(self, x: NDArray[np.float32], rows: NDArray[np.int32]) -> Iterator[Callable[[], _Batch]]:
         for start in range(0, len(rows), _BATCH):
-            part = rows[start : start + _BATCH]
-            windows = np.zeros((_BATCH, self.network.lookback, x.shape[-1]), dtype=np.float32)
-            windows[: len(part)] = gather_windows(x, part, self.network.lookback)
-            yield self._all_members(windows)[:, : len(part)]
+            yield partial(_gather, x, rows[start : start + _BATCH], self.network.lookback)
 
     def _histories(
         self, x: NDArray[np.float32], mask: NDArray[np.bool_], rows: NDArray[np.int32]
-    ) -> Iterator[NDArray[np.float32]]:
-        asked = np.unique(rows // mask.shape[1])
-        for start in range(0, len(asked), _SYMBOLS):
-            symbols = asked[start : start + _SYMBOLS]
-            valid = mask[symbols]
-            histories = np.zeros((*self._room(len(asked), mask), x.shape[-1]), dtype=np.float32)
-            symbol, step = np.nonzero(valid)[0], (np.cumsum(valid, axis=1) - 1)[valid]
-            histories[symbol, step] = x[symbols][valid]
-            wanted = np.zeros(mask.shape, dtype=bool)
-            wanted.reshape(-1)[rows] = True
-            inside = wanted[symbols][valid]
-            yield self._all_members(histories)[:, symbol[inside], step[inside]]
-
-    @staticmethod
-    def _room(symbols: int, mask: NDArray[np.bool_]) -> tuple[int, int]:
-        """Return how many histories of what length pass at a time: few shapes, for each is compiled once."""
-        return min(1 << (symbols - 1).bit_length(), _SYMBOLS), -(-mask.shape[1] // _SESSIONS) * _SESSIONS
-
-    def _all_members(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
-        fed = tf.constant(inputs)
-        return np.stack([self._forward(weights, fed).numpy() for weights in self._tensors])
+    ) -> Iterator[Callable[[], _Batch]]:
+        wanted = np.zeros(mask.shape, dtype=bool)
+        wanted.reshape(-1)[rows] = True
+        asked = np.flatnonzero(wanted.any(axis=1))
+        size = _share_out(len(asked))
+        for start in range(0, len(asked), size):
+            yield partial(_close_up, x, mask, wanted, asked[start : start + size], size)
 
     @cached_property
     def _tensors(self) -> list[list[tf.Tensor]]:
@@ -135,6 +128,42 @@ class Members:
             return self.model.stateless_call(weights, self.model.non_trainable_variables, inputs)[0]
 
         return tf.function(forward, jit_compile=True)
+
+
+def _run(
+    forward: Callable[..., tf.Tensor], members: list[list[tf.Tensor]], gather: Callable[[], _Batch]
+) -> NDArray[np.float32]:
+    """Return the logits [member, row, horizon] of a batch, which is gathered only now."""
+    inputs, asked = gather()
+    fed = tf.constant(inputs)
+    return np.stack([forward(weights, fed).numpy()[asked] for weights in members])
+
+
+def _gather(x: NDArray[np.float32], rows: NDArray[np.int32], lookback: int) -> _Batch:
+    windows = np.zeros((_BATCH, lookback, x.shape[-1]), dtype=np.float32)
+    windows[: len(rows)] = gather_windows(x, rows, lookback)
+    return windows, slice(len(rows))
+
+
+def _close_up(
+    x: NDArray[np.float32],
+    mask: NDArray[np.bool_],
+    wanted: NDArray[np.bool_],
+    symbols: NDArray[np.int64],
+    size: int,
+) -> _Batch:
+    valid = mask[symbols]
+    histories = np.zeros((size, -(-mask.shape[1] // _SESSIONS) * _SESSIONS, x.shape[-1]), dtype=np.float32)
+    symbol, step = np.nonzero(valid)[0], (np.cumsum(valid, axis=1) - 1)[valid]
+    histories[symbol, step] = x[symbols][valid]
+    inside = wanted[symbols][valid]
+    return histories, (symbol[inside], step[inside])
+
+
+def _share_out(symbols: int) -> int:
+    """Return how many symbols pass at a time: the same in every batch, and few numbers, for each is compiled once."""
+    batches = max(-(-symbols // _SYMBOLS), 1)
+    return -(-symbols // batches // _ROUND) * _ROUND
 
 
 def member_file(number: int) -> str:
