@@ -57,7 +57,8 @@ def an_ensemble(network: Network) -> RecurrentEnsemble:
         network, build_deployable(network, SCALING), [random_weights(network, seed) for seed in (1, 2)]
     )
     nothing: Any = None
-    return RecurrentEnsemble(network, Training(), (1, 2), members, nothing, np.full(2, 0.5), [], 0)
+    rate = np.full(2, 0.5)
+    return RecurrentEnsemble(network, Training(), (1, 2), members, nothing, rate, history=[], start=0)
 
 
 @pytest.mark.parametrize(
