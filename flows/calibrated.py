@@ -82,7 +82,7 @@ def _describe_threshold(calibrator: Calibrator, horizon: int) -> str:
     if abstention.target == 1:
         return "always told, by the side of 50%"
     threshold, tied = abstention.threshold[horizon], abstention.tied[horizon]
-    alike = f"; {format_percent(tied)} of them stand on that very distance" if tied > 0.01 else ""
+    alike = f"; {format_percent(tied)} of them are alike where the target falls" if tied > 0.01 else ""
     return (
         f"told from {100 * threshold:.2f} points beside 50% on, as {format_percent(abstention.achieved[horizon])} of "
         f"n {abstention.rows[horizon]:,} calibrate rows are (target {format_percent(abstention.target)}{alike})"

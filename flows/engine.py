@@ -6,9 +6,11 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import ModuleType
+from typing import Any
 
-__all__ = ["load_ensembles"]
+__all__ = ["load_ensembles", "load_model", "load_recipe"]
 
 
 def load_ensembles() -> ModuleType:
@@ -19,6 +21,31 @@ def load_ensembles() -> ModuleType:
     with _silenced():
         from models import ensemble
     return ensemble
+
+
+def load_recipe(scope: str) -> tuple[Any, Any, Any]:
+    """Return the recipe of a scope, pooled or symbol, and the classes of its network and its training."""
+    pooled = load_ensembles()
+    from models.per_symbol import SymbolModel
+    from models.recurrent import Network
+    from models.training import Training
+
+    return (SymbolModel if scope == "symbol" else pooled.RecurrentModel), Network, Training
+
+
+def load_model(directory: Path) -> Any:
+    """Return the fitted model in a folder, whatever its scope.
+
+    Raises:
+        ModelError: its files are missing, damaged or refused.
+    """
+    pooled = load_ensembles()
+    from models import symbol_ensemble
+    from models.saved import read_metadata
+
+    if read_metadata(directory).get("family") == symbol_ensemble.FAMILY:
+        return symbol_ensemble.load(directory)
+    return pooled.load(directory)
 
 
 @contextmanager

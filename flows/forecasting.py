@@ -2,15 +2,18 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from flows.chapters import chapter
-from flows.engine import load_ensembles
+from flows.engine import load_model
+from flows.insight import explain_forecasts
 from flows.market import Market
 from flows.progress import say
 from flows.run import Run, with_former_settings
+from flows.scope import arrange
 from flows.tracked import tracking
 from flows.training import History, make_sequences, price_panel
 from models.saved import read_metadata, verify
@@ -49,8 +52,12 @@ def forecast_session(run: Run, as_of: pd.Timestamp, seq: int, champion: Register
     """
     verify(champion.directory, champion.model_version)
     feature_set, first, horizons = _inputs(run, champion.directory, as_of)
-    rows = _forecast(run, make_sequences(run, as_of, seq, feature_set, first, horizons), champion)
-    return rows[rows["horizon"].isin(run.config.labels.horizons)].reset_index(drop=True)
+    known = make_sequences(run, as_of, seq, feature_set, first, horizons)
+    fitted = _load(run, champion, known)
+    rows = _forecast(run, known, champion, fitted)
+    rows = rows[rows["horizon"].isin(run.config.labels.horizons)].reset_index(drop=True)
+    explain_forecasts(run, fitted, known, rows)
+    return rows
 
 
 @chapter("seal", run_name="seal forecasts from {as_of:%Y-%m-%d}")
@@ -162,7 +169,7 @@ def replay(run: Run, as_of: pd.Timestamp) -> Replay:
         verify(model.directory, version)
         former = with_former_settings(run, settings)
         known = make_sequences.fn(former, as_of, int(seq), *_inputs(former, model.directory, as_of))
-        again = _forecast(former, known, model)
+        again = _forecast(former, known, model, _load(former, model, known))
         parts.append(rows.merge(again, on=FORECAST_KEY, how="left", suffixes=("", "_again")))
     both = pd.concat(parts, ignore_index=True)
     return Replay(
@@ -179,7 +186,11 @@ def replay(run: Run, as_of: pd.Timestamp) -> Replay:
     )
 
 
-def _forecast(run: Run, known: History, champion: RegisteredModel) -> pd.DataFrame:
+def _load(run: Run, champion: RegisteredModel, known: History) -> Any:
+    return arrange(load_model(champion.directory), run, known.sequences.symbols)
+
+
+def _forecast(run: Run, known: History, champion: RegisteredModel, fitted: Any) -> pd.DataFrame:
     if champion.trained_through > known.as_of:
         raise NextdayError(
             f"The model {champion.model_version} was trained through {champion.trained_through:%Y-%m-%d}: it knows "
@@ -187,13 +198,14 @@ def _forecast(run: Run, known: History, champion: RegisteredModel) -> pd.DataFra
             where=str(champion.directory),
             way_out="a session is only forecast with a model that was known by then",
         )
-    fitted, last = load_ensembles().load(champion.directory), len(known.sequences.sessions) - 1
+    last = len(known.sequences.sessions) - 1
     rows = forecast(fitted, known.sequences, range(last, last + 1), run.calendar)
     column = pd.Index(known.sequences.symbols).get_indexer(pd.Index(rows["symbol"]))
     horizon = pd.Index(known.sequences.horizons).get_indexer(pd.Index(rows["horizon"]))
     rows["horizon"] = rows["horizon"].astype("int64")
     return rows.assign(
-        baseline_p_up=np.asarray(fitted.base_rate, float)[horizon],
+        # One base rate a horizon, or one a symbol and horizon.
+        baseline_p_up=np.broadcast_to(fitted.base_rate, known.sequences.y[:, 0].shape)[column, horizon],
         last_close=known.panel.last_close[-1, column],
         model_version=champion.model_version,
         data_version=known.seq,

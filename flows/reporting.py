@@ -14,10 +14,12 @@ from flows.forecasting import known_horizons
 from flows.market import Market, known_market
 from flows.progress import say
 from flows.run import Run, with_former_settings
+from flows.scope import describe_agreement, describe_scope, explain_unmodelled
 from flows.tracked import run_tags, tracking
 from flows.training import Evaluation, load_evaluation
 from models.errors import ModelError
 from models.saved import read_metadata
+from pipeline.attributions import FILE, load_attributions
 from pipeline.config import Config
 from pipeline.errors import InputError, NextdayError, StoreError
 from pipeline.fetch_plan import OVERLAP
@@ -78,6 +80,7 @@ def track(run: Run, report: Report, paths: Paths) -> None:
     forecasts, done = report.forecasts, paths.folder / "tracked.json"
     if done.exists() and not forecasts["is_new"].any():
         return
+    written = [paths.forecast_csv, paths.scores_csv, paths.html, paths.folder / FILE]
     run_id = tracking(run).record_forecast(
         universe=run.name,
         run_name=f"{run.name} for {report.target_session:%Y-%m-%d}",
@@ -99,7 +102,7 @@ def track(run: Run, report: Report, paths: Paths) -> None:
             "coverage": report.covered / report.members,
             "findings": float(len(report.findings)),
         },
-        artifacts=[paths.forecast_csv, paths.scores_csv, paths.html],
+        artifacts=[path for path in written if path.exists()],
     )
     champion = tracking(run).version(run.name, report.model["version"])
     if champion.trained_through == report.as_of:
@@ -188,6 +191,7 @@ def _gather(run: Run, market: Market, standing: pd.DataFrame, remarks: list[str]
     first = _first(standing)
     champion = tracking(run).version(run.name, str(first["model_version"]))
     evaluation, lost = _evaluation(run, champion)
+    attributions, unread = _attributions(run, standing)
     record = run.ledger.record(run.name)
     return Report(
         universe=run.name,
@@ -198,7 +202,7 @@ def _gather(run: Run, market: Market, standing: pd.DataFrame, remarks: list[str]
         kind="live" if (standing["kind"] == "live").all() else "late",
         historical=run.is_historical,
         forecasts=standing,
-        skipped=_skipped(run, market, standing),
+        skipped=_skipped(run, market, standing, champion),
         members=market.members,
         covered=market.covered,
         bias=run.universe.bias,
@@ -220,9 +224,11 @@ def _gather(run: Run, market: Market, standing: pd.DataFrame, remarks: list[str]
         sessions_behind=_sessions_behind(run, first),
         config_digest=str(first["config_digest"]),
         ledger_head=run.ledger.head().hash,
-        notes=_notes(run, standing, champion, remarks + lost),
+        notes=_notes(run, standing, champion, remarks + lost + unread),
         tried=_tried(run, first["issued_at"].to_pydatetime()),
         further=evaluation.further if evaluation else {},
+        insight=evaluation.insight if evaluation else None,
+        attributions=attributions,
     )
 
 
@@ -241,10 +247,22 @@ def _evaluation(run: Run, champion: RegisteredModel) -> tuple[Evaluation | None,
         return None, [f"No score is shown. {error.what}. {error.way_out.capitalize()}."]
 
 
-def _skipped(run: Run, market: Market, standing: pd.DataFrame) -> pd.DataFrame:
+def _attributions(run: Run, standing: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """Return what is kept of what moved the forecasts, or a remark."""
+    folder = place(run.workspace.reports, run.name, _next_session(standing)).folder
+    try:
+        return load_attributions(folder, standing), []
+    except StoreError as error:
+        return pd.DataFrame(), [f"{error.what}. {error.way_out.capitalize()}."]
+
+
+def _skipped(run: Run, market: Market, standing: pd.DataFrame, champion: RegisteredModel) -> pd.DataFrame:
     absent = sorted(set(run.universe.members(market.as_of)) - set(standing["symbol"]))
+    explain = explain_unmodelled(run, read_metadata(champion.directory))
     reasons = [
-        market.missing.get(symbol, "its history has a hole, or is too short for one window")
+        market.missing.get(symbol)
+        or explain(symbol)
+        or "its history has a hole, or is too short for one window"
         for symbol in absent
     ]
     return pd.DataFrame({"symbol": absent, "reason": reasons}, dtype="str")
@@ -281,11 +299,13 @@ def _model_card(champion: RegisteredModel) -> dict[str, str]:
         "version": champion.model_version,
         "network": f"{_KINDS[network['kind']]}, {network['layers']} x {network['units']} units, "
         f"{facts['parameters']:,} parameters",
+        "scope": describe_scope(facts),
         "members": f"{len(facts['seeds'])}, seeds {facts['seeds'][0]} to {facts['seeds'][-1]}",
         "lookback": f"{network['lookback']} sessions",
         "features": f"{facts['extra']['features']} ({network['features']} columns)",
         **ahead,
         "trained through": f"{champion.trained_through:%Y-%m-%d}",
+        "members agree": describe_agreement(facts),
         **describe_calibration(facts),
         "dead zone": "none"
         if settings["labels"]["dead_zone"] == [0, 0]

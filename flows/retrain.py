@@ -8,6 +8,7 @@ from prefect import flow
 
 from flows.chapters import A_NIGHT, at_work, chapter
 from flows.forecasting import catch_up, settle
+from flows.insight import look_inside
 from flows.market import Market, update_prices
 from flows.progress import say
 from flows.reporting import write_missing
@@ -23,6 +24,7 @@ from flows.training import (
     train_champion,
     train_procedure,
 )
+from flows.workshop import open_workshop
 from pipeline.errors import StoreError
 from pipeline.horizons import select_horizon
 from pipeline.metrics import log_losses
@@ -59,16 +61,19 @@ def retrain(config: Path | None = None, home: Path | None = None, now: datetime 
 def make_champion(run: Run, market: Market) -> tuple[RegisteredModel, Evaluation]:
     """Train, score, fit once more through as_of, register and promote."""
     known = make_sequences(run, market.as_of, market.seq)
-    walk, score_epochs, fold = train_procedure(run, known)
-    scores, verdict = score_procedure(run, walk)
-    count_trial(run, market, walk.test)
-    further: dict[int, Verdict] = {}
-    if len(run.config.labels.horizons) > 1:
-        farther, further = score_farther(run, walk)
-        scores = pd.concat([scores, farther], ignore_index=True)
-    if run.universe.bias:
-        say(f"the scores are {run.universe.bias}")
-    version, champion_epochs, final = train_champion(run, known)
+    with open_workshop(run, known.sequences) as workshop:
+        walk, score_epochs, fold = train_procedure(run, known, workshop)
+        scores, verdict = score_procedure(run, walk)
+        count_trial(run, market, walk.test)
+        further: dict[int, Verdict] = {}
+        if len(run.config.labels.horizons) > 1:
+            farther, further = score_farther(run, walk)
+            scores = pd.concat([scores, farther], ignore_index=True)
+        insight = look_inside(run, known, walk.fitted[run.config.model.kind], fold)
+        if run.universe.bias:
+            say(f"the scores are {run.universe.bias}")
+        scored = walk.fitted[run.config.model.kind]
+        version, champion_epochs, final = train_champion(run, known, workshop, scored)
     evaluation = Evaluation(
         scores=scores,
         verdict=verdict,
@@ -76,6 +81,7 @@ def make_champion(run: Run, market: Market) -> tuple[RegisteredModel, Evaluation
         epochs=pd.concat([score_epochs, champion_epochs], ignore_index=True),
         ranges=range_table(known, {"score": fold, "champion": final}),
         further=further,
+        insight=insight,
     )
     folder = run.workspace.evaluation(run.name, version)
     save_evaluation(folder, evaluation)

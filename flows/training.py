@@ -12,16 +12,19 @@ import numpy as np
 import pandas as pd
 
 from flows.chapters import chapter
-from flows.engine import load_ensembles
-from flows.progress import Advance, bar, say
+from flows.epochs import epoch_table, epochs_shown
+from flows.progress import say
+from flows.recipe import choose_start, make_recipe
 from flows.run import Run
+from flows.scope import drop_left_out, symbols_named
+from flows.workshop import Workshop
 from models.baselines import baselines
-from models.calibration import Calibration
 from models.saved import model_version
-from pipeline.backtest import Model, Walk, fit, teach, walk_forward
+from pipeline.backtest import Fitted, Model, Walk, fit, teach, walk_forward
 from pipeline.errors import StoreError
-from pipeline.features import FEATURE_SETS, FeatureSet
+from pipeline.features import FEATURE_SETS
 from pipeline.horizons import NEXT, name_group, select_horizon
+from pipeline.insight import Insight, load_insight, save_insight
 from pipeline.panel import Panel, build_panel
 from pipeline.scores import Verdict, best_baseline, judge, score
 from pipeline.sequences import Sequences, build_sequences, total_returns
@@ -33,7 +36,6 @@ __all__ = [
     "Evaluation",
     "History",
     "load_evaluation",
-    "make_network",
     "make_sequences",
     "price_panel",
     "range_table",
@@ -75,6 +77,7 @@ class Evaluation:
         epochs: fit, member, epoch, loss, hit_rate, stop_loss, stop_hit_rate, gradient_norm.
         ranges: How history was cut: fit, part, first_session, last_session, sessions, rows.
         further: The verdicts on the farther horizons, by horizon.
+        insight: What the network of the scoring fit looks at; None where that is not kept.
     """
 
     scores: pd.DataFrame
@@ -83,6 +86,7 @@ class Evaluation:
     epochs: pd.DataFrame
     ranges: pd.DataFrame
     further: Mapping[int, Verdict] = field(default_factory=dict)
+    insight: Insight | None = None
 
 
 @chapter("make sequences", run_name="make sequences through {as_of:%Y-%m-%d}")
@@ -151,16 +155,21 @@ def price_panel(
 
 
 @chapter("train")
-def train_procedure(run: Run, known: History) -> tuple[Walk, pd.DataFrame, Fold]:
+def train_procedure(run: Run, known: History, workshop: Workshop) -> tuple[Walk, pd.DataFrame, Fold]:
     """Fit the network and every baseline with the test held back, and forecast the test.
+
+    Args:
+        run: The run.
+        known: The history.
+        workshop: Where the network is trained.
 
     Returns:
         The walk, the network's epochs, and the fold.
     """
     fold = scoring_fold(known.sequences, run.config.evaluation, run.config.training)
     features = FEATURE_SETS[run.config.features.set]
-    with _epochs_shown(run, "train to score") as progress:
-        models: dict[str, Model] = {run.config.model.kind: make_network(run, features, progress)}
+    with _epochs_shown(run, known, "train to score") as progress, symbols_named(known.sequences.symbols):
+        models: dict[str, Model] = {run.config.model.kind: make_recipe(run, features, progress, workshop)}
         models |= baselines(
             features.columns.index(features.last_return), run.config.model.lookback, run.config.training.mode
         )
@@ -174,7 +183,8 @@ def train_procedure(run: Run, known: History) -> tuple[Walk, pd.DataFrame, Fold]
             seed=run.config.training.seed,
             tell=lambda name: say(f"fitting {name}"),
         )
-    return walk, _epoch_table(walk.fitted[run.config.model.kind], "score"), fold
+    network = walk.fitted[run.config.model.kind]
+    return drop_left_out(walk, network, known.sequences.symbols), epoch_table(network, "score"), fold
 
 
 @chapter("score")
@@ -222,17 +232,26 @@ def _score_sides(run: Run, rows: pd.DataFrame, baseline: str, horizon: int) -> l
 
 
 @chapter("train the champion")
-def train_champion(run: Run, known: History) -> tuple[str, pd.DataFrame, Fold]:
+def train_champion(
+    run: Run, known: History, workshop: Workshop, scored: Fitted
+) -> tuple[str, pd.DataFrame, Fold]:
     """Fit the same procedure through as_of and keep its files.
+
+    Args:
+        run: The run.
+        known: The history.
+        workshop: Where it is trained.
+        scored: The fit of `train_procedure`, to go on from where the settings say so.
 
     Returns:
         The model's version, its epochs, and its fold.
     """
     fold = final_fold(known.sequences, run.config.training)
     taught = teach(known.sequences, fold, known.returns, run.config.labels.dead_zone)
-    with _epochs_shown(run, "train champion") as progress:
+    features, start = FEATURE_SETS[run.config.features.set], choose_start(run, scored, fold)
+    with _epochs_shown(run, known, "train champion") as progress, symbols_named(known.sequences.symbols):
         champion = fit(
-            make_network(run, FEATURE_SETS[run.config.features.set], progress),
+            make_recipe(run, features, progress, workshop, start),
             taught,
             fold,
             run.config.training.seed,
@@ -249,7 +268,9 @@ def train_champion(run: Run, known: History) -> tuple[str, pd.DataFrame, Fold]:
     else:
         half.replace(whole)
     say(f"champion {version} fitted through {known.as_of:%Y-%m-%d}")
-    return version, _epoch_table(champion, "champion"), fold
+    for row, reason in getattr(champion, "left_out", {}).items():
+        say(f"{known.sequences.symbols[row]} has no model of its own: {reason}")
+    return version, epoch_table(champion, "champion"), fold
 
 
 def save_evaluation(folder: Path, evaluation: Evaluation) -> None:
@@ -257,6 +278,8 @@ def save_evaluation(folder: Path, evaluation: Evaluation) -> None:
     for name in ("scores", "epochs", "ranges"):
         write_text(folder / f"{name}.csv", getattr(evaluation, name).to_csv(index=False))
     write_bytes(folder / "test_rows.parquet", evaluation.test_rows.to_parquet(index=False))
+    if evaluation.insight:
+        save_insight(folder, evaluation.insight)
     write_text(folder / "verdict.json", json.dumps(asdict(evaluation.verdict), indent=1) + "\n")
     further = {horizon: asdict(verdict) for horizon, verdict in evaluation.further.items()}
     if further:
@@ -284,7 +307,8 @@ def load_evaluation(folder: Path) -> Evaluation:
         farther = folder / _FARTHER if (test_rows["horizon"] > NEXT).any() else None
         told = json.loads(farther.read_text(encoding="utf-8")) if farther else {}
         further = {int(horizon): Verdict(**verdict) for horizon, verdict in told.items()}
-        return Evaluation(**tables, verdict=verdict, test_rows=test_rows, further=further)
+        insight = load_insight(folder)
+        return Evaluation(**tables, verdict=verdict, test_rows=test_rows, further=further, insight=insight)
     except (OSError, ValueError, TypeError) as error:
         raise StoreError(
             f"The evaluation of the champion cannot be read: {error}",
@@ -314,39 +338,12 @@ def range_table(known: History, folds: dict[str, Fold]) -> pd.DataFrame:
     )
 
 
-def make_network(run: Run, features: FeatureSet, progress: Callable[[Any], None]) -> Model:
-    """Return the configured network as a model that can be fitted; `progress` is told of every epoch."""
-    ensembles = load_ensembles()
-    from models.recurrent import Network
-    from models.training import Training
-
-    model, training, calibration = run.config.model, run.config.training, run.config.calibration
-    recipe: Model = ensembles.RecurrentModel(
-        network=Network(
-            kind=model.kind,
-            features=len(features.columns),
-            lookback=model.lookback,
-            units=model.units,
-            layers=model.layers,
-            horizons=len(run.config.labels.horizons),
-            convolution=model.convolution,
-            attention=model.attention,
-            mode=training.mode,
-        ),
-        training=Training(
-            epochs=training.epochs,
-            batch_size=training.batch_size,
-            chunk=training.chunk,
-            learning_rate=training.learning_rate,
-            schedule=training.schedule,
-            clip_norm=training.clip_norm,
-            patience=training.patience,
-        ),
-        members=model.members,
-        progress=progress,
-        calibration=Calibration(calibration.method, calibration.coverage, max(run.config.labels.horizons)),
-    )
-    return recipe
+@contextmanager
+def _epochs_shown(run: Run, known: History, title: str) -> Iterator[Callable[[Any], None]]:
+    model, training = run.config.model, run.config.training
+    members = model.members * (len(known.sequences.symbols) if model.scope == "symbol" else 1)
+    with epochs_shown(title, members, training.epochs, training.patience) as told:
+        yield told
 
 
 def _facts(run: Run, known: History, champion: Any) -> dict[str, Any]:
@@ -354,38 +351,10 @@ def _facts(run: Run, known: History, champion: Any) -> dict[str, Any]:
     return {
         "universe": run.name,
         "start": start,
+        "symbols": list(known.sequences.symbols),
         "features": run.config.features.set,
         "trained_through": f"{known.as_of:%Y-%m-%d}",
         "data_version": known.seq,
         "config_digest": run.digest,
         "settings": run.resolved["settings"],
     }
-
-
-class _EpochBar:
-    """Turns a network's epochs into steps of one bar; a member that stops early finishes its share."""
-
-    def __init__(self, advance: Advance, epochs: int) -> None:
-        self._advance, self._epochs, self._done = advance, epochs, 0
-
-    def __call__(self, epoch: Any) -> None:
-        note = (
-            f"member {epoch.member} of {epoch.members}, epoch {epoch.epoch}: loss {epoch.loss:.4f}, "
-            f"stop loss {epoch.stop_loss:.4f}, hit rate {epoch.stop_hit_rate:.3f}"
-        )
-        target = (epoch.member - 1) * self._epochs + epoch.epoch
-        while self._done < target:
-            self._done += 1
-            self._advance(note)
-
-
-@contextmanager
-def _epochs_shown(run: Run, title: str) -> Iterator[Callable[[Any], None]]:
-    epochs = run.config.training.epochs
-    with bar(title, run.config.model.members * epochs) as advance:
-        yield _EpochBar(advance, epochs)
-
-
-def _epoch_table(fitted: Any, fit_name: str) -> pd.DataFrame:
-    columns = ["member", "epoch", "loss", "hit_rate", "stop_loss", "stop_hit_rate", "gradient_norm"]
-    return pd.DataFrame([asdict(epoch) for epoch in fitted.history])[columns].assign(fit=fit_name)

@@ -8,8 +8,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from flows.recipe import make_recipe
 from flows.run import Run
-from flows.training import History, make_network
+from flows.training import History
+from flows.workshop import Workshop
 from models.errors import ModelError
 from models.windows import usable_rows
 from pipeline.backtest import fit, forecast, teach
@@ -100,7 +102,7 @@ def validate(run: Run, inside: Inside, config: Config) -> Iterator[Losses]:
     """
     few = config.model.model_copy(update={"members": min(config.model.members, MEMBERS)})
     settings = replace(run, config=config.model_copy(update={"model": few}))
-    network = make_network(settings, FEATURE_SETS[config.features.set], lambda epoch: None)
+    network = make_recipe(settings, FEATURE_SETS[config.features.set], lambda epoch: None, Workshop())
     for fold in inside.folds:
         taught = teach(inside.sequences, fold, inside.returns, config.labels.dead_zone)
         fitted = fit(network, taught, fold, config.training.seed)

@@ -26,7 +26,8 @@ class Abstention:
         target: Share of forecasts that shall take a side.
         threshold: Least |p_up - 0.5| that takes one; 0 for all.
         achieved: Share of the calibrate rows that take one.
-        tied: Share of the calibrate rows that stand on the threshold itself: no threshold can tell them apart.
+        tied: Share of the calibrate rows with the very confidence at which the target falls: no threshold can tell them
+            apart, so the share that takes a side misses the target by a part of it.
         rows: How many calibrate rows there were.
     """
 
@@ -78,13 +79,14 @@ def fit_abstention(p_up: Floats, target: float) -> Abstention:
 
 
 def _fit_one(confidence: Floats, target: float) -> tuple[float, float, float, int]:
-    """Return threshold, share at or above it, share on it, and rows."""
+    """Return threshold, share at or above it, share of the level at which the target falls, and rows."""
     level, count = np.unique(confidence, return_counts=True)
     share = np.cumsum(count[::-1])[::-1] / len(confidence)
     nearest = int(np.argmin(np.abs(share - target)))  # the first: the lowest level, the larger share
+    falls = int(np.flatnonzero(share >= target)[-1])
     return (
         float(level[nearest]),
         float(share[nearest]),
-        float(count[nearest] / len(confidence)),
+        float(count[falls] / len(confidence)),
         len(confidence),
     )

@@ -1,8 +1,8 @@
 """Seed ensembles of recurrent networks: logits averaged, then calibrated, with a band from their spread."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
+from collections.abc import Mapping
+from concurrent.futures import Executor
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,25 +11,20 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from models.agreement import Agreement, measure_agreement, spread
 from models.calibration import Calibration, Calibrator, fit_calibrator, read_calibrator
 from models.errors import ModelError
+from models.examples import prepare_examples
+from models.jobs import Job, Progress, train_all
 from models.members import Members, load_members
 from models.prediction import Prediction, on_panel
 from models.recurrent import Network, build_deployable, count_parameters
-from models.saved import METADATA, read_metadata, write_metadata, writing
-from models.scaling import fit_scaling
-from models.training import Epoch, Examples, Trainer, Training
-from models.windows import (
-    check_panel,
-    closed_up,
-    example_spans,
-    first_session,
-    labelled_rows,
-    share_of_ups,
-    start_of_run,
-)
+from models.saved import METADATA, make_reproducible, read_metadata, write_metadata, writing
+from models.scaling import Scaling
+from models.training import DivergenceError, Epoch, Training, Weights
+from models.windows import check_panel, closed_up, first_session, labelled_rows, start_of_run
 
-__all__ = ["BAND", "RecurrentEnsemble", "RecurrentModel", "load"]
+__all__ = ["BAND", "RecurrentEnsemble", "RecurrentModel", "calibration_rows", "keep_last_good", "load"]
 
 BAND: Final = 1.64
 """Half width of the band in standard deviations of the members' logits: 90% of a normal spread."""
@@ -47,8 +42,12 @@ class RecurrentEnsemble:
         calibrator: From the members' mean logit to p_up, and to a side.
         base_rate: Share of ups among the training rows, [horizon].
         history: Every epoch of every member.
+        agreement: How far the members say the same on the rows that calibrated them; None for a model from before
+            this was measured.
         start: The session of the block that the network is run from, from a state of zero; None: windows need no run.
             Whoever saves the model has to keep which session that was: the blocks that a loaded one reads begin there.
+        learned_before: All labels that the weights know belong to sessions before this one of the block: those of the
+            train and of the stop range; None for a model from files, whose block nobody knows.
         extra: What the caller saved with the model.
     """
 
@@ -59,7 +58,9 @@ class RecurrentEnsemble:
     calibrator: Calibrator
     base_rate: NDArray[np.float64]
     history: list[Epoch] = field(repr=False)
+    agreement: Agreement | None = None
     start: int | None = None
+    learned_before: int | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def first_session(self, row: int) -> int:
@@ -70,6 +71,13 @@ class RecurrentEnsemble:
     def threshold(self) -> NDArray[np.float64]:
         """The least |p_up - 0.5| that takes a side, [horizon]."""
         return np.array(self.calibrator.abstention.threshold)
+
+    def may_start(self, train: range) -> bool:
+        """Return whether a fit on the sessions `train` of the same block may go on from these weights.
+
+        It may where they know no label that it is not to learn from.
+        """
+        return self.learned_before is not None and self.learned_before <= train.stop
 
     def predict(self, x: NDArray[np.float32], mask: NDArray[np.bool_]) -> Prediction:
         """Forecast every row that has a full valid window, or in sequence mode `lookback` valid sessions behind it.
@@ -88,7 +96,7 @@ class RecurrentEnsemble:
         check_panel(x, mask, self.network.features)
         usable = self.members.usable(mask)
         logits = self.members.logits(x, mask, closed_up(usable)).astype(np.float64)
-        middle, reach = logits.mean(axis=0), BAND * _spread(logits)
+        middle, reach = logits.mean(axis=0), BAND * spread(logits)
         p_up, low, high = (self.calibrator.p_up(z) for z in (middle, middle - reach, middle + reach))
         return Prediction(on_panel(p_up, usable), on_panel(low, usable), on_panel(high, usable))
 
@@ -115,6 +123,7 @@ class RecurrentEnsemble:
             "seeds": self.seeds,
             "calibrator": self.calibrator.to_json(),
             "base_rate": self.base_rate.tolist(),
+            "agreement": self.agreement and asdict(self.agreement),
             "keras": keras.version(),
             "tensorflow": tf.version.VERSION,
             "jit": True,
@@ -127,20 +136,30 @@ class RecurrentEnsemble:
 class RecurrentModel:
     """A recipe: fits ensembles of one network.
 
-    One instance compiles once and serves any number of fits, one after another.
+    A process compiles once and serves any number of fits, one after another.
 
     Attributes:
         network: What each member is.
         training: How each is trained.
         members: How many; member k has the seed `seed + k`, from 0.
         progress: Called after every epoch.
+        executor: Who trains the members side by side: any executor of concurrent.futures whose processes can import
+            nextday; default: this process, one after another. The results do not depend on it.
+        folder: Where an executor's processes find what there is to learn from; default: the system's temporary folder.
+        rescue: A folder for the last good weights of a member whose training diverges.
+        start: An ensemble of an earlier fit on the same block: each member goes on from the weights of the one that
+            has its seed, instead of from chance.
         calibration: How their mean is calibrated, and when it takes a side.
     """
 
     network: Network
     training: Training = field(default_factory=Training)
     members: int = 5
-    progress: Callable[[Epoch], None] | None = None
+    progress: Progress | None = None
+    executor: Executor | None = None
+    folder: Path | None = None
+    rescue: Path | None = None
+    start: RecurrentEnsemble | None = None
     calibration: Calibration = field(default_factory=Calibration)
 
     def fit(
@@ -166,45 +185,56 @@ class RecurrentModel:
             seed: Seed of the first member.
 
         Raises:
-            ModelError: if a range has no usable label, an input is not finite, or training diverges.
+            DivergenceError: if the loss of a member is no finite number; its last good weights are in `rescue`.
+            ModelError: if a range has no usable label, an input is not finite, or `start` knows too much.
         """
         check_panel(x, mask, self.network.features)
-        scaling, labels = fit_scaling(x, mask, train), y.reshape(-1, y.shape[-1])
-        members = Members(self.network, build_deployable(self.network, scaling), [])
-        rows, stop_rows = (
-            labelled_rows(members.usable(mask), y, sessions, name)
-            for sessions, name in ((train, "train"), (stop, "stop"))
-        )
-        base_rate, is_joined = share_of_ups(y, rows), self.network.mode == "sequence"
-        examples = Examples(
-            panel=scaling.apply(x).reshape(-1, x.shape[-1]),
-            labels=labels,
-            order=closed_up(mask),
-            train=example_spans(mask, rows, self.network.lookback, joined=is_joined),
-            stop=example_spans(mask, stop_rows, self.network.lookback, joined=is_joined),
-            base_rate=base_rate,
-        )
+        scaling, examples = prepare_examples(self.network, x, mask, y, train=train, stop=stop)
         seeds = tuple(range(seed, seed + self.members))
-        weights, history = self._train(examples, seeds)
-        members = replace(members, weights=weights)
+        known = self._known(seeds, train)
+        jobs = [
+            Job(self.network, self.training, each, number, len(seeds), start=known.get(each))
+            for number, each in enumerate(seeds, start=1)
+        ]
+        try:
+            runs = train_all(
+                [examples], jobs, executor=self.executor, folder=self.folder, progress=self.progress
+            )
+        except DivergenceError as lost:
+            raise keep_last_good(lost, self.network, scaling, self.rescue) from None
+        members = Members(
+            self.network, build_deployable(self.network, scaling), [weights for weights, _ in runs]
+        )
         start = start_of_run(self.network.mode, stop, self.network.lookback)
-        calibrator = _calibrate(members, x, mask, y, calibrate, start or 0, base_rate, self.calibration)
+        logits, labels, sessions = calibration_rows(members, x, mask, y, calibrate, start or 0)
         return RecurrentEnsemble(
-            self.network, self.training, seeds, members, calibrator, base_rate, history, start
+            network=self.network,
+            training=self.training,
+            seeds=seeds,
+            members=members,
+            calibrator=fit_calibrator(
+                logits.mean(axis=0), labels, examples.base_rate, sessions, self.calibration
+            ),
+            base_rate=examples.base_rate,
+            history=[epoch for _, epochs in runs for epoch in epochs],
+            agreement=measure_agreement(logits),
+            start=start,
+            learned_before=stop.stop,
         )
 
-    def _train(
-        self, examples: Examples, seeds: tuple[int, ...]
-    ) -> tuple[list[list[NDArray[np.float32]]], list[Epoch]]:
-        runs = [
-            self._trainer.train(examples, seed, member=number, members=len(seeds), progress=self.progress)
-            for number, seed in enumerate(seeds, start=1)
-        ]
-        return [weights for weights, _ in runs], [epoch for _, epochs in runs for epoch in epochs]
-
-    @cached_property
-    def _trainer(self) -> Trainer:
-        return Trainer(self.network, self.training)
+    def _known(self, seeds: tuple[int, ...], train: range) -> dict[int, Weights]:
+        """Return the weights to go on from, by seed."""
+        if self.start is None:
+            return {}
+        if not self.start.may_start(train):
+            raise ModelError(
+                f"a fit on sessions before {train.stop} cannot go on from weights that know "
+                + ("an unknown block" if self.start.learned_before is None else "later labels"),
+                way_out="start it from chance, or from a fit that ended earlier",
+            )
+        if (self.start.network, self.start.seeds) != (self.network, seeds):
+            raise ModelError("a fit can go on from the same network and seeds only")
+        return dict(zip(seeds, self.start.members.weights, strict=True))
 
 
 def load(directory: Path) -> RecurrentEnsemble:
@@ -224,6 +254,7 @@ def load(directory: Path) -> RecurrentEnsemble:
             calibrator=read_calibrator(metadata["calibrator"]),
             base_rate=np.array(metadata["base_rate"]),
             history=[Epoch(**epoch) for epoch in metadata["history"]],
+            agreement=Agreement(**metadata["agreement"]) if metadata.get("agreement") else None,
             start=0 if network.mode == "sequence" else None,
             extra=metadata["extra"],
         )
@@ -235,26 +266,46 @@ def load(directory: Path) -> RecurrentEnsemble:
         ) from None
 
 
-def _calibrate(
+def keep_last_good(
+    lost: DivergenceError, network: Network, scaling: Scaling, folder: Path | None
+) -> DivergenceError:
+    """Save the last good weights of a training that diverged as a network, and return the error that names the file.
+
+    Raises:
+        ModelError: if the disk refuses.
+    """
+    if folder is None or not lost.weights:
+        return lost
+    path = folder / f"seed-{lost.seed}-before-epoch-{lost.epoch}.keras"
+    model = build_deployable(network, scaling)
+    model.set_weights(lost.weights)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        model.save(path)
+    except OSError as error:
+        raise ModelError(
+            f"{lost.what}, and its last good weights cannot be saved: {error.strerror or error}",
+            where=str(path),
+            way_out=lost.way_out,
+        ) from None
+    make_reproducible(path)
+    lost.where = f"{lost.where}; its last good weights are in {path}"
+    return lost
+
+
+def calibration_rows(
     members: Members,
     x: NDArray[np.float32],
     mask: NDArray[np.bool_],
     y: NDArray[np.float32],
     sessions: range,
     start: int,
-    base_rate: NDArray[np.float64],
-    calibration: Calibration,
-) -> Calibrator:
-    """Calibrate the mean logit on the rows of `sessions`, of a run from `start` as every later forecast's."""
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int32]]:
+    """Return logits [member, row, horizon], labels [row, horizon] and session numbers [row] of `sessions`.
+
+    The network is run from `start` on, as for every later forecast.
+    """
     x, mask, y = x[:, start:], mask[:, start:], y[:, start:]
     inside = range(sessions.start - start, sessions.stop - start)
     rows = labelled_rows(members.usable(mask), y, inside, "calibrate")
-    logits, labels = members.logits(x, mask, rows).mean(axis=0), y.reshape(-1, y.shape[-1])[rows]
-    return fit_calibrator(logits, labels, base_rate, rows % mask.shape[1], calibration)
-
-
-def _spread(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the standard deviation over the members of [member, row, horizon]; zero for a single one."""
-    if len(logits) == 1:
-        return np.zeros(logits.shape[1:])
-    return np.asarray(logits.std(axis=0, ddof=1))
+    return members.logits(x, mask, rows), y.reshape(-1, y.shape[-1])[rows], rows % mask.shape[1]

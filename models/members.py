@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -61,6 +61,12 @@ class Members:
     network: Network
     model: keras.Model
     weights: list[list[NDArray[np.float32]]]
+
+    def with_weights(self, weights: list[list[NDArray[np.float32]]]) -> "Members":
+        """Return the same network with other weights; what is compiled serves both."""
+        other = replace(self, weights=weights)
+        vars(other)["_forward"] = self._forward
+        return other
 
     def usable(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Return the rows that can be forecast, bool [symbol, session]."""

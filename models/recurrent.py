@@ -8,22 +8,30 @@ Every network reads inputs of any length, and none looks ahead: a causal convolu
 attention over the last `lookback` states beside the last one.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
 import keras
 import numpy as np
 
+from models import backpropagation
 from models.errors import ModelError
 from models.scaling import LIMIT, Scaling
+from models.threads import use_one_thread
 from models.windows import Mode
 
 __all__ = ["KINDS", "Kind", "Network", "build", "build_deployable", "count_parameters"]
+
+use_one_thread()
 
 Kind = Literal["rnn", "gru", "lstm"]
 
 KINDS: Final = {"rnn": keras.layers.SimpleRNN, "gru": keras.layers.GRU, "lstm": keras.layers.LSTM}
 """The recurrent layer of each kind."""
+
+TRAINED: Final = {"rnn": backpropagation.SimpleRNN, "gru": backpropagation.GRU, "lstm": backpropagation.LSTM}
+"""The same layers, faster, for training alone: what is saved is made of Keras' own."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +84,7 @@ def build(network: Network, seed: int) -> keras.Model:
     All weights depend on `seed` alone; Keras' global seed is not drawn from.
     """
     scaled = keras.Input((None, network.features), name="scaled")
-    return keras.Model(scaled, _logits(network, scaled, seed), name=network.kind)
+    return keras.Model(scaled, _logits(network, TRAINED, scaled, seed), name=network.kind)
 
 
 def build_deployable(network: Network, scaling: Scaling) -> keras.Model:
@@ -93,7 +101,7 @@ def build_deployable(network: Network, scaling: Scaling) -> keras.Model:
         keras.layers.Rescaling(LIMIT, name="out_of_unit"),
     ):
         scaled = layer(scaled)
-    return keras.Model(unscaled, _logits(network, scaled, seed=0), name=network.kind)
+    return keras.Model(unscaled, _logits(network, KINDS, scaled, seed=0), name=network.kind)
 
 
 def count_parameters(network: Network) -> int:
@@ -101,14 +109,16 @@ def count_parameters(network: Network) -> int:
     return int(build(network, seed=0).count_params())
 
 
-def _logits(network: Network, scaled: keras.KerasTensor, seed: int) -> keras.KerasTensor:
+def _logits(
+    network: Network, layers: Mapping[str, type], scaled: keras.KerasTensor, seed: int
+) -> keras.KerasTensor:
     seeds = iter(np.random.SeedSequence(seed).generate_state(3 * network.layers + 2).tolist())
     # The recurrent layers draw first: a network with an extra starts them as the one without.
     drawn = [[next(seeds) for _ in range(3)] for _ in range(network.layers)]
     hidden = _convolve(network, scaled, next(seeds)) if network.convolution else scaled
     is_many = network.attention or network.mode == "sequence"
     for layer, (kernel, recurrent, rest) in enumerate(drawn, start=1):
-        hidden = KINDS[network.kind](
+        hidden = layers[network.kind](
             network.units,
             return_sequences=layer < network.layers or is_many,
             kernel_initializer=keras.initializers.GlorotUniform(seed=kernel),

@@ -12,7 +12,7 @@ members of an ensemble share one compilation.
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import keras
 import numpy as np
@@ -115,19 +115,27 @@ class DivergenceError(ModelError):
 
     Attributes:
         weights: The weights with the least log loss on the stop range before; empty if there were none yet.
+        member: Which member it was, from 1.
+        seed: Its seed.
+        epoch: The epoch in which it happened, from 1.
+        row: The row of the block that it learned from, where each symbol has a network of its own.
     """
 
-    def __init__(self, what: str, *, where: str = "", way_out: str = "", weights: Weights) -> None:
+    row: int | None = None
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        where: str = "",
+        way_out: str = "",
+        weights: Weights | None = None,
+        member: int = 0,
+        seed: int = 0,
+        epoch: int = 0,
+    ) -> None:
         super().__init__(what, where=where, way_out=way_out)
-        self.weights = weights
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Cross from a worker's process to the one that asked, whole."""
-        return _divergence, (self.what, self.where, self.way_out, self.weights)
-
-
-def _divergence(what: str, where: str, way_out: str, weights: Weights) -> DivergenceError:
-    return DivergenceError(what, where=where, way_out=way_out, weights=weights)
+        self.weights, self.member, self.seed, self.epoch = weights or [], member, seed, epoch
 
 
 @dataclass(frozen=True)
@@ -198,6 +206,9 @@ class Trainer:
                     where=f"member {member} of {members} (seed {seed}), epoch {number}",
                     way_out="lower the learning rate or the clip norm, and look for extreme features",
                     weights=best,
+                    member=member,
+                    seed=seed,
+                    epoch=number,
                 )
             epoch = Epoch(
                 *(member, members, number, self._training.epochs),

@@ -9,9 +9,10 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from pipeline import charts, horizons, sides, summary, wording
+from pipeline import charts, horizons, insight_charts, insight_page, sides, summary, wording
 from pipeline.coverage_curve import Curve, collect_curves
 from pipeline.horizons import select_horizon
+from pipeline.insight import Insight
 from pipeline.metrics import reliability
 from pipeline.scores import Verdict
 from pipeline.summary import METRICS, ROLLING, Report
@@ -66,6 +67,11 @@ class Evaluated(Protocol):
         """fit, part, first_session, last_session."""
         ...
 
+    @property
+    def insight(self) -> Insight | None:
+        """What the network of the scoring fit looks at."""
+        ...
+
 
 def render(report: Report) -> str:
     """Return the page; equal reports give equal bytes."""
@@ -103,6 +109,10 @@ def render(report: Report) -> str:
             most_dots=charts.MOST_DOTS,
             rolling=ROLLING,
             gap=_farthest(report),
+            insight=insight_page.collect_insight(report.insight),
+            moves=insight_page.collect_moves(
+                report.attributions, horizons.sort_by_distance(select_horizon(report.forecasts)), _MOST
+            ),
             figures={name: Markup(svg) for name, svg in _figures(report)},
         )
     )
@@ -137,6 +147,7 @@ def _environment() -> Environment:
         "unbroken": _keep_days_whole,
         "day": wording.format_day,
         "commas": "{:,}".format,
+        "within": insight_page.describe_reach,
     }
     return environment
 
@@ -167,6 +178,16 @@ def evaluation_figures(found: Evaluated, record: pd.DataFrame) -> Iterator[tuple
         yield "training", charts.draw_training(scored)
     if len(found.ranges):
         yield "ranges", charts.draw_ranges(found.ranges)
+    if found.insight:
+        yield from _insight_figures(found.insight)
+
+
+def _insight_figures(insight: Insight) -> Iterator[tuple[str, str]]:
+    importance = insight.importance
+    nearest = importance[importance["horizon"] == importance["horizon"].min()]
+    if (insight.sensitivity["norm"] > 0).any():
+        yield "sensitivity", insight_charts.draw_sensitivity(insight)
+    yield "importance", insight_charts.draw_importance(nearest)
 
 
 def _score_figures(report: Evaluated, verdict: Verdict, kept: pd.DataFrame) -> Iterator[tuple[str, str]]:

@@ -1,9 +1,9 @@
 """What one evening came to: the tables and sentences that every report is made of."""
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,7 @@ from pipeline.horizons import (
     select_horizon,
     sort_by_distance,
 )
+from pipeline.insight import Insight
 from pipeline.scores import Verdict
 from pipeline.sides import SIDES_TAKEN
 from pipeline.wording import (
@@ -112,6 +113,8 @@ class Report:
         notes: Remarks in plain words.
         tried: How many settings were tried on the universe when the forecasts were issued, in words.
         further: The verdicts on the farther horizons, by horizon.
+        insight: What the network of the scoring fit looks at; None where that is not kept.
+        attributions: What moved the forecasts, columns of attributions.csv; empty where that is not kept.
     """
 
     universe: str
@@ -147,6 +150,8 @@ class Report:
     notes: list[str]
     tried: str = ""
     further: Mapping[int, Verdict] = field(default_factory=dict)
+    insight: Insight | None = None
+    attributions: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @property
     def horizons(self) -> list[int]:
@@ -216,14 +221,18 @@ def _hit_rate(report: Report) -> str:
     of_what = " of the next session" if len(report.horizons) > 1 else ""
     whole = own[own["group"].isin(["live", "late"])].sort_values("group", ascending=False)
     for row in whole.head(1).to_dict("records"):
-        interval = format_interval(row["low"], row["high"], "hit_rate", row["sessions"])
-        told = own[own["group"] == f"{row['group']}, sides taken"].to_dict("records")
-        return (
-            f"{row['group']} hit rate{of_what} {format_percent(row['value'])}, 95% interval {interval}, "
-            f"n {row['n']:,} over "
-            f"{count(row['sessions'], 'session')}; {row['baseline']} {format_percent(row['baseline_value'])}"
-        ) + "".join(f"; of the sides taken {format_percent(t['value'])}, n {t['n']:,}" for t in told)
+        sides = own[own["group"] == f"{row['group']}, sides taken"].head(1).to_dict("records")
+        told = "".join(f"; where a side was taken {_describe_rate(side)}" for side in sides)
+        return f"{row['group']} hit rate{of_what} {_describe_rate(row)}{told}"
     return ""
+
+
+def _describe_rate(row: dict[Hashable, Any]) -> str:
+    interval = format_interval(row["low"], row["high"], "hit_rate", row["sessions"])
+    return (
+        f"{format_percent(row['value'])}, 95% interval {interval}, n {row['n']:,} over "
+        f"{count(row['sessions'], 'session')}; {row['baseline']} {format_percent(row['baseline_value'])}"
+    )
 
 
 def _ledger(report: Report) -> Fact:

@@ -18,6 +18,7 @@ from pipeline.errors import InputError, NextdayError, WorkspaceBusyError, quoted
 __all__ = ["Workspace", "hold_lock", "whole_file", "write_bytes", "write_text"]
 
 
+_SCRATCH = ".scratch."
 _LAYOUT = 1
 """Of the folder as a whole; it rises when an older nextday would read a workspace wrongly."""
 
@@ -129,10 +130,37 @@ class Workspace:
         """
         hidden = [*self.home.glob(".*.*"), *self.home.glob("[!.]*/**/.*.*")]
         left = [path for path in hidden if path.is_file() and _is_dead_half(path)]
+        left += self._dead_scratch()
         left += [path for path in (self.home / "models" / universe).glob(".*") if path.is_dir()]
         for path in left:
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         return sorted(left)
+
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """Give a folder for the block alone; what killed runs have left of theirs is removed.
+
+        Raises:
+            NextdayError: it cannot be made.
+        """
+        path = self.cache / f"{_SCRATCH}{os.getpid()}"
+        try:
+            for dead in [*self._dead_scratch(), path]:
+                shutil.rmtree(dead, ignore_errors=True)
+            path.mkdir(parents=True)
+        except OSError as error:
+            raise NextdayError(
+                f"No folder for temporary files can be made: {error.strerror}",
+                where=str(path),
+                way_out="look at the rights of the workspace and the free space, then run this again",
+            ) from None
+        try:
+            yield path
+        finally:
+            shutil.rmtree(path, ignore_errors=True)
+
+    def _dead_scratch(self) -> list[Path]:
+        return [path for path in self.cache.glob(f"{_SCRATCH}*") if _is_dead_half(path)]
 
     @contextmanager
     def locked(self, universe: str, *, timeout: float, tell: Callable[[str], None]) -> Iterator[None]:

@@ -39,7 +39,8 @@ def test_equal_confidences_take_a_side_together_on_whichever_side_of_the_target_
     assert fit_abstention(levels[:, None], 0.6).achieved == (0.7,)
     assert fit_abstention(levels[:, None], 0.4).achieved == (0.2,)
     assert fit_abstention(levels[:, None], 0.45).achieved == (0.7,)  # as near: the larger
-    assert fit_abstention(levels[:, None], 0.6).tied == (0.5,)
+    for target in (0.3, 0.6):  # below the middle of the fifty, and above it
+        assert fit_abstention(levels[:, None], target).tied == (0.5,)
 
 
 def test_horizons_have_their_own_threshold_and_rows_without_a_label_are_left_out() -> None:

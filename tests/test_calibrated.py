@@ -5,7 +5,9 @@ import pytest
 from scipy.special import expit
 
 from flows.calibrated import describe_calibration
+from flows.reporting import _live_scores
 from models.calibration import Calibration, Calibrator, fit_calibrator
+from tests.test_report import settled_record
 
 pytestmark = pytest.mark.slow  # flows bring Prefect
 
@@ -62,7 +64,7 @@ def test_forecasts_that_are_all_alike_are_told_of() -> None:
         z, np.tile([[1.0], [0.0]], (1000, 1)), np.array([0.52]), SESSION, Calibration(coverage=0.6)
     )
     assert "100.0% of n 2,000" in card(calibrator, 1)["direction"]
-    assert "100.0% of them stand on that very distance" in card(calibrator, 1)["direction"]
+    assert "100.0% of them are alike where the target falls" in card(calibrator, 1)["direction"]
 
 
 def test_horizons_are_told_apart_and_an_old_model_as_it_was() -> None:
@@ -84,3 +86,16 @@ def test_models_of_symbols_are_counted_by_method_with_the_range_of_their_thresho
     )
     always = describe_calibration({"calibrators": [fitted(Calibration()).to_json()] * 2})
     assert always["direction"] == "always told, by the side of 50%"
+
+
+def test_the_record_is_scored_once_more_where_a_side_was_taken() -> None:
+    record = settled_record("live")
+    record.loc[::3, "direction"] = "none"
+    scores = _live_scores(record, "gru").set_index(["group", "model", "metric"])
+    assert {group for group, _, _ in scores.index} == {"live", "live, sides taken"}
+    n = scores["n"].xs("log_loss", level="metric").xs("gru", level="model")
+    assert n.to_dict() == {
+        "live": len(record),
+        "live, sides taken": int((record["direction"] != "none").sum()),
+    }
+    assert set(_live_scores(settled_record("live"), "gru")["group"]) == {"live"}

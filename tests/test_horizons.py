@@ -126,7 +126,7 @@ def test_a_dead_zone_is_one_of_the_next_session() -> None:
 
 def test_each_horizon_names_its_own_session(xnys: Calendar) -> None:
     made, _ = three_ahead(xnys.sessions[:300])
-    rows = forecast(Threefold(), made, range(298, 300), xnys)
+    rows = forecast(Threefold(threshold=np.zeros(3)), made, range(298, 300), xnys)
     assert rows["horizon"].tolist() == [*AHEAD] * 4
     for row in rows.to_dict("records"):
         place = made.sessions.get_loc(row["as_of"])
@@ -138,7 +138,7 @@ def test_each_horizon_names_its_own_session(xnys: Calendar) -> None:
 def test_what_lies_beyond_the_calendar_is_not_forecast_and_the_rest_is(xnys: Calendar) -> None:
     ended = replace(xnys, sessions=xnys.sessions[:310])
     made, _ = three_ahead(xnys.sessions[:300])
-    rows = forecast(Threefold(), made, range(299, 300), ended)
+    rows = forecast(Threefold(threshold=np.zeros(3)), made, range(299, 300), ended)
     assert rows["horizon"].tolist() == [1, 5, 1, 5]
     assert rows["target_session"].max() == xnys.sessions[304]
 

@@ -115,6 +115,19 @@ def test_the_live_record_speaks_with_interval_n_and_baseline() -> None:
     )
 
 
+def test_the_record_says_how_right_the_sides_were_that_were_told() -> None:
+    told_sides = scored("live, sides taken").assign(value=0.534, n=150)
+    live = pd.concat([scored("late"), scored("live"), told_sides])
+    facts = {
+        fact.name: fact
+        for fact in collect_key_facts(a_report(record=settled_record("live"), live_scores=live))
+    }
+    assert facts["record"].more == (
+        "live hit rate 52.0%, 95% interval 51.0% to 53.0%, n 240 over 120 sessions; base_rate 51.0%; "
+        "where a side was taken 53.4%, 95% interval 51.0% to 53.0%, n 150 over 120 sessions; base_rate 51.0%"
+    )
+
+
 def test_the_record_stands_beside_the_backtest_on_one_scale() -> None:
     backtest, record = (
         roll_hit_rate(rows, rows.assign(p_up=0.53)) for rows in (told("gru", 5), told("gru", 6))

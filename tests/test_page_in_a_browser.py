@@ -13,6 +13,7 @@ from pipeline.page import render
 from tests.chromium import Tab, open_tab
 from tests.test_coverage_curve import abstaining
 from tests.test_horizons import a_far_report
+from tests.test_insight import an_insight, moved
 from tests.test_report import AS_OF, a_report, forecasts, open_record, scored, settled_record
 
 pytestmark = pytest.mark.slow
@@ -50,6 +51,7 @@ def a_full_report(*symbols: str) -> Any:
         record=pd.concat([settled_record("late"), settled_record("live"), open_record(issued)]),
         live_scores=pd.concat([scored("late"), scored("live")]), findings=pd.DataFrame(findings),
         skipped=pd.DataFrame({"symbol": ["ENRN"], "reason": [f"delisted: {LONG}"]}), notes=[LONG],
+        insight=an_insight(), attributions=moved(*symbols),
     )  # fmt: skip
 
 
@@ -177,7 +179,7 @@ def test_a_screen_reader_hears_every_figure_and_table(tab: Tab, page: Path) -> N
     tab.open(page.as_uri())
     tree = tab.call("Accessibility.getFullAXTree")["nodes"]
     heard = {kind: [node for node in tree if node["role"]["value"] == kind] for kind in ("image", "table")}
-    assert len(heard["image"]) == 9
+    assert len(heard["image"]) == 11
     assert all(len(node["name"]["value"]) > 10 for node in heard["image"] + heard["table"])
     assert all(re.search(r"\d", node["description"]["value"]) for node in heard["image"])
 

@@ -9,6 +9,7 @@ import pytest
 
 from flows.run import Run, open_run
 from flows.training import History, make_sequences, score_procedure, train_procedure
+from flows.workshop import open_workshop
 from pipeline.quality import check
 from pipeline.scores import Verdict
 from pipeline.sessions import Calendar
@@ -67,7 +68,8 @@ def planted(
 
 
 def verdict_of(run: Run, known: History) -> tuple[Verdict, pd.DataFrame]:
-    walked, _, _ = train_procedure.fn(run, known)
+    with open_workshop(run, known.sequences) as workshop:
+        walked, _, _ = train_procedure.fn(run, known, workshop)
     scores, verdict = score_procedure.fn(run, walked)
     return verdict, scores.set_index(["model", "metric"])
 

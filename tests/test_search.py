@@ -124,7 +124,7 @@ class Fake:
 def seen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     """Let searches fit the fake network, and return what it is given."""
     given: list[tuple[Any, ...]] = []
-    monkeypatch.setattr(validation, "make_network", lambda run, features, progress: Fake(run.config, given))
+    monkeypatch.setattr(validation, "make_recipe", lambda run, *_: Fake(run.config, given))
     return given
 
 
@@ -248,7 +248,7 @@ def test_settings_that_cannot_be_trained_are_a_failed_trial_and_the_search_goes_
                 raise ModelError("training diverged")
             return self
 
-    monkeypatch.setattr(validation, "make_network", lambda run, features, progress: Diverging(run.config, []))
+    monkeypatch.setattr(validation, "make_recipe", lambda run, *_: Diverging(run.config, []))
     found = search_inside(run, inside(run, known), trials=3)
     assert [trial.state for trial in found.trials] == ["complete", "failed", "failed"]
     assert [trial.objective is None for trial in found.trials] == [False, True, True]
@@ -261,7 +261,7 @@ def test_configured_settings_that_cannot_be_trained_end_the_search(
         def fit(self, x: np.ndarray, mask: np.ndarray, y: np.ndarray, **ranges: Any) -> "Fake":
             raise ModelError("training diverged")
 
-    monkeypatch.setattr(validation, "make_network", lambda run, features, progress: Diverging(run.config, []))
+    monkeypatch.setattr(validation, "make_recipe", lambda run, *_: Diverging(run.config, []))
     with pytest.raises(ModelError, match="diverged"):
         search_inside(run, inside(run, known), trials=3)
     assert written(run) == []

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import log_loss
 
-from models.recurrent import Network, build
+from models.recurrent import Network, build, build_deployable
+from models.scaling import Scaling
 from models.training import DivergenceError, Epoch, Examples, Trainer, Training
 
 NETWORK = Network("gru", features=4, lookback=5, units=8)
@@ -41,7 +42,9 @@ def labels(given: Examples, spans: np.ndarray) -> np.ndarray:
 
 
 def compiled(network: Network, training: Training, seed: int) -> keras.Model:
-    model = build(network, seed)
+    # Of Keras' own layers, as it is saved; the trainer's layers compute their gradients otherwise.
+    model = build_deployable(network, Scaling(np.zeros(4, np.float32), np.ones(4, np.float32)))
+    model.set_weights(build(network, seed).get_weights())
     adam = keras.optimizers.Adam(training.learning_rate, global_clipnorm=training.clip_norm)
     model.compile(adam, keras.losses.BinaryCrossentropy(from_logits=True))
     return model

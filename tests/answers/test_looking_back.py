@@ -5,8 +5,8 @@ A plain network in sequence mode would have to hold forty signs at once, and non
 
 import numpy as np
 import pytest
-from models.diagnostics import measure_sensitivity
 
+from models.diagnostics import measure_sensitivity
 from models.ensemble import RecurrentEnsemble
 from models.recurrent import Kind, build
 from tests.answers.test_planted_arrays import CONVOLUTION, LAG, LOOKBACK, PLAIN, echo, hits, learned

@@ -1,0 +1,58 @@
+"""What the epochs of a training come to: steps of a bar while they pass, a table afterwards."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pandas as pd
+
+from flows.progress import Advance, bar
+
+__all__ = ["epoch_table", "epochs_shown"]
+
+
+@contextmanager
+def epochs_shown(title: str, members: int, epochs: int, patience: int) -> Iterator[Callable[[Any], None]]:
+    """Give what is to be called after every epoch of every member, in whatever order the members train."""
+    with bar(title, members * epochs) as advance:
+        yield _EpochBar(advance, epochs, patience)
+
+
+def epoch_table(fitted: Any, fit_name: str) -> pd.DataFrame:
+    """Return the epochs of a fit: fit, member, epoch and what was measured."""
+    columns = ["member", "epoch", "loss", "hit_rate", "stop_loss", "stop_hit_rate", "gradient_norm"]
+    return pd.DataFrame([asdict(epoch) for epoch in fitted.history])[columns].assign(fit=fit_name)
+
+
+@dataclass
+class _Course:
+    """How a member has come along."""
+
+    best: float = float("inf")
+    waited: int = 0
+
+
+class _EpochBar:
+    """Turns epochs into steps of one bar; a member that stops early finishes its share at once."""
+
+    def __init__(self, advance: Advance, epochs: int, patience: int) -> None:
+        self._advance, self._epochs, self._patience = advance, epochs, patience
+        self._courses: dict[int, _Course] = {}
+
+    def __call__(self, epoch: Any) -> None:
+        course = self._courses.setdefault(epoch.member, _Course())
+        is_better = epoch.stop_loss < course.best
+        course.best = min(course.best, epoch.stop_loss)
+        course.waited = 0 if is_better else course.waited + 1
+        stops = course.waited >= self._patience
+        for _ in range(self._epochs - epoch.epoch + 1 if stops else 1):
+            self._advance(_told(epoch))
+
+
+def _told(epoch: Any) -> str:
+    return (
+        f"member {epoch.member} of {epoch.members}, epoch {epoch.epoch}: loss {epoch.loss:.4f}, "
+        f"stop loss {epoch.stop_loss:.4f}, hit rate {epoch.stop_hit_rate:.3f}, "
+        f"gradient norm {epoch.gradient_norm:.2g}"
+    )

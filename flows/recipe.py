@@ -1,0 +1,82 @@
+"""From the settings to the recipe of a network, and to the fit that it goes on from."""
+
+from collections.abc import Callable
+from typing import Any
+
+from flows.engine import load_recipe
+from flows.progress import say
+from flows.run import Run
+from flows.workshop import Workshop
+from models.calibration import Calibration
+from pipeline.backtest import Fitted, Model
+from pipeline.features import FeatureSet
+from pipeline.walkforward import Fold
+
+__all__ = ["choose_start", "make_recipe"]
+
+
+def make_recipe(
+    run: Run,
+    features: FeatureSet,
+    progress: Callable[[Any], None],
+    workshop: Workshop,
+    start: Fitted | None = None,
+) -> Model:
+    """Return the network of the settings, ready to be fitted.
+
+    Args:
+        run: The run.
+        features: What it reads.
+        progress: Called after every epoch.
+        workshop: Where it is trained.
+        start: An earlier fit to go on from; None: from chance.
+    """
+    model, training, calibration = run.config.model, run.config.training, run.config.calibration
+    recipe, network, settings = load_recipe(model.scope)
+    made: Model = recipe(
+        network=network(
+            kind=model.kind,
+            features=len(features.columns),
+            lookback=model.lookback,
+            units=model.units,
+            layers=model.layers,
+            horizons=len(run.config.labels.horizons),
+            convolution=model.convolution,
+            attention=model.attention,
+            mode=training.mode,
+        ),
+        training=settings(
+            epochs=training.epochs,
+            batch_size=training.batch_size,
+            chunk=training.chunk,
+            learning_rate=training.learning_rate,
+            schedule=training.schedule,
+            clip_norm=training.clip_norm,
+            patience=training.patience,
+        ),
+        members=model.members,
+        progress=progress,
+        executor=workshop.executor,
+        folder=workshop.folder,
+        rescue=workshop.rescue,
+        start=start,
+        calibration=Calibration(calibration.method, calibration.coverage, max(run.config.labels.horizons)),
+    )
+    return made
+
+
+def choose_start(run: Run, scored: Any, fold: Fold) -> Fitted | None:
+    """Return the fit to go on from: one of this very training, and only if it knows no later label.
+
+    It never comes from the workspace: last week's champion has seen the sessions that a score is measured on.
+    """
+    if not run.config.training.warm_start:
+        return None
+    if not scored.may_start(fold.train):
+        say(
+            "the champion starts from chance: the fit that was scored stopped on sessions that the champion is not to "
+            "learn from; a test of [training] stop_sessions or more leaves room"
+        )
+        return None
+    fitted: Fitted = scored
+    return fitted

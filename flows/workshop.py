@@ -1,0 +1,88 @@
+"""Where the networks of a run are trained: in this process, or side by side in several that serve all its fits."""
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from flows.progress import note
+from flows.run import Run
+from models.workers import LocalWorkers
+from pipeline.sequences import Sequences
+
+__all__ = ["Workshop", "choose_processes", "open_workshop", "training_seconds"]
+
+_WORTH_IT: Final = 60.0
+"""Seconds of training below which one process is done sooner: each of several first imports TensorFlow and compiles."""
+
+_SPEED: Final = 2e10
+"""Floating-point operations a second of one core, about, for small networks."""
+
+_GATES: Final = {"rnn": 1, "gru": 3, "lstm": 4}
+
+
+@dataclass(frozen=True, eq=False)
+class Workshop:
+    """What a fit is told about where it takes place.
+
+    Attributes:
+        executor: Who trains; None: this process.
+        folder: For temporary files; None: the system's.
+        rescue: For the last good weights of a training that diverges; None: they are not kept.
+    """
+
+    executor: Executor | None = None
+    folder: Path | None = None
+    rescue: Path | None = None
+
+
+@contextmanager
+def open_workshop(run: Run, sequences: Sequences) -> Iterator[Workshop]:
+    """Have a place to train ready for all fits of the block; its processes start at once, beside other work."""
+    processes = choose_processes(run, sequences)
+    rescue = run.workspace.home / "diverged" / run.name
+    with run.workspace.scratch() as folder:
+        if processes == 1:
+            yield Workshop(None, folder, rescue)
+            return
+        note(f"training in {processes} processes")
+        with LocalWorkers(processes, folder) as workers:
+            workers.start()
+            yield Workshop(workers, folder, rescue)
+
+
+def choose_processes(run: Run, sequences: Sequences) -> int:
+    """Return how many processes train: as configured, or one a core where the work is worth their start."""
+    jobs = run.config.model.members
+    if run.config.model.scope == "symbol":
+        jobs *= len(sequences.symbols)
+    wanted = run.config.training.processes
+    if wanted == 0:
+        wanted = _cores() if training_seconds(run, sequences) > _WORTH_IT else 1
+    return min(wanted, jobs)
+
+
+def training_seconds(run: Run, sequences: Sequences) -> float:
+    """Return about how long the training of a champion and of its score takes one core.
+
+    Six operations a weight and session (two each for the pass forward and for both gradients), half of the epochs.
+    """
+    model, training = run.config.model, run.config.training
+    inputs: list[int] = [sequences.x.shape[2], *[model.units] * (model.layers - 1)]
+    weights = sum(_GATES[model.kind] * model.units * (width + model.units) for width in inputs)
+    steps = float(model.lookback)
+    if training.mode == "sequence":
+        steps = training.chunk / max(training.chunk - model.lookback + 1, 1)
+    rows = int(np.count_nonzero(sequences.mask))
+    operations = 2 * 6 * weights * steps * rows * model.members * training.epochs / 2
+    return float(operations / _SPEED)
+
+
+def _cores() -> int:
+    # A container or a service may have been given fewer than there are.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

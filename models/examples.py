@@ -1,0 +1,48 @@
+"""What a fit learns from: its inputs on their scale, and where in them its examples lie."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.recurrent import Network
+from models.scaling import Scaling, fit_scaling
+from models.training import Examples
+from models.windows import closed_up, example_spans, labelled_rows, share_of_ups, usable_rows
+
+__all__ = ["prepare_examples"]
+
+
+def prepare_examples(
+    network: Network,
+    x: NDArray[np.float32],
+    mask: NDArray[np.bool_],
+    y: NDArray[np.float32],
+    *,
+    train: range,
+    stop: range,
+) -> tuple[Scaling, Examples]:
+    """Return the input scale of the rows of `train`, and what a fit on `train` and `stop` learns from.
+
+    Args:
+        network: What is fitted.
+        x: Unscaled features, float32 [symbol, session, feature].
+        mask: [symbol, session], true where the row is valid.
+        y: float32 [symbol, session, horizon] in {0, 1}; NaN where unknown or not to be used.
+        train: Session numbers to learn from.
+        stop: Session numbers that decide when training ends.
+
+    Raises:
+        ModelError: if a range has no usable label.
+    """
+    usable = usable_rows(mask, network.lookback, network.mode)
+    rows, stop_rows = (
+        labelled_rows(usable, y, sessions, name) for sessions, name in ((train, "train"), (stop, "stop"))
+    )
+    scaling, is_joined = fit_scaling(x, mask, train), network.mode == "sequence"
+    return scaling, Examples(
+        panel=scaling.apply(x).reshape(-1, x.shape[-1]),
+        labels=y.reshape(-1, y.shape[-1]),
+        order=closed_up(mask),
+        train=example_spans(mask, rows, network.lookback, joined=is_joined),
+        stop=example_spans(mask, stop_rows, network.lookback, joined=is_joined),
+        base_rate=share_of_ups(y, rows),
+    )

@@ -1,0 +1,209 @@
+"""The training of one member as a job: the same weights in this process, in another one and on another machine.
+
+What crosses to another process is small. The examples lie in files, which every process of a machine reads from the
+same memory; the epochs come back through files as well, so that any executor of concurrent.futures will do.
+"""
+
+import json
+import os
+import socket
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, BrokenExecutor, Executor, Future, wait
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, fields
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from models.errors import ModelError
+from models.recurrent import Network
+from models.threads import check_one_thread
+from models.training import Epoch, Examples, Trainer, Training, Weights
+
+__all__ = ["Job", "Progress", "Run", "train_all", "train_from_files"]
+
+Run = tuple[Weights, list[Epoch]]
+"""What `Trainer.train` returns."""
+
+Progress = Callable[[Epoch], None]
+
+_LOOK: Final = 0.2
+"""Seconds between two looks at what processes have written down."""
+
+_PARTS: Final = tuple(field.name for field in fields(Examples))
+
+_TURN: Final = threading.Lock()
+"""A trainer serves one job at a time; executors with threads of their own may bring several into one process."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One member to train.
+
+    Attributes:
+        network: What it is.
+        training: How it is trained.
+        seed: Decides the first weights and the order of the steps.
+        member: Its number among all that are trained, from 1.
+        members: How many these are.
+        examples: Which of the examples it learns from, from 0.
+        start: Weights to go on from, instead of those of the seed.
+    """
+
+    network: Network
+    training: Training
+    seed: int
+    member: int
+    members: int
+    examples: int = 0
+    start: Weights | None = None
+
+
+def train_all(
+    examples: Sequence[Examples],
+    jobs: Sequence[Job],
+    *,
+    executor: Executor | None = None,
+    folder: Path | None = None,
+    progress: Progress | None = None,
+) -> list[Run]:
+    """Do all jobs and return what each came to, in their order; the results do not depend on where they are done.
+
+    Args:
+        examples: What there is to learn from; each job names its own.
+        jobs: What to do.
+        executor: Who does it; default: this process, one after another.
+        folder: Where the files go that an executor's processes read: they must see it too; default: the system's.
+        progress: Called after every epoch; where the executor's processes write to another disk, once a member is done.
+
+    Raises:
+        DivergenceError: if a loss is no longer a finite number.
+        ModelError: if files cannot be written, or the executor is broken.
+    """
+    tell = progress or (lambda epoch: None)
+    if executor is None:
+        return [_train(examples[job.examples], job, tell) for job in jobs]
+    with _laid_out(examples, folder) as place:
+        asked = [executor.submit(train_from_files, str(place), job) for job in jobs]
+        try:
+            _watch(asked, jobs, _Told(place, tell))
+            return [future.result() for future in asked]
+        except BrokenExecutor as broken:
+            raise ModelError(
+                f"the processes that train are gone: {broken}",
+                way_out="it is often memory: make [training] processes smaller, and look at what else ran then",
+            ) from None
+        finally:
+            for future in asked:
+                future.cancel()
+
+
+def train_from_files(place: str, job: Job) -> Run:
+    """Do one job in whatever process this is, from the files in the folder `place`."""
+    log = Path(place) / f"epochs-{socket.gethostname()}-{os.getpid()}.jsonl"
+
+    def write_down(epoch: Epoch) -> None:
+        # Nobody's training is worth less because nobody can watch it: the epochs come with the result, too.
+        with suppress(OSError), log.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(asdict(epoch)) + "\n")
+
+    return _train(_read(Path(place), job.examples), job, write_down)
+
+
+def _train(examples: Examples, job: Job, progress: Progress) -> Run:
+    check_one_thread()
+    with _TURN:
+        return _trainer(job.network, job.training).train(
+            examples, job.seed, member=job.member, members=job.members, progress=progress, start=job.start
+        )
+
+
+@lru_cache(maxsize=1)
+def _trainer(network: Network, training: Training) -> Trainer:
+    """Return the process's trainer: compiled once, whatever it is asked for after that."""
+    return Trainer(network, training)
+
+
+@contextmanager
+def _laid_out(examples: Sequence[Examples], folder: Path | None) -> Iterator[Path]:
+    """Write the examples into files of a folder of their own, for the block alone."""
+    try:
+        with tempfile.TemporaryDirectory(prefix="fit-", dir=folder, ignore_cleanup_errors=True) as place:
+            _write(examples, Path(place))
+            yield Path(place)
+    except OSError as error:
+        raise ModelError(
+            f"what there is to learn from cannot be written down for the processes that train: "
+            f"{error.strerror or error}",
+            where=str(folder or tempfile.gettempdir()),
+            way_out="make room on that disk; [training] processes = 1 needs no such files",
+        ) from None
+
+
+def _write(examples: Sequence[Examples], place: Path) -> None:
+    """Write each part of all examples as one array, and where in it those of each lie, int64 [part, examples + 1]."""
+    bounds = []
+    for name in _PARTS:
+        parts = [getattr(each, name) for each in examples]
+        np.save(place / f"{name}.npy", parts[0] if len(parts) == 1 else np.concatenate(parts))
+        bounds.append(np.cumsum([0, *map(len, parts)]))
+    np.save(place / "bounds.npy", np.array(bounds))
+
+
+def _read(place: Path, number: int) -> Examples:
+    """Return one of the examples of `_write`; nothing is read before it is used."""
+    bounds = np.load(place / "bounds.npy")[:, number : number + 2].tolist()
+    return Examples(
+        **{
+            name: np.asarray(np.load(place / f"{name}.npy", mmap_mode="r")[first:stop])
+            for name, (first, stop) in zip(_PARTS, bounds, strict=True)
+        }
+    )
+
+
+def _watch(asked: Sequence["Future[Run]"], jobs: Sequence[Job], told: "_Told") -> None:
+    """Tell every epoch until all jobs are done or one has failed."""
+    waiting = dict(zip(asked, jobs, strict=True))
+    while waiting:
+        done, _ = wait(waiting, timeout=_LOOK, return_when=FIRST_EXCEPTION)
+        told.look()
+        for future in sorted(done, key=lambda each: waiting[each].member):
+            del waiting[future]
+            told.finish(future.result()[1])
+
+
+class _Told:
+    """The epochs that processes have written down, each told once."""
+
+    def __init__(self, place: Path, tell: Progress) -> None:
+        self._place, self._tell = place, tell
+        self._read: dict[Path, int] = {}
+        self._last: dict[int, int] = {}
+
+    def look(self) -> None:
+        """Tell what is new."""
+        for log in sorted(self._place.glob("epochs-*.jsonl")):
+            with log.open("rb") as file:
+                file.seek(self._read.get(log, 0))
+                for line in file:
+                    if line.endswith(b"\n"):  # the last one may be half-written
+                        self._read[log] = self._read.get(log, 0) + len(line)
+                        self._tell_new(Epoch(**_parsed(line)))
+
+    def finish(self, epochs: list[Epoch]) -> None:
+        """Tell what of a finished member was not seen."""
+        for epoch in epochs:
+            self._tell_new(epoch)
+
+    def _tell_new(self, epoch: Epoch) -> None:
+        if epoch.epoch > self._last.get(epoch.member, 0):
+            self._last[epoch.member] = epoch.epoch
+            self._tell(epoch)
+
+
+def _parsed(line: bytes) -> dict[str, Any]:
+    return dict(json.loads(line))

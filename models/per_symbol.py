@@ -1,0 +1,231 @@
+"""A small ensemble for each symbol: own scale, own base rate, own calibration, trained by the same workers.
+
+A symbol's model depends on no other symbol of the block.
+"""
+
+from collections.abc import Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.agreement import measure_agreement
+from models.calibration import Calibration, fit_calibrator
+from models.ensemble import calibration_rows, keep_last_good
+from models.errors import ModelError
+from models.examples import prepare_examples
+from models.jobs import Job, Progress, Run, train_all
+from models.recurrent import Network
+from models.scaling import Scaling
+from models.symbol_ensemble import Speaker, SymbolEnsemble, unweighted
+from models.training import DivergenceError, Epoch, Examples, Training, Weights
+from models.windows import check_panel, start_of_run, usable_rows
+
+__all__ = ["LEAST", "SymbolModel"]
+
+LEAST: Final = {"train": 100, "stop": 20, "calibrate": 20}
+"""Labels that a symbol needs in each range; with fewer it is left out."""
+
+Block = tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.float32]]
+"""Inputs, mask and labels: x, mask, y of `fit`."""
+
+
+@dataclass(frozen=True)
+class SymbolModel:
+    """A recipe: fits an ensemble of one small network for each symbol.
+
+    Attributes:
+        network: What each member is.
+        training: How each is trained.
+        members: How many a symbol; member k has the seed `seed + k`, from 0.
+        progress: Called after every epoch; its members are those of all symbols.
+        executor, folder, rescue: As for a pooled model.
+        start: Ensembles of an earlier fit on the same block to go on from; a symbol that has none there starts from
+            chance.
+        calibration: How the mean of a symbol's members is calibrated, and when it takes a side.
+    """
+
+    network: Network
+    training: Training = field(default_factory=Training)
+    members: int = 5
+    progress: Progress | None = None
+    executor: Executor | None = None
+    folder: Path | None = None
+    rescue: Path | None = None
+    start: SymbolEnsemble | None = None
+    calibration: Calibration = field(default_factory=Calibration)
+
+    def fit(
+        self,
+        x: NDArray[np.float32],
+        mask: NDArray[np.bool_],
+        y: NDArray[np.float32],
+        *,
+        train: range,
+        stop: range,
+        calibrate: range,
+        seed: int,
+    ) -> SymbolEnsemble:
+        """Fit each symbol's ensemble on its own rows, see RecurrentModel.fit.
+
+        Raises:
+            DivergenceError: if the loss of a member is no finite number; its last good weights are in `rescue`.
+            ModelError: if no symbol has labels enough, an input is not finite, or `start` knows too much.
+        """
+        check_panel(x, mask, self.network.features)
+        ranges = {"train": train, "stop": stop, "calibrate": calibrate}
+        left_out = self._left_out(mask, y, ranges)
+        kept = [symbol for symbol in range(len(x)) if symbol not in left_out]
+        if not kept:
+            raise ModelError(
+                f"no symbol has labels enough for a model of its own: {left_out[0]}",
+                where=", ".join(f"{name}: {len(part)} sessions" for name, part in ranges.items()),
+                way_out='lengthen those ranges or the history, or set [model] scope = "pooled"',
+            )
+        block = (x, mask, y)
+        lessons = [
+            prepare_examples(self.network, *_only(symbol, block), train=train, stop=stop) for symbol in kept
+        ]
+        seeds = tuple(range(seed, seed + self.members))
+        runs = self._train(lessons, kept, seeds, train)
+        begin = start_of_run(self.network.mode, stop, self.network.lookback)
+        speakers = tuple(
+            self._calibrate(
+                lesson, [weights for weights, _ in own], _only(symbol, block), calibrate, begin or 0
+            )
+            for lesson, symbol, own in zip(lessons, kept, runs, strict=True)
+        )
+        place = {symbol: number for number, symbol in enumerate(kept)}
+        return SymbolEnsemble(
+            network=self.network,
+            training=self.training,
+            seeds=seeds,
+            speakers=speakers,
+            places=tuple(place.get(symbol, -1) for symbol in range(len(x))),
+            left_out=left_out,
+            history=_mean_epochs(runs),
+            start=begin,
+            learned_before=stop.stop,
+        )
+
+    def _left_out(
+        self, mask: NDArray[np.bool_], y: NDArray[np.float32], ranges: Mapping[str, range]
+    ) -> dict[int, str]:
+        """Return why symbols are left out, by row."""
+        known = usable_rows(mask, self.network.lookback, self.network.mode)[:, :, None] & ~np.isnan(y)
+        reasons: dict[int, str] = {}
+        for name, part in ranges.items():
+            counts = known[:, part.start : part.stop].sum(axis=1).min(axis=1)
+            for symbol in np.flatnonzero(counts < LEAST[name]):
+                text = f"{counts[symbol]} labels in the {name} range, and {LEAST[name]} are the least"
+                reasons.setdefault(int(symbol), text)
+        return reasons
+
+    def _train(
+        self,
+        lessons: list[tuple[Scaling, Examples]],
+        symbols: list[int],
+        seeds: tuple[int, ...],
+        train: range,
+    ) -> list[list[Run]]:
+        """Return what every member of each symbol came to."""
+        jobs = [
+            Job(
+                self.network,
+                self.training,
+                seed,
+                member=number * len(seeds) + place + 1,
+                members=len(symbols) * len(seeds),
+                examples=number,
+                start=self._known(symbol, place, seeds, train),
+            )
+            for number, symbol in enumerate(symbols)
+            for place, seed in enumerate(seeds)
+        ]
+        try:
+            runs = train_all(
+                [examples for _, examples in lessons],
+                jobs,
+                executor=self.executor,
+                folder=self.folder,
+                progress=self.progress,
+            )
+        except DivergenceError as lost:
+            number = (lost.member - 1) // len(seeds)
+            lost.row = symbols[number]
+            rescue = self.rescue and self.rescue / f"symbol-{symbols[number] + 1}"
+            raise keep_last_good(lost, self.network, lessons[number][0], rescue) from None
+        return [runs[first : first + len(seeds)] for first in range(0, len(runs), len(seeds))]
+
+    def _known(self, symbol: int, member: int, seeds: tuple[int, ...], train: range) -> Weights | None:
+        """Return the weights that a member goes on from, if there are any."""
+        if self.start is None:
+            return None
+        if not self.start.may_start(train):
+            raise ModelError(
+                f"a fit on sessions before {train.stop} cannot go on from weights that know later labels",
+                way_out="start it from chance, or from a fit that ended earlier",
+            )
+        if (self.start.network, self.start.seeds) != (self.network, seeds):
+            raise ModelError("a fit can go on from the same network and seeds only")
+        place = self.start.places[symbol]
+        return self.start.speakers[place].weights[member] if place >= 0 else None
+
+    def _calibrate(
+        self,
+        lesson: tuple[Scaling, Examples],
+        weights: list[Weights],
+        block: Block,
+        calibrate: range,
+        begin: int,
+    ) -> Speaker:
+        (scaling, examples), (x, mask, y) = lesson, block
+        members = unweighted(self.network).with_weights(weights)
+        logits, labels, sessions = calibration_rows(members, scaling.apply(x), mask, y, calibrate, begin)
+        return Speaker(
+            scaling=scaling,
+            weights=weights,
+            calibrator=fit_calibrator(
+                logits.mean(axis=0), labels, examples.base_rate, sessions, self.calibration
+            ),
+            base_rate=examples.base_rate,
+            agreement=measure_agreement(logits),
+        )
+
+
+def _only(symbol: int, block: Block) -> Block:
+    x, mask, y = block
+    rows = slice(symbol, symbol + 1)
+    return x[rows], mask[rows], y[rows]
+
+
+def _mean_epochs(runs: list[list[Run]]) -> list[Epoch]:
+    """Return the epochs of each member, every figure the mean over the symbols that trained so long.
+
+    Some thousand members would say no more than these do, and nobody would read it.
+    """
+    members = len(runs[0])
+    every = [
+        replace(epoch, member=member, members=members)
+        for own in runs
+        for member, (_, epochs) in enumerate(own, start=1)
+        for epoch in epochs
+    ]
+    every.sort(key=lambda epoch: (epoch.member, epoch.epoch))
+    grouped = groupby(every, key=lambda epoch: (epoch.member, epoch.epoch))
+    return [_mean_epoch(list(those)) for _, those in grouped]
+
+
+def _mean_epoch(epochs: list[Epoch]) -> Epoch:
+    return replace(
+        epochs[0],
+        loss=float(np.mean([epoch.loss for epoch in epochs])),
+        hit_rate=float(np.mean([epoch.hit_rate for epoch in epochs])),
+        stop_loss=float(np.mean([epoch.stop_loss for epoch in epochs])),
+        stop_hit_rate=float(np.mean([epoch.stop_hit_rate for epoch in epochs])),
+        gradient_norm=float(np.mean([epoch.gradient_norm for epoch in epochs])),
+    )

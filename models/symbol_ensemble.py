@@ -1,0 +1,258 @@
+"""A small ensemble for each symbol, as it is fitted, saved and asked.
+
+Rows of a block are known by their numbers alone: who saves such a model keeps what they are called, and arranges the
+blocks of later forecasts by it (`SymbolEnsemble.arranged`).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from models.agreement import Agreement, join_agreements, spread
+from models.calibration import Calibrator, read_calibrator
+from models.ensemble import BAND
+from models.errors import ModelError
+from models.members import Members
+from models.prediction import Prediction
+from models.recurrent import Network, build, count_parameters
+from models.saved import METADATA, read_metadata, write_metadata, writing
+from models.scaling import Scaling
+from models.training import Epoch, Training, Weights
+from models.windows import check_panel, closed_up, first_session
+
+__all__ = ["FAMILY", "Speaker", "SymbolEnsemble", "load", "unweighted"]
+
+FAMILY: Final = "recurrent, one a symbol"
+"""What the metadata of such a model call it."""
+
+_ARRAYS: Final = "symbols.npz"
+
+
+@dataclass(frozen=True)
+class Speaker:
+    """What speaks for one symbol.
+
+    Attributes:
+        scaling: Its input scale.
+        weights: One list of arrays a member.
+        calibrator: From the members' mean logit to p_up.
+        base_rate: Share of ups among its training rows, [horizon].
+        agreement: How far its members say the same on the rows that calibrated them.
+    """
+
+    scaling: Scaling
+    weights: list[Weights] = field(repr=False)
+    calibrator: Calibrator
+    base_rate: NDArray[np.float64]
+    agreement: Agreement
+
+
+@dataclass(frozen=True)
+class SymbolEnsemble:
+    """Fitted ensembles, one a symbol.
+
+    Attributes:
+        network: What each member is.
+        training: How each was trained.
+        seeds: One a member, the same for every symbol.
+        speakers: One a symbol that has a model.
+        places: Which of them speaks for each row of a block, -1 for none.
+        left_out: Why a row of the fitted block has no model, by its number.
+        history: The mean epochs of each member over the symbols that still trained.
+        start: As for a pooled ensemble.
+        learned_before: As for a pooled ensemble.
+        extra: What the caller saved with the model.
+    """
+
+    network: Network
+    training: Training
+    seeds: tuple[int, ...]
+    speakers: tuple[Speaker, ...] = field(repr=False)
+    places: tuple[int, ...]
+    left_out: Mapping[int, str]
+    history: list[Epoch] = field(repr=False)
+    start: int | None = None
+    learned_before: int | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def base_rate(self) -> NDArray[np.float64]:
+        """Share of ups among the training rows, [symbol, horizon]; NaN for a symbol without a model."""
+        return self._by_symbol([speaker.base_rate for speaker in self.speakers])
+
+    @property
+    def threshold(self) -> NDArray[np.float64]:
+        """The least |p_up - 0.5| that takes a side, [symbol, horizon]; NaN for a symbol without a model."""
+        return self._by_symbol(
+            [np.array(speaker.calibrator.abstention.threshold) for speaker in self.speakers]
+        )
+
+    @property
+    def agreement(self) -> Agreement:
+        """How far the members of a symbol say the same, on average."""
+        return join_agreements([speaker.agreement for speaker in self.speakers])
+
+    def first_session(self, row: int) -> int:
+        """Return the first session that the forecasts from session `row` on read, in the block of the fit."""
+        return first_session(self.start, self.network.lookback, row)
+
+    def may_start(self, train: range) -> bool:
+        """Return whether a fit on the sessions `train` of the same block may go on from these weights."""
+        return self.learned_before is not None and self.learned_before <= train.stop
+
+    def arranged(self, rows: Sequence[int]) -> "SymbolEnsemble":
+        """Return the ensemble for blocks whose symbols are the rows `rows` of the fitted one, -1 for others."""
+        return replace(self, places=tuple(self.places[row] if row >= 0 else -1 for row in rows))
+
+    def predict(self, x: NDArray[np.float32], mask: NDArray[np.bool_]) -> Prediction:
+        """Forecast every row of a symbol with a model that has history enough, as a pooled ensemble does.
+
+        Raises:
+            ModelError: if the shapes do not fit, or a valid row is not finite.
+        """
+        check_panel(x, mask, self.network.features)
+        if len(x) != len(self.places):
+            raise ModelError(
+                f"x has {len(x)} symbols, and this model is arranged for {len(self.places)}",
+                way_out="arrange it by the symbols of the block",
+            )
+        made = np.full((3, *mask.shape, self.network.horizons), np.nan)
+        for symbol, place in enumerate(self.places):
+            if place >= 0:
+                only = slice(symbol, symbol + 1)
+                made[:, symbol] = self._speak(self.speakers[place], x[only], mask[only])
+        return Prediction(*made)
+
+    def save(self, directory: Path, extra: Mapping[str, Any] | None = None) -> None:
+        """Write symbols.npz and model.json into a new folder, all or nothing.
+
+        Args:
+            directory: A folder that does not exist yet, or is empty.
+            extra: JSON-ready metadata to keep with the model; by default what it was loaded with.
+
+        Raises:
+            ModelError: if the folder holds something already.
+        """
+        with writing(directory) as draft:
+            np.savez(draft / _ARRAYS, allow_pickle=False, **self._arrays())
+            write_metadata(draft, self._metadata(self.extra if extra is None else extra))
+
+    def _by_symbol(self, said: list[NDArray[np.float64]]) -> NDArray[np.float64]:
+        none = np.full(self.network.horizons, np.nan)
+        return np.array([said[place] if place >= 0 else none for place in self.places])
+
+    def _speak(
+        self, speaker: Speaker, x: NDArray[np.float32], mask: NDArray[np.bool_]
+    ) -> NDArray[np.float64]:
+        """Return p_up, low and high of one symbol, [3, session, horizon]."""
+        members = unweighted(self.network).with_weights(speaker.weights)
+        usable = members.usable(mask)
+        logits = members.logits(speaker.scaling.apply(x), mask, closed_up(usable)).astype(np.float64)
+        middle, reach = logits.mean(axis=0), BAND * spread(logits)
+        said = np.full((3, mask.shape[1], self.network.horizons), np.nan)
+        for number, z in enumerate((middle, middle - reach, middle + reach)):
+            said[number, usable[0]] = speaker.calibrator.p_up(z)
+        return said
+
+    def _arrays(self) -> dict[str, NDArray[np.float32]]:
+        """Return the scales [symbol, feature] and every weight [symbol, member, ...] by name."""
+        by_place = zip(
+            *(zip(*speaker.weights, strict=True) for speaker in self.speakers),
+            strict=True,
+        )
+        scales = {
+            name: np.array([getattr(speaker.scaling, name) for speaker in self.speakers])
+            for name in ("mean", "variance")
+        }
+        return scales | {f"weight-{number}": np.array(stacked) for number, stacked in enumerate(by_place)}
+
+    def _metadata(self, extra: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            "family": FAMILY,
+            "network": asdict(self.network),
+            "parameters": count_parameters(self.network),
+            "training": asdict(self.training),
+            "seeds": self.seeds,
+            "places": self.places,
+            "left_out": {str(row): reason for row, reason in self.left_out.items()},
+            "calibrators": [speaker.calibrator.to_json() for speaker in self.speakers],
+            "base_rates": [speaker.base_rate.tolist() for speaker in self.speakers],
+            "agreements": [asdict(speaker.agreement) for speaker in self.speakers],
+            "agreement": asdict(self.agreement),
+            "keras": keras.version(),
+            "tensorflow": tf.version.VERSION,
+            "jit": True,
+            "extra": dict(extra),
+            "history": [asdict(epoch) for epoch in self.history],
+        }
+
+
+def load(directory: Path) -> SymbolEnsemble:
+    """Return the ensembles that `SymbolEnsemble.save` wrote; no code in the files is ever run.
+
+    Raises:
+        ModelError: naming the file that is missing, damaged or refused.
+    """
+    metadata = read_metadata(directory)
+    arrays = _read_arrays(directory / _ARRAYS)
+    try:
+        network, seeds = Network(**metadata["network"]), tuple(metadata["seeds"])
+        return SymbolEnsemble(
+            network=network,
+            training=Training(**metadata["training"]),
+            seeds=seeds,
+            speakers=tuple(
+                _read_speaker(arrays, number, len(seeds), metadata)
+                for number in range(len(metadata["calibrators"]))
+            ),
+            places=tuple(metadata["places"]),
+            left_out={int(row): reason for row, reason in metadata["left_out"].items()},
+            history=[Epoch(**epoch) for epoch in metadata["history"]],
+            start=0 if network.mode == "sequence" else None,
+            extra=metadata["extra"],
+        )
+    except (KeyError, TypeError, AttributeError, ValueError, IndexError) as broken:
+        raise ModelError(
+            f"this is no description of an ensemble: {broken!r}",
+            where=str(directory / METADATA),
+            way_out="load it with the version of nextday that saved it, or train again",
+        ) from None
+
+
+def _read_arrays(path: Path) -> dict[str, NDArray[np.float32]]:
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return {name: np.asarray(arrays[name], np.float32) for name in arrays.files}
+    # NumPy raises what its readers of zip files raise, and ValueError where a file brings objects.
+    except Exception as broken:
+        raise ModelError(
+            f"these weights are refused: {(str(broken) or type(broken).__name__).splitlines()[0]}",
+            where=str(path),
+            way_out="use a model that nextday trained, or train again",
+        ) from None
+
+
+def _read_speaker(
+    arrays: Mapping[str, NDArray[np.float32]], number: int, members: int, metadata: Mapping[str, Any]
+) -> Speaker:
+    stacked = [arrays[f"weight-{place}"][number] for place in range(len(arrays) - 2)]
+    return Speaker(
+        scaling=Scaling(arrays["mean"][number], arrays["variance"][number]),
+        weights=[[array[member] for array in stacked] for member in range(members)],
+        calibrator=read_calibrator(metadata["calibrators"][number]),
+        base_rate=np.array(metadata["base_rates"][number]),
+        agreement=Agreement(**metadata["agreements"][number]),
+    )
+
+
+@lru_cache(maxsize=1)
+def unweighted(network: Network) -> Members:
+    """Return the network without weights, scaled inputs in: it is compiled once for all symbols."""
+    return Members(network, build(network, seed=0), [])

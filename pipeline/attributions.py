@@ -1,0 +1,112 @@
+"""What moved the forecasts of an evening: feature by feature, in a CSV beside forecast.csv."""
+
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pipeline.errors import StoreError
+from pipeline.spreadsheet import disarm
+from pipeline.workspace import write_text
+
+__all__ = ["FILE", "LAGS", "lay_out", "load_attributions", "save_attributions", "select_strongest"]
+
+FILE: Final = "attributions.csv"
+
+LAGS: Final = ((0, 1), (1, 2), (2, 5), (5, 10), (10, 20), (20, 40), (40, None))
+"""Sessions before the last one, first and stop, that one column of the file adds up; the last has no end."""
+
+_KEY: Final = ["symbol", "horizon", "as_of", "model_version", "data_version"]
+_MADE_OF: Final = ["target_session", *_KEY]
+
+
+def lay_out(
+    rows: pd.DataFrame, values: NDArray[np.float32], features: tuple[str, ...], facts: pd.DataFrame
+) -> pd.DataFrame:
+    """Return one line a forecast and feature, the strongest feature of a forecast first.
+
+    Args:
+        rows: The forecasts, in the order of `values`: target_session, symbol, horizon, as_of, model_version,
+            data_version.
+        values: Attributions in logits, [row, lag, feature].
+        features: Their names.
+        facts: logit, baseline_logit, forecast_logit, sessions, in the order of `values`.
+
+    Returns:
+        The columns of attributions.csv, rounded as they are there: what is written and what is read tell the same.
+    """
+    total = values.sum(axis=1, dtype=np.float64)
+    order = np.argsort(-np.abs(total), axis=1, kind="stable")
+    which = np.repeat(np.arange(len(rows)), len(features))
+    feature = order.reshape(-1)
+    head = rows[_MADE_OF].iloc[which].reset_index(drop=True)
+    named = head.assign(feature=np.array(features)[feature], attribution=total[which, feature])
+    for first, stop in LAGS:
+        named[_column(first, stop)] = values[:, first:stop].sum(axis=1, dtype=np.float64)[which, feature]
+    whole = pd.concat([named, facts.iloc[which].reset_index(drop=True)], axis=1)
+    return whole.assign(**whole.select_dtypes("float").round(6))
+
+
+def save_attributions(folder: Path, made: pd.DataFrame) -> None:
+    """Add to what the folder holds already; of two lines that say the same forecast was moved, the first one stands.
+
+    Raises:
+        NextdayError: the file cannot be written.
+    """
+    made = made.assign(symbol=made["symbol"].map(disarm))
+    whole = made if (before := _read(folder)) is None else pd.concat([before, made], ignore_index=True)
+    kept = whole.drop_duplicates([*_KEY, "feature"])
+    days = {name: kept[name].dt.strftime("%Y-%m-%d") for name in ("target_session", "as_of")}
+    text = kept.assign(**days).to_csv(index=False, float_format="%.6f", lineterminator="\n")
+    write_text(folder / FILE, text)
+
+
+def load_attributions(folder: Path, standing: pd.DataFrame) -> pd.DataFrame:
+    """Return the lines that belong to forecasts as they stand: of the same model and the same prices.
+
+    Raises:
+        StoreError: the file is damaged.
+    """
+    kept = _read(folder)
+    if kept is None:
+        return pd.DataFrame(columns=[*_MADE_OF, "feature", "attribution"])
+    asked = standing[_KEY].assign(plain=standing["symbol"], symbol=standing["symbol"].map(disarm))
+    found = kept.merge(asked, on=_KEY, how="inner")
+    return found.assign(symbol=found.pop("plain"))
+
+
+def select_strongest(attributions: pd.DataFrame, most: int) -> dict[str, list[tuple[str, float]]]:
+    """Return the features with the largest attributions of each symbol, the largest first.
+
+    Args:
+        attributions: Of one horizon.
+        most: How many a symbol.
+    """
+    return {
+        str(symbol): list(zip(rows["feature"][:most], rows["attribution"][:most], strict=True))
+        for symbol, rows in attributions.groupby("symbol", sort=False)
+    }
+
+
+def _column(first: int, stop: int | None) -> str:
+    if stop is None:
+        return f"lag_{first}_up"
+    return f"lag_{first}" if stop == first + 1 else f"lag_{first}_{stop - 1}"
+
+
+def _read(folder: Path) -> pd.DataFrame | None:
+    if not (folder / FILE).exists():
+        return None
+    try:
+        kept = pd.read_csv(
+            folder / FILE, dtype={"symbol": "str", "model_version": "str"}, keep_default_na=False
+        )
+        return kept.assign(**{name: pd.to_datetime(kept[name]) for name in ("target_session", "as_of")})
+    except (OSError, ValueError, KeyError) as error:
+        raise StoreError(
+            f"What moved the forecasts cannot be read: {error}",
+            where=str(folder / FILE),
+            way_out="remove the file: the page then says that it is not kept",
+        ) from None

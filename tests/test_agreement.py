@@ -1,0 +1,38 @@
+"""How far members agree, against NumPy's own correlation and cases that are known."""
+
+import numpy as np
+import pytest
+
+from models.agreement import Agreement, join_agreements, measure_agreement
+
+
+def test_the_correlation_is_the_mean_over_pairs_and_horizons() -> None:
+    logits = np.random.default_rng(1).standard_normal((3, 50, 2))
+    pairs = [(0, 1), (0, 2), (1, 2)]
+    expected = np.mean(
+        [np.corrcoef(logits[a, :, h], logits[b, :, h])[0, 1] for a, b in pairs for h in (0, 1)]
+    )
+    found = measure_agreement(logits)
+    assert found.correlation == pytest.approx(expected)
+    assert found.spread == pytest.approx(np.std(logits, axis=0, ddof=1).mean())
+    assert found.rows == 50
+
+
+def test_members_that_say_the_same_agree_wholly_and_opposites_not_at_all() -> None:
+    one = np.linspace(-1, 1, 9)[None, :, None]
+    assert measure_agreement(np.concatenate([one, one + 3])).correlation == pytest.approx(1)
+    assert measure_agreement(np.concatenate([one, -one])).correlation == pytest.approx(-1)
+    assert measure_agreement(np.concatenate([one, one])).spread == 0
+
+
+def test_a_single_member_and_members_that_never_move_have_no_correlation() -> None:
+    moving = np.linspace(-1, 1, 9)[None, :, None]
+    assert measure_agreement(moving) == Agreement(0.0, None, 9)
+    still = np.zeros((2, 9, 1))
+    assert measure_agreement(still).correlation is None
+    assert measure_agreement(np.concatenate([moving, still])).correlation is None
+
+
+def test_the_agreement_of_several_ensembles_weighs_each_by_its_rows() -> None:
+    joined = join_agreements([Agreement(1.0, 0.5, 10), Agreement(2.0, None, 10), Agreement(4.0, 0.9, 30)])
+    assert joined == Agreement((10 + 20 + 120) / 50, (5 + 27) / 40, 50)
