@@ -10,6 +10,7 @@ from scipy.special import expit, logit
 from models.ensemble import RecurrentEnsemble, RecurrentModel
 from models.recurrent import KINDS, Kind, Network
 from models.scaling import LIMIT
+from models.temperature import Temperature
 from models.training import Training
 from models.windows import Mode
 
@@ -45,8 +46,9 @@ def scaled(ensemble: RecurrentEnsemble, x: np.ndarray) -> np.ndarray:
 
 def calibrated(ensemble: RecurrentEnsemble, logits: np.ndarray) -> np.ndarray:
     """Return sigmoid(b + (z - b) / T) of the members' mean logit."""
-    base = logit(ensemble.base_rate[0])
-    return expit(base + (logits.mean(axis=0) - base) / ensemble.calibrator.temperature[0])
+    curve, base = ensemble.calibrator.curves[0], logit(ensemble.base_rate[0])
+    assert isinstance(curve, Temperature)
+    return expit(base + (logits.mean(axis=0) - base) / curve.temperature)
 
 
 def plain(kind: Kind, weights: list[np.ndarray]) -> keras.Model:
