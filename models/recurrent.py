@@ -21,7 +21,7 @@ from models.scaling import LIMIT, Scaling
 from models.threads import use_one_thread
 from models.windows import Mode
 
-__all__ = ["KINDS", "Kind", "Network", "build", "build_deployable", "count_parameters"]
+__all__ = ["KINDS", "Kind", "Network", "build", "build_deployable", "build_to_train", "count_parameters"]
 
 use_one_thread()
 
@@ -79,18 +79,22 @@ class Network:
 
 
 def build(network: Network, seed: int) -> keras.Model:
-    """Return the trainable part: scaled inputs [row, session, feature] in, logits out.
+    """Return the network without its scale: scaled inputs [row, session, feature] in, logits out.
 
     All weights depend on `seed` alone; Keras' global seed is not drawn from.
     """
-    scaled = keras.Input((None, network.features), name="scaled")
-    return keras.Model(scaled, _logits(network, TRAINED, scaled, seed), name=network.kind)
+    return _build(network, KINDS, seed)
+
+
+def build_to_train(network: Network, seed: int) -> keras.Model:
+    """Return what `build` does, of layers whose gradients cost a fraction: for the training loop alone."""
+    return _build(network, TRAINED, seed)
 
 
 def build_deployable(network: Network, scaling: Scaling) -> keras.Model:
     """Return the network as it is saved: unscaled inputs in, logits out, the scale inside.
 
-    Its weights have the order and shapes of `build`, which trains them.
+    Its weights have the order and shapes of `build`'s.
     """
     unscaled = keras.Input((None, network.features), name="unscaled")
     scaled = keras.layers.Normalization(mean=scaling.mean, variance=scaling.variance, name="scale")(unscaled)
@@ -107,6 +111,11 @@ def build_deployable(network: Network, scaling: Scaling) -> keras.Model:
 def count_parameters(network: Network) -> int:
     """Return the number of trained weights; it does not depend on the length of the input."""
     return int(build(network, seed=0).count_params())
+
+
+def _build(network: Network, layers: Mapping[str, type], seed: int) -> keras.Model:
+    scaled = keras.Input((None, network.features), name="scaled")
+    return keras.Model(scaled, _logits(network, layers, scaled, seed), name=network.kind)
 
 
 def _logits(

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from scipy.special import logit
 
 from models.errors import ModelError
-from models.recurrent import Network, build
+from models.recurrent import Network, build_to_train
 from models.windows import Spans, cut_into_chunks
 
 __all__ = ["DivergenceError", "Epoch", "Examples", "Trainer", "Training", "Weights"]
@@ -165,7 +165,7 @@ class Trainer:
         self._chunk = training.chunk if network.mode == "sequence" else network.lookback
         self._labels_a_chunk = self._chunk - network.lookback + 1
         self._chunks_a_step = max(training.batch_size // self._labels_a_chunk, 1)
-        self._core = build(network, seed=0)
+        self._core = build_to_train(network, seed=0)
         self._optimizer = keras.optimizers.Adam(training.learning_rate, global_clipnorm=training.clip_norm)
         self._optimizer.build(self._core.trainable_variables)
         self._unused = [variable.numpy() for variable in self._optimizer.variables]
@@ -245,7 +245,7 @@ class Trainer:
         return cut_into_chunks(spans, self._chunk, self._network.lookback, shift)
 
     def _reset(self, seed: int, base_rate: NDArray[np.float64], start: Weights | None) -> None:
-        weights = start or build(self._network, seed).get_weights()
+        weights = start or build_to_train(self._network, seed).get_weights()
         if start is None:
             # The last weight is the bias of the logits: a network that has learned nothing says the base rate, and
             # calibration, which stretches logits away from it, then leaves it there.

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from models import recurrent
-from models.recurrent import KINDS, Kind, Network, build, build_deployable
+from models.recurrent import KINDS, Kind, Network, build, build_deployable, build_to_train
 from models.scaling import Scaling
 from models.training import Examples, Trainer, Training
 from models.windows import closed_up, example_spans
@@ -50,7 +50,7 @@ def outputs_and_gradients(model: keras.Model, jit_compile: bool) -> list[np.ndar
 def test_outputs_and_all_gradients_are_those_of_the_deployed_network(
     network: Network, jit_compile: bool
 ) -> None:
-    by_hand, stock = build(network, seed=1), build_deployable(network, NO_SCALE)
+    by_hand, stock = build_to_train(network, seed=1), build_deployable(network, NO_SCALE)
     rng = np.random.default_rng(4)
     weights = [rng.normal(0, 0.4, weight.shape).astype(np.float32) for weight in by_hand.get_weights()]
     for model in (by_hand, stock):
@@ -106,4 +106,4 @@ def test_the_deployed_network_holds_nothing_but_keras_own_layers(kind: Kind) -> 
     network = Network(kind, features=4, lookback=6, layers=2)
     modules = {type(layer).__module__ for layer in build_deployable(network, NO_SCALE).layers}
     assert all(module.startswith("keras.") for module in modules)
-    assert "models.backpropagation" in {type(layer).__module__ for layer in build(network, 1).layers}
+    assert "models.backpropagation" in {type(layer).__module__ for layer in build_to_train(network, 1).layers}
