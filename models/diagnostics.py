@@ -315,12 +315,10 @@ def _compile_slopes(model: keras.Model) -> _Compiled:
     """Compile logits [row, horizon] and their gradients [row, time, feature, horizon]."""
 
     def graph(weights: list[tf.Tensor], x: tf.Tensor) -> list[tf.Tensor]:
-        with tf.GradientTape(persistent=True) as tape:
-            tape.watch(x)
-            logits = _last_logits(model, weights, x)
-            # Rows do not meet inside the network: the gradient of their sum is the gradient of each.
-            sums = tf.unstack(tf.reduce_sum(logits, axis=0))
-        return [logits, tf.stack([tape.gradient(total, x) for total in sums], axis=-1)]
+        logits = _last_logits(model, weights, x)
+        # Rows do not meet inside the network: the gradient of their sum is the gradient of each.
+        sums = tf.unstack(tf.reduce_sum(logits, axis=0))
+        return [logits, tf.stack([tf.gradients(total, x)[0] for total in sums], axis=-1)]
 
     return _compile(model, graph)
 
