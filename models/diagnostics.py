@@ -315,12 +315,16 @@ def _compile_slopes(model: keras.Model) -> _Compiled:
     """Compile logits [row, horizon] and their gradients [row, time, feature, horizon]."""
 
     def graph(weights: list[tf.Tensor], x: tf.Tensor) -> list[tf.Tensor]:
-        with tf.GradientTape(persistent=True) as tape:
-            tape.watch(x)
-            logits = _last_logits(model, weights, x)
-            # Rows do not meet inside the network: the gradient of their sum is the gradient of each.
-            sums = tf.unstack(tf.reduce_sum(logits, axis=0))
-        return [logits, tf.stack([tape.gradient(total, x) for total in sums], axis=-1)]
+        slopes = []
+        for horizon in range(model.output_shape[-1]):
+            # A tape each: one that persists would look into the loops whose derivative is written by hand.
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                logits = _last_logits(model, weights, x)
+                # Rows do not meet inside the network: the gradient of their sum is the gradient of each.
+                total = tf.reduce_sum(logits[:, horizon])
+            slopes.append(tape.gradient(total, x))
+        return [logits, tf.stack(slopes, axis=-1)]
 
     return _compile(model, graph)
 
