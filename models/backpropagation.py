@@ -133,7 +133,7 @@ def _run_forward(
     cell: type[_Cell], x: tf.Tensor, kernel: tf.Tensor, recurrent: tf.Tensor, bias: tf.Tensor
 ) -> tuple[Tensors, Tensors]:
     """Return the states before each session and after the last, [session + 1, row, unit], and the gates of each."""
-    sessions, rows, _ = tf.unstack(tf.shape(x))
+    sessions, rows = _size(x, 0), _size(x, 1)
     count = kernel.shape[1] // recurrent.shape[0]
     zero = (tf.zeros([rows, recurrent.shape[0]]),) * cell.states
 
@@ -162,7 +162,7 @@ def _run_backward(
     bias: tf.Tensor,
 ) -> Tensors:
     """Return the gradients of x [session, row, feature] and of the three weights, from that of the outputs."""
-    sessions = tf.shape(x)[0]
+    sessions = _size(x, 0)
 
     def step(t: tf.Tensor, d_after: Tensors, sums: Tensors, d_inputs: Any) -> tuple[Any, ...]:
         before, after, kept = _at(states, t), _at(states, t + 1), _at(gates, t)
@@ -179,7 +179,7 @@ def _run_backward(
 
     end = tuple(tf.zeros_like(state[0]) for state in states)
     none = tuple(tf.zeros_like(weight) for weight in (kernel, recurrent, bias))
-    room = (sessions - 1, end, none, *_room(1, sessions))
+    room = (tf.convert_to_tensor(sessions - 1), end, none, *_room(1, sessions))
     _, _, sums, d_inputs = tf.while_loop(lambda t, *_: t >= 0, step, room)
     return d_inputs.stack(), *sums
 
@@ -189,7 +189,12 @@ def _turn(sequences: tf.Tensor) -> tf.Tensor:
     return tf.transpose(sequences, [1, 0, 2])
 
 
-def _room(count: int, sessions: int) -> tuple[tf.TensorArray, ...]:
+def _size(x: tf.Tensor, axis: int) -> Any:
+    """Return a number where it is known before a graph runs: XLA wants to know how much room the gates need."""
+    return x.shape[axis] or tf.shape(x)[axis]
+
+
+def _room(count: int, sessions: Any) -> tuple[tf.TensorArray, ...]:
     return tuple(tf.TensorArray(tf.float32, sessions) for _ in range(count))
 
 

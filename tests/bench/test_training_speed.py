@@ -5,18 +5,16 @@ sessions, 6 features, 100 symbols x 1,500 sessions, unless a test says otherwise
 """
 
 import importlib.util
-import os
 import statistics
 from collections.abc import Mapping
 
 import pytest
 
-from tests.bench.trainers import Load, Way
+from tests.bench.trainers import CORES, Load, Way
 
 pytestmark = pytest.mark.bench
 
 LAPS = 5
-CORES = os.cpu_count() or 1
 
 
 def race(ways: Mapping[str, Way], laps: int = LAPS) -> dict[str, list[float]]:
@@ -56,9 +54,9 @@ def test_labels_per_second_against_plain_keras() -> None:
     rates = race(
         {
             "reference: keras.Sequential.fit, all cores": Way("keras fit"),
-            "windowed, a process a core": Way("windowed", CORES, 1),
-            "sequence, a process a core": Way("sequence", CORES, 1),
-            "sequence, one process, all cores": Way("sequence"),
+            "windowed, a process a core": Way("windowed", CORES),
+            "sequence, a process a core": Way("sequence", CORES),
+            "sequence, one process": Way("sequence"),
         }
     )
     ratios = tell(rates, "labels/s", promised)
@@ -71,8 +69,8 @@ def test_against_torch() -> None:
         pytest.skip(
             "NOT MEASURED: torch is not installed here; pip install torch, into an environment of its own"
         )
-    ways = {"torch, one process, all cores": Way("torch"), "torch, a process a core": Way("torch", CORES, 1)}
-    rates = race({**ways, "sequence, a process a core": Way("sequence", CORES, 1)})
+    ways = {"torch, one process, all cores": Way("torch"), "torch, a process a core": Way("torch", CORES)}
+    rates = race({**ways, "sequence, a process a core": Way("sequence", CORES)})
     best = max(ways, key=lambda name: statistics.median(rates[name]))
     ratios = tell({best: rates.pop(best), **rates}, "labels/s", {"sequence, a process a core": 0.9})
     assert ratios["sequence, a process a core"] >= 0.9
@@ -90,7 +88,7 @@ def test_what_a_step_may_hold() -> None:
         f"chunks of {chunk} sessions, {rows} a step": Load(chunk=chunk, labels=rows * (chunk - 59))
         for chunk, rows in shapes
     }
-    tell(race({name: Way("sequence", 1, 1, load) for name, load in loads.items()}), "labels/s")
+    tell(race({name: Way("sequence", load=load) for name, load in loads.items()}), "labels/s")
 
 
 def test_cost_grows_in_step_with_symbols_and_sessions() -> None:
@@ -98,7 +96,7 @@ def test_cost_grows_in_step_with_symbols_and_sessions() -> None:
     loads = {
         f"{symbols} symbols x {sessions} sessions": Load(symbols, sessions) for symbols, sessions in shapes
     }
-    ratios = tell(race({name: Way("sequence", 1, 1, load) for name, load in loads.items()}), "labels/s")
+    ratios = tell(race({name: Way("sequence", load=load) for name, load in loads.items()}), "labels/s")
     # As many labels a second where there is more: cost that grows in step.
     assert ratios["500 symbols x 1500 sessions"] >= 0.8
     assert ratios["100 symbols x 5000 sessions"] >= 0.8
@@ -114,7 +112,7 @@ def test_peak_memory_of_a_fit() -> None:
 
 def test_the_share_of_the_processor() -> None:
     load = Load()
-    rates = race({"matmul": Way("matmul"), "sequence": Way("sequence", CORES, 1)})
+    rates = race({"matmul": Way("matmul"), "sequence": Way("sequence", CORES)})
     limit, labels = statistics.median(rates["matmul"]), statistics.median(rates["sequence"])
     # A session of a chunk: forwards x W and h R; backwards their weights' gradients, and that of h.
     gates = 3 * load.units

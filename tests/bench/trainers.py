@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 ROOT = Path(__file__).parents[2]
+CORES = os.cpu_count() or 1
 
 
 @dataclass(frozen=True)
@@ -43,12 +44,12 @@ class Load:
 class Way:
     """Several processes that work side by side at the same thing."""
 
-    def __init__(self, name: str, processes: int = 1, threads: int = 0, load: Load | None = None) -> None:
-        """Start them; threads 0: as many as the machine has cores."""
-        command = [sys.executable, "-m", "tests.bench.trainers", name, str(threads)]
+    def __init__(self, name: str, processes: int = 1, load: Load | None = None) -> None:
+        """Start them; torch shares the cores out among them, nextday is of one thread by itself."""
+        command = [sys.executable, "-m", "tests.bench.trainers", name]
         quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
-        if threads:
-            quiet |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
+        if name == "torch":
+            quiet["OMP_NUM_THREADS"] = str(CORES // processes)
         self._children = [
             subprocess.Popen(
                 [*command, json.dumps(asdict(load or Load()))],
@@ -80,17 +81,33 @@ class Way:
             assert child.returncode == 0
 
 
-def fit_plainly(load: Load) -> Callable[[], float]:
+def plain(load: Load) -> Any:
+    """Return the reference: what a page of instructions would make. It knows nothing of nextday and uses all cores."""
     import keras
 
-    layers = keras.Input((load.lookback, load.features)), keras.layers.GRU(load.units), keras.layers.Dense(1)
-    model = keras.Sequential(layers)
+    shape = load.lookback, load.features
+    model = keras.Sequential([keras.Input(shape), keras.layers.GRU(load.units), keras.layers.Dense(1)])
     model.compile("adam", keras.losses.BinaryCrossentropy(from_logits=True), jit_compile=False)
-    windows, labels = windows_of(load, 4096)
+    return model
+
+
+def fit_plainly(load: Load) -> Callable[[], float]:
+    model, (windows, labels) = plain(load), windows_of(load, 4096)
 
     def lap() -> float:
         begun = time.perf_counter()
         model.fit(windows, labels, batch_size=load.batch, verbose=0)
+        return len(windows) / (time.perf_counter() - begun)
+
+    return lap
+
+
+def predict_windows(load: Load) -> Callable[[], float]:
+    model, (windows, _) = plain(load), windows_of(load, 8192)
+
+    def lap() -> float:
+        begun = time.perf_counter()
+        model.predict(windows, batch_size=1024, verbose=0)
         return len(windows) / (time.perf_counter() - begun)
 
     return lap
@@ -130,7 +147,7 @@ def train_with_torch(load: Load) -> Callable[[], float]:
         def forward(self, x: Any) -> Any:
             return self.logits(self.gru(x)[0])
 
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)))
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     x, _, y = (torch.from_numpy(part) for part in load.panel())
     model, loss = Network(), torch.nn.BCEWithLogitsLoss()
     adam = torch.optim.Adam(model.parameters())
@@ -153,27 +170,15 @@ def train_with_torch(load: Load) -> Callable[[], float]:
     return lap
 
 
-def predict_windows(load: Load) -> Callable[[], float]:
-    from models.recurrent import Network, build_deployable
-
-    model = build_deployable(Network("gru", load.features, load.lookback, units=load.units), no_scale(load))
-    windows, _ = windows_of(load, 8192)
-
-    def lap() -> float:
-        begun = time.perf_counter()
-        model.predict(windows, batch_size=1024, verbose=0)
-        return len(windows) / (time.perf_counter() - begun)
-
-    return lap
-
-
 def forecast_in_one_pass(load: Load) -> Callable[[], float]:
     from models.members import Members
     from models.recurrent import Network, build, build_deployable
+    from models.scaling import Scaling
     from models.windows import closed_up
 
+    no_scale = Scaling(np.zeros(load.features, np.float32), np.ones(load.features, np.float32))
     network = Network("gru", load.features, load.lookback, units=load.units, mode="sequence")
-    members = Members(network, build_deployable(network, no_scale(load)), [build(network, 1).get_weights()])
+    members = Members(network, build_deployable(network, no_scale), [build(network, 1).get_weights()])
     x, mask, _ = load.panel()
     rows = closed_up(members.usable(mask))
 
@@ -243,12 +248,6 @@ def examples(load: Load, mode: str) -> tuple[Any, int]:
     return Examples(panel, labels, closed_up(mask), train, stop, np.array([0.5])), len(rows)
 
 
-def no_scale(load: Load) -> Any:
-    from models.scaling import Scaling
-
-    return Scaling(np.zeros(load.features, np.float32), np.ones(load.features, np.float32))
-
-
 def peak() -> float:
     """Return the most MB that this process has had in memory."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -266,12 +265,7 @@ WAYS: dict[str, Callable[[Load], Callable[[], float]]] = {
 }
 
 
-def main(name: str, threads: str, load: str) -> None:
-    if name != "torch" and threads != "0":
-        import tensorflow as tf
-
-        tf.config.threading.set_intra_op_parallelism_threads(int(threads))
-        tf.config.threading.set_inter_op_parallelism_threads(int(threads))
+def main(name: str, load: str) -> None:
     lap = WAYS[name](Load(**json.loads(load)))
     if name != "memory":  # which is what it takes once
         lap()
