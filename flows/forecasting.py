@@ -27,6 +27,7 @@ from pipeline.sequences import total_returns
 from pipeline.tracking import RegisteredModel
 
 __all__ = [
+    "Forecasted",
     "Replay",
     "catch_up",
     "champion_known_at",
@@ -38,14 +39,30 @@ __all__ = [
 ]
 
 
+@dataclass(frozen=True, eq=False)
+class Forecasted:
+    """What a model says of the sessions after one, and from what.
+
+    Attributes:
+        rows: schema.FORECASTS without `kind`, which the ledger decides, and `issued_at`.
+        fitted: The model.
+        known: What it read.
+    """
+
+    rows: pd.DataFrame
+    fitted: Any
+    known: History
+
+    def explain(self, run: Run) -> None:
+        """Keep what moved the forecasts; to be called when they are sealed."""
+        explain_forecasts(run, self.fitted, self.known, self.rows)
+
+
 @chapter("forecast", run_name="forecast from {as_of:%Y-%m-%d}")
-def forecast_session(run: Run, as_of: pd.Timestamp, seq: int, champion: RegisteredModel) -> pd.DataFrame:
+def forecast_session(run: Run, as_of: pd.Timestamp, seq: int, champion: RegisteredModel) -> Forecasted:
     """Forecast the sessions after `as_of` for every symbol with a whole window, as far ahead as is configured.
 
     What the champion did not learn it does not forecast; what the settings do not ask for any more is left out.
-
-    Returns:
-        schema.FORECASTS without `kind`, which the ledger decides.
 
     Raises:
         ModelError: the champion's files are missing or damaged.
@@ -56,8 +73,7 @@ def forecast_session(run: Run, as_of: pd.Timestamp, seq: int, champion: Register
     fitted = _load(run, champion, known)
     rows = _forecast(run, known, champion, fitted)
     rows = rows[rows["horizon"].isin(run.config.labels.horizons)].reset_index(drop=True)
-    explain_forecasts(run, fitted, known, rows)
-    return rows
+    return Forecasted(rows, fitted, known)
 
 
 @chapter("seal", run_name="seal forecasts from {as_of:%Y-%m-%d}")
@@ -226,10 +242,11 @@ def _catch_up_one(
     known_then = champion_known_at(champions, session)
     if known_then is None:
         return f"{session:%Y-%m-%d} was missed and stays so: no model was trained by then"
-    rows = forecast_session(run, session, market.seq, known_then)
-    if rows.empty:
+    made = forecast_session(run, session, market.seq, known_then)
+    if made.rows.empty:
         return f"{session:%Y-%m-%d} was missed and stays so: no symbol has a whole window there"
-    seal(run, rows, session, market.observed_at)
+    seal(run, made.rows, session, market.observed_at)
+    made.explain(run)
     return None
 
 

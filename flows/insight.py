@@ -10,9 +10,7 @@ from flows.chapters import chapter
 from flows.progress import say
 from flows.run import Run
 from flows.training import History
-from models.errors import ModelError
 from pipeline.attributions import lay_out, save_attributions
-from pipeline.errors import NextdayError
 from pipeline.insight import Insight, rate_importance
 from pipeline.report import place
 from pipeline.walkforward import Fold
@@ -23,9 +21,10 @@ _MINUTES = 15
 """Far more than 500 symbols take."""
 
 
-@chapter("look inside", timeout=_MINUTES * 60)
 def look_inside(run: Run, known: History, fitted: Any, fold: Fold) -> Insight | None:
     """Find out what the network of the scoring fit looks at; None, and why, where that cannot be had.
+
+    Whatever goes wrong here costs no training.
 
     Args:
         run: The run.
@@ -36,21 +35,26 @@ def look_inside(run: Run, known: History, fitted: Any, fold: Fold) -> Insight | 
     if not hasattr(fitted, "members"):
         say("what the network looks at is not measured: every symbol has a network of its own")
         return None
+    try:
+        return _look_inside(run, known, fitted, fold)
+    except Exception as error:
+        say(f"what the network looks at is not measured: {error}")
+        return None
+
+
+@chapter("look inside", timeout=_MINUTES * 60)
+def _look_inside(run: Run, known: History, fitted: Any, fold: Fold) -> Insight:
     from models.inspection import inspect
 
     sequences, part = known.sequences, "test" if len(fold.test) else "calibrate"
-    try:
-        found = inspect(
-            fitted,
-            *(sequences.x, sequences.mask, sequences.y),
-            train=fold.train,
-            calibrate=fold.calibrate,
-            judge=fold.parts[part],
-            seed=run.config.training.seed,
-        )
-    except ModelError as error:
-        say(f"what the network looks at is not measured: {error}")
-        return None
+    found = inspect(
+        fitted,
+        *(sequences.x, sequences.mask, sequences.y),
+        train=fold.train,
+        calibrate=fold.calibrate,
+        judge=fold.parts[part],
+        seed=run.config.training.seed,
+    )
     insight = Insight(
         sensitivity=_lay_out_sensitivity(found.sensitivity, sequences.horizons),
         memory=_lay_out_memory(found.memory, sequences.horizons, fitted.network.lookback),
@@ -62,7 +66,11 @@ def look_inside(run: Run, known: History, fitted: Any, fold: Fold) -> Insight | 
         importance=pd.concat(
             [
                 rate_importance(
-                    found.importance[:, :, place], found.judged, sequences.features, run.config.training.seed
+                    found.importance[:, :, place],
+                    found.judged,
+                    sequences.features,
+                    run.config.training.seed,
+                    horizon,
                 ).assign(horizon=horizon, part=part)
                 for place, horizon in enumerate(sequences.horizons)
             ],
@@ -71,14 +79,13 @@ def look_inside(run: Run, known: History, fitted: Any, fold: Fold) -> Insight | 
     )
     near = insight.memory.iloc[0]
     say(
-        f"95% of the network's influence lies {near['most']} sessions back or less; gradients: {near['finding']}"
+        f"95% of the network's influence lies within {near['most'] + 1} sessions; gradients: {near['finding']}"
     )
     return insight
 
 
-@chapter("explain", timeout=_MINUTES * 60)
 def explain_forecasts(run: Run, fitted: Any, known: History, rows: pd.DataFrame) -> None:
-    """Keep what moved the forecasts of one evening beside its report; what goes wrong here costs no forecast.
+    """Keep what moved the forecasts of one evening beside its report; they are sealed, and nothing here costs them.
 
     Args:
         run: The run.
@@ -89,10 +96,15 @@ def explain_forecasts(run: Run, fitted: Any, known: History, rows: pd.DataFrame)
     if rows.empty or not hasattr(fitted, "members"):
         return
     try:
-        made = _attribute(fitted, known, rows)
-        save_attributions(place(run.workspace.reports, run.name, rows["target_session"].min()).folder, made)
-    except (NextdayError, ModelError) as error:
+        _explain(run, fitted, known, rows)
+    except Exception as error:
         say(f"what moved the forecasts is not kept: {error}")
+
+
+@chapter("explain", timeout=_MINUTES * 60)
+def _explain(run: Run, fitted: Any, known: History, rows: pd.DataFrame) -> None:
+    made = _attribute(fitted, known, rows)
+    save_attributions(place(run.workspace.reports, run.name, rows["target_session"].min()).folder, made)
 
 
 def _attribute(fitted: Any, known: History, rows: pd.DataFrame) -> pd.DataFrame:

@@ -25,7 +25,7 @@ from flows.training import (
     train_procedure,
 )
 from flows.workshop import open_workshop
-from pipeline.errors import StoreError
+from pipeline.errors import NextdayError
 from pipeline.horizons import select_horizon
 from pipeline.metrics import log_losses
 from pipeline.page import evaluation_figures
@@ -96,6 +96,8 @@ def count_trial(run: Run, market: Market, test_rows: pd.DataFrame) -> None:
     own = scored[(scored["model"] == run.config.model.kind) & scored["outcome"].notna()]
     losses = pd.Series(log_losses(own["p_up"].to_numpy(float), own["outcome"].to_numpy(float)), own["as_of"])
     by_session = losses.groupby(level=0).mean()
+    if by_session.empty:
+        return
     trial = Trial(
         kind="test",
         when=run.clock(),
@@ -113,7 +115,7 @@ def count_trial(run: Run, market: Market, test_rows: pd.DataFrame) -> None:
     try:
         book.add(trial)
         say(count_settings(book.read()).sentence)
-    except StoreError as error:
+    except NextdayError as error:
         say(f"this training is not counted among the trials: {error}")
 
 

@@ -150,8 +150,9 @@ def _of_this_search(trials: Iterable[Trial], run: Run, inside: Inside) -> list[T
 
 def _try(run: Run, inside: Inside, past: list[Trial], advance: Advance) -> Trial:
     number, configured = len(past), configured_parameters(run.config)
-    asked = ask(space_around(run.config), past, configured, (run.config.training.seed, number))
-    parameters = round_parameters(asked.params)
+    space = space_around(run.config)
+    asked = ask(space, past, configured, (run.config.training.seed, number))
+    parameters = round_parameters(asked.params, space) if past else configured
     config = with_parameters(run.config, parameters)
     state, slices = _follow(asked, validate(run, inside, config), advance)
     losses = np.concatenate([np.empty(0), *slices])

@@ -64,12 +64,15 @@ def longest_lookback(config: Config) -> int:
     return int(max(_choices(space_around(config)["model.lookback"])))
 
 
-def round_parameters(parameters: Mapping[str, Any]) -> Parameters:
-    """Return the parameters with numbers that a person would write."""
-    return {
-        place: float(f"{value:.2g}") if isinstance(value, float) else value
-        for place, value in parameters.items()
-    }
+def round_parameters(parameters: Mapping[str, Any], space: Mapping[str, BaseDistribution]) -> Parameters:
+    """Return the parameters with numbers that a person would write, as far as the space has them."""
+    return {place: _rounded(value, space[place]) for place, value in parameters.items()}
+
+
+def _rounded(value: Any, distribution: BaseDistribution) -> Any:
+    if not isinstance(distribution, FloatDistribution):
+        return value
+    return min(max(float(f"{value:.2g}"), distribution.low), distribution.high)
 
 
 def with_parameters(config: Config, parameters: Parameters, members: int | None = None) -> Config:

@@ -115,7 +115,7 @@ def make_sequences(
     since = None
     if first is not None:
         # A row depends on no session before these: bars older than that are not even read.
-        since = run.calendar.sessions[max(run.calendar.position(first) - chosen.reach, 0)]
+        since = run.calendar.sessions[max(int(run.calendar.sessions.searchsorted(first)) - chosen.reach, 0)]
     panel = price_panel(run, as_of, seq, since=since)
     sequences = build_sequences(panel, chosen, run.universe, horizons or run.config.labels.horizons)
     if first is not None:

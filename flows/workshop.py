@@ -1,6 +1,5 @@
 """Where the networks of a run are trained: in this process, or side by side in several that serve all its fits."""
 
-import os
 from collections.abc import Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ import numpy as np
 
 from flows.progress import note
 from flows.run import Run
+from models.cores import count_cores
 from models.workers import LocalWorkers
 from pipeline.sequences import Sequences
 
@@ -63,7 +63,7 @@ def choose_processes(run: Run, sequences: Sequences) -> int:
         jobs *= len(sequences.symbols)
     wanted = run.config.training.processes
     if wanted == 0:
-        wanted = _cores() if training_seconds(run, sequences) > _WORTH_IT else 1
+        wanted = count_cores() if training_seconds(run, sequences) > _WORTH_IT else 1
     return min(wanted, jobs)
 
 
@@ -81,8 +81,3 @@ def training_seconds(run: Run, sequences: Sequences) -> float:
     rows = int(np.count_nonzero(sequences.mask))
     operations = 2 * 6 * weights * steps * rows * model.members * training.epochs / 2
     return float(operations / _SPEED)
-
-
-def _cores() -> int:
-    # A container or a service may have been given fewer than there are.
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

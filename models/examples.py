@@ -38,8 +38,12 @@ def prepare_examples(
         labelled_rows(usable, y, sessions, name) for sessions, name in ((train, "train"), (stop, "stop"))
     )
     scaling, is_joined = fit_scaling(x, mask, train), network.mode == "sequence"
+    panel = scaling.apply(x)
+    panel[~mask] = (
+        0  # a short chunk is filled up with any row: what is no number there would spoil its weight of zero
+    )
     return scaling, Examples(
-        panel=scaling.apply(x).reshape(-1, x.shape[-1]),
+        panel=panel.reshape(-1, x.shape[-1]),
         labels=y.reshape(-1, y.shape[-1]),
         order=closed_up(mask),
         train=example_spans(mask, rows, network.lookback, joined=is_joined),

@@ -1,7 +1,6 @@
 """The members of an ensemble: one network with many sets of weights, run in one compiled graph."""
 
 import json
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from models.cores import count_cores
 from models.errors import ModelError
 from models.recurrent import Network
 from models.saved import make_reproducible
@@ -87,14 +87,15 @@ class Members:
         Windowed, each row is forecast from its own window. In sequence mode the network runs once over every symbol's
         valid sessions, from the first of the block and a state of zero, whatever rows are asked for.
         """
+        if not len(rows):
+            return np.empty((len(self.weights), 0, self.network.horizons), dtype=np.float32)
         batches = (
             self._windows(x, rows) if self.network.mode == "windowed" else self._histories(x, mask, rows)
         )
         run = partial(_run, self._forward, self._tensors)
-        empty = np.empty((len(self.weights), 0, self.network.horizons), dtype=np.float32)
         # TensorFlow computes a batch on one thread, and without Python's lock: each core takes its own.
-        with ThreadPoolExecutor(os.cpu_count()) as cores:
-            return np.concatenate([empty, *cores.map(run, batches)], axis=1)
+        with ThreadPoolExecutor(count_cores()) as cores:
+            return np.concatenate([*cores.map(run, batches)], axis=1)
 
     def save(self, directory: Path) -> None:
         """Write member-<k>.keras for each member, from 1."""
@@ -162,7 +163,7 @@ def _close_up(
 
 def _share_out(symbols: int) -> int:
     """Return how many symbols pass at a time: the same in every batch, and few numbers, for each is compiled once."""
-    batches = max(-(-symbols // _SYMBOLS), 1)
+    batches = -(-symbols // _SYMBOLS)
     return -(-symbols // batches // _ROUND) * _ROUND
 
 

@@ -116,10 +116,15 @@ class SymbolModel:
         self, mask: NDArray[np.bool_], y: NDArray[np.float32], ranges: Mapping[str, range]
     ) -> dict[int, str]:
         """Return why symbols are left out, by row."""
-        known = usable_rows(mask, self.network.lookback, self.network.mode)[:, :, None] & ~np.isnan(y)
+        run = mask.copy()
+        run[:, : start_of_run(self.network.mode, ranges["stop"], self.network.lookback) or 0] = False
         reasons: dict[int, str] = {}
         for name, part in ranges.items():
-            counts = known[:, part.start : part.stop].sum(axis=1).min(axis=1)
+            # The calibrate range is forecast by a run that starts late, the others are learned from all of history.
+            read = run if name == "calibrate" else mask
+            usable = usable_rows(read, self.network.lookback, self.network.mode)
+            known = usable[:, part.start : part.stop, None] & ~np.isnan(y[:, part.start : part.stop])
+            counts = known.sum(axis=1).min(axis=1)
             for symbol in np.flatnonzero(counts < LEAST[name]):
                 text = f"{counts[symbol]} labels in the {name} range, and {LEAST[name]} are the least"
                 reasons.setdefault(int(symbol), text)

@@ -55,18 +55,23 @@ def load_insight(folder: Path) -> Insight | None:
 
 
 def rate_importance(
-    rises: NDArray[np.float64], session: NDArray[np.int64], features: tuple[str, ...], seed: int
+    rises: NDArray[np.float64],
+    session: NDArray[np.int64],
+    features: tuple[str, ...],
+    seed: int,
+    horizon: int = 1,
 ) -> pd.DataFrame:
     """Return each feature's mean rise of the log loss with its 95% interval, the strongest first.
 
     Rows of one session move together: whole sessions are drawn, in blocks as long as the feature's series of session
-    means asks for (`significance`).
+    means asks for (`significance`), and at least as long as the horizon: outcomes of neighbours overlap.
 
     Args:
         rises: [feature, row]; NaN where the row has no label.
         session: Its session, [row].
         features: Their names.
         seed: Of the draws.
+        horizon: Sessions ahead.
     """
     known = np.isfinite(rises[0])
     _, place = np.unique(session[known], return_inverse=True)
@@ -74,7 +79,7 @@ def rate_importance(
     lines = []
     for name, rise in zip(features, rises[:, known], strict=True):
         total = np.bincount(place, weights=rise)
-        block = choose_block_length(total / n)
+        block = max(choose_block_length(total / n), float(horizon))
         drawn = draw_sessions(len(n), block_length=block, draws=_DRAWS, seed=seed)
         low, high = percentile_interval(drawn @ total / (drawn @ n))
         lines.append(

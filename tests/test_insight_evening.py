@@ -5,8 +5,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from flows import insight
 from flows.run import open_run
 from flows.training import load_evaluation
+from models import inspection
 from pipeline.attributions import FILE
 from tests.command_line import CommandLine
 from tests.conftest import small_settings
@@ -37,13 +39,13 @@ def test_an_evening_keeps_what_its_network_looks_at_and_tells_it_again(
     version = str(run.ledger.record(run.name)["model_version"].iloc[0])
     folder = run.workspace.evaluation(run.name, version)
     assert TABLES | {"sensitivity.svg", "importance.svg"} <= {path.name for path in folder.iterdir()}
-    insight = load_evaluation(folder).insight
-    assert insight is not None
-    assert insight.sensitivity["lag"].max() == (4 if mode == "windowed" else 19)
-    assert set(insight.sensitivity["member"]) == {1, 2}
-    for table in (insight.sensitivity, insight.memory, insight.importance):
+    kept_of_training = load_evaluation(folder).insight
+    assert kept_of_training is not None
+    assert kept_of_training.sensitivity["lag"].max() == (4 if mode == "windowed" else 19)
+    assert set(kept_of_training.sensitivity["member"]) == {1, 2}
+    for table in (kept_of_training.sensitivity, kept_of_training.memory, kept_of_training.importance):
         assert set(table["horizon"]) == {1, 5}
-    assert set(insight.importance["part"]) == {"test"}
+    assert set(kept_of_training.importance["part"]) == {"test"}
 
     kept = pd.read_csv(report.with_name(FILE))
     assert set(kept["symbol"]) == {"^GSPC", "^IXIC"}
@@ -84,3 +86,19 @@ def test_what_is_not_kept_is_said_and_costs_nothing(
     report.with_name(FILE).unlink()
     assert line(*HERE, "report").code == 0
     assert "What moved each of these forecasts was not kept" in report.read_text()
+
+
+def test_an_evening_is_sealed_before_anybody_looks_inside_and_whatever_happens_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def is_sealed(*_: object, **__: object) -> None:
+        asked.append(len(open_run(Path("nextday.toml"), Path("w"), None).ledger.record("sample")))
+        raise MemoryError("no room to look inside")
+
+    asked: list[int] = []
+    line = a_line(tmp_path, monkeypatch, capsys, "windowed")
+    monkeypatch.setattr(insight, "_attribute", is_sealed)
+    monkeypatch.setattr(inspection, "inspect", is_sealed)
+    assert line(*HERE, "forecast").code == 0
+    assert asked == [0, 4]
+    assert next(Path("w/reports/sample").glob("*/report.html")).exists()

@@ -307,9 +307,17 @@ def test_whatever_is_drawn_from_the_space_are_settings() -> None:
         1,
     )
     drawn = [ask(SPACE, [first], configured_parameters(config), (1, number)).params for number in range(60)]
-    for parameters in map(round_parameters, drawn):
+    for parameters in (round_parameters(params, SPACE) for params in drawn):
         assert configured_parameters(with_parameters(config, parameters)) == parameters
     assert {each["model.kind"] for each in drawn} == {"gru", "lstm", "rnn"}
+
+
+def test_a_rounded_number_stays_inside_the_space() -> None:
+    odd = Config(training=TrainingConfig(learning_rate=0.0125))
+    space = space_around(odd)
+    rounded = round_parameters({"training.learning_rate": 0.0125}, space)
+    assert rounded == {"training.learning_rate": 0.0125}
+    assert round_parameters({"training.learning_rate": 0.00234}, space) == {"training.learning_rate": 0.0023}
 
 
 def test_the_configured_settings_are_always_part_of_the_space() -> None:

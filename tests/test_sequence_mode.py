@@ -265,3 +265,19 @@ def test_more_history_than_the_run_in_needs_moves_a_forecast_little(fitted: Recu
     x, mask, _ = market()
     whole, part = fitted.predict(x, mask).p_up[:, -1], fitted.predict(x[:, 150:], mask[:, 150:]).p_up[:, -1]
     assert np.nanmax(np.abs(whole - part)) < 1e-4
+
+
+def test_where_no_row_can_be_forecast_there_is_none(fitted: RecurrentEnsemble) -> None:
+    x, mask, _ = market()
+    assert np.isnan(fitted.predict(x, np.zeros_like(mask)).p_up).all()
+    assert np.isnan(fitted.predict(x[:, : LOOKBACK - 1], mask[:, : LOOKBACK - 1]).p_up).all()
+
+
+def test_what_is_no_number_in_a_session_that_is_not_valid_moves_nothing(
+    recipe: RecurrentModel, fitted: RecurrentEnsemble
+) -> None:
+    x, mask, y = market()
+    x[~mask] = np.nan
+    mask[0, 0], x[0, 0] = False, np.nan
+    broken = recipe.fit(x, mask, y, **RANGES, seed=7)
+    assert np.isfinite([epoch.loss for epoch in broken.history]).all()

@@ -66,7 +66,7 @@ def epoch(member: int, number: int, stop_loss: float) -> Any:
 def test_small_work_is_done_here_and_large_work_by_a_process_a_core(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workshop, "_cores", lambda: 4)
+    monkeypatch.setattr(workshop, "count_cores", lambda: 4)
     assert choose_processes(run(tmp_path), block(2, 5000)) == 1
     assert choose_processes(run(tmp_path), block(500, 5000)) == 4
     assert choose_processes(run(tmp_path, "[model]\nmembers = 3"), block(500, 5000)) == 3
