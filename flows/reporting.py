@@ -8,13 +8,19 @@ import pandas as pd
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.context import FlowRunContext
 
-from flows.calibrated import describe_calibration
 from flows.chapters import chapter
 from flows.forecasting import known_horizons
 from flows.market import Market, known_market
+from flows.model_card import (
+    describe_agreement,
+    describe_calibration,
+    describe_network,
+    describe_scope,
+    describe_training,
+)
 from flows.progress import say
 from flows.run import Run, with_former_settings
-from flows.scope import describe_agreement, describe_scope, explain_unmodelled
+from flows.scope import explain_unmodelled
 from flows.tracked import run_tags, tracking
 from flows.training import Evaluation, load_evaluation
 from models.errors import ModelError
@@ -41,7 +47,6 @@ _RANGES = ["fit", "part", "first_session", "last_session", "sessions", "rows"]
 _OF_THE_MODEL = ("features", "labels", "model", "training", "calibration")
 _MINUTES = 15
 """Far more than a page, a database on the same disk or a server's answer may take."""
-_KINDS = {"gru": "GRU", "lstm": "LSTM", "rnn": "Elman RNN"}
 
 
 @chapter("report", timeout=_MINUTES * 60)
@@ -297,8 +302,8 @@ def _model_card(champion: RegisteredModel) -> dict[str, str]:
     network, settings = facts["network"], facts["extra"]["settings"]
     return {
         "version": champion.model_version,
-        "network": f"{_KINDS[network['kind']]}, {network['layers']} x {network['units']} units, "
-        f"{facts['parameters']:,} parameters",
+        "network": describe_network(network, facts["parameters"]),
+        "trained": describe_training(network, facts["training"]),
         "scope": describe_scope(facts),
         "members": f"{len(facts['seeds'])}, seeds {facts['seeds'][0]} to {facts['seeds'][-1]}",
         "lookback": f"{network['lookback']} sessions",

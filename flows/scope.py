@@ -12,8 +12,6 @@ from pipeline.backtest import Walk
 
 __all__ = [
     "arrange",
-    "describe_agreement",
-    "describe_scope",
     "drop_left_out",
     "explain_unmodelled",
     "symbols_named",
@@ -74,21 +72,3 @@ def explain_unmodelled(run: Run, facts: Mapping[str, Any]) -> Callable[[str], st
         return "" if symbol in ours else "no model of its own yet: `nextday retrain` trains one"
 
     return reason
-
-
-def describe_scope(facts: Mapping[str, Any]) -> str:
-    """Return whether there is one model for all symbols, and how many weights in all."""
-    if "places" not in facts:
-        return "pooled: one network for all symbols"
-    symbols = len(facts["calibrators"])
-    total = symbols * len(facts["seeds"]) * facts["parameters"]
-    return f"symbol: an ensemble for each of {symbols} symbols, {total:,} parameters in all"
-
-
-def describe_agreement(facts: Mapping[str, Any]) -> str:
-    """Return how far the members say the same, on how many rows."""
-    found = facts.get("agreement")
-    if not found or len(facts["seeds"]) == 1:
-        return "not measured"
-    same = "they do not move" if found["correlation"] is None else f"correlation {found['correlation']:.2f}"
-    return f"{same}, spread of the logits {found['spread']:.3f} ({found['rows']:,} calibration rows)"

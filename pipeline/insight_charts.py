@@ -34,13 +34,13 @@ def draw_sensitivity(insight: Insight) -> str:
         axes.fill_between(rows.index, shown["min"], shown["max"], color=FIRST, alpha=0.18, linewidth=0)
         axes.plot(rows.index, shown["mean"], color=FIRST, label="mean of the members")
         axes.axvline(
-            near["half"], color=SECOND, linewidth=1, linestyle=":", label=f"50% within {near['half']}"
+            near["half"], color=SECOND, linewidth=1, linestyle=":", label=f"50% within {near['half'] + 1}"
         )
         axes.axvline(
-            near["most"], color=SECOND, linewidth=1, linestyle="--", label=f"95% within {near['most']}"
+            near["most"], color=SECOND, linewidth=1, linestyle="--", label=f"95% within {near['most'] + 1}"
         )
         axes.axvline(near["lookback"] - 1, color=MUTED, linewidth=1, label=f"lookback {near['lookback']}")
-        axes.set(xlabel="sessions back", ylabel="|d logit / d input|", xlim=(-0.5, rows.index.max() + 0.5))
+        axes.set(xlabel="sessions back", ylabel="influence on the logit", xlim=(-0.5, rows.index.max() + 0.5))
         axes.xaxis.get_major_locator().set_params(integer=True)
         legend_below(axes, 2)
         return to_svg(figure, f"Sensitivity by lag: {near['finding']}", _tell_sensitivity(memory, rows))
@@ -48,9 +48,9 @@ def draw_sensitivity(insight: Insight) -> str:
 
 def _tell_sensitivity(memory: pd.DataFrame, rows: pd.DataFrame) -> str:
     said = "; ".join(
-        f"horizon {row.horizon}: 50% within {row.half} and 95% within {row.most} sessions back, "
-        f"times {row.decay:.3g} a session, {row.finding}"
-        for row in memory.itertuples()
+        f"horizon {row['horizon']}: 50% within the last {row['half'] + 1} and 95% within the last {row['most'] + 1} "
+        f"sessions, times {row['decay']:.3g} a session, {row['finding']}"
+        for row in memory.to_dict("records")
     )
     first, last = rows["mean"].iloc[0], rows["mean"].iloc[-1]
     return (

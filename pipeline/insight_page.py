@@ -14,7 +14,8 @@ _PARTS: Final = ("kernel", "recurrent_kernel", "bias")
 
 _MEANING: Final = {
     "vanishing": "Over the lookback of {lookback} sessions influence falls more than a hundredfold. The "
-    "oldest of them hardly move the forecast, and what they could teach reaches the weights as faintly.",
+    "oldest of them hardly move the forecast, and what they could teach reaches the weights as faintly. "
+    "For daily returns that is usual, and no fault by itself.",
     "exploding": "Over the lookback of {lookback} sessions influence grows more than tenfold with age. The "
     "oldest of them drown the newest, and training is unstable: a smaller clip_norm, gru or lstm help.",
     "in between": "Over the lookback of {lookback} sessions influence neither vanishes nor explodes: it falls less "

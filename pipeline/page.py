@@ -20,6 +20,7 @@ from pipeline.summary import METRICS, ROLLING, Report
 __all__ = ["Evaluated", "evaluation_figures", "render"]
 
 _BINS: Final = 10
+_ROUNDING: Final = 1e-9
 _MOST: Final = 50  # findings and settled rows that the page lists one by one
 
 _DAY: Final = re.compile(r"([A-Z][a-z]{2} )?\d{4}-\d\d-\d\d( \d\d:\d\d UTC)?")
@@ -96,6 +97,7 @@ def render(report: Report) -> str:
             model_name=summary.name_model(report),
             meaning=_MEANING,
             metrics=METRICS,
+            no_credit=_lacks_credit(report),
             own_scores=summary.select_own_scores(report).groupby("group", sort=False),
             all_scores=summary.collect_scores(report).to_dict("records"),
             open_rows=int(record["settled_at"].isna().sum()),
@@ -241,3 +243,10 @@ def _reliability(rows: pd.DataFrame) -> pd.DataFrame:
 def _roll_record(record: pd.DataFrame) -> pd.DataFrame:
     rows = summary.select_record(record)
     return summary.roll_hit_rate(rows, rows.assign(p_up=rows["baseline_p_up"]))
+
+
+def _lacks_credit(report: Report) -> bool:
+    """Say whether the scored network gave one and the same answer to all test rows of the next session."""
+    rows = select_horizon(report.test_rows)
+    own = rows.loc[rows["model"] == (report.verdict.model if report.verdict else ""), "p_up"]
+    return len(own) > 1 and float(own.max() - own.min()) < _ROUNDING

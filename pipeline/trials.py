@@ -100,8 +100,8 @@ class Tried:
         were = "was" if self.settings == 1 else "were"
         return (
             f"{count(self.settings, 'setting')} {were} tried on this universe: {self.tested} scored on test rows, "
-            f"{self.searched} searched inside the training data. The best of many is partly the luckiest."
-        )
+            f"{self.searched} searched inside the training data."
+        ) + (" The best of many is partly the luckiest." if self.settings > 1 else "")
 
 
 @dataclass(frozen=True)

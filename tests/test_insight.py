@@ -92,7 +92,7 @@ def test_an_evaluation_of_a_former_version_has_none(tmp_path: Path) -> None:
 def test_the_figure_names_what_the_gradients_do(finding: str) -> None:
     svg = draw_sensitivity(an_insight(finding))
     assert f"Sensitivity by lag: {finding}" in svg
-    for mark in ("50% within 0", "95% within 4", "lookback 8"):
+    for mark in ("50% within 1", "95% within 5", "lookback 8"):
         assert mark in svg
     page = render(a_report(insight=an_insight(finding)))
     assert f"How far back it looks: {finding}" in page

@@ -14,13 +14,12 @@ import pytest
 
 from flows import workshop
 from flows.epochs import epochs_shown
+from flows.model_card import describe_agreement, describe_scope
 from flows.progress import Lines, watched_by
 from flows.recipe import choose_start
 from flows.run import Run, open_run
 from flows.scope import (
     arrange,
-    describe_agreement,
-    describe_scope,
     drop_left_out,
     explain_unmodelled,
 )
@@ -172,7 +171,7 @@ def test_the_report_says_why_a_symbol_has_no_model_of_its_own() -> None:
     assert explain_unmodelled(of_universe, {"calibrator": {}})("ANY") == ""
 
 
-def test_the_model_card_tells_scope_parameters_anddescribe_agreement() -> None:
+def test_the_model_card_tells_scope_parameters_and_agreement() -> None:
     own = {"places": [0, 1], "calibrators": [{}, {}], "seeds": [1, 2, 3], "parameters": 1000}
     assert describe_scope(own) == "symbol: an ensemble for each of 2 symbols, 6,000 parameters in all"
     assert describe_scope({"calibrator": {}}).startswith("pooled")

@@ -1,4 +1,4 @@
-"""What a model's calibrate range came to, in the words of its card."""
+"""The card of a model: what it is, how it was trained and what its calibrate range came to, in words."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -10,7 +10,31 @@ from models.isotonic import Isotonic
 from models.temperature import Temperature
 from pipeline.wording import format_percent
 
-__all__ = ["describe_calibration"]
+__all__ = [
+    "describe_agreement",
+    "describe_calibration",
+    "describe_network",
+    "describe_scope",
+    "describe_training",
+]
+
+_KINDS = {"gru": "GRU", "lstm": "LSTM", "rnn": "Elman RNN"}
+
+
+def describe_network(network: Mapping[str, Any], parameters: int) -> str:
+    """Return what each member is, and how many weights it has."""
+    extras = [f"a causal convolution of {network['convolution']}"] if network.get("convolution") else []
+    extras += ["attention"] if network.get("attention") else []
+    parts = [f"{_KINDS[network['kind']]}, {network['layers']} x {network['units']} units", *extras]
+    return f"{', '.join(parts)}, {parameters:,} parameters"
+
+
+def describe_training(network: Mapping[str, Any], training: Mapping[str, Any]) -> str:
+    """Return from what each member learned."""
+    if network.get("mode", "windowed") == "windowed":
+        return f"windowed: a window of {network['lookback']} sessions, one label"
+    after = network["lookback"] - 1
+    return f"sequence: chunks of {training['chunk']} sessions, a label at each after the first {after}"
 
 
 def describe_calibration(facts: Mapping[str, Any]) -> dict[str, str]:
@@ -87,3 +111,21 @@ def _describe_threshold(calibrator: Calibrator, horizon: int) -> str:
         f"told from {100 * threshold:.2f} points beside 50% on, as {format_percent(abstention.achieved[horizon])} of "
         f"n {abstention.rows[horizon]:,} calibrate rows are (target {format_percent(abstention.target)}{alike})"
     )
+
+
+def describe_scope(facts: Mapping[str, Any]) -> str:
+    """Return whether there is one model for all symbols, and how many weights in all."""
+    if "places" not in facts:
+        return "pooled: one network for all symbols"
+    symbols = len(facts["calibrators"])
+    total = symbols * len(facts["seeds"]) * facts["parameters"]
+    return f"symbol: an ensemble for each of {symbols} symbols, {total:,} parameters in all"
+
+
+def describe_agreement(facts: Mapping[str, Any]) -> str:
+    """Return how far the members say the same, on how many rows."""
+    found = facts.get("agreement")
+    if not found or len(facts["seeds"]) == 1:
+        return "not measured"
+    same = "they do not move" if found["correlation"] is None else f"correlation {found['correlation']:.2f}"
+    return f"{same}, spread of the logits {found['spread']:.3f} ({found['rows']:,} calibration rows)"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from flows.calibrated import describe_calibration
+from flows.model_card import describe_calibration
 from flows.reporting import _live_scores
 from models.calibration import Calibration, Calibrator, fit_calibrator
 from tests.test_report import settled_record
