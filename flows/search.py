@@ -32,6 +32,7 @@ from flows.training import History, make_sequences
 from flows.validation import Inside, base_rate_losses, hold_back, validate
 from models.errors import ModelError
 from pipeline.config import digest
+from pipeline.errors import InputError
 from pipeline.inner_folds import FOLDS
 from pipeline.trials import Parameters, State, Trial, TrialBook, Tried, count_settings, digest_procedure
 from pipeline.workspace import hold_lock
@@ -90,6 +91,12 @@ def search(
         WorkspaceBusyError: another search of the universe is at work.
     """
     run = open_run(config, home, now)
+    if run.config.model.scope == "symbol":
+        raise InputError(
+            "A search compares settings on rows that all of its networks forecast; models of single symbols lack some",
+            where='[model] scope = "symbol"',
+            way_out='search with scope = "pooled" in a file of its own (--config)',
+        )
     lock = run.workspace.home / "locks" / f"{run.name}.search.lock"
     with hold_lock(lock, 0, f"a search of the universe {run.name!r}"):
         with at_work(config, home, now) as run:
