@@ -4,6 +4,8 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,18 @@ LONG = SETTINGS.replace("epochs = 2", "epochs = 9000\npatience = 9000")
 COMMAND = [sys.executable, "-c", "from flows.cli import main; main()"]
 
 
+STARTED: list[int] = []
+
+
+@pytest.fixture(autouse=True)
+def whole_groups() -> Iterator[None]:
+    """End what a killed run leaves running: Prefect's temporary server outlives it."""
+    yield
+    while STARTED:
+        with suppress(ProcessLookupError):
+            os.killpg(STARTED.pop(), signal.SIGKILL)
+
+
 def start(folder: Path, home: str, settings: str, processes: int) -> subprocess.Popen[bytes]:
     (folder / "nextday.toml").write_text(
         settings.replace("[training]", f"[training]\nprocesses = {processes}")
@@ -25,13 +39,15 @@ def start(folder: Path, home: str, settings: str, processes: int) -> subprocess.
     options = ["--config", str(folder / "nextday.toml"), "--home", str(folder / home)]
     places = os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, sys.path)])
     with (folder / f"{home}.log").open("ab") as log:
-        return subprocess.Popen(
+        run = subprocess.Popen(
             [*COMMAND, *options, "--now", "2018-12-10T22:00Z", "forecast"],
             env={**os.environ, "PYTHONPATH": places, "PREFECT_HOME": str(folder / "prefect")},
             stdout=log,
             stderr=log,
             start_new_session=True,
         )
+    STARTED.append(run.pid)
+    return run
 
 
 def workers(folder: Path) -> list[int]:
