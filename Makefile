@@ -14,13 +14,13 @@ forecast: $(VENV)/.installed  ## Forecast the next session on the sample prices,
 	$(NEXTDAY) forecast
 
 test: $(VENV)/.installed-dev  ## All tests but the slow proofs
-	$(BIN)/pytest -m "not proof and not bench"
+	$(BIN)/pytest -n 2 --dist loadfile -m "not proof and not bench"
 
 proofs: $(VENV)/.installed-dev  ## Slow proofs: real servers, kills, simulated months
 	$(BIN)/pytest -m proof
 
 check: $(VENV)/.installed-dev lint types  ## Format, lint, types, import rules and the fast tests
-	$(BIN)/pytest -m "not proof and not slow and not bench" -q
+	$(BIN)/pytest -n 2 --dist loadfile -m "not proof and not slow and not bench" -q
 
 lint: $(VENV)/.installed-dev  ## Format check, lint and import rules
 	$(BIN)/ruff format --check .

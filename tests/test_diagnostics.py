@@ -43,7 +43,7 @@ def trained_to_read(model: keras.Model, feature: int, lag: int) -> list[np.ndarr
     """Return weights that were fitted to say the sign of one feature at one lag."""
     x = np.random.default_rng(5).normal(size=(2000, LENGTH, FEATURES)).astype(np.float32)
     model.compile(keras.optimizers.Adam(0.01), keras.losses.BinaryCrossentropy(from_logits=True))
-    model.fit(x, (x[:, -1 - lag, feature] > 0).astype(np.float32), epochs=12, batch_size=100, verbose=0)
+    model.fit(x, (x[:, -1 - lag, feature] > 0).astype(np.float32), epochs=30, batch_size=100, verbose=0)
     return model.get_weights()
 
 
