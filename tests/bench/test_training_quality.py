@@ -1,0 +1,165 @@
+"""Whether sequence training forecasts as well as windowed training: one network, the same rows, five members each.
+
+Real prices are judged on sessions before those that published results and the README stand on, so that nothing is
+chosen by them. The difference is that of the log loss by session, windowed less sequence: above zero sequence is
+better.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from flows.run import open_run
+from flows.training import make_sequences
+from models.baselines import baselines
+from pipeline.backtest import walk_forward
+from pipeline.config import Config, EvaluationConfig
+from pipeline.features import FEATURE_SETS
+from pipeline.quality import check
+from pipeline.sequences import Sequences
+from pipeline.significance import choose_block_length, draw_sessions, percentile_interval
+from pipeline.walkforward import Fold, scoring_fold
+from tests.bench.market import DAYS
+from tests.conftest import NOW
+
+pytestmark = pytest.mark.bench
+
+SHIPPED = Config()
+SYMBOLS, SESSIONS = 40, 1200
+
+
+@dataclass(frozen=True)
+class Case:
+    """What both modes learn from and are judged by; by default with the shipped settings."""
+
+    sequences: Sequences
+    fold: Fold
+    last_return: int = 0
+    lookback: int = SHIPPED.model.lookback
+    learning_rate: float = SHIPPED.training.learning_rate
+    epochs: int = SHIPPED.training.epochs
+    patience: int = SHIPPED.training.patience
+
+
+def real(folder: Path, source: str, train_end: date, validation_end: date, test_end: date) -> Case:
+    """Return real prices, judged on the sessions after `validation_end` to `test_end`."""
+    (folder / "nextday.toml").write_text(f'[universe]\nname = "judged"\n{source}')
+    run, end = open_run(folder / "nextday.toml", folder / "data", NOW), pd.Timestamp(test_end)
+    bars = [run.source.fetch(symbol, DAYS.sessions[0], end, NOW) for symbol in run.universe.symbols]
+    checked = check(bars, run.calendar, end, source=run.source.name, historical=True).prices
+    run.store.append(checked, run="bench")
+    known = make_sequences.fn(run, checked["session"].max(), run.store.seq()).sequences
+    cut = EvaluationConfig(train_end=train_end, validation_end=validation_end, test_end=test_end)
+    features = FEATURE_SETS[SHIPPED.features.set]
+    return Case(
+        known, scoring_fold(known, cut, SHIPPED.training), features.columns.index(features.last_return)
+    )
+
+
+def planted(signs: Callable[[np.random.Generator], np.ndarray], lookback: int, patience: int) -> Case:
+    """Return a made-up market whose moves have these signs and sizes that tell nothing."""
+    rng = np.random.default_rng(5)
+    moves = signs(rng) * np.abs(rng.normal(0, 1, (SYMBOLS, SESSIONS)))
+    y = np.full((*moves.shape, 1), np.nan, np.float32)
+    y[:, :-1, 0] = moves[:, 1:] > 0
+    x = np.stack([moves, rng.standard_normal(moves.shape)], axis=-1).astype(np.float32)
+    names = tuple(f"S{number}" for number in range(SYMBOLS))
+    made = Sequences(
+        x, np.ones(moves.shape, bool), y, names, DAYS.sessions[:SESSIONS], (1,), ("move", "noise")
+    )
+    fold = Fold(range(700), range(701, 800), range(801, 900), range(901, SESSIONS - 1))
+    return Case(made, fold, lookback=lookback, learning_rate=5e-3, epochs=80, patience=patience)
+
+
+def repeated(rng: np.random.Generator) -> np.ndarray:
+    """Return signs that repeat that of the session before in 58 of 100 sessions."""
+    return np.cumprod(np.where(rng.random((SYMBOLS, SESSIONS)) < 0.58, 1, -1), axis=1)
+
+
+def echoed(rng: np.random.Generator) -> np.ndarray:
+    """Return signs that repeat that of 10 sessions before in 70 of 100 sessions."""
+    signs = np.where(rng.random((SYMBOLS, SESSIONS)) < 0.5, 1, -1)
+    keeps = np.where(rng.random((SYMBOLS, SESSIONS)) < 0.70, 1, -1)
+    for session in range(10, SESSIONS):
+        signs[:, session] = signs[:, session - 10] * keeps[:, session]
+    return signs
+
+
+def ensemble(case: Case, mode: str) -> Any:
+    from models.ensemble import RecurrentModel
+    from models.recurrent import Network
+    from models.training import Training
+
+    width, shipped = len(case.sequences.features), SHIPPED.training
+    return RecurrentModel(
+        Network("gru", width, case.lookback, SHIPPED.model.units, mode=mode),  # type: ignore[arg-type]
+        Training(
+            epochs=case.epochs,
+            batch_size=shipped.batch_size,
+            chunk=shipped.chunk,
+            learning_rate=case.learning_rate,
+            patience=case.patience,
+        ),
+        members=5,
+    )
+
+
+def losses_by_session(case: Case) -> pd.DataFrame:
+    """Return the mean log loss of each session [session, model] on the rows that all models forecast."""
+    walk = walk_forward(
+        {mode: ensemble(case, mode) for mode in ("windowed", "sequence")}
+        | {"base_rate": baselines(case.last_return, case.lookback)["base_rate"]},
+        case.sequences,
+        [case.fold],
+        DAYS,
+        returns=np.zeros(case.sequences.y.shape),
+        dead_zone=(0, 0),
+        seed=SHIPPED.training.seed,
+        tell=lambda name: None,
+    )
+    key = ["symbol", "target_session"]
+    rows = walk.test.dropna(subset=["outcome"])
+    p_up = rows.pivot(index=key, columns="model", values="p_up").dropna()
+    outcome = rows.groupby(key)["outcome"].first().reindex(p_up.index).to_numpy()
+    lost = -np.log(np.where(outcome[:, None] > 0.5, p_up, 1 - p_up))
+    return pd.DataFrame(lost, p_up.index, p_up.columns).groupby("target_session").mean()
+
+
+def compare(name: str, case: Case) -> None:
+    """Print both, and fail where sequence training is worse beyond chance."""
+    losses = losses_by_session(case)
+    saved = (losses["windowed"] - losses["sequence"]).to_numpy()
+    copies = draw_sessions(len(saved), block_length=choose_block_length(saved), draws=2000, seed=1)
+    low, high = percentile_interval(copies @ saved / len(saved))
+    means = ", ".join(f"{column} {losses[column].mean():.5f}" for column in losses)
+    print(
+        f"\n{name}: {means}; sequence saves {saved.mean():+.5f} [{low:+.5f}, {high:+.5f}], {len(saved)} sessions"
+    )
+    assert high >= 0
+
+
+def test_on_the_sample(tmp_path: Path) -> None:
+    compare("two indices", real(tmp_path, "", date(2012, 12, 31), date(2014, 12, 31), date(2016, 12, 30)))
+
+
+@pytest.mark.parametrize(
+    ("name", "ends"),
+    [
+        ("acl18", (date(2015, 3, 31), date(2015, 7, 31), date(2015, 9, 30))),
+        ("sp500", (date(2014, 3, 31), date(2014, 9, 30), date(2015, 6, 30))),
+    ],
+)
+def test_on_real_stocks(name: str, ends: tuple[date, date, date], datasets: Path, tmp_path: Path) -> None:
+    source = f'source = "files"\nhistorical = true\npath = "{datasets / name / "prices.parquet"}"\n'
+    compare(name, real(tmp_path, source, *ends))
+
+
+def test_on_planted_signs() -> None:
+    compare("the last sign, repeated in 58 of 100 sessions", planted(repeated, lookback=20, patience=10))
+    compare("an echo of 10 sessions, in 70 of 100", planted(echoed, lookback=20, patience=10))
