@@ -27,7 +27,6 @@ from pipeline.sequences import total_returns
 from pipeline.tracking import RegisteredModel
 
 __all__ = [
-    "Forecasted",
     "Replay",
     "catch_up",
     "champion_known_at",
@@ -39,30 +38,14 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, eq=False)
-class Forecasted:
-    """What a model says of the sessions after one, and from what.
-
-    Attributes:
-        rows: schema.FORECASTS without `kind`, which the ledger decides, and `issued_at`.
-        fitted: The model.
-        known: What it read.
-    """
-
-    rows: pd.DataFrame
-    fitted: Any
-    known: History
-
-    def explain(self, run: Run) -> None:
-        """Keep what moved the forecasts; to be called when they are sealed."""
-        explain_forecasts(run, self.fitted, self.known, self.rows)
-
-
 @chapter("forecast", run_name="forecast from {as_of:%Y-%m-%d}")
-def forecast_session(run: Run, as_of: pd.Timestamp, seq: int, champion: RegisteredModel) -> Forecasted:
+def forecast_session(run: Run, as_of: pd.Timestamp, seq: int, champion: RegisteredModel) -> pd.DataFrame:
     """Forecast the sessions after `as_of` for every symbol with a whole window, as far ahead as is configured.
 
     What the champion did not learn it does not forecast; what the settings do not ask for any more is left out.
+
+    Returns:
+        schema.FORECASTS without `kind`, which the ledger decides, and `issued_at`.
 
     Raises:
         ModelError: the champion's files are missing or damaged.
@@ -73,7 +56,9 @@ def forecast_session(run: Run, as_of: pd.Timestamp, seq: int, champion: Register
     fitted = _load(run, champion, known)
     rows = _forecast(run, known, champion, fitted)
     rows = rows[rows["horizon"].isin(run.config.labels.horizons)].reset_index(drop=True)
-    return Forecasted(rows, fitted, known)
+    # Before they are sealed: whoever does a killed evening again finds nothing of it to explain once its rows stand.
+    explain_forecasts(run, fitted, known, rows)
+    return rows
 
 
 @chapter("seal", run_name="seal forecasts from {as_of:%Y-%m-%d}")
@@ -242,11 +227,10 @@ def _catch_up_one(
     known_then = champion_known_at(champions, session)
     if known_then is None:
         return f"{session:%Y-%m-%d} was missed and stays so: no model was trained by then"
-    made = forecast_session(run, session, market.seq, known_then)
-    if made.rows.empty:
+    rows = forecast_session(run, session, market.seq, known_then)
+    if rows.empty:
         return f"{session:%Y-%m-%d} was missed and stays so: no symbol has a whole window there"
-    seal(run, made.rows, session, market.observed_at)
-    made.explain(run)
+    seal(run, rows, session, market.observed_at)
     return None
 
 

@@ -85,7 +85,7 @@ def _look_inside(run: Run, known: History, fitted: Any, fold: Fold) -> Insight:
 
 
 def explain_forecasts(run: Run, fitted: Any, known: History, rows: pd.DataFrame) -> None:
-    """Keep what moved the forecasts of one evening beside its report; they are sealed, and nothing here costs them.
+    """Keep what moved the forecasts of one evening beside its report; whatever goes wrong here costs no forecast.
 
     Args:
         run: The run.

@@ -95,8 +95,7 @@ def _forecast_tonight(run: Run, market: Market, book: Tracking) -> pd.DataFrame:
     if not waiting:
         return standing
     champion = _champion(run, market, book)
-    made = forecast_session(run, market.as_of, market.seq, champion)
-    rows = made.rows
+    rows = forecast_session(run, market.as_of, market.seq, champion)
     if rows.empty:
         raise NextdayError(
             f"No member of {run.name!r} has a whole window on {market.as_of:%Y-%m-%d}",
@@ -107,7 +106,6 @@ def _forecast_tonight(run: Run, market: Market, book: Tracking) -> pd.DataFrame:
     if not any(lacking):
         return standing
     sealed = seal(run, rows[lacking], market.as_of, market.observed_at)
-    made.explain(run)
     whole = pd.concat([standing, sealed]) if len(standing) else sealed
     return whole.sort_values(["symbol", "target_session"], ignore_index=True)
 
