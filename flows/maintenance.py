@@ -79,8 +79,8 @@ def tidy_databases(run: Run) -> dict[str, tuple[int, int]]:
         before = _size(path)
         try:
             with closing(sqlite3.connect(path, timeout=_BUSY_SECONDS)) as db:
+                db.execute("PRAGMA optimize")  # first: what it writes goes into the log as well
                 db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-                db.execute("PRAGMA optimize")
         # Another universe's run is at it, or it is damaged: the doctor looks at that.
         except sqlite3.Error as error:
             note(f"{path.name} stays as it is: {error}")
