@@ -23,20 +23,16 @@ from flows.market import Market
 from flows.retrain import count_trial
 from flows.run import Run, open_run
 from flows.search import search, search_inside
-from flows.search_sampler import ask
 from flows.search_space import (
-    SPACE,
     configured_parameters,
     longest_lookback,
-    round_parameters,
-    space_around,
     with_parameters,
 )
 from flows.training import History, make_sequences
 from flows.validation import Inside, hold_back
 from models.errors import ModelError
 from models.prediction import Prediction
-from pipeline.config import Config, ModelConfig, TrainingConfig
+from pipeline.config import Config
 from pipeline.errors import InputError
 from pipeline.panel import Panel
 from pipeline.quality import check
@@ -289,48 +285,6 @@ def test_too_few_sessions_in_a_row_are_told(run: Run, known: History) -> None:
     holes[:, ::30] = False
     with pytest.raises(InputError, match="60 sessions in a row"):
         inside(run, History(known.panel, replace(known.sequences, mask=holes), known.seq))
-
-
-def test_whatever_is_drawn_from_the_space_are_settings() -> None:
-    config = Config()
-    first = Trial(
-        "search",
-        NOW,
-        "d",
-        "complete",
-        configured_parameters(config),
-        0.7,
-        (0.7, 0.7),
-        1,
-        (0.7,),
-        "2018-12-10",
-        1,
-    )
-    drawn = [ask(SPACE, [first], configured_parameters(config), (1, number)).params for number in range(60)]
-    for parameters in (round_parameters(params, SPACE) for params in drawn):
-        assert configured_parameters(with_parameters(config, parameters)) == parameters
-    assert {each["model.kind"] for each in drawn} == {"gru", "lstm", "rnn"}
-
-
-def test_a_rounded_number_stays_inside_the_space() -> None:
-    odd = Config(training=TrainingConfig(learning_rate=0.0125))
-    space = space_around(odd)
-    rounded = round_parameters({"training.learning_rate": 0.0125}, space)
-    assert rounded == {"training.learning_rate": 0.0125}
-    assert round_parameters({"training.learning_rate": 0.00234}, space) == {"training.learning_rate": 0.0023}
-
-
-def test_the_configured_settings_are_always_part_of_the_space() -> None:
-    odd = Config(
-        model=ModelConfig(units=13, lookback=100), training=TrainingConfig(learning_rate=0.05, batch_size=77)
-    )
-    space = space_around(odd)
-    asked = ask(space, [], configured_parameters(odd), (1, 0))
-    assert asked.params == configured_parameters(odd)
-    assert longest_lookback(odd) == 100
-    assert longest_lookback(Config(training=TrainingConfig(chunk=50))) == 40
-    long = Config(model=ModelConfig(lookback=300))
-    assert space_around(long)["training.mode"].choices == ("windowed",)
 
 
 def test_a_look_at_the_test_is_a_trial_too_and_done_again_it_is_the_same_one(
