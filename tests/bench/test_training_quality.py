@@ -6,7 +6,7 @@ better.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,7 @@ class Case:
     fold: Fold
     last_return: int = 0
     lookback: int = SHIPPED.model.lookback
+    convolution: int = SHIPPED.model.convolution
     learning_rate: float = SHIPPED.training.learning_rate
     epochs: int = SHIPPED.training.epochs
     patience: int = SHIPPED.training.patience
@@ -98,7 +99,11 @@ def ensemble(case: Case, mode: str) -> Any:
 
     width, shipped = len(case.sequences.features), SHIPPED.training
     return RecurrentModel(
-        Network("gru", width, case.lookback, SHIPPED.model.units, mode=mode),  # type: ignore[arg-type]
+        Network(
+            *("gru", width, case.lookback, SHIPPED.model.units),
+            convolution=case.convolution,
+            mode=mode,  # type: ignore[arg-type]
+        ),
         Training(
             epochs=case.epochs,
             batch_size=shipped.batch_size,
@@ -131,8 +136,8 @@ def losses_by_session(case: Case) -> pd.DataFrame:
     return pd.DataFrame(lost, p_up.index, p_up.columns).groupby("target_session").mean()
 
 
-def compare(name: str, case: Case) -> None:
-    """Print both, and fail where sequence training is worse beyond chance."""
+def compare(name: str, case: Case) -> float:
+    """Print both; return the upper end of what sequence training saves: below zero it is worse beyond chance."""
     losses = losses_by_session(case)
     saved = (losses["windowed"] - losses["sequence"]).to_numpy()
     copies = draw_sessions(len(saved), block_length=choose_block_length(saved), draws=2000, seed=1)
@@ -141,11 +146,12 @@ def compare(name: str, case: Case) -> None:
     print(
         f"\n{name}: {means}; sequence saves {saved.mean():+.5f} [{low:+.5f}, {high:+.5f}], {len(saved)} sessions"
     )
-    assert high >= 0
+    return float(high)
 
 
 def test_on_the_sample(tmp_path: Path) -> None:
-    compare("two indices", real(tmp_path, "", date(2012, 12, 31), date(2014, 12, 31), date(2016, 12, 30)))
+    case = real(tmp_path, "", date(2012, 12, 31), date(2014, 12, 31), date(2016, 12, 30))
+    assert compare("two indices", case) >= 0
 
 
 @pytest.mark.parametrize(
@@ -157,9 +163,19 @@ def test_on_the_sample(tmp_path: Path) -> None:
 )
 def test_on_real_stocks(name: str, ends: tuple[date, date, date], datasets: Path, tmp_path: Path) -> None:
     source = f'source = "files"\nhistorical = true\npath = "{datasets / name / "prices.parquet"}"\n'
-    compare(name, real(tmp_path, source, *ends))
+    assert compare(name, real(tmp_path, source, *ends)) >= 0
 
 
 def test_on_planted_signs() -> None:
-    compare("the last sign, repeated in 58 of 100 sessions", planted(repeated, lookback=20, patience=10))
-    compare("an echo of 10 sessions, in 70 of 100", planted(echoed, lookback=20, patience=10))
+    assert compare("the last sign, in 58 of 100", planted(repeated, lookback=20, patience=10)) >= 0
+
+
+def test_on_a_planted_echo() -> None:
+    """A window counts its sessions from the same start every time; a state that runs on has to hold all ten of them.
+
+    So the plain network is worse in sequence mode, which is why windowed is the default; with a convolution that
+    reaches over the echo it is not.
+    """
+    echo = planted(echoed, lookback=20, patience=10)
+    compare("an echo of 10 sessions, in 70 of 100", echo)
+    assert compare("the same, a convolution of 12 in front", replace(echo, convolution=12)) >= 0
