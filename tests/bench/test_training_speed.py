@@ -102,6 +102,12 @@ def test_cost_grows_in_step_with_symbols_and_sessions() -> None:
     assert ratios["100 symbols x 5000 sessions"] >= 0.8
 
 
+def test_cost_grows_in_step_with_members() -> None:
+    loads = {f"{members} members": Load(members=members) for members in (1, 2, 5, 10)}
+    ratios = tell(race({name: Way("members", load=load) for name, load in loads.items()}, laps=3), "labels/s")
+    assert ratios["10 members"] >= 0.8
+
+
 def test_peak_memory_of_a_fit() -> None:
     (above,) = race({"fit": Way("memory", load=Load(symbols=500, sessions=5000, features=20))}, laps=1)["fit"]
     print(

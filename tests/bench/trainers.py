@@ -33,6 +33,7 @@ class Load:
     chunk: int = 252
     labels: int = 64 * (252 - 60 + 1)  # a step
     batch: int = 256  # windows a step
+    members: int = 1
 
     def panel(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         rng = np.random.default_rng(0)
@@ -203,6 +204,26 @@ def multiply(load: Load, side: int = 2048) -> Callable[[], float]:
     return lap
 
 
+def fit_members(load: Load, epochs: int = 2) -> Callable[[], float]:
+    """Return laps of a whole fit of so many members: their epochs, the calibration, the forecasts for it."""
+    from models.ensemble import RecurrentModel
+    from models.recurrent import Network
+    from models.training import Training
+
+    network = Network("gru", load.features, load.lookback, units=load.units, mode="sequence")
+    training = Training(epochs=epochs, batch_size=load.labels, chunk=load.chunk, patience=epochs)
+    model, last = RecurrentModel(network, training, members=load.members), load.sessions
+    panel, train = load.panel(), range(last - 600)
+
+    def lap() -> float:
+        begun = time.perf_counter()
+        stop, calibrate = range(last - 599, last - 300), range(last - 299, last)
+        model.fit(*panel, train=train, stop=stop, calibrate=calibrate, seed=1)
+        return load.members * load.symbols * len(train) * epochs / (time.perf_counter() - begun)
+
+    return lap
+
+
 def fit_once(load: Load) -> Callable[[], float]:
     """Return a lap of one fit that says how many MB it took at its peak, above what Python and TensorFlow took."""
     from models.ensemble import RecurrentModel
@@ -261,6 +282,7 @@ WAYS: dict[str, Callable[[Load], Callable[[], float]]] = {
     "predict": predict_windows,
     "one pass": forecast_in_one_pass,
     "matmul": multiply,
+    "members": fit_members,
     "memory": fit_once,
 }
 
