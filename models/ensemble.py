@@ -147,6 +147,7 @@ class RecurrentModel:
             nextday; default: this process, one after another. The results do not depend on it.
         folder: Where an executor's processes find what there is to learn from; default: the system's temporary folder.
         rescue: A folder for the last good weights of a member whose training diverges.
+        finished: A folder that keeps every member that is trained: one that it holds is not trained again.
         start: An ensemble of an earlier fit on the same block: each member goes on from the weights of the one that
             has its seed, instead of from chance.
         calibration: How their mean is calibrated, and when it takes a side.
@@ -159,6 +160,7 @@ class RecurrentModel:
     executor: Executor | None = None
     folder: Path | None = None
     rescue: Path | None = None
+    finished: Path | None = None
     start: RecurrentEnsemble | None = None
     calibration: Calibration = field(default_factory=Calibration)
 
@@ -198,7 +200,12 @@ class RecurrentModel:
         ]
         try:
             runs = train_all(
-                [examples], jobs, executor=self.executor, folder=self.folder, progress=self.progress
+                [examples],
+                jobs,
+                executor=self.executor,
+                folder=self.folder,
+                progress=self.progress,
+                finished=self.finished,
             )
         except DivergenceError as lost:
             raise keep_last_good(lost, self.network, scaling, self.rescue) from None

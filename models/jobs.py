@@ -20,6 +20,7 @@ from typing import Any, Final
 import numpy as np
 
 from models.errors import ModelError
+from models.finished import Finished, digest_examples, name_training
 from models.recurrent import Network
 from models.threads import check_one_thread
 from models.training import Epoch, Examples, Trainer, Training, Weights
@@ -70,6 +71,7 @@ def train_all(
     executor: Executor | None = None,
     folder: Path | None = None,
     progress: Progress | None = None,
+    finished: Path | None = None,
 ) -> list[Run]:
     """Do all jobs and return what each came to, in their order; the results do not depend on where they are done.
 
@@ -79,27 +81,41 @@ def train_all(
         executor: Who does it; default: this process, one after another.
         folder: Where the files go that an executor's processes read: they must see it too; default: the system's.
         progress: Called after every epoch; where the executor's processes write to another disk, once a member is done.
+        finished: A folder that keeps every job that is done; one that it holds is told, and not done again.
 
     Raises:
         DivergenceError: if a loss is no longer a finite number.
         ModelError: if files cannot be written, or the executor is broken.
     """
     tell = progress or (lambda epoch: None)
-    if executor is None:
-        return [_train(examples[job.examples], job, tell) for job in jobs]
-    with _laid_out(examples, folder) as place:
-        asked = [executor.submit(train_from_files, str(place), job) for job in jobs]
-        try:
-            _watch(asked, jobs, _Told(place, tell))
-            return [future.result() for future in asked]
-        except BrokenExecutor as broken:
-            raise ModelError(
-                f"the processes that train are gone: {broken}",
-                way_out="it is often memory: make [training] processes smaller, and look at what else ran then",
-            ) from None
-        finally:
-            for future in asked:
-                future.cancel()
+    done = _Done(examples, jobs, finished)
+    for _, epochs in done.runs.values():
+        for epoch in epochs:
+            tell(epoch)
+    left = [job for job in jobs if job.member not in done.runs]
+    if left and executor is None:
+        for job in left:
+            done.add(job, _train(examples[job.examples], job, tell))
+    elif left and executor is not None:
+        with _laid_out(examples, folder) as place:
+            _train_elsewhere(left, executor, place, tell, done)
+    return [done.runs[job.member] for job in jobs]
+
+
+def _train_elsewhere(
+    jobs: Sequence[Job], executor: Executor, place: Path, tell: Progress, done: "_Done"
+) -> None:
+    asked = [executor.submit(train_from_files, str(place), job) for job in jobs]
+    try:
+        _watch(asked, jobs, _Told(place, tell), done)
+    except BrokenExecutor as broken:
+        raise ModelError(
+            f"the processes that train are gone: {broken}",
+            way_out="it is often memory: make [training] processes smaller, and look at what else ran then",
+        ) from None
+    finally:
+        for future in asked:
+            future.cancel()
 
 
 def train_from_files(place: str, job: Job) -> Run:
@@ -165,15 +181,46 @@ def _read(place: Path, number: int) -> Examples:
     )
 
 
-def _watch(asked: Sequence["Future[Run]"], jobs: Sequence[Job], told: "_Told") -> None:
-    """Tell every epoch until all jobs are done or one has failed."""
+def _watch(asked: Sequence["Future[Run]"], jobs: Sequence[Job], told: "_Told", done: "_Done") -> None:
+    """Tell every epoch, and keep what is finished, until all jobs are done or one has failed."""
     waiting = dict(zip(asked, jobs, strict=True))
     while waiting:
-        done, _ = wait(waiting, timeout=_LOOK, return_when=FIRST_EXCEPTION)
+        ended, _ = wait(waiting, timeout=_LOOK, return_when=FIRST_EXCEPTION)
         told.look()
-        for future in sorted(done, key=lambda each: waiting[each].member):
-            del waiting[future]
-            told.finish(future.result()[1])
+        for future in sorted(ended, key=lambda each: waiting[each].member):
+            job, run = waiting.pop(future), future.result()
+            told.finish(run[1])
+            done.add(job, run)
+
+
+class _Done:
+    """What the jobs came to so far, by the number of the member; with a folder also what earlier calls finished."""
+
+    def __init__(self, examples: Sequence[Examples], jobs: Sequence[Job], folder: Path | None) -> None:
+        self.runs: dict[int, Run] = {}
+        self._finished = folder and Finished(folder)
+        if self._finished:
+            learned_from = [digest_examples(each) for each in examples]
+            self._names = {job.member: _name(job, learned_from[job.examples]) for job in jobs}
+            kept = {member: self._finished.read(name) for member, name in self._names.items()}
+            self.runs = {member: run for member, run in kept.items() if run}
+
+    def add(self, job: Job, run: Run) -> None:
+        self.runs[job.member] = run
+        if self._finished:
+            self._finished.write(self._names[job.member], *run)
+
+
+def _name(job: Job, learned_from: str) -> str:
+    """Return the name of what a job comes to: everything that decides it."""
+    facts = {
+        "network": asdict(job.network),
+        "training": asdict(job.training),
+        "seed": job.seed,
+        "member": (job.member, job.members),  # its epochs say so
+        "examples": learned_from,
+    }
+    return name_training(facts, job.start)
 
 
 class _Told:

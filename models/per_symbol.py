@@ -43,7 +43,7 @@ class SymbolModel:
         training: How each is trained.
         members: How many a symbol; member k has the seed `seed + k`, from 0.
         progress: Called after every epoch; its members are those of all symbols.
-        executor, folder, rescue: As for a pooled model.
+        executor, folder, rescue, finished: As for a pooled model.
         start: Ensembles of an earlier fit on the same block to go on from; a symbol that has none there starts from
             chance.
         calibration: How the mean of a symbol's members is calibrated, and when it takes a side.
@@ -56,6 +56,7 @@ class SymbolModel:
     executor: Executor | None = None
     folder: Path | None = None
     rescue: Path | None = None
+    finished: Path | None = None
     start: SymbolEnsemble | None = None
     calibration: Calibration = field(default_factory=Calibration)
 
@@ -158,6 +159,7 @@ class SymbolModel:
                 executor=self.executor,
                 folder=self.folder,
                 progress=self.progress,
+                finished=self.finished,
             )
         except DivergenceError as lost:
             number = (lost.member - 1) // len(seeds)

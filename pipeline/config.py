@@ -25,6 +25,7 @@ from pipeline.errors import ConfigError, quoted
 from pipeline.schema import SYMBOL_PATTERN, SYMBOL_WAY_OUT
 
 __all__ = [
+    "BacktestConfig",
     "CalibrationConfig",
     "Config",
     "EvaluationConfig",
@@ -45,6 +46,7 @@ OWN_SOURCE: Final = r"(?:[A-Za-z_]\w*\.)*[A-Za-z_]\w*:[A-Za-z_]\w*"
 """What names a source of one's own; for whole matches only."""
 
 SECRET_NAME: Final = re.compile(r"password|passwd|secret|token|api_?key", re.IGNORECASE)
+SCHEDULER_PATTERN: Final = r"^((tcp|tls|ws|wss|ucx)://[^@/\s]+:[0-9]+)?$"
 PROXY_PATTERN: Final = r"^((https?|socks5h?)://[^@/\s]+:[0-9]+/?)?$"
 
 
@@ -178,6 +180,7 @@ class TrainingConfig(_Section):
     calibrate_sessions: int = Field(252, ge=20)
     warm_start: bool = False
     processes: int = Field(0, ge=0, le=1024)
+    scheduler: str = Field("", pattern=SCHEDULER_PATTERN)
 
 
 class CalibrationConfig(_Section):
@@ -206,6 +209,14 @@ class EvaluationConfig(_Section):
         return self
 
 
+class BacktestConfig(_Section):
+    """How `nextday backtest` walks through history."""
+
+    window: Literal["expanding", "rolling"] = "expanding"
+    train_sessions: int = Field(756, ge=100)
+    refit_sessions: int = Field(252, ge=20)
+
+
 class ScheduleConfig(_Section):
     """When Prefect starts the flows, as cron lines in the exchange's own time zone."""
 
@@ -225,6 +236,7 @@ class Config(_Section):
     training: TrainingConfig = TrainingConfig()
     calibration: CalibrationConfig = CalibrationConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    backtest: BacktestConfig = BacktestConfig()
     schedule: ScheduleConfig = ScheduleConfig()
 
     @model_validator(mode="after")
@@ -239,11 +251,12 @@ class Config(_Section):
     def resolved(self) -> dict[str, Any]:
         """Return every setting as JSON values, defaults filled in.
 
-        What may hold a password is left out, and what is about files alone and changes no forecast.
+        What may hold a password is left out, and what changes no forecast.
         """
-        left_out = {
+        left_out: dict[str, Any] = {
+            "backtest": True,
             "prices": {"proxy", "ca_bundle", "keep_days"},
-            "training": {"processes"},  # results do not depend on their number
+            "training": {"processes", "scheduler"},  # results do not depend on where they are made
             "schedule": {"maintenance"},
         }
         resolved = self.model_dump(mode="json", exclude=left_out)

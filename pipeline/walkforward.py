@@ -12,11 +12,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline.config import EvaluationConfig, TrainingConfig
+from pipeline.config import BacktestConfig, EvaluationConfig, TrainingConfig
 from pipeline.errors import InputError
 from pipeline.sequences import Sequences
 
-__all__ = ["Fold", "final_fold", "scoring_fold"]
+__all__ = ["Fold", "final_fold", "scoring_fold", "walk_folds"]
 
 _MIN_TRAIN = 100  # with fewer sessions to learn from, a network of any size only learns the noise by heart
 
@@ -64,6 +64,48 @@ def final_fold(sequences: Sequences, training: TrainingConfig) -> Fold:
         InputError: there is too little history.
     """
     return _cut(sequences, training, 0)
+
+
+def walk_folds(
+    sequences: Sequences, evaluation: EvaluationConfig, training: TrainingConfig, backtest: BacktestConfig
+) -> list[Fold]:
+    """Return the folds of a walk through history, in order of time; each tests the sessions up to the next one's.
+
+    Expanding, every fold learns from the first session on; rolling, from as many sessions as the first. Cut by dates
+    there is a single fold.
+
+    Raises:
+        InputError: there is too little history, or a date of `[evaluation]` lies outside it.
+    """
+    if evaluation.test_end is not None:
+        return [_cut_by_dates(sequences, evaluation)]
+    first, gap = _first_row(sequences), max(sequences.horizons)
+    end = len(sequences.sessions) - gap
+    before = backtest.train_sessions + training.stop_sessions + training.calibrate_sessions + 3 * gap
+    starts = range(first + before, end, backtest.refit_sessions)
+    if not starts:
+        raise InputError(
+            f"There is too little history for a walk: {max(end - first, 0)} sessions with features and an outcome, of "
+            f"which the first fit takes {before} before its test begins",
+            where="[backtest] train_sessions, [training] stop_sessions, calibrate_sessions",
+            way_out="fetch a longer history ([prices] start) or lower those numbers",
+        )
+    return [_walk_to(start, first, end, gap, training, backtest) for start in starts]
+
+
+def _walk_to(
+    start: int, first: int, end: int, gap: int, training: TrainingConfig, backtest: BacktestConfig
+) -> Fold:
+    """Return the fold whose test begins with row `start`."""
+    calibrate = range(start - gap - training.calibrate_sessions, start - gap)
+    stop = range(calibrate.start - gap - training.stop_sessions, calibrate.start - gap)
+    last = stop.start - gap
+    return Fold(
+        train=range(first if backtest.window == "expanding" else last - backtest.train_sessions, last),
+        stop=stop,
+        calibrate=calibrate,
+        test=range(start, min(start + backtest.refit_sessions, end)),
+    )
 
 
 def _cut(sequences: Sequences, training: TrainingConfig, test_sessions: int) -> Fold:

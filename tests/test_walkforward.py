@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.config import EvaluationConfig, TrainingConfig
+from pipeline.config import BacktestConfig, EvaluationConfig, TrainingConfig
 from pipeline.errors import InputError
 from pipeline.sequences import Sequences
-from pipeline.walkforward import Fold, final_fold, scoring_fold
+from pipeline.walkforward import Fold, final_fold, scoring_fold, walk_folds
 
 TRAINING = TrainingConfig(stop_sessions=30, calibrate_sessions=40)
 
@@ -97,3 +97,39 @@ def test_dates_outside_the_history_are_refused() -> None:
     ends = {"train_end": date(2001, 1, 1), "validation_end": date(2002, 1, 1), "test_end": date(2003, 1, 1)}
     with pytest.raises(InputError, match="train"):
         scoring_fold(block(600), EvaluationConfig(**ends), TRAINING)
+
+
+@given(
+    sessions=st.integers(400, 1500),
+    refit=st.integers(20, 300),
+    horizon=st.integers(1, 20),
+    warm_up=st.integers(0, 60),
+    window=st.sampled_from(["expanding", "rolling"]),
+)
+def test_a_walk_tests_every_session_once_and_learns_from_none_of_them(
+    sessions: int, refit: int, horizon: int, warm_up: int, window: str
+) -> None:
+    made = block(sessions, (1, horizon) if horizon > 1 else (1,), warm_up)
+    settings = BacktestConfig(window=window, train_sessions=150, refit_sessions=refit)  # type: ignore[arg-type]
+    folds = walk_folds(made, EvaluationConfig(), TRAINING, settings)
+    for fold in folds:
+        assert_no_label_reaches_on(fold, horizon)
+        assert (len(fold.stop), len(fold.calibrate)) == (30, 40)
+        assert 1 <= len(fold.test) <= refit
+        assert fold.train.start == (warm_up if window == "expanding" else fold.train.stop - 150)
+    assert len(folds[0].train) == 150
+    tested = [row for fold in folds for row in fold.test]
+    assert tested == list(range(folds[0].test.start, sessions - horizon))
+    assert np.isfinite(made.y[:, tested]).all()
+
+
+def test_a_walk_by_dates_is_the_single_fold_that_scores() -> None:
+    made = block(600)
+    ends = [made.sessions[k].date() for k in (300, 400, 500)]
+    dates = EvaluationConfig(train_end=ends[0], validation_end=ends[1], test_end=ends[2])
+    assert walk_folds(made, dates, TRAINING, BacktestConfig()) == [scoring_fold(made, dates, TRAINING)]
+
+
+def test_too_short_a_history_for_a_walk_is_told_with_its_numbers() -> None:
+    with pytest.raises(InputError, match=r"too little history for a walk: 299 sessions .* takes 829"):
+        walk_folds(block(300), EvaluationConfig(), TRAINING, BacktestConfig())
