@@ -128,6 +128,30 @@ def retrain() -> None:
 
 
 @app.command()
+def backtest(
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="The folder for forecasts.csv, scores.csv and report.html.",
+            show_default="reports/<universe>/backtest of the workspace",
+            parser=parse_path,
+        ),
+    ] = None,
+) -> None:
+    """Walk through history: fit anew as time goes on, forecast what follows each fit, and score it.
+
+    Nothing of it enters the ledger. Interrupted, it goes on at the first network that was not trained yet.
+    """
+    arguments = _prepared_for_a_flow()
+    from flows.backtest import backtest as backtest_flow
+    from flows.progress import watched_here
+    from flows.terminal import show_backtest
+
+    with watched_here():
+        show_backtest(backtest_flow(**arguments, out=out.resolve() if out else None))
+
+
+@app.command()
 def search(
     trials: Annotated[
         int, typer.Option(help="How many settings to try, in addition to earlier ones.", min=1)

@@ -9,7 +9,7 @@ import pandas as pd
 
 from flows.progress import Advance, bar
 
-__all__ = ["epoch_table", "epochs_shown"]
+__all__ = ["epoch_table", "epochs_shown", "folds_shown"]
 
 
 @contextmanager
@@ -17,6 +17,15 @@ def epochs_shown(title: str, members: int, epochs: int, patience: int) -> Iterat
     """Give what is to be called after every epoch of every member, in whatever order the members train."""
     with bar(title, members * epochs) as advance:
         yield _EpochBar(advance, epochs, patience)
+
+
+@contextmanager
+def folds_shown(
+    title: str, folds: int, members: int, epochs: int, patience: int
+) -> Iterator[Callable[[], Callable[[Any], None]]]:
+    """Give what makes, for one fold after another, what is to be called after every epoch of its members."""
+    with bar(title, folds * members * epochs) as advance:
+        yield lambda: _EpochBar(advance, epochs, patience)
 
 
 def epoch_table(fitted: Any, fit_name: str) -> pd.DataFrame:

@@ -59,6 +59,7 @@ def make_recipe(
         executor=workshop.executor,
         folder=workshop.folder,
         rescue=workshop.rescue,
+        finished=workshop.finished,
         start=start,
         calibration=Calibration(calibration.method, calibration.coverage, max(run.config.labels.horizons)),
     )

@@ -34,7 +34,7 @@ from pipeline.tracking import RegisteredModel
 from pipeline.trials import Trial, TrialBook, count_settings, digest_procedure, list_parameters
 from pipeline.workspace import write_text
 
-__all__ = ["make_champion", "retrain"]
+__all__ = ["count_trial", "make_champion", "retrain"]
 
 
 @flow(name="retrain", timeout_seconds=2 * A_NIGHT, persist_result=False)
@@ -90,7 +90,7 @@ def make_champion(run: Run, market: Market) -> tuple[RegisteredModel, Evaluation
     return promote(run, market, version, evaluation), evaluation
 
 
-def count_trial(run: Run, market: Market, test_rows: pd.DataFrame) -> None:
+def count_trial(run: Run, market: Market, test_rows: pd.DataFrame, study: str = "") -> None:
     """Write down that these settings were scored on the test, and say how many have been tried so far."""
     scored = select_horizon(test_rows)
     own = scored[(scored["model"] == run.config.model.kind) & scored["outcome"].notna()]
@@ -110,6 +110,7 @@ def count_trial(run: Run, market: Market, test_rows: pd.DataFrame) -> None:
         losses=tuple(by_session.round(8).tolist()),
         as_of=f"{market.as_of:%Y-%m-%d}",
         data_version=market.seq,
+        study=study,
     )
     book = TrialBook(run.workspace.trials(run.name))
     try:

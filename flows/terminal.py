@@ -23,17 +23,20 @@ from pipeline.summary import Report, collect_key_facts, score_rows
 from pipeline.wording import count, format_day, format_moment, format_percent, format_price
 
 if TYPE_CHECKING:
+    from flows.backtest import Backtested
     from flows.doctor import Finding
     from flows.forecasting import Replay
     from flows.market import Market
     from flows.nightly import Evening
     from flows.training import Evaluation
+    from pipeline.backtest_report import Backtest
     from pipeline.ledger import Verification
     from pipeline.report import Paths
 
 __all__ = [
     "console",
     "make_table",
+    "show_backtest",
     "show_evaluation",
     "show_evening",
     "show_examination",
@@ -121,7 +124,7 @@ def _show_key_facts(report: Report) -> None:
             console.print(f"  {fact.command}", markup=False, soft_wrap=True)
 
 
-def show_evaluation(evaluation: "Evaluation") -> None:
+def show_evaluation(evaluation: "Evaluation | Backtest") -> None:
     """Print the verdict and the scores."""
     console.print()
     console.print(evaluation.verdict.sentence, style="bold", markup=False)
@@ -134,6 +137,13 @@ def show_evaluation(evaluation: "Evaluation") -> None:
     for line in lines:
         table.add_row(*map(escape, line.values()))
     console.print(table)
+
+
+def show_backtest(made: "Backtested") -> None:
+    """Print the verdict, the scores and where the files lie."""
+    show_evaluation(made.backtest)
+    for path in made.paths.values():
+        console.print(f"  {path}", markup=False, soft_wrap=True)
 
 
 def show_market(market: "Market") -> None:

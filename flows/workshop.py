@@ -9,6 +9,7 @@ from typing import Final
 
 import numpy as np
 
+from flows.cluster import join_cluster
 from flows.progress import note
 from flows.run import Run
 from models.cores import count_cores
@@ -34,11 +35,14 @@ class Workshop:
         executor: Who trains; None: this process.
         folder: For temporary files; None: the system's.
         rescue: For the last good weights of a training that diverges; None: they are not kept.
+        finished: For members that are trained, so that an interrupted run need not train them again; None: they are
+            not kept.
     """
 
     executor: Executor | None = None
     folder: Path | None = None
     rescue: Path | None = None
+    finished: Path | None = None
 
 
 @contextmanager
@@ -47,6 +51,10 @@ def open_workshop(run: Run, sequences: Sequences) -> Iterator[Workshop]:
     processes = choose_processes(run, sequences)
     rescue = run.workspace.home / "diverged" / run.name
     with run.workspace.scratch() as folder:
+        if run.config.training.scheduler:
+            with join_cluster(run.config.training.scheduler) as cluster:
+                yield Workshop(cluster, folder, rescue)
+            return
         if processes == 1:
             yield Workshop(None, folder, rescue)
             return

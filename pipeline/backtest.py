@@ -84,8 +84,9 @@ class Walk:
 
     Attributes:
         before: Rows of the stop and calibrate ranges: what could be compared before the test began.
-        test: Rows of the test ranges; columns model, symbol, as_of, target_session, horizon, p_up, low, high,
-            direction, outcome, realized_return, alike in `before`.
+        test: Rows of the test ranges; columns fold, model, symbol, as_of, target_session, horizon, p_up, low, high,
+            direction, baseline_p_up (the base rate of the training rows), outcome, realized_return, alike in `before`.
+            Folds are counted from 1.
         fitted: The last fold's fits, by name.
     """
 
@@ -176,14 +177,15 @@ def walk_forward(
     before: list[pd.DataFrame] = []
     test: list[pd.DataFrame] = []
     fitted: dict[str, Fitted] = {}
-    for fold in folds:
+    for number, fold in enumerate(folds, start=1):
         taught = teach(sequences, fold, returns, dead_zone)
         for name, model in models.items():
             tell(name)
             fitted[name] = fit(model, taught, fold, seed)
             for rows, kept in ((range(fold.stop.start, fold.calibrate.stop), before), (fold.test, test)):
                 made = forecast(fitted[name], sequences, rows, calendar)
-                kept.append(_with_outcomes(made, sequences, returns).assign(model=name))
+                told = _with_outcomes(made, fitted[name], sequences, returns)
+                kept.append(told.assign(model=name, fold=number))
     return Walk(pd.concat(before, ignore_index=True), pd.concat(test, ignore_index=True), fitted)
 
 
@@ -194,10 +196,17 @@ def fit(model: Model, taught: Sequences, fold: Fold, seed: int) -> Fitted:
     )
 
 
-def _with_outcomes(rows: pd.DataFrame, sequences: Sequences, returns: NDArray[np.float64]) -> pd.DataFrame:
-    place = (
+def _with_outcomes(
+    rows: pd.DataFrame, fitted: Fitted, sequences: Sequences, returns: NDArray[np.float64]
+) -> pd.DataFrame:
+    symbol, session, horizon = (
         pd.Index(sequences.symbols).get_indexer(pd.Index(rows["symbol"])),
         sequences.sessions.get_indexer(pd.DatetimeIndex(rows["as_of"])),
         pd.Index(sequences.horizons).get_indexer(pd.Index(rows["horizon"])),
     )
-    return rows.assign(outcome=sequences.y[place].astype(float), realized_return=returns[place])
+    base_rate = np.broadcast_to(fitted.base_rate, (len(sequences.symbols), len(sequences.horizons)))
+    return rows.assign(
+        baseline_p_up=base_rate[symbol, horizon],
+        outcome=sequences.y[symbol, session, horizon].astype(float),
+        realized_return=returns[symbol, session, horizon],
+    )

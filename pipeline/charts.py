@@ -12,6 +12,7 @@ from pipeline.drawing import FIRST, INK, MUTED, SECOND, canvas, date_axis, legen
 
 __all__ = [
     "MOST_DOTS",
+    "draw_course",
     "draw_difference",
     "draw_forecasts",
     "draw_methods",
@@ -41,6 +42,33 @@ def draw_difference(difference: float, low: float, high: float) -> str:
             "Difference from the best baseline",
             f"The difference is {difference:+.4f}, its 95% interval runs from {low:+.4f} to {high:+.4f}; "
             "zero means as good as the baseline.",
+        )
+
+
+def draw_course(saved: "pd.Series[float]", starts: list[pd.Timestamp], baseline: str) -> str:
+    """Draw what a model has saved against its baseline from the first session on, summed up.
+
+    Args:
+        saved: Log loss saved in each session, by session.
+        starts: The first session of each fold.
+        baseline: What it is held against.
+    """
+    course = saved.cumsum()
+    with canvas(2.9) as (figure, axes):
+        for start in starts:
+            axes.axvline(date2num(start), color=MUTED, linewidth=0.6, alpha=0.6)
+        axes.axhline(0, color=MUTED, linewidth=1)
+        axes.plot(course.index.to_numpy(), course, color=FIRST)
+        axes.set(ylabel="log loss saved, summed up")
+        date_axis(axes)
+        (low, least), (high, most) = (
+            next(iter(s.items())) for s in (course.nsmallest(1), course.nlargest(1))
+        )
+        return to_svg(
+            figure,
+            f"Log loss saved against {baseline.replace('_', ' ')}, summed up",
+            f"At the end, {course.index[-1]:%Y-%m-%d}, it is {course.iloc[-1]:+.3f}; lowest {least:+.3f} on "
+            f"{low:%Y-%m-%d}, highest {most:+.3f} on {high:%Y-%m-%d}.",
         )
 
 

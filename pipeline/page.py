@@ -1,38 +1,26 @@
 """The report as one page of HTML that needs nothing but a browser."""
 
 import math
-import re
 from collections.abc import Iterator, Mapping
 from typing import Final, Protocol
 
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
-from pipeline import charts, horizons, insight_charts, insight_page, sides, summary, wording
+from pipeline import charts, horizons, insight_charts, insight_page, sides, summary
 from pipeline.coverage_curve import Curve, collect_curves
 from pipeline.horizons import select_horizon
+from pipeline.html import render_page
 from pipeline.insight import Insight
 from pipeline.metrics import reliability
 from pipeline.scores import Verdict
-from pipeline.summary import METRICS, ROLLING, Report
+from pipeline.summary import ROLLING, Report
 
 __all__ = ["Evaluated", "evaluation_figures", "render"]
 
 _BINS: Final = 10
 _ROUNDING: Final = 1e-9
 _MOST: Final = 50  # findings and settled rows that the page lists one by one
-
-_DAY: Final = re.compile(r"([A-Z][a-z]{2} )?\d{4}-\d\d-\d\d( \d\d:\d\d UTC)?")
-
-_MEANING: Final = {
-    "edge": "On sessions that no fit had seen, the model beat the best simple rule by more than chance explains.",
-    "no edge found": "This is a complete result. The direction of tomorrow's close is close to a coin toss, and on "
-    "sessions that no fit had seen the model told no more than the best simple rule. "
-    "Read the forecasts below as that rule with small shifts.",
-    "worse than the baseline": "On sessions that no fit had seen, the simple rule would have served better. Prefer it.",
-    "not enough data": "Too few sessions have been scored to tell a model from chance. More evenings will.",
-}
 
 
 class Evaluated(Protocol):
@@ -79,44 +67,39 @@ def render(report: Report) -> str:
     record, rolled = report.record, summary.select_record(report.record)
     settled, curves = record[record["outcome"].notna()], _curves(report)
     newest = settled.sort_values(["target_session", "symbol"], ascending=[False, True]).head(_MOST)
-    return (
-        _environment()
-        .get_template("report.html")
-        .render(
-            r=report,
-            facts=summary.collect_key_facts(report),
-            forecasts=horizons.sort_by_distance(select_horizon(report.forecasts)).to_dict("records"),
-            counted=horizons.count_forecasts(report.forecasts),
-            ahead=horizons.list_ahead(report.forecasts),
-            lines=horizons.lay_side_by_side(report.forecasts),
-            further=horizons.verdict_cells(report.further),
-            has_farther=bool((record["horizon"] > horizons.NEXT).any()),
-            side_counts=sides.count_sides(report.forecasts),
-            curves=curves,
-            told=curves[0].told if curves else None,
-            model_name=summary.name_model(report),
-            meaning=_MEANING,
-            metrics=METRICS,
-            no_credit=_lacks_credit(report),
-            own_scores=summary.select_own_scores(report).groupby("group", sort=False),
-            all_scores=summary.collect_scores(report).to_dict("records"),
-            open_rows=int(record["settled_at"].isna().sum()),
-            settled_rows=len(settled),
-            rolled_kind="late" if (rolled["kind"] == "late").all() else "live",
-            rolled_sessions=rolled["target_session"].nunique(),
-            newest=newest.to_dict("records"),
-            corrections=report.corrections.sort_values("settled_at").tail(_MOST).to_dict("records"),
-            outcomes={1.0: "up", 0.0: "down"},
-            most=_MOST,
-            most_dots=charts.MOST_DOTS,
-            rolling=ROLLING,
-            gap=_farthest(report),
-            insight=insight_page.collect_insight(report.insight),
-            moves=insight_page.collect_moves(
-                report.attributions, horizons.sort_by_distance(select_horizon(report.forecasts)), _MOST
-            ),
-            figures={name: Markup(svg) for name, svg in _figures(report)},
-        )
+    return render_page(
+        "report.html",
+        r=report,
+        facts=summary.collect_key_facts(report),
+        forecasts=horizons.sort_by_distance(select_horizon(report.forecasts)).to_dict("records"),
+        counted=horizons.count_forecasts(report.forecasts),
+        ahead=horizons.list_ahead(report.forecasts),
+        lines=horizons.lay_side_by_side(report.forecasts),
+        further=horizons.verdict_cells(report.further),
+        has_farther=bool((record["horizon"] > horizons.NEXT).any()),
+        side_counts=sides.count_sides(report.forecasts),
+        curves=curves,
+        told=curves[0].told if curves else None,
+        model_name=summary.name_model(report),
+        no_credit=_lacks_credit(report),
+        own_scores=summary.select_own_scores(report).groupby("group", sort=False),
+        all_scores=summary.collect_scores(report).to_dict("records"),
+        open_rows=int(record["settled_at"].isna().sum()),
+        settled_rows=len(settled),
+        rolled_kind="late" if (rolled["kind"] == "late").all() else "live",
+        rolled_sessions=rolled["target_session"].nunique(),
+        newest=newest.to_dict("records"),
+        corrections=report.corrections.sort_values("settled_at").tail(_MOST).to_dict("records"),
+        outcomes={1.0: "up", 0.0: "down"},
+        most=_MOST,
+        most_dots=charts.MOST_DOTS,
+        rolling=ROLLING,
+        gap=_farthest(report),
+        insight=insight_page.collect_insight(report.insight),
+        moves=insight_page.collect_moves(
+            report.attributions, horizons.sort_by_distance(select_horizon(report.forecasts)), _MOST
+        ),
+        figures={name: Markup(svg) for name, svg in _figures(report)},
     )
 
 
@@ -124,39 +107,6 @@ def _farthest(report: Report) -> int:
     """Return the farthest horizon that the model learned: so many sessions its ranges lie apart."""
     known = report.test_rows if len(report.test_rows) else report.forecasts
     return int(known["horizon"].max())
-
-
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("pipeline"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= {
-        "percent": wording.format_percent,
-        "chance": wording.format_p_value,
-        "score": wording.format_score,
-        "interval": wording.format_interval,
-        "points": wording.format_points,
-        "price": wording.format_price,
-        "moment": wording.format_moment,
-        "amount": wording.count,
-        "rows": summary.describe_group,
-        "horizon": horizons.horizon_of,
-        "unbroken": _keep_days_whole,
-        "day": wording.format_day,
-        "commas": "{:,}".format,
-        "within": insight_page.describe_reach,
-    }
-    return environment
-
-
-def _keep_days_whole(text: str) -> Markup:
-    """Escape a text, and let no line end inside a day or an instant: browsers break after a hyphen."""
-    return Markup(_DAY.sub(r'<span class="whole">\g<0></span>', str(escape(text))))
 
 
 def _figures(report: Report) -> Iterator[tuple[str, str]]:

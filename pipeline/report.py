@@ -11,7 +11,7 @@ import pandas as pd
 from pipeline.markdown import summary_markdown
 from pipeline.page import render
 from pipeline.schema import SCORES
-from pipeline.spreadsheet import disarm
+from pipeline.spreadsheet import format_csv
 from pipeline.summary import Report, collect_scores, forecast_rows
 from pipeline.wording import format_instant
 from pipeline.workspace import write_text
@@ -73,7 +73,7 @@ def write(report: Report, folder: Path) -> Paths:
     written = place(folder, report.universe, report.target_session)
     forecasts = _forecast_csv(report)
     write_text(written.forecast_csv, forecasts)
-    write_text(written.scores_csv, _csv(collect_scores(report)[list(SCORES.columns)]))
+    write_text(written.scores_csv, format_csv(collect_scores(report)[list(SCORES.columns)]))
     if _newest_session(written.latest_csv) <= report.target_session.date():
         write_text(written.latest_csv, forecasts)
     write_text(written.html, render(report))  # last: where it lies, the others do
@@ -86,12 +86,7 @@ def _forecast_csv(report: Report) -> str:
     )
     rows = whole.sort_values(["horizon", "symbol"])[FORECAST_COLUMNS]
     days = {name: rows[name].dt.strftime("%Y-%m-%d") for name in ("target_session", "as_of")}
-    return _csv(rows.assign(**days, issued_at=[format_instant(when) for when in rows["issued_at"]]))
-
-
-def _csv(frame: pd.DataFrame) -> str:
-    text = frame.select_dtypes(["str", "object"]).map(disarm)
-    return str(frame.assign(**text).to_csv(index=False, float_format="%.6f", lineterminator="\n"))
+    return format_csv(rows.assign(**days, issued_at=[format_instant(when) for when in rows["issued_at"]]))
 
 
 def _newest_session(latest: Path) -> date:

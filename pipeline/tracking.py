@@ -5,7 +5,6 @@ database holds absolute paths; MLflow's registry and its alias `champion` mirror
 where the two disagree.
 """
 
-import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from typing import Any, Final
 import pandas as pd
 
 from pipeline.errors import NextdayError
+from pipeline.measurements import Measured, allowed_name, list_params, measure_epochs, measure_scores
 from pipeline.mlflow_database import artifact_root, database, locked, open_client
 from pipeline.registry import RegisteredModel, Registry, check_universe
 
@@ -26,15 +26,11 @@ __all__ = ["CHAMPION", "RegisteredModel", "TrackedRun", "Tracking"]
 CHAMPION: Final = "champion"
 """The alias of the serving model in MLflow's registry."""
 
-_LONGEST_PARAM: Final = 500
 _MOST_METRICS, _MOST_PARAMS = 1000, 100
 """What MLflow takes in one batch."""
 
 _IDENTITY: Final = ("record", "model_version", "data_version", "config_digest", "ledger_head")
 """The tags by which two runs of one name are the same; others tell when and where it ran."""
-
-_Measured = tuple[str, float, int]
-"""Name, value and step of a metric."""
 
 
 @dataclass(frozen=True)
@@ -104,8 +100,8 @@ class Tracking:
         about = {**tags, "config_digest": config_digest, "model_version": model_version}
         with self._recording(universe, run_name, {**about, "record": "training"}) as (run, is_new):
             if is_new:
-                self._log_params(run, list(_leaves(config)))
-                self._log_metrics(run, [*_epoch_metrics(epochs), *_score_metrics(scores)])
+                self._log_params(run, list(list_params(config)))
+                self._log_metrics(run, [*measure_epochs(epochs), *measure_scores(scores)])
                 self._log_artifacts(run.info.run_id, artifacts)
                 self._client.log_artifacts(run.info.run_id, str(directory), "model")
             number = self._register(universe, run.info.run_id, about)
@@ -128,7 +124,30 @@ class Tracking:
         """
         with self._recording(universe, run_name, {**tags, "record": "forecast"}) as (run, is_new):
             if is_new:
-                self._log_metrics(run, [(_allowed(name), value, 0) for name, value in metrics.items()])
+                self._log_metrics(run, [(allowed_name(name), value, 0) for name, value in metrics.items()])
+                self._log_artifacts(run.info.run_id, artifacts)
+        return str(run.info.run_id)
+
+    def record_backtest(
+        self,
+        *,
+        universe: str,
+        run_name: str,
+        config: Mapping[str, Any],
+        tags: Mapping[str, str],
+        epochs: pd.DataFrame,
+        scores: pd.DataFrame,
+        artifacts: Sequence[Path],
+    ) -> str:
+        """Write down a backtest, which registers no model, unless it is written down already; return its run_id.
+
+        Raises:
+            NextdayError: MLflow failed.
+        """
+        with self._recording(universe, run_name, {**tags, "record": "backtest"}) as (run, is_new):
+            if is_new:
+                self._log_params(run, list(list_params(config)))
+                self._log_metrics(run, [*measure_epochs(epochs), *measure_scores(scores)])
                 self._log_artifacts(run.info.run_id, artifacts)
         return str(run.info.run_id)
 
@@ -286,7 +305,7 @@ class Tracking:
             some = [Param(*pair) for pair in params[start : start + _MOST_PARAMS]]
             self._client.log_batch(run.info.run_id, params=some)
 
-    def _log_metrics(self, run: Any, measured: Sequence[_Measured]) -> None:
+    def _log_metrics(self, run: Any, measured: Sequence[Measured]) -> None:
         from mlflow.entities import Metric
 
         at = run.info.start_time
@@ -345,37 +364,3 @@ class Tracking:
 def _registered_name(universe: str) -> str:
     check_universe(universe)
     return f"nextday-{universe}"
-
-
-def _leaves(settings: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
-    """Give every leaf of nested settings under its dotted name, as text of bounded length."""
-    for key, value in settings.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{above}{key}.")
-        else:
-            text = str(value)
-            cut = text if len(text) <= _LONGEST_PARAM else f"{text[: _LONGEST_PARAM - 1]}…"
-            yield f"{above}{key}", cut
-
-
-def _epoch_metrics(epochs: pd.DataFrame) -> list[_Measured]:
-    long = epochs.melt(id_vars=["fit", "member", "epoch"])
-    names = long["fit"] + "/member-" + long["member"].astype(str) + "/" + long["variable"]
-    return list(zip(names.map(_allowed), long["value"], long["epoch"].astype(int), strict=True))
-
-
-def _score_metrics(scores: pd.DataFrame) -> list[_Measured]:
-    """Name a score `gru.hit_rate`, one of a part of the rows `large moves/gru.hit_rate`; its evidence goes along."""
-    group = scores["group"].map(lambda name: "" if name == "all" else f"{name}/")
-    names = (group + scores["model"] + "." + scores["metric"]).map(_allowed)
-    parts = {"": "value", ".low": "low", ".high": "high", ".n": "n", ".baseline": "baseline_value"}
-    return [
-        (f"{name}{suffix}", value, 0)
-        for suffix, column in parts.items()
-        for name, value in zip(names, scores[column], strict=True)
-    ]
-
-
-def _allowed(name: str) -> str:
-    """Replace what MLflow does not allow in the name of a metric."""
-    return re.sub(r"[^\w\-. /]", "_", name)

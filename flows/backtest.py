@@ -1,0 +1,205 @@
+"""The backtest: the procedure as it would have been run through history, scored fit after fit."""
+
+import shutil
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import pandas as pd
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact
+from prefect.context import FlowRunContext
+
+from flows.chapters import at_work, chapter
+from flows.market import Market, update_prices
+from flows.progress import PREFECT_ERRORS, say
+from flows.retrain import count_trial
+from flows.run import Run
+from flows.tracked import run_tags, tracking
+from flows.training import History, make_sequences, range_table, score_farther, score_procedure
+from flows.walk import walk_history
+from flows.workshop import Workshop, open_workshop
+from pipeline.backtest import Walk
+from pipeline.backtest_page import render_backtest
+from pipeline.backtest_report import FORECAST_COLUMNS, Backtest, forecasts_csv, place, scores_csv
+from pipeline.config import digest
+from pipeline.errors import NextdayError, StoreError
+from pipeline.trials import TrialBook, count_settings
+from pipeline.walkforward import walk_folds
+from pipeline.wording import count
+from pipeline.workspace import write_text
+
+__all__ = ["Backtested", "backtest"]
+
+
+@dataclass(frozen=True, eq=False)
+class Backtested:
+    """A backtest and where its files lie."""
+
+    backtest: Backtest
+    paths: dict[str, Path]
+
+
+@flow(name="backtest", persist_result=False)
+def backtest(
+    config: Path | None = None,
+    home: Path | None = None,
+    now: datetime | None = None,
+    out: Path | None = None,
+) -> Backtested:
+    """Walk through history, fitting the procedure anew as time goes on, and score what it would have said.
+
+    An interrupted walk goes on at the first training that is not done.
+
+    Args:
+        config: The configuration file.
+        home: The workspace.
+        now: The clock; default: the wall clock.
+        out: The folder for the report; default: reports/<universe>/backtest of the workspace.
+    """
+    with at_work(config, home, now) as run:
+        market = update_prices(run)
+        known = make_sequences(run, market.as_of, market.seq)
+        made = _make(run, market, known)
+        paths = place(out or run.workspace.reports / run.name / "backtest")
+        _write(made, paths)
+        _track(run, made, paths)
+        _publish(made)
+    return Backtested(made, paths)
+
+
+def _make(run: Run, market: Market, known: History) -> Backtest:
+    settings = run.config
+    folds = walk_folds(known.sequences, settings.evaluation, settings.training, settings.backtest)
+    finished = run.workspace.cache / "backtest" / run.name
+    with open_workshop(run, known.sequences) as place_of_work:
+        workshop = Workshop(place_of_work.executor, place_of_work.folder, place_of_work.rescue, finished)
+        walk, epochs = walk_history(run, known, folds, workshop)
+    scores, verdict = score_procedure(run, walk)
+    farther = score_farther(run, walk) if len(settings.labels.horizons) > 1 else None
+    count_trial(run, market, walk.test, study="backtest")
+    made = Backtest(
+        universe=run.name,
+        calendar=run.calendar.name,
+        as_of=known.as_of,
+        made_at=run.clock(),
+        forecasts=_forecasts(run, known, walk),
+        test_rows=walk.test,
+        scores=pd.concat([scores, farther[0]], ignore_index=True) if farther else scores,
+        verdict=verdict,
+        further=farther[1] if farther else {},
+        ranges=range_table(known, {f"fold {number}": fold for number, fold in enumerate(folds, start=1)}),
+        epochs=epochs,
+        method=_describe(run, known),
+        tried=_tried(run),
+        bias=run.universe.bias,
+        notes=_notes(run, market),
+    )
+    shutil.rmtree(finished, ignore_errors=True)  # it served an interrupted walk, and this one is whole
+    return made
+
+
+def _forecasts(run: Run, known: History, walk: Walk) -> pd.DataFrame:
+    """Return the network's rows as FORECAST_COLUMNS."""
+    rows = walk.test[walk.test["model"] == run.config.model.kind]
+    session = known.sequences.sessions.get_indexer(pd.DatetimeIndex(rows["as_of"]))
+    symbol = pd.Index(known.panel.symbols).get_indexer(pd.Index(rows["symbol"]))
+    begins = len(known.panel.sessions) - len(known.sequences.sessions)
+    versions = {fold: _version(run, known, int(fold)) for fold in rows["fold"].unique()}
+    return rows.assign(
+        model_version=rows["fold"].map(versions),
+        issued_at=pd.Timestamp(run.clock()),
+        last_close=known.panel.last_close[begins + session, symbol],
+        data_version=known.seq,
+        config_digest=_digest(run),
+        role="champion",
+        kind="backtest",
+    )[FORECAST_COLUMNS].reset_index(drop=True)
+
+
+def _digest(run: Run) -> str:
+    """Return the digest of what decides a backtest: the settings of the forecasts, and those of the walk."""
+    return digest(run.resolved | {"backtest": run.config.backtest.model_dump(mode="json")})
+
+
+def _version(run: Run, known: History, fold: int) -> str:
+    """Return what a fold's fit is called: equal settings, prices and folds have equal ones, and no model is kept."""
+    return digest({"backtest": _digest(run), "data": known.seq, "as_of": str(known.as_of), "fold": fold})
+
+
+def _describe(run: Run, known: History) -> dict[str, str]:
+    model, training, walk = run.config.model, run.config.training, run.config.backtest
+    by_dates = run.config.evaluation.test_end is not None
+    layers = count(model.layers, "layer")
+    return {
+        "network": f"{model.kind} of {layers} of {model.units} units, {count(model.members, 'member')}, "
+        f"lookback {model.lookback}, trained {training.mode}",
+        "features": f"{run.config.features.set} ({len(known.sequences.features)} columns)",
+        "walk": "a single fit, cut by dates"
+        if by_dates
+        else f"{walk.window}, the first fit on {walk.train_sessions} sessions, a new one every {walk.refit_sessions}",
+        "warm start": "each fit goes on from the one before" if training.warm_start else "none",
+        "seeds": f"{training.seed} to {training.seed + model.members - 1}",
+        "settings": _digest(run),
+        "data version": str(known.seq),
+    }
+
+
+def _tried(run: Run) -> str:
+    try:
+        return count_settings(TrialBook(run.workspace.trials(run.name)).read()).sentence
+    except StoreError as error:
+        return f"How many settings were tried is not known. {error.what}."
+
+
+def _notes(run: Run, market: Market) -> list[str]:
+    notes = [
+        "The forecasts of a backtest lie in this folder alone: they never enter the ledger, and are no record.",
+        f"The prices are those that were known when this was made (data version {market.seq}): a source that has "
+        "corrected a bar since is believed, so this is history as it is told now.",
+    ]
+    if market.missing:
+        notes.append(f"Without a bar on the last session: {', '.join(sorted(market.missing))}.")
+    return notes
+
+
+@chapter("report")
+def _write(made: Backtest, paths: dict[str, Path]) -> None:
+    write_text(paths["forecasts.csv"], forecasts_csv(made))
+    write_text(paths["scores.csv"], scores_csv(made))
+    write_text(paths["report.html"], render_backtest(made))  # last: where it lies, the others do
+    say(f"report: {paths['report.html']}")
+
+
+@chapter("track")
+def _track(run: Run, made: Backtest, paths: dict[str, Path]) -> None:
+    try:
+        tracking(run).record_backtest(
+            universe=run.name,
+            run_name=f"{run.name} backtest through {made.as_of:%Y-%m-%d}",
+            config=run.resolved["settings"] | {"backtest": run.config.backtest.model_dump(mode="json")},
+            tags=run_tags(run)
+            | {
+                "config_digest": _digest(run),
+                "data_version": made.method["data version"],
+                "verdict": made.verdict.finding,
+            },
+            epochs=made.epochs,
+            scores=made.scores,
+            artifacts=list(paths.values()),
+        )
+    except NextdayError as error:
+        say(f"the backtest is reported, but not tracked; running it again tries again. {error}")
+
+
+def _publish(made: Backtest) -> None:
+    if FlowRunContext.get() is None:
+        return
+    try:
+        create_markdown_artifact(
+            f"# {made.verdict.finding.capitalize()}\n\n{made.verdict.sentence}\n\n{made.tried}\n",
+            key=f"nextday-{made.universe.replace('_', '-')}-backtest",
+            description=f"backtest of {made.universe}: {made.verdict.finding}",
+        )
+    except PREFECT_ERRORS as error:
+        say(f"the backtest is reported, but Prefect does not show it: {error}")

@@ -1,0 +1,81 @@
+"""The walk through history: the procedure is fitted anew, fold after fold, and forecasts what follows each fit."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+
+from flows.chapters import chapter
+from flows.epochs import epoch_table, folds_shown
+from flows.progress import say
+from flows.recipe import choose_start, make_recipe
+from flows.run import Run
+from flows.scope import drop_left_out, symbols_named
+from flows.training import History
+from flows.workshop import Workshop
+from models.baselines import baselines
+from pipeline.backtest import Fitted, Model, Walk, walk_forward
+from pipeline.features import FEATURE_SETS
+from pipeline.walkforward import Fold
+
+__all__ = ["walk_history"]
+
+
+@chapter("walk forward")
+def walk_history(
+    run: Run, known: History, folds: list[Fold], workshop: Workshop
+) -> tuple[Walk, pd.DataFrame]:
+    """Fit the network and every baseline on each fold, and forecast its test.
+
+    Args:
+        run: The run.
+        known: The history.
+        folds: In order of time.
+        workshop: Where the networks are trained.
+
+    Returns:
+        The walk, whose `before` holds the rows before the first test alone, and the networks' epochs.
+    """
+    kind, training = run.config.model.kind, run.config.training
+    members = run.config.model.members
+    members *= len(known.sequences.symbols) if run.config.model.scope == "symbol" else 1
+    walks: list[Walk] = []
+    epochs: list[pd.DataFrame] = []
+    fitted: Fitted | None = None
+    shown = folds_shown("walk forward", len(folds), members, training.epochs, training.patience)
+    with shown as next_fold, symbols_named(known.sequences.symbols):
+        for number, fold in enumerate(folds, start=1):
+            first, last = (known.sequences.sessions[row] for row in (fold.test.start, fold.test.stop - 1))
+            say(f"fold {number} of {len(folds)}: forecasting from {first:%Y-%m-%d} to {last:%Y-%m-%d}")
+            walk = _walk(run, known, fold, _models(run, next_fold(), workshop, fitted, fold))
+            fitted = walk.fitted[kind]
+            walks.append(drop_left_out(walk, fitted, known.sequences.symbols))
+            epochs.append(epoch_table(fitted, f"fold {number}"))
+    test = pd.concat([walk.test.assign(fold=n) for n, walk in enumerate(walks, 1)], ignore_index=True)
+    return replace(walks[-1], before=walks[0].before, test=test), pd.concat(epochs, ignore_index=True)
+
+
+def _models(
+    run: Run, progress: Callable[[Any], None], workshop: Workshop, former: Fitted | None, fold: Fold
+) -> dict[str, Model]:
+    features = FEATURE_SETS[run.config.features.set]
+    start = choose_start(run, former, fold) if former is not None else None
+    network = make_recipe(run, features, progress, workshop, start)
+    rules = baselines(
+        features.columns.index(features.last_return), run.config.model.lookback, run.config.training.mode
+    )
+    return {run.config.model.kind: network, **rules}
+
+
+def _walk(run: Run, known: History, fold: Fold, models: Mapping[str, Model]) -> Walk:
+    return walk_forward(
+        models,
+        known.sequences,
+        [fold],
+        run.calendar,
+        returns=known.returns,
+        dead_zone=run.config.labels.dead_zone,
+        seed=run.config.training.seed,
+        tell=lambda name: None,
+    )

@@ -1,0 +1,49 @@
+"""The report of a backtest as one page of HTML that needs nothing but a browser."""
+
+from collections.abc import Iterator
+
+import pandas as pd
+from markupsafe import Markup
+
+from pipeline import charts, summary
+from pipeline.backtest_report import Backtest
+from pipeline.horizons import select_horizon, verdict_cells
+from pipeline.html import render_page
+from pipeline.metrics import log_losses
+from pipeline.page import evaluation_figures
+
+__all__ = ["render_backtest"]
+
+
+def render_backtest(backtest: Backtest) -> str:
+    """Return the page; equal backtests give equal bytes."""
+    own = backtest.scores[backtest.scores["model"] == backtest.model]
+    rows = select_horizon(backtest.forecasts)
+    return render_page(
+        "backtest.html",
+        b=backtest,
+        first=rows["target_session"].min(),
+        last=rows["target_session"].max(),
+        further=verdict_cells(backtest.further),
+        own_scores=own.groupby("group", sort=False),
+        all_scores=backtest.scores.to_dict("records"),
+        rolling=summary.ROLLING,
+        figures={name: Markup(svg) for name, svg in _figures(backtest)},
+    )
+
+
+def _figures(backtest: Backtest) -> Iterator[tuple[str, str]]:
+    yield from evaluation_figures(backtest, backtest.forecasts.iloc[:0])
+    saved = _loss_saved(backtest)
+    if len(saved):
+        starts = backtest.ranges.loc[backtest.ranges["part"] == "test", "first_session"]
+        yield "course", charts.draw_course(saved, list(starts), backtest.verdict.baseline)
+
+
+def _loss_saved(backtest: Backtest) -> "pd.Series[float]":
+    """Return by how much the network's log loss was lower than the baseline's, by session."""
+    rows = select_horizon(backtest.test_rows)
+    rows = rows[rows["outcome"].notna()]
+    loss = pd.Series(log_losses(rows["p_up"].to_numpy(float), rows["outcome"].to_numpy(float)), rows.index)
+    mean = loss.groupby([rows["target_session"], rows["model"]]).mean().unstack()
+    return mean[backtest.verdict.baseline] - mean[backtest.model]
