@@ -11,7 +11,7 @@ from pipeline.errors import InputError, NextdayError
 
 __all__ = ["join_cluster"]
 
-_PATIENCE = 30
+_PATIENCE = 20
 """Seconds that a scheduler may take to answer."""
 
 

@@ -75,8 +75,8 @@ def choose_start(run: Run, scored: Any, fold: Fold) -> Fitted | None:
         return None
     if not scored.may_start(fold.train):
         say(
-            "the champion starts from chance: the fit that was scored stopped on sessions that the champion is not to "
-            "learn from; a test of [training] stop_sessions or more leaves room"
+            "this fit starts from chance: the one before it stopped on sessions that this one is not to learn from; "
+            "a test of [training] stop_sessions or more leaves room"
         )
         return None
     fitted: Fitted = scored
