@@ -33,6 +33,7 @@ __all__ = [
     "ModelConfig",
     "PricesConfig",
     "ScheduleConfig",
+    "TradingConfig",
     "TrainingConfig",
     "UniverseConfig",
     "digest",
@@ -206,6 +207,19 @@ class EvaluationConfig(_Section):
         return self
 
 
+class TradingConfig(_Section):
+    """What the trading view assumes; it changes no forecast."""
+
+    threshold: float = Field(0.0, ge=0, lt=0.5)
+    cost_bps: float = Field(1.0, ge=0, le=1000)
+    slippage_bps: float = Field(2.0, ge=0, le=1000)
+
+    @property
+    def bps_a_side(self) -> float:
+        """What a purchase or a sale costs in all, in basis points of its value."""
+        return self.cost_bps + self.slippage_bps
+
+
 class ScheduleConfig(_Section):
     """When Prefect starts the flows, as cron lines in the exchange's own time zone."""
 
@@ -225,6 +239,7 @@ class Config(_Section):
     training: TrainingConfig = TrainingConfig()
     calibration: CalibrationConfig = CalibrationConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    trading: TradingConfig = TradingConfig()
     schedule: ScheduleConfig = ScheduleConfig()
 
     @model_validator(mode="after")
@@ -241,10 +256,11 @@ class Config(_Section):
 
         What may hold a password is left out, and what is about files alone and changes no forecast.
         """
-        left_out = {
+        left_out: dict[str, bool | set[str]] = {
             "prices": {"proxy", "ca_bundle", "keep_days"},
             "training": {"processes"},  # results do not depend on their number
             "schedule": {"maintenance"},
+            "trading": True,  # what is earned with forecasts changes none of them
         }
         resolved = self.model_dump(mode="json", exclude=left_out)
         if not self.universe.closures:  # a later key: digests of settings without it stay what they were
