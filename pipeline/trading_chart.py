@@ -12,10 +12,10 @@ from pipeline.wording import format_percent
 __all__ = ["draw_equity"]
 
 _LOOK: Final[Mapping[Role, dict[str, str | float]]] = {
-    "unreachable": {"color": FIRST, "linewidth": 0.9, "linestyle": ":"},
+    "model": {"color": FIRST, "zorder": 4},
+    "baseline": {"color": SECOND, "zorder": 3},
     "held": {"color": MUTED, "linewidth": 1.2, "linestyle": "--"},
-    "baseline": {"color": SECOND},
-    "model": {"color": FIRST},
+    "unreachable": {"color": FIRST, "linewidth": 0.9, "linestyle": ":"},
 }
 
 
