@@ -27,6 +27,7 @@ Role = Literal["model", "baseline", "held", "unreachable"]
 """Whose result: the model's; the best baseline's, traded alike; buy-and-hold's; the model's from close to close."""
 
 _BASIS_POINTS: Final = 1e4
+_MOST_NAMED: Final = 8
 
 
 @dataclass(frozen=True)
@@ -190,12 +191,14 @@ def _without_trade(stale: tuple[StaleOpens, ...], bps_a_side: float) -> TradingV
 def _tell_stale(stale: tuple[StaleOpens, ...]) -> str:
     if not stale:
         return ""
+    longest = sorted(stale, key=lambda each: (-each.sessions, -each.share, each.symbol))
     named = ", ".join(
         f"{each.symbol} ({format_percent(each.share)} of the days, left out of {count(each.sessions, 'session')})"
-        for each in stale
+        for each in longest[:_MOST_NAMED]
     )
-    rule = f"an open that repeats the close before on more than {MOST_STALE:.0%} of the days is no price to trade at"
-    return f"{named}: {rule}."
+    others = f" and {len(stale) - _MOST_NAMED:,} more" if len(stale) > _MOST_NAMED else ""
+    rule = f"an open that repeats the close before on more than {MOST_STALE:.0%} of the days is not taken for a price"
+    return f"{named}{others}: {rule} to trade at."
 
 
 def _sentence(results: Mapping[Role, Result], bps_a_side: float) -> str:

@@ -218,6 +218,16 @@ def test_a_symbol_with_stale_opens_is_left_out_by_name_with_its_share() -> None:
     assert view.results["model"].trades == 2 * 99 + 1
 
 
+def test_many_that_are_left_out_are_counted_and_the_longest_out_named() -> None:
+    fills = walk_of(3, sessions=100, symbols=12)
+    fills.open[30:, 1:11] = fills.previous_close[30:, 1:11]
+    fills.open[:, 11] = fills.previous_close[:, 11]
+    view = view_of(fills, np.full((99, 12), 0.6))
+    assert len(view.stale) == 11
+    assert view.left_out.startswith("S11 (100.0% of the days, left out of 98 sessions), S1 (")
+    assert " and 3 more: an open that repeats" in view.left_out
+
+
 def test_where_nothing_can_be_traded_the_view_says_why() -> None:
     fills = walk_of(3, sessions=100)
     fills.open[:] = fills.previous_close
