@@ -7,16 +7,20 @@ import numpy as np
 import pandas as pd
 import pytest
 from arch.bootstrap import StationaryBootstrap
+from arch.data import nasdaq, sp500
 from scipy.stats import kurtosis, skew
 
 from pipeline.config import Config, TradingConfig, digest
 from pipeline.deflated_sharpe import deflate
 from pipeline.errors import NextdayError
-from pipeline.fills import Fills
+from pipeline.fills import Fills, read_fills
+from pipeline.sessions import Calendar
 from pipeline.significance import choose_block_length
+from pipeline.sources.sample import SampleSource
 from pipeline.trading import Track
 from pipeline.trading_results import Estimate, count_sessions_a_year, find_drawdown, measure
 from pipeline.trading_view import TradingView, view_trading
+from tests.conftest import NOW, laid_out, prices_of
 from tests.test_trading import SESSIONS, rows_of, walk_of
 
 FREE = TradingConfig(cost_bps=0, slippage_bps=0)
@@ -289,3 +293,37 @@ def test_what_the_view_assumes_changes_no_digest_of_forecasts() -> None:
     assert digest(dear.resolved()) == digest(Config().resolved())
     assert "trading" not in Config().resolved()
     assert dear.trading.bps_a_side == 18
+
+
+# The sample.
+
+
+def test_of_the_sample_only_the_index_with_opens_of_its_own_is_traded(xnys: Calendar) -> None:
+    source = SampleSource()
+    first, last = pd.Timestamp("1999-01-01"), pd.Timestamp("2018-12-31")
+    bars = {name: source.fetch(name, first, last, NOW).bars for name in source.symbols()}
+    sessions = xnys.sessions[xnys.sessions <= last]
+    fills = read_fills(laid_out(prices_of(bars, xnys), sessions, source.symbols()))  # type: ignore[arg-type]
+    days = len(sessions) - 504 + np.arange(504)
+    rows = pd.DataFrame(
+        {
+            "symbol": np.repeat(source.symbols(), 504),
+            "as_of": np.tile(sessions[days - 1], 2),
+            "target_session": np.tile(sessions[days], 2),
+            "horizon": 1,
+            "p_up": 0.53,
+        }
+    )
+    both = pd.concat([rows.assign(model=name) for name in ("gru", "always_up")])
+    view = view_trading(both, fills, FREE, model="gru", baseline="always_up", trials=1, draws=50)
+    assert [(each.symbol, each.sessions) for each in view.stale] == [("^GSPC", 504)]
+    start = sessions[days[0]]
+    known = sp500.load()[lambda table: table.index < start]
+    assert view.stale[0].share == pytest.approx((known["Open"] == known["Close"].shift())[1:].mean())
+    table = nasdaq.load()
+    test, before = table[table.index >= start], table[table.index < start]
+    assert view.results["model"].made == pytest.approx((test["Close"] / test["Open"]).prod() - 1)
+    assert view.results["held"].made == pytest.approx(
+        test["Adj Close"].iloc[-1] / before["Adj Close"].iloc[-1] - 1
+    )
+    assert view.results["unreachable"].made == pytest.approx(view.results["held"].made)
