@@ -248,6 +248,7 @@ def test_splits_dividends_and_untraded_days_reach_the_fills(xnys: Calendar) -> N
     fills = read_fills(laid_out(prices_of({"A": bars}, xnys), days, ["A"]))
     assert fills.intraday_return[[1, 2, 3, 5], 0] == pytest.approx([1 / 0.99 - 1] * 4)
     assert fills.total_return[1:4, 0] == pytest.approx([0.02, 0.0, 50 / (51 - 1) - 1])
-    assert np.isnan(fills.intraday_return[4, 0])
+    untraded = [fills.open, fills.close, fills.previous_close, fills.total_return, fills.intraday_return]
+    assert np.isnan([prices[4, 0] for prices in untraded]).all()
     assert fills.previous_close[2, 0] == pytest.approx(102)
     assert fills.total_return[5, 0] == pytest.approx(0.04)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -66,18 +67,44 @@ def knowing(fills: Fills, share: float) -> np.ndarray:
 # Numbers.
 
 
-def test_the_sharpe_ratio_and_its_interval_are_those_of_arch() -> None:
-    net = RNG.normal(0.0005, 0.01, 300)
-    found = measure(track_of(net), name="gru", year=252, draws=500, seed=3).sharpe
-    assert found
+def of_mean(net: np.ndarray, gross: np.ndarray, traded: np.ndarray) -> float:
+    return 1e4 * net.mean()
 
-    def sharpe(returns: np.ndarray) -> np.ndarray:
-        return np.array([math.sqrt(252) * returns.mean() / returns.std(ddof=1)])
 
-    bootstrap = StationaryBootstrap(choose_block_length(net), net, seed=np.random.default_rng(3))
-    interval = bootstrap.conf_int(sharpe, reps=500, method="percentile").ravel()
-    assert found.value == pytest.approx(sharpe(net)[0])
-    assert (found.low, found.high) == pytest.approx(tuple(interval))
+def of_sharpe(net: np.ndarray, gross: np.ndarray, traded: np.ndarray) -> float:
+    return math.sqrt(252) * net.mean() / net.std(ddof=1)
+
+
+def of_total(net: np.ndarray, gross: np.ndarray, traded: np.ndarray) -> float:
+    return np.prod(1 + net) - 1
+
+
+def of_break_even(net: np.ndarray, gross: np.ndarray, traded: np.ndarray) -> float:
+    return 1e4 * gross.sum() / traded.sum()
+
+
+@pytest.mark.parametrize(
+    ("number", "formula"),
+    [
+        ("mean_bps", of_mean),
+        ("sharpe", of_sharpe),
+        ("total", of_total),
+        ("break_even_bps", of_break_even),
+    ],
+)
+def test_a_number_and_its_interval_are_those_of_arch(
+    number: str, formula: Callable[[np.ndarray, np.ndarray, np.ndarray], float]
+) -> None:
+    gross, traded = RNG.normal(0.0005, 0.01, 300), RNG.uniform(0.5, 2, 300)
+    net = gross - 0.0003 * traded
+    made = measure(track_of(net, gross, traded), name="gru", year=252, draws=500, seed=3)
+    found = getattr(made, number)
+    bootstrap = StationaryBootstrap(
+        choose_block_length(net), net, gross, traded, seed=np.random.default_rng(3)
+    )
+    interval = bootstrap.conf_int(lambda *drawn: np.array([formula(*drawn)]), reps=500, method="percentile")
+    assert found.value == pytest.approx(formula(net, gross, traded))
+    assert (found.low, found.high) == pytest.approx(tuple(interval.ravel()))
     assert (found.sessions, found.trades) == (300, 300)
 
 
@@ -118,6 +145,7 @@ def test_the_drawdown_is_that_of_a_loop_and_knows_its_days() -> None:
 def test_a_fall_from_the_first_day_on_begins_at_the_start_and_none_is_zero() -> None:
     assert find_drawdown(track_of([-0.1, -0.1, 0.05])).peak == SESSIONS[0]
     assert find_drawdown(track_of([-0.1, -0.1, 0.05])).depth == pytest.approx(1 - 0.81)
+    assert find_drawdown(track_of([-0.1, 0.5])).peak == SESSIONS[0]
     assert find_drawdown(track_of([0.1, 0.1])).depth == 0
 
 
@@ -157,6 +185,17 @@ def test_a_model_that_is_its_baseline_is_no_better_by_nothing() -> None:
     assert view.beside_baseline_bps
     assert (view.beside_baseline_bps.low, view.beside_baseline_bps.high) == (0, 0)
     assert view.results["model"].made == view.results["baseline"].made
+
+
+def test_a_model_that_knows_the_day_is_ahead_of_its_baseline_by_the_paired_mean() -> None:
+    fills = walk_of(3, sessions=200)
+    view = view_of(fills, knowing(fills, 0.7))
+    own, other = (view.results[role].mean_bps for role in ("model", "baseline"))  # type: ignore[index]
+    assert view.beside_baseline_bps
+    assert own
+    assert other
+    assert view.beside_baseline_bps.value == pytest.approx(own.value - other.value)
+    assert view.beside_baseline_bps.low > 0
 
 
 def test_what_only_knows_the_night_earns_nothing_that_can_be_had() -> None:
