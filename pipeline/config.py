@@ -34,6 +34,7 @@ __all__ = [
     "ModelConfig",
     "PricesConfig",
     "ScheduleConfig",
+    "TradingConfig",
     "TrainingConfig",
     "UniverseConfig",
     "digest",
@@ -217,6 +218,19 @@ class BacktestConfig(_Section):
     refit_sessions: int = Field(252, ge=20)
 
 
+class TradingConfig(_Section):
+    """What the trading view assumes; it changes no forecast."""
+
+    threshold: float = Field(0.0, ge=0, lt=0.5)
+    cost_bps: float = Field(1.0, ge=0, le=1000)
+    slippage_bps: float = Field(2.0, ge=0, le=1000)
+
+    @property
+    def bps_a_side(self) -> float:
+        """What a purchase or a sale costs in all, in basis points of its value."""
+        return self.cost_bps + self.slippage_bps
+
+
 class ScheduleConfig(_Section):
     """When Prefect starts the flows, as cron lines in the exchange's own time zone."""
 
@@ -237,6 +251,7 @@ class Config(_Section):
     calibration: CalibrationConfig = CalibrationConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     backtest: BacktestConfig = BacktestConfig()
+    trading: TradingConfig = TradingConfig()
     schedule: ScheduleConfig = ScheduleConfig()
 
     @model_validator(mode="after")
@@ -253,11 +268,12 @@ class Config(_Section):
 
         What may hold a password is left out, and what changes no forecast.
         """
-        left_out: dict[str, Any] = {
+        left_out: dict[str, bool | set[str]] = {
             "backtest": True,
             "prices": {"proxy", "ca_bundle", "keep_days"},
             "training": {"processes", "scheduler"},  # results do not depend on where they are made
             "schedule": {"maintenance"},
+            "trading": True,  # what is earned with forecasts changes none of them
         }
         resolved = self.model_dump(mode="json", exclude=left_out)
         if not self.universe.closures:  # a later key: digests of settings without it stay what they were

@@ -1,0 +1,119 @@
+"""What a Sharpe ratio is worth after few sessions, fat tails and many trials.
+
+A ratio here is of one session, not of a year, unless said otherwise: mean return over its standard deviation, the
+risk-free rate taken as zero (Sharpe 1994, "The Sharpe ratio").
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import kurtosis, norm, skew
+
+__all__ = [
+    "DeflatedSharpe",
+    "deflate",
+    "expected_maximum_sharpe",
+    "probabilistic_sharpe",
+    "sharpe_of",
+    "sharpe_ratio",
+]
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class DeflatedSharpe:
+    """How sure it is that a Sharpe ratio is more than luck.
+
+    Attributes:
+        probability: That the true ratio lies above `luck`: the deflated Sharpe ratio, in [0, 1].
+        above_zero: That it lies above zero, as if nothing else had been tried: the probabilistic Sharpe ratio.
+        sharpe: The ratio found, of one session.
+        luck: What the best of so many trials without skill is expected to show, of one session.
+        trials: How many settings were tried.
+        variance: Of the trials' ratios, of one session.
+        is_assumed: Whether that variance is the one of trials without skill, for want of theirs.
+        skewness, kurtosis: Of the returns; a normal distribution has 0 and 3.
+        sessions: How many returns there are.
+    """
+
+    probability: float
+    above_zero: float
+    sharpe: float
+    luck: float
+    trials: int
+    variance: float
+    is_assumed: bool
+    skewness: float
+    kurtosis: float
+    sessions: int
+
+
+def sharpe_ratio(returns: Floats) -> float:
+    """Return the mean of returns [session] over their standard deviation (n - 1); NaN where they are all equal."""
+    if len(returns) < 2 or np.ptp(returns) == 0:
+        return np.nan
+    return float(sharpe_of(returns.sum(), (returns**2).sum(), len(returns)))
+
+
+def sharpe_of(total: Floats | float, squares: Floats | float, n: int) -> Floats:
+    """Return the Sharpe ratio [...] of n returns with the sum `total` and the sum of squares `squares`."""
+    mean = np.asarray(total, float) / n
+    variance = np.asarray(squares / n - mean**2) * n / (n - 1)
+    is_constant = variance <= 1e-12 * np.asarray(squares) / n  # what rounding leaves of a variance of zero
+    deviation = np.sqrt(np.where(is_constant, 1.0, variance))
+    return np.where(is_constant, np.nan, mean / deviation)
+
+
+def probabilistic_sharpe(
+    sharpe: float, *, sessions: int, skewness: float, kurtosis: float, benchmark: float = 0.0
+) -> float:
+    """Return the probability that the true Sharpe ratio lies above `benchmark`.
+
+    Phi((SR - SR*) sqrt(n - 1) / sqrt(1 - g3 SR + (g4 - 1) / 4 SR^2)), with g3 the skewness and g4 the kurtosis
+    (3 for a normal distribution). Bailey and López de Prado (2012), "The Sharpe ratio efficient frontier".
+    """
+    spread = 1 - skewness * sharpe + (kurtosis - 1) / 4 * sharpe**2
+    return float(norm.cdf((sharpe - benchmark) * np.sqrt((sessions - 1) / max(spread, 1e-12))))
+
+
+def expected_maximum_sharpe(trials: int, variance: float) -> float:
+    """Return the Sharpe ratio that the best of `trials` independent ones without skill is expected to show.
+
+    sqrt(V) ((1 - g) Z(1 - 1 / N) + g Z(1 - 1 / (N e))), with g the constant of Euler and Mascheroni and Z the
+    quantile of the standard normal; 0 for a single one. Bailey and López de Prado (2014), "The deflated Sharpe ratio:
+    correcting for selection bias, backtest overfitting and non-normality". Trials that are alike are fewer than
+    they look, so this is rather too much for them.
+    """
+    if trials <= 1:
+        return 0.0
+    below, beyond = norm.ppf(1 - 1 / trials), norm.ppf(1 - 1 / (trials * np.e))
+    return float(np.sqrt(variance) * ((1 - np.euler_gamma) * below + np.euler_gamma * beyond))
+
+
+def deflate(returns: Floats, *, trials: int, variance: float | None = None) -> DeflatedSharpe | None:
+    """Return what the Sharpe ratio of the best of `trials` is worth; None where it is not defined.
+
+    The deflated Sharpe ratio of Bailey and López de Prado (2014): the probabilistic one, held against what the best of
+    the trials is expected to show by luck.
+
+    Args:
+        returns: [session], of the setting that was kept.
+        trials: How many different settings were tried, those that nobody liked among them.
+        variance: Of the trials' Sharpe ratios of one session. By default 1 / (n - 1), which is that of ratios estimated
+            from n returns where the true one is zero.
+    """
+    sharpe, n = sharpe_ratio(returns), len(returns)
+    if np.isnan(sharpe):
+        return None
+    spread = 1 / (n - 1) if variance is None else variance
+    luck = expected_maximum_sharpe(trials, spread)
+    g3, g4 = float(skew(returns)), float(kurtosis(returns, fisher=False))
+    above_zero, probability = (
+        probabilistic_sharpe(sharpe, sessions=n, skewness=g3, kurtosis=g4, benchmark=benchmark)
+        for benchmark in (0.0, luck)
+    )
+    return DeflatedSharpe(
+        probability, above_zero, sharpe, luck, trials, spread, variance is None, g3, g4, sessions=n
+    )
