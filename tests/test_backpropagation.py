@@ -89,6 +89,7 @@ def trained(network: Network, runs: int = 1) -> list[list[np.ndarray]]:
     return [trainer.train(examples(network), seed=1)[0] for _ in range(runs)]
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("network", NETWORKS[1::2], ids=str)
 def test_an_epoch_ends_where_keras_own_layers_end(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
     by_hand, again = trained(network, runs=2)

@@ -331,6 +331,7 @@ def test_missed_evenings_are_caught_up_with_the_model_of_then_and_the_first_row_
     assert later.report.model["version"] != first.report.model["version"]
 
 
+@pytest.mark.proof
 def test_reports_that_a_killed_run_left_out_are_written_and_old_ones_that_were_removed_are_not(
     tmp_path: Path, xnys: Calendar
 ) -> None:
@@ -353,6 +354,7 @@ def test_reports_that_a_killed_run_left_out_are_written_and_old_ones_that_were_r
     assert not (reports / "2018-12-11").exists()
 
 
+@pytest.mark.proof
 def test_a_clock_set_back_finds_no_model_of_its_own_future(tmp_path: Path, xnys: Calendar) -> None:
     place = Place(tmp_path, xnys)
     place.run("2018-12-13")

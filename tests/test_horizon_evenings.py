@@ -132,6 +132,7 @@ def test_reports_lie_by_next_session_and_running_twice_adds_nothing(
     assert last.paths.latest_csv.read_text() == text
 
 
+@pytest.mark.proof
 @pytest.mark.usefixtures("prefect_server")
 def test_a_horizon_that_is_asked_for_later_begins_with_the_next_training(
     tmp_path: Path, xnys: Calendar

@@ -28,7 +28,7 @@ def a_line(
     return line
 
 
-@pytest.mark.parametrize("mode", ["windowed", "sequence"])
+@pytest.mark.parametrize("mode", ["windowed", pytest.param("sequence", marks=pytest.mark.proof)])
 def test_an_evening_keeps_what_its_network_looks_at_and_tells_it_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], mode: str
 ) -> None:
@@ -68,6 +68,7 @@ def test_an_evening_keeps_what_its_network_looks_at_and_tells_it_again(
     assert part in report.read_text()
 
 
+@pytest.mark.proof
 def test_what_is_not_kept_is_said_and_costs_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

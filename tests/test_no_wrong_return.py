@@ -33,6 +33,7 @@ def live(street: Street, first: str, last: str) -> None:
         street.evening(session)
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("lost", [Null, Missing])
 def test_an_action_stays_with_the_bar_that_carries_it_when_that_opens_the_window(
     street: Street, lost: type[Null | Missing]
@@ -103,6 +104,7 @@ def test_a_first_history_in_two_units_is_not_taken(street: Street) -> None:
     assert_true(street, "A", "2018-12-11")
 
 
+@pytest.mark.proof
 def test_a_reused_symbol_is_not_joined_to_the_company_that_is_gone(street: Street) -> None:
     stock = opened(street)
     sessions = street.days.sessions_between(pd.Timestamp("2018-10-10"), pd.Timestamp("2018-12-31"))
@@ -139,6 +141,7 @@ def test_five_evenings_on_which_nobody_is_known_are_an_outage_and_end_with_it(st
     assert street.evening("2018-11-12").covered == 5
 
 
+@pytest.mark.proof
 def test_a_release_lasts_over_the_next_audits(street: Street) -> None:
     opened(street, Unadjusted("2018-09-12"), splits={"2018-09-12": (2, 1)})
     assert rules(street.evening("2018-10-08")) == {"A": ["quarantine: split fault"]}

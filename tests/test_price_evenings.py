@@ -19,6 +19,7 @@ street = street_module.street
 MONDAY, TUESDAY, WEDNESDAY, THURSDAY = "2018-12-10", "2018-12-11", "2018-12-12", "2018-12-13"
 
 
+@pytest.mark.proof
 def test_a_symbol_costs_two_requests_on_its_first_evening_and_one_on_each_later_one(street: Street) -> None:
     street.opens("A", "B", "C")
     evenings = street.sessions("2018-11-01", "2018-11-30")

@@ -104,7 +104,7 @@ def evening(tmp_path_factory: pytest.TempPathFactory) -> Evening:
     return evening
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 def test_no_file_is_unpickled_by_an_evening_a_replay_or_a_report(evening: Evening) -> None:
     assert not (evening.folder / "sprung").exists()
     assert [line for line in told_by(evening.folder) if line.startswith("pickle")] == []
@@ -116,7 +116,7 @@ def calls_outside(folder: Path) -> set[str]:
     return {line for line in told if "'127.0.0.1'" not in line and "('::1', 0" not in line}
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 def test_an_evenings_python_sockets_stay_on_loopback(evening: Evening) -> None:
     told = told_by(evening.folder)
     assert calls_outside(evening.folder) == set()
@@ -125,7 +125,7 @@ def test_an_evenings_python_sockets_stay_on_loopback(evening: Evening) -> None:
     assert any(line.startswith("socket.bind ('127.0.0.1'") for line in told)  # Prefect's temporary server
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 def test_no_secret_of_the_environment_reaches_a_file_or_the_terminal(evening: Evening) -> None:
     assert SECRET not in evening.said
     assert holding(SECRET, evening.home, evening.folder / "home") == []

@@ -82,6 +82,7 @@ def street(tmp_path: Path, xnys: Calendar, monkeypatch: pytest.MonkeyPatch) -> I
         yield Street(tmp_path, xnys, server)
 
 
+@pytest.mark.proof
 def test_a_week_with_yahoo(street: Street) -> None:
     monday = street.evening("2018-12-10")
     assert monday.new_rows == 5
