@@ -24,6 +24,10 @@ from pipeline.backtest_page import render_backtest
 from pipeline.backtest_report import FORECAST_COLUMNS, Backtest, forecasts_csv, place, scores_csv
 from pipeline.config import digest
 from pipeline.errors import NextdayError, StoreError
+from pipeline.fills import read_fills
+from pipeline.horizons import select_horizon
+from pipeline.scores import Verdict
+from pipeline.trading_view import TradingView, view_trading
 from pipeline.trials import TrialBook, count_settings
 from pipeline.walkforward import walk_folds
 from pipeline.wording import count
@@ -90,6 +94,7 @@ def _make(run: Run, market: Market, known: History) -> Backtest:
         further=farther[1] if farther else {},
         ranges=range_table(known, {f"fold {number}": fold for number, fold in enumerate(folds, start=1)}),
         epochs=epochs,
+        trading=_trade(run, known, walk, verdict),
         method=_describe(run, known),
         tried=_tried(run),
         bias=run.universe.bias,
@@ -97,6 +102,29 @@ def _make(run: Run, market: Market, known: History) -> Backtest:
     )
     shutil.rmtree(finished, ignore_errors=True)  # it served an interrupted walk, and this one is whole
     return made
+
+
+@chapter("trade")
+def _trade(run: Run, known: History, walk: Walk, verdict: Verdict) -> TradingView:
+    """Return what the forecasts would have earned; how many settings were tried says how much of it may be luck."""
+    view = view_trading(
+        select_horizon(walk.test),
+        read_fills(known.panel),
+        run.config.trading,
+        model=verdict.model,
+        baseline=verdict.baseline,
+        trials=max(_settings_tried(run), 1),
+        seed=run.config.training.seed,
+    )
+    say(view.sentence)
+    return view
+
+
+def _settings_tried(run: Run) -> int:
+    try:
+        return count_settings(TrialBook(run.workspace.trials(run.name)).read()).settings
+    except StoreError:  # the report says that it is not known
+        return 1
 
 
 def _forecasts(run: Run, known: History, walk: Walk) -> pd.DataFrame:

@@ -11,6 +11,8 @@ from pipeline.horizons import select_horizon, verdict_cells
 from pipeline.html import render_page
 from pipeline.metrics import log_losses
 from pipeline.page import evaluation_figures
+from pipeline.trading_chart import draw_equity
+from pipeline.trading_table import tell_luck, trading_cells
 
 __all__ = ["render_backtest"]
 
@@ -28,6 +30,8 @@ def render_backtest(backtest: Backtest) -> str:
         own_scores=own.groupby("group", sort=False),
         all_scores=backtest.scores.to_dict("records"),
         rolling=summary.ROLLING,
+        trading=trading_cells(backtest.trading),
+        luck=tell_luck(backtest.trading.deflated),
         figures={name: Markup(svg) for name, svg in _figures(backtest)},
     )
 
@@ -38,6 +42,8 @@ def _figures(backtest: Backtest) -> Iterator[tuple[str, str]]:
     if len(saved):
         starts = backtest.ranges.loc[backtest.ranges["part"] == "test", "first_session"]
         yield "course", charts.draw_course(saved, list(starts), backtest.verdict.baseline)
+    if equity := draw_equity(backtest.trading):
+        yield "equity", equity
 
 
 def _loss_saved(backtest: Backtest) -> "pd.Series[float]":

@@ -12,6 +12,7 @@ from pipeline.insight import Insight
 from pipeline.schema import FORECASTS, SCORES
 from pipeline.scores import Verdict
 from pipeline.spreadsheet import format_csv
+from pipeline.trading_view import TradingView
 from pipeline.wording import format_instant
 
 __all__ = ["FORECAST_COLUMNS", "Backtest", "forecasts_csv", "place", "scores_csv"]
@@ -36,6 +37,7 @@ class Backtest:
         further: The verdicts on the farther horizons, by horizon.
         ranges: How history was cut: fit, part, first_session, last_session, sessions, rows.
         epochs: fit, member, epoch, loss, hit_rate, stop_loss, stop_hit_rate, gradient_norm.
+        trading: What the forecasts of the next session would have earned.
         method: What was tested, name by name.
         tried: How many settings were tried on the universe by then, in words.
         bias: Of survivorship, where membership is today's list rather than that of each session; else empty.
@@ -54,6 +56,7 @@ class Backtest:
     further: Mapping[int, Verdict]
     ranges: pd.DataFrame
     epochs: pd.DataFrame
+    trading: TradingView
     method: Mapping[str, str]
     tried: str = ""
     bias: str = ""
