@@ -4,13 +4,14 @@ A series here has one number a session, in order of time.
 """
 
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 from arch.bootstrap import StationaryBootstrap, optimal_block_length
 from numpy.typing import NDArray
 from scipy.integrate import quad
 from scipy.stats import norm, t
+
+from pipeline.schema import MIN_SESSIONS
 
 __all__ = [
     "MIN_SESSIONS",
@@ -22,11 +23,8 @@ __all__ = [
     "expected_maximum",
     "forecasts_needed",
     "percentile_interval",
+    "resample_sessions",
 ]
-
-MIN_SESSIONS: Final = 10
-"""With fewer sessions nothing is drawn and nothing tested (NaN): an interval of them would only look like one.
-Outcomes h sessions ahead overlap, and need h times as many."""
 
 Floats = NDArray[np.float64]
 
@@ -59,6 +57,18 @@ def draw_sessions(sessions: int, *, block_length: float, draws: int, seed: int) 
     bootstrap = StationaryBootstrap(block_length, np.arange(sessions), seed=np.random.default_rng(seed))
     drawn = (np.bincount(data[0], minlength=sessions) for data, _ in bootstrap.bootstrap(draws))
     return np.stack(list(drawn)).astype(float)
+
+
+def resample_sessions(series: Floats, *, horizon: int = 1, draws: int, seed: int) -> Floats:
+    """Draw sessions in blocks as long as the dependence in `series` [session] and the overlap of outcomes ask for.
+
+    Returns:
+        [draw, session], as of `draw_sessions`; no draw at all with fewer than MIN_SESSIONS for each one ahead.
+    """
+    if len(series) < MIN_SESSIONS * horizon:
+        return np.empty((0, len(series)))
+    block_length = max(choose_block_length(series), float(horizon))
+    return draw_sessions(len(series), block_length=block_length, draws=draws, seed=seed)
 
 
 def percentile_interval(values: Floats) -> tuple[float, float]:
