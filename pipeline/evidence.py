@@ -2,13 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import metrics, ranking
 from pipeline.labelled import LabelledRows
+from pipeline.metrics import effective_n_of
+from pipeline.session_sums import SessionSums
 
 __all__ = ["SIDES", "Evidence", "weigh_evidence"]
 
@@ -31,7 +33,7 @@ class Evidence:
     sessions: int
 
 
-def weigh_evidence(rows: LabelledRows, model: str) -> Mapping[str, Evidence]:
+def weigh_evidence(rows: LabelledRows, model: str, sums: SessionSums) -> Mapping[str, Evidence]:
     """Return what each metric of a model stands on.
 
     effective_n is `metrics.effective_n` of the hits (for the metrics of the sides taken), the log losses, the outcomes
@@ -40,24 +42,21 @@ def weigh_evidence(rows: LabelledRows, model: str) -> Mapping[str, Evidence]:
     """
     p, y, session = rows.p[model], rows.y, rows.session
     called = p != 0.5 if (p != 0.5).any() else np.ones(len(p), bool)
-    hits = _count(session[called], metrics.effective_n(_hits(p, y)[called], session[called]))
-    squared = _count(session, metrics.effective_n(metrics.squared_errors(p, y), session))
-    decided = ~np.isnan(ranking.sessions_won(y, session))
-    between = _count(session[decided[session]], float(decided.sum()))
+    hits = ((p > 0.5) == (y == 1)).astype(float)[called]
+    decided = ~np.isnan(sums.won)
+    within = ranking.effective_n_within_sessions(sums.wins, sums.pairs, sums.rows)
+    squared = _count(sums.rows, effective_n_of(metrics.squared_errors(p, y), session))
+    between = _count(sums.rows[decided], float(decided.sum()))
     return {
-        **dict.fromkeys(SIDES, hits),
+        **dict.fromkeys(SIDES, _count(np.bincount(session[called]), effective_n_of(hits, session[called]))),
         **dict.fromkeys(("brier", "brier_skill", "miscalibration", "discrimination", "ece"), squared),
-        "uncertainty": _count(session, metrics.effective_n(y, session)),
-        "log_loss": _count(session, metrics.effective_n(metrics.log_losses(p, y), session)),
-        "auc": _count(session, ranking.effective_n_of_auc(p, y, session)),
-        "auc_within_sessions": _count(session, ranking.effective_n_within_sessions(p, y, session)),
+        "uncertainty": _count(sums.rows, effective_n_of(y, session)),
+        "log_loss": _count(sums.rows, effective_n_of(metrics.log_losses(p, y), session)),
+        "auc": _count(sums.rows, sums.auc_effective_n),
+        "auc_within_sessions": _count(sums.rows, within),
         "auc_between_sessions": between if between.n else squared,
     }
 
 
-def _hits(p: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray((p > 0.5) == (y == 1), float)
-
-
-def _count(session: NDArray[np.intp], effective_n: float) -> Evidence:
-    return Evidence(len(session), effective_n, len(np.unique(session)))
+def _count(rows: NDArray[Any], effective_n: float) -> Evidence:
+    return Evidence(int(rows.sum()), effective_n, int(np.count_nonzero(rows)))

@@ -26,6 +26,7 @@ __all__ = [
     "confusion",
     "ece",
     "effective_n",
+    "effective_n_of",
     "hit_rate",
     "hit_rate_of",
     "log_loss",
@@ -150,13 +151,17 @@ def effective_n(values: Floats, session: NDArray[Any]) -> float:
     effect of Kish (1965), "Survey sampling". Values that are all equal count once a session. Dependence
     between sessions is not looked at.
     """
+    return effective_n_of(values, np.unique(session, return_inverse=True)[1])
+
+
+def effective_n_of(values: Floats, session: NDArray[np.intp]) -> float:
+    """Return the `effective_n` of values [row] whose sessions are numbered from 0."""
     if len(values) == 0:
         return 0.0
     distance = values - values.mean()
-    names, place = np.unique(session, return_inverse=True)
-    alone, together = float(np.sum(distance**2)), float(np.sum(np.bincount(place, distance) ** 2))
+    alone, together = float(np.sum(distance**2)), float(np.sum(np.bincount(session, distance) ** 2))
     if alone == 0:
-        return float(len(names))
+        return float(np.count_nonzero(np.bincount(session)))
     return (
         float(min(max(len(values) * alone / together, 1.0), len(values))) if together else float(len(values))
     )
@@ -211,7 +216,9 @@ def mean_of(total: Floats | float, weight: Floats | float) -> Floats:
 def bins_of_equal_count(p: Floats, bins: int) -> NDArray[np.intp]:
     """Return the bin of each row, numbered by rising p: at most `bins`, of equally many rows, equal p in one."""
     edges = np.unique(np.quantile(p, np.arange(1, bins) / bins)) if len(p) else np.empty(0)
-    return np.unique(np.searchsorted(edges, p, side="right"), return_inverse=True)[1]
+    place = np.searchsorted(edges, p, side="right")
+    used = np.bincount(place) > 0
+    return (np.cumsum(used) - 1)[place]
 
 
 def _binned(p: Floats, y: Floats, bins: int) -> tuple[NDArray[np.intp], Floats, Floats, Floats]:

@@ -4,13 +4,13 @@ The plain AUC mixes two skills: telling the stocks of one session apart, and tel
 model of which only the first one holds needs another use than one of which only the second does.
 """
 
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from pipeline.metrics import auc, bins_of_equal_count, effective_n, mean_of
+from pipeline.metrics import auc, effective_n_of, mean_of
 
 __all__ = [
     "BINS",
@@ -18,9 +18,11 @@ __all__ = [
     "auc_of_bins",
     "auc_of_copies",
     "auc_within_sessions",
+    "count_levels",
     "effective_n_of_auc",
     "effective_n_within_sessions",
     "mean_by_session",
+    "rank_levels",
     "ranked_bins",
     "sessions_won",
     "wins_within_sessions",
@@ -46,7 +48,7 @@ def auc_within_sessions(p: Floats, y: Floats, session: Places) -> float:
         p, y: Forecasts and outcomes, [row].
         session: [row], numbers from 0 without holes.
     """
-    wins, pairs = wins_within_sessions(p, y, session)
+    wins, pairs = wins_within_sessions(rank_levels(p), y, session)
     return float(mean_of(wins.sum(), pairs.sum()))
 
 
@@ -61,9 +63,23 @@ def auc_between_sessions(p: Floats, y: Floats, session: Places) -> float:
     return auc(mean_by_session(p, session)[decided], won[decided])
 
 
-def wins_within_sessions(p: Floats, y: Floats, session: Places) -> tuple[Floats, Floats]:
-    """Return for each session how often an up was given more than a down (ties: half), and of how many pairs."""
-    _, level = np.unique(p, return_inverse=True)
+def rank_levels(p: Floats) -> Places:
+    """Return the number of each row's p among the distinct ones, by rising p."""
+    return np.unique(p, return_inverse=True)[1]
+
+
+def count_levels(level: Places, y: Floats) -> tuple[Floats, Floats]:
+    """Return how many rows each level of `rank_levels` has, and how many of them went up."""
+    return np.bincount(level).astype(float), np.bincount(level, y).astype(float)
+
+
+def wins_within_sessions(level: Places, y: Floats, session: Places) -> tuple[Floats, Floats]:
+    """Return for each session how often an up was given more than a down (ties: half), and of how many pairs.
+
+    Args:
+        level: Of `rank_levels`, [row].
+        y, session: As for `auc_within_sessions`.
+    """
     rows, ups = np.bincount(session), np.bincount(session, y)
     before = np.cumsum(rows) - rows
     rank = rankdata(session * (level.max(initial=0) + 1) + level) - before[session]
@@ -81,10 +97,18 @@ def mean_by_session(values: Floats, session: Places) -> Floats:
     return np.round(np.bincount(session, values) / np.bincount(session), 9)
 
 
-def ranked_bins(p: Floats, most: int = BINS) -> Places:
-    """Return the bin of each row, numbered by rising p: one a distinct p, or `most` of equally many rows."""
-    levels, place = np.unique(p, return_inverse=True)
-    return place if len(levels) <= most else bins_of_equal_count(p, most)
+def ranked_bins(level: Places, most: int = BINS) -> Places:
+    """Return the bin of each row, numbered by rising p: one a distinct p, or `most` of about equally many rows.
+
+    Args:
+        level: Of `rank_levels`, [row].
+        most: So many bins at most.
+    """
+    count = np.bincount(level)
+    if len(count) <= most:
+        return level
+    place = (np.cumsum(count) - 1) * most // len(level)
+    return (np.cumsum(np.diff(place, prepend=-1) > 0) - 1)[level]
 
 
 def auc_of_bins(ups: Floats, downs: Floats) -> Floats:
@@ -105,36 +129,48 @@ def auc_of_copies(p: Floats, y: Floats, copies: Floats) -> Floats:
     order = np.argsort(p)
     starts = np.flatnonzero(np.diff(p[order], prepend=np.nan) != 0)
     drawn, up = copies[:, order], y[order]
-    ups, downs = (np.add.reduceat(drawn * side, starts, axis=1) for side in (up, 1 - up))
+    ups = drawn * up
+    downs = drawn - ups
+    if len(starts) < len(p):
+        ups, downs = (np.add.reduceat(each, starts, axis=1) for each in (ups, downs))
     return auc_of_bins(ups, downs)
 
 
-def effective_n_of_auc(p: Floats, y: Floats, session: NDArray[Any]) -> float:
+def effective_n_of_auc(level: Places, y: Floats, session: Places) -> float:
     """Return how many independent rows would know the AUC as well as these rows do.
 
     `effective_n` of each row's part in it: the share of downs that an up beats, or of ups that beat a down, as a
     distance from the AUC and in the weight of its class. Obuchowski (1997), "Nonparametric analysis of clustered ROC
     curve data", of the placements of DeLong, DeLong and Clarke-Pearson (1988).
+
+    Args:
+        level: Of `rank_levels`, [row].
+        y, session: As for `auc_within_sessions`.
     """
-    up = y == 1
-    if up.all() or not up.any():
-        return float(len(np.unique(session)))
-    rank, placed = rankdata(p), np.empty(len(p))
-    placed[up] = (rank[up] - rankdata(p[up])) / (~up).sum()
-    placed[~up] = 1 - (rank[~up] - rankdata(p[~up])) / up.sum()
-    weight = np.where(up, len(p) / up.sum(), len(p) / (~up).sum())
-    return effective_n((placed - placed[up].mean()) * weight, session)
+    count, ups = count_levels(level, y)
+    downs = count - ups
+    if not ups.any() or not downs.any():
+        return float(np.count_nonzero(np.bincount(session)))
+    beats = (np.cumsum(downs) - downs / 2) / downs.sum()
+    beaten = 1 - (np.cumsum(ups) - ups / 2) / ups.sum()
+    found = float(auc_of_bins(ups, downs))
+    parts = np.where(
+        y == 1, (beats[level] - found) * len(y) / ups.sum(), (beaten[level] - found) * len(y) / downs.sum()
+    )
+    return effective_n_of(parts, session)
 
 
-def effective_n_within_sessions(p: Floats, y: Floats, session: Places) -> float:
+def effective_n_within_sessions(wins: Floats, pairs: Floats, rows: Floats) -> float:
     """Return how many independent rows would know the AUC within sessions as well as these rows do.
 
     n sum(n1_s n0_s (n_s + 1) / 12) / sum((wins_s - AUC n1_s n0_s)^2), kept in [1, n]: Mann and Whitney's (1947)
     variance of the wins of independent rows over the one that the sessions show.
+
+    Args:
+        wins, pairs: Of `wins_within_sessions`, [session].
+        rows: Rows of each session.
     """
-    rows = np.bincount(session)
-    wins, pairs = wins_within_sessions(p, y, session)
     shown = float(np.sum((wins - mean_of(wins.sum(), pairs.sum()) * pairs) ** 2)) if pairs.any() else 0.0
     if shown < 1e-9:
         return float(len(rows))
-    return float(min(max(len(p) * np.sum(pairs * (rows + 1)) / 12 / shown, 1.0), len(p)))
+    return float(min(max(rows.sum() * np.sum(pairs * (rows + 1)) / 12 / shown, 1.0), rows.sum()))

@@ -14,7 +14,7 @@ from scipy.optimize import isotonic_regression
 
 from pipeline import significance
 from pipeline.metrics import brier, mean_of
-from pipeline.ranking import ranked_bins
+from pipeline.ranking import count_levels, rank_levels, ranked_bins
 
 __all__ = [
     "POINTS",
@@ -53,13 +53,15 @@ def decompose_brier(p: Floats, y: Floats) -> Decomposition:
     Dimitriadis, Gneiting and Jordan (2021), in the line of Murphy (1973), "A new vector partition of the probability
     score". Chance alone lifts the first two of few rows above zero.
     """
-    if not len(p):
-        return Decomposition(np.nan, np.nan, np.nan)
-    place = np.unique(p, return_inverse=True)[1]
-    count, ups = np.bincount(place).astype(float), np.bincount(place, y).astype(float)
-    after, share = float(recalibrated_brier(count, ups)), float(y.mean())
+    level = rank_levels(p)
+    return decompose_counts(brier(p, y), *count_levels(level, y))
+
+
+def decompose_counts(score: float, count: Floats, ups: Floats) -> Decomposition:
+    """Return the parts of a Brier score of rows of which `count` [level] have each p, by rising p, and `ups` rose."""
+    after, share = float(recalibrated_brier(count, ups)), float(mean_of(ups.sum(), count.sum()))
     uncertainty = share * (1 - share)
-    return Decomposition(brier(p, y) - after, uncertainty - after, uncertainty)
+    return Decomposition(score - after, uncertainty - after, uncertainty)
 
 
 def recalibrate(count: Floats, ups: Floats) -> Floats:
@@ -82,11 +84,11 @@ def recalibrated_brier(count: Floats, ups: Floats) -> Floats:
 
     sum n_b c_b (1 - c_b) / n: among rows of one recalibrated probability c, the share c went up.
     """
-    flat = (each.reshape(-1, each.shape[-1]) for each in (count, ups))
-    loss = [
-        float(np.nansum(n * c * (1 - c))) for n, up in zip(*flat, strict=True) for c in [recalibrate(n, up)]
-    ]
-    return mean_of(np.reshape(loss, count.shape[:-1]), count.sum(axis=-1))
+    loss = np.empty(count.shape[:-1])
+    for draw in np.ndindex(loss.shape):
+        curve = recalibrate(count[draw], ups[draw])
+        loss[draw] = np.nansum(count[draw] * curve * (1 - curve))
+    return mean_of(loss, count.sum(axis=-1))
 
 
 def trace_reliability(
@@ -107,7 +109,7 @@ def trace_reliability(
     Returns:
         mean_p, share_up (recalibrated), low, high, n; NaN low and high with too few sessions.
     """
-    place = ranked_bins(p, POINTS)
+    place = ranked_bins(rank_levels(p), POINTS)
     points, sessions = int(place.max(initial=-1)) + 1, int(session.max(initial=-1)) + 1
     cell = session * points + place
     count, ups = (

@@ -11,6 +11,7 @@ from pipeline.errors import NextdayError
 __all__ = [
     "FORECASTS",
     "FORECAST_KEY",
+    "GROUP_SCORES",
     "MIN_SESSIONS",
     "OUTCOMES",
     "PRICES",
@@ -188,6 +189,38 @@ SCORES: Final = pa.DataFrameSchema(
 A value is NaN only where the metric is not defined (for example AUC with one class), an interval only there or with
 fewer than MIN_SESSIONS sessions for each one ahead. effective_n is how many independent rows would know as much; NaN
 in what was scored before it was kept."""
+
+
+GROUP_SCORES: Final = pa.DataFrameSchema(
+    {
+        "model": _text(),
+        "family": _text(),
+        "group": _text(),
+        "metric": _text("log_loss", "hit_rate"),
+        "value": _number(),
+        "low": _number(),
+        "high": _number(),
+        "n": pa.Column(int, pa.Check.ge(1)),
+        "effective_n": _number(nullable=False, gt=0),
+        "sessions": pa.Column(int, pa.Check.ge(1)),
+        "baseline": _text(),
+        "baseline_value": _number(),
+        "p_value": _number(ge=0, le=1),
+        "adjusted_p": _number(ge=0, le=1),
+        "groups": pa.Column(int, pa.Check.ge(0)),
+    },
+    checks=[
+        pa.Check(lambda f: ~(f["low"] > f["high"]), name="low_not_above_high"),
+        pa.Check(lambda f: ~(f["effective_n"] > f["n"]), name="effective_n_not_above_n"),
+        pa.Check(lambda f: ~(f["adjusted_p"] < f["p_value"]), name="adjusted_p_not_below_p"),
+        pa.Check(lambda f: f["adjusted_p"].isna() == f["p_value"].isna(), name="both_p_or_none"),
+    ],
+    unique=["model", "family", "group", "metric"],
+    strict=True,
+    name="Group scores",
+)
+"""One score of a part of the rows. `groups` is how many of its family were tested, adjusted_p allows for so many;
+p_value is NaN where a group has too few sessions for a finding."""
 
 
 def empty(schema: pa.DataFrameSchema) -> pd.DataFrame:

@@ -19,7 +19,7 @@ from pipeline.errors import NextdayError
 from pipeline.evidence import weigh_evidence
 from pipeline.labelled import LabelledRows, gather_labelled
 from pipeline.schema import SCORES, empty, validated
-from pipeline.session_sums import METRICS, SessionSums, measure, sum_sessions
+from pipeline.session_sums import METRICS, SessionSums, sum_sessions
 
 __all__ = ["ENOUGH_SESSIONS", "METRICS", "Verdict", "best_baseline", "enough_sessions", "judge", "score"]
 
@@ -153,18 +153,20 @@ def judge(rows: pd.DataFrame, *, model: str, baseline: str, draws: int = 1000, s
     Raises:
         NextdayError: one of the two is not in `rows`, or they stand on different rows.
     """
-    table = gather_labelled(rows[rows["model"].isin([model, baseline])])
+    table = gather_labelled(rows[rows["model"].isin([model, baseline, _BASE_RATE])])
     table.require(model)
     table.require(baseline)
     by_session = (
-        _without_rounding(table.log_loss(baseline) - table.log_loss(model)) if table.sessions else np.empty(0)
+        significance.drop_rounding(table.log_loss(baseline) - table.log_loss(model))
+        if table.sessions
+        else np.empty(0)
     )
     copies = significance.resample_sessions(by_session, horizon=table.horizon, draws=draws, seed=seed)
     means = copies @ by_session / max(table.sessions, 1)
     low, high = significance.percentile_interval(means)
     test = significance.diebold_mariano(by_session, horizon=table.horizon)
     difference, p_value = test.difference, test.p_value
-    beside = _over_base_rate(rows, model, baseline)
+    beside = _over_base_rate(table, model, baseline)
     finding = _finding(table.sessions, enough_sessions(table.horizon), low, high, p_value)
     if finding == "edge" and beside <= 0:
         finding = "no edge found"
@@ -182,8 +184,8 @@ def _lines(
         table.log_loss(model), horizon=table.horizon, draws=draws, seed=seed
     )
     drawn, drawn_beside = sums.resample(copies, reference), reference.resample(copies, reference)
-    value, beside = measure(table, model, baseline), measure(table, baseline, baseline)
-    evidence = weigh_evidence(table, model)
+    value, beside = sums.measure(reference), reference.measure(reference)
+    evidence = weigh_evidence(table, model, sums)
     for metric in METRICS:
         line = {
             "metric": metric,
@@ -242,18 +244,10 @@ _SESSION_LOSSES: Final[Mapping[str, Callable[[Array, Array], Array]]] = {
 def _loss_test(table: LabelledRows, model: str, baseline: str, metric: str) -> float:
     """Return Diebold and Mariano's p of equal session means, over the rows where both have a loss."""
     loss = _SESSION_LOSSES[metric]
-    difference = _without_rounding(loss(table.p[baseline], table.y) - loss(table.p[model], table.y))
+    difference = significance.drop_rounding(loss(table.p[baseline], table.y) - loss(table.p[model], table.y))
     both = ~np.isnan(difference)
     total, rows = table.by_session(np.where(both, difference, 0)), table.by_session(both)
     return significance.diebold_mariano(total[rows > 0] / rows[rows > 0], horizon=table.horizon).p_value
-
-
-def _without_rounding(difference: Array) -> Array:
-    """Return the difference, zero where it is rounding: a network calibrated to the base rate says nothing else.
-
-    Without this, a constant difference in the sixteenth digit is an edge that no test can overlook.
-    """
-    return np.where(np.abs(difference) < 1e-9, 0.0, difference)
 
 
 def _finding(sessions: int, enough: int, low: float, high: float, p_value: float) -> str:
@@ -264,16 +258,11 @@ def _finding(sessions: int, enough: int, low: float, high: float, p_value: float
     return "worse than the baseline" if p_value < 0.05 and high < 0 else "no edge found"
 
 
-def _over_base_rate(rows: pd.DataFrame, model: str, baseline: str) -> float:
+def _over_base_rate(table: LabelledRows, model: str, baseline: str) -> float:
     """Return by how much the model's log loss is lower than base_rate's; infinite where that is not in the rows."""
-    if baseline == _BASE_RATE or _BASE_RATE not in set(rows["model"]):
+    if baseline == _BASE_RATE or _BASE_RATE not in table.p:
         return math.inf
-    table = gather_labelled(rows[rows["model"].isin([model, _BASE_RATE])])
-    return (
-        float(_without_rounding(table.log_loss(_BASE_RATE) - table.log_loss(model)).mean())
-        if table.sessions
-        else 0.0
-    )
+    return float(significance.drop_rounding(table.log_loss(_BASE_RATE) - table.log_loss(model)).mean())
 
 
 def _beside(difference: float) -> str:

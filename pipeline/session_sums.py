@@ -1,5 +1,6 @@
 """One model's rows summed by session: every metric of a sample of whole sessions comes from these alone."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -8,9 +9,9 @@ from numpy.typing import NDArray
 
 from pipeline import metrics, ranking
 from pipeline.labelled import LabelledRows
-from pipeline.reliability import decompose_brier, recalibrated_brier
+from pipeline.reliability import decompose_counts, recalibrated_brier
 
-__all__ = ["METRICS", "SessionSums", "measure", "sum_sessions"]
+__all__ = ["METRICS", "SessionSums", "sum_sessions"]
 
 Floats = NDArray[np.float64]
 
@@ -50,6 +51,8 @@ class SessionSums:
         pairs: Pairs of one session, [session].
         mean_p: [session].
         won: 1 where more than half went up, 0 for fewer, NaN for just half, [session].
+        auc_effective_n: Of `ranking.effective_n_of_auc`.
+        exact: What the bins of p would only nearly tell, of all rows.
     """
 
     rows: Floats
@@ -63,6 +66,13 @@ class SessionSums:
     pairs: Floats
     mean_p: Floats
     won: Floats
+    auc_effective_n: float
+    exact: Mapping[str, float]
+
+    def measure(self, reference: "SessionSums") -> dict[str, float]:
+        """Return every metric of the rows themselves."""
+        whole = self.resample(np.ones((1, len(self.rows))), reference)
+        return {name: float(values[0]) for name, values in whole.items()} | dict(self.exact)
 
     def resample(self, copies: Floats, reference: "SessionSums") -> dict[str, Floats]:
         """Return every metric [draw] of samples that hold session s copies[:, s] times.
@@ -102,12 +112,13 @@ class SessionSums:
 def sum_sessions(rows: LabelledRows, model: str) -> SessionSums:
     """Sum the rows of a model by session."""
     p, y, add = rows.p[model], rows.y, rows.by_session
-    wins, pairs = ranking.wins_within_sessions(p, y, rows.session)
-    place = ranking.ranked_bins(p)
+    error, level = add(metrics.squared_errors(p, y)), ranking.rank_levels(p)
+    wins, pairs = ranking.wins_within_sessions(level, y, rows.session)
+    place = ranking.ranked_bins(level)
     return SessionSums(
         rows=add(np.ones_like(y)),
         confusion=np.stack([add(cell) for cell in metrics.confusion(p, y).T], axis=1),
-        squared_error=add(metrics.squared_errors(p, y)),
+        squared_error=error,
         log_loss=add(metrics.log_losses(p, y)),
         gaps=_spread(rows, metrics.bins_of_equal_count(p, _BINS), y - p),
         ups=_spread(rows, place, y),
@@ -116,28 +127,16 @@ def sum_sessions(rows: LabelledRows, model: str) -> SessionSums:
         pairs=pairs,
         mean_p=ranking.mean_by_session(p, rows.session),
         won=ranking.sessions_won(y, rows.session),
+        auc_effective_n=ranking.effective_n_of_auc(level, y, rows.session),
+        exact=_by_level(level, y, float(metrics.mean_of(error.sum(), len(y)))),
     )
 
 
-def measure(rows: LabelledRows, model: str, baseline: str) -> dict[str, float]:
-    """Return every metric of a model on the rows themselves: none of them knows p by its bin alone."""
-    p, y, session = rows.p[model], rows.y, rows.session
-    parts = decompose_brier(p, y)
-    return {
-        "hit_rate": metrics.hit_rate(p, y),
-        "balanced_accuracy": metrics.balanced_accuracy(p, y),
-        "mcc": metrics.mcc(p, y),
-        "brier": metrics.brier(p, y),
-        "brier_skill": metrics.brier_skill(p, y, rows.p[baseline]),
-        "miscalibration": parts.miscalibration,
-        "discrimination": parts.discrimination,
-        "uncertainty": parts.uncertainty,
-        "log_loss": metrics.log_loss(p, y),
-        "ece": metrics.ece(p, y, _BINS),
-        "auc": metrics.auc(p, y),
-        "auc_within_sessions": ranking.auc_within_sessions(p, y, session),
-        "auc_between_sessions": ranking.auc_between_sessions(p, y, session),
-    }
+def _by_level(level: NDArray[np.intp], y: Floats, brier: float) -> dict[str, float]:
+    count, ups = ranking.count_levels(level, y)
+    parts = decompose_counts(brier, count, ups)
+    auc = float(ranking.auc_of_bins(ups, count - ups))
+    return {"auc": auc, "miscalibration": parts.miscalibration, "discrimination": parts.discrimination}
 
 
 def _spread(rows: LabelledRows, place: NDArray[np.intp], values: Floats) -> Floats:

@@ -21,6 +21,15 @@ def simulate(sessions: int, symbols: int, *, timing: float, picking: float, digi
     return np.round(p, digits), (shock + own > 0).astype(float), session
 
 
+def worth(p: np.ndarray, y: np.ndarray, session: np.ndarray) -> float:
+    return ranking.effective_n_of_auc(ranking.rank_levels(p), y, session)
+
+
+def worth_within(p: np.ndarray, y: np.ndarray, session: np.ndarray) -> float:
+    wins, pairs = ranking.wins_within_sessions(ranking.rank_levels(p), y, session)
+    return ranking.effective_n_within_sessions(wins, pairs, np.bincount(session))
+
+
 def test_within_sessions_every_pair_of_a_session_is_compared_once() -> None:
     p, y, session = simulate(30, 7, timing=0, picking=1, digits=2)
     won = pairs = 0.0
@@ -67,14 +76,14 @@ def test_one_class_has_no_auc(y: np.ndarray) -> None:
     p, session = np.linspace(0.4, 0.6, 6), np.arange(6) // 2
     assert math.isnan(ranking.auc_within_sessions(p, y, session))
     assert math.isnan(ranking.auc_between_sessions(p, y, session))
-    assert ranking.effective_n_of_auc(p, y, session) == 3
-    assert ranking.effective_n_within_sessions(p, y, session) == 3
+    assert worth(p, y, session) == 3
+    assert worth_within(p, y, session) == 3
 
 
 def test_the_auc_of_copies_and_of_bins_is_that_of_weighted_rows() -> None:
     p, y, session = simulate(12, 7, timing=1, picking=1, digits=2)
     copies = RNG.multinomial(12, np.full(12, 1 / 12), size=5).astype(float)
-    place = ranking.ranked_bins(p)
+    place = ranking.ranked_bins(ranking.rank_levels(p))
     cell = session * (place.max() + 1) + place
     shape = (12, place.max() + 1)
     ups, downs = (np.bincount(cell, w, shape[0] * shape[1]).reshape(shape) for w in (y, 1 - y))
@@ -87,7 +96,7 @@ def test_the_auc_of_copies_and_of_bins_is_that_of_weighted_rows() -> None:
 
 def test_a_thousand_bins_lose_next_to_nothing() -> None:
     p, y, _ = simulate(500, 80, timing=1, picking=1, digits=12)
-    place = ranking.ranked_bins(p)
+    place = ranking.ranked_bins(ranking.rank_levels(p))
     assert (place.max() + 1, len(np.unique(p))) == (ranking.BINS, 40_000)
     binned = float(ranking.auc_of_bins(np.bincount(place, y), np.bincount(place, 1 - y)))
     assert binned == pytest.approx(sk.roc_auc_score(y, p), abs=1e-5)
@@ -96,24 +105,24 @@ def test_a_thousand_bins_lose_next_to_nothing() -> None:
 def test_independent_rows_are_worth_about_themselves_and_shared_ones_far_less() -> None:
     session = np.arange(300).repeat(20)
     p, alone = RNG.random(6000), (RNG.random(6000) < 0.5).astype(float)
-    assert 4500 < ranking.effective_n_of_auc(p, alone, session) <= 6000
-    assert 4500 < ranking.effective_n_within_sessions(p, alone, session) <= 6000
+    assert 4500 < worth(p, alone, session) <= 6000
+    assert 4500 < worth_within(p, alone, session) <= 6000
     shock = RNG.normal(size=300)[session]
     together = (shock + 0.5 * RNG.normal(size=6000) > 0).astype(float)
     by_session = RNG.random(300)[session]
-    assert ranking.effective_n_of_auc(by_session, together, session) < 600
+    assert worth(by_session, together, session) < 600
     # What moves a whole session is not in the pairs of one session.
-    assert ranking.effective_n_within_sessions(p, together, session) > 4000
+    assert worth_within(p, together, session) > 4000
 
 
 def test_the_spread_of_an_auc_is_that_of_as_many_independent_rows() -> None:
     """Mann and Whitney's variance without skill is (n + 1) / (12 n1 n0), here of effective_n rows."""
     session = np.arange(100).repeat(20)
-    found, worth = [], []
+    found, rows = [], []
     for _ in range(300):
         shock, mood = RNG.normal(size=100)[session], RNG.normal(size=100)[session]
         y = (shock + RNG.normal(size=2000) > 0).astype(float)
         p = mood + RNG.normal(size=2000)
         found.append(sk.roc_auc_score(y, p))
-        worth.append(ranking.effective_n_of_auc(p, y, session))
-    assert np.var(found) == pytest.approx(1 / (3 * np.mean(worth)), rel=0.25)
+        rows.append(worth(p, y, session))
+    assert np.var(found) == pytest.approx(1 / (3 * np.mean(rows)), rel=0.25)
