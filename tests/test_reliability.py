@@ -1,12 +1,14 @@
 """Isotonic recalibration against scikit-learn, and a band that holds the truth."""
 
 import math
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 from sklearn import metrics as sk
 from sklearn.isotonic import IsotonicRegression
 
+from pipeline.charts import draw_recalibration
 from pipeline.reliability import POINTS, decompose_brier, recalibrate, recalibrated_brier, trace_reliability
 
 RNG = np.random.default_rng(11)
@@ -92,3 +94,24 @@ def test_too_few_sessions_have_a_curve_without_a_band() -> None:
     curve = trace_reliability(p, y, np.arange(45) // 5)
     assert curve[["low", "high"]].isna().all(axis=None)
     assert curve["share_up"].notna().all()
+
+
+@pytest.mark.parametrize(("n", "digits"), [(3000, 9), (3000, 1), (45, 2)])
+def test_the_figure_says_in_words_what_it_draws(n: int, digits: int) -> None:
+    p, y = rows(n, digits)
+    parts, curve = decompose_brier(p, y), trace_reliability(p, y, np.arange(n) // 15, draws=30)
+    figure = draw_recalibration(curve, parts, "5 sessions ahead")
+    ElementTree.fromstring(figure.replace("<svg", '<svg xmlns:xlink="x"', 1))
+    assert "what the forecast should have said, 5 sessions ahead</title>" in figure
+    first = curve.iloc[0]
+    assert f"{first['mean_p']:.1%} said, {first['share_up']:.1%} recalibrated" in figure
+    assert f"discrimination {parts.discrimination:.4f}" in figure
+    assert "nan" not in figure.lower()
+
+
+def test_one_and_the_same_forecast_is_drawn_as_a_dot() -> None:
+    y = (RNG.random(300) < 0.55).astype(float)
+    p = np.full(300, 0.53)
+    curve = trace_reliability(p, y, np.arange(300) // 3, draws=30)
+    assert len(curve) == 1
+    assert "53.0% said" in draw_recalibration(curve, decompose_brier(p, y))
