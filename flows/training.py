@@ -298,6 +298,8 @@ def load_evaluation(folder: Path) -> Evaluation:
     """
     try:
         tables = {name: pd.read_csv(folder / f"{name}.csv") for name in ("scores", "epochs", "ranges")}
+        if "effective_n" not in tables["scores"]:  # written before it was kept
+            tables["scores"]["effective_n"] = np.nan
         for name in ("first_session", "last_session"):
             tables["ranges"][name] = pd.to_datetime(tables["ranges"][name])
         verdict = Verdict(**json.loads((folder / "verdict.json").read_text(encoding="utf-8")))

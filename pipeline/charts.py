@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.dates import date2num
 
 from pipeline.drawing import FIRST, INK, MUTED, SECOND, canvas, date_axis, legend_below, percent_axis, to_svg
+from pipeline.reliability import Decomposition
 
 __all__ = [
     "MOST_DOTS",
@@ -17,6 +18,7 @@ __all__ = [
     "draw_forecasts",
     "draw_methods",
     "draw_ranges",
+    "draw_recalibration",
     "draw_reliability",
     "draw_rolling",
     "draw_training",
@@ -181,6 +183,49 @@ def draw_reliability(table: pd.DataFrame, about: str = "") -> str:
         )
         title = "Reliability: forecast against outcome" + (f", {about}" if about else "")
         return to_svg(figure, title, f"With 95% intervals by session: {values}.")
+
+
+def draw_recalibration(curve: pd.DataFrame, parts: Decomposition, about: str = "") -> str:
+    """Draw forecast probabilities against their isotonic recalibration, with its band and the parts of the Brier score.
+
+    Args:
+        curve: Of `reliability.trace_reliability`.
+        parts: Of `reliability.decompose_brier`, of the same rows.
+        about: What sets it apart from another one on the page.
+    """
+    said, happened = curve["mean_p"], curve["share_up"]
+    with canvas(2.9) as (figure, axes):
+        axes.axline((0.5, 0.5), slope=1, color=MUTED, linewidth=1, linestyle="--")
+        axes.fill_between(said, curve["low"], curve["high"], color=FIRST, alpha=0.18, linewidth=0)
+        axes.plot(said, happened, "-" if len(curve) > 1 else "o", color=FIRST)
+        margin = max(0.015, 0.06 * (said.max() - said.min()))
+        axes.set(
+            xlabel="forecast probability of up",
+            ylabel="recalibrated",
+            xlim=(said.min() - margin, said.max() + margin),
+            ylim=(
+                np.nanmin([curve["low"].min(), happened.min(), said.min()]) - 0.01,
+                np.nanmax([curve["high"].max(), happened.max(), said.max()]) + 0.01,
+            ),
+        )
+        percent_axis(axes.xaxis)
+        percent_axis(axes.yaxis)
+        axes.locator_params(nbins=6)
+        few = curve.iloc[np.unique(np.linspace(0, len(curve) - 1, 7).round().astype(int))]
+        values = "; ".join(map(_recalibrated, few.to_dict("records")))
+        made_of = (
+            f"miscalibration {parts.miscalibration:.4f}, discrimination {parts.discrimination:.4f}, uncertainty "
+            f"{parts.uncertainty:.4f}"
+        )
+        title = "Recalibration: what the forecast should have said" + (f", {about}" if about else "")
+        return to_svg(
+            figure, title, f"With 95% intervals by session: {values}. The Brier score is made of {made_of}."
+        )
+
+
+def _recalibrated(row: dict[Hashable, Any]) -> str:
+    band = "" if np.isnan(row["low"]) else f" ({row['low']:.1%} to {row['high']:.1%})"
+    return f"{row['mean_p']:.1%} said, {row['share_up']:.1%} recalibrated{band}"
 
 
 def draw_training(epochs: pd.DataFrame) -> str:

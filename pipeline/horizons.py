@@ -1,12 +1,12 @@
 """Several sessions ahead: every horizon has its own name, rows, scores and place on the page; none is pooled."""
 
-import re
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 import pandas as pd
 
+from pipeline.schema import horizon_of
 from pipeline.scores import Verdict
 from pipeline.wording import count, format_p_value, format_percent, format_price
 
@@ -86,12 +86,6 @@ def name_group(group: str, horizon: int) -> str:
     if horizon == NEXT:
         return group
     return describe_horizon(horizon) if group == "all" else f"{group}, {describe_horizon(horizon)}"
-
-
-def horizon_of(group: str) -> int:
-    """Return the horizon that a group of scores speaks of."""
-    named = re.search(r"(?:^|, )(\d+) sessions ahead$", group)
-    return int(named[1]) if named else NEXT
 
 
 def list_horizons(rows: pd.DataFrame) -> list[int]:

@@ -36,7 +36,8 @@ def measure_scores(scores: pd.DataFrame) -> list[Measured]:
     """Name a score `gru.hit_rate`, one of a part of the rows `large moves/gru.hit_rate`; its evidence goes along."""
     group = scores["group"].map(lambda name: "" if name == "all" else f"{name}/")
     names = (group + scores["model"] + "." + scores["metric"]).map(allowed_name)
-    parts = {"": "value", ".low": "low", ".high": "high", ".n": "n", ".baseline": "baseline_value"}
+    parts = {"": "value", ".low": "low", ".high": "high", ".n": "n", ".effective_n": "effective_n"}
+    parts |= {".baseline": "baseline_value"}
     return [
         (f"{name}{suffix}", value, 0)
         for suffix, column in parts.items()

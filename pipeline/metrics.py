@@ -17,13 +17,16 @@ from scipy.stats import norm, rankdata
 __all__ = [
     "CLIP",
     "auc",
-    "auc_of_wins",
+    "balanced_accuracy",
+    "balanced_accuracy_of",
     "base_rate",
+    "bins_of_equal_count",
     "brier",
     "brier_skill",
     "confusion",
     "ece",
     "effective_n",
+    "effective_n_of",
     "hit_rate",
     "hit_rate_of",
     "log_loss",
@@ -32,7 +35,6 @@ __all__ = [
     "mcc_of",
     "mean_of",
     "reliability",
-    "session_wins",
     "squared_errors",
 ]
 
@@ -48,6 +50,15 @@ def hit_rate(p: Floats, y: Floats) -> float:
     hits / (hits + misses), where p > 0.5 says up and p < 0.5 down; p = 0.5 takes no side and is left out.
     """
     return float(hit_rate_of(confusion(p, y).sum(axis=0)))
+
+
+def balanced_accuracy(p: Floats, y: Floats) -> float:
+    """Return the mean of the hit rates among ups and among downs; 0.5 is no skill, whatever the base rate.
+
+    (TP / (TP + FN) + TN / (TN + FP)) / 2; p = 0.5 takes no side and is left out. Brodersen, Ong, Stephan and
+    Buhmann (2010), "The balanced accuracy and its posterior distribution".
+    """
+    return float(balanced_accuracy_of(confusion(p, y).sum(axis=0)))
 
 
 def mcc(p: Floats, y: Floats) -> float:
@@ -140,13 +151,17 @@ def effective_n(values: Floats, session: NDArray[Any]) -> float:
     effect of Kish (1965), "Survey sampling". Values that are all equal count once a session. Dependence
     between sessions is not looked at.
     """
+    return effective_n_of(values, np.unique(session, return_inverse=True)[1])
+
+
+def effective_n_of(values: Floats, session: NDArray[np.intp]) -> float:
+    """Return the `effective_n` of values [row] whose sessions are numbered from 0."""
     if len(values) == 0:
         return 0.0
     distance = values - values.mean()
-    names, place = np.unique(session, return_inverse=True)
-    alone, together = float(np.sum(distance**2)), float(np.sum(np.bincount(place, distance) ** 2))
+    alone, together = float(np.sum(distance**2)), float(np.sum(np.bincount(session, distance) ** 2))
     if alone == 0:
-        return float(len(names))
+        return float(np.count_nonzero(np.bincount(session)))
     return (
         float(min(max(len(values) * alone / together, 1.0), len(values))) if together else float(len(values))
     )
@@ -177,6 +192,12 @@ def hit_rate_of(cells: Floats) -> Floats:
     return mean_of(cells[..., 0] + cells[..., 3], cells.sum(axis=-1))
 
 
+def balanced_accuracy_of(cells: Floats) -> Floats:
+    """Return the balanced accuracy [...] of summed `confusion` cells [..., 4]."""
+    true_up, false_up, false_down, true_down = np.moveaxis(cells, -1, 0)
+    return (mean_of(true_up, true_up + false_down) + mean_of(true_down, true_down + false_up)) / 2
+
+
 def mcc_of(cells: Floats) -> Floats:
     """Return Matthews' correlation [...] of summed `confusion` cells [..., 4]."""
     true_up, false_up, false_down, true_down = np.moveaxis(cells, -1, 0)
@@ -192,49 +213,17 @@ def mean_of(total: Floats | float, weight: Floats | float) -> Floats:
     return np.asarray(np.divide(total, weight, out=np.full(total.shape, np.nan), where=weight > 0))
 
 
-def session_wins(p: Floats, y: Floats, session: NDArray[np.intp], sessions: int) -> Floats:
-    """Count, for each pair of sessions, how often an up of the one was given more than a down of the other.
-
-    AUC is the sum of these wins over the number of pairs, so a resampling with c_s copies of session s has the
-    wins c' W c: no row is ranked twice.
-
-    Args:
-        p, y: Forecasts and outcomes, [row].
-        session: [row], the number of the session, in [0, sessions).
-        sessions: How many there are.
-
-    Returns:
-        W [session of the up, session of the down]; ties count half.
-    """
-    order = np.argsort(p[y == 1])
-    ups, ups_session = p[y == 1][order], session[y == 1][order]
-    downs, downs_session = p[y == 0], session[y == 0]
-    wins = np.zeros((sessions, sessions))
-    for s in np.unique(downs_session):
-        mine = downs[downs_session == s]
-        # Half a win where an up reaches a down, and half where it passes it: equal values get the first alone.
-        cuts = np.sort(np.concatenate([np.searchsorted(ups, mine, side) for side in ("left", "right")]))
-        beaten = np.repeat(np.arange(len(cuts) + 1) / 2, np.diff(cuts, prepend=0, append=len(ups)))
-        wins[:, s] = np.bincount(ups_session, beaten, minlength=sessions)
-    return wins
-
-
-def auc_of_wins(wins: Floats, ups: Floats, downs: Floats, copies: Floats) -> Floats:
-    """Return the AUC [draw] of resampled sessions.
-
-    Args:
-        wins: What `session_wins` returned.
-        ups, downs: How many ups and downs each session has, [session].
-        copies: How often each draw has each session, [draw, session].
-    """
-    won = ((copies @ wins) * copies).sum(axis=1)
-    return mean_of(won, (copies @ ups) * (copies @ downs))
+def bins_of_equal_count(p: Floats, bins: int) -> NDArray[np.intp]:
+    """Return the bin of each row, numbered by rising p: at most `bins`, of equally many rows, equal p in one."""
+    edges = np.unique(np.quantile(p, np.arange(1, bins) / bins)) if len(p) else np.empty(0)
+    place = np.searchsorted(edges, p, side="right")
+    used = np.bincount(place) > 0
+    return (np.cumsum(used) - 1)[place]
 
 
 def _binned(p: Floats, y: Floats, bins: int) -> tuple[NDArray[np.intp], Floats, Floats, Floats]:
     """Return the bin of each row, and the count, sum of p and sum of y of each bin that has rows."""
-    edges = np.unique(np.quantile(p, np.arange(1, bins) / bins)) if len(p) else np.empty(0)
-    _, place = np.unique(np.searchsorted(edges, p, side="right"), return_inverse=True)
+    place = bins_of_equal_count(p, bins)
     count, sum_p, sum_y = (np.bincount(place, weights).astype(float) for weights in (None, p, y))
     return place, count, sum_p, sum_y
 

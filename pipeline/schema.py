@@ -1,5 +1,6 @@
 """Column names and validated frames: what crosses a border is checked there, once."""
 
+import re
 from typing import Final
 
 import pandas as pd
@@ -10,6 +11,8 @@ from pipeline.errors import NextdayError
 __all__ = [
     "FORECASTS",
     "FORECAST_KEY",
+    "GROUP_SCORES",
+    "MIN_SESSIONS",
     "OUTCOMES",
     "PRICES",
     "PRICE_KEY",
@@ -18,6 +21,7 @@ __all__ = [
     "SYMBOL_WAY_OUT",
     "empty",
     "find_bad_symbol",
+    "horizon_of",
     "validated",
 ]
 
@@ -138,6 +142,25 @@ OUTCOMES: Final = pa.DataFrameSchema(
 """What happened: outcome 1 up, 0 down, NaN where there is no label (unchanged, untraded); realized_return is the
 simple total return from as_of to target_session."""
 
+MIN_SESSIONS: Final = 10
+"""With fewer sessions nothing is drawn and nothing tested (NaN): an interval of them would only look like one.
+Outcomes h sessions ahead overlap, and need h times as many."""
+
+
+def horizon_of(group: str) -> int:
+    """Return the horizon that a group of scores speaks of, by its name."""
+    named = re.search(r"(?:^|, )(\d+) sessions ahead$", group)
+    return int(named[1]) if named else 1
+
+
+def _has_its_interval(scores: pd.DataFrame) -> "pd.Series[bool]":
+    """Say of each score whether it has an interval, or a reason to have none: no value, or too few sessions."""
+    few = scores["sessions"] < MIN_SESSIONS * scores["group"].map(horizon_of)
+    whole = scores["low"].notna() & scores["high"].notna()
+    none = scores["low"].isna() & scores["high"].isna()
+    return whole | (none & (few | scores["value"].isna()))
+
+
 SCORES: Final = pa.DataFrameSchema(
     {
         "model": _text(),
@@ -147,17 +170,57 @@ SCORES: Final = pa.DataFrameSchema(
         "low": _number(),
         "high": _number(),
         "n": pa.Column(int, pa.Check.ge(1)),
+        "effective_n": _number(gt=0),
         "sessions": pa.Column(int, pa.Check.ge(1)),
         "baseline": _text(),
         "baseline_value": _number(),
         "p_value": _number(ge=0, le=1),
     },
+    checks=[
+        pa.Check(_has_its_interval, name="interval_or_a_reason"),
+        pa.Check(lambda f: ~(f["low"] > f["high"]), name="low_not_above_high"),
+        pa.Check(lambda f: ~(f["effective_n"] > f["n"]), name="effective_n_not_above_n"),
+    ],
     unique=["model", "group", "metric"],
     strict=True,
     name="Scores",
 )
 """One score a row, never without n, a 95% interval [low, high] and the best baseline's value on the same rows.
-A value is NaN only where the metric is not defined (for example AUC with one class)."""
+A value is NaN only where the metric is not defined (for example AUC with one class), an interval only there or with
+fewer than MIN_SESSIONS sessions for each one ahead. effective_n is how many independent rows would know as much; NaN
+in what was scored before it was kept."""
+
+
+GROUP_SCORES: Final = pa.DataFrameSchema(
+    {
+        "model": _text(),
+        "family": _text(),
+        "group": _text(),
+        "metric": _text("log_loss", "hit_rate"),
+        "value": _number(),
+        "low": _number(),
+        "high": _number(),
+        "n": pa.Column(int, pa.Check.ge(1)),
+        "effective_n": _number(nullable=False, gt=0),
+        "sessions": pa.Column(int, pa.Check.ge(1)),
+        "baseline": _text(),
+        "baseline_value": _number(),
+        "p_value": _number(ge=0, le=1),
+        "adjusted_p": _number(ge=0, le=1),
+        "groups": pa.Column(int, pa.Check.ge(0)),
+    },
+    checks=[
+        pa.Check(lambda f: ~(f["low"] > f["high"]), name="low_not_above_high"),
+        pa.Check(lambda f: ~(f["effective_n"] > f["n"]), name="effective_n_not_above_n"),
+        pa.Check(lambda f: ~(f["adjusted_p"] < f["p_value"]), name="adjusted_p_not_below_p"),
+        pa.Check(lambda f: f["adjusted_p"].isna() == f["p_value"].isna(), name="both_p_or_none"),
+    ],
+    unique=["model", "family", "group", "metric"],
+    strict=True,
+    name="Group scores",
+)
+"""One score of a part of the rows. `groups` is how many of its family were tested, adjusted_p allows for so many;
+p_value is NaN where a group has too few sessions for a finding."""
 
 
 def empty(schema: pa.DataFrameSchema) -> pd.DataFrame:

@@ -7,7 +7,7 @@ one session ahead and what lies twenty ahead are two questions, with two answers
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 
 from pipeline import metrics, significance
 from pipeline.errors import NextdayError
-from pipeline.schema import FORECAST_KEY, SCORES, empty, validated
+from pipeline.evidence import weigh_evidence
+from pipeline.labelled import LabelledRows, gather_labelled
+from pipeline.schema import SCORES, empty, validated
+from pipeline.session_sums import METRICS, SessionSums, sum_sessions
 
 __all__ = ["ENOUGH_SESSIONS", "METRICS", "Verdict", "best_baseline", "enough_sessions", "judge", "score"]
 
 Array = NDArray[np.float64]
-
-METRICS: Final = ("hit_rate", "mcc", "brier", "brier_skill", "log_loss", "auc")
 
 _BASE_RATE: Final = "base_rate"
 
@@ -63,52 +64,6 @@ class Verdict:
     sessions: int
 
 
-@dataclass(frozen=True, eq=False)
-class _Table:
-    """Labelled rows in order of session: p of every model [n], y [n], session numbers [n] from 0 without holes."""
-
-    p: Mapping[str, Array]
-    y: Array
-    session: NDArray[np.intp]
-    horizon: int
-
-    @property
-    def sessions(self) -> int:
-        return int(self.session[-1]) + 1 if len(self.session) else 0
-
-    def by_session(self, values: Array) -> Array:
-        sums: Array = np.bincount(self.session, weights=values, minlength=self.sessions).astype(float)
-        return sums
-
-    def log_loss(self, model: str) -> Array:
-        """Return the mean log loss of each session."""
-        return self.by_session(metrics.log_losses(self.p[model], self.y)) / np.bincount(self.session)
-
-
-@dataclass(frozen=True, eq=False)
-class _Sums:
-    """One model's rows summed by session: all that a sample of whole sessions needs."""
-
-    rows: Array
-    ups: Array
-    confusion: Array
-    squared_error: Array
-    log_loss: Array
-    wins: Array
-
-    def metrics(self, copies: Array, reference: "_Sums") -> dict[str, Array]:
-        """Return every metric [sample] of samples that hold session s copies[:, s] times."""
-        rows, cells, error = copies @ self.rows, copies @ self.confusion, copies @ self.squared_error
-        return {
-            "hit_rate": metrics.hit_rate_of(cells),
-            "mcc": metrics.mcc_of(cells),
-            "brier": metrics.mean_of(error, rows),
-            "brier_skill": 1 - metrics.mean_of(error, copies @ reference.squared_error),
-            "log_loss": metrics.mean_of(copies @ self.log_loss, rows),
-            "auc": metrics.auc_of_wins(self.wins, self.ups, self.rows - self.ups, copies),
-        }
-
-
 def enough_sessions(horizon: int) -> int:
     """Return below how many sessions there is no verdict: ENOUGH_SESSIONS spans of `horizon` that do not overlap.
 
@@ -127,7 +82,7 @@ def best_baseline(rows: pd.DataFrame) -> str:
     Raises:
         NextdayError: no row has an outcome, or the models stand on different rows.
     """
-    table = _table(rows)
+    table = gather_labelled(rows)
     if not len(table.y):
         raise NextdayError(
             "No baseline can be chosen: not one row before the test has an outcome",
@@ -145,8 +100,9 @@ def score(
     Intervals are 95% percentile intervals of the stationary bootstrap of whole sessions, its blocks at least as long
     as the horizon: outcomes of neighbouring sessions overlap. p_value is two-sided, of no
     difference from the baseline: Diebold and Mariano's on session means for log_loss, brier (and with it
-    brier_skill) and hit_rate (rows where both gave a direction), the paired bootstrap for mcc and auc. A model's
-    scores do not depend on which other models stand in `rows`.
+    brier_skill) and hit_rate (rows where both gave a direction), the paired bootstrap for the others. What chance
+    alone lifts above zero (ece, miscalibration, discrimination) has intervals that take that back: a miscalibration
+    may lie above its own. A model's scores do not depend on which other models stand in `rows`.
 
     Args:
         rows: The long frame.
@@ -156,22 +112,23 @@ def score(
         seed: Of the bootstrap.
 
     Returns:
-        schema.SCORES, a row a model and metric; n and sessions count the rows that the metric stands on (where no row
-        gave a direction hit_rate and mcc are NaN, and n counts the rows on offer). Without an outcome: no row.
+        schema.SCORES, a row a model and metric; n, effective_n and sessions count the rows that the metric stands on
+        (where no row gave a direction hit_rate, balanced_accuracy and mcc are NaN, and n counts the rows on offer).
+        Without an outcome: no row.
 
     Raises:
         NextdayError: the baseline is not among the models, or the models stand on different rows.
     """
-    table = _table(rows)
-    _require(table, baseline)
+    table = gather_labelled(rows)
+    table.require(baseline)
     if not len(table.y):
         return empty(SCORES)
-    reference = _sums(table, baseline)
+    reference = sum_sessions(table, baseline)
     scores = pd.DataFrame(
         [
-            {"model": model, "group": group, "metric": metric, "baseline": baseline, **line}
+            {"model": model, "group": group, "baseline": baseline, **line}
             for model in table.p
-            for metric, line in _lines(table, model, baseline, reference, draws, seed)
+            for line in _lines(table, model, baseline, reference, draws, seed)
         ]
     )
     return validated(scores, SCORES)
@@ -196,17 +153,20 @@ def judge(rows: pd.DataFrame, *, model: str, baseline: str, draws: int = 1000, s
     Raises:
         NextdayError: one of the two is not in `rows`, or they stand on different rows.
     """
-    table = _table(rows[rows["model"].isin([model, baseline])])
-    _require(table, model)
-    _require(table, baseline)
+    table = gather_labelled(rows[rows["model"].isin([model, baseline, _BASE_RATE])])
+    table.require(model)
+    table.require(baseline)
     by_session = (
-        _without_rounding(table.log_loss(baseline) - table.log_loss(model)) if table.sessions else np.empty(0)
+        significance.drop_rounding(table.log_loss(baseline) - table.log_loss(model))
+        if table.sessions
+        else np.empty(0)
     )
-    means = _copies(by_session, table.horizon, draws, seed) @ by_session / max(table.sessions, 1)
+    copies = significance.resample_sessions(by_session, horizon=table.horizon, draws=draws, seed=seed)
+    means = copies @ by_session / max(table.sessions, 1)
     low, high = significance.percentile_interval(means)
     test = significance.diebold_mariano(by_session, horizon=table.horizon)
     difference, p_value = test.difference, test.p_value
-    beside = _over_base_rate(rows, model, baseline)
+    beside = _over_base_rate(table, model, baseline)
     finding = _finding(table.sessions, enough_sessions(table.horizon), low, high, p_value)
     if finding == "edge" and beside <= 0:
         finding = "no edge found"
@@ -216,99 +176,56 @@ def judge(rows: pd.DataFrame, *, model: str, baseline: str, draws: int = 1000, s
     return replace(verdict, sentence=_sentence(verdict, table.horizon) + _beside(beside))
 
 
-def _table(rows: pd.DataFrame) -> _Table:
-    labelled = rows[rows["outcome"].notna()]
-    horizons = sorted(labelled["horizon"].unique())
-    if len(horizons) > 1:
-        raise NextdayError(
-            f"Rows of several horizons ({', '.join(map(str, horizons))}) cannot be scored together",
-            way_out="score each horizon by itself",
-        )
-    keys = labelled.groupby(FORECAST_KEY, sort=False)
-    row, first = keys.ngroup().to_numpy(), ~labelled.duplicated(FORECAST_KEY).to_numpy()
-    y = labelled["outcome"].to_numpy(float)[first]
-    session = np.unique(labelled["target_session"].to_numpy()[first], return_inverse=True)[1]
-    order = np.argsort(session, kind="stable")
-    p = {
-        str(model): _on_every_row(str(model), part, row[part.index], y)[order]
-        for model, part in labelled.reset_index(drop=True).groupby("model", sort=False)
-    }
-    return _Table(p, y[order], session[order], int(horizons[0]) if horizons else 1)
-
-
-def _on_every_row(model: str, part: pd.DataFrame, row: NDArray[np.integer], y: Array) -> Array:
-    p = np.full(len(y), np.nan)
-    p[row] = part["p_up"]
-    if len(part) != len(y) or np.isnan(p).any():
-        missing, extra = int(np.isnan(p).sum()), len(part) - len(np.unique(row))
-        raise NextdayError(
-            f"The models do not stand on the same rows: {model} has no p_up on {missing} of {len(y)} rows and more "
-            f"than one on {extra}",
-            way_out=f"score models on one row per {', '.join(FORECAST_KEY)} each",
-        )
-    if not np.array_equal(y[row], part["outcome"]):
-        raise NextdayError(f"{model} has other outcomes than the models before it on the same rows")
-    return p
-
-
-def _require(table: _Table, model: str) -> None:
-    if len(table.y) and model not in table.p:
-        raise NextdayError(f"There is no forecast by {model!r}; there are {', '.join(sorted(table.p))}")
-
-
-def _sums(table: _Table, model: str) -> _Sums:
-    p, y, add = table.p[model], table.y, table.by_session
-    return _Sums(
-        rows=add(np.ones_like(y)),
-        ups=add(y),
-        confusion=np.stack([add(cell) for cell in metrics.confusion(p, y).T], axis=1),
-        squared_error=add(metrics.squared_errors(p, y)),
-        log_loss=add(metrics.log_losses(p, y)),
-        wins=metrics.session_wins(p, y, table.session, table.sessions),
-    )
-
-
 def _lines(
-    table: _Table, model: str, baseline: str, reference: _Sums, draws: int, seed: int
-) -> Iterator[tuple[str, dict[str, float]]]:
-    sums = reference if model == baseline else _sums(table, model)
-    copies = _copies(table.log_loss(model), table.horizon, draws, seed)
-    once = np.ones((1, table.sessions))
-    value, beside = sums.metrics(once, reference), reference.metrics(once, reference)
-    drawn, drawn_beside = sums.metrics(copies, reference), reference.metrics(copies, reference)
+    table: LabelledRows, model: str, baseline: str, reference: SessionSums, draws: int, seed: int
+) -> Iterator[dict[str, str | float]]:
+    sums = reference if model == baseline else sum_sessions(table, model)
+    copies = significance.resample_sessions(
+        table.log_loss(model), horizon=table.horizon, draws=draws, seed=seed
+    )
+    drawn, drawn_beside = sums.resample(copies, reference), reference.resample(copies, reference)
+    value, beside = sums.measure(reference), reference.measure(reference)
+    evidence = weigh_evidence(table, model, sums)
     for metric in METRICS:
-        low, high = significance.percentile_interval(drawn[metric])
+        line = {
+            "metric": metric,
+            "value": value[metric],
+            "baseline_value": beside[metric],
+            **asdict(evidence[metric]),
+        }
+        line["low"], line["high"] = _interval(metric, value[metric], drawn)
         if model == baseline:
-            p_value = math.nan
+            line["p_value"] = math.nan
         elif metric in _SESSION_LOSSES:
-            p_value = _loss_test(table, model, baseline, metric)
+            line["p_value"] = _loss_test(table, model, baseline, metric)
         else:
-            p_value = significance.bootstrap_p_value(drawn[metric] - drawn_beside[metric])
-        yield (
-            metric,
-            {
-                "value": float(value[metric][0]),
-                "low": low,
-                "high": high,
-                **_size(table, model, metric),
-                "baseline_value": float(beside[metric][0]),
-                "p_value": p_value,
-            },
-        )
+            differences = drawn[metric] - drawn_beside[metric]
+            line["p_value"] = _drawn_p_value(metric, value[metric] - beside[metric], differences)
+        yield line
 
 
-def _copies(series: Array, horizon: int, draws: int, seed: int) -> Array:
-    """Draw samples of the sessions of `series`, in blocks as long as its dependence and its overlap ask for."""
-    if len(series) < significance.MIN_SESSIONS * horizon:
-        return np.empty((0, len(series)))
-    block_length = max(significance.choose_block_length(series), float(horizon))
-    return significance.draw_sessions(len(series), block_length=block_length, draws=draws, seed=seed)
+_LIFTED: Final = ("ece", "miscalibration", "discrimination")
+"""Chance alone lifts these above zero, and a resample lifts them once more."""
 
 
-def _size(table: _Table, model: str, metric: str) -> dict[str, int]:
-    called = table.p[model] != 0.5
-    counted = called if metric in ("hit_rate", "mcc") and called.any() else np.ones_like(called)
-    return {"n": int(counted.sum()), "sessions": len(np.unique(table.session[counted]))}
+def _interval(metric: str, value: float, drawn: Mapping[str, Array]) -> tuple[float, float]:
+    """Return the percentile interval; of a metric that chance lifts one that takes the lift back, no lower than zero.
+
+    The calibration error is a sum of distances, so it cannot be farther from the true one than the bins are from
+    theirs: value -+ the 95th percentile of how far those of the samples lie. The others have the basic interval
+    [2 v - q_97.5, 2 v - q_2.5] of Davison and Hinkley (1997), section 5.2.
+    """
+    low, high = significance.percentile_interval(drawn[metric])
+    if metric not in _LIFTED or math.isnan(low):
+        return low, high
+    if metric == "ece":
+        reach = float(np.quantile(drawn["ece_reach"], 0.95))
+        return max(value - reach, 0.0), value + reach
+    return max(2 * value - high, 0.0), max(2 * value - low, 0.0)
+
+
+def _drawn_p_value(metric: str, difference: float, drawn: Array) -> float:
+    return significance.bootstrap_p_value(2 * difference - drawn if metric in _LIFTED else drawn)
 
 
 def _misses(p: Array, y: Array) -> Array:
@@ -324,21 +241,13 @@ _SESSION_LOSSES: Final[Mapping[str, Callable[[Array, Array], Array]]] = {
 }
 
 
-def _loss_test(table: _Table, model: str, baseline: str, metric: str) -> float:
+def _loss_test(table: LabelledRows, model: str, baseline: str, metric: str) -> float:
     """Return Diebold and Mariano's p of equal session means, over the rows where both have a loss."""
     loss = _SESSION_LOSSES[metric]
-    difference = _without_rounding(loss(table.p[baseline], table.y) - loss(table.p[model], table.y))
+    difference = significance.drop_rounding(loss(table.p[baseline], table.y) - loss(table.p[model], table.y))
     both = ~np.isnan(difference)
     total, rows = table.by_session(np.where(both, difference, 0)), table.by_session(both)
     return significance.diebold_mariano(total[rows > 0] / rows[rows > 0], horizon=table.horizon).p_value
-
-
-def _without_rounding(difference: Array) -> Array:
-    """Return the difference, zero where it is rounding: a network calibrated to the base rate says nothing else.
-
-    Without this, a constant difference in the sixteenth digit is an edge that no test can overlook.
-    """
-    return np.where(np.abs(difference) < 1e-9, 0.0, difference)
 
 
 def _finding(sessions: int, enough: int, low: float, high: float, p_value: float) -> str:
@@ -349,16 +258,11 @@ def _finding(sessions: int, enough: int, low: float, high: float, p_value: float
     return "worse than the baseline" if p_value < 0.05 and high < 0 else "no edge found"
 
 
-def _over_base_rate(rows: pd.DataFrame, model: str, baseline: str) -> float:
+def _over_base_rate(table: LabelledRows, model: str, baseline: str) -> float:
     """Return by how much the model's log loss is lower than base_rate's; infinite where that is not in the rows."""
-    if baseline == _BASE_RATE or _BASE_RATE not in set(rows["model"]):
+    if baseline == _BASE_RATE or _BASE_RATE not in table.p:
         return math.inf
-    table = _table(rows[rows["model"].isin([model, _BASE_RATE])])
-    return (
-        float(_without_rounding(table.log_loss(_BASE_RATE) - table.log_loss(model)).mean())
-        if table.sessions
-        else 0.0
-    )
+    return float(significance.drop_rounding(table.log_loss(_BASE_RATE) - table.log_loss(model)).mean())
 
 
 def _beside(difference: float) -> str:

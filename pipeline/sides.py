@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline import significance
-from pipeline.metrics import mean_of
+from pipeline.metrics import effective_n, mean_of
 from pipeline.schema import FORECAST_KEY, SCORES, empty, validated
 
 __all__ = ["SIDES_TAKEN", "count_sides", "measure_sides", "select_told", "take_sides"]
@@ -68,11 +68,13 @@ def measure_sides(
     own = rows[(rows["model"] == model) & rows["outcome"].notna()]
     if own.empty:
         return empty(SCORES)
-    takes = (own["direction"] != "none").groupby(own["target_session"])
+    is_told = own["direction"] != "none"
+    takes = is_told.groupby(own["target_session"])
     told, n = takes.sum().to_numpy(float), takes.count().to_numpy(float)
     length = max(significance.choose_block_length(told / n), float(own["horizon"].max()))
     copies = significance.draw_sessions(len(n), block_length=length, draws=draws, seed=seed)
     low, high = significance.percentile_interval(mean_of(copies @ told, copies @ n))
     line = {"value": told.sum() / n.sum(), "low": low, "high": high, "n": int(n.sum()), "sessions": len(n)}
+    line["effective_n"] = effective_n(np.asarray(is_told, np.float64), own["target_session"].to_numpy())
     names = {"model": model, "group": group, "metric": SIDES_TAKEN, "baseline": "target"}
     return validated(pd.DataFrame([{**names, **line, "baseline_value": target, "p_value": np.nan}]), SCORES)

@@ -4,7 +4,6 @@ A series here has one number a session, in order of time.
 """
 
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 from arch.bootstrap import StationaryBootstrap, optimal_block_length
@@ -12,21 +11,24 @@ from numpy.typing import NDArray
 from scipy.integrate import quad
 from scipy.stats import norm, t
 
+from pipeline.schema import MIN_SESSIONS
+
 __all__ = [
     "MIN_SESSIONS",
     "DieboldMariano",
+    "adjust_p_values",
     "bootstrap_p_value",
     "choose_block_length",
     "diebold_mariano",
     "draw_sessions",
+    "drop_rounding",
     "expected_maximum",
     "forecasts_needed",
+    "long_run_variance",
+    "newey_west_lag",
     "percentile_interval",
+    "resample_sessions",
 ]
-
-MIN_SESSIONS: Final = 10
-"""With fewer sessions nothing is drawn and nothing tested (NaN): an interval of them would only look like one.
-Outcomes h sessions ahead overlap, and need h times as many."""
 
 Floats = NDArray[np.float64]
 
@@ -61,6 +63,18 @@ def draw_sessions(sessions: int, *, block_length: float, draws: int, seed: int) 
     return np.stack(list(drawn)).astype(float)
 
 
+def resample_sessions(series: Floats, *, horizon: int = 1, draws: int, seed: int) -> Floats:
+    """Draw sessions in blocks as long as the dependence in `series` [session] and the overlap of outcomes ask for.
+
+    Returns:
+        [draw, session], as of `draw_sessions`; no draw at all with fewer than MIN_SESSIONS for each one ahead.
+    """
+    if len(series) < MIN_SESSIONS * horizon:
+        return np.empty((0, len(series)))
+    block_length = max(choose_block_length(series), float(horizon))
+    return draw_sessions(len(series), block_length=block_length, draws=draws, seed=seed)
+
+
 def percentile_interval(values: Floats) -> tuple[float, float]:
     """Return the 2.5th and the 97.5th percentile of `values` [draw], NaN where no draw is defined.
 
@@ -84,6 +98,14 @@ def bootstrap_p_value(differences: Floats) -> float:
         return np.nan
     rarer = min(int(np.sum(defined <= 0)), int(np.sum(defined >= 0)))
     return min(1.0, 2 * (1 + rarer) / (len(defined) + 1))
+
+
+def drop_rounding(differences: Floats) -> Floats:
+    """Return the differences, zero where they are rounding: a network calibrated to the base rate says nothing else.
+
+    Without this, a constant difference in the sixteenth digit is an edge that no test can overlook.
+    """
+    return np.where(np.abs(differences) < 1e-9, 0.0, differences)
 
 
 @dataclass(frozen=True)
@@ -121,7 +143,7 @@ def diebold_mariano(differences: Floats, *, horizon: int = 1, lag: int | None = 
     """
     n = len(differences)
     if lag is None:
-        lag = max(int(4 * (n / 100) ** (2 / 9)), horizon - 1)
+        lag = newey_west_lag(n, horizon)
     mean = float(differences.mean()) if n else np.nan
     if n < MIN_SESSIONS * horizon:
         return DieboldMariano(mean, np.nan, np.nan, lag)
@@ -131,7 +153,7 @@ def diebold_mariano(differences: Floats, *, horizon: int = 1, lag: int | None = 
             mean, np.copysign(np.inf, mean) if certain else 0.0, 0.0 if certain else 1.0, lag
         )
     correction = np.sqrt((n + 1 - 2 * horizon + horizon * (horizon - 1) / n) / n)
-    statistic = float(correction * mean / np.sqrt(_long_run_variance(differences, lag) / n))
+    statistic = float(correction * mean / np.sqrt(long_run_variance(differences, lag) / n))
     return DieboldMariano(mean, statistic, float(2 * t.sf(abs(statistic), n - 1)), lag)
 
 
@@ -148,6 +170,20 @@ def forecasts_needed(
     return int(np.ceil(((chance + skill) / (hit_rate - against)) ** 2))
 
 
+def adjust_p_values(p_values: Floats) -> Floats:
+    """Return p-values [test] that allow for how many tests there are; NaN is no test and stays NaN.
+
+    The j-th smallest of m becomes the largest of (m - i + 1) p_i over i <= j, at most 1: the chance of even one false
+    rejection stays below the level, whatever the dependence. Holm (1979), "A simple sequentially rejective multiple
+    test procedure".
+    """
+    adjusted, order = np.full(len(p_values), np.nan), np.argsort(p_values)
+    tested = order[: np.count_nonzero(~np.isnan(p_values))]
+    weight = np.arange(len(tested), 0, -1)
+    adjusted[tested] = np.minimum(np.maximum.accumulate(weight * p_values[tested]), 1.0)
+    return adjusted
+
+
 def expected_maximum(n: int) -> float:
     """Return the mean of the largest of n independent standard normals: what the best of n equals seems to be worth.
 
@@ -157,7 +193,13 @@ def expected_maximum(n: int) -> float:
     return float(mean)
 
 
-def _long_run_variance(series: Floats, lag: int) -> float:
+def newey_west_lag(sessions: int, horizon: int = 1) -> int:
+    """Return how many autocovariances enter a long-run variance: 4 (n / 100)^(2/9), and no fewer than h - 1."""
+    return max(int(4 * (sessions / 100) ** (2 / 9)), horizon - 1)
+
+
+def long_run_variance(series: Floats, lag: int) -> float:
+    """Return n times the variance of the mean of `series` [session], by Bartlett weights (Newey and West, 1987)."""
     distance, n = series - series.mean(), len(series)
     covariances = [float(distance[k:] @ distance[: n - k]) / n for k in range(min(lag, n - 1) + 1)]
     weights = [1.0] + [2 * (1 - k / (lag + 1)) for k in range(1, len(covariances))]

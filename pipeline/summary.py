@@ -31,6 +31,7 @@ from pipeline.wording import (
 )
 
 __all__ = [
+    "FURTHER_METRICS",
     "METRICS",
     "OLD_MODEL",
     "ROLLING",
@@ -44,6 +45,7 @@ __all__ = [
     "name_model",
     "roll_hit_rate",
     "score_rows",
+    "select_first_read",
     "select_own_scores",
     "select_record",
 ]
@@ -65,8 +67,34 @@ METRICS: Final = {
     "brier_skill": ("Brier skill", "share of the baseline's Brier score that is saved; above 0 is better"),
     "mcc": ("MCC", "correlation of forecast and actual direction; 0 is chance"),
     "auc": ("AUC", "chance that an up had the higher forecast than a down; 0.5 is chance"),
+    "auc_within_sessions": (
+        "AUC within sessions",
+        "the same among stocks of one session: telling stocks apart; 0.5 is chance",
+    ),
+    "auc_between_sessions": (
+        "AUC between sessions",
+        "chance that a session in which most stocks rose had the higher mean forecast than one in which most fell: "
+        "timing; 0.5 is chance",
+    ),
+    "balanced_accuracy": (
+        "balanced accuracy",
+        "mean of the hit rates among ups and among downs; 50% is chance",
+    ),
+    "ece": (
+        "calibration error",
+        "mean distance of what was said from what happened, in ten groups; lower is better",
+    ),
+    "miscalibration": ("miscalibration", "part of the Brier score that recalibration would save; 0 is best"),
+    "discrimination": (
+        "discrimination",
+        "part of the Brier score that telling ups from downs saves; higher is better",
+    ),
+    "uncertainty": ("uncertainty", "Brier score of the rows' own share of ups: how hard they are"),
 }
 """How each metric is called, and what it says."""
+
+FURTHER_METRICS: Final = tuple(METRICS)[list(METRICS).index("auc") + 1 :]
+"""What the short tables leave out; scores.csv has every metric."""
 
 _GROUPS: Final = {
     "all": "backtest, all test rows",
@@ -268,8 +296,8 @@ def collect_scores(report: Report) -> pd.DataFrame:
 
 
 def select_own_scores(report: Report) -> pd.DataFrame:
-    """Return the model's own scores: the backtest's groups, live, late; each with its baseline's value beside it."""
-    scores = collect_scores(report)
+    """Return the model's own scores that are read first: the backtest's groups, live, late, with the baseline."""
+    scores = select_first_read(collect_scores(report))
     own = scores[scores["model"] == name_model(report)]
     live = own.loc[own["group"].str.startswith("live"), "group"]
     order = {
@@ -277,6 +305,11 @@ def select_own_scores(report: Report) -> pd.DataFrame:
         for name, first in (("group", [*report.scores["group"], *live]), ("metric", METRICS))
     }
     return own.assign(**order).sort_values(["group", "metric"]).astype({"group": str, "metric": str})
+
+
+def select_first_read(scores: pd.DataFrame) -> pd.DataFrame:
+    """Return the scores that short tables have room for."""
+    return scores[~scores["metric"].isin(FURTHER_METRICS)]
 
 
 def name_model(report: Report) -> str:
@@ -337,7 +370,7 @@ def list_forecasts(forecasts: pd.DataFrame) -> list[dict[str, str]]:
 
 
 def score_rows(scores: pd.DataFrame) -> list[dict[str, str]]:
-    """Return scores (schema.SCORES) as rows of short texts."""
+    """Return the scores (schema.SCORES) that are read first as rows of short texts."""
     return [
         {
             "rows": row["group"],
@@ -351,5 +384,5 @@ def score_rows(scores: pd.DataFrame) -> list[dict[str, str]]:
             "best baseline": f"{format_score(row['baseline_value'], row['metric'])} {row['baseline']}",
             "p": format_p_value(row["p_value"]),
         }
-        for row in scores.to_dict("records")
+        for row in select_first_read(scores).to_dict("records")
     ]

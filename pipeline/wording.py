@@ -47,7 +47,7 @@ def format_p_value(value: float) -> str:
 
 def format_score(value: float, metric: str) -> str:
     """Write a score the way its metric is read; NaN is a dash."""
-    if metric in ("hit_rate", "sides_taken"):
+    if metric in ("hit_rate", "balanced_accuracy", "sides_taken"):
         return format_percent(value)
     return "–" if math.isnan(value) else f"{value:z.4f}"
 

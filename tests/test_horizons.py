@@ -194,9 +194,10 @@ def test_blocks_are_as_long_as_the_outcomes_overlap() -> None:
 
 
 def test_no_interval_and_no_test_stand_on_fewer_than_ten_spans() -> None:
-    scores = score(overlapping(49, 5, seed=1), baseline="base_rate", draws=50)
+    far = {"baseline": "base_rate", "group": "5 sessions ahead", "draws": 50}
+    scores = score(overlapping(49, 5, seed=1), **far)
     assert scores[["low", "high", "p_value"]].isna().all(axis=None)
-    enough = score(overlapping(50, 5, seed=1), baseline="base_rate", draws=50)
+    enough = score(overlapping(50, 5, seed=1), **far)
     assert not enough.loc[enough["metric"] == "log_loss", ["low", "high"]].isna().any(axis=None)
 
 

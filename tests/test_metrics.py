@@ -41,6 +41,7 @@ def test_every_metric_agrees_with_scikit_learn(case: tuple[np.ndarray, np.ndarra
     assert metrics.log_loss(p, y) == pytest.approx(sk.log_loss(y, p))
     assert metrics.auc(p, y) == pytest.approx(sk.roc_auc_score(y, p))
     assert metrics.mcc(p, y) == pytest.approx(sk.matthews_corrcoef(y, p > 0.5))
+    assert metrics.balanced_accuracy(p, y) == pytest.approx(sk.balanced_accuracy_score(y, p > 0.5))
 
 
 def test_a_pencil_gives_the_same_numbers() -> None:
@@ -71,6 +72,7 @@ def test_what_is_not_defined_is_nan_and_never_an_error(y: np.ndarray) -> None:
     p = np.linspace(0.4, 0.7, len(y))
     assert math.isnan(metrics.auc(p, y))
     assert math.isnan(metrics.mcc(p, y))
+    assert math.isnan(metrics.balanced_accuracy(p, y))
     assert math.isnan(metrics.brier_skill(p, y, y))
     if not len(y):
         rest = (metrics.hit_rate, metrics.brier, metrics.log_loss, metrics.ece)
@@ -78,15 +80,6 @@ def test_what_is_not_defined_is_nan_and_never_an_error(y: np.ndarray) -> None:
         assert math.isnan(metrics.base_rate(y))
         assert metrics.reliability(p, y).empty
         assert metrics.effective_n(y, y) == 0
-
-
-def test_the_auc_of_drawn_sessions_is_that_of_their_rows() -> None:
-    p, y, session = simulate(12, 7)
-    wins = metrics.session_wins(p, y, session, 12)
-    ups, downs = np.bincount(session, y), np.bincount(session, 1 - y)
-    copies = RNG.multinomial(12, np.full(12, 1 / 12), size=5).astype(float)
-    for drawn, found in zip(copies, metrics.auc_of_wins(wins, ups, downs, copies), strict=True):
-        assert found == pytest.approx(sk.roc_auc_score(y, p, sample_weight=drawn[session]))
 
 
 def test_a_calibrated_forecast_has_the_calibration_error_of_chance_alone() -> None:

@@ -1,18 +1,20 @@
 """Scores and verdicts on planted truths."""
 
 import math
+from functools import partial
 
 import numpy as np
 import pandas as pd
 import pytest
 from sklearn import metrics as sk
 
-from pipeline import metrics, significance
+from pipeline import metrics, ranking, significance
 from pipeline.errors import NextdayError
-from pipeline.schema import SCORES, validated
-from pipeline.scores import ENOUGH_SESSIONS, METRICS, best_baseline, judge, score
+from pipeline.schema import MIN_SESSIONS, SCORES, validated
+from pipeline.scores import ENOUGH_SESSIONS, best_baseline, judge, score
+from pipeline.session_sums import METRICS
 
-CALLS = ("hit_rate", "mcc")
+CALLS = ("hit_rate", "balanced_accuracy", "mcc")
 
 
 def truth(sessions: int, symbols: int, seed: int, signal: float = 0.0) -> tuple[pd.DataFrame, np.ndarray]:
@@ -137,13 +139,15 @@ def test_scores_are_the_metrics_of_the_rows() -> None:
     y = keys["outcome"].to_numpy()
     expected = {
         "hit_rate": sk.accuracy_score(y, p > 0.5),
+        "balanced_accuracy": sk.balanced_accuracy_score(y, p > 0.5),
         "mcc": sk.matthews_corrcoef(y, p > 0.5),
         "brier": sk.brier_score_loss(y, p),
         "brier_skill": 1 - sk.brier_score_loss(y, p) / np.mean((0.53 - y) ** 2),
         "log_loss": sk.log_loss(y, p),
         "auc": sk.roc_auc_score(y, p),
     }
-    assert tuple(expected) == METRICS
+    assert set(expected) < set(METRICS)
+    assert scores.loc["gru"].index.tolist() == list(METRICS)
     for metric, value in expected.items():
         line = scores.loc[("gru", metric)]
         assert line["value"] == pytest.approx(value)
@@ -156,6 +160,11 @@ def test_scores_are_the_metrics_of_the_rows() -> None:
     assert scores.loc["base_rate"]["p_value"].isna().all()
 
 
+def _by_copies(name: str, p: np.ndarray, y: np.ndarray) -> float:
+    """Score drawn rows; each copy of a session of three rows is a session of its own."""
+    return float(getattr(ranking, name)(p, y, np.arange(len(p)) // 3))
+
+
 def test_the_interval_is_that_of_drawing_the_rows_themselves() -> None:
     keys, p = truth(40, 3, seed=7, signal=0.1)
     scores = score(stack(keys, gru=p, base_rate=0.53), baseline="base_rate", draws=50, seed=9)
@@ -163,8 +172,13 @@ def test_the_interval_is_that_of_drawing_the_rows_themselves() -> None:
     losses = metrics.log_losses(p, y).reshape(40, 3).mean(axis=1)
     block_length = significance.choose_block_length(losses)
     copies = significance.draw_sessions(40, block_length=block_length, draws=50, seed=9).astype(int)
-    for metric, of_rows in {"mcc": metrics.mcc, "auc": metrics.auc, "brier": metrics.brier}.items():
-        drawn = [of_rows(p.repeat(c[session]), y.repeat(c[session])) for c in copies]
+    of_rows = {name: getattr(metrics, name) for name in ("mcc", "balanced_accuracy", "brier", "auc")}
+    of_rows |= {name: partial(_by_copies, name) for name in ("auc_within_sessions", "auc_between_sessions")}
+    for metric, of_drawn in of_rows.items():
+        rows = [
+            np.concatenate([np.tile(np.flatnonzero(session == s), c[s]) for s in range(40)]) for c in copies
+        ]
+        drawn = [of_drawn(p[r], y[r]) for r in rows]
         line = scores[(scores["model"] == "gru") & (scores["metric"] == metric)].iloc[0]
         assert (line["low"], line["high"]) == pytest.approx(significance.percentile_interval(np.array(drawn)))
 
@@ -200,7 +214,7 @@ def test_abstentions_count_for_probabilities_and_not_for_calls() -> None:
     p = np.where(np.arange(80) < 20, 0.5, p)
     scores = score(stack(keys, gru=p, base_rate=0.53), baseline="base_rate", draws=50)
     sizes = scores[scores["model"] == "gru"].set_index("metric")[["n", "sessions"]]
-    for metric, (n, sessions) in sizes.iterrows():
+    for metric, (n, sessions) in sizes.drop("auc_between_sessions").iterrows():
         assert (n, sessions) == ((60, 30) if metric in CALLS else (80, 40))
 
 
@@ -209,7 +223,7 @@ def test_a_model_that_never_takes_a_side_has_no_hit_rate() -> None:
     scores = score(stack(keys, gru=0.5, base_rate=0.53), baseline="base_rate", draws=50)
     mute = scores[(scores["model"] == "gru") & scores["metric"].isin(CALLS)]
     assert mute[["value", "low", "high", "p_value"]].isna().all(axis=None)
-    assert mute["n"].tolist() == [60, 60]
+    assert mute["n"].tolist() == [60, 60, 60]
 
 
 def test_rows_without_an_outcome_are_left_out() -> None:
@@ -219,7 +233,7 @@ def test_rows_without_an_outcome_are_left_out() -> None:
     kept = np.arange(80) % 4 > 0
     cut = score(stack(keys[kept], gru=p[kept], base_rate=0.53), baseline="base_rate", draws=50)
     pd.testing.assert_frame_equal(whole, cut)
-    assert set(whole["n"]) == {60}
+    assert set(whole.loc[whole["metric"] != "auc_between_sessions", "n"]) == {60}
 
 
 def test_the_group_names_the_rows_and_groups_stack() -> None:
@@ -311,3 +325,92 @@ def test_beating_a_rule_that_failed_is_no_edge_where_the_base_rate_does_as_well(
     held = judge(worse_than_base_rate, model="gru", baseline="last_sign", draws=100)
     assert held.finding == "no edge found"
     assert "Beside base_rate" in held.sentence
+
+
+def test_what_chance_lifts_has_an_interval_that_takes_the_lift_back() -> None:
+    keys, p = truth(250, 8, seed=23, signal=0.05)
+    noisy = p + np.random.default_rng(1).normal(0, 0.01, len(p))
+    lines = score(stack(keys, gru=noisy, base_rate=0.53), baseline="base_rate", draws=300)
+    lifted = lines[(lines["model"] == "gru") & lines["metric"].isin(["ece", "miscalibration"])]
+    # The forecast is nearly calibrated: what its rows show is chance, and zero is in the interval.
+    assert (lifted["low"] == 0).all()
+    assert (lifted["high"] > 0).all()
+    shifted = score(stack(keys, gru=noisy + 0.2, base_rate=0.53), baseline="base_rate", draws=300)
+    far = shifted[(shifted["model"] == "gru")].set_index("metric")
+    assert far.loc["ece", "low"] < 0.2 < far.loc["ece", "high"]
+    assert far.loc["miscalibration", "low"] < 0.2**2 < far.loc["miscalibration", "high"]
+    assert far.loc[["ece", "miscalibration"], "p_value"].max() < 0.05
+
+
+def test_the_parts_of_the_brier_score_add_up() -> None:
+    keys, p = truth(60, 5, seed=24, signal=0.1)
+    lines = score(stack(keys, gru=p, base_rate=0.53), baseline="base_rate", draws=20)
+    for _, own in lines.groupby("model"):
+        value = own.set_index("metric")["value"]
+        parts = value["miscalibration"] - value["discrimination"] + value["uncertainty"]
+        assert parts == pytest.approx(value["brier"])
+
+
+def test_every_score_says_how_many_independent_rows_it_is_worth() -> None:
+    keys, p = truth(100, 10, seed=25, signal=0.1)
+    lines = score(stack(keys, gru=p, base_rate=0.53), baseline="base_rate", draws=20)
+    own, y = lines[lines["model"] == "gru"].set_index("metric"), keys["outcome"].to_numpy()
+    session = np.arange(100).repeat(10)
+    hits = ((p > 0.5) == (y == 1)).astype(float)
+    assert own.loc["hit_rate", "effective_n"] == pytest.approx(metrics.effective_n(hits, session))
+    losses = metrics.log_losses(p, y)
+    assert own.loc["log_loss", "effective_n"] == pytest.approx(metrics.effective_n(losses, session))
+    between = own.loc["auc_between_sessions"]
+    share = y.reshape(100, 10).mean(axis=1)
+    assert between["effective_n"] == between["sessions"] == (share != 0.5).sum()
+    assert between["n"] == 10 * between["sessions"]
+    assert (lines["effective_n"] <= lines["n"]).all()
+    assert (lines["effective_n"] < lines["n"]).any()
+
+
+def broken(column: str, value: object) -> pd.DataFrame:
+    keys, p = truth(40, 2, seed=26, signal=0.1)
+    lines = score(stack(keys, gru=p, base_rate=0.53), baseline="base_rate", draws=20)
+    return lines.astype({column: object}).assign(
+        **{column: lines[column].astype(object).where(lines.index > 0, value)}
+    )
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("n", None),
+        ("n", 0),
+        ("effective_n", 0.0),
+        ("effective_n", 1e9),
+        ("sessions", 0),
+        ("low", np.nan),
+        ("high", np.nan),
+        ("low", 2.0),
+        ("baseline", None),
+        ("p_value", 1.5),
+    ],
+)
+def test_a_score_without_n_interval_or_baseline_cannot_be_built(column: str, value: object) -> None:
+    frame = broken(column, value)
+    with pytest.raises(NextdayError, match="Scores rows break their rules"):
+        validated(frame.infer_objects(), SCORES)
+
+
+@pytest.mark.parametrize(("group", "enough"), [("all", MIN_SESSIONS), ("5 sessions ahead", 5 * MIN_SESSIONS)])
+def test_an_interval_is_missing_only_without_a_value_or_without_sessions(group: str, enough: int) -> None:
+    keys, p = truth(40, 2, seed=27, signal=0.1)
+    line = score(stack(keys, gru=p, base_rate=0.53), baseline="base_rate", draws=20).head(1)
+    bare = line.assign(group=group, low=np.nan, high=np.nan, sessions=enough - 1)
+    assert len(validated(bare, SCORES)) == 1
+    assert len(validated(bare.assign(sessions=enough, value=np.nan), SCORES)) == 1
+    with pytest.raises(NextdayError, match="interval_or_a_reason"):
+        validated(bare.assign(sessions=enough), SCORES)
+    with pytest.raises(NextdayError, match="interval_or_a_reason"):
+        validated(bare.assign(high=0.6), SCORES)
+
+
+def test_scores_from_before_the_effective_n_was_kept_are_still_scores() -> None:
+    keys, p = truth(40, 2, seed=28, signal=0.1)
+    lines = score(stack(keys, gru=p, base_rate=0.53), baseline="base_rate", draws=20)
+    assert validated(lines.assign(effective_n=np.nan), SCORES)["effective_n"].isna().all()

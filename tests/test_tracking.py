@@ -48,7 +48,14 @@ def epochs() -> pd.DataFrame:
 
 def scores() -> pd.DataFrame:
     row = {"model": "gru", "group": "all", "metric": "hit_rate", "value": 0.52, "low": 0.49, "high": 0.55}
-    row |= {"n": 1006, "sessions": 504, "baseline": "base_rate", "baseline_value": 0.53, "p_value": 0.6}
+    row |= {
+        "n": 1006,
+        "effective_n": 700.0,
+        "sessions": 504,
+        "baseline": "base_rate",
+        "baseline_value": 0.53,
+        "p_value": 0.6,
+    }
     rows = [row, row | {"group": "^GSPC"}, row | {"metric": "auc", "value": np.nan}]
     return validated(pd.DataFrame(rows), SCORES)
 
@@ -129,7 +136,7 @@ def test_every_epoch_of_every_member_is_a_point_of_its_own_curve(tracking: Track
 
 def test_a_score_never_stands_without_its_evidence(tracking: Tracking, home: Path) -> None:
     made = record(tracking, save_model(home, "a"), epochs=epochs()[:0])
-    evidence = {"": 0.52, ".low": 0.49, ".high": 0.55, ".n": 1006, ".baseline": 0.53}
+    evidence = {"": 0.52, ".low": 0.49, ".high": 0.55, ".n": 1006, ".effective_n": 700, ".baseline": 0.53}
     expected = {f"gru.hit_rate{part}": value for part, value in evidence.items()}
     expected |= {f"_GSPC/{name}": value for name, value in expected.items()}
     expected |= {f"gru.auc{part}": value for part, value in evidence.items() if part}

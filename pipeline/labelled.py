@@ -1,0 +1,139 @@
+"""The forecasts that have an outcome, every model on the very same rows: what each score and test begins with."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pipeline import metrics
+from pipeline.errors import NextdayError
+from pipeline.schema import FORECAST_KEY
+
+__all__ = ["LabelledRows", "gather_labelled"]
+
+Floats = NDArray[np.float64]
+Places = NDArray[np.integer]
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledRows:
+    """Labelled rows in order of session.
+
+    Attributes:
+        p: Probability of up of every model [n].
+        y: Outcome [n].
+        session: Number of the target session [n], from 0 without holes.
+        horizon: Sessions ahead.
+        symbol, as_of, target: Each row's place [n] among
+        levels: the symbols, the as_of and the target sessions.
+    """
+
+    p: Mapping[str, Floats]
+    y: Floats
+    session: NDArray[np.intp]
+    horizon: int
+    symbol: Places
+    as_of: Places
+    target: Places
+    levels: "Sequence[pd.Index[Any]]"
+
+    @property
+    def sessions(self) -> int:
+        """How many there are."""
+        return int(self.session[-1]) + 1 if len(self.session) else 0
+
+    def by_session(self, values: Floats) -> Floats:
+        """Return the sum of `values` [n] over each session."""
+        sums: Floats = np.bincount(self.session, weights=values, minlength=self.sessions).astype(float)
+        return sums
+
+    def log_loss(self, model: str) -> Floats:
+        """Return the mean log loss of each session."""
+        return self.by_session(metrics.log_losses(self.p[model], self.y)) / np.bincount(self.session)
+
+    def require(self, model: str) -> None:
+        """Raise where there are rows and none is by `model`."""
+        if len(self.y) and model not in self.p:
+            raise NextdayError(f"There is no forecast by {model!r}; there are {', '.join(sorted(self.p))}")
+
+
+def gather_labelled(rows: pd.DataFrame) -> LabelledRows:
+    """Put the labelled rows of every model side by side.
+
+    Args:
+        rows: model, symbol, as_of, target_session, horizon, p_up, outcome (NaN where there is no label: left out).
+
+    Raises:
+        NextdayError: of several horizons, or the models stand on different rows.
+    """
+    labelled = rows["outcome"].notna().to_numpy()
+    horizon = _only_horizon(rows["horizon"].to_numpy()[labelled])
+    number, levels = _number_rows(rows)
+    number, codes, names = number[labelled], *pd.factorize(rows["model"])
+    known, model = np.sort(pd.unique(number)), codes[labelled]
+    p_up, outcome = (rows[name].to_numpy(float)[labelled] for name in ("p_up", "outcome"))
+    p, y = {}, np.full(len(known), np.nan)
+    for name in dict.fromkeys(names[pd.unique(model)]):
+        own = np.flatnonzero(model == names.get_loc(name))
+        row = np.searchsorted(known, number[own])
+        p[str(name)] = _on_every_row(str(name), row, p_up[own], len(known))
+        y = y if len(p) > 1 else _put(row, outcome[own], len(known))
+        if not np.array_equal(y[row], outcome[own]):
+            raise NextdayError(f"{name} has other outcomes than the models before it on the same rows")
+    symbol, as_of, target = _keys_of(known, levels)
+    return LabelledRows(
+        p, y, np.cumsum(np.diff(target, prepend=target[:1]) > 0), horizon, symbol, as_of, target, levels
+    )
+
+
+def _only_horizon(horizons: NDArray[np.integer]) -> int:
+    found = np.unique(horizons)
+    if len(found) > 1:
+        raise NextdayError(
+            f"Rows of several horizons ({', '.join(map(str, found))}) cannot be scored together",
+            way_out="score each horizon by itself",
+        )
+    return int(found[0]) if len(found) else 1
+
+
+_KEYS: Final = ("symbol", "as_of", "target_session")
+
+
+def _number_rows(rows: pd.DataFrame) -> tuple[NDArray[np.int64], list[Any]]:
+    """Return a number for each key, which rises with the target session, and the values of each part of a key."""
+    number, size, levels = np.zeros(len(rows), np.int64), 1, []
+    for name in _KEYS:
+        codes, found = pd.factorize(rows[name], sort=True)
+        number += codes * size
+        size *= max(len(found), 1)
+        levels.append(found)
+    return number, levels
+
+
+def _keys_of(number: NDArray[np.int64], levels: list[Any]) -> Iterator[NDArray[np.int64]]:
+    """Yield the codes of each part of the numbered keys."""
+    for found in levels:
+        number, code = np.divmod(number, max(len(found), 1))
+        yield code
+
+
+def _on_every_row(model: str, row: NDArray[np.intp], p_up: Floats, rows: int) -> Floats:
+    p = _put(row, p_up, rows)
+    if len(row) != rows or np.isnan(p).any():
+        missing, extra = int(np.isnan(p).sum()), len(row) - len(np.unique(row))
+        raise NextdayError(
+            f"The models do not stand on the same rows: {model} has no p_up on {missing} of {rows} rows and more "
+            f"than one on {extra}",
+            way_out=f"score models on one row per {', '.join(FORECAST_KEY)} each",
+        )
+    return p
+
+
+def _put(row: NDArray[np.intp], values: Floats, rows: int) -> Floats:
+    """Return [rows] with the values where they belong, NaN elsewhere."""
+    put = np.full(rows, np.nan)
+    put[row] = values
+    return put
