@@ -21,10 +21,12 @@ from flows.walk import walk_history
 from flows.workshop import Workshop, open_workshop
 from pipeline.backtest import Walk
 from pipeline.backtest_page import render_backtest
-from pipeline.backtest_report import FORECAST_COLUMNS, Backtest, forecasts_csv, place, scores_csv
+from pipeline.backtest_report import FORECAST_COLUMNS, Backtest, forecasts_csv, groups_csv, place, scores_csv
 from pipeline.config import digest
 from pipeline.errors import NextdayError, StoreError
 from pipeline.fills import read_fills
+from pipeline.further_tests import FurtherTests, examine
+from pipeline.groups import score_groups, trailing_volatility
 from pipeline.horizons import select_horizon
 from pipeline.scores import Verdict
 from pipeline.trading_view import TradingView, view_trading
@@ -94,6 +96,8 @@ def _make(run: Run, market: Market, known: History) -> Backtest:
         further=farther[1] if farther else {},
         ranges=range_table(known, {f"fold {number}": fold for number, fold in enumerate(folds, start=1)}),
         epochs=epochs,
+        groups=_score_groups(run, known, walk, verdict),
+        tests=_test_further(run, walk, verdict),
         trading=_trade(run, known, walk, verdict),
         method=_describe(run, known),
         tried=_tried(run),
@@ -102,6 +106,29 @@ def _make(run: Run, market: Market, known: History) -> Backtest:
     )
     shutil.rmtree(finished, ignore_errors=True)  # it served an interrupted walk, and this one is whole
     return made
+
+
+@chapter("score groups")
+def _score_groups(run: Run, known: History, walk: Walk, verdict: Verdict) -> pd.DataFrame:
+    return score_groups(
+        select_horizon(walk.test),
+        model=verdict.model,
+        baseline=verdict.baseline,
+        volatility=trailing_volatility(known.panel),
+        seed=run.config.training.seed,
+    )
+
+
+@chapter("test further")
+def _test_further(run: Run, walk: Walk, verdict: Verdict) -> FurtherTests:
+    found = examine(
+        select_horizon(walk.test),
+        model=verdict.model,
+        baseline=verdict.baseline,
+        seed=run.config.training.seed,
+    )
+    say(found.size.sentence)
+    return found
 
 
 @chapter("trade")
@@ -195,6 +222,7 @@ def _notes(run: Run, market: Market) -> list[str]:
 def _write(made: Backtest, paths: dict[str, Path]) -> None:
     write_text(paths["forecasts.csv"], forecasts_csv(made))
     write_text(paths["scores.csv"], scores_csv(made))
+    write_text(paths["groups.csv"], groups_csv(made))
     write_text(paths["report.html"], render_backtest(made))  # last: where it lies, the others do
     say(f"report: {paths['report.html']}")
 

@@ -1,6 +1,7 @@
 """The report of a backtest as one page of HTML that needs nothing but a browser."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pandas as pd
 from markupsafe import Markup
@@ -9,8 +10,10 @@ from pipeline import charts, summary
 from pipeline.backtest_report import Backtest
 from pipeline.horizons import select_horizon, verdict_cells
 from pipeline.html import render_page
+from pipeline.labelled import gather_labelled
 from pipeline.metrics import log_losses
 from pipeline.page import evaluation_figures
+from pipeline.reliability import decompose_brier, trace_reliability
 from pipeline.trading_chart import draw_equity
 from pipeline.trading_table import tell_luck, trading_cells
 
@@ -29,11 +32,33 @@ def render_backtest(backtest: Backtest) -> str:
         further=verdict_cells(backtest.further),
         own_scores=own.groupby("group", sort=False),
         all_scores=backtest.scores.to_dict("records"),
+        families=_families(backtest),
         rolling=summary.ROLLING,
         trading=trading_cells(backtest.trading),
         luck=tell_luck(backtest.trading.deflated),
         figures={name: Markup(svg) for name, svg in _figures(backtest)},
     )
+
+
+_EVERY_GROUP = 30
+"""Of a family of more groups, symbols as a rule, the page lists so many: the others stand in groups.csv."""
+
+
+def _families(backtest: Backtest) -> list[dict[str, Any]]:
+    """Return each family of groups: its name, how many were tested, and its groups side by side in both metrics."""
+    return [
+        {
+            "name": family,
+            "tested": int(rows["groups"].max()),
+            "found": int((rows["adjusted_p"] < 0.05).sum()),
+            "left_out": max(rows["group"].nunique() - _EVERY_GROUP, 0),
+            "groups": [
+                {line["metric"]: line for line in part.to_dict("records")}
+                for _, part in list(rows.groupby("group", sort=False))[:_EVERY_GROUP]
+            ],
+        }
+        for family, rows in backtest.groups.groupby("family", sort=False)
+    ]
 
 
 def _figures(backtest: Backtest) -> Iterator[tuple[str, str]]:
@@ -42,8 +67,18 @@ def _figures(backtest: Backtest) -> Iterator[tuple[str, str]]:
     if len(saved):
         starts = backtest.ranges.loc[backtest.ranges["part"] == "test", "first_session"]
         yield "course", charts.draw_course(saved, list(starts), backtest.verdict.baseline)
+    table = gather_labelled(_own(backtest))
+    p, y = table.p[backtest.model], table.y
+    if table.sessions:
+        curve = trace_reliability(p, y, table.session)
+        yield "recalibration", charts.draw_recalibration(curve, decompose_brier(p, y))
     if equity := draw_equity(backtest.trading):
         yield "equity", equity
+
+
+def _own(backtest: Backtest) -> pd.DataFrame:
+    rows = select_horizon(backtest.test_rows)
+    return rows[rows["model"] == backtest.model]
 
 
 def _loss_saved(backtest: Backtest) -> "pd.Series[float]":

@@ -8,14 +8,15 @@ from typing import Final
 
 import pandas as pd
 
+from pipeline.further_tests import FurtherTests
 from pipeline.insight import Insight
-from pipeline.schema import FORECASTS, SCORES
+from pipeline.schema import FORECASTS, GROUP_SCORES, SCORES
 from pipeline.scores import Verdict
 from pipeline.spreadsheet import format_csv
 from pipeline.trading_view import TradingView
 from pipeline.wording import format_instant
 
-__all__ = ["FORECAST_COLUMNS", "Backtest", "forecasts_csv", "place", "scores_csv"]
+__all__ = ["FORECAST_COLUMNS", "Backtest", "forecasts_csv", "groups_csv", "place", "scores_csv"]
 
 FORECAST_COLUMNS: Final = [*FORECASTS.columns, "outcome", "realized_return", "fold"]
 """The columns of a backtest's forecasts.csv."""
@@ -37,6 +38,8 @@ class Backtest:
         further: The verdicts on the farther horizons, by horizon.
         ranges: How history was cut: fit, part, first_session, last_session, sessions, rows.
         epochs: fit, member, epoch, loss, hit_rate, stop_loss, stop_hit_rate, gradient_norm.
+        groups: schema.GROUP_SCORES, of the next session.
+        tests: What stands beside the verdict.
         trading: What the forecasts of the next session would have earned.
         method: What was tested, name by name.
         tried: How many settings were tried on the universe by then, in words.
@@ -56,6 +59,8 @@ class Backtest:
     further: Mapping[int, Verdict]
     ranges: pd.DataFrame
     epochs: pd.DataFrame
+    groups: pd.DataFrame
+    tests: FurtherTests
     trading: TradingView
     method: Mapping[str, str]
     tried: str = ""
@@ -76,7 +81,7 @@ class Backtest:
 
 def place(folder: Path) -> dict[str, Path]:
     """Return where the files of a backtest lie in its folder."""
-    return {name: folder / name for name in ("forecasts.csv", "scores.csv", "report.html")}
+    return {name: folder / name for name in ("forecasts.csv", "scores.csv", "groups.csv", "report.html")}
 
 
 def forecasts_csv(backtest: Backtest) -> str:
@@ -89,3 +94,8 @@ def forecasts_csv(backtest: Backtest) -> str:
 def scores_csv(backtest: Backtest) -> str:
     """Return scores.csv: every score of every method."""
     return format_csv(backtest.scores[list(SCORES.columns)])
+
+
+def groups_csv(backtest: Backtest) -> str:
+    """Return groups.csv: the network by symbol, year, volatility, weekday and confidence."""
+    return format_csv(backtest.groups[list(GROUP_SCORES.columns)])

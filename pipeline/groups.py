@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from pipeline import metrics, significance
 from pipeline.labelled import LabelledRows, gather_labelled
+from pipeline.panel import Panel
 from pipeline.schema import GROUP_SCORES, empty, validated
 from pipeline.scores import enough_sessions
 
-__all__ = ["FAMILIES", "score_groups"]
+__all__ = ["FAMILIES", "score_groups", "trailing_volatility"]
 
 Floats = NDArray[np.float64]
 Places = NDArray[np.integer]
@@ -76,6 +77,18 @@ def score_groups(
         for line in _score_family(table, metric, pair, place, groups, copies)
     ]
     return validated(pd.DataFrame(lines), GROUP_SCORES)
+
+
+def trailing_volatility(panel: Panel, sessions: int = 21) -> "pd.Series[float]":
+    """Return how much the universe's mean has moved, as known at each close: by session, NaN at the beginning.
+
+    The standard deviation of the equally weighted log total return over the last `sessions`, about a month.
+    """
+    with np.errstate(invalid="ignore", divide="ignore"):
+        moves = np.diff(np.log(panel.adj_close), axis=0, prepend=np.nan)
+    known = np.isfinite(moves)
+    mean = metrics.mean_of(np.where(known, moves, 0.0).sum(axis=1), known.sum(axis=1))
+    return pd.Series(mean, panel.sessions).rolling(sessions).std()
 
 
 def _losses(table: LabelledRows, model: str, baseline: str) -> Mapping[str, tuple[Floats, Floats]]:

@@ -137,8 +137,8 @@ def score(
 def judge(rows: pd.DataFrame, *, model: str, baseline: str, draws: int = 1000, seed: int = 0) -> Verdict:
     """Say whether `model` beats `baseline`: by the paired log loss, a session at a time.
 
-    "edge" if the 95% interval of the mean session difference lies above zero, Diebold and Mariano's p is below 5%,
-    and the model is better than `base_rate` too where that stands in the rows: a baseline that was best before the
+    "edge" if the 95% interval of the mean session difference lies above zero and Diebold and Mariano's p is below 5%,
+    and both hold against `base_rate` too where that stands in the rows: a baseline that was best before the
     test may do badly in it, and then a model that says nothing beats it; "worse than the baseline" if the interval
     lies below zero and p is below 5%; else "no edge found". Fewer than
     `enough_sessions` of the horizon: "not enough data", whatever the numbers.
@@ -156,24 +156,50 @@ def judge(rows: pd.DataFrame, *, model: str, baseline: str, draws: int = 1000, s
     table = gather_labelled(rows[rows["model"].isin([model, baseline, _BASE_RATE])])
     table.require(model)
     table.require(baseline)
+    against = _compare(table, model, baseline, draws, seed)
+    beside = (
+        _compare(table, model, _BASE_RATE, draws, seed)
+        if _BASE_RATE in table.p and _BASE_RATE not in (model, baseline)
+        else None
+    )
+    finding = _finding(table.sessions, enough_sessions(table.horizon), against)
+    if finding == "edge" and beside and not beside.is_better:
+        finding = "no edge found"
+    verdict = Verdict(
+        *(finding, "", model, baseline, against.difference, against.low, against.high, against.p_value),
+        *(len(table.y), table.sessions),
+    )
+    return replace(verdict, sentence=_sentence(verdict, against, table.horizon) + _beside(beside))
+
+
+@dataclass(frozen=True)
+class _Paired:
+    """By how much a model's log loss is lower than another's, a session at a time; NaN where that cannot be told."""
+
+    difference: float
+    low: float
+    high: float
+    p_value: float
+
+    @property
+    def is_better(self) -> bool:
+        return self.p_value < 0.05 and self.low > 0
+
+    @property
+    def is_worse(self) -> bool:
+        return self.p_value < 0.05 and self.high < 0
+
+
+def _compare(table: LabelledRows, model: str, other: str, draws: int, seed: int) -> _Paired:
     by_session = (
-        significance.drop_rounding(table.log_loss(baseline) - table.log_loss(model))
+        significance.drop_rounding(table.log_loss(other) - table.log_loss(model))
         if table.sessions
         else np.empty(0)
     )
     copies = significance.resample_sessions(by_session, horizon=table.horizon, draws=draws, seed=seed)
-    means = copies @ by_session / max(table.sessions, 1)
-    low, high = significance.percentile_interval(means)
+    low, high = significance.percentile_interval(copies @ by_session / max(table.sessions, 1))
     test = significance.diebold_mariano(by_session, horizon=table.horizon)
-    difference, p_value = test.difference, test.p_value
-    beside = _over_base_rate(table, model, baseline)
-    finding = _finding(table.sessions, enough_sessions(table.horizon), low, high, p_value)
-    if finding == "edge" and beside <= 0:
-        finding = "no edge found"
-    verdict = Verdict(
-        finding, "", model, baseline, difference, low, high, p_value, len(table.y), table.sessions
-    )
-    return replace(verdict, sentence=_sentence(verdict, table.horizon) + _beside(beside))
+    return _Paired(test.difference, low, high, test.p_value)
 
 
 def _lines(
@@ -250,29 +276,26 @@ def _loss_test(table: LabelledRows, model: str, baseline: str, metric: str) -> f
     return significance.diebold_mariano(total[rows > 0] / rows[rows > 0], horizon=table.horizon).p_value
 
 
-def _finding(sessions: int, enough: int, low: float, high: float, p_value: float) -> str:
+def _finding(sessions: int, enough: int, against: _Paired) -> str:
     if sessions < enough:
         return "not enough data"
-    if p_value < 0.05 and low > 0:
+    if against.is_better:
         return "edge"
-    return "worse than the baseline" if p_value < 0.05 and high < 0 else "no edge found"
+    return "worse than the baseline" if against.is_worse else "no edge found"
 
 
-def _over_base_rate(table: LabelledRows, model: str, baseline: str) -> float:
-    """Return by how much the model's log loss is lower than base_rate's; infinite where that is not in the rows."""
-    if baseline == _BASE_RATE or _BASE_RATE not in table.p:
-        return math.inf
-    return float(significance.drop_rounding(table.log_loss(_BASE_RATE) - table.log_loss(model)).mean())
-
-
-def _beside(difference: float) -> str:
-    if math.isinf(difference):
+def _beside(beside: _Paired | None) -> str:
+    if beside is None:
         return ""
-    side = "lower" if difference > 0 else "no lower"
-    return f" Beside {_BASE_RATE} on the same rows it is {side}: {difference:+z.4f}."
+    if math.isnan(beside.difference):
+        return ""
+    interval = "" if math.isnan(beside.low) else f" [{beside.low:+z.4f}, {beside.high:+z.4f}]"
+    side = "lower" if beside.difference > 0 else "no lower"
+    how = "" if beside.difference <= 0 or beside.is_better else ", no more than chance explains"
+    return f" Beside {_BASE_RATE} on the same rows it is {side}: {beside.difference:+z.4f}{interval}{how}."
 
 
-def _sentence(v: Verdict, horizon: int) -> str:
+def _sentence(v: Verdict, against: _Paired, horizon: int) -> str:
     needed = round(significance.forecasts_needed(0.52), -1)
     hint = f"It takes about {needed:,} independent forecasts to tell 52% hits from 50%."
     ahead = f", {horizon} sessions ahead" if horizon > 1 else ""
@@ -289,7 +312,7 @@ def _sentence(v: Verdict, horizon: int) -> str:
     if v.finding == "not enough data":
         return f"{opening}; a verdict needs {enough_sessions(horizon):,} sessions. {hint}"
     test = f"Diebold-Mariano p = {v.p_value:.3f}" if v.p_value >= 0.001 else "Diebold-Mariano p < 0.001"
-    if v.finding != "no edge found":
+    if v.finding != "no edge found" or against.is_better:
         return f"{opening}, an interval without zero ({test})."
     holds = (
         "that interval holds zero"

@@ -11,7 +11,7 @@ from flows.run import open_run
 from flows.tracked import tracking
 from models.training import Trainer
 from pipeline.backtest_report import FORECAST_COLUMNS
-from pipeline.schema import SCORES
+from pipeline.schema import GROUP_SCORES, SCORES
 from pipeline.trials import TrialBook
 from tests.command_line import HERE, CommandLine
 from tests.conftest import NOW, small_settings
@@ -49,13 +49,14 @@ def read(walked: Backtested, name: str) -> pd.DataFrame:
     return pd.read_csv(walked.paths[name], parse_dates=days)
 
 
-def test_the_three_files_lie_where_they_were_asked_for(folder: Path, walked: Backtested) -> None:
+def test_the_files_lie_where_they_were_asked_for(folder: Path, walked: Backtested) -> None:
     assert sorted(path.name for path in (folder / "out").iterdir()) == [
-        *("forecasts.csv", "report.html", "scores.csv")
+        *("forecasts.csv", "groups.csv", "report.html", "scores.csv")
     ]
     forecasts, scores = read(walked, "forecasts.csv"), read(walked, "scores.csv")
     assert list(forecasts.columns) == FORECAST_COLUMNS
     assert list(scores.columns) == list(SCORES.columns)
+    assert list(read(walked, "groups.csv").columns) == list(GROUP_SCORES.columns)
     assert set(forecasts["kind"]) == {"backtest"}
     assert {"gru", "base_rate", "logistic_regression", "gradient_boosting"} <= set(scores["model"])
     page = walked.paths["report.html"].read_text()
