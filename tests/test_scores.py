@@ -64,7 +64,7 @@ def test_a_worse_model_is_called_worse_and_the_sentence_turns_round() -> None:
 
 
 def test_who_says_the_base_rate_has_no_edge_over_a_bad_rule() -> None:
-    keys, p = truth(400, 6, seed=8, signal=0.0)
+    keys, _ = truth(400, 6, seed=8, signal=0.0)
     nearly = 0.53 + 1e-3 * np.random.default_rng(1).standard_normal(len(keys))
     rows = stack(keys, gru=nearly, last_sign=np.where(np.arange(len(keys)) % 2, 0.75, 0.25), base_rate=0.53)
     verdict = judge(rows, model="gru", baseline="last_sign")
@@ -75,17 +75,8 @@ def test_who_says_the_base_rate_has_no_edge_over_a_bad_rule() -> None:
     assert "Beside base_rate on the same rows it is" in verdict.sentence
     without = judge(rows[rows["model"] != "base_rate"], model="gru", baseline="last_sign")
     assert without.finding == "edge"
-    skilled = judge(
-        stack(
-            keys.assign(outcome=keys["outcome"]),
-            gru=0.2 + 0.6 * keys["outcome"],
-            last_sign=0.5,
-            base_rate=0.53,
-        ),
-        model="gru",
-        baseline="last_sign",
-    )
-    assert skilled.finding == "edge"
+    skilled = stack(keys, gru=0.2 + 0.6 * keys["outcome"], last_sign=0.5, base_rate=0.53)
+    assert judge(skilled, model="gru", baseline="last_sign").finding == "edge"
 
 
 def test_identical_forecasts_are_no_edge() -> None:
