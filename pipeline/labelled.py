@@ -72,16 +72,16 @@ def gather_labelled(rows: pd.DataFrame) -> LabelledRows:
     labelled = rows["outcome"].notna().to_numpy()
     horizon = _only_horizon(rows["horizon"].to_numpy()[labelled])
     number, levels = _number_rows(rows)
-    number, codes, names = number[labelled], *pd.factorize(rows["model"])
-    known, model = np.sort(pd.unique(number)), codes[labelled]
+    number, model = number[labelled], rows["model"][labelled]
+    codes, names = pd.factorize(model)
+    own = {str(name): np.flatnonzero(codes == place) for place, name in enumerate(names)}
+    known, row = _match({name: number[rows_of] for name, rows_of in own.items()})
     p_up, outcome = (rows[name].to_numpy(float)[labelled] for name in ("p_up", "outcome"))
     p, y = {}, np.full(len(known), np.nan)
-    for name in dict.fromkeys(names[pd.unique(model)]):
-        own = np.flatnonzero(model == names.get_loc(name))
-        row = np.searchsorted(known, number[own])
-        p[str(name)] = _on_every_row(str(name), row, p_up[own], len(known))
-        y = y if len(p) > 1 else _put(row, outcome[own], len(known))
-        if not np.array_equal(y[row], outcome[own]):
+    for name in own:
+        p[name] = _on_every_row(name, row[name], p_up[own[name]], len(known))
+        y = y if len(p) > 1 else _put(row[name], outcome[own[name]], len(known))
+        if not np.array_equal(y[row[name]], outcome[own[name]]):
             raise NextdayError(f"{name} has other outcomes than the models before it on the same rows")
     symbol, as_of, target = _keys_of(known, levels)
     return LabelledRows(
@@ -113,6 +113,20 @@ def _number_rows(rows: pd.DataFrame) -> tuple[NDArray[np.int64], list[Any]]:
     return number, levels
 
 
+def _match(numbers: Mapping[str, NDArray[np.int64]]) -> tuple[NDArray[np.int64], Mapping[str, Places]]:
+    """Return the numbers that there are, by size, and the place among them of each model's rows."""
+    if not numbers:
+        return np.empty(0, np.int64), {}
+    first, *others = numbers.values()
+    if all(
+        np.array_equal(first, other) for other in others
+    ):  # as they are made: millions need one search, not ten
+        known = np.sort(pd.unique(first))
+        return known, dict.fromkeys(numbers, np.searchsorted(known, first))
+    known = np.sort(pd.unique(np.concatenate([first, *others])))
+    return known, {model: np.searchsorted(known, number) for model, number in numbers.items()}
+
+
 def _keys_of(number: NDArray[np.int64], levels: list[Any]) -> Iterator[NDArray[np.int64]]:
     """Yield the codes of each part of the numbered keys."""
     for found in levels:
@@ -120,7 +134,7 @@ def _keys_of(number: NDArray[np.int64], levels: list[Any]) -> Iterator[NDArray[n
         yield code
 
 
-def _on_every_row(model: str, row: NDArray[np.intp], p_up: Floats, rows: int) -> Floats:
+def _on_every_row(model: str, row: Places, p_up: Floats, rows: int) -> Floats:
     p = _put(row, p_up, rows)
     if len(row) != rows or np.isnan(p).any():
         missing, extra = int(np.isnan(p).sum()), len(row) - len(np.unique(row))
@@ -132,7 +146,7 @@ def _on_every_row(model: str, row: NDArray[np.intp], p_up: Floats, rows: int) ->
     return p
 
 
-def _put(row: NDArray[np.intp], values: Floats, rows: int) -> Floats:
+def _put(row: Places, values: Floats, rows: int) -> Floats:
     """Return [rows] with the values where they belong, NaN elsewhere."""
     put = np.full(rows, np.nan)
     put[row] = values

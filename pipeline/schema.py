@@ -155,7 +155,7 @@ def horizon_of(group: str) -> int:
 
 def _has_its_interval(scores: pd.DataFrame) -> "pd.Series[bool]":
     """Say of each score whether it has an interval, or a reason to have none: no value, or too few sessions."""
-    few = scores["sessions"] < MIN_SESSIONS * scores["group"].map(horizon_of)
+    few = scores["sessions"] < MIN_SESSIONS * scores["group"].map(horizon_of).astype(int)
     whole = scores["low"].notna() & scores["high"].notna()
     none = scores["low"].isna() & scores["high"].isna()
     return whole | (none & (few | scores["value"].isna()))

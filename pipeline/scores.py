@@ -251,7 +251,8 @@ def _interval(metric: str, value: float, drawn: Mapping[str, Array]) -> tuple[fl
 
 
 def _drawn_p_value(metric: str, difference: float, drawn: Array) -> float:
-    return significance.bootstrap_p_value(2 * difference - drawn if metric in _LIFTED else drawn)
+    differences = 2 * difference - drawn if metric in _LIFTED else drawn
+    return significance.bootstrap_p_value(significance.drop_rounding(differences))
 
 
 def _misses(p: Array, y: Array) -> Array:

@@ -17,7 +17,7 @@ from pipeline.page import render
 from pipeline.report import FORECAST_COLUMNS, Report, forecast_rows, summary_markdown, write
 from pipeline.schema import FORECASTS, SCORES, empty
 from pipeline.scores import Verdict
-from pipeline.summary import ROLLING, roll_hit_rate
+from pipeline.summary import METRICS, ROLLING, roll_hit_rate
 
 DAYS = pd.bdate_range("2018-01-01", periods=120).as_unit("us")  # stand-ins for sessions
 AS_OF, TARGET = pd.Timestamp("2018-12-31"), pd.Timestamp("2019-01-02")
@@ -309,6 +309,17 @@ def test_no_score_stands_without_interval_n_and_baseline(page: str) -> None:
     assert "| hit rate | 52.0% | 51.0% to 53.0% | 240 | 120 | 51.0% base_rate | 0.400 |" in summary_markdown(
         a_report()
     )
+
+
+def test_short_tables_leave_further_metrics_to_the_file(tmp_path: Path) -> None:
+    further = scored().query("metric == 'log_loss'").assign(metric="ece")
+    report = a_report(scores=pd.concat([scored(), further]))
+    assert METRICS["ece"][0] not in summary_markdown(report)
+    page = render(report)
+    own, _, every = page.partition("Every method, every score")
+    assert f"{METRICS['ece'][0]}</th>" not in own
+    assert METRICS["ece"][0] in every
+    assert "ece" in set(pd.read_csv(write(report, tmp_path).scores_csv)["metric"])
 
 
 def test_a_metric_without_an_explanation_keeps_its_name() -> None:

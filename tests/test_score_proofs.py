@@ -9,9 +9,11 @@ from arch.data import sp500
 from scipy.stats import binomtest, norm
 
 from pipeline import metrics, significance
+from pipeline.groups import score_groups
 from pipeline.labelled import gather_labelled
 from pipeline.sample_size import estimate_sample_size
 from pipeline.scores import judge, score
+from pipeline.session_sums import METRICS
 from tests.test_scores import stack
 
 pytestmark = pytest.mark.proof
@@ -145,3 +147,22 @@ def test_calibrated_forecasts_keep_zero_in_the_interval_of_their_calibration_err
     assert (np.mean(held, axis=0) > 0.85).all()
     table = gather_labelled(rows)
     assert metrics.ece(table.p["gru"], table.y) > 0
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_any_record_however_poor_is_scored_without_an_error(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    sessions, symbols = int(rng.choice([1, 2, 9, 10, 15, 60, 70])), int(rng.integers(1, 6))
+    n, horizon = sessions * symbols, int(rng.choice([1, 5]))
+    shares = ([0.45, 0.45, 0.1], [0.98, 0.02, 0], [0, 1, 0], [0.1, 0.1, 0.8])
+    outcome = rng.choice([0, 1, np.nan], n, p=shares[rng.integers(4)])
+    p = (rng.choice([0.5, 0.52, 0.48], n), np.full(n, 0.5), rng.random(n), rng.choice([0.0, 1.0], n))
+    keys = keys_of(pd.bdate_range("2015-01-01", periods=sessions + 1).as_unit("us"), symbols)
+    keys = keys.assign(outcome=outcome, horizon=horizon)
+    rows = stack(keys, gru=p[rng.integers(4)], base_rate=(0.5, 0.53, 1.0)[rng.integers(3)])
+    group = "all" if horizon == 1 else "5 sessions ahead"
+    lines = score(rows, baseline="base_rate", group=group, draws=20)
+    assert len(lines) == (2 * len(METRICS) if keys["outcome"].notna().any() else 0)
+    assert judge(rows, model="gru", baseline="base_rate", draws=20).sentence
+    groups = score_groups(rows, model="gru", baseline="base_rate", draws=20)
+    assert groups.empty == lines.empty

@@ -10,7 +10,7 @@ from sklearn import metrics as sk
 
 from pipeline import metrics, ranking, significance
 from pipeline.errors import NextdayError
-from pipeline.schema import MIN_SESSIONS, SCORES, validated
+from pipeline.schema import GROUP_SCORES, MIN_SESSIONS, SCORES, empty, validated
 from pipeline.scores import ENOUGH_SESSIONS, best_baseline, judge, score
 from pipeline.session_sums import METRICS
 
@@ -324,6 +324,9 @@ def test_a_difference_in_the_last_digits_is_no_edge() -> None:
     last_digits = 0.53 * (1 - 3e-16)
     verdict = judge(stack(keys, gru=last_digits, base_rate=0.53), model="gru", baseline="base_rate", draws=50)
     assert last_digits != 0.53
+    lines = score(stack(keys, gru=last_digits, base_rate=0.53), baseline="base_rate", draws=50)
+    p_values = lines.loc[lines["model"] == "gru"].set_index("metric")["p_value"]
+    assert (p_values == 1).all()
     assert (verdict.finding, verdict.difference, verdict.p_value) == ("no edge found", 0, 1)
 
 
@@ -424,6 +427,11 @@ def test_an_interval_is_missing_only_without_a_value_or_without_sessions(group: 
         validated(bare.assign(sessions=enough), SCORES)
     with pytest.raises(NextdayError, match="interval_or_a_reason"):
         validated(bare.assign(high=0.6), SCORES)
+
+
+def test_an_empty_table_of_scores_is_one_too() -> None:
+    assert validated(empty(SCORES), SCORES).empty
+    assert validated(empty(GROUP_SCORES), GROUP_SCORES).empty
 
 
 def test_scores_from_before_the_effective_n_was_kept_are_still_scores() -> None:
