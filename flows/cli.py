@@ -156,6 +156,30 @@ def search(
 
 
 @app.command()
+def audit(
+    full: Annotated[
+        bool, typer.Option("--full", help="Fit everything as configured, on all of history.")
+    ] = False,
+) -> None:
+    """Look whether features, folds, fit or forecasts know what nobody could have known.
+
+    Code of your own has to pass it before it may forecast live. Exit code 1 if a check fails.
+    """
+    arguments = _flow_arguments()
+    from flows.audit import audit as audit_run
+    from flows.audit_terminal import show_audit
+    from flows.progress import watched_here
+    from flows.run import open_run
+
+    run = open_run(**arguments)
+    with watched_here():
+        found = audit_run(run, full=full)
+    show_audit(found, run.workspace.audit(run.name), full=full)
+    if not found.is_passed:
+        raise typer.Exit(1)
+
+
+@app.command()
 def settle() -> None:
     """Fetch prices and write down what happened to the forecasts whose session has come."""
     arguments = _prepared_for_a_flow()

@@ -11,6 +11,7 @@ from flows.chapters import chapter
 from flows.engine import load_model
 from flows.insight import explain_forecasts
 from flows.market import Market
+from flows.own_code import require_same_features
 from flows.progress import say
 from flows.run import Run, with_former_settings
 from flows.scope import arrange
@@ -269,6 +270,7 @@ def known_horizons(directory: Path) -> tuple[int, ...]:
 def _inputs(run: Run, directory: Path, as_of: pd.Timestamp) -> tuple[str, pd.Timestamp, tuple[int, ...]]:
     """Return the features that a model reads, the first session that it reads from `as_of`, and how far it looks."""
     facts, horizons = read_metadata(directory), known_horizons(directory)
+    require_same_features(run, facts["extra"], directory)
     if facts["extra"].get("start"):
         return str(facts["extra"]["features"]), pd.Timestamp(facts["extra"]["start"]), horizons
     window = int(facts["network"]["lookback"])
