@@ -53,7 +53,7 @@ class Workbench:
     def cuts(self, known: Sequences, count: int) -> list[int]:
         """Return up to `count` sessions to cut at, spread over those with features."""
         first, last = int(known.mask.any(axis=0).argmax()), len(known.sessions) - 2
-        return sorted({int(cut) for cut in np.linspace(first, last, count)}) if first <= last else []
+        return sorted({int(cut) for cut in np.linspace(first, last, count + 1)[1:]}) if first <= last else []
 
     @property
     def tolerance(self) -> float:

@@ -54,7 +54,7 @@ def adopt_features(written: object, name: str) -> FeatureSet:
             raise _wrong(name, f"there is no {attribute!r} on {type(written).__name__}")
     stated: Any = written
     columns, reach = stated.columns, stated.reach
-    if isinstance(columns, str) or not all(isinstance(column, str) for column in columns) or not len(columns):
+    if not isinstance(columns, tuple | list) or not columns or not all(isinstance(c, str) for c in columns):
         raise _wrong(name, "columns must be a tuple of names")
     if len(set(columns)) < len(columns):
         raise _wrong(name, "columns names one column twice")
