@@ -149,6 +149,7 @@ def _looks(subject: Subject, procedure: Procedure, fitted: Fitted) -> list[Calla
         partial(causality.check_labels, known, before_test),
         partial(tripwires.check_folds, subject.folds, known),
         partial(tripwires.check_changed_rest, learned, fitted),
+        partial(tripwires.check_scale, replace(learned, model=_of_one_epoch(learned.model))),
         partial(tripwires.check_seed, learned, fitted),
         partial(tripwires.check_later_sessions, learned, fitted, cuts),
         partial(tripwires.check_symbol_order, learned, fitted, partial(_arranged, fitted)),
@@ -281,6 +282,10 @@ def _digest_fit(run: Run, fitted: Any) -> str:
     with run.workspace.scratch() as folder:
         fitted.save(folder / "fit", extra={})
         return model_version(folder / "fit")
+
+
+def _of_one_epoch(model: Any) -> Any:
+    return replace(model, training=replace(model.training, epochs=1))
 
 
 def _arranged(fitted: Any, rows: list[int]) -> Any:

@@ -23,6 +23,7 @@ __all__ = [
     "check_changed_rest",
     "check_folds",
     "check_later_sessions",
+    "check_scale",
     "check_seed",
     "check_shuffled_labels",
     "check_symbol_order",
@@ -30,6 +31,12 @@ __all__ = [
 
 _SAME: Final = 1e-6
 """What a forecast may differ by where it is computed in another shape."""
+
+_LAST_DIGITS: Final = 1e-9
+"""What the order of two forecasts may be wrong by."""
+
+_SHOWN: Final = 250
+"""Sessions of train whose forecasts are put in order."""
 
 _BASE_RATE: Final = "base_rate"
 
@@ -120,6 +127,37 @@ def check_folds(folds: dict[str, Fold], sequences: Sequences) -> Found:
 def check_changed_rest(procedure: Procedure, fitted: Fitted) -> Found:
     """Look for a fit that knows more than its three ranges: a scale, a label, a share of ups of the test."""
     return _same_fit(procedure, fitted, procedure.fitted(_with_other_rest(procedure.taught(), procedure)))
+
+
+@tripwire(
+    "fit: the scale is train's",
+    "The model was fitted for one epoch, and again with the features of stop and calibrate on another scale: the order "
+    "of its forecasts in train, which no calibration turns round, was compared.",
+)
+def check_scale(procedure: Procedure) -> Found:
+    """Look for a scale or a weight that comes from the ranges that only stop and calibrate.
+
+    Args:
+        procedure: With a model of one epoch: of several, the stop range chooses one, as it should.
+    """
+    fold, taught = procedure.fold, procedure.taught()
+    x = taught.x.copy()
+    for rows in (fold.stop, fold.calibrate):
+        x[:, rows.start : rows.stop] *= 3
+    shown = range(max(fold.train.stop - _SHOWN, fold.train.start), fold.train.stop)
+    one, other = (
+        procedure.forecasts(procedure.fitted(each), shown) for each in (taught, replace(taught, x=x))
+    )
+    both = one.merge(other, on=FORECAST_KEY, suffixes=("", "_again"))
+    both = both.sort_values(["symbol", "horizon", "p_up", "p_up_again"])
+    groups = both.groupby(["symbol", "horizon"])
+    turned = (groups["p_up_again"].diff() < -_LAST_DIGITS).sum()
+    told = f"{len(both):,} forecasts of {groups.ngroups} symbols and horizons"
+    if turned:
+        return Found("failed", f"{told}: {turned:,} neighbours changed places")
+    if min(both["p_up"].nunique(), both["p_up_again"].nunique()) < 2:
+        return Found("not applicable", f"{told}: where all are one, nothing can be seen")
+    return Found("passed", f"{told}, in the same order")
 
 
 @tripwire("fit: equal seeds", "The model was fitted twice with equal seeds, on labels that can be learned.")

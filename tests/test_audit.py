@@ -17,6 +17,7 @@ from pipeline.audit import (
     check_changed_rest,
     check_folds,
     check_later_sessions,
+    check_scale,
     check_seed,
     check_shuffled_labels,
     check_symbol_order,
@@ -257,12 +258,13 @@ def test_a_gap_shorter_than_the_horizon_is_caught(block: Block, gap: int, horizo
 
 @dataclass
 class Simple:
-    """A model of a few lines: the last return on a scale, between the shares of ups.
+    """A model of a few lines: a wave of the last return on its scale, around the share of ups.
 
     Each field is one way to get it wrong.
     """
 
     scale_of_everything: bool = False
+    scale_until_the_test: bool = False
     labels_of_everything: bool = False
     has_no_seed: bool = False
     scales_what_it_is_asked: bool = False
@@ -282,6 +284,8 @@ class Simple:
         seed: int,
     ) -> "SimpleFit":
         part = slice(None) if self.scale_of_everything else slice(train.start, train.stop)
+        if self.scale_until_the_test:
+            part = slice(train.start, calibrate.stop)
         scale = float(x[:, part, 0][mask[:, part]].std())
         learned = slice(None) if self.labels_of_everything else slice(train.start, train.stop)
         base = np.nanmean(y[:, learned], axis=(0, 1))
@@ -312,7 +316,7 @@ class SimpleFit:
         z = x[:, :, 0] / (x[:, :, 0].std() if self.model.scales_what_it_is_asked else self.scale)
         if self.model.looks_at_neighbours:
             z = z.cumsum(axis=0)
-        p = self.base_rate + 0.1 * np.tanh(z + self.noise)[:, :, None]
+        p = self.base_rate + 0.1 * np.sin(z + self.noise)[:, :, None]
         for symbol, session in np.argwhere(mask):
             known = self.memory.get(x[symbol, session].tobytes())
             if known is not None:
@@ -344,6 +348,7 @@ def looks(procedure: Procedure) -> dict[str, Check]:
     fitted = procedure.fitted()
     return {
         "rest": check_changed_rest(procedure, fitted),
+        "scale": check_scale(procedure),
         "seed": check_seed(procedure, fitted),
         "later": check_later_sessions(procedure, fitted, 3),
         "order": check_symbol_order(procedure, fitted, lambda rows: fitted),
@@ -361,9 +366,10 @@ def test_an_honest_model_tears_nothing(honest: Procedure) -> None:
 @pytest.mark.parametrize(
     ("model", "torn"),
     [
-        (Simple(scale_of_everything=True), ["rest"]),
+        (Simple(scale_of_everything=True), ["rest", "scale"]),
+        (Simple(scale_until_the_test=True), ["scale"]),
         (Simple(labels_of_everything=True), ["rest"]),
-        (Simple(has_no_seed=True), ["rest", "seed"]),
+        (Simple(has_no_seed=True), ["rest", "scale", "seed"]),
         (Simple(scales_what_it_is_asked=True), ["later"]),
         (Simple(looks_at_neighbours=True), ["order"]),
     ],
