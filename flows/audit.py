@@ -149,11 +149,12 @@ def _looks(subject: Subject, procedure: Procedure, fitted: Fitted) -> list[Calla
         partial(causality.check_labels, known, before_test),
         partial(tripwires.check_folds, subject.folds, known),
         partial(tripwires.check_changed_rest, learned, fitted),
-        partial(tripwires.check_scale, replace(learned, model=_of_one_epoch(learned.model))),
         partial(tripwires.check_seed, learned, fitted),
         partial(tripwires.check_later_sessions, learned, fitted, cuts),
         partial(tripwires.check_symbol_order, learned, fitted, partial(_arranged, fitted)),
         partial(tripwires.check_shuffled_labels, procedure),
+        # The last one: it compiles its network anew.
+        partial(tripwires.check_scale, replace(learned, model=_of_one_epoch(learned.model))),
     ]
 
 
