@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from flows.forecasting import replay
-from flows.own_code import digest_audited, list_code
+from flows.own_code import digest_audited, has_other_features, list_code
 from flows.progress import bar
 from flows.recipe import make_recipe
 from flows.run import Run
@@ -18,13 +18,27 @@ from flows.scope import symbols_named
 from flows.workshop import open_workshop
 from models.baselines import baselines
 from models.saved import model_version, read_metadata
-from pipeline import audit as tripwires
-from pipeline import causality
-from pipeline.audit import Procedure
+from pipeline.audit import (
+    Procedure,
+    check_changed_rest,
+    check_folds,
+    check_later_sessions,
+    check_scale,
+    check_seed,
+    check_shuffled_labels,
+    check_symbol_order,
+)
 from pipeline.audit_record import Audit, save_audit
 from pipeline.backtest import Fitted
 from pipeline.block import Block
-from pipeline.causality import Workbench
+from pipeline.causality import (
+    Workbench,
+    check_changed,
+    check_cut_off,
+    check_labels,
+    check_order,
+    check_reach,
+)
 from pipeline.errors import InputError
 from pipeline.ledger import Ledger
 from pipeline.panel import build_panel
@@ -142,19 +156,19 @@ def _looks(subject: Subject, procedure: Procedure, fitted: Fitted) -> list[Calla
     learned = procedure.with_known_labels()
     before_test = range(procedure.fold.train.start, procedure.fold.calibrate.stop)
     return [
-        partial(causality.check_cut_off, bench, known, cuts),
-        partial(causality.check_changed, bench, known, cuts),
-        partial(causality.check_reach, bench, known, cuts),
-        partial(causality.check_order, bench, known),
-        partial(causality.check_labels, known, before_test),
-        partial(tripwires.check_folds, subject.folds, known),
-        partial(tripwires.check_changed_rest, learned, fitted),
-        partial(tripwires.check_seed, learned, fitted),
-        partial(tripwires.check_later_sessions, learned, fitted, cuts),
-        partial(tripwires.check_symbol_order, learned, fitted, partial(_arranged, fitted)),
-        partial(tripwires.check_shuffled_labels, procedure),
+        partial(check_cut_off, bench, known, cuts),
+        partial(check_changed, bench, known, cuts),
+        partial(check_reach, bench, known, cuts),
+        partial(check_order, bench, known),
+        partial(check_labels, known, before_test),
+        partial(check_folds, subject.folds, known),
+        partial(check_changed_rest, learned, fitted),
+        partial(check_seed, learned, fitted),
+        partial(check_later_sessions, learned, fitted, cuts),
+        partial(check_symbol_order, learned, fitted, partial(_arranged, fitted)),
+        partial(check_shuffled_labels, procedure),
         # The last one: it compiles its network anew.
-        partial(tripwires.check_scale, replace(learned, model=_of_one_epoch(learned.model))),
+        partial(check_scale, replace(learned, model=_of_one_epoch(learned.model))),
     ]
 
 
@@ -194,17 +208,13 @@ def check_replay(run: Run) -> Found:
     newest = rows[rows["role"] == "champion"]
     newest = newest[newest["as_of"] == newest["as_of"].max()]
     as_of = newest["as_of"].iloc[0]
-    if any(_has_other_code(run, version) for version in newest["model_version"].unique()):
+    models = [run.workspace.model(run.name, version) for version in newest["model_version"].unique()]
+    if any(has_other_features(run, read_metadata(model)["extra"]) for model in models):
         return Found("not applicable", f"the rows of {as_of:%Y-%m-%d} were made with other code of your own")
     made = replay(run, as_of)
     worst = made.rows["difference"].abs().max()
     told = f"{len(made.rows)} forecasts from {as_of:%Y-%m-%d}, largest difference {worst:.1e}"
     return Found("passed" if made.is_same else "failed", told)
-
-
-def _has_other_code(run: Run, version: str) -> bool:
-    learned = read_metadata(run.workspace.model(run.name, version))["extra"].get("features_code")
-    return learned is not None and learned not in list_code(run).values()
 
 
 def _since(run: Run, as_of: pd.Timestamp) -> pd.Timestamp:

@@ -11,7 +11,7 @@ from flows.chapters import chapter
 from flows.engine import load_model
 from flows.insight import explain_forecasts
 from flows.market import Market
-from flows.own_code import require_same_features
+from flows.own_code import has_other_features, require_same_features
 from flows.progress import say
 from flows.run import Run, with_former_settings
 from flows.scope import arrange
@@ -228,6 +228,9 @@ def _catch_up_one(
     known_then = champion_known_at(champions, session)
     if known_then is None:
         return f"{session:%Y-%m-%d} was missed and stays so: no model was trained by then"
+    verify(known_then.directory, known_then.model_version)
+    if has_other_features(run, read_metadata(known_then.directory)["extra"]):
+        return f"{session:%Y-%m-%d} was missed and stays so: the model known by then learned from other code of yours"
     rows = forecast_session(run, session, market.seq, known_then)
     if rows.empty:
         return f"{session:%Y-%m-%d} was missed and stays so: no symbol has a whole window there"

@@ -8,7 +8,7 @@ from flows.run import Run
 from pipeline import own_features
 from pipeline.audit_record import load_audit
 from pipeline.config import digest
-from pipeline.errors import InputError, NextdayError
+from pipeline.errors import ConfigError, InputError, NextdayError
 from pipeline.own_code import digest_code
 from pipeline.sources import own
 from pipeline.trials import digest_procedure
@@ -17,6 +17,7 @@ __all__ = [
     "digest_audited",
     "digest_features",
     "explain_lack",
+    "has_other_features",
     "list_code",
     "require_audit",
     "require_same_features",
@@ -89,6 +90,22 @@ def digest_features(run: Run) -> dict[str, Any]:
     return {"features_code": digest_code(place, run.base, own_features.SEAM)}
 
 
+def has_other_features(run: Run, facts: Mapping[str, Any]) -> bool:
+    """Return whether a model has learned from features whose code is another one now, or is gone.
+
+    Args:
+        run: The run.
+        facts: What the model keeps beside its network.
+    """
+    learned = facts.get("features_code")
+    if not learned:
+        return False
+    try:
+        return bool(digest_code(str(facts["features"]), run.base, own_features.SEAM) != learned)
+    except ConfigError:
+        return True
+
+
 def require_same_features(run: Run, facts: Mapping[str, Any], directory: Path) -> None:
     """Refuse to ask a model about features of another code than it has learned from.
 
@@ -100,11 +117,10 @@ def require_same_features(run: Run, facts: Mapping[str, Any], directory: Path) -
     Raises:
         NextdayError: the code has changed.
     """
-    learned = facts.get("features_code")
-    place = str(facts["features"])
-    if learned and learned != digest_code(place, run.base, own_features.SEAM):
+    if has_other_features(run, facts):
         raise NextdayError(
-            f"The model learned from {place} as it was (code {learned}), and that file has changed since",
+            f"The model learned from {facts['features']} as it was (code {facts['features_code']}), and that file "
+            "has changed since",
             where=str(directory),
             way_out="put that code back, or train with the new one: `nextday audit`, then `nextday retrain`",
         )

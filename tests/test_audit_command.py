@@ -5,13 +5,22 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 
 from flows import audit as auditing
+from flows import forecasting
 from flows.audit import gather
 from flows.doctor import examine
-from flows.own_code import digest_features, list_code, require_audit, require_same_features
+from flows.own_code import (
+    digest_features,
+    has_other_features,
+    list_code,
+    require_audit,
+    require_same_features,
+)
 from flows.run import Run, open_run
 from models import examples
 from pipeline.audit_record import Audit, load_audit
@@ -244,12 +253,28 @@ def test_nextdays_own_code_needs_no_audit(nextday: CommandLine) -> None:
     require_audit(run)
 
 
-def test_a_model_refuses_features_of_other_code(nextday: CommandLine) -> None:
+def test_a_model_refuses_features_of_other_code(
+    nextday: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     forget("my_features", block("my_features.py"))
     configure(OWN)
     learned = {"features": "my_features:MINE", **digest_features(live_run())}
-    require_same_features(live_run(), learned, HOME)
+    run = live_run()
+    require_same_features(run, learned, HOME)
     Path("my_features.py").write_text(block("my_features.py") + "# a word\n")
     with pytest.raises(NextdayError, match="has changed since"):
         require_same_features(live_run(), learned, HOME)
     require_same_features(live_run(), {"features": "default"}, HOME)
+    monkeypatch.setattr(forecasting, "verify", lambda directory, version: None)
+    monkeypatch.setattr(forecasting, "read_metadata", lambda directory: {"extra": learned})
+    session = pd.Timestamp("2018-12-10")
+    champion = SimpleNamespace(
+        directory=HOME, model_version="a", promoted_at=session, trained_through=session
+    )
+    # What was missed stays so, or no training could ever follow a change of the code.
+    said = forecasting._catch_up_one(live_run(), session, None, [champion])  # type: ignore[arg-type, list-item]
+    assert said is not None
+    assert "2018-12-10 was missed and stays so: the model known by then learned from other code" in said
+    Path("my_features.py").unlink()
+    sys.modules.pop("my_features", None)
+    assert has_other_features(run, learned)
