@@ -22,14 +22,11 @@ def show_audit(audit: Audit, path: Path, *, full: bool) -> None:
     for place, code in audit.code.items():
         console.print(f"code of your own: {place} ({code})", markup=False)
     console.print()
-    table = make_table("check", "result", "what was done, and found")
+    table = make_table("result", "check: what was done, and found")
     for check in audit.checks:
         style = _STYLES[check.status]
-        table.add_row(
-            escape(check.name),
-            f"[{style}]{check.status}[/]",
-            f"{escape(check.what)} [bold]{escape(check.evidence)}[/]",
-        )
+        told = f"[bold]{escape(check.name)}[/]\n{escape(check.what)}\n[{style}]{escape(check.evidence)}[/]\n"
+        table.add_row(f"[{style}]{check.status}[/]", told)
     console.print(table)
     console.print()
     failed = audit.count("failed")

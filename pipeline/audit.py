@@ -304,7 +304,9 @@ def _same(one: pd.DataFrame, other: pd.DataFrame, tolerance: float) -> Found:
             f"{first['symbol']} {first['as_of']:%Y-%m-%d}: P(up) {first['p_up']:.8f} became "
             f"{first['p_up_again']:.8f}; {int(offends.sum()):,} of {len(both):,} forecasts differ",
         )
-    told = f"{len(both):,} forecasts from {lowest:.1%} to {highest:.1%}, largest difference {difference.max():.0e}"
+    largest = difference.max()
+    same = "bit for bit the same" if largest == 0 else f"largest difference {largest:.0e}"
+    told = f"{len(both):,} forecasts from {lowest:.1%} to {highest:.1%}, {same}"
     if lowest == highest and len(both) > 1:
         return Found("not applicable", f"{told}: where all are one, nothing can be seen")
     return Found("passed", told)
