@@ -4,14 +4,23 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 if TYPE_CHECKING:
     from pipeline.workspace import Workspace
 
-__all__ = ["Place", "parse_date", "parse_path", "parse_time", "place", "require_folder", "require_optuna"]
+__all__ = [
+    "Place",
+    "flow_arguments",
+    "parse_date",
+    "parse_path",
+    "parse_time",
+    "place",
+    "require_folder",
+    "require_optuna",
+]
 
 
 @dataclass
@@ -32,6 +41,15 @@ class Place:
 
 
 place = Place()
+
+
+def flow_arguments() -> dict[str, Any]:
+    """Return what every flow asks for; a wrong setting is told now, and not after the start of a server."""
+    from flows.run import absolute_path, default_config
+    from pipeline.config import load
+
+    load(absolute_path(place.config or default_config()))
+    return {"config": place.config, "home": place.home, "now": place.now}
 
 
 def parse_path(text: str) -> Path:

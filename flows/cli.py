@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.arguments import parse_date, parse_path, parse_time, place
+from flows.arguments import flow_arguments, parse_date, parse_path, parse_time, place
+from flows.audit_cli import audit_app
 from flows.backup_cli import backup_app
 from flows.ledger_cli import ledger_app
 from flows.prices_cli import prices_app
@@ -40,6 +41,7 @@ Exit codes: 0 done (also: nothing new to do), 1 could not do it, 2 wrong input.
 app.add_typer(ledger_app, name="ledger")
 app.add_typer(prices_app, name="prices")
 app.add_typer(backup_app)
+app.add_typer(audit_app)
 
 
 _SESSION = "The session whose close they were made from (as_of in the CSV), or the one that they speak of."
@@ -211,7 +213,7 @@ def replay(
     from flows.run import open_run
     from flows.terminal import show_replay
 
-    run = open_run(**_flow_arguments(), read_only=True)
+    run = open_run(**flow_arguments(), read_only=True)
     made = replay_session(run, _session(run, day))
     show_replay(made)
     if not made.is_same:
@@ -229,7 +231,7 @@ def report(
     from flows.run import open_run
     from flows.terminal import show_paths
 
-    run = open_run(**_flow_arguments(), read_only=True)
+    run = open_run(**flow_arguments(), read_only=True)
     session_day = _session(run, day) if day else None
     with run.workspace.locked(run.name, timeout=PATIENCE, tell=typer.echo):
         show_paths(rebuild_report(run, session_day))
@@ -332,18 +334,9 @@ def _session(run: "Run", day: date) -> "pd.Timestamp":
     return session
 
 
-def _flow_arguments() -> dict[str, Any]:
-    """Return what every flow asks for; a wrong setting is told now, and not after the start of a server."""
-    from flows.run import absolute_path, default_config
-    from pipeline.config import load
-
-    load(absolute_path(place.config or default_config()))
-    return {"config": place.config, "home": place.home, "now": place.now}
-
-
 def _prepared() -> dict[str, Any]:
     """Return what every flow asks for, with everything ready for the import of Prefect."""
-    arguments = _flow_arguments()
+    arguments = flow_arguments()
     _prepare_prefect()
     return arguments
 

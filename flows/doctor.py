@@ -10,6 +10,7 @@ import pandas as pd
 from packaging.version import Version
 
 from flows.findings import Finding, look_at, mend, told, well
+from flows.own_code import explain_lack, list_code
 from flows.run import Run, open_run
 from flows.tracked import tracking
 from pipeline.errors import NextdayError
@@ -51,7 +52,17 @@ def examine(config: Path | None, home: Path | None, now: datetime | None) -> lis
     except NextdayError as error:
         return [*found, mend(f"settings: {error.what}", told(error))]
     found.append(well(f"settings {run.digest}, workspace {run.workspace.home}"))
-    for look in (_disk, _calendar, _prices, _quarantine, _champion, _ledger, _last_evening, _schedule):
+    for look in (
+        _disk,
+        _calendar,
+        _own_code,
+        _prices,
+        _quarantine,
+        _champion,
+        _ledger,
+        _last_evening,
+        _schedule,
+    ):
         found += look_at(look, run)
     return found
 
@@ -92,6 +103,15 @@ def _calendar(run: Run) -> list[Finding]:
     if ends - run.calendar.day(run.now) > _SOON:
         return [well(what)]
     return [mend(f"{what}; after it nothing is forecast", "install a newer release of exchange-calendars")]
+
+
+def _own_code(run: Run) -> list[Finding]:
+    """Say before the evening that it would be refused: own code has to pass the audit first."""
+    code = list_code(run)
+    if not code or run.is_historical:
+        return []
+    lack = explain_lack(run, code)
+    return [mend(lack, "nextday audit")] if lack else [well(f"{' and '.join(code)} passed the audit")]
 
 
 def _due(run: Run) -> pd.Timestamp:

@@ -11,6 +11,7 @@ from flows.chapters import chapter
 from flows.engine import load_model
 from flows.insight import explain_forecasts
 from flows.market import Market
+from flows.own_code import has_other_features, require_same_features
 from flows.progress import say
 from flows.run import Run, with_former_settings
 from flows.scope import arrange
@@ -227,6 +228,9 @@ def _catch_up_one(
     known_then = champion_known_at(champions, session)
     if known_then is None:
         return f"{session:%Y-%m-%d} was missed and stays so: no model was trained by then"
+    verify(known_then.directory, known_then.model_version)
+    if has_other_features(run, read_metadata(known_then.directory)["extra"]):
+        return f"{session:%Y-%m-%d} was missed and stays so: the model known by then learned from other code of yours"
     rows = forecast_session(run, session, market.seq, known_then)
     if rows.empty:
         return f"{session:%Y-%m-%d} was missed and stays so: no symbol has a whole window there"
@@ -269,6 +273,7 @@ def known_horizons(directory: Path) -> tuple[int, ...]:
 def _inputs(run: Run, directory: Path, as_of: pd.Timestamp) -> tuple[str, pd.Timestamp, tuple[int, ...]]:
     """Return the features that a model reads, the first session that it reads from `as_of`, and how far it looks."""
     facts, horizons = read_metadata(directory), known_horizons(directory)
+    require_same_features(run, facts["extra"], directory)
     if facts["extra"].get("start"):
         return str(facts["extra"]["features"]), pd.Timestamp(facts["extra"]["start"]), horizons
     window = int(facts["network"]["lookback"])

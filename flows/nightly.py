@@ -12,6 +12,7 @@ from flows.chapters import A_NIGHT, at_work
 from flows.forecasting import catch_up, champion_known_at, forecast_session, seal
 from flows.forecasting import settle as settle_forecasts
 from flows.market import Market, update_prices
+from flows.own_code import require_audit
 from flows.progress import PREFECT_ERRORS, say
 from flows.reporting import publish, track, write_missing, write_report
 from flows.retrain import make_champion
@@ -63,6 +64,7 @@ def settle_only(config: Path | None = None, home: Path | None = None, now: datet
 
 def _evening(run: Run) -> Evening:
     market, book = update_prices(run), tracking(run)
+    require_audit(run)
     remarks = catch_up(run, market, book.versions(run.name))
     remarks += write_missing(run, before=market.as_of)
     settled = settle_forecasts(run, market)

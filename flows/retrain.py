@@ -10,6 +10,7 @@ from flows.chapters import A_NIGHT, at_work, chapter
 from flows.forecasting import catch_up, settle
 from flows.insight import look_inside
 from flows.market import Market, update_prices
+from flows.own_code import digest_features
 from flows.progress import say
 from flows.reporting import write_missing
 from flows.run import Run
@@ -101,7 +102,7 @@ def count_trial(run: Run, market: Market, test_rows: pd.DataFrame, study: str = 
     trial = Trial(
         kind="test",
         when=run.clock(),
-        digest=digest_procedure(run.config),
+        digest=digest_procedure(run.config, digest_features(run)),
         state="complete",
         parameters=list_parameters(run.config),
         objective=float(by_session.mean()),

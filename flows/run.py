@@ -12,8 +12,10 @@ import pandas as pd
 from pipeline.closures import Override, from_rows, read_overrides, to_rows
 from pipeline.config import Config, UniverseConfig, digest, load
 from pipeline.errors import InputError, NextdayError
+from pipeline.features import FeatureSet
 from pipeline.fetch_log import FetchLog
 from pipeline.ledger import Ledger
+from pipeline.own_features import find_features
 from pipeline.sessions import Calendar, calendar
 from pipeline.sources import PriceSource
 from pipeline.store import PriceStore
@@ -78,6 +80,14 @@ class Run:
     def is_historical(self) -> bool:
         """Whether the prices ended in the past: then nothing is ever live or stale."""
         return self.source.historical
+
+    def feature_set(self, name: str = "") -> FeatureSet:
+        """Return the configured feature set, or the named one.
+
+        Raises:
+            ConfigError: it is the user's own, and cannot be found.
+        """
+        return find_features(name or self.config.features.set, self.base)
 
     @property
     def store(self) -> PriceStore:
@@ -167,6 +177,7 @@ def open_run(
     wall = datetime.now(UTC)
     clock = now or wall
     days = configured_calendar(settings, path.parent, clock)
+    find_features(settings.features.set, path.parent)
     source = _source(settings, path.parent, workspace)
     members = universe(settings.universe, path.parent, _listed(settings.universe, source))
     moment = days.instant(clock)

@@ -18,6 +18,7 @@ from prefect import flow
 
 from flows.chapters import at_work
 from flows.market import update_prices
+from flows.own_code import digest_features
 from flows.progress import Advance, bar, note, say
 from flows.run import Run, open_run
 from flows.search_sampler import ask
@@ -146,7 +147,11 @@ def _history(run: Run, anew: bool) -> History:
 def _study(run: Run) -> str:
     """Return what the trials of one search have in common, beside the prices."""
     space = {place: repr(choices) for place, choices in space_around(run.config).items()}
-    facts = {"procedure": digest_procedure(run.config), "members": run.resolved["members"], "space": space}
+    facts = {
+        "procedure": digest_procedure(run.config, digest_features(run)),
+        "members": run.resolved["members"],
+        "space": space,
+    }
     return digest(facts)
 
 
@@ -166,7 +171,7 @@ def _try(run: Run, inside: Inside, past: list[Trial], advance: Advance) -> Trial
     return Trial(
         kind="search",
         when=run.clock(),
-        digest=digest_procedure(config),
+        digest=digest_procedure(config, digest_features(run)),
         state=state,
         parameters=parameters,
         objective=float(losses.mean()) if slices else None,

@@ -13,6 +13,7 @@ import pandas as pd
 
 from flows.chapters import chapter
 from flows.epochs import epoch_table, epochs_shown
+from flows.own_code import digest_features
 from flows.progress import say
 from flows.recipe import choose_start, make_recipe
 from flows.run import Run
@@ -22,7 +23,6 @@ from models.baselines import baselines
 from models.saved import model_version
 from pipeline.backtest import Fitted, Model, Walk, fit, teach, walk_forward
 from pipeline.errors import StoreError
-from pipeline.features import FEATURE_SETS
 from pipeline.horizons import NEXT, name_group, select_horizon
 from pipeline.insight import Insight, load_insight, save_insight
 from pipeline.panel import Panel, build_panel
@@ -111,7 +111,7 @@ def make_sequences(
     Raises:
         StoreError: there are none.
     """
-    chosen = FEATURE_SETS[feature_set or run.config.features.set]
+    chosen = run.feature_set(feature_set)
     since = None
     if first is not None:
         # A row depends on no session before these: bars older than that are not even read.
@@ -167,7 +167,7 @@ def train_procedure(run: Run, known: History, workshop: Workshop) -> tuple[Walk,
         The walk, the network's epochs, and the fold.
     """
     fold = scoring_fold(known.sequences, run.config.evaluation, run.config.training)
-    features = FEATURE_SETS[run.config.features.set]
+    features = run.feature_set()
     with _epochs_shown(run, known, "train to score") as progress, symbols_named(known.sequences.symbols):
         models: dict[str, Model] = {run.config.model.kind: make_recipe(run, features, progress, workshop)}
         models |= baselines(
@@ -248,7 +248,7 @@ def train_champion(
     """
     fold = final_fold(known.sequences, run.config.training)
     taught = teach(known.sequences, fold, known.returns, run.config.labels.dead_zone)
-    features, start = FEATURE_SETS[run.config.features.set], choose_start(run, scored, fold)
+    features, start = run.feature_set(), choose_start(run, scored, fold)
     with _epochs_shown(run, known, "train champion") as progress, symbols_named(known.sequences.symbols):
         champion = fit(
             make_recipe(run, features, progress, workshop, start),
@@ -359,4 +359,5 @@ def _facts(run: Run, known: History, champion: Any) -> dict[str, Any]:
         "data_version": known.seq,
         "config_digest": run.digest,
         "settings": run.resolved["settings"],
+        **digest_features(run),
     }

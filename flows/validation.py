@@ -17,7 +17,6 @@ from models.windows import usable_rows
 from pipeline.backtest import fit, forecast, teach
 from pipeline.config import Config
 from pipeline.errors import InputError
-from pipeline.features import FEATURE_SETS
 from pipeline.inner_folds import cut_inside, last_inside
 from pipeline.metrics import log_losses
 from pipeline.sequences import Sequences
@@ -102,7 +101,7 @@ def validate(run: Run, inside: Inside, config: Config) -> Iterator[Losses]:
     """
     few = config.model.model_copy(update={"members": min(config.model.members, MEMBERS)})
     settings = replace(run, config=config.model_copy(update={"model": few}))
-    network = make_recipe(settings, FEATURE_SETS[config.features.set], lambda epoch: None, Workshop())
+    network = make_recipe(settings, settings.feature_set(), lambda epoch: None, Workshop())
     for fold in inside.folds:
         taught = teach(inside.sequences, fold, inside.returns, config.labels.dead_zone)
         fitted = fit(network, taught, fold, config.training.seed)

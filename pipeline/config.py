@@ -43,8 +43,8 @@ __all__ = [
 
 Symbol = Annotated[str, Field(pattern=SYMBOL_PATTERN)]
 OptionalDate = Annotated[date | None, BeforeValidator(lambda value: None if value == "" else value)]
-OWN_SOURCE: Final = r"(?:[A-Za-z_]\w*\.)*[A-Za-z_]\w*:[A-Za-z_]\w*"
-"""What names a source of one's own; for whole matches only."""
+OWN_CODE: Final = r"(?:[A-Za-z_]\w*\.)*[A-Za-z_]\w*:[A-Za-z_]\w*"
+"""What names code of one's own; for whole matches only."""
 
 SECRET_NAME: Final = re.compile(r"password|passwd|secret|token|api_?key", re.IGNORECASE)
 SCHEDULER_PATTERN: Final = r"^((tcp|tls|ws|wss|ucx)://[^@/\s]+:[0-9]+)?$"
@@ -85,7 +85,7 @@ class UniverseConfig(_Section):
     @field_validator("source")
     @classmethod
     def _known_source(cls, source: str) -> str:
-        if source not in ("sample", "files", "yahoo") and not re.fullmatch(OWN_SOURCE, source, re.ASCII):
+        if source not in ("sample", "files", "yahoo") and not re.fullmatch(OWN_CODE, source, re.ASCII):
             raise ValueError("write sample, files, yahoo, or package.module:Name for a source of your own")
         return source
 
@@ -135,7 +135,19 @@ class PricesConfig(_Section):
 class FeaturesConfig(_Section):
     """What the network sees of each session."""
 
-    set: Literal["default", "alstm11"] = "default"
+    set: str = "default"
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the set is the user's own code."""
+        return ":" in self.set
+
+    @field_validator("set")
+    @classmethod
+    def _known_set(cls, name: str) -> str:
+        if name not in ("default", "alstm11") and not re.fullmatch(OWN_CODE, name, re.ASCII):
+            raise ValueError("write default, alstm11, or package.module:NAME for a feature set of your own")
+        return name
 
 
 class LabelsConfig(_Section):

@@ -20,10 +20,11 @@ from pandas.api.typing import Rolling
 
 from pipeline.panel import Panel
 
-__all__ = ["FEATURE_SETS", "FeatureSet", "leave_one_out_mean"]
+__all__ = ["FEATURE_SETS", "Columns", "FeatureSet", "leave_one_out_mean"]
 
 Floats = NDArray[np.float64]
 Columns = dict[str, pd.DataFrame]
+"""One wide frame [session, symbol] a column."""
 
 _BRIDGED = 5  # sessions without a bar that a return may span
 

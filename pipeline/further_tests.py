@@ -58,11 +58,11 @@ class FurtherTests:
                 f"{self.model} took one side only, or too few sessions were scored: there is nothing to test."
             )
         p, alone = format_p_value(found.p_value), format_p_value(found.independent_p_value)
-        sessions = count(found.sessions, "session")
+        hits = f"{format_percent(found.hit_rate)} of {found.n:,} over {count(found.sessions, 'session')}"
         return (
-            f"{self.model} hit {format_percent(found.hit_rate)} of {found.n:,} over {sessions}; directions independent of "
-            f"what happened, with as many ups, would have hit {format_percent(found.by_chance)} (one-sided p = {p} by "
-            f"whole sessions; {alone} if rows were independent)."
+            f"{self.model} hit {hits}; directions independent of what happened, with "
+            f"as many ups, would have hit {format_percent(found.by_chance)} (one-sided p = {p} by whole sessions; "
+            f"{alone} if rows were independent)."
         )
 
     def _tell_ability(self, found: SuperiorAbility) -> str:

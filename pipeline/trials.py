@@ -7,7 +7,7 @@ trials that nobody liked.
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -197,6 +197,12 @@ def list_parameters(config: Config) -> Parameters:
     }
 
 
-def digest_procedure(config: Config) -> str:
-    """Return the digest of the settings that decide what a procedure scores; names, source and schedule do not."""
-    return digest({name: section for name, section in config.resolved().items() if name in _PROCEDURE})
+def digest_procedure(config: Config, code: Mapping[str, str] | None = None) -> str:
+    """Return the digest of what decides how a procedure scores: settings, but not names, source or schedule.
+
+    Args:
+        config: The settings.
+        code: Digests of the user's own features; none: they are ours.
+    """
+    settings = {name: section for name, section in config.resolved().items() if name in _PROCEDURE}
+    return digest(settings | dict(code or {}))

@@ -67,6 +67,10 @@ class Workspace:
         """What the training of one model found out about its procedure."""
         return self.home / "evaluations" / universe / version
 
+    def audit(self, universe: str) -> Path:
+        """What the last audit of a universe found."""
+        return self.home / "audits" / f"{universe}.json"
+
     def trials(self, universe: str) -> Path:
         """Every setting that was tried on a universe."""
         return self.home / "trials" / f"{universe}.jsonl"

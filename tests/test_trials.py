@@ -135,6 +135,11 @@ def test_a_report_of_then_does_not_know_later_trials(book: TrialBook) -> None:
 
 def test_only_what_changes_a_score_makes_another_setting() -> None:
     plain = digest_procedure(Config())
+    assert digest_procedure(Config(), {"features_code": "1"}) not in (
+        plain,
+        digest_procedure(Config(), {"a": "2"}),
+    )
+    assert digest_procedure(Config(), {}) == plain
     for same in (
         Config(universe=UniverseConfig(name="other")),
         Config(schedule=ScheduleConfig(retrain="0 9 * * SAT")),

@@ -1,31 +1,29 @@
 """A source of one's own, `package.module:Name`: found, made, and kept from doing harm."""
 
-import difflib
-import importlib
 import inspect
-import os
 import re
 import sys
-import traceback
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Literal, get_args
 
 import pandas as pd
 
 from pipeline.adjust import Adjustment
-from pipeline.config import SECRET_NAME
 from pipeline.errors import ConfigError, NextdayError, SourceError, quoted
+from pipeline.own_code import Seam, find_code, tell_error
 from pipeline.schema import SYMBOL_WAY_OUT, find_bad_symbol
 from pipeline.sources import Fetched, Outcome
 from pipeline.sources.answers import AnswerError, as_fetched
 
-__all__ = ["OwnSource", "load_source"]
+__all__ = ["SEAM", "OwnSource", "load_source"]
 
 _TAKEN = ("sample", "files", "yahoo")
 _PAGE = "docs/own_source.md shows a whole one"
+SEAM = Seam("[universe] source", _PAGE)
+"""Where such a source is named."""
+
 _MISSING_FILES = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
 
 
@@ -153,54 +151,17 @@ def load_source(
     Raises:
         ConfigError: there is no such module or name, it fails, or what it makes is no source.
     """
-    module, _, name = place.partition(":")
-    made = _make(_find(_import(module, folder), name), place, options)
+    made = _make(_find(place, folder), place, options)
     source = OwnSource(made, name=place, adjustment=adjustment, historical=historical)
     if source.name in _TAKEN:
-        raise _no_source(f"{place}: the name {source.name!r} is taken", "give it another `name`")
+        raise SEAM.refuse(f"{place}: the name {source.name!r} is taken", "give it another `name`")
     return source
 
 
-def _import(module: str, folder: Path) -> ModuleType:
-    if str(folder) not in sys.path:
-        sys.path.append(str(folder))
-    importlib.invalidate_caches()
-    try:
-        found = importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
-            raise _no_source(
-                f"{module} cannot be imported: {_told(error)}", "install what it needs"
-            ) from None
-        raise _no_source(
-            f"There is no module {error.name!r}",
-            f"lay it into {folder}, or install it beside nextday; {_PAGE}",
-        ) from None
-    except (Exception, SystemExit) as error:
-        raise _no_source(f"{module} cannot be imported: {_told(error)}", "mend it") from None
-    _require_neighbour(found, module, folder)
-    return found
-
-
-def _require_neighbour(found: ModuleType, module: str, folder: Path) -> None:
-    """Refuse a module that hides the one beside nextday.toml."""
-    top = folder / module.partition(".")[0]
-    is_beside = top.with_suffix(".py").is_file() or (top / "__init__.py").is_file()
-    file = getattr(found, "__file__", None)
-    if is_beside and file and not Path(file).resolve().is_relative_to(folder.resolve()):
-        raise _no_source(f"Python finds another {module!r} before yours: {file}", f"rename that in {folder}")
-
-
-def _find(module: ModuleType, name: str) -> Any:
-    found = getattr(module, name, None)
-    if found is None:
-        near = difflib.get_close_matches(name, dir(module), n=1)
-        hint = f"did you mean {near[0]!r}?" if near else "mend the part behind the colon"
-        raise _no_source(f"{module.__name__} has no {name!r} in it", hint)
+def _find(place: str, folder: Path) -> Any:
+    found = find_code(place, folder, SEAM)
     if not callable(found):
-        raise _no_source(
-            f"{module.__name__}:{name} is no class and no function, but {type(found).__name__}", _PAGE
-        )
+        raise SEAM.refuse(f"{place} is no class and no function, but {type(found).__name__}", _PAGE)
     return found
 
 
@@ -211,14 +172,10 @@ def _make(maker: Any, place: str, options: Mapping[str, Any]) -> object:
         raise
     except (Exception, SystemExit) as error:
         given = ", ".join(options) or "no options"
-        raise _no_source(
+        raise SEAM.refuse(
             f"{place} cannot be made with {given}: {_told(error)}",
             "mend [universe] source_options, or the source",
         ) from None
-
-
-def _no_source(what: str, way_out: str) -> ConfigError:
-    return ConfigError(what, where="[universe] source", way_out=way_out)
 
 
 def _require_fetch(written: object, said: str) -> None:
@@ -261,19 +218,4 @@ def _is_of_the_network(error: Exception) -> bool:
 
 
 def _told(error: BaseException) -> str:
-    """Return an error of somebody else's code on one line: its kind, its text without secrets, its place."""
-    text = re.sub(r"\?[^\s'\"<>)]+", "?...", " ".join(str(error).split()))
-    text = re.sub(r"//[^/@\s]+@", "//...@", text)
-    for variable, value in os.environ.items():
-        if len(value) >= 6 and SECRET_NAME.search(variable):
-            text = text.replace(value, "...")
-    return f"{type(error).__name__}{': ' * bool(text)}{text:.200}{_place(error)}"
-
-
-def _place(error: BaseException) -> str:
-    frames = traceback.extract_tb(error.__traceback__)
-    theirs = [f for f in frames if f.filename not in (__file__, importlib.__file__) and f.filename[0] != "<"]
-    if not theirs or isinstance(error, SyntaxError):
-        return ""
-    last = [frame for frame in theirs if frame.filename == theirs[0].filename][-1]
-    return f" ({Path(last.filename).name}, line {last.lineno})"
+    return tell_error(error, but=[__file__])

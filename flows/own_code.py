@@ -1,0 +1,126 @@
+"""The user's own code in a run: which it is, whether the audit has passed it, whether a model has learned from it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from flows.run import Run
+from pipeline import own_features
+from pipeline.audit_record import load_audit
+from pipeline.config import digest
+from pipeline.errors import ConfigError, InputError, NextdayError
+from pipeline.own_code import digest_code
+from pipeline.sources import own
+from pipeline.trials import digest_procedure
+
+__all__ = [
+    "digest_audited",
+    "digest_features",
+    "explain_lack",
+    "has_other_features",
+    "list_code",
+    "require_audit",
+    "require_same_features",
+]
+
+
+def list_code(run: Run) -> dict[str, str]:
+    """Return the digest of each piece of the user's own code that the settings name, by its place."""
+    config, code = run.config, {}
+    if config.universe.has_own_source:
+        code[config.universe.source] = digest_code(config.universe.source, run.base, own.SEAM)
+    if config.features.is_own:
+        code[config.features.set] = digest_code(config.features.set, run.base, own_features.SEAM)
+    return code
+
+
+def digest_audited(run: Run) -> str:
+    """Return the digest of the settings that an audit stands for: another member or hour asks for no new one."""
+    source = run.config.resolved()["universe"]
+    return digest(
+        {
+            "procedure": digest_procedure(run.config),
+            **{key: source[key] for key in ("source", "source_options")},
+        }
+    )
+
+
+def explain_lack(run: Run, code: Mapping[str, str]) -> str:
+    """Return why the code may not run live yet; empty where a kept audit has passed it with these settings.
+
+    Raises:
+        StoreError: the kept audit is damaged.
+    """
+    named, audit = " and ".join(code), load_audit(run.workspace.audit(run.name))
+    if audit is None:
+        return f"{named}: code of your own that no audit has looked at"
+    if audit.code != code:
+        return f"{named}: code of your own that has changed since the audit of {audit.when:%Y-%m-%d}"
+    if audit.procedure != digest_audited(run):
+        return f"{named}: the settings have changed since the audit of {audit.when:%Y-%m-%d}"
+    if not audit.is_passed:
+        failed = next(check for check in audit.checks if check.status == "failed")
+        return f"{named} failed the audit of {audit.when:%Y-%m-%d}: {failed.name}: {failed.evidence}"
+    return ""
+
+
+def require_audit(run: Run) -> None:
+    """Refuse to forecast live with code of the user's own that has not passed the audit.
+
+    Raises:
+        InputError: it has not.
+        StoreError: the kept audit is damaged.
+    """
+    if run.is_historical or run.is_simulated:
+        return
+    code = list_code(run)
+    if code and (lack := explain_lack(run, code)):
+        raise InputError(
+            f"No live forecast: {lack}",
+            where=str(run.workspace.audit(run.name)),
+            way_out="`nextday audit` looks at it; once it has passed, run this again",
+        )
+
+
+def digest_features(run: Run) -> dict[str, Any]:
+    """Return what a model keeps of the user's own features: the digest of their code; nothing where they are ours."""
+    place = run.config.features.set
+    if not run.config.features.is_own:
+        return {}
+    return {"features_code": digest_code(place, run.base, own_features.SEAM)}
+
+
+def has_other_features(run: Run, facts: Mapping[str, Any]) -> bool:
+    """Return whether a model has learned from features whose code is another one now, or is gone.
+
+    Args:
+        run: The run.
+        facts: What the model keeps beside its network.
+    """
+    learned = facts.get("features_code")
+    if not learned:
+        return False
+    try:
+        return bool(digest_code(str(facts["features"]), run.base, own_features.SEAM) != learned)
+    except ConfigError:
+        return True
+
+
+def require_same_features(run: Run, facts: Mapping[str, Any], directory: Path) -> None:
+    """Refuse to ask a model about features of another code than it has learned from.
+
+    Args:
+        run: The run.
+        facts: What the model keeps beside its network.
+        directory: The model's.
+
+    Raises:
+        NextdayError: the code has changed.
+    """
+    if has_other_features(run, facts):
+        raise NextdayError(
+            f"The model learned from {facts['features']} as it was (code {facts['features_code']}), and that file "
+            "has changed since",
+            where=str(directory),
+            way_out="put that code back, or train with the new one: `nextday audit`, then `nextday retrain`",
+        )

@@ -1,0 +1,132 @@
+"""Code of the user's own, named `package.module:Name` in the settings: found, told by digest, its errors in words."""
+
+import difflib
+import importlib
+import os
+import re
+import sys
+import traceback
+from collections.abc import Collection
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from pipeline.config import SECRET_NAME
+from pipeline.errors import ConfigError
+
+__all__ = ["Seam", "digest_code", "find_code", "tell_error"]
+
+
+@dataclass(frozen=True)
+class Seam:
+    """Where somebody's own code is named.
+
+    Attributes:
+        where: The setting, as messages name it.
+        page: What shows a whole one.
+    """
+
+    where: str
+    page: str
+
+    def refuse(self, what: str, way_out: str) -> ConfigError:
+        """Return the error that says why what is named there cannot be used."""
+        return ConfigError(what, where=self.where, way_out=way_out)
+
+
+def find_code(place: str, folder: Path, seam: Seam) -> Any:
+    """Return what `package.module:Name` names.
+
+    `folder` becomes the last place that Python looks for modules in, and stays it: the code may import its
+    neighbours at any time.
+
+    Args:
+        place: The module and the name in it.
+        folder: Where nextday.toml lies.
+        seam: Where it is named.
+
+    Raises:
+        ConfigError: there is no such module or name, or the module fails.
+    """
+    module, _, name = place.partition(":")
+    imported = _import(module, folder, seam)
+    found = getattr(imported, name, None)
+    if found is None:
+        near = difflib.get_close_matches(name, dir(imported), n=1)
+        hint = f"did you mean {near[0]!r}?" if near else "mend the part behind the colon"
+        raise seam.refuse(f"{module} has no {name!r} in it", hint)
+    return found
+
+
+def digest_code(place: str, folder: Path, seam: Seam) -> str:
+    """Return the first 16 hex digits of the sha256 of the file that the module of `place` stands in.
+
+    Modules that it imports are not in it.
+
+    Raises:
+        ConfigError: there is no such module, or it has no file.
+    """
+    module = place.partition(":")[0]
+    file = getattr(_import(module, folder, seam), "__file__", None)
+    if not file:
+        raise seam.refuse(
+            f"{module} has no file, so nobody can tell which code it is", "name a module with one"
+        )
+    return sha256(Path(file).read_bytes()).hexdigest()[:16]
+
+
+def tell_error(error: BaseException, but: Collection[str] = ()) -> str:
+    """Return an error of somebody else's code on one line: its kind, its text without secrets, its place.
+
+    Args:
+        error: What was raised.
+        but: Files of ours, which are no place for whoever wrote the code.
+    """
+    text = re.sub(r"\?[^\s'\"<>)]+", "?...", " ".join(str(error).split()))
+    text = re.sub(r"//[^/@\s]+@", "//...@", text)
+    for variable, value in os.environ.items():
+        if len(value) >= 6 and SECRET_NAME.search(variable):
+            text = text.replace(value, "...")
+    return f"{type(error).__name__}{': ' * bool(text)}{text:.200}{_place(error, but)}"
+
+
+def _import(module: str, folder: Path, seam: Seam) -> ModuleType:
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
+    importlib.invalidate_caches()
+    try:
+        found = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise seam.refuse(
+                f"{module} cannot be imported: {tell_error(error)}", "install what it needs"
+            ) from None
+        raise seam.refuse(
+            f"There is no module {error.name!r}",
+            f"lay it into {folder}, or install it beside nextday; {seam.page}",
+        ) from None
+    except (Exception, SystemExit) as error:
+        raise seam.refuse(f"{module} cannot be imported: {tell_error(error)}", "mend it") from None
+    _require_neighbour(found, module, folder, seam)
+    return found
+
+
+def _require_neighbour(found: ModuleType, module: str, folder: Path, seam: Seam) -> None:
+    """Refuse a module that hides the one beside nextday.toml."""
+    top = folder / module.partition(".")[0]
+    is_beside = top.with_suffix(".py").is_file() or (top / "__init__.py").is_file()
+    file = getattr(found, "__file__", None)
+    if is_beside and file and not Path(file).resolve().is_relative_to(folder.resolve()):
+        raise seam.refuse(f"Python finds another {module!r} before yours: {file}", f"rename that in {folder}")
+
+
+def _place(error: BaseException, but: Collection[str]) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = {__file__, importlib.__file__, *but}
+    theirs = [f for f in frames if f.filename not in ours and f.filename[0] != "<"]
+    if not theirs or isinstance(error, SyntaxError):
+        return ""
+    last = [frame for frame in theirs if frame.filename == theirs[0].filename][-1]
+    return f" ({Path(last.filename).name}, line {last.lineno})"

@@ -1,0 +1,455 @@
+"""Every tripwire is torn by the leak that it was laid for, and by nothing that nextday ships."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from models.baselines import BASELINES, baselines
+from pipeline.audit import (
+    Procedure,
+    check_changed_rest,
+    check_folds,
+    check_later_sessions,
+    check_scale,
+    check_seed,
+    check_shuffled_labels,
+    check_symbol_order,
+)
+from pipeline.audit_record import Audit, load_audit, save_audit
+from pipeline.block import COLUMNS, Block, lay_out
+from pipeline.causality import (
+    Workbench,
+    check_changed,
+    check_cut_off,
+    check_labels,
+    check_order,
+    check_reach,
+)
+from pipeline.config import EvaluationConfig, TrainingConfig
+from pipeline.errors import InputError, StoreError
+from pipeline.features import FEATURE_SETS, FeatureSet
+from pipeline.panel import Panel, build_panel
+from pipeline.sequences import total_returns
+from pipeline.sessions import Calendar
+from pipeline.tripwires import Check, Found, tripwire
+from pipeline.universe import Universe
+from pipeline.walkforward import Fold, final_fold, scoring_fold
+from tests.conftest import prices_of, random_bars
+
+SYMBOLS, SESSIONS = ["A", "B", "C", "D", "E", "^F"], 420
+TRAINING = TrainingConfig(stop_sessions=40, calibrate_sessions=40)
+EVALUATION = EvaluationConfig(test_sessions=60)
+
+
+def market(days: Calendar) -> Block:
+    """Return random walks with a split and a dividend; one symbol is listed late."""
+    sessions = days.sessions[:SESSIONS]
+    bars = {symbol: random_bars(sessions, seed) for seed, symbol in enumerate(SYMBOLS)}
+    bars["A"].loc[40, "split"], bars["A"].loc[300, "dividend"] = 2.0, 1.5
+    bars["B"] = bars["B"].iloc[90:]
+    rows = prices_of(bars, days)
+    rows = rows[["session", *COLUMNS]].assign(seq=1, instrument_id=rows["instrument_id"].astype("category"))
+    batch = pa.RecordBatch.from_pandas(rows, preserve_index=False)
+    return lay_out([batch], SYMBOLS, sessions, instruments={})
+
+
+def bench_of(block: Block, features: FeatureSet, horizons: tuple[int, ...] = (1,)) -> Workbench:
+    entries = pd.DataFrame({"symbol": block.symbols, "first": pd.NaT, "last": pd.NaT})
+    everybody = Universe("u", entries.astype({"first": "datetime64[us]", "last": "datetime64[us]"}))
+    return Workbench(block, features, everybody, horizons)
+
+
+@pytest.fixture(scope="module")
+def block(xnys: Calendar) -> Block:
+    return market(xnys)
+
+
+# Features.
+
+Column = Callable[[Panel], pd.DataFrame]
+
+
+def log_return(panel: Panel) -> pd.DataFrame:
+    return pd.DataFrame(np.log(panel.adj_close)).diff()
+
+
+def planted(column: Column, reach: int = 10) -> FeatureSet:
+    """Return a set of an honest column and one more."""
+    return FeatureSet(
+        "planted",
+        ("log_return_1", "planted"),
+        "log_return_1",
+        reach,
+        lambda panel, belongs: {"log_return_1": log_return(panel), "planted": column(panel)},
+    )
+
+
+def the_label(panel: Panel) -> pd.DataFrame:
+    return (log_return(panel).shift(-1) > 0).astype(float).where(log_return(panel).notna())
+
+
+def the_future_return(panel: Panel) -> pd.DataFrame:
+    return log_return(panel).shift(-1).fillna(0.0).where(log_return(panel).notna())
+
+
+def a_centred_mean(panel: Panel) -> pd.DataFrame:
+    return log_return(panel).rolling(5, center=True, min_periods=1).mean()
+
+
+def a_scale_of_everything(panel: Panel) -> pd.DataFrame:
+    step = log_return(panel)
+    return (step - step.mean()) / step.std()
+
+
+def a_rank_over_all_sessions(panel: Panel) -> pd.DataFrame:
+    return log_return(panel).rank(pct=True)
+
+
+def a_fill_from_behind(panel: Panel) -> pd.DataFrame:
+    return log_return(panel).where(log_return(panel) > 0).bfill().fillna(0.0).where(panel.has_bar)
+
+
+LEAKS = [
+    the_label,
+    the_future_return,
+    a_centred_mean,
+    a_scale_of_everything,
+    a_rank_over_all_sessions,
+    a_fill_from_behind,
+]
+
+
+@pytest.mark.parametrize("leak", LEAKS)
+@pytest.mark.parametrize("check", [check_cut_off, check_changed])
+def test_a_feature_that_knows_later_bars_is_caught(
+    block: Block, leak: Column, check: Callable[[Workbench, object, int], Check]
+) -> None:
+    bench = bench_of(block, planted(leak))
+    found = check(bench, bench.make(), 6)
+    assert found.status == "failed"
+    assert "planted" in found.evidence
+    assert found.evidence.split()[0] in SYMBOLS
+    assert pd.Timestamp(found.evidence.split()[1].rstrip(",:")) in block.sessions
+
+
+@pytest.mark.parametrize("leak", [the_label, the_future_return])
+@pytest.mark.parametrize("horizons", [(1,), (1, 5)])
+def test_a_feature_that_tells_the_label_is_caught(
+    block: Block, leak: Column, horizons: tuple[int, ...]
+) -> None:
+    known = bench_of(block, planted(leak), horizons).make()
+    found = check_labels(known, range(SESSIONS - 60))
+    assert found.status == "failed"
+    assert "planted orders 100.0% of the pairs rightly, 1 ahead" in found.evidence
+
+
+def test_a_future_that_comes_from_elsewhere_is_caught_by_the_label_alone(block: Block) -> None:
+    tomorrow = the_future_return(build_panel(block))
+
+    def from_a_file(panel: Panel) -> pd.DataFrame:
+        rows = block.sessions.get_indexer(panel.sessions)
+        columns = [block.symbols.index(symbol) for symbol in panel.symbols]
+        return pd.DataFrame(tomorrow.to_numpy()[np.ix_(rows, columns)])
+
+    bench = bench_of(block, planted(from_a_file))
+    known = bench.make()
+    assert check_cut_off(bench, known, 6).status == "passed"
+    assert check_labels(known, range(SESSIONS)).status == "failed"
+
+
+def a_place_among_the_others(panel: Panel) -> pd.DataFrame:
+    return log_return(panel).fillna(0.0).cumsum(axis=1).where(panel.has_bar)
+
+
+def chance(panel: Panel) -> pd.DataFrame:
+    return pd.DataFrame(np.random.default_rng().normal(size=panel.close.shape))
+
+
+@pytest.mark.parametrize("leak", [a_place_among_the_others, chance])
+def test_a_feature_that_depends_on_order_or_chance_is_caught(block: Block, leak: Column) -> None:
+    bench = bench_of(block, planted(leak))
+    found = check_order(bench, bench.make())
+    assert (found.status, "planted" in found.evidence) == ("failed", True)
+
+
+def a_price(panel: Panel) -> pd.DataFrame:
+    return pd.DataFrame(panel.adj_close)
+
+
+def a_long_memory(panel: Panel) -> pd.DataFrame:
+    return log_return(panel).ewm(halflife=20).mean()
+
+
+@pytest.mark.parametrize("column", [a_price, a_long_memory])
+def test_a_feature_that_needs_more_than_its_reach_is_caught(block: Block, column: Column) -> None:
+    bench = bench_of(block, planted(column))
+    known = bench.make()
+    assert check_cut_off(bench, known, 6).status == "passed"
+    found = check_reach(bench, known, 6)
+    assert (found.status, "planted" in found.evidence) == ("failed", True)
+
+
+def test_a_row_that_is_there_only_with_later_bars_is_named(block: Block) -> None:
+    bench = bench_of(block, planted(lambda panel: log_return(panel).shift(-1)))
+    found = check_cut_off(bench, bench.make(), 3)
+    assert found.status == "failed"
+    assert "the row is there no more" in found.evidence
+
+
+@pytest.mark.parametrize("features", FEATURE_SETS)
+@pytest.mark.parametrize("horizons", [(1,), (1, 5, 20)])
+def test_the_shipped_features_pass_bit_for_bit(
+    block: Block, features: str, horizons: tuple[int, ...]
+) -> None:
+    bench = bench_of(block, FEATURE_SETS[features], horizons)
+    known = bench.make()
+    for check in (check_cut_off, check_changed):
+        found = check(bench, known, 6)
+        assert (found.status, "bit for bit" in found.evidence) == ("passed", True), found
+    assert check_reach(bench, known, 6).status == "passed"
+    assert check_order(bench, known).status == "passed"
+    assert check_labels(known, range(SESSIONS - 60)).status == "passed"
+
+
+def test_a_history_shorter_than_the_reach_has_nothing_to_show(block: Block) -> None:
+    bench = bench_of(block, planted(log_return, reach=SESSIONS))
+    assert check_reach(bench, bench.make(), 6).status == "not applicable"
+
+
+# Folds.
+
+
+@pytest.mark.parametrize("horizons", [(1,), (1, 5, 20)])
+def test_the_shipped_folds_leave_gaps(block: Block, horizons: tuple[int, ...]) -> None:
+    known = bench_of(block, FEATURE_SETS["alstm11"], horizons).make()
+    ends = [block.sessions[n].date() for n in (240, 330, 400)]
+    dated = EvaluationConfig(train_end=ends[0], validation_end=ends[1], test_end=ends[2])
+    folds = {
+        "score": scoring_fold(known, EVALUATION, TRAINING),
+        "dated": scoring_fold(known, dated, TRAINING),
+        "champion": final_fold(known, TRAINING),
+    }
+    found = check_folds(folds, known)
+    assert found.status == "passed"
+    assert found.evidence.startswith(f"{8 * len(horizons)} borders")
+
+
+@pytest.mark.parametrize(("gap", "horizons"), [(0, (1,)), (1, (1, 2)), (4, (1, 5))])
+def test_a_gap_shorter_than_the_horizon_is_caught(block: Block, gap: int, horizons: tuple[int, ...]) -> None:
+    known = bench_of(block, FEATURE_SETS["alstm11"], horizons).make()
+    fold = Fold(range(30, 250 - gap), range(250, 290), range(310, 350), range(370, 400))
+    found = check_folds({"score": fold}, known)
+    assert found.status == "failed"
+    assert f"the last label of train, {horizons[-1]} ahead" in found.evidence
+    assert f"{block.sessions[250]:%Y-%m-%d}" in found.evidence
+    wide = replace(fold, train=range(30, 250 - horizons[-1]))
+    assert check_folds({"score": wide}, known).status == "passed"
+
+
+# Fits and forecasts.
+
+
+@dataclass
+class Simple:
+    """A model of a few lines: a wave of the last return on its scale, around the share of ups.
+
+    Each field is one way to get it wrong.
+    """
+
+    scale_of_everything: bool = False
+    scale_until_the_test: bool = False
+    labels_of_everything: bool = False
+    has_no_seed: bool = False
+    scales_what_it_is_asked: bool = False
+    looks_at_neighbours: bool = False
+    knows_by_heart: bool = False
+    start: int = field(default=0, init=False)
+
+    def fit(
+        self,
+        x: np.ndarray,
+        mask: np.ndarray,
+        y: np.ndarray,
+        *,
+        train: range,
+        stop: range,
+        calibrate: range,
+        seed: int,
+    ) -> "SimpleFit":
+        part = slice(None) if self.scale_of_everything else slice(train.start, train.stop)
+        if self.scale_until_the_test:
+            part = slice(train.start, calibrate.stop)
+        scale = float(x[:, part, 0][mask[:, part]].std())
+        learned = slice(None) if self.labels_of_everything else slice(train.start, train.stop)
+        base = np.nanmean(y[:, learned], axis=(0, 1))
+        rng = np.random.default_rng() if self.has_no_seed else np.random.default_rng(seed)
+        memory = {}
+        if self.knows_by_heart:
+            rows = np.argwhere(mask & np.isfinite(y).all(axis=2))
+            memory = {x[a, b].tobytes(): y[a, b] for a, b in rows if b in train}
+        return SimpleFit(self, scale, base, float(rng.normal()), memory)
+
+
+@dataclass
+class SimpleFit:
+    model: Simple
+    scale: float
+    base_rate: np.ndarray
+    noise: float
+    memory: Mapping[bytes, np.ndarray]
+
+    @property
+    def threshold(self) -> np.ndarray:
+        return np.zeros(len(self.base_rate))
+
+    def first_session(self, row: int) -> int:
+        return 0
+
+    def predict(self, x: np.ndarray, mask: np.ndarray) -> SimpleNamespace:
+        z = x[:, :, 0] / (x[:, :, 0].std() if self.model.scales_what_it_is_asked else self.scale)
+        if self.model.looks_at_neighbours:
+            z = z.cumsum(axis=0)
+        p = self.base_rate + 0.1 * np.sin(z + self.noise)[:, :, None]
+        for symbol, session in np.argwhere(mask):
+            known = self.memory.get(x[symbol, session].tobytes())
+            if known is not None:
+                p[symbol, session] = 0.1 + 0.8 * known
+        p = np.where(mask[:, :, None], p, np.nan)
+        return SimpleNamespace(p_up=p, low=p, high=p)
+
+
+@pytest.fixture(scope="module")
+def honest(block: Block, xnys: Calendar) -> Procedure:
+    features = FEATURE_SETS["default"]
+    bench = bench_of(block, features)
+    known = bench.make()
+    return Procedure(
+        name="simple",
+        model=Simple(),
+        base_rate=baselines(0, 1)["base_rate"],
+        sequences=known,
+        fold=scoring_fold(known, EVALUATION, TRAINING),
+        calendar=xnys,
+        returns=total_returns(build_panel(block), 1).T[:, :, None],
+        dead_zone=(0.0, 0.0),
+        seed=3,
+        last_return=0,
+    ).with_known_labels()
+
+
+def looks(procedure: Procedure) -> dict[str, Check]:
+    fitted = procedure.fitted()
+    return {
+        "rest": check_changed_rest(procedure, fitted),
+        "scale": check_scale(procedure),
+        "seed": check_seed(procedure, fitted),
+        "later": check_later_sessions(procedure, fitted, 3),
+        "order": check_symbol_order(procedure, fitted, lambda rows: fitted),
+    }
+
+
+def failed(procedure: Procedure) -> list[str]:
+    return [name for name, found in looks(procedure).items() if found.status == "failed"]
+
+
+def test_an_honest_model_tears_nothing(honest: Procedure) -> None:
+    assert {found.status for found in looks(honest).values()} == {"passed"}
+
+
+@pytest.mark.parametrize(
+    ("model", "torn"),
+    [
+        (Simple(scale_of_everything=True), ["rest", "scale"]),
+        (Simple(scale_until_the_test=True), ["scale"]),
+        (Simple(labels_of_everything=True), ["rest"]),
+        (Simple(has_no_seed=True), ["rest", "scale", "seed"]),
+        (Simple(scales_what_it_is_asked=True), ["later"]),
+        (Simple(looks_at_neighbours=True), ["order"]),
+    ],
+)
+def test_a_model_that_knows_too_much_tears_its_wire(
+    honest: Procedure, model: Simple, torn: list[str]
+) -> None:
+    assert failed(replace(honest, model=model)) == torn
+
+
+SLOW = {"gradient_boosting": pytest.mark.slow}
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=SLOW.get(name, ())) for name in BASELINES])
+def test_the_shipped_baselines_tear_nothing(honest: Procedure, name: str) -> None:
+    procedure = replace(honest, model=baselines(0, 5)[name], name=name)
+    assert failed(procedure) == []
+
+
+def test_a_fit_that_says_the_same_but_is_another_is_caught(honest: Procedure) -> None:
+    digests = iter("ab")
+    found = check_seed(replace(honest, digest=lambda fitted: next(digests)), honest.fitted())
+    assert found.status == "failed"
+    assert "the weights, the scale or the calibration differ" in found.evidence
+
+
+def test_forecasts_that_are_all_one_show_nothing(honest: Procedure) -> None:
+    found = check_seed(
+        replace(honest, model=honest.base_rate), replace(honest, model=honest.base_rate).fitted()
+    )
+    assert found.status == "not applicable"
+
+
+def with_real_labels(honest: Procedure) -> Procedure:
+    y = np.where(honest.returns > 0, 1.0, 0.0)
+    y = np.where(np.isnan(honest.returns) | (honest.returns == 0), np.nan, y).astype(np.float32)
+    return replace(honest, sequences=replace(honest.sequences, y=y))
+
+
+def test_shuffled_labels_leave_nothing_to_an_honest_procedure(honest: Procedure) -> None:
+    found = check_shuffled_labels(with_real_labels(honest))
+    assert found.status == "passed"
+    assert "n = 356" in found.evidence
+
+
+def test_a_procedure_that_trains_on_its_test_beats_even_shuffled_labels(honest: Procedure) -> None:
+    fold = Fold(range(80, 380), range(380, 390), range(390, 410), range(330, 380))
+    procedure = replace(with_real_labels(honest), model=Simple(knows_by_heart=True), fold=fold)
+    found = check_shuffled_labels(procedure)
+    assert found.status == "failed"
+    assert "above chance, in two shuffles" in found.evidence
+    assert check_folds({"score": fold}, honest.sequences).status == "failed"
+
+
+def test_a_test_too_short_for_an_interval_is_no_proof(honest: Procedure) -> None:
+    fold = replace(honest.fold, test=range(honest.fold.test.stop - 5, honest.fold.test.stop))
+    assert check_shuffled_labels(replace(honest, fold=fold)).status == "not applicable"
+
+
+# What is kept.
+
+
+def test_an_error_of_ours_is_a_failure_in_its_words() -> None:
+    @tripwire("a name", "What was done.")
+    def look() -> Found:
+        raise InputError("no such thing", where="here")
+
+    assert look() == Check("a name", "What was done.", "failed", "no such thing where: here")
+
+
+def test_an_audit_is_read_as_it_was_kept(tmp_path: Path) -> None:
+    checks = (Check("a", "b", "passed", "c"), Check("d", "e", "not applicable", "f"))
+    audit = Audit(
+        "u", datetime(2019, 1, 4, tzinfo=UTC), "2019-01-03", 3, "0" * 16, "1" * 16, {"m:N": "2"}, "all", checks
+    )  # fmt: skip
+    save_audit(tmp_path / "audits" / "u.json", audit)
+    assert load_audit(tmp_path / "audits" / "u.json") == audit
+    assert audit.is_passed
+    assert not replace(audit, checks=(Check("a", "b", "failed", "c"),)).is_passed
+    assert load_audit(tmp_path / "none.json") is None
+    (tmp_path / "audits" / "u.json").write_text("{}")
+    with pytest.raises(StoreError, match="cannot be read"):
+        load_audit(tmp_path / "audits" / "u.json")
