@@ -96,6 +96,7 @@ def audit(run: Run, *, full: bool = False) -> Audit:
         InputError: there are no prices, or too few.
         ModelError: the model cannot be fitted at all.
     """
+    code = list_code(run)  # as it was imported: an edit during the audit is not what has passed
     subject = gather(run, full=full)
     found = Audit(
         universe=run.name,
@@ -104,7 +105,7 @@ def audit(run: Run, *, full: bool = False) -> Audit:
         data_version=subject.seq,
         config_digest=run.digest,
         procedure=digest_audited(run),
-        code=list_code(run),
+        code=code,
         extent=subject.extent,
         checks=(*examine_subject(subject), check_own_source(run, subject.bench.block), check_replay(run)),
     )
