@@ -12,6 +12,7 @@ from prefect.context import FlowRunContext
 
 from flows.chapters import at_work, chapter
 from flows.market import Market, update_prices
+from flows.own_code import digest_features
 from flows.progress import PREFECT_ERRORS, say
 from flows.retrain import count_trial
 from flows.run import Run
@@ -174,7 +175,8 @@ def _forecasts(run: Run, known: History, walk: Walk) -> pd.DataFrame:
 
 def _digest(run: Run) -> str:
     """Return the digest of what decides a backtest: the settings of the forecasts, and those of the walk."""
-    return digest(run.resolved | {"backtest": run.config.backtest.model_dump(mode="json")})
+    walk = {"backtest": run.config.backtest.model_dump(mode="json"), "code": digest_features(run)}
+    return digest(run.resolved | walk)
 
 
 def _version(run: Run, known: History, fold: int) -> str:

@@ -16,7 +16,6 @@ from flows.training import History
 from flows.workshop import Workshop
 from models.baselines import baselines
 from pipeline.backtest import Fitted, Model, Walk, walk_forward
-from pipeline.features import FEATURE_SETS
 from pipeline.walkforward import Fold
 
 __all__ = ["walk_history"]
@@ -59,7 +58,7 @@ def walk_history(
 def _models(
     run: Run, progress: Callable[[Any], None], workshop: Workshop, former: Fitted | None, fold: Fold
 ) -> dict[str, Model]:
-    features = FEATURE_SETS[run.config.features.set]
+    features = run.feature_set()
     start = choose_start(run, former, fold) if former is not None else None
     network = make_recipe(run, features, progress, workshop, start)
     rules = baselines(
