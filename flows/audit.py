@@ -12,11 +12,10 @@ import pandas as pd
 from flows.forecasting import replay
 from flows.own_code import digest_audited, has_other_features, list_code
 from flows.progress import bar
-from flows.recipe import make_recipe
+from flows.recipe import make_baselines, make_recipe
 from flows.run import Run
 from flows.scope import symbols_named
 from flows.workshop import open_workshop
-from models.baselines import baselines
 from models.saved import model_version, read_metadata
 from pipeline.audit import (
     Procedure,
@@ -272,7 +271,7 @@ def _extent(run: Run, chosen: Run, known: Sequences) -> str:
 def _procedure(subject: Subject) -> Iterator[Procedure]:
     run, known, features = subject.run, subject.sequences, subject.bench.features
     panel, last_return = build_panel(subject.bench.block), features.columns.index(features.last_return)
-    ours = baselines(last_return, run.config.model.lookback, run.config.training.mode)
+    ours = make_baselines(run, features)
     with open_workshop(run, known) as workshop, symbols_named(known.symbols):
         yield Procedure(
             name=run.config.model.kind,

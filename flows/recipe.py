@@ -7,12 +7,13 @@ from flows.engine import load_recipe
 from flows.progress import say
 from flows.run import Run
 from flows.workshop import Workshop
+from models.baselines import baselines
 from models.calibration import Calibration
 from pipeline.backtest import Fitted, Model
-from pipeline.features import FeatureSet
+from pipeline.features import UNIVERSE, FeatureSet
 from pipeline.walkforward import Fold
 
-__all__ = ["choose_start", "make_recipe"]
+__all__ = ["choose_start", "make_baselines", "make_recipe"]
 
 
 def make_recipe(
@@ -64,6 +65,18 @@ def make_recipe(
         calibration=Calibration(calibration.method, calibration.coverage, max(run.config.labels.horizons)),
     )
     return made
+
+
+def make_baselines(run: Run, features: FeatureSet) -> dict[str, Model]:
+    """Return what the network is held against, unasked: rules and small models that see the same features."""
+    return {
+        **baselines(
+            features.columns.index(features.last_return),
+            run.config.model.lookback,
+            run.config.training.mode,
+            [place for place, name in enumerate(features.columns) if name.startswith(UNIVERSE)],
+        )
+    }
 
 
 def choose_start(run: Run, scored: Any, fold: Fold) -> Fitted | None:

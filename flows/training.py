@@ -15,11 +15,10 @@ from flows.chapters import chapter
 from flows.epochs import epoch_table, epochs_shown
 from flows.own_code import digest_features
 from flows.progress import say
-from flows.recipe import choose_start, make_recipe
+from flows.recipe import choose_start, make_baselines, make_recipe
 from flows.run import Run
 from flows.scope import drop_left_out, symbols_named
 from flows.workshop import Workshop
-from models.baselines import baselines
 from models.saved import model_version
 from pipeline.backtest import Fitted, Model, Walk, fit, teach, walk_forward
 from pipeline.errors import StoreError
@@ -170,9 +169,7 @@ def train_procedure(run: Run, known: History, workshop: Workshop) -> tuple[Walk,
     features = run.feature_set()
     with _epochs_shown(run, known, "train to score") as progress, symbols_named(known.sequences.symbols):
         models: dict[str, Model] = {run.config.model.kind: make_recipe(run, features, progress, workshop)}
-        models |= baselines(
-            features.columns.index(features.last_return), run.config.model.lookback, run.config.training.mode
-        )
+        models |= make_baselines(run, features)
         walk = walk_forward(
             models,
             known.sequences,

@@ -9,12 +9,11 @@ import pandas as pd
 from flows.chapters import chapter
 from flows.epochs import epoch_table, folds_shown
 from flows.progress import say
-from flows.recipe import choose_start, make_recipe
+from flows.recipe import choose_start, make_baselines, make_recipe
 from flows.run import Run
 from flows.scope import drop_left_out, symbols_named
 from flows.training import History
 from flows.workshop import Workshop
-from models.baselines import baselines
 from pipeline.backtest import Fitted, Model, Walk, walk_forward
 from pipeline.walkforward import Fold
 
@@ -61,10 +60,7 @@ def _models(
     features = run.feature_set()
     start = choose_start(run, former, fold) if former is not None else None
     network = make_recipe(run, features, progress, workshop, start)
-    rules = baselines(
-        features.columns.index(features.last_return), run.config.model.lookback, run.config.training.mode
-    )
-    return {run.config.model.kind: network, **rules}
+    return {run.config.model.kind: network, **make_baselines(run, features)}
 
 
 def _walk(run: Run, known: History, fold: Fold, models: Mapping[str, Model]) -> Walk:

@@ -4,8 +4,9 @@ Each learns on the training rows only and speaks the same `fit` and `predict` as
 probability that the training rows gave to it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -154,15 +155,20 @@ class Baseline:
         )
 
 
-def baselines(return_feature: int, lookback: int, mode: Mode = "windowed") -> dict[str, Baseline]:
+def baselines(
+    return_feature: int, lookback: int, mode: Mode = "windowed", universe_features: Sequence[int] = ()
+) -> dict[str, Baseline]:
     """Return every baseline by name, in the order of BASELINES.
 
     Args:
         return_feature: Column of x with the return of the row's own session.
         lookback: Sessions that the network needs: the baselines forecast the same rows.
         mode: Which sessions these are, as for the network.
+        universe_features: Columns of x that speak of the other symbols; without any there is one baseline less.
     """
-    learners = _learners(return_feature)
+    learners = _learners(return_feature, min(RECENT, lookback))
+    if universe_features:
+        learners["logistic_without_universe"] = _learn_logistic_without(tuple(universe_features))
     return {name: Baseline(learn, return_feature, lookback, mode) for name, learn in learners.items()}
 
 
@@ -191,11 +197,8 @@ def _learn_base_rate(inputs: Inputs, labels: NDArray[np.float32], seed: int) -> 
     return _always(_share_of_ups(labels))
 
 
-def _learn_sign(return_feature: int, way: int) -> Learn:
-    """Return a rule that follows the sign of the last return (way = 1) or its opposite (way = -1)."""
-
-    def side_of(inputs: Inputs) -> NDArray[np.float32]:
-        return way * np.sign(inputs[:, return_feature])
+def _learn_sign(side_of: Callable[[Inputs], NDArray[np.float32]]) -> Learn:
+    """Return a rule that takes the side of a number's sign."""
 
     def learn(inputs: Inputs, labels: NDArray[np.float32], seed: int) -> Estimate:
         unsided, side = _share_of_ups(labels), side_of(inputs)
@@ -218,6 +221,22 @@ def _learn_logistic(inputs: Inputs, labels: NDArray[np.float32], seed: int) -> E
     )
 
 
+def _learn_logistic_without(columns: tuple[int, ...]) -> Learn:
+    """Return logistic regression that does not see some of the columns."""
+
+    def learn(inputs: Inputs, labels: NDArray[np.float32], seed: int) -> Estimate:
+        estimate = _learn_logistic(np.delete(inputs, columns, axis=1), labels, seed)
+        return lambda inputs: estimate(np.delete(inputs, columns, axis=1))
+
+    return learn
+
+
+def _momentum(return_feature: int, recent: int, inputs: Inputs) -> NDArray[np.float32]:
+    """Return the sum of the last `recent` returns: those before the last session stand behind its features."""
+    before = inputs[:, inputs.shape[1] - (recent - 1) :]
+    return np.asarray(inputs[:, return_feature] + before.sum(axis=1))
+
+
 def _learn_boosting(inputs: Inputs, labels: NDArray[np.float32], seed: int) -> Estimate:
     """Gradient boosting of small trees, kept short: daily returns are nearly all noise."""
     trees = HistGradientBoostingClassifier(
@@ -238,16 +257,17 @@ def _learn_classifier(classifier: Any, inputs: Inputs, labels: NDArray[np.float3
     return lambda inputs: np.asarray(classifier.predict_proba(inputs)[:, 1], dtype=np.float64)
 
 
-def _learners(return_feature: int) -> dict[str, Learn]:
+def _learners(return_feature: int, recent: int) -> dict[str, Learn]:
     return {
         "always_up": _learn_always_up,
         "base_rate": _learn_base_rate,
-        "last_sign": _learn_sign(return_feature, way=1),
-        "reversal": _learn_sign(return_feature, way=-1),
+        "last_sign": _learn_sign(lambda inputs: inputs[:, return_feature]),
+        "reversal": _learn_sign(lambda inputs: -inputs[:, return_feature]),
+        "momentum": _learn_sign(partial(_momentum, return_feature, recent)),
         "logistic_regression": _learn_logistic,
         "gradient_boosting": _learn_boosting,
     }
 
 
-BASELINES: Final = tuple(_learners(return_feature=0))
-"""Names of the baselines, from the simplest on."""
+BASELINES: Final = (*_learners(return_feature=0, recent=RECENT), "logistic_without_universe")
+"""Names of the baselines, from the simplest on; the last one only where the features speak of other symbols."""

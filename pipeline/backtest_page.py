@@ -66,7 +66,7 @@ def _figures(backtest: Backtest) -> Iterator[tuple[str, str]]:
     saved = _loss_saved(backtest)
     if len(saved):
         starts = backtest.ranges.loc[backtest.ranges["part"] == "test", "first_session"]
-        yield "course", charts.draw_course(saved, list(starts), backtest.verdict.baseline)
+        yield "course", charts.draw_course(saved, list(starts))
     table = gather_labelled(_own(backtest))
     p, y = table.p[backtest.model], table.y
     if table.sessions:
@@ -81,10 +81,11 @@ def _own(backtest: Backtest) -> pd.DataFrame:
     return rows[rows["model"] == backtest.model]
 
 
-def _loss_saved(backtest: Backtest) -> "pd.Series[float]":
-    """Return by how much the network's log loss was lower than the baseline's, by session."""
+def _loss_saved(backtest: Backtest) -> pd.DataFrame:
+    """Return by how much the network's log loss was lower than the verdict's baseline's and the base rate's."""
     rows = select_horizon(backtest.test_rows)
     rows = rows[rows["outcome"].notna()]
     loss = pd.Series(log_losses(rows["p_up"].to_numpy(float), rows["outcome"].to_numpy(float)), rows.index)
     mean = loss.groupby([rows["target_session"], rows["model"]]).mean().unstack()
-    return mean[backtest.verdict.baseline] - mean[backtest.model]
+    rules = dict.fromkeys([backtest.verdict.baseline, "base_rate"])
+    return pd.DataFrame({rule: mean[rule] - mean[backtest.model] for rule in rules})

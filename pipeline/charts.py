@@ -47,30 +47,29 @@ def draw_difference(difference: float, low: float, high: float) -> str:
         )
 
 
-def draw_course(saved: "pd.Series[float]", starts: list[pd.Timestamp], baseline: str) -> str:
-    """Draw what a model has saved against its baseline from the first session on, summed up.
+def draw_course(saved: pd.DataFrame, starts: list[pd.Timestamp]) -> str:
+    """Draw what a model has saved against simple rules from the first session on, summed up.
 
     Args:
-        saved: Log loss saved in each session, by session.
+        saved: Log loss saved in each session, by session, a column a rule; the verdict's baseline comes first.
         starts: The first session of each fold.
-        baseline: What it is held against.
     """
     course = saved.cumsum()
     with canvas(2.9) as (figure, axes):
         for start in starts:
             axes.axvline(date2num(start), color=MUTED, linewidth=0.6, alpha=0.6)
         axes.axhline(0, color=MUTED, linewidth=1)
-        axes.plot(course.index.to_numpy(), course, color=FIRST)
+        for (rule, line), color in zip(course.items(), (FIRST, SECOND), strict=False):
+            label = f"against {str(rule).replace('_', ' ')}"
+            axes.plot(line.index.to_numpy(), line, color=color, label=label)
         axes.set(ylabel="log loss saved, summed up")
         date_axis(axes)
-        (low, least), (high, most) = (
-            next(iter(s.items())) for s in (course.nsmallest(1), course.nlargest(1))
-        )
+        legend_below(axes, 2)
+        ends = "; ".join(f"against {rule} {line.iloc[-1]:+.3f}" for rule, line in course.items())
         return to_svg(
             figure,
-            f"Log loss saved against {baseline.replace('_', ' ')}, summed up",
-            f"At the end, {course.index[-1]:%Y-%m-%d}, it is {course.iloc[-1]:+.3f}; lowest {least:+.3f} on "
-            f"{low:%Y-%m-%d}, highest {most:+.3f} on {high:%Y-%m-%d}.",
+            "Log loss saved, summed up",
+            f"At the end, {course.index[-1]:%Y-%m-%d}: {ends}.",
         )
 
 

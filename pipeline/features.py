@@ -20,11 +20,14 @@ from pandas.api.typing import Rolling
 
 from pipeline.panel import Panel
 
-__all__ = ["FEATURE_SETS", "Columns", "FeatureSet", "leave_one_out_mean"]
+__all__ = ["FEATURE_SETS", "UNIVERSE", "Columns", "FeatureSet", "leave_one_out_mean"]
 
 Floats = NDArray[np.float64]
 Columns = dict[str, pd.DataFrame]
 """One wide frame [session, symbol] a column."""
+
+UNIVERSE = "universe_"
+"""What the names of the columns that speak of the other members begin with."""
 
 _BRIDGED = 5  # sessions without a bar that a return may span
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from models.baselines import BASELINES, Baseline, FittedBaseline, baselines
+from models.baselines import BASELINES, RECENT, Baseline, FittedBaseline, baselines
 from models.errors import ModelError
 from models.windows import usable_rows
 
@@ -16,7 +16,7 @@ RANGES = {"stop": range(251, 260), "calibrate": range(261, 270)}
 
 
 def fit(name: str, x: np.ndarray, y: np.ndarray, train: range = range(250)) -> FittedBaseline:
-    model = baselines(return_feature=0, lookback=LOOKBACK)[name]
+    model = baselines(return_feature=0, lookback=LOOKBACK, universe_features=[1])[name]
     return model.fit(x, np.ones(x.shape[:2], dtype=bool), y, train=train, **RANGES, seed=0)
 
 
@@ -51,6 +51,8 @@ X, Y = panel([0.02, 0.01, -0.01, -0.02, 0.0], [1, 1, 0, 1, 1])
         ("last_sign", [0.75, 0.75, 0.25, 0.25, 0.8]),
         # Opposed, it hits 1 of 4: it still takes its side, by the least there is.
         ("reversal", [0.499, 0.499, 0.501, 0.501, 0.8]),
+        # The sums of 4 sessions are 0.02, 0.03, 0.02, 0.0 and -0.02: it hits 2 of the 4 that have a side.
+        ("momentum", [0.501, 0.501, 0.501, 0.8, 0.499]),
     ],
 )
 def test_a_rule_says_the_probability_that_training_gave_it(name: str, expected: list[float]) -> None:
@@ -102,6 +104,28 @@ def test_logistic_regression_sees_the_last_features_and_the_returns_before_them(
     assert p_up == pytest.approx(reference.predict_proba(last[None])[0, 1], abs=1e-5)
 
 
+def test_one_logistic_regression_does_not_see_what_speaks_of_the_others() -> None:
+    x, y = noise()
+    y[:, :, 0] = x[:, :, 1] > 0
+    assert hit_rate(fit("logistic_regression", x, y), x, y) > 0.9
+    blind = fit("logistic_without_universe", x, y)
+    assert hit_rate(blind, x, y) < 0.6
+    mask, without = np.ones(x.shape[:2], dtype=bool), x.copy()
+    without[:, :, 1] = 0
+    seen, unseen = (blind.predict(each, mask).p_up for each in (x, without))
+    assert np.array_equal(seen, unseen, equal_nan=True)
+
+
+@pytest.mark.parametrize("lookback", [1, 2, 9])
+def test_momentum_adds_up_as_many_returns_as_there_are(lookback: int) -> None:
+    x, y = noise()
+    model = baselines(return_feature=2, lookback=lookback)["momentum"]
+    mask = np.ones(x.shape[:2], dtype=bool)
+    fitted = model.fit(x, mask, y, train=range(250), **RANGES, seed=0)
+    total = x[3, 280 - min(lookback, RECENT) + 1 : 281, 2].sum()
+    assert (fitted.predict(x, mask).p_up[3, 280, 0] > 0.5) == (total > 0)
+
+
 @pytest.mark.parametrize("name", BASELINES)
 def test_the_rows_forecast_are_those_with_a_full_window(name: str) -> None:
     x, y = noise()
@@ -147,8 +171,9 @@ def test_a_training_range_without_labels_is_refused() -> None:
 
 
 def test_the_names_are_in_order_and_each_is_a_model() -> None:
-    models = baselines(return_feature=0, lookback=LOOKBACK)
+    models = baselines(return_feature=0, lookback=LOOKBACK, universe_features=[1, 2])
     assert tuple(models) == BASELINES
+    assert tuple(baselines(return_feature=0, lookback=LOOKBACK)) == BASELINES[:-1]
     assert all(isinstance(model, Baseline) for model in models.values())
 
 
