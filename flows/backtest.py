@@ -30,6 +30,8 @@ from pipeline.further_tests import FurtherTests, examine
 from pipeline.groups import score_groups, trailing_volatility
 from pipeline.horizons import select_horizon
 from pipeline.scores import Verdict
+from pipeline.spreadsheet import format_csv
+from pipeline.trading_table import list_numbers
 from pipeline.trading_view import TradingView, view_trading
 from pipeline.trials import TrialBook, count_settings
 from pipeline.walkforward import walk_folds
@@ -225,6 +227,7 @@ def _write(made: Backtest, paths: dict[str, Path]) -> None:
     write_text(paths["forecasts.csv"], forecasts_csv(made))
     write_text(paths["scores.csv"], scores_csv(made))
     write_text(paths["groups.csv"], groups_csv(made))
+    write_text(paths["trading.csv"], format_csv(list_numbers(made.trading)))
     write_text(paths["report.html"], render_backtest(made))  # last: where it lies, the others do
     say(f"report: {paths['report.html']}")
 

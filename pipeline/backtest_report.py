@@ -21,6 +21,8 @@ __all__ = ["FORECAST_COLUMNS", "Backtest", "forecasts_csv", "groups_csv", "place
 FORECAST_COLUMNS: Final = [*FORECASTS.columns, "outcome", "realized_return", "fold"]
 """The columns of a backtest's forecasts.csv."""
 
+_FILES: Final = ("forecasts.csv", "scores.csv", "groups.csv", "trading.csv", "report.html")
+
 
 @dataclass(frozen=True, eq=False)
 class Backtest:
@@ -81,7 +83,7 @@ class Backtest:
 
 def place(folder: Path) -> dict[str, Path]:
     """Return where the files of a backtest lie in its folder."""
-    return {name: folder / name for name in ("forecasts.csv", "scores.csv", "groups.csv", "report.html")}
+    return {name: folder / name for name in _FILES}
 
 
 def forecasts_csv(backtest: Backtest) -> str:

@@ -16,7 +16,7 @@ from pipeline.direction_test import PesaranTimmermann, pesaran_timmermann
 from pipeline.labelled import gather_labelled
 from pipeline.sample_size import SampleSize, estimate_sample_size
 from pipeline.significance import MIN_SESSIONS
-from pipeline.wording import count, format_p_value, format_percent
+from pipeline.wording import count, format_percent, tell_p_value
 
 __all__ = ["FurtherTests", "examine"]
 
@@ -57,19 +57,19 @@ class FurtherTests:
             return (
                 f"{self.model} took one side only, or too few sessions were scored: there is nothing to test."
             )
-        p, alone = format_p_value(found.p_value), format_p_value(found.independent_p_value)
+        p, alone = tell_p_value(found.p_value), tell_p_value(found.independent_p_value)
         hits = f"{format_percent(found.hit_rate)} of {found.n:,} over {count(found.sessions, 'session')}"
         return (
             f"{self.model} hit {hits}; directions independent of what happened, with "
-            f"as many ups, would have hit {format_percent(found.by_chance)} (one-sided p = {p} by whole sessions; "
+            f"as many ups, would have hit {format_percent(found.by_chance)} (one-sided {p} by whole sessions; "
             f"{alone} if rows were independent)."
         )
 
     def _tell_ability(self, found: SuperiorAbility) -> str:
         return (
             f"The best of {count(found.candidates, 'candidate')} in the test was {found.best}, better than "
-            f"{self.baseline} by {found.gain:+z.4f} a session. That none of them is truly better: Hansen's p = "
-            f"{format_p_value(found.p_value)} ({count(found.sessions, 'session')}, all candidates at once)."
+            f"{self.baseline} by {found.gain:+z.4f} a session. That none of them is truly better: Hansen's "
+            f"{tell_p_value(found.p_value)} ({count(found.sessions, 'session')}, all candidates at once)."
         )
 
 

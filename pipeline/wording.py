@@ -20,6 +20,7 @@ __all__ = [
     "format_points",
     "format_price",
     "format_score",
+    "tell_p_value",
 ]
 
 _SPANS: Final = (
@@ -43,6 +44,11 @@ def format_points(difference: float) -> str:
 def format_p_value(value: float) -> str:
     """Write a p-value with three decimals; one below them is not called zero."""
     return "–" if math.isnan(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def tell_p_value(value: float) -> str:
+    """Write a p-value for a sentence: "p = 0.041", "p < 0.001"."""
+    return "p is not defined" if math.isnan(value) else "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
 
 
 def format_score(value: float, metric: str) -> str:

@@ -51,7 +51,7 @@ def read(walked: Backtested, name: str) -> pd.DataFrame:
 
 def test_the_files_lie_where_they_were_asked_for(folder: Path, walked: Backtested) -> None:
     assert sorted(path.name for path in (folder / "out").iterdir()) == [
-        *("forecasts.csv", "groups.csv", "report.html", "scores.csv")
+        *("forecasts.csv", "groups.csv", "report.html", "scores.csv", "trading.csv")
     ]
     forecasts, scores = read(walked, "forecasts.csv"), read(walked, "scores.csv")
     assert list(forecasts.columns) == FORECAST_COLUMNS

@@ -34,7 +34,7 @@ def test_who_knows_something_passes_every_test_and_is_named() -> None:
     found = examine(rows(400, 0.08), model="gru", baseline="base_rate")
     said = found.sentences
     assert found.direction.p_value < 0.001
-    assert "(one-sided p = < 0.001 by whole sessions" in said["Pesaran and Timmermann"]
+    assert "(one-sided p < 0.001 by whole sessions" in said["Pesaran and Timmermann"]
     assert found.ability is not None
     assert found.ability.p_value < 0.05
     assert "The best of 3 candidates in the test was gru" in said["superior predictive ability"]

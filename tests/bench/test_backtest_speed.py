@@ -1,0 +1,108 @@
+"""How long a walk through a large universe takes: three of its folds are done, the others by the cost of a label.
+
+500 symbols x 5,000 sessions x 16 features, 20 fits of 5 members for 5 epochs each, GRU of 64 units, sequence mode,
+expanding, with every baseline; beside it the hours of plain Keras, by its own labels a second in the same minutes.
+"""
+
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.config import BacktestConfig, EvaluationConfig, TrainingConfig
+from pipeline.sequences import Sequences
+from pipeline.walkforward import Fold, walk_folds
+from tests.bench.market import DAYS
+from tests.bench.trainers import CORES, Way
+
+pytestmark = pytest.mark.bench
+
+SYMBOLS, SESSIONS, FEATURES = 500, 5000, 16
+MEMBERS, EPOCHS, REFITS = 5, 5, 20
+MEASURED = (2, 7)
+CHECKED = 11
+"""Folds whose cost makes the line, and the one that is to lie on it, from 0."""
+
+
+def market() -> Sequences:
+    rng = np.random.default_rng(0)
+    shape = SYMBOLS, SESSIONS
+    x = rng.standard_normal((*shape, FEATURES), dtype=np.float32)
+    y = (rng.random((*shape, 1)) < 0.5).astype(np.float32)
+    names = tuple(f"S{number}" for number in range(SYMBOLS))
+    features = tuple(f"f{number}" for number in range(FEATURES))
+    return Sequences(x, np.ones(shape, bool), y, names, DAYS.sessions[:SESSIONS], (1,), features)
+
+
+def folds(known: Sequences) -> list[Fold]:
+    """Return as many folds as were promised."""
+    settings = BacktestConfig(train_sessions=756, refit_sessions=(SESSIONS - 756 - 504 - 10) // REFITS)
+    made = walk_folds(known, EvaluationConfig(), TrainingConfig(), settings)
+    return made[:REFITS]
+
+
+def fold_runner(known: Sequences, executor: object, folder: Path) -> Callable[[Fold], float]:
+    """Return what does a fold, and how many seconds it took."""
+    from models.baselines import baselines
+    from models.ensemble import RecurrentModel
+    from models.recurrent import Network
+    from models.training import Training
+    from pipeline.backtest import walk_forward
+
+    network = RecurrentModel(
+        Network("gru", FEATURES, 60, units=64, mode="sequence"),
+        Training(epochs=EPOCHS, batch_size=64 * (252 - 59), patience=EPOCHS),
+        members=MEMBERS,
+        executor=executor,  # type: ignore[arg-type]
+        folder=folder,
+    )
+    models = {"gru": network, **baselines(0, 60, "sequence", [FEATURES - 1])}
+
+    def run(fold: Fold) -> float:
+        begun = time.perf_counter()
+        walk_forward(
+            models,
+            known,
+            [fold],
+            DAYS,
+            returns=np.zeros(known.y.shape),
+            dead_zone=(0, 0),
+            seed=1,
+            tell=lambda name: None,
+        )
+        return time.perf_counter() - begun
+
+    return run
+
+
+def test_a_walk_of_twenty_fits() -> None:
+    from models.workers import LocalWorkers
+
+    known = market()
+    every = folds(known)
+    assert len(every) == REFITS
+    labels = np.array([len(fold.train) * SYMBOLS for fold in every])
+    with tempfile.TemporaryDirectory() as folder, LocalWorkers(CORES, Path(folder)) as workers:
+        run = fold_runner(known, workers, Path(folder))
+        run(every[0])  # compiles
+        seconds = {number: run(every[number]) for number in (*MEASURED, CHECKED)}
+    slope, start = np.polyfit(labels[list(MEASURED)], [seconds[number] for number in MEASURED], 1)
+    by_line = start + slope * labels
+    total = float(by_line.sum())
+    print(f"\nfolds {', '.join(f'{n + 1}: {labels[n]:,} labels {s:.0f} s' for n, s in seconds.items())}")
+    print(f"fold {CHECKED + 1} by the line of the other two: {by_line[CHECKED]:.0f} s")
+    plain = Way("keras fit")
+    plain.wait()
+    rate = float(np.median([plain.lap() for _ in range(5)]))
+    plain.end()
+    hours = float(labels.sum()) * MEMBERS * EPOCHS / rate / 3600
+    print(
+        f"the walk of {REFITS} fits: {total / 60:.0f} minutes on {os.cpu_count()} cores, promised 45; plain Keras on "
+        f"windows, training alone, at {rate:,.0f} labels a second: {hours:.1f} hours, {hours * 3600 / total:.0f} times"
+    )
+    assert by_line[CHECKED] == pytest.approx(seconds[CHECKED], rel=0.35)
+    assert total <= 45 * 60
