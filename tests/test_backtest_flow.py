@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from flows import cluster
 from flows.backtest import Backtested, backtest
 from flows.run import open_run
 from flows.tracked import tracking
@@ -165,8 +166,8 @@ def test_a_rolling_walk_learns_from_as_many_sessions_every_time(folder: Path, wa
 def test_two_processes_and_dask_come_to_the_same_numbers(folder: Path, walked: Backtested) -> None:
     from distributed import LocalCluster
 
-    with LocalCluster(n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None) as cluster:
-        for place in ("processes = 2", f'scheduler = "{cluster.scheduler_address}"'):
+    with LocalCluster(n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None) as dask:
+        for place in ("processes = 2", f'scheduler = "{dask.scheduler_address}"'):
             made = walk_with(folder, training=place)
             np.testing.assert_array_equal(made.backtest.forecasts["p_up"], walked.backtest.forecasts["p_up"])
             pd.testing.assert_frame_equal(made.backtest.scores, walked.backtest.scores)
@@ -176,6 +177,7 @@ def test_what_cannot_be_walked_is_told_with_the_way_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     nextday = CommandLine(tmp_path, monkeypatch, capsys)
+    monkeypatch.setattr(cluster, "_PATIENCE", 1)
     for text, code, words in [
         (small_settings("2018-01-02"), 2, "too little history for a walk"),
         (
