@@ -47,11 +47,19 @@ def _environment() -> Environment:
         "rows": summary.describe_group,
         "horizon": horizons.horizon_of,
         "unbroken": _keep_days_whole,
+        "in_two": _put_below,
         "day": wording.format_day,
         "commas": "{:,}".format,
         "within": insight_page.describe_reach,
     }
     return environment
+
+
+def _put_below(text: str) -> Markup:
+    """Escape a text, and put what it has in brackets on a line of its own."""
+    value, bracket, rest = text.partition(" (")
+    below = f'<span class="under">{escape(rest.removesuffix(")"))}</span>' if bracket else ""
+    return Markup(f"{escape(value)} {below}")
 
 
 def _keep_days_whole(text: str) -> Markup:
