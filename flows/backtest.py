@@ -10,12 +10,12 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 from prefect.context import FlowRunContext
 
-from flows.chapters import at_work, chapter
+from flows.chapters import PATIENCE, at_work, chapter
 from flows.market import Market, update_prices
 from flows.own_code import digest_features
 from flows.progress import PREFECT_ERRORS, say
 from flows.retrain import count_trial
-from flows.run import Run
+from flows.run import Run, open_run
 from flows.tracked import run_tags, tracking
 from flows.training import History, make_sequences, range_table, score_farther, score_procedure
 from flows.walk import walk_history
@@ -36,7 +36,7 @@ from pipeline.trading_view import TradingView, view_trading
 from pipeline.trials import TrialBook, count_settings
 from pipeline.walkforward import walk_folds
 from pipeline.wording import count
-from pipeline.workspace import write_text
+from pipeline.workspace import hold_lock, write_text
 
 __all__ = ["Backtested", "backtest"]
 
@@ -58,21 +58,29 @@ def backtest(
 ) -> Backtested:
     """Walk through history, fitting the procedure anew as time goes on, and score what it would have said.
 
-    An interrupted walk goes on at the first training that is not done.
+    Evenings may run meanwhile. An interrupted walk goes on at the first training that is not done.
 
     Args:
         config: The configuration file.
         home: The workspace.
         now: The clock; default: the wall clock.
         out: The folder for the report; default: reports/<universe>/backtest of the workspace.
+
+    Raises:
+        InputError: there is too little history for a walk.
+        WorkspaceBusyError: another backtest of the universe is at work.
     """
-    with at_work(config, home, now) as run:
-        market = update_prices(run)
-        known = make_sequences(run, market.as_of, market.seq)
+    run = open_run(config, home, now)
+    lock = run.workspace.home / "locks" / f"{run.name}.backtest.lock"
+    with hold_lock(lock, 0, f"a backtest of the universe {run.name!r}"):
+        with at_work(config, home, now) as run:
+            market = update_prices(run)
+            known = make_sequences(run, market.as_of, market.seq)
         made = _make(run, market, known)
         paths = place(out or run.workspace.reports / run.name / "backtest")
         _write(made, paths)
-        _track(run, made, paths)
+        with run.workspace.locked(run.name, timeout=PATIENCE, tell=say):
+            _track(run, made, paths)
         _publish(made)
     return Backtested(made, paths)
 

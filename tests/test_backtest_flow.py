@@ -6,12 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from flows import backtest as flow
 from flows import cluster
 from flows.backtest import Backtested, backtest
 from flows.run import open_run
 from flows.tracked import tracking
 from models.training import Trainer
 from pipeline.backtest_report import FORECAST_COLUMNS
+from pipeline.errors import WorkspaceBusyError
 from pipeline.schema import GROUP_SCORES, SCORES
 from pipeline.trials import TrialBook
 from tests.command_line import HERE, CommandLine
@@ -158,6 +160,24 @@ def test_a_rolling_walk_learns_from_as_many_sessions_every_time(folder: Path, wa
     trained = rolling.backtest.ranges.query("part == 'train'")["sessions"]
     assert set(trained) == {300}
     assert rolling.backtest.folds == walked.backtest.folds
+
+
+def test_an_evening_need_not_wait_for_a_walk_but_a_second_walk_is_refused(
+    folder: Path, walked: Backtested, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[str] = []
+
+    def look(run, known, folds, workshop):  # type: ignore[no-untyped-def]
+        with run.workspace.locked(run.name, timeout=0, tell=waited.append):
+            pass
+        with pytest.raises(WorkspaceBusyError, match="a backtest of the universe"):
+            backtest.fn(folder / "nextday.toml", folder / "data", NOW)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(flow, "walk_history", look)
+    with pytest.raises(KeyboardInterrupt):
+        walk_with(folder)
+    assert waited == []
 
 
 @pytest.mark.proof
