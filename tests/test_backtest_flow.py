@@ -1,5 +1,10 @@
 """`nextday backtest`: every session is forecast by a fit that could not know it, and an interrupted walk goes on."""
 
+import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +23,7 @@ from pipeline.schema import GROUP_SCORES, SCORES
 from pipeline.trials import TrialBook
 from tests.command_line import HERE, CommandLine
 from tests.conftest import NOW, small_settings
+from tests.prefect_place import wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_server")]
 
@@ -178,6 +184,31 @@ def test_an_evening_need_not_wait_for_a_walk_but_a_second_walk_is_refused(
     with pytest.raises(KeyboardInterrupt):
         walk_with(folder)
     assert waited == []
+
+
+@pytest.mark.proof
+def test_a_walk_that_is_killed_goes_on_to_the_same_files(folder: Path, walked: Backtested) -> None:
+    settings, home = folder / "killed.toml", folder / "killed"
+    settings.write_text(small_settings("2014-01-02", members=2) + WALK)
+    nextday = [str(Path(sys.executable).with_name("nextday")), "--config", str(settings), "--home", str(home)]
+    walk = [*nextday, "--now", "2019-06-01T12:00Z", "backtest", "--out", str(folder / "after")]
+    process = subprocess.Popen(walk, start_new_session=True, stderr=subprocess.DEVNULL)
+    kept = home / "cache" / "backtest" / "sample"
+    wait_for(lambda: len([*kept.glob("*.npz")]) >= 3 or None, 120, "three trainings", every=0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (folder / "after").exists()
+    done = {file.name: file.stat().st_mtime_ns for file in kept.glob("????????????????????????????????.npz")}
+    again = subprocess.Popen(walk, start_new_session=True, stderr=subprocess.DEVNULL)
+    wait_for(lambda: len([*kept.glob("*.npz")]) > len(done) or again.poll(), 120, "one more", every=0.05)
+    for name, written in done.items():
+        with suppress(FileNotFoundError):  # the walk may be whole by now
+            assert (kept / name).stat().st_mtime_ns == written
+    assert again.wait(300) == 0
+    after = pd.read_csv(folder / "after" / "forecasts.csv")
+    before = read(walked, "forecasts.csv")
+    np.testing.assert_array_equal(after["p_up"], before["p_up"])
+    assert (folder / "after" / "scores.csv").read_bytes() == walked.paths["scores.csv"].read_bytes()
 
 
 @pytest.mark.proof
