@@ -1,8 +1,10 @@
 """The backtest: the procedure as it would have been run through history, scored fit after fit."""
 
+import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 
 import pandas as pd
@@ -18,7 +20,7 @@ from flows.retrain import count_trial
 from flows.run import Run, open_run
 from flows.tracked import run_tags, tracking
 from flows.training import History, make_sequences, range_table, score_farther, score_procedure
-from flows.walk import walk_history
+from flows.walk import BEST_BEFORE, walk_history
 from flows.workshop import Workshop, open_workshop
 from pipeline.backtest import Walk
 from pipeline.backtest_page import render_backtest
@@ -34,7 +36,7 @@ from pipeline.spreadsheet import format_csv
 from pipeline.trading_table import list_numbers
 from pipeline.trading_view import TradingView, view_trading
 from pipeline.trials import TrialBook, count_settings
-from pipeline.walkforward import walk_folds
+from pipeline.walkforward import Fold, walk_folds
 from pipeline.wording import count
 from pipeline.workspace import hold_lock, write_text
 
@@ -74,28 +76,49 @@ def backtest(
     lock = run.workspace.home / "locks" / f"{run.name}.backtest.lock"
     with hold_lock(lock, 0, f"a backtest of the universe {run.name!r}"):
         with at_work(config, home, now) as run:
-            market = update_prices(run)
+            market = _go_on(run, update_prices(run))
             known = make_sequences(run, market.as_of, market.seq)
-        made = _make(run, market, known)
         paths = place(out or run.workspace.reports / run.name / "backtest")
+        made = _make(run, market, known)
         _write(made, paths)
         with run.workspace.locked(run.name, timeout=PATIENCE, tell=say):
             _track(run, made, paths)
+        shutil.rmtree(_kept(run), ignore_errors=True)  # it served an interrupted walk, and this one is whole
         _publish(made)
     return Backtested(made, paths)
+
+
+def _kept(run: Run) -> Path:
+    """Return where an interrupted walk left what it had done."""
+    return run.workspace.cache / "backtest" / run.name
+
+
+def _go_on(run: Run, market: Market) -> Market:
+    """Return the prices that an interrupted walk of these settings began with; else those of now, for one to come."""
+    note, settings = _kept(run) / "began.json", _digest(run)
+    try:
+        began = json.loads(note.read_text(encoding="utf-8"))
+        as_of, seq = pd.Timestamp(began["as_of"]), int(began["data_version"])
+        if began["settings"] == settings and as_of <= market.as_of and seq <= market.seq:
+            say(f"going on with the walk on the prices through {as_of:%Y-%m-%d}")
+            return replace(market, as_of=as_of, seq=seq)
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    facts = {"settings": settings, "as_of": f"{market.as_of:%Y-%m-%d}", "data_version": market.seq}
+    write_text(note, json.dumps(facts) + "\n")
+    return market
 
 
 def _make(run: Run, market: Market, known: History) -> Backtest:
     settings = run.config
     folds = walk_folds(known.sequences, settings.evaluation, settings.training, settings.backtest)
-    finished = run.workspace.cache / "backtest" / run.name
     with open_workshop(run, known.sequences) as place_of_work:
-        workshop = Workshop(place_of_work.executor, place_of_work.folder, place_of_work.rescue, finished)
+        workshop = Workshop(place_of_work.executor, place_of_work.folder, place_of_work.rescue, _kept(run))
         walk, epochs = walk_history(run, known, folds, workshop)
-    scores, verdict = score_procedure(run, walk)
-    farther = score_farther(run, walk) if len(settings.labels.horizons) > 1 else None
-    count_trial(run, market, walk.test, study="backtest")
-    made = Backtest(
+    scores, verdict = score_procedure(run, walk, BEST_BEFORE)
+    farther = score_farther(run, walk, BEST_BEFORE) if len(settings.labels.horizons) > 1 else None
+    count_trial(run, market, walk.test, study="backtest", digest=_digest_trial(run))
+    return Backtest(
         universe=run.name,
         calendar=run.calendar.name,
         as_of=known.as_of,
@@ -110,13 +133,11 @@ def _make(run: Run, market: Market, known: History) -> Backtest:
         groups=_score_groups(run, known, walk, verdict),
         tests=_test_further(run, walk, verdict),
         trading=_trade(run, known, walk, verdict),
-        method=_describe(run, known),
+        method=_describe(run, known, folds, walk),
         tried=_tried(run),
         bias=run.universe.bias,
         notes=_notes(run, market),
     )
-    shutil.rmtree(finished, ignore_errors=True)  # it served an interrupted walk, and this one is whole
-    return made
 
 
 @chapter("score groups")
@@ -145,24 +166,33 @@ def _test_further(run: Run, walk: Walk, verdict: Verdict) -> FurtherTests:
 @chapter("trade")
 def _trade(run: Run, known: History, walk: Walk, verdict: Verdict) -> TradingView:
     """Return what the forecasts would have earned; how many settings were tried says how much of it may be luck."""
+    trials = _settings_tried(run)
     view = view_trading(
         select_horizon(walk.test),
         read_fills(known.panel),
         run.config.trading,
         model=verdict.model,
         baseline=verdict.baseline,
-        trials=max(_settings_tried(run), 1),
+        trials=trials or 1,
         seed=run.config.training.seed,
     )
     say(view.sentence)
-    return view
+    # What is not known cannot be allowed for.
+    return view if trials else replace(view, deflated=None)
 
 
-def _settings_tried(run: Run) -> int:
+def _count_searched(run: Run) -> int:
     try:
-        return count_settings(TrialBook(run.workspace.trials(run.name)).read()).settings
+        return count_settings(TrialBook(run.workspace.trials(run.name)).read()).searched
     except StoreError:  # the report says that it is not known
-        return 1
+        return 0
+
+
+def _settings_tried(run: Run) -> int | None:
+    try:
+        return max(count_settings(TrialBook(run.workspace.trials(run.name)).read()).settings, 1)
+    except StoreError:
+        return None
 
 
 def _forecasts(run: Run, known: History, walk: Walk) -> pd.DataFrame:
@@ -189,12 +219,17 @@ def _digest(run: Run) -> str:
     return digest(run.resolved | walk)
 
 
+def _digest_trial(run: Run) -> str:
+    """Return what a backtest counts as: other costs or another threshold, looked at, are another setting tried."""
+    return digest({"walk": _digest(run), "trading": run.config.trading.model_dump(mode="json")})
+
+
 def _version(run: Run, known: History, fold: int) -> str:
     """Return what a fold's fit is called: equal settings, prices and folds have equal ones, and no model is kept."""
     return digest({"backtest": _digest(run), "data": known.seq, "as_of": str(known.as_of), "fold": fold})
 
 
-def _describe(run: Run, known: History) -> dict[str, str]:
+def _describe(run: Run, known: History, folds: list[Fold], walk_made: Walk) -> dict[str, str]:
     model, training, walk = run.config.model, run.config.training, run.config.backtest
     by_dates = run.config.evaluation.test_end is not None
     layers = count(model.layers, "layer")
@@ -205,11 +240,26 @@ def _describe(run: Run, known: History) -> dict[str, str]:
         "walk": "a single fit, cut by dates"
         if by_dates
         else f"{walk.window}, the first fit on {walk.train_sessions} sessions, a new one every {walk.refit_sessions}",
-        "warm start": "each fit goes on from the one before" if training.warm_start else "none",
+        "best before": _tell_chosen(walk_made),
+        "warm start": _tell_starts(run, folds),
         "seeds": f"{training.seed} to {training.seed + model.members - 1}",
         "settings": _digest(run),
         "data version": str(known.seq),
     }
+
+
+def _tell_chosen(walk: Walk) -> str:
+    """Say in which folds which baseline was best before the test."""
+    rows = select_horizon(walk.test)
+    chosen = rows[rows["model"] == BEST_BEFORE].groupby("chosen")["fold"].unique()
+    return "; ".join(f"{name} in fold {', '.join(map(str, sorted(folds)))}" for name, folds in chosen.items())
+
+
+def _tell_starts(run: Run, folds: list[Fold]) -> str:
+    if not run.config.training.warm_start:
+        return "none"
+    may = sum(former.stop.stop <= fold.train.stop for former, fold in pairwise(folds))
+    return f"{may} of {count(len(folds) - 1, 'further fit')} went on from the one before"
 
 
 def _tried(run: Run) -> str:
@@ -225,6 +275,11 @@ def _notes(run: Run, market: Market) -> list[str]:
         f"The prices are those that were known when this was made (data version {market.seq}): a source that has "
         "corrected a bar since is believed, so this is history as it is told now.",
     ]
+    if searched := _count_searched(run):
+        notes.append(
+            f"{count(searched, 'setting')} tried by a search on slices of this history: where this walk scores those "
+            "sessions, settings that a search proposed have seen them."
+        )
     if market.missing:
         notes.append(f"Without a bar on the last session: {', '.join(sorted(market.missing))}.")
     return notes

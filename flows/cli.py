@@ -134,7 +134,7 @@ def backtest(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="The folder for forecasts.csv, scores.csv and report.html.",
+            help="The folder for the page and its tables.",
             show_default="reports/<universe>/backtest of the workspace",
             parser=parse_path,
         ),

@@ -89,7 +89,7 @@ def choose_start(run: Run, scored: Any, fold: Fold) -> Fitted | None:
     if not scored.may_start(fold.train):
         say(
             "this fit starts from chance: the one before it stopped on sessions that this one is not to learn from; "
-            "a test of [training] stop_sessions or more leaves room"
+            "a test longer than [training] stop_sessions leaves room"
         )
         return None
     fitted: Fitted = scored

@@ -91,7 +91,7 @@ def make_champion(run: Run, market: Market) -> tuple[RegisteredModel, Evaluation
     return promote(run, market, version, evaluation), evaluation
 
 
-def count_trial(run: Run, market: Market, test_rows: pd.DataFrame, study: str = "") -> None:
+def count_trial(run: Run, market: Market, test_rows: pd.DataFrame, study: str = "", digest: str = "") -> None:
     """Write down that these settings were scored on the test, and say how many have been tried so far."""
     scored = select_horizon(test_rows)
     own = scored[(scored["model"] == run.config.model.kind) & scored["outcome"].notna()]
@@ -102,7 +102,7 @@ def count_trial(run: Run, market: Market, test_rows: pd.DataFrame, study: str = 
     trial = Trial(
         kind="test",
         when=run.clock(),
-        digest=digest_procedure(run.config, digest_features(run)),
+        digest=digest or digest_procedure(run.config, digest_features(run)),
         state="complete",
         parameters=list_parameters(run.config),
         objective=float(by_session.mean()),

@@ -185,9 +185,9 @@ def train_procedure(run: Run, known: History, workshop: Workshop) -> tuple[Walk,
 
 
 @chapter("score")
-def score_procedure(run: Run, walk: Walk) -> tuple[pd.DataFrame, Verdict]:
-    """Score the test rows of the next session against the baseline that was best before the test began."""
-    scores, verdict = _score_horizon(run, walk, NEXT)
+def score_procedure(run: Run, walk: Walk, baseline: str = "") -> tuple[pd.DataFrame, Verdict]:
+    """Score the test rows of the next session against the baseline, by default that which was best before the test."""
+    scores, verdict = _score_horizon(run, walk, NEXT, baseline)
     if run.config.labels.dead_zone != (0, 0):
         down, up = run.config.labels.dead_zone
         rows = select_horizon(walk.test)
@@ -199,17 +199,17 @@ def score_procedure(run: Run, walk: Walk) -> tuple[pd.DataFrame, Verdict]:
 
 
 @chapter("score farther ahead")
-def score_farther(run: Run, walk: Walk) -> tuple[pd.DataFrame, dict[int, Verdict]]:
-    """Score each farther horizon by itself, against the baseline that was best for it before the test began."""
-    found = {h: _score_horizon(run, walk, h) for h in run.config.labels.horizons if h != NEXT}
+def score_farther(run: Run, walk: Walk, baseline: str = "") -> tuple[pd.DataFrame, dict[int, Verdict]]:
+    """Score each farther horizon by itself, by default against what was best for it before the test began."""
+    found = {h: _score_horizon(run, walk, h, baseline) for h in run.config.labels.horizons if h != NEXT}
     scores = pd.concat([scores for scores, _ in found.values()], ignore_index=True)
     return scores, {horizon: verdict for horizon, (_, verdict) in found.items()}
 
 
-def _score_horizon(run: Run, walk: Walk, horizon: int) -> tuple[pd.DataFrame, Verdict]:
+def _score_horizon(run: Run, walk: Walk, horizon: int, baseline: str) -> tuple[pd.DataFrame, Verdict]:
     kind, seed = run.config.model.kind, run.config.training.seed
     before, test = select_horizon(walk.before, horizon), select_horizon(walk.test, horizon)
-    baseline = best_baseline(before[before["model"] != kind])
+    baseline = baseline or best_baseline(before[before["model"] != kind])
     parts = [score(test, baseline=baseline, group=name_group("all", horizon), seed=seed)]
     if run.config.calibration.coverage < 1:
         parts += _score_sides(run, test, baseline, horizon)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 import pandas as pd
 
@@ -15,9 +15,14 @@ from flows.scope import drop_left_out, symbols_named
 from flows.training import History
 from flows.workshop import Workshop
 from pipeline.backtest import Fitted, Model, Walk, walk_forward
+from pipeline.horizons import select_horizon
+from pipeline.scores import best_baseline
 from pipeline.walkforward import Fold
 
-__all__ = ["walk_history"]
+__all__ = ["BEST_BEFORE", "walk_history"]
+
+BEST_BEFORE: Final = "best_before"
+"""The baseline of a walk: in each fold the one that was best on the sessions before its test."""
 
 
 @chapter("walk forward")
@@ -33,7 +38,8 @@ def walk_history(
         workshop: Where the networks are trained.
 
     Returns:
-        The walk, whose `before` holds the rows before the first test alone, and the networks' epochs.
+        The walk, whose `before` holds the rows before the first test alone, with the forecasts of BEST_BEFORE among its
+        test rows; and the networks' epochs.
     """
     kind, training = run.config.model.kind, run.config.training
     members = run.config.model.members
@@ -48,10 +54,21 @@ def walk_history(
             say(f"fold {number} of {len(folds)}: forecasting from {first:%Y-%m-%d} to {last:%Y-%m-%d}")
             walk = _walk(run, known, fold, _models(run, next_fold(), workshop, fitted, fold))
             fitted = walk.fitted[kind]
-            walks.append(drop_left_out(walk, fitted, known.sequences.symbols))
+            walks.append(_with_best(drop_left_out(walk, fitted, known.sequences.symbols), kind))
             epochs.append(epoch_table(fitted, f"fold {number}"))
     test = pd.concat([walk.test.assign(fold=n) for n, walk in enumerate(walks, 1)], ignore_index=True)
     return replace(walks[-1], before=walks[0].before, test=test), pd.concat(epochs, ignore_index=True)
+
+
+def _with_best(walk: Walk, kind: str) -> Walk:
+    """Add the test rows of the baseline that was best before this fold's test, of each horizon by itself."""
+    rules = walk.before[walk.before["model"] != kind]
+    best = []
+    for horizon in sorted(walk.test["horizon"].unique()):
+        name = best_baseline(select_horizon(rules, horizon))
+        rows = select_horizon(walk.test, horizon)
+        best.append(rows[rows["model"] == name].assign(model=BEST_BEFORE, chosen=name))
+    return replace(walk, test=pd.concat([walk.test.assign(chosen=""), *best], ignore_index=True))
 
 
 def _models(

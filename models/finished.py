@@ -5,8 +5,10 @@ one with other prices, settings or seed has another name, and is done anew.
 """
 
 import json
+import os
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
+from functools import cache
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -34,10 +36,19 @@ def digest_examples(examples: Examples) -> str:
 
 def name_training(facts: dict[str, Any], start: Weights | None) -> str:
     """Return the name of a training: the digest of what is said of it, of its start, and of who does it."""
-    made_with = {"keras": keras.version(), "tensorflow": tf.version.VERSION}
+    made_with = {"keras": keras.version(), "tensorflow": tf.version.VERSION, "models": _digest_code()}
     digest = blake2b(json.dumps(facts | made_with, sort_keys=True).encode(), digest_size=16)
     for array in start or []:
         digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+@cache
+def _digest_code() -> str:
+    """Return the digest of everything in models/: another nextday may train otherwise."""
+    digest = blake2b(digest_size=16)
+    for file in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(file.read_bytes())
     return digest.hexdigest()
 
 
@@ -57,7 +68,7 @@ class Finished:
             with self._path(name).open("rb") as opened, np.load(opened, allow_pickle=False) as file:
                 epochs = [Epoch(**epoch) for epoch in json.loads(str(file["epochs"]))]
                 return [file[f"weight_{place}"] for place in range(len(file.files) - 1)], epochs
-        except (OSError, ValueError, KeyError, TypeError, BadZipFile):
+        except (OSError, EOFError, ValueError, KeyError, TypeError, RuntimeError, BadZipFile):
             return None
 
     def write(self, name: str, weights: Weights, epochs: list[Epoch]) -> None:
@@ -71,7 +82,10 @@ class Finished:
         parts["epochs"] = json.dumps([asdict(epoch) for epoch in epochs])
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            np.savez(half, **parts)
+            with half.open("wb") as file:
+                np.savez(file, **parts)
+                file.flush()
+                os.fsync(file.fileno())  # else a power cut may leave the new name with nothing behind it
             half.replace(self._path(name))
         except OSError as error:
             raise ModelError(

@@ -11,7 +11,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, BrokenExecutor, Executor, Future, wait
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 from pathlib import Path
@@ -113,6 +113,14 @@ def _train_elsewhere(
             f"the processes that train are gone: {broken}",
             way_out="it is often memory: make [training] processes smaller, and look at what else ran then",
         ) from None
+    except (
+        OSError
+    ) as error:  # of a machine that trains: it does not see the folder, or it is not there any more
+        raise ModelError(
+            f"a process that trains is lost, or does not see the files: {error}",
+            where=str(place),
+            way_out="on other machines, mount the workspace under the same path; then run this again",
+        ) from None
     finally:
         for future in asked:
             future.cancel()
@@ -147,17 +155,19 @@ def _trainer(network: Network, training: Training) -> Trainer:
 @contextmanager
 def _laid_out(examples: Sequence[Examples], folder: Path | None) -> Iterator[Path]:
     """Write the examples into files of a folder of their own, for the block alone."""
-    try:
-        with tempfile.TemporaryDirectory(prefix="fit-", dir=folder, ignore_cleanup_errors=True) as place:
-            _write(examples, Path(place))
-            yield Path(place)
-    except OSError as error:
-        raise ModelError(
-            f"what there is to learn from cannot be written down for the processes that train: "
-            f"{error.strerror or error}",
-            where=str(folder or tempfile.gettempdir()),
-            way_out="make room on that disk; [training] processes = 1 needs no such files",
-        ) from None
+    with ExitStack() as kept:
+        try:
+            made = tempfile.TemporaryDirectory(prefix="fit-", dir=folder, ignore_cleanup_errors=True)
+            place = Path(kept.enter_context(made))
+            _write(examples, place)
+        except OSError as error:
+            raise ModelError(
+                f"what there is to learn from cannot be written down for the processes that train: "
+                f"{error.strerror or error}",
+                where=str(folder or tempfile.gettempdir()),
+                way_out="make room on that disk; [training] processes = 1 needs no such files",
+            ) from None
+        yield place
 
 
 def _write(examples: Sequence[Examples], place: Path) -> None:

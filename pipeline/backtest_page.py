@@ -49,8 +49,8 @@ def _families(backtest: Backtest) -> list[dict[str, Any]]:
     return [
         {
             "name": family,
-            "tested": int(rows["groups"].max()),
-            "found": int((rows["adjusted_p"] < 0.05).sum()),
+            "tested": int(losses["groups"].max()),
+            "found": int((losses["adjusted_p"] < 0.05).sum()),
             "left_out": max(rows["group"].nunique() - _EVERY_GROUP, 0),
             "groups": [
                 {line["metric"]: line for line in part.to_dict("records")}
@@ -58,6 +58,7 @@ def _families(backtest: Backtest) -> list[dict[str, Any]]:
             ],
         }
         for family, rows in backtest.groups.groupby("family", sort=False)
+        for losses in [rows[rows["metric"] == "log_loss"]]
     ]
 
 

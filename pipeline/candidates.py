@@ -13,7 +13,7 @@ from arch.bootstrap import MCS, SPA
 
 from pipeline.errors import NextdayError
 from pipeline.labelled import gather_labelled
-from pipeline.significance import MIN_SESSIONS, choose_block_length
+from pipeline.significance import MIN_SESSIONS, choose_block_length, drop_rounding
 
 __all__ = [
     "ConfidenceSet",
@@ -108,6 +108,15 @@ def superior_ability(
         NextdayError: there is no such column, no candidate, or too few sessions.
     """
     others = _checked(losses, horizon, benchmark).drop(columns=benchmark)
+    best = str(others.mean().idxmin())
+    # Who says what the benchmark says has no variance to divide by, and the test would take it for certain.
+    differs = [
+        name for name in others if np.any(drop_rounding((others[name] - losses[benchmark]).to_numpy(float)))
+    ]
+    gain = float(losses[benchmark].mean() - others[best].mean())
+    if gain <= 0 or best not in differs:
+        return SuperiorAbility(best, gain, 1.0, 1.0, 1.0, others.shape[1], len(losses), max(horizon, 1))
+    others = others[differs]
     block = max(block_length or choose_common_block(losses), horizon)
     spa = SPA(
         losses[benchmark].to_numpy(),
@@ -117,10 +126,9 @@ def superior_ability(
         seed=np.random.default_rng(seed),
     )
     spa.compute()
-    best = str(others.mean().idxmin())
-    gain = float(losses[benchmark].mean() - others[best].mean())
     lower, consistent, upper = (float(spa.pvalues[name]) for name in ("lower", "consistent", "upper"))
-    return SuperiorAbility(best, gain, consistent, lower, upper, others.shape[1], len(losses), block)
+    candidates = losses.shape[1] - 1
+    return SuperiorAbility(best, gain, consistent, lower, upper, candidates, len(losses), block)
 
 
 def find_confidence_set(

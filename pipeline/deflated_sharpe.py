@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import kurtosis, norm, skew
 
+from pipeline.schema import MIN_SESSIONS
+
 __all__ = [
     "DeflatedSharpe",
     "deflate",
@@ -93,7 +95,7 @@ def expected_maximum_sharpe(trials: int, variance: float) -> float:
 
 
 def deflate(returns: Floats, *, trials: int, variance: float | None = None) -> DeflatedSharpe | None:
-    """Return what the Sharpe ratio of the best of `trials` is worth; None where it is not defined.
+    """Return what the Sharpe ratio of the best of `trials` is worth; None where it is not defined or n is too small.
 
     The deflated Sharpe ratio of Bailey and López de Prado (2014): the probabilistic one, held against what the best of
     the trials is expected to show by luck.
@@ -105,7 +107,7 @@ def deflate(returns: Floats, *, trials: int, variance: float | None = None) -> D
             from n returns where the true one is zero.
     """
     sharpe, n = sharpe_ratio(returns), len(returns)
-    if np.isnan(sharpe):
+    if np.isnan(sharpe) or n < MIN_SESSIONS:
         return None
     spread = 1 / (n - 1) if variance is None else variance
     luck = expected_maximum_sharpe(trials, spread)

@@ -87,8 +87,10 @@ def _sentence(goal: str, more: int, sessions: int, rows: Floats, worth: float) -
         if more
         else f"takes no more than these {sessions:,} sessions"
     )
-    said = f"the {rows.mean():.0f} forecasts of a session are worth" if len(rows) else ""
-    return f"To {goal} here {takes}: {said} about {worth:.1f} independent ones."
+    if math.isnan(worth):  # all sides hit alike: nothing varies, and nothing can be said
+        return f"To {goal} here {takes}."
+    many = f"the {rows.mean():.0f} forecasts" if rows.mean() >= 1.5 else "the forecasts"
+    return f"To {goal} here {takes}: {many} of a session are worth about {worth:.1f} independent ones."
 
 
 def _round(number: int) -> int:

@@ -1,6 +1,7 @@
 """`nextday backtest`: every session is forecast by a fit that could not know it, and an interrupted walk goes on."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -68,6 +69,7 @@ def test_the_files_lie_where_they_were_asked_for(folder: Path, walked: Backteste
     assert list(read(walked, "groups.csv").columns) == list(GROUP_SCORES.columns)
     assert set(forecasts["kind"]) == {"backtest"}
     assert {"gru", "base_rate", "logistic_regression", "gradient_boosting"} <= set(scores["model"])
+    assert set(scores["baseline"]) == {"best_before"}
     page = walked.paths["report.html"].read_text()
     assert walked.backtest.verdict.finding.capitalize() in page
     assert "http://" not in page.replace("http://www.w3.org", "")
@@ -88,12 +90,34 @@ def test_every_session_of_the_walk_is_forecast_once_and_the_next_fit_takes_over(
     assert forecasts.drop(moved.index)["outcome"].isna().all()
 
 
+def test_the_baseline_of_each_fold_was_chosen_before_its_test(walked: Backtested) -> None:
+    rows = walked.backtest.test_rows
+    best = rows[rows["model"] == "best_before"]
+    assert len(best) == (rows["model"] == "gru").sum()
+    for fold, part in best.groupby("fold"):
+        (name,) = part["chosen"].unique()
+        own = rows[(rows["model"] == name) & (rows["fold"] == fold)]
+        np.testing.assert_array_equal(part["p_up"], own["p_up"])
+        assert re.search(rf"{name} in fold [^;]*\b{fold}\b", walked.backtest.method["best before"])
+
+
+def test_another_threshold_or_another_walk_is_another_setting_tried(
+    folder: Path, walked: Backtested, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digests = []
+    for more in ("", "[trading]\nthreshold = 0.02\n", 'window = "rolling"\n'):
+        settings = folder / "counted.toml"
+        settings.write_text(small_settings("2014-01-02", members=2) + WALK + more)
+        digests.append(flow._digest_trial(open_run(settings, folder / "counted", NOW)))
+    assert len(set(digests)) == 3
+
+
 def test_nothing_of_it_enters_the_ledger_and_the_setting_is_counted(folder: Path, walked: Backtested) -> None:
     run = open_run(folder / "nextday.toml", folder / "data", NOW)
     assert run.ledger.record(run.name).empty
     assert [trial.study for trial in TrialBook(run.workspace.trials(run.name)).read()] == ["backtest"]
     assert "1 setting was tried" in walked.backtest.tried
-    assert not (run.workspace.cache / "backtest" / run.name).exists()
+    assert not flow._kept(run).exists()
 
 
 def test_it_is_tracked_with_its_files_and_registers_no_model(folder: Path, walked: Backtested) -> None:
@@ -150,6 +174,8 @@ def test_a_warm_start_goes_from_fit_to_fit_where_no_label_is_known_too_early(
 
     monkeypatch.setattr(Trainer, "train", noted)
     warm = walk_with(folder, training="warm_start = true")
+    further = warm.backtest.folds - 1
+    assert warm.backtest.method["warm start"].startswith(f"{further} of {further} further fits")
     assert given == [False] * 2 + [True] * 2 * (warm.backtest.folds - 1)
     ranges = warm.backtest.ranges.set_index(["fit", "part"])
     for number in range(2, warm.backtest.folds + 1):

@@ -28,6 +28,18 @@ def test_the_losses_are_the_means_of_the_sessions() -> None:
     assert found["gru"].to_numpy() == pytest.approx(metrics.log_losses(p, y).reshape(30, 4).mean(axis=1))
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_who_says_what_the_benchmark_says_is_no_evidence(seed: int) -> None:
+    frame = losses(250, {"poor": -0.004}, seed=seed)
+    frame = frame.assign(twin=frame["base_rate"], rounded=frame["base_rate"] + 1e-17)
+    found = superior_ability(frame, "base_rate", draws=200)
+    assert (found.p_value, found.lower, found.upper, found.candidates) == (1.0, 1.0, 1.0, 3)
+    alone = superior_ability(frame[["base_rate", "twin"]], "base_rate", draws=200)
+    assert (alone.p_value, alone.gain) == (1.0, 0.0)
+    skilled = frame.assign(gru=losses(250, {"gru": 0.01}, seed)["gru"])
+    assert superior_ability(skilled, "base_rate", draws=200).p_value < 0.05
+
+
 def test_superior_ability_is_the_librarys_with_the_seed_and_the_block_that_were_asked_for() -> None:
     frame = losses(200, {"gru": 0.002, "lstm": 0.0}, seed=1)
     other = SPA(
