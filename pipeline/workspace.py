@@ -161,7 +161,7 @@ class Workspace:
         try:
             yield path
         finally:
-            shutil.rmtree(path, ignore_errors=True)
+            _remove_in_spite_of_signals(path)
 
     def _dead_scratch(self) -> list[Path]:
         return [path for path in self.cache.glob(f"{_SCRATCH}*") if _is_dead_half(path)]
@@ -263,6 +263,15 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     finally:
         with suppress(OSError):
             half.unlink(missing_ok=True)
+
+
+def _remove_in_spite_of_signals(path: Path) -> None:
+    """Remove a folder, also where a signal that ends the run comes while it is being removed."""
+    try:
+        shutil.rmtree(path, ignore_errors=True)
+    except BaseException:
+        shutil.rmtree(path, ignore_errors=True)
+        raise
 
 
 def _remove_halves(path: Path) -> None:

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,27 @@ def test_an_interrupted_write_leaves_no_half(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(KeyboardInterrupt):
         write_text(tmp_path / "a.csv", "whole")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_signal_that_comes_while_scratch_is_removed_leaves_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remove, struck = os.rmdir, []
+
+    def interrupted_once(path: str, **rest: object) -> None:
+        if not struck:
+            struck.append(path)
+            raise KeyboardInterrupt
+        remove(path, **rest)  # type: ignore[arg-type]
+
+    workspace = Workspace(tmp_path)
+    with ExitStack() as run:
+        (run.enter_context(workspace.scratch()) / "x.npy").write_bytes(b"numbers")
+        monkeypatch.setattr(os, "rmdir", interrupted_once)
+        with pytest.raises(KeyboardInterrupt):
+            run.close()
+    assert struck
+    assert list(workspace.cache.iterdir()) == []
 
 
 def test_a_second_run_of_a_universe_waits_its_time_and_leaves_and_another_universe_works(
