@@ -49,22 +49,27 @@ def markov_signs(repeats: float, rng: np.random.Generator) -> np.ndarray:
     return np.cumprod(turns, axis=0)
 
 
-def planted(
-    tmp_path: Path, xnys: Calendar, repeats: float, seed: int, settings: str = SETTINGS
-) -> tuple[Run, History]:
-    rng = np.random.default_rng(seed)
-    closes, sessions = walk(markov_signs(repeats, rng), rng), xnys.sessions[:SESSIONS]
-    parts = [vendor_bars(sessions, closes[:, k]).assign(symbol=f"S{k:02d}") for k in range(SYMBOLS)]
+def history_of(folder: Path, xnys: Calendar, closes: np.ndarray, settings: str) -> tuple[Run, History]:
+    """Return a run on these closes [session, symbol] and what it knows of them."""
+    sessions = xnys.sessions[: len(closes)]
+    parts = [vendor_bars(sessions, closes[:, k]).assign(symbol=f"S{k:02d}") for k in range(closes.shape[1])]
     pd.concat(parts).drop(columns=["adj_close"]).rename(columns={"session": "date"}).to_parquet(
-        tmp_path / "prices.parquet"
+        folder / "prices.parquet"
     )
-    (tmp_path / "nextday.toml").write_text(settings)
-    run = open_run(tmp_path / "nextday.toml", tmp_path / "data", NOW)
+    (folder / "nextday.toml").write_text(settings)
+    run = open_run(folder / "nextday.toml", folder / "data", NOW)
     answers = [run.source.fetch(s, sessions[0], sessions[-1], NOW) for s in run.universe.symbols]
     run.store.append(
         check(answers, run.calendar, sessions[-1], source="files", historical=True).prices, run="test"
     )
     return run, make_sequences.fn(run, sessions[-1], run.store.seq())
+
+
+def planted(
+    tmp_path: Path, xnys: Calendar, repeats: float, seed: int, settings: str = SETTINGS
+) -> tuple[Run, History]:
+    rng = np.random.default_rng(seed)
+    return history_of(tmp_path, xnys, walk(markov_signs(repeats, rng), rng), settings)
 
 
 def verdict_of(run: Run, known: History) -> tuple[Verdict, pd.DataFrame]:
