@@ -114,7 +114,7 @@ def _make(run: Run, market: Market, known: History) -> Backtest:
     folds = walk_folds(known.sequences, settings.evaluation, settings.training, settings.backtest)
     with open_workshop(run, known.sequences) as place_of_work:
         workshop = Workshop(place_of_work.executor, place_of_work.folder, place_of_work.rescue, _kept(run))
-        walk, epochs = walk_history(run, known, folds, workshop)
+        walk, own, epochs = walk_history(run, known, folds, workshop)
     scores, verdict = score_procedure(run, walk, BEST_BEFORE)
     farther = score_farther(run, walk, BEST_BEFORE) if len(settings.labels.horizons) > 1 else None
     count_trial(run, market, walk.test, study="backtest", digest=_digest_trial(run))
@@ -123,7 +123,7 @@ def _make(run: Run, market: Market, known: History) -> Backtest:
         calendar=run.calendar.name,
         as_of=known.as_of,
         made_at=run.clock(),
-        forecasts=_forecasts(run, known, walk),
+        forecasts=_forecasts(run, known, own),
         test_rows=walk.test,
         scores=pd.concat([scores, farther[0]], ignore_index=True) if farther else scores,
         verdict=verdict,
@@ -195,12 +195,12 @@ def _settings_tried(run: Run) -> int | None:
         return None
 
 
-def _forecasts(run: Run, known: History, walk: Walk) -> pd.DataFrame:
+def _forecasts(run: Run, known: History, rows: pd.DataFrame) -> pd.DataFrame:
     """Return the network's rows as FORECAST_COLUMNS."""
-    rows = walk.test[walk.test["model"] == run.config.model.kind]
     session = known.sequences.sessions.get_indexer(pd.DatetimeIndex(rows["as_of"]))
     symbol = pd.Index(known.panel.symbols).get_indexer(pd.Index(rows["symbol"]))
     begins = len(known.panel.sessions) - len(known.sequences.sessions)
+    rows = rows.astype({"symbol": "str", "direction": "str", "horizon": "int64", "fold": "int64"})
     versions = {fold: _version(run, known, int(fold)) for fold in rows["fold"].unique()}
     return rows.assign(
         model_version=rows["fold"].map(versions),

@@ -32,7 +32,7 @@ from pipeline.fetch_plan import OVERLAP
 from pipeline.horizons import NEXT, describe_horizons, name_group
 from pipeline.quality import no_findings
 from pipeline.report import Paths, Report, forecast_rows, place, summary_markdown, write
-from pipeline.schema import SCORES, empty
+from pipeline.schema import SCORES, SIDES, empty
 from pipeline.scores import score
 from pipeline.sides import select_told
 from pipeline.tracking import RegisteredModel
@@ -100,10 +100,7 @@ def track(run: Run, report: Report, paths: Paths) -> None:
         metrics={
             "forecasts": float(len(forecasts)),
             **_mean_p_up(forecasts),
-            **{
-                f"said_{side}": float((forecasts["direction"] == side).sum())
-                for side in ("up", "down", "none")
-            },
+            **{f"said_{side}": float((forecasts["direction"] == side).sum()) for side in SIDES},
             "coverage": report.covered / report.members,
             "findings": float(len(report.findings)),
         },

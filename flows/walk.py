@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
+import numpy as np
 import pandas as pd
 
 from flows.chapters import chapter
@@ -16,6 +17,7 @@ from flows.training import History
 from flows.workshop import Workshop
 from pipeline.backtest import Fitted, Model, Walk, walk_forward
 from pipeline.horizons import select_horizon
+from pipeline.schema import FORECAST_KEY
 from pipeline.scores import best_baseline
 from pipeline.walkforward import Fold
 
@@ -24,11 +26,14 @@ __all__ = ["BEST_BEFORE", "walk_history"]
 BEST_BEFORE: Final = "best_before"
 """The baseline of a walk: in each fold the one that was best on the sessions before its test."""
 
+_SCORED: Final = [*FORECAST_KEY, "fold", "model", "p_up", "direction", "outcome", "realized_return", "chosen"]
+"""What is kept of a method's rows; the network's are kept whole, beside them."""
+
 
 @chapter("walk forward")
 def walk_history(
     run: Run, known: History, folds: list[Fold], workshop: Workshop
-) -> tuple[Walk, pd.DataFrame]:
+) -> tuple[Walk, pd.DataFrame, pd.DataFrame]:
     """Fit the network and every baseline on each fold, and forecast its test.
 
     Args:
@@ -38,13 +43,14 @@ def walk_history(
         workshop: Where the networks are trained.
 
     Returns:
-        The walk, whose `before` holds the rows before the first test alone, with the forecasts of BEST_BEFORE among its
-        test rows; and the networks' epochs.
+        The walk, whose `before` holds the rows before the first test alone, and whose test rows are those of every
+        method and of BEST_BEFORE, without band and base rate; the networks' own test rows, whole; and their epochs.
     """
     kind, training = run.config.model.kind, run.config.training
     members = run.config.model.members
     members *= len(known.sequences.symbols) if run.config.model.scope == "symbol" else 1
     walks: list[Walk] = []
+    own: list[pd.DataFrame] = []
     epochs: list[pd.DataFrame] = []
     fitted: Fitted | None = None
     shown = folds_shown("walk forward", len(folds), members, training.epochs, training.patience)
@@ -54,21 +60,29 @@ def walk_history(
             say(f"fold {number} of {len(folds)}: forecasting from {first:%Y-%m-%d} to {last:%Y-%m-%d}")
             walk = _walk(run, known, fold, _models(run, next_fold(), workshop, fitted, fold))
             fitted = walk.fitted[kind]
-            walks.append(_with_best(drop_left_out(walk, fitted, known.sequences.symbols), kind))
+            walk = drop_left_out(walk, fitted, known.sequences.symbols)
+            walk = replace(walk, test=walk.test.assign(fold=np.int16(number)))
+            own.append(walk.test[walk.test["model"] == kind])
+            walks.append(_with_best(walk, kind))
             epochs.append(epoch_table(fitted, f"fold {number}"))
-    test = pd.concat([walk.test.assign(fold=n) for n, walk in enumerate(walks, 1)], ignore_index=True)
-    return replace(walks[-1], before=walks[0].before, test=test), pd.concat(epochs, ignore_index=True)
+    test = pd.concat([walk.test for walk in walks], ignore_index=True)
+    walked = replace(walks[-1], before=walks[0].before, test=test)
+    return walked, pd.concat(own, ignore_index=True), pd.concat(epochs, ignore_index=True)
 
 
 def _with_best(walk: Walk, kind: str) -> Walk:
     """Add the test rows of the baseline that was best before this fold's test, of each horizon by itself."""
-    rules = walk.before[walk.before["model"] != kind]
-    best = []
-    for horizon in sorted(walk.test["horizon"].unique()):
+    rules, rows = walk.before[walk.before["model"] != kind], walk.test
+    names = pd.CategoricalDtype([*rows["model"].cat.categories, BEST_BEFORE, ""])
+    parts = [rows.astype({"model": names}).assign(chosen=pd.Categorical([""] * len(rows), dtype=names))]
+    for horizon in sorted(rows["horizon"].unique()):
         name = best_baseline(select_horizon(rules, horizon))
-        rows = select_horizon(walk.test, horizon)
-        best.append(rows[rows["model"] == name].assign(model=BEST_BEFORE, chosen=name))
-    return replace(walk, test=pd.concat([walk.test.assign(chosen=""), *best], ignore_index=True))
+        best = select_horizon(rows, horizon)[lambda each, name=name: each["model"] == name]
+        told = {"model": [BEST_BEFORE] * len(best), "chosen": [name] * len(best)}
+        parts.append(
+            best.assign(**{column: pd.Categorical(each, dtype=names) for column, each in told.items()})
+        )
+    return replace(walk, test=pd.concat([part[_SCORED] for part in parts], ignore_index=True))
 
 
 def _models(

@@ -94,8 +94,9 @@ def list_horizons(rows: pd.DataFrame) -> list[int]:
 
 
 def select_horizon(rows: pd.DataFrame, horizon: int = NEXT) -> pd.DataFrame:
-    """Return the rows of one horizon."""
-    return rows[rows["horizon"] == horizon]
+    """Return the rows of one horizon: all of them, and no copy, where there is no other."""
+    chosen = rows["horizon"] == horizon
+    return rows if chosen.all() else rows[chosen]
 
 
 def list_ahead(forecasts: pd.DataFrame) -> list[Ahead]:

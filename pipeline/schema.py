@@ -17,6 +17,7 @@ __all__ = [
     "PRICES",
     "PRICE_KEY",
     "SCORES",
+    "SIDES",
     "SYMBOL_PATTERN",
     "SYMBOL_WAY_OUT",
     "empty",
@@ -37,6 +38,9 @@ SYMBOL_WAY_OUT: Final = (
 
 PRICE_KEY: Final = ["instrument_id", "session", "seq"]
 FORECAST_KEY: Final = ["symbol", "as_of", "target_session", "horizon"]
+
+SIDES: Final = ("up", "down", "none")
+"""What a direction may be."""
 
 _SESSION: Final = "datetime64[us]"
 _INSTANT: Final = "datetime64[us, UTC]"
@@ -109,7 +113,7 @@ FORECASTS: Final = pa.DataFrameSchema(
         "p_up": _number(nullable=False, ge=0, le=1),
         "low": _number(nullable=False, ge=0, le=1),
         "high": _number(nullable=False, ge=0, le=1),
-        "direction": _text("up", "down", "none"),
+        "direction": _text(*SIDES),
         "baseline_p_up": _number(nullable=False, ge=0, le=1),
         "last_close": _number(nullable=False, gt=0),
         "data_version": pa.Column(int, pa.Check.ge(0)),

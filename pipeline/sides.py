@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pipeline import significance
 from pipeline.metrics import effective_n, mean_of
-from pipeline.schema import FORECAST_KEY, SCORES, empty, validated
+from pipeline.schema import FORECAST_KEY, SCORES, SIDES, empty, validated
 
 __all__ = ["SIDES_TAKEN", "count_sides", "measure_sides", "select_told", "take_sides"]
 
@@ -34,7 +34,7 @@ def take_sides(p_up: Floats, threshold: Floats | float = 0.0) -> "pd.Series[str]
 def count_sides(forecasts: pd.DataFrame) -> str:
     """Say how often each direction is told, as "12 up, 8 down, 10 none"; what never is, is left out."""
     counts = forecasts["direction"].value_counts()
-    return ", ".join(f"{counts[side]:,} {side}" for side in ("up", "down", "none") if side in counts)
+    return ", ".join(f"{counts[side]:,} {side}" for side in SIDES if counts.get(side))
 
 
 def select_told(rows: pd.DataFrame, model: str) -> pd.DataFrame:

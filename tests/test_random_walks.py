@@ -44,7 +44,7 @@ def walk_through(folder: Path, xnys: Calendar, seed: int) -> Verdict:
     settings = run.config
     folds = walk_folds(known.sequences, settings.evaluation, settings.training, settings.backtest)
     with open_workshop(run, known.sequences) as workshop:
-        walk, _ = walk_history.fn(run, known, folds, workshop)
+        walk, *_ = walk_history.fn(run, known, folds, workshop)
     return score_procedure.fn(run, walk, BEST_BEFORE)[1]
 
 
