@@ -24,7 +24,14 @@ from flows.walk import BEST_BEFORE, walk_history
 from flows.workshop import Workshop, open_workshop
 from pipeline.backtest import Walk
 from pipeline.backtest_page import render_backtest
-from pipeline.backtest_report import FORECAST_COLUMNS, Backtest, forecasts_csv, groups_csv, place, scores_csv
+from pipeline.backtest_report import (
+    FORECAST_COLUMNS,
+    Backtest,
+    groups_csv,
+    place,
+    scores_csv,
+    write_forecasts,
+)
 from pipeline.config import digest
 from pipeline.errors import NextdayError, StoreError
 from pipeline.fills import read_fills
@@ -38,7 +45,7 @@ from pipeline.trading_view import TradingView, view_trading
 from pipeline.trials import TrialBook, count_settings
 from pipeline.walkforward import Fold, walk_folds
 from pipeline.wording import count
-from pipeline.workspace import hold_lock, write_text
+from pipeline.workspace import hold_lock, whole_file, write_text
 
 __all__ = ["Backtested", "backtest"]
 
@@ -200,7 +207,6 @@ def _forecasts(run: Run, known: History, rows: pd.DataFrame) -> pd.DataFrame:
     session = known.sequences.sessions.get_indexer(pd.DatetimeIndex(rows["as_of"]))
     symbol = pd.Index(known.panel.symbols).get_indexer(pd.Index(rows["symbol"]))
     begins = len(known.panel.sessions) - len(known.sequences.sessions)
-    rows = rows.astype({"symbol": "str", "direction": "str", "horizon": "int64", "fold": "int64"})
     versions = {fold: _version(run, known, int(fold)) for fold in rows["fold"].unique()}
     return rows.assign(
         model_version=rows["fold"].map(versions),
@@ -287,7 +293,8 @@ def _notes(run: Run, market: Market) -> list[str]:
 
 @chapter("report")
 def _write(made: Backtest, paths: dict[str, Path]) -> None:
-    write_text(paths["forecasts.csv"], forecasts_csv(made))
+    with whole_file(paths["forecasts.csv"]) as file:
+        write_forecasts(file, made)
     write_text(paths["scores.csv"], scores_csv(made))
     write_text(paths["groups.csv"], groups_csv(made))
     write_text(paths["trading.csv"], format_csv(list_numbers(made.trading)))

@@ -302,7 +302,7 @@ def load_evaluation(folder: Path) -> Evaluation:
         verdict = Verdict(**json.loads((folder / "verdict.json").read_text(encoding="utf-8")))
         test_rows = pd.read_parquet(folder / "test_rows.parquet")
         if "direction" not in test_rows:  # written before a forecast could take no side
-            test_rows["direction"] = take_sides(test_rows["p_up"].to_numpy()).to_numpy()
+            test_rows["direction"] = take_sides(test_rows["p_up"].to_numpy())
         farther = folder / _FARTHER if (test_rows["horizon"] > NEXT).any() else None
         told = json.loads(farther.read_text(encoding="utf-8")) if farther else {}
         further = {int(horizon): Verdict(**verdict) for horizon, verdict in told.items()}

@@ -49,7 +49,7 @@ def walk_history(
     kind, training = run.config.model.kind, run.config.training
     members = run.config.model.members
     members *= len(known.sequences.symbols) if run.config.model.scope == "symbol" else 1
-    walks: list[Walk] = []
+    before, tests = pd.DataFrame(), list[pd.DataFrame]()
     own: list[pd.DataFrame] = []
     epochs: list[pd.DataFrame] = []
     fitted: Fitted | None = None
@@ -62,16 +62,16 @@ def walk_history(
             fitted = walk.fitted[kind]
             walk = drop_left_out(walk, fitted, known.sequences.symbols)
             walk = replace(walk, test=walk.test.assign(fold=np.int16(number)))
+            before = walk.before if number == 1 else before
             own.append(walk.test[walk.test["model"] == kind])
-            walks.append(_with_best(walk, kind))
+            tests.append(_with_best(walk, kind))
             epochs.append(epoch_table(fitted, f"fold {number}"))
-    test = pd.concat([walk.test for walk in walks], ignore_index=True)
-    walked = replace(walks[-1], before=walks[0].before, test=test)
+    walked = replace(walk, before=before, test=pd.concat(tests, ignore_index=True))
     return walked, pd.concat(own, ignore_index=True), pd.concat(epochs, ignore_index=True)
 
 
-def _with_best(walk: Walk, kind: str) -> Walk:
-    """Add the test rows of the baseline that was best before this fold's test, of each horizon by itself."""
+def _with_best(walk: Walk, kind: str) -> pd.DataFrame:
+    """Return the test rows, and those of the baseline that was best before this test once more, horizon by horizon."""
     rules, rows = walk.before[walk.before["model"] != kind], walk.test
     names = pd.CategoricalDtype([*rows["model"].cat.categories, BEST_BEFORE, ""])
     parts = [rows.astype({"model": names}).assign(chosen=pd.Categorical([""] * len(rows), dtype=names))]
@@ -82,7 +82,7 @@ def _with_best(walk: Walk, kind: str) -> Walk:
         parts.append(
             best.assign(**{column: pd.Categorical(each, dtype=names) for column, each in told.items()})
         )
-    return replace(walk, test=pd.concat([part[_SCORED] for part in parts], ignore_index=True))
+    return pd.concat([part[_SCORED] for part in parts], ignore_index=True)
 
 
 def _models(

@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline.schema import SIDES
 from pipeline.sequences import Sequences, blank_dead_zone
 from pipeline.sessions import Calendar
 from pipeline.sides import take_sides
@@ -111,6 +110,12 @@ def forecast(fitted: Fitted, sequences: Sequences, rows: range, calendar: Calend
         symbol, as_of, target_session, horizon, p_up, low, high, direction; one row a forecast, by as_of, symbol and
         horizon.
     """
+    made = _forecast_packed(fitted, sequences, rows, calendar)
+    return made.astype({"symbol": "str", "direction": "str", "horizon": "int64"})
+
+
+def _forecast_packed(fitted: Fitted, sequences: Sequences, rows: range, calendar: Calendar) -> pd.DataFrame:
+    """Return what `forecast` does in less than half of the memory: a walk makes tens of millions of rows."""
     first = fitted.first_session(rows.start)
     made = fitted.predict(sequences.x[:, first : rows.stop], sequences.mask[:, first : rows.stop])
     low, p_up, high = (
@@ -125,16 +130,16 @@ def forecast(fitted: Fitted, sequences: Sequences, rows: range, calendar: Calend
     threshold = np.broadcast_to(fitted.threshold, (len(sequences.symbols), len(sequences.horizons)))
     return pd.DataFrame(
         {
-            "symbol": np.array(sequences.symbols, dtype=object)[symbol].astype(str),
+            "symbol": pd.Categorical.from_codes(symbol, pd.Index(sequences.symbols)),
             "as_of": sequences.sessions[rows.start : rows.stop][session],
             "target_session": calendar.sessions[target[session, horizon]],
-            "horizon": np.array(sequences.horizons)[horizon],
+            "horizon": np.array(sequences.horizons, np.int16)[horizon],
             "p_up": p_up[place],
             "low": low[place],
             "high": high[place],
             "direction": take_sides(p_up[place], threshold[symbol, horizon]),
         }
-    ).astype({"symbol": "str"})
+    )
 
 
 def teach(
@@ -180,13 +185,14 @@ def walk_forward(
     fitted: dict[str, Fitted] = {}
     for number, fold in enumerate(folds, start=1):
         taught = teach(sequences, fold, returns, dead_zone)
-        for name, model in models.items():
+        for place, (name, model) in enumerate(models.items()):
             tell(name)
             fitted[name] = fit(model, taught, fold, seed)
             for rows, kept in ((range(fold.stop.start, fold.calibrate.stop), before), (fold.test, test)):
-                made = forecast(fitted[name], sequences, rows, calendar)
+                made = _forecast_packed(fitted[name], sequences, rows, calendar)
                 told = _with_outcomes(made, fitted[name], sequences, returns)
-                kept.append(_packed(told.assign(model=name, fold=number), list(models), sequences.symbols))
+                names = pd.Categorical.from_codes(np.full(len(told), place), pd.Index(list(models)))
+                kept.append(told.assign(model=names, fold=np.int16(number)))
     return Walk(pd.concat(before, ignore_index=True), pd.concat(test, ignore_index=True), fitted)
 
 
@@ -197,18 +203,11 @@ def fit(model: Model, taught: Sequences, fold: Fold, seed: int) -> Fitted:
     )
 
 
-def _packed(rows: pd.DataFrame, models: list[str], symbols: tuple[str, ...]) -> pd.DataFrame:
-    """Return the rows in less than half of the memory: a walk makes tens of millions."""
-    texts = {"model": models, "symbol": symbols, "direction": SIDES}
-    categories = {name: pd.CategoricalDtype([*values]) for name, values in texts.items()}
-    return rows.astype(categories).astype(dict.fromkeys(("horizon", "fold"), "int16"))
-
-
 def _with_outcomes(
     rows: pd.DataFrame, fitted: Fitted, sequences: Sequences, returns: NDArray[np.float64]
 ) -> pd.DataFrame:
     symbol, session, horizon = (
-        pd.Index(sequences.symbols).get_indexer(pd.Index(rows["symbol"])),
+        rows["symbol"].cat.codes.to_numpy(),
         sequences.sessions.get_indexer(pd.DatetimeIndex(rows["as_of"])),
         pd.Index(sequences.horizons).get_indexer(pd.Index(rows["horizon"])),
     )

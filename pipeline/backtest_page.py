@@ -84,9 +84,9 @@ def _own(backtest: Backtest) -> pd.DataFrame:
 
 def _loss_saved(backtest: Backtest) -> pd.DataFrame:
     """Return by how much the network's log loss was lower than the verdict's baseline's and the base rate's."""
-    rows = select_horizon(backtest.test_rows)
-    rows = rows[rows["outcome"].notna()]
-    loss = pd.Series(log_losses(rows["p_up"].to_numpy(float), rows["outcome"].to_numpy(float)), rows.index)
-    mean = loss.groupby([rows["target_session"], rows["model"]]).mean().unstack()
     rules = dict.fromkeys([backtest.verdict.baseline, "base_rate"])
+    rows = select_horizon(backtest.test_rows)
+    rows = rows[rows["model"].isin([backtest.model, *rules]) & rows["outcome"].notna()]
+    loss = pd.Series(log_losses(rows["p_up"].to_numpy(float), rows["outcome"].to_numpy(float)), rows.index)
+    mean = loss.groupby([rows["target_session"], rows["model"]], observed=True).mean().unstack()
     return pd.DataFrame({rule: mean[rule] - mean[backtest.model] for rule in rules})

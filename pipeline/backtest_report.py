@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 import pandas as pd
 
@@ -12,11 +12,11 @@ from pipeline.further_tests import FurtherTests
 from pipeline.insight import Insight
 from pipeline.schema import FORECASTS, GROUP_SCORES, SCORES
 from pipeline.scores import Verdict
-from pipeline.spreadsheet import format_csv
+from pipeline.spreadsheet import format_csv, write_plain_csv
 from pipeline.trading_view import TradingView
 from pipeline.wording import format_instant
 
-__all__ = ["FORECAST_COLUMNS", "Backtest", "forecasts_csv", "groups_csv", "place", "scores_csv"]
+__all__ = ["FORECAST_COLUMNS", "Backtest", "groups_csv", "place", "scores_csv", "write_forecasts"]
 
 FORECAST_COLUMNS: Final = [*FORECASTS.columns, "outcome", "realized_return", "fold"]
 """The columns of a backtest's forecasts.csv."""
@@ -86,11 +86,15 @@ def place(folder: Path) -> dict[str, Path]:
     return {name: folder / name for name in _FILES}
 
 
-def forecasts_csv(backtest: Backtest) -> str:
-    """Return forecasts.csv: one row a forecast of the network, by session, symbol and horizon."""
-    rows = backtest.forecasts[FORECAST_COLUMNS]
-    days = {name: rows[name].dt.strftime("%Y-%m-%d") for name in ("as_of", "target_session")}
-    return format_csv(rows.assign(**days, issued_at=format_instant(backtest.made_at)))
+def write_forecasts(file: BinaryIO, backtest: Backtest) -> None:
+    """Write forecasts.csv: one row a forecast of the network, by session, symbol and horizon."""
+    issued_at = format_instant(backtest.made_at)
+    folds = (rows for _, rows in backtest.forecasts[FORECAST_COLUMNS].groupby("fold"))
+    write_plain_csv(file, (rows.assign(**_days(rows), issued_at=issued_at) for rows in folds))
+
+
+def _days(rows: pd.DataFrame) -> dict[str, pd.Series]:
+    return {name: rows[name].dt.strftime("%Y-%m-%d") for name in ("as_of", "target_session")}
 
 
 def scores_csv(backtest: Backtest) -> str:

@@ -22,13 +22,14 @@ SIDES_TAKEN: Final = "sides_taken"
 """The metric that says which share of the forecasts took a side; its baseline is the target."""
 
 
-def take_sides(p_up: Floats, threshold: Floats | float = 0.0) -> "pd.Series[str]":
+def take_sides(p_up: Floats, threshold: Floats | float = 0.0) -> "pd.Categorical[str]":
     """Return up, down or none [row]: the side of 0.5, told where |p_up - 0.5| is `threshold` or more.
 
     A p_up of 0.5 itself has no side.
     """
-    side = np.where(np.abs(p_up - 0.5) >= threshold, np.sign(p_up - 0.5), 0.0)
-    return pd.Series(side).map({1.0: "up", -1.0: "down", 0.0: "none"}).astype("str")
+    is_told = np.abs(p_up - 0.5) >= threshold
+    codes = np.select([is_told & (p_up > 0.5), is_told & (p_up < 0.5)], [0, 1], 2)
+    return pd.Categorical.from_codes(codes, pd.Index(SIDES))
 
 
 def count_sides(forecasts: pd.DataFrame) -> str:

@@ -1,5 +1,6 @@
 """The page of a backtest: verdict first, every number with its evidence, and whole on a phone."""
 
+import io
 import re
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -11,7 +12,7 @@ import pandas as pd
 import pytest
 
 from pipeline.backtest_page import render_backtest
-from pipeline.backtest_report import Backtest, forecasts_csv, groups_csv, scores_csv
+from pipeline.backtest_report import Backtest, groups_csv, scores_csv, write_forecasts
 from pipeline.config import TradingConfig
 from pipeline.fills import Fills
 from pipeline.further_tests import examine
@@ -145,7 +146,9 @@ def test_a_score_stands_with_its_interval_n_and_baseline(page: str) -> None:
 
 def test_the_tables_for_machines_have_every_row() -> None:
     backtest = made()
-    assert len(forecasts_csv(backtest).splitlines()) == 1 + SESSIONS * len(SYMBOLS)
+    file = io.BytesIO()
+    write_forecasts(file, backtest)
+    assert len(file.getvalue().splitlines()) == 1 + SESSIONS * len(SYMBOLS)
     assert len(scores_csv(backtest).splitlines()) == 1 + len(backtest.scores)
     assert len(groups_csv(backtest).splitlines()) == 1 + len(backtest.groups)
 

@@ -41,7 +41,7 @@ def test_every_row_has_the_threshold_of_its_horizon() -> None:
 
 
 def test_no_side_survives_a_csv() -> None:
-    frame = pd.DataFrame({"direction": take_sides(np.array([0.4, 0.5, 0.6]))})
+    frame = pd.DataFrame({"direction": take_sides(np.array([0.4, 0.5, 0.6])).astype(str)})
     assert pd.read_csv(io.StringIO(frame.to_csv(index=False))).equals(frame)
 
 

@@ -83,7 +83,7 @@ def test_a_threshold_leaves_the_unsure_flat_and_their_share_in_cash() -> None:
 def test_sides_are_those_that_a_direction_tells() -> None:
     p_up = np.append(np.random.default_rng(1).uniform(0, 1, 500), [0.5, 0.44, 0.56])
     for threshold in (0.0, 0.06, 0.3):
-        words = take_sides(p_up, threshold).map({"up": 1.0, "down": -1.0, "none": 0.0})
+        words = pd.Series(take_sides(p_up, threshold).astype(str)).map({"up": 1.0, "down": -1.0, "none": 0.0})
         assert choose_sides(p_up, threshold).tolist() == words.tolist()
 
 
