@@ -49,7 +49,7 @@ def walk_history(
     kind, training = run.config.model.kind, run.config.training
     members = run.config.model.members
     members *= len(known.sequences.symbols) if run.config.model.scope == "symbol" else 1
-    before, tests = pd.DataFrame(), list[pd.DataFrame]()
+    before, tests = pd.DataFrame(), {column: list[pd.Series]() for column in _SCORED}
     own: list[pd.DataFrame] = []
     epochs: list[pd.DataFrame] = []
     fitted: Fitted | None = None
@@ -64,9 +64,12 @@ def walk_history(
             walk = replace(walk, test=walk.test.assign(fold=np.int16(number)))
             before = walk.before if number == 1 else before
             own.append(walk.test[walk.test["model"] == kind])
-            tests.append(_with_best(walk, kind))
+            for column, values in _with_best(walk, kind).items():
+                tests[str(column)].append(values.copy())
             epochs.append(epoch_table(fitted, f"fold {number}"))
-    walked = replace(walk, before=before, test=pd.concat(tests, ignore_index=True))
+    # Column by column: a second copy of the whole would be the most memory that a backtest takes.
+    test = pd.DataFrame({name: pd.concat(tests.pop(name), ignore_index=True) for name in _SCORED}, copy=False)
+    walked = replace(walk, before=before, test=test)
     return walked, pd.concat(own, ignore_index=True), pd.concat(epochs, ignore_index=True)
 
 

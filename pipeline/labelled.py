@@ -71,17 +71,17 @@ def gather_labelled(rows: pd.DataFrame) -> LabelledRows:
     """
     labelled = rows["outcome"].notna().to_numpy()
     horizon = _only_horizon(rows["horizon"].to_numpy()[labelled])
-    number, levels = _number_rows(rows)
-    number, model = number[labelled], rows["model"][labelled]
-    codes, names = pd.factorize(model)
-    own = {str(name): np.flatnonzero(codes == place) for place, name in enumerate(names)}
-    known, row = _match({name: number[rows_of] for name, rows_of in own.items()})
-    p_up, outcome = (rows[name].to_numpy(float)[labelled] for name in ("p_up", "outcome"))
+    levels = [pd.Index(np.asarray(rows[key].unique())).sort_values() for key in _KEYS]
+    codes, names = pd.factorize(rows["model"])
+    own = {str(name): np.flatnonzero(labelled & (codes == place)) for place, name in enumerate(names)}
+    own = {name: rows_of for name, rows_of in own.items() if len(rows_of)}
+    known, row = _match({name: _number_rows(rows, rows_of, levels) for name, rows_of in own.items()})
     p, y = {}, np.full(len(known), np.nan)
-    for name in own:
-        p[name] = _on_every_row(name, row[name], p_up[own[name]], len(known))
-        y = y if len(p) > 1 else _put(row[name], outcome[own[name]], len(known))
-        if not np.array_equal(y[row[name]], outcome[own[name]]):
+    for name, rows_of in own.items():
+        p_up, outcome = (rows[column].to_numpy()[rows_of].astype(float) for column in ("p_up", "outcome"))
+        p[name] = _on_every_row(name, row[name], p_up, len(known))
+        y = y if len(p) > 1 else _put(row[name], outcome, len(known))
+        if not np.array_equal(y[row[name]], outcome):
             raise NextdayError(f"{name} has other outcomes than the models before it on the same rows")
     symbol, as_of, target = _keys_of(known, levels)
     return LabelledRows(
@@ -102,15 +102,19 @@ def _only_horizon(horizons: NDArray[np.integer]) -> int:
 _KEYS: Final = ("symbol", "as_of", "target_session")
 
 
-def _number_rows(rows: pd.DataFrame) -> tuple[NDArray[np.int64], list[Any]]:
-    """Return a number for each key, which rises with the target session, and the values of each part of a key."""
-    number, size, levels = np.zeros(len(rows), np.int64), 1, []
-    for name in _KEYS:
-        codes, found = pd.factorize(rows[name], sort=True)
-        number += codes * size
-        size *= max(len(found), 1)
-        levels.append(found)
-    return number, levels
+def _number_rows(rows: pd.DataFrame, chosen: Places, levels: "list[pd.Index[Any]]") -> NDArray[np.int64]:
+    """Return a number for the key of each chosen row, which rises with the target session."""
+    number, size = np.zeros(len(chosen), np.int64), 1
+    for key, level in zip(_KEYS, levels, strict=True):
+        number += _place_in(level, rows[key].take(chosen)) * size
+        size *= max(len(level), 1)
+    return number
+
+
+def _place_in(level: "pd.Index[Any]", values: "pd.Series[Any]") -> Places:
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        return np.asarray(level.get_indexer(values.cat.categories)[values.cat.codes])
+    return np.asarray(level.get_indexer(pd.Index(values)))
 
 
 def _match(numbers: Mapping[str, NDArray[np.int64]]) -> tuple[NDArray[np.int64], Mapping[str, Places]]:
@@ -118,9 +122,7 @@ def _match(numbers: Mapping[str, NDArray[np.int64]]) -> tuple[NDArray[np.int64],
     if not numbers:
         return np.empty(0, np.int64), {}
     first, *others = numbers.values()
-    if all(
-        np.array_equal(first, other) for other in others
-    ):  # as they are made: millions need one search, not ten
+    if all(np.array_equal(first, other) for other in others):  # as they are made: one search, not ten
         known = np.sort(pd.unique(first))
         return known, dict.fromkeys(numbers, np.searchsorted(known, first))
     known = np.sort(pd.unique(np.concatenate([first, *others])))

@@ -1,5 +1,6 @@
-"""Scores, tests and groups of 2.5 million forecasts, by nine models, in a process of its own."""
+"""Scores, tests, groups and the report of 2.5 million forecasts, by nine methods, in processes of their own."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -52,3 +53,20 @@ def test_scores_and_tests_of_500_symbols_and_5000_sessions_take_90_seconds_and_4
     print(f"\n{lap.said}cpu {lap.cpu:.1f} s, peak {lap.peak:.0f} MB")
     assert float(lap.said.rsplit("seconds", 1)[1]) <= 90
     assert lap.peak <= 4000
+
+
+@pytest.mark.bench
+def test_scores_tests_and_report_of_as_many_take_90_seconds_and_4_gb_above_the_imports_at_most(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The flow itself, from the end of the walk to the last file; the walk's own rows are in memory meanwhile."""
+    monkeypatch.setenv("PYTHONPATH", str(PROJECT))
+    lap = clock((sys.executable, "-m", "tests.bench.large_backtest", str(tmp_path)), tmp_path)
+    said = re.search(r"imports (\d+) MB, from the walk on ([\d.]+) seconds", lap.said)
+    assert said, lap.said[-2000:]
+    imports, seconds = map(float, said.groups())
+    sizes = {file.name: f"{file.stat().st_size / 1e6:.1f} MB" for file in (tmp_path / "out").iterdir()}
+    print(f"\n{seconds:.1f} s, peak {lap.peak:.0f} MB, {lap.peak - imports:.0f} above the imports; {sizes}")
+    assert seconds <= 90
+    assert lap.peak - imports <= 4000
+    assert (tmp_path / "out" / "report.html").stat().st_size < 2e6
