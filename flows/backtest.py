@@ -32,6 +32,7 @@ from pipeline.backtest_report import (
     scores_csv,
     write_forecasts,
 )
+from pipeline.backtest_summary import backtest_markdown
 from pipeline.config import digest
 from pipeline.errors import NextdayError, StoreError
 from pipeline.fills import read_fills
@@ -328,7 +329,7 @@ def _publish(made: Backtest) -> None:
         return
     try:
         create_markdown_artifact(
-            f"# {made.verdict.finding.capitalize()}\n\n{made.verdict.sentence}\n\n{made.tried}\n",
+            backtest_markdown(made),
             key=f"nextday-{made.universe.replace('_', '-')}-backtest",
             description=f"backtest of {made.universe}: {made.verdict.finding}",
         )

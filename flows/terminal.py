@@ -140,8 +140,14 @@ def show_evaluation(evaluation: "Evaluation | Backtest") -> None:
 
 
 def show_backtest(made: "Backtested") -> None:
-    """Print the verdict, the scores and where the files lie."""
+    """Print the verdict, the scores, what was found beside them, and where the files lie."""
+    from pipeline.backtest_summary import (
+        list_findings,
+    )  # its libraries take a second, which no other command needs
+
     show_evaluation(made.backtest)
+    for name, sentence in list_findings(made.backtest).items():
+        console.print(f"[bold]{name}[/bold]: {escape(sentence)}")
     for path in made.paths.values():
         console.print(f"  {path}", markup=False, soft_wrap=True)
 

@@ -16,7 +16,7 @@ from pipeline.summary import (
 )
 from pipeline.wording import format_day, format_moment
 
-__all__ = ["summary_markdown"]
+__all__ = ["format_cell", "format_table", "summary_markdown"]
 
 _FEW: Final = 20  # rows of a summary that a person reads without scrolling
 
@@ -29,16 +29,16 @@ def summary_markdown(report: Report) -> str:
     lines = [
         f"# {report.universe}: {report.target_session:%A %Y-%m-%d}",
         "",
-        f"**{_cell(report.verdict.sentence)}**" if report.verdict else "No procedure was scored yet.",
+        f"**{format_cell(report.verdict.sentence)}**" if report.verdict else "No procedure was scored yet.",
         "",
-        *(f"{_cell(verdict.sentence)}\n" for verdict in report.further.values()),
-        *([_cell(report.tried), ""] if report.tried else []),
+        *(f"{format_cell(verdict.sentence)}\n" for verdict in report.further.values()),
+        *([format_cell(report.tried), ""] if report.tried else []),
         f"{count_forecasts(report.forecasts)} from the close of {format_day(report.as_of)}, "
         f"{report.kind}, issued {format_moment(report.issued_at)}: {count_sides(report.forecasts)}.",
         "",
         *map(_markdown_fact, collect_key_facts(report)),
         "",
-        *_markdown_table(shown),
+        *format_table(shown),
         *(
             ["", f"The {len(shown)} farthest from the base rate; {left_out} more in forecast.csv."]
             if left_out
@@ -55,22 +55,24 @@ def _markdown_scores(report: Report) -> list[str]:
     for group, scores in select_own_scores(report).groupby("group", sort=False):
         rows = [{name: cell for name, cell in row.items() if name != "rows"} for row in score_rows(scores)]
         lines += [f"## Scores of {name_model(report)}: {describe_group(str(group))}", ""]
-        lines += [*_markdown_table(rows), ""]
+        lines += [*format_table(rows), ""]
     return lines
 
 
 def _markdown_fact(fact: Fact) -> str:
     command = f" `{fact.command}`" if fact.command else ""
-    warning = f"; **{_cell(fact.warning)}**" if fact.warning else ""
-    return f"- {fact.name}: **{_cell(fact.text)}**; {_cell(fact.more)}{command}{warning}"
+    warning = f"; **{format_cell(fact.warning)}**" if fact.warning else ""
+    return f"- {fact.name}: **{format_cell(fact.text)}**; {format_cell(fact.more)}{command}{warning}"
 
 
-def _markdown_table(rows: list[dict[str, str]]) -> list[str]:
+def format_table(rows: list[dict[str, str]]) -> list[str]:
+    """Return rows of equal keys as the lines of a table; none without rows."""
     if not rows:
         return []
     lines = [list(rows[0]), ["---"] * len(rows[0]), *(list(row.values()) for row in rows)]
-    return [f"| {' | '.join(map(_cell, line))} |" for line in lines]
+    return [f"| {' | '.join(map(format_cell, line))} |" for line in lines]
 
 
-def _cell(text: str) -> str:
+def format_cell(text: str) -> str:
+    """Return a text that breaks no table and is no tag."""
     return str(text).replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")

@@ -11,8 +11,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from flows.backtest import Backtested
+from flows.terminal import show_backtest
 from pipeline.backtest_page import render_backtest
 from pipeline.backtest_report import Backtest, groups_csv, scores_csv, write_forecasts
+from pipeline.backtest_summary import backtest_markdown
 from pipeline.config import TradingConfig
 from pipeline.fills import Fills
 from pipeline.further_tests import examine
@@ -185,3 +188,19 @@ def test_a_browser_shows_it_whole_on_a_phone_in_the_dark_and_without_a_request(
         requests = [asked["request"]["url"] for asked in tab.happened("Network.requestWillBeSent")]
         assert set(requests) == {file.as_uri()}
         assert tab.happened("Log.entryAdded") == tab.happened("Runtime.exceptionThrown") == []
+
+
+def test_the_terminal_and_prefect_say_what_the_page_says(capsys: pytest.CaptureFixture[str]) -> None:
+    backtest = made()
+    short = backtest_markdown(backtest)
+    show_backtest(Backtested(backtest, {}))
+    shown = " ".join(capsys.readouterr().out.split())
+    assert short.startswith(f"# three: {backtest.verdict.finding}\n\n**{backtest.verdict.sentence}**")
+    assert "| log loss |" in short
+    tests, size, trading = backtest.tests.sentences, backtest.tests.size.sentence, backtest.trading.sentence
+    for sentence in (*tests.values(), size, trading, backtest.tried, backtest.bias):
+        assert sentence.replace("<", "&lt;") in short
+        assert " ".join(sentence.split()) in shown
+    groups = r"groups: different from the baseline beyond chance: \w+ of 3 by symbol, \w+ of \d by year"
+    assert re.search(groups, short)
+    assert re.search(groups, shown)
