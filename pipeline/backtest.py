@@ -184,13 +184,13 @@ def walk_forward(
     test: list[pd.DataFrame] = []
     fitted: dict[str, Fitted] = {}
     for number, fold in enumerate(folds, start=1):
-        taught = teach(sequences, fold, returns, dead_zone)
+        taught, outcomes = teach(sequences, fold, returns, dead_zone), fold.outcomes(sequences)
         for place, (name, model) in enumerate(models.items()):
             tell(name)
             fitted[name] = fit(model, taught, fold, seed)
             for rows, kept in ((range(fold.stop.start, fold.calibrate.stop), before), (fold.test, test)):
                 made = _forecast_packed(fitted[name], sequences, rows, calendar)
-                told = _with_outcomes(made, fitted[name], sequences, returns)
+                told = _with_outcomes(made, fitted[name], sequences, outcomes, returns)
                 names = pd.Categorical.from_codes(np.full(len(told), place), pd.Index(list(models)))
                 kept.append(told.assign(model=names, fold=np.int16(number)))
     return Walk(pd.concat(before, ignore_index=True), pd.concat(test, ignore_index=True), fitted)
@@ -204,7 +204,11 @@ def fit(model: Model, taught: Sequences, fold: Fold, seed: int) -> Fitted:
 
 
 def _with_outcomes(
-    rows: pd.DataFrame, fitted: Fitted, sequences: Sequences, returns: NDArray[np.float64]
+    rows: pd.DataFrame,
+    fitted: Fitted,
+    sequences: Sequences,
+    outcomes: NDArray[np.float32],
+    returns: NDArray[np.float64],
 ) -> pd.DataFrame:
     symbol, session, horizon = (
         rows["symbol"].cat.codes.to_numpy(),
@@ -214,6 +218,6 @@ def _with_outcomes(
     base_rate = np.broadcast_to(fitted.base_rate, (len(sequences.symbols), len(sequences.horizons)))
     return rows.assign(
         baseline_p_up=base_rate[symbol, horizon],
-        outcome=sequences.y[symbol, session, horizon].astype(float),
+        outcome=outcomes[symbol, session, horizon].astype(float),
         realized_return=returns[symbol, session, horizon],
     )

@@ -37,8 +37,11 @@ class Fold:
         return replace(sequences, y=y)
 
     def outcomes(self, sequences: Sequences) -> NDArray[np.float32]:
-        """Return the labels of the test range, [symbol, session, horizon]; only the scorer asks."""
-        return sequences.y[:, self.test.start : self.test.stop]
+        """Return what is scored, [symbol, session, horizon]: the labels from stop on; only the scorer asks."""
+        y = np.full_like(sequences.y, np.nan)
+        for part in (range(self.stop.start, self.calibrate.stop), self.test):
+            y[:, part.start : part.stop] = sequences.y[:, part.start : part.stop]
+        return y
 
     @property
     def parts(self) -> dict[str, range]:

@@ -76,7 +76,9 @@ def test_what_a_fit_sees_holds_no_outcome_of_the_test() -> None:
     seen = fold.inputs(made)
     assert np.isnan(seen.y[:, fold.calibrate.stop :]).all()
     assert not np.isnan(seen.y[:, : fold.calibrate.stop]).any()
-    assert fold.outcomes(made).shape == (2, 100, 1)
+    scored = fold.outcomes(made)
+    assert np.isnan(scored[:, : fold.stop.start]).all()
+    np.testing.assert_array_equal(scored[:, fold.test.start : fold.test.stop], made.y[:, 500 - 1 : 600 - 1])
     assert not np.isnan(made.y).any()
 
 
