@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from flows.forecasting import replay
-from flows.own_code import digest_audited, has_other_features, list_code
+from flows.own_code import digest_audited, find_changed, list_code
 from flows.progress import bar
 from flows.recipe import make_baselines, make_recipe
 from flows.run import Run
@@ -20,6 +20,7 @@ from models.saved import model_version, read_metadata
 from pipeline.audit import (
     Procedure,
     check_changed_rest,
+    check_fewer_sessions,
     check_folds,
     check_later_sessions,
     check_scale,
@@ -165,10 +166,15 @@ def _looks(subject: Subject, procedure: Procedure, fitted: Fitted) -> list[Calla
         partial(check_changed_rest, learned, fitted),
         partial(check_seed, learned, fitted),
         partial(check_later_sessions, learned, fitted, cuts),
+        partial(check_fewer_sessions, learned, fitted, cuts),
         partial(check_symbol_order, learned, fitted, partial(_arranged, fitted)),
         partial(check_shuffled_labels, procedure),
-        # The last one: it compiles its network anew.
-        partial(check_scale, replace(learned, model=_of_one_epoch(learned.model))),
+        # The last one: it compiles its network anew. A model of the user's own has no epochs to be stopped after.
+        *(
+            []
+            if subject.run.config.model.is_own
+            else [partial(check_scale, replace(learned, model=_of_one_epoch(learned.model)))]
+        ),
     ]
 
 
@@ -209,7 +215,7 @@ def check_replay(run: Run) -> Found:
     newest = newest[newest["as_of"] == newest["as_of"].max()]
     as_of = newest["as_of"].iloc[0]
     models = [run.workspace.model(run.name, version) for version in newest["model_version"].unique()]
-    if any(has_other_features(run, read_metadata(model)["extra"]) for model in models):
+    if any(find_changed(run, read_metadata(model)["extra"]) for model in models):
         return Found("not applicable", f"the rows of {as_of:%Y-%m-%d} were made with other code of your own")
     made = replay(run, as_of)
     worst = made.rows["difference"].abs().max()
@@ -260,9 +266,10 @@ def _only(block: Block, symbols: list[str]) -> Block:
 def _extent(run: Run, chosen: Run, known: Sequences) -> str:
     model, training = chosen.config.model, chosen.config.training
     first, last = known.sessions[0], known.sessions[-1]
+    epochs = "" if model.is_own else f"{training.epochs} of {run.config.training.epochs} epochs, "
     return (
-        f"{model.members} of {run.config.model.members} members, {training.epochs} of {run.config.training.epochs} "
-        f"epochs, {len(known.symbols)} of {len(run.universe.symbols)} symbols, {len(known.sessions):,} sessions from "
+        f"{model.members} of {run.config.model.members} members, {epochs}"
+        f"{len(known.symbols)} of {len(run.universe.symbols)} symbols, {len(known.sessions):,} sessions from "
         f"{first:%Y-%m-%d} to {last:%Y-%m-%d}"
     )
 
@@ -274,7 +281,7 @@ def _procedure(subject: Subject) -> Iterator[Procedure]:
     ours = make_baselines(run, features)
     with open_workshop(run, known) as workshop, symbols_named(known.symbols):
         yield Procedure(
-            name=run.config.model.kind,
+            name=run.config.model.name,
             model=make_recipe(run, features, lambda epoch: None, workshop),
             base_rate=ours["base_rate"],
             sequences=known,

@@ -14,7 +14,8 @@ from prefect.context import FlowRunContext
 
 from flows.chapters import PATIENCE, at_work, chapter
 from flows.market import Market, update_prices
-from flows.own_code import digest_features
+from flows.model_card import describe_own
+from flows.own_code import digest_code_of
 from flows.progress import PREFECT_ERRORS, say
 from flows.retrain import count_trial
 from flows.run import Run, open_run
@@ -197,7 +198,7 @@ def _settings_tried(run: Run) -> int | None:
 
 def _forecasts(run: Run, known: History, walk: Walk) -> pd.DataFrame:
     """Return the network's rows as FORECAST_COLUMNS."""
-    rows = walk.test[walk.test["model"] == run.config.model.kind]
+    rows = walk.test[walk.test["model"] == run.config.model.name]
     session = known.sequences.sessions.get_indexer(pd.DatetimeIndex(rows["as_of"]))
     symbol = pd.Index(known.panel.symbols).get_indexer(pd.Index(rows["symbol"]))
     begins = len(known.panel.sessions) - len(known.sequences.sessions)
@@ -215,7 +216,7 @@ def _forecasts(run: Run, known: History, walk: Walk) -> pd.DataFrame:
 
 def _digest(run: Run) -> str:
     """Return the digest of what decides a backtest: the settings of the forecasts, and those of the walk."""
-    walk = {"backtest": run.config.backtest.model_dump(mode="json"), "code": digest_features(run)}
+    walk = {"backtest": run.config.backtest.model_dump(mode="json"), "code": digest_code_of(run)}
     return digest(run.resolved | walk)
 
 
@@ -232,10 +233,15 @@ def _version(run: Run, known: History, fold: int) -> str:
 def _describe(run: Run, known: History, folds: list[Fold], walk_made: Walk) -> dict[str, str]:
     model, training, walk = run.config.model, run.config.training, run.config.backtest
     by_dates = run.config.evaluation.test_end is not None
-    layers = count(model.layers, "layer")
+    layers, read = (
+        count(model.layers, "layer"),
+        f"{count(model.members, 'member')}, lookback {model.lookback}",
+    )
+    made = {"network": f"{model.kind} of {layers} of {model.units} units, {read}, trained {training.mode}"}
+    if model.is_own:
+        made = {"model": f"{describe_own(model.model_dump())}, {read}"}
     return {
-        "network": f"{model.kind} of {layers} of {model.units} units, {count(model.members, 'member')}, "
-        f"lookback {model.lookback}, trained {training.mode}",
+        **made,
         "features": f"{run.config.features.set} ({len(known.sequences.features)} columns)",
         "walk": "a single fit, cut by dates"
         if by_dates

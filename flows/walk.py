@@ -7,7 +7,7 @@ from typing import Any, Final
 import pandas as pd
 
 from flows.chapters import chapter
-from flows.epochs import epoch_table, folds_shown
+from flows.epochs import epoch_table, folds_shown, plan_epochs
 from flows.progress import say
 from flows.recipe import choose_start, make_baselines, make_recipe
 from flows.run import Run
@@ -41,28 +41,27 @@ def walk_history(
         The walk, whose `before` holds the rows before the first test alone, with the forecasts of BEST_BEFORE among its
         test rows; and the networks' epochs.
     """
-    kind, training = run.config.model.kind, run.config.training
-    members = run.config.model.members
-    members *= len(known.sequences.symbols) if run.config.model.scope == "symbol" else 1
+    model = run.config.model.name
     walks: list[Walk] = []
     epochs: list[pd.DataFrame] = []
     fitted: Fitted | None = None
-    shown = folds_shown("walk forward", len(folds), members, training.epochs, training.patience)
+    planned = plan_epochs(run.config, len(known.sequences.symbols))
+    shown = folds_shown("walk forward", len(folds), *planned)
     with shown as next_fold, symbols_named(known.sequences.symbols):
         for number, fold in enumerate(folds, start=1):
             first, last = (known.sequences.sessions[row] for row in (fold.test.start, fold.test.stop - 1))
             say(f"fold {number} of {len(folds)}: forecasting from {first:%Y-%m-%d} to {last:%Y-%m-%d}")
             walk = _walk(run, known, fold, _models(run, next_fold(), workshop, fitted, fold))
-            fitted = walk.fitted[kind]
-            walks.append(_with_best(drop_left_out(walk, fitted, known.sequences.symbols), kind))
+            fitted = walk.fitted[model]
+            walks.append(_with_best(drop_left_out(walk, fitted, known.sequences.symbols), model))
             epochs.append(epoch_table(fitted, f"fold {number}"))
     test = pd.concat([walk.test.assign(fold=n) for n, walk in enumerate(walks, 1)], ignore_index=True)
     return replace(walks[-1], before=walks[0].before, test=test), pd.concat(epochs, ignore_index=True)
 
 
-def _with_best(walk: Walk, kind: str) -> Walk:
+def _with_best(walk: Walk, model: str) -> Walk:
     """Add the test rows of the baseline that was best before this fold's test, of each horizon by itself."""
-    rules = walk.before[walk.before["model"] != kind]
+    rules = walk.before[walk.before["model"] != model]
     best = []
     for horizon in sorted(walk.test["horizon"].unique()):
         name = best_baseline(select_horizon(rules, horizon))
@@ -77,7 +76,7 @@ def _models(
     features = run.feature_set()
     start = choose_start(run, former, fold) if former is not None else None
     network = make_recipe(run, features, progress, workshop, start)
-    return {run.config.model.kind: network, **make_baselines(run, features)}
+    return {run.config.model.name: network, **make_baselines(run, features)}
 
 
 def _walk(run: Run, known: History, fold: Fold, models: Mapping[str, Model]) -> Walk:

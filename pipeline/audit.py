@@ -21,6 +21,7 @@ from pipeline.walkforward import Fold
 __all__ = [
     "Procedure",
     "check_changed_rest",
+    "check_fewer_sessions",
     "check_folds",
     "check_later_sessions",
     "check_scale",
@@ -168,20 +169,34 @@ def check_seed(procedure: Procedure, fitted: Fitted) -> Found:
 
 @tripwire(
     "forecasts: future cut off, and changed",
-    "Sessions of the test were forecast again one by one, without anything after them, and with everything after "
-    "them changed.",
+    "Sessions of the test were forecast again, without anything after them, and with everything after them changed.",
 )
 def check_later_sessions(procedure: Procedure, fitted: Fitted, count: int) -> Found:
     """Look for a forecast that depends on sessions after its own."""
     rows, sequences = procedure.fold.test, procedure.sequences
     known, found = procedure.forecasts(fitted), []
-    for cut in sorted({int(row) for row in np.linspace(rows.start, rows.stop - 1, count)}):
+    for cut in _cuts(rows, count):
         day = sequences.sessions[cut]
-        alone = procedure.forecasts(fitted, range(cut, cut + 1), sequences.through(day))
+        earlier = known[known["as_of"] <= day]
+        cut_off = procedure.forecasts(fitted, range(rows.start, cut + 1), sequences.through(day))
         changed = procedure.forecasts(fitted, rows, _with_other_future(sequences, cut + 1))
-        found.append(_same(known[known["as_of"] == day], alone, _SAME))
-        found.append(_same(known[known["as_of"] <= day], changed[changed["as_of"] <= day], 0.0))
-    return next((one for one in found if one.status == "failed"), found[-1])
+        found.append(_same(earlier, cut_off, _SAME))
+        found.append(_same(earlier, changed[changed["as_of"] <= day], 0.0))
+    return _first_failure(found)
+
+
+@tripwire(
+    "forecasts: reach",
+    "Sessions of the test were forecast again one by one, from as many sessions before them as an evening reads.",
+)
+def check_fewer_sessions(procedure: Procedure, fitted: Fitted, count: int) -> Found:
+    """Look for a forecast that depends on sessions before those that an evening reads."""
+    known, days = procedure.forecasts(fitted), procedure.sequences.sessions
+    found = []
+    for row in _cuts(procedure.fold.test, count):
+        alone = procedure.forecasts(fitted, range(row, row + 1), procedure.sequences.through(days[row]))
+        found.append(_same(known[known["as_of"] == days[row]], alone, _SAME))
+    return _first_failure(found)
 
 
 @tripwire("forecasts: order of symbols", "The test was forecast again with the symbols backwards.")
@@ -280,6 +295,14 @@ def _with_other_future(sequences: Sequences, first: int) -> Sequences:
     later = rng.normal(3, 50, x[:, first:].shape).astype(np.float32)
     x[:, first:] = np.where(sequences.mask[:, first:, None], later, 0)
     return replace(sequences, x=x)
+
+
+def _cuts(rows: range, count: int) -> list[int]:
+    return sorted({int(row) for row in np.linspace(rows.start, rows.stop - 1, count)})
+
+
+def _first_failure(found: list[Found]) -> Found:
+    return next((one for one in found if one.status == "failed"), found[-1])
 
 
 def _same_fit(procedure: Procedure, one: Fitted, other: Fitted) -> Found:
