@@ -16,6 +16,7 @@ from flows.recipe import make_baselines, make_recipe
 from flows.run import Run
 from flows.scope import symbols_named
 from flows.workshop import open_workshop
+from models.own import OwnModel
 from models.saved import model_version, read_metadata
 from pipeline.audit import (
     Procedure,
@@ -29,7 +30,6 @@ from pipeline.audit import (
     check_symbol_order,
 )
 from pipeline.audit_record import Audit, save_audit
-from pipeline.backtest import Fitted
 from pipeline.block import Block
 from pipeline.causality import (
     Workbench,
@@ -142,8 +142,7 @@ def gather(run: Run, *, full: bool) -> Subject:
 def examine_subject(subject: Subject) -> list[Check]:
     """Lay the tripwires of features, folds, fit and forecasts."""
     with _procedure(subject) as procedure:
-        fitted = procedure.with_known_labels().fitted()
-        looks = _looks(subject, procedure, fitted)
+        looks = _looks(subject, procedure, _learned(procedure))
         checks = []
         with bar("audit", len(looks)) as advance:
             for look in looks:
@@ -152,9 +151,19 @@ def examine_subject(subject: Subject) -> list[Check]:
     return checks
 
 
-def _looks(subject: Subject, procedure: Procedure, fitted: Fitted) -> list[Callable[[], Check]]:
-    bench, known, cuts = subject.bench, subject.sequences, subject.cuts
+def _learned(procedure: Procedure) -> Procedure:
+    """Return the procedure on labels that can be learned; a model of the user's own says what it says by itself.
+
+    It may not be one that learns such labels, and a calibration that gives it no credit would hide what it looks at.
+    """
     learned = procedure.with_known_labels()
+    if isinstance(learned.model, OwnModel):
+        return replace(learned, model=replace(learned.model, calibration=None))
+    return learned
+
+
+def _looks(subject: Subject, procedure: Procedure, learned: Procedure) -> list[Callable[[], Check]]:
+    bench, known, cuts, fitted = subject.bench, subject.sequences, subject.cuts, learned.fitted()
     before_test = range(procedure.fold.train.start, procedure.fold.calibrate.stop)
     return [
         partial(check_cut_off, bench, known, cuts),
@@ -169,13 +178,16 @@ def _looks(subject: Subject, procedure: Procedure, fitted: Fitted) -> list[Calla
         partial(check_fewer_sessions, learned, fitted, cuts),
         partial(check_symbol_order, learned, fitted, partial(_arranged, fitted)),
         partial(check_shuffled_labels, procedure),
-        # The last one: it compiles its network anew. A model of the user's own has no epochs to be stopped after.
-        *(
-            []
-            if subject.run.config.model.is_own
-            else [partial(check_scale, replace(learned, model=_of_one_epoch(learned.model)))]
-        ),
+        *_scale_looks(learned),
     ]
+
+
+def _scale_looks(learned: Procedure) -> list[Callable[[], Check]]:
+    """Return the look at a network's scale; a model of the user's own has no first epoch to look at."""
+    if isinstance(learned.model, OwnModel):
+        return []
+    # The last one: it compiles its network anew.
+    return [partial(check_scale, replace(learned, model=_of_one_epoch(learned.model)))]
 
 
 @tripwire(

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.agreement import Agreement, banded, measure_agreement
-from models.calibration import Calibration, Calibrator, fit_calibrator, read_calibrator
+from models.calibration import Calibration, Calibrator, fit_calibrator, read_calibrator, uncalibrated
 from models.errors import ModelError
 from models.prediction import Prediction, on_panel
 from models.saved import METADATA, read_metadata, write_metadata, writing
@@ -161,14 +161,15 @@ class OwnModel:
         lookback: Sessions that a row needs, its own included.
         members: How many; member k has the seed `seed + k`, from 0.
         progress: Called after every member.
-        calibration: How their mean is calibrated, and when it takes a side.
+        calibration: How their mean is calibrated, and when it takes a side; None: as they say it, which hides nothing
+            from an audit.
     """
 
     written: Written
     lookback: int
     members: int = 1
     progress: Callable[[Trained], None] | None = None
-    calibration: Calibration = field(default_factory=Calibration)
+    calibration: Calibration | None = field(default_factory=Calibration)
 
     def fit(
         self,
@@ -207,7 +208,9 @@ class OwnModel:
             lookback=self.lookback,
             features=x.shape[-1],
             seeds=seeds,
-            calibrator=fit_calibrator(logits.mean(axis=0), labels, base_rate, sessions, self.calibration),
+            calibrator=fit_calibrator(logits.mean(axis=0), labels, base_rate, sessions, self.calibration)
+            if self.calibration
+            else uncalibrated(len(base_rate)),
             base_rate=base_rate,
             agreement=measure_agreement(logits),
         )
