@@ -19,6 +19,7 @@ from flows.workshop import open_workshop
 from models.own import OwnModel
 from models.saved import model_version, read_metadata
 from pipeline.audit import (
+    SAME,
     Procedure,
     check_changed_rest,
     check_fewer_sessions,
@@ -304,6 +305,7 @@ def _procedure(subject: Subject) -> Iterator[Procedure]:
             seed=run.config.training.seed,
             last_return=last_return,
             digest=partial(_digest_fit, run),
+            tolerance=SAME if run.config.model.is_own else 0.0,
         )
 
 

@@ -19,6 +19,7 @@ from pipeline.tripwires import Found, tripwire
 from pipeline.walkforward import Fold
 
 __all__ = [
+    "SAME",
     "Procedure",
     "check_changed_rest",
     "check_fewer_sessions",
@@ -30,7 +31,7 @@ __all__ = [
     "check_symbol_order",
 ]
 
-_SAME: Final = 1e-6
+SAME: Final = 1e-6
 """What a forecast may differ by where it is computed in another shape."""
 
 _LAST_DIGITS: Final = 1e-9
@@ -58,6 +59,8 @@ class Procedure:
         seed: Of every fit.
         last_return: The feature that holds the return of a row's own session.
         digest: Returns what two equal fits have in common, weights and scale included; empty: they are not compared.
+        tolerance: What a forecast may differ by where it is computed in the same shape: nothing, where nextday promises
+            it.
     """
 
     name: str
@@ -71,6 +74,7 @@ class Procedure:
     seed: int
     last_return: int
     digest: Callable[[Fitted], str] = lambda fitted: ""
+    tolerance: float = 0.0
 
     def with_known_labels(self) -> "Procedure":
         """Return the procedure with labels that can be learned: whether the last return was one of the higher ones.
@@ -180,8 +184,8 @@ def check_later_sessions(procedure: Procedure, fitted: Fitted, count: int) -> Fo
         earlier = known[known["as_of"] <= day]
         cut_off = procedure.forecasts(fitted, range(rows.start, cut + 1), sequences.through(day))
         changed = procedure.forecasts(fitted, rows, _with_other_future(sequences, cut + 1))
-        found.append(_same(earlier, cut_off, _SAME))
-        found.append(_same(earlier, changed[changed["as_of"] <= day], 0.0))
+        found.append(_same(earlier, cut_off, SAME))
+        found.append(_same(earlier, changed[changed["as_of"] <= day], procedure.tolerance))
     return _first_failure(found)
 
 
@@ -195,7 +199,7 @@ def check_fewer_sessions(procedure: Procedure, fitted: Fitted, count: int) -> Fo
     found = []
     for row in _cuts(procedure.fold.test, count):
         alone = procedure.forecasts(fitted, range(row, row + 1), procedure.sequences.through(days[row]))
-        found.append(_same(known[known["as_of"] == days[row]], alone, _SAME))
+        found.append(_same(known[known["as_of"] == days[row]], alone, SAME))
     return _first_failure(found)
 
 
@@ -214,7 +218,7 @@ def check_symbol_order(
     symbols = tuple(s.symbols[place] for place in order)
     backwards = replace(s, x=s.x[order], mask=s.mask[order], y=s.y[order], symbols=symbols)
     turned = procedure.forecasts(arranged(order.tolist()), sequences=backwards)
-    return _same(procedure.forecasts(fitted), turned, _SAME)
+    return _same(procedure.forecasts(fitted), turned, SAME)
 
 
 @tripwire(
@@ -306,7 +310,7 @@ def _first_failure(found: list[Found]) -> Found:
 
 
 def _same_fit(procedure: Procedure, one: Fitted, other: Fitted) -> Found:
-    found = _same(procedure.forecasts(one), procedure.forecasts(other), tolerance=0.0)
+    found = _same(procedure.forecasts(one), procedure.forecasts(other), procedure.tolerance)
     if found.status == "failed" or procedure.digest(one) == procedure.digest(other):
         return found
     return Found("failed", f"{found.evidence}; but the weights, the scale or the calibration differ")

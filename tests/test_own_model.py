@@ -395,7 +395,7 @@ def configure() -> None:
     settings = small_settings(start="2023-01-02").replace("[model]\n", own)
     CONFIG.write_text(
         f'{settings}[universe]\nname = "mine"\nsource = "my_prices:Mine"\n'
-        "[backtest]\ntrain_sessions = 400\nrefit_sessions = 250\n"
+        "[backtest]\ntrain_sessions = 500\nrefit_sessions = 500\n"
     )
 
 
