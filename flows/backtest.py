@@ -233,13 +233,11 @@ def _version(run: Run, known: History, fold: int) -> str:
 def _describe(run: Run, known: History, folds: list[Fold], walk_made: Walk) -> dict[str, str]:
     model, training, walk = run.config.model, run.config.training, run.config.backtest
     by_dates = run.config.evaluation.test_end is not None
-    layers, read = (
-        count(model.layers, "layer"),
-        f"{count(model.members, 'member')}, lookback {model.lookback}",
-    )
-    made = {"network": f"{model.kind} of {layers} of {model.units} units, {read}, trained {training.mode}"}
+    size = f"{count(model.members, 'member')}, lookback {model.lookback}"
+    layers = count(model.layers, "layer")
+    made = {"network": f"{model.kind} of {layers} of {model.units} units, {size}, trained {training.mode}"}
     if model.is_own:
-        made = {"model": f"{describe_own(model.model_dump())}, {read}"}
+        made = {"model": f"{describe_own(model.model_dump())}, {size}"}
     return {
         **made,
         "features": f"{run.config.features.set} ({len(known.sequences.features)} columns)",

@@ -31,17 +31,16 @@ def describe_model(facts: Mapping[str, Any]) -> dict[str, str]:
     Args:
         facts: The metadata of a saved model.
     """
-    kept, is_own = facts["extra"], facts.get("family") == own.FAMILY
-    shape = facts if is_own else facts["network"]
-    made = (
-        {"model": f"{describe_own(kept['settings']['model'])}, code {kept['model_code']}"}
-        if is_own
-        else {
+    kept, shape = facts["extra"], facts
+    if facts.get("family") == own.FAMILY:
+        made = {"model": f"{describe_own(kept['settings']['model'])}, code {kept['model_code']}"}
+    else:
+        shape = facts["network"]
+        made = {
             "network": describe_network(shape, facts["parameters"]),
             "trained": describe_training(shape, facts["training"]),
             "scope": describe_scope(facts),
         }
-    )
     return {
         **made,
         "members": f"{len(facts['seeds'])}, seeds {facts['seeds'][0]} to {facts['seeds'][-1]}",
@@ -61,7 +60,7 @@ def describe_own(model: Mapping[str, Any]) -> str:
 
 
 def describe_made(facts: Mapping[str, Any]) -> dict[str, str]:
-    """Return with which engine a network was made; of a model of the user's own nobody knows."""
+    """Return which engine made a network; what makes a model of the user's own is not known here."""
     if facts.get("family") == own.FAMILY:
         return {}
     return {"made with": f"Keras {facts['keras']}, TensorFlow {facts['tensorflow']}"}

@@ -21,6 +21,7 @@ __all__ = [
     "find_changed",
     "list_code",
     "require_audit",
+    "require_named_code",
     "require_same_code",
 ]
 
@@ -115,6 +116,29 @@ def find_changed(run: Run, facts: Mapping[str, Any]) -> str:
         if not is_same:
             return f"{place} (code {facts[f'{what}_code']})"
     return ""
+
+
+def require_named_code(run: Run, facts: Mapping[str, Any], directory: Path) -> None:
+    """Refuse to forecast live with a model made with the user's own code of former settings: nobody audits it.
+
+    Args:
+        run: The run.
+        facts: What the model keeps beside its weights.
+        directory: The model's.
+
+    Raises:
+        InputError: the settings do not name that code.
+    """
+    if run.is_historical or run.is_simulated:
+        return
+    named = (run.config.features.set, run.config.model.kind)
+    for what in _SEAMS:
+        if f"{what}_code" in facts and facts[what] not in named:
+            raise InputError(
+                f"No live forecast: the champion was made with {facts[what]}, which the settings do not name any more",
+                where=str(directory),
+                way_out="`nextday retrain` makes one with these settings",
+            )
 
 
 def require_same_code(run: Run, facts: Mapping[str, Any], directory: Path) -> None:

@@ -206,24 +206,24 @@ def score_farther(run: Run, walk: Walk, baseline: str = "") -> tuple[pd.DataFram
 
 
 def _score_horizon(run: Run, walk: Walk, horizon: int, baseline: str) -> tuple[pd.DataFrame, Verdict]:
-    own, seed = run.config.model.name, run.config.training.seed
+    model, seed = run.config.model.name, run.config.training.seed
     before, test = select_horizon(walk.before, horizon), select_horizon(walk.test, horizon)
-    baseline = baseline or best_baseline(before[before["model"] != own])
+    baseline = baseline or best_baseline(before[before["model"] != model])
     parts = [score(test, baseline=baseline, group=name_group("all", horizon), seed=seed)]
     if run.config.calibration.coverage < 1:
         parts += _score_sides(run, test, baseline, horizon)
-    verdict = judge(test, model=own, baseline=baseline, seed=seed)
+    verdict = judge(test, model=model, baseline=baseline, seed=seed)
     say(verdict.sentence)
     return pd.concat(parts), verdict
 
 
 def _score_sides(run: Run, rows: pd.DataFrame, baseline: str, horizon: int) -> list[pd.DataFrame]:
     """Say how many rows the network takes a side on, and score every model on those."""
-    own, seed = run.config.model.name, run.config.training.seed
+    model, seed = run.config.model.name, run.config.training.seed
     target = run.config.calibration.coverage
-    share = measure_sides(rows, model=own, target=target, group=name_group("all", horizon), seed=seed)
+    share = measure_sides(rows, model=model, target=target, group=name_group("all", horizon), seed=seed)
     group = name_group("sides taken", horizon)
-    told = score(select_told(rows, own), baseline=baseline, group=group, seed=seed)
+    told = score(select_told(rows, model), baseline=baseline, group=group, seed=seed)
     return [part for part in (share, told) if len(part)]
 
 
@@ -338,7 +338,7 @@ def range_table(known: History, folds: dict[str, Fold]) -> pd.DataFrame:
 
 
 def _facts(run: Run, known: History, champion: Any) -> dict[str, Any]:
-    row = getattr(champion, "start", None)  # windows have none
+    row = getattr(champion, "start", None)  # a model of the user's own has none
     start = None if row is None else f"{known.sequences.sessions[row]:%Y-%m-%d}"
     return {
         "universe": run.name,

@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flows.own_code import find_changed, require_audit
+from flows.own_code import find_changed, require_audit, require_named_code
 from flows.run import open_run
+from flows.tracked import tracking
 from flows.walk import BEST_BEFORE
 from models.baselines import BASELINES, baselines
 from models.calibration import Calibration
@@ -418,6 +419,7 @@ def test_the_pages_model_lives_a_whole_life(nextday: CommandLine) -> None:
     as_of = f"{rows['as_of'].iloc[0]:%Y-%m-%d}"
     assert "3 forecasts made again: the same" in nextday(*LIVE, "replay", as_of).out
     _stands_beside_the_baselines(nextday)
+    _is_refused_where_the_settings_name_it_no_more()
     _is_refused_after_a_change(nextday, as_of)
 
 
@@ -430,6 +432,19 @@ def _stands_beside_the_baselines(nextday: CommandLine) -> None:
         assert {"Logistic", "base_rate", "gradient_boosting"} <= set(pd.read_csv(scores)["model"])
     said = nextday(*LIVE, "search")
     assert (said.code, "A search tries settings of nextday's networks" in told(said)[0]) == (2, True)
+
+
+def _is_refused_where_the_settings_name_it_no_more() -> None:
+    run = open_run(CONFIG, HOME)
+    champion = tracking(run).champion("mine")
+    assert champion is not None
+    facts = read_metadata(champion.directory)["extra"]
+    require_named_code(run, facts, champion.directory)
+    other = replace(run, config=run.config.model_copy(update={"model": Config().model}))
+    with pytest.raises(
+        InputError, match="made with my_model:Logistic, which the settings do not name any more"
+    ):
+        require_named_code(other, facts, champion.directory)
 
 
 def _is_refused_after_a_change(nextday: CommandLine, as_of: str) -> None:
