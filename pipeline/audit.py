@@ -186,7 +186,7 @@ def check_later_sessions(procedure: Procedure, fitted: Fitted, count: int) -> Fo
         changed = procedure.forecasts(fitted, rows, _with_other_future(sequences, cut + 1))
         found.append(_same(earlier, cut_off, SAME))
         found.append(_same(earlier, changed[changed["as_of"] <= day], procedure.tolerance))
-    return _first_failure(found)
+    return next((one for one in found if one.status == "failed"), found[-1])
 
 
 @tripwire(
@@ -195,12 +195,9 @@ def check_later_sessions(procedure: Procedure, fitted: Fitted, count: int) -> Fo
 )
 def check_fewer_sessions(procedure: Procedure, fitted: Fitted, count: int) -> Found:
     """Look for a forecast that depends on sessions before those that an evening reads."""
-    known, days = procedure.forecasts(fitted), procedure.sequences.sessions
-    found = []
-    for row in _cuts(procedure.fold.test, count):
-        alone = procedure.forecasts(fitted, range(row, row + 1), procedure.sequences.through(days[row]))
-        found.append(_same(known[known["as_of"] == days[row]], alone, SAME))
-    return _first_failure(found)
+    known, rows = procedure.forecasts(fitted), _cuts(procedure.fold.test, count)
+    alone = pd.concat([procedure.forecasts(fitted, range(row, row + 1)) for row in rows])
+    return _same(known[known["as_of"].isin(procedure.sequences.sessions[rows])], alone, SAME)
 
 
 @tripwire("forecasts: order of symbols", "The test was forecast again with the symbols backwards.")
@@ -303,10 +300,6 @@ def _with_other_future(sequences: Sequences, first: int) -> Sequences:
 
 def _cuts(rows: range, count: int) -> list[int]:
     return sorted({int(row) for row in np.linspace(rows.start, rows.stop - 1, count)})
-
-
-def _first_failure(found: list[Found]) -> Found:
-    return next((one for one in found if one.status == "failed"), found[-1])
 
 
 def _same_fit(procedure: Procedure, one: Fitted, other: Fitted) -> Found:
