@@ -2,7 +2,6 @@
 
 import re
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -387,7 +386,7 @@ def test_the_audit_catches_what_no_honest_model_does(
 @pytest.fixture
 def nextday(
     own_modules: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Iterator[CommandLine]:
+) -> CommandLine:
     return CommandLine(own_modules, monkeypatch, capsys)
 
 
