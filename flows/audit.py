@@ -10,16 +10,19 @@ import numpy as np
 import pandas as pd
 
 from flows.forecasting import replay
-from flows.own_code import digest_audited, has_other_features, list_code
+from flows.own_code import digest_audited, find_changed, list_code
 from flows.progress import bar
 from flows.recipe import make_baselines, make_recipe
 from flows.run import Run
 from flows.scope import symbols_named
 from flows.workshop import open_workshop
+from models.own import OwnModel
 from models.saved import model_version, read_metadata
 from pipeline.audit import (
+    SAME,
     Procedure,
     check_changed_rest,
+    check_fewer_sessions,
     check_folds,
     check_later_sessions,
     check_scale,
@@ -28,7 +31,6 @@ from pipeline.audit import (
     check_symbol_order,
 )
 from pipeline.audit_record import Audit, save_audit
-from pipeline.backtest import Fitted
 from pipeline.block import Block
 from pipeline.causality import (
     Workbench,
@@ -141,8 +143,7 @@ def gather(run: Run, *, full: bool) -> Subject:
 def examine_subject(subject: Subject) -> list[Check]:
     """Lay the tripwires of features, folds, fit and forecasts."""
     with _procedure(subject) as procedure:
-        fitted = procedure.with_known_labels().fitted()
-        looks = _looks(subject, procedure, fitted)
+        looks = _looks(subject, procedure, _learned(procedure))
         checks = []
         with bar("audit", len(looks)) as advance:
             for look in looks:
@@ -151,9 +152,19 @@ def examine_subject(subject: Subject) -> list[Check]:
     return checks
 
 
-def _looks(subject: Subject, procedure: Procedure, fitted: Fitted) -> list[Callable[[], Check]]:
-    bench, known, cuts = subject.bench, subject.sequences, subject.cuts
+def _learned(procedure: Procedure) -> Procedure:
+    """Return the procedure on labels that can be learned; a model of the user's own says what it says by itself.
+
+    It may not be one that learns such labels, and a calibration that gives it no credit would hide what it looks at.
+    """
     learned = procedure.with_known_labels()
+    if isinstance(learned.model, OwnModel):
+        return replace(learned, model=replace(learned.model, calibration=None))
+    return learned
+
+
+def _looks(subject: Subject, procedure: Procedure, learned: Procedure) -> list[Callable[[], Check]]:
+    bench, known, cuts, fitted = subject.bench, subject.sequences, subject.cuts, learned.fitted()
     before_test = range(procedure.fold.train.start, procedure.fold.calibrate.stop)
     return [
         partial(check_cut_off, bench, known, cuts),
@@ -165,11 +176,19 @@ def _looks(subject: Subject, procedure: Procedure, fitted: Fitted) -> list[Calla
         partial(check_changed_rest, learned, fitted),
         partial(check_seed, learned, fitted),
         partial(check_later_sessions, learned, fitted, cuts),
+        partial(check_fewer_sessions, learned, fitted, cuts),
         partial(check_symbol_order, learned, fitted, partial(_arranged, fitted)),
         partial(check_shuffled_labels, procedure),
-        # The last one: it compiles its network anew.
-        partial(check_scale, replace(learned, model=_of_one_epoch(learned.model))),
+        *_scale_looks(learned),
     ]
+
+
+def _scale_looks(learned: Procedure) -> list[Callable[[], Check]]:
+    """Return the look at a network's scale; a model of the user's own has no first epoch to look at."""
+    if isinstance(learned.model, OwnModel):
+        return []
+    # The last one: it compiles its network anew.
+    return [partial(check_scale, replace(learned, model=_of_one_epoch(learned.model)))]
 
 
 @tripwire(
@@ -209,7 +228,7 @@ def check_replay(run: Run) -> Found:
     newest = newest[newest["as_of"] == newest["as_of"].max()]
     as_of = newest["as_of"].iloc[0]
     models = [run.workspace.model(run.name, version) for version in newest["model_version"].unique()]
-    if any(has_other_features(run, read_metadata(model)["extra"]) for model in models):
+    if any(find_changed(run, read_metadata(model)["extra"]) for model in models):
         return Found("not applicable", f"the rows of {as_of:%Y-%m-%d} were made with other code of your own")
     made = replay(run, as_of)
     worst = made.rows["difference"].abs().max()
@@ -260,9 +279,10 @@ def _only(block: Block, symbols: list[str]) -> Block:
 def _extent(run: Run, chosen: Run, known: Sequences) -> str:
     model, training = chosen.config.model, chosen.config.training
     first, last = known.sessions[0], known.sessions[-1]
+    epochs = "" if model.is_own else f"{training.epochs} of {run.config.training.epochs} epochs, "
     return (
-        f"{model.members} of {run.config.model.members} members, {training.epochs} of {run.config.training.epochs} "
-        f"epochs, {len(known.symbols)} of {len(run.universe.symbols)} symbols, {len(known.sessions):,} sessions from "
+        f"{model.members} of {run.config.model.members} members, {epochs}"
+        f"{len(known.symbols)} of {len(run.universe.symbols)} symbols, {len(known.sessions):,} sessions from "
         f"{first:%Y-%m-%d} to {last:%Y-%m-%d}"
     )
 
@@ -274,7 +294,7 @@ def _procedure(subject: Subject) -> Iterator[Procedure]:
     ours = make_baselines(run, features)
     with open_workshop(run, known) as workshop, symbols_named(known.symbols):
         yield Procedure(
-            name=run.config.model.kind,
+            name=run.config.model.name,
             model=make_recipe(run, features, lambda epoch: None, workshop),
             base_rate=ours["base_rate"],
             sequences=known,
@@ -285,6 +305,7 @@ def _procedure(subject: Subject) -> Iterator[Procedure]:
             seed=run.config.training.seed,
             last_return=last_return,
             digest=partial(_digest_fit, run),
+            tolerance=SAME if run.config.model.is_own else 0.0,
         )
 
 

@@ -14,7 +14,8 @@ from prefect.context import FlowRunContext
 
 from flows.chapters import PATIENCE, at_work, chapter
 from flows.market import Market, update_prices
-from flows.own_code import digest_features
+from flows.model_card import describe_own
+from flows.own_code import digest_code_of
 from flows.progress import PREFECT_ERRORS, say
 from flows.retrain import count_trial
 from flows.run import Run, open_run
@@ -222,7 +223,7 @@ def _forecasts(run: Run, known: History, rows: pd.DataFrame) -> pd.DataFrame:
 
 def _digest(run: Run) -> str:
     """Return the digest of what decides a backtest: the settings of the forecasts, and those of the walk."""
-    walk = {"backtest": run.config.backtest.model_dump(mode="json"), "code": digest_features(run)}
+    walk = {"backtest": run.config.backtest.model_dump(mode="json"), "code": digest_code_of(run)}
     return digest(run.resolved | walk)
 
 
@@ -239,10 +240,13 @@ def _version(run: Run, known: History, fold: int) -> str:
 def _describe(run: Run, known: History, folds: list[Fold], walk_made: Walk) -> dict[str, str]:
     model, training, walk = run.config.model, run.config.training, run.config.backtest
     by_dates = run.config.evaluation.test_end is not None
+    size = f"{count(model.members, 'member')}, lookback {model.lookback}"
     layers = count(model.layers, "layer")
+    made = {"network": f"{model.kind} of {layers} of {model.units} units, {size}, trained {training.mode}"}
+    if model.is_own:
+        made = {"model": f"{describe_own(model.model_dump())}, {size}"}
     return {
-        "network": f"{model.kind} of {layers} of {model.units} units, {count(model.members, 'member')}, "
-        f"lookback {model.lookback}, trained {training.mode}",
+        **made,
         "features": f"{run.config.features.set} ({len(known.sequences.features)} columns)",
         "walk": "a single fit, cut by dates"
         if by_dates

@@ -10,6 +10,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from models import own
+from models.saved import read_metadata
+from pipeline.own_model import find_model
+
 __all__ = ["load_ensembles", "load_model", "load_recipe"]
 
 
@@ -33,17 +37,25 @@ def load_recipe(scope: str) -> tuple[Any, Any, Any]:
     return (SymbolModel if scope == "symbol" else pooled.RecurrentModel), Network, Training
 
 
-def load_model(directory: Path) -> Any:
-    """Return the fitted model in a folder, whatever its scope.
+def load_model(directory: Path, base: Path) -> Any:
+    """Return the fitted model in a folder: pooled, one a symbol, or of the user's own code.
+
+    Args:
+        directory: The model's.
+        base: Where nextday.toml lies, and code of the user's own.
 
     Raises:
         ModelError: its files are missing, damaged or refused.
+        InputError: it is of the user's own code, which cannot be found or fails.
     """
+    facts = read_metadata(directory)
+    if facts.get("family") == own.FAMILY:
+        settings = facts["extra"]["settings"]["model"]
+        return own.load(directory, find_model(settings["kind"], settings.get("options", {}), base))
     pooled = load_ensembles()
     from models import symbol_ensemble
-    from models.saved import read_metadata
 
-    if read_metadata(directory).get("family") == symbol_ensemble.FAMILY:
+    if facts.get("family") == symbol_ensemble.FAMILY:
         return symbol_ensemble.load(directory)
     return pooled.load(directory)
 

@@ -8,8 +8,22 @@ from typing import Any
 import pandas as pd
 
 from flows.progress import Advance, bar
+from models.own import Trained
+from pipeline.config import Config
 
-__all__ = ["epoch_table", "epochs_shown", "folds_shown"]
+__all__ = ["epoch_table", "epochs_shown", "folds_shown", "plan_epochs"]
+
+
+def plan_epochs(config: Config, symbols: int) -> tuple[int, int, int]:
+    """Return how many members a fit trains, for how many epochs at most, and with how much patience.
+
+    A model of the user's own keeps its epochs to itself: each member counts as one.
+    """
+    model, training = config.model, config.training
+    if model.is_own:
+        return model.members, 1, 1
+    members = model.members * (symbols if model.scope == "symbol" else 1)
+    return members, training.epochs, training.patience
 
 
 @contextmanager
@@ -29,9 +43,10 @@ def folds_shown(
 
 
 def epoch_table(fitted: Any, fit_name: str) -> pd.DataFrame:
-    """Return the epochs of a fit: fit, member, epoch and what was measured."""
+    """Return the epochs of a fit: fit, member, epoch and what was measured; none of a model of the user's own."""
     columns = ["member", "epoch", "loss", "hit_rate", "stop_loss", "stop_hit_rate", "gradient_norm"]
-    return pd.DataFrame([asdict(epoch) for epoch in fitted.history])[columns].assign(fit=fit_name)
+    epochs = [asdict(epoch) for epoch in getattr(fitted, "history", [])]
+    return pd.DataFrame(epochs, columns=columns).assign(fit=fit_name)
 
 
 @dataclass
@@ -50,6 +65,9 @@ class _EpochBar:
         self._courses: dict[int, _Course] = {}
 
     def __call__(self, epoch: Any) -> None:
+        if isinstance(epoch, Trained):
+            self._advance(f"member {epoch.member} of {epoch.members}")
+            return
         course = self._courses.setdefault(epoch.member, _Course())
         is_better = epoch.stop_loss < course.best
         course.best = min(course.best, epoch.stop_loss)

@@ -11,7 +11,7 @@ from flows.chapters import chapter
 from flows.engine import load_model
 from flows.insight import explain_forecasts
 from flows.market import Market
-from flows.own_code import has_other_features, require_same_features
+from flows.own_code import find_changed, require_same_code
 from flows.progress import say
 from flows.run import Run, with_former_settings
 from flows.scope import arrange
@@ -189,7 +189,7 @@ def replay(run: Run, as_of: pd.Timestamp) -> Replay:
 
 
 def _load(run: Run, champion: RegisteredModel, known: History) -> Any:
-    return arrange(load_model(champion.directory), run, known.sequences.symbols)
+    return arrange(load_model(champion.directory, run.base), run, known.sequences.symbols)
 
 
 def _forecast(run: Run, known: History, champion: RegisteredModel, fitted: Any) -> pd.DataFrame:
@@ -229,7 +229,7 @@ def _catch_up_one(
     if known_then is None:
         return f"{session:%Y-%m-%d} was missed and stays so: no model was trained by then"
     verify(known_then.directory, known_then.model_version)
-    if has_other_features(run, read_metadata(known_then.directory)["extra"]):
+    if find_changed(run, read_metadata(known_then.directory)["extra"]):
         return f"{session:%Y-%m-%d} was missed and stays so: the model known by then learned from other code of yours"
     rows = forecast_session(run, session, market.seq, known_then)
     if rows.empty:
@@ -273,9 +273,9 @@ def known_horizons(directory: Path) -> tuple[int, ...]:
 def _inputs(run: Run, directory: Path, as_of: pd.Timestamp) -> tuple[str, pd.Timestamp, tuple[int, ...]]:
     """Return the features that a model reads, the first session that it reads from `as_of`, and how far it looks."""
     facts, horizons = read_metadata(directory), known_horizons(directory)
-    require_same_features(run, facts["extra"], directory)
+    require_same_code(run, facts["extra"], directory)
     if facts["extra"].get("start"):
         return str(facts["extra"]["features"]), pd.Timestamp(facts["extra"]["start"]), horizons
-    window = int(facts["network"]["lookback"])
+    window = int(facts["extra"]["settings"]["model"]["lookback"])
     first = run.calendar.sessions[max(run.calendar.position(as_of) - window + 1, 0)]
     return str(facts["extra"]["features"]), first, horizons

@@ -33,7 +33,8 @@ def look_inside(run: Run, known: History, fitted: Any, fold: Fold) -> Insight | 
         fold: How that history was cut.
     """
     if not hasattr(fitted, "members"):
-        say("what the network looks at is not measured: every symbol has a network of its own")
+        own = "a model of your own is not looked into" if run.config.model.is_own else ""
+        say(f"what the network looks at is not measured: {own or 'every symbol has a network of its own'}")
         return None
     try:
         return _look_inside(run, known, fitted, fold)

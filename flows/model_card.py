@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from models import own
 from models.calibration import Calibrator, read_calibrator
 from models.curves import Curve, name_curve
 from models.isotonic import Isotonic
@@ -13,12 +14,56 @@ from pipeline.wording import format_percent
 __all__ = [
     "describe_agreement",
     "describe_calibration",
+    "describe_made",
+    "describe_model",
     "describe_network",
+    "describe_own",
     "describe_scope",
     "describe_training",
 ]
 
 _KINDS = {"gru": "GRU", "lstm": "LSTM", "rnn": "Elman RNN"}
+
+
+def describe_model(facts: Mapping[str, Any]) -> dict[str, str]:
+    """Return the lines of a model card on what was trained, and from what.
+
+    Args:
+        facts: The metadata of a saved model.
+    """
+    kept, shape = facts["extra"], facts
+    if facts.get("family") == own.FAMILY:
+        made = {"model": f"{describe_own(kept['settings']['model'])}, code {kept['model_code']}"}
+    else:
+        shape = facts["network"]
+        made = {
+            "network": describe_network(shape, facts["parameters"]),
+            "trained": describe_training(shape, facts["training"]),
+            "scope": describe_scope(facts),
+        }
+    return {
+        **made,
+        "members": f"{len(facts['seeds'])}, seeds {facts['seeds'][0]} to {facts['seeds'][-1]}",
+        "lookback": f"{shape['lookback']} sessions",
+        "features": f"{kept['features']} ({shape['features']} columns)",
+    }
+
+
+def describe_own(model: Mapping[str, Any]) -> str:
+    """Return what a model of the user's own is, and what it is made with.
+
+    Args:
+        model: The settings of [model].
+    """
+    options = ", ".join(f"{name} = {value!r}" for name, value in model.get("options", {}).items())
+    return f"{model['kind']}{f' with {options}' if options else ''}"
+
+
+def describe_made(facts: Mapping[str, Any]) -> dict[str, str]:
+    """Return which engine made a network; what makes a model of the user's own is not known here."""
+    if facts.get("family") == own.FAMILY:
+        return {}
+    return {"made with": f"Keras {facts['keras']}, TensorFlow {facts['tensorflow']}"}
 
 
 def describe_network(network: Mapping[str, Any], parameters: int) -> str:

@@ -12,12 +12,13 @@ from flows.chapters import A_NIGHT, at_work
 from flows.forecasting import catch_up, champion_known_at, forecast_session, seal
 from flows.forecasting import settle as settle_forecasts
 from flows.market import Market, update_prices
-from flows.own_code import require_audit
+from flows.own_code import require_audit, require_named_code
 from flows.progress import PREFECT_ERRORS, say
 from flows.reporting import publish, track, write_missing, write_report
 from flows.retrain import make_champion
 from flows.run import Run
 from flows.tracked import tracking
+from models.saved import read_metadata
 from pipeline.errors import InputError, NextdayError
 from pipeline.report import Paths, Report
 from pipeline.tracking import RegisteredModel, Tracking
@@ -97,6 +98,7 @@ def _forecast_tonight(run: Run, market: Market, book: Tracking) -> pd.DataFrame:
     if not waiting:
         return standing
     champion = _champion(run, market, book)
+    require_named_code(run, read_metadata(champion.directory)["extra"], champion.directory)
     rows = forecast_session(run, market.as_of, market.seq, champion)
     if rows.empty:
         raise NextdayError(

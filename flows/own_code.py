@@ -1,27 +1,31 @@
-"""The user's own code in a run: which it is, whether the audit has passed it, whether a model has learned from it."""
+"""The user's own code in a run: which it is, whether the audit has passed it, whether a model was made with it."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from flows.run import Run
-from pipeline import own_features
+from pipeline import own_features, own_model
 from pipeline.audit_record import load_audit
 from pipeline.config import digest
 from pipeline.errors import ConfigError, InputError, NextdayError
 from pipeline.own_code import digest_code
+from pipeline.own_settings import is_own_code
 from pipeline.sources import own
 from pipeline.trials import digest_procedure
 
 __all__ = [
     "digest_audited",
-    "digest_features",
+    "digest_code_of",
     "explain_lack",
-    "has_other_features",
+    "find_changed",
     "list_code",
     "require_audit",
-    "require_same_features",
+    "require_named_code",
+    "require_same_code",
 ]
+
+_SEAMS = {"features": own_features.SEAM, "model": own_model.SEAM}
 
 
 def list_code(run: Run) -> dict[str, str]:
@@ -31,6 +35,8 @@ def list_code(run: Run) -> dict[str, str]:
         code[config.universe.source] = digest_code(config.universe.source, run.base, own.SEAM)
     if config.features.is_own:
         code[config.features.set] = digest_code(config.features.set, run.base, own_features.SEAM)
+    if config.model.is_own:
+        code[config.model.kind] = digest_code(config.model.kind, run.base, own_model.SEAM)
     return code
 
 
@@ -82,45 +88,73 @@ def require_audit(run: Run) -> None:
         )
 
 
-def digest_features(run: Run) -> dict[str, Any]:
-    """Return what a model keeps of the user's own features: the digest of their code; nothing where they are ours."""
-    place = run.config.features.set
-    if not run.config.features.is_own:
-        return {}
-    return {"features_code": digest_code(place, run.base, own_features.SEAM)}
+def digest_code_of(run: Run) -> dict[str, str]:
+    """Return what a model keeps of the user's own code that makes it: digests; nothing where all of it is ours."""
+    named = {"features": run.config.features.set, "model": run.config.model.kind}
+    return {
+        f"{what}_code": digest_code(place, run.base, _SEAMS[what])
+        for what, place in named.items()
+        if is_own_code(place)
+    }
 
 
-def has_other_features(run: Run, facts: Mapping[str, Any]) -> bool:
-    """Return whether a model has learned from features whose code is another one now, or is gone.
+def find_changed(run: Run, facts: Mapping[str, Any]) -> str:
+    """Return what code of the user's own a model was made with that is another one now, or gone; empty: none.
 
     Args:
         run: The run.
-        facts: What the model keeps beside its network.
+        facts: What the model keeps beside its weights.
     """
-    learned = facts.get("features_code")
-    if not learned:
-        return False
-    try:
-        return bool(digest_code(str(facts["features"]), run.base, own_features.SEAM) != learned)
-    except ConfigError:
-        return True
+    for what, seam in _SEAMS.items():
+        if f"{what}_code" not in facts:
+            continue
+        place = str(facts[what])
+        try:
+            is_same = digest_code(place, run.base, seam) == facts[f"{what}_code"]
+        except ConfigError:
+            is_same = False
+        if not is_same:
+            return f"{place} (code {facts[f'{what}_code']})"
+    return ""
 
 
-def require_same_features(run: Run, facts: Mapping[str, Any], directory: Path) -> None:
-    """Refuse to ask a model about features of another code than it has learned from.
+def require_named_code(run: Run, facts: Mapping[str, Any], directory: Path) -> None:
+    """Refuse to forecast live with a model made with the user's own code of former settings: nobody audits it.
 
     Args:
         run: The run.
-        facts: What the model keeps beside its network.
+        facts: What the model keeps beside its weights.
+        directory: The model's.
+
+    Raises:
+        InputError: the settings do not name that code.
+    """
+    if run.is_historical or run.is_simulated:
+        return
+    named = (run.config.features.set, run.config.model.kind)
+    for what in _SEAMS:
+        if f"{what}_code" in facts and facts[what] not in named:
+            raise InputError(
+                f"No live forecast: the champion was made with {facts[what]}, which the settings do not name any more",
+                where=str(directory),
+                way_out="`nextday retrain` makes one with these settings",
+            )
+
+
+def require_same_code(run: Run, facts: Mapping[str, Any], directory: Path) -> None:
+    """Refuse to ask a model that was made with other code of the user's own than there is now.
+
+    Args:
+        run: The run.
+        facts: What the model keeps beside its weights.
         directory: The model's.
 
     Raises:
         NextdayError: the code has changed.
     """
-    if has_other_features(run, facts):
+    if changed := find_changed(run, facts):
         raise NextdayError(
-            f"The model learned from {facts['features']} as it was (code {facts['features_code']}), and that file "
-            "has changed since",
+            f"The model was made with {changed}, and that file has changed since",
             where=str(directory),
             way_out="put that code back, or train with the new one: `nextday audit`, then `nextday retrain`",
         )

@@ -9,6 +9,7 @@ from flows.run import Run
 from flows.workshop import Workshop
 from models.baselines import baselines
 from models.calibration import Calibration
+from models.own import OwnModel
 from pipeline.backtest import Fitted, Model
 from pipeline.features import UNIVERSE, FeatureSet
 from pipeline.walkforward import Fold
@@ -23,7 +24,7 @@ def make_recipe(
     workshop: Workshop,
     start: Fitted | None = None,
 ) -> Model:
-    """Return the network of the settings, ready to be fitted.
+    """Return the network of the settings, or the model of the user's own, ready to be fitted.
 
     Args:
         run: The run.
@@ -32,7 +33,10 @@ def make_recipe(
         workshop: Where it is trained.
         start: An earlier fit to go on from; None: from chance.
     """
-    model, training, calibration = run.config.model, run.config.training, run.config.calibration
+    model, training = run.config.model, run.config.training
+    calibration = _calibration(run)
+    if model.is_own:
+        return OwnModel(run.own_model(), model.lookback, model.members, progress, calibration)
     recipe, network, settings = load_recipe(model.scope)
     made: Model = recipe(
         network=network(
@@ -62,9 +66,14 @@ def make_recipe(
         rescue=workshop.rescue,
         finished=workshop.finished,
         start=start,
-        calibration=Calibration(calibration.method, calibration.coverage, max(run.config.labels.horizons)),
+        calibration=calibration,
     )
     return made
+
+
+def _calibration(run: Run) -> Calibration:
+    chosen = run.config.calibration
+    return Calibration(chosen.method, chosen.coverage, max(run.config.labels.horizons))
 
 
 def make_baselines(run: Run, features: FeatureSet) -> dict[str, Model]:

@@ -14,9 +14,8 @@ from flows.market import Market, known_market
 from flows.model_card import (
     describe_agreement,
     describe_calibration,
-    describe_network,
-    describe_scope,
-    describe_training,
+    describe_made,
+    describe_model,
 )
 from flows.progress import say
 from flows.run import Run, with_former_settings
@@ -26,7 +25,7 @@ from flows.training import Evaluation, load_evaluation
 from models.errors import ModelError
 from models.saved import read_metadata
 from pipeline.attributions import FILE, load_attributions
-from pipeline.config import Config
+from pipeline.config import Config, ModelConfig
 from pipeline.errors import InputError, NextdayError, StoreError
 from pipeline.fetch_plan import OVERLAP
 from pipeline.horizons import NEXT, describe_horizons, name_group
@@ -211,7 +210,7 @@ def _gather(run: Run, market: Market, standing: pd.DataFrame, remarks: list[str]
         verdict=evaluation.verdict if evaluation else None,
         scores=evaluation.scores if evaluation else empty(SCORES),
         test_rows=evaluation.test_rows if evaluation else pd.DataFrame(columns=_TEST_ROWS),
-        live_scores=_live_scores(record, str(read_metadata(champion.directory)["network"]["kind"])),
+        live_scores=_live_scores(record, _named(champion)),
         record=record,
         corrections=run.ledger.corrections(run.name),
         epochs=evaluation.epochs if evaluation else pd.DataFrame(columns=_EPOCHS),
@@ -296,15 +295,10 @@ def _model_card(champion: RegisteredModel) -> dict[str, str]:
     facts = read_metadata(champion.directory)
     horizons = known_horizons(champion.directory)
     ahead = {"horizons": describe_horizons([*horizons])} if len(horizons) > 1 else {}
-    network, settings = facts["network"], facts["extra"]["settings"]
+    settings = facts["extra"]["settings"]
     return {
         "version": champion.model_version,
-        "network": describe_network(network, facts["parameters"]),
-        "trained": describe_training(network, facts["training"]),
-        "scope": describe_scope(facts),
-        "members": f"{len(facts['seeds'])}, seeds {facts['seeds'][0]} to {facts['seeds'][-1]}",
-        "lookback": f"{network['lookback']} sessions",
-        "features": f"{facts['extra']['features']} ({network['features']} columns)",
+        **describe_model(facts),
         **ahead,
         "trained through": f"{champion.trained_through:%Y-%m-%d}",
         "members agree": describe_agreement(facts),
@@ -312,8 +306,14 @@ def _model_card(champion: RegisteredModel) -> dict[str, str]:
         "dead zone": "none"
         if settings["labels"]["dead_zone"] == [0, 0]
         else str(settings["labels"]["dead_zone"]),
-        "made with": f"Keras {facts['keras']}, TensorFlow {facts['tensorflow']}",
+        **describe_made(facts),
     }
+
+
+def _named(champion: RegisteredModel) -> str:
+    """Return what scores call a model."""
+    kind: str = read_metadata(champion.directory)["extra"]["settings"]["model"]["kind"]
+    return ModelConfig(kind=kind).name
 
 
 def _settings_of(champion: RegisteredModel) -> dict[str, Any]:

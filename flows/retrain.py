@@ -10,7 +10,7 @@ from flows.chapters import A_NIGHT, at_work, chapter
 from flows.forecasting import catch_up, settle
 from flows.insight import look_inside
 from flows.market import Market, update_prices
-from flows.own_code import digest_features
+from flows.own_code import digest_code_of
 from flows.progress import say
 from flows.reporting import write_missing
 from flows.run import Run
@@ -70,10 +70,10 @@ def make_champion(run: Run, market: Market) -> tuple[RegisteredModel, Evaluation
         if len(run.config.labels.horizons) > 1:
             farther, further = score_farther(run, walk)
             scores = pd.concat([scores, farther], ignore_index=True)
-        insight = look_inside(run, known, walk.fitted[run.config.model.kind], fold)
+        insight = look_inside(run, known, walk.fitted[run.config.model.name], fold)
         if run.universe.bias:
             say(f"the scores are {run.universe.bias}")
-        scored = walk.fitted[run.config.model.kind]
+        scored = walk.fitted[run.config.model.name]
         version, champion_epochs, final = train_champion(run, known, workshop, scored)
     evaluation = Evaluation(
         scores=scores,
@@ -94,7 +94,7 @@ def make_champion(run: Run, market: Market) -> tuple[RegisteredModel, Evaluation
 def count_trial(run: Run, market: Market, test_rows: pd.DataFrame, study: str = "", digest: str = "") -> None:
     """Write down that these settings were scored on the test, and say how many have been tried so far."""
     scored = select_horizon(test_rows)
-    own = scored[(scored["model"] == run.config.model.kind) & scored["outcome"].notna()]
+    own = scored[(scored["model"] == run.config.model.name) & scored["outcome"].notna()]
     losses = pd.Series(log_losses(own["p_up"].to_numpy(float), own["outcome"].to_numpy(float)), own["as_of"])
     by_session = losses.groupby(level=0).mean()
     if by_session.empty:
@@ -102,7 +102,7 @@ def count_trial(run: Run, market: Market, test_rows: pd.DataFrame, study: str = 
     trial = Trial(
         kind="test",
         when=run.clock(),
-        digest=digest or digest_procedure(run.config, digest_features(run)),
+        digest=digest or digest_procedure(run.config, digest_code_of(run)),
         state="complete",
         parameters=list_parameters(run.config),
         objective=float(by_session.mean()),

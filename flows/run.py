@@ -1,5 +1,6 @@
 """One run: which settings, which workspace, what time it is."""
 
+import importlib
 import json
 import os
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from pipeline.features import FeatureSet
 from pipeline.fetch_log import FetchLog
 from pipeline.ledger import Ledger
 from pipeline.own_features import find_features
+from pipeline.own_model import WrittenModel, find_model
 from pipeline.sessions import Calendar, calendar
 from pipeline.sources import PriceSource
 from pipeline.store import PriceStore
@@ -88,6 +90,14 @@ class Run:
             ConfigError: it is the user's own, and cannot be found.
         """
         return find_features(name or self.config.features.set, self.base)
+
+    def own_model(self) -> WrittenModel:
+        """Return the model of the user's own that is configured.
+
+        Raises:
+            ConfigError: it cannot be found.
+        """
+        return find_model(self.config.model.kind, self.config.model.options, self.base)
 
     @property
     def store(self) -> PriceStore:
@@ -178,6 +188,9 @@ def open_run(
     clock = now or wall
     days = configured_calendar(settings, path.parent, clock)
     find_features(settings.features.set, path.parent)
+    if settings.model.is_own:
+        importlib.import_module("curl_cffi.requests")  # a model may bring TensorFlow: see flows.engine
+        find_model(settings.model.kind, settings.model.options, path.parent)
     source = _source(settings, path.parent, workspace)
     members = universe(settings.universe, path.parent, _listed(settings.universe, source))
     moment = days.instant(clock)

@@ -18,7 +18,7 @@ from prefect import flow
 
 from flows.chapters import at_work
 from flows.market import update_prices
-from flows.own_code import digest_features
+from flows.own_code import digest_code_of
 from flows.progress import Advance, bar, note, say
 from flows.run import Run, open_run
 from flows.search_sampler import ask
@@ -33,7 +33,7 @@ from flows.training import History, make_sequences
 from flows.validation import Inside, base_rate_losses, hold_back, validate
 from models.errors import ModelError
 from pipeline.config import digest
-from pipeline.errors import InputError
+from pipeline.errors import ConfigError, InputError
 from pipeline.inner_folds import FOLDS
 from pipeline.trials import Parameters, State, Trial, TrialBook, Tried, count_settings, digest_procedure
 from pipeline.workspace import hold_lock
@@ -88,6 +88,7 @@ def search(
         anew: Begin another search, with the prices of today.
 
     Raises:
+        ConfigError: the model is one of the user's own.
         InputError: there is too little history to be cut again.
         WorkspaceBusyError: another search of the universe is at work.
     """
@@ -97,6 +98,12 @@ def search(
             "A search compares settings on rows that all of its networks forecast; models of single symbols lack some",
             where='[model] scope = "symbol"',
             way_out='search with scope = "pooled" in a file of its own (--config)',
+        )
+    if run.config.model.is_own:
+        raise ConfigError(
+            "A search tries settings of nextday's networks; those of a model of your own are not known to it",
+            where=f"[model] kind = {run.config.model.kind!r}",
+            way_out="compare its options by `nextday backtest`, or search with kind = 'gru' in another file (--config)",
         )
     lock = run.workspace.home / "locks" / f"{run.name}.search.lock"
     with hold_lock(lock, 0, f"a search of the universe {run.name!r}"):
@@ -148,7 +155,7 @@ def _study(run: Run) -> str:
     """Return what the trials of one search have in common, beside the prices."""
     space = {place: repr(choices) for place, choices in space_around(run.config).items()}
     facts = {
-        "procedure": digest_procedure(run.config, digest_features(run)),
+        "procedure": digest_procedure(run.config, digest_code_of(run)),
         "members": run.resolved["members"],
         "space": space,
     }
@@ -171,7 +178,7 @@ def _try(run: Run, inside: Inside, past: list[Trial], advance: Advance) -> Trial
     return Trial(
         kind="search",
         when=run.clock(),
-        digest=digest_procedure(config, digest_features(run)),
+        digest=digest_procedure(config, digest_code_of(run)),
         state=state,
         parameters=parameters,
         objective=float(losses.mean()) if slices else None,

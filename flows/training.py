@@ -2,8 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from flows.chapters import chapter
-from flows.epochs import epoch_table, epochs_shown
-from flows.own_code import digest_features
+from flows.epochs import epoch_table, epochs_shown, plan_epochs
+from flows.own_code import digest_code_of
 from flows.progress import say
 from flows.recipe import choose_start, make_baselines, make_recipe
 from flows.run import Run
@@ -166,9 +165,9 @@ def train_procedure(run: Run, known: History, workshop: Workshop) -> tuple[Walk,
         The walk, the network's epochs, and the fold.
     """
     fold = scoring_fold(known.sequences, run.config.evaluation, run.config.training)
-    features = run.feature_set()
-    with _epochs_shown(run, known, "train to score") as progress, symbols_named(known.sequences.symbols):
-        models: dict[str, Model] = {run.config.model.kind: make_recipe(run, features, progress, workshop)}
+    features, planned = run.feature_set(), plan_epochs(run.config, len(known.sequences.symbols))
+    with epochs_shown("train to score", *planned) as progress, symbols_named(known.sequences.symbols):
+        models: dict[str, Model] = {run.config.model.name: make_recipe(run, features, progress, workshop)}
         models |= make_baselines(run, features)
         walk = walk_forward(
             models,
@@ -180,7 +179,7 @@ def train_procedure(run: Run, known: History, workshop: Workshop) -> tuple[Walk,
             seed=run.config.training.seed,
             tell=lambda name: say(f"fitting {name}"),
         )
-    network = walk.fitted[run.config.model.kind]
+    network = walk.fitted[run.config.model.name]
     return drop_left_out(walk, network, known.sequences.symbols), epoch_table(network, "score"), fold
 
 
@@ -207,24 +206,24 @@ def score_farther(run: Run, walk: Walk, baseline: str = "") -> tuple[pd.DataFram
 
 
 def _score_horizon(run: Run, walk: Walk, horizon: int, baseline: str) -> tuple[pd.DataFrame, Verdict]:
-    kind, seed = run.config.model.kind, run.config.training.seed
+    model, seed = run.config.model.name, run.config.training.seed
     before, test = select_horizon(walk.before, horizon), select_horizon(walk.test, horizon)
-    baseline = baseline or best_baseline(before[before["model"] != kind])
+    baseline = baseline or best_baseline(before[before["model"] != model])
     parts = [score(test, baseline=baseline, group=name_group("all", horizon), seed=seed)]
     if run.config.calibration.coverage < 1:
         parts += _score_sides(run, test, baseline, horizon)
-    verdict = judge(test, model=kind, baseline=baseline, seed=seed)
+    verdict = judge(test, model=model, baseline=baseline, seed=seed)
     say(verdict.sentence)
     return pd.concat(parts), verdict
 
 
 def _score_sides(run: Run, rows: pd.DataFrame, baseline: str, horizon: int) -> list[pd.DataFrame]:
     """Say how many rows the network takes a side on, and score every model on those."""
-    kind, seed = run.config.model.kind, run.config.training.seed
+    model, seed = run.config.model.name, run.config.training.seed
     target = run.config.calibration.coverage
-    share = measure_sides(rows, model=kind, target=target, group=name_group("all", horizon), seed=seed)
+    share = measure_sides(rows, model=model, target=target, group=name_group("all", horizon), seed=seed)
     group = name_group("sides taken", horizon)
-    told = score(select_told(rows, kind), baseline=baseline, group=group, seed=seed)
+    told = score(select_told(rows, model), baseline=baseline, group=group, seed=seed)
     return [part for part in (share, told) if len(part)]
 
 
@@ -246,7 +245,8 @@ def train_champion(
     fold = final_fold(known.sequences, run.config.training)
     taught = teach(known.sequences, fold, known.returns, run.config.labels.dead_zone)
     features, start = run.feature_set(), choose_start(run, scored, fold)
-    with _epochs_shown(run, known, "train champion") as progress, symbols_named(known.sequences.symbols):
+    planned = plan_epochs(run.config, len(known.sequences.symbols))
+    with epochs_shown("train champion", *planned) as progress, symbols_named(known.sequences.symbols):
         champion = fit(
             make_recipe(run, features, progress, workshop, start),
             taught,
@@ -337,24 +337,18 @@ def range_table(known: History, folds: dict[str, Fold]) -> pd.DataFrame:
     )
 
 
-@contextmanager
-def _epochs_shown(run: Run, known: History, title: str) -> Iterator[Callable[[Any], None]]:
-    model, training = run.config.model, run.config.training
-    members = model.members * (len(known.sequences.symbols) if model.scope == "symbol" else 1)
-    with epochs_shown(title, members, training.epochs, training.patience) as told:
-        yield told
-
-
 def _facts(run: Run, known: History, champion: Any) -> dict[str, Any]:
-    start = None if champion.start is None else f"{known.sequences.sessions[champion.start]:%Y-%m-%d}"
+    row = getattr(champion, "start", None)  # a model of the user's own has none
+    start = None if row is None else f"{known.sequences.sessions[row]:%Y-%m-%d}"
     return {
         "universe": run.name,
         "start": start,
         "symbols": list(known.sequences.symbols),
         "features": run.config.features.set,
+        "model": run.config.model.kind,
         "trained_through": f"{known.as_of:%Y-%m-%d}",
         "data_version": known.seq,
         "config_digest": run.digest,
         "settings": run.resolved["settings"],
-        **digest_features(run),
+        **digest_code_of(run),
     }

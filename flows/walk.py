@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from flows.chapters import chapter
-from flows.epochs import epoch_table, folds_shown
+from flows.epochs import epoch_table, folds_shown, plan_epochs
 from flows.progress import say
 from flows.recipe import choose_start, make_baselines, make_recipe
 from flows.run import Run
@@ -46,25 +46,24 @@ def walk_history(
         The walk, whose `before` holds the rows before the first test alone, and whose test rows are those of every
         method and of BEST_BEFORE, without band and base rate; the networks' own test rows, whole; and their epochs.
     """
-    kind, training = run.config.model.kind, run.config.training
-    members = run.config.model.members
-    members *= len(known.sequences.symbols) if run.config.model.scope == "symbol" else 1
+    model = run.config.model.name
     before, tests = pd.DataFrame(), {column: list[pd.Series]() for column in _SCORED}
     own: list[pd.DataFrame] = []
     epochs: list[pd.DataFrame] = []
     fitted: Fitted | None = None
-    shown = folds_shown("walk forward", len(folds), members, training.epochs, training.patience)
+    planned = plan_epochs(run.config, len(known.sequences.symbols))
+    shown = folds_shown("walk forward", len(folds), *planned)
     with shown as next_fold, symbols_named(known.sequences.symbols):
         for number, fold in enumerate(folds, start=1):
             first, last = (known.sequences.sessions[row] for row in (fold.test.start, fold.test.stop - 1))
             say(f"fold {number} of {len(folds)}: forecasting from {first:%Y-%m-%d} to {last:%Y-%m-%d}")
             walk = _walk(run, known, fold, _models(run, next_fold(), workshop, fitted, fold))
-            fitted = walk.fitted[kind]
+            fitted = walk.fitted[model]
             walk = drop_left_out(walk, fitted, known.sequences.symbols)
             walk = replace(walk, test=walk.test.assign(fold=np.int16(number)))
             before = walk.before if number == 1 else before
-            own.append(walk.test[walk.test["model"] == kind])
-            for column, values in _with_best(walk, kind).items():
+            own.append(walk.test[walk.test["model"] == model])
+            for column, values in _with_best(walk, model).items():
                 tests[str(column)].append(values.copy())
             epochs.append(epoch_table(fitted, f"fold {number}"))
     # Column by column: a second copy of the whole would be the most memory that a backtest takes.
@@ -73,9 +72,9 @@ def walk_history(
     return walked, pd.concat(own, ignore_index=True), pd.concat(epochs, ignore_index=True)
 
 
-def _with_best(walk: Walk, kind: str) -> pd.DataFrame:
+def _with_best(walk: Walk, model: str) -> pd.DataFrame:
     """Return the test rows, and those of the baseline that was best before this test once more, horizon by horizon."""
-    rules, rows = walk.before[walk.before["model"] != kind], walk.test
+    rules, rows = walk.before[walk.before["model"] != model], walk.test
     names = pd.CategoricalDtype([*rows["model"].cat.categories, BEST_BEFORE, ""])
     parts = [rows.astype({"model": names}).assign(chosen=pd.Categorical([""] * len(rows), dtype=names))]
     for horizon in sorted(rows["horizon"].unique()):
@@ -94,7 +93,7 @@ def _models(
     features = run.feature_set()
     start = choose_start(run, former, fold) if former is not None else None
     network = make_recipe(run, features, progress, workshop, start)
-    return {run.config.model.kind: network, **make_baselines(run, features)}
+    return {run.config.model.name: network, **make_baselines(run, features)}
 
 
 def _walk(run: Run, known: History, fold: Fold, models: Mapping[str, Model]) -> Walk:

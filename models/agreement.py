@@ -1,11 +1,15 @@
-"""How far the members of an ensemble say the same."""
+"""What the members of an ensemble say together, and how far they say the same."""
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Agreement", "join_agreements", "measure_agreement", "spread"]
+__all__ = ["BAND", "Agreement", "banded", "join_agreements", "measure_agreement", "spread"]
+
+BAND: Final = 1.64
+"""Half width of the band in standard deviations of the members' logits: 90% of a normal spread."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,13 @@ def spread(logits: NDArray[np.floating]) -> NDArray[np.float64]:
     if len(logits) == 1:
         return np.zeros(logits.shape[1:])
     return np.asarray(logits.std(axis=0, ddof=1, dtype=np.float64))
+
+
+def banded(logits: NDArray[np.floating]) -> tuple[NDArray[np.float64], ...]:
+    """Return the mean of logits [member, row, horizon], and the lower and the upper end of their band."""
+    exact = logits.astype(np.float64)
+    middle, reach = exact.mean(axis=0), BAND * spread(exact)
+    return middle, middle - reach, middle + reach
 
 
 def measure_agreement(logits: NDArray[np.floating]) -> Agreement:

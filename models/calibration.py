@@ -12,7 +12,7 @@ from models.cross_validation import Validation, choose_method, cross_validate
 from models.curves import Curve, curve_from_json, curve_to_json, fit_curve
 from models.temperature import Temperature
 
-__all__ = ["Calibration", "Calibrator", "fit_calibrator", "read_calibrator"]
+__all__ = ["Calibration", "Calibrator", "fit_calibrator", "read_calibrator", "uncalibrated"]
 
 Floats = NDArray[np.float64]
 
@@ -59,6 +59,11 @@ class Calibrator:
             "cross_validation": [[asdict(line) for line in table] for table in self.tables],
             "abstention": self.abstention.to_json(),
         }
+
+
+def uncalibrated(horizons: int) -> Calibrator:
+    """Return the calibrator that leaves every probability as the logit says it."""
+    return Calibrator((Temperature(0.5, 1.0),) * horizons, ((),) * horizons, Abstention.never(horizons))
 
 
 def read_calibrator(kept: Mapping[str, Any]) -> Calibrator:

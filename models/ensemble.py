@@ -4,14 +4,14 @@ from collections.abc import Mapping
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from models.agreement import Agreement, measure_agreement, spread
+from models.agreement import Agreement, banded, measure_agreement
 from models.calibration import Calibration, Calibrator, fit_calibrator, read_calibrator
 from models.errors import ModelError
 from models.examples import prepare_examples
@@ -24,10 +24,7 @@ from models.scaling import Scaling
 from models.training import DivergenceError, Epoch, Training, Weights
 from models.windows import check_panel, closed_up, first_session, labelled_rows, start_of_run
 
-__all__ = ["BAND", "RecurrentEnsemble", "RecurrentModel", "calibration_rows", "keep_last_good", "load"]
-
-BAND: Final = 1.64
-"""Half width of the band in standard deviations of the members' logits: 90% of a normal spread."""
+__all__ = ["RecurrentEnsemble", "RecurrentModel", "calibration_rows", "keep_last_good", "load"]
 
 
 @dataclass(frozen=True)
@@ -95,10 +92,8 @@ class RecurrentEnsemble:
         """
         check_panel(x, mask, self.network.features)
         usable = self.members.usable(mask)
-        logits = self.members.logits(x, mask, closed_up(usable)).astype(np.float64)
-        middle, reach = logits.mean(axis=0), BAND * spread(logits)
-        p_up, low, high = (self.calibrator.p_up(z) for z in (middle, middle - reach, middle + reach))
-        return Prediction(on_panel(p_up, usable), on_panel(low, usable), on_panel(high, usable))
+        logits = self.members.logits(x, mask, closed_up(usable))
+        return Prediction(*(on_panel(self.calibrator.p_up(z), usable) for z in banded(logits)))
 
     def save(self, directory: Path, extra: Mapping[str, Any] | None = None) -> None:
         """Write member-<k>.keras and model.json into a new folder, all or nothing.

@@ -137,7 +137,8 @@ def _check_file(path: Path, digest: str) -> None:
 
 
 def _digests(directory: Path) -> dict[str, str]:
-    return {path.name: _digest(path) for path in sorted(directory.iterdir())}
+    files = sorted(path for path in directory.rglob("*") if path.is_file())
+    return {path.relative_to(directory).as_posix(): _digest(path) for path in files}
 
 
 def _digest(path: Path) -> str:

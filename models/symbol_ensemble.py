@@ -15,9 +15,8 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from models.agreement import Agreement, join_agreements, spread
+from models.agreement import Agreement, banded, join_agreements
 from models.calibration import Calibrator, read_calibrator
-from models.ensemble import BAND
 from models.errors import ModelError
 from models.members import Members
 from models.prediction import Prediction
@@ -154,10 +153,9 @@ class SymbolEnsemble:
         """Return p_up, low and high of one symbol, [3, session, horizon]."""
         members = unweighted(self.network).with_weights(speaker.weights)
         usable = members.usable(mask)
-        logits = members.logits(speaker.scaling.apply(x), mask, closed_up(usable)).astype(np.float64)
-        middle, reach = logits.mean(axis=0), BAND * spread(logits)
+        logits = members.logits(speaker.scaling.apply(x), mask, closed_up(usable))
         said = np.full((3, mask.shape[1], self.network.horizons), np.nan)
-        for number, z in enumerate((middle, middle - reach, middle + reach)):
+        for number, z in enumerate(banded(logits)):
             said[number, usable[0]] = speaker.calibrator.p_up(z)
         return said
 

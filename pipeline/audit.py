@@ -19,8 +19,10 @@ from pipeline.tripwires import Found, tripwire
 from pipeline.walkforward import Fold
 
 __all__ = [
+    "SAME",
     "Procedure",
     "check_changed_rest",
+    "check_fewer_sessions",
     "check_folds",
     "check_later_sessions",
     "check_scale",
@@ -29,7 +31,7 @@ __all__ = [
     "check_symbol_order",
 ]
 
-_SAME: Final = 1e-6
+SAME: Final = 1e-6
 """What a forecast may differ by where it is computed in another shape."""
 
 _LAST_DIGITS: Final = 1e-9
@@ -57,6 +59,8 @@ class Procedure:
         seed: Of every fit.
         last_return: The feature that holds the return of a row's own session.
         digest: Returns what two equal fits have in common, weights and scale included; empty: they are not compared.
+        tolerance: What a forecast may differ by where it is computed in the same shape: nothing, where nextday promises
+            it.
     """
 
     name: str
@@ -70,6 +74,7 @@ class Procedure:
     seed: int
     last_return: int
     digest: Callable[[Fitted], str] = lambda fitted: ""
+    tolerance: float = 0.0
 
     def with_known_labels(self) -> "Procedure":
         """Return the procedure with labels that can be learned: whether the last return was one of the higher ones.
@@ -168,20 +173,31 @@ def check_seed(procedure: Procedure, fitted: Fitted) -> Found:
 
 @tripwire(
     "forecasts: future cut off, and changed",
-    "Sessions of the test were forecast again one by one, without anything after them, and with everything after "
-    "them changed.",
+    "Sessions of the test were forecast again, without anything after them, and with everything after them changed.",
 )
 def check_later_sessions(procedure: Procedure, fitted: Fitted, count: int) -> Found:
     """Look for a forecast that depends on sessions after its own."""
     rows, sequences = procedure.fold.test, procedure.sequences
     known, found = procedure.forecasts(fitted), []
-    for cut in sorted({int(row) for row in np.linspace(rows.start, rows.stop - 1, count)}):
+    for cut in _cuts(rows, count):
         day = sequences.sessions[cut]
-        alone = procedure.forecasts(fitted, range(cut, cut + 1), sequences.through(day))
+        earlier = known[known["as_of"] <= day]
+        cut_off = procedure.forecasts(fitted, range(rows.start, cut + 1), sequences.through(day))
         changed = procedure.forecasts(fitted, rows, _with_other_future(sequences, cut + 1))
-        found.append(_same(known[known["as_of"] == day], alone, _SAME))
-        found.append(_same(known[known["as_of"] <= day], changed[changed["as_of"] <= day], 0.0))
+        found.append(_same(earlier, cut_off, SAME))
+        found.append(_same(earlier, changed[changed["as_of"] <= day], procedure.tolerance))
     return next((one for one in found if one.status == "failed"), found[-1])
+
+
+@tripwire(
+    "forecasts: reach",
+    "Sessions of the test were forecast again one by one, from as many sessions before them as an evening reads.",
+)
+def check_fewer_sessions(procedure: Procedure, fitted: Fitted, count: int) -> Found:
+    """Look for a forecast that depends on sessions before those that an evening reads."""
+    known, rows = procedure.forecasts(fitted), _cuts(procedure.fold.test, count)
+    alone = pd.concat([procedure.forecasts(fitted, range(row, row + 1)) for row in rows])
+    return _same(known[known["as_of"].isin(procedure.sequences.sessions[rows])], alone, SAME)
 
 
 @tripwire("forecasts: order of symbols", "The test was forecast again with the symbols backwards.")
@@ -199,7 +215,7 @@ def check_symbol_order(
     symbols = tuple(s.symbols[place] for place in order)
     backwards = replace(s, x=s.x[order], mask=s.mask[order], y=s.y[order], symbols=symbols)
     turned = procedure.forecasts(arranged(order.tolist()), sequences=backwards)
-    return _same(procedure.forecasts(fitted), turned, _SAME)
+    return _same(procedure.forecasts(fitted), turned, SAME)
 
 
 @tripwire(
@@ -282,8 +298,12 @@ def _with_other_future(sequences: Sequences, first: int) -> Sequences:
     return replace(sequences, x=x)
 
 
+def _cuts(rows: range, count: int) -> list[int]:
+    return sorted({int(row) for row in np.linspace(rows.start, rows.stop - 1, count)})
+
+
 def _same_fit(procedure: Procedure, one: Fitted, other: Fitted) -> Found:
-    found = _same(procedure.forecasts(one), procedure.forecasts(other), tolerance=0.0)
+    found = _same(procedure.forecasts(one), procedure.forecasts(other), procedure.tolerance)
     if found.status == "failed" or procedure.digest(one) == procedure.digest(other):
         return found
     return Found("failed", f"{found.evidence}; but the weights, the scale or the calibration differ")

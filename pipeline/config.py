@@ -3,7 +3,6 @@
 import difflib
 import hashlib
 import json
-import re
 import tomllib
 from collections.abc import Mapping
 from datetime import date
@@ -22,6 +21,7 @@ from pydantic import (
 )
 
 from pipeline.errors import ConfigError, quoted
+from pipeline.own_settings import RIVALS, is_own_code, plain_options
 from pipeline.schema import SYMBOL_PATTERN, SYMBOL_WAY_OUT
 
 __all__ = [
@@ -42,11 +42,8 @@ __all__ = [
 ]
 
 Symbol = Annotated[str, Field(pattern=SYMBOL_PATTERN)]
+Plain = str | int | float | bool
 OptionalDate = Annotated[date | None, BeforeValidator(lambda value: None if value == "" else value)]
-OWN_CODE: Final = r"(?:[A-Za-z_]\w*\.)*[A-Za-z_]\w*:[A-Za-z_]\w*"
-"""What names code of one's own; for whole matches only."""
-
-SECRET_NAME: Final = re.compile(r"password|passwd|secret|token|api_?key", re.IGNORECASE)
 SCHEDULER_PATTERN: Final = r"^((tcp|tls|ws|wss|ucx)://[^@/\s]+:[0-9]+)?$"
 PROXY_PATTERN: Final = r"^((https?|socks5h?)://[^@/\s]+:[0-9]+/?)?$"
 
@@ -69,7 +66,7 @@ class UniverseConfig(_Section):
 
     name: str = Field("sample", pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")
     source: str = "sample"
-    source_options: dict[str, str | int | float | bool] = {}
+    source_options: dict[str, Plain] = {}
     path: str = ""
     symbols: tuple[Symbol, ...] = ()
     file: str = ""
@@ -85,23 +82,14 @@ class UniverseConfig(_Section):
     @field_validator("source")
     @classmethod
     def _known_source(cls, source: str) -> str:
-        if source not in ("sample", "files", "yahoo") and not re.fullmatch(OWN_CODE, source, re.ASCII):
+        if source not in ("sample", "files", "yahoo") and not is_own_code(source):
             raise ValueError("write sample, files, yahoo, or package.module:Name for a source of your own")
         return source
 
     @field_validator("source_options", mode="before")
     @classmethod
     def _plain_options(cls, options: object) -> object:
-        if not isinstance(options, dict):
-            raise ValueError("write a table, such as { table = 'bars' }")
-        for name, value in options.items():
-            if SECRET_NAME.search(name) or re.search(r"://[^/\s]*@", str(value)):
-                raise ValueError(
-                    f"{name} looks like a secret, and settings are kept: let the source read it from the environment"
-                )
-            if not name.isidentifier() or not isinstance(value, str | int | float | bool):
-                raise ValueError(f"{name}: a name takes text, a number, true or false")
-        return options
+        return plain_options(options)
 
     @model_validator(mode="after")
     def _one_list(self) -> Self:
@@ -145,7 +133,7 @@ class FeaturesConfig(_Section):
     @field_validator("set")
     @classmethod
     def _known_set(cls, name: str) -> str:
-        if name not in ("default", "alstm11") and not re.fullmatch(OWN_CODE, name, re.ASCII):
+        if name not in ("default", "alstm11") and not is_own_code(name):
             raise ValueError("write default, alstm11, or package.module:NAME for a feature set of your own")
         return name
 
@@ -165,9 +153,10 @@ class LabelsConfig(_Section):
 
 
 class ModelConfig(_Section):
-    """The network."""
+    """The network, or a model of one's own."""
 
-    kind: Literal["gru", "lstm", "rnn"] = "gru"
+    kind: str = "gru"
+    options: dict[str, Plain | list[Plain]] = {}
     units: int = Field(16, ge=1, le=1024)
     layers: int = Field(1, ge=1, le=8)
     convolution: int = Field(0, ge=0, le=250)
@@ -175,6 +164,40 @@ class ModelConfig(_Section):
     lookback: int = Field(20, ge=1, le=1000)
     members: int = Field(5, ge=1, le=100)
     scope: Literal["pooled", "symbol"] = "pooled"
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the model is the user's own code."""
+        return ":" in self.kind
+
+    @property
+    def name(self) -> str:
+        """What scores and pages call it: the kind, or the name of the user's own class."""
+        return self.kind.rpartition(":")[2]
+
+    @field_validator("kind")
+    @classmethod
+    def _known_kind(cls, kind: str) -> str:
+        if kind not in ("gru", "lstm", "rnn") and not is_own_code(kind):
+            raise ValueError("write 'gru', 'lstm' or 'rnn', or package.module:Name for a model of your own")
+        if (name := kind.rpartition(":")[2]).lower() in RIVALS:
+            raise ValueError(f"{name} is a baseline's name in every table: give the class another one")
+        return kind
+
+    @field_validator("options", mode="before")
+    @classmethod
+    def _plain_options(cls, options: object) -> object:
+        return plain_options(options, with_lists=True)
+
+    @model_validator(mode="after")
+    def _own_is_pooled(self) -> Self:
+        if self.options and not self.is_own:
+            raise ValueError("options are for a model of your own: kind = 'package.module:Name'")
+        if self.is_own and self.scope == "symbol":
+            raise ValueError(
+                "scope = 'symbol' is for nextday's networks: a model of your own sees all symbols"
+            )
+        return self
 
 
 class TrainingConfig(_Section):
@@ -267,11 +290,16 @@ class Config(_Section):
     schedule: ScheduleConfig = ScheduleConfig()
 
     @model_validator(mode="after")
-    def _room_for_labels(self) -> Self:
+    def _trains_as_it_can(self) -> Self:
         if self.training.mode == "sequence" and self.training.chunk <= self.model.lookback:
             raise ValueError(
                 f"[training] chunk = {self.training.chunk} leaves no room for labels after [model] lookback = "
                 f"{self.model.lookback}: make the chunk a few times as long"
+            )
+        if self.model.is_own and (self.training.mode == "sequence" or self.training.warm_start):
+            raise ValueError(
+                "[training] mode = 'sequence' and warm_start are for nextday's networks: a model of your own reads "
+                "`lookback` sessions and is fitted from the start"
             )
         return self
 
@@ -288,8 +316,11 @@ class Config(_Section):
             "trading": True,  # what is earned with forecasts changes none of them
         }
         resolved = self.model_dump(mode="json", exclude=left_out)
-        if not self.universe.closures:  # a later key: digests of settings without it stay what they were
+        # Later keys: digests of settings without them stay what they were.
+        if not self.universe.closures:
             del resolved["universe"]["closures"]
+        if not self.model.options:
+            del resolved["model"]["options"]
         return resolved
 
 
@@ -343,7 +374,7 @@ def _explain(fault: Any) -> str:
         way_out = "write a-z, 0-9, - and _, 63 at most" if place == "universe.name" else SYMBOL_WAY_OUT
         return f"{place}: {quoted(fault['input'])} is no possible name; {way_out}"
     if fault["type"] != "extra_forbidden":
-        is_unsaid = isinstance(fault["input"], dict) or place == "universe.source_options"
+        is_unsaid = isinstance(fault["input"], dict) or place in ("universe.source_options", "model.options")
         given = "" if is_unsaid else f" (given: {quoted(fault['input'])})"
         return f"{place or 'configuration'}: {_say(fault)}{given}"
     section, key = fault["loc"][:-1], str(fault["loc"][-1])

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import InputError
 from pipeline.features import FEATURE_SETS, Columns, FeatureSet
-from pipeline.own_code import Seam, find_code, tell_error
+from pipeline.own_code import Seam, find_code, lend, tell_error
 from pipeline.panel import Panel
 
 __all__ = ["SEAM", "adopt_features", "find_features"]
@@ -75,18 +75,12 @@ def adopt_features(written: object, name: str) -> FeatureSet:
 
 def _ask(compute: Any, panel: Panel, belongs: NDArray[np.bool_], name: str) -> object:
     """Call somebody's code with arrays that it cannot change: labels are made of the same ones."""
-    arrays: dict[str, Any] = {array: _lent(getattr(panel, array)) for array in _ARRAYS}
+    arrays: dict[str, Any] = {array: lend(getattr(panel, array)) for array in _ARRAYS}
     lent = replace(panel, symbols=[*panel.symbols], **arrays)
     try:
-        return compute(lent, _lent(belongs))
+        return compute(lent, lend(belongs))
     except Exception as error:
         raise _broken(name, f"compute raised {tell_error(error, but=[__file__])}") from None
-
-
-def _lent(array: NDArray[Any]) -> NDArray[Any]:
-    view = array.view()
-    view.flags.writeable = False
-    return view
 
 
 def _checked(answer: object, columns: tuple[str, ...], panel: Panel, name: str) -> Columns:

@@ -191,7 +191,7 @@ def list_parameters(config: Config) -> Parameters:
     """Return what the settings say about the network and its training, by their place."""
     sections = config.resolved()
     return {
-        f"{section}.{name}": value
+        f"{section}.{name}": json.dumps(value) if isinstance(value, dict) else value
         for section in ("model", "training")
         for name, value in sections[section].items()
     }

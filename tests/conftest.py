@@ -1,6 +1,7 @@
 """What several test files share: the real datasets, made-up prices, and a clock."""
 
 import os
+import sys
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -46,6 +47,18 @@ calibrate_sessions = 60
 [evaluation]
 test_sessions = {test_sessions}
 """
+
+
+@pytest.fixture
+def own_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Return a folder for modules of the user's own, which are forgotten afterwards."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    before = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(tmp_path)):
+            del sys.modules[name]
 
 
 def skip_unless(is_there: bool, lacking: str) -> None:

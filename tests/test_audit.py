@@ -15,6 +15,7 @@ from models.baselines import BASELINES, baselines
 from pipeline.audit import (
     Procedure,
     check_changed_rest,
+    check_fewer_sessions,
     check_folds,
     check_later_sessions,
     check_scale,
@@ -269,6 +270,7 @@ class Simple:
     has_no_seed: bool = False
     scales_what_it_is_asked: bool = False
     looks_at_neighbours: bool = False
+    remembers: bool = False
     knows_by_heart: bool = False
     start: int = field(default=0, init=False)
 
@@ -310,10 +312,12 @@ class SimpleFit:
         return np.zeros(len(self.base_rate))
 
     def first_session(self, row: int) -> int:
-        return 0
+        return row
 
     def predict(self, x: np.ndarray, mask: np.ndarray) -> SimpleNamespace:
         z = x[:, :, 0] / (x[:, :, 0].std() if self.model.scales_what_it_is_asked else self.scale)
+        if self.model.remembers:
+            z = z.cumsum(axis=1)
         if self.model.looks_at_neighbours:
             z = z.cumsum(axis=0)
         p = self.base_rate + 0.1 * np.sin(z + self.noise)[:, :, None]
@@ -351,6 +355,7 @@ def looks(procedure: Procedure) -> dict[str, Check]:
         "scale": check_scale(procedure),
         "seed": check_seed(procedure, fitted),
         "later": check_later_sessions(procedure, fitted, 3),
+        "reach": check_fewer_sessions(procedure, fitted, 3),
         "order": check_symbol_order(procedure, fitted, lambda rows: fitted),
     }
 
@@ -370,7 +375,8 @@ def test_an_honest_model_tears_nothing(honest: Procedure) -> None:
         (Simple(scale_until_the_test=True), ["scale"]),
         (Simple(labels_of_everything=True), ["rest"]),
         (Simple(has_no_seed=True), ["rest", "scale", "seed"]),
-        (Simple(scales_what_it_is_asked=True), ["later"]),
+        (Simple(scales_what_it_is_asked=True), ["later", "reach"]),
+        (Simple(remembers=True), ["reach"]),
         (Simple(looks_at_neighbours=True), ["order"]),
     ],
 )

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,11 +15,11 @@ from flows import forecasting
 from flows.audit import gather
 from flows.doctor import examine
 from flows.own_code import (
-    digest_features,
-    has_other_features,
+    digest_code_of,
+    find_changed,
     list_code,
     require_audit,
-    require_same_features,
+    require_same_code,
 )
 from flows.run import Run, open_run
 from models import examples
@@ -62,15 +62,9 @@ LEAK = SimpleNamespace(columns=("step", "tomorrow"), last_return="step", reach=1
 
 @pytest.fixture
 def nextday(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Iterator[CommandLine]:
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    monkeypatch.setattr(sys, "dont_write_bytecode", True)
-    before = set(sys.modules)
-    yield CommandLine(tmp_path, monkeypatch, capsys)
-    for name in set(sys.modules) - before:
-        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(tmp_path)):
-            del sys.modules[name]
+    own_modules: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> CommandLine:
+    return CommandLine(own_modules, monkeypatch, capsys)
 
 
 def kept(universe: str = "sample") -> Audit:
@@ -172,7 +166,7 @@ def test_a_network_whose_scale_knows_too_much_is_caught(
     configure()
     assert nextday(*HERE, "update").code == 0
     subject = gather(open_run(CONFIG, HOME), full=False)
-    only(monkeypatch, 6, 7, 11)
+    only(monkeypatch, 6, 7, 12)
     with_scaling(lambda train, whole: whole, monkeypatch)
     found = {check.name: check.status for check in auditing.examine_subject(subject)}
     assert found["fit: the rest changed"] == "failed"
@@ -258,13 +252,13 @@ def test_a_model_refuses_features_of_other_code(
 ) -> None:
     forget("my_features", block("my_features.py"))
     configure(OWN)
-    learned = {"features": "my_features:MINE", **digest_features(live_run())}
+    learned = {"features": "my_features:MINE", **digest_code_of(live_run())}
     run = live_run()
-    require_same_features(run, learned, HOME)
+    require_same_code(run, learned, HOME)
     Path("my_features.py").write_text(block("my_features.py") + "# a word\n")
     with pytest.raises(NextdayError, match="has changed since"):
-        require_same_features(live_run(), learned, HOME)
-    require_same_features(live_run(), {"features": "default"}, HOME)
+        require_same_code(live_run(), learned, HOME)
+    require_same_code(live_run(), {"features": "default"}, HOME)
     monkeypatch.setattr(forecasting, "verify", lambda directory, version: None)
     monkeypatch.setattr(forecasting, "read_metadata", lambda directory: {"extra": learned})
     session = pd.Timestamp("2018-12-10")
@@ -277,4 +271,4 @@ def test_a_model_refuses_features_of_other_code(
     assert "2018-12-10 was missed and stays so: the model known by then learned from other code" in said
     Path("my_features.py").unlink()
     sys.modules.pop("my_features", None)
-    assert has_other_features(run, learned)
+    assert find_changed(run, learned)

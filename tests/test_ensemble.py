@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from models.ensemble import BAND, RecurrentEnsemble, RecurrentModel, load
+from models.agreement import BAND
+from models.ensemble import RecurrentEnsemble, RecurrentModel, load
 from models.errors import ModelError
 from models.recurrent import Network
 from models.saved import METADATA, model_version

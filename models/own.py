@@ -1,0 +1,312 @@
+"""Seed ensembles of a model that somebody else wrote: trained, calibrated, asked and kept as the networks are.
+
+Whoever wrote it sees what it may learn from and nothing later: its calibration, its band and the rows that it is
+asked about are decided here.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.agreement import Agreement, banded, measure_agreement
+from models.calibration import Calibration, Calibrator, fit_calibrator, read_calibrator, uncalibrated
+from models.errors import ModelError
+from models.prediction import Prediction, on_panel
+from models.saved import METADATA, read_metadata, write_metadata, writing
+from models.windows import check_panel, first_session, labelled_rows, share_of_ups, usable_rows
+
+__all__ = ["FAMILY", "Learned", "OwnEnsemble", "OwnModel", "Trained", "Written", "load"]
+
+FAMILY: Final = "own"
+"""What the metadata of such a model call it."""
+
+_CERTAIN: Final = 0.999
+"""What a member says beyond this counts as this: the logit of a certainty is infinite."""
+
+
+class Learned(Protocol):
+    """A member: what was written, fitted."""
+
+    def predict(
+        self, x: NDArray[np.float32], mask: NDArray[np.bool_], rows: NDArray[np.bool_]
+    ) -> NDArray[np.float64]:
+        """Return p_up [row, horizon] of the rows that are true in `rows` [symbol, session]."""
+        ...
+
+    def save(self, directory: Path) -> None:
+        """Write files into an empty folder."""
+        ...
+
+
+class Written(Protocol):
+    """What somebody wrote."""
+
+    def fit(
+        self,
+        x: NDArray[np.float32],
+        mask: NDArray[np.bool_],
+        y: NDArray[np.float32],
+        *,
+        train: range,
+        stop: range,
+        seed: int,
+    ) -> Learned:
+        """Learn; equal seeds give equal fits."""
+        ...
+
+    def load(self, directory: Path, horizons: int) -> Learned:
+        """Return what was saved in a folder."""
+        ...
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A member that has just been trained, of how many."""
+
+    member: int
+    members: int
+
+
+@dataclass(frozen=True)
+class OwnEnsemble:
+    """A fitted ensemble of somebody's model.
+
+    Attributes:
+        fits: The members.
+        lookback: Sessions that a row needs, its own included.
+        features: Columns of x.
+        seeds: One a member.
+        calibrator: From the members' mean logit to p_up, and to a side.
+        base_rate: Share of ups among the training rows, [horizon].
+        agreement: How far the members say the same on the rows that calibrated them.
+        extra: What the caller saved with the model.
+    """
+
+    fits: tuple[Learned, ...] = field(repr=False)
+    lookback: int
+    features: int
+    seeds: tuple[int, ...]
+    calibrator: Calibrator
+    base_rate: NDArray[np.float64]
+    agreement: Agreement
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def first_session(self, row: int) -> int:
+        """Return the first session that the forecasts from session `row` on read, in the block of the fit."""
+        return first_session(None, self.lookback, row)
+
+    @property
+    def threshold(self) -> NDArray[np.float64]:
+        """The least |p_up - 0.5| that takes a side, [horizon]."""
+        return np.array(self.calibrator.abstention.threshold)
+
+    def predict(self, x: NDArray[np.float32], mask: NDArray[np.bool_]) -> Prediction:
+        """Forecast every row that has `lookback` valid sessions behind it, its own included.
+
+        Args:
+            x: Features, float32 [symbol, session, feature].
+            mask: [symbol, session], true where the row is valid.
+
+        Returns:
+            p_up, low and high, float64 [symbol, session, horizon], as of the networks.
+
+        Raises:
+            ModelError: if the shapes do not fit, or a valid row is not finite.
+        """
+        check_panel(x, mask, self.features)
+        usable = usable_rows(mask, self.lookback, "windowed")
+        logits = _logits(self.fits, x, mask, usable)
+        return Prediction(*(on_panel(self.calibrator.p_up(z), usable) for z in banded(logits)))
+
+    def save(self, directory: Path, extra: Mapping[str, Any] | None = None) -> None:
+        """Write a folder member-<k> for each member, and model.json, into a new folder, all or nothing.
+
+        Args:
+            directory: A folder that does not exist yet, or is empty.
+            extra: JSON-ready metadata to keep with the model; by default what it was loaded with.
+
+        Raises:
+            ModelError: if the folder holds something already.
+        """
+        with writing(directory) as draft:
+            for number, fit in enumerate(self.fits, start=1):
+                folder = draft / _folder(number)
+                folder.mkdir()
+                fit.save(folder)
+            write_metadata(draft, self._metadata(self.extra if extra is None else extra))
+
+    def _metadata(self, extra: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            "family": FAMILY,
+            "lookback": self.lookback,
+            "features": self.features,
+            "seeds": self.seeds,
+            "calibrator": self.calibrator.to_json(),
+            "base_rate": self.base_rate.tolist(),
+            "agreement": asdict(self.agreement),
+            "extra": dict(extra),
+        }
+
+
+@dataclass(frozen=True)
+class OwnModel:
+    """A recipe: fits ensembles of somebody's model, in this process, one member after another.
+
+    Attributes:
+        written: What somebody wrote.
+        lookback: Sessions that a row needs, its own included.
+        members: How many; member k has the seed `seed + k`, from 0.
+        progress: Called after every member.
+        calibration: How their mean is calibrated, and when it takes a side; None: as they say it, which hides nothing
+            from an audit.
+    """
+
+    written: Written
+    lookback: int
+    members: int = 1
+    progress: Callable[[Trained], None] | None = None
+    calibration: Calibration | None = field(default_factory=Calibration)
+
+    def fit(
+        self,
+        x: NDArray[np.float32],
+        mask: NDArray[np.bool_],
+        y: NDArray[np.float32],
+        *,
+        train: range,
+        stop: range,
+        calibrate: range,
+        seed: int,
+    ) -> OwnEnsemble:
+        """Let the members learn from `train` and `stop`, and calibrate their mean on `calibrate`.
+
+        Args:
+            x: Features, float32 [symbol, session, feature].
+            mask: [symbol, session], true where the row is valid.
+            y: float32 [symbol, session, horizon] in {0, 1}; NaN where unknown or not to be used.
+            train: Session numbers to learn from.
+            stop: Session numbers to stop by; the members are handed nothing that lies behind them.
+            calibrate: Session numbers that set the calibration and the abstention; no member sees their labels.
+            seed: Seed of the first member.
+
+        Raises:
+            ModelError: if `train` or `calibrate` has no usable label, or an input is not finite.
+        """
+        check_panel(x, mask, x.shape[-1])
+        usable = usable_rows(mask, self.lookback, "windowed")
+        base_rate = share_of_ups(y, labelled_rows(usable, y, train, "train"))
+        seeds = tuple(range(seed, seed + self.members))
+        given = _what_may_be_known(x, mask, y, usable, train, stop)
+        fits = tuple(self._fit_one(given, train, stop, each, k) for k, each in enumerate(seeds, start=1))
+        logits, labels, sessions = self._calibration_rows(fits, x, mask, y, calibrate)
+        return OwnEnsemble(
+            fits=fits,
+            lookback=self.lookback,
+            features=x.shape[-1],
+            seeds=seeds,
+            calibrator=fit_calibrator(logits.mean(axis=0), labels, base_rate, sessions, self.calibration)
+            if self.calibration
+            else uncalibrated(len(base_rate)),
+            base_rate=base_rate,
+            agreement=measure_agreement(logits),
+        )
+
+    def _fit_one(
+        self, given: tuple[NDArray[Any], ...], train: range, stop: range, seed: int, member: int
+    ) -> Learned:
+        fitted = self.written.fit(*given, train=train, stop=stop, seed=seed)
+        if self.progress:
+            self.progress(Trained(member, self.members))
+        return fitted
+
+    def _calibration_rows(
+        self,
+        fits: tuple[Learned, ...],
+        x: NDArray[np.float32],
+        mask: NDArray[np.bool_],
+        y: NDArray[np.float32],
+        calibrate: range,
+    ) -> tuple[NDArray[np.float64], NDArray[np.float32], NDArray[np.intp]]:
+        """Return logits [member, row, horizon], labels [row, horizon] and session numbers [row] of `calibrate`."""
+        first = first_session(None, self.lookback, calibrate.start)
+        part, inside = slice(first, calibrate.stop), range(calibrate.start - first, calibrate.stop - first)
+        x, mask, y = x[:, part], mask[:, part], y[:, part]
+        rows = labelled_rows(usable_rows(mask, self.lookback, "windowed"), y, inside, "calibrate")
+        asked = np.zeros(mask.shape, dtype=bool)
+        asked.reshape(-1)[rows] = True
+        return _logits(fits, x, mask, asked), y[asked], np.nonzero(asked)[1]
+
+
+def load(directory: Path, written: Written) -> OwnEnsemble:
+    """Return the ensemble that `OwnEnsemble.save` wrote: its members are loaded by what somebody wrote.
+
+    Args:
+        directory: The model's folder.
+        written: What it was an ensemble of.
+
+    Raises:
+        ModelError: naming the file that is missing or damaged.
+    """
+    metadata = read_metadata(directory)
+    try:
+        horizons = len(metadata["base_rate"])
+        members = range(1, len(metadata["seeds"]) + 1)
+        return OwnEnsemble(
+            fits=tuple(written.load(directory / _folder(number), horizons) for number in members),
+            lookback=int(metadata["lookback"]),
+            features=int(metadata["features"]),
+            seeds=tuple(metadata["seeds"]),
+            calibrator=read_calibrator(metadata["calibrator"]),
+            base_rate=np.array(metadata["base_rate"]),
+            agreement=Agreement(**metadata["agreement"]),
+            extra=metadata["extra"],
+        )
+    except (KeyError, TypeError, AttributeError) as broken:
+        raise ModelError(
+            f"this is no description of an ensemble: {broken!r}",
+            where=str(directory / METADATA),
+            way_out="load it with the version of nextday that saved it, or train again",
+        ) from None
+
+
+def _folder(number: int) -> str:
+    return f"member-{number}"
+
+
+def _what_may_be_known(
+    x: NDArray[np.float32],
+    mask: NDArray[np.bool_],
+    y: NDArray[np.float32],
+    usable: NDArray[np.bool_],
+    train: range,
+    stop: range,
+) -> tuple[NDArray[Any], ...]:
+    """Return copies of x, mask and y that end with the stop range, without a label that is not to be learned from.
+
+    Copies: a view would lead back to the whole block.
+    """
+    learned = np.zeros_like(usable)
+    for part in (train, stop):
+        learned[:, part.start : part.stop] = usable[:, part.start : part.stop]
+    end = slice(0, stop.stop)
+    labels = np.where(learned[:, end, None], y[:, end], np.float32(np.nan))
+    return _without_invalid(x[:, end], mask[:, end]), mask[:, end].copy(), labels
+
+
+def _without_invalid(x: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Return a copy of x with zeros where the mask does not hold."""
+    return np.where(mask[:, :, None], x, np.float32(0))
+
+
+def _logits(
+    fits: tuple[Learned, ...], x: NDArray[np.float32], mask: NDArray[np.bool_], rows: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """Return the logits [member, row, horizon] of the rows that are asked for."""
+    shown, valid = _without_invalid(x, mask), mask.copy()
+    p_up = np.stack([fit.predict(shown, valid, rows) for fit in fits])
+    p_up = np.clip(p_up, 1 - _CERTAIN, _CERTAIN)
+    return np.asarray(np.log(p_up) - np.log1p(-p_up))
