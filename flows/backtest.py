@@ -20,8 +20,8 @@ from flows.retrain import count_trial
 from flows.run import Run, open_run
 from flows.tracked import run_tags, tracking
 from flows.training import History, make_sequences, range_table, score_farther, score_procedure
-from flows.walk import BEST_BEFORE, walk_history
-from flows.workshop import Workshop, open_workshop
+from flows.walk import BEST_BEFORE, fits_at_once, walk_history
+from flows.workshop import open_workshop
 from pipeline.backtest import Walk
 from pipeline.backtest_page import render_backtest
 from pipeline.backtest_report import FORECAST_COLUMNS, Backtest, forecasts_csv, groups_csv, place, scores_csv
@@ -112,9 +112,8 @@ def _go_on(run: Run, market: Market) -> Market:
 def _make(run: Run, market: Market, known: History) -> Backtest:
     settings = run.config
     folds = walk_folds(known.sequences, settings.evaluation, settings.training, settings.backtest)
-    with open_workshop(run, known.sequences) as place_of_work:
-        workshop = Workshop(place_of_work.executor, place_of_work.folder, place_of_work.rescue, _kept(run))
-        walk, epochs = walk_history(run, known, folds, workshop)
+    with open_workshop(run, known.sequences, fits_at_once(run, folds)) as workshop:
+        walk, epochs = walk_history(run, known, folds, replace(workshop, finished=_kept(run)))
     scores, verdict = score_procedure(run, walk, BEST_BEFORE)
     farther = score_farther(run, walk, BEST_BEFORE) if len(settings.labels.horizons) > 1 else None
     count_trial(run, market, walk.test, study="backtest", digest=_digest_trial(run))

@@ -9,7 +9,7 @@ from flows.run import Run
 from flows.workshop import Workshop
 from models.baselines import baselines
 from models.calibration import Calibration
-from pipeline.backtest import Fitted, Model
+from pipeline.backtest import EarlyModel, Fitted, Model
 from pipeline.features import UNIVERSE, FeatureSet
 from pipeline.walkforward import Fold
 
@@ -22,7 +22,7 @@ def make_recipe(
     progress: Callable[[Any], None],
     workshop: Workshop,
     start: Fitted | None = None,
-) -> Model:
+) -> EarlyModel:
     """Return the network of the settings, ready to be fitted.
 
     Args:
@@ -34,7 +34,7 @@ def make_recipe(
     """
     model, training, calibration = run.config.model, run.config.training, run.config.calibration
     recipe, network, settings = load_recipe(model.scope)
-    made: Model = recipe(
+    made: EarlyModel = recipe(
         network=network(
             kind=model.kind,
             features=len(features.columns),
