@@ -4,13 +4,16 @@ import asyncio
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import httpx
+import yaml
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.exceptions import ObjectAlreadyExists, PrefectException
@@ -29,6 +32,7 @@ __all__ = [
     "connect",
     "deploy",
     "deployment_variables",
+    "is_planned",
     "planned_evening",
     "prefect_command",
     "server_url",
@@ -37,7 +41,7 @@ __all__ = [
 
 POOL = "nextday-local"
 
-FLOWS = {"nightly": "after-close", "retrain": "weekly", "maintenance": "monthly"}
+FLOWS = {"nightly": "after-close", "retrain": "weekly", "maintenance": "monthly", "backtest": "as-asked"}
 """What is deployed, planned by the line of that name in [schedule]: the slug of each one's schedule."""
 
 PATIENCE = 60.0
@@ -126,16 +130,19 @@ def deploy(config: Path | None, home: Path | None) -> list[str]:
     """
     run, path = open_run(config, home), (config or default_config()).resolve()
     variables = deployment_variables(run, path)
-    for name in FLOWS:
+    planned = [name for name in FLOWS if is_planned(run, name)]
+    for name in planned:
         _cron(name, run, path)
     url = server_url(PATIENCE)
     with connect(url) as client:
         _create_pool(client)
-    _deploy_all(os.environ | variables | {"PREFECT_API_URL": url})
+    _deploy_all(planned, os.environ | variables | {"PREFECT_API_URL": url})
     suffix, timezone = variables["NEXTDAY_SUFFIX"], run.calendar.timezone
+    by_hand = "no schedule, start it by hand"
     return [
         *(
-            f"deployed {name}/{name}{suffix}: {getattr(run.config.schedule, name)}  ({timezone})"
+            f"deployed {name}/{name}{suffix}: "
+            + (f"{getattr(run.config.schedule, name)}  ({timezone})" if name in planned else by_hand)
             for name in FLOWS
         ),
         f"keep a worker running: {worker_command(url)}",
@@ -159,6 +166,11 @@ def deployment_variables(run: Run, config: Path) -> dict[str, str]:
         "NEXTDAY_TIMEZONE": run.calendar.timezone,
         **{f"NEXTDAY_{name.upper()}": str(getattr(run.config.schedule, name)) for name in FLOWS},
     }
+
+
+def is_planned(run: Run, name: str) -> bool:
+    """Return whether a flow is to start by itself: a backtest does only where [schedule] has a line for it."""
+    return name != "backtest" or bool(run.config.schedule.backtest)
 
 
 def _refusal(url: str) -> str:
@@ -202,17 +214,28 @@ def _create_pool(client: SyncPrefectClient) -> None:
         client.create_work_pool(WorkPoolCreate(name=POOL, type="process", base_job_template=template))
 
 
-def _deploy_all(environment: dict[str, str]) -> None:
-    arguments = ["--no-prompt", "deploy", "--all", "--prefect-file", str(PROJECT / "prefect.yaml")]
-    done = subprocess.run(
-        [sys.executable, "-m", "prefect", *arguments],
-        env=environment,
-        cwd=PROJECT,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def _deploy_all(planned: list[str], environment: dict[str, str]) -> None:
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml", encoding="utf-8") as file:
+        yaml.safe_dump(_without_schedules(planned), file)
+        file.flush()
+        done = subprocess.run(
+            [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", file.name],
+            env=environment,
+            cwd=PROJECT,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
     if done.returncode:
         words = (done.stdout + done.stderr).strip()[-800:]
-        raise NextdayError(f"Prefect refused to deploy:\n{words}", where=arguments[-1])
+        raise NextdayError(f"Prefect refused to deploy:\n{words}", where=str(PROJECT / "prefect.yaml"))
+
+
+def _without_schedules(planned: list[str]) -> dict[str, Any]:
+    """Return prefect.yaml with the schedules of planned flows alone: Prefect takes no empty cron line."""
+    everything: dict[str, Any] = yaml.safe_load((PROJECT / "prefect.yaml").read_text(encoding="utf-8"))
+    for deployment in everything["deployments"]:
+        if deployment["entrypoint"].rpartition(":")[2] not in planned:
+            deployment["schedules"] = []
+    return everything
