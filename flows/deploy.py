@@ -4,16 +4,13 @@ import asyncio
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import httpx
-import yaml
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.exceptions import ObjectAlreadyExists, PrefectException
@@ -28,11 +25,11 @@ from pipeline.errors import ConfigError, NextdayError
 __all__ = [
     "FLOWS",
     "PATIENCE",
+    "PLANNED",
     "POOL",
     "connect",
     "deploy",
     "deployment_variables",
-    "is_planned",
     "planned_evening",
     "prefect_command",
     "server_url",
@@ -41,8 +38,11 @@ __all__ = [
 
 POOL = "nextday-local"
 
-FLOWS = {"nightly": "after-close", "retrain": "weekly", "maintenance": "monthly", "backtest": "as-asked"}
-"""What is deployed, planned by the line of that name in [schedule]: the slug of each one's schedule."""
+FLOWS = {"nightly": "after-close", "retrain": "weekly", "maintenance": "monthly", "backtest": ""}
+"""What is deployed: the slug of the schedule that the line of that name in [schedule] plans; empty: none does."""
+
+PLANNED = [name for name, slug in FLOWS.items() if slug]
+"""What starts by itself."""
 
 PATIENCE = 60.0
 """Seconds that `deploy` waits for a server: one that was just started answers after 10 to 40."""
@@ -130,19 +130,17 @@ def deploy(config: Path | None, home: Path | None) -> list[str]:
     """
     run, path = open_run(config, home), (config or default_config()).resolve()
     variables = deployment_variables(run, path)
-    planned = [name for name in FLOWS if is_planned(run, name)]
-    for name in planned:
+    for name in PLANNED:
         _cron(name, run, path)
     url = server_url(PATIENCE)
     with connect(url) as client:
         _create_pool(client)
-    _deploy_all(planned, os.environ | variables | {"PREFECT_API_URL": url})
+    _deploy_all(os.environ | variables | {"PREFECT_API_URL": url})
     suffix, timezone = variables["NEXTDAY_SUFFIX"], run.calendar.timezone
-    by_hand = "no schedule, start it by hand"
+    planned = {name: f"{getattr(run.config.schedule, name)}  ({timezone})" for name in PLANNED}
     return [
         *(
-            f"deployed {name}/{name}{suffix}: "
-            + (f"{getattr(run.config.schedule, name)}  ({timezone})" if name in planned else by_hand)
+            f"deployed {name}/{name}{suffix}: {planned.get(name, 'no schedule, it starts when it is asked for')}"
             for name in FLOWS
         ),
         f"keep a worker running: {worker_command(url)}",
@@ -164,13 +162,8 @@ def deployment_variables(run: Run, config: Path) -> dict[str, str]:
         "NEXTDAY_UNIVERSE": run.name,
         "NEXTDAY_SUFFIX": "" if path == PROJECT / "nextday.toml" else f"-{run.name}",
         "NEXTDAY_TIMEZONE": run.calendar.timezone,
-        **{f"NEXTDAY_{name.upper()}": str(getattr(run.config.schedule, name)) for name in FLOWS},
+        **{f"NEXTDAY_{name.upper()}": str(getattr(run.config.schedule, name)) for name in PLANNED},
     }
-
-
-def is_planned(run: Run, name: str) -> bool:
-    """Return whether a flow is to start by itself: a backtest does only where [schedule] has a line for it."""
-    return name != "backtest" or bool(run.config.schedule.backtest)
 
 
 def _refusal(url: str) -> str:
@@ -214,28 +207,17 @@ def _create_pool(client: SyncPrefectClient) -> None:
         client.create_work_pool(WorkPoolCreate(name=POOL, type="process", base_job_template=template))
 
 
-def _deploy_all(planned: list[str], environment: dict[str, str]) -> None:
-    with tempfile.NamedTemporaryFile("w", suffix=".yaml", encoding="utf-8") as file:
-        yaml.safe_dump(_without_schedules(planned), file)
-        file.flush()
-        done = subprocess.run(
-            [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", file.name],
-            env=environment,
-            cwd=PROJECT,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+def _deploy_all(environment: dict[str, str]) -> None:
+    arguments = ["--no-prompt", "deploy", "--all", "--prefect-file", str(PROJECT / "prefect.yaml")]
+    done = subprocess.run(
+        [sys.executable, "-m", "prefect", *arguments],
+        env=environment,
+        cwd=PROJECT,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if done.returncode:
         words = (done.stdout + done.stderr).strip()[-800:]
-        raise NextdayError(f"Prefect refused to deploy:\n{words}", where=str(PROJECT / "prefect.yaml"))
-
-
-def _without_schedules(planned: list[str]) -> dict[str, Any]:
-    """Return prefect.yaml with the schedules of planned flows alone: Prefect takes no empty cron line."""
-    everything: dict[str, Any] = yaml.safe_load((PROJECT / "prefect.yaml").read_text(encoding="utf-8"))
-    for deployment in everything["deployments"]:
-        if deployment["entrypoint"].rpartition(":")[2] not in planned:
-            deployment["schedules"] = []
-    return everything
+        raise NextdayError(f"Prefect refused to deploy:\n{words}", where=arguments[-1])

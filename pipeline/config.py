@@ -249,8 +249,6 @@ class ScheduleConfig(_Section):
     nightly: str = "30 18 * * MON-FRI"
     retrain: str = "0 8 * * SAT"
     maintenance: str = "0 12 1 * *"
-    backtest: str = ""
-    """Empty: it starts when it is asked for, by hand."""
 
 
 class Config(_Section):
@@ -286,7 +284,7 @@ class Config(_Section):
             "backtest": True,
             "prices": {"proxy", "ca_bundle", "keep_days"},
             "training": {"processes", "scheduler"},  # results do not depend on where they are made
-            "schedule": {"maintenance", "backtest"},
+            "schedule": {"maintenance"},
             "trading": True,  # what is earned with forecasts changes none of them
         }
         resolved = self.model_dump(mode="json", exclude=left_out)

@@ -115,7 +115,11 @@ def test_another_threshold_or_another_walk_is_another_setting_tried(
 def test_nothing_of_it_enters_the_ledger_and_the_setting_is_counted(folder: Path, walked: Backtested) -> None:
     run = open_run(folder / "nextday.toml", folder / "data", NOW)
     assert run.ledger.record(run.name).empty
-    assert [trial.study for trial in TrialBook(run.workspace.trials(run.name)).read()] == ["backtest"]
+    (trial,) = TrialBook(run.workspace.trials(run.name)).read()
+    found = walked.backtest.trading.deflated
+    assert found
+    assert (trial.study, trial.sharpe) == ("backtest", found.sharpe)
+    assert (found.trials, found.ratios) == (1, 0)
     assert "1 setting was tried" in walked.backtest.tried
     assert not flow._kept(run).exists()
 
@@ -128,6 +132,14 @@ def test_it_is_tracked_with_its_files_and_registers_no_model(folder: Path, walke
     assert kept.data.metrics["gru.log_loss"] == pytest.approx(
         float(walked.backtest.scores.query("model == 'gru' and metric == 'log_loss'")["value"].iloc[0])
     )
+    numbers = read(walked, "trading.csv").set_index(["role", "metric"])
+    for role, name in (("model", "gru"), ("baseline", "best_before")):
+        assert kept.data.metrics[f"trading/{name}.sharpe.low"] == pytest.approx(
+            numbers.loc[(role, "sharpe"), "low"]
+        )
+        for metric in ("total_return", "break_even_bps", "turnover", "max_drawdown"):
+            said = kept.data.metrics[f"trading/{name}.{metric}"]
+            assert said == pytest.approx(numbers.loc[(role, metric), "value"])
     assert {file.path for file in client.list_artifacts(kept.info.run_id)} == set(walked.paths)
     assert tracking(run).versions(run.name) == []
 

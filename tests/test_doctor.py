@@ -121,7 +121,7 @@ class Server:
 
 def schedules(name: str, cron: str) -> list[DeploymentSchedule]:
     planned = CronSchedule(cron=cron, timezone="America/New_York")
-    return [DeploymentSchedule(schedule=planned, active=True, slug=FLOWS[name])]
+    return [DeploymentSchedule(schedule=planned, active=True, slug=FLOWS.get(name))]
 
 
 def deployment(home: Path, name: str, cron: str) -> DeploymentResponse:
@@ -338,15 +338,14 @@ def test_a_schedule_that_was_edited_but_not_deployed_is_named(patient: Patient, 
     assert patient.complaint("not planned as [schedule] says").way_out == "nextday deploy"
 
 
-def test_a_backtest_needs_no_schedule_but_one_that_is_set_has_to_be_deployed(
-    patient: Patient, server: Server
-) -> None:
+def test_a_backtest_needs_no_schedule_and_may_have_one_of_its_own(patient: Patient, server: Server) -> None:
     assert "deployment backtest/backtest: no schedule, it starts when it is asked for" in patient.praise
-    patient.config.write_text('[prices]\nstart = 2018-11-01\n[schedule]\nbacktest = "0 10 * * SUN"\n')
-    assert patient.complaint("backtest/backtest has no schedule").way_out == "nextday deploy"
-    patient.config.write_text("[prices]\nstart = 2018-11-01\n")
-    server.deployments[-1].schedules = schedules("backtest", "0 10 * * SUN")
-    assert patient.complaint("backtest/backtest is not planned as").way_out == "nextday deploy"
+    walk = server.deployments[-1]
+    walk.schedules = schedules("own", "0 10 * * SUN")
+    server.runs.append(flow_run(walk, "Scheduled", DUE))
+    assert "deployment backtest/backtest: next run 2018-12-20 23:30Z" in patient.praise
+    walk.schedules[0].active = False
+    assert patient.complaint("a schedule of backtest/backtest is paused")
 
 
 def test_late_runs_are_counted_from_the_oldest(patient: Patient, server: Server) -> None:

@@ -193,19 +193,25 @@ def test_deploying_again_changes_no_schedule_and_leaves_a_paused_one_paused(plac
 
 
 @pytest.mark.proof
-def test_a_backtest_runs_by_hand_or_by_its_line_and_deploying_takes_the_line_away_again(place: Place) -> None:
+def test_a_worker_runs_a_backtest_when_it_is_asked_to_and_a_schedule_of_ones_own_outlives_deploying(
+    place: Place,
+) -> None:
     settings, home = place.folder / "walks.toml", place.folder / "walks"
     text = small_settings("2014-01-02").replace("[prices]", '[universe]\nname = "walks"\n[prices]')
     text += "[backtest]\ntrain_sessions = 300\nrefit_sessions = 400\n"
-    for line in ("0 10 * * SUN", ""):
-        settings.write_text(f'{text}[schedule]\nbacktest = "{line}"\n')
-        done = place.nextday("--config", str(settings), "deploy", home=home)
-        assert done.returncode == 0, done.stderr
-        found = place.deployments()["backtest-walks"]
-        assert [one["schedule"]["cron"] for one in found["schedules"]] == ([line] if line else [])
-        said = place.nextday("--config", str(settings), "doctor", home=home).stdout
-        assert ("backtest/backtest-walks: no schedule" in said) == (not line)
-        assert "MEND  deployment backtest" not in said
+    settings.write_text(text)
+    own = ["--config", str(settings)]
+    assert place.nextday(*own, "deploy", home=home).returncode == 0
+    found = place.deployments()["backtest-walks"]
+    assert found["schedules"] == []
+    assert (
+        "deployment backtest/backtest-walks: no schedule" in place.nextday(*own, "doctor", home=home).stdout
+    )
+    planned = {"schedule": {"cron": "0 10 * * SUN", "timezone": "America/New_York"}, "active": True}
+    place.ask(f"deployments/{found['id']}/schedules", [planned])
+    assert place.nextday(*own, "deploy", home=home).returncode == 0
+    found = place.deployments()["backtest-walks"]
+    assert [one["schedule"]["cron"] for one in found["schedules"]] == ["0 10 * * SUN"]
     assert found["parameters"] == {"config": str(settings), "home": str(home)}
     with place.worker("w2") as worker:
         path = f"deployments/{found['id']}/create_flow_run"
@@ -347,7 +353,6 @@ def test_the_projects_own_configuration_has_plain_names(tmp_path: Path) -> None:
         "NEXTDAY_NIGHTLY": CRONS["nightly"],
         "NEXTDAY_RETRAIN": CRONS["retrain"],
         "NEXTDAY_MAINTENANCE": CRONS["maintenance"],
-        "NEXTDAY_BACKTEST": "",
     }
 
 
