@@ -57,16 +57,18 @@ class Kept(Lines):
 class Market:
     """A run, its made-up history and its folds."""
 
-    def __init__(self, folder: Path, settings: str = SETTINGS) -> None:
+    def __init__(
+        self, folder: Path, settings: str = SETTINGS, symbols: int = SYMBOLS, sessions: int = SESSIONS
+    ) -> None:
         (folder / "nextday.toml").write_text(settings)
         self.run: Run = open_run(folder / "nextday.toml", folder / "home", datetime(2019, 6, 1, tzinfo=UTC))
         features, rng = tuple(self.run.feature_set().columns), np.random.default_rng(0)
-        shape = SYMBOLS, SESSIONS
+        shape = symbols, sessions
         self.known: Any = SimpleNamespace(
             sequences=Sequences(
                 *(rng.standard_normal((*shape, len(features)), dtype=np.float32), np.ones(shape, bool)),
-                *((rng.random((*shape, 1)) < 0.5).astype(np.float32), ("A", "B", "C")),
-                *(DAYS.sessions[:SESSIONS], (1,), features),
+                *((rng.random((*shape, 1)) < 0.5).astype(np.float32), tuple(f"S{n}" for n in range(symbols))),
+                *(DAYS.sessions[:sessions], (1,), features),
             ),
             returns=np.zeros((*shape, 1)),
         )

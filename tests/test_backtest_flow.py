@@ -225,17 +225,27 @@ def test_an_evening_need_not_wait_for_a_walk_but_a_second_walk_is_refused(
 
 
 @pytest.mark.proof
-def test_a_walk_that_is_killed_goes_on_to_the_same_files(folder: Path, walked: Backtested) -> None:
-    settings, home = folder / "killed.toml", folder / "killed"
-    settings.write_text(small_settings("2014-01-02", members=2) + WALK)
+@pytest.mark.parametrize(
+    ("processes", "sent"),
+    [(1, signal.SIGKILL), (2, signal.SIGKILL), (2, signal.SIGTERM), (2, signal.SIGINT)],
+)
+def test_a_walk_that_is_ended_goes_on_to_the_same_files(
+    folder: Path, walked: Backtested, processes: int, sent: signal.Signals
+) -> None:
+    settings, home = folder / "ended.toml", folder / f"ended-{processes}-{sent.name}"
+    after = home.with_suffix(".out")
+    text = small_settings("2014-01-02", members=2) + WALK
+    settings.write_text(text.replace("[training]", f"[training]\nprocesses = {processes}"))
     nextday = [str(Path(sys.executable).with_name("nextday")), "--config", str(settings), "--home", str(home)]
-    walk = [*nextday, "--now", "2019-06-01T12:00Z", "backtest", "--out", str(folder / "after")]
+    walk = [*nextday, "--now", "2019-06-01T12:00Z", "backtest", "--out", str(after)]
     process = subprocess.Popen(walk, start_new_session=True, stderr=subprocess.DEVNULL)
     kept = home / "cache" / "backtest" / "sample"
     wait_for(lambda: len([*kept.glob("*.npz")]) >= 3 or None, 120, "three trainings", every=0.05)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    assert not (folder / "after").exists()
+    os.killpg(process.pid, sent)
+    assert process.wait(30) != 0
+    assert not after.exists()
+    if sent != signal.SIGKILL:
+        assert [*kept.glob("*.half.npz"), *kept.parents[1].glob(".scratch.*")] == []
     done = {file.name: file.stat().st_mtime_ns for file in kept.glob("????????????????????????????????.npz")}
     again = subprocess.Popen(walk, start_new_session=True, stderr=subprocess.DEVNULL)
     wait_for(lambda: len([*kept.glob("*.npz")]) > len(done) or again.poll(), 120, "one more", every=0.05)
@@ -243,10 +253,9 @@ def test_a_walk_that_is_killed_goes_on_to_the_same_files(folder: Path, walked: B
         with suppress(FileNotFoundError):  # the walk may be whole by now
             assert (kept / name).stat().st_mtime_ns == written
     assert again.wait(300) == 0
-    after = pd.read_csv(folder / "after" / "forecasts.csv")
     before = read(walked, "forecasts.csv")
-    np.testing.assert_array_equal(after["p_up"], before["p_up"])
-    assert (folder / "after" / "scores.csv").read_bytes() == walked.paths["scores.csv"].read_bytes()
+    np.testing.assert_array_equal(pd.read_csv(after / "forecasts.csv")["p_up"], before["p_up"])
+    assert (after / "scores.csv").read_bytes() == walked.paths["scores.csv"].read_bytes()
 
 
 @pytest.mark.proof
