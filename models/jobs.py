@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, BrokenExecutor, Executor, Future, wait
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
@@ -25,7 +25,7 @@ from models.recurrent import Network
 from models.threads import check_one_thread
 from models.training import Epoch, Examples, Trainer, Training, Weights
 
-__all__ = ["Begun", "Job", "Progress", "Run", "begin_all", "train_all", "train_from_files"]
+__all__ = ["Begun", "Job", "Progress", "Run", "begin_all", "train_from_files"]
 
 T = TypeVar("T")
 
@@ -79,34 +79,6 @@ class Begun(Generic[T]):
     close: Callable[[], None]
 
 
-def train_all(
-    examples: Sequence[Examples],
-    jobs: Sequence[Job],
-    *,
-    executor: Executor | None = None,
-    folder: Path | None = None,
-    progress: Progress | None = None,
-    finished: Path | None = None,
-) -> list[Run]:
-    """Do all jobs and return what each came to, in their order; the results do not depend on where they are done.
-
-    Args:
-        examples: What there is to learn from; each job names its own.
-        jobs: What to do.
-        executor: Who does it; default: this process, one after another.
-        folder: Where the files go that an executor's processes read: they must see it too; default: the system's.
-        progress: Called after every epoch; where the executor's processes write to another disk, once a member is done.
-        finished: A folder that keeps every job that is done; one that it holds is told, and not done again.
-
-    Raises:
-        DivergenceError: if a loss is no longer a finite number.
-        ModelError: if files cannot be written, or the executor is broken.
-    """
-    return begin_all(
-        examples, jobs, executor=executor, folder=folder, progress=progress, finished=finished
-    ).finish()
-
-
 def begin_all(
     examples: Sequence[Examples],
     jobs: Sequence[Job],
@@ -116,19 +88,30 @@ def begin_all(
     progress: Progress | None = None,
     finished: Path | None = None,
 ) -> Begun[list[Run]]:
-    """Hand all jobs to the executor, see `train_all`; without one they are done where the end is asked for.
+    """Hand all jobs to the executor; what each comes to, in their order, does not depend on where they are done.
 
-    What an executor has done is kept in `finished` at once, and told once the end is asked for.
+    Args:
+        examples: What there is to learn from; each job names its own.
+        jobs: What to do.
+        executor: Who does it; default: this process, one after another, once the end is asked for.
+        folder: Where the files go that an executor's processes read: they must see it too; default: the system's.
+        progress: Called after every epoch, once the end is asked for; where the executor's processes write to another
+            disk, once a member is done.
+        finished: A folder that keeps every job as soon as it is done; one that it holds is told, and not done again.
+
+    Returns:
+        The jobs under way; `finish` raises DivergenceError if a loss is no longer a finite number.
 
     Raises:
-        ModelError: if files cannot be written, or the executor is broken.
+        ModelError: if files cannot be written, or the executor is broken; from `finish`, too.
     """
     done, tell = _Done(examples, jobs, finished), progress or (lambda epoch: None)
     earlier = list(done.runs.values())
     left = [job for job in jobs if job.member not in done.runs]
-    if executor is None or not left:
-        rest = Begun(partial(_train_here, examples, left, tell, done), lambda: None)
-    else:
+    rest: Begun[None] = Begun(lambda: None, lambda: None)
+    if left and executor is None:
+        rest = replace(rest, finish=partial(_train_here, examples, left, tell, done))
+    elif left and executor is not None:
         rest = _begin_elsewhere(examples, left, executor, folder, tell, done)
 
     def finish() -> list[Run]:

@@ -93,13 +93,11 @@ class Model(Protocol):
 class Begun(Protocol):
     """A fit that may be on its way already."""
 
-    @property
-    def finish(self) -> Callable[[], Fitted]:
+    def finish(self) -> Fitted:
         """Wait for the fit, and return it."""
         ...
 
-    @property
-    def close(self) -> Callable[[], None]:
+    def close(self) -> None:
         """Let go of a fit that is not asked for any more."""
         ...
 

@@ -132,7 +132,7 @@ def test_it_is_tracked_with_its_files_and_registers_no_model(folder: Path, walke
     assert kept.data.metrics["gru.log_loss"] == pytest.approx(
         float(walked.backtest.scores.query("model == 'gru' and metric == 'log_loss'")["value"].iloc[0])
     )
-    numbers = read(walked, "trading.csv").set_index(["role", "metric"])
+    numbers = read(walked, "trading.csv").set_index(["role", "metric"]).sort_index()
     for role, name in (("model", "gru"), ("baseline", "best_before")):
         assert kept.data.metrics[f"trading/{name}.sharpe.low"] == pytest.approx(
             numbers.loc[(role, "sharpe"), "low"]
