@@ -10,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from flows.chapters import chapter
 from flows.epochs import epoch_table, folds_shown
@@ -58,6 +59,10 @@ def walk_history(
     shown = folds_shown("walk forward", len(folds), members, training.epochs, training.patience)
     ahead, coming, begun = _count_ahead(run, workshop, members), iter(folds), deque[Begun]()
     with shown as next_fold, symbols_named(known.sequences.symbols), ExitStack() as under_way:
+        if (
+            ahead
+        ):  # threads of gradient boosting that wait for a core which others train on cost many times its work
+            under_way.enter_context(threadpool_limits(workshop.cores, user_api="openmp"))
         for number, fold in enumerate(folds, start=1):
             first, last = (known.sequences.sessions[row] for row in (fold.test.start, fold.test.stop - 1))
             say(f"fold {number} of {len(folds)}: forecasting from {first:%Y-%m-%d} to {last:%Y-%m-%d}")

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -34,6 +34,7 @@ class Workshop:
     Attributes:
         executor: Who trains; None: this process.
         workers: How many jobs it has room for at a time.
+        cores: Those of this machine that it leaves to this process.
         folder: For temporary files; None: the system's.
         rescue: For the last good weights of a training that diverges; None: they are not kept.
         finished: For members that are trained, so that an interrupted run need not train them again; None: they are
@@ -42,6 +43,7 @@ class Workshop:
 
     executor: Executor | None = None
     workers: int = 1
+    cores: int = field(default_factory=count_cores)
     folder: Path | None = None
     rescue: Path | None = None
     finished: Path | None = None
@@ -61,7 +63,7 @@ def open_workshop(run: Run, sequences: Sequences, at_once: int = 1) -> Iterator[
     with run.workspace.scratch() as folder:
         if run.config.training.scheduler:
             with join_cluster(run.config.training.scheduler) as (cluster, workers):
-                yield Workshop(cluster, workers, folder, rescue)
+                yield Workshop(cluster, workers, folder=folder, rescue=rescue)
             return
         if processes == 1:
             yield Workshop(folder=folder, rescue=rescue)
@@ -69,7 +71,7 @@ def open_workshop(run: Run, sequences: Sequences, at_once: int = 1) -> Iterator[
         note(f"training in {processes} processes")
         with LocalWorkers(processes, folder) as local:
             local.start()
-            yield Workshop(local, processes, folder, rescue)
+            yield Workshop(local, processes, max(count_cores() - processes, 1), folder, rescue)
 
 
 def choose_processes(run: Run, sequences: Sequences, at_once: int = 1) -> int:

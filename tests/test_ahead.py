@@ -135,7 +135,7 @@ def test_every_worker_has_work_while_one_fold_is_waited_for(
     market: Market, tmp_path: Path, workers: int, folds: int
 ) -> None:
     with Crew(workers, idle_until=folds * MEMBERS) as crew:
-        market.walk(Workshop(crew, workers, tmp_path))
+        market.walk(Workshop(crew, workers, 1, tmp_path))
     assert crew.most == folds * MEMBERS > workers
     assert len(crew.jobs) == len(market.folds) * MEMBERS
     assert list(tmp_path.iterdir()) == []
@@ -145,14 +145,14 @@ def test_what_is_begun_ahead_comes_to_the_same_bit_for_bit_and_is_told_fold_by_f
     market: Market, in_turn: tuple[pd.DataFrame, pd.DataFrame, list[str]], tmp_path: Path
 ) -> None:
     with Crew(3) as crew:
-        rows, epochs, lines = market.walk(Workshop(crew, 3, tmp_path, finished=tmp_path / "kept"))
+        rows, epochs, lines = market.walk(Workshop(crew, 3, 1, tmp_path, finished=tmp_path / "kept"))
     pd.testing.assert_frame_equal(rows, in_turn[0], check_exact=True)
     pd.testing.assert_frame_equal(epochs, in_turn[1], check_exact=True)
     heads = [line.split("  ")[0] for line in lines]
     assert heads == [line.split("  ")[0] for line in in_turn[2]]
     assert len([*(tmp_path / "kept").glob("*.npz")]) == len(market.folds) * MEMBERS
     with Crew(3) as crew:
-        again, _, _ = market.walk(Workshop(crew, 3, tmp_path, finished=tmp_path / "kept"))
+        again, _, _ = market.walk(Workshop(crew, 3, 1, tmp_path, finished=tmp_path / "kept"))
         assert crew.jobs == []
     pd.testing.assert_frame_equal(again, rows, check_exact=True)
 
@@ -168,7 +168,7 @@ def test_what_was_begun_ahead_is_kept_though_the_walk_never_comes_to_it(
     with Crew(3) as crew:
         monkeypatch.setattr(walk, "_walk", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            market.walk(Workshop(crew, 3, tmp_path, finished=tmp_path / "kept"))
+            market.walk(Workshop(crew, 3, 1, tmp_path, finished=tmp_path / "kept"))
     assert len(crew.jobs) == 3 * MEMBERS
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]
     assert len([*(tmp_path / "kept").iterdir()]) == 3 * MEMBERS
@@ -191,7 +191,7 @@ def test_the_first_fold_that_diverges_ends_the_walk_and_takes_the_later_ones_alo
     monkeypatch.setattr(jobs, "train_from_files", diverging)
     with Crew(1) as crew:
         with pytest.raises(DivergenceError, match="in the second fold"):
-            market.walk(Workshop(crew, 1, tmp_path, finished=tmp_path / "kept"))
+            market.walk(Workshop(crew, 1, 1, tmp_path, finished=tmp_path / "kept"))
         assert [job.cancelled() for job in crew.jobs[-MEMBERS:]] == [False, True]
         is_over.set()
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]
@@ -203,7 +203,7 @@ def test_a_disk_that_has_no_room_for_a_kept_training_ends_the_walk(
 ) -> None:
     (tmp_path / "kept").write_text("a file stands where the folder should be")
     with Crew(2) as crew, pytest.raises(ModelError, match="cannot be kept"):
-        market.walk(Workshop(crew, 2, tmp_path, finished=tmp_path / "kept"))
+        market.walk(Workshop(crew, 2, 1, tmp_path, finished=tmp_path / "kept"))
 
 
 @pytest.mark.parametrize("workshop", [Workshop(), Workshop(ThreadPoolExecutor(1), 4)])
@@ -231,5 +231,5 @@ def test_symbols_with_models_of_their_own_are_trained_ahead_too(tmp_path: Path) 
     market = Market(tmp_path, SETTINGS.replace("[model]", '[model]\nscope = "symbol"'))
     alone = market.walk(Workshop())[0]
     with Crew(2, idle_until=2 * MEMBERS * SYMBOLS) as crew:
-        rows = market.walk(Workshop(crew, 2, tmp_path))[0]
+        rows = market.walk(Workshop(crew, 2, 1, tmp_path))[0]
     pd.testing.assert_frame_equal(rows, alone, check_exact=True)
