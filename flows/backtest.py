@@ -21,8 +21,8 @@ from flows.retrain import count_trial
 from flows.run import Run, open_run
 from flows.tracked import run_tags, tracking
 from flows.training import History, make_sequences, range_table, score_farther, score_procedure
-from flows.walk import BEST_BEFORE, walk_history
-from flows.workshop import Workshop, open_workshop
+from flows.walk import BEST_BEFORE, fits_at_once, walk_history
+from flows.workshop import open_workshop
 from pipeline.backtest import Walk
 from pipeline.backtest_page import render_backtest
 from pipeline.backtest_report import (
@@ -35,16 +35,18 @@ from pipeline.backtest_report import (
 )
 from pipeline.backtest_summary import backtest_markdown
 from pipeline.config import digest
+from pipeline.deflated_sharpe import hold_against
 from pipeline.errors import NextdayError, StoreError
 from pipeline.fills import read_fills
 from pipeline.further_tests import FurtherTests, examine
 from pipeline.groups import score_groups, trailing_volatility
 from pipeline.horizons import select_horizon
+from pipeline.measurements import measure_trading
 from pipeline.scores import Verdict
 from pipeline.spreadsheet import format_csv
 from pipeline.trading_table import list_numbers
 from pipeline.trading_view import TradingView, view_trading
-from pipeline.trials import TrialBook, count_settings
+from pipeline.trials import TrialBook, count_settings, list_sharpes
 from pipeline.walkforward import Fold, walk_folds
 from pipeline.wording import count
 from pipeline.workspace import hold_lock, whole_file, write_text
@@ -121,12 +123,13 @@ def _go_on(run: Run, market: Market) -> Market:
 def _make(run: Run, market: Market, known: History) -> Backtest:
     settings = run.config
     folds = walk_folds(known.sequences, settings.evaluation, settings.training, settings.backtest)
-    with open_workshop(run, known.sequences) as place_of_work:
-        workshop = Workshop(place_of_work.executor, place_of_work.folder, place_of_work.rescue, _kept(run))
-        walk, own, epochs = walk_history(run, known, folds, workshop)
+    with open_workshop(run, known.sequences, fits_at_once(run, folds)) as workshop:
+        walk, own, epochs = walk_history(run, known, folds, replace(workshop, finished=_kept(run)))
     scores, verdict = score_procedure(run, walk, BEST_BEFORE)
     farther = score_farther(run, walk, BEST_BEFORE) if len(settings.labels.horizons) > 1 else None
-    count_trial(run, market, walk.test, study="backtest", digest=_digest_trial(run))
+    trading = _trade(run, known, walk, verdict)
+    sharpe = trading.deflated.sharpe if trading.deflated else None
+    count_trial(run, market, walk.test, study="backtest", digest=_digest_trial(run), sharpe=sharpe)
     return Backtest(
         universe=run.name,
         calendar=run.calendar.name,
@@ -141,7 +144,7 @@ def _make(run: Run, market: Market, known: History) -> Backtest:
         epochs=epochs,
         groups=_score_groups(run, known, walk, verdict),
         tests=_test_further(run, walk, verdict),
-        trading=_trade(run, known, walk, verdict),
+        trading=_allow_for_trials(run, trading),
         method=_describe(run, known, folds, walk),
         tried=_tried(run),
         bias=run.universe.bias,
@@ -174,20 +177,30 @@ def _test_further(run: Run, walk: Walk, verdict: Verdict) -> FurtherTests:
 
 @chapter("trade")
 def _trade(run: Run, known: History, walk: Walk, verdict: Verdict) -> TradingView:
-    """Return what the forecasts would have earned; how many settings were tried says how much of it may be luck."""
-    trials = _settings_tried(run)
+    """Return what the forecasts would have earned, as if nothing else had been tried."""
     view = view_trading(
         select_horizon(walk.test),
         read_fills(known.panel),
         run.config.trading,
         model=verdict.model,
         baseline=verdict.baseline,
-        trials=trials or 1,
+        trials=1,
         seed=run.config.training.seed,
     )
     say(view.sentence)
-    # What is not known cannot be allowed for.
-    return view if trials else replace(view, deflated=None)
+    return view
+
+
+def _allow_for_trials(run: Run, view: TradingView) -> TradingView:
+    """Hold the Sharpe ratio against the luck of all settings that were tried; this one is written down among them."""
+    if view.deflated is None:
+        return view
+    try:
+        trials = TrialBook(run.workspace.trials(run.name)).read()
+    except StoreError:  # what is not known cannot be allowed for
+        return replace(view, deflated=None)
+    settings = max(count_settings(trials).settings, 1)
+    return replace(view, deflated=hold_against(view.deflated, trials=settings, ratios=list_sharpes(trials)))
 
 
 def _count_searched(run: Run) -> int:
@@ -195,13 +208,6 @@ def _count_searched(run: Run) -> int:
         return count_settings(TrialBook(run.workspace.trials(run.name)).read()).searched
     except StoreError:  # the report says that it is not known
         return 0
-
-
-def _settings_tried(run: Run) -> int | None:
-    try:
-        return max(count_settings(TrialBook(run.workspace.trials(run.name)).read()).settings, 1)
-    except StoreError:
-        return None
 
 
 def _forecasts(run: Run, known: History, rows: pd.DataFrame) -> pd.DataFrame:
@@ -313,15 +319,21 @@ def _track(run: Run, made: Backtest, paths: dict[str, Path]) -> None:
         tracking(run).record_backtest(
             universe=run.name,
             run_name=f"{run.name} backtest through {made.as_of:%Y-%m-%d}",
-            config=run.resolved["settings"] | {"backtest": run.config.backtest.model_dump(mode="json")},
+            config=run.resolved["settings"]
+            | {name: getattr(run.config, name).model_dump(mode="json") for name in ("backtest", "trading")},
             tags=run_tags(run)
             | {
                 "config_digest": _digest(run),
+                "trial_digest": _digest_trial(run),
                 "data_version": made.method["data version"],
                 "verdict": made.verdict.finding,
             },
             epochs=made.epochs,
             scores=made.scores,
+            trading=measure_trading(
+                list_numbers(made.trading),
+                {"model": made.verdict.model, "baseline": made.verdict.baseline},
+            ),
             artifacts=list(paths.values()),
         )
     except NextdayError as error:

@@ -239,7 +239,7 @@ def report(
 
 @app.command()
 def deploy() -> None:
-    """Create Prefect's work pool and the deployments `nightly`, `retrain` and `maintenance`."""
+    """Create Prefect's work pool and the deployments `nightly`, `retrain`, `maintenance` and `backtest`."""
     _prepared()
     from flows.deploy import deploy as deploy_flows
     from flows.progress import watched_here

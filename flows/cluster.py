@@ -16,8 +16,8 @@ _PATIENCE = 20
 
 
 @contextmanager
-def join_cluster(address: str) -> Iterator[Executor]:
-    """Give the executor of the scheduler at `address`; its workers have to see the workspace's folder.
+def join_cluster(address: str) -> Iterator[tuple[Executor, int]]:
+    """Give the executor of the scheduler at `address`, and how many workers it has: they have to see the workspace.
 
     Raises:
         InputError: Dask is not installed.
@@ -51,4 +51,4 @@ def join_cluster(address: str) -> Iterator[Executor]:
             )
         note(f"training by {len(workers)} workers of {address}")
         with client.get_executor() as executor:
-            yield executor
+            yield executor, len(workers)

@@ -25,6 +25,7 @@ from pipeline.errors import ConfigError, NextdayError
 __all__ = [
     "FLOWS",
     "PATIENCE",
+    "PLANNED",
     "POOL",
     "connect",
     "deploy",
@@ -37,8 +38,11 @@ __all__ = [
 
 POOL = "nextday-local"
 
-FLOWS = {"nightly": "after-close", "retrain": "weekly", "maintenance": "monthly"}
-"""What is deployed, planned by the line of that name in [schedule]: the slug of each one's schedule."""
+FLOWS = {"nightly": "after-close", "retrain": "weekly", "maintenance": "monthly", "backtest": ""}
+"""What is deployed: the slug of the schedule that the line of that name in [schedule] plans; empty: none does."""
+
+PLANNED = [name for name, slug in FLOWS.items() if slug]
+"""What starts by itself."""
 
 PATIENCE = 60.0
 """Seconds that `deploy` waits for a server: one that was just started answers after 10 to 40."""
@@ -126,16 +130,17 @@ def deploy(config: Path | None, home: Path | None) -> list[str]:
     """
     run, path = open_run(config, home), (config or default_config()).resolve()
     variables = deployment_variables(run, path)
-    for name in FLOWS:
+    for name in PLANNED:
         _cron(name, run, path)
     url = server_url(PATIENCE)
     with connect(url) as client:
         _create_pool(client)
     _deploy_all(os.environ | variables | {"PREFECT_API_URL": url})
     suffix, timezone = variables["NEXTDAY_SUFFIX"], run.calendar.timezone
+    planned = {name: f"{getattr(run.config.schedule, name)}  ({timezone})" for name in PLANNED}
     return [
         *(
-            f"deployed {name}/{name}{suffix}: {getattr(run.config.schedule, name)}  ({timezone})"
+            f"deployed {name}/{name}{suffix}: {planned.get(name, 'no schedule, it starts when it is asked for')}"
             for name in FLOWS
         ),
         f"keep a worker running: {worker_command(url)}",
@@ -157,7 +162,7 @@ def deployment_variables(run: Run, config: Path) -> dict[str, str]:
         "NEXTDAY_UNIVERSE": run.name,
         "NEXTDAY_SUFFIX": "" if path == PROJECT / "nextday.toml" else f"-{run.name}",
         "NEXTDAY_TIMEZONE": run.calendar.timezone,
-        **{f"NEXTDAY_{name.upper()}": str(getattr(run.config.schedule, name)) for name in FLOWS},
+        **{f"NEXTDAY_{name.upper()}": str(getattr(run.config.schedule, name)) for name in PLANNED},
     }
 
 

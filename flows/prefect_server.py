@@ -13,7 +13,7 @@ from prefect.client.schemas.sorting import FlowRunSort
 from prefect.events.filters import EventFilter, EventNameFilter, EventOccurredFilter, EventResourceFilter
 from prefect.exceptions import ObjectNotFound
 
-from flows.deploy import FLOWS, POOL, connect, prefect_command, server_url, worker_command
+from flows.deploy import FLOWS, PLANNED, POOL, connect, prefect_command, server_url, worker_command
 from flows.findings import Finding, mend, well
 from flows.run import Run
 
@@ -83,6 +83,8 @@ class _Look:
             ]
         taken = self._runs(_TAKEN)
         wrong = [*self._schedules(), *self._overdue(), *self._zombies(taken), *self._slots(taken)]
+        if not self.deployment.schedules:
+            return wrong or [well(f"deployment {self.name}: no schedule, it starts when it is asked for")]
         return wrong or [self._next_run()]
 
     def _schedules(self) -> Iterator[Finding]:
@@ -94,13 +96,14 @@ class _Look:
                 yield mend(
                     f"{self.name} is not planned as [schedule] says: {schedule.schedule}", "nextday deploy"
                 )
-        if not self.deployment.schedules:
+        if not self.deployment.schedules and _flow(self.deployment) in PLANNED:
             yield mend(f"{self.name} has no schedule", "nextday deploy")
 
     def _is_outdated(self, schedule: DeploymentSchedule) -> bool:
-        planned, wanted = schedule.schedule, getattr(self.run.config.schedule, _flow(self.deployment))
-        if not isinstance(planned, CronSchedule) or schedule.slug not in FLOWS.values():
+        planned = schedule.schedule
+        if not isinstance(planned, CronSchedule) or schedule.slug != FLOWS[_flow(self.deployment)]:
             return False
+        wanted = getattr(self.run.config.schedule, _flow(self.deployment))
         return (planned.cron, planned.timezone) != (wanted, self.run.calendar.timezone)
 
     def _overdue(self) -> Iterator[Finding]:

@@ -10,7 +10,7 @@ from flows.workshop import Workshop
 from models.baselines import baselines
 from models.calibration import Calibration
 from models.own import OwnModel
-from pipeline.backtest import Fitted, Model
+from pipeline.backtest import EarlyModel, Fitted, Model
 from pipeline.features import UNIVERSE, FeatureSet
 from pipeline.walkforward import Fold
 
@@ -23,7 +23,7 @@ def make_recipe(
     progress: Callable[[Any], None],
     workshop: Workshop,
     start: Fitted | None = None,
-) -> Model:
+) -> EarlyModel:
     """Return the network of the settings, or the model of the user's own, ready to be fitted.
 
     Args:
@@ -38,7 +38,7 @@ def make_recipe(
     if model.is_own:
         return OwnModel(run.own_model(), model.lookback, model.members, progress, calibration)
     recipe, network, settings = load_recipe(model.scope)
-    made: Model = recipe(
+    made: EarlyModel = recipe(
         network=network(
             kind=model.kind,
             features=len(features.columns),

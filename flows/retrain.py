@@ -91,7 +91,14 @@ def make_champion(run: Run, market: Market) -> tuple[RegisteredModel, Evaluation
     return promote(run, market, version, evaluation), evaluation
 
 
-def count_trial(run: Run, market: Market, test_rows: pd.DataFrame, study: str = "", digest: str = "") -> None:
+def count_trial(
+    run: Run,
+    market: Market,
+    test_rows: pd.DataFrame,
+    study: str = "",
+    digest: str = "",
+    sharpe: float | None = None,
+) -> None:
     """Write down that these settings were scored on the test, and say how many have been tried so far."""
     scored = select_horizon(test_rows)
     own = scored[(scored["model"] == run.config.model.name) & scored["outcome"].notna()]
@@ -112,6 +119,7 @@ def count_trial(run: Run, market: Market, test_rows: pd.DataFrame, study: str = 
         as_of=f"{market.as_of:%Y-%m-%d}",
         data_version=market.seq,
         study=study,
+        sharpe=sharpe,
     )
     book = TrialBook(run.workspace.trials(run.name))
     try:

@@ -1,11 +1,16 @@
 """The walk through history: the procedure is fitted anew, fold after fold, and forecasts what follows each fit."""
 
+from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any, Final
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from flows.chapters import chapter
 from flows.epochs import epoch_table, folds_shown, plan_epochs
@@ -15,13 +20,13 @@ from flows.run import Run
 from flows.scope import drop_left_out, symbols_named
 from flows.training import History
 from flows.workshop import Workshop
-from pipeline.backtest import Fitted, Model, Walk, walk_forward
+from pipeline.backtest import Begun, Fitted, Model, Walk, begin, teach, walk_forward
 from pipeline.horizons import select_horizon
 from pipeline.schema import FORECAST_KEY
 from pipeline.scores import best_baseline
 from pipeline.walkforward import Fold
 
-__all__ = ["BEST_BEFORE", "walk_history"]
+__all__ = ["BEST_BEFORE", "fits_at_once", "walk_history"]
 
 BEST_BEFORE: Final = "best_before"
 """The baseline of a walk: in each fold the one that was best on the sessions before its test."""
@@ -35,6 +40,9 @@ def walk_history(
     run: Run, known: History, folds: list[Fold], workshop: Workshop
 ) -> tuple[Walk, pd.DataFrame, pd.DataFrame]:
     """Fit the network and every baseline on each fold, and forecast its test.
+
+    Where an executor trains, the networks of coming folds are on their way meanwhile, so that its workers never wait
+    for this process; their epochs are told, and what went wrong is raised, when it is their fold's turn.
 
     Args:
         run: The run.
@@ -53,11 +61,17 @@ def walk_history(
     fitted: Fitted | None = None
     planned = plan_epochs(run.config, len(known.sequences.symbols))
     shown = folds_shown("walk forward", len(folds), *planned)
-    with shown as next_fold, symbols_named(known.sequences.symbols):
+    ahead, coming, begun = _count_ahead(run, workshop, planned[0]), iter(folds), deque[Begun]()
+    with shown as next_fold, symbols_named(known.sequences.symbols), ExitStack() as under_way:
+        if ahead:  # boosting's threads that wait for a core which others train on cost many times its work
+            under_way.enter_context(threadpool_limits(workshop.cores, user_api="openmp"))
         for number, fold in enumerate(folds, start=1):
             first, last = (known.sequences.sessions[row] for row in (fold.test.start, fold.test.stop - 1))
             say(f"fold {number} of {len(folds)}: forecasting from {first:%Y-%m-%d} to {last:%Y-%m-%d}")
-            walk = _walk(run, known, fold, _models(run, next_fold(), workshop, fitted, fold))
+            for later in islice(coming, 1 + ahead - len(begun)):
+                begun.append(_begin(run, known, later, next_fold(), workshop, fitted))
+                under_way.callback(begun[-1].close)
+            walk = _walk(run, known, fold, {model: _Awaited(begun.popleft())})
             fitted = walk.fitted[model]
             walk = drop_left_out(walk, fitted, known.sequences.symbols)
             walk = replace(walk, test=walk.test.assign(fold=np.int16(number)))
@@ -87,18 +101,55 @@ def _with_best(walk: Walk, model: str) -> pd.DataFrame:
     return pd.concat([part[_SCORED] for part in parts], ignore_index=True)
 
 
-def _models(
-    run: Run, progress: Callable[[Any], None], workshop: Workshop, former: Fitted | None, fold: Fold
-) -> dict[str, Model]:
-    features = run.feature_set()
+def fits_at_once(run: Run, folds: list[Fold]) -> int:
+    """Return how many fits of a walk may be under way at a time: one that goes on from another has to wait for it."""
+    return 1 if run.config.training.warm_start else len(folds)
+
+
+def _count_ahead(run: Run, workshop: Workshop, members: int) -> int:
+    """Return how many folds begin before their turn: enough for every worker; the examples of each lie in files."""
+    if workshop.executor is None or run.config.training.warm_start:
+        return 0
+    return 1 + workshop.workers // members
+
+
+def _begin(
+    run: Run,
+    known: History,
+    fold: Fold,
+    progress: Callable[[Any], None],
+    workshop: Workshop,
+    former: Fitted | None,
+) -> Begun:
     start = choose_start(run, former, fold) if former is not None else None
-    network = make_recipe(run, features, progress, workshop, start)
-    return {run.config.model.name: network, **make_baselines(run, features)}
+    network = make_recipe(run, run.feature_set(), progress, workshop, start)
+    taught = teach(known.sequences, fold, known.returns, run.config.labels.dead_zone)
+    return begin(network, taught, fold, run.config.training.seed)
 
 
-def _walk(run: Run, known: History, fold: Fold, models: Mapping[str, Model]) -> Walk:
+@dataclass(frozen=True)
+class _Awaited:
+    """The network of one fold, whose fit has begun on what `fit` is given: it has to be waited for alone."""
+
+    begun: Begun
+
+    def fit(
+        self,
+        x: NDArray[np.float32],
+        mask: NDArray[np.bool_],
+        y: NDArray[np.float32],
+        *,
+        train: range,
+        stop: range,
+        calibrate: range,
+        seed: int,
+    ) -> Fitted:
+        return self.begun.finish()
+
+
+def _walk(run: Run, known: History, fold: Fold, network: Mapping[str, Model]) -> Walk:
     return walk_forward(
-        models,
+        {**network, **make_baselines(run, run.feature_set())},
         known.sequences,
         [fold],
         run.calendar,

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -33,6 +33,8 @@ class Workshop:
 
     Attributes:
         executor: Who trains; None: this process.
+        workers: How many jobs it has room for at a time.
+        cores: Those of this machine that it leaves to this process.
         folder: For temporary files; None: the system's.
         rescue: For the last good weights of a training that diverges; None: they are not kept.
         finished: For members that are trained, so that an interrupted run need not train them again; None: they are
@@ -40,36 +42,44 @@ class Workshop:
     """
 
     executor: Executor | None = None
+    workers: int = 1
+    cores: int = field(default_factory=count_cores)
     folder: Path | None = None
     rescue: Path | None = None
     finished: Path | None = None
 
 
 @contextmanager
-def open_workshop(run: Run, sequences: Sequences) -> Iterator[Workshop]:
-    """Have a place to train ready for all fits of the block; its processes start at once, beside other work."""
+def open_workshop(run: Run, sequences: Sequences, at_once: int = 1) -> Iterator[Workshop]:
+    """Have a place to train ready for all fits of the block; its processes start at once, beside other work.
+
+    Args:
+        run: The run.
+        sequences: The block.
+        at_once: Fits that may be under way at a time.
+    """
     if run.config.model.is_own:  # somebody's code need not survive a journey to another process
         yield Workshop()
         return
-    processes = choose_processes(run, sequences)
+    processes = choose_processes(run, sequences, at_once)
     rescue = run.workspace.home / "diverged" / run.name
     with run.workspace.scratch() as folder:
         if run.config.training.scheduler:
-            with join_cluster(run.config.training.scheduler) as cluster:
-                yield Workshop(cluster, folder, rescue)
+            with join_cluster(run.config.training.scheduler) as (cluster, workers):
+                yield Workshop(cluster, workers, folder=folder, rescue=rescue)
             return
         if processes == 1:
-            yield Workshop(None, folder, rescue)
+            yield Workshop(folder=folder, rescue=rescue)
             return
         note(f"training in {processes} processes")
-        with LocalWorkers(processes, folder) as workers:
-            workers.start()
-            yield Workshop(workers, folder, rescue)
+        with LocalWorkers(processes, folder) as local:
+            local.start()
+            yield Workshop(local, processes, max(count_cores() - processes, 1), folder, rescue)
 
 
-def choose_processes(run: Run, sequences: Sequences) -> int:
+def choose_processes(run: Run, sequences: Sequences, at_once: int = 1) -> int:
     """Return how many processes train: as configured, or one a core where the work is worth their start."""
-    jobs = run.config.model.members
+    jobs = run.config.model.members * at_once
     if run.config.model.scope == "symbol":
         jobs *= len(sequences.symbols)
     wanted = run.config.training.processes

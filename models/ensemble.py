@@ -15,7 +15,7 @@ from models.agreement import Agreement, banded, measure_agreement
 from models.calibration import Calibration, Calibrator, fit_calibrator, read_calibrator
 from models.errors import ModelError
 from models.examples import prepare_examples
-from models.jobs import Job, Progress, train_all
+from models.jobs import Begun, Job, Progress, Run, begin_all
 from models.members import Members, load_members
 from models.prediction import Prediction, on_panel
 from models.recurrent import Network, build_deployable, count_parameters
@@ -185,6 +185,24 @@ class RecurrentModel:
             DivergenceError: if the loss of a member is no finite number; its last good weights are in `rescue`.
             ModelError: if a range has no usable label, an input is not finite, or `start` knows too much.
         """
+        return self.begin(x, mask, y, train=train, stop=stop, calibrate=calibrate, seed=seed).finish()
+
+    def begin(
+        self,
+        x: NDArray[np.float32],
+        mask: NDArray[np.bool_],
+        y: NDArray[np.float32],
+        *,
+        train: range,
+        stop: range,
+        calibrate: range,
+        seed: int,
+    ) -> Begun[RecurrentEnsemble]:
+        """Begin what `fit` does: an executor trains the members while this process is at something else.
+
+        Raises:
+            ModelError: if a range has no usable label, an input is not finite, or `start` knows too much.
+        """
         check_panel(x, mask, self.network.features)
         scaling, examples = prepare_examples(self.network, x, mask, y, train=train, stop=stop)
         seeds = tuple(range(seed, seed + self.members))
@@ -193,31 +211,48 @@ class RecurrentModel:
             Job(self.network, self.training, each, number, len(seeds), start=known.get(each))
             for number, each in enumerate(seeds, start=1)
         ]
-        try:
-            runs = train_all(
-                [examples],
-                jobs,
-                executor=self.executor,
-                folder=self.folder,
-                progress=self.progress,
-                finished=self.finished,
-            )
-        except DivergenceError as lost:
-            raise keep_last_good(lost, self.network, scaling, self.rescue) from None
+        trainings = begin_all(
+            [examples],
+            jobs,
+            executor=self.executor,
+            folder=self.folder,
+            progress=self.progress,
+            finished=self.finished,
+        )
+        base_rate = examples.base_rate  # all that is still needed: the rest is not to wait in memory
+
+        def finish() -> RecurrentEnsemble:
+            try:
+                runs = trainings.finish()
+            except DivergenceError as lost:
+                raise keep_last_good(lost, self.network, scaling, self.rescue) from None
+            return self._put_together(runs, scaling, base_rate, seeds, (x, mask, y), stop, calibrate)
+
+        return Begun(finish, trainings.close)
+
+    def _put_together(
+        self,
+        runs: list[Run],
+        scaling: Scaling,
+        base_rate: NDArray[np.float64],
+        seeds: tuple[int, ...],
+        block: tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.float32]],
+        stop: range,
+        calibrate: range,
+    ) -> RecurrentEnsemble:
+        """Return the ensemble of trained members, calibrated."""
         members = Members(
             self.network, build_deployable(self.network, scaling), [weights for weights, _ in runs]
         )
         start = start_of_run(self.network.mode, stop, self.network.lookback)
-        logits, labels, sessions = calibration_rows(members, x, mask, y, calibrate, start or 0)
+        logits, labels, sessions = calibration_rows(members, *block, calibrate, start or 0)
         return RecurrentEnsemble(
             network=self.network,
             training=self.training,
             seeds=seeds,
             members=members,
-            calibrator=fit_calibrator(
-                logits.mean(axis=0), labels, examples.base_rate, sessions, self.calibration
-            ),
-            base_rate=examples.base_rate,
+            calibrator=fit_calibrator(logits.mean(axis=0), labels, base_rate, sessions, self.calibration),
+            base_rate=base_rate,
             history=[epoch for _, epochs in runs for epoch in epochs],
             agreement=measure_agreement(logits),
             start=start,

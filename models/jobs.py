@@ -9,13 +9,13 @@ import os
 import socket
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, BrokenExecutor, Executor, Future, wait
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass, fields
-from functools import lru_cache
+from dataclasses import asdict, dataclass, fields, replace
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 import numpy as np
 
@@ -25,7 +25,9 @@ from models.recurrent import Network
 from models.threads import check_one_thread
 from models.training import Epoch, Examples, Trainer, Training, Weights
 
-__all__ = ["Job", "Progress", "Run", "train_all", "train_from_files"]
+__all__ = ["Begun", "Job", "Progress", "Run", "begin_all", "train_from_files"]
+
+T = TypeVar("T")
 
 Run = tuple[Weights, list[Epoch]]
 """What `Trainer.train` returns."""
@@ -64,7 +66,20 @@ class Job:
     start: Weights | None = None
 
 
-def train_all(
+@dataclass(frozen=True)
+class Begun(Generic[T]):
+    """Work that may be on its way already.
+
+    Attributes:
+        finish: Waits for what it comes to, and returns that; to be called once.
+        close: Lets go of what is not done; for whoever does not ask for the end.
+    """
+
+    finish: Callable[[], T]
+    close: Callable[[], None]
+
+
+def begin_all(
     examples: Sequence[Examples],
     jobs: Sequence[Job],
     *,
@@ -72,42 +87,84 @@ def train_all(
     folder: Path | None = None,
     progress: Progress | None = None,
     finished: Path | None = None,
-) -> list[Run]:
-    """Do all jobs and return what each came to, in their order; the results do not depend on where they are done.
+) -> Begun[list[Run]]:
+    """Hand all jobs to the executor; what each comes to, in their order, does not depend on where they are done.
 
     Args:
         examples: What there is to learn from; each job names its own.
         jobs: What to do.
-        executor: Who does it; default: this process, one after another.
+        executor: Who does it; default: this process, one after another, once the end is asked for.
         folder: Where the files go that an executor's processes read: they must see it too; default: the system's.
-        progress: Called after every epoch; where the executor's processes write to another disk, once a member is done.
-        finished: A folder that keeps every job that is done; one that it holds is told, and not done again.
+        progress: Called after every epoch, once the end is asked for; where the executor's processes write to another
+            disk, once a member is done.
+        finished: A folder that keeps every job as soon as it is done; one that it holds is told, and not done again.
+
+    Returns:
+        The jobs under way; `finish` raises DivergenceError if a loss is no longer a finite number.
 
     Raises:
-        DivergenceError: if a loss is no longer a finite number.
-        ModelError: if files cannot be written, or the executor is broken.
+        ModelError: if files cannot be written, or the executor is broken; from `finish`, too.
     """
-    tell = progress or (lambda epoch: None)
-    done = _Done(examples, jobs, finished)
-    for _, epochs in done.runs.values():
-        for epoch in epochs:
-            tell(epoch)
+    done, tell = _Done(examples, jobs, finished), progress or (lambda epoch: None)
+    earlier = list(done.runs.values())
     left = [job for job in jobs if job.member not in done.runs]
+    rest: Begun[None] = Begun(lambda: None, lambda: None)
     if left and executor is None:
-        for job in left:
-            done.add(job, _train(examples[job.examples], job, tell))
+        rest = replace(rest, finish=partial(_train_here, examples, left, tell, done))
     elif left and executor is not None:
-        with _laid_out(examples, folder) as place:
-            _train_elsewhere(left, executor, place, tell, done)
-    return [done.runs[job.member] for job in jobs]
+        rest = _begin_elsewhere(examples, left, executor, folder, tell, done)
+
+    def finish() -> list[Run]:
+        for _, epochs in earlier:
+            for epoch in epochs:
+                tell(epoch)
+        rest.finish()
+        return [done.runs[job.member] for job in jobs]
+
+    return Begun(finish, rest.close)
 
 
-def _train_elsewhere(
-    jobs: Sequence[Job], executor: Executor, place: Path, tell: Progress, done: "_Done"
-) -> None:
-    asked = [executor.submit(train_from_files, str(place), job) for job in jobs]
+def _train_here(examples: Sequence[Examples], jobs: Sequence[Job], tell: Progress, done: "_Done") -> None:
+    for job in jobs:
+        done.add(job, _train(examples[job.examples], job, tell))
+
+
+def _begin_elsewhere(
+    examples: Sequence[Examples],
+    jobs: Sequence[Job],
+    executor: Executor,
+    folder: Path | None,
+    tell: Progress,
+    done: "_Done",
+) -> Begun[None]:
+    with ExitStack() as kept:
+        place = _lay_out(examples, folder, kept)
+        asked: dict[Future[Run], Job] = {}
+        kept.callback(_cancel, asked)
+        with _explained(place):
+            for job in jobs:
+                future = executor.submit(train_from_files, str(place), job)
+                asked[future] = job
+                future.add_done_callback(partial(done.keep, job))
+        under_way = kept.pop_all()
+
+    def finish() -> None:
+        with under_way, _explained(place):
+            _watch(asked, _Told(place, tell), done)
+
+    return Begun(finish, under_way.close)
+
+
+def _cancel(asked: Mapping["Future[Run]", Job]) -> None:
+    for future in asked:
+        future.cancel()
+
+
+@contextmanager
+def _explained(place: Path) -> Iterator[None]:
+    """Say what is the matter where the processes that train are gone, or do not see the files in `place`."""
     try:
-        _watch(asked, jobs, _Told(place, tell), done)
+        yield
     except BrokenExecutor as broken:
         raise ModelError(
             f"the processes that train are gone: {broken}",
@@ -121,9 +178,6 @@ def _train_elsewhere(
             where=str(place),
             way_out="on other machines, mount the workspace under the same path; then run this again",
         ) from None
-    finally:
-        for future in asked:
-            future.cancel()
 
 
 def train_from_files(place: str, job: Job) -> Run:
@@ -152,22 +206,20 @@ def _trainer(network: Network, training: Training) -> Trainer:
     return Trainer(network, training)
 
 
-@contextmanager
-def _laid_out(examples: Sequence[Examples], folder: Path | None) -> Iterator[Path]:
-    """Write the examples into files of a folder of their own, for the block alone."""
-    with ExitStack() as kept:
-        try:
-            made = tempfile.TemporaryDirectory(prefix="fit-", dir=folder, ignore_cleanup_errors=True)
-            place = Path(kept.enter_context(made))
-            _write(examples, place)
-        except OSError as error:
-            raise ModelError(
-                f"what there is to learn from cannot be written down for the processes that train: "
-                f"{error.strerror or error}",
-                where=str(folder or tempfile.gettempdir()),
-                way_out="make room on that disk; [training] processes = 1 needs no such files",
-            ) from None
-        yield place
+def _lay_out(examples: Sequence[Examples], folder: Path | None, kept: ExitStack) -> Path:
+    """Write the examples into files of a folder of their own, which goes when `kept` is closed."""
+    try:
+        made = tempfile.TemporaryDirectory(prefix="fit-", dir=folder, ignore_cleanup_errors=True)
+        place = Path(kept.enter_context(made))
+        _write(examples, place)
+    except OSError as error:
+        raise ModelError(
+            f"what there is to learn from cannot be written down for the processes that train: "
+            f"{error.strerror or error}",
+            where=str(folder or tempfile.gettempdir()),
+            way_out="make room on that disk; [training] processes = 1 needs no such files",
+        ) from None
+    return place
 
 
 def _write(examples: Sequence[Examples], place: Path) -> None:
@@ -191,9 +243,9 @@ def _read(place: Path, number: int) -> Examples:
     )
 
 
-def _watch(asked: Sequence["Future[Run]"], jobs: Sequence[Job], told: "_Told", done: "_Done") -> None:
+def _watch(asked: Mapping["Future[Run]", Job], told: "_Told", done: "_Done") -> None:
     """Tell every epoch, and keep what is finished, until all jobs are done or one has failed."""
-    waiting = dict(zip(asked, jobs, strict=True))
+    waiting = dict(asked)
     while waiting:
         ended, _ = wait(waiting, timeout=_LOOK, return_when=FIRST_EXCEPTION)
         told.look()
@@ -208,6 +260,7 @@ class _Done:
 
     def __init__(self, examples: Sequence[Examples], jobs: Sequence[Job], folder: Path | None) -> None:
         self.runs: dict[int, Run] = {}
+        self._adding = threading.Lock()
         self._finished = folder and Finished(folder)
         if self._finished:
             learned_from = [digest_examples(each) for each in examples]
@@ -216,9 +269,19 @@ class _Done:
             self.runs = {member: run for member, run in kept.items() if run}
 
     def add(self, job: Job, run: Run) -> None:
-        self.runs[job.member] = run
-        if self._finished:
-            self._finished.write(self._names[job.member], *run)
+        """Keep what a job came to; the second time there is nothing left to do."""
+        with self._adding:
+            if job.member in self.runs:
+                return
+            if self._finished:
+                self._finished.write(self._names[job.member], *run)
+            self.runs[job.member] = run
+
+    def keep(self, job: Job, future: "Future[Run]") -> None:
+        """Keep what came of a job at once, whatever its asker is at; what went wrong is told where it is asked for."""
+        if not future.cancelled() and not future.exception():
+            with suppress(ModelError):
+                self.add(job, future.result())
 
 
 def _name(job: Job, learned_from: str) -> str:

@@ -6,6 +6,7 @@ asked about are decided here.
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -19,7 +20,7 @@ from models.prediction import Prediction, on_panel
 from models.saved import METADATA, read_metadata, write_metadata, writing
 from models.windows import check_panel, first_session, labelled_rows, share_of_ups, usable_rows
 
-__all__ = ["FAMILY", "Learned", "OwnEnsemble", "OwnModel", "Trained", "Written", "load"]
+__all__ = ["FAMILY", "Learned", "OwnEnsemble", "OwnModel", "Postponed", "Trained", "Written", "load"]
 
 FAMILY: Final = "own"
 """What the metadata of such a model call it."""
@@ -153,6 +154,24 @@ class OwnEnsemble:
 
 
 @dataclass(frozen=True)
+class Postponed:
+    """A fit that waits for its turn.
+
+    Attributes:
+        work: What fits.
+    """
+
+    work: Callable[[], OwnEnsemble]
+
+    def finish(self) -> OwnEnsemble:
+        """Fit, and return the fit."""
+        return self.work()
+
+    def close(self) -> None:
+        """Nothing is under way."""
+
+
+@dataclass(frozen=True)
 class OwnModel:
     """A recipe: fits ensembles of somebody's model, in this process, one member after another.
 
@@ -214,6 +233,21 @@ class OwnModel:
             base_rate=base_rate,
             agreement=measure_agreement(logits),
         )
+
+    def begin(
+        self,
+        x: NDArray[np.float32],
+        mask: NDArray[np.bool_],
+        y: NDArray[np.float32],
+        *,
+        train: range,
+        stop: range,
+        calibrate: range,
+        seed: int,
+    ) -> "Postponed":
+        """Return what does the same as `fit` when it is its turn: this process has one thing to do at a time."""
+        ranges = {"train": train, "stop": stop, "calibrate": calibrate}
+        return Postponed(partial(self.fit, x, mask, y, **ranges, seed=seed))
 
     def _fit_one(
         self, given: tuple[NDArray[Any], ...], train: range, stop: range, seed: int, member: int

@@ -8,7 +8,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +18,11 @@ from models.calibration import Calibration, fit_calibrator
 from models.ensemble import calibration_rows, keep_last_good
 from models.errors import ModelError
 from models.examples import prepare_examples
-from models.jobs import Job, Progress, Run, train_all
+from models.jobs import Begun, Job, Progress, Run, begin_all
 from models.recurrent import Network
 from models.scaling import Scaling
 from models.symbol_ensemble import Speaker, SymbolEnsemble, unweighted
-from models.training import DivergenceError, Epoch, Examples, Training, Weights
+from models.training import DivergenceError, Epoch, Training, Weights
 from models.windows import check_panel, start_of_run, usable_rows
 
 __all__ = ["LEAST", "SymbolModel"]
@@ -32,6 +32,13 @@ LEAST: Final = {"train": 100, "stop": 20, "calibrate": 20}
 
 Block = tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.float32]]
 """Inputs, mask and labels: x, mask, y of `fit`."""
+
+
+class _Scale(NamedTuple):
+    """What a symbol's fit keeps of what it learned from."""
+
+    scaling: Scaling
+    base_rate: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -77,6 +84,24 @@ class SymbolModel:
             DivergenceError: if the loss of a member is no finite number; its last good weights are in `rescue`.
             ModelError: if no symbol has labels enough, an input is not finite, or `start` knows too much.
         """
+        return self.begin(x, mask, y, train=train, stop=stop, calibrate=calibrate, seed=seed).finish()
+
+    def begin(
+        self,
+        x: NDArray[np.float32],
+        mask: NDArray[np.bool_],
+        y: NDArray[np.float32],
+        *,
+        train: range,
+        stop: range,
+        calibrate: range,
+        seed: int,
+    ) -> Begun[SymbolEnsemble]:
+        """Begin what `fit` does, see RecurrentModel.begin.
+
+        Raises:
+            ModelError: if no symbol has labels enough, an input is not finite, or `start` knows too much.
+        """
         check_panel(x, mask, self.network.features)
         ranges = {"train": train, "stop": stop, "calibrate": calibrate}
         left_out = self._left_out(mask, y, ranges)
@@ -92,21 +117,55 @@ class SymbolModel:
             prepare_examples(self.network, *_only(symbol, block), train=train, stop=stop) for symbol in kept
         ]
         seeds = tuple(range(seed, seed + self.members))
-        runs = self._train(lessons, kept, seeds, train)
+        trainings = begin_all(
+            [examples for _, examples in lessons],
+            self._jobs(kept, seeds, train),
+            executor=self.executor,
+            folder=self.folder,
+            progress=self.progress,
+            finished=self.finished,
+        )
+        scales = [_Scale(scaling, examples.base_rate) for scaling, examples in lessons]
+
+        def finish() -> SymbolEnsemble:
+            try:
+                runs = trainings.finish()
+            except DivergenceError as lost:
+                number = (lost.member - 1) // len(seeds)
+                lost.row = kept[number]
+                rescue = self.rescue and self.rescue / f"symbol-{kept[number] + 1}"
+                raise keep_last_good(lost, self.network, scales[number].scaling, rescue) from None
+            own = [runs[first : first + len(seeds)] for first in range(0, len(runs), len(seeds))]
+            return self._put_together(own, scales, kept, left_out, seeds, block, stop, calibrate)
+
+        return Begun(finish, trainings.close)
+
+    def _put_together(
+        self,
+        runs: list[list[Run]],
+        scales: list[_Scale],
+        symbols: list[int],
+        left_out: Mapping[int, str],
+        seeds: tuple[int, ...],
+        block: Block,
+        stop: range,
+        calibrate: range,
+    ) -> SymbolEnsemble:
+        """Return the ensembles of trained members, each calibrated on its symbol's rows."""
         begin = start_of_run(self.network.mode, stop, self.network.lookback)
         speakers = tuple(
             self._calibrate(
-                lesson, [weights for weights, _ in own], _only(symbol, block), calibrate, begin or 0
+                scale, [weights for weights, _ in own], _only(symbol, block), calibrate, begin or 0
             )
-            for lesson, symbol, own in zip(lessons, kept, runs, strict=True)
+            for scale, symbol, own in zip(scales, symbols, runs, strict=True)
         )
-        place = {symbol: number for number, symbol in enumerate(kept)}
+        place = {symbol: number for number, symbol in enumerate(symbols)}
         return SymbolEnsemble(
             network=self.network,
             training=self.training,
             seeds=seeds,
             speakers=speakers,
-            places=tuple(place.get(symbol, -1) for symbol in range(len(x))),
+            places=tuple(place.get(symbol, -1) for symbol in range(len(block[0]))),
             left_out=left_out,
             history=_mean_epochs(runs),
             start=begin,
@@ -131,15 +190,9 @@ class SymbolModel:
                 reasons.setdefault(int(symbol), text)
         return reasons
 
-    def _train(
-        self,
-        lessons: list[tuple[Scaling, Examples]],
-        symbols: list[int],
-        seeds: tuple[int, ...],
-        train: range,
-    ) -> list[list[Run]]:
-        """Return what every member of each symbol came to."""
-        jobs = [
+    def _jobs(self, symbols: list[int], seeds: tuple[int, ...], train: range) -> list[Job]:
+        """Return what is to be trained: every member of each symbol."""
+        return [
             Job(
                 self.network,
                 self.training,
@@ -152,21 +205,6 @@ class SymbolModel:
             for number, symbol in enumerate(symbols)
             for place, seed in enumerate(seeds)
         ]
-        try:
-            runs = train_all(
-                [examples for _, examples in lessons],
-                jobs,
-                executor=self.executor,
-                folder=self.folder,
-                progress=self.progress,
-                finished=self.finished,
-            )
-        except DivergenceError as lost:
-            number = (lost.member - 1) // len(seeds)
-            lost.row = symbols[number]
-            rescue = self.rescue and self.rescue / f"symbol-{symbols[number] + 1}"
-            raise keep_last_good(lost, self.network, lessons[number][0], rescue) from None
-        return [runs[first : first + len(seeds)] for first in range(0, len(runs), len(seeds))]
 
     def _known(self, symbol: int, member: int, seeds: tuple[int, ...], train: range) -> Weights | None:
         """Return the weights that a member goes on from, if there are any."""
@@ -184,22 +222,24 @@ class SymbolModel:
 
     def _calibrate(
         self,
-        lesson: tuple[Scaling, Examples],
+        scale: _Scale,
         weights: list[Weights],
         block: Block,
         calibrate: range,
         begin: int,
     ) -> Speaker:
-        (scaling, examples), (x, mask, y) = lesson, block
+        x, mask, y = block
         members = unweighted(self.network).with_weights(weights)
-        logits, labels, sessions = calibration_rows(members, scaling.apply(x), mask, y, calibrate, begin)
+        logits, labels, sessions = calibration_rows(
+            members, scale.scaling.apply(x), mask, y, calibrate, begin
+        )
         return Speaker(
-            scaling=scaling,
+            scaling=scale.scaling,
             weights=weights,
             calibrator=fit_calibrator(
-                logits.mean(axis=0), labels, examples.base_rate, sessions, self.calibration
+                logits.mean(axis=0), labels, scale.base_rate, sessions, self.calibration
             ),
-            base_rate=examples.base_rate,
+            base_rate=scale.base_rate,
             agreement=measure_agreement(logits),
         )
 

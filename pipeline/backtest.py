@@ -16,7 +16,19 @@ from pipeline.sessions import Calendar
 from pipeline.sides import take_sides
 from pipeline.walkforward import Fold
 
-__all__ = ["Fitted", "Model", "Prediction", "Walk", "fit", "forecast", "teach", "walk_forward"]
+__all__ = [
+    "Begun",
+    "EarlyModel",
+    "Fitted",
+    "Model",
+    "Prediction",
+    "Walk",
+    "begin",
+    "fit",
+    "forecast",
+    "teach",
+    "walk_forward",
+]
 
 
 class Prediction(Protocol):
@@ -75,6 +87,36 @@ class Model(Protocol):
         seed: int,
     ) -> Fitted:
         """Fit on three consecutive ranges of sessions; equal seeds give equal fits."""
+        ...
+
+
+class Begun(Protocol):
+    """A fit that may be on its way already."""
+
+    def finish(self) -> Fitted:
+        """Wait for the fit, and return it."""
+        ...
+
+    def close(self) -> None:
+        """Let go of a fit that is not asked for any more."""
+        ...
+
+
+class EarlyModel(Model, Protocol):
+    """A procedure whose fit can begin before its turn, while something else is worked on."""
+
+    def begin(
+        self,
+        x: NDArray[np.float32],
+        mask: NDArray[np.bool_],
+        y: NDArray[np.float32],
+        *,
+        train: range,
+        stop: range,
+        calibrate: range,
+        seed: int,
+    ) -> Begun:
+        """Begin what `fit` does; it comes to the same."""
         ...
 
 
@@ -199,6 +241,13 @@ def walk_forward(
 def fit(model: Model, taught: Sequences, fold: Fold, seed: int) -> Fitted:
     """Fit one model on one fold."""
     return model.fit(
+        taught.x, taught.mask, taught.y, train=fold.train, stop=fold.stop, calibrate=fold.calibrate, seed=seed
+    )
+
+
+def begin(model: EarlyModel, taught: Sequences, fold: Fold, seed: int) -> Begun:
+    """Begin to fit one model on one fold, see `fit`."""
+    return model.begin(
         taught.x, taught.mask, taught.y, train=fold.train, stop=fold.stop, calibrate=fold.calibrate, seed=seed
     )
 

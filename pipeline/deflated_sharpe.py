@@ -4,7 +4,9 @@ A ratio here is of one session, not of a year, unless said otherwise: mean retur
 risk-free rate taken as zero (Sharpe 1994, "The Sharpe ratio").
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,15 +15,21 @@ from scipy.stats import kurtosis, norm, skew
 from pipeline.schema import MIN_SESSIONS
 
 __all__ = [
+    "LEAST_RATIOS",
     "DeflatedSharpe",
     "deflate",
     "expected_maximum_sharpe",
+    "hold_against",
     "probabilistic_sharpe",
     "sharpe_of",
     "sharpe_ratio",
 ]
 
 Floats = NDArray[np.float64]
+
+LEAST_RATIOS: Final = 5
+"""Ratios that their variance is measured from. Of five normal ones its standard error is sqrt(2 / 4) = 71% of it, so
+about 35% of the luck, which goes with its root; of two it would be 141%, and say nothing."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +43,7 @@ class DeflatedSharpe:
         luck: What the best of so many trials without skill is expected to show, of one session.
         trials: How many settings were tried.
         variance: Of the trials' ratios, of one session.
-        is_assumed: Whether that variance is the one of trials without skill, for want of theirs.
+        ratios: Of how many trials it was measured; 0: it is that of trials without skill, for want of theirs.
         skewness, kurtosis: Of the returns; a normal distribution has 0 and 3.
         sessions: How many returns there are.
     """
@@ -46,7 +54,7 @@ class DeflatedSharpe:
     luck: float
     trials: int
     variance: float
-    is_assumed: bool
+    ratios: int
     skewness: float
     kurtosis: float
     sessions: int
@@ -94,28 +102,48 @@ def expected_maximum_sharpe(trials: int, variance: float) -> float:
     return float(np.sqrt(variance) * ((1 - np.euler_gamma) * below + np.euler_gamma * beyond))
 
 
-def deflate(returns: Floats, *, trials: int, variance: float | None = None) -> DeflatedSharpe | None:
+def deflate(returns: Floats, *, trials: int, ratios: Sequence[float] = ()) -> DeflatedSharpe | None:
     """Return what the Sharpe ratio of the best of `trials` is worth; None where it is not defined or n is too small.
-
-    The deflated Sharpe ratio of Bailey and López de Prado (2014): the probabilistic one, held against what the best of
-    the trials is expected to show by luck.
 
     Args:
         returns: [session], of the setting that was kept.
         trials: How many different settings were tried, those that nobody liked among them.
-        variance: Of the trials' Sharpe ratios of one session. By default 1 / (n - 1), which is that of ratios estimated
-            from n returns where the true one is zero.
+        ratios: See `hold_against`.
     """
     sharpe, n = sharpe_ratio(returns), len(returns)
     if np.isnan(sharpe) or n < MIN_SESSIONS:
         return None
-    spread = 1 / (n - 1) if variance is None else variance
-    luck = expected_maximum_sharpe(trials, spread)
     g3, g4 = float(skew(returns)), float(kurtosis(returns, fisher=False))
-    above_zero, probability = (
-        probabilistic_sharpe(sharpe, sessions=n, skewness=g3, kurtosis=g4, benchmark=benchmark)
-        for benchmark in (0.0, luck)
-    )
-    return DeflatedSharpe(
-        probability, above_zero, sharpe, luck, trials, spread, variance is None, g3, g4, sessions=n
+    above_zero = probabilistic_sharpe(sharpe, sessions=n, skewness=g3, kurtosis=g4)
+    alone = DeflatedSharpe(above_zero, above_zero, sharpe, 0.0, 1, 1 / (n - 1), 0, g3, g4, sessions=n)
+    return hold_against(alone, trials=trials, ratios=ratios)
+
+
+def hold_against(found: DeflatedSharpe, *, trials: int, ratios: Sequence[float] = ()) -> DeflatedSharpe:
+    """Return the same Sharpe ratio, held against what the best of `trials` is expected to show by luck.
+
+    The deflated Sharpe ratio of Bailey and López de Prado (2014): the probabilistic one with that luck as benchmark.
+
+    Args:
+        found: The ratio.
+        trials: How many different settings were tried.
+        ratios: The Sharpe ratios, of one session, of those that have one. With fewer than LEAST_RATIOS their variance
+            is assumed: 1 / (n - 1), which is that of ratios estimated from n returns where the true one is zero.
+    """
+    is_measured = len(ratios) >= LEAST_RATIOS
+    variance = float(np.var(ratios, ddof=1)) if is_measured else 1 / (found.sessions - 1)
+    luck = expected_maximum_sharpe(trials, variance)
+    return replace(
+        found,
+        probability=probabilistic_sharpe(
+            found.sharpe,
+            sessions=found.sessions,
+            skewness=found.skewness,
+            kurtosis=found.kurtosis,
+            benchmark=luck,
+        ),
+        luck=luck,
+        trials=trials,
+        variance=variance,
+        ratios=len(ratios) if is_measured else 0,
     )

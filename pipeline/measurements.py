@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import pandas as pd
 
-__all__ = ["Measured", "allowed_name", "list_params", "measure_epochs", "measure_scores"]
+__all__ = ["Measured", "allowed_name", "list_params", "measure_epochs", "measure_scores", "measure_trading"]
 
 _LONGEST_PARAM: Final = 500
 
@@ -42,6 +42,23 @@ def measure_scores(scores: pd.DataFrame) -> list[Measured]:
         (f"{name}{suffix}", value, 0)
         for suffix, column in parts.items()
         for name, value in zip(names, scores[column], strict=True)
+    ]
+
+
+def measure_trading(numbers: pd.DataFrame, names: Mapping[str, str]) -> list[Measured]:
+    """Name a number of the trading view `trading/gru.sharpe`; its evidence goes along.
+
+    Args:
+        numbers: Of `pipeline.trading_table.list_numbers`.
+        names: Those to keep, by role, and what each is called.
+    """
+    own = numbers[numbers["role"].isin(names)]
+    labels = ("trading/" + own["role"].map(names) + "." + own["metric"]).map(allowed_name)
+    parts = {"": "value", ".low": "low", ".high": "high", ".n": "sessions", ".trades": "trades"}
+    return [
+        (f"{label}{suffix}", value, 0)
+        for suffix, column in parts.items()
+        for label, value in zip(labels, own[column], strict=True)
     ]
 
 

@@ -29,7 +29,7 @@ CHAMPION: Final = "champion"
 _MOST_METRICS, _MOST_PARAMS = 1000, 100
 """What MLflow takes in one batch."""
 
-_IDENTITY: Final = ("record", "model_version", "data_version", "config_digest", "ledger_head")
+_IDENTITY: Final = ("record", "model_version", "data_version", "config_digest", "trial_digest", "ledger_head")
 """The tags by which two runs of one name are the same; others tell when and where it ran."""
 
 
@@ -137,6 +137,7 @@ class Tracking:
         tags: Mapping[str, str],
         epochs: pd.DataFrame,
         scores: pd.DataFrame,
+        trading: Sequence[Measured],
         artifacts: Sequence[Path],
     ) -> str:
         """Write down a backtest, which registers no model, unless it is written down already; return its run_id.
@@ -147,7 +148,7 @@ class Tracking:
         with self._recording(universe, run_name, {**tags, "record": "backtest"}) as (run, is_new):
             if is_new:
                 self._log_params(run, list(list_params(config)))
-                self._log_metrics(run, [*measure_epochs(epochs), *measure_scores(scores)])
+                self._log_metrics(run, [*measure_epochs(epochs), *measure_scores(scores), *trading])
                 self._log_artifacts(run.info.run_id, artifacts)
         return str(run.info.run_id)
 

@@ -57,10 +57,14 @@ def tell_luck(deflated: DeflatedSharpe | None) -> str:
     """Say what the Sharpe ratio is worth after so many trials; empty where there is none."""
     if deflated is None:
         return ""
-    assumed = ", their spread assumed to be that of settings without skill" if deflated.is_assumed else ""
+    spread = (
+        f"the spread of their ratios measured from {deflated.ratios} of them"
+        if deflated.ratios
+        else "their spread assumed to be that of settings without skill"
+    )
     return (
         f"That the Sharpe ratio is more than luck has a probability of {format_percent(deflated.probability)} "
-        f"({count(deflated.trials, 'setting')} tried{assumed}; {count(deflated.sessions, 'session')}); "
+        f"({count(deflated.trials, 'setting')} tried, {spread}; {count(deflated.sessions, 'session')}); "
         f"had nothing else been tried, {format_percent(deflated.above_zero)}."
     )
 
@@ -103,6 +107,9 @@ def _lines_of_view(view: TradingView) -> Iterator[list[str | float]]:
         n, trades = view.deflated.sessions, view.results["model"].trades
         yield ["deflated_sharpe", view.deflated.probability, math.nan, math.nan, n, trades]
         yield ["probabilistic_sharpe", view.deflated.above_zero, math.nan, math.nan, n, trades]
+        yield ["settings_tried", view.deflated.trials, math.nan, math.nan, n, trades]
+        yield ["settings_sharpe_variance", view.deflated.variance, math.nan, math.nan, n, trades]
+        yield ["settings_sharpe_measured", view.deflated.ratios, math.nan, math.nan, n, trades]
 
 
 def _known(estimates: dict[str, Estimate | None]) -> Iterator[list[str | float]]:

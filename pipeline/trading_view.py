@@ -5,7 +5,7 @@ and a rule that earned something may owe it to luck, so no figure stands here wi
 drawn, its 95% interval.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -79,7 +79,7 @@ def view_trading(
     model: str,
     baseline: str,
     trials: int,
-    trials_variance: float | None = None,
+    ratios: Sequence[float] = (),
     draws: int = 1000,
     seed: int = 0,
 ) -> TradingView:
@@ -92,7 +92,7 @@ def view_trading(
         model: Whose view it is.
         baseline: The baseline that was best before the test.
         trials: How many settings were ever tried (`pipeline.trials` counts them), this one among them.
-        trials_variance: Of their Sharpe ratios of one session, where it is known.
+        ratios: The Sharpe ratios, of one session, of those that have one.
         draws: Samples of the bootstrap.
         seed: Of the bootstrap.
 
@@ -124,7 +124,7 @@ def view_trading(
         beside_baseline_bps=estimate_mean(
             own.net - tracks["baseline"].net, trades=results["model"].trades, draws=draws, seed=seed
         ),
-        deflated=deflate(own.net, trials=trials, variance=trials_variance),
+        deflated=deflate(own.net, trials=trials, ratios=ratios),
         curves=_draw_level(tracks),
         stale=stale,
     )

@@ -27,6 +27,7 @@ __all__ = [
     "count_settings",
     "digest_procedure",
     "list_parameters",
+    "list_sharpes",
 ]
 
 _PROCEDURE: Final = ("features", "labels", "model", "training", "calibration", "evaluation")
@@ -56,6 +57,8 @@ class Trial:
         data_version: The price store's version.
         study: Which search it belongs to; empty for the test.
         number: Its place in that search, from 0.
+        sharpe: Of a backtest, the Sharpe ratio of its trading after costs, of one session, not of a year; None where it
+            has none, or where it was written down before these were kept.
     """
 
     kind: Literal["search", "test"]
@@ -71,11 +74,16 @@ class Trial:
     data_version: int
     study: str = ""
     number: int = 0
+    sharpe: float | None = None
 
     @property
-    def key(self) -> tuple[str, str, str, int, int, str]:
-        """What two lines of one trial have in common: a run that was killed and done again."""
-        return self.kind, self.digest, self.study, self.number, self.data_version, self.as_of
+    def key(self) -> tuple[str, str, str, int, int, str, bool]:
+        """What two lines of one trial have in common: a run that was killed and done again.
+
+        One that was written down without its Sharpe ratio may be done again for it: it is no further setting.
+        """
+        is_known = self.sharpe is not None
+        return self.kind, self.digest, self.study, self.number, self.data_version, self.as_of, is_known
 
 
 @dataclass(frozen=True)
@@ -185,6 +193,11 @@ def count_settings(trials: Iterable[Trial]) -> Tried:
     for trial in trials:
         kinds[trial.kind].add(trial.digest)
     return Tried(len(kinds["search"] | kinds["test"]), len(kinds["search"]), len(kinds["test"]))
+
+
+def list_sharpes(trials: Iterable[Trial]) -> list[float]:
+    """Return the Sharpe ratio, of one session, of each setting that has one: of its newest trial."""
+    return list({trial.digest: trial.sharpe for trial in trials if trial.sharpe is not None}.values())
 
 
 def list_parameters(config: Config) -> Parameters:

@@ -115,7 +115,11 @@ def test_another_threshold_or_another_walk_is_another_setting_tried(
 def test_nothing_of_it_enters_the_ledger_and_the_setting_is_counted(folder: Path, walked: Backtested) -> None:
     run = open_run(folder / "nextday.toml", folder / "data", NOW)
     assert run.ledger.record(run.name).empty
-    assert [trial.study for trial in TrialBook(run.workspace.trials(run.name)).read()] == ["backtest"]
+    (trial,) = TrialBook(run.workspace.trials(run.name)).read()
+    found = walked.backtest.trading.deflated
+    assert found
+    assert (trial.study, trial.sharpe) == ("backtest", found.sharpe)
+    assert (found.trials, found.ratios) == (1, 0)
     assert "1 setting was tried" in walked.backtest.tried
     assert not flow._kept(run).exists()
 
@@ -128,6 +132,14 @@ def test_it_is_tracked_with_its_files_and_registers_no_model(folder: Path, walke
     assert kept.data.metrics["gru.log_loss"] == pytest.approx(
         float(walked.backtest.scores.query("model == 'gru' and metric == 'log_loss'")["value"].iloc[0])
     )
+    numbers = read(walked, "trading.csv").set_index(["role", "metric"]).sort_index()
+    for role, name in (("model", "gru"), ("baseline", "best_before")):
+        assert kept.data.metrics[f"trading/{name}.sharpe.low"] == pytest.approx(
+            numbers.loc[(role, "sharpe"), "low"], rel=1e-4
+        )
+        for metric in ("total_return", "break_even_bps", "turnover", "max_drawdown"):
+            said = kept.data.metrics[f"trading/{name}.{metric}"]
+            assert said == pytest.approx(numbers.loc[(role, metric), "value"], rel=1e-4)
     assert {file.path for file in client.list_artifacts(kept.info.run_id)} == set(walked.paths)
     assert tracking(run).versions(run.name) == []
 
@@ -213,17 +225,29 @@ def test_an_evening_need_not_wait_for_a_walk_but_a_second_walk_is_refused(
 
 
 @pytest.mark.proof
-def test_a_walk_that_is_killed_goes_on_to_the_same_files(folder: Path, walked: Backtested) -> None:
-    settings, home = folder / "killed.toml", folder / "killed"
-    settings.write_text(small_settings("2014-01-02", members=2) + WALK)
+@pytest.mark.parametrize(
+    ("processes", "sent"),
+    [(1, signal.SIGKILL), (2, signal.SIGKILL), (2, signal.SIGTERM), (2, signal.SIGINT)],
+)
+def test_a_walk_that_is_ended_goes_on_to_the_same_files(
+    folder: Path, walked: Backtested, processes: int, sent: signal.Signals
+) -> None:
+    settings, home = folder / "ended.toml", folder / f"ended-{processes}-{sent.name}"
+    after = home.with_suffix(".out")
+    text = small_settings("2014-01-02", members=2) + WALK
+    settings.write_text(text.replace("[training]", f"[training]\nprocesses = {processes}"))
     nextday = [str(Path(sys.executable).with_name("nextday")), "--config", str(settings), "--home", str(home)]
-    walk = [*nextday, "--now", "2019-06-01T12:00Z", "backtest", "--out", str(folder / "after")]
+    walk = [*nextday, "--now", "2019-06-01T12:00Z", "backtest", "--out", str(after)]
     process = subprocess.Popen(walk, start_new_session=True, stderr=subprocess.DEVNULL)
     kept = home / "cache" / "backtest" / "sample"
     wait_for(lambda: len([*kept.glob("*.npz")]) >= 3 or None, 120, "three trainings", every=0.05)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    assert not (folder / "after").exists()
+    (os.killpg if sent == signal.SIGKILL else os.kill)(
+        process.pid, sent
+    )  # its temporary server is in its group
+    assert process.wait(30) != 0
+    assert not after.exists()
+    if sent != signal.SIGKILL:
+        assert [*kept.glob("*.half.npz"), *kept.parents[1].glob(".scratch.*")] == []
     done = {file.name: file.stat().st_mtime_ns for file in kept.glob("????????????????????????????????.npz")}
     again = subprocess.Popen(walk, start_new_session=True, stderr=subprocess.DEVNULL)
     wait_for(lambda: len([*kept.glob("*.npz")]) > len(done) or again.poll(), 120, "one more", every=0.05)
@@ -231,10 +255,9 @@ def test_a_walk_that_is_killed_goes_on_to_the_same_files(folder: Path, walked: B
         with suppress(FileNotFoundError):  # the walk may be whole by now
             assert (kept / name).stat().st_mtime_ns == written
     assert again.wait(300) == 0
-    after = pd.read_csv(folder / "after" / "forecasts.csv")
     before = read(walked, "forecasts.csv")
-    np.testing.assert_array_equal(after["p_up"], before["p_up"])
-    assert (folder / "after" / "scores.csv").read_bytes() == walked.paths["scores.csv"].read_bytes()
+    np.testing.assert_array_equal(pd.read_csv(after / "forecasts.csv")["p_up"], before["p_up"])
+    assert (after / "scores.csv").read_bytes() == walked.paths["scores.csv"].read_bytes()
 
 
 @pytest.mark.proof

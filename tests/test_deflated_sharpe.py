@@ -1,14 +1,18 @@
 """The Sharpe ratio after luck: against the numbers that its authors printed, and against simulated trials."""
 
 import math
+import statistics
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy.stats import norm
 
 from pipeline.deflated_sharpe import (
+    LEAST_RATIOS,
     deflate,
     expected_maximum_sharpe,
+    hold_against,
     probabilistic_sharpe,
     sharpe_of,
     sharpe_ratio,
@@ -75,14 +79,33 @@ def test_the_best_of_many_without_skill_looks_sure_alone_and_is_not_when_deflate
     assert 0.3 < np.mean([each.probability for each in made]) < 0.7
 
 
-def test_the_variance_of_the_trials_is_taken_where_it_is_known() -> None:
+def test_the_example_of_the_paper_comes_out_of_ratios_with_its_variance() -> None:
     returns = np.random.default_rng(1).normal(0.001, 0.01, 300)
-    assumed, known = deflate(returns, trials=20), deflate(returns, trials=20, variance=0.01)
+    some = deflate(returns, trials=1)
+    assert some is not None
+    alone = replace(some, sharpe=FOUND, sessions=1250, skewness=-3.0, kurtosis=10.0)
+    ratios = np.random.default_rng(2).normal(size=60)
+    ratios = 0.02 + math.sqrt(SPREAD) * (ratios - ratios.mean()) / ratios.std(ddof=1)
+    made = hold_against(alone, trials=100, ratios=ratios.tolist())
+    assert (made.trials, made.ratios) == (100, 60)
+    assert made.luck == pytest.approx(0.1132, abs=5e-5)
+    assert made.probability == pytest.approx(0.9004, abs=5e-5)
+
+
+def test_the_variance_of_the_trials_is_measured_where_enough_of_them_have_a_ratio() -> None:
+    returns = np.random.default_rng(1).normal(0.001, 0.01, 300)
+    ratios = [0.05, -0.11, 0.2, 0.01, -0.07]
+    assert len(ratios) == LEAST_RATIOS
+    assumed, known = (deflate(returns, trials=20, ratios=some) for some in (ratios[:-1], ratios))
     assert assumed is not None
     assert known is not None
-    assert (assumed.is_assumed, assumed.variance) == (True, 1 / 299)
-    assert (known.is_assumed, known.variance) == (False, 0.01)
+    assert (assumed.ratios, assumed.variance) == (0, 1 / 299)
+    assert (known.ratios, known.variance) == (5, pytest.approx(statistics.variance(ratios)))
+    assert known.luck == pytest.approx(
+        math.sqrt(statistics.variance(ratios)) * expected_maximum_sharpe(20, 1)
+    )
     assert known.probability < assumed.probability
+    assert known.above_zero == assumed.above_zero
 
 
 def test_normal_returns_have_the_probability_of_their_t_value() -> None:

@@ -76,8 +76,9 @@ class Server:
             deployment(home, "nightly", "30 18 * * MON-FRI"),
             deployment(home, "retrain", "0 8 * * SAT"),
             deployment(home, "maintenance", "0 12 1 * *"),
+            deployment(home, "backtest", ""),
         ]
-        self.runs = [flow_run(one, "Scheduled", DUE) for one in self.deployments]
+        self.runs = [flow_run(one, "Scheduled", DUE) for one in self.deployments if one.schedules]
         self.beats: list[datetime] = []
         self.workers = [worker("w1", "ONLINE", seconds=20)]
 
@@ -118,19 +119,19 @@ class Server:
         return self.workers
 
 
+def schedules(name: str, cron: str) -> list[DeploymentSchedule]:
+    planned = CronSchedule(cron=cron, timezone="America/New_York")
+    return [DeploymentSchedule(schedule=planned, active=True, slug=FLOWS.get(name))]
+
+
 def deployment(home: Path, name: str, cron: str) -> DeploymentResponse:
-    schedule = DeploymentSchedule(
-        schedule=CronSchedule(cron=cron, timezone="America/New_York"),
-        active=True,
-        slug=FLOWS[name],
-    )
     return DeploymentResponse(
         id=uuid4(),
         name=name,
         flow_id=uuid4(),
         entrypoint=f"flows/{name}.py:{name}",
         parameters={"home": str(home)},
-        schedules=[schedule],
+        schedules=schedules(name, cron) if cron else [],
     )
 
 
@@ -335,6 +336,16 @@ def test_a_paused_schedule_is_resumed_by_its_own_name(patient: Patient, server: 
 def test_a_schedule_that_was_edited_but_not_deployed_is_named(patient: Patient, server: Server) -> None:
     patient.config.write_text('[prices]\nstart = 2018-11-01\n[schedule]\nnightly = "0 20 * * MON-FRI"\n')
     assert patient.complaint("not planned as [schedule] says").way_out == "nextday deploy"
+
+
+def test_a_backtest_needs_no_schedule_and_may_have_one_of_its_own(patient: Patient, server: Server) -> None:
+    assert "deployment backtest/backtest: no schedule, it starts when it is asked for" in patient.praise
+    walk = server.deployments[-1]
+    walk.schedules = schedules("own", "0 10 * * SUN")
+    server.runs.append(flow_run(walk, "Scheduled", DUE))
+    assert "deployment backtest/backtest: next run 2018-12-20 23:30Z" in patient.praise
+    walk.schedules[0].active = False
+    assert patient.complaint("a schedule of backtest/backtest is paused")
 
 
 def test_late_runs_are_counted_from_the_oldest(patient: Patient, server: Server) -> None:

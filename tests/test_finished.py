@@ -3,6 +3,7 @@
 from concurrent.futures import Executor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from models import jobs
 from models.errors import ModelError
 from models.examples import prepare_examples
 from models.finished import Finished
-from models.jobs import Job, train_all
+from models.jobs import Job, begin_all
 from models.recurrent import Network
 from models.training import Epoch, Examples, Trainer, Training
 from models.workers import LocalWorkers
@@ -44,6 +45,10 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(Trainer, "train", noted)
     return seeds
+
+
+def train_all(*given: Any, **options: Any) -> list[jobs.Run]:
+    return begin_all(*given, **options).finish()
 
 
 def assert_equal(one: list[jobs.Run], other: list[jobs.Run]) -> None:

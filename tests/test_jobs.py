@@ -7,6 +7,7 @@ from concurrent.futures import BrokenExecutor, Executor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ import pytest
 from models import jobs
 from models.errors import ModelError
 from models.examples import prepare_examples
-from models.jobs import Job, Run, train_all
+from models.jobs import Job, Run, begin_all
 from models.recurrent import Network
 from models.training import DivergenceError, Epoch, Examples, Training
 from models.workers import LocalWorkers
@@ -33,6 +34,10 @@ def examples(seed: int = 1) -> Examples:
     y = (rng.random((SYMBOLS, SESSIONS, 1)) < 0.5).astype(np.float32)
     mask = rng.random((SYMBOLS, SESSIONS)) < 0.99
     return prepare_examples(NETWORK, x, mask, y, train=range(200), stop=range(201, 240))[1]
+
+
+def train_all(*given: Any, **options: Any) -> list[jobs.Run]:
+    return begin_all(*given, **options).finish()
 
 
 def members(count: int, training: Training = TRAINING) -> list[Job]:

@@ -21,9 +21,15 @@ from pipeline.errors import NextdayError
 from pipeline.ledger import Ledger
 from pipeline.sessions import calendar
 from tests.command_line import CommandLine, told
+from tests.conftest import small_settings
 from tests.prefect_place import ENDED, Place, wait_for
 
-CRONS = {"nightly": "30 18 * * MON-FRI", "retrain": "0 8 * * SAT", "maintenance": "0 12 1 * *"}
+CRONS = {
+    "nightly": "30 18 * * MON-FRI",
+    "retrain": "0 8 * * SAT",
+    "maintenance": "0 12 1 * *",
+    "backtest": "",
+}
 EVENING = "2018-12-31T23:00:00+00:00"
 NEW_YORK = ZoneInfo("America/New_York")
 
@@ -97,12 +103,11 @@ def test_deploying_makes_the_pool_and_every_deployment(place: Place) -> None:
     pools = place.ask("work_pools/filter")
     assert [(pool["name"], pool["type"]) for pool in pools] == [(POOL, "process")]
     deployments = place.deployments()
-    assert set(deployments) == {"nightly", "retrain", "maintenance"}
+    assert set(deployments) == set(CRONS)
     for name, found in deployments.items():
-        (schedule,) = found["schedules"]
-        assert schedule["active"]
-        assert schedule["schedule"]["cron"] == CRONS[name]
-        assert schedule["schedule"]["timezone"] == "America/New_York"
+        planned = [(one["active"], one["schedule"]["cron"]) for one in found["schedules"]]
+        assert planned == ([(True, CRONS[name])] if CRONS[name] else [])
+        assert {one["schedule"]["timezone"] for one in found["schedules"]} <= {"America/New_York"}
         assert found["entrypoint"] == f"flows/{name}.py:{name}"
         assert found["parameters"] == {"config": str(default_config()), "home": str(place.home)}
         assert found["global_concurrency_limit"] is None
@@ -185,6 +190,38 @@ def test_deploying_again_changes_no_schedule_and_leaves_a_paused_one_paused(plac
         assert after[name][0] == identity
         assert [plain(one) for one in after[name][1]] == [plain(one) for one in schedules]
     assert not after["retrain"][1][0]["active"]
+
+
+@pytest.mark.proof
+def test_a_worker_runs_a_backtest_when_it_is_asked_to_and_a_schedule_of_ones_own_outlives_deploying(
+    place: Place,
+) -> None:
+    settings, home = place.folder / "walks.toml", place.folder / "walks"
+    text = small_settings("2014-01-02").replace("[prices]", '[universe]\nname = "walks"\n[prices]')
+    text += "[backtest]\ntrain_sessions = 300\nrefit_sessions = 400\n"
+    settings.write_text(text)
+    own = ["--config", str(settings)]
+    assert place.nextday(*own, "deploy", home=home).returncode == 0
+    found = place.deployments()["backtest-walks"]
+    assert found["schedules"] == []
+    assert (
+        "deployment backtest/backtest-walks: no schedule" in place.nextday(*own, "doctor", home=home).stdout
+    )
+    planned = {"schedule": {"cron": "0 10 * * SUN", "timezone": "America/New_York"}, "active": True}
+    place.ask(f"deployments/{found['id']}/schedules", [planned])
+    assert place.nextday(*own, "deploy", home=home).returncode == 0
+    found = place.deployments()["backtest-walks"]
+    assert [one["schedule"]["cron"] for one in found["schedules"]] == ["0 10 * * SUN"]
+    assert found["parameters"] == {"config": str(settings), "home": str(home)}
+    with place.worker("w2") as worker:
+        path = f"deployments/{found['id']}/create_flow_run"
+        identity = place.ask(path, parameters={"now": EVENING}, state={"type": "SCHEDULED"})["id"]
+        run = wait_for(
+            lambda: ((now := place.flow_run(identity))["state_type"] in ENDED and now) or None,
+            *(360, "the backtest has ended"),
+        )
+        assert run["state_name"] == "Completed", worker.log.read_text()[-4000:]
+    assert (home / "reports" / "walks" / "backtest" / "report.html").exists()
 
 
 def plain(schedule: dict[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from pipeline.errors import InputError, NextdayError
+from pipeline.measurements import measure_trading
 from pipeline.schema import SCORES, validated
 from pipeline.tracking import TrackedRun, Tracking
 from pipeline.workspace import Workspace
@@ -141,6 +142,50 @@ def test_a_score_never_stands_without_its_evidence(tracking: Tracking, home: Pat
     expected |= {f"_GSPC/{name}": value for name, value in expected.items()}
     expected |= {f"gru.auc{part}": value for part, value in evidence.items() if part}
     assert client(home).get_run(made.run_id).data.metrics == expected
+
+
+def record_walk(tracking: Tracking, costs: str = "one") -> str:
+    numbers = pd.DataFrame(
+        [
+            ("model", "gru", "sharpe", 0.4, -0.1, 0.9, 500, 900),
+            ("model", "gru", "deflated_sharpe", 0.3, np.nan, np.nan, 500, 900),
+            ("baseline", "best_before, traded alike", "turnover", 2.0, np.nan, np.nan, 500, 800),
+            ("held", "buy and hold", "sharpe", 0.5, 0.0, 1.0, 500, 2),
+            ("unreachable", "gru, close to close (not reachable)", "sharpe", 3.0, 2.0, 4.0, 500, 900),
+        ],
+        columns=["role", "name", "metric", "value", "low", "high", "sessions", "trades"],
+    )
+    return tracking.record_backtest(
+        universe="sample",
+        run_name="sample backtest",
+        config=CONFIG,
+        tags={"config_digest": "c0ffee", "trial_digest": costs},
+        epochs=epochs()[:0],
+        scores=scores()[:0],
+        trading=measure_trading(numbers, {"model": "gru", "baseline": "best_before"}),
+        artifacts=[],
+    )
+
+
+def test_what_trading_came_to_stands_with_its_evidence_and_nothing_that_nobody_could_have_had(
+    tracking: Tracking, home: Path
+) -> None:
+    run_id = record_walk(tracking)
+    assert client(home).get_run(run_id).data.metrics == {
+        "trading/gru.sharpe": 0.4,
+        "trading/gru.sharpe.low": -0.1,
+        "trading/gru.sharpe.high": 0.9,
+        "trading/gru.sharpe.n": 500,
+        "trading/gru.sharpe.trades": 900,
+        "trading/gru.deflated_sharpe": 0.3,
+        "trading/gru.deflated_sharpe.n": 500,
+        "trading/gru.deflated_sharpe.trades": 900,
+        "trading/best_before.turnover": 2.0,
+        "trading/best_before.turnover.n": 500,
+        "trading/best_before.turnover.trades": 800,
+    }
+    assert record_walk(tracking) == run_id
+    assert record_walk(tracking, costs="two") != run_id  # the same forecasts, earning something else
 
 
 def test_batches_beyond_what_mlflow_takes_at_once_arrive_whole(tracking: Tracking, home: Path) -> None:

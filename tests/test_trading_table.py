@@ -43,8 +43,15 @@ def test_what_the_ratio_is_worth_is_told_with_the_trials_and_what_was_assumed() 
         f"a probability of {VIEW.deflated.probability:.1%} (12 settings tried, their spread assumed" in said
     )
     assert f"tried, {VIEW.deflated.above_zero:.1%}." in said
-    known = view_of(FILLS, knowing(FILLS, 0.6), trials=12, trials_variance=0.004)
-    assert "assumed" not in tell_luck(known.deflated)
+    known = view_of(FILLS, knowing(FILLS, 0.6), trials=12, ratios=[0.1, 0.0, 0.05, 0.2, -0.1, 0.0])
+    assert "(12 settings tried, the spread of their ratios measured from 6 of them; " in tell_luck(
+        known.deflated
+    )
+    for view, ratios in ((VIEW, 0), (known, 6)):
+        told = list_numbers(view).set_index("metric")["value"]
+        assert (told["settings_tried"], told["settings_sharpe_measured"]) == (12, ratios)
+        assert view.deflated
+        assert told["settings_sharpe_variance"] == view.deflated.variance
     assert tell_luck(None) == ""
 
 

@@ -166,9 +166,10 @@ def test_turnover_is_what_is_bought_and_sold() -> None:
 def test_the_deflated_ratio_is_of_the_model_after_costs_and_of_the_trials_handed_in() -> None:
     fills = walk_of(3, sessions=200)
     p_up = knowing(fills, 0.6)
-    view = view_of(fills, p_up, TradingConfig(), trials=30, trials_variance=0.002)
+    ratios = [0.0, 0.1, 0.05, -0.05, 0.02]
+    view = view_of(fills, p_up, TradingConfig(), trials=30, ratios=ratios)
     net = view.curves["model"].pct_change().to_numpy()[1:]
-    other = deflate(net, trials=30, variance=0.002)
+    other = deflate(net, trials=30, ratios=ratios)
     assert view.deflated
     assert other
     assert view.deflated.probability == pytest.approx(other.probability)

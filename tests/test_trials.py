@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.config import Config, ModelConfig, ScheduleConfig, TrainingConfig, UniverseConfig
 from pipeline.errors import NextdayError, StoreError
-from pipeline.trials import Trial, TrialBook, count_settings, digest_procedure, list_parameters
+from pipeline.trials import Trial, TrialBook, count_settings, digest_procedure, list_parameters, list_sharpes
 
 NOW = datetime(2018, 12, 10, 22, tzinfo=UTC)
 
@@ -125,6 +125,31 @@ def test_a_setting_counts_once_a_kind_however_often_it_is_tried(book: TrialBook)
         "4 settings were tried on this universe: 2 scored on test rows, 3 searched inside the training data."
     )
     assert count_settings([trial(0)]).sentence.startswith("1 setting was tried")
+
+
+def test_the_sharpe_ratio_of_a_setting_is_that_of_its_newest_trial_and_a_search_has_none(
+    book: TrialBook,
+) -> None:
+    walk = trial(0, kind="test", study="backtest", sharpe=0.031)
+    for made in (trial(1), walk, replace(walk, data_version=8, sharpe=-0.02), trial(2, sharpe=0.05)):
+        book.add(made)
+    assert book.read()[1] == walk
+    assert list_sharpes(book.read()) == [-0.02, 0.05]
+
+
+def test_a_line_of_before_sharpe_ratios_were_kept_is_read_and_gets_its_ratio_when_it_is_done_again(
+    book: TrialBook,
+) -> None:
+    book.add(trial(0))
+    line = json.loads(book.path.read_text())
+    del line["sharpe"]
+    book.path.write_text(json.dumps(line) + "\n")
+    assert book.read() == [trial(0)]
+    for _ in range(2):
+        book.add(trial(0, sharpe=0.04))
+    assert book.read() == [trial(0), trial(0, sharpe=0.04)]
+    assert count_settings(book.read()).settings == 1
+    assert list_sharpes(book.read()) == [0.04]
 
 
 def test_a_report_of_then_does_not_know_later_trials(book: TrialBook) -> None:

@@ -5,6 +5,7 @@ expanding, with every baseline; beside it the hours of plain Keras, by its own l
 """
 
 import os
+import statistics
 import tempfile
 import time
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from pipeline.sequences import Sequences
 from pipeline.walkforward import Fold, walk_folds
 from tests.bench.market import DAYS
 from tests.bench.trainers import CORES, Way
+from tests.test_ahead import Market
 
 pytestmark = pytest.mark.bench
 
@@ -106,3 +108,45 @@ def test_a_walk_of_twenty_fits() -> None:
     )
     assert by_line[CHECKED] == pytest.approx(seconds[CHECKED], rel=0.35)
     assert total <= 45 * 60
+
+
+AHEAD = """
+[model]
+units = 32
+lookback = 60
+[training]
+mode = "sequence"
+epochs = 5
+patience = 5
+batch_size = 12352
+[backtest]
+train_sessions = 756
+refit_sessions = 200
+"""
+
+
+def test_folds_that_are_trained_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five fits of five members, in turn and ahead, by the same processes; the laps take turns too."""
+    from flows import walk
+    from flows.workshop import Workshop
+    from models.workers import LocalWorkers
+
+    made, count_ahead, ratios = Market(tmp_path, AHEAD, symbols=40, sessions=2200), walk._count_ahead, []
+    with LocalWorkers(CORES, tmp_path) as workers:
+
+        def lap(*, is_ahead: bool) -> float:
+            monkeypatch.setattr(walk, "_count_ahead", count_ahead if is_ahead else lambda *given: 0)
+            begun = time.perf_counter()
+            made.walk(Workshop(workers, CORES, 1, tmp_path))
+            return time.perf_counter() - begun
+
+        lap(is_ahead=False)  # compiles
+        for number in range(5):
+            seconds = {is_ahead: lap(is_ahead=is_ahead) for is_ahead in (number % 2 == 0, number % 2 == 1)}
+            ratios.append(seconds[False] / seconds[True])
+            print(
+                f"\nin turn {seconds[False]:.0f} s, ahead {seconds[True]:.0f} s, load {os.getloadavg()[0]:.1f}"
+            )
+    ratio = statistics.median(ratios)
+    print(f"ahead {ratio:.2f} times as fast ({min(ratios):.2f} to {max(ratios):.2f}), {os.cpu_count()} cores")
+    assert ratio > 0.9
