@@ -8,10 +8,10 @@ from markupsafe import Markup
 
 from pipeline import charts, summary
 from pipeline.backtest_report import Backtest
+from pipeline.candidates import session_losses
 from pipeline.horizons import select_horizon, verdict_cells
 from pipeline.html import render_page
 from pipeline.labelled import gather_labelled
-from pipeline.metrics import log_losses
 from pipeline.page import evaluation_figures
 from pipeline.reliability import decompose_brier, trace_reliability
 from pipeline.trading_chart import draw_equity
@@ -84,9 +84,6 @@ def _own(backtest: Backtest) -> pd.DataFrame:
 
 def _loss_saved(backtest: Backtest) -> pd.DataFrame:
     """Return by how much the network's log loss was lower than the verdict's baseline's and the base rate's."""
-    rules = dict.fromkeys([backtest.verdict.baseline, "base_rate"])
-    rows = select_horizon(backtest.test_rows)
-    rows = rows[rows["model"].isin([backtest.model, *rules]) & rows["outcome"].notna()]
-    loss = pd.Series(log_losses(rows["p_up"].to_numpy(float), rows["outcome"].to_numpy(float)), rows.index)
-    mean = loss.groupby([rows["target_session"], rows["model"]], observed=True).mean().unstack()
+    rows, rules = select_horizon(backtest.test_rows), dict.fromkeys([backtest.verdict.baseline, "base_rate"])
+    mean = session_losses(rows[rows["model"].isin([backtest.model, *rules])])
     return pd.DataFrame({rule: mean[rule] - mean[backtest.model] for rule in rules})

@@ -70,9 +70,10 @@ class ConfidenceSet:
 
 
 def session_losses(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the mean log loss of each session, a column a model, of the long frame of `pipeline.scores`."""
+    """Return the mean log loss of each target session, a column a model, of the long frame of `pipeline.scores`."""
     table = gather_labelled(rows)
-    return pd.DataFrame({model: table.log_loss(model) for model in table.p})
+    sessions = pd.DatetimeIndex(table.levels[-1][np.unique(table.target)], name="target_session")
+    return pd.DataFrame({model: table.log_loss(model) for model in table.p}, index=sessions)
 
 
 def choose_common_block(losses: pd.DataFrame) -> int:

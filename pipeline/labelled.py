@@ -70,11 +70,11 @@ def gather_labelled(rows: pd.DataFrame) -> LabelledRows:
         NextdayError: of several horizons, or the models stand on different rows.
     """
     labelled = rows["outcome"].notna().to_numpy()
-    horizon = _only_horizon(rows["horizon"].to_numpy()[labelled])
+    horizon = _only_horizon(rows["horizon"][labelled].unique())
     levels = [pd.Index(np.asarray(rows[key].unique())).sort_values() for key in _KEYS]
-    codes, names = pd.factorize(rows["model"])
-    own = {str(name): np.flatnonzero(labelled & (codes == place)) for place, name in enumerate(names)}
-    own = {name: rows_of for name, rows_of in own.items() if len(rows_of)}
+    names = [str(name) for name in rows["model"].unique()]
+    own = {name: np.flatnonzero(labelled & (rows["model"] == name).to_numpy()) for name in names}
+    own = {name: rows_of.astype(np.int32) for name, rows_of in own.items() if len(rows_of)}
     known, row = _match({name: _number_rows(rows, rows_of, levels) for name, rows_of in own.items()})
     p, y = {}, np.full(len(known), np.nan)
     for name, rows_of in own.items():
@@ -90,13 +90,12 @@ def gather_labelled(rows: pd.DataFrame) -> LabelledRows:
 
 
 def _only_horizon(horizons: NDArray[np.integer]) -> int:
-    found = np.unique(horizons)
-    if len(found) > 1:
+    if len(horizons) > 1:
         raise NextdayError(
-            f"Rows of several horizons ({', '.join(map(str, found))}) cannot be scored together",
+            f"Rows of several horizons ({', '.join(map(str, sorted(horizons)))}) cannot be scored together",
             way_out="score each horizon by itself",
         )
-    return int(found[0]) if len(found) else 1
+    return int(horizons[0]) if len(horizons) else 1
 
 
 _KEYS: Final = ("symbol", "as_of", "target_session")

@@ -23,6 +23,7 @@ from flows.workshop import Workshop
 from models.workers import LocalWorkers
 from pipeline import metrics
 from pipeline.backtest import Fitted, Model, walk_forward
+from pipeline.candidates import session_losses
 from pipeline.quality import check
 from pipeline.scores import best_baseline, judge
 from pipeline.significance import percentile_interval, resample_sessions
@@ -128,13 +129,6 @@ def walk(run: Run, ends: Ends, workshop: Workshop) -> tuple[pd.DataFrame, pd.Dat
         tell=lambda name: None,
     )
     return made.before, made.test
-
-
-def session_losses(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the mean log loss of every session and model [session, model], as the verdict weighs them."""
-    told = rows.dropna(subset=["outcome"])
-    lost = pd.Series(metrics.log_losses(told["p_up"].to_numpy(), told["outcome"].to_numpy()), told.index)
-    return lost.groupby([told["target_session"], told["model"]], observed=True).mean().unstack()
 
 
 @pytest.mark.parametrize("features", GRID)
