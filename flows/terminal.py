@@ -146,8 +146,10 @@ def show_backtest(made: "Backtested") -> None:
     )  # its libraries take a second, which no other command needs
 
     show_evaluation(made.backtest)
+    console.print()
     for name, sentence in list_findings(made.backtest).items():
         console.print(f"[bold]{name}[/bold]: {escape(sentence)}")
+    console.print()
     for path in made.paths.values():
         console.print(f"  {path}", markup=False, soft_wrap=True)
 
