@@ -15,7 +15,7 @@ from prefect.context import FlowRunContext
 from flows.chapters import PATIENCE, at_work, chapter
 from flows.market import Market, update_prices
 from flows.model_card import describe_own
-from flows.own_code import digest_code_of
+from flows.own_code import digest_code_of, tell_unaudited
 from flows.progress import PREFECT_ERRORS, say
 from flows.retrain import count_trial
 from flows.run import Run, open_run
@@ -147,6 +147,7 @@ def _make(run: Run, market: Market, known: History) -> Backtest:
         trading=_allow_for_trials(run, trading),
         method=_describe(run, known, folds, walk),
         tried=_tried(run),
+        unaudited=tell_unaudited(run),
         bias=run.universe.bias,
         notes=_notes(run, market),
     )

@@ -8,7 +8,7 @@ from flows.run import Run
 from pipeline import own_features, own_model
 from pipeline.audit_record import load_audit
 from pipeline.config import digest
-from pipeline.errors import ConfigError, InputError, NextdayError
+from pipeline.errors import ConfigError, InputError, NextdayError, StoreError
 from pipeline.own_code import digest_code
 from pipeline.own_settings import is_own_code
 from pipeline.sources import own
@@ -20,9 +20,11 @@ __all__ = [
     "explain_lack",
     "find_changed",
     "list_code",
+    "note_code",
     "require_audit",
     "require_named_code",
     "require_same_code",
+    "tell_unaudited",
 ]
 
 _SEAMS = {"features": own_features.SEAM, "model": own_model.SEAM}
@@ -70,6 +72,18 @@ def explain_lack(run: Run, code: Mapping[str, str]) -> str:
     return ""
 
 
+def tell_unaudited(run: Run) -> str:
+    """Return a warning where code of the user's own has made what is told and no audit stands behind it; else empty."""
+    code = list_code(run)
+    try:
+        lack = explain_lack(run, code) if code else ""
+    except StoreError as error:
+        lack = f"{' and '.join(code)}: {error.what}"
+    return (
+        lack and f"Not audited, so these figures may know the future: {lack}. `nextday audit` looks for it."
+    )
+
+
 def require_audit(run: Run) -> None:
     """Refuse to forecast live with code of the user's own that has not passed the audit.
 
@@ -89,13 +103,19 @@ def require_audit(run: Run) -> None:
 
 
 def digest_code_of(run: Run) -> dict[str, str]:
-    """Return what a model keeps of the user's own code that makes it: digests; nothing where all of it is ours."""
+    """Return digests of the user's own code that makes a model; nothing where all of it is ours."""
     named = {"features": run.config.features.set, "model": run.config.model.kind}
     return {
         f"{what}_code": digest_code(place, run.base, _SEAMS[what])
         for what, place in named.items()
         if is_own_code(place)
     }
+
+
+def note_code(run: Run) -> dict[str, str]:
+    """Return what a model keeps of the user's own code: its digests, and that of the settings to be audited."""
+    code = digest_code_of(run)
+    return code | {"to_be_audited": digest_audited(run)} if code else {}
 
 
 def find_changed(run: Run, facts: Mapping[str, Any]) -> str:
@@ -119,7 +139,7 @@ def find_changed(run: Run, facts: Mapping[str, Any]) -> str:
 
 
 def require_named_code(run: Run, facts: Mapping[str, Any], directory: Path) -> None:
-    """Refuse to forecast live with a model made with the user's own code of former settings: nobody audits it.
+    """Refuse to forecast live with a model made with the user's own code by other settings: nobody audits them.
 
     Args:
         run: The run.
@@ -127,7 +147,7 @@ def require_named_code(run: Run, facts: Mapping[str, Any], directory: Path) -> N
         directory: The model's.
 
     Raises:
-        InputError: the settings do not name that code.
+        InputError: the settings do not name that code, or are others of those that an audit stands for.
     """
     if run.is_historical or run.is_simulated:
         return
@@ -139,6 +159,12 @@ def require_named_code(run: Run, facts: Mapping[str, Any], directory: Path) -> N
                 where=str(directory),
                 way_out="`nextday retrain` makes one with these settings",
             )
+    if facts.get("to_be_audited", digest_audited(run)) != digest_audited(run):
+        raise InputError(
+            "No live forecast: the champion was made with code of your own by other settings than the audited ones",
+            where=str(directory),
+            way_out="`nextday retrain` makes one with these settings",
+        )
 
 
 def require_same_code(run: Run, facts: Mapping[str, Any], directory: Path) -> None:

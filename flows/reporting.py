@@ -17,6 +17,7 @@ from flows.model_card import (
     describe_made,
     describe_model,
 )
+from flows.own_code import tell_unaudited
 from flows.progress import say
 from flows.run import Run, with_former_settings
 from flows.scope import explain_unmodelled
@@ -338,6 +339,8 @@ def _notes(run: Run, standing: pd.DataFrame, champion: RegisteredModel, remarks:
         f"the same procedure fitted once more through {champion.trained_through:%Y-%m-%d}; its newest sessions serve "
         "early stopping and calibration."
     ]
+    if unaudited := tell_unaudited(run):
+        notes.append(unaudited)
     if run.is_historical:
         notes.append(
             f"The source {run.source.name!r} is historical: its rows are late by nature and never live."

@@ -10,7 +10,7 @@ from flows.chapters import A_NIGHT, at_work, chapter
 from flows.forecasting import catch_up, settle
 from flows.insight import look_inside
 from flows.market import Market, update_prices
-from flows.own_code import digest_code_of
+from flows.own_code import digest_code_of, tell_unaudited
 from flows.progress import say
 from flows.reporting import write_missing
 from flows.run import Run
@@ -73,6 +73,8 @@ def make_champion(run: Run, market: Market) -> tuple[RegisteredModel, Evaluation
         insight = look_inside(run, known, walk.fitted[run.config.model.name], fold)
         if run.universe.bias:
             say(f"the scores are {run.universe.bias}")
+        if unaudited := tell_unaudited(run):
+            say(unaudited)
         scored = walk.fitted[run.config.model.name]
         version, champion_epochs, final = train_champion(run, known, workshop, scored)
     evaluation = Evaluation(

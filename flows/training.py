@@ -12,7 +12,7 @@ import pandas as pd
 
 from flows.chapters import chapter
 from flows.epochs import epoch_table, epochs_shown, plan_epochs
-from flows.own_code import digest_code_of
+from flows.own_code import note_code
 from flows.progress import say
 from flows.recipe import choose_start, make_baselines, make_recipe
 from flows.run import Run
@@ -350,5 +350,5 @@ def _facts(run: Run, known: History, champion: Any) -> dict[str, Any]:
         "data_version": known.seq,
         "config_digest": run.digest,
         "settings": run.resolved["settings"],
-        **digest_code_of(run),
+        **note_code(run),
     }

@@ -4,7 +4,6 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import Any, Final
 
 import numpy as np
@@ -20,6 +19,7 @@ from flows.run import Run
 from flows.scope import drop_left_out, symbols_named
 from flows.training import History
 from flows.workshop import Workshop
+from models.errors import ModelError
 from pipeline.backtest import Begun, Fitted, Model, Walk, begin, teach, walk_forward
 from pipeline.horizons import select_horizon
 from pipeline.schema import FORECAST_KEY
@@ -61,16 +61,22 @@ def walk_history(
     fitted: Fitted | None = None
     planned = plan_epochs(run.config, len(known.sequences.symbols))
     shown = folds_shown("walk forward", len(folds), *planned)
-    ahead, coming, begun = _count_ahead(run, workshop, planned[0]), iter(folds), deque[Begun]()
+    ahead, coming, begun = _count_ahead(run, workshop, planned[0]), deque(folds), deque[Begun]()
     with shown as next_fold, symbols_named(known.sequences.symbols), ExitStack() as under_way:
         if ahead:  # boosting's threads that wait for a core which others train on cost many times its work
             under_way.enter_context(threadpool_limits(workshop.cores, user_api="openmp"))
         for number, fold in enumerate(folds, start=1):
             first, last = (known.sequences.sessions[row] for row in (fold.test.start, fold.test.stop - 1))
             say(f"fold {number} of {len(folds)}: forecasting from {first:%Y-%m-%d} to {last:%Y-%m-%d}")
-            for later in islice(coming, 1 + ahead - len(begun)):
-                begun.append(_begin(run, known, later, next_fold(), workshop, fitted))
+            while coming and len(begun) <= ahead:
+                try:
+                    begun.append(_begin(run, known, coming[0], next_fold(), workshop, fitted))
+                except ModelError:
+                    if begun:
+                        break  # there may be room for it, or it is to be told, when it is its turn
+                    raise
                 under_way.callback(begun[-1].close)
+                coming.popleft()
             walk = _walk(run, known, fold, {model: _Awaited(begun.popleft())})
             fitted = walk.fitted[model]
             walk = drop_left_out(walk, fitted, known.sequences.symbols)

@@ -78,14 +78,18 @@ def open_workshop(run: Run, sequences: Sequences, at_once: int = 1) -> Iterator[
 
 
 def choose_processes(run: Run, sequences: Sequences, at_once: int = 1) -> int:
-    """Return how many processes train: as configured, or one a core where the work is worth their start."""
-    jobs = run.config.model.members * at_once
+    """Return how many processes train: as configured, or one a core where the work is worth their start.
+
+    Unasked no more than two fits' jobs keep busy: each process takes memory of its own.
+    """
+    jobs = run.config.model.members
     if run.config.model.scope == "symbol":
         jobs *= len(sequences.symbols)
     wanted = run.config.training.processes
     if wanted == 0:
         wanted = count_cores() if training_seconds(run, sequences) > _WORTH_IT else 1
-    return min(wanted, jobs)
+        at_once = min(at_once, 2)
+    return min(wanted, jobs * at_once)
 
 
 def training_seconds(run: Run, sequences: Sequences) -> float:

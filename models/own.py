@@ -153,22 +153,23 @@ class OwnEnsemble:
         }
 
 
-@dataclass(frozen=True)
 class Postponed:
-    """A fit that waits for its turn.
+    """A fit that waits for its turn, and then lets go of what it learned from.
 
-    Attributes:
+    Args:
         work: What fits.
     """
 
-    work: Callable[[], OwnEnsemble]
+    def __init__(self, work: Callable[[], OwnEnsemble]) -> None:
+        self._work: list[Callable[[], OwnEnsemble]] = [work]
 
     def finish(self) -> OwnEnsemble:
-        """Fit, and return the fit."""
-        return self.work()
+        """Fit, and return the fit; once."""
+        return self._work.pop()()
 
     def close(self) -> None:
-        """Nothing is under way."""
+        """Let go of a fit that is not asked for any more."""
+        self._work.clear()
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,7 @@ class Backtest:
         trading: What the forecasts of the next session would have earned.
         method: What was tested, name by name.
         tried: How many settings were tried on the universe by then, in words.
+        unaudited: A warning where code of the user's own has made this and no audit stands behind it; else empty.
         bias: Of survivorship, where membership is today's list rather than that of each session; else empty.
         notes: Remarks in plain words.
         insight: What a network looks at: not measured in a walk of many fits.
@@ -66,6 +67,7 @@ class Backtest:
     trading: TradingView
     method: Mapping[str, str]
     tried: str = ""
+    unaudited: str = ""
     bias: str = ""
     notes: list[str] = field(default_factory=list)
     insight: Insight | None = None
@@ -89,8 +91,10 @@ def place(folder: Path) -> dict[str, Path]:
 def write_forecasts(file: BinaryIO, backtest: Backtest) -> None:
     """Write forecasts.csv: one row a forecast of the network, by session, symbol and horizon."""
     issued_at = format_instant(backtest.made_at)
-    folds = (rows for _, rows in backtest.forecasts[FORECAST_COLUMNS].groupby("fold"))
-    write_plain_csv(file, (rows.assign(**_days(rows), issued_at=issued_at) for rows in folds))
+    folds = (rows for _, rows in backtest.forecasts.groupby("fold"))
+    write_plain_csv(
+        file, FORECAST_COLUMNS, (rows.assign(**_days(rows), issued_at=issued_at) for rows in folds)
+    )
 
 
 def _days(rows: pd.DataFrame) -> dict[str, pd.Series]:

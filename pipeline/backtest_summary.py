@@ -11,6 +11,7 @@ __all__ = ["backtest_markdown", "list_findings"]
 def list_findings(backtest: Backtest) -> dict[str, str]:
     """Return what was found beside the verdict, in order, each in plain words under its name."""
     said = {
+        "warning": backtest.unaudited,
         **backtest.tests.sentences,
         "sample size": backtest.tests.size.sentence,
         "groups": _tell_groups(backtest),

@@ -128,10 +128,12 @@ def hold_against(found: DeflatedSharpe, *, trials: int, ratios: Sequence[float] 
         found: The ratio.
         trials: How many different settings were tried.
         ratios: The Sharpe ratios, of one session, of those that have one. With fewer than LEAST_RATIOS their variance
-            is assumed: 1 / (n - 1), which is that of ratios estimated from n returns where the true one is zero.
+            is assumed: 1 / (n - 1), which is that of ratios estimated from n returns where the true one is zero; a
+            smaller one is not believed either: settings that hardly differ do not make luck smaller.
     """
-    is_measured = len(ratios) >= LEAST_RATIOS
-    variance = float(np.var(ratios, ddof=1)) if is_measured else 1 / (found.sessions - 1)
+    assumed = 1 / (found.sessions - 1)
+    variance = max(float(np.var(ratios, ddof=1)), assumed) if len(ratios) >= LEAST_RATIOS else assumed
+    is_measured = variance > assumed
     luck = expected_maximum_sharpe(trials, variance)
     return replace(
         found,

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,7 +65,7 @@ def find_code(place: str, folder: Path, seam: Seam) -> Any:
 
 
 def digest_code(place: str, folder: Path, seam: Seam) -> str:
-    """Return the first 16 hex digits of the sha256 of the file that the module of `place` stands in.
+    """Return the first 16 hex digits of the sha256 of the file that the module of `place` was imported from.
 
     Modules that it imports are not in it.
 
@@ -72,12 +73,12 @@ def digest_code(place: str, folder: Path, seam: Seam) -> str:
         ConfigError: there is no such module, or it has no file.
     """
     module = place.partition(":")[0]
-    file = getattr(_import(module, folder, seam), "__file__", None)
-    if not file:
+    read = _READ.get(_import(module, folder, seam))
+    if not read:
         raise seam.refuse(
             f"{module} has no file, so nobody can tell which code it is", "name a module with one"
         )
-    return sha256(Path(file).read_bytes()).hexdigest()[:16]
+    return read
 
 
 def lend(array: NDArray[np.generic]) -> NDArray[Any]:
@@ -102,6 +103,10 @@ def tell_error(error: BaseException, but: Collection[str] = ()) -> str:
     return f"{type(error).__name__}{': ' * bool(text)}{text:.200}{_place(error, but)}"
 
 
+_READ: Final[WeakKeyDictionary[ModuleType, str]] = WeakKeyDictionary()
+"""The digest of each module's file as it was when it was imported: later edits of the file are not what runs."""
+
+
 def _import(module: str, folder: Path, seam: Seam) -> ModuleType:
     if str(folder) not in sys.path:
         sys.path.append(str(folder))
@@ -120,6 +125,9 @@ def _import(module: str, folder: Path, seam: Seam) -> ModuleType:
     except (Exception, SystemExit) as error:
         raise seam.refuse(f"{module} cannot be imported: {tell_error(error)}", "mend it") from None
     _require_neighbour(found, module, folder, seam)
+    if found not in _READ:
+        file = getattr(found, "__file__", None)
+        _READ[found] = sha256(Path(file).read_bytes()).hexdigest()[:16] if file else ""
     return found
 
 

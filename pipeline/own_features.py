@@ -79,7 +79,7 @@ def _ask(compute: Any, panel: Panel, belongs: NDArray[np.bool_], name: str) -> o
     lent = replace(panel, symbols=[*panel.symbols], **arrays)
     try:
         return compute(lent, lend(belongs))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _broken(name, f"compute raised {tell_error(error, but=[__file__])}") from None
 
 

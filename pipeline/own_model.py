@@ -48,10 +48,13 @@ class WrittenFit:
         """
         answer = _ask(self.name, "predict", self.written.predict, lend(x), lend(mask))
         try:
+            if np.iscomplexobj(answer):
+                raise TypeError("complex numbers")
             p_up = np.asarray(answer, dtype=np.float64)
-        except (TypeError, ValueError):
+        except Exception as error:
             raise _broken(
-                self.name, f"predict returned a {type(answer).__name__} that holds what is no number"
+                self.name,
+                f"predict returned a {type(answer).__name__} that is no array of numbers: {tell_error(error)}",
             ) from None
         whole = (*mask.shape, self.horizons)
         if p_up.shape != whole and (p_up.shape != mask.shape or self.horizons > 1):
@@ -95,7 +98,7 @@ class WrittenModel:
         """
         try:
             return self.written(**deepcopy(dict(self.options)))
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             made_with = ", ".join(self.options) or "no options"
             raise ConfigError(
                 f"{self.name} cannot be made with {made_with}: {tell_error(error, but=[__file__])}",
@@ -182,7 +185,7 @@ def adopt_model(written: object, name: str, options: Mapping[str, Any]) -> Writt
 def _ask(name: str, method: str, call: Callable[..., Any], *given: object, **further: object) -> Any:
     try:
         return call(*given, **further)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _broken(name, f"{method} raised {tell_error(error, but=[__file__])}") from None
 
 

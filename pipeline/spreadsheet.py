@@ -27,7 +27,7 @@ def disarm(cell: Any) -> Any:
 
 def format_csv(frame: pd.DataFrame) -> str:
     """Return a frame as CSV: numbers with six decimals, texts that no spreadsheet runs."""
-    text = frame.select_dtypes(["str", "object"])
+    text = frame.select_dtypes(["str", "object", "category"])
     # A column of many rows has few different texts.
     safe = {
         str(name): column.map({cell: disarm(cell) for cell in column.unique()})
@@ -39,20 +39,21 @@ def format_csv(frame: pd.DataFrame) -> str:
 _PLAIN: Final = csv.WriteOptions(include_header=False, quoting_style="none")
 
 
-def write_plain_csv(file: BinaryIO, parts: Iterable[pd.DataFrame]) -> None:
-    """Write frames of equal columns below one another as `format_csv` would, in a tenth of the time.
+def write_plain_csv(file: BinaryIO, columns: list[str], parts: Iterable[pd.DataFrame]) -> None:
+    """Write frames below one another as `format_csv` would, in a tenth of the time; only a zero has no minus.
 
     Args:
         file: Where to.
-        parts: Of numbers, and of texts that need neither quotes nor disarming, as symbols, days and digests do.
+        columns: Of each part.
+        parts: Of finite or missing numbers, and of texts that need neither quotes nor disarming, as symbols, days and
+            digests do.
 
     Raises:
-        pyarrow.ArrowInvalid: a text needs quotes.
+        pyarrow.ArrowInvalid: a text needs quotes, or a number is not finite.
     """
-    for number, part in enumerate(parts):
-        if number == 0:
-            file.write(f"{','.join(part.columns)}\n".encode())
-        table = pa.Table.from_pandas(part, preserve_index=False)
+    file.write(f"{','.join(columns)}\n".encode())
+    for part in parts:
+        table = pa.Table.from_pandas(part[columns], preserve_index=False)
         plain = pa.schema([(field.name, _as_plain(field.type)) for field in table.schema])
         csv.write_csv(table.cast(plain), file, _PLAIN)
 

@@ -215,7 +215,7 @@ def digest_procedure(config: Config, code: Mapping[str, str] | None = None) -> s
 
     Args:
         config: The settings.
-        code: Digests of the user's own features; none: they are ours.
+        code: Digests of the user's own code; none: all of it is ours.
     """
     settings = {name: section for name, section in config.resolved().items() if name in _PROCEDURE}
     return digest(settings | dict(code or {}))

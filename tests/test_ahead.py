@@ -81,7 +81,7 @@ class Market:
         """Return the test rows, the epochs and what was said."""
         kept = Kept()
         with watched_by(kept):
-            found, epochs = walk_history.fn(self.run, self.known, self.folds, workshop)
+            found, _, epochs = walk_history.fn(self.run, self.known, self.folds, workshop)
         return found.test, epochs, kept.lines
 
 
@@ -155,6 +155,27 @@ def test_what_is_begun_ahead_comes_to_the_same_bit_for_bit_and_is_told_fold_by_f
         again, _, _ = market.walk(Workshop(crew, 3, 1, tmp_path, finished=tmp_path / "kept"))
         assert crew.jobs == []
     pd.testing.assert_frame_equal(again, rows, check_exact=True)
+
+
+def test_what_cannot_be_begun_ahead_is_tried_again_at_its_turn(
+    market: Market,
+    in_turn: tuple[pd.DataFrame, pd.DataFrame, list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    begin, crowded = walk._begin, []
+
+    def begin_in_a_crowd(run: Run, known: Any, fold: Fold, *rest: Any) -> Any:
+        if fold is market.folds[2] and not crowded:
+            crowded.append(fold)
+            raise ModelError("what there is to learn from cannot be written down")
+        return begin(run, known, fold, *rest)
+
+    monkeypatch.setattr(walk, "_begin", begin_in_a_crowd)
+    with Crew(3) as crew:
+        rows, _, _ = market.walk(Workshop(crew, 3, 1, tmp_path))
+    assert crowded
+    pd.testing.assert_frame_equal(rows, in_turn[0], check_exact=True)
 
 
 def test_what_was_begun_ahead_is_kept_though_the_walk_never_comes_to_it(

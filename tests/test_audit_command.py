@@ -255,7 +255,7 @@ def test_a_model_refuses_features_of_other_code(
     learned = {"features": "my_features:MINE", **digest_code_of(live_run())}
     run = live_run()
     require_same_code(run, learned, HOME)
-    Path("my_features.py").write_text(block("my_features.py") + "# a word\n")
+    forget("my_features", block("my_features.py") + "# a word\n")
     with pytest.raises(NextdayError, match="has changed since"):
         require_same_code(live_run(), learned, HOME)
     require_same_code(live_run(), {"features": "default"}, HOME)

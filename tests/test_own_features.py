@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -71,12 +72,16 @@ def test_the_pages_set_passes_what_the_audit_asks_of_features(pages: FeatureSet,
     assert [(check.status, check.evidence) for check in checks if check.status != "passed"] == []
 
 
-def test_the_digest_is_of_the_modules_file(place: Path, pages: FeatureSet) -> None:
+def test_the_digest_is_of_the_file_that_was_imported(
+    place: Path, pages: FeatureSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = digest_code(pages.name, place, SEAM)
     (place / "other.py").write_text("")
     assert digest_code(pages.name, place, SEAM) == before
     with (place / "my_features.py").open("a") as file:
         file.write("# a word\n")
+    assert digest_code(pages.name, place, SEAM) == before  # what is at work is what was imported
+    monkeypatch.delitem(sys.modules, "my_features")
     assert digest_code(pages.name, place, SEAM) != before
 
 

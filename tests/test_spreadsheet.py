@@ -1,6 +1,7 @@
 """The quick way of writing a table is the slow one's equal."""
 
 import io
+import math
 
 import numpy as np
 import pandas as pd
@@ -27,11 +28,23 @@ def table(rows: int = 2000) -> pd.DataFrame:
 
 def test_the_quick_table_is_the_usual_one_to_the_byte() -> None:
     wanted, file = table(), io.BytesIO()
-    write_plain_csv(file, [wanted.iloc[:700], wanted.iloc[700:]])
+    write_plain_csv(file, list(wanted), [wanted.iloc[:700], wanted.iloc[700:]])
     usual = format_csv(wanted.astype({"symbol": "str"}))
     assert file.getvalue().decode() == usual
 
 
-def test_a_text_that_needs_quotes_is_refused_by_the_quick_table() -> None:
+@pytest.mark.parametrize("cell", ["A,B", math.inf])
+def test_what_is_not_plain_is_refused_by_the_quick_table(cell: object) -> None:
     with pytest.raises(pa.ArrowInvalid):
-        write_plain_csv(io.BytesIO(), [pd.DataFrame({"symbol": ["A,B"]})])
+        write_plain_csv(io.BytesIO(), ["cell"], [pd.DataFrame({"cell": [cell]})])
+
+
+def test_without_rows_the_quick_table_has_its_header() -> None:
+    file = io.BytesIO()
+    write_plain_csv(file, ["symbol", "p_up"], [])
+    assert file.getvalue() == b"symbol,p_up\n"
+
+
+def test_categories_are_disarmed_as_texts_are() -> None:
+    told = pd.DataFrame({"name": pd.Categorical(["=1+1", "plain"])})
+    assert format_csv(told) == "name\n'=1+1\nplain\n"
