@@ -57,7 +57,8 @@ def evening(place: Place) -> Iterator[dict[str, Any]]:
 
         def ended() -> dict[str, Any] | None:
             found = place.ask("flow_runs/filter", flow_runs={"state": {"type": {"any_": ENDED}}})
-            return next((run for run in found if run["parameters"].get("now") == EVENING), None)
+            own = (run for run in found if run["deployment_id"] == nightly)
+            return next((run for run in own if run["parameters"].get("now") == EVENING), None)
 
         run = wait_for(ended, 360, "the scheduled run has ended")
         assert run["state_name"] == "Completed", worker.log.read_text()[-4000:]
