@@ -295,6 +295,7 @@ def test_a_lost_evaluation_costs_the_scores_and_not_the_report(ten: tuple[Place,
     assert "No score is shown" not in rebuild_report(run, evenings[0].report.as_of).html.read_text()
 
 
+@pytest.mark.proof
 def test_missed_evenings_are_caught_up_with_the_model_of_then_and_the_first_row_stands(
     tmp_path: Path, xnys: Calendar
 ) -> None:

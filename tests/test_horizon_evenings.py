@@ -21,7 +21,7 @@ from tests.conftest import small_settings
 from tests.test_evenings import Place
 from tests.test_planted import SETTINGS, planted
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.proof]
 
 AHEAD = (1, 3, 8)
 CLOSES = {"^GSPC": sp500.load()["Close"], "^IXIC": nasdaq.load()["Close"]}
@@ -132,7 +132,6 @@ def test_reports_lie_by_next_session_and_running_twice_adds_nothing(
     assert last.paths.latest_csv.read_text() == text
 
 
-@pytest.mark.proof
 @pytest.mark.usefixtures("prefect_server")
 def test_a_horizon_that_is_asked_for_later_begins_with_the_next_training(
     tmp_path: Path, xnys: Calendar
