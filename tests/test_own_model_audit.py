@@ -38,6 +38,8 @@ from tests.test_audit import EVALUATION, TRAINING, bench_of, market
 from tests.test_audit_command import CONFIG, HOME, LIVE, SOURCE, forget, kept, statuses
 from tests.test_own_model import LOOKBACK, adopted, block
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def honest(xnys: Calendar) -> Procedure:
@@ -99,7 +101,6 @@ def configure() -> None:
     )
 
 
-@pytest.mark.slow
 def test_the_pages_model_lives_a_whole_life(nextday: CommandLine) -> None:
     forget("my_prices", SOURCE)
     forget("my_model", block("my_model.py"))
