@@ -24,8 +24,16 @@ from flows.training import History, make_sequences, range_table, score_farther, 
 from flows.walk import BEST_BEFORE, fits_at_once, walk_history
 from flows.workshop import open_workshop
 from pipeline.backtest import Walk
-from pipeline.backtest_page import render_backtest
-from pipeline.backtest_report import (
+from pipeline.config import digest
+from pipeline.errors import NextdayError, StoreError
+from pipeline.evaluation.horizons import select_horizon
+from pipeline.evaluation.robustness import FurtherTests, examine
+from pipeline.evaluation.subgroups import score_groups, trailing_volatility
+from pipeline.evaluation.verdict import Verdict
+from pipeline.measurements import measure_trading
+from pipeline.report.backtest_markdown import backtest_markdown
+from pipeline.report.backtest_page import render_backtest
+from pipeline.report.backtest_report import (
     FORECAST_COLUMNS,
     Backtest,
     groups_csv,
@@ -33,19 +41,11 @@ from pipeline.backtest_report import (
     scores_csv,
     write_forecasts,
 )
-from pipeline.backtest_summary import backtest_markdown
-from pipeline.config import digest
-from pipeline.deflated_sharpe import hold_against
-from pipeline.errors import NextdayError, StoreError
-from pipeline.fills import read_fills
-from pipeline.further_tests import FurtherTests, examine
-from pipeline.groups import score_groups, trailing_volatility
-from pipeline.horizons import select_horizon
-from pipeline.measurements import measure_trading
-from pipeline.scores import Verdict
+from pipeline.report.trading_tables import list_numbers
 from pipeline.spreadsheet import format_csv
-from pipeline.trading_table import list_numbers
-from pipeline.trading_view import TradingView, view_trading
+from pipeline.statistics.sharpe import hold_against
+from pipeline.trading.fills import read_fills
+from pipeline.trading.view import TradingView, view_trading
 from pipeline.trials import TrialBook, count_settings, list_sharpes
 from pipeline.walkforward import Fold, walk_folds
 from pipeline.wording import count

@@ -324,7 +324,7 @@ def _unexpected(error: Exception) -> str:
 def _session(run: "Run", day: date) -> "pd.Timestamp":
     import pandas as pd
 
-    from pipeline.horizons import select_horizon
+    from pipeline.evaluation.horizons import select_horizon
 
     session = pd.Timestamp(day)
     run.calendar.position(session)

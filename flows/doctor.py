@@ -15,7 +15,7 @@ from flows.run import Run, open_run
 from flows.tracked import tracking
 from pipeline.errors import NextdayError
 from pipeline.ledger import Ledger
-from pipeline.summary import OLD_MODEL
+from pipeline.report.facts import OLD_MODEL
 from pipeline.wording import count
 
 __all__ = ["Finding", "examine"]

@@ -20,8 +20,8 @@ from flows.training import History, make_sequences, price_panel
 from models.saved import read_metadata, verify
 from pipeline.backtest import forecast
 from pipeline.errors import InputError, NextdayError
+from pipeline.evaluation.horizons import NEXT
 from pipeline.fetch_plan import OVERLAP
-from pipeline.horizons import NEXT
 from pipeline.panel import Panel
 from pipeline.schema import FORECAST_KEY
 from pipeline.sequences import total_returns

@@ -10,9 +10,9 @@ from flows.chapters import chapter
 from flows.progress import say
 from flows.run import Run
 from flows.training import History
-from pipeline.attributions import lay_out, save_attributions
-from pipeline.insight import Insight, rate_importance
-from pipeline.report import place
+from pipeline.evaluation.attributions import lay_out, save_attributions
+from pipeline.evaluation.network_insight import Insight, rate_importance
+from pipeline.report.files import place
 from pipeline.walkforward import Fold
 
 __all__ = ["explain_forecasts", "look_inside"]

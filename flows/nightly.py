@@ -20,7 +20,8 @@ from flows.run import Run
 from flows.tracked import tracking
 from models.saved import read_metadata
 from pipeline.errors import InputError, NextdayError
-from pipeline.report import Paths, Report
+from pipeline.report.evening_report import Report
+from pipeline.report.files import Paths
 from pipeline.tracking import RegisteredModel, Tracking
 
 __all__ = ["Evening", "nightly", "settle_only", "update"]

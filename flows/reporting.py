@@ -25,16 +25,19 @@ from flows.tracked import run_tags, tracking
 from flows.training import Evaluation, load_evaluation
 from models.errors import ModelError
 from models.saved import read_metadata
-from pipeline.attributions import FILE, load_attributions
 from pipeline.config import Config, ModelConfig
 from pipeline.errors import InputError, NextdayError, StoreError
+from pipeline.evaluation.attributions import FILE, load_attributions
+from pipeline.evaluation.horizons import NEXT, describe_horizons, name_group
+from pipeline.evaluation.scores import score
+from pipeline.evaluation.selective import select_told
 from pipeline.fetch_plan import OVERLAP
-from pipeline.horizons import NEXT, describe_horizons, name_group
 from pipeline.quality import no_findings
-from pipeline.report import Paths, Report, forecast_rows, place, summary_markdown, write
+from pipeline.report.evening_markdown import summary_markdown
+from pipeline.report.evening_report import Report
+from pipeline.report.files import Paths, place, write
+from pipeline.report.tables import forecast_rows
 from pipeline.schema import SCORES, SIDES, empty
-from pipeline.scores import score
-from pipeline.sides import select_told
 from pipeline.tracking import RegisteredModel
 from pipeline.trials import TrialBook, count_settings
 from pipeline.workspace import write_text

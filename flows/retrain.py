@@ -27,10 +27,10 @@ from flows.training import (
 )
 from flows.workshop import open_workshop
 from pipeline.errors import NextdayError
-from pipeline.horizons import select_horizon
-from pipeline.metrics import log_losses
-from pipeline.page import evaluation_figures
-from pipeline.scores import Verdict
+from pipeline.evaluation.horizons import select_horizon
+from pipeline.evaluation.verdict import Verdict
+from pipeline.report.evening_page import evaluation_figures
+from pipeline.statistics.metrics import log_losses
 from pipeline.tracking import RegisteredModel
 from pipeline.trials import Trial, TrialBook, count_settings, digest_procedure, list_parameters
 from pipeline.workspace import write_text

@@ -10,16 +10,11 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.horizons import (
-    NEXT,
-    count_forecasts,
-    describe_horizon,
-    forecast_cells,
-    list_horizons,
-    sort_by_distance,
-)
-from pipeline.sides import count_sides
-from pipeline.summary import Report, collect_key_facts, score_rows
+from pipeline.evaluation.horizons import NEXT, describe_horizon, list_horizons
+from pipeline.report.evening_report import Report
+from pipeline.report.facts import collect_key_facts
+from pipeline.report.horizon_tables import count_forecasts, forecast_cells, sort_by_distance
+from pipeline.report.tables import count_sides, score_rows
 from pipeline.wording import count, format_day, format_moment, format_percent, format_price
 
 if TYPE_CHECKING:
@@ -29,9 +24,9 @@ if TYPE_CHECKING:
     from flows.market import Market
     from flows.nightly import Evening
     from flows.training import Evaluation
-    from pipeline.backtest_report import Backtest
     from pipeline.ledger import Verification
-    from pipeline.report import Paths
+    from pipeline.report.backtest_report import Backtest
+    from pipeline.report.files import Paths
 
 __all__ = [
     "console",
@@ -141,9 +136,9 @@ def show_evaluation(evaluation: "Evaluation | Backtest") -> None:
 
 def show_backtest(made: "Backtested") -> None:
     """Print the verdict, the scores, what was found beside them, and where the files lie."""
-    from pipeline.backtest_summary import (
-        list_findings,
-    )  # its libraries take a second, which no other command needs
+    from pipeline.report.backtest_markdown import (
+        list_findings,  # its libraries take a second, which no other command needs
+    )
 
     show_evaluation(made.backtest)
     console.print()

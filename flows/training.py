@@ -21,12 +21,13 @@ from flows.workshop import Workshop
 from models.saved import model_version
 from pipeline.backtest import Fitted, Model, Walk, fit, teach, walk_forward
 from pipeline.errors import StoreError
-from pipeline.horizons import NEXT, name_group, select_horizon
-from pipeline.insight import Insight, load_insight, save_insight
+from pipeline.evaluation.horizons import NEXT, name_group, select_horizon
+from pipeline.evaluation.network_insight import Insight, load_insight, save_insight
+from pipeline.evaluation.scores import score
+from pipeline.evaluation.selective import measure_sides, select_told, take_sides
+from pipeline.evaluation.verdict import Verdict, best_baseline, judge
 from pipeline.panel import Panel, build_panel
-from pipeline.scores import Verdict, best_baseline, judge, score
 from pipeline.sequences import Sequences, build_sequences, total_returns
-from pipeline.sides import measure_sides, select_told, take_sides
 from pipeline.walkforward import Fold, final_fold, scoring_fold
 from pipeline.workspace import write_bytes, write_text
 

@@ -18,8 +18,8 @@ from pipeline.backtest import fit, forecast, teach
 from pipeline.config import Config
 from pipeline.errors import InputError
 from pipeline.inner_folds import cut_inside, last_inside
-from pipeline.metrics import log_losses
 from pipeline.sequences import Sequences
+from pipeline.statistics.metrics import log_losses
 from pipeline.walkforward import Fold, scoring_fold
 
 __all__ = ["MEMBERS", "Inside", "base_rate_losses", "hold_back", "validate"]

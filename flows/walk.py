@@ -21,9 +21,9 @@ from flows.training import History
 from flows.workshop import Workshop
 from models.errors import ModelError
 from pipeline.backtest import Begun, Fitted, Model, Walk, begin, teach, walk_forward
-from pipeline.horizons import select_horizon
+from pipeline.evaluation.horizons import select_horizon
+from pipeline.evaluation.verdict import best_baseline
 from pipeline.schema import FORECAST_KEY
-from pipeline.scores import best_baseline
 from pipeline.walkforward import Fold
 
 __all__ = ["BEST_BEFORE", "fits_at_once", "walk_history"]

@@ -10,9 +10,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline.backtest import Fitted, Model, fit, forecast, teach, walk_forward
-from pipeline.horizons import select_horizon
+from pipeline.evaluation.horizons import select_horizon
+from pipeline.evaluation.verdict import Verdict, judge
 from pipeline.schema import FORECAST_KEY
-from pipeline.scores import Verdict, judge
 from pipeline.sequences import Sequences
 from pipeline.sessions import Calendar
 from pipeline.tripwires import Found, tripwire

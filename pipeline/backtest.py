@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from pipeline.evaluation.selective import take_sides
 from pipeline.sequences import Sequences, blank_dead_zone
 from pipeline.sessions import Calendar
-from pipeline.sides import take_sides
 from pipeline.walkforward import Fold
 
 __all__ = [

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import significance
+from pipeline.statistics import bootstrap, significance
 from pipeline.trials import Parameters, Trial
 from pipeline.wording import count
 
@@ -87,7 +87,7 @@ def compare(trial: Trial, configured: Trial) -> Comparison:
     """Return what a complete trial saves against the configured settings, with an interval by blocks of sessions."""
     difference = np.array(configured.losses) - np.array(trial.losses)
     drawn = _mean_draws(difference)
-    low, high = significance.percentile_interval(drawn)
+    low, high = bootstrap.percentile_interval(drawn)
     return Comparison(
         trial, float(difference.mean()), low, high, float(drawn.std()) if len(drawn) else math.nan
     )
@@ -115,6 +115,6 @@ def toml_lines(chosen: Parameters, configured: Parameters) -> list[str]:
 
 
 def _mean_draws(difference: NDArray[np.float64]) -> NDArray[np.float64]:
-    length = significance.choose_block_length(difference)
-    copies = significance.draw_sessions(len(difference), block_length=length, draws=_DRAWS, seed=0)
+    length = bootstrap.choose_block_length(difference)
+    copies = bootstrap.draw_sessions(len(difference), block_length=length, draws=_DRAWS, seed=0)
     return np.asarray(copies @ difference / max(len(difference), 1))

@@ -6,7 +6,7 @@ from typing import Final
 
 import pandas as pd
 
-from pipeline.significance import MIN_SESSIONS
+from pipeline.schema import MIN_SESSIONS
 
 __all__ = [
     "count",

@@ -34,7 +34,7 @@ PRELOADED = [
     "flows.terminal",
     "models.ensemble",
     "models.baselines",
-    "pipeline.page",
+    "pipeline.report.evening_page",
     "mlflow",
     "alembic.script",
 ]

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flows import walk
+from flows import recipe, walk
 from flows.progress import Lines, watched_by
 from flows.run import Run, open_run
 from flows.walk import walk_history
@@ -113,7 +113,7 @@ class Crew(ThreadPoolExecutor):
 @pytest.fixture(autouse=True, scope="module")
 def few_baselines() -> Iterator[None]:
     """Rules alone: the small models take most of the time, and are none of the walk's."""
-    made = walk.make_baselines
+    made = recipe.make_baselines
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(walk, "make_baselines", lambda *given: dict(list(made(*given).items())[:2]))
         yield

@@ -36,7 +36,7 @@ def test_imports_follow_the_contracts() -> None:
     [
         "pipeline",
         "pipeline.backtest",
-        "pipeline.scores",
+        "pipeline.evaluation.scores",
         "pipeline.ledger",
         "pipeline.backup",
         "flows.progress_bars",

@@ -22,7 +22,7 @@ from flows.own_code import (
     require_same_code,
 )
 from flows.run import Run, open_run
-from models import examples
+from models import examples, scaling
 from pipeline.audit_record import Audit, load_audit
 from pipeline.errors import InputError, NextdayError
 from pipeline.tripwires import Check
@@ -153,7 +153,7 @@ def test_a_leak_fails_with_code_1_and_is_kept(nextday: CommandLine, monkeypatch:
 
 
 def with_scaling(ranges: Callable[[range, range], range], monkeypatch: pytest.MonkeyPatch) -> None:
-    fit = examples.fit_scaling
+    fit = scaling.fit_scaling
     monkeypatch.setattr(
         examples, "fit_scaling", lambda x, mask, train: fit(x, mask, ranges(train, range(mask.shape[1])))
     )

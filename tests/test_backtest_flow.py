@@ -18,8 +18,8 @@ from flows.backtest import Backtested, backtest
 from flows.run import open_run
 from flows.tracked import tracking
 from models.training import Trainer
-from pipeline.backtest_report import FORECAST_COLUMNS
 from pipeline.errors import WorkspaceBusyError
+from pipeline.report.backtest_report import FORECAST_COLUMNS
 from pipeline.schema import GROUP_SCORES, SCORES
 from pipeline.trials import TrialBook
 from tests.command_line import HERE, CommandLine

@@ -13,15 +13,16 @@ import pytest
 
 from flows.backtest import Backtested
 from flows.terminal import show_backtest
-from pipeline.backtest_page import render_backtest
-from pipeline.backtest_report import Backtest, groups_csv, scores_csv, write_forecasts
-from pipeline.backtest_summary import backtest_markdown
 from pipeline.config import TradingConfig
-from pipeline.fills import Fills
-from pipeline.further_tests import examine
-from pipeline.groups import score_groups
-from pipeline.scores import judge, score
-from pipeline.trading_view import view_trading
+from pipeline.evaluation.robustness import examine
+from pipeline.evaluation.scores import score
+from pipeline.evaluation.subgroups import score_groups
+from pipeline.evaluation.verdict import judge
+from pipeline.report.backtest_markdown import backtest_markdown
+from pipeline.report.backtest_page import render_backtest
+from pipeline.report.backtest_report import Backtest, groups_csv, scores_csv, write_forecasts
+from pipeline.trading.fills import Fills
+from pipeline.trading.view import view_trading
 from tests.chromium import open_tab
 from tests.test_page_in_a_browser import CONTRAST, TEXT_AND_GROUND, contrast
 from tests.test_report import figures, titles

@@ -5,9 +5,14 @@ import pandas as pd
 import pytest
 from arch.bootstrap import MCS, SPA
 
-from pipeline import metrics, significance
-from pipeline.candidates import choose_common_block, find_confidence_set, session_losses, superior_ability
 from pipeline.errors import NextdayError
+from pipeline.evaluation.data_snooping import (
+    choose_common_block,
+    find_confidence_set,
+    session_losses,
+    superior_ability,
+)
+from pipeline.statistics import metrics, significance
 from tests.test_scores import stack, truth
 
 

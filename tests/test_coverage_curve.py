@@ -8,17 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.coverage_curve import (
-    COVERAGES,
-    Told,
-    collect_curves,
-    curve_cells,
-    draw_curve,
-    find_told,
-    trace_curve,
-)
-from pipeline.page import render
-from pipeline.sides import measure_sides
+from pipeline.evaluation.selective import COVERAGES, Told, find_told, measure_sides, trace_curve
+from pipeline.report.charts.coverage import collect_curves, curve_cells, draw_curve
+from pipeline.report.evening_page import render
 from tests.test_report import a_report, scored, told, verdict
 from tests.test_sides import rows_of
 

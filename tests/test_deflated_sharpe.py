@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from pipeline.deflated_sharpe import (
+from pipeline.statistics.sharpe import (
     LEAST_RATIOS,
     deflate,
     expected_maximum_sharpe,
@@ -17,7 +17,7 @@ from pipeline.deflated_sharpe import (
     sharpe_of,
     sharpe_ratio,
 )
-from pipeline.significance import expected_maximum
+from pipeline.statistics.significance import expected_maximum
 
 # Bailey and López de Prado (2014), "The deflated Sharpe ratio", numerical example: 2.5 a year found in 1,250 daily
 # returns as the best of 100, whose yearly ratios have the variance 1/2.

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.stats import chi2_contingency
 
-from pipeline.direction_test import pesaran_timmermann
-from pipeline.significance import diebold_mariano
+from pipeline.statistics.pesaran_timmermann import pesaran_timmermann
+from pipeline.statistics.significance import diebold_mariano
 
 RNG = np.random.default_rng(17)
 

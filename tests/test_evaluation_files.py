@@ -7,9 +7,10 @@ import pandas as pd
 import pytest
 
 from flows.training import Evaluation, load_evaluation, save_evaluation
+from pipeline.evaluation.scores import score
+from pipeline.evaluation.selective import take_sides
+from pipeline.evaluation.verdict import judge
 from pipeline.schema import SCORES, validated
-from pipeline.scores import judge, score
-from pipeline.sides import take_sides
 from tests.test_scores import stack, truth
 
 

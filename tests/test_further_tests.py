@@ -2,8 +2,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.candidates import session_losses
-from pipeline.further_tests import examine
+from pipeline.evaluation.data_snooping import session_losses
+from pipeline.evaluation.robustness import examine
 
 
 def rows(sessions: int, skill: float, seed: int = 1) -> pd.DataFrame:

@@ -5,11 +5,11 @@ import pandas as pd
 import pytest
 from statsmodels.stats.multitest import multipletests
 
-from pipeline import metrics, significance
 from pipeline.errors import NextdayError
-from pipeline.groups import FAMILIES, score_groups
+from pipeline.evaluation.subgroups import FAMILIES, score_groups
+from pipeline.evaluation.verdict import ENOUGH_SESSIONS
 from pipeline.schema import GROUP_SCORES
-from pipeline.scores import ENOUGH_SESSIONS
+from pipeline.statistics import metrics, significance
 from tests.test_scores import stack, truth
 
 

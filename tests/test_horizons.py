@@ -9,24 +9,26 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline import significance
 from pipeline.backtest import forecast, teach
 from pipeline.config import EvaluationConfig
 from pipeline.errors import InputError, NextdayError
+from pipeline.evaluation.horizons import describe_horizons, name_group
+from pipeline.evaluation.rolling import select_record
+from pipeline.evaluation.scores import score
+from pipeline.evaluation.verdict import best_baseline, judge
 from pipeline.features import FEATURE_SETS
-from pipeline.horizons import (
-    describe_horizons,
-    horizon_of,
-    lay_side_by_side,
-    name_group,
-)
 from pipeline.ledger import Ledger
-from pipeline.page import render
-from pipeline.report import FORECAST_COLUMNS, Report, forecast_rows, summary_markdown, write
-from pipeline.scores import best_baseline, judge, score
+from pipeline.report.evening_markdown import summary_markdown
+from pipeline.report.evening_page import render
+from pipeline.report.evening_report import Report
+from pipeline.report.facts import collect_key_facts
+from pipeline.report.files import FORECAST_COLUMNS, write
+from pipeline.report.horizon_tables import lay_side_by_side
+from pipeline.report.tables import forecast_rows, select_own_scores
+from pipeline.schema import horizon_of
 from pipeline.sequences import Sequences, build_sequences
 from pipeline.sessions import Calendar
-from pipeline.summary import collect_key_facts, select_own_scores, select_record
+from pipeline.statistics import bootstrap
 from pipeline.walkforward import scoring_fold
 from tests.conftest import laid_out, prices_of, random_bars
 from tests.test_backtest import Knowing, Said
@@ -188,9 +190,9 @@ def test_blocks_are_as_long_as_the_outcomes_overlap() -> None:
     for horizon in (1, 20):
         scores = score(rows.assign(horizon=horizon), baseline="base_rate", draws=100, seed=5)
         line = scores[(scores["model"] == "gru") & (scores["metric"] == "log_loss")].iloc[0]
-        length = max(significance.choose_block_length(by_session), horizon)
-        drawn = significance.draw_sessions(300, block_length=length, draws=100, seed=5) @ by_session / 300
-        assert (line["low"], line["high"]) == pytest.approx(significance.percentile_interval(drawn))
+        length = max(bootstrap.choose_block_length(by_session), horizon)
+        drawn = bootstrap.draw_sessions(300, block_length=length, draws=100, seed=5) @ by_session / 300
+        assert (line["low"], line["high"]) == pytest.approx(bootstrap.percentile_interval(drawn))
 
 
 def test_no_interval_and_no_test_stand_on_fewer_than_ten_spans() -> None:
@@ -328,7 +330,7 @@ def far_page() -> str:
 def test_the_csv_begins_with_the_next_session_and_ends_with_the_horizon(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.report.render", lambda report: "a page")
+    monkeypatch.setattr("pipeline.report.evening_page.render", lambda report: "a page")
     paths = write(a_far_report("^IXIC", "^GSPC"), tmp_path)
     assert paths.folder.name == "2019-01-02"
     read = pd.read_csv(paths.forecast_csv)

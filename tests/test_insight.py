@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.attributions import FILE, lay_out, load_attributions, save_attributions
 from pipeline.errors import StoreError
-from pipeline.insight import Insight, load_insight, rate_importance, save_insight
-from pipeline.insight_charts import draw_importance, draw_sensitivity
-from pipeline.page import render
+from pipeline.evaluation.attributions import FILE, lay_out, load_attributions, save_attributions
+from pipeline.evaluation.network_insight import Insight, load_insight, rate_importance, save_insight
+from pipeline.report.charts.insight import draw_importance, draw_sensitivity
+from pipeline.report.evening_page import render
 from tests.test_report import EVIL, a_report, figures, forecasts, titles
 
 FEATURES = ("log_return_1", "range", "volume")

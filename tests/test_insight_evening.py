@@ -9,7 +9,7 @@ from flows import insight
 from flows.run import open_run
 from flows.training import load_evaluation
 from models import inspection
-from pipeline.attributions import FILE
+from pipeline.evaluation.attributions import FILE
 from tests.command_line import CommandLine
 from tests.conftest import small_settings
 

@@ -8,10 +8,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from pipeline.charts import find_reach
-from pipeline.page import render
-from pipeline.report import Report, summary_markdown, write
-from pipeline.summary import OLD_MODEL, collect_key_facts, roll_hit_rate
+from pipeline.evaluation.rolling import roll_hit_rate
+from pipeline.report.charts.evaluation import find_reach
+from pipeline.report.evening_markdown import summary_markdown
+from pipeline.report.evening_page import render
+from pipeline.report.evening_report import Report
+from pipeline.report.facts import OLD_MODEL, collect_key_facts
+from pipeline.report.files import write
 from pipeline.wording import describe_lead
 from tests.test_report import EVENING, a_report, figures, scored, settled_record, titles, told
 

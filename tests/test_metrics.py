@@ -10,7 +10,7 @@ from scipy.stats import norm
 from sklearn import metrics as sk
 from statsmodels.stats.proportion import proportion_confint
 
-from pipeline import metrics
+from pipeline.statistics import metrics
 
 RNG = np.random.default_rng(3)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.page import render
+from pipeline.report.evening_page import render
 from tests.chromium import Tab, open_tab
 from tests.test_coverage_curve import abstaining
 from tests.test_horizons import a_far_report

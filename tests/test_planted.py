@@ -10,8 +10,8 @@ import pytest
 from flows.run import Run, open_run
 from flows.training import History, make_sequences, score_procedure, train_procedure
 from flows.workshop import open_workshop
+from pipeline.evaluation.verdict import Verdict
 from pipeline.quality import check
-from pipeline.scores import Verdict
 from pipeline.sessions import Calendar
 from tests.conftest import NOW, vendor_bars
 

@@ -136,7 +136,7 @@ def test_stored_bars_that_break_a_rule_or_the_calendar_are_named(
     bad.loc[0, "low"] = 99.0
     bad.loc[3, "session"] = pd.Timestamp("2018-12-09")
     with monkeypatch.context() as patch:  # another hand wrote them
-        patch.setattr("pipeline.store.validated", lambda frame, schema: frame)
+        patch.setattr("pipeline.schema.validated", lambda frame, schema: frame)
         store.append(bad.iloc[[0, 3]], run="r")
     said = nextday(*HERE, "prices", "check")
     assert said.code == 1

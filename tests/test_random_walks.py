@@ -8,7 +8,7 @@ import pytest
 from flows.training import score_procedure
 from flows.walk import BEST_BEFORE, walk_history
 from flows.workshop import open_workshop
-from pipeline.scores import Verdict
+from pipeline.evaluation.verdict import Verdict
 from pipeline.sessions import Calendar
 from pipeline.walkforward import walk_folds
 from tests.test_planted import history_of

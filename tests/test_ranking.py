@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from pipeline import ranking
+from pipeline.statistics import auc
 
 RNG = np.random.default_rng(7)
 
@@ -22,12 +22,12 @@ def simulate(sessions: int, symbols: int, *, timing: float, picking: float, digi
 
 
 def worth(p: np.ndarray, y: np.ndarray, session: np.ndarray) -> float:
-    return ranking.effective_n_of_auc(ranking.rank_levels(p), y, session)
+    return auc.effective_n_of_auc(auc.rank_levels(p), y, session)
 
 
 def worth_within(p: np.ndarray, y: np.ndarray, session: np.ndarray) -> float:
-    wins, pairs = ranking.wins_within_sessions(ranking.rank_levels(p), y, session)
-    return ranking.effective_n_within_sessions(wins, pairs, np.bincount(session))
+    wins, pairs = auc.wins_within_sessions(auc.rank_levels(p), y, session)
+    return auc.effective_n_within_sessions(wins, pairs, np.bincount(session))
 
 
 def test_within_sessions_every_pair_of_a_session_is_compared_once() -> None:
@@ -38,12 +38,12 @@ def test_within_sessions_every_pair_of_a_session_is_compared_once() -> None:
         difference = ups[:, None] - downs[None, :]
         won += (difference > 0).sum() + (difference == 0).sum() / 2
         pairs += difference.size
-    assert ranking.auc_within_sessions(p, y, session) == pytest.approx(won / pairs)
+    assert auc.auc_within_sessions(p, y, session) == pytest.approx(won / pairs)
 
 
 def test_one_session_has_the_plain_auc_within_it() -> None:
     p, y, session = simulate(1, 60, timing=0, picking=1, digits=2)
-    assert ranking.auc_within_sessions(p, y, session) == pytest.approx(sk.roc_auc_score(y, p))
+    assert auc.auc_within_sessions(p, y, session) == pytest.approx(sk.roc_auc_score(y, p))
 
 
 def test_between_sessions_each_session_is_one_case() -> None:
@@ -52,30 +52,30 @@ def test_between_sessions_each_session_is_one_case() -> None:
     decided = share != 0.5
     assert 0 < decided.sum() < 80
     expected = sk.roc_auc_score(share[decided] > 0.5, mean[decided])
-    assert ranking.auc_between_sessions(p, y, session) == pytest.approx(expected)
+    assert auc.auc_between_sessions(p, y, session) == pytest.approx(expected)
 
 
 def test_picking_stocks_and_timing_the_market_are_told_apart() -> None:
     picker, timer = (simulate(400, 20, timing=t, picking=k) for t, k in ((0, 1), (1, 0)))
-    assert ranking.auc_within_sessions(*picker) > 0.6
-    assert ranking.auc_between_sessions(*picker) == pytest.approx(0.5, abs=0.1)
-    assert ranking.auc_within_sessions(*timer) == pytest.approx(0.5, abs=0.02)
-    assert ranking.auc_between_sessions(*timer) > 0.65
+    assert auc.auc_within_sessions(*picker) > 0.6
+    assert auc.auc_between_sessions(*picker) == pytest.approx(0.5, abs=0.1)
+    assert auc.auc_within_sessions(*timer) == pytest.approx(0.5, abs=0.02)
+    assert auc.auc_between_sessions(*timer) > 0.65
 
 
 def test_a_constant_tells_nothing_apart_even_where_means_differ_in_the_last_digit() -> None:
     session = np.repeat(np.arange(50), RNG.integers(1, 40, 50))
     y = (RNG.random(len(session)) < 0.53).astype(float)
     p = np.full(len(session), 0.53)
-    assert ranking.auc_between_sessions(p, y, session) == 0.5
-    assert ranking.auc_within_sessions(p, y, session) == 0.5
+    assert auc.auc_between_sessions(p, y, session) == 0.5
+    assert auc.auc_within_sessions(p, y, session) == 0.5
 
 
 @pytest.mark.parametrize("y", [np.ones(6), np.zeros(6)])
 def test_one_class_has_no_auc(y: np.ndarray) -> None:
     p, session = np.linspace(0.4, 0.6, 6), np.arange(6) // 2
-    assert math.isnan(ranking.auc_within_sessions(p, y, session))
-    assert math.isnan(ranking.auc_between_sessions(p, y, session))
+    assert math.isnan(auc.auc_within_sessions(p, y, session))
+    assert math.isnan(auc.auc_between_sessions(p, y, session))
     assert worth(p, y, session) == 3
     assert worth_within(p, y, session) == 3
 
@@ -83,12 +83,12 @@ def test_one_class_has_no_auc(y: np.ndarray) -> None:
 def test_the_auc_of_copies_and_of_bins_is_that_of_weighted_rows() -> None:
     p, y, session = simulate(12, 7, timing=1, picking=1, digits=2)
     copies = RNG.multinomial(12, np.full(12, 1 / 12), size=5).astype(float)
-    place = ranking.ranked_bins(ranking.rank_levels(p))
+    place = auc.ranked_bins(auc.rank_levels(p))
     cell = session * (place.max() + 1) + place
     shape = (12, place.max() + 1)
     ups, downs = (np.bincount(cell, w, shape[0] * shape[1]).reshape(shape) for w in (y, 1 - y))
-    by_bin = ranking.auc_of_bins(copies @ ups, copies @ downs)
-    by_case = ranking.auc_of_copies(p, y, copies[:, session])
+    by_bin = auc.auc_of_bins(copies @ ups, copies @ downs)
+    by_case = auc.auc_of_copies(p, y, copies[:, session])
     for drawn, bins, cases in zip(copies, by_bin, by_case, strict=True):
         expected = sk.roc_auc_score(y, p, sample_weight=drawn[session])
         assert (bins, cases) == pytest.approx((expected, expected))
@@ -96,9 +96,9 @@ def test_the_auc_of_copies_and_of_bins_is_that_of_weighted_rows() -> None:
 
 def test_a_thousand_bins_lose_next_to_nothing() -> None:
     p, y, _ = simulate(500, 80, timing=1, picking=1, digits=12)
-    place = ranking.ranked_bins(ranking.rank_levels(p))
-    assert (place.max() + 1, len(np.unique(p))) == (ranking.BINS, 40_000)
-    binned = float(ranking.auc_of_bins(np.bincount(place, y), np.bincount(place, 1 - y)))
+    place = auc.ranked_bins(auc.rank_levels(p))
+    assert (place.max() + 1, len(np.unique(p))) == (auc.BINS, 40_000)
+    binned = float(auc.auc_of_bins(np.bincount(place, y), np.bincount(place, 1 - y)))
     assert binned == pytest.approx(sk.roc_auc_score(y, p), abs=1e-5)
 
 

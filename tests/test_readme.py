@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.config import Config, UniverseConfig
-from pipeline.report import FORECAST_COLUMNS
+from pipeline.report.files import FORECAST_COLUMNS
 
 PROJECT = Path(__file__).parents[1]
 README = (PROJECT / "README.md").read_text()

@@ -8,8 +8,14 @@ import pytest
 from sklearn import metrics as sk
 from sklearn.isotonic import IsotonicRegression
 
-from pipeline.charts import draw_recalibration
-from pipeline.reliability import POINTS, decompose_brier, recalibrate, recalibrated_brier, trace_reliability
+from pipeline.report.charts.evaluation import draw_recalibration
+from pipeline.statistics.reliability import (
+    POINTS,
+    decompose_brier,
+    recalibrate,
+    recalibrated_brier,
+    trace_reliability,
+)
 
 RNG = np.random.default_rng(11)
 

@@ -11,13 +11,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.charts import draw_forecasts
 from pipeline.errors import NextdayError
-from pipeline.page import render
-from pipeline.report import FORECAST_COLUMNS, Report, forecast_rows, summary_markdown, write
+from pipeline.evaluation.rolling import ROLLING, roll_hit_rate
+from pipeline.evaluation.verdict import Verdict
+from pipeline.report.charts.evaluation import draw_forecasts
+from pipeline.report.evening_markdown import summary_markdown
+from pipeline.report.evening_page import render
+from pipeline.report.evening_report import Report
+from pipeline.report.files import FORECAST_COLUMNS, write
+from pipeline.report.tables import METRICS, forecast_rows
 from pipeline.schema import FORECASTS, SCORES, empty
-from pipeline.scores import Verdict
-from pipeline.summary import METRICS, ROLLING, roll_hit_rate
 
 DAYS = pd.bdate_range("2018-01-01", periods=120).as_unit("us")  # stand-ins for sessions
 AS_OF, TARGET = pd.Timestamp("2018-12-31"), pd.Timestamp("2019-01-02")
@@ -128,7 +131,7 @@ def long_page() -> str:
 
 @pytest.fixture
 def only_tables(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.report.render", lambda report: "a page")
+    monkeypatch.setattr("pipeline.report.evening_page.render", lambda report: "a page")
 
 
 @pytest.mark.usefixtures("only_tables")

@@ -7,8 +7,8 @@ import pytest
 import statsmodels.api as sm
 from scipy.stats import norm
 
-from pipeline.sample_size import estimate_sample_size
-from pipeline.significance import forecasts_needed
+from pipeline.statistics.power import estimate_sample_size
+from pipeline.statistics.significance import forecasts_needed
 
 RNG = np.random.default_rng(23)
 

@@ -8,12 +8,13 @@ import pytest
 from arch.data import sp500
 from scipy.stats import binomtest, norm
 
-from pipeline import metrics, significance
-from pipeline.groups import score_groups
-from pipeline.labelled import gather_labelled
-from pipeline.sample_size import estimate_sample_size
-from pipeline.scores import judge, score
-from pipeline.session_sums import METRICS
+from pipeline.evaluation.aligned import gather_labelled
+from pipeline.evaluation.scores import score
+from pipeline.evaluation.session_sums import METRICS
+from pipeline.evaluation.subgroups import score_groups
+from pipeline.evaluation.verdict import judge
+from pipeline.statistics import bootstrap, metrics, significance
+from pipeline.statistics.power import estimate_sample_size
 from tests.test_scores import stack
 
 pytestmark = pytest.mark.proof
@@ -54,8 +55,8 @@ def test_intervals_of_95_percent_hold_the_truth_in_92_to_97_and_those_of_rows_fa
         verdict = judge(rows, model="gru", baseline="coin", draws=300, seed=seed)
         held["log loss"] += verdict.low <= gain <= verdict.high
         hits = ((chance > 0.5) == (y == 1)).mean(axis=1)
-        copies = significance.resample_sessions(hits, draws=300, seed=seed)
-        low, high = significance.percentile_interval(copies @ hits / sessions)
+        copies = bootstrap.resample_sessions(hits, draws=300, seed=seed)
+        low, high = bootstrap.percentile_interval(copies @ hits / sessions)
         held["hit rate"] += low <= 0.54 <= high
         held["rows"] += abs(hits.mean() - 0.54) <= 1.96 * math.sqrt(0.54 * 0.46 / y.size)
     share = {name: count / runs for name, count in held.items()}

@@ -8,11 +8,12 @@ import pandas as pd
 import pytest
 from sklearn import metrics as sk
 
-from pipeline import metrics, ranking, significance
 from pipeline.errors import NextdayError
+from pipeline.evaluation.scores import score
+from pipeline.evaluation.session_sums import METRICS
+from pipeline.evaluation.verdict import ENOUGH_SESSIONS, best_baseline, judge
 from pipeline.schema import GROUP_SCORES, MIN_SESSIONS, SCORES, empty, validated
-from pipeline.scores import ENOUGH_SESSIONS, best_baseline, judge, score
-from pipeline.session_sums import METRICS
+from pipeline.statistics import auc, bootstrap, metrics, significance
 
 CALLS = ("hit_rate", "balanced_accuracy", "mcc")
 
@@ -178,7 +179,7 @@ def test_scores_are_the_metrics_of_the_rows() -> None:
 
 def _by_copies(name: str, p: np.ndarray, y: np.ndarray) -> float:
     """Score drawn rows; each copy of a session of three rows is a session of its own."""
-    return float(getattr(ranking, name)(p, y, np.arange(len(p)) // 3))
+    return float(getattr(auc, name)(p, y, np.arange(len(p)) // 3))
 
 
 def test_the_interval_is_that_of_drawing_the_rows_themselves() -> None:
@@ -186,8 +187,8 @@ def test_the_interval_is_that_of_drawing_the_rows_themselves() -> None:
     scores = score(stack(keys, gru=p, base_rate=0.53), baseline="base_rate", draws=50, seed=9)
     y, session = keys["outcome"].to_numpy(), np.arange(40).repeat(3)
     losses = metrics.log_losses(p, y).reshape(40, 3).mean(axis=1)
-    block_length = significance.choose_block_length(losses)
-    copies = significance.draw_sessions(40, block_length=block_length, draws=50, seed=9).astype(int)
+    block_length = bootstrap.choose_block_length(losses)
+    copies = bootstrap.draw_sessions(40, block_length=block_length, draws=50, seed=9).astype(int)
     of_rows = {name: getattr(metrics, name) for name in ("mcc", "balanced_accuracy", "brier", "auc")}
     of_rows |= {name: partial(_by_copies, name) for name in ("auc_within_sessions", "auc_between_sessions")}
     for metric, of_drawn in of_rows.items():
@@ -196,7 +197,7 @@ def test_the_interval_is_that_of_drawing_the_rows_themselves() -> None:
         ]
         drawn = [of_drawn(p[r], y[r]) for r in rows]
         line = scores[(scores["model"] == "gru") & (scores["metric"] == metric)].iloc[0]
-        assert (line["low"], line["high"]) == pytest.approx(significance.percentile_interval(np.array(drawn)))
+        assert (line["low"], line["high"]) == pytest.approx(bootstrap.percentile_interval(np.array(drawn)))
 
 
 def test_the_tests_are_diebold_mariano_on_session_means() -> None:

@@ -24,8 +24,8 @@ from models.errors import ModelError
 from models.saved import model_version
 from pipeline.config import Config, UniverseConfig
 from pipeline.errors import InputError, NextdayError
-from pipeline.page import render
 from pipeline.registry import Registry
+from pipeline.report.evening_page import render
 from pipeline.schema import FORECASTS, PRICES, find_bad_symbol, validated
 from pipeline.sessions import Calendar
 from pipeline.sources.files import FilesSource

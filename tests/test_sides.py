@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.scores import score
-from pipeline.sides import SIDES_TAKEN, count_sides, measure_sides, select_told, take_sides
+from pipeline.evaluation.scores import score
+from pipeline.evaluation.selective import SIDES_TAKEN, measure_sides, select_told, take_sides
+from pipeline.report.tables import count_sides
 
 SESSIONS = pd.bdate_range("2018-01-01", periods=100).as_unit("us")
 

@@ -7,7 +7,9 @@ import pytest
 import statsmodels.api as sm
 from scipy.stats import norm, ttest_1samp
 
-from pipeline import significance as sig
+from pipeline import schema
+from pipeline.statistics import bootstrap
+from pipeline.statistics import significance as sig
 
 RNG = np.random.default_rng(5)
 
@@ -60,21 +62,21 @@ def test_no_difference_at_all_and_a_certain_one() -> None:
 
 
 def test_too_few_sessions_give_neither_an_interval_nor_a_test() -> None:
-    few = sig.MIN_SESSIONS - 1
-    drawn = sig.draw_sessions(few, block_length=2, draws=50, seed=0)
-    assert math.isnan(sig.percentile_interval(drawn @ np.ones(few))[0])
-    assert math.isnan(sig.bootstrap_p_value(drawn @ np.ones(few)))
+    few = schema.MIN_SESSIONS - 1
+    drawn = bootstrap.draw_sessions(few, block_length=2, draws=50, seed=0)
+    assert math.isnan(bootstrap.percentile_interval(drawn @ np.ones(few))[0])
+    assert math.isnan(bootstrap.bootstrap_p_value(drawn @ np.ones(few)))
     assert math.isnan(sig.diebold_mariano(RNG.normal(0, 1, few)).p_value)
     assert math.isnan(sig.diebold_mariano(np.empty(0)).difference)
 
 
 def test_every_sample_has_as_many_sessions_as_there_are_and_equal_seeds_agree() -> None:
-    drawn = sig.draw_sessions(80, block_length=4, draws=300, seed=1)
+    drawn = bootstrap.draw_sessions(80, block_length=4, draws=300, seed=1)
     assert drawn.shape == (300, 80)
     assert (drawn.sum(axis=1) == 80).all()
     assert drawn.mean(axis=0) == pytest.approx(np.ones(80), abs=0.4)
-    assert (drawn == sig.draw_sessions(80, block_length=4, draws=300, seed=1)).all()
-    assert (drawn != sig.draw_sessions(80, block_length=4, draws=300, seed=2)).any()
+    assert (drawn == bootstrap.draw_sessions(80, block_length=4, draws=300, seed=1)).all()
+    assert (drawn != bootstrap.draw_sessions(80, block_length=4, draws=300, seed=2)).any()
 
 
 def test_the_spread_of_drawn_means_is_the_closed_form_of_politis_and_romano() -> None:
@@ -86,15 +88,15 @@ def test_the_spread_of_drawn_means_is_the_closed_form_of_politis_and_romano() ->
     k = np.arange(1, n)
     weight = (1 - k / n) * (1 - 1 / block) ** k
     expected = (circular[0] + 2 * (weight * circular[1:]).sum()) / n
-    drawn = sig.draw_sessions(n, block_length=block, draws=8000, seed=3) @ series / n
+    drawn = bootstrap.draw_sessions(n, block_length=block, draws=8000, seed=3) @ series / n
     assert drawn.var() == pytest.approx(expected, rel=0.08)
 
 
 def test_blocks_grow_with_dependence_and_are_never_shorter_than_a_session() -> None:
-    lengths = [sig.choose_block_length(autoregression(rho, 2000)) for rho in (0.0, 0.5, 0.9)]
+    lengths = [bootstrap.choose_block_length(autoregression(rho, 2000)) for rho in (0.0, 0.5, 0.9)]
     assert 1 <= lengths[0] < lengths[1] < lengths[2]
-    assert sig.choose_block_length(np.ones(100)) == 1
-    assert sig.choose_block_length(np.ones(3)) == 1
+    assert bootstrap.choose_block_length(np.ones(100)) == 1
+    assert bootstrap.choose_block_length(np.ones(3)) == 1
     # For an AR(1): (2 rho / (1 - rho^2))^(2/3) n^(1/3), Politis and White (2004), section 3.
     assert lengths[1] == pytest.approx((2 * 0.5 / 0.75) ** (2 / 3) * 2000 ** (1 / 3), rel=0.5)
 
@@ -105,9 +107,9 @@ def test_the_interval_of_a_shared_shock_holds_the_truth_and_that_of_independent_
     for seed in range(runs):
         shock = RNG.normal(0, 0.6, (sessions, 1))
         shares = (shock + RNG.normal(0, 0.8, (sessions, symbols)) > 0).mean(axis=1)
-        block_length = sig.choose_block_length(shares)
-        drawn = sig.draw_sessions(sessions, block_length=block_length, draws=200, seed=seed)
-        low, high = sig.percentile_interval(drawn @ shares / sessions)
+        block_length = bootstrap.choose_block_length(shares)
+        drawn = bootstrap.draw_sessions(sessions, block_length=block_length, draws=200, seed=seed)
+        low, high = bootstrap.percentile_interval(drawn @ shares / sessions)
         by_session += low <= 0.5 <= high
         by_row += abs(shares.mean() - 0.5) <= 1.96 * 0.5 / math.sqrt(sessions * symbols)
     assert 0.9 <= by_session / runs <= 0.98
@@ -116,15 +118,17 @@ def test_the_interval_of_a_shared_shock_holds_the_truth_and_that_of_independent_
 
 def test_the_interval_leaves_out_draws_that_are_not_defined() -> None:
     drawn = np.append(np.arange(1001.0), np.nan)
-    assert sig.percentile_interval(drawn) == pytest.approx((25, 975))
-    assert math.isnan(sig.percentile_interval(np.full(3, np.nan))[1])
+    assert bootstrap.percentile_interval(drawn) == pytest.approx((25, 975))
+    assert math.isnan(bootstrap.percentile_interval(np.full(3, np.nan))[1])
 
 
 def test_the_p_value_of_draws_is_twice_the_rarer_side() -> None:
-    assert sig.bootstrap_p_value(np.append(np.full(970, 1.0), np.full(29, -1.0))) == pytest.approx(0.06)
-    assert sig.bootstrap_p_value(-np.append(np.full(970, 1.0), np.full(29, -1.0))) == pytest.approx(0.06)
-    assert sig.bootstrap_p_value(np.ones(999)) == pytest.approx(0.002)
-    assert sig.bootstrap_p_value(np.zeros(999)) == 1
+    assert bootstrap.bootstrap_p_value(np.append(np.full(970, 1.0), np.full(29, -1.0))) == pytest.approx(0.06)
+    assert bootstrap.bootstrap_p_value(-np.append(np.full(970, 1.0), np.full(29, -1.0))) == pytest.approx(
+        0.06
+    )
+    assert bootstrap.bootstrap_p_value(np.ones(999)) == pytest.approx(0.002)
+    assert bootstrap.bootstrap_p_value(np.zeros(999)) == 1
 
 
 def test_telling_52_percent_from_50_takes_as_many_forecasts_as_its_power_says() -> None:

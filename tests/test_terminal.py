@@ -10,9 +10,9 @@ import pytest
 from rich.console import Console
 
 from flows import terminal
-from pipeline.report import Paths
+from pipeline.report.facts import OLD_MODEL, collect_key_facts
+from pipeline.report.files import Paths
 from pipeline.schema import SCORES
-from pipeline.summary import OLD_MODEL, collect_key_facts
 from tests.test_report import a_report
 
 SENTENCE = "No edge found: the interval [bold] of 12 sessions holds zero."

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import NextdayError
-from pipeline.fills import Fills, measure_stale, read_fills
+from pipeline.evaluation.selective import take_sides
 from pipeline.sessions import Calendar
-from pipeline.sides import take_sides
-from pipeline.trading import Positions, choose_sides, compound, hold, take_positions, trade
+from pipeline.trading.fills import Fills, measure_stale, read_fills
+from pipeline.trading.positions import Positions, choose_sides, compound, hold, take_positions, trade
 from tests.conftest import laid_out, prices_of, vendor_bars
 
 SESSIONS = pd.bdate_range("2018-01-01", periods=400).as_unit("us")

@@ -6,8 +6,8 @@ from xml.etree import ElementTree
 import numpy as np
 import pandas as pd
 
-from pipeline.trading_chart import draw_equity
-from pipeline.trading_view import view_trading
+from pipeline.report.charts.equity import draw_equity
+from pipeline.trading.view import view_trading
 from tests.test_trading import rows_of, walk_of
 from tests.test_trading_view import FREE, view_of
 

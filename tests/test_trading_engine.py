@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.fills import Fills
-from pipeline.trading import take_positions, trade
-from pipeline.trading_results import find_drawdown
+from pipeline.trading.fills import Fills
+from pipeline.trading.performance import find_drawdown
+from pipeline.trading.positions import take_positions, trade
 from tests.conftest import skip_unless
 from tests.test_trading import SESSIONS, rows_of, walk_of
 

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 
 from pipeline.config import TradingConfig
-from pipeline.trading_table import list_numbers, tell_luck, trading_cells
-from pipeline.trading_view import view_trading
+from pipeline.report.trading_tables import list_numbers, tell_luck, trading_cells
+from pipeline.trading.view import view_trading
 from tests.test_trading import rows_of, walk_of
 from tests.test_trading_view import FREE, knowing, view_of
 

@@ -12,15 +12,15 @@ from arch.data import nasdaq, sp500
 from scipy.stats import kurtosis, skew
 
 from pipeline.config import Config, TradingConfig, digest
-from pipeline.deflated_sharpe import deflate
 from pipeline.errors import NextdayError
-from pipeline.fills import Fills, read_fills
 from pipeline.sessions import Calendar
-from pipeline.significance import choose_block_length
 from pipeline.sources.sample import SampleSource
-from pipeline.trading import Track
-from pipeline.trading_results import Estimate, count_sessions_a_year, find_drawdown, measure
-from pipeline.trading_view import TradingView, view_trading
+from pipeline.statistics.bootstrap import choose_block_length
+from pipeline.statistics.sharpe import deflate
+from pipeline.trading.fills import Fills, read_fills
+from pipeline.trading.performance import Estimate, count_sessions_a_year, find_drawdown, measure
+from pipeline.trading.positions import Track
+from pipeline.trading.view import TradingView, view_trading
 from tests.conftest import NOW, laid_out, prices_of
 from tests.test_trading import SESSIONS, rows_of, walk_of
 

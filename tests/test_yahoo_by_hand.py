@@ -12,10 +12,11 @@ import pandas as pd
 import pytest
 from yfinance.data import SingletonMeta
 
+from pipeline import sessions
 from pipeline.config import load
 from pipeline.sources import Fetched
 from pipeline.sources.yahoo import YahooSource
-from tests import yahoo_by_hand
+from tests import yahoo_by_hand, yahoo_market
 from tests.yahoo_server import YahooServer
 
 pytestmark = pytest.mark.slow
@@ -127,15 +128,15 @@ def test_a_port_in_use_is_refused(start: Start, tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def made() -> dict[str, yahoo_by_hand.Stock]:
+def made() -> dict[str, yahoo_market.Stock]:
     return yahoo_by_hand.made_up(
-        yahoo_by_hand.calendar("XNYS", yahoo_by_hand.START, datetime(2026, 10, 9, tzinfo=UTC))
+        sessions.calendar("XNYS", yahoo_by_hand.START, datetime(2026, 10, 9, tzinfo=UTC))
     )
 
 
-def test_the_market_is_equal_whatever_day_it_is_looked_at(made: dict[str, yahoo_by_hand.Stock]) -> None:
+def test_the_market_is_equal_whatever_day_it_is_looked_at(made: dict[str, yahoo_market.Stock]) -> None:
     later = yahoo_by_hand.made_up(
-        yahoo_by_hand.calendar("XNYS", yahoo_by_hand.START, datetime(2027, 3, 1, tzinfo=UTC))
+        sessions.calendar("XNYS", yahoo_by_hand.START, datetime(2027, 3, 1, tzinfo=UTC))
     )
     assert len(made) == 12
     clock = pd.Timestamp("2026-10-09T22:00Z")
@@ -143,7 +144,7 @@ def test_the_market_is_equal_whatever_day_it_is_looked_at(made: dict[str, yahoo_
         assert stock.chart(clock, 0, 9e9) == later[symbol].chart(clock, 0, 9e9)
 
 
-def test_the_quirks_are_those_that_are_printed(made: dict[str, yahoo_by_hand.Stock]) -> None:
+def test_the_quirks_are_those_that_are_printed(made: dict[str, yahoo_market.Stock]) -> None:
     def bars(symbol: str, clock: str) -> pd.DataFrame:
         return made[symbol].shown(pd.Timestamp(clock)).bars
 

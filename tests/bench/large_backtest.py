@@ -14,14 +14,14 @@ import numpy as np
 import pandas as pd
 from prefect import Task
 
-from flows import backtest, walk
+from flows import backtest, recipe, walk
 from flows.market import Market
 from flows.run import open_run
 from flows.training import History
 from models.training import Epoch
-from pipeline.backtest_report import place
 from pipeline.panel import Panel
 from pipeline.quality import no_findings
+from pipeline.report.backtest_report import place
 from pipeline.sequences import Sequences
 from tests.bench.market import DAYS, names
 from tests.conftest import NOW
@@ -136,9 +136,9 @@ def main(folder: Path) -> None:
         print(f"walked: {len(walked[1]):,} forecasts, {len(walked[0].test):,} rows", flush=True)
         return walked
 
-    history, backtest.walk_history = backtest.walk_history, walk_and_tell  # type: ignore[assignment]
-    walk.make_recipe = lambda *_: method("gru")  # type: ignore[assignment]
-    walk.make_baselines = lambda *_: {name: method(name) for name in METHODS if name != "gru"}  # type: ignore
+    history, walk.walk_history = walk.walk_history, walk_and_tell  # type: ignore[assignment]
+    recipe.make_recipe = lambda *_: method("gru")  # type: ignore[assignment]
+    recipe.make_baselines = lambda *_: {name: method(name) for name in METHODS if name != "gru"}  # type: ignore
     as_of = known.sequences.sessions[-1]
     found = Market(as_of, 1, pd.Timestamp(NOW), {}, no_findings(), SYMBOLS, SYMBOLS)
     made = backtest._make(run, found, known)

@@ -21,12 +21,12 @@ from flows.run import Run, open_run
 from flows.training import make_sequences
 from flows.workshop import Workshop
 from models.workers import LocalWorkers
-from pipeline import metrics
 from pipeline.backtest import Fitted, Model, walk_forward
-from pipeline.candidates import session_losses
+from pipeline.evaluation.data_snooping import session_losses
+from pipeline.evaluation.verdict import best_baseline, judge
 from pipeline.quality import check
-from pipeline.scores import best_baseline, judge
-from pipeline.significance import percentile_interval, resample_sessions
+from pipeline.statistics import metrics
+from pipeline.statistics.bootstrap import percentile_interval, resample_sessions
 from pipeline.walkforward import scoring_fold
 from tests.bench.market import DAYS
 from tests.conftest import NOW

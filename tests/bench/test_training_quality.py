@@ -23,7 +23,7 @@ from pipeline.config import Config, EvaluationConfig
 from pipeline.features import FEATURE_SETS
 from pipeline.quality import check
 from pipeline.sequences import Sequences
-from pipeline.significance import choose_block_length, draw_sessions, percentile_interval
+from pipeline.statistics.bootstrap import choose_block_length, draw_sessions, percentile_interval
 from pipeline.walkforward import Fold, scoring_fold
 from tests.bench.market import DAYS
 from tests.conftest import NOW

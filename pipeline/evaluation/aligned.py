@@ -1,0 +1,154 @@
+"""The forecasts that have an outcome, every model on the very same rows: what each score and test begins with."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pipeline.errors import NextdayError
+from pipeline.schema import FORECAST_KEY
+from pipeline.statistics import metrics
+
+__all__ = ["LabelledRows", "gather_labelled"]
+
+Floats = NDArray[np.float64]
+Places = NDArray[np.integer]
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledRows:
+    """Labelled rows in order of session.
+
+    Attributes:
+        p: Probability of up of every model [n].
+        y: Outcome [n].
+        session: Number of the target session [n], from 0 without holes.
+        horizon: Sessions ahead.
+        symbol, as_of, target: Each row's place [n] among
+        levels: the symbols, the as_of and the target sessions.
+    """
+
+    p: Mapping[str, Floats]
+    y: Floats
+    session: NDArray[np.intp]
+    horizon: int
+    symbol: Places
+    as_of: Places
+    target: Places
+    levels: "Sequence[pd.Index[Any]]"
+
+    @property
+    def sessions(self) -> int:
+        """How many there are."""
+        return int(self.session[-1]) + 1 if len(self.session) else 0
+
+    def by_session(self, values: Floats) -> Floats:
+        """Return the sum of `values` [n] over each session."""
+        sums: Floats = np.bincount(self.session, weights=values, minlength=self.sessions).astype(float)
+        return sums
+
+    def log_loss(self, model: str) -> Floats:
+        """Return the mean log loss of each session."""
+        return self.by_session(metrics.log_losses(self.p[model], self.y)) / np.bincount(self.session)
+
+    def require(self, model: str) -> None:
+        """Raise where there are rows and none is by `model`."""
+        if len(self.y) and model not in self.p:
+            raise NextdayError(f"There is no forecast by {model!r}; there are {', '.join(sorted(self.p))}")
+
+
+def gather_labelled(rows: pd.DataFrame) -> LabelledRows:
+    """Put the labelled rows of every model side by side.
+
+    Args:
+        rows: model, symbol, as_of, target_session, horizon, p_up, outcome (NaN where there is no label: left out).
+
+    Raises:
+        NextdayError: of several horizons, or the models stand on different rows.
+    """
+    labelled = rows["outcome"].notna().to_numpy()
+    horizon = _only_horizon(rows["horizon"][labelled].unique())
+    levels = [pd.Index(np.asarray(rows[key].unique())).sort_values() for key in _KEYS]
+    names = [str(name) for name in rows["model"].unique()]
+    own = {name: np.flatnonzero(labelled & (rows["model"] == name).to_numpy()) for name in names}
+    own = {name: rows_of.astype(np.int32) for name, rows_of in own.items() if len(rows_of)}
+    known, row = _match({name: _number_rows(rows, rows_of, levels) for name, rows_of in own.items()})
+    p, y = {}, np.full(len(known), np.nan)
+    for name, rows_of in own.items():
+        p_up, outcome = (rows[column].to_numpy()[rows_of].astype(float) for column in ("p_up", "outcome"))
+        p[name] = _on_every_row(name, row[name], p_up, len(known))
+        y = y if len(p) > 1 else _put(row[name], outcome, len(known))
+        if not np.array_equal(y[row[name]], outcome):
+            raise NextdayError(f"{name} has other outcomes than the models before it on the same rows")
+    symbol, as_of, target = _keys_of(known, levels)
+    return LabelledRows(
+        p, y, np.cumsum(np.diff(target, prepend=target[:1]) > 0), horizon, symbol, as_of, target, levels
+    )
+
+
+def _only_horizon(horizons: NDArray[np.integer]) -> int:
+    if len(horizons) > 1:
+        raise NextdayError(
+            f"Rows of several horizons ({', '.join(map(str, sorted(horizons)))}) cannot be scored together",
+            way_out="score each horizon by itself",
+        )
+    return int(horizons[0]) if len(horizons) else 1
+
+
+_KEYS: Final = ("symbol", "as_of", "target_session")
+
+
+def _number_rows(rows: pd.DataFrame, chosen: Places, levels: "list[pd.Index[Any]]") -> NDArray[np.int64]:
+    """Return a number for the key of each chosen row, which rises with the target session."""
+    number, size = np.zeros(len(chosen), np.int64), 1
+    for key, level in zip(_KEYS, levels, strict=True):
+        number += _place_in(level, rows[key].take(chosen)) * size
+        size *= max(len(level), 1)
+    return number
+
+
+def _place_in(level: "pd.Index[Any]", values: "pd.Series[Any]") -> Places:
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        return np.asarray(level.get_indexer(values.cat.categories)[values.cat.codes])
+    return np.asarray(level.get_indexer(pd.Index(values)))
+
+
+def _match(numbers: Mapping[str, NDArray[np.int64]]) -> tuple[NDArray[np.int64], Mapping[str, Places]]:
+    """Return the numbers that there are, by size, and the place among them of each model's rows."""
+    if not numbers:
+        return np.empty(0, np.int64), {}
+    first, *others = numbers.values()
+    if all(np.array_equal(first, other) for other in others):  # as they are made: one search, not ten
+        known = np.sort(pd.unique(first))
+        return known, dict.fromkeys(numbers, np.searchsorted(known, first))
+    known = np.sort(pd.unique(np.concatenate([first, *others])))
+    return known, {model: np.searchsorted(known, number) for model, number in numbers.items()}
+
+
+def _keys_of(number: NDArray[np.int64], levels: list[Any]) -> Iterator[NDArray[np.int64]]:
+    """Yield the codes of each part of the numbered keys."""
+    for found in levels:
+        number, code = np.divmod(number, max(len(found), 1))
+        yield code
+
+
+def _on_every_row(model: str, row: Places, p_up: Floats, rows: int) -> Floats:
+    p = _put(row, p_up, rows)
+    if len(row) != rows or np.isnan(p).any():
+        missing, extra = int(np.isnan(p).sum()), len(row) - len(np.unique(row))
+        raise NextdayError(
+            f"The models do not stand on the same rows: {model} has no p_up on {missing} of {rows} rows and more "
+            f"than one on {extra}",
+            way_out=f"score models on one row per {', '.join(FORECAST_KEY)} each",
+        )
+    return p
+
+
+def _put(row: Places, values: Floats, rows: int) -> Floats:
+    """Return [rows] with the values where they belong, NaN elsewhere."""
+    put = np.full(rows, np.nan)
+    put[row] = values
+    return put

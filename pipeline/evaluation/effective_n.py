@@ -1,0 +1,62 @@
+"""How much a score stands on: its rows, the sessions they come from, and how many independent rows they are worth."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.evaluation.aligned import LabelledRows
+from pipeline.evaluation.session_sums import SessionSums
+from pipeline.statistics import auc, metrics
+from pipeline.statistics.metrics import effective_n_of
+
+__all__ = ["SIDES", "Evidence", "weigh_evidence"]
+
+SIDES: Final = ("hit_rate", "balanced_accuracy", "mcc")
+"""Metrics of the sides taken: rows with p = 0.5 take none and are not in them."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a score stands on.
+
+    Attributes:
+        n: Rows.
+        effective_n: Independent rows that would know as much.
+        sessions: Sessions that the rows come from.
+    """
+
+    n: int
+    effective_n: float
+    sessions: int
+
+
+def weigh_evidence(rows: LabelledRows, model: str, sums: SessionSums) -> Mapping[str, Evidence]:
+    """Return what each metric of a model stands on.
+
+    effective_n is `metrics.effective_n` of the hits (for the metrics of the sides taken), the log losses, the outcomes
+    (uncertainty), the parts that the rows have in an AUC, or else the squared errors; between sessions it is the
+    number of sessions that count. Where a model takes no side at all, the rows on offer are counted.
+    """
+    p, y, session = rows.p[model], rows.y, rows.session
+    called = p != 0.5 if (p != 0.5).any() else np.ones(len(p), bool)
+    hits = ((p > 0.5) == (y == 1)).astype(float)[called]
+    decided = ~np.isnan(sums.won)
+    within = auc.effective_n_within_sessions(sums.wins, sums.pairs, sums.rows)
+    squared = _count(sums.rows, effective_n_of(metrics.squared_errors(p, y), session))
+    between = _count(sums.rows[decided], float(decided.sum()))
+    return {
+        **dict.fromkeys(SIDES, _count(np.bincount(session[called]), effective_n_of(hits, session[called]))),
+        **dict.fromkeys(("brier", "brier_skill", "miscalibration", "discrimination", "ece"), squared),
+        "uncertainty": _count(sums.rows, effective_n_of(y, session)),
+        "log_loss": _count(sums.rows, effective_n_of(metrics.log_losses(p, y), session)),
+        "auc": _count(sums.rows, sums.auc_effective_n),
+        "auc_within_sessions": _count(sums.rows, within),
+        "auc_between_sessions": between if between.n else squared,
+    }
+
+
+def _count(rows: NDArray[Any], effective_n: float) -> Evidence:
+    return Evidence(int(rows.sum()), effective_n, int(np.count_nonzero(rows)))

@@ -1,0 +1,40 @@
+"""Several sessions ahead: every horizon has its own name, rows, scores and place on the page; none is pooled."""
+
+from typing import Final
+
+import pandas as pd
+
+__all__ = ["NEXT", "describe_horizon", "describe_horizons", "list_horizons", "name_group", "select_horizon"]
+
+
+NEXT: Final = 1
+"""The horizon of the next session: what the verdict, the figures and the folder of a report speak of."""
+
+
+def describe_horizon(horizon: int) -> str:
+    """Say how far ahead a horizon lies."""
+    return "next session" if horizon == NEXT else f"{horizon} sessions ahead"
+
+
+def describe_horizons(horizons: list[int]) -> str:
+    """Say it of several: "1, 5 and 20 sessions ahead"."""
+    *first, last = map(str, horizons)
+    return f"{', '.join(first)} and {last} sessions ahead" if first else describe_horizon(horizons[0])
+
+
+def name_group(group: str, horizon: int) -> str:
+    """Return what a group of scores is called at a horizon: that of the next session keeps its plain name."""
+    if horizon == NEXT:
+        return group
+    return describe_horizon(horizon) if group == "all" else f"{group}, {describe_horizon(horizon)}"
+
+
+def list_horizons(rows: pd.DataFrame) -> list[int]:
+    """Return the horizons of the rows, the nearest first."""
+    return sorted(int(horizon) for horizon in rows["horizon"].unique())
+
+
+def select_horizon(rows: pd.DataFrame, horizon: int = NEXT) -> pd.DataFrame:
+    """Return the rows of one horizon: all of them, and no copy, where there is no other."""
+    chosen = rows["horizon"] == horizon
+    return rows if chosen.all() else rows[chosen]

@@ -1,0 +1,89 @@
+"""What a training found out about what its network looks at, as tables that lie beside its evaluation."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pipeline.statistics.bootstrap import choose_block_length, draw_sessions, percentile_interval
+from pipeline.workspace import write_text
+
+__all__ = ["Insight", "load_insight", "rate_importance", "save_insight"]
+
+_TABLES: Final = ("sensitivity", "memory", "gradients", "importance")
+_DRAWS: Final = 1000
+
+
+@dataclass(frozen=True, eq=False)
+class Insight:
+    """What the network of the scoring fit looks at.
+
+    Attributes:
+        sensitivity: horizon, member, lag, norm: the mean norm of d logit[t] / d x[t - lag], in logits per standard
+            deviation.
+        memory: horizon, half, most, decay, finding, lookback: how far back 50% and 95% of the sensitivity lie, the
+            factor a session, and vanishing, exploding, in between or blind.
+        gradients: layer, part, member, norm: of the log loss on training rows.
+        importance: horizon, part, feature, rise, low, high, n, sessions: of the log loss on rows of that part (test, or
+            calibrate where there is no test) when the feature is permuted, with its 95% interval.
+    """
+
+    sensitivity: pd.DataFrame
+    memory: pd.DataFrame
+    gradients: pd.DataFrame
+    importance: pd.DataFrame
+
+
+def save_insight(folder: Path, insight: Insight) -> None:
+    """Keep an insight beside the evaluation of the same training."""
+    for name in _TABLES:
+        write_text(folder / f"{name}.csv", getattr(insight, name).to_csv(index=False))
+
+
+def load_insight(folder: Path) -> Insight | None:
+    """Read what `save_insight` kept; None where a former version kept nothing.
+
+    Raises:
+        ValueError: a file is damaged.
+    """
+    if not all((folder / f"{name}.csv").exists() for name in _TABLES):
+        return None
+    return Insight(**{name: pd.read_csv(folder / f"{name}.csv") for name in _TABLES})
+
+
+def rate_importance(
+    rises: NDArray[np.float64],
+    session: NDArray[np.int64],
+    features: tuple[str, ...],
+    seed: int,
+    horizon: int = 1,
+) -> pd.DataFrame:
+    """Return each feature's mean rise of the log loss with its 95% interval, the strongest first.
+
+    Rows of one session move together: whole sessions are drawn, in blocks as long as the feature's series of session
+    means asks for (`significance`), and at least as long as the horizon: outcomes of neighbours overlap.
+
+    Args:
+        rises: [feature, row]; NaN where the row has no label.
+        session: Its session, [row].
+        features: Their names.
+        seed: Of the draws.
+        horizon: Sessions ahead.
+    """
+    known = np.isfinite(rises[0])
+    _, place = np.unique(session[known], return_inverse=True)
+    n = np.bincount(place).astype(float)
+    lines = []
+    for name, rise in zip(features, rises[:, known], strict=True):
+        total = np.bincount(place, weights=rise)
+        block = max(choose_block_length(total / n), float(horizon))
+        drawn = draw_sessions(len(n), block_length=block, draws=_DRAWS, seed=seed)
+        low, high = percentile_interval(drawn @ total / (drawn @ n))
+        lines.append(
+            {"feature": name, "rise": total.sum() / n.sum(), "low": low, "high": high}
+            | {"n": int(n.sum()), "sessions": len(n)}
+        )
+    return pd.DataFrame(lines).sort_values("rise", ascending=False, kind="stable", ignore_index=True)

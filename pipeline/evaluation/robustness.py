@@ -1,0 +1,108 @@
+"""What stands beside a verdict: is any direction told, is anyone better than luck, how long would a small edge take?"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from pipeline.evaluation.aligned import gather_labelled
+from pipeline.evaluation.data_snooping import (
+    ConfidenceSet,
+    SuperiorAbility,
+    find_confidence_set,
+    session_losses,
+    superior_ability,
+)
+from pipeline.schema import MIN_SESSIONS
+from pipeline.statistics.pesaran_timmermann import PesaranTimmermann, pesaran_timmermann
+from pipeline.statistics.power import SampleSize, estimate_sample_size
+from pipeline.wording import count, format_percent, tell_p_value
+
+__all__ = ["FurtherTests", "examine"]
+
+
+@dataclass(frozen=True)
+class FurtherTests:
+    """What was found on the rows of one horizon.
+
+    Attributes:
+        model: Whose directions were tested.
+        baseline: What all candidates are held against.
+        direction: Pesaran and Timmermann's test.
+        size: How many sessions it takes to tell 52% hits from 50% here.
+        ability: Hansen's test; None with too few sessions.
+        confidence: The model confidence set; None with too few sessions.
+    """
+
+    model: str
+    baseline: str
+    direction: PesaranTimmermann
+    size: SampleSize
+    ability: SuperiorAbility | None
+    confidence: ConfidenceSet | None
+
+    @property
+    def sentences(self) -> dict[str, str]:
+        """Each test in plain words, by its name."""
+        said = {"Pesaran and Timmermann": self._tell_direction()}
+        if self.ability:
+            said["superior predictive ability"] = self._tell_ability(self.ability)
+        if self.confidence:
+            said["model confidence set"] = _tell_set(self.confidence)
+        return said
+
+    def _tell_direction(self) -> str:
+        found = self.direction
+        if np.isnan(found.statistic):
+            return (
+                f"{self.model} took one side only, or too few sessions were scored: there is nothing to test."
+            )
+        p, alone = tell_p_value(found.p_value), tell_p_value(found.independent_p_value)
+        hits = f"{format_percent(found.hit_rate)} of {found.n:,} over {count(found.sessions, 'session')}"
+        return (
+            f"{self.model} hit {hits}; directions independent of what happened, with "
+            f"as many ups, would have hit {format_percent(found.by_chance)} (one-sided {p} by whole sessions; "
+            f"{alone} if rows were independent)."
+        )
+
+    def _tell_ability(self, found: SuperiorAbility) -> str:
+        return (
+            f"The best of {count(found.candidates, 'candidate')} in the test was {found.best}, better than "
+            f"{self.baseline} by {found.gain:+z.4f} a session. That none of them is truly better: Hansen's "
+            f"{tell_p_value(found.p_value)} ({count(found.sessions, 'session')}, all candidates at once)."
+        )
+
+
+def _tell_set(found: ConfidenceSet) -> str:
+    among = f"{len(found.members)} of {len(found.p_values)}"
+    return (
+        f"With {1 - found.level:.0%} confidence the best method is among {among}: {', '.join(found.members)}."
+    )
+
+
+def examine(
+    rows: pd.DataFrame, *, model: str, baseline: str, draws: int = 1000, seed: int = 0
+) -> FurtherTests:
+    """Test the directions of a model, and all models against the baseline.
+
+    Args:
+        rows: The long frame of `pipeline.scores`: every candidate, one horizon, at least one outcome.
+        model: Whose directions.
+        baseline: Chosen before the test.
+        draws: Samples of the bootstraps.
+        seed: Of the bootstraps.
+    """
+    table = gather_labelled(rows)
+    table.require(model)
+    own = (table.p[model], table.y, table.session)
+    enough = table.sessions >= MIN_SESSIONS * table.horizon
+    options = {"horizon": table.horizon, "draws": draws, "seed": seed}
+    losses = session_losses(rows)
+    return FurtherTests(
+        model,
+        baseline,
+        pesaran_timmermann(*own, horizon=table.horizon),
+        estimate_sample_size(*own, horizon=table.horizon),
+        superior_ability(losses, baseline, **options) if enough else None,
+        find_confidence_set(losses, **options) if enough else None,
+    )

@@ -1,0 +1,48 @@
+"""Hit rate over time."""
+
+from typing import Final
+
+import numpy as np
+import pandas as pd
+
+from pipeline.evaluation.horizons import select_horizon
+
+__all__ = ["ROLLING", "roll_hit_rate", "select_record"]
+
+
+ROLLING: Final = 60
+"""Sessions of a rolling hit rate: about a quarter, enough for an interval, short enough to see a change."""
+
+
+def roll_hit_rate(rows: pd.DataFrame, baseline: pd.DataFrame) -> pd.DataFrame:
+    """Return the hit rate of the last ROLLING sessions with an interval that keeps each session whole.
+
+    The interval is that of a ratio of session sums (Cochran 1977, Sampling Techniques, section 6.4), sessions
+    taken as independent: rate -+ 1.96 sqrt(W / (W - 1) sum (hits - rate n)^2) / sum n.
+    """
+    hits, n = _hits_by_session(rows)
+    sums = pd.DataFrame({"h": hits, "n": n, "hh": hits**2, "hn": hits * n, "nn": n**2}).rolling(ROLLING).sum()
+    rate = sums["h"] / sums["n"]
+    spread = (sums["hh"] - 2 * rate * sums["hn"] + rate**2 * sums["nn"]).clip(lower=0)
+    half = 1.96 * np.sqrt(spread * ROLLING / (ROLLING - 1)) / sums["n"]
+    base_hits, base_n = (counts.rolling(ROLLING).sum() for counts in _hits_by_session(baseline))
+    table = pd.DataFrame(
+        {"rate": rate, "low": rate - half, "high": rate + half, "baseline_rate": base_hits / base_n}
+    ).reindex(rate.index)
+    return table.dropna(subset="rate").rename_axis("session").reset_index()
+
+
+def _hits_by_session(rows: pd.DataFrame) -> tuple["pd.Series[float]", "pd.Series[float]"]:
+    told = rows[rows["p_up"] != 0.5]
+    hits = ((told["p_up"] > 0.5) == (told["outcome"] == 1)).astype(float).groupby(told["target_session"])
+    return hits.sum(), hits.count().astype(float)
+
+
+def select_record(record: pd.DataFrame) -> pd.DataFrame:
+    """Return the settled rows that the record is drawn by: the live ones, or while there is none the late ones.
+
+    Only those of the next session: farther ones overlap, and stand in the tables of scores.
+    """
+    settled = select_horizon(record[record["outcome"].notna()])
+    live = settled[settled["kind"] == "live"]
+    return live if len(live) else settled

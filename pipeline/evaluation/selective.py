@@ -1,0 +1,213 @@
+"""Which side a forecast takes, up or down, or none; and how often it takes one.
+
+A probability always says something; a direction is only told where the confidence |p_up - 0.5| reaches the model's
+threshold, which its calibrate range set. One function decides it for the score, the evening and the replay.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pipeline.schema import FORECAST_KEY, SCORES, SIDES, empty, validated
+from pipeline.statistics import bootstrap
+from pipeline.statistics.metrics import effective_n, mean_of
+
+__all__ = [
+    "COVERAGES",
+    "SIDES_TAKEN",
+    "Told",
+    "find_told",
+    "measure_sides",
+    "select_told",
+    "take_sides",
+    "trace_curve",
+]
+
+
+Floats = NDArray[np.float64]
+SIDES_TAKEN: Final = "sides_taken"
+"""The metric that says which share of the forecasts took a side; its baseline is the target."""
+
+
+def take_sides(p_up: Floats, threshold: Floats | float = 0.0) -> "pd.Categorical[str]":
+    """Return up, down or none [row]: the side of 0.5, told where |p_up - 0.5| is `threshold` or more.
+
+    A p_up of 0.5 itself has no side.
+    """
+    is_told = np.abs(p_up - 0.5) >= threshold
+    codes = np.select([is_told & (p_up > 0.5), is_told & (p_up < 0.5)], [0, 1], 2)
+    return pd.Categorical.from_codes(codes, pd.Index(SIDES))
+
+
+def select_told(rows: pd.DataFrame, model: str) -> pd.DataFrame:
+    """Return the rows of every model where `model` takes a side: on them it can be held against the others.
+
+    Args:
+        rows: The long frame of `pipeline.scores`, with direction.
+        model: Whose side counts.
+    """
+    own = rows[(rows["model"] == model) & (rows["direction"] != "none")]
+    told = pd.MultiIndex.from_frame(own[FORECAST_KEY])
+    return rows[pd.MultiIndex.from_frame(rows[FORECAST_KEY]).isin(told)]
+
+
+def measure_sides(
+    rows: pd.DataFrame, *, model: str, target: float, group: str = "all", draws: int = 1000, seed: int = 0
+) -> pd.DataFrame:
+    """Return the share of a model's rows that take a side, beside the share that was asked for.
+
+    Args:
+        rows: The long frame of `pipeline.scores`, with direction: rows that the threshold was not set on.
+        model: Whose.
+        target: What was asked for.
+        group: What the rows have in common.
+        draws: Samples of the stationary bootstrap of whole sessions that the 95% interval is taken from.
+        seed: Of the bootstrap.
+
+    Returns:
+        schema.SCORES, one row; none without an outcome.
+    """
+    own = rows[(rows["model"] == model) & rows["outcome"].notna()]
+    if own.empty:
+        return empty(SCORES)
+    is_told = own["direction"] != "none"
+    takes = is_told.groupby(own["target_session"])
+    told, n = takes.sum().to_numpy(float), takes.count().to_numpy(float)
+    length = max(bootstrap.choose_block_length(told / n), float(own["horizon"].max()))
+    copies = bootstrap.draw_sessions(len(n), block_length=length, draws=draws, seed=seed)
+    low, high = bootstrap.percentile_interval(mean_of(copies @ told, copies @ n))
+    line = {"value": told.sum() / n.sum(), "low": low, "high": high, "n": int(n.sum()), "sessions": len(n)}
+    line["effective_n"] = effective_n(np.asarray(is_told, np.float64), own["target_session"].to_numpy())
+    names = {"model": model, "group": group, "metric": SIDES_TAKEN, "baseline": "target"}
+    return validated(pd.DataFrame([{**names, **line, "baseline_value": target, "p_value": np.nan}]), SCORES)
+
+
+Floats = NDArray[np.float64]
+COVERAGES: Final = tuple(percent / 100 for percent in range(5, 101, 5))
+"""The shares of forecasts that a curve is measured at."""
+_COLUMNS: Final = ["coverage", "confidence", "n", "sessions", "hit_rate", "low", "high", "baseline_rate"]
+
+
+@dataclass(frozen=True)
+class Told:
+    """What the threshold that the calibrate range set came to on rows that it was not set on.
+
+    Attributes:
+        target: Share of forecasts that was to take a side.
+        coverage: Share that did, with its 95% interval [low, high].
+        low: Lower end.
+        high: Upper end.
+        n: Rows.
+        sessions: Sessions they stand on.
+        tied: Share of the rows that have the least confidence that took a side: they take it together.
+    """
+
+    target: float
+    coverage: float
+    low: float
+    high: float
+    n: int
+    sessions: int
+    tied: float
+
+
+def find_told(scores: pd.DataFrame, rows: pd.DataFrame, *, model: str, group: str = "all") -> Told | None:
+    """Return how often a model took a side; None where it was not asked to leave any out.
+
+    Args:
+        scores: schema.SCORES, with the share of sides taken.
+        rows: p_up and direction of the model on the rows that were scored.
+        model: Which.
+        group: Which rows they are.
+    """
+    found = scores[
+        (scores["metric"] == SIDES_TAKEN) & (scores["model"] == model) & (scores["group"] == group)
+    ]
+    for row in found.to_dict("records"):
+        share = (row["baseline_value"], row["value"], row["low"], row["high"])
+        return Told(*share, int(row["n"]), int(row["sessions"]), _measure_tied(rows))
+    return None
+
+
+def _measure_tied(rows: pd.DataFrame) -> float:
+    confidence, takes = (rows["p_up"] - 0.5).abs(), rows["direction"] != "none"
+    return float((confidence == confidence[takes].min()).mean()) if takes.any() else 0.0
+
+
+def trace_curve(
+    rows: pd.DataFrame,
+    baseline: pd.DataFrame,
+    *,
+    marked: tuple[float, ...] = (),
+    draws: int = 1000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Return the hit rate at every coverage, from the surest rows to all.
+
+    Rows of equal confidence come together: where only a part of them belongs to a coverage, each counts by that part,
+    which is what a random choice among them would give on average. Rows with p_up = 0.5 take no side, so the last
+    coverage may lie below 1. The 95% band is that of the stationary bootstrap of whole sessions, the choice of rows
+    kept as it is.
+
+    Args:
+        rows: target_session, symbol, horizon, p_up, outcome of one model and horizon, all with an outcome.
+        baseline: The same rows as the baseline forecasts them.
+        marked: Coverages to be measured beside COVERAGES.
+        draws: Samples of the bootstrap.
+        seed: Of the bootstrap.
+
+    Returns:
+        coverage, confidence (the least |p_up - 0.5| of its rows), n, sessions, hit_rate, low, high, baseline_rate (on
+        the same rows); no point where no row takes a side.
+    """
+    keys = ["symbol", "target_session"]
+    both = rows.merge(baseline[[*keys, "p_up"]], on=keys, suffixes=("", "_baseline"), validate="1:1")
+    up = both["outcome"].to_numpy() == 1
+    p, said = both["p_up"].to_numpy(float), both["p_up_baseline"].to_numpy(float)
+    session = np.unique(both["target_session"].to_numpy(), return_inverse=True)[1]
+    coverage, weights, confidence = _weigh(np.abs(p - 0.5), (*COVERAGES, *marked))
+    if not len(coverage):
+        return pd.DataFrame(columns=_COLUMNS)
+
+    def by_session(values: Floats) -> Floats:
+        return np.stack([np.bincount(session, weights=values * w) for w in weights], axis=1)
+
+    told, hits = by_session(np.ones_like(p)), by_session(((p > 0.5) == up).astype(float))
+    called = (said != 0.5).astype(float)
+    said_hits, said_told = by_session(called * ((said > 0.5) == up)), by_session(called)
+    low, high = _band(hits, told, int(both["horizon"].max()), draws, seed)
+    return pd.DataFrame(
+        {
+            "coverage": coverage,
+            "confidence": confidence,
+            "n": np.rint(told.sum(axis=0)).astype(int),
+            "sessions": (told > 0).sum(axis=0),
+            "hit_rate": mean_of(hits.sum(axis=0), told.sum(axis=0)),
+            "low": low,
+            "high": high,
+            "baseline_rate": mean_of(said_hits.sum(axis=0), said_told.sum(axis=0)),
+        }
+    )
+
+
+def _weigh(confidence: Floats, asked: tuple[float, ...]) -> tuple[Floats, list[Floats], Floats]:
+    """Return the coverages, how much each row [row] counts at each of them, and the least confidence there."""
+    level, place, size = np.unique(-confidence, return_inverse=True, return_counts=True)
+    above = np.cumsum(size) - size
+    reach = float((confidence > 0).mean()) if len(confidence) else 0.0
+    coverage = np.unique([min(share, reach) for share in asked if reach > 0])
+    weights = [np.clip((share * len(confidence) - above) / size, 0, 1) for share in coverage]
+    least = np.array([-level[np.flatnonzero(weight > 1e-9)[-1]] for weight in weights])
+    return coverage, [weight[place] for weight in weights], least
+
+
+def _band(hits: Floats, told: Floats, horizon: int, draws: int, seed: int) -> tuple[list[float], list[float]]:
+    """Return the ends of the 95% interval of each column of hits [session, coverage] over told."""
+    length = max(bootstrap.choose_block_length(mean_of(hits[:, -1], told[:, -1])), float(horizon))
+    copies = bootstrap.draw_sessions(len(hits), block_length=length, draws=draws, seed=seed)
+    drawn = mean_of(copies @ hits, copies @ told)
+    low, high = zip(*(bootstrap.percentile_interval(column) for column in drawn.T), strict=True)
+    return [*low], [*high]

@@ -1,0 +1,147 @@
+"""One model's rows summed by session: every metric of a sample of whole sessions comes from these alone."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.evaluation.aligned import LabelledRows
+from pipeline.statistics import auc as ranking
+from pipeline.statistics import metrics
+from pipeline.statistics.reliability import decompose_counts, recalibrated_brier
+
+__all__ = ["METRICS", "SessionSums", "sum_sessions"]
+
+Floats = NDArray[np.float64]
+
+METRICS: Final = (
+    "hit_rate",
+    "balanced_accuracy",
+    "mcc",
+    "brier",
+    "brier_skill",
+    "miscalibration",
+    "discrimination",
+    "uncertainty",
+    "log_loss",
+    "ece",
+    "auc",
+    "auc_within_sessions",
+    "auc_between_sessions",
+)
+
+_BINS: Final = 10
+"""Of the calibration error."""
+
+
+@dataclass(frozen=True, eq=False)
+class SessionSums:
+    """One model's rows summed by session.
+
+    Attributes:
+        rows: Their number, [session].
+        confusion: Of `metrics.confusion`, [session, 4].
+        squared_error: [session].
+        log_loss: [session].
+        gaps: Outcome less p in each bin of the calibration error, [session, bin].
+        ups: [session, bin of p].
+        downs: [session, bin of p].
+        wins: Pairs of one session in which the up had the higher p, [session].
+        pairs: Pairs of one session, [session].
+        mean_p: [session].
+        won: 1 where more than half went up, 0 for fewer, NaN for just half, [session].
+        auc_effective_n: Of `ranking.effective_n_of_auc`.
+        exact: What the bins of p would only nearly tell, of all rows.
+    """
+
+    rows: Floats
+    confusion: Floats
+    squared_error: Floats
+    log_loss: Floats
+    gaps: Floats
+    ups: Floats
+    downs: Floats
+    wins: Floats
+    pairs: Floats
+    mean_p: Floats
+    won: Floats
+    auc_effective_n: float
+    exact: Mapping[str, float]
+
+    def measure(self, reference: "SessionSums") -> dict[str, float]:
+        """Return every metric of the rows themselves."""
+        whole = self.resample(np.ones((1, len(self.rows))), reference)
+        return {name: float(values[0]) for name, values in whole.items()} | dict(self.exact)
+
+    def resample(self, copies: Floats, reference: "SessionSums") -> dict[str, Floats]:
+        """Return every metric [draw] of samples that hold session s copies[:, s] times.
+
+        The bins of p and of the calibration error stay those of all rows. `ece_reach` is how far the bins of a sample
+        lie from those of all rows: no calibration error can have moved by more.
+
+        Args:
+            copies: [draw, session].
+            reference: The sums of the baseline on the same rows.
+        """
+        rows, cells = copies @ self.rows, copies @ self.confusion
+        error, decided = copies @ self.squared_error, ~np.isnan(self.won)
+        brier, ups, downs = metrics.mean_of(error, rows), copies @ self.ups, copies @ self.downs
+        after, share = recalibrated_brier(ups + downs, ups), metrics.mean_of(ups.sum(axis=1), rows)
+        gaps = metrics.mean_of(copies @ self.gaps, rows[:, None])
+        return {
+            "hit_rate": metrics.hit_rate_of(cells),
+            "balanced_accuracy": metrics.balanced_accuracy_of(cells),
+            "mcc": metrics.mcc_of(cells),
+            "brier": brier,
+            "brier_skill": 1 - metrics.mean_of(error, copies @ reference.squared_error),
+            "miscalibration": brier - after,
+            "discrimination": share * (1 - share) - after,
+            "uncertainty": share * (1 - share),
+            "log_loss": metrics.mean_of(copies @ self.log_loss, rows),
+            "ece": np.abs(gaps).sum(axis=1),
+            "ece_reach": np.abs(gaps - self.gaps.sum(axis=0) / self.rows.sum()).sum(axis=1),
+            "auc": ranking.auc_of_bins(ups, downs),
+            "auc_within_sessions": metrics.mean_of(copies @ self.wins, copies @ self.pairs),
+            "auc_between_sessions": ranking.auc_of_copies(
+                self.mean_p[decided], self.won[decided], copies[:, decided]
+            ),
+        }
+
+
+def sum_sessions(rows: LabelledRows, model: str) -> SessionSums:
+    """Sum the rows of a model by session."""
+    p, y, add = rows.p[model], rows.y, rows.by_session
+    error, level = add(metrics.squared_errors(p, y)), ranking.rank_levels(p)
+    wins, pairs = ranking.wins_within_sessions(level, y, rows.session)
+    place = ranking.ranked_bins(level)
+    return SessionSums(
+        rows=add(np.ones_like(y)),
+        confusion=np.stack([add(cell) for cell in metrics.confusion(p, y).T], axis=1),
+        squared_error=error,
+        log_loss=add(metrics.log_losses(p, y)),
+        gaps=_spread(rows, metrics.bins_of_equal_count(p, _BINS), y - p),
+        ups=_spread(rows, place, y),
+        downs=_spread(rows, place, 1 - y),
+        wins=wins,
+        pairs=pairs,
+        mean_p=ranking.mean_by_session(p, rows.session),
+        won=ranking.sessions_won(y, rows.session),
+        auc_effective_n=ranking.effective_n_of_auc(level, y, rows.session),
+        exact=_by_level(level, y, float(metrics.mean_of(error.sum(), len(y)))),
+    )
+
+
+def _by_level(level: NDArray[np.intp], y: Floats, brier: float) -> dict[str, float]:
+    count, ups = ranking.count_levels(level, y)
+    parts = decompose_counts(brier, count, ups)
+    auc = float(ranking.auc_of_bins(ups, count - ups))
+    return {"auc": auc, "miscalibration": parts.miscalibration, "discrimination": parts.discrimination}
+
+
+def _spread(rows: LabelledRows, place: NDArray[np.intp], values: Floats) -> Floats:
+    """Return the sums of `values` [n] over each session and bin, [session, bin]."""
+    bins = int(place.max(initial=-1)) + 1
+    sums: Floats = np.bincount(rows.session * bins + place, values, rows.sessions * bins).astype(float)
+    return sums.reshape(rows.sessions, bins)

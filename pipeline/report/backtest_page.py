@@ -1,0 +1,91 @@
+"""The report of a backtest as one page of HTML that needs nothing but a browser."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pandas as pd
+from markupsafe import Markup
+
+from pipeline.evaluation import rolling
+from pipeline.evaluation.aligned import gather_labelled
+from pipeline.evaluation.data_snooping import session_losses
+from pipeline.evaluation.horizons import select_horizon
+from pipeline.report.backtest_report import Backtest
+from pipeline.report.charts import evaluation
+from pipeline.report.charts.equity import draw_equity
+from pipeline.report.evening_page import evaluation_figures
+from pipeline.report.horizon_tables import verdict_cells
+from pipeline.report.html import render_page
+from pipeline.report.trading_tables import tell_luck, trading_cells
+from pipeline.statistics.reliability import decompose_brier, trace_reliability
+
+__all__ = ["render_backtest"]
+
+
+def render_backtest(backtest: Backtest) -> str:
+    """Return the page; equal backtests give equal bytes."""
+    own = backtest.scores[backtest.scores["model"] == backtest.model]
+    rows = select_horizon(backtest.forecasts)
+    return render_page(
+        "backtest.html",
+        b=backtest,
+        first=rows["target_session"].min(),
+        last=rows["target_session"].max(),
+        further=verdict_cells(backtest.further),
+        own_scores=own.groupby("group", sort=False),
+        all_scores=backtest.scores.to_dict("records"),
+        families=_families(backtest),
+        rolling=rolling.ROLLING,
+        trading=trading_cells(backtest.trading),
+        luck=tell_luck(backtest.trading.deflated),
+        figures={name: Markup(svg) for name, svg in _figures(backtest)},
+    )
+
+
+_EVERY_GROUP = 30
+"""Of a family of more groups, symbols as a rule, the page lists so many: the others stand in groups.csv."""
+
+
+def _families(backtest: Backtest) -> list[dict[str, Any]]:
+    """Return each family of groups: its name, how many were tested, and its groups side by side in both metrics."""
+    return [
+        {
+            "name": family,
+            "tested": int(losses["groups"].max()),
+            "found": int((losses["adjusted_p"] < 0.05).sum()),
+            "left_out": max(rows["group"].nunique() - _EVERY_GROUP, 0),
+            "groups": [
+                {line["metric"]: line for line in part.to_dict("records")}
+                for _, part in list(rows.groupby("group", sort=False))[:_EVERY_GROUP]
+            ],
+        }
+        for family, rows in backtest.groups.groupby("family", sort=False)
+        for losses in [rows[rows["metric"] == "log_loss"]]
+    ]
+
+
+def _figures(backtest: Backtest) -> Iterator[tuple[str, str]]:
+    yield from evaluation_figures(backtest, backtest.forecasts.iloc[:0])
+    saved = _loss_saved(backtest)
+    if len(saved):
+        starts = backtest.ranges.loc[backtest.ranges["part"] == "test", "first_session"]
+        yield "course", evaluation.draw_course(saved, list(starts))
+    table = gather_labelled(_own(backtest))
+    p, y = table.p[backtest.model], table.y
+    if table.sessions:
+        curve = trace_reliability(p, y, table.session)
+        yield "recalibration", evaluation.draw_recalibration(curve, decompose_brier(p, y))
+    if equity := draw_equity(backtest.trading):
+        yield "equity", equity
+
+
+def _own(backtest: Backtest) -> pd.DataFrame:
+    rows = select_horizon(backtest.test_rows)
+    return rows[rows["model"] == backtest.model]
+
+
+def _loss_saved(backtest: Backtest) -> pd.DataFrame:
+    """Return by how much the network's log loss was lower than the verdict's baseline's and the base rate's."""
+    rows, rules = select_horizon(backtest.test_rows), dict.fromkeys([backtest.verdict.baseline, "base_rate"])
+    mean = session_losses(rows[rows["model"].isin([backtest.model, *rules])])
+    return pd.DataFrame({rule: mean[rule] - mean[backtest.model] for rule in rules})

@@ -1,0 +1,111 @@
+"""What a walk through history came to, as one page, two tables and a few lines."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import BinaryIO, Final
+
+import pandas as pd
+
+from pipeline.evaluation.network_insight import Insight
+from pipeline.evaluation.robustness import FurtherTests
+from pipeline.evaluation.verdict import Verdict
+from pipeline.schema import FORECASTS, GROUP_SCORES, SCORES
+from pipeline.spreadsheet import format_csv, write_plain_csv
+from pipeline.trading.view import TradingView
+from pipeline.wording import format_instant
+
+__all__ = ["FORECAST_COLUMNS", "Backtest", "groups_csv", "place", "scores_csv", "write_forecasts"]
+
+FORECAST_COLUMNS: Final = [*FORECASTS.columns, "outcome", "realized_return", "fold"]
+"""The columns of a backtest's forecasts.csv."""
+
+_FILES: Final = ("forecasts.csv", "scores.csv", "groups.csv", "trading.csv", "report.html")
+
+
+@dataclass(frozen=True, eq=False)
+class Backtest:
+    """Everything that the report of a backtest says.
+
+    Attributes:
+        universe: Its name.
+        calendar: The exchange.
+        as_of: The last session of the prices.
+        made_at: When it was made (UTC).
+        forecasts: FORECAST_COLUMNS, the network's rows.
+        test_rows: fold, model, symbol, as_of, target_session, horizon, p_up, direction, outcome: every method's.
+        scores: schema.SCORES.
+        verdict: On the next session.
+        further: The verdicts on the farther horizons, by horizon.
+        ranges: How history was cut: fit, part, first_session, last_session, sessions, rows.
+        epochs: fit, member, epoch, loss, hit_rate, stop_loss, stop_hit_rate, gradient_norm.
+        groups: schema.GROUP_SCORES, of the next session.
+        tests: What stands beside the verdict.
+        trading: What the forecasts of the next session would have earned.
+        method: What was tested, name by name.
+        tried: How many settings were tried on the universe by then, in words.
+        unaudited: A warning where code of the user's own has made this and no audit stands behind it; else empty.
+        bias: Of survivorship, where membership is today's list rather than that of each session; else empty.
+        notes: Remarks in plain words.
+        insight: What a network looks at: not measured in a walk of many fits.
+    """
+
+    universe: str
+    calendar: str
+    as_of: pd.Timestamp
+    made_at: datetime
+    forecasts: pd.DataFrame
+    test_rows: pd.DataFrame
+    scores: pd.DataFrame
+    verdict: Verdict
+    further: Mapping[int, Verdict]
+    ranges: pd.DataFrame
+    epochs: pd.DataFrame
+    groups: pd.DataFrame
+    tests: FurtherTests
+    trading: TradingView
+    method: Mapping[str, str]
+    tried: str = ""
+    unaudited: str = ""
+    bias: str = ""
+    notes: list[str] = field(default_factory=list)
+    insight: Insight | None = None
+
+    @property
+    def model(self) -> str:
+        """What the scores call the network."""
+        return self.verdict.model
+
+    @property
+    def folds(self) -> int:
+        """How often it was fitted anew."""
+        return int(self.ranges["fit"].nunique())
+
+
+def place(folder: Path) -> dict[str, Path]:
+    """Return where the files of a backtest lie in its folder."""
+    return {name: folder / name for name in _FILES}
+
+
+def write_forecasts(file: BinaryIO, backtest: Backtest) -> None:
+    """Write forecasts.csv: one row a forecast of the network, by session, symbol and horizon."""
+    issued_at = format_instant(backtest.made_at)
+    folds = (rows for _, rows in backtest.forecasts.groupby("fold"))
+    write_plain_csv(
+        file, FORECAST_COLUMNS, (rows.assign(**_days(rows), issued_at=issued_at) for rows in folds)
+    )
+
+
+def _days(rows: pd.DataFrame) -> dict[str, pd.Series]:
+    return {name: rows[name].dt.strftime("%Y-%m-%d") for name in ("as_of", "target_session")}
+
+
+def scores_csv(backtest: Backtest) -> str:
+    """Return scores.csv: every score of every method."""
+    return format_csv(backtest.scores[list(SCORES.columns)])
+
+
+def groups_csv(backtest: Backtest) -> str:
+    """Return groups.csv: the network by symbol, year, volatility, weekday and confidence."""
+    return format_csv(backtest.groups[list(GROUP_SCORES.columns)])

@@ -1,0 +1,87 @@
+"""Figures of what a network looks at."""
+
+from typing import Final
+
+import numpy as np
+import pandas as pd
+from matplotlib.ticker import FuncFormatter, NullFormatter
+
+from pipeline.evaluation.network_insight import Insight
+from pipeline.report.charts.figure import FIRST, INK, MUTED, SECOND, canvas, legend_below, to_svg
+
+__all__ = ["SCALE", "draw_importance", "draw_sensitivity"]
+
+SCALE: Final = 1000
+"""Importance is drawn in thousandths of a nat: what daily features are worth."""
+
+
+def draw_sensitivity(insight: Insight) -> str:
+    """Draw the sensitivity by lag on a logarithmic axis: the members' mean and spread at the nearest horizon.
+
+    The lookback and the lags within which half and 95% of it lie are marked; farther horizons are thin lines.
+    """
+    memory = insight.memory.sort_values("horizon", ignore_index=True)
+    near = memory.iloc[0]
+    by_horizon = insight.sensitivity.groupby(["horizon", "lag"])["norm"].agg(["mean", "min", "max"])
+    with canvas(3.4) as (figure, axes):
+        for horizon in memory["horizon"][1:]:
+            axes.plot(by_horizon.loc[horizon, "mean"].replace(0, np.nan), color=MUTED, linewidth=0.8)
+        rows = by_horizon.loc[near["horizon"]]
+        shown = rows.where(rows > 0)
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda norm, _: f"{norm:g}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+        axes.fill_between(rows.index, shown["min"], shown["max"], color=FIRST, alpha=0.18, linewidth=0)
+        axes.plot(rows.index, shown["mean"], color=FIRST, label="mean of the members")
+        axes.axvline(
+            near["half"], color=SECOND, linewidth=1, linestyle=":", label=f"50% within {near['half'] + 1}"
+        )
+        axes.axvline(
+            near["most"], color=SECOND, linewidth=1, linestyle="--", label=f"95% within {near['most'] + 1}"
+        )
+        axes.axvline(near["lookback"] - 1, color=MUTED, linewidth=1, label=f"lookback {near['lookback']}")
+        axes.set(xlabel="sessions back", ylabel="influence on the logit", xlim=(-0.5, rows.index.max() + 0.5))
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        legend_below(axes, 2)
+        return to_svg(figure, f"Sensitivity by lag: {near['finding']}", _tell_sensitivity(memory, rows))
+
+
+def _tell_sensitivity(memory: pd.DataFrame, rows: pd.DataFrame) -> str:
+    said = "; ".join(
+        f"horizon {row['horizon']}: 50% within the last {row['half'] + 1} and 95% within the last {row['most'] + 1} "
+        f"sessions, times {row['decay']:.3g} a session, {row['finding']}"
+        for row in memory.to_dict("records")
+    )
+    first, last = rows["mean"].iloc[0], rows["mean"].iloc[-1]
+    return (
+        f"{said}. The mean sensitivity is {first:.2g} logits per standard deviation at the last session and {last:.2g} "
+        f"{rows.index[-1]} sessions back."
+    )
+
+
+def draw_importance(importance: pd.DataFrame) -> str:
+    """Draw by how much each feature's permutation raises the log loss, with its interval.
+
+    Args:
+        importance: feature, rise, low, high, of one horizon.
+    """
+    rows = importance.sort_values("rise", kind="stable")
+    places = np.arange(len(rows))
+    with canvas(0.75 + 0.24 * len(rows)) as (figure, axes):
+        axes.axvline(0, color=MUTED, linewidth=1)
+        axes.barh(places, SCALE * rows["rise"], 0.6, color=FIRST, alpha=0.45, linewidth=0)
+        axes.hlines(places, SCALE * rows["low"], SCALE * rows["high"], color=INK, linewidth=1)
+        axes.set_yticks(places, [name.replace("_", " ") for name in rows["feature"]])
+        axes.set(ylim=(-0.7, len(rows) - 0.3), xlabel="rise of the log loss, thousandths of a nat")
+        axes.locator_params(axis="x", nbins=5)
+        axes.grid(axis="y", visible=False)
+        scaled = (SCALE * rows[["rise", "low", "high"]]).to_numpy()[::-1]
+        values = "; ".join(
+            f"{name} {rise:+.2g} ({low:+.2g} to {high:+.2g})"
+            for name, (rise, low, high) in zip(rows["feature"][::-1], scaled, strict=True)
+        )
+        return to_svg(
+            figure,
+            "Importance of each feature with its 95% interval",
+            f"Rise of the log loss in thousandths of a nat: {values}.",
+        )

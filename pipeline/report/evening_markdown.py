@@ -1,0 +1,77 @@
+"""The short form of an evening, in Markdown: what Prefect shows."""
+
+from typing import Final
+
+from pipeline.report.evening_report import Report
+from pipeline.report.facts import Fact, collect_key_facts
+from pipeline.report.horizon_tables import count_forecasts
+from pipeline.report.tables import (
+    count_sides,
+    describe_group,
+    list_forecasts,
+    name_model,
+    score_rows,
+    select_own_scores,
+)
+from pipeline.wording import format_day, format_moment
+
+__all__ = ["format_cell", "format_table", "summary_markdown"]
+
+_FEW: Final = 20  # rows of a summary that a person reads without scrolling
+
+
+def summary_markdown(report: Report) -> str:
+    """Return the evening in Markdown: the verdict, the forecasts farthest from the base rate, scores, versions."""
+    rows = list_forecasts(report.forecasts)
+    shown = rows[:_FEW]
+    left_out = len(rows) - len(shown)
+    lines = [
+        f"# {report.universe}: {report.target_session:%A %Y-%m-%d}",
+        "",
+        f"**{format_cell(report.verdict.sentence)}**" if report.verdict else "No procedure was scored yet.",
+        "",
+        *(f"{format_cell(verdict.sentence)}\n" for verdict in report.further.values()),
+        *([format_cell(report.tried), ""] if report.tried else []),
+        f"{count_forecasts(report.forecasts)} from the close of {format_day(report.as_of)}, "
+        f"{report.kind}, issued {format_moment(report.issued_at)}: {count_sides(report.forecasts)}.",
+        "",
+        *map(_markdown_fact, collect_key_facts(report)),
+        "",
+        *format_table(shown),
+        *(
+            ["", f"The {len(shown)} farthest from the base rate; {left_out} more in forecast.csv."]
+            if left_out
+            else []
+        ),
+        "",
+        *(_markdown_scores(report) or ["There is no score yet.", ""]),
+    ]
+    return "\n".join(lines)
+
+
+def _markdown_scores(report: Report) -> list[str]:
+    lines = []
+    for group, scores in select_own_scores(report).groupby("group", sort=False):
+        rows = [{name: cell for name, cell in row.items() if name != "rows"} for row in score_rows(scores)]
+        lines += [f"## Scores of {name_model(report)}: {describe_group(str(group))}", ""]
+        lines += [*format_table(rows), ""]
+    return lines
+
+
+def _markdown_fact(fact: Fact) -> str:
+    command = f" `{fact.command}`" if fact.command else ""
+    warning = f"; **{format_cell(fact.warning)}**" if fact.warning else ""
+    return f"- {fact.name}: **{format_cell(fact.text)}**; {format_cell(fact.more)}{command}{warning}"
+
+
+def format_table(rows: list[dict[str, str]]) -> list[str]:
+    """Return rows of equal keys as the lines of a table; none without rows."""
+    if not rows:
+        return []
+    lines = [list(rows[0]), ["---"] * len(rows[0]), *(list(row.values()) for row in rows)]
+    return [f"| {' | '.join(map(format_cell, line))} |" for line in lines]
+
+
+def format_cell(text: str) -> str:
+    """Return a text that breaks no table and is no tag."""
+    return str(text).replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")

@@ -1,0 +1,206 @@
+"""The report as one page of HTML that needs nothing but a browser."""
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Final, Protocol
+
+import pandas as pd
+from markupsafe import Markup
+
+from pipeline.evaluation import horizons, rolling
+from pipeline.evaluation.horizons import select_horizon
+from pipeline.evaluation.network_insight import Insight
+from pipeline.evaluation.rolling import ROLLING
+from pipeline.evaluation.verdict import Verdict
+from pipeline.report import facts, horizon_tables, insight_tables, tables
+from pipeline.report.charts import evaluation
+from pipeline.report.charts import insight as insight_charts
+from pipeline.report.charts.coverage import Curve, collect_curves
+from pipeline.report.evening_report import Report
+from pipeline.report.html import render_page
+from pipeline.statistics.metrics import reliability
+
+__all__ = ["Evaluated", "evaluation_figures", "render"]
+
+_BINS: Final = 10
+_ROUNDING: Final = 1e-9
+_MOST: Final = 50  # findings and settled rows that the page lists one by one
+
+
+class Evaluated(Protocol):
+    """What the training of a model found out: a Report tells it, and so does what is kept of the training."""
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """In words, with its evidence: that on the next session."""
+        ...
+
+    @property
+    def scores(self) -> pd.DataFrame:
+        """Columns of schema.SCORES."""
+        ...
+
+    @property
+    def test_rows(self) -> pd.DataFrame:
+        """model, symbol, as_of, target_session, horizon, p_up, direction, outcome."""
+        ...
+
+    @property
+    def further(self) -> Mapping[int, Verdict]:
+        """The verdicts on the farther horizons, by horizon."""
+        ...
+
+    @property
+    def epochs(self) -> pd.DataFrame:
+        """fit, member, epoch, loss, stop_loss."""
+        ...
+
+    @property
+    def ranges(self) -> pd.DataFrame:
+        """fit, part, first_session, last_session."""
+        ...
+
+    @property
+    def insight(self) -> Insight | None:
+        """What the network of the scoring fit looks at."""
+        ...
+
+
+def render(report: Report) -> str:
+    """Return the page; equal reports give equal bytes."""
+    record, rolled = report.record, rolling.select_record(report.record)
+    settled, curves = record[record["outcome"].notna()], _curves(report)
+    newest = settled.sort_values(["target_session", "symbol"], ascending=[False, True]).head(_MOST)
+    return render_page(
+        "report.html",
+        r=report,
+        facts=facts.collect_key_facts(report),
+        forecasts=horizon_tables.sort_by_distance(select_horizon(report.forecasts)).to_dict("records"),
+        counted=horizon_tables.count_forecasts(report.forecasts),
+        ahead=horizon_tables.list_ahead(report.forecasts),
+        lines=horizon_tables.lay_side_by_side(report.forecasts),
+        further=horizon_tables.verdict_cells(report.further),
+        has_farther=bool((record["horizon"] > horizons.NEXT).any()),
+        side_counts=tables.count_sides(report.forecasts),
+        curves=curves,
+        told=curves[0].told if curves else None,
+        model_name=tables.name_model(report),
+        no_credit=_lacks_credit(report),
+        own_scores=tables.select_own_scores(report).groupby("group", sort=False),
+        all_scores=tables.collect_scores(report).to_dict("records"),
+        open_rows=int(record["settled_at"].isna().sum()),
+        settled_rows=len(settled),
+        rolled_kind="late" if (rolled["kind"] == "late").all() else "live",
+        rolled_sessions=rolled["target_session"].nunique(),
+        newest=newest.to_dict("records"),
+        corrections=report.corrections.sort_values("settled_at").tail(_MOST).to_dict("records"),
+        outcomes={1.0: "up", 0.0: "down"},
+        most=_MOST,
+        most_dots=evaluation.MOST_DOTS,
+        rolling=ROLLING,
+        gap=_farthest(report),
+        insight=insight_tables.collect_insight(report.insight),
+        moves=insight_tables.collect_moves(
+            report.attributions, horizon_tables.sort_by_distance(select_horizon(report.forecasts)), _MOST
+        ),
+        figures={name: Markup(svg) for name, svg in _figures(report)},
+    )
+
+
+def _farthest(report: Report) -> int:
+    """Return the farthest horizon that the model learned: so many sessions its ranges lie apart."""
+    known = report.test_rows if len(report.test_rows) else report.forecasts
+    return int(known["horizon"].max())
+
+
+def _figures(report: Report) -> Iterator[tuple[str, str]]:
+    """Yield the figures that there is something to draw for, by name."""
+    yield "forecasts", evaluation.draw_forecasts(select_horizon(report.forecasts))
+    yield from evaluation_figures(report, report.record)
+
+
+def evaluation_figures(found: Evaluated, record: pd.DataFrame) -> Iterator[tuple[str, str]]:
+    """Yield what there is to draw of an evaluation, as (name, SVG).
+
+    Args:
+        found: What the training of a model found out.
+        record: The ledger's rows, for the hit rate over time.
+    """
+    if found.verdict:
+        yield from _score_figures(found, found.verdict, record)
+    yield from ((curve.key, curve.draw()) for curve in _curves(found))
+    scored = found.epochs[found.epochs["fit"] == "score"]
+    if len(scored):
+        yield "training", evaluation.draw_training(scored)
+    if len(found.ranges):
+        yield "ranges", evaluation.draw_ranges(found.ranges)
+    if found.insight:
+        yield from _insight_figures(found.insight)
+
+
+def _insight_figures(insight: Insight) -> Iterator[tuple[str, str]]:
+    importance = insight.importance
+    nearest = importance[importance["horizon"] == importance["horizon"].min()]
+    if (insight.sensitivity["norm"] > 0).any():
+        yield "sensitivity", insight_charts.draw_sensitivity(insight)
+    yield "importance", insight_charts.draw_importance(nearest)
+
+
+def _score_figures(report: Evaluated, verdict: Verdict, kept: pd.DataFrame) -> Iterator[tuple[str, str]]:
+    if math.isfinite(verdict.low) and math.isfinite(verdict.high):
+        yield "difference", evaluation.draw_difference(verdict.difference, verdict.low, verdict.high)
+    losses = report.scores[(report.scores["metric"] == "log_loss") & (report.scores["group"] == "all")]
+    if len(losses):
+        yield "methods", evaluation.draw_methods(losses, model=verdict.model, baseline=verdict.baseline)
+    every = report.test_rows[report.test_rows["outcome"].notna()]
+    for horizon, rows in every[every["model"] == verdict.model].groupby("horizon"):
+        if horizon == horizons.NEXT:
+            yield "reliability", evaluation.draw_reliability(_reliability(rows))
+        else:
+            about = horizons.describe_horizon(int(str(horizon)))
+            yield f"reliability_{horizon}", evaluation.draw_reliability(_reliability(rows), about)
+    labelled = select_horizon(every)
+    own = labelled[labelled["model"] == verdict.model]
+    yield from _rolling_figures(
+        rolling.roll_hit_rate(own, labelled[labelled["model"] == verdict.baseline]),
+        verdict.baseline,
+        _roll_record(kept),
+    )
+
+
+def _curves(found: Evaluated) -> list[Curve]:
+    return collect_curves(
+        found.test_rows,
+        found.scores,
+        {horizons.NEXT: found.verdict, **found.further} if found.verdict else {},
+    )
+
+
+def _rolling_figures(
+    backtest: pd.DataFrame, baseline: str, record: pd.DataFrame
+) -> Iterator[tuple[str, str]]:
+    tables = [
+        ("rolling", backtest, "backtest", baseline),
+        ("rolling_record", record, "record", "base_rate"),
+    ]
+    for key, rows, name, beside in tables:
+        if len(rows):
+            yield key, evaluation.draw_rolling(rows, name, beside, evaluation.find_reach(backtest, record))
+
+
+def _reliability(rows: pd.DataFrame) -> pd.DataFrame:
+    return reliability(
+        rows["p_up"].to_numpy(), rows["outcome"].to_numpy(), _BINS, session=rows["target_session"].to_numpy()
+    )
+
+
+def _roll_record(record: pd.DataFrame) -> pd.DataFrame:
+    rows = rolling.select_record(record)
+    return rolling.roll_hit_rate(rows, rows.assign(p_up=rows["baseline_p_up"]))
+
+
+def _lacks_credit(report: Report) -> bool:
+    """Say whether the scored network gave one and the same answer to all test rows of the next session."""
+    rows = select_horizon(report.test_rows)
+    own = rows.loc[rows["model"] == (report.verdict.model if report.verdict else ""), "p_up"]
+    return len(own) > 1 and float(own.max() - own.min()) < _ROUNDING

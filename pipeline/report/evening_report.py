@@ -1,0 +1,98 @@
+"""What one evening came to: the tables and sentences that every report is made of."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+
+import pandas as pd
+
+from pipeline.evaluation.horizons import list_horizons
+from pipeline.evaluation.network_insight import Insight
+from pipeline.evaluation.verdict import Verdict
+
+__all__ = ["Report"]
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """Everything that the report of one evening says.
+
+    Attributes:
+        universe: Its name.
+        calendar: The exchange.
+        as_of: The session whose close the forecasts stand on.
+        target_session: The next session: what they speak of, the nearest of them where they look farther too.
+        issued_at: When they were issued (UTC).
+        kind: live, or late: issued after the target session's open.
+        historical: Whether the source ended in the past.
+        forecasts: schema.FORECASTS and is_new, of the target session.
+        skipped: symbol, reason of the members without a forecast.
+        members: How many symbols the universe has at as_of.
+        covered: How many of them have a bar there.
+        bias: Of survivorship, where membership is today's list rather than that of each session; else empty.
+        verdict: Of the backtest on the next session, None where nothing was scored.
+        scores: schema.SCORES of the backtest.
+        test_rows: model, symbol, as_of, target_session, horizon, p_up, direction, outcome of the backtest.
+        live_scores: schema.SCORES of the settled record, one group a kind and horizon; may be empty.
+        record: schema.FORECASTS, outcome, realized_return, settled_at of the ledger.
+        corrections: schema.OUTCOMES that came after the first, first_outcome, first_return.
+        epochs: fit ("score" or "champion"), member, epoch, loss, hit_rate, stop_loss, stop_hit_rate, gradient_norm.
+        ranges: How history was cut: fit, part, first_session, last_session, sessions, rows.
+        findings: symbol, session, rule, detail of the price checks.
+        model: What there is to know of the model, name by name.
+        trained_through: The last session that the model learned from.
+        model_age: Sessions from there to as_of.
+        promoted_at: When the model became champion (UTC); None if it is not known.
+        data_version: The price store's version.
+        newest_observed_at: When the newest bar was observed (UTC).
+        sessions_behind: Sessions that had closed after as_of when the forecasts were issued.
+        config_digest: Digest of the settings.
+        ledger_head: The ledger's head hash.
+        notes: Remarks in plain words.
+        tried: How many settings were tried on the universe when the forecasts were issued, in words.
+        further: The verdicts on the farther horizons, by horizon.
+        insight: What the network of the scoring fit looks at; None where that is not kept.
+        attributions: What moved the forecasts, columns of attributions.csv; empty where that is not kept.
+    """
+
+    universe: str
+    calendar: str
+    as_of: pd.Timestamp
+    target_session: pd.Timestamp
+    issued_at: datetime
+    kind: Literal["live", "late"]
+    historical: bool
+    forecasts: pd.DataFrame
+    skipped: pd.DataFrame
+    members: int
+    covered: int
+    bias: str
+    verdict: Verdict | None
+    scores: pd.DataFrame
+    test_rows: pd.DataFrame
+    live_scores: pd.DataFrame
+    record: pd.DataFrame
+    corrections: pd.DataFrame
+    epochs: pd.DataFrame
+    ranges: pd.DataFrame
+    findings: pd.DataFrame
+    model: Mapping[str, str]
+    trained_through: pd.Timestamp
+    model_age: int
+    promoted_at: datetime | None
+    data_version: int
+    newest_observed_at: datetime
+    sessions_behind: int
+    config_digest: str
+    ledger_head: str
+    notes: list[str]
+    tried: str = ""
+    further: Mapping[int, Verdict] = field(default_factory=dict)
+    insight: Insight | None = None
+    attributions: pd.DataFrame = field(default_factory=pd.DataFrame)
+
+    @property
+    def horizons(self) -> list[int]:
+        """How many sessions ahead the forecasts look, the nearest first."""
+        return list_horizons(self.forecasts)

@@ -1,0 +1,176 @@
+"""Does a higher p go with an up? AUC over all pairs, over the pairs of one session, and over sessions.
+
+The plain AUC mixes two skills: telling the stocks of one session apart, and telling good sessions from bad ones. A
+model of which only the first one holds needs another use than one of which only the second does.
+"""
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+
+from pipeline.statistics.metrics import auc, effective_n_of, mean_of
+
+__all__ = [
+    "BINS",
+    "auc_between_sessions",
+    "auc_of_bins",
+    "auc_of_copies",
+    "auc_within_sessions",
+    "count_levels",
+    "effective_n_of_auc",
+    "effective_n_within_sessions",
+    "mean_by_session",
+    "rank_levels",
+    "ranked_bins",
+    "sessions_won",
+    "wins_within_sessions",
+]
+
+BINS: Final = 1000
+"""Resampled AUCs and recalibrations know p by its place among at most so many bins of equally many rows. With no more
+distinct p than this they are exact; beyond, what they miss is the order inside one bin, a thousandth of the rows."""
+
+Floats = NDArray[np.float64]
+Places = NDArray[np.intp]
+
+
+def auc_within_sessions(p: Floats, y: Floats, session: Places) -> float:
+    """Return the chance that an up was given a higher p than a down of its own session; ties count half.
+
+    sum over sessions of wins_s / sum over sessions of n1_s n0_s, with Mann and Whitney's (1947) count of wins: the
+    AUC stratified by session, each pair weighing the same. What moves a whole session, right or wrong, is not in it.
+    The stratified test goes back to van Elteren (1960), "On the combination of independent two sample tests of
+    Wilcoxon"; as a measure of discrimination, Janes and Pepe (2009), "Covariate-adjusted ROC curve".
+
+    Args:
+        p, y: Forecasts and outcomes, [row].
+        session: [row], numbers from 0 without holes.
+    """
+    wins, pairs = wins_within_sessions(rank_levels(p), y, session)
+    return float(mean_of(wins.sum(), pairs.sum()))
+
+
+def auc_between_sessions(p: Floats, y: Floats, session: Places) -> float:
+    """Return the chance that a session that rose had a higher mean p than one that fell; ties count half.
+
+    The AUC of one case a session: its mean p against whether more than half of its labelled rows went up. Sessions
+    with exactly half of them are no case. It is market timing: what sets rows of one session apart is not in it.
+    """
+    won = sessions_won(y, session)
+    decided = ~np.isnan(won)
+    return auc(mean_by_session(p, session)[decided], won[decided])
+
+
+def rank_levels(p: Floats) -> Places:
+    """Return the number of each row's p among the distinct ones, by rising p."""
+    return np.unique(p, return_inverse=True)[1]
+
+
+def count_levels(level: Places, y: Floats) -> tuple[Floats, Floats]:
+    """Return how many rows each level of `rank_levels` has, and how many of them went up."""
+    return np.bincount(level).astype(float), np.bincount(level, y).astype(float)
+
+
+def wins_within_sessions(level: Places, y: Floats, session: Places) -> tuple[Floats, Floats]:
+    """Return for each session how often an up was given more than a down (ties: half), and of how many pairs.
+
+    Args:
+        level: Of `rank_levels`, [row].
+        y, session: As for `auc_within_sessions`.
+    """
+    rows, ups = np.bincount(session), np.bincount(session, y)
+    before = np.cumsum(rows) - rows
+    rank = rankdata(session * (level.max(initial=0) + 1) + level) - before[session]
+    return np.bincount(session, rank * y) - ups * (ups + 1) / 2, ups * (rows - ups)
+
+
+def sessions_won(y: Floats, session: Places) -> Floats:
+    """Return 1 for a session in which more than half of the rows went up, 0 for fewer, NaN for just half."""
+    share = mean_by_session(y, session)
+    return np.where(share == 0.5, np.nan, (share > 0.5).astype(float))
+
+
+def mean_by_session(values: Floats, session: Places) -> Floats:
+    """Return the mean of each session, rounded to 9 digits: equal values shall have equal means."""
+    return np.round(np.bincount(session, values) / np.bincount(session), 9)
+
+
+def ranked_bins(level: Places, most: int = BINS) -> Places:
+    """Return the bin of each row, numbered by rising p: one a distinct p, or `most` of about equally many rows.
+
+    Args:
+        level: Of `rank_levels`, [row].
+        most: So many bins at most.
+    """
+    count = np.bincount(level)
+    if len(count) <= most:
+        return level
+    place = (np.cumsum(count) - 1) * most // len(level)
+    return (np.cumsum(np.diff(place, prepend=-1) > 0) - 1)[level]
+
+
+def auc_of_bins(ups: Floats, downs: Floats) -> Floats:
+    """Return the AUC [...] of counts [..., bin], the bins by rising p; rows that share a bin are tied."""
+    beaten = np.cumsum(downs, axis=-1) - downs / 2
+    return mean_of((ups * beaten).sum(axis=-1), ups.sum(axis=-1) * downs.sum(axis=-1))
+
+
+def auc_of_copies(p: Floats, y: Floats, copies: Floats) -> Floats:
+    """Return the AUC [draw] of cases of which each draw has so many copies.
+
+    Args:
+        p, y: Forecasts and outcomes, [case].
+        copies: [draw, case].
+    """
+    if not len(p):
+        return np.full(len(copies), np.nan)
+    order = np.argsort(p)
+    starts = np.flatnonzero(np.diff(p[order], prepend=np.nan) != 0)
+    drawn, up = copies[:, order], y[order]
+    ups = drawn * up
+    downs = drawn - ups
+    if len(starts) < len(p):
+        ups, downs = (np.add.reduceat(each, starts, axis=1) for each in (ups, downs))
+    return auc_of_bins(ups, downs)
+
+
+def effective_n_of_auc(level: Places, y: Floats, session: Places) -> float:
+    """Return how many independent rows would know the AUC as well as these rows do.
+
+    `effective_n` of each row's part in it: the share of downs that an up beats, or of ups that beat a down, as a
+    distance from the AUC and in the weight of its class. Obuchowski (1997), "Nonparametric analysis of clustered ROC
+    curve data", of the placements of DeLong, DeLong and Clarke-Pearson (1988).
+
+    Args:
+        level: Of `rank_levels`, [row].
+        y, session: As for `auc_within_sessions`.
+    """
+    count, ups = count_levels(level, y)
+    downs = count - ups
+    if not ups.any() or not downs.any():
+        return float(np.count_nonzero(np.bincount(session)))
+    beats = (np.cumsum(downs) - downs / 2) / downs.sum()
+    beaten = 1 - (np.cumsum(ups) - ups / 2) / ups.sum()
+    found = float(auc_of_bins(ups, downs))
+    parts = np.where(
+        y == 1, (beats[level] - found) * len(y) / ups.sum(), (beaten[level] - found) * len(y) / downs.sum()
+    )
+    return effective_n_of(parts, session)
+
+
+def effective_n_within_sessions(wins: Floats, pairs: Floats, rows: Floats) -> float:
+    """Return how many independent rows would know the AUC within sessions as well as these rows do.
+
+    n sum(n1_s n0_s (n_s + 1) / 12) / sum((wins_s - AUC n1_s n0_s)^2), kept in [1, n]: Mann and Whitney's (1947)
+    variance of the wins of independent rows over the one that the sessions show.
+
+    Args:
+        wins, pairs: Of `wins_within_sessions`, [session].
+        rows: Rows of each session.
+    """
+    shown = float(np.sum((wins - mean_of(wins.sum(), pairs.sum()) * pairs) ** 2)) if pairs.any() else 0.0
+    if shown < 1e-9:
+        return float(len(rows))
+    return float(min(max(rows.sum() * np.sum(pairs * (rows + 1)) / 12 / shown, 1.0), rows.sum()))

@@ -1,0 +1,82 @@
+"""Whole sessions resampled in blocks."""
+
+import numpy as np
+from arch.bootstrap import StationaryBootstrap, optimal_block_length
+
+from pipeline.schema import MIN_SESSIONS
+from pipeline.statistics.significance import Floats
+
+__all__ = [
+    "bootstrap_p_value",
+    "choose_block_length",
+    "draw_sessions",
+    "percentile_interval",
+    "resample_sessions",
+]
+
+
+def choose_block_length(series: Floats) -> float:
+    """Return the mean block length, in sessions and at least 1, that suits the dependence in `series` [session].
+
+    Politis and White (2004), "Automatic block-length selection for the dependent bootstrap", with the
+    correction of Patton, Politis and White (2009). A constant or very short series gives 1.
+    """
+    if len(series) < MIN_SESSIONS or np.ptp(series) == 0:
+        return 1.0
+    with np.errstate(all="ignore"):
+        length = float(optimal_block_length(series)["stationary"].iloc[0])
+    return max(length, 1.0) if np.isfinite(length) else 1.0
+
+
+def draw_sessions(sessions: int, *, block_length: float, draws: int, seed: int) -> Floats:
+    """Draw sessions in blocks of random length; all rows of a drawn session come along.
+
+    The stationary bootstrap of Politis and Romano (1994): blocks start anywhere, wrap around at the end, and
+    their lengths are geometric with mean `block_length`.
+
+    Returns:
+        [draw, session], how often each draw has each session; every row sums to `sessions`. No draw at all
+        with fewer than MIN_SESSIONS.
+    """
+    if sessions < MIN_SESSIONS:
+        return np.empty((0, sessions))
+    bootstrap = StationaryBootstrap(block_length, np.arange(sessions), seed=np.random.default_rng(seed))
+    drawn = (np.bincount(data[0], minlength=sessions) for data, _ in bootstrap.bootstrap(draws))
+    return np.stack(list(drawn)).astype(float)
+
+
+def resample_sessions(series: Floats, *, horizon: int = 1, draws: int, seed: int) -> Floats:
+    """Draw sessions in blocks as long as the dependence in `series` [session] and the overlap of outcomes ask for.
+
+    Returns:
+        [draw, session], as of `draw_sessions`; no draw at all with fewer than MIN_SESSIONS for each one ahead.
+    """
+    if len(series) < MIN_SESSIONS * horizon:
+        return np.empty((0, len(series)))
+    block_length = max(choose_block_length(series), float(horizon))
+    return draw_sessions(len(series), block_length=block_length, draws=draws, seed=seed)
+
+
+def percentile_interval(values: Floats) -> tuple[float, float]:
+    """Return the 2.5th and the 97.5th percentile of `values` [draw], NaN where no draw is defined.
+
+    Efron and Tibshirani (1993), "An introduction to the bootstrap", chapter 13.
+    """
+    defined = values[np.isfinite(values)]
+    if len(defined) == 0:
+        return np.nan, np.nan
+    low, high = np.quantile(defined, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def bootstrap_p_value(differences: Floats) -> float:
+    """Return the two-sided p-value of "no difference" from drawn paired differences [draw].
+
+    2 (1 + the smaller of #(d <= 0) and #(d >= 0)) / (draws + 1), at most 1: the level at which the percentile
+    interval begins to hold zero. Davison and Hinkley (1997), "Bootstrap methods and their application".
+    """
+    defined = differences[np.isfinite(differences)]
+    if len(defined) == 0:
+        return np.nan
+    rarer = min(int(np.sum(defined <= 0)), int(np.sum(defined >= 0)))
+    return min(1.0, 2 * (1 + rarer) / (len(defined) + 1))

@@ -1,0 +1,133 @@
+"""How far chance alone reaches: rows of one session move together, so whole sessions are resampled and compared.
+
+A series here has one number a session, in order of time.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.integrate import quad
+from scipy.stats import norm, t
+
+from pipeline.schema import MIN_SESSIONS
+
+__all__ = [
+    "DieboldMariano",
+    "adjust_p_values",
+    "diebold_mariano",
+    "drop_rounding",
+    "expected_maximum",
+    "forecasts_needed",
+    "long_run_variance",
+    "newey_west_lag",
+]
+
+
+Floats = NDArray[np.float64]
+
+
+def drop_rounding(differences: Floats) -> Floats:
+    """Return the differences, zero where they are rounding: a network calibrated to the base rate says nothing else.
+
+    Without this, a constant difference in the sixteenth digit is an edge that no test can overlook.
+    """
+    return np.where(np.abs(differences) < 1e-9, 0.0, differences)
+
+
+@dataclass(frozen=True)
+class DieboldMariano:
+    """What the test found.
+
+    Attributes:
+        difference: Mean of the loss differences.
+        statistic: Their mean in standard errors, corrected for the small sample.
+        p_value: Two-sided, of "both are equally good".
+        lag: Autocovariances that went into the standard error, in sessions.
+    """
+
+    difference: float
+    statistic: float
+    p_value: float
+    lag: int
+
+
+def diebold_mariano(differences: Floats, *, horizon: int = 1, lag: int | None = None) -> DieboldMariano:
+    """Test whether two forecasts are equally good on average.
+
+    Diebold and Mariano (1995), "Comparing predictive accuracy", with Bartlett weights (Newey and West, 1987) and
+    the small-sample correction sqrt((n + 1 - 2h + h (h - 1) / n) / n) on n - 1 degrees of freedom of Harvey,
+    Leybourne and Newbold (1997), "Testing the equality of prediction mean squared errors".
+
+    Args:
+        differences: [session], the one's mean loss of a session less the other's.
+        horizon: h, in sessions; losses of neighbours overlap in h - 1 of them.
+        lag: Autocovariances used; by default 4 (n / 100)^(2/9), rounded down (Newey and West, 1994), and no
+            fewer than h - 1.
+
+    Returns:
+        The result; statistic and p_value are NaN with fewer than MIN_SESSIONS sessions for each one ahead.
+    """
+    n = len(differences)
+    if lag is None:
+        lag = newey_west_lag(n, horizon)
+    mean = float(differences.mean()) if n else np.nan
+    if n < MIN_SESSIONS * horizon:
+        return DieboldMariano(mean, np.nan, np.nan, lag)
+    if np.ptp(differences) == 0:
+        certain = mean != 0
+        return DieboldMariano(
+            mean, np.copysign(np.inf, mean) if certain else 0.0, 0.0 if certain else 1.0, lag
+        )
+    correction = np.sqrt((n + 1 - 2 * horizon + horizon * (horizon - 1) / n) / n)
+    statistic = float(correction * mean / np.sqrt(long_run_variance(differences, lag) / n))
+    return DieboldMariano(mean, statistic, float(2 * t.sf(abs(statistic), n - 1)), lag)
+
+
+def forecasts_needed(
+    hit_rate: float, against: float = 0.5, *, power: float = 0.8, level: float = 0.05
+) -> int:
+    """Return how many independent forecasts tell `hit_rate` from `against`, one-sided.
+
+    ((z_level sqrt(q (1 - q)) + z_power sqrt(p (1 - p))) / (p - q))^2 with p the hit rate and q the other, by the
+    normal approximation: 52% against 50% takes (62.15)^2, 3,863.
+    """
+    chance = norm.ppf(1 - level) * np.sqrt(against * (1 - against))
+    skill = norm.ppf(power) * np.sqrt(hit_rate * (1 - hit_rate))
+    return int(np.ceil(((chance + skill) / (hit_rate - against)) ** 2))
+
+
+def adjust_p_values(p_values: Floats) -> Floats:
+    """Return p-values [test] that allow for how many tests there are; NaN is no test and stays NaN.
+
+    The j-th smallest of m becomes the largest of (m - i + 1) p_i over i <= j, at most 1: the chance of even one false
+    rejection stays below the level, whatever the dependence. Holm (1979), "A simple sequentially rejective multiple
+    test procedure".
+    """
+    adjusted, order = np.full(len(p_values), np.nan), np.argsort(p_values)
+    tested = order[: np.count_nonzero(~np.isnan(p_values))]
+    weight = np.arange(len(tested), 0, -1)
+    adjusted[tested] = np.minimum(np.maximum.accumulate(weight * p_values[tested]), 1.0)
+    return adjusted
+
+
+def expected_maximum(n: int) -> float:
+    """Return the mean of the largest of n independent standard normals: what the best of n equals seems to be worth.
+
+    The integral of x n phi(x) Phi(x)^(n - 1) (David and Nagaraja 2003, "Order statistics"); 0 for a single one.
+    """
+    mean, _ = quad(lambda x: x * n * norm.pdf(x) * norm.cdf(x) ** (n - 1), -10, 10, limit=200)
+    return float(mean)
+
+
+def newey_west_lag(sessions: int, horizon: int = 1) -> int:
+    """Return how many autocovariances enter a long-run variance: 4 (n / 100)^(2/9), and no fewer than h - 1."""
+    return max(int(4 * (sessions / 100) ** (2 / 9)), horizon - 1)
+
+
+def long_run_variance(series: Floats, lag: int) -> float:
+    """Return n times the variance of the mean of `series` [session], by Bartlett weights (Newey and West, 1987)."""
+    distance, n = series - series.mean(), len(series)
+    covariances = [float(distance[k:] @ distance[: n - k]) / n for k in range(min(lag, n - 1) + 1)]
+    weights = [1.0] + [2 * (1 - k / (lag + 1)) for k in range(1, len(covariances))]
+    return float(np.dot(weights, covariances))
