@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
-    from pipeline.workspace import Workspace
+    from pipeline.storage.workspace import Workspace
 
 __all__ = [
     "Place",
@@ -35,7 +35,7 @@ class Place:
     def workspace(self) -> "Workspace":
         """Return the workspace that these options name, whether there is one or not."""
         from flows.run import absolute_path, default_config, default_home
-        from pipeline.workspace import Workspace
+        from pipeline.storage.workspace import Workspace
 
         return Workspace(absolute_path(self.home or default_home(self.config or default_config())))
 

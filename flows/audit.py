@@ -31,7 +31,6 @@ from pipeline.audit import (
     check_symbol_order,
 )
 from pipeline.audit_record import Audit, save_audit
-from pipeline.block import Block
 from pipeline.causality import (
     Workbench,
     check_changed,
@@ -43,6 +42,7 @@ from pipeline.causality import (
 from pipeline.errors import InputError
 from pipeline.ledger import Ledger
 from pipeline.panel import build_panel
+from pipeline.prices.bar_block import Block
 from pipeline.sequences import Sequences, total_returns
 from pipeline.sources.conformance import ConformanceError, check_source
 from pipeline.sources.own import OwnSource

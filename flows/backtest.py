@@ -42,14 +42,14 @@ from pipeline.report.backtest_report import (
     write_forecasts,
 )
 from pipeline.report.trading_tables import list_numbers
-from pipeline.spreadsheet import format_csv
 from pipeline.statistics.sharpe import hold_against
+from pipeline.storage.csv_output import format_csv
+from pipeline.storage.files import hold_lock, whole_file, write_text
 from pipeline.trading.fills import read_fills
 from pipeline.trading.view import TradingView, view_trading
 from pipeline.trials import TrialBook, count_settings, list_sharpes
 from pipeline.walkforward import Fold, walk_folds
 from pipeline.wording import count
-from pipeline.workspace import hold_lock, whole_file, write_text
 
 __all__ = ["Backtested", "backtest"]
 

@@ -11,7 +11,7 @@ from flows.chapters import chapter
 from flows.progress import Advance, bar, say
 from flows.run import Run
 from pipeline.errors import SourceError
-from pipeline.fetch_plan import Asking, plan_asking
+from pipeline.prices.ingest.fetch_plan import Asking, plan_asking
 from pipeline.sources import Fetched
 
 __all__ = ["Answers", "fetch_all", "fetch_prices", "plan_tonight"]

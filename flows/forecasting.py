@@ -21,8 +21,8 @@ from models.saved import read_metadata, verify
 from pipeline.backtest import forecast
 from pipeline.errors import InputError, NextdayError
 from pipeline.evaluation.horizons import NEXT
-from pipeline.fetch_plan import OVERLAP
 from pipeline.panel import Panel
+from pipeline.prices.ingest.fetch_plan import OVERLAP
 from pipeline.schema import FORECAST_KEY
 from pipeline.sequences import total_returns
 from pipeline.tracking import RegisteredModel

@@ -9,15 +9,15 @@ from flows.chapters import chapter, label_flow_run
 from flows.fetching import Answers, fetch_all, plan_tonight
 from flows.progress import say
 from flows.run import Run
-from pipeline.admission import STANDING, Admission, admit
 from pipeline.errors import InputError, SourceError
-from pipeline.fetch_log import Answer
-from pipeline.fetch_plan import Asking
-from pipeline.listing import find_listings, recent_bars
-from pipeline.quality import Checked, check, no_findings
+from pipeline.market.universe import MIN_COVERAGE
+from pipeline.prices.ingest.fetch_log import Answer
+from pipeline.prices.ingest.fetch_plan import Asking
+from pipeline.prices.ingest.listing_status import find_listings, recent_bars
+from pipeline.prices.ingest.quality import Checked, check, no_findings
+from pipeline.prices.ingest.reconciliation import STANDING, Admission, admit
+from pipeline.prices.ingest.unknown_closures import find_unknown_sessions
 from pipeline.sources import Fetched
-from pipeline.universe import MIN_COVERAGE
-from pipeline.unknown_closures import find_unknown_sessions
 from pipeline.wording import count
 
 __all__ = ["Market", "check_prices", "known_market", "update_prices"]

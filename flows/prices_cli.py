@@ -45,7 +45,7 @@ def show(
     """Show a symbol's newest bars as traded, with their adjusted closes, and what was revised later."""
     day, time = parse_date(as_of, "--as-of") if as_of else None, parse_time(known_at, "--known-at")
     from flows.prices_terminal import show_history
-    from pipeline.price_history import read_history
+    from pipeline.prices.revisions import read_history
 
     stored = _stored_bars()
     known = stored.instant(time)
@@ -60,7 +60,7 @@ def check(
 ) -> None:
     """Check everything that is stored again; exit code 1 if a finding needs a person."""
     from flows.prices_terminal import show_price_findings
-    from pipeline.price_findings import find_faults
+    from pipeline.prices.ingest.store_check import find_faults
 
     stored = _stored_bars()
     found = find_faults(
@@ -89,7 +89,7 @@ def export(
     path = _file_to_write(csv, parquet)
     day, time = parse_date(as_of, "--as-of") if as_of else None, parse_time(known_at, "--known-at")
     from flows.prices_terminal import show_export
-    from pipeline.price_export import export_csv, export_parquet
+    from pipeline.prices.export import export_csv, export_parquet
 
     stored = _stored_bars()
     session, known = stored.session(day), stored.instant(time)

@@ -13,9 +13,9 @@ from flows.terminal import console, make_table
 from pipeline.wording import count, format_percent, format_price
 
 if TYPE_CHECKING:
-    from pipeline.fetch_log import Hold
-    from pipeline.price_findings import PriceFindings
-    from pipeline.price_history import SymbolHistory
+    from pipeline.prices.ingest.fetch_log import Hold
+    from pipeline.prices.ingest.store_check import PriceFindings
+    from pipeline.prices.revisions import SymbolHistory
 
 __all__ = [
     "show_export",

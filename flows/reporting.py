@@ -31,16 +31,16 @@ from pipeline.evaluation.attributions import FILE, load_attributions
 from pipeline.evaluation.horizons import NEXT, describe_horizons, name_group
 from pipeline.evaluation.scores import score
 from pipeline.evaluation.selective import select_told
-from pipeline.fetch_plan import OVERLAP
-from pipeline.quality import no_findings
+from pipeline.prices.ingest.fetch_plan import OVERLAP
+from pipeline.prices.ingest.quality import no_findings
 from pipeline.report.evening_markdown import summary_markdown
 from pipeline.report.evening_report import Report
 from pipeline.report.files import Paths, place, write
 from pipeline.report.tables import forecast_rows
 from pipeline.schema import SCORES, SIDES, empty
+from pipeline.storage.files import write_text
 from pipeline.tracking import RegisteredModel
 from pipeline.trials import TrialBook, count_settings
-from pipeline.workspace import write_text
 
 __all__ = ["publish", "rebuild_report", "track", "write_missing", "write_report"]
 

@@ -31,9 +31,9 @@ from pipeline.evaluation.horizons import select_horizon
 from pipeline.evaluation.verdict import Verdict
 from pipeline.report.evening_page import evaluation_figures
 from pipeline.statistics.metrics import log_losses
+from pipeline.storage.files import write_text
 from pipeline.tracking import RegisteredModel
 from pipeline.trials import Trial, TrialBook, count_settings, digest_procedure, list_parameters
-from pipeline.workspace import write_text
 
 __all__ = ["count_trial", "make_champion", "retrain"]
 

@@ -10,19 +10,20 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline.closures import Override, from_rows, read_overrides, to_rows
 from pipeline.config import Config, UniverseConfig, digest, load
 from pipeline.errors import InputError, NextdayError
 from pipeline.features import FeatureSet
-from pipeline.fetch_log import FetchLog
 from pipeline.ledger import Ledger
+from pipeline.market.calendar import Calendar, calendar
+from pipeline.market.closures import Override, from_rows, read_overrides, to_rows
+from pipeline.market.universe import Universe, universe
 from pipeline.own_features import find_features
 from pipeline.own_model import WrittenModel, find_model
-from pipeline.sessions import Calendar, calendar
+from pipeline.prices.ingest.fetch_log import FetchLog
+from pipeline.prices.store import PriceStore
 from pipeline.sources import PriceSource
-from pipeline.store import PriceStore
-from pipeline.universe import Universe, universe
-from pipeline.workspace import Workspace, write_text
+from pipeline.storage.files import write_text
+from pipeline.storage.workspace import Workspace
 
 __all__ = [
     "PROJECT",

@@ -35,8 +35,8 @@ from models.errors import ModelError
 from pipeline.config import digest
 from pipeline.errors import ConfigError, InputError
 from pipeline.inner_folds import FOLDS
+from pipeline.storage.files import hold_lock
 from pipeline.trials import Parameters, State, Trial, TrialBook, Tried, count_settings, digest_procedure
-from pipeline.workspace import hold_lock
 
 if TYPE_CHECKING:
     from optuna import Trial as Asked

@@ -9,11 +9,11 @@ import pandas as pd
 from flows.run import absolute_path, configured_calendar, default_config, default_home
 from pipeline.config import Config, load
 from pipeline.errors import InputError, quoted
-from pipeline.fetch_log import FetchLog, Hold
-from pipeline.sessions import Calendar
-from pipeline.store import PriceStore
-from pipeline.universe import Universe, universe
-from pipeline.workspace import Workspace
+from pipeline.market.calendar import Calendar
+from pipeline.market.universe import Universe, universe
+from pipeline.prices.ingest.fetch_log import FetchLog, Hold
+from pipeline.prices.store import PriceStore
+from pipeline.storage.workspace import Workspace
 
 __all__ = ["StoredPrices", "open_stored_prices"]
 

@@ -28,8 +28,8 @@ from pipeline.evaluation.selective import measure_sides, select_told, take_sides
 from pipeline.evaluation.verdict import Verdict, best_baseline, judge
 from pipeline.panel import Panel, build_panel
 from pipeline.sequences import Sequences, build_sequences, total_returns
+from pipeline.storage.files import write_bytes, write_text
 from pipeline.walkforward import Fold, final_fold, scoring_fold
-from pipeline.workspace import write_bytes, write_text
 
 __all__ = [
     "Evaluation",

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from pipeline.backtest import Fitted, Model, fit, forecast, teach, walk_forward
 from pipeline.evaluation.horizons import select_horizon
 from pipeline.evaluation.verdict import Verdict, judge
+from pipeline.market.calendar import Calendar
 from pipeline.schema import FORECAST_KEY
 from pipeline.sequences import Sequences
-from pipeline.sessions import Calendar
 from pipeline.tripwires import Found, tripwire
 from pipeline.walkforward import Fold
 

@@ -7,8 +7,8 @@ from datetime import datetime
 from pathlib import Path
 
 from pipeline.errors import StoreError
+from pipeline.storage.files import write_text
 from pipeline.tripwires import Check
-from pipeline.workspace import write_text
 
 __all__ = ["Audit", "load_audit", "save_audit"]
 

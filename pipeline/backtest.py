@@ -12,8 +12,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline.evaluation.selective import take_sides
+from pipeline.market.calendar import Calendar
 from pipeline.sequences import Sequences, blank_dead_zone
-from pipeline.sessions import Calendar
 from pipeline.walkforward import Fold
 
 __all__ = [

@@ -20,9 +20,10 @@ import pandas as pd
 from pipeline.archive import Packer, Progress, unpack
 from pipeline.errors import InputError, NextdayError
 from pipeline.ledger import Ledger
+from pipeline.prices.store import PriceStore
 from pipeline.seal import Verification
-from pipeline.store import PriceStore
-from pipeline.workspace import Workspace, hold_lock
+from pipeline.storage.files import hold_lock
+from pipeline.storage.workspace import Workspace
 
 __all__ = ["Backup", "Contents", "StoredUniverse", "back_up", "newest", "restore"]
 

@@ -16,8 +16,8 @@ from pipeline import seal
 from pipeline.errors import LedgerError
 from pipeline.schema import FORECASTS, OUTCOMES, validated
 from pipeline.seal import Head, Verification
-from pipeline.spreadsheet import disarm
-from pipeline.workspace import write_text
+from pipeline.storage.csv_output import disarm
+from pipeline.storage.files import write_text
 
 __all__ = ["Head", "Ledger", "Verification"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pipeline.errors import InputError
-from pipeline.workspace import hold_lock
+from pipeline.storage.files import hold_lock
 
 __all__ = ["artifact_root", "database", "locked", "open_client"]
 

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline.adjust import adjusted_close
-from pipeline.block import COLUMNS, Block
+from pipeline.market.corporate_actions import adjusted_close
+from pipeline.prices.bar_block import COLUMNS, Block
 
 __all__ = ["Panel", "build_panel"]
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 import pandas as pd
 
 from pipeline.errors import InputError, NextdayError
-from pipeline.workspace import hold_lock, write_text
+from pipeline.storage.files import hold_lock, write_text
 
 __all__ = ["RegisteredModel", "Registry", "check_universe"]
 

@@ -7,8 +7,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline.features import FeatureSet
+from pipeline.market.universe import Universe
 from pipeline.panel import Panel
-from pipeline.universe import Universe
 
 __all__ = ["Sequences", "blank_dead_zone", "build_sequences", "total_returns"]
 

@@ -13,10 +13,10 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from pipeline.block import COLUMNS, lay_out
+from pipeline.market.calendar import Calendar, calendar
 from pipeline.panel import Panel, build_panel
-from pipeline.quality import check
-from pipeline.sessions import Calendar, calendar
+from pipeline.prices.bar_block import COLUMNS, lay_out
+from pipeline.prices.ingest.quality import check
 from pipeline.sources import Fetched
 
 NOW = datetime(2019, 6, 1, 12, tzinfo=UTC)

@@ -10,9 +10,9 @@ import pandas as pd
 
 from pipeline.backup import Backup, back_up
 from pipeline.ledger import Ledger
-from pipeline.sessions import Calendar
-from pipeline.store import PriceStore
-from pipeline.workspace import Workspace
+from pipeline.market.calendar import Calendar
+from pipeline.prices.store import PriceStore
+from pipeline.storage.workspace import Workspace
 from tests.conftest import prices_of, vendor_bars
 from tests.test_ledger_seal import issue
 from tests.victims import unseen

@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from pipeline.sessions import Calendar
+from pipeline.market.calendar import Calendar
 from tests.yahoo_market import Broken, Stock
 
 _RATIOS = [(2, 1), (1, 4), (3, 2), (10, 1)]

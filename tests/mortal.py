@@ -23,7 +23,7 @@ import pandas as pd
 
 from pipeline import mlflow_database
 from pipeline.ledger import Ledger
-from pipeline.store import PriceStore
+from pipeline.prices.store import PriceStore
 
 CONTEXT = multiprocessing.get_context("forkserver")
 PRELOADED = [

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.sessions import Calendar, calendar
-from pipeline.store import PriceStore
+from pipeline.market.calendar import Calendar, calendar
+from pipeline.prices.store import PriceStore
 from tests.command_line import CommandLine
 from tests.conftest import prices_of, vendor_bars
 

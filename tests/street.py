@@ -12,8 +12,8 @@ from yfinance.data import SingletonMeta
 
 from flows.market import Market, update_prices
 from flows.run import Run, open_run
-from pipeline.adjust import adjusted_close
-from pipeline.sessions import Calendar
+from pipeline.market.calendar import Calendar
+from pipeline.market.corporate_actions import adjusted_close
 from pipeline.sources import yahoo
 from tests.made_market import Listing, make_stock
 from tests.yahoo_market import Quirk, Stock

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.adjust import (
+from pipeline.market.corporate_actions import (
     adjusted_close,
     as_traded,
     carry_actions,

@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.admission import STANDING, Admission, admit
-from pipeline.fetch_log import Hold
-from pipeline.sessions import Calendar
-from pipeline.store import PriceStore
+from pipeline.market.calendar import Calendar
+from pipeline.prices.ingest.fetch_log import Hold
+from pipeline.prices.ingest.reconciliation import STANDING, Admission, admit
+from pipeline.prices.store import PriceStore
 from tests.conftest import prices_of, random_bars
 
 

@@ -24,7 +24,6 @@ from pipeline.audit import (
     check_symbol_order,
 )
 from pipeline.audit_record import Audit, load_audit, save_audit
-from pipeline.block import COLUMNS, Block, lay_out
 from pipeline.causality import (
     Workbench,
     check_changed,
@@ -36,11 +35,12 @@ from pipeline.causality import (
 from pipeline.config import EvaluationConfig, TrainingConfig
 from pipeline.errors import InputError, StoreError
 from pipeline.features import FEATURE_SETS, FeatureSet
+from pipeline.market.calendar import Calendar
+from pipeline.market.universe import Universe
 from pipeline.panel import Panel, build_panel
+from pipeline.prices.bar_block import COLUMNS, Block, lay_out
 from pipeline.sequences import total_returns
-from pipeline.sessions import Calendar
 from pipeline.tripwires import Check, Found, tripwire
-from pipeline.universe import Universe
 from pipeline.walkforward import Fold, final_fold, scoring_fold
 from tests.conftest import prices_of, random_bars
 

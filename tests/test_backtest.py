@@ -8,8 +8,8 @@ import pytest
 
 from pipeline.backtest import forecast, teach, walk_forward
 from pipeline.config import EvaluationConfig, TrainingConfig
+from pipeline.market.calendar import Calendar
 from pipeline.sequences import Sequences
-from pipeline.sessions import Calendar
 from pipeline.walkforward import scoring_fold
 
 SESSIONS = 400

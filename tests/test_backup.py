@@ -15,10 +15,10 @@ from pipeline import backup
 from pipeline.backup import newest, restore
 from pipeline.errors import InputError, WorkspaceBusyError
 from pipeline.ledger import Ledger
+from pipeline.market.calendar import Calendar
 from pipeline.mlflow_database import artifact_root, open_client
-from pipeline.sessions import Calendar
-from pipeline.store import PriceStore
-from pipeline.workspace import hold_lock
+from pipeline.prices.store import PriceStore
+from pipeline.storage.files import hold_lock
 from tests.command_line import CommandLine, contents, told
 from tests.full_workspace import NOW, WEEK, copy, make_workspace, rows, write
 from tests.test_ledger_seal import issue

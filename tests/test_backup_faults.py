@@ -14,8 +14,8 @@ import pytest
 
 from pipeline.backup import restore
 from pipeline.errors import InputError, NextdayError
-from pipeline.sessions import Calendar
-from pipeline.store import PriceStore
+from pipeline.market.calendar import Calendar
+from pipeline.prices.store import PriceStore
 from tests.command_line import contents
 from tests.full_workspace import copy, make_workspace, write
 from tests.test_ledger_seal import forge

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from pipeline.store import PriceStore
+from pipeline.prices.store import PriceStore
 from tests import in_use
 from tests.command_line import HERE, CommandLine, contents
 from tests.in_use import FIRST, GOOD, prices, refused, universe

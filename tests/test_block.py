@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.block import COLUMNS, Block
-from pipeline.sessions import Calendar
-from pipeline.store import PriceStore
+from pipeline.market.calendar import Calendar
+from pipeline.prices.bar_block import COLUMNS, Block
+from pipeline.prices.store import PriceStore
 from tests.conftest import NOW, prices_of, random_bars
 
 COUNT, EVENINGS = 40, 4

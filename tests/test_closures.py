@@ -10,14 +10,14 @@ import pytest
 
 from flows.run import Run, open_run, with_former_settings
 from flows.stored_prices import open_stored_prices
-from pipeline.closures import Override, from_rows, read_overrides, to_rows
 from pipeline.config import digest
 from pipeline.errors import InputError, NextdayError
-from pipeline.fetch_log import Answer, FetchLog
-from pipeline.fetch_plan import OVERLAP, plan_asking
-from pipeline.quality import check
-from pipeline.sessions import Calendar, calendar
-from pipeline.store import PriceStore
+from pipeline.market.calendar import Calendar, calendar
+from pipeline.market.closures import Override, from_rows, read_overrides, to_rows
+from pipeline.prices.ingest.fetch_log import Answer, FetchLog
+from pipeline.prices.ingest.fetch_plan import OVERLAP, plan_asking
+from pipeline.prices.ingest.quality import check
+from pipeline.prices.store import PriceStore
 from tests.conftest import NOW, prices_of, vendor_bars
 
 pytestmark = pytest.mark.slow

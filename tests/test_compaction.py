@@ -11,10 +11,10 @@ import pytest
 from deltalake import DeltaTable
 
 from pipeline.errors import WorkspaceBusyError
-from pipeline.sessions import Calendar
-from pipeline.store import PriceStore
-from pipeline.store_files import Compaction
-from pipeline.workspace import hold_lock
+from pipeline.market.calendar import Calendar
+from pipeline.prices.delta_table import Compaction
+from pipeline.prices.store import PriceStore
+from pipeline.storage.files import hold_lock
 from tests.test_store import WEEK, rows
 
 pytestmark = pytest.mark.slow
@@ -34,7 +34,7 @@ def store(tmp_path: Path, xnys: Calendar) -> PriceStore:
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let files go without waiting for their readers."""
-    monkeypatch.setattr("pipeline.store_files._READING", timedelta(0))
+    monkeypatch.setattr("pipeline.prices.delta_table._READING", timedelta(0))
 
 
 def live_files(store: PriceStore) -> list[str]:
@@ -143,7 +143,7 @@ def test_an_empty_store_has_nothing_to_join(tmp_path: Path) -> None:
 
 
 def test_a_compaction_waits_for_the_writer(store: PriceStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.store._PATIENCE", 0.1)
+    monkeypatch.setattr("pipeline.prices.store._PATIENCE", 0.1)
     with (
         hold_lock(store.folder.with_name(f".{store.folder.name}.lock"), 1),
         pytest.raises(WorkspaceBusyError),

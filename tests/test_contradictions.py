@@ -6,10 +6,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.adjust import Adjustment, as_traded
-from pipeline.contradictions import find_leaps, find_overlap_faults, find_revisions, find_split_faults
-from pipeline.quality import check
-from pipeline.sessions import Calendar
+from pipeline.market.calendar import Calendar
+from pipeline.market.corporate_actions import Adjustment, as_traded
+from pipeline.prices.ingest.discrepancies import (
+    find_leaps,
+    find_overlap_faults,
+    find_revisions,
+    find_split_faults,
+)
+from pipeline.prices.ingest.quality import check
 from pipeline.sources import Fetched
 from tests.conftest import NOW, prices_of, random_bars, vendor_bars
 

@@ -26,8 +26,8 @@ from flows import doctor, prefect_server
 from flows.deploy import FLOWS
 from flows.doctor import Finding, examine
 from pipeline.ledger import Ledger
-from pipeline.sessions import Calendar
-from pipeline.store import PriceStore
+from pipeline.market.calendar import Calendar
+from pipeline.prices.store import PriceStore
 from tests.command_line import CommandLine
 from tests.conftest import prices_of, random_bars
 from tests.test_ledger_seal import forge, issue

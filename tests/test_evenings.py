@@ -25,9 +25,9 @@ from flows.run import open_run
 from flows.tracked import tracking
 from pipeline.errors import InputError, NextdayError
 from pipeline.ledger import Ledger
+from pipeline.market.calendar import Calendar
+from pipeline.prices.store import PriceStore
 from pipeline.schema import FORECAST_KEY, FORECASTS
-from pipeline.sessions import Calendar
-from pipeline.store import PriceStore
 from tests.conftest import small_settings
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_server")]

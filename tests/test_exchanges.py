@@ -4,7 +4,7 @@ import exchange_calendars as xc
 import pandas as pd
 import pytest
 
-from pipeline.exchanges import EXCHANGES, suggest_calendar
+from pipeline.market.exchanges import EXCHANGES, suggest_calendar
 
 pytestmark = pytest.mark.slow
 

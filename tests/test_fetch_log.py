@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from pipeline.errors import StoreError
-from pipeline.fetch_log import Answer, FetchLog, Hold
+from pipeline.prices.ingest.fetch_log import Answer, FetchLog, Hold
 
 MONDAY = pd.Timestamp("2018-12-10")
 NOW = datetime(2018, 12, 10, 22, tzinfo=UTC)

@@ -8,12 +8,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from pipeline.fetch_log import Answer, FetchLog, Hold
-from pipeline.fetch_plan import AUDIT_EVERY, OVERLAP, Asking, plan_asking
-from pipeline.listing import Listing, find_listings, recent_bars
-from pipeline.sessions import Calendar
+from pipeline.market.calendar import Calendar
+from pipeline.prices.ingest.fetch_log import Answer, FetchLog, Hold
+from pipeline.prices.ingest.fetch_plan import AUDIT_EVERY, OVERLAP, Asking, plan_asking
+from pipeline.prices.ingest.listing_status import Listing, find_listings, recent_bars
+from pipeline.prices.store import PriceStore
 from pipeline.sources import Outcome
-from pipeline.store import PriceStore
 from tests.conftest import prices_of, random_bars
 
 

@@ -17,7 +17,7 @@ import pytest
 from flows.market import update_prices
 from flows.run import Run
 from pipeline.errors import SourceError
-from pipeline.sessions import Calendar
+from pipeline.market.calendar import Calendar
 from tests import street as street_module
 from tests import yahoo_quirks as quirks
 from tests.made_market import Listing, make_market

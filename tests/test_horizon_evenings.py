@@ -16,7 +16,7 @@ from flows.retrain import retrain
 from flows.run import open_run
 from flows.training import History, load_evaluation, score_farther, score_procedure, train_procedure
 from flows.workshop import open_workshop
-from pipeline.sessions import Calendar
+from pipeline.market.calendar import Calendar
 from tests.conftest import small_settings
 from tests.test_evenings import Place
 from tests.test_planted import SETTINGS, planted

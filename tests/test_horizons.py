@@ -18,6 +18,7 @@ from pipeline.evaluation.scores import score
 from pipeline.evaluation.verdict import best_baseline, judge
 from pipeline.features import FEATURE_SETS
 from pipeline.ledger import Ledger
+from pipeline.market.calendar import Calendar
 from pipeline.report.evening_markdown import summary_markdown
 from pipeline.report.evening_page import render
 from pipeline.report.evening_report import Report
@@ -27,7 +28,6 @@ from pipeline.report.horizon_tables import lay_side_by_side
 from pipeline.report.tables import forecast_rows, select_own_scores
 from pipeline.schema import horizon_of
 from pipeline.sequences import Sequences, build_sequences
-from pipeline.sessions import Calendar
 from pipeline.statistics import bootstrap
 from pipeline.walkforward import scoring_fold
 from tests.conftest import laid_out, prices_of, random_bars
@@ -147,7 +147,7 @@ def test_what_lies_beyond_the_calendar_is_not_forecast_and_the_rest_is(xnys: Cal
 
 @pytest.mark.parametrize("name", ["XNYS", "XSHG", "XTKS"])
 def test_a_calendar_reaches_as_far_as_the_farthest_horizon(name: str) -> None:
-    from pipeline.sessions import calendar
+    from pipeline.market.calendar import calendar
 
     days = calendar(name, date(2010, 1, 1), datetime(2019, 6, 1, tzinfo=UTC))
     assert (days.sessions > pd.Timestamp("2019-06-01")).sum() > 250

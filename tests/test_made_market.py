@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.sessions import Calendar
+from pipeline.market.calendar import Calendar
 from tests.made_market import Listing, Market, make_market, make_stock
 from tests.yahoo_market import Stock
 

@@ -14,9 +14,10 @@ from prefect.client.orchestration import get_client
 from flows import chapters
 from flows.maintenance import maintenance
 from pipeline.ledger import Ledger
-from pipeline.sessions import Calendar
-from pipeline.store import Compaction, PriceStore
-from pipeline.workspace import Workspace
+from pipeline.market.calendar import Calendar
+from pipeline.prices.delta_table import Compaction
+from pipeline.prices.store import PriceStore
+from pipeline.storage.workspace import Workspace
 from tests.command_line import HERE, CommandLine, told
 from tests.conftest import prices_of, vendor_bars
 from tests.test_ledger_seal import issue

@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 
 from pipeline.features import FEATURE_SETS
+from pipeline.market.calendar import Calendar
+from pipeline.market.universe import Universe
 from pipeline.sequences import Sequences, build_sequences
-from pipeline.sessions import Calendar
-from pipeline.universe import Universe
 from tests.conftest import laid_out, prices_of, random_bars
 
 SESSIONS = 160

@@ -15,10 +15,10 @@ from pipeline.causality import check_changed, check_cut_off, check_labels, check
 from pipeline.config import Config, load
 from pipeline.errors import ConfigError, InputError
 from pipeline.features import FEATURE_SETS, FeatureSet
+from pipeline.market.calendar import Calendar
 from pipeline.own_code import digest_code
 from pipeline.own_features import SEAM, adopt_features, find_features
 from pipeline.panel import Panel, build_panel
-from pipeline.sessions import Calendar
 from tests.command_line import HERE, CommandLine, told
 from tests.test_audit import bench_of, market
 

@@ -27,10 +27,10 @@ from pipeline.audit import (
 from pipeline.config import Config
 from pipeline.errors import ConfigError, InputError
 from pipeline.features import FEATURE_SETS
+from pipeline.market.calendar import Calendar
 from pipeline.own_model import find_model
 from pipeline.panel import build_panel
 from pipeline.sequences import total_returns
-from pipeline.sessions import Calendar
 from pipeline.walkforward import scoring_fold
 from tests.command_line import CommandLine, told
 from tests.conftest import small_settings

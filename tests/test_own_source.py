@@ -18,11 +18,11 @@ import pytest
 
 from pipeline.config import Config, load
 from pipeline.errors import ConfigError, SourceError
+from pipeline.prices.store import PriceStore
 from pipeline.sources.conformance import ConformanceError, check_source
 from pipeline.sources.files import FilesSource
 from pipeline.sources.own import OwnSource, load_source
 from pipeline.sources.sample import SampleSource
-from pipeline.store import PriceStore
 from tests.command_line import HERE, CommandLine, contents, told
 from tests.conftest import NOW
 from tests.test_own_answers import CLOSES, DAYS, END, SECRET, START, Written, known, table

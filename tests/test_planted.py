@@ -11,8 +11,8 @@ from flows.run import Run, open_run
 from flows.training import History, make_sequences, score_procedure, train_procedure
 from flows.workshop import open_workshop
 from pipeline.evaluation.verdict import Verdict
-from pipeline.quality import check
-from pipeline.sessions import Calendar
+from pipeline.market.calendar import Calendar
+from pipeline.prices.ingest.quality import check
 from tests.conftest import NOW, vendor_bars
 
 pytestmark = pytest.mark.slow

@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.fetch_log import Answer, FetchLog
-from pipeline.price_findings import find_faults
-from pipeline.sessions import Calendar, calendar
-from pipeline.store import PriceStore
-from pipeline.universe import Universe
+from pipeline.market.calendar import Calendar, calendar
+from pipeline.market.universe import Universe
+from pipeline.prices.ingest.fetch_log import Answer, FetchLog
+from pipeline.prices.ingest.store_check import find_faults
+from pipeline.prices.store import PriceStore
 from tests import stored_week
 from tests.command_line import HERE, CommandLine, Said
 from tests.conftest import prices_of, vendor_bars

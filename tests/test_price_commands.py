@@ -10,12 +10,12 @@ import pytest
 from rich.console import Console
 
 from flows import prices_terminal
-from pipeline import price_export
 from pipeline.errors import StoreError
-from pipeline.price_history import read_history
+from pipeline.market.calendar import Calendar
+from pipeline.prices import export
+from pipeline.prices.revisions import read_history
+from pipeline.prices.store import PriceStore
 from pipeline.schema import PRICES
-from pipeline.sessions import Calendar
-from pipeline.store import PriceStore
 from tests import stored_week
 from tests.command_line import HERE, CommandLine, Said, contents, told
 from tests.stored_week import FIRST, THIRD, WEEK, rows, settings
@@ -141,8 +141,8 @@ def test_more_symbols_than_a_block_are_checked_and_exported_alike(
         ]
 
     whole = answers()
-    monkeypatch.setattr("pipeline.price_findings._BLOCK", 1)
-    monkeypatch.setattr("pipeline.price_export._BLOCK", 1)
+    monkeypatch.setattr("pipeline.prices.ingest.store_check._BLOCK", 1)
+    monkeypatch.setattr("pipeline.prices.export._BLOCK", 1)
     assert answers() == whole
 
 
@@ -187,7 +187,7 @@ def test_no_cell_of_the_csv_is_a_formula(nextday: CommandLine, store: PriceStore
 def test_an_export_that_fails_leaves_the_old_file_and_no_half(
     nextday: CommandLine, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    monkeypatch.setattr(price_export, "_BLOCK", 1)
+    monkeypatch.setattr(export, "_BLOCK", 1)
     true_read = PriceStore.read
 
     def read(self: PriceStore, *arguments: object, **named: object) -> pd.DataFrame:

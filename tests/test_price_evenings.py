@@ -7,7 +7,7 @@ import pytest
 
 from flows.forecasting import settle
 from flows.run import Run
-from pipeline.fetch_plan import AUDIT_EVERY
+from pipeline.prices.ingest.fetch_plan import AUDIT_EVERY
 from tests import street as street_module
 from tests.street import Street, rules
 from tests.yahoo_market import Broken

@@ -5,10 +5,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.contradictions import find_revisions
 from pipeline.features import FEATURE_SETS
-from pipeline.quality import check
-from pipeline.sessions import Calendar
+from pipeline.market.calendar import Calendar
+from pipeline.prices.ingest.discrepancies import find_revisions
+from pipeline.prices.ingest.quality import check
 from pipeline.sources import Fetched
 from pipeline.sources.files import FilesSource
 from tests.conftest import NOW, laid_out, prices_of, random_bars, vendor_bars

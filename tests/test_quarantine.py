@@ -5,9 +5,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from pipeline.fetch_log import FetchLog, Hold
-from pipeline.sessions import Calendar
-from pipeline.store import PriceStore
+from pipeline.market.calendar import Calendar
+from pipeline.prices.ingest.fetch_log import FetchLog, Hold
+from pipeline.prices.store import PriceStore
 from tests import stored_week
 from tests.command_line import HERE, CommandLine, contents
 from tests.stored_week import SECOND, THIRD

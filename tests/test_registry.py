@@ -14,7 +14,7 @@ import pytest
 
 from pipeline.errors import InputError, NextdayError
 from pipeline.registry import RegisteredModel, Registry
-from pipeline.workspace import Workspace
+from pipeline.storage.workspace import Workspace
 
 EVENING = datetime(2018, 12, 31, 22, tzinfo=UTC)
 TAGS = {"trained_through": "2018-12-31", "data_version": "7"}

@@ -17,10 +17,10 @@ from flows.progress import Lines, watched_by
 from flows.run import Run, open_run, with_former_settings
 from pipeline.config import digest
 from pipeline.errors import InputError, NextdayError
-from pipeline.quality import no_findings
+from pipeline.market.calendar import Calendar
+from pipeline.prices.ingest.quality import no_findings
 from pipeline.registry import RegisteredModel
-from pipeline.sessions import Calendar
-from pipeline.workspace import write_text
+from pipeline.storage.files import write_text
 from tests.conftest import NOW, vendor_bars
 
 SETTINGS = """

@@ -19,7 +19,7 @@ from flows.deploy import POOL, connect, deployment_variables, server_url
 from flows.run import PROJECT, default_config, open_run
 from pipeline.errors import NextdayError
 from pipeline.ledger import Ledger
-from pipeline.sessions import calendar
+from pipeline.market.calendar import calendar
 from tests.command_line import CommandLine, told
 from tests.conftest import small_settings
 from tests.prefect_place import ENDED, Place, wait_for

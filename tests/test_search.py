@@ -34,9 +34,9 @@ from models.errors import ModelError
 from models.prediction import Prediction
 from pipeline.config import Config
 from pipeline.errors import InputError
+from pipeline.market.calendar import Calendar
 from pipeline.panel import Panel
-from pipeline.quality import check
-from pipeline.sessions import Calendar
+from pipeline.prices.ingest.quality import check
 from pipeline.trials import Trial, TrialBook, count_settings, digest_procedure
 from pipeline.walkforward import scoring_fold
 from tests.command_line import CommandLine, told

@@ -6,12 +6,12 @@ import pandas as pd
 import pytest
 
 from pipeline.features import FEATURE_SETS, leave_one_out_mean
+from pipeline.market.calendar import Calendar, calendar
+from pipeline.market.universe import Universe
 from pipeline.panel import Panel
-from pipeline.quality import check
+from pipeline.prices.ingest.quality import check
 from pipeline.sequences import Sequences, blank_dead_zone, build_sequences, total_returns
-from pipeline.sessions import Calendar, calendar
 from pipeline.sources.files import FilesSource
-from pipeline.universe import Universe
 from tests.conftest import NOW, laid_out, prices_of, random_bars, vendor_bars
 
 

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from pipeline.errors import ConfigError, NextdayError
-from pipeline.sessions import Calendar, calendar
+from pipeline.market.calendar import Calendar, calendar
 
 DELAY = timedelta(minutes=45)
 

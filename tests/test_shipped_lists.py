@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from pipeline.config import UniverseConfig
-from pipeline.sessions import calendar
-from pipeline.universe import Universe, universe
+from pipeline.market.calendar import calendar
+from pipeline.market.universe import Universe, universe
 
 LISTS = Path(__file__).parent.parent / "data" / "universes"
 NAMES = ["dax40", "dow30", "us-sectors"]

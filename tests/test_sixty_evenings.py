@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 from pipeline.errors import SourceError
-from pipeline.listing import find_listings, recent_bars
-from pipeline.sessions import Calendar
+from pipeline.market.calendar import Calendar
+from pipeline.prices.ingest.listing_status import find_listings, recent_bars
 from pipeline.sources.yahoo import YahooSource
 from tests import street as street_module
 from tests.made_market import Market, make_market

@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from pipeline.spreadsheet import format_csv, write_plain_csv
+from pipeline.storage.csv_output import format_csv, write_plain_csv
 
 
 def table(rows: int = 2000) -> pd.DataFrame:

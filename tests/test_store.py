@@ -5,10 +5,10 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.block import COLUMNS
 from pipeline.errors import NextdayError, StoreError
-from pipeline.sessions import Calendar
-from pipeline.store import PriceStore
+from pipeline.market.calendar import Calendar
+from pipeline.prices.bar_block import COLUMNS
+from pipeline.prices.store import PriceStore
 from tests.conftest import NOW, prices_of, vendor_bars
 
 WEEK = pd.DatetimeIndex(["2018-12-28", "2018-12-31", "2019-01-02", "2019-01-03"])
@@ -101,7 +101,7 @@ def test_what_is_new_is_told_without_being_written(store: PriceStore, xnys: Cale
 def test_more_symbols_than_a_block_are_compared_alike(
     store: PriceStore, xnys: Calendar, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.store._ROWS", 4)
+    monkeypatch.setattr("pipeline.prices.store._ROWS", 4)
     five = pd.concat([rows(xnys, [10, 11], symbol) for symbol in "ABCDE"], ignore_index=True)
     assert store.append(five, run="r") == 10
     assert store.append(five, run="r") == 0

@@ -14,9 +14,9 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline import store_files
 from pipeline.errors import StoreError
-from pipeline.store import PriceStore
+from pipeline.prices import delta_table
+from pipeline.prices.store import PriceStore
 from tests.disks import disk, mount, used_kilobytes
 from tests.victims import CONTEXT, append_beside_others, append_evenings, bars, evening_rows, ready_to_fork
 
@@ -112,7 +112,7 @@ class Story:
 def test_killed_two_hundred_times_it_ends_as_if_undisturbed(
     tmp_path: Path, writers: None, wanted: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store_files, "_READING", timedelta(0))
+    monkeypatch.setattr(delta_table, "_READING", timedelta(0))
     chance, struck = Random(SEED), Counter[str]()
     stories = [Story(tmp_path / "0", wanted)]
     while struck.total() < KILLS:

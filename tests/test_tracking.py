@@ -14,8 +14,8 @@ import pytest
 from pipeline.errors import InputError, NextdayError
 from pipeline.measurements import measure_trading
 from pipeline.schema import SCORES, validated
+from pipeline.storage.workspace import Workspace
 from pipeline.tracking import TrackedRun, Tracking
-from pipeline.workspace import Workspace
 
 pytestmark = pytest.mark.slow
 

@@ -13,7 +13,7 @@ from scipy.stats import kurtosis, skew
 
 from pipeline.config import Config, TradingConfig, digest
 from pipeline.errors import NextdayError
-from pipeline.sessions import Calendar
+from pipeline.market.calendar import Calendar
 from pipeline.sources.sample import SampleSource
 from pipeline.statistics.bootstrap import choose_block_length
 from pipeline.statistics.sharpe import deflate

@@ -4,10 +4,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from pipeline.closures import read_overrides
 from pipeline.config import UniverseConfig
 from pipeline.errors import ConfigError, InputError
-from pipeline.universe import universe
+from pipeline.market.closures import read_overrides
+from pipeline.market.universe import universe
 
 
 def listed(tmp_path: Path, text: str) -> UniverseConfig:

@@ -7,14 +7,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.closures import Override
-from pipeline.fetch_log import FetchLog
-from pipeline.price_findings import find_faults
-from pipeline.quality import FINDING_COLUMNS, no_findings
-from pipeline.sessions import Calendar, calendar
-from pipeline.store import PriceStore
-from pipeline.universe import Universe
-from pipeline.unknown_closures import count_bars, find_unknown_closures, find_unknown_sessions
+from pipeline.market.calendar import Calendar, calendar
+from pipeline.market.closures import Override
+from pipeline.market.universe import Universe
+from pipeline.prices.ingest.fetch_log import FetchLog
+from pipeline.prices.ingest.quality import FINDING_COLUMNS, no_findings
+from pipeline.prices.ingest.store_check import find_faults
+from pipeline.prices.ingest.unknown_closures import count_bars, find_unknown_closures, find_unknown_sessions
+from pipeline.prices.store import PriceStore
 from tests.conftest import prices_of, vendor_bars
 
 NOW = datetime(2025, 2, 3, 22, tzinfo=UTC)

@@ -26,8 +26,8 @@ from flows.scope import (
 from flows.workshop import choose_processes, open_workshop
 from pipeline.backtest import Walk
 from pipeline.errors import NextdayError
+from pipeline.storage.workspace import Workspace
 from pipeline.walkforward import Fold
-from pipeline.workspace import Workspace
 
 NOW = datetime(2018, 12, 10, 22, tzinfo=UTC)
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import NextdayError, WorkspaceBusyError
-from pipeline.workspace import Workspace, write_bytes, write_text
+from pipeline.storage.files import write_bytes, write_text
+from pipeline.storage.workspace import Workspace
 
 
 def dead_pid() -> int:

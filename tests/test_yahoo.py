@@ -16,8 +16,8 @@ from yfinance import cache
 from yfinance.data import SingletonMeta, YfData
 from yfinance.exceptions import YFPricesMissingError
 
-from pipeline.adjust import as_traded, total_return
 from pipeline.errors import ConfigError
+from pipeline.market.corporate_actions import as_traded, total_return
 from pipeline.sources import BAR_COLUMNS, Fetched
 from pipeline.sources.yahoo import YahooSource
 from tests.yahoo_quirks import Null

@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 from yfinance.data import SingletonMeta
 
-from pipeline import sessions
 from pipeline.config import load
+from pipeline.market import calendar
 from pipeline.sources import Fetched
 from pipeline.sources.yahoo import YahooSource
 from tests import yahoo_by_hand, yahoo_market
@@ -130,13 +130,13 @@ def test_a_port_in_use_is_refused(start: Start, tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def made() -> dict[str, yahoo_market.Stock]:
     return yahoo_by_hand.made_up(
-        sessions.calendar("XNYS", yahoo_by_hand.START, datetime(2026, 10, 9, tzinfo=UTC))
+        calendar.calendar("XNYS", yahoo_by_hand.START, datetime(2026, 10, 9, tzinfo=UTC))
     )
 
 
 def test_the_market_is_equal_whatever_day_it_is_looked_at(made: dict[str, yahoo_market.Stock]) -> None:
     later = yahoo_by_hand.made_up(
-        sessions.calendar("XNYS", yahoo_by_hand.START, datetime(2027, 3, 1, tzinfo=UTC))
+        calendar.calendar("XNYS", yahoo_by_hand.START, datetime(2027, 3, 1, tzinfo=UTC))
     )
     assert len(made) == 12
     clock = pd.Timestamp("2026-10-09T22:00Z")

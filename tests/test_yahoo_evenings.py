@@ -12,8 +12,8 @@ from yfinance.data import SingletonMeta
 from flows.nightly import Evening, nightly
 from pipeline.errors import SourceError
 from pipeline.ledger import Ledger
-from pipeline.sessions import Calendar
-from pipeline.store import PriceStore
+from pipeline.market.calendar import Calendar
+from pipeline.prices.store import PriceStore
 from tests.yahoo_server import Stock, YahooServer
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_server")]

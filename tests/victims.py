@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline import store_files
 from pipeline.backup import back_up, restore
+from pipeline.prices import delta_table
+from pipeline.prices.store import PriceStore
 from pipeline.schema import PRICES
-from pipeline.store import PriceStore
 
 CONTEXT = multiprocessing.get_context("forkserver")
 SESSIONS = pd.bdate_range("2018-12-10", periods=40).astype("datetime64[us]")
@@ -95,15 +95,15 @@ class Steps:
 
 def append_evenings(folder: Path, log: Path, first: int, last: int, compact_every: int) -> None:
     """Append evenings and say each step before and after it; meant to be killed."""
-    store, steps, write = PriceStore(folder), Steps(log), store_files.write_deltalake
+    store, steps, write = PriceStore(folder), Steps(log), delta_table.write_deltalake
 
     def told(*arguments: Any, **options: Any) -> None:
         steps.say("write")
         write(*arguments, **options)
         steps.say("written")
 
-    store_files.write_deltalake = told
-    store_files._READING = timedelta(0)  # so that a compaction removes files at once
+    delta_table.write_deltalake = told
+    delta_table._READING = timedelta(0)  # so that a compaction removes files at once
     steps.say("ready")
     for evening in range(first, last):
         store.append(evening_rows(evening), run=f"evening {evening}")

@@ -16,7 +16,7 @@ from pathlib import Path
 import pandas as pd
 
 from pipeline.errors import InputError, NextdayError
-from pipeline.sessions import Calendar, calendar
+from pipeline.market.calendar import Calendar, calendar
 from tests.made_market import make_stock
 from tests.yahoo_market import Broken, Stock
 from tests.yahoo_quirks import Unsettled, late

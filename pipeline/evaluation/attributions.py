@@ -8,8 +8,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline.errors import StoreError
-from pipeline.spreadsheet import disarm
-from pipeline.workspace import write_text
+from pipeline.storage.csv_output import disarm
+from pipeline.storage.files import write_text
 
 __all__ = ["FILE", "LAGS", "lay_out", "load_attributions", "save_attributions", "select_strongest"]
 

@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline.statistics.bootstrap import choose_block_length, draw_sessions, percentile_interval
-from pipeline.workspace import write_text
+from pipeline.storage.files import write_text
 
 __all__ = ["Insight", "load_insight", "rate_importance", "save_insight"]
 

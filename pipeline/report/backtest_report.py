@@ -12,7 +12,7 @@ from pipeline.evaluation.network_insight import Insight
 from pipeline.evaluation.robustness import FurtherTests
 from pipeline.evaluation.verdict import Verdict
 from pipeline.schema import FORECASTS, GROUP_SCORES, SCORES
-from pipeline.spreadsheet import format_csv, write_plain_csv
+from pipeline.storage.csv_output import format_csv, write_plain_csv
 from pipeline.trading.view import TradingView
 from pipeline.wording import format_instant
 

@@ -13,9 +13,9 @@ from pipeline.report.evening_page import render
 from pipeline.report.evening_report import Report
 from pipeline.report.tables import collect_scores, forecast_rows
 from pipeline.schema import SCORES
-from pipeline.spreadsheet import format_csv
+from pipeline.storage.csv_output import format_csv
+from pipeline.storage.files import write_text
 from pipeline.wording import format_instant
-from pipeline.workspace import write_text
 
 __all__ = ["FORECAST_COLUMNS", "Paths", "Report", "forecast_rows", "place", "summary_markdown", "write"]
 

@@ -6,7 +6,7 @@ from typing import Literal, Protocol
 
 import pandas as pd
 
-from pipeline.adjust import Adjustment
+from pipeline.market.corporate_actions import Adjustment
 
 __all__ = ["BAR_COLUMNS", "Fetched", "Outcome", "PriceSource", "no_bars"]
 

@@ -9,8 +9,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 import pandas as pd
 
-from pipeline.adjust import Adjustment, find_adjustment
 from pipeline.errors import quoted
+from pipeline.market.corporate_actions import Adjustment, find_adjustment
 from pipeline.sources import BAR_COLUMNS, Fetched, Outcome, no_bars
 from pipeline.sources.columns import COLUMN_NAMES, DEFAULTS, REQUIRED, find_meaning
 

@@ -12,8 +12,8 @@ from typing import Any, Literal
 import pandas as pd
 from pandas.errors import ParserWarning
 
-from pipeline.adjust import Adjustment, find_adjustment
 from pipeline.errors import InputError, quoted
+from pipeline.market.corporate_actions import Adjustment, find_adjustment
 from pipeline.schema import SYMBOL_WAY_OUT, find_bad_symbol
 from pipeline.sources import BAR_COLUMNS, Fetched
 from pipeline.sources.columns import COLUMN_NAMES, DEFAULTS, REQUIRED, find_meaning

@@ -10,8 +10,8 @@ from typing import Any, Literal, get_args
 
 import pandas as pd
 
-from pipeline.adjust import Adjustment
 from pipeline.errors import ConfigError, NextdayError, SourceError, quoted
+from pipeline.market.corporate_actions import Adjustment
 from pipeline.own_code import Seam, find_code, tell_error
 from pipeline.schema import SYMBOL_WAY_OUT, find_bad_symbol
 from pipeline.sources import Fetched, Outcome

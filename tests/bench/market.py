@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime
 import numpy as np
 import pandas as pd
 
-from pipeline.sessions import calendar
+from pipeline.market.calendar import calendar
 
 __all__ = ["DAYS", "history", "market", "names"]
 

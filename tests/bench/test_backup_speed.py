@@ -13,8 +13,8 @@ import pytest
 
 from pipeline.backup import back_up, restore
 from pipeline.ledger import Ledger
-from pipeline.store import PriceStore
-from pipeline.store_files import StoreFiles
+from pipeline.prices.delta_table import StoreFiles
+from pipeline.prices.store import PriceStore
 from tests.bench.test_ledger_speed import EVENING, evening
 from tests.victims import bars, unseen
 

@@ -13,16 +13,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from flows.market import check_prices
-from pipeline.block import COLUMNS
 from pipeline.features import FEATURE_SETS
-from pipeline.fetch_log import FetchLog
-from pipeline.fetch_plan import Asking
+from pipeline.market.universe import Universe
 from pipeline.panel import build_panel
+from pipeline.prices.bar_block import COLUMNS
+from pipeline.prices.ingest.fetch_log import FetchLog
+from pipeline.prices.ingest.fetch_plan import Asking
+from pipeline.prices.store import PriceStore
 from pipeline.sequences import build_sequences
 from pipeline.sources import Fetched
 from pipeline.sources.files import FilesSource
-from pipeline.store import PriceStore
-from pipeline.universe import Universe
 from tests.bench.market import DAYS, history, market, names
 from tests.bench.stopwatch import Lap, median, tell, timed
 

@@ -24,7 +24,7 @@ from models.workers import LocalWorkers
 from pipeline.backtest import Fitted, Model, walk_forward
 from pipeline.evaluation.data_snooping import session_losses
 from pipeline.evaluation.verdict import best_baseline, judge
-from pipeline.quality import check
+from pipeline.prices.ingest.quality import check
 from pipeline.statistics import metrics
 from pipeline.statistics.bootstrap import percentile_interval, resample_sessions
 from pipeline.walkforward import scoring_fold

@@ -21,7 +21,7 @@ from models.baselines import baselines
 from pipeline.backtest import walk_forward
 from pipeline.config import Config, EvaluationConfig
 from pipeline.features import FEATURE_SETS
-from pipeline.quality import check
+from pipeline.prices.ingest.quality import check
 from pipeline.sequences import Sequences
 from pipeline.statistics.bootstrap import choose_block_length, draw_sessions, percentile_interval
 from pipeline.walkforward import Fold, scoring_fold

@@ -5,16 +5,16 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from pipeline.contradictions import (
-    REVISION,
+from pipeline.prices.ingest.discrepancies import (
     find_leaps,
     find_overlap_faults,
     find_revisions,
     find_split_faults,
 )
-from pipeline.fetch_log import Hold
-from pipeline.quality import no_findings
-from pipeline.store import PriceStore
+from pipeline.prices.ingest.fetch_log import Hold
+from pipeline.prices.ingest.quality import no_findings
+from pipeline.prices.revisions import REVISION
+from pipeline.prices.store import PriceStore
 
 __all__ = ["STANDING", "Admission", "admit"]
 

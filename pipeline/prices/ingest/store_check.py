@@ -7,17 +7,17 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline.contradictions import LEAP, find_split_faults
 from pipeline.errors import InputError
-from pipeline.fetch_log import FetchLog, Hold
-from pipeline.listing import Listing, find_listings
-from pipeline.price_history import find_changes
-from pipeline.quality import find_broken_rules, find_dividend_doubts, find_missing
+from pipeline.market.calendar import Calendar
+from pipeline.market.universe import MIN_COVERAGE, Universe
+from pipeline.prices.ingest.discrepancies import LEAP, find_split_faults
+from pipeline.prices.ingest.fetch_log import FetchLog, Hold
+from pipeline.prices.ingest.listing_status import Listing, find_listings
+from pipeline.prices.ingest.quality import find_broken_rules, find_dividend_doubts, find_missing
+from pipeline.prices.ingest.unknown_closures import count_bars, find_unknown_closures
+from pipeline.prices.revisions import find_changes
+from pipeline.prices.store import PriceStore
 from pipeline.schema import PRICES
-from pipeline.sessions import Calendar
-from pipeline.store import PriceStore
-from pipeline.universe import MIN_COVERAGE, Universe
-from pipeline.unknown_closures import count_bars, find_unknown_closures
 
 __all__ = ["PriceFindings", "find_faults"]
 

@@ -9,8 +9,8 @@ import pandas as pd
 
 from pipeline.config import UniverseConfig
 from pipeline.errors import ConfigError, InputError, quoted
-from pipeline.handwritten import parse_dates, read_table
 from pipeline.schema import SYMBOL_WAY_OUT, find_bad_symbol
+from pipeline.storage.csv_input import parse_dates, read_table
 
 __all__ = ["MIN_COVERAGE", "Universe", "universe"]
 

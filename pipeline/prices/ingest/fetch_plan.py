@@ -7,11 +7,11 @@ from datetime import datetime
 
 import pandas as pd
 
-from pipeline.fetch_log import FetchLog
-from pipeline.listing import Listing, find_listings, recent_bars
-from pipeline.sessions import Calendar
-from pipeline.store import PriceStore
-from pipeline.universe import MIN_COVERAGE
+from pipeline.market.calendar import Calendar
+from pipeline.market.universe import MIN_COVERAGE
+from pipeline.prices.ingest.fetch_log import FetchLog
+from pipeline.prices.ingest.listing_status import Listing, find_listings, recent_bars
+from pipeline.prices.store import PriceStore
 
 __all__ = ["AUDIT_EVERY", "OVERLAP", "Asking", "plan_asking"]
 

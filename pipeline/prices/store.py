@@ -20,10 +20,10 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from numpy.typing import DTypeLike, NDArray
 
-from pipeline.block import COLUMNS, Block, lay_out
+from pipeline.prices.bar_block import COLUMNS, Block, lay_out
+from pipeline.prices.delta_table import Compaction, StoreFiles
 from pipeline.schema import PRICES, empty, validated
-from pipeline.store_files import Compaction, StoreFiles
-from pipeline.workspace import hold_lock
+from pipeline.storage.files import hold_lock
 
 __all__ = ["VALUES", "Compaction", "PriceStore"]
 

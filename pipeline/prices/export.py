@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import InputError
-from pipeline.spreadsheet import disarm
-from pipeline.store import PriceStore
-from pipeline.workspace import whole_file
+from pipeline.prices.store import PriceStore
+from pipeline.storage.csv_output import disarm
+from pipeline.storage.files import whole_file
 
 __all__ = ["export_csv", "export_parquet"]
 

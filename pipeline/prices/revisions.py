@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline.adjust import adjusted_close
-from pipeline.contradictions import REVISION
 from pipeline.errors import InputError, quoted
-from pipeline.store import VALUES, PriceStore
+from pipeline.market.corporate_actions import adjusted_close
+from pipeline.prices.store import VALUES, PriceStore
 
-__all__ = ["SymbolHistory", "find_changes", "read_history"]
+__all__ = ["REVISION", "SymbolHistory", "find_changes", "read_history"]
+
 
 _KEY = ["symbol", "session"]
 _NUMBERS = ["open", "high", "low", "close", "volume", "dividend", "split"]
@@ -131,3 +131,7 @@ def _no_bar(store: PriceStore, symbol: str, versions: pd.DataFrame) -> InputErro
         if nearest
         else "`nextday update` says what the source answers for each symbol of the universe",
     )
+
+
+REVISION = 2e-5
+"""A close that moves by a smaller share is no revision: vendors compute in single precision."""

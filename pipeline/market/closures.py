@@ -10,7 +10,7 @@ from typing import Final
 import pandas as pd
 
 from pipeline.errors import InputError, quoted
-from pipeline.handwritten import parse_dates, read_table
+from pipeline.storage.csv_input import parse_dates, read_table
 
 __all__ = ["Override", "from_rows", "read_overrides", "to_rows"]
 

@@ -9,8 +9,8 @@ from typing import Any
 import exchange_calendars as xc
 import pandas as pd
 
-from pipeline.closures import Override
 from pipeline.errors import ConfigError, InputError, NextdayError
+from pipeline.market.closures import Override
 
 __all__ = ["Calendar", "calendar"]
 

@@ -10,10 +10,10 @@ import pandera.pandas as pa
 from numpy.typing import NDArray
 from pandas.api.extensions import ExtensionArray
 
-from pipeline.adjust import as_traded, carry_actions, has_action
-from pipeline.exchanges import suggest_calendar
+from pipeline.market.calendar import Calendar
+from pipeline.market.corporate_actions import as_traded, carry_actions, has_action
+from pipeline.market.exchanges import suggest_calendar
 from pipeline.schema import PRICES, empty
-from pipeline.sessions import Calendar
 from pipeline.sources import Fetched
 
 __all__ = [

@@ -6,9 +6,9 @@ from typing import Literal
 
 import pandas as pd
 
-from pipeline.fetch_log import FetchLog
-from pipeline.sessions import Calendar
-from pipeline.store import PriceStore
+from pipeline.market.calendar import Calendar
+from pipeline.prices.ingest.fetch_log import FetchLog
+from pipeline.prices.store import PriceStore
 
 __all__ = ["DELISTED_AFTER", "SUSPENDED_AFTER", "Listing", "find_listings", "recent_bars"]
 

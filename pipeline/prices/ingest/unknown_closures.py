@@ -5,7 +5,7 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from pipeline.universe import Universe
+from pipeline.market.universe import Universe
 
 __all__ = ["count_bars", "find_unknown_closures", "find_unknown_sessions"]
 

@@ -8,16 +8,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline.adjust import half_unit
+from pipeline.market.corporate_actions import half_unit
+from pipeline.prices.revisions import REVISION
 
-__all__ = ["LEAP", "REVISION", "find_leaps", "find_overlap_faults", "find_revisions", "find_split_faults"]
+__all__ = ["LEAP", "find_leaps", "find_overlap_faults", "find_revisions", "find_split_faults"]
 
-REVISION = 2e-5
-"""A close that moves by a smaller share is no revision: vendors compute in single precision."""
 
 LEAP = 1.2
 """No correction of a close moves it by more than this factor; a lost split or another unit may."""
-
 # The share of closes that may be revised at once, if they are not few: beyond it another company stands there.
 _MANY, _FEW = 0.2, 4
 # A new close may leap by this factor without an action; a split of three for two is beyond it.
@@ -32,7 +30,6 @@ _REAL_SPLIT = 1.3
 _DAYS_MOVE, _SHARE = 0.15, 0.25
 # Sessions within which one ratio is not split again.
 _TWICE = 5
-
 _KEY = ["symbol", "session"]
 Floats = NDArray[np.float64]
 
