@@ -18,7 +18,15 @@ from flows.scope import symbols_named
 from flows.workshop import open_workshop
 from models.own import OwnModel
 from models.saved import model_version, read_metadata
-from pipeline.audit import (
+from pipeline.audit.feature_checks import (
+    Workbench,
+    check_changed,
+    check_cut_off,
+    check_labels,
+    check_order,
+    check_reach,
+)
+from pipeline.audit.procedure_checks import (
     SAME,
     Procedure,
     check_changed_rest,
@@ -30,24 +38,16 @@ from pipeline.audit import (
     check_shuffled_labels,
     check_symbol_order,
 )
-from pipeline.audit_record import Audit, save_audit
-from pipeline.causality import (
-    Workbench,
-    check_changed,
-    check_cut_off,
-    check_labels,
-    check_order,
-    check_reach,
-)
+from pipeline.audit.record import Audit, save_audit
+from pipeline.audit.tripwire import Check, Found, tripwire
 from pipeline.errors import InputError
-from pipeline.ledger import Ledger
-from pipeline.panel import build_panel
+from pipeline.features.panel import build_panel
+from pipeline.features.sequences import Sequences, total_returns
+from pipeline.forecasting.folds import Fold, final_fold, scoring_fold
+from pipeline.ledger.ledger import Ledger
 from pipeline.prices.bar_block import Block
-from pipeline.sequences import Sequences, total_returns
 from pipeline.sources.conformance import ConformanceError, check_source
-from pipeline.sources.own import OwnSource
-from pipeline.tripwires import Check, Found, tripwire
-from pipeline.walkforward import Fold, final_fold, scoring_fold
+from pipeline.sources.custom import OwnSource
 
 __all__ = ["Subject", "audit", "examine_subject", "gather"]
 

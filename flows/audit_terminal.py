@@ -5,8 +5,8 @@ from pathlib import Path
 from rich.markup import escape
 
 from flows.terminal import console, make_table
-from pipeline.audit_record import Audit
-from pipeline.wording import count
+from pipeline.audit.record import Audit
+from pipeline.formatting import count
 
 __all__ = ["show_audit"]
 

@@ -23,14 +23,15 @@ from flows.tracked import run_tags, tracking
 from flows.training import History, make_sequences, range_table, score_farther, score_procedure
 from flows.walk import BEST_BEFORE, fits_at_once, walk_history
 from flows.workshop import open_workshop
-from pipeline.backtest import Walk
 from pipeline.config import digest
 from pipeline.errors import NextdayError, StoreError
 from pipeline.evaluation.horizons import select_horizon
 from pipeline.evaluation.robustness import FurtherTests, examine
 from pipeline.evaluation.subgroups import score_groups, trailing_volatility
 from pipeline.evaluation.verdict import Verdict
-from pipeline.measurements import measure_trading
+from pipeline.forecasting.folds import Fold, walk_folds
+from pipeline.forecasting.walk_forward import Walk
+from pipeline.formatting import count
 from pipeline.report.backtest_markdown import backtest_markdown
 from pipeline.report.backtest_page import render_backtest
 from pipeline.report.backtest_report import (
@@ -45,11 +46,10 @@ from pipeline.report.trading_tables import list_numbers
 from pipeline.statistics.sharpe import hold_against
 from pipeline.storage.csv_output import format_csv
 from pipeline.storage.files import hold_lock, whole_file, write_text
+from pipeline.tracking.mlflow_metrics import measure_trading
+from pipeline.tracking.trials import TrialBook, count_settings, list_sharpes
 from pipeline.trading.fills import read_fills
 from pipeline.trading.view import TradingView, view_trading
-from pipeline.trials import TrialBook, count_settings, list_sharpes
-from pipeline.walkforward import Fold, walk_folds
-from pipeline.wording import count
 
 __all__ = ["Backtested", "backtest"]
 

@@ -9,8 +9,8 @@ import typer
 from flows.arguments import parse_path, place
 
 if TYPE_CHECKING:
-    from pipeline.archive import Progress
-    from pipeline.backup import Contents
+    from pipeline.backup.archive import Progress
+    from pipeline.backup.backup import Contents
 
 __all__ = ["backup_app"]
 
@@ -30,7 +30,7 @@ def backup(
 ) -> None:
     """Copy the workspace into one file, while evenings run; what was copied is read again before it counts."""
     from flows.run import absolute_path
-    from pipeline.backup import back_up
+    from pipeline.backup.backup import back_up
 
     home, now = place.workspace().home, datetime.now(UTC)
     made = back_up(home, absolute_path(target), now=now, keep=keep, progress=_progress())
@@ -56,8 +56,8 @@ def restore(
 ) -> None:
     """Make a workspace from a copy, here or elsewhere; one that is there already is never touched."""
     from flows.run import absolute_path
-    from pipeline.backup import newest
-    from pipeline.backup import restore as restore_workspace
+    from pipeline.backup.backup import newest
+    from pipeline.backup.backup import restore as restore_workspace
 
     place.home = home or place.home
     workspace = place.workspace()
@@ -78,7 +78,7 @@ def _progress() -> "Progress":
 
 def _tell(contents: "Contents") -> None:
     """Print what a copy holds; the ledger's head goes into the journal of whoever runs this every day."""
-    from pipeline.wording import count
+    from pipeline.formatting import count
 
     typer.echo(f"{count(contents.files, 'file')}, by {contents.made_by}")
     for kept in contents.universes:

@@ -14,9 +14,9 @@ from flows.own_code import explain_lack, list_code
 from flows.run import Run, open_run
 from flows.tracked import tracking
 from pipeline.errors import NextdayError
-from pipeline.ledger import Ledger
+from pipeline.formatting import count
+from pipeline.ledger.ledger import Ledger
 from pipeline.report.facts import OLD_MODEL
-from pipeline.wording import count
 
 __all__ = ["Finding", "examine"]
 

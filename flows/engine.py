@@ -12,7 +12,7 @@ from typing import Any
 
 from models import own
 from models.saved import read_metadata
-from pipeline.own_model import find_model
+from pipeline.forecasting.custom_model import find_model
 
 __all__ = ["load_ensembles", "load_model", "load_recipe"]
 

@@ -18,14 +18,14 @@ from flows.scope import arrange
 from flows.tracked import tracking
 from flows.training import History, make_sequences, price_panel
 from models.saved import read_metadata, verify
-from pipeline.backtest import forecast
 from pipeline.errors import InputError, NextdayError
 from pipeline.evaluation.horizons import NEXT
-from pipeline.panel import Panel
+from pipeline.features.panel import Panel
+from pipeline.features.sequences import total_returns
+from pipeline.forecasting.forecast import forecast
 from pipeline.prices.ingest.fetch_plan import OVERLAP
 from pipeline.schema import FORECAST_KEY
-from pipeline.sequences import total_returns
-from pipeline.tracking import RegisteredModel
+from pipeline.tracking.registry import RegisteredModel
 
 __all__ = [
     "Replay",

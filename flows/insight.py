@@ -12,8 +12,8 @@ from flows.run import Run
 from flows.training import History
 from pipeline.evaluation.attributions import lay_out, save_attributions
 from pipeline.evaluation.network_insight import Insight, rate_importance
+from pipeline.forecasting.folds import Fold
 from pipeline.report.files import place
-from pipeline.walkforward import Fold
 
 __all__ = ["explain_forecasts", "look_inside"]
 

@@ -10,7 +10,7 @@ import typer
 from flows.arguments import parse_path, place, require_folder
 
 if TYPE_CHECKING:
-    from pipeline.ledger import Ledger
+    from pipeline.ledger.ledger import Ledger
 
 __all__ = ["ledger_app"]
 
@@ -60,7 +60,7 @@ def ledger_export(
 
 
 def _ledger() -> "Ledger":
-    from pipeline.ledger import Ledger
+    from pipeline.ledger.ledger import Ledger
 
     workspace = place.workspace()
     workspace.check()

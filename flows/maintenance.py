@@ -14,8 +14,8 @@ from prefect.context import FlowRunContext
 from flows.chapters import A_NIGHT, at_work, chapter
 from flows.progress import PREFECT_ERRORS, note, say
 from flows.run import Run
+from pipeline.formatting import count
 from pipeline.prices.delta_table import Compaction
-from pipeline.wording import count
 
 __all__ = ["Maintenance", "maintenance"]
 

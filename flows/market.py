@@ -10,6 +10,7 @@ from flows.fetching import Answers, fetch_all, plan_tonight
 from flows.progress import say
 from flows.run import Run
 from pipeline.errors import InputError, SourceError
+from pipeline.formatting import count
 from pipeline.market.universe import MIN_COVERAGE
 from pipeline.prices.ingest.fetch_log import Answer
 from pipeline.prices.ingest.fetch_plan import Asking
@@ -18,7 +19,6 @@ from pipeline.prices.ingest.quality import Checked, check, no_findings
 from pipeline.prices.ingest.reconciliation import STANDING, Admission, admit
 from pipeline.prices.ingest.unknown_closures import find_unknown_sessions
 from pipeline.sources import Fetched
-from pipeline.wording import count
 
 __all__ = ["Market", "check_prices", "known_market", "update_prices"]
 

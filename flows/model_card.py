@@ -9,7 +9,7 @@ from models.calibration import Calibrator, read_calibrator
 from models.curves import Curve, name_curve
 from models.isotonic import Isotonic
 from models.temperature import Temperature
-from pipeline.wording import format_percent
+from pipeline.formatting import format_percent
 
 __all__ = [
     "describe_agreement",

@@ -22,7 +22,8 @@ from models.saved import read_metadata
 from pipeline.errors import InputError, NextdayError
 from pipeline.report.evening_report import Report
 from pipeline.report.files import Paths
-from pipeline.tracking import RegisteredModel, Tracking
+from pipeline.tracking.registry import RegisteredModel
+from pipeline.tracking.runs import Tracking
 
 __all__ = ["Evening", "nightly", "settle_only", "update"]
 

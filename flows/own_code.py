@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from flows.run import Run
-from pipeline import own_features, own_model
-from pipeline.audit_record import load_audit
+from pipeline.audit.record import load_audit
 from pipeline.config import digest
 from pipeline.errors import ConfigError, InputError, NextdayError, StoreError
-from pipeline.own_code import digest_code
-from pipeline.own_settings import is_own_code
-from pipeline.sources import own
-from pipeline.trials import digest_procedure
+from pipeline.features import custom_features
+from pipeline.forecasting import custom_model
+from pipeline.plugins import digest_code, is_own_code
+from pipeline.sources import custom
+from pipeline.tracking.trials import digest_procedure
 
 __all__ = [
     "digest_audited",
@@ -27,18 +27,18 @@ __all__ = [
     "tell_unaudited",
 ]
 
-_SEAMS = {"features": own_features.SEAM, "model": own_model.SEAM}
+_SEAMS = {"features": custom_features.SEAM, "model": custom_model.SEAM}
 
 
 def list_code(run: Run) -> dict[str, str]:
     """Return the digest of each piece of the user's own code that the settings name, by its place."""
     config, code = run.config, {}
     if config.universe.has_own_source:
-        code[config.universe.source] = digest_code(config.universe.source, run.base, own.SEAM)
+        code[config.universe.source] = digest_code(config.universe.source, run.base, custom.SEAM)
     if config.features.is_own:
-        code[config.features.set] = digest_code(config.features.set, run.base, own_features.SEAM)
+        code[config.features.set] = digest_code(config.features.set, run.base, custom_features.SEAM)
     if config.model.is_own:
-        code[config.model.kind] = digest_code(config.model.kind, run.base, own_model.SEAM)
+        code[config.model.kind] = digest_code(config.model.kind, run.base, custom_model.SEAM)
     return code
 
 

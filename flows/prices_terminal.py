@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.terminal import console, make_table
-from pipeline.wording import count, format_percent, format_price
+from pipeline.formatting import count, format_percent, format_price
 
 if TYPE_CHECKING:
     from pipeline.prices.ingest.fetch_log import Hold

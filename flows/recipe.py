@@ -10,9 +10,9 @@ from flows.workshop import Workshop
 from models.baselines import baselines
 from models.calibration import Calibration
 from models.own import OwnModel
-from pipeline.backtest import EarlyModel, Fitted, Model
-from pipeline.features import UNIVERSE, FeatureSet
-from pipeline.walkforward import Fold
+from pipeline.features.feature_sets import UNIVERSE, FeatureSet
+from pipeline.forecasting.folds import Fold
+from pipeline.forecasting.model import EarlyModel, Fitted, Model
 
 __all__ = ["choose_start", "make_baselines", "make_recipe"]
 

@@ -39,8 +39,8 @@ from pipeline.report.files import Paths, place, write
 from pipeline.report.tables import forecast_rows
 from pipeline.schema import SCORES, SIDES, empty
 from pipeline.storage.files import write_text
-from pipeline.tracking import RegisteredModel
-from pipeline.trials import TrialBook, count_settings
+from pipeline.tracking.registry import RegisteredModel
+from pipeline.tracking.trials import TrialBook, count_settings
 
 __all__ = ["publish", "rebuild_report", "track", "write_missing", "write_report"]
 

@@ -32,8 +32,8 @@ from pipeline.evaluation.verdict import Verdict
 from pipeline.report.evening_page import evaluation_figures
 from pipeline.statistics.metrics import log_losses
 from pipeline.storage.files import write_text
-from pipeline.tracking import RegisteredModel
-from pipeline.trials import Trial, TrialBook, count_settings, digest_procedure, list_parameters
+from pipeline.tracking.registry import RegisteredModel
+from pipeline.tracking.trials import Trial, TrialBook, count_settings, digest_procedure, list_parameters
 
 __all__ = ["count_trial", "make_champion", "retrain"]
 

@@ -12,13 +12,13 @@ import pandas as pd
 
 from pipeline.config import Config, UniverseConfig, digest, load
 from pipeline.errors import InputError, NextdayError
-from pipeline.features import FeatureSet
-from pipeline.ledger import Ledger
+from pipeline.features.custom_features import find_features
+from pipeline.features.feature_sets import FeatureSet
+from pipeline.forecasting.custom_model import WrittenModel, find_model
+from pipeline.ledger.ledger import Ledger
 from pipeline.market.calendar import Calendar, calendar
 from pipeline.market.closures import Override, from_rows, read_overrides, to_rows
 from pipeline.market.universe import Universe, universe
-from pipeline.own_features import find_features
-from pipeline.own_model import WrittenModel, find_model
 from pipeline.prices.ingest.fetch_log import FetchLog
 from pipeline.prices.store import PriceStore
 from pipeline.sources import PriceSource
@@ -328,7 +328,7 @@ def _source(settings: Config, base: Path, workspace: Workspace) -> PriceSource:
             requests_per_second=settings.prices.requests_per_second,
         )
     if chosen.has_own_source:
-        from pipeline.sources.own import load_source
+        from pipeline.sources.custom import load_source
 
         return load_source(
             chosen.source,

@@ -8,7 +8,7 @@ from typing import Any
 from flows.progress import say
 from flows.run import Run
 from models.errors import ModelError
-from pipeline.backtest import Walk
+from pipeline.forecasting.walk_forward import Walk
 
 __all__ = [
     "arrange",

@@ -34,9 +34,17 @@ from flows.validation import Inside, base_rate_losses, hold_back, validate
 from models.errors import ModelError
 from pipeline.config import digest
 from pipeline.errors import ConfigError, InputError
-from pipeline.inner_folds import FOLDS
+from pipeline.forecasting.inner_folds import FOLDS
 from pipeline.storage.files import hold_lock
-from pipeline.trials import Parameters, State, Trial, TrialBook, Tried, count_settings, digest_procedure
+from pipeline.tracking.trials import (
+    Parameters,
+    State,
+    Trial,
+    TrialBook,
+    Tried,
+    count_settings,
+    digest_procedure,
+)
 
 if TYPE_CHECKING:
     from optuna import Trial as Asked

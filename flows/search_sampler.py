@@ -12,7 +12,7 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from pipeline.trials import Parameters, Trial
+from pipeline.tracking.trials import Parameters, Trial
 
 __all__ = ["ask"]
 

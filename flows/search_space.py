@@ -14,7 +14,7 @@ from optuna.distributions import (
 )
 
 from pipeline.config import Config
-from pipeline.trials import Parameters, list_parameters
+from pipeline.tracking.trials import Parameters, list_parameters
 
 __all__ = [
     "SPACE",

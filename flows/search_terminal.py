@@ -7,9 +7,9 @@ from rich.table import Table
 
 from flows.search import Search
 from flows.terminal import console, make_table
-from pipeline.comparison import Comparison, Ranking, rank, toml_lines
-from pipeline.trials import Parameters
-from pipeline.wording import count
+from pipeline.formatting import count
+from pipeline.tracking.trial_ranking import Comparison, Ranking, rank, toml_lines
+from pipeline.tracking.trials import Parameters
 
 __all__ = ["show_search"]
 

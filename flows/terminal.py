@@ -11,11 +11,11 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.evaluation.horizons import NEXT, describe_horizon, list_horizons
+from pipeline.formatting import count, format_day, format_moment, format_percent, format_price
 from pipeline.report.evening_report import Report
 from pipeline.report.facts import collect_key_facts
 from pipeline.report.horizon_tables import count_forecasts, forecast_cells, sort_by_distance
 from pipeline.report.tables import count_sides, score_rows
-from pipeline.wording import count, format_day, format_moment, format_percent, format_price
 
 if TYPE_CHECKING:
     from flows.backtest import Backtested
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from flows.market import Market
     from flows.nightly import Evening
     from flows.training import Evaluation
-    from pipeline.ledger import Verification
+    from pipeline.ledger.hash_chain import Verification
     from pipeline.report.backtest_report import Backtest
     from pipeline.report.files import Paths
 

@@ -19,17 +19,19 @@ from flows.run import Run
 from flows.scope import drop_left_out, symbols_named
 from flows.workshop import Workshop
 from models.saved import model_version
-from pipeline.backtest import Fitted, Model, Walk, fit, teach, walk_forward
 from pipeline.errors import StoreError
 from pipeline.evaluation.horizons import NEXT, name_group, select_horizon
 from pipeline.evaluation.network_insight import Insight, load_insight, save_insight
 from pipeline.evaluation.scores import score
-from pipeline.evaluation.selective import measure_sides, select_told, take_sides
+from pipeline.evaluation.selective import measure_sides, select_told
 from pipeline.evaluation.verdict import Verdict, best_baseline, judge
-from pipeline.panel import Panel, build_panel
-from pipeline.sequences import Sequences, build_sequences, total_returns
+from pipeline.features.panel import Panel, build_panel
+from pipeline.features.sequences import Sequences, build_sequences, total_returns
+from pipeline.forecasting.folds import Fold, final_fold, scoring_fold
+from pipeline.forecasting.forecast import take_sides
+from pipeline.forecasting.model import Fitted, Model, fit
+from pipeline.forecasting.walk_forward import Walk, teach, walk_forward
 from pipeline.storage.files import write_bytes, write_text
-from pipeline.walkforward import Fold, final_fold, scoring_fold
 
 __all__ = [
     "Evaluation",

@@ -14,13 +14,15 @@ from flows.training import History
 from flows.workshop import Workshop
 from models.errors import ModelError
 from models.windows import usable_rows
-from pipeline.backtest import fit, forecast, teach
 from pipeline.config import Config
 from pipeline.errors import InputError
-from pipeline.inner_folds import cut_inside, last_inside
-from pipeline.sequences import Sequences
+from pipeline.features.sequences import Sequences
+from pipeline.forecasting.folds import Fold, scoring_fold
+from pipeline.forecasting.forecast import forecast
+from pipeline.forecasting.inner_folds import cut_inside, last_inside
+from pipeline.forecasting.model import fit
+from pipeline.forecasting.walk_forward import teach
 from pipeline.statistics.metrics import log_losses
-from pipeline.walkforward import Fold, scoring_fold
 
 __all__ = ["MEMBERS", "Inside", "base_rate_losses", "hold_back", "validate"]
 

@@ -20,11 +20,12 @@ from flows.scope import drop_left_out, symbols_named
 from flows.training import History
 from flows.workshop import Workshop
 from models.errors import ModelError
-from pipeline.backtest import Begun, Fitted, Model, Walk, begin, teach, walk_forward
 from pipeline.evaluation.horizons import select_horizon
 from pipeline.evaluation.verdict import best_baseline
+from pipeline.forecasting.folds import Fold
+from pipeline.forecasting.model import Begun, Fitted, Model, begin
+from pipeline.forecasting.walk_forward import Walk, teach, walk_forward
 from pipeline.schema import FORECAST_KEY
-from pipeline.walkforward import Fold
 
 __all__ = ["BEST_BEFORE", "fits_at_once", "walk_history"]
 

@@ -14,7 +14,7 @@ from flows.progress import note
 from flows.run import Run
 from models.cores import count_cores
 from models.workers import LocalWorkers
-from pipeline.sequences import Sequences
+from pipeline.features.sequences import Sequences
 
 __all__ = ["Workshop", "choose_processes", "open_workshop", "training_seconds"]
 

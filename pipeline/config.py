@@ -21,7 +21,7 @@ from pydantic import (
 )
 
 from pipeline.errors import ConfigError, quoted
-from pipeline.own_settings import RIVALS, is_own_code, plain_options
+from pipeline.plugins import RIVALS, is_own_code, plain_options
 from pipeline.schema import SYMBOL_PATTERN, SYMBOL_WAY_OUT
 
 __all__ = [

@@ -13,7 +13,7 @@ from prefect import Flow, Task
 from flows import cli
 from flows.run import open_run
 from models.saved import model_version
-from pipeline.registry import Registry
+from pipeline.tracking.registry import Registry
 
 MONDAY, TUESDAY = pd.Timestamp("2018-12-10"), pd.Timestamp("2018-12-11")
 HERE = ("--config", "nextday.toml", "--home", "w", "--now", "2018-12-20T22:00Z")

@@ -13,8 +13,8 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from pipeline.features.panel import Panel, build_panel
 from pipeline.market.calendar import Calendar, calendar
-from pipeline.panel import Panel, build_panel
 from pipeline.prices.bar_block import COLUMNS, lay_out
 from pipeline.prices.ingest.quality import check
 from pipeline.sources import Fetched

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pipeline.backup import Backup, back_up
-from pipeline.ledger import Ledger
+from pipeline.backup.backup import Backup, back_up
+from pipeline.ledger.ledger import Ledger
 from pipeline.market.calendar import Calendar
 from pipeline.prices.store import PriceStore
 from pipeline.storage.workspace import Workspace

@@ -21,9 +21,9 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline import mlflow_database
-from pipeline.ledger import Ledger
+from pipeline.ledger.ledger import Ledger
 from pipeline.prices.store import PriceStore
+from pipeline.tracking import mlflow_database
 
 CONTEXT = multiprocessing.get_context("forkserver")
 PRELOADED = [

@@ -21,8 +21,8 @@ from flows.workshop import Workshop, choose_processes
 from models import jobs
 from models.errors import ModelError
 from models.training import DivergenceError
-from pipeline.sequences import Sequences
-from pipeline.walkforward import Fold, walk_folds
+from pipeline.features.sequences import Sequences
+from pipeline.forecasting.folds import Fold, walk_folds
 from tests.bench.market import DAYS
 
 pytestmark = pytest.mark.slow

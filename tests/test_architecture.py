@@ -35,10 +35,10 @@ def test_imports_follow_the_contracts() -> None:
     "module",
     [
         "pipeline",
-        "pipeline.backtest",
+        "pipeline.forecasting.walk_forward",
         "pipeline.evaluation.scores",
-        "pipeline.ledger",
-        "pipeline.backup",
+        "pipeline.ledger.ledger",
+        "pipeline.backup.backup",
         "flows.progress_bars",
         "models",
     ],

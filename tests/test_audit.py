@@ -12,7 +12,15 @@ import pyarrow as pa
 import pytest
 
 from models.baselines import BASELINES, baselines
-from pipeline.audit import (
+from pipeline.audit.feature_checks import (
+    Workbench,
+    check_changed,
+    check_cut_off,
+    check_labels,
+    check_order,
+    check_reach,
+)
+from pipeline.audit.procedure_checks import (
     Procedure,
     check_changed_rest,
     check_fewer_sessions,
@@ -23,25 +31,17 @@ from pipeline.audit import (
     check_shuffled_labels,
     check_symbol_order,
 )
-from pipeline.audit_record import Audit, load_audit, save_audit
-from pipeline.causality import (
-    Workbench,
-    check_changed,
-    check_cut_off,
-    check_labels,
-    check_order,
-    check_reach,
-)
+from pipeline.audit.record import Audit, load_audit, save_audit
+from pipeline.audit.tripwire import Check, Found, tripwire
 from pipeline.config import EvaluationConfig, TrainingConfig
 from pipeline.errors import InputError, StoreError
-from pipeline.features import FEATURE_SETS, FeatureSet
+from pipeline.features.feature_sets import FEATURE_SETS, FeatureSet
+from pipeline.features.panel import Panel, build_panel
+from pipeline.features.sequences import total_returns
+from pipeline.forecasting.folds import Fold, final_fold, scoring_fold
 from pipeline.market.calendar import Calendar
 from pipeline.market.universe import Universe
-from pipeline.panel import Panel, build_panel
 from pipeline.prices.bar_block import COLUMNS, Block, lay_out
-from pipeline.sequences import total_returns
-from pipeline.tripwires import Check, Found, tripwire
-from pipeline.walkforward import Fold, final_fold, scoring_fold
 from tests.conftest import prices_of, random_bars
 
 SYMBOLS, SESSIONS = ["A", "B", "C", "D", "E", "^F"], 420

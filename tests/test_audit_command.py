@@ -23,9 +23,9 @@ from flows.own_code import (
 )
 from flows.run import Run, open_run
 from models import examples, scaling
-from pipeline.audit_record import Audit, load_audit
+from pipeline.audit.record import Audit, load_audit
+from pipeline.audit.tripwire import Check
 from pipeline.errors import InputError, NextdayError
-from pipeline.tripwires import Check
 from tests.command_line import HERE, CommandLine, told
 from tests.conftest import small_settings
 from tests.test_own_features import block

@@ -6,11 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.backtest import forecast, teach, walk_forward
 from pipeline.config import EvaluationConfig, TrainingConfig
+from pipeline.features.sequences import Sequences
+from pipeline.forecasting.folds import scoring_fold
+from pipeline.forecasting.forecast import forecast
+from pipeline.forecasting.walk_forward import teach, walk_forward
 from pipeline.market.calendar import Calendar
-from pipeline.sequences import Sequences
-from pipeline.walkforward import scoring_fold
 
 SESSIONS = 400
 TRAINING = TrainingConfig(stop_sessions=30, calibrate_sessions=40)

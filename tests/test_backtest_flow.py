@@ -21,7 +21,7 @@ from models.training import Trainer
 from pipeline.errors import WorkspaceBusyError
 from pipeline.report.backtest_report import FORECAST_COLUMNS
 from pipeline.schema import GROUP_SCORES, SCORES
-from pipeline.trials import TrialBook
+from pipeline.tracking.trials import TrialBook
 from tests.command_line import HERE, CommandLine
 from tests.conftest import NOW, small_settings
 from tests.prefect_place import wait_for

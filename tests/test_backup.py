@@ -11,14 +11,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from pipeline import backup
-from pipeline.backup import newest, restore
+from pipeline.backup import backup
+from pipeline.backup.backup import newest, restore
 from pipeline.errors import InputError, WorkspaceBusyError
-from pipeline.ledger import Ledger
+from pipeline.ledger.ledger import Ledger
 from pipeline.market.calendar import Calendar
-from pipeline.mlflow_database import artifact_root, open_client
 from pipeline.prices.store import PriceStore
 from pipeline.storage.files import hold_lock
+from pipeline.tracking.mlflow_database import artifact_root, open_client
 from tests.command_line import CommandLine, contents, told
 from tests.full_workspace import NOW, WEEK, copy, make_workspace, rows, write
 from tests.test_ledger_seal import issue

@@ -12,7 +12,7 @@ from random import Random
 import pandas as pd
 import pytest
 
-from pipeline.backup import restore
+from pipeline.backup.backup import restore
 from pipeline.errors import InputError, NextdayError
 from pipeline.market.calendar import Calendar
 from pipeline.prices.store import PriceStore

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline import seal
 from pipeline.errors import InputError
+from pipeline.ledger import hash_chain
 from tests import in_use
 from tests.command_line import HERE, CommandLine, told
 from tests.in_use import GOOD, refused, universe
@@ -141,7 +141,7 @@ def test_features_that_are_all_unknown_are_told_before_a_model_is_made(nextday: 
 def test_a_ledger_that_is_locked_or_damaged_stops_every_command_that_needs_it(
     nextday: CommandLine, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...], damage: str
 ) -> None:
-    monkeypatch.setattr(seal, "_BUSY_SECONDS", 0.1)
+    monkeypatch.setattr(hash_chain, "_BUSY_SECONDS", 0.1)
     path = Path("w/ledger.sqlite")
     if damage == "no ledger":
         path.write_bytes(b"no ledger at all" * 100)

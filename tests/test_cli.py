@@ -14,7 +14,7 @@ from filelock import FileLock
 from prefect.exceptions import TerminationSignal
 
 from flows import chapters, cli, nightly
-from pipeline.ledger import Ledger
+from pipeline.ledger.ledger import Ledger
 from tests.command_line import HERE, CommandLine, Said, contents, told
 
 SESSIONS = pd.bdate_range("2018-11-26", "2018-12-04")

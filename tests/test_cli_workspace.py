@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.config import digest
-from pipeline.ledger import Ledger
+from pipeline.ledger.ledger import Ledger
 from tests.command_line import HERE, CommandLine, contents, seal_one, seal_with_model, told
 
 MONDAYS = (*HERE[:-1], "2018-12-10T22:00Z")

@@ -6,8 +6,8 @@ from tomllib import loads
 import numpy as np
 import pytest
 
-from pipeline.comparison import compare, rank, toml_lines
-from pipeline.trials import Trial
+from pipeline.tracking.trial_ranking import compare, rank, toml_lines
+from pipeline.tracking.trials import Trial
 from tests.test_trials import trial
 
 SESSIONS = 200

@@ -25,7 +25,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from flows import doctor, prefect_server
 from flows.deploy import FLOWS
 from flows.doctor import Finding, examine
-from pipeline.ledger import Ledger
+from pipeline.ledger.ledger import Ledger
 from pipeline.market.calendar import Calendar
 from pipeline.prices.store import PriceStore
 from tests.command_line import CommandLine

@@ -8,8 +8,8 @@ import pytest
 
 from flows.training import Evaluation, load_evaluation, save_evaluation
 from pipeline.evaluation.scores import score
-from pipeline.evaluation.selective import take_sides
 from pipeline.evaluation.verdict import judge
+from pipeline.forecasting.forecast import take_sides
 from pipeline.schema import SCORES, validated
 from tests.test_scores import stack, truth
 

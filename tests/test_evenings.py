@@ -24,7 +24,7 @@ from flows.retrain import retrain
 from flows.run import open_run
 from flows.tracked import tracking
 from pipeline.errors import InputError, NextdayError
-from pipeline.ledger import Ledger
+from pipeline.ledger.ledger import Ledger
 from pipeline.market.calendar import Calendar
 from pipeline.prices.store import PriceStore
 from pipeline.schema import FORECAST_KEY, FORECASTS

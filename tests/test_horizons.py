@@ -9,15 +9,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.backtest import forecast, teach
 from pipeline.config import EvaluationConfig
 from pipeline.errors import InputError, NextdayError
 from pipeline.evaluation.horizons import describe_horizons, name_group
 from pipeline.evaluation.rolling import select_record
 from pipeline.evaluation.scores import score
 from pipeline.evaluation.verdict import best_baseline, judge
-from pipeline.features import FEATURE_SETS
-from pipeline.ledger import Ledger
+from pipeline.features.feature_sets import FEATURE_SETS
+from pipeline.features.sequences import Sequences, build_sequences
+from pipeline.forecasting.folds import scoring_fold
+from pipeline.forecasting.forecast import forecast
+from pipeline.forecasting.walk_forward import teach
+from pipeline.ledger.ledger import Ledger
 from pipeline.market.calendar import Calendar
 from pipeline.report.evening_markdown import summary_markdown
 from pipeline.report.evening_page import render
@@ -27,9 +30,7 @@ from pipeline.report.files import FORECAST_COLUMNS, write
 from pipeline.report.horizon_tables import lay_side_by_side
 from pipeline.report.tables import forecast_rows, select_own_scores
 from pipeline.schema import horizon_of
-from pipeline.sequences import Sequences, build_sequences
 from pipeline.statistics import bootstrap
-from pipeline.walkforward import scoring_fold
 from tests.conftest import laid_out, prices_of, random_bars
 from tests.test_backtest import Knowing, Said
 from tests.test_report import a_report, forecasts, open_record, scored, settled_record, told, verdict

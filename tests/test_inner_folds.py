@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import InputError
-from pipeline.inner_folds import FOLDS, cut_inside, last_inside
-from pipeline.sequences import Sequences
-from pipeline.walkforward import Fold
+from pipeline.features.sequences import Sequences
+from pipeline.forecasting.folds import Fold
+from pipeline.forecasting.inner_folds import FOLDS, cut_inside, last_inside
 
 
 def block(sessions: int, horizons: tuple[int, ...]) -> Sequences:

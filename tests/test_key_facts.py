@@ -9,13 +9,13 @@ import pandas as pd
 import pytest
 
 from pipeline.evaluation.rolling import roll_hit_rate
+from pipeline.formatting import describe_lead
 from pipeline.report.charts.evaluation import find_reach
 from pipeline.report.evening_markdown import summary_markdown
 from pipeline.report.evening_page import render
 from pipeline.report.evening_report import Report
 from pipeline.report.facts import OLD_MODEL, collect_key_facts
 from pipeline.report.files import write
-from pipeline.wording import describe_lead
 from tests.test_report import EVENING, a_report, figures, scored, settled_record, titles, told
 
 pytestmark = pytest.mark.slow

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from pipeline.errors import LedgerError, NextdayError
-from pipeline.ledger import Ledger
+from pipeline.ledger.ledger import Ledger
 from pipeline.schema import FORECASTS, OUTCOMES, validated
 
 MONDAY, TUESDAY, WEDNESDAY = (pd.Timestamp(2018, 12, day) for day in (10, 11, 12))

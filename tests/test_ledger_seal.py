@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from pipeline import seal
-from pipeline.ledger import Ledger
+from pipeline.ledger import hash_chain
+from pipeline.ledger.ledger import Ledger
 
 FIRST = pd.Timestamp(2018, 12, 10)
 EVENING = datetime(2018, 12, 10, 22, tzinfo=UTC)
@@ -195,7 +195,7 @@ def test_a_late_row_that_is_sealed_as_live_is_named(ledger: Ledger) -> None:
     with closing(sqlite3.connect(ledger.path)) as db:
         db.row_factory = sqlite3.Row
         row = dict(db.execute("SELECT * FROM forecasts WHERE batch = 1 AND symbol = 'AAPL'").fetchone())
-        seal.append(db, seal.FORECAST, [row | {"symbol": "TSLA"}])
+        hash_chain.append(db, hash_chain.FORECAST, [row | {"symbol": "TSLA"}])
         db.commit()
     assert ledger.verify().problems == [
         "forecast batch 5 (sample, as_of 2018-12-10): TSLA is called live, but its times say late"

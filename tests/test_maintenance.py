@@ -13,7 +13,7 @@ from prefect.client.orchestration import get_client
 
 from flows import chapters
 from flows.maintenance import maintenance
-from pipeline.ledger import Ledger
+from pipeline.ledger.ledger import Ledger
 from pipeline.market.calendar import Calendar
 from pipeline.prices.delta_table import Compaction
 from pipeline.prices.store import PriceStore

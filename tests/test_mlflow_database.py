@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import InputError, NextdayError
-from pipeline.mlflow_database import artifact_root, open_client
-from pipeline.tracking import Tracking
+from pipeline.tracking.mlflow_database import artifact_root, open_client
+from pipeline.tracking.runs import Tracking
 
 pytestmark = pytest.mark.slow
 

@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.features import FEATURE_SETS
+from pipeline.features.feature_sets import FEATURE_SETS
+from pipeline.features.sequences import Sequences, build_sequences
 from pipeline.market.calendar import Calendar
 from pipeline.market.universe import Universe
-from pipeline.sequences import Sequences, build_sequences
 from tests.conftest import laid_out, prices_of, random_bars
 
 SESSIONS = 160

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from pipeline.ledger import Ledger
+from pipeline.ledger.ledger import Ledger
 from tests.conftest import small_settings
 from tests.prefect_place import ENDED, Place, wait_for
 

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.sources import Fetched
 from pipeline.sources.conformance import ConformanceError, check_source
-from pipeline.sources.own import OwnSource
+from pipeline.sources.custom import OwnSource
 from tests.conftest import NOW
 
 START, END = pd.Timestamp("2018-12-10"), pd.Timestamp("2018-12-14")

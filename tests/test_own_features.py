@@ -11,14 +11,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.causality import check_changed, check_cut_off, check_labels, check_order, check_reach
+from pipeline.audit.feature_checks import check_changed, check_cut_off, check_labels, check_order, check_reach
 from pipeline.config import Config, load
 from pipeline.errors import ConfigError, InputError
-from pipeline.features import FEATURE_SETS, FeatureSet
+from pipeline.features.custom_features import SEAM, adopt_features, find_features
+from pipeline.features.feature_sets import FEATURE_SETS, FeatureSet
+from pipeline.features.panel import Panel, build_panel
 from pipeline.market.calendar import Calendar
-from pipeline.own_code import digest_code
-from pipeline.own_features import SEAM, adopt_features, find_features
-from pipeline.panel import Panel, build_panel
+from pipeline.plugins import digest_code
 from tests.command_line import HERE, CommandLine, told
 from tests.test_audit import bench_of, market
 

@@ -16,9 +16,9 @@ from models.own import OwnEnsemble, OwnModel, load
 from models.saved import model_version, read_metadata
 from pipeline.config import Config
 from pipeline.errors import InputError
-from pipeline.own_model import WrittenModel, adopt_model
-from pipeline.own_settings import RIVALS
-from pipeline.trials import list_parameters
+from pipeline.forecasting.custom_model import WrittenModel, adopt_model
+from pipeline.plugins import RIVALS
+from pipeline.tracking.trials import list_parameters
 from tests.command_line import HERE, CommandLine, told
 from tests.test_audit_command import CONFIG
 

@@ -16,7 +16,7 @@ from flows.tracked import tracking
 from models.baselines import baselines
 from models.own import OwnModel
 from models.saved import read_metadata
-from pipeline.audit import (
+from pipeline.audit.procedure_checks import (
     Procedure,
     check_changed_rest,
     check_fewer_sessions,
@@ -26,12 +26,12 @@ from pipeline.audit import (
 )
 from pipeline.config import Config
 from pipeline.errors import ConfigError, InputError
-from pipeline.features import FEATURE_SETS
+from pipeline.features.feature_sets import FEATURE_SETS
+from pipeline.features.panel import build_panel
+from pipeline.features.sequences import total_returns
+from pipeline.forecasting.custom_model import find_model
+from pipeline.forecasting.folds import scoring_fold
 from pipeline.market.calendar import Calendar
-from pipeline.own_model import find_model
-from pipeline.panel import build_panel
-from pipeline.sequences import total_returns
-from pipeline.walkforward import scoring_fold
 from tests.command_line import CommandLine, told
 from tests.conftest import small_settings
 from tests.test_audit import EVALUATION, TRAINING, bench_of, market

@@ -20,8 +20,8 @@ from pipeline.config import Config, load
 from pipeline.errors import ConfigError, SourceError
 from pipeline.prices.store import PriceStore
 from pipeline.sources.conformance import ConformanceError, check_source
+from pipeline.sources.custom import OwnSource, load_source
 from pipeline.sources.files import FilesSource
-from pipeline.sources.own import OwnSource, load_source
 from pipeline.sources.sample import SampleSource
 from tests.command_line import HERE, CommandLine, contents, told
 from tests.conftest import NOW

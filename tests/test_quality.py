@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.features import FEATURE_SETS
+from pipeline.features.feature_sets import FEATURE_SETS
 from pipeline.market.calendar import Calendar
 from pipeline.prices.ingest.discrepancies import find_revisions
 from pipeline.prices.ingest.quality import check

@@ -9,8 +9,8 @@ from flows.training import score_procedure
 from flows.walk import BEST_BEFORE, walk_history
 from flows.workshop import open_workshop
 from pipeline.evaluation.verdict import Verdict
+from pipeline.forecasting.folds import walk_folds
 from pipeline.market.calendar import Calendar
-from pipeline.walkforward import walk_folds
 from tests.test_planted import history_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.proof]

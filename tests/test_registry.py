@@ -13,8 +13,8 @@ import pandas as pd
 import pytest
 
 from pipeline.errors import InputError, NextdayError
-from pipeline.registry import RegisteredModel, Registry
 from pipeline.storage.workspace import Workspace
+from pipeline.tracking.registry import RegisteredModel, Registry
 
 EVENING = datetime(2018, 12, 31, 22, tzinfo=UTC)
 TAGS = {"trained_through": "2018-12-31", "data_version": "7"}

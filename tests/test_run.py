@@ -19,8 +19,8 @@ from pipeline.config import digest
 from pipeline.errors import InputError, NextdayError
 from pipeline.market.calendar import Calendar
 from pipeline.prices.ingest.quality import no_findings
-from pipeline.registry import RegisteredModel
 from pipeline.storage.files import write_text
+from pipeline.tracking.registry import RegisteredModel
 from tests.conftest import NOW, vendor_bars
 
 SETTINGS = """

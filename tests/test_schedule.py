@@ -18,7 +18,7 @@ from flows import deploy
 from flows.deploy import POOL, connect, deployment_variables, server_url
 from flows.run import PROJECT, default_config, open_run
 from pipeline.errors import NextdayError
-from pipeline.ledger import Ledger
+from pipeline.ledger.ledger import Ledger
 from pipeline.market.calendar import calendar
 from tests.command_line import CommandLine, told
 from tests.conftest import small_settings

@@ -8,9 +8,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from pipeline import seal
 from pipeline.errors import LedgerError
-from pipeline.ledger import Ledger
+from pipeline.ledger import hash_chain
+from pipeline.ledger.ledger import Ledger
 
 ROW = {
     "universe": "sample", "symbol": "AAPL", "as_of": "2018-12-10", "target_session": "2018-12-11", "horizon": 1,
@@ -22,10 +22,10 @@ ROW = {
 
 
 def append(path: Path, symbols: list[str], limit: str = "synchronous = FULL") -> None:
-    with seal.opened(path) as db:
+    with hash_chain.opened(path) as db:
         db.execute(f"PRAGMA {limit}")
         db.execute("BEGIN IMMEDIATE")
-        seal.append(db, seal.FORECAST, [ROW | {"symbol": symbol} for symbol in symbols])
+        hash_chain.append(db, hash_chain.FORECAST, [ROW | {"symbol": symbol} for symbol in symbols])
         db.execute("COMMIT")
 
 
@@ -33,7 +33,7 @@ def append(path: Path, symbols: list[str], limit: str = "synchronous = FULL") ->
 def path(tmp_path: Path) -> Path:
     """A ledger of one batch of 100 rows."""
     path = tmp_path / "ledger.sqlite"
-    seal.create(path)
+    hash_chain.create(path)
     append(path, [f"A{n}" for n in range(100)])
     return path
 
@@ -95,7 +95,7 @@ def test_a_damaged_file_is_noticed(path: Path) -> None:
 
 
 def test_a_locked_ledger_is_read_but_not_written(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(seal, "_BUSY_SECONDS", 0.05)
+    monkeypatch.setattr(hash_chain, "_BUSY_SECONDS", 0.05)
     with closing(sqlite3.connect(path)) as other:
         other.execute("BEGIN IMMEDIATE")
         assert Ledger(path, read_only=True).verify().ok
@@ -116,9 +116,9 @@ def test_what_sqlite_refuses_is_told_in_words_and_nothing_is_written(
 
 def test_an_interrupted_batch_is_undone(path: Path) -> None:
     def interrupt() -> None:
-        with seal.opened(path) as db:
+        with hash_chain.opened(path) as db:
             db.execute("BEGIN IMMEDIATE")
-            seal.append(db, seal.FORECAST, [ROW | {"symbol": "B"}])
+            hash_chain.append(db, hash_chain.FORECAST, [ROW | {"symbol": "B"}])
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

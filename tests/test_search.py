@@ -34,11 +34,11 @@ from models.errors import ModelError
 from models.prediction import Prediction
 from pipeline.config import Config
 from pipeline.errors import InputError
+from pipeline.features.panel import Panel
+from pipeline.forecasting.folds import scoring_fold
 from pipeline.market.calendar import Calendar
-from pipeline.panel import Panel
 from pipeline.prices.ingest.quality import check
-from pipeline.trials import Trial, TrialBook, count_settings, digest_procedure
-from pipeline.walkforward import scoring_fold
+from pipeline.tracking.trials import Trial, TrialBook, count_settings, digest_procedure
 from tests.command_line import CommandLine, told
 from tests.conftest import NOW, random_bars
 

@@ -12,7 +12,7 @@ from flows.search_space import (
     with_parameters,
 )
 from pipeline.config import Config, ModelConfig, TrainingConfig
-from pipeline.trials import Trial
+from pipeline.tracking.trials import Trial
 from tests.conftest import NOW
 
 pytestmark = pytest.mark.slow

@@ -26,14 +26,14 @@ from pipeline.config import Config, UniverseConfig
 from pipeline.errors import InputError, NextdayError
 from pipeline.market.calendar import Calendar
 from pipeline.market.universe import universe
-from pipeline.registry import Registry
 from pipeline.report.evening_page import render
 from pipeline.schema import FORECASTS, PRICES, find_bad_symbol, validated
 from pipeline.sources.files import FilesSource
 from pipeline.sources.yahoo import YahooSource
 from pipeline.storage.csv_output import disarm
 from pipeline.storage.workspace import Workspace
-from pipeline.tracking import Tracking
+from pipeline.tracking.registry import Registry
+from pipeline.tracking.runs import Tracking
 from tests.conftest import NOW, prices_of, vendor_bars
 from tests.test_report import a_report, forecasts
 from tests.watched import SECRET, Trap, holding

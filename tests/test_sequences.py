@@ -5,12 +5,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.features import FEATURE_SETS, leave_one_out_mean
+from pipeline.features.feature_sets import FEATURE_SETS, leave_one_out_mean
+from pipeline.features.panel import Panel
+from pipeline.features.sequences import Sequences, blank_dead_zone, build_sequences, total_returns
 from pipeline.market.calendar import Calendar, calendar
 from pipeline.market.universe import Universe
-from pipeline.panel import Panel
 from pipeline.prices.ingest.quality import check
-from pipeline.sequences import Sequences, blank_dead_zone, build_sequences, total_returns
 from pipeline.sources.files import FilesSource
 from tests.conftest import NOW, laid_out, prices_of, random_bars, vendor_bars
 

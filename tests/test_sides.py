@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from pipeline.evaluation.scores import score
-from pipeline.evaluation.selective import SIDES_TAKEN, measure_sides, select_told, take_sides
+from pipeline.evaluation.selective import SIDES_TAKEN, measure_sides, select_told
+from pipeline.forecasting.forecast import take_sides
 from pipeline.report.tables import count_sides
 
 SESSIONS = pd.bdate_range("2018-01-01", periods=100).as_unit("us")

@@ -18,9 +18,9 @@ from yfinance.scrapers.history import PriceHistory
 
 from flows.run import PROJECT
 from pipeline.errors import SourceError
-from pipeline.panel import build_panel
+from pipeline.features.panel import build_panel
+from pipeline.features.sequences import total_returns
 from pipeline.prices.ingest.listing_status import find_listings, recent_bars
-from pipeline.sequences import total_returns
 from pipeline.sources.yahoo import YahooSource
 from tests import street as street_module
 from tests.conftest import NOW

@@ -12,10 +12,10 @@ import pandas as pd
 import pytest
 
 from pipeline.errors import InputError, NextdayError
-from pipeline.measurements import measure_trading
 from pipeline.schema import SCORES, validated
 from pipeline.storage.workspace import Workspace
-from pipeline.tracking import TrackedRun, Tracking
+from pipeline.tracking.mlflow_metrics import measure_trading
+from pipeline.tracking.runs import TrackedRun, Tracking
 
 pytestmark = pytest.mark.slow
 

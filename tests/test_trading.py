@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import NextdayError
-from pipeline.evaluation.selective import take_sides
+from pipeline.forecasting.forecast import take_sides
 from pipeline.market.calendar import Calendar
 from pipeline.trading.fills import Fills, measure_stale, read_fills
 from pipeline.trading.positions import Positions, choose_sides, compound, hold, take_positions, trade

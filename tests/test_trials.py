@@ -10,7 +10,14 @@ import pytest
 
 from pipeline.config import Config, ModelConfig, ScheduleConfig, TrainingConfig, UniverseConfig
 from pipeline.errors import NextdayError, StoreError
-from pipeline.trials import Trial, TrialBook, count_settings, digest_procedure, list_parameters, list_sharpes
+from pipeline.tracking.trials import (
+    Trial,
+    TrialBook,
+    count_settings,
+    digest_procedure,
+    list_parameters,
+    list_sharpes,
+)
 
 NOW = datetime(2018, 12, 10, 22, tzinfo=UTC)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from flows.run import PROJECT
-from pipeline.ledger import Ledger
+from pipeline.ledger.ledger import Ledger
 from tests.conftest import skip_unless
 from tests.prefect_place import Place, started, wait_for
 from tests.test_ledger_seal import issue

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from pipeline.config import BacktestConfig, EvaluationConfig, TrainingConfig
 from pipeline.errors import InputError
-from pipeline.sequences import Sequences
-from pipeline.walkforward import Fold, final_fold, scoring_fold, walk_folds
+from pipeline.features.sequences import Sequences
+from pipeline.forecasting.folds import Fold, final_fold, scoring_fold, walk_folds
 
 TRAINING = TrainingConfig(stop_sessions=30, calibrate_sessions=40)
 

@@ -24,10 +24,10 @@ from flows.scope import (
     explain_unmodelled,
 )
 from flows.workshop import choose_processes, open_workshop
-from pipeline.backtest import Walk
 from pipeline.errors import NextdayError
+from pipeline.forecasting.folds import Fold
+from pipeline.forecasting.walk_forward import Walk
 from pipeline.storage.workspace import Workspace
-from pipeline.walkforward import Fold
 
 NOW = datetime(2018, 12, 10, 22, tzinfo=UTC)
 

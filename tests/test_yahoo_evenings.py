@@ -11,7 +11,7 @@ from yfinance.data import SingletonMeta
 
 from flows.nightly import Evening, nightly
 from pipeline.errors import SourceError
-from pipeline.ledger import Ledger
+from pipeline.ledger.ledger import Ledger
 from pipeline.market.calendar import Calendar
 from pipeline.prices.store import PriceStore
 from tests.yahoo_server import Stock, YahooServer

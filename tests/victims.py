@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline.backup import back_up, restore
+from pipeline.backup.backup import back_up, restore
 from pipeline.prices import delta_table
 from pipeline.prices.store import PriceStore
 from pipeline.schema import PRICES

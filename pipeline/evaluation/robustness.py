@@ -13,10 +13,10 @@ from pipeline.evaluation.data_snooping import (
     session_losses,
     superior_ability,
 )
+from pipeline.formatting import count, format_percent, tell_p_value
 from pipeline.schema import MIN_SESSIONS
 from pipeline.statistics.pesaran_timmermann import PesaranTimmermann, pesaran_timmermann
 from pipeline.statistics.power import SampleSize, estimate_sample_size
-from pipeline.wording import count, format_percent, tell_p_value
 
 __all__ = ["FurtherTests", "examine"]
 

@@ -11,35 +11,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline.schema import FORECAST_KEY, SCORES, SIDES, empty, validated
+from pipeline.schema import FORECAST_KEY, SCORES, empty, validated
 from pipeline.statistics import bootstrap
 from pipeline.statistics.metrics import effective_n, mean_of
 
-__all__ = [
-    "COVERAGES",
-    "SIDES_TAKEN",
-    "Told",
-    "find_told",
-    "measure_sides",
-    "select_told",
-    "take_sides",
-    "trace_curve",
-]
+__all__ = ["COVERAGES", "SIDES_TAKEN", "Told", "find_told", "measure_sides", "select_told", "trace_curve"]
 
 
 Floats = NDArray[np.float64]
 SIDES_TAKEN: Final = "sides_taken"
 """The metric that says which share of the forecasts took a side; its baseline is the target."""
-
-
-def take_sides(p_up: Floats, threshold: Floats | float = 0.0) -> "pd.Categorical[str]":
-    """Return up, down or none [row]: the side of 0.5, told where |p_up - 0.5| is `threshold` or more.
-
-    A p_up of 0.5 itself has no side.
-    """
-    is_told = np.abs(p_up - 0.5) >= threshold
-    codes = np.select([is_told & (p_up > 0.5), is_told & (p_up < 0.5)], [0, 1], 2)
-    return pd.Categorical.from_codes(codes, pd.Index(SIDES))
 
 
 def select_told(rows: pd.DataFrame, model: str) -> pd.DataFrame:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pipeline import schema
 from pipeline.evaluation.aligned import LabelledRows, gather_labelled
 from pipeline.evaluation.verdict import enough_sessions
-from pipeline.panel import Panel
+from pipeline.features.panel import Panel
 from pipeline.schema import GROUP_SCORES, empty, validated
 from pipeline.statistics import bootstrap, metrics, significance
 

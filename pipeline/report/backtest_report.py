@@ -11,10 +11,10 @@ import pandas as pd
 from pipeline.evaluation.network_insight import Insight
 from pipeline.evaluation.robustness import FurtherTests
 from pipeline.evaluation.verdict import Verdict
+from pipeline.formatting import format_instant
 from pipeline.schema import FORECASTS, GROUP_SCORES, SCORES
 from pipeline.storage.csv_output import format_csv, write_plain_csv
 from pipeline.trading.view import TradingView
-from pipeline.wording import format_instant
 
 __all__ = ["FORECAST_COLUMNS", "Backtest", "groups_csv", "place", "scores_csv", "write_forecasts"]
 

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from pipeline.formatting import format_day, format_moment
 from pipeline.report.evening_report import Report
 from pipeline.report.facts import Fact, collect_key_facts
 from pipeline.report.horizon_tables import count_forecasts
@@ -13,7 +14,6 @@ from pipeline.report.tables import (
     score_rows,
     select_own_scores,
 )
-from pipeline.wording import format_day, format_moment
 
 __all__ = ["format_cell", "format_table", "summary_markdown"]
 

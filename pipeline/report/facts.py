@@ -4,8 +4,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from pipeline.report.evening_report import Report
-from pipeline.wording import (
+from pipeline.formatting import (
     count,
     describe_lead,
     format_day,
@@ -13,6 +12,7 @@ from pipeline.wording import (
     format_moment,
     format_percent,
 )
+from pipeline.report.evening_report import Report
 
 __all__ = ["OLD_MODEL", "Fact", "collect_key_facts"]
 

@@ -8,6 +8,7 @@ from typing import Final
 
 import pandas as pd
 
+from pipeline.formatting import format_instant
 from pipeline.report.evening_markdown import summary_markdown
 from pipeline.report.evening_page import render
 from pipeline.report.evening_report import Report
@@ -15,7 +16,6 @@ from pipeline.report.tables import collect_scores, forecast_rows
 from pipeline.schema import SCORES
 from pipeline.storage.csv_output import format_csv
 from pipeline.storage.files import write_text
-from pipeline.wording import format_instant
 
 __all__ = ["FORECAST_COLUMNS", "Paths", "Report", "forecast_rows", "place", "summary_markdown", "write"]
 

@@ -8,7 +8,7 @@ import pandas as pd
 
 from pipeline.evaluation.horizons import describe_horizon, describe_horizons, list_horizons
 from pipeline.evaluation.verdict import Verdict
-from pipeline.wording import count, format_p_value, format_percent, format_price
+from pipeline.formatting import count, format_p_value, format_percent, format_price
 
 __all__ = [
     "Ahead",

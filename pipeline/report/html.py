@@ -6,7 +6,7 @@ from typing import Final
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from pipeline import schema, wording
+from pipeline import formatting, schema
 from pipeline.report import insight_tables, tables
 
 __all__ = ["MEANING", "render_page"]
@@ -37,19 +37,19 @@ def _environment() -> Environment:
         keep_trailing_newline=True,
     )
     environment.filters |= {
-        "percent": wording.format_percent,
-        "chance": wording.format_p_value,
-        "score": wording.format_score,
-        "interval": wording.format_interval,
-        "points": wording.format_points,
-        "price": wording.format_price,
-        "moment": wording.format_moment,
-        "amount": wording.count,
+        "percent": formatting.format_percent,
+        "chance": formatting.format_p_value,
+        "score": formatting.format_score,
+        "interval": formatting.format_interval,
+        "points": formatting.format_points,
+        "price": formatting.format_price,
+        "moment": formatting.format_moment,
+        "amount": formatting.count,
         "rows": tables.describe_group,
         "horizon": schema.horizon_of,
         "unbroken": _keep_days_whole,
         "in_two": _put_below,
-        "day": wording.format_day,
+        "day": formatting.format_day,
         "commas": "{:,}".format,
         "within": insight_tables.describe_reach,
     }

@@ -6,16 +6,10 @@ import pandas as pd
 
 from pipeline.evaluation.horizons import list_horizons
 from pipeline.evaluation.selective import SIDES_TAKEN
+from pipeline.formatting import format_interval, format_p_value, format_percent, format_price, format_score
 from pipeline.report.evening_report import Report
 from pipeline.report.horizon_tables import forecast_cells, sort_by_distance
 from pipeline.schema import SIDES, horizon_of
-from pipeline.wording import (
-    format_interval,
-    format_p_value,
-    format_percent,
-    format_price,
-    format_score,
-)
 
 __all__ = [
     "FURTHER_METRICS",

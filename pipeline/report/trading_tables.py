@@ -5,11 +5,11 @@ from collections.abc import Iterator
 
 import pandas as pd
 
+from pipeline.formatting import count, format_percent
 from pipeline.schema import MIN_SESSIONS
 from pipeline.statistics.sharpe import DeflatedSharpe
 from pipeline.trading.performance import Estimate, Result
 from pipeline.trading.view import TradingView
-from pipeline.wording import count, format_percent
 
 __all__ = ["list_numbers", "tell_luck", "trading_cells"]
 

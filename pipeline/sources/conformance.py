@@ -9,7 +9,7 @@ import pandas as pd
 from pipeline.errors import NextdayError
 from pipeline.sources import Fetched
 from pipeline.sources.answers import as_fetched, meanings
-from pipeline.sources.own import OwnSource
+from pipeline.sources.custom import OwnSource
 
 __all__ = ["ConformanceError", "check_source"]
 

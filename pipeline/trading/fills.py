@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline.panel import Panel
+from pipeline.features.panel import Panel
 
 __all__ = ["MOST_STALE", "Fills", "measure_stale", "read_fills"]
 

@@ -15,11 +15,11 @@ import pandas as pd
 from pipeline import schema
 from pipeline.config import TradingConfig
 from pipeline.errors import NextdayError
+from pipeline.formatting import count, format_percent
 from pipeline.statistics.sharpe import DeflatedSharpe, deflate
 from pipeline.trading.fills import MOST_STALE, Fills
 from pipeline.trading.performance import Estimate, Result, count_sessions_a_year, estimate_mean, measure
 from pipeline.trading.positions import Positions, Track, hold, take_positions, trade
-from pipeline.wording import count, format_percent
 
 __all__ = ["Role", "StaleOpens", "TradingView", "find_stale", "view_trading"]
 

@@ -19,10 +19,10 @@ from flows.market import Market
 from flows.run import open_run
 from flows.training import History
 from models.training import Epoch
-from pipeline.panel import Panel
+from pipeline.features.panel import Panel
+from pipeline.features.sequences import Sequences
 from pipeline.prices.ingest.quality import no_findings
 from pipeline.report.backtest_report import place
-from pipeline.sequences import Sequences
 from tests.bench.market import DAYS, names
 from tests.conftest import NOW
 

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from pipeline.config import BacktestConfig, EvaluationConfig, TrainingConfig
-from pipeline.sequences import Sequences
-from pipeline.walkforward import Fold, walk_folds
+from pipeline.features.sequences import Sequences
+from pipeline.forecasting.folds import Fold, walk_folds
 from tests.bench.market import DAYS
 from tests.bench.trainers import CORES, Way
 from tests.test_ahead import Market
@@ -53,7 +53,7 @@ def fold_runner(known: Sequences, executor: object, folder: Path) -> Callable[[F
     from models.ensemble import RecurrentModel
     from models.recurrent import Network
     from models.training import Training
-    from pipeline.backtest import walk_forward
+    from pipeline.forecasting.walk_forward import walk_forward
 
     network = RecurrentModel(
         Network("gru", FEATURES, 60, units=64, mode="sequence"),

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.backup import back_up, restore
-from pipeline.ledger import Ledger
+from pipeline.backup.backup import back_up, restore
+from pipeline.ledger.ledger import Ledger
 from pipeline.prices.delta_table import StoreFiles
 from pipeline.prices.store import PriceStore
 from tests.bench.test_ledger_speed import EVENING, evening

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from pipeline.ledger import Ledger
+from pipeline.ledger.ledger import Ledger
 
 SYMBOLS = [f"S{n:03d}" for n in range(500)]
 EVENING = datetime(2018, 1, 1, 22, tzinfo=UTC)

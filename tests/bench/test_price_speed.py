@@ -13,14 +13,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from flows.market import check_prices
-from pipeline.features import FEATURE_SETS
+from pipeline.features.feature_sets import FEATURE_SETS
+from pipeline.features.panel import build_panel
+from pipeline.features.sequences import build_sequences
 from pipeline.market.universe import Universe
-from pipeline.panel import build_panel
 from pipeline.prices.bar_block import COLUMNS
 from pipeline.prices.ingest.fetch_log import FetchLog
 from pipeline.prices.ingest.fetch_plan import Asking
 from pipeline.prices.store import PriceStore
-from pipeline.sequences import build_sequences
 from pipeline.sources import Fetched
 from pipeline.sources.files import FilesSource
 from tests.bench.market import DAYS, history, market, names

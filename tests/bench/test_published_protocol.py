@@ -21,13 +21,14 @@ from flows.run import Run, open_run
 from flows.training import make_sequences
 from flows.workshop import Workshop
 from models.workers import LocalWorkers
-from pipeline.backtest import Fitted, Model, walk_forward
 from pipeline.evaluation.data_snooping import session_losses
 from pipeline.evaluation.verdict import best_baseline, judge
+from pipeline.forecasting.folds import scoring_fold
+from pipeline.forecasting.model import Fitted, Model
+from pipeline.forecasting.walk_forward import walk_forward
 from pipeline.prices.ingest.quality import check
 from pipeline.statistics import metrics
 from pipeline.statistics.bootstrap import percentile_interval, resample_sessions
-from pipeline.walkforward import scoring_fold
 from tests.bench.market import DAYS
 from tests.conftest import NOW
 

@@ -18,13 +18,13 @@ import pytest
 from flows.run import open_run
 from flows.training import make_sequences
 from models.baselines import baselines
-from pipeline.backtest import walk_forward
 from pipeline.config import Config, EvaluationConfig
-from pipeline.features import FEATURE_SETS
+from pipeline.features.feature_sets import FEATURE_SETS
+from pipeline.features.sequences import Sequences
+from pipeline.forecasting.folds import Fold, scoring_fold
+from pipeline.forecasting.walk_forward import walk_forward
 from pipeline.prices.ingest.quality import check
-from pipeline.sequences import Sequences
 from pipeline.statistics.bootstrap import choose_block_length, draw_sessions, percentile_interval
-from pipeline.walkforward import Fold, scoring_fold
 from tests.bench.market import DAYS
 from tests.conftest import NOW
 

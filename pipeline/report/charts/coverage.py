@@ -16,6 +16,7 @@ import pandas as pd
 from pipeline.evaluation.horizons import NEXT, describe_horizon, name_group
 from pipeline.evaluation.selective import Told, find_told, trace_curve
 from pipeline.evaluation.verdict import Verdict
+from pipeline.formatting import format_interval, format_percent
 from pipeline.report.charts.figure import (
     FIRST,
     INK,
@@ -26,7 +27,6 @@ from pipeline.report.charts.figure import (
     percent_axis,
     to_svg,
 )
-from pipeline.wording import format_interval, format_percent
 
 __all__ = ["Curve", "collect_curves", "curve_cells", "draw_curve"]
 

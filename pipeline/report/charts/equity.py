@@ -5,9 +5,9 @@ from typing import Final
 
 from matplotlib.ticker import FuncFormatter
 
+from pipeline.formatting import format_percent
 from pipeline.report.charts.figure import FIRST, MUTED, SECOND, canvas, date_axis, legend_below, to_svg
 from pipeline.trading.view import Role, TradingView
-from pipeline.wording import format_percent
 
 __all__ = ["draw_equity"]
 

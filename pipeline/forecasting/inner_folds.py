@@ -10,8 +10,8 @@ that stop and calibrate the fit that is scored. Inside, history is cut as outsid
 from typing import Final
 
 from pipeline.errors import InputError
-from pipeline.sequences import Sequences
-from pipeline.walkforward import Fold
+from pipeline.features.sequences import Sequences
+from pipeline.forecasting.folds import Fold
 
 __all__ = ["FOLDS", "cut_inside", "last_inside"]
 

@@ -17,9 +17,15 @@ from typing import Any, Final
 import pandas as pd
 
 from pipeline.errors import NextdayError
-from pipeline.measurements import Measured, allowed_name, list_params, measure_epochs, measure_scores
-from pipeline.mlflow_database import artifact_root, database, locked, open_client
-from pipeline.registry import RegisteredModel, Registry, check_universe
+from pipeline.tracking.mlflow_database import artifact_root, database, locked, open_client
+from pipeline.tracking.mlflow_metrics import (
+    Measured,
+    allowed_name,
+    list_params,
+    measure_epochs,
+    measure_scores,
+)
+from pipeline.tracking.registry import RegisteredModel, Registry, check_universe
 
 __all__ = ["CHAMPION", "RegisteredModel", "TrackedRun", "Tracking"]
 

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline.features import FeatureSet
+from pipeline.features.feature_sets import FeatureSet
+from pipeline.features.panel import Panel
 from pipeline.market.universe import Universe
-from pipeline.panel import Panel
 
 __all__ = ["Sequences", "blank_dead_zone", "build_sequences", "total_returns"]
 

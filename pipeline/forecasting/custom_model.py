@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import ConfigError, InputError
-from pipeline.own_code import Seam, find_code, lend, tell_error
+from pipeline.plugins import Seam, find_code, lend, tell_error
 
 __all__ = ["SEAM", "WrittenFit", "WrittenModel", "adopt_model", "find_model"]
 

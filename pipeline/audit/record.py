@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 
+from pipeline.audit.tripwire import Check
 from pipeline.errors import StoreError
 from pipeline.storage.files import write_text
-from pipeline.tripwires import Check
 
 __all__ = ["Audit", "load_audit", "save_audit"]
 

@@ -10,12 +10,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from pipeline.features import FEATURE_SETS, FeatureSet
+from pipeline.audit.tripwire import Found, tripwire
+from pipeline.features.feature_sets import FEATURE_SETS, FeatureSet
+from pipeline.features.panel import build_panel
+from pipeline.features.sequences import Sequences, build_sequences
 from pipeline.market.universe import Universe
-from pipeline.panel import build_panel
 from pipeline.prices.bar_block import COLUMNS, Block, lay_out
-from pipeline.sequences import Sequences, build_sequences
-from pipeline.tripwires import Found, tripwire
 
 __all__ = ["Workbench", "check_changed", "check_cut_off", "check_labels", "check_order", "check_reach"]
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.formatting import count
 from pipeline.statistics import bootstrap, significance
-from pipeline.trials import Parameters, Trial
-from pipeline.wording import count
+from pipeline.tracking.trials import Parameters, Trial
 
 __all__ = ["Comparison", "Ranking", "compare", "rank", "toml_lines"]
 

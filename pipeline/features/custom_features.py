@@ -10,9 +10,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline.errors import InputError
-from pipeline.features import FEATURE_SETS, Columns, FeatureSet
-from pipeline.own_code import Seam, find_code, lend, tell_error
-from pipeline.panel import Panel
+from pipeline.features.feature_sets import FEATURE_SETS, Columns, FeatureSet
+from pipeline.features.panel import Panel
+from pipeline.plugins import Seam, find_code, lend, tell_error
 
 __all__ = ["SEAM", "adopt_features", "find_features"]
 

@@ -17,11 +17,11 @@ from typing import Final
 
 import pandas as pd
 
-from pipeline.archive import Packer, Progress, unpack
+from pipeline.backup.archive import Packer, Progress, unpack
 from pipeline.errors import InputError, NextdayError
-from pipeline.ledger import Ledger
+from pipeline.ledger.hash_chain import Verification
+from pipeline.ledger.ledger import Ledger
 from pipeline.prices.store import PriceStore
-from pipeline.seal import Verification
 from pipeline.storage.files import hold_lock
 from pipeline.storage.workspace import Workspace
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pipeline.config import BacktestConfig, EvaluationConfig, TrainingConfig
 from pipeline.errors import InputError
-from pipeline.sequences import Sequences
+from pipeline.features.sequences import Sequences
 
 __all__ = ["Fold", "final_fold", "scoring_fold", "walk_folds"]
 

@@ -15,8 +15,8 @@ from typing import Any, Final, Literal
 
 from pipeline.config import Config, digest
 from pipeline.errors import NextdayError, StoreError
+from pipeline.formatting import count
 from pipeline.storage.files import hold_lock
-from pipeline.wording import count
 
 __all__ = [
     "Parameters",

@@ -9,14 +9,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline.backtest import Fitted, Model, fit, forecast, teach, walk_forward
+from pipeline.audit.tripwire import Found, tripwire
 from pipeline.evaluation.horizons import select_horizon
 from pipeline.evaluation.verdict import Verdict, judge
+from pipeline.features.sequences import Sequences
+from pipeline.forecasting.folds import Fold
+from pipeline.forecasting.forecast import forecast
+from pipeline.forecasting.model import Fitted, Model, fit
+from pipeline.forecasting.walk_forward import teach, walk_forward
 from pipeline.market.calendar import Calendar
 from pipeline.schema import FORECAST_KEY
-from pipeline.sequences import Sequences
-from pipeline.tripwires import Found, tripwire
-from pipeline.walkforward import Fold
 
 __all__ = [
     "SAME",

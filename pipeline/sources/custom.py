@@ -12,7 +12,7 @@ import pandas as pd
 
 from pipeline.errors import ConfigError, NextdayError, SourceError, quoted
 from pipeline.market.corporate_actions import Adjustment
-from pipeline.own_code import Seam, find_code, tell_error
+from pipeline.plugins import Seam, find_code, tell_error
 from pipeline.schema import SYMBOL_WAY_OUT, find_bad_symbol
 from pipeline.sources import Fetched, Outcome
 from pipeline.sources.answers import AnswerError, as_fetched

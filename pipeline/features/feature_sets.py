@@ -18,7 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from pandas.api.typing import Rolling
 
-from pipeline.panel import Panel
+from pipeline.features.panel import Panel
 
 __all__ = ["FEATURE_SETS", "UNIVERSE", "Columns", "FeatureSet", "leave_one_out_mean"]
 

@@ -12,10 +12,10 @@ from typing import Any, Final, TextIO
 
 import pandas as pd
 
-from pipeline import seal
 from pipeline.errors import LedgerError
+from pipeline.ledger import hash_chain
+from pipeline.ledger.hash_chain import Head, Verification
 from pipeline.schema import FORECASTS, OUTCOMES, validated
-from pipeline.seal import Head, Verification
 from pipeline.storage.csv_output import disarm
 from pipeline.storage.files import write_text
 
@@ -54,7 +54,7 @@ class Ledger:
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self.path, self.read_only = path, read_only
         if not read_only:
-            seal.create(path)
+            hash_chain.create(path)
         elif not path.exists():
             raise LedgerError(
                 "There is no ledger yet",
@@ -102,7 +102,7 @@ class Ledger:
             for row in fresh:
                 row["opens_at"] = None if historical else _opening(opens, row)
                 row["kind"] = "live" if _is_live(row, last) else "late"
-            batch = seal.append(db, seal.FORECAST, fresh)
+            batch = hash_chain.append(db, hash_chain.FORECAST, fresh)
             found = [stands for row in asked for stands in _standing(db, row)]
         standing = _decoded(found, ("batch", *_FORECAST)).drop_duplicates(ignore_index=True)
         return standing[list(_FORECAST)].assign(is_new=standing["batch"] == (batch or 0))
@@ -123,7 +123,7 @@ class Ledger:
                 last = _last_outcome(db, row)
                 if last is None or not _is_same(last, row):
                     fresh.append(row | {"correction": int(last is not None)})
-            seal.append(db, seal.OUTCOME, fresh)
+            hash_chain.append(db, hash_chain.OUTCOME, fresh)
         return sum(row["correction"] == 0 for row in fresh)
 
     def record(self, universe: str, *, role: str = "champion") -> pd.DataFrame:
@@ -160,7 +160,7 @@ class Ledger:
     def head(self) -> Head:
         """Return the heads of both chains; `head().hash` is the line to note elsewhere."""
         with self._reading() as db:
-            return seal.head(db)
+            return hash_chain.head(db)
 
     def verify(self, *, expected_head: str | None = None) -> Verification:
         """Recompute both chains and look for every other promise that is broken.
@@ -169,7 +169,7 @@ class Ledger:
             expected_head: `head().hash` as noted elsewhere at any time: what stood then must still stand.
         """
         with self._reading() as db:
-            return seal.verify(db, expected_head)
+            return hash_chain.verify(db, expected_head)
 
     def export_csv(self, universe: str | None, target: Path | TextIO) -> None:
         """Write the forecasts and outcomes of one universe, or of all, as CSV; a file whole or not at all.
@@ -198,7 +198,7 @@ class Ledger:
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
-        with seal.opened(self.path) as db:
+        with hash_chain.opened(self.path) as db:
             db.execute("PRAGMA query_only = ON")
             db.execute("BEGIN")
             yield db
@@ -207,7 +207,7 @@ class Ledger:
     def _writing(self) -> Iterator[sqlite3.Connection]:
         if self.read_only:
             raise LedgerError("The ledger was opened for reading only", where=str(self.path))
-        with seal.opened(self.path) as db:
+        with hash_chain.opened(self.path) as db:
             db.execute("BEGIN IMMEDIATE")
             yield db
             db.execute("COMMIT")

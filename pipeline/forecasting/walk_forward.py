@@ -1,0 +1,110 @@
+"""One forecast function for score, evening, catch-up and replay; and the walk that scores a procedure.
+
+This module owns the interface to the models: anything that fits these protocols can be forecast with.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pipeline.features.sequences import Sequences, blank_dead_zone
+from pipeline.forecasting.folds import Fold
+from pipeline.forecasting.forecast import _forecast_packed
+from pipeline.forecasting.model import Fitted, Model, fit
+from pipeline.market.calendar import Calendar
+
+__all__ = ["Walk", "teach", "walk_forward"]
+
+
+@dataclass(frozen=True, eq=False)
+class Walk:
+    """What a walk found.
+
+    Attributes:
+        before: Rows of the stop and calibrate ranges: what could be compared before the test began.
+        test: Rows of the test ranges; columns fold, model, symbol, as_of, target_session, horizon, p_up, low, high,
+            direction, baseline_p_up (the base rate of the training rows), outcome, realized_return, alike in `before`.
+            Folds are counted from 1; model, symbol and direction are categories.
+        fitted: The last fold's fits, by name.
+    """
+
+    before: pd.DataFrame
+    test: pd.DataFrame
+    fitted: Mapping[str, Fitted]
+
+
+def teach(
+    sequences: Sequences, fold: Fold, returns: NDArray[np.float64], dead_zone: tuple[float, float]
+) -> Sequences:
+    """Return what a fit learns from: no label from the test on, none of a small move in train and stop.
+
+    A dead zone is one of the next session's moves: what is farther ahead keeps every label.
+    """
+    inputs = fold.inputs(sequences)
+    if not any(dead_zone):
+        return inputs
+    learning = range(fold.train.start, fold.stop.stop)
+    blanked = blank_dead_zone(inputs.y, returns, dead_zone, learning)
+    return replace(inputs, y=np.where(np.equal(sequences.horizons, 1), blanked, inputs.y))
+
+
+def walk_forward(
+    models: Mapping[str, Model],
+    sequences: Sequences,
+    folds: Iterable[Fold],
+    calendar: Calendar,
+    *,
+    returns: NDArray[np.float64],
+    dead_zone: tuple[float, float],
+    seed: int,
+    tell: Callable[[str], None],
+) -> Walk:
+    """Fit every model on every fold and forecast the rows that the fit did not see.
+
+    Args:
+        models: By name; all stand on the same rows.
+        sequences: The whole history.
+        folds: In order of time.
+        calendar: Gives the target sessions.
+        returns: Simple total returns [symbol, session, horizon].
+        dead_zone: Moves of the next session in it teach nothing; they are scored all the same.
+        seed: Of every fit.
+        tell: Called with the name of each model before it is fitted.
+    """
+    before: list[pd.DataFrame] = []
+    test: list[pd.DataFrame] = []
+    fitted: dict[str, Fitted] = {}
+    for number, fold in enumerate(folds, start=1):
+        taught, outcomes = teach(sequences, fold, returns, dead_zone), fold.outcomes(sequences)
+        for place, (name, model) in enumerate(models.items()):
+            tell(name)
+            fitted[name] = fit(model, taught, fold, seed)
+            for rows, kept in ((range(fold.stop.start, fold.calibrate.stop), before), (fold.test, test)):
+                made = _forecast_packed(fitted[name], sequences, rows, calendar)
+                told = _with_outcomes(made, fitted[name], sequences, outcomes, returns)
+                names = pd.Categorical.from_codes(np.full(len(told), place), pd.Index(list(models)))
+                kept.append(told.assign(model=names, fold=np.int16(number)))
+    return Walk(pd.concat(before, ignore_index=True), pd.concat(test, ignore_index=True), fitted)
+
+
+def _with_outcomes(
+    rows: pd.DataFrame,
+    fitted: Fitted,
+    sequences: Sequences,
+    outcomes: NDArray[np.float32],
+    returns: NDArray[np.float64],
+) -> pd.DataFrame:
+    symbol, session, horizon = (
+        rows["symbol"].cat.codes.to_numpy(),
+        sequences.sessions.get_indexer(pd.DatetimeIndex(rows["as_of"])),
+        pd.Index(sequences.horizons).get_indexer(pd.Index(rows["horizon"])),
+    )
+    base_rate = np.broadcast_to(fitted.base_rate, (len(sequences.symbols), len(sequences.horizons)))
+    return rows.assign(
+        baseline_p_up=base_rate[symbol, horizon],
+        outcome=outcomes[symbol, session, horizon].astype(float),
+        realized_return=returns[symbol, session, horizon],
+    )
