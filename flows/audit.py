@@ -16,8 +16,8 @@ from flows.recipe import make_baselines, make_recipe
 from flows.run import Run
 from flows.scope import symbols_named
 from flows.workshop import open_workshop
-from models.own import OwnModel
-from models.saved import model_version, read_metadata
+from models.ensembles.custom_ensemble import OwnModel
+from models.ensembles.model_files import model_version, read_metadata
 from pipeline.audit.feature_checks import (
     Workbench,
     check_changed,

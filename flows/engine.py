@@ -10,8 +10,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from models import own
-from models.saved import read_metadata
+from models.ensembles import custom_ensemble
+from models.ensembles.model_files import read_metadata
 from pipeline.forecasting.custom_model import find_model
 
 __all__ = ["load_ensembles", "load_model", "load_recipe"]
@@ -23,16 +23,16 @@ def load_ensembles() -> ModuleType:
     # TensorFlow shows its own libcurl to the whole process: curl_cffi, which asks Yahoo, must have its own before.
     importlib.import_module("curl_cffi.requests")
     with _silenced():
-        from models import ensemble
+        from models.ensembles import pooled as ensemble
     return ensemble
 
 
 def load_recipe(scope: str) -> tuple[Any, Any, Any]:
     """Return the recipe of a scope, pooled or symbol, and the classes of its network and its training."""
     pooled = load_ensembles()
-    from models.per_symbol import SymbolModel
-    from models.recurrent import Network
-    from models.training import Training
+    from models.ensembles.per_symbol import SymbolModel
+    from models.networks.recurrent import Network
+    from models.training.trainer import Training
 
     return (SymbolModel if scope == "symbol" else pooled.RecurrentModel), Network, Training
 
@@ -49,14 +49,16 @@ def load_model(directory: Path, base: Path) -> Any:
         InputError: it is of the user's own code, which cannot be found or fails.
     """
     facts = read_metadata(directory)
-    if facts.get("family") == own.FAMILY:
+    if facts.get("family") == custom_ensemble.FAMILY:
         settings = facts["extra"]["settings"]["model"]
-        return own.load(directory, find_model(settings["kind"], settings.get("options", {}), base))
+        return custom_ensemble.load(
+            directory, find_model(settings["kind"], settings.get("options", {}), base)
+        )
     pooled = load_ensembles()
-    from models import symbol_ensemble
+    from models.ensembles import per_symbol_fitted
 
-    if facts.get("family") == symbol_ensemble.FAMILY:
-        return symbol_ensemble.load(directory)
+    if facts.get("family") == per_symbol_fitted.FAMILY:
+        return per_symbol_fitted.load(directory)
     return pooled.load(directory)
 
 

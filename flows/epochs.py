@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from flows.progress import Advance, bar
-from models.own import Trained
+from models.ensembles.custom_ensemble import Trained
 from pipeline.config import Config
 
 __all__ = ["epoch_table", "epochs_shown", "folds_shown", "plan_epochs"]

@@ -17,7 +17,7 @@ from flows.run import Run, with_former_settings
 from flows.scope import arrange
 from flows.tracked import tracking
 from flows.training import History, make_sequences, price_panel
-from models.saved import read_metadata, verify
+from models.ensembles.model_files import read_metadata, verify
 from pipeline.errors import InputError, NextdayError
 from pipeline.evaluation.horizons import NEXT
 from pipeline.features.panel import Panel

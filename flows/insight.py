@@ -45,7 +45,7 @@ def look_inside(run: Run, known: History, fitted: Any, fold: Fold) -> Insight | 
 
 @chapter("look inside", timeout=_MINUTES * 60)
 def _look_inside(run: Run, known: History, fitted: Any, fold: Fold) -> Insight:
-    from models.inspection import inspect
+    from models.explain.inspection import inspect
 
     sequences, part = known.sequences, "test" if len(fold.test) else "calibrate"
     found = inspect(
@@ -109,7 +109,7 @@ def _explain(run: Run, fitted: Any, known: History, rows: pd.DataFrame) -> None:
 
 
 def _attribute(fitted: Any, known: History, rows: pd.DataFrame) -> pd.DataFrame:
-    from models.inspection import explain
+    from models.explain.inspection import explain
 
     sequences = known.sequences
     symbol = pd.Index(sequences.symbols).get_indexer(pd.Index(rows["symbol"]))

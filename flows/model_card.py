@@ -4,11 +4,11 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from models import own
-from models.calibration import Calibrator, read_calibrator
-from models.curves import Curve, name_curve
-from models.isotonic import Isotonic
-from models.temperature import Temperature
+from models.calibration.calibrator import Calibrator, read_calibrator
+from models.calibration.curves import Curve, name_curve
+from models.calibration.isotonic import Isotonic
+from models.calibration.temperature import Temperature
+from models.ensembles import custom_ensemble
 from pipeline.formatting import format_percent
 
 __all__ = [
@@ -32,7 +32,7 @@ def describe_model(facts: Mapping[str, Any]) -> dict[str, str]:
         facts: The metadata of a saved model.
     """
     kept, shape = facts["extra"], facts
-    if facts.get("family") == own.FAMILY:
+    if facts.get("family") == custom_ensemble.FAMILY:
         made = {"model": f"{describe_own(kept['settings']['model'])}, code {kept['model_code']}"}
     else:
         shape = facts["network"]
@@ -61,7 +61,7 @@ def describe_own(model: Mapping[str, Any]) -> str:
 
 def describe_made(facts: Mapping[str, Any]) -> dict[str, str]:
     """Return which engine made a network; what makes a model of the user's own is not known here."""
-    if facts.get("family") == own.FAMILY:
+    if facts.get("family") == custom_ensemble.FAMILY:
         return {}
     return {"made with": f"Keras {facts['keras']}, TensorFlow {facts['tensorflow']}"}
 

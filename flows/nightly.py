@@ -18,7 +18,7 @@ from flows.reporting import publish, track, write_missing, write_report
 from flows.retrain import make_champion
 from flows.run import Run
 from flows.tracked import tracking
-from models.saved import read_metadata
+from models.ensembles.model_files import read_metadata
 from pipeline.errors import InputError, NextdayError
 from pipeline.report.evening_report import Report
 from pipeline.report.files import Paths

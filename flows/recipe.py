@@ -8,8 +8,8 @@ from flows.progress import say
 from flows.run import Run
 from flows.workshop import Workshop
 from models.baselines import baselines
-from models.calibration import Calibration
-from models.own import OwnModel
+from models.calibration.calibrator import Calibration
+from models.ensembles.custom_ensemble import OwnModel
 from pipeline.features.feature_sets import UNIVERSE, FeatureSet
 from pipeline.forecasting.folds import Fold
 from pipeline.forecasting.model import EarlyModel, Fitted, Model

@@ -23,8 +23,8 @@ from flows.run import Run, with_former_settings
 from flows.scope import explain_unmodelled
 from flows.tracked import run_tags, tracking
 from flows.training import Evaluation, load_evaluation
+from models.ensembles.model_files import read_metadata
 from models.errors import ModelError
-from models.saved import read_metadata
 from pipeline.config import Config, ModelConfig
 from pipeline.errors import InputError, NextdayError, StoreError
 from pipeline.evaluation.attributions import FILE, load_attributions

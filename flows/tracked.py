@@ -3,7 +3,7 @@
 from prefect.runtime import flow_run
 
 from flows.run import Run
-from models.saved import model_version
+from models.ensembles.model_files import model_version
 from pipeline.tracking.runs import Tracking
 
 __all__ = ["run_tags", "tracking"]

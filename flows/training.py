@@ -18,7 +18,7 @@ from flows.recipe import choose_start, make_baselines, make_recipe
 from flows.run import Run
 from flows.scope import drop_left_out, symbols_named
 from flows.workshop import Workshop
-from models.saved import model_version
+from models.ensembles.model_files import model_version
 from pipeline.errors import StoreError
 from pipeline.evaluation.horizons import NEXT, name_group, select_horizon
 from pipeline.evaluation.network_insight import Insight, load_insight, save_insight

@@ -13,7 +13,7 @@ from flows.cluster import join_cluster
 from flows.progress import note
 from flows.run import Run
 from models.cores import count_cores
-from models.workers import LocalWorkers
+from models.training.process_pool import LocalWorkers
 from pipeline.features.sequences import Sequences
 
 __all__ = ["Workshop", "choose_processes", "open_workshop", "training_seconds"]

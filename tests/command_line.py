@@ -12,7 +12,7 @@ from prefect import Flow, Task
 
 from flows import cli
 from flows.run import open_run
-from models.saved import model_version
+from models.ensembles.model_files import model_version
 from pipeline.tracking.registry import Registry
 
 MONDAY, TUESDAY = pd.Timestamp("2018-12-10"), pd.Timestamp("2018-12-11")

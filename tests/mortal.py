@@ -32,7 +32,7 @@ PRELOADED = [
     "flows.nightly",
     "flows.retrain",
     "flows.terminal",
-    "models.ensemble",
+    "models.ensembles.pooled",
     "models.baselines",
     "pipeline.report.evening_page",
     "mlflow",

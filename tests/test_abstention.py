@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.abstention import Abstention, fit_abstention
+from models.calibration.abstention import Abstention, fit_abstention
 
 RNG = np.random.default_rng(8)
 

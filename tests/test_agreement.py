@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from models.agreement import Agreement, join_agreements, measure_agreement
+from models.ensembles.agreement import Agreement, join_agreements, measure_agreement
 
 
 def test_the_correlation_is_the_mean_over_pairs_and_horizons() -> None:

@@ -18,9 +18,9 @@ from flows.progress import Lines, watched_by
 from flows.run import Run, open_run
 from flows.walk import walk_history
 from flows.workshop import Workshop, choose_processes
-from models import jobs
 from models.errors import ModelError
-from models.training import DivergenceError
+from models.training import jobs
+from models.training.trainer import DivergenceError
 from pipeline.features.sequences import Sequences
 from pipeline.forecasting.folds import Fold, walk_folds
 from tests.bench.market import DAYS

@@ -22,7 +22,8 @@ from flows.own_code import (
     require_same_code,
 )
 from flows.run import Run, open_run
-from models import examples, scaling
+from models import scaling
+from models.training import examples
 from pipeline.audit.record import Audit, load_audit
 from pipeline.audit.tripwire import Check
 from pipeline.errors import InputError, NextdayError

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models import recurrent
-from models.recurrent import KINDS, Kind, Network, build, build_deployable, build_to_train
+from models.networks import recurrent
+from models.networks.recurrent import KINDS, Kind, Network, build, build_deployable, build_to_train
 from models.scaling import Scaling
-from models.training import Examples, Trainer, Training
+from models.training.trainer import Examples, Trainer, Training
 from models.windows import closed_up, example_spans
 
 pytestmark = pytest.mark.slow
@@ -107,4 +107,6 @@ def test_the_deployed_network_holds_nothing_but_keras_own_layers(kind: Kind) -> 
     network = Network(kind, features=4, lookback=6, layers=2)
     modules = {type(layer).__module__ for layer in build_deployable(network, NO_SCALE).layers}
     assert all(module.startswith("keras.") for module in modules)
-    assert "models.backpropagation" in {type(layer).__module__ for layer in build_to_train(network, 1).layers}
+    assert "models.networks.bptt_layers" in {
+        type(layer).__module__ for layer in build_to_train(network, 1).layers
+    }

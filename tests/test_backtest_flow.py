@@ -17,7 +17,7 @@ from flows import cluster
 from flows.backtest import Backtested, backtest
 from flows.run import open_run
 from flows.tracked import tracking
-from models.training import Trainer
+from models.training.trainer import Trainer
 from pipeline.errors import WorkspaceBusyError
 from pipeline.report.backtest_report import FORECAST_COLUMNS
 from pipeline.schema import GROUP_SCORES, SCORES

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from models.abstention import Abstention
-from models.calibration import Calibration, Calibrator, fit_calibrator, read_calibrator
-from models.curves import METHODS, name_curve
-from models.temperature import Temperature, fit_slope
+from models.calibration.abstention import Abstention
+from models.calibration.calibrator import Calibration, Calibrator, fit_calibrator, read_calibrator
+from models.calibration.curves import METHODS, name_curve
+from models.calibration.temperature import Temperature, fit_slope
 
 RNG = np.random.default_rng(4)
 SESSION = np.repeat(np.arange(100), 5)

@@ -3,13 +3,13 @@
 from collections.abc import Callable
 from typing import Any
 
+import models.cross_validation as module
 import numpy as np
 import pytest
 from scipy.special import expit
 
-import models.cross_validation as module
-from models.cross_validation import FOLDS, Validation, choose_method, cross_validate
-from models.curves import METHODS
+from models.calibration.cross_validation import FOLDS, Validation, choose_method, cross_validate
+from models.calibration.curves import METHODS
 
 SESSIONS, SYMBOLS = 200, 40
 SESSION = np.repeat(np.arange(1000, 1000 + SESSIONS), SYMBOLS)

@@ -13,10 +13,10 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
-from models.curves import METHODS, curve_from_json, curve_to_json, fit_curve, name_curve
-from models.isotonic import fit_isotonic
-from models.platt import fit_platt, smooth_targets
-from models.temperature import MAX_SLOPE, Temperature, fit_slope, fit_temperature
+from models.calibration.curves import METHODS, curve_from_json, curve_to_json, fit_curve, name_curve
+from models.calibration.isotonic import fit_isotonic
+from models.calibration.platt import fit_platt, smooth_targets
+from models.calibration.temperature import MAX_SLOPE, Temperature, fit_slope, fit_temperature
 
 RNG = np.random.default_rng(4)
 

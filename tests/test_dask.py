@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from models.ensemble import RecurrentModel
-from models.recurrent import Network
-from models.training import Epoch, Training
+from models.ensembles.pooled import RecurrentModel
+from models.networks.recurrent import Network
+from models.training.trainer import Epoch, Training
 from tests.test_ensemble import LOOKBACK, MARKET, RANGES
 
 distributed = pytest.importorskip("distributed")

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from models.diagnostics import (
+from models.explain.diagnostics import (
     TOLERANCE,
     attribute,
     describe_memory,
@@ -12,7 +12,7 @@ from models.diagnostics import (
     measure_importance,
     measure_sensitivity,
 )
-from models.recurrent import Network, build
+from models.networks.recurrent import Network, build
 
 pytestmark = pytest.mark.slow
 

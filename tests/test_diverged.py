@@ -8,11 +8,11 @@ import keras
 import numpy as np
 import pytest
 
-from models.ensemble import RecurrentModel
-from models.members import load_members
-from models.per_symbol import SymbolModel
-from models.recurrent import Network
-from models.training import DivergenceError, Training
+from models.ensembles.members import load_members
+from models.ensembles.per_symbol import SymbolModel
+from models.ensembles.pooled import RecurrentModel
+from models.networks.recurrent import Network
+from models.training.trainer import DivergenceError, Training
 from tests.command_line import CommandLine, told
 from tests.conftest import small_settings
 

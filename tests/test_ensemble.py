@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from models.agreement import BAND
-from models.ensemble import RecurrentEnsemble, RecurrentModel, load
+from models.ensembles.agreement import BAND
+from models.ensembles.model_files import METADATA, model_version
+from models.ensembles.pooled import RecurrentEnsemble, RecurrentModel, load
 from models.errors import ModelError
-from models.recurrent import Network
-from models.saved import METADATA, model_version
-from models.training import Epoch, Training
+from models.networks.recurrent import Network
+from models.training.trainer import Epoch, Training
 from models.windows import usable_rows
 
 pytestmark = pytest.mark.slow
@@ -211,7 +211,7 @@ def test_a_model_loaded_in_another_process_forecasts_the_same(
     x, mask, _ = MARKET
     np.savez(folder.parent / "panel.npz", x=x, mask=mask)
     code = (
-        "import sys, numpy as np; from pathlib import Path; from models.ensemble import load\n"
+        "import sys, numpy as np; from pathlib import Path; from models.ensembles.pooled import load\n"
         "home = Path(sys.argv[1]); panel = np.load(home / 'panel.npz')\n"
         "np.save(home / 'p_up.npy', load(home / 'model').predict(panel['x'], panel['mask']).p_up)"
     )

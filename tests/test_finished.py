@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models import jobs
 from models.errors import ModelError
-from models.examples import prepare_examples
-from models.finished import Finished
-from models.jobs import Job, begin_all
-from models.recurrent import Network
-from models.training import Epoch, Examples, Trainer, Training
-from models.workers import LocalWorkers
+from models.networks.recurrent import Network
+from models.training import jobs
+from models.training.checkpoints import Finished
+from models.training.examples import prepare_examples
+from models.training.jobs import Job, begin_all
+from models.training.process_pool import LocalWorkers
+from models.training.trainer import Epoch, Examples, Trainer, Training
 from tests.disks import disk
 
 pytestmark = pytest.mark.slow

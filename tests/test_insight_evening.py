@@ -8,7 +8,7 @@ import pytest
 from flows import insight
 from flows.run import open_run
 from flows.training import load_evaluation
-from models import inspection
+from models.explain import inspection
 from pipeline.evaluation.attributions import FILE
 from tests.command_line import CommandLine
 from tests.conftest import small_settings

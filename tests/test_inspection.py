@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.diagnostics import TOLERANCE, attribute, measure_sensitivity
-from models.ensemble import RecurrentEnsemble, RecurrentModel
-from models.inspection import explain, inspect, read_before, read_scaling
-from models.members import Members
-from models.recurrent import Network, build, build_deployable
+from models.ensembles.members import Members
+from models.ensembles.pooled import RecurrentEnsemble, RecurrentModel
+from models.explain.diagnostics import TOLERANCE, attribute, measure_sensitivity
+from models.explain.inspection import explain, inspect, read_before, read_scaling
+from models.networks.recurrent import Network, build, build_deployable
 from models.scaling import Scaling
-from models.training import Training
+from models.training.trainer import Training
 
 pytestmark = pytest.mark.slow
 

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models import jobs
 from models.errors import ModelError
-from models.examples import prepare_examples
-from models.jobs import Job, Run, begin_all
-from models.recurrent import Network
-from models.training import DivergenceError, Epoch, Examples, Training
-from models.workers import LocalWorkers
+from models.networks.recurrent import Network
+from models.training import jobs
+from models.training.examples import prepare_examples
+from models.training.jobs import Job, Run, begin_all
+from models.training.process_pool import LocalWorkers
+from models.training.trainer import DivergenceError, Epoch, Examples, Training
 from tests.disks import disk
 
 pytestmark = pytest.mark.slow

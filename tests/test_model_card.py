@@ -6,7 +6,7 @@ from scipy.special import expit
 
 from flows.model_card import describe_calibration
 from flows.reporting import _live_scores
-from models.calibration import Calibration, Calibrator, fit_calibrator
+from models.calibration.calibrator import Calibration, Calibrator, fit_calibrator
 from tests.test_report import settled_record
 
 pytestmark = pytest.mark.slow  # flows bring Prefect

@@ -10,10 +10,10 @@ import pytest
 
 from flows.walk import BEST_BEFORE
 from models.baselines import BASELINES
-from models.calibration import Calibration
+from models.calibration.calibrator import Calibration
+from models.ensembles.custom_ensemble import OwnEnsemble, OwnModel, load
+from models.ensembles.model_files import model_version, read_metadata
 from models.errors import ModelError
-from models.own import OwnEnsemble, OwnModel, load
-from models.saved import model_version, read_metadata
 from pipeline.config import Config
 from pipeline.errors import InputError
 from pipeline.forecasting.custom_model import WrittenModel, adopt_model

@@ -14,8 +14,8 @@ from flows.own_code import find_changed, require_audit, require_named_code, tell
 from flows.run import open_run
 from flows.tracked import tracking
 from models.baselines import baselines
-from models.own import OwnModel
-from models.saved import read_metadata
+from models.ensembles.custom_ensemble import OwnModel
+from models.ensembles.model_files import read_metadata
 from pipeline.audit.procedure_checks import (
     Procedure,
     check_changed_rest,

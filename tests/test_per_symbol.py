@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.ensemble import RecurrentModel
+from models.ensembles.model_files import METADATA, model_version
+from models.ensembles.per_symbol import LEAST, SymbolModel
+from models.ensembles.per_symbol_fitted import SymbolEnsemble, load
+from models.ensembles.pooled import RecurrentModel
 from models.errors import ModelError
-from models.per_symbol import LEAST, SymbolModel
-from models.recurrent import Network
-from models.saved import METADATA, model_version
-from models.symbol_ensemble import SymbolEnsemble, load
-from models.training import DivergenceError, Epoch, Training
-from models.workers import LocalWorkers
+from models.networks.recurrent import Network
+from models.training.process_pool import LocalWorkers
+from models.training.trainer import DivergenceError, Epoch, Training
 
 pytestmark = pytest.mark.slow
 

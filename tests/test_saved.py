@@ -9,8 +9,15 @@ from zipfile import ZipFile, ZipInfo
 
 import pytest
 
+from models.ensembles.model_files import (
+    make_reproducible,
+    model_version,
+    read_metadata,
+    verify,
+    write_metadata,
+    writing,
+)
 from models.errors import ModelError
-from models.saved import make_reproducible, model_version, read_metadata, verify, write_metadata, writing
 
 
 def saved(directory: Path, content: str = "weights", note: str = "") -> Path:

@@ -20,8 +20,8 @@ from yfinance.data import SingletonMeta
 
 from flows import fetching, forecasting, maintenance, nightly, reporting, retrain, training
 from flows.run import open_run, with_former_settings
+from models.ensembles.model_files import model_version
 from models.errors import ModelError
-from models.saved import model_version
 from pipeline.config import Config, UniverseConfig
 from pipeline.errors import InputError, NextdayError
 from pipeline.market.calendar import Calendar
@@ -222,7 +222,7 @@ def test_a_workspace_is_for_its_owner_alone(tmp_path: Path) -> None:
 
 def saved_network() -> Any:
     """Return the description of the saved member."""
-    from models.recurrent import Network
+    from models.networks.recurrent import Network
 
     return Network("gru", features=3, lookback=5, units=2)
 
@@ -232,7 +232,7 @@ def network(tmp_path: Path) -> Path:
     """Return a folder with one saved member of an ensemble."""
     import keras
 
-    from models.members import Members, member_file
+    from models.ensembles.members import Members, member_file
 
     window = keras.Input((5, 3), name="windows")
     hidden = keras.layers.GRU(2, kernel_initializer=keras.initializers.GlorotUniform(1))(window)
@@ -273,7 +273,7 @@ def test_a_network_that_asks_for_more_than_its_layers_is_refused_before_keras_re
 ) -> None:
     import keras
 
-    from models.members import load_members
+    from models.ensembles.members import load_members
 
     assert len(load_members(network, saved_network(), 1).weights) == 1
     rewrite(network / "member-1.keras", lambda text: text.replace(old, new, 1))

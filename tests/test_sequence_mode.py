@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from models.baselines import baselines
-from models.ensemble import RecurrentEnsemble, RecurrentModel, load
+from models.ensembles.members import Members
+from models.ensembles.pooled import RecurrentEnsemble, RecurrentModel, load
 from models.errors import ModelError
-from models.members import Members
-from models.recurrent import Kind, Network, build, build_deployable, count_parameters
+from models.networks.recurrent import Kind, Network, build, build_deployable, count_parameters
 from models.scaling import Scaling
-from models.training import Examples, Trainer, Training
+from models.training.trainer import Examples, Trainer, Training
 from models.windows import RUN_IN, closed_up, cut_into_chunks, example_spans, usable_rows
 
 pytestmark = pytest.mark.slow

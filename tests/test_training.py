@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import log_loss
 
-from models.recurrent import Network, build, build_deployable
+from models.networks.recurrent import Network, build, build_deployable
 from models.scaling import Scaling
-from models.training import DivergenceError, Epoch, Examples, Trainer, Training
+from models.training.trainer import DivergenceError, Epoch, Examples, Trainer, Training
 
 NETWORK = Network("gru", features=4, lookback=5, units=8)
 SYMBOLS, SESSIONS = 6, 60

@@ -58,7 +58,7 @@ def workers(folder: Path) -> list[int]:
             words = (place / "cmdline").read_bytes().split(b"\0")
         except OSError:
             continue
-        if b"models.workers" in words and any(str(folder).encode() in word for word in words):
+        if b"models.training.process_pool" in words and any(str(folder).encode() in word for word in words):
             found.append(int(place.name))
     return [pid for pid in found if is_alive(pid)]
 

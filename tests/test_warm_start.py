@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.ensemble import RecurrentEnsemble, RecurrentModel, load
+from models.ensembles.per_symbol import SymbolModel
+from models.ensembles.pooled import RecurrentEnsemble, RecurrentModel, load
 from models.errors import ModelError
-from models.per_symbol import SymbolModel
-from models.recurrent import Network
-from models.training import Training
+from models.networks.recurrent import Network
+from models.training.trainer import Training
 
 pytestmark = pytest.mark.slow
 

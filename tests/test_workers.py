@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from models.errors import ModelError
-from models.workers import LocalWorkers
+from models.training.process_pool import LocalWorkers
 
 pytestmark = pytest.mark.slow
 

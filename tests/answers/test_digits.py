@@ -6,7 +6,7 @@ import pytest
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from models.recurrent import Kind, Network, build, count_parameters
+from models.networks.recurrent import Kind, Network, build, count_parameters
 
 pytestmark = pytest.mark.proof
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from models.recurrent import Kind, Network, build
+from models.networks.recurrent import Kind, Network, build
 
 pytestmark = pytest.mark.slow
 

@@ -6,9 +6,9 @@ A plain network in sequence mode would have to hold forty signs at once, and non
 import numpy as np
 import pytest
 
-from models.diagnostics import measure_sensitivity
-from models.ensemble import RecurrentEnsemble
-from models.recurrent import Kind, build
+from models.ensembles.pooled import RecurrentEnsemble
+from models.explain.diagnostics import measure_sensitivity
+from models.networks.recurrent import Kind, build
 from tests.answers.test_planted_arrays import CONVOLUTION, LAG, LOOKBACK, PLAIN, echo, hits, learned
 
 pytestmark = pytest.mark.slow

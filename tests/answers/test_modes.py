@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from scipy.special import expit, logit
 
-from models.ensemble import RecurrentEnsemble, RecurrentModel
-from models.recurrent import KINDS, Kind, Network
+from models.calibration.temperature import Temperature
+from models.ensembles.pooled import RecurrentEnsemble, RecurrentModel
+from models.networks.recurrent import KINDS, Kind, Network
 from models.scaling import LIMIT
-from models.temperature import Temperature
-from models.training import Training
+from models.training.trainer import Training
 from models.windows import Mode
 
 pytestmark = pytest.mark.slow

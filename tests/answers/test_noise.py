@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 from scipy.stats import binom, norm, t
 
-from models.ensemble import RecurrentModel
-from models.recurrent import Network
-from models.training import Training
+from models.ensembles.pooled import RecurrentModel
+from models.networks.recurrent import Network
+from models.training.trainer import Training
 from models.windows import Mode
 
 pytestmark = [pytest.mark.slow, pytest.mark.proof]

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from models.ensemble import RecurrentEnsemble, RecurrentModel
-from models.recurrent import Kind, Network
-from models.training import Training
+from models.ensembles.pooled import RecurrentEnsemble, RecurrentModel
+from models.networks.recurrent import Kind, Network
+from models.training.trainer import Training
 from models.windows import Mode
 
 pytestmark = pytest.mark.slow

@@ -10,11 +10,11 @@ import keras
 import numpy as np
 import pytest
 
-from models.ensemble import RecurrentModel, load
+from models.ensembles.model_files import METADATA
+from models.ensembles.pooled import RecurrentModel, load
 from models.errors import ModelError
-from models.recurrent import Network
-from models.saved import METADATA
-from models.training import Training
+from models.networks.recurrent import Network
+from models.training.trainer import Training
 
 pytestmark = pytest.mark.slow
 

@@ -18,7 +18,7 @@ from flows import backtest, recipe, walk
 from flows.market import Market
 from flows.run import open_run
 from flows.training import History
-from models.training import Epoch
+from models.training.trainer import Epoch
 from pipeline.features.panel import Panel
 from pipeline.features.sequences import Sequences
 from pipeline.prices.ingest.quality import no_findings

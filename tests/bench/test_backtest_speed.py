@@ -50,9 +50,9 @@ def folds(known: Sequences) -> list[Fold]:
 def fold_runner(known: Sequences, executor: object, folder: Path) -> Callable[[Fold], float]:
     """Return what does a fold, and how many seconds it took."""
     from models.baselines import baselines
-    from models.ensemble import RecurrentModel
-    from models.recurrent import Network
-    from models.training import Training
+    from models.ensembles.pooled import RecurrentModel
+    from models.networks.recurrent import Network
+    from models.training.trainer import Training
     from pipeline.forecasting.walk_forward import walk_forward
 
     network = RecurrentModel(
@@ -82,7 +82,7 @@ def fold_runner(known: Sequences, executor: object, folder: Path) -> Callable[[F
 
 
 def test_a_walk_of_twenty_fits() -> None:
-    from models.workers import LocalWorkers
+    from models.training.process_pool import LocalWorkers
 
     known = market()
     every = folds(known)
@@ -129,7 +129,7 @@ def test_folds_that_are_trained_ahead(tmp_path: Path, monkeypatch: pytest.Monkey
     """Five fits of five members, in turn and ahead, by the same processes; the laps take turns too."""
     from flows import walk
     from flows.workshop import Workshop
-    from models.workers import LocalWorkers
+    from models.training.process_pool import LocalWorkers
 
     made, count_ahead, ratios = Market(tmp_path, AHEAD, symbols=40, sessions=2200), walk._count_ahead, []
     with LocalWorkers(CORES, tmp_path) as workers:

@@ -20,7 +20,7 @@ from flows.recipe import make_baselines, make_recipe
 from flows.run import Run, open_run
 from flows.training import make_sequences
 from flows.workshop import Workshop
-from models.workers import LocalWorkers
+from models.training.process_pool import LocalWorkers
 from pipeline.evaluation.data_snooping import session_losses
 from pipeline.evaluation.verdict import best_baseline, judge
 from pipeline.forecasting.folds import scoring_fold

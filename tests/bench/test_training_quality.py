@@ -93,9 +93,9 @@ def echoed(rng: np.random.Generator) -> np.ndarray:
 
 
 def ensemble(case: Case, mode: str) -> Any:
-    from models.ensemble import RecurrentModel
-    from models.recurrent import Network
-    from models.training import Training
+    from models.ensembles.pooled import RecurrentModel
+    from models.networks.recurrent import Network
+    from models.training.trainer import Training
 
     width, shipped = len(case.sequences.features), SHIPPED.training
     return RecurrentModel(

@@ -116,8 +116,8 @@ def predict_windows(load: Load) -> Callable[[], float]:
 
 def train(load: Load, mode: str, epochs: int = 4) -> Callable[[], float]:
     """Return laps of a whole run of the trainer; its first epoch, which also makes the first weights, is not timed."""
-    from models.recurrent import Network
-    from models.training import Epoch, Trainer, Training
+    from models.networks.recurrent import Network
+    from models.training.trainer import Epoch, Trainer, Training
 
     labels = load.labels if mode == "sequence" else load.batch
     training = Training(epochs=epochs, batch_size=labels, chunk=load.chunk, patience=epochs)
@@ -172,8 +172,8 @@ def train_with_torch(load: Load) -> Callable[[], float]:
 
 
 def forecast_in_one_pass(load: Load) -> Callable[[], float]:
-    from models.members import Members
-    from models.recurrent import Network, build, build_deployable
+    from models.ensembles.members import Members
+    from models.networks.recurrent import Network, build, build_deployable
     from models.scaling import Scaling
     from models.windows import closed_up
 
@@ -206,9 +206,9 @@ def multiply(load: Load, side: int = 2048) -> Callable[[], float]:
 
 def fit_members(load: Load, epochs: int = 2) -> Callable[[], float]:
     """Return laps of a whole fit of so many members: their epochs, the calibration, the forecasts for it."""
-    from models.ensemble import RecurrentModel
-    from models.recurrent import Network
-    from models.training import Training
+    from models.ensembles.pooled import RecurrentModel
+    from models.networks.recurrent import Network
+    from models.training.trainer import Training
 
     network = Network("gru", load.features, load.lookback, units=load.units, mode="sequence")
     training = Training(epochs=epochs, batch_size=load.labels, chunk=load.chunk, patience=epochs)
@@ -226,9 +226,9 @@ def fit_members(load: Load, epochs: int = 2) -> Callable[[], float]:
 
 def fit_once(load: Load) -> Callable[[], float]:
     """Return a lap of one fit that says how many MB it took at its peak, above what Python and TensorFlow took."""
-    from models.ensemble import RecurrentModel
-    from models.recurrent import Network
-    from models.training import Training
+    from models.ensembles.pooled import RecurrentModel
+    from models.networks.recurrent import Network
+    from models.training.trainer import Training
 
     network = Network("gru", load.features, load.lookback, units=load.units, mode="sequence")
     training = Training(epochs=1, batch_size=load.labels, chunk=load.chunk)
@@ -253,7 +253,7 @@ def windows_of(load: Load, count: int) -> tuple[np.ndarray, np.ndarray]:
 
 def examples(load: Load, mode: str) -> tuple[Any, int]:
     """Return what a fit learns from, the newest sessions for stopping, and how many labels carry loss."""
-    from models.training import Examples
+    from models.training.trainer import Examples
     from models.windows import closed_up, example_spans, usable_rows
 
     x, mask, y = load.panel()

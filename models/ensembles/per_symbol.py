@@ -13,16 +13,16 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.agreement import measure_agreement
-from models.calibration import Calibration, fit_calibrator
-from models.ensemble import calibration_rows, keep_last_good
+from models.calibration.calibrator import Calibration, fit_calibrator
+from models.ensembles.agreement import measure_agreement
+from models.ensembles.members import calibration_rows, keep_last_good
+from models.ensembles.per_symbol_fitted import Speaker, SymbolEnsemble, unweighted
 from models.errors import ModelError
-from models.examples import prepare_examples
-from models.jobs import Begun, Job, Progress, Run, begin_all
-from models.recurrent import Network
+from models.networks.recurrent import Network
 from models.scaling import Scaling
-from models.symbol_ensemble import Speaker, SymbolEnsemble, unweighted
-from models.training import DivergenceError, Epoch, Training, Weights
+from models.training.examples import prepare_examples
+from models.training.jobs import Begun, Job, Progress, Run, begin_all
+from models.training.trainer import DivergenceError, Epoch, Training, Weights
 from models.windows import check_panel, start_of_run, usable_rows
 
 __all__ = ["LEAST", "SymbolModel"]

@@ -7,10 +7,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from models.abstention import Abstention, fit_abstention
-from models.cross_validation import Validation, choose_method, cross_validate
-from models.curves import Curve, curve_from_json, curve_to_json, fit_curve
-from models.temperature import Temperature
+from models.calibration.abstention import Abstention, fit_abstention
+from models.calibration.cross_validation import Validation, choose_method, cross_validate
+from models.calibration.curves import Curve, curve_from_json, curve_to_json, fit_curve
+from models.calibration.temperature import Temperature
 
 __all__ = ["Calibration", "Calibrator", "fit_calibrator", "read_calibrator", "uncalibrated"]
 

@@ -13,7 +13,7 @@ import numpy as np
 from arch.covariance.kernel import Bartlett
 from numpy.typing import NDArray
 
-from models.curves import METHODS, fit_curve
+from models.calibration.curves import METHODS, fit_curve
 
 __all__ = ["FOLDS", "Validation", "choose_method", "cross_validate"]
 

@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from models.errors import ModelError
-from models.training import Epoch, Examples, Weights
+from models.training.trainer import Epoch, Examples, Weights
 
 __all__ = ["Finished", "digest_examples", "name_training"]
 
@@ -43,11 +43,15 @@ def name_training(facts: dict[str, Any], start: Weights | None) -> str:
     return digest.hexdigest()
 
 
+_CODE: Final = Path(__file__).parents[1]
+"""The package `models`, whose every folder can change what a training comes to."""
+
+
 @cache
 def _digest_code() -> str:
     """Return the digest of everything in models/: another nextday may train otherwise."""
     digest = blake2b(digest_size=16)
-    for file in sorted(Path(__file__).parent.glob("*.py")):
+    for file in sorted(_CODE.rglob("*.py")):
         digest.update(file.read_bytes())
     return digest.hexdigest()
 

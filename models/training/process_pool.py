@@ -46,7 +46,9 @@ class LocalWorkers(Executor):
         ready: The module that a process imports before it is asked for anything.
     """
 
-    def __init__(self, processes: int, folder: Path | None = None, ready: str = "models.jobs") -> None:
+    def __init__(
+        self, processes: int, folder: Path | None = None, ready: str = "models.training.jobs"
+    ) -> None:
         self._processes, self._is_closed = processes, False
         self._arguments = (ready, str(folder or ""))
         self._threads = ThreadPoolExecutor(processes, thread_name_prefix="worker")
@@ -212,6 +214,7 @@ def _end_with_parent(number: int, folder: str) -> None:
 
 
 if __name__ == "__main__":
-    from models.workers import _serve as serve  # under the name that the parent pickles and unpickles
+    # Under the name that the parent pickles and unpickles.
+    from models.training.process_pool import _serve as serve
 
     serve(int(sys.argv[1]), *sys.argv[2:])

@@ -15,8 +15,8 @@ from typing import Final, Literal
 import keras
 import numpy as np
 
-from models import backpropagation
 from models.errors import ModelError
+from models.networks import bptt_layers
 from models.scaling import LIMIT, Scaling
 from models.threads import use_one_thread
 from models.windows import Mode
@@ -30,7 +30,7 @@ Kind = Literal["rnn", "gru", "lstm"]
 KINDS: Final = {"rnn": keras.layers.SimpleRNN, "gru": keras.layers.GRU, "lstm": keras.layers.LSTM}
 """The recurrent layer of each kind."""
 
-TRAINED: Final = {"rnn": backpropagation.SimpleRNN, "gru": backpropagation.GRU, "lstm": backpropagation.LSTM}
+TRAINED: Final = {"rnn": bptt_layers.SimpleRNN, "gru": bptt_layers.GRU, "lstm": bptt_layers.LSTM}
 """The same layers, faster, for training alone: what is saved is made of Keras' own."""
 
 

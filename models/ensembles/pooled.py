@@ -11,20 +11,20 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from models.agreement import Agreement, banded, measure_agreement
-from models.calibration import Calibration, Calibrator, fit_calibrator, read_calibrator
+from models.calibration.calibrator import Calibration, Calibrator, fit_calibrator, read_calibrator
+from models.ensembles.agreement import Agreement, banded, measure_agreement
+from models.ensembles.members import Members, calibration_rows, keep_last_good, load_members
+from models.ensembles.model_files import METADATA, read_metadata, write_metadata, writing
 from models.errors import ModelError
-from models.examples import prepare_examples
-from models.jobs import Begun, Job, Progress, Run, begin_all
-from models.members import Members, load_members
+from models.networks.recurrent import Network, build_deployable, count_parameters
 from models.prediction import Prediction, on_panel
-from models.recurrent import Network, build_deployable, count_parameters
-from models.saved import METADATA, make_reproducible, read_metadata, write_metadata, writing
 from models.scaling import Scaling
-from models.training import DivergenceError, Epoch, Training, Weights
-from models.windows import check_panel, closed_up, first_session, labelled_rows, start_of_run
+from models.training.examples import prepare_examples
+from models.training.jobs import Begun, Job, Progress, Run, begin_all
+from models.training.trainer import DivergenceError, Epoch, Training, Weights
+from models.windows import check_panel, closed_up, first_session, start_of_run
 
-__all__ = ["RecurrentEnsemble", "RecurrentModel", "calibration_rows", "keep_last_good", "load"]
+__all__ = ["RecurrentEnsemble", "RecurrentModel", "load"]
 
 
 @dataclass(frozen=True)
@@ -301,48 +301,3 @@ def load(directory: Path) -> RecurrentEnsemble:
             where=str(directory / METADATA),
             way_out="load it with the version of nextday that saved it, or train again",
         ) from None
-
-
-def keep_last_good(
-    lost: DivergenceError, network: Network, scaling: Scaling, folder: Path | None
-) -> DivergenceError:
-    """Save the last good weights of a training that diverged as a network, and return the error that names the file.
-
-    Raises:
-        ModelError: if the disk refuses.
-    """
-    if folder is None or not lost.weights:
-        return lost
-    path = folder / f"seed-{lost.seed}-before-epoch-{lost.epoch}.keras"
-    model = build_deployable(network, scaling)
-    model.set_weights(lost.weights)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        model.save(path)
-    except OSError as error:
-        raise ModelError(
-            f"{lost.what}, and its last good weights cannot be saved: {error.strerror or error}",
-            where=str(path),
-            way_out=lost.way_out,
-        ) from None
-    make_reproducible(path)
-    lost.where = f"{lost.where}; its last good weights are in {path}"
-    return lost
-
-
-def calibration_rows(
-    members: Members,
-    x: NDArray[np.float32],
-    mask: NDArray[np.bool_],
-    y: NDArray[np.float32],
-    sessions: range,
-    start: int,
-) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int32]]:
-    """Return logits [member, row, horizon], labels [row, horizon] and session numbers [row] of `sessions`.
-
-    The network is run from `start` on, as for every later forecast.
-    """
-    x, mask, y = x[:, start:], mask[:, start:], y[:, start:]
-    inside = range(sessions.start - start, sessions.stop - start)
-    rows = labelled_rows(members.usable(mask), y, inside, "calibrate")
-    return members.logits(x, mask, rows), y.reshape(-1, y.shape[-1])[rows], rows % mask.shape[1]

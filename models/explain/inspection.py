@@ -12,10 +12,10 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from models import diagnostics
-from models.diagnostics import Attribution, GradientNorm, Memory, attribute, describe_memory
-from models.ensemble import RecurrentEnsemble
-from models.recurrent import build
+from models.ensembles.pooled import RecurrentEnsemble
+from models.explain import diagnostics
+from models.explain.diagnostics import Attribution, GradientNorm, Memory, attribute, describe_memory
+from models.networks.recurrent import build
 from models.scaling import Scaling
 from models.windows import closed_up, labelled_rows
 

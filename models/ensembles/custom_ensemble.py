@@ -13,11 +13,17 @@ from typing import Any, Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from models.agreement import Agreement, banded, measure_agreement
-from models.calibration import Calibration, Calibrator, fit_calibrator, read_calibrator, uncalibrated
+from models.calibration.calibrator import (
+    Calibration,
+    Calibrator,
+    fit_calibrator,
+    read_calibrator,
+    uncalibrated,
+)
+from models.ensembles.agreement import Agreement, banded, measure_agreement
+from models.ensembles.model_files import METADATA, read_metadata, write_metadata, writing
 from models.errors import ModelError
 from models.prediction import Prediction, on_panel
-from models.saved import METADATA, read_metadata, write_metadata, writing
 from models.windows import check_panel, first_session, labelled_rows, share_of_ups, usable_rows
 
 __all__ = ["FAMILY", "Learned", "OwnEnsemble", "OwnModel", "Postponed", "Trained", "Written", "load"]

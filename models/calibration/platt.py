@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from models.temperature import MAX_SLOPE
+from models.calibration.temperature import MAX_SLOPE
 
 __all__ = ["Platt", "fit_platt", "smooth_targets"]
 

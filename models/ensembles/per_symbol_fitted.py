@@ -15,15 +15,15 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from models.agreement import Agreement, banded, join_agreements
-from models.calibration import Calibrator, read_calibrator
+from models.calibration.calibrator import Calibrator, read_calibrator
+from models.ensembles.agreement import Agreement, banded, join_agreements
+from models.ensembles.members import Members
+from models.ensembles.model_files import METADATA, read_metadata, write_metadata, writing
 from models.errors import ModelError
-from models.members import Members
+from models.networks.recurrent import Network, build, count_parameters
 from models.prediction import Prediction
-from models.recurrent import Network, build, count_parameters
-from models.saved import METADATA, read_metadata, write_metadata, writing
 from models.scaling import Scaling
-from models.training import Epoch, Training, Weights
+from models.training.trainer import Epoch, Training, Weights
 from models.windows import check_panel, closed_up, first_session
 
 __all__ = ["FAMILY", "Speaker", "SymbolEnsemble", "load", "unweighted"]

@@ -20,10 +20,10 @@ from typing import Any, Final, Generic, TypeVar
 import numpy as np
 
 from models.errors import ModelError
-from models.finished import Finished, digest_examples, name_training
-from models.recurrent import Network
+from models.networks.recurrent import Network
 from models.threads import check_one_thread
-from models.training import Epoch, Examples, Trainer, Training, Weights
+from models.training.checkpoints import Finished, digest_examples, name_training
+from models.training.trainer import Epoch, Examples, Trainer, Training, Weights
 
 __all__ = ["Begun", "Job", "Progress", "Run", "begin_all", "train_from_files"]
 

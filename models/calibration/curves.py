@@ -7,9 +7,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.isotonic import Isotonic, fit_isotonic
-from models.platt import Platt, fit_platt
-from models.temperature import Temperature, fit_temperature
+from models.calibration.isotonic import Isotonic, fit_isotonic
+from models.calibration.platt import Platt, fit_platt
+from models.calibration.temperature import Temperature, fit_temperature
 
 __all__ = ["METHODS", "Curve", "curve_from_json", "curve_to_json", "fit_curve", "name_curve"]
 

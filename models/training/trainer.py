@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from scipy.special import logit
 
 from models.errors import ModelError
-from models.recurrent import Network, build_to_train
+from models.networks.recurrent import Network, build_to_train
 from models.windows import Spans, cut_into_chunks
 
 __all__ = ["DivergenceError", "Epoch", "Examples", "Trainer", "Training", "Weights"]

@@ -15,26 +15,26 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from models.cores import count_cores
+from models.ensembles.model_files import make_reproducible
 from models.errors import ModelError
-from models.recurrent import Network
-from models.saved import make_reproducible
-from models.windows import gather_windows, usable_rows
+from models.networks.recurrent import Network, build_deployable
+from models.scaling import Scaling
+from models.training.trainer import DivergenceError
+from models.windows import gather_windows, labelled_rows, usable_rows
 
-__all__ = ["Members", "load_members", "member_file"]
+__all__ = ["Members", "calibration_rows", "keep_last_good", "load_members", "member_file"]
+
 
 # Windows always pass through the graph this many at a time, filled up with zeros: one compiled shape gives a
 # row the same logits whether it comes alone at night or with ten years around it.
 _BATCH: Final = 512
-
 # So do histories, of at most so many symbols at a time and a multiple of so many, in a length that is a multiple of so
 # many sessions.
 _SYMBOLS: Final = 64
 _ROUND: Final = 4
 _SESSIONS: Final = 256
-
 _Batch = tuple[NDArray[np.float32], Any]
 """Inputs of a run of the graph, and the index of the rows that are asked for in what comes out."""
-
 _MADE_OF: Final = {
     (None, "__keras_tensor__"),
     ("keras", "DTypePolicy"),
@@ -49,8 +49,6 @@ _MADE_OF: Final = {
     *(("keras.src.ops.numpy", name) for name in ("Divide", "GetItem")),
 }
 """Module and class of every part of a network of `recurrent`."""
-
-
 _PARTS: Final = {"config.json", "metadata.json", "model.weights.h5"}
 """What a .keras file of ours consists of."""
 
@@ -214,3 +212,48 @@ def _parts(description: Any) -> Iterator[tuple[Any, Any]]:
     inner = description.values() if isinstance(description, dict) else description
     for part in inner if isinstance(description, dict | list) else ():
         yield from _parts(part)
+
+
+def keep_last_good(
+    lost: DivergenceError, network: Network, scaling: Scaling, folder: Path | None
+) -> DivergenceError:
+    """Save the last good weights of a training that diverged as a network, and return the error that names the file.
+
+    Raises:
+        ModelError: if the disk refuses.
+    """
+    if folder is None or not lost.weights:
+        return lost
+    path = folder / f"seed-{lost.seed}-before-epoch-{lost.epoch}.keras"
+    model = build_deployable(network, scaling)
+    model.set_weights(lost.weights)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        model.save(path)
+    except OSError as error:
+        raise ModelError(
+            f"{lost.what}, and its last good weights cannot be saved: {error.strerror or error}",
+            where=str(path),
+            way_out=lost.way_out,
+        ) from None
+    make_reproducible(path)
+    lost.where = f"{lost.where}; its last good weights are in {path}"
+    return lost
+
+
+def calibration_rows(
+    members: Members,
+    x: NDArray[np.float32],
+    mask: NDArray[np.bool_],
+    y: NDArray[np.float32],
+    sessions: range,
+    start: int,
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int32]]:
+    """Return logits [member, row, horizon], labels [row, horizon] and session numbers [row] of `sessions`.
+
+    The network is run from `start` on, as for every later forecast.
+    """
+    x, mask, y = x[:, start:], mask[:, start:], y[:, start:]
+    inside = range(sessions.start - start, sessions.stop - start)
+    rows = labelled_rows(members.usable(mask), y, inside, "calibrate")
+    return members.logits(x, mask, rows), y.reshape(-1, y.shape[-1])[rows], rows % mask.shape[1]
