@@ -12,17 +12,19 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 from prefect.context import FlowRunContext
 
-from flows.chapters import PATIENCE, at_work, chapter
-from flows.market import Market, update_prices
-from flows.model_card import describe_own
-from flows.own_code import digest_code_of, tell_unaudited
-from flows.progress import PREFECT_ERRORS, say
-from flows.retrain import count_trial
-from flows.run import Run, open_run
-from flows.tracked import run_tags, tracking
-from flows.training import History, make_sequences, range_table, score_farther, score_procedure
-from flows.walk import BEST_BEFORE, fits_at_once, walk_history
-from flows.workshop import open_workshop
+from flows.evening.model_card import describe_own
+from flows.prices.update import Market, update_prices
+from flows.runtime.context import Run, open_run
+from flows.runtime.custom_code import digest_code_of, tell_unaudited
+from flows.runtime.progress import PREFECT_ERRORS, say
+from flows.runtime.tasks import PATIENCE, at_work, chapter
+from flows.runtime.tracking import run_tags, tracking
+from flows.training.champion import count_trial
+from flows.training.compute import open_workshop
+from flows.training.evaluation import range_table
+from flows.training.history import History, make_sequences
+from flows.training.scoring import score_farther, score_procedure
+from flows.training.walk_forward import BEST_BEFORE, fits_at_once, walk_history
 from pipeline.config import digest
 from pipeline.errors import NextdayError, StoreError
 from pipeline.evaluation.horizons import select_horizon

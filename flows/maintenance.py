@@ -11,9 +11,9 @@ from prefect import flow
 from prefect.artifacts import create_table_artifact
 from prefect.context import FlowRunContext
 
-from flows.chapters import A_NIGHT, at_work, chapter
-from flows.progress import PREFECT_ERRORS, note, say
-from flows.run import Run
+from flows.runtime.context import Run
+from flows.runtime.progress import PREFECT_ERRORS, note, say
+from flows.runtime.tasks import A_NIGHT, at_work, chapter
 from pipeline.formatting import count
 from pipeline.prices.delta_table import Compaction
 

@@ -8,16 +8,17 @@ from pathlib import Path
 import pandas as pd
 from prefect import flow
 
-from flows.chapters import A_NIGHT, at_work
-from flows.forecasting import catch_up, champion_known_at, forecast_session, seal
-from flows.forecasting import settle as settle_forecasts
-from flows.market import Market, update_prices
-from flows.own_code import require_audit, require_named_code
-from flows.progress import PREFECT_ERRORS, say
-from flows.reporting import publish, track, write_missing, write_report
-from flows.retrain import make_champion
-from flows.run import Run
-from flows.tracked import tracking
+from flows.evening.forecasting import catch_up, champion_known_at, forecast_session, seal
+from flows.evening.publish import publish, track
+from flows.evening.reporting import write_missing, write_report
+from flows.evening.settlement import settle as settle_forecasts
+from flows.prices.update import Market, update_prices
+from flows.runtime.context import Run
+from flows.runtime.custom_code import require_audit, require_named_code
+from flows.runtime.progress import PREFECT_ERRORS, say
+from flows.runtime.tasks import A_NIGHT, at_work
+from flows.runtime.tracking import tracking
+from flows.training.champion import make_champion
 from models.ensembles.model_files import read_metadata
 from pipeline.errors import InputError, NextdayError
 from pipeline.report.evening_report import Report

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 from prefect import Flow, Task
 
-from flows import cli
-from flows.run import open_run
+from flows.cli import app
+from flows.runtime.context import open_run
 from models.ensembles.model_files import model_version
 from pipeline.tracking.registry import Registry
 
@@ -40,7 +40,7 @@ class CommandLine:
         for kind in (Flow, Task):
             monkeypatch.setattr(kind, "__call__", lambda self, *a, **k: self.fn(*a, **k))
         for preparation in ("_set_environment", "_prepare_prefect"):
-            monkeypatch.setattr(cli, preparation, lambda: None)
+            monkeypatch.setattr(app, preparation, lambda: None)
         monkeypatch.chdir(folder)
         Path("nextday.toml").write_text("[prices]\nstart = 2018-11-01\n")
 
@@ -49,7 +49,7 @@ class CommandLine:
         self._capsys.readouterr()
         code = 0
         try:
-            cli.main()
+            app.main()
         except SystemExit as end:
             code = int(end.code or 0)
         said = self._capsys.readouterr()

@@ -28,10 +28,10 @@ from pipeline.tracking import mlflow_database
 CONTEXT = multiprocessing.get_context("forkserver")
 PRELOADED = [
     "curl_cffi.requests",
-    "flows.cli",
+    "flows.cli.app",
     "flows.nightly",
     "flows.retrain",
-    "flows.terminal",
+    "flows.cli.output",
     "models.ensembles.pooled",
     "models.baselines",
     "pipeline.report.evening_page",
@@ -74,9 +74,9 @@ def _run(arguments: list[str], log: str) -> None:
     for descriptor, name in ((1, f"{log}.out"), (2, log)):
         os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
     sys.argv = ["nextday", *arguments]
-    from flows import cli
+    from flows.cli import app
 
-    cli.main()
+    app.main()
 
 
 class Mortal:

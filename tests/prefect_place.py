@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 
-from flows.deploy import POOL
+from flows.operations.deploy import POOL
 
 ENDED = ["COMPLETED", "FAILED", "CRASHED", "CANCELLED"]
 

@@ -10,8 +10,8 @@ import pytest
 from prefect import Task
 from yfinance.data import SingletonMeta
 
-from flows.market import Market, update_prices
-from flows.run import Run, open_run
+from flows.prices.update import Market, update_prices
+from flows.runtime.context import Run, open_run
 from pipeline.market.calendar import Calendar
 from pipeline.market.corporate_actions import adjusted_close
 from pipeline.sources import yahoo

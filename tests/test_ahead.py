@@ -13,11 +13,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flows import recipe, walk
-from flows.progress import Lines, watched_by
-from flows.run import Run, open_run
-from flows.walk import walk_history
-from flows.workshop import Workshop, choose_processes
+from flows.runtime.context import Run, open_run
+from flows.runtime.progress import Lines, watched_by
+from flows.training import model_factory, walk_forward
+from flows.training.compute import Workshop, choose_processes
+from flows.training.walk_forward import walk_history
 from models.errors import ModelError
 from models.training import jobs
 from models.training.trainer import DivergenceError
@@ -113,9 +113,9 @@ class Crew(ThreadPoolExecutor):
 @pytest.fixture(autouse=True, scope="module")
 def few_baselines() -> Iterator[None]:
     """Rules alone: the small models take most of the time, and are none of the walk's."""
-    made = recipe.make_baselines
+    made = model_factory.make_baselines
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(walk, "make_baselines", lambda *given: dict(list(made(*given).items())[:2]))
+        patch.setattr(walk_forward, "make_baselines", lambda *given: dict(list(made(*given).items())[:2]))
         yield
 
 
@@ -163,7 +163,7 @@ def test_what_cannot_be_begun_ahead_is_tried_again_at_its_turn(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    begin, crowded = walk._begin, []
+    begin, crowded = walk_forward._begin, []
 
     def begin_in_a_crowd(run: Run, known: Any, fold: Fold, *rest: Any) -> Any:
         if fold is market.folds[2] and not crowded:
@@ -171,7 +171,7 @@ def test_what_cannot_be_begun_ahead_is_tried_again_at_its_turn(
             raise ModelError("what there is to learn from cannot be written down")
         return begin(run, known, fold, *rest)
 
-    monkeypatch.setattr(walk, "_begin", begin_in_a_crowd)
+    monkeypatch.setattr(walk_forward, "_begin", begin_in_a_crowd)
     with Crew(3) as crew:
         rows, _, _ = market.walk(Workshop(crew, 3, 1, tmp_path))
     assert crowded
@@ -187,7 +187,7 @@ def test_what_was_begun_ahead_is_kept_though_the_walk_never_comes_to_it(
         raise KeyboardInterrupt
 
     with Crew(3) as crew:
-        monkeypatch.setattr(walk, "_walk", interrupted)
+        monkeypatch.setattr(walk_forward, "_walk", interrupted)
         with pytest.raises(KeyboardInterrupt):
             market.walk(Workshop(crew, 3, 1, tmp_path, finished=tmp_path / "kept"))
     assert len(crew.jobs) == 3 * MEMBERS
@@ -233,10 +233,10 @@ def test_a_fit_that_goes_on_from_another_waits_for_it_and_so_does_all_that_is_tr
 ) -> None:
     warm = market.run.config.training.model_copy(update={"warm_start": True})
     run = replace(market.run, config=market.run.config.model_copy(update={"training": warm}))
-    assert walk._count_ahead(run, workshop, MEMBERS) == 0
-    assert walk.fits_at_once(run, market.folds) == 1
+    assert walk_forward._count_ahead(run, workshop, MEMBERS) == 0
+    assert walk_forward.fits_at_once(run, market.folds) == 1
     if workshop.executor is None:
-        assert walk._count_ahead(market.run, workshop, MEMBERS) == 0
+        assert walk_forward._count_ahead(market.run, workshop, MEMBERS) == 0
     else:
         workshop.executor.shutdown()
 
@@ -245,7 +245,7 @@ def test_a_walk_has_work_for_more_processes_than_members(tmp_path: Path) -> None
     market = Market(tmp_path, SETTINGS.replace("[training]", "[training]\nprocesses = 9"))
     block = market.known.sequences
     assert choose_processes(market.run, block) == MEMBERS
-    assert choose_processes(market.run, block, walk.fits_at_once(market.run, market.folds)) == 9
+    assert choose_processes(market.run, block, walk_forward.fits_at_once(market.run, market.folds)) == 9
 
 
 def test_symbols_with_models_of_their_own_are_trained_ahead_too(tmp_path: Path) -> None:

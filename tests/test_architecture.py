@@ -39,7 +39,7 @@ def test_imports_follow_the_contracts() -> None:
         "pipeline.evaluation.scores",
         "pipeline.ledger.ledger",
         "pipeline.backup.backup",
-        "flows.progress_bars",
+        "flows.runtime.progress_bars",
         "models",
     ],
 )

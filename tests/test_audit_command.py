@@ -10,18 +10,18 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-from flows import audit as auditing
-from flows import forecasting
-from flows.audit import gather
-from flows.doctor import examine
-from flows.own_code import (
+from flows.evening import forecasting
+from flows.operations import audit as auditing
+from flows.operations.audit import gather
+from flows.operations.doctor import examine
+from flows.runtime.context import Run, open_run
+from flows.runtime.custom_code import (
     digest_code_of,
     find_changed,
     list_code,
     require_audit,
     require_same_code,
 )
-from flows.run import Run, open_run
 from models import scaling
 from models.training import examples
 from pipeline.audit.record import Audit, load_audit

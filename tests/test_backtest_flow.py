@@ -13,10 +13,10 @@ import pandas as pd
 import pytest
 
 from flows import backtest as flow
-from flows import cluster
 from flows.backtest import Backtested, backtest
-from flows.run import open_run
-from flows.tracked import tracking
+from flows.runtime.context import open_run
+from flows.runtime.tracking import tracking
+from flows.training import compute
 from models.training.trainer import Trainer
 from pipeline.errors import WorkspaceBusyError
 from pipeline.report.backtest_report import FORECAST_COLUMNS
@@ -277,7 +277,7 @@ def test_what_cannot_be_walked_is_told_with_the_way_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     nextday = CommandLine(tmp_path, monkeypatch, capsys)
-    monkeypatch.setattr(cluster, "_PATIENCE", 1)
+    monkeypatch.setattr(compute, "_PATIENCE", 1)
     for text, code, words in [
         (small_settings("2018-01-02"), 2, "too little history for a walk"),
         (

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from flows.backtest import Backtested
-from flows.terminal import show_backtest
+from flows.cli.output import show_backtest
 from pipeline.config import TradingConfig
 from pipeline.evaluation.robustness import examine
 from pipeline.evaluation.scores import score

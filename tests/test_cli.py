@@ -13,7 +13,9 @@ import pytest
 from filelock import FileLock
 from prefect.exceptions import TerminationSignal
 
-from flows import chapters, cli, nightly
+from flows import nightly
+from flows.cli import app
+from flows.runtime import tasks
 from pipeline.ledger.ledger import Ledger
 from tests.command_line import HERE, CommandLine, Said, contents, told
 
@@ -109,7 +111,7 @@ def test_wrong_settings_are_named_before_anything_is_made(
 def test_wrong_settings_are_named_before_prefect_is_given_a_home(
     nextday: CommandLine, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
-    monkeypatch.setattr(cli, "_prepare_prefect", lambda: Path("w").mkdir())
+    monkeypatch.setattr(app, "_prepare_prefect", lambda: Path("w").mkdir())
     Path("nextday.toml").write_text("[model]\nunits = 0\n")
     assert nextday(*HERE, command).code == 2
     assert not Path("w").exists()
@@ -217,7 +219,7 @@ def test_a_workspace_without_rights_is_refused(nextday: CommandLine, monkeypatch
 
 
 def test_a_workspace_in_use_is_left_alone(nextday: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chapters, "PATIENCE", 0.05)
+    monkeypatch.setattr(tasks, "PATIENCE", 0.05)
     Path("w/locks").mkdir(parents=True)
     with FileLock("w/locks/sample.lock"):
         said = nextday(*HERE, "update")

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flows.run import Run, open_run, with_former_settings
-from flows.stored_prices import open_stored_prices
+from flows.prices.reader import open_stored_prices
+from flows.runtime.context import Run, open_run, with_former_settings
 from pipeline.config import digest
 from pipeline.errors import InputError, NextdayError
 from pipeline.market.calendar import Calendar, calendar
@@ -258,7 +258,7 @@ def live(folder: Path, name: str, now: datetime) -> Run:
     [("2026-11-20", True), ("2026-11-30", True), ("2026-12-01", False), ("2027-01-04", False)],
 )
 def test_the_doctor_warns_a_month_before_a_calendar_ends(tmp_path: Path, day: str, is_well: bool) -> None:
-    from flows.doctor import _calendar
+    from flows.operations.doctor import _calendar
 
     made = live(tmp_path, "XSHG", datetime(2026, 11, 20, 12, tzinfo=UTC))
     (finding,) = _calendar(replace(made, now=datetime.fromisoformat(day).replace(hour=9, tzinfo=UTC)))
@@ -268,7 +268,7 @@ def test_the_doctor_warns_a_month_before_a_calendar_ends(tmp_path: Path, day: st
 
 
 def test_the_doctor_says_nothing_of_a_calendar_that_does_not_end(tmp_path: Path) -> None:
-    from flows.doctor import _calendar
+    from flows.operations.doctor import _calendar
 
     assert _calendar(live(tmp_path, "XLON", datetime(2026, 11, 20, 12, tzinfo=UTC))) == []
 

@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from typing import Any
 
-import models.cross_validation as module
 import numpy as np
 import pytest
 from scipy.special import expit
 
+from models.calibration import cross_validation as module
 from models.calibration.cross_validation import FOLDS, Validation, choose_method, cross_validate
 from models.calibration.curves import METHODS
 

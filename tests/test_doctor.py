@@ -22,9 +22,10 @@ from prefect.client.schemas.responses import DeploymentResponse, GlobalConcurren
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from flows import doctor, prefect_server
-from flows.deploy import FLOWS
-from flows.doctor import Finding, examine
+from flows.operations import doctor, prefect_server
+from flows.operations.deploy import FLOWS
+from flows.operations.doctor import examine
+from flows.operations.health import Finding
 from pipeline.ledger.ledger import Ledger
 from pipeline.market.calendar import Calendar
 from pipeline.prices.store import PriceStore

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flows.training import Evaluation, load_evaluation, save_evaluation
+from flows.training.evaluation import Evaluation, load_evaluation, save_evaluation
 from pipeline.evaluation.scores import score
 from pipeline.evaluation.verdict import judge
 from pipeline.forecasting.forecast import take_sides

@@ -15,14 +15,17 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId, LogFilter, LogFilterFlowRunId
 from prefect.client.schemas.sorting import FlowRunSort, TaskRunSort
 
-from flows import fetching, forecasting, progress, reporting, training
 from flows import retrain as retraining
-from flows.forecasting import replay
+from flows.evening import forecasting, reporting
+from flows.evening.forecasting import replay
+from flows.evening.reporting import rebuild_report
 from flows.nightly import Evening, nightly
-from flows.reporting import rebuild_report
+from flows.prices import fetch
 from flows.retrain import retrain
-from flows.run import open_run
-from flows.tracked import tracking
+from flows.runtime import progress
+from flows.runtime.context import open_run
+from flows.runtime.tracking import tracking
+from flows.training import train
 from pipeline.errors import InputError, NextdayError
 from pipeline.ledger.ledger import Ledger
 from pipeline.market.calendar import Calendar
@@ -33,7 +36,7 @@ from tests.conftest import small_settings
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_server")]
 
 SMALL = small_settings(members=2, epochs=3, test_sessions=100)
-STORY = (fetching, forecasting, training, retraining, reporting)
+STORY = (fetch, forecasting, train, retraining, reporting)
 CLOSES = {"^GSPC": sp500.load()["Close"], "^IXIC": nasdaq.load()["Close"]}
 
 
@@ -234,7 +237,7 @@ def test_only_fetching_is_tried_again() -> None:
     assert {chapter.name for chapter in chapters if chapter.retries} == {"fetch prices"}
     assert not any(chapter.persist_result for chapter in chapters)
     assert nightly.retries == 0
-    assert fetching.fetch_prices.retry_jitter_factor
+    assert fetch.fetch_prices.retry_jitter_factor
 
 
 def test_long_work_shows_its_progress_in_prefect(monkeypatch: pytest.MonkeyPatch) -> None:

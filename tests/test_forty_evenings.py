@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flows.market import update_prices
-from flows.run import Run
+from flows.prices.update import update_prices
+from flows.runtime.context import Run
 from pipeline.errors import SourceError
 from pipeline.market.calendar import Calendar
 from tests import street as street_module

@@ -9,13 +9,16 @@ import pandas as pd
 import pytest
 from arch.data import nasdaq, sp500
 
-from flows.forecasting import replay
+from flows.evening.forecasting import replay
+from flows.evening.reporting import rebuild_report
 from flows.nightly import Evening
-from flows.reporting import rebuild_report
 from flows.retrain import retrain
-from flows.run import open_run
-from flows.training import History, load_evaluation, score_farther, score_procedure, train_procedure
-from flows.workshop import open_workshop
+from flows.runtime.context import open_run
+from flows.training.compute import open_workshop
+from flows.training.evaluation import load_evaluation
+from flows.training.history import History
+from flows.training.scoring import score_farther, score_procedure
+from flows.training.train import train_procedure
 from pipeline.market.calendar import Calendar
 from tests.conftest import small_settings
 from tests.test_evenings import Place

@@ -5,9 +5,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from flows import insight
-from flows.run import open_run
-from flows.training import load_evaluation
+from flows.evening import explain
+from flows.runtime.context import open_run
+from flows.training.evaluation import load_evaluation
 from models.explain import inspection
 from pipeline.evaluation.attributions import FILE
 from tests.command_line import CommandLine
@@ -98,7 +98,7 @@ def test_whatever_happens_to_those_who_look_inside_an_evening_is_sealed(
 
     asked: list[str] = []
     line = a_line(tmp_path, monkeypatch, capsys, "windowed")
-    monkeypatch.setattr(insight, "_attribute", fail)
+    monkeypatch.setattr(explain, "_attribute", fail)
     monkeypatch.setattr(inspection, "inspect", fail)
     assert line(*HERE, "forecast").code == 0
     assert asked == ["in vain"] * 2

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 from prefect.client.orchestration import get_client
 
-from flows import chapters
 from flows.maintenance import maintenance
+from flows.runtime import tasks
 from pipeline.ledger.ledger import Ledger
 from pipeline.market.calendar import Calendar
 from pipeline.prices.delta_table import Compaction
@@ -122,7 +122,7 @@ def test_a_damaged_database_does_not_keep_the_prices_from_being_joined(
 def test_it_waits_for_a_run_of_the_same_universe(
     nextday: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(chapters, "PATIENCE", 0.1)
+    monkeypatch.setattr(tasks, "PATIENCE", 0.1)
     place = Workspace(Path("w").resolve())
     with place.locked("sample", timeout=0, tell=print):
         said = nextday(*HERE, "maintain")

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from flows.model_card import describe_calibration
-from flows.reporting import _live_scores
+from flows.evening.model_card import describe_calibration
+from flows.evening.reporting import _live_scores
 from models.calibration.calibrator import Calibration, Calibrator, fit_calibrator
 from tests.test_report import settled_record
 

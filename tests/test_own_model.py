@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flows.walk import BEST_BEFORE
+from flows.training.walk_forward import BEST_BEFORE
 from models.baselines import BASELINES
 from models.calibration.calibrator import Calibration
 from models.ensembles.custom_ensemble import OwnEnsemble, OwnModel, load

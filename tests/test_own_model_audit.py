@@ -10,9 +10,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from flows.own_code import find_changed, require_audit, require_named_code, tell_unaudited
-from flows.run import open_run
-from flows.tracked import tracking
+from flows.runtime.context import open_run
+from flows.runtime.custom_code import find_changed, require_audit, require_named_code, tell_unaudited
+from flows.runtime.tracking import tracking
 from models.baselines import baselines
 from models.ensembles.custom_ensemble import OwnModel
 from models.ensembles.model_files import read_metadata

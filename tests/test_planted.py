@@ -7,9 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flows.run import Run, open_run
-from flows.training import History, make_sequences, score_procedure, train_procedure
-from flows.workshop import open_workshop
+from flows.runtime.context import Run, open_run
+from flows.training.compute import open_workshop
+from flows.training.history import History, make_sequences
+from flows.training.scoring import score_procedure
+from flows.training.train import train_procedure
 from pipeline.evaluation.verdict import Verdict
 from pipeline.market.calendar import Calendar
 from pipeline.prices.ingest.quality import check

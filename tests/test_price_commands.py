@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
-from flows import prices_terminal
+from flows.cli import prices_output
 from pipeline.errors import StoreError
 from pipeline.market.calendar import Calendar
 from pipeline.prices import export
@@ -109,7 +109,7 @@ def test_a_table_of_bars_fits_eighty_columns_and_a_pipe_has_the_whole_bar(
     wide = nextday(*HERE, "prices", "show", "A")
     assert {"open", "high", "low", "volume"} <= set(table(wide)[0])
     console = Console(width=80, highlight=False)
-    monkeypatch.setattr(prices_terminal, "console", console)
+    monkeypatch.setattr(prices_output, "console", console)
     for command in (["show", "A", "--known-at", "2018-12-13T22:00Z"], ["check", "--all"]):
         narrow = nextday(*HERE, "prices", *command)
         assert max(map(len, narrow.out.splitlines())) <= 80

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from flows.forecasting import settle
-from flows.run import Run
+from flows.evening.settlement import settle
+from flows.runtime.context import Run
 from pipeline.prices.ingest.fetch_plan import AUDIT_EVERY
 from tests import street as street_module
 from tests.street import Street, rules

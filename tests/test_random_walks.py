@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flows.training import score_procedure
-from flows.walk import BEST_BEFORE, walk_history
-from flows.workshop import open_workshop
+from flows.training.compute import open_workshop
+from flows.training.scoring import score_procedure
+from flows.training.walk_forward import BEST_BEFORE, walk_history
 from pipeline.evaluation.verdict import Verdict
 from pipeline.forecasting.folds import walk_folds
 from pipeline.market.calendar import Calendar

@@ -9,12 +9,13 @@ import pandas as pd
 import pytest
 from filelock import FileLock
 
-from flows.chapters import at_work
-from flows.fetching import plan_tonight
-from flows.forecasting import champion_known_at, settle
-from flows.market import check_prices, known_market
-from flows.progress import Lines, watched_by
-from flows.run import Run, open_run, with_former_settings
+from flows.evening.forecasting import champion_known_at
+from flows.evening.settlement import settle
+from flows.prices.fetch import plan_tonight
+from flows.prices.update import check_prices, known_market
+from flows.runtime.context import Run, open_run, with_former_settings
+from flows.runtime.progress import Lines, watched_by
+from flows.runtime.tasks import at_work
 from pipeline.config import digest
 from pipeline.errors import InputError, NextdayError
 from pipeline.market.calendar import Calendar

@@ -14,9 +14,9 @@ import pandas as pd
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from flows import deploy
-from flows.deploy import POOL, connect, deployment_variables, server_url
-from flows.run import PROJECT, default_config, open_run
+from flows.operations import deploy
+from flows.operations.deploy import POOL, connect, deployment_variables, server_url
+from flows.runtime.context import PROJECT, default_config, open_run
 from pipeline.errors import NextdayError
 from pipeline.ledger.ledger import Ledger
 from pipeline.market.calendar import calendar

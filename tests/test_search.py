@@ -18,18 +18,14 @@ import pandas as pd
 import pytest
 from filelock import FileLock
 
-from flows import validation
-from flows.market import Market
-from flows.retrain import count_trial
-from flows.run import Run, open_run
-from flows.search import search, search_inside
-from flows.search_space import (
-    configured_parameters,
-    longest_lookback,
-    with_parameters,
-)
-from flows.training import History, make_sequences
-from flows.validation import Inside, hold_back
+from flows.prices.update import Market
+from flows.runtime.context import Run, open_run
+from flows.search import objective
+from flows.search.objective import Inside, hold_back
+from flows.search.search import search, search_inside
+from flows.search.space import configured_parameters, longest_lookback, with_parameters
+from flows.training.champion import count_trial
+from flows.training.history import History, make_sequences
 from models.errors import ModelError
 from models.prediction import Prediction
 from pipeline.config import Config
@@ -120,7 +116,7 @@ class Fake:
 def seen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     """Let searches fit the fake network, and return what it is given."""
     given: list[tuple[Any, ...]] = []
-    monkeypatch.setattr(validation, "make_recipe", lambda run, *_: Fake(run.config, given))
+    monkeypatch.setattr(objective, "make_recipe", lambda run, *_: Fake(run.config, given))
     return given
 
 
@@ -244,7 +240,7 @@ def test_settings_that_cannot_be_trained_are_a_failed_trial_and_the_search_goes_
                 raise ModelError("training diverged")
             return self
 
-    monkeypatch.setattr(validation, "make_recipe", lambda run, *_: Diverging(run.config, []))
+    monkeypatch.setattr(objective, "make_recipe", lambda run, *_: Diverging(run.config, []))
     found = search_inside(run, inside(run, known), trials=3)
     assert [trial.state for trial in found.trials] == ["complete", "failed", "failed"]
     assert [trial.objective is None for trial in found.trials] == [False, True, True]
@@ -257,7 +253,7 @@ def test_configured_settings_that_cannot_be_trained_end_the_search(
         def fit(self, x: np.ndarray, mask: np.ndarray, y: np.ndarray, **ranges: Any) -> "Fake":
             raise ModelError("training diverged")
 
-    monkeypatch.setattr(validation, "make_recipe", lambda run, *_: Diverging(run.config, []))
+    monkeypatch.setattr(objective, "make_recipe", lambda run, *_: Diverging(run.config, []))
     with pytest.raises(ModelError, match="diverged"):
         search_inside(run, inside(run, known), trials=3)
     assert written(run) == []
@@ -387,7 +383,7 @@ def test_a_search_leaves_the_evening_its_lock(
 def test_without_optuna_the_command_says_how_to_install_it(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("flows.arguments.find_spec", lambda name: None)
+    monkeypatch.setattr("flows.cli.arguments.find_spec", lambda name: None)
     with command_line(folder, tmp_path, monkeypatch, capsys) as nextday:
         said = nextday()
     assert said.code == 2

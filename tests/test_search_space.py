@@ -2,8 +2,8 @@
 
 import pytest
 
-from flows.search_sampler import ask
-from flows.search_space import (
+from flows.search.sampler import ask
+from flows.search.space import (
     SPACE,
     configured_parameters,
     longest_lookback,

@@ -16,7 +16,7 @@ import httpx
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from flows.deploy import POOL, server_url
+from flows.operations.deploy import POOL, server_url
 from pipeline.config import Config
 from pipeline.errors import ConfigError
 from tests.command_line import CommandLine, seal_one

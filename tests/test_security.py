@@ -18,8 +18,11 @@ import pytest
 from prefect import Flow, Task
 from yfinance.data import SingletonMeta
 
-from flows import fetching, forecasting, maintenance, nightly, reporting, retrain, training
-from flows.run import open_run, with_former_settings
+from flows import maintenance, nightly, retrain
+from flows.evening import forecasting, reporting
+from flows.prices import fetch
+from flows.runtime.context import open_run, with_former_settings
+from flows.training import train
 from models.ensembles.model_files import model_version
 from models.errors import ModelError
 from pipeline.config import Config, UniverseConfig
@@ -199,9 +202,7 @@ def test_the_trap_springs_where_a_pickle_is_loaded(tmp_path: Path) -> None:
     assert (tmp_path / "sprung").exists()
 
 
-@pytest.mark.parametrize(
-    "module", [fetching, forecasting, maintenance, nightly, reporting, retrain, training]
-)
+@pytest.mark.parametrize("module", [fetch, forecasting, maintenance, nightly, reporting, retrain, train])
 def test_prefect_keeps_no_result_of_a_flow_or_a_chapter(module: Any) -> None:
     # Its serializer is pickle.
     kept = [

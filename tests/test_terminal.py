@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from flows import terminal
+from flows.cli import output
 from pipeline.report.facts import OLD_MODEL, collect_key_facts
 from pipeline.report.files import Paths
 from pipeline.schema import SCORES
@@ -43,8 +43,8 @@ def record() -> pd.DataFrame:
 
 def printed(monkeypatch: pytest.MonkeyPatch, width: int, show: str, *what: Any) -> list[str]:
     console = Console(width=width, record=True, quiet=False, highlight=False)
-    monkeypatch.setattr(terminal, "console", console)
-    getattr(terminal, show)(*what)
+    monkeypatch.setattr(output, "console", console)
+    getattr(output, show)(*what)
     return cast(str, console.export_text()).splitlines()
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.run import PROJECT
+from flows.runtime.context import PROJECT
 from pipeline.ledger.ledger import Ledger
 from tests.conftest import skip_unless
 from tests.prefect_place import Place, started, wait_for

@@ -120,7 +120,7 @@ def test_an_error_in_the_block_ends_processes_that_are_at_work_and_jobs_that_wai
 PARENT = """
 import sys
 from pathlib import Path
-from models.workers import LocalWorkers
+from models.training.process_pool import LocalWorkers
 from tests.test_workers import sleep_beside
 folder = Path(sys.argv[1])
 with LocalWorkers(2, folder / "scratch", ready="json") as workers:

@@ -12,18 +12,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flows import workshop
-from flows.epochs import epochs_shown
-from flows.model_card import describe_agreement, describe_scope
-from flows.progress import Lines, watched_by
-from flows.recipe import choose_start
-from flows.run import Run, open_run
-from flows.scope import (
-    arrange,
-    drop_left_out,
-    explain_unmodelled,
-)
-from flows.workshop import choose_processes, open_workshop
+from flows.evening.model_card import describe_agreement, describe_scope
+from flows.runtime.context import Run, open_run
+from flows.runtime.progress import Lines, watched_by
+from flows.training import compute
+from flows.training.compute import choose_processes, open_workshop
+from flows.training.epochs import epochs_shown
+from flows.training.model_factory import choose_start
+from flows.training.per_symbol import arrange, drop_left_out, explain_unmodelled
 from pipeline.errors import NextdayError
 from pipeline.forecasting.folds import Fold
 from pipeline.forecasting.walk_forward import Walk
@@ -65,7 +61,7 @@ def epoch(member: int, number: int, stop_loss: float) -> Any:
 def test_small_work_is_done_here_and_large_work_by_a_process_a_core(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workshop, "count_cores", lambda: 4)
+    monkeypatch.setattr(compute, "count_cores", lambda: 4)
     assert choose_processes(run(tmp_path), block(2, 5000)) == 1
     assert choose_processes(run(tmp_path), block(500, 5000)) == 4
     assert choose_processes(run(tmp_path, "[model]\nmembers = 3"), block(500, 5000)) == 3

@@ -72,7 +72,7 @@ class ConfidenceSet:
 
 
 def session_losses(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the mean log loss of each target session, a column a model, of the long frame of `pipeline.scores`."""
+    """Return the mean log loss [target session, model] of the long frame of `pipeline.evaluation.scores`."""
     table = gather_labelled(rows)
     sessions = pd.DatetimeIndex(table.levels[-1][np.unique(table.target)], name="target_session")
     return pd.DataFrame({model: table.log_loss(model) for model in table.p}, index=sessions)

@@ -86,7 +86,7 @@ def examine(
     """Test the directions of a model, and all models against the baseline.
 
     Args:
-        rows: The long frame of `pipeline.scores`: every candidate, one horizon, at least one outcome.
+        rows: The long frame of `pipeline.evaluation.scores`: every candidate, one horizon, at least one outcome.
         model: Whose directions.
         baseline: Chosen before the test.
         draws: Samples of the bootstraps.

@@ -1,7 +1,9 @@
-"""Which side a forecast takes, up or down, or none; and how often it takes one.
+"""Selective prediction: on which rows a model issues a direction, how often, and how good it is there.
 
-A probability always says something; a direction is only told where the confidence |p_up - 0.5| reaches the model's
-threshold, which its calibrate range set. One function decides it for the score, the evening and the replay.
+The threshold on |p_up - 0.5| was set on the calibration range; `pipeline.forecasting.forecast.take_sides` applies it. The
+risk-coverage curve: El-Yaniv and Wiener (2010), "On the foundations of noise-free selective classification"; Geifman and
+El-Yaniv (2017), "Selective classification for deep neural networks". At coverage c it gives the hit rate of the share c of
+forecasts with the largest |p_up - 0.5|.
 """
 
 from dataclasses import dataclass
@@ -27,7 +29,7 @@ def select_told(rows: pd.DataFrame, model: str) -> pd.DataFrame:
     """Return the rows of every model where `model` takes a side: on them it can be held against the others.
 
     Args:
-        rows: The long frame of `pipeline.scores`, with direction.
+        rows: The long frame of `pipeline.evaluation.scores`, with direction.
         model: Whose side counts.
     """
     own = rows[(rows["model"] == model) & (rows["direction"] != "none")]
@@ -41,7 +43,7 @@ def measure_sides(
     """Return the share of a model's rows that take a side, beside the share that was asked for.
 
     Args:
-        rows: The long frame of `pipeline.scores`, with direction: rows that the threshold was not set on.
+        rows: The long frame of `pipeline.evaluation.scores`, with direction: rows that the threshold was not set on.
         model: Whose.
         target: What was asked for.
         group: What the rows have in common.
@@ -65,8 +67,6 @@ def measure_sides(
     names = {"model": model, "group": group, "metric": SIDES_TAKEN, "baseline": "target"}
     return validated(pd.DataFrame([{**names, **line, "baseline_value": target, "p_value": np.nan}]), SCORES)
 
-
-Floats = NDArray[np.float64]
 COVERAGES: Final = tuple(percent / 100 for percent in range(5, 101, 5))
 """The shares of forecasts that a curve is measured at."""
 _COLUMNS: Final = ["coverage", "confidence", "n", "sessions", "hit_rate", "low", "high", "baseline_rate"]

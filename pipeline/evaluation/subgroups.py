@@ -48,7 +48,7 @@ def score_groups(
     `groups` of the family that were tested.
 
     Args:
-        rows: The long frame of `pipeline.scores`; other models may stand in it.
+        rows: The long frame of `pipeline.evaluation.scores`; other models may stand in it.
         model: Which.
         baseline: Which it is held against, chosen before the test.
         volatility: By as_of: how much the universe moved, as known at that close (a trailing realised volatility, for

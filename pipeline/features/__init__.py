@@ -2,3 +2,7 @@
 
 Every value at session t is computable at the close of t. May import `prices`, `market`, `plugins` and the ground floor.
 """
+
+from pipeline.features.feature_sets import FeatureSet
+
+__all__ = ["FeatureSet"]

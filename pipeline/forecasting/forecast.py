@@ -2,14 +2,16 @@
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from pipeline.evaluation.selective import Floats
 from pipeline.features.sequences import Sequences
 from pipeline.forecasting.model import Fitted
 from pipeline.market.calendar import Calendar
 from pipeline.schema import SIDES
 
 __all__ = ["forecast", "take_sides"]
+
+Floats = NDArray[np.float64]
 
 
 def forecast(fitted: Fitted, sequences: Sequences, rows: range, calendar: Calendar) -> pd.DataFrame:

@@ -49,7 +49,7 @@ def measure_trading(numbers: pd.DataFrame, names: Mapping[str, str]) -> list[Mea
     """Name a number of the trading view `trading/gru.sharpe`; its evidence goes along.
 
     Args:
-        numbers: Of `pipeline.trading_table.list_numbers`.
+        numbers: Of `pipeline.report.trading_tables.list_numbers`.
         names: Those to keep, by role, and what each is called.
     """
     own = numbers[numbers["role"].isin(names)]

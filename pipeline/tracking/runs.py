@@ -1,8 +1,8 @@
 """Tracked runs and the registry of models: MLflow on sqlite in the workspace, behind a small interface.
 
-Plain files say which model serves (`pipeline.registry`), because importing MLflow costs seconds every night and its
-database holds absolute paths; MLflow's registry and its alias `champion` mirror them for people, and `mirror` tells
-where the two disagree.
+Plain files say which model serves (`pipeline.tracking.registry`), because importing MLflow costs seconds every night
+and its database holds absolute paths; MLflow's registry and its alias `champion` mirror them for people, and `mirror`
+tells where the two disagree.
 """
 
 import sys

@@ -86,12 +86,12 @@ def view_trading(
     """Trade the forecasts of a model, and those of its best baseline in the same way.
 
     Args:
-        rows: The long frame of `pipeline.scores`, or a walk's test rows; only the next session is traded.
+        rows: The long frame of `pipeline.evaluation.scores`, or a walk's test rows; only the next session is traded.
         fills: The prices of every symbol and session of the rows, and as much of their past as there is.
         settings: The threshold and the costs.
         model: Whose view it is.
         baseline: The baseline that was best before the test.
-        trials: How many settings were ever tried (`pipeline.trials` counts them), this one among them.
+        trials: How many settings were ever tried (`pipeline.tracking.trials` counts them), this one among them.
         ratios: The Sharpe ratios, of one session, of those that have one.
         draws: Samples of the bootstrap.
         seed: Of the bootstrap.

@@ -14,10 +14,11 @@ import numpy as np
 import pandas as pd
 from prefect import Task
 
-from flows import backtest, recipe, walk
-from flows.market import Market
-from flows.run import open_run
-from flows.training import History
+from flows import backtest
+from flows.prices.update import Market
+from flows.runtime.context import open_run
+from flows.training import model_factory, walk_forward
+from flows.training.history import History
 from models.training.trainer import Epoch
 from pipeline.features.panel import Panel
 from pipeline.features.sequences import Sequences
@@ -126,7 +127,7 @@ def main(folder: Path) -> None:
     imported = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     (folder / "nextday.toml").write_text(SETTINGS)
     run, known = open_run(folder / "nextday.toml", folder / "data", NOW), market()
-    for module in (backtest, walk):
+    for module in (backtest, walk_forward):
         untasked(module)
     ended = []
 
@@ -136,9 +137,9 @@ def main(folder: Path) -> None:
         print(f"walked: {len(walked[1]):,} forecasts, {len(walked[0].test):,} rows", flush=True)
         return walked
 
-    history, walk.walk_history = walk.walk_history, walk_and_tell  # type: ignore[assignment]
-    recipe.make_recipe = lambda *_: method("gru")  # type: ignore[assignment]
-    recipe.make_baselines = lambda *_: {name: method(name) for name in METHODS if name != "gru"}  # type: ignore
+    history, walk_forward.walk_history = walk_forward.walk_history, walk_and_tell  # type: ignore[assignment]
+    model_factory.make_recipe = lambda *_: method("gru")  # type: ignore[assignment]
+    model_factory.make_baselines = lambda *_: {name: method(name) for name in METHODS if name != "gru"}  # type: ignore
     as_of = known.sequences.sessions[-1]
     found = Market(as_of, 1, pd.Timestamp(NOW), {}, no_findings(), SYMBOLS, SYMBOLS)
     made = backtest._make(run, found, known)

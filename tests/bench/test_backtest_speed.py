@@ -127,8 +127,8 @@ refit_sessions = 200
 
 def test_folds_that_are_trained_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Five fits of five members, in turn and ahead, by the same processes; the laps take turns too."""
-    from flows import walk
-    from flows.workshop import Workshop
+    from flows.training import walk_forward as walk
+    from flows.training.compute import Workshop
     from models.training.process_pool import LocalWorkers
 
     made, count_ahead, ratios = Market(tmp_path, AHEAD, symbols=40, sessions=2200), walk._count_ahead, []

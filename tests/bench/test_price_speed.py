@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from flows.market import check_prices
+from flows.prices.update import check_prices
 from pipeline.features.feature_sets import FEATURE_SETS
 from pipeline.features.panel import build_panel
 from pipeline.features.sequences import build_sequences
@@ -159,7 +159,7 @@ PEAK = """
 import re, sys
 from pathlib import Path
 import numpy as np
-from pipeline.store import PriceStore
+from pipeline.prices.store import PriceStore
 from tests.bench.market import history, names
 def peak():  # of this program; ru_maxrss begins with what its parent had
     return int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024
@@ -207,7 +207,7 @@ def test_250_evenings_without_maintenance(folder: Path, shares: pd.DataFrame) ->
 FIRST = """
 import sys, time
 from pathlib import Path
-from pipeline.store import PriceStore
+from pipeline.prices.store import PriceStore
 store = PriceStore(Path(sys.argv[1]))
 rows = store.read(since=store.read(columns=[])["session"].max()).drop(columns="seq")
 for factor in (2, 3):

@@ -16,10 +16,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flows.recipe import make_baselines, make_recipe
-from flows.run import Run, open_run
-from flows.training import make_sequences
-from flows.workshop import Workshop
+from flows.runtime.context import Run, open_run
+from flows.training.compute import Workshop
+from flows.training.history import make_sequences
+from flows.training.model_factory import make_baselines, make_recipe
 from models.training.process_pool import LocalWorkers
 from pipeline.evaluation.data_snooping import session_losses
 from pipeline.evaluation.verdict import best_baseline, judge

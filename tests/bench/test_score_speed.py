@@ -12,9 +12,10 @@ PROJECT = Path(__file__).parents[2]
 WORK = """
 import time
 import numpy as np, pandas as pd
-from pipeline.candidates import find_confidence_set, session_losses, superior_ability
-from pipeline.groups import score_groups
-from pipeline.scores import best_baseline, judge, score
+from pipeline.evaluation.data_snooping import find_confidence_set, session_losses, superior_ability
+from pipeline.evaluation.subgroups import score_groups
+from pipeline.evaluation.scores import score
+from pipeline.evaluation.verdict import best_baseline, judge
 
 sessions, symbols, models = 5000, 500, 9
 n, rng = sessions * symbols, np.random.default_rng(0)

@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flows.run import open_run
-from flows.training import make_sequences
+from flows.runtime.context import open_run
+from flows.training.history import make_sequences
 from models.baselines import baselines
 from pipeline.config import Config, EvaluationConfig
 from pipeline.features.feature_sets import FEATURE_SETS

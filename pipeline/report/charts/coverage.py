@@ -1,9 +1,7 @@
-"""How the hit rate rises with confidence: from the surest forecasts to all of them.
+"""The coverage curve: how the hit rate changes from the most confident forecasts to all of them.
 
-The risk-coverage curve of selective prediction: El-Yaniv and Wiener (2010), "On the foundations of noise-free selective
-classification"; Geifman and El-Yaniv (2017), "Selective classification for deep neural networks". At the coverage c it
-shows the hit rate of the share c of forecasts with the largest |p_up - 0.5|. A model whose probabilities know something
-falls from left to right; one that only knows the base rate stays level.
+A model whose probabilities carry information falls from left to right; one that only knows the base rate stays level.
+The curve is measured in `pipeline.evaluation.selective`.
 """
 
 from collections.abc import Hashable, Mapping
@@ -68,7 +66,7 @@ def collect_curves(
     """Return the curve of every horizon with a verdict and a row that takes a side, the nearest first.
 
     Args:
-        test_rows: The long frame of `pipeline.scores`, with direction.
+        test_rows: The long frame of `pipeline.evaluation.scores`, with direction.
         scores: schema.SCORES of those rows.
         verdicts: By horizon; they name the model and its baseline.
     """

@@ -1,0 +1,74 @@
+"""`nextday ledger`: the sealed record, shown, checked and written out."""
+
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flows.cli.arguments import parse_path, place, require_folder
+
+if TYPE_CHECKING:
+    from pipeline.ledger.ledger import Ledger
+
+__all__ = ["ledger_app"]
+
+ledger_app = typer.Typer(
+    no_args_is_help=True, help="The sealed record: what was forecast, and what happened."
+)
+
+
+@ledger_app.command("show")
+def ledger_show(
+    last: Annotated[int, typer.Option(help="How many sessions.", min=1)] = 5,
+) -> None:
+    """Show the newest forecasts, with what happened."""
+    from flows.cli.output import show_record
+
+    ledger, universe = _ledger(), _universe_name()
+    typer.echo(f"{ledger.path}, universe {universe}")
+    show_record(ledger.record(universe), last)
+
+
+@ledger_app.command("verify")
+def ledger_verify(
+    head: Annotated[str, typer.Option(help="A head hash noted elsewhere, for example in a report.")] = "",
+) -> None:
+    """Recompute both hash chains and name every row or batch that was changed."""
+    if head and not re.fullmatch("[0-9a-f]{64}", head):
+        raise typer.BadParameter(f"{head!r} is no head hash: it has 64 of 0-9 and a-f", param_hint="--head")
+    from flows.cli.output import show_verification
+
+    ledger = _ledger()
+    typer.echo(f"{ledger.path}, every universe")
+    verification = ledger.verify(expected_head=head or None)
+    show_verification(verification)
+    if not verification.ok:
+        raise typer.Exit(1)
+
+
+@ledger_app.command("export")
+def ledger_export(
+    csv: Annotated[Path, typer.Option(help="The file to write; - is standard output.", parser=parse_path)],
+    everything: Annotated[bool, typer.Option("--all", help="Every universe, not only this one.")] = False,
+) -> None:
+    """Write every forecast with its outcome as CSV."""
+    require_folder(csv, "--csv")
+    ledger, universe = _ledger(), None if everything else _universe_name()
+    ledger.export_csv(universe, sys.stdout if str(csv) == "-" else csv)
+
+
+def _ledger() -> "Ledger":
+    from pipeline.ledger.ledger import Ledger
+
+    workspace = place.workspace()
+    workspace.check()
+    return Ledger(workspace.ledger, read_only=True)
+
+
+def _universe_name() -> str:
+    from flows.runtime.context import default_config
+    from pipeline.config import load
+
+    return load(place.config or default_config()).universe.name

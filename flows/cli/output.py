@@ -1,0 +1,281 @@
+"""What the commands print: the same story as the report, for eyes on a terminal and for pipes."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from pipeline.evaluation.horizons import NEXT, describe_horizon, list_horizons
+from pipeline.formatting import count, format_day, format_moment, format_percent, format_price
+from pipeline.report.evening_report import Report
+from pipeline.report.facts import collect_key_facts
+from pipeline.report.horizon_tables import count_forecasts, forecast_cells, sort_by_distance
+from pipeline.report.tables import count_sides, score_rows
+
+if TYPE_CHECKING:
+    from flows.backtest import Backtested
+    from flows.evening.forecasting import Replay
+    from flows.nightly import Evening
+    from flows.operations.health import Finding
+    from flows.prices.update import Market
+    from flows.training.evaluation import Evaluation
+    from pipeline.ledger.hash_chain import Verification
+    from pipeline.report.backtest_report import Backtest
+    from pipeline.report.files import Paths
+
+__all__ = [
+    "console",
+    "make_table",
+    "show_backtest",
+    "show_evaluation",
+    "show_evening",
+    "show_examination",
+    "show_market",
+    "show_paths",
+    "show_record",
+    "show_replay",
+    "show_verification",
+]
+
+_MOST, _FEW = 20, 5
+_NUMBERS = {
+    "open",
+    "high",
+    "low",
+    "close",
+    "adjusted",
+    "volume",
+    "div.",
+    "split",
+    "bars",
+    "of",
+    "coverage",
+    "P(up)",
+    "band",
+    "base rate",
+    "log loss",
+    "saved",
+    "trial",
+    "last close",
+    "return",
+    "value",
+    "95% interval",
+    "n",
+    "sessions",
+    "p",
+}
+_PIPE = 160
+"""Columns where nobody's terminal says how many there are: whoever reads a file scrolls."""
+
+console = Console(highlight=False)
+if not console.is_terminal:
+    console = Console(highlight=False, width=_PIPE)
+
+
+def show_evening(evening: "Evening") -> None:
+    """Print the verdict, the forecasts, how fresh and how old everything is, and where the reports lie."""
+    report = evening.report
+    console.print()
+    console.print(report.verdict.sentence if report.verdict else "Not scored yet", style="bold", markup=False)
+    for further in report.further.values():
+        console.print(further.sentence, markup=False)
+    console.print(
+        f"\n{report.universe}: {count_forecasts(report.forecasts)} {_leading_to(report)} "
+        f"[bold]{report.target_session:%A %Y-%m-%d}[/bold] from the close of {format_day(report.as_of)}, "
+        f"{report.kind}, issued {format_moment(report.issued_at)}: {count_sides(report.forecasts)}\n"
+    )
+    console.print(_forecast_table(report.forecasts))
+    console.print()
+    for row in _rows(report.skipped.head(_FEW)):
+        console.print(f"no forecast for {row.symbol}: {row.reason}", markup=False)
+    if len(report.skipped) > _FEW:
+        console.print(f"no forecast for {len(report.skipped) - _FEW} more: the page names them")
+    if evening.settled:
+        console.print(f"{count(evening.settled, 'earlier forecast')} settled")
+    _show_key_facts(report)
+    console.print()
+    show_paths(evening.paths)
+
+
+def _leading_to(report: Report) -> str:
+    return "for" if len(report.horizons) == 1 else "the first for"
+
+
+def _show_key_facts(report: Report) -> None:
+    facts = collect_key_facts(report)
+    grid = Table.grid(padding=(0, 2))
+    for fact in facts:
+        grid.add_row(fact.name, Text(f"{fact.text}; {fact.more}"))
+        if fact.warning:
+            grid.add_row("", Text(fact.warning, style="bold"))
+    console.print(grid)
+    for fact in facts:
+        if fact.command:  # on a line of its own, unbroken: it is there to be copied
+            console.print(f"  {fact.command}", markup=False, soft_wrap=True)
+
+
+def show_evaluation(evaluation: "Evaluation | Backtest") -> None:
+    """Print the verdict and the scores."""
+    console.print()
+    console.print(evaluation.verdict.sentence, style="bold", markup=False)
+    for further in evaluation.further.values():
+        console.print(further.sentence, markup=False)
+    console.print()
+    scores = evaluation.scores[evaluation.scores["model"] == evaluation.verdict.model]
+    lines = score_rows(scores)
+    table = make_table(*lines[0]) if lines else Table()
+    for line in lines:
+        table.add_row(*map(escape, line.values()))
+    console.print(table)
+
+
+def show_backtest(made: "Backtested") -> None:
+    """Print the verdict, the scores, what was found beside them, and where the files lie."""
+    from pipeline.report.backtest_markdown import (
+        list_findings,  # its libraries take a second, which no other command needs
+    )
+
+    show_evaluation(made.backtest)
+    console.print()
+    for name, sentence in list_findings(made.backtest).items():
+        console.print(f"[bold]{name}[/bold]: {escape(sentence)}")
+    console.print()
+    for path in made.paths.values():
+        console.print(f"  {path}", markup=False, soft_wrap=True)
+
+
+def show_market(market: "Market") -> None:
+    """Print how far the prices reach and what was found."""
+    console.print(
+        f"prices reach {market.as_of:%Y-%m-%d}: {market.covered} of {market.members} members have a bar "
+        f"(version {market.seq})"
+    )
+    for symbol, reason in [*market.missing.items()][:_MOST]:
+        console.print(f"  {symbol}: {reason}", markup=False)
+    if market.findings.empty:
+        return
+    counts = market.findings.groupby("rule").size().sort_values(ascending=False)
+    console.print(f"{count(len(market.findings), 'finding')}:")
+    for rule, often in counts.items():
+        example = market.findings[market.findings["rule"] == rule].iloc[0]
+        console.print(
+            f"  {often:>5}  {rule}   e.g. {example['symbol']} {example['session']:%Y-%m-%d}: {example['detail']}",
+            markup=False,
+        )
+
+
+def show_replay(made: "Replay") -> None:
+    """Print whether the sealed rows could be made again, and each that could not."""
+    worst = made.rows["difference"].abs().max()
+    if made.is_same:
+        console.print(f"{len(made.rows)} forecasts made again: the same (largest difference {worst:.1e})")
+        return
+    console.print(f"{len(made.rows)} forecasts made again; these differ:")
+    differing = made.rows[(made.rows["difference"].abs() > 1e-6) | ~made.rows["same_direction"]]
+    for row in _rows(differing):
+        ahead = "" if row.horizon == NEXT else f", {describe_horizon(row.horizon)}"
+        console.print(
+            f"  {row.symbol}{ahead}: sealed {row.p_up:.8f}, made again {row.replayed:.8f}", markup=False
+        )
+
+
+def show_paths(paths: "Paths") -> None:
+    """Print where the reports lie, one a line, so that a terminal can open them."""
+    for path in (paths.html, paths.forecast_csv, paths.scores_csv, paths.latest_csv):
+        console.print(f"  {path}", markup=False, soft_wrap=True)
+
+
+def show_record(record: pd.DataFrame, last: int) -> None:
+    """Print the newest sealed forecasts beside what happened."""
+    if record.empty:
+        console.print("no forecast of this universe yet")
+        return
+    newest = sorted(record["as_of"].unique())[-last:]
+    shown = record[record["as_of"].isin(newest)]
+    console.print(f"{count(len(shown), 'forecast')}: {count_sides(shown)}")
+    table = make_table("as_of", "for", "symbol", "kind", "P(up)", "said", "happened", "return", "model")
+    for row in _rows(shown):
+        happened = {1.0: "up", 0.0: "down"}.get(
+            row.outcome, "open" if pd.isna(row.settled_at) else "no label"
+        )
+        change = "–" if pd.isna(row.realized_return) else f"{row.realized_return:+.2%}"
+        table.add_row(
+            f"{row.as_of:%Y-%m-%d}",
+            f"{row.target_session:%Y-%m-%d}",
+            row.symbol,
+            row.kind,
+            format_percent(row.p_up),
+            row.direction,
+            happened,
+            change,
+            row.model_version[:8],
+        )
+    console.print(table)
+
+
+def show_verification(verification: "Verification") -> None:
+    """Print whether the seal holds, and every problem."""
+    console.print(
+        f"{verification.batches} batches, {verification.forecasts} forecasts, {verification.outcomes} outcomes"
+    )
+    for problem in verification.problems:
+        console.print(f"  {problem}", markup=False)
+    console.print("the seal holds" if verification.ok else "the seal is broken")
+    console.print(f"head {verification.head.hash}", markup=False, soft_wrap=True)
+
+
+def show_examination(found: "list[Finding]") -> None:
+    """Print every item, and for each that is not well the way to mend it."""
+    for item in found:
+        console.print(f"{'ok  ' if item.is_well else 'MEND'}  {item.what}", markup=False, soft_wrap=True)
+        if not item.is_well:
+            console.print(f"      {item.way_out}", markup=False, soft_wrap=True)
+
+
+def _rows(frame: pd.DataFrame) -> Iterator[Any]:
+    yield from frame.itertuples()
+
+
+def _forecast_table(forecasts: pd.DataFrame) -> Table:
+    if len(list_horizons(forecasts)) > 1:
+        return _table_ahead(forecasts)
+    shown = sort_by_distance(forecasts).head(_MOST)
+    table = make_table("symbol", "direction", "P(up)", "band", "base rate", "last close")
+    if len(shown) < len(forecasts):
+        table.title = f"the {len(shown)} of {len(forecasts):,} farthest from the base rate"
+    for row in _rows(shown):
+        table.add_row(
+            row.symbol,
+            row.direction,
+            format_percent(row.p_up),
+            f"{format_percent(row.low)} to {format_percent(row.high)}",
+            format_percent(row.baseline_p_up),
+            format_price(row.last_close),
+        )
+    return table
+
+
+def _table_ahead(forecasts: pd.DataFrame) -> Table:
+    rows = [{name: cell for name, cell in row.items() if name != "kind"} for row in forecast_cells(forecasts)]
+    table = make_table(*rows[0])
+    table.title = "direction, P(up) and in brackets the base rate"
+    if len(rows) > _MOST:
+        table.title += f"; the {_MOST} of {len(rows):,} symbols farthest from it next session"
+    for row in rows[:_MOST]:
+        table.add_row(*map(escape, row.values()))
+    return table
+
+
+def make_table(*headings: str) -> Table:
+    """Return a table that fits 80 columns; in a narrower terminal its cells fold, and nothing is cut off."""
+    table = Table(
+        box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False, show_edge=False, title_justify="left"
+    )
+    for heading in headings:
+        table.add_column(heading, overflow="fold", justify="right" if heading in _NUMBERS else "left")
+    return table

@@ -1,0 +1,76 @@
+"""What `nextday search` prints: the best trials beside the configured settings, and what to make of them."""
+
+import math
+from collections.abc import Iterator
+
+from rich.table import Table
+
+from flows.cli.output import console, make_table
+from flows.search.search import Search
+from pipeline.formatting import count
+from pipeline.tracking.trial_ranking import Comparison, Ranking, rank, toml_lines
+from pipeline.tracking.trials import Parameters
+
+__all__ = ["show_search"]
+
+_MOST = 10
+
+
+def show_search(found: Search) -> None:
+    """Print the best trials, what the best is worth, and its lines for nextday.toml."""
+    if not found.trials:
+        console.print("no trial was made: the time was up before the first one")
+        return
+    ranking = rank(found.trials)
+    for line in _account(found):
+        console.print(line, markup=False)
+    console.print()
+    if ranking.comparisons:
+        console.print(_table(ranking, found))
+        console.print()
+        console.print(ranking.sentence, style="bold", markup=False)
+    console.print(found.tried.sentence, markup=False)
+    lines = toml_lines(ranking.best.trial.parameters, found.configured) if ranking.comparisons else []
+    if lines:
+        console.print("\nFor nextday.toml, should you want to try them on the test; that look counts too:\n")
+        for line in lines:
+            console.print(line, markup=False, soft_wrap=True)
+
+
+def _account(found: Search) -> Iterator[str]:
+    states = [trial.state for trial in found.trials]
+    ended = ", ".join(
+        f"{states.count(state)} {state}" for state in ("complete", "pruned", "failed") if state in states
+    )
+    yield f"{count(len(states), 'trial')} ({ended}) on prices through {found.as_of:%Y-%m-%d}"
+    slices = ", ".join(f"{first:%Y-%m-%d} to {last:%Y-%m-%d}" for first, last in found.slices)
+    yield f"validated inside the training data: {slices}; the test was not looked at"
+    yield f"whoever says the base rate has a log loss of {found.base_rate:.5f} there"
+
+
+def _table(ranking: Ranking, found: Search) -> Table:
+    table = make_table("trial", "log loss", "saved", "95% interval", "settings")
+    shown = ranking.comparisons[:_MOST]
+    configured = next(each for each in ranking.comparisons if each.trial.number == 0)
+    for each in shown if configured in shown else [*shown, configured]:
+        table.add_row(
+            str(each.trial.number),
+            f"{each.trial.objective:.5f}",
+            f"{each.saved:+z.5f}" if each.trial.number else "",
+            _interval(each),
+            _describe(each.trial.parameters, found.configured),
+        )
+    return table
+
+
+def _interval(each: Comparison) -> str:
+    if not each.trial.number:
+        return ""
+    return "–" if math.isnan(each.low) else f"{each.low:+z.5f} to {each.high:+z.5f}"
+
+
+def _describe(chosen: Parameters, configured: Parameters) -> str:
+    changed = [
+        f"{place.partition('.')[2]} {value}" for place, value in chosen.items() if value != configured[place]
+    ]
+    return ", ".join(changed) or "as configured"

@@ -1,0 +1,82 @@
+"""MLflow and Prefect artifacts."""
+
+import json
+
+import pandas as pd
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.context import FlowRunContext
+
+from flows.evening.reporting import _MINUTES
+from flows.runtime.context import Run
+from flows.runtime.tasks import chapter
+from flows.runtime.tracking import run_tags, tracking
+from pipeline.evaluation.attributions import FILE
+from pipeline.evaluation.horizons import NEXT, name_group
+from pipeline.report.evening_markdown import summary_markdown
+from pipeline.report.evening_report import Report
+from pipeline.report.files import Paths
+from pipeline.report.tables import forecast_rows
+from pipeline.schema import SIDES
+from pipeline.storage.files import write_text
+
+__all__ = ["publish", "track"]
+
+
+@chapter("publish", timeout=_MINUTES * 60)
+def publish(report: Report) -> None:
+    """Show the forecasts and the verdict in Prefect; outside a flow run there is nowhere to show them."""
+    if FlowRunContext.get() is None:
+        return
+    key = report.universe.replace("_", "-")
+    what = f"{report.universe} for {report.target_session:%Y-%m-%d}"
+    create_markdown_artifact(
+        summary_markdown(report),
+        key=f"nextday-{key}-summary",
+        description=f"{what}: {report.verdict.finding if report.verdict else 'not scored yet'}",
+    )
+    create_table_artifact(
+        forecast_rows(report),
+        key=f"nextday-{key}-forecasts",
+        description=f"Forecasts of {what}",
+    )
+
+
+@chapter("track", timeout=_MINUTES * 60)
+def track(run: Run, report: Report, paths: Paths) -> None:
+    """Keep the evening as a tracked run, once: counts, head hash, report."""
+    forecasts, done = report.forecasts, paths.folder / "tracked.json"
+    if done.exists() and not forecasts["is_new"].any():
+        return
+    written = [paths.forecast_csv, paths.scores_csv, paths.html, paths.folder / FILE]
+    run_id = tracking(run).record_forecast(
+        universe=run.name,
+        run_name=f"{run.name} for {report.target_session:%Y-%m-%d}",
+        tags=run_tags(run)
+        | {
+            "model_version": str(forecasts["model_version"].iloc[0]),
+            "data_version": str(report.data_version),
+            "config_digest": report.config_digest,
+            "ledger_head": report.ledger_head,
+            "kind": report.kind,
+        },
+        metrics={
+            "forecasts": float(len(forecasts)),
+            **_mean_p_up(forecasts),
+            **{f"said_{side}": float((forecasts["direction"] == side).sum()) for side in SIDES},
+            "coverage": report.covered / report.members,
+            "findings": float(len(report.findings)),
+        },
+        artifacts=[path for path in written if path.exists()],
+    )
+    champion = tracking(run).version(run.name, report.model["version"])
+    if champion.trained_through == report.as_of:
+        tracking(run).attach(champion.run_id, artifacts=[paths.html])
+    write_text(done, json.dumps({"mlflow_run_id": run_id} | run_tags(run), indent=1) + "\n")
+
+
+def _mean_p_up(forecasts: pd.DataFrame) -> dict[str, float]:
+    """Return the mean forecast of each horizon under its name."""
+    means = {int(str(h)): float(mean) for h, mean in forecasts.groupby("horizon")["p_up"].mean().items()}
+    return {
+        ("" if h == NEXT else f"{name_group('all', h)}/") + "mean_p_up": mean for h, mean in means.items()
+    }

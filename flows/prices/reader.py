@@ -1,0 +1,144 @@
+"""The stored prices of the configured universe, opened to be read; nothing is fetched or locked."""
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import pandas as pd
+
+from flows.runtime.context import absolute_path, configured_calendar, default_config, default_home
+from pipeline.config import Config, load
+from pipeline.errors import InputError, quoted
+from pipeline.market.calendar import Calendar
+from pipeline.market.universe import Universe, universe
+from pipeline.prices.ingest.fetch_log import FetchLog, Hold
+from pipeline.prices.store import PriceStore
+from pipeline.storage.workspace import Workspace
+
+__all__ = ["StoredPrices", "open_stored_prices"]
+
+
+@dataclass(frozen=True, eq=False)
+class StoredPrices:
+    """A store, and what is needed to ask for a part of it.
+
+    Attributes:
+        config: The settings as they were read.
+        base: The folder that relative paths of the settings start from.
+        calendar: As configured.
+        now: The time it is, UTC.
+        store: The universe's prices.
+        fetch_log: What the source answered, and who is in quarantine.
+    """
+
+    config: Config
+    base: Path
+    calendar: Calendar
+    now: datetime
+    store: PriceStore
+    fetch_log: FetchLog
+
+    @property
+    def last_closed(self) -> pd.Timestamp:
+        """The last session that counts as closed; what is stored can be read after the calendar's end."""
+        delay = timedelta(minutes=self.config.prices.delay_minutes)
+        return self.calendar.last_closed_session(self.now, delay, may_have_ended=True)
+
+    def require_bars(self) -> None:
+        """Refuse to go on without a bar.
+
+        Raises:
+            InputError: nothing is stored.
+        """
+        if self.store.seq() == 0:
+            raise InputError(
+                f"There are no prices of the universe {self.config.universe.name!r} yet",
+                where=str(self.store.folder),
+                way_out="`nextday update` fetches them; another workspace is named with --home DIR",
+            )
+
+    def members(self) -> Universe:
+        """Return the universe; where neither a list nor a file names its members, everything stored belongs."""
+        return universe(self.config.universe, self.base, self.store.symbols())
+
+    def release(self, symbol: str) -> Hold:
+        """Let a symbol out of quarantine: the source is taken as it is, next time it is asked.
+
+        Raises:
+            InputError: it is not in quarantine.
+            StoreError: the log cannot be written.
+        """
+        holds = self.fetch_log.holds().values()
+        found = next((hold for hold in holds if symbol in (hold.symbol, hold.instrument_id)), None)
+        if found is None:
+            held = ", ".join(sorted(hold.symbol for hold in holds)) or "nobody"
+            raise InputError(
+                f"{quoted(symbol)} is not in quarantine",
+                where=str(self.fetch_log.path),
+                way_out=f"in quarantine now: {held}",
+            )
+        if not found.is_released:
+            self.fetch_log.put("released", [found], self.now)
+        if found.instrument_id not in self.members().instruments.values():
+            self.fetch_log.put("ended", [found], self.now)  # nobody asks for it any more
+        return found
+
+    def session(self, day: date | None) -> pd.Timestamp | None:
+        """Return the session of a day.
+
+        Raises:
+            InputError: it is none, or it has not closed yet.
+        """
+        if day is None:
+            return None
+        session = pd.Timestamp(day)
+        self.calendar.position(session)
+        if self.calendar.closes[session] > self.now:
+            raise _future(f"{day:%Y-%m-%d} has not closed yet", self.now, "--as-of")
+        return session
+
+    def instant(self, when: datetime | None) -> datetime | None:
+        """Return a time in UTC; without an offset it is the exchange's own.
+
+        Raises:
+            InputError: it has not come yet.
+        """
+        if when is None:
+            return None
+        moment = self.calendar.instant(when)
+        if moment > self.now:
+            raise _future(f"{moment:%Y-%m-%d %H:%M} UTC lies in the future", self.now, "--known-at")
+        return moment
+
+
+def open_stored_prices(config: Path | None, home: Path | None, now: datetime | None) -> StoredPrices:
+    """Open the prices of the configured universe.
+
+    Args:
+        config: The configuration file; default: NEXTDAY_CONFIG, or nextday.toml of the checkout.
+        home: The workspace; default: NEXTDAY_HOME, or data/ beside the configuration.
+        now: The clock; default: the wall clock. Without an offset it is the exchange's own time.
+
+    Raises:
+        InputError: the settings cannot be used.
+        NextdayError: a newer nextday made the workspace.
+        StoreError: the store cannot be read.
+    """
+    path = absolute_path(config or default_config())
+    settings = load(path)
+    workspace = Workspace(absolute_path(home or default_home(path)))
+    workspace.check()
+    clock = now or datetime.now(UTC)
+    days = configured_calendar(settings, path.parent, clock)
+    renamed = universe(settings.universe, path.parent, []).shown if settings.universe.file else {}
+    store = PriceStore(workspace.prices(settings.universe.name), renamed)
+    log = FetchLog(workspace.fetch_log(settings.universe.name))
+    return StoredPrices(settings, path.parent, days, days.instant(clock), store, log)
+
+
+def _future(what: str, now: datetime, option: str) -> InputError:
+    return InputError(
+        f"{what}: the clock stands at {now:%Y-%m-%d %H:%M} UTC",
+        where=option,
+        way_out="leave it away, or name a time that has been",
+    )

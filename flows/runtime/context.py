@@ -1,0 +1,344 @@
+"""One run: which settings, which workspace, what time it is."""
+
+import importlib
+import json
+import os
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from pipeline.config import Config, UniverseConfig, digest, load
+from pipeline.errors import InputError, NextdayError
+from pipeline.features.custom_features import find_features
+from pipeline.features.feature_sets import FeatureSet
+from pipeline.forecasting.custom_model import WrittenModel, find_model
+from pipeline.ledger.ledger import Ledger
+from pipeline.market.calendar import Calendar, calendar
+from pipeline.market.closures import Override, from_rows, read_overrides, to_rows
+from pipeline.market.universe import Universe, universe
+from pipeline.prices.ingest.fetch_log import FetchLog
+from pipeline.prices.store import PriceStore
+from pipeline.sources import PriceSource
+from pipeline.storage.files import write_text
+from pipeline.storage.workspace import Workspace
+
+__all__ = [
+    "PROJECT",
+    "Run",
+    "absolute_path",
+    "configured_calendar",
+    "default_config",
+    "default_home",
+    "open_run",
+    "with_former_settings",
+]
+
+PROJECT = Path(__file__).resolve().parents[2]
+"""The folder of the checkout."""
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """Everything that a run knows before it reads a price.
+
+    Attributes:
+        config: The settings as they were read.
+        base: The folder that relative paths of the settings start from.
+        workspace: Where everything made at run time lies.
+        now: When the run began to look, UTC: it decides which sessions have closed.
+        is_simulated: Whether `now` was given instead of read from the wall clock: what the source says today was
+            not all known then, so nothing of such a run is ever live.
+        calendar, source, universe: As configured.
+        resolved: The settings with defaults filled in and the universe's members written out.
+    """
+
+    config: Config
+    base: Path
+    workspace: Workspace
+    now: datetime
+    is_simulated: bool
+    calendar: Calendar
+    source: PriceSource
+    universe: Universe
+    resolved: dict[str, Any]
+
+    def clock(self) -> datetime:
+        """Return the time it is: the wall clock's, or `now` for ever where it was given. Nothing else tells it."""
+        return self.now if self.is_simulated else datetime.now(UTC)
+
+    @property
+    def name(self) -> str:
+        """The universe's name."""
+        return self.config.universe.name
+
+    @property
+    def digest(self) -> str:
+        """The digest of `resolved`: it goes on every forecast."""
+        return digest(self.resolved)
+
+    @property
+    def is_historical(self) -> bool:
+        """Whether the prices ended in the past: then nothing is ever live or stale."""
+        return self.source.historical
+
+    def feature_set(self, name: str = "") -> FeatureSet:
+        """Return the configured feature set, or the named one.
+
+        Raises:
+            ConfigError: it is the user's own, and cannot be found.
+        """
+        return find_features(name or self.config.features.set, self.base)
+
+    def own_model(self) -> WrittenModel:
+        """Return the model of the user's own that is configured.
+
+        Raises:
+            ConfigError: it cannot be found.
+        """
+        return find_model(self.config.model.kind, self.config.model.options, self.base)
+
+    @property
+    def store(self) -> PriceStore:
+        """The universe's prices."""
+        return PriceStore(self.workspace.prices(self.name), self.universe.shown)
+
+    @property
+    def fetch_log(self) -> FetchLog:
+        """What the source answered, and who is in quarantine."""
+        return FetchLog(self.workspace.fetch_log(self.name))
+
+    @property
+    def ledger(self) -> Ledger:
+        """The sealed ledger."""
+        return Ledger(self.workspace.ledger)
+
+    @property
+    def today(self) -> pd.Timestamp | None:
+        """The day it is at the exchange; None where the clock was given, and later bars are no wonder."""
+        if self.is_simulated:
+            return None
+        return self.calendar.day(self.now)
+
+    @property
+    def last_closed(self) -> pd.Timestamp:
+        """The last session that counts as closed at `now`."""
+        return self.closed_by(self.now)
+
+    def closed_by(self, moment: datetime) -> pd.Timestamp:
+        """Return the last session that counts as closed at `moment`."""
+        delay = timedelta(minutes=self.config.prices.delay_minutes)
+        return self.calendar.last_closed_session(moment, delay, may_have_ended=self.is_historical)
+
+    @property
+    def settings_file(self) -> Path:
+        """Where the resolved settings are kept."""
+        return _settings(self.workspace, self.digest)
+
+    def save_settings(self) -> None:
+        """Keep the resolved settings under their digest, so that any forecast can be made again."""
+        path = self.settings_file
+        if not path.exists():
+            write_text(path, json.dumps(self.resolved, indent=1, sort_keys=True) + "\n")
+
+
+def absolute_path(path: Path) -> Path:
+    """Return the path from the root on, without links; a loop of links stays for its reader to refuse."""
+    return Path(os.path.realpath(path))
+
+
+def default_config() -> Path:
+    """Return NEXTDAY_CONFIG, or nextday.toml of the checkout."""
+    return Path(os.environ.get("NEXTDAY_CONFIG") or PROJECT / "nextday.toml")
+
+
+def default_home(config: Path) -> Path:
+    """Return NEXTDAY_HOME, or data/ beside the configuration."""
+    return Path(os.environ.get("NEXTDAY_HOME") or absolute_path(config).parent / "data")
+
+
+def open_run(
+    config: Path | None = None,
+    home: Path | None = None,
+    now: datetime | None = None,
+    *,
+    read_only: bool = False,
+) -> Run:
+    """Read the settings and get everything ready that needs no prices.
+
+    Args:
+        config: The configuration file; default: NEXTDAY_CONFIG, or nextday.toml of the checkout.
+        home: The workspace; default: NEXTDAY_HOME, or data/ beside the configuration.
+        now: The clock; default: the wall clock. Without an offset it is the exchange's own time.
+        read_only: Make no workspace: there must be one with a ledger.
+
+    Raises:
+        InputError: the settings, the universe, the files they name or the workspace cannot be used.
+        NextdayError: a newer nextday made the workspace.
+        LedgerError: `read_only`, and there is no ledger.
+    """
+    path = absolute_path(config or default_config())
+    settings = load(path)
+    workspace = Workspace(absolute_path(home or default_home(path)))
+    workspace.check()
+    if read_only:
+        Ledger(workspace.ledger, read_only=True)
+    wall = datetime.now(UTC)
+    clock = now or wall
+    days = configured_calendar(settings, path.parent, clock)
+    find_features(settings.features.set, path.parent)
+    if settings.model.is_own:
+        importlib.import_module(
+            "curl_cffi.requests"
+        )  # a model may bring TensorFlow: see flows.training.load_models
+        find_model(settings.model.kind, settings.model.options, path.parent)
+    source = _source(settings, path.parent, workspace)
+    members = universe(settings.universe, path.parent, _listed(settings.universe, source))
+    moment = days.instant(clock)
+    if moment > wall and not source.historical:
+        raise InputError(
+            f"The clock {moment:%Y-%m-%d %H:%M}Z lies in the future: bars would count as final that are not",
+            where="--now",
+            way_out="leave it away, or name a time that has been",
+        )
+    if not read_only:
+        workspace.create()
+    return Run(
+        config=settings,
+        base=path.parent,
+        workspace=workspace,
+        now=moment,
+        is_simulated=now is not None,
+        calendar=days,
+        source=source,
+        universe=members,
+        resolved=_resolved(settings, members, days.overrides),
+    )
+
+
+def configured_calendar(settings: Config, base: Path, clock: datetime) -> Calendar:
+    """Return the calendar of the settings, with what their closures' file says.
+
+    Args:
+        settings: The settings.
+        base: The folder that a relative path of theirs starts from.
+        clock: The time it is; without an offset nearly so, which decides how far the calendar goes.
+
+    Raises:
+        InputError: the calendar or the closures cannot be used.
+    """
+    chosen = settings.universe
+    overrides = read_overrides(base / chosen.closures) if chosen.closures else ()
+    now = clock.replace(tzinfo=clock.tzinfo or UTC)
+    return calendar(chosen.calendar, settings.prices.start, now, overrides)
+
+
+def with_former_settings(run: Run, former: str) -> Run:
+    """Return the run as the settings of the digest `former` would have it; source and clock stay.
+
+    Raises:
+        NextdayError: those settings are not in the workspace, or were changed there.
+    """
+    path = _settings(run.workspace, former)
+    resolved = _read_settings(path)
+    if resolved is None or digest(resolved) != former:
+        raise NextdayError(
+            f"The settings {former} are not in the workspace"
+            if resolved is None
+            else "These settings were changed",
+            where=str(path),
+            way_out="restore that file: a forecast is made again with the settings of then",
+        )
+    entries = pd.DataFrame(resolved["members"], columns=["symbol", "first", "last"])
+    dates = {name: pd.to_datetime(entries[name]).astype("datetime64[us]") for name in ("first", "last")}
+    renamed = {symbol: tuple(older) for symbol, older in resolved.get("former", {}).items()}
+    members = Universe(run.name, entries.assign(**dates), renamed)
+    settings = _former_config(resolved["settings"], path)
+    overrides = from_rows(resolved.get("closures", []))
+    return Run(
+        **{
+            **vars(run),
+            "config": settings,
+            "calendar": calendar(settings.universe.calendar, settings.prices.start, run.now, overrides),
+            "universe": members,
+            "resolved": resolved,
+        }
+    )
+
+
+def _former_config(settings: dict[str, Any], path: Path) -> Config:
+    try:
+        return Config.model_validate(settings)
+    except ValueError:
+        raise NextdayError(
+            "These settings are of another nextday, and this one does not know them all",
+            where=str(path),
+            way_out="make that forecast again with the nextday that made it",
+        ) from None
+
+
+def _settings(workspace: Workspace, name: str) -> Path:
+    return workspace.home / "settings" / f"{name}.json"
+
+
+def _read_settings(path: Path) -> dict[str, Any] | None:
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found
+
+
+def _resolved(settings: Config, members: Universe, overrides: tuple[Override, ...]) -> dict[str, Any]:
+    entries = members.entries
+    days = [entries[name].dt.strftime("%Y-%m-%d") for name in ("first", "last")]
+    spans = zip(
+        entries["symbol"], *(day.astype(object).where(day.notna(), None) for day in days), strict=True
+    )
+    resolved = {"settings": settings.resolved(), "members": [list(span) for span in spans]}
+    # Later keys, only where there is something to tell: digests of settings without it stay what they were.
+    if members.former:
+        resolved["former"] = {symbol: list(older) for symbol, older in members.former.items()}
+    if overrides:
+        resolved["closures"] = to_rows(overrides)
+    return resolved
+
+
+def _listed(chosen: UniverseConfig, source: PriceSource) -> list[str]:
+    # A list that is far away is asked for only where it is needed.
+    return source.symbols() if source.is_local or not (chosen.symbols or chosen.file) else []
+
+
+def _source(settings: Config, base: Path, workspace: Workspace) -> PriceSource:
+    chosen: UniverseConfig = settings.universe
+    if chosen.source == "files":
+        from pipeline.sources.files import FilesSource
+
+        return FilesSource(
+            base / chosen.path, adjustment=settings.prices.adjustment, historical=chosen.historical
+        )
+    if chosen.source == "yahoo":
+        from pipeline.sources.yahoo import YahooSource
+
+        workspace.create()
+        return YahooSource(
+            cache_dir=workspace.cache / "yfinance",
+            proxy=settings.prices.proxy,
+            ca_bundle=str(base / settings.prices.ca_bundle) if settings.prices.ca_bundle else "",
+            requests_per_second=settings.prices.requests_per_second,
+        )
+    if chosen.has_own_source:
+        from pipeline.sources.custom import load_source
+
+        return load_source(
+            chosen.source,
+            base,
+            chosen.source_options,
+            adjustment=settings.prices.adjustment,
+            historical=chosen.historical,
+        )
+    from pipeline.sources.sample import SampleSource
+
+    return SampleSource()

@@ -1,0 +1,150 @@
+"""What a search may see, and how good a setting is on it: nothing behind the training data of the score is there."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from flows.runtime.context import Run
+from flows.training.compute import Workshop
+from flows.training.history import History
+from flows.training.model_factory import make_recipe
+from models.errors import ModelError
+from models.windows import usable_rows
+from pipeline.config import Config
+from pipeline.errors import InputError
+from pipeline.features.sequences import Sequences
+from pipeline.forecasting.folds import Fold, scoring_fold
+from pipeline.forecasting.forecast import forecast
+from pipeline.forecasting.inner_folds import cut_inside, last_inside
+from pipeline.forecasting.model import fit
+from pipeline.forecasting.walk_forward import teach
+from pipeline.statistics.metrics import log_losses
+
+__all__ = ["MEMBERS", "Inside", "base_rate_losses", "hold_back", "validate"]
+
+MEMBERS: Final = 2
+"""Networks that a trial trains, at most: two rank settings nearly as five do, for less than half of the time."""
+
+Losses = NDArray[np.float64]
+"""The mean log loss of each session [session], in order of time."""
+
+
+@dataclass(frozen=True, eq=False)
+class Inside:
+    """History through the last training label of the fold that scores, cut again.
+
+    Attributes:
+        sequences: Nothing later is in them, neither features nor labels.
+        returns: Simple total returns [symbol, session, horizon]; NaN where they reach farther.
+        folds: In order of time; `test` validates.
+        comparable: [symbol, session], the rows that every network of the space can forecast.
+        as_of: The last session of the prices that this was cut from.
+        seq: Their version.
+    """
+
+    sequences: Sequences
+    returns: NDArray[np.float64]
+    folds: list[Fold]
+    comparable: NDArray[np.bool_]
+    as_of: pd.Timestamp
+    seq: int
+
+
+def hold_back(run: Run, known: History, lookback: int) -> Inside:
+    """Cut off everything behind the last training label of the fold that scores, and cut the rest again.
+
+    Args:
+        run: The configured settings.
+        known: All of history.
+        lookback: The most sessions that a network reads: trials are compared where all of them forecast.
+
+    Raises:
+        InputError: there is too little history.
+    """
+    training, evaluation = run.config.training, run.config.evaluation
+    scored, horizons = scoring_fold(known.sequences, evaluation, training), known.sequences.horizons
+    stop = last_inside(scored, horizons) + 1
+    sequences, returns = known.sequences.through(known.sequences.sessions[stop - 1]), known.returns[:, :stop]
+    for place, horizon in enumerate(horizons):
+        returns[:, stop - horizon :, place] = np.nan
+    folds = cut_inside(
+        sequences,
+        scored,
+        stop_sessions=training.stop_sessions,
+        calibrate_sessions=training.calibrate_sessions,
+        test_sessions=evaluation.test_sessions,
+    )
+    comparable = usable_rows(sequences.mask, lookback, "windowed")
+    inside = Inside(sequences, returns, folds, comparable, known.as_of, known.seq)
+    for fold in folds:
+        if not np.isfinite(_labels(inside, fold)).any():
+            raise InputError(
+                f"No symbol has {lookback} sessions in a row where a search would compare its trials",
+                where=f"sessions from {sequences.sessions[fold.test.start]:%Y-%m-%d}",
+                way_out="fetch a longer history ([prices] start), or symbols with fewer holes",
+            )
+    return inside
+
+
+def validate(run: Run, inside: Inside, config: Config) -> Iterator[Losses]:
+    """Yield the losses of each slice that validates, by networks that were fitted on what lies before it.
+
+    Args:
+        run: Of the search; its settings are not looked at.
+        inside: What it sees.
+        config: The settings to be validated.
+
+    Raises:
+        ModelError: a network cannot be fitted so.
+    """
+    few = config.model.model_copy(update={"members": min(config.model.members, MEMBERS)})
+    settings = replace(run, config=config.model_copy(update={"model": few}))
+    network = make_recipe(settings, settings.feature_set(), lambda epoch: None, Workshop())
+    for fold in inside.folds:
+        taught = teach(inside.sequences, fold, inside.returns, config.labels.dead_zone)
+        fitted = fit(network, taught, fold, config.training.seed)
+        rows = forecast(fitted, inside.sequences, fold.test, run.calendar)
+        p_up = np.full(inside.sequences.y.shape, np.nan)
+        p_up[_place(rows, inside.sequences)] = rows["p_up"]
+        losses = _by_session(p_up, inside, fold)
+        if np.isnan(losses).any():
+            raise ModelError("a row that every network of the search can forecast has no forecast")
+        yield losses
+
+
+def base_rate_losses(inside: Inside) -> Losses:
+    """Return the losses of all slices for whoever says the share of ups among the training labels before each."""
+    return np.concatenate([_of_base_rate(inside, fold) for fold in inside.folds])
+
+
+def _of_base_rate(inside: Inside, fold: Fold) -> Losses:
+    train, y = slice(fold.train.start, fold.train.stop), inside.sequences.y
+    labels = np.where(inside.sequences.mask[:, train, None], y[:, train], np.nan)
+    rate = np.nanmean(labels, axis=(0, 1), dtype=np.float64)
+    return _by_session(np.broadcast_to(rate, y.shape), inside, fold)
+
+
+def _labels(inside: Inside, fold: Fold) -> NDArray[np.float64]:
+    """Return the labels of a slice [symbol, session, horizon], NaN where trials cannot be compared."""
+    part = slice(fold.test.start, fold.test.stop)
+    return np.where(inside.comparable[:, part, None], inside.sequences.y[:, part].astype(float), np.nan)
+
+
+def _by_session(p_up: NDArray[np.float64], inside: Inside, fold: Fold) -> Losses:
+    y = _labels(inside, fold)
+    is_known = np.isfinite(y)
+    rows = is_known.sum(axis=(0, 2))
+    losses = np.where(is_known, log_losses(p_up[:, fold.test.start : fold.test.stop], y), 0.0)
+    return np.asarray(losses.sum(axis=(0, 2))[rows > 0] / rows[rows > 0])
+
+
+def _place(rows: pd.DataFrame, sequences: Sequences) -> tuple[NDArray[np.intp], ...]:
+    return (
+        pd.Index(sequences.symbols).get_indexer(pd.Index(rows["symbol"])),
+        sequences.sessions.get_indexer(pd.DatetimeIndex(rows["as_of"])),
+        pd.Index(sequences.horizons).get_indexer(pd.Index(rows["horizon"])),
+    )

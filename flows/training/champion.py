@@ -1,0 +1,128 @@
+"""Train, score, refit, register, promote."""
+
+import pandas as pd
+
+from flows.prices.update import Market
+from flows.runtime.context import Run
+from flows.runtime.custom_code import digest_code_of, tell_unaudited
+from flows.runtime.progress import say
+from flows.runtime.tasks import chapter
+from flows.runtime.tracking import run_tags, tracking
+from flows.training.compute import open_workshop
+from flows.training.evaluation import Evaluation, range_table, save_evaluation
+from flows.training.history import make_sequences
+from flows.training.network_insight import look_inside
+from flows.training.scoring import score_farther, score_procedure
+from flows.training.train import train_champion, train_procedure
+from pipeline.errors import NextdayError
+from pipeline.evaluation.horizons import select_horizon
+from pipeline.evaluation.verdict import Verdict
+from pipeline.report.evening_page import evaluation_figures
+from pipeline.statistics.metrics import log_losses
+from pipeline.storage.files import write_text
+from pipeline.tracking.registry import RegisteredModel
+from pipeline.tracking.trials import Trial, TrialBook, count_settings, digest_procedure, list_parameters
+
+__all__ = ["count_trial", "make_champion"]
+
+
+def make_champion(run: Run, market: Market) -> tuple[RegisteredModel, Evaluation]:
+    """Train, score, fit once more through as_of, register and promote."""
+    known = make_sequences(run, market.as_of, market.seq)
+    with open_workshop(run, known.sequences) as workshop:
+        walk, score_epochs, fold = train_procedure(run, known, workshop)
+        scores, verdict = score_procedure(run, walk)
+        count_trial(run, market, walk.test)
+        further: dict[int, Verdict] = {}
+        if len(run.config.labels.horizons) > 1:
+            farther, further = score_farther(run, walk)
+            scores = pd.concat([scores, farther], ignore_index=True)
+        insight = look_inside(run, known, walk.fitted[run.config.model.name], fold)
+        if run.universe.bias:
+            say(f"the scores are {run.universe.bias}")
+        if unaudited := tell_unaudited(run):
+            say(unaudited)
+        scored = walk.fitted[run.config.model.name]
+        version, champion_epochs, final = train_champion(run, known, workshop, scored)
+    evaluation = Evaluation(
+        scores=scores,
+        verdict=verdict,
+        test_rows=walk.test,
+        epochs=pd.concat([score_epochs, champion_epochs], ignore_index=True),
+        ranges=range_table(known, {"score": fold, "champion": final}),
+        further=further,
+        insight=insight,
+    )
+    folder = run.workspace.evaluation(run.name, version)
+    save_evaluation(folder, evaluation)
+    for name, svg in evaluation_figures(evaluation, run.ledger.record(run.name)):
+        write_text(folder / f"{name}.svg", svg)
+    return promote(run, market, version, evaluation), evaluation
+
+
+def count_trial(
+    run: Run,
+    market: Market,
+    test_rows: pd.DataFrame,
+    study: str = "",
+    digest: str = "",
+    sharpe: float | None = None,
+) -> None:
+    """Write down that these settings were scored on the test, and say how many have been tried so far."""
+    scored = select_horizon(test_rows)
+    own = scored[(scored["model"] == run.config.model.name) & scored["outcome"].notna()]
+    losses = pd.Series(log_losses(own["p_up"].to_numpy(float), own["outcome"].to_numpy(float)), own["as_of"])
+    by_session = losses.groupby(level=0).mean()
+    if by_session.empty:
+        return
+    trial = Trial(
+        kind="test",
+        when=run.clock(),
+        digest=digest or digest_procedure(run.config, digest_code_of(run)),
+        state="complete",
+        parameters=list_parameters(run.config),
+        objective=float(by_session.mean()),
+        folds=(float(by_session.mean()),),
+        sessions=len(by_session),
+        losses=tuple(by_session.round(8).tolist()),
+        as_of=f"{market.as_of:%Y-%m-%d}",
+        data_version=market.seq,
+        study=study,
+        sharpe=sharpe,
+    )
+    book = TrialBook(run.workspace.trials(run.name))
+    try:
+        book.add(trial)
+        say(count_settings(book.read()).sentence)
+    except NextdayError as error:
+        say(f"this training is not counted among the trials: {error}")
+
+
+@chapter("promote")
+def promote(run: Run, market: Market, version: str, evaluation: Evaluation) -> RegisteredModel:
+    """Track the training and make its model the champion."""
+    book = tracking(run)
+    folder = run.workspace.evaluation(run.name, version)
+    book.record_training(
+        universe=run.name,
+        run_name=f"{run.name} through {market.as_of:%Y-%m-%d}",
+        config=run.resolved["settings"],
+        config_digest=run.digest,
+        model_dir=run.workspace.model(run.name, version),
+        model_version=version,
+        tags=run_tags(run)
+        | {
+            "trained_through": f"{market.as_of:%Y-%m-%d}",
+            "data_version": str(market.seq),
+            "verdict": evaluation.verdict.finding,
+        }
+        | {f"verdict_{horizon}": verdict.finding for horizon, verdict in evaluation.further.items()},
+        epochs=evaluation.epochs,
+        scores=evaluation.scores,
+        artifacts=[*sorted(folder.iterdir()), run.settings_file],
+    )
+    book.promote(run.name, version, promoted_at=run.now)
+    say(f"champion {version} promoted")
+    champion = book.champion(run.name)
+    assert champion is not None
+    return champion

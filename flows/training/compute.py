@@ -1,0 +1,151 @@
+"""Where the networks of a run are trained: in this process, or side by side in several that serve all its fits."""
+
+from collections.abc import Iterator
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from flows.runtime.context import Run
+from flows.runtime.progress import note
+from models.cores import count_cores
+from models.training.process_pool import LocalWorkers
+from pipeline.errors import InputError, NextdayError
+from pipeline.features.sequences import Sequences
+
+__all__ = ["Workshop", "choose_processes", "join_cluster", "open_workshop", "training_seconds"]
+
+
+_WORTH_IT: Final = 60.0
+"""Seconds of training below which one process is done sooner: each of several first imports TensorFlow and compiles."""
+_SPEED: Final = 2e10
+"""Floating-point operations a second of one core, about, for small networks."""
+_GATES: Final = {"rnn": 1, "gru": 3, "lstm": 4}
+
+
+@dataclass(frozen=True, eq=False)
+class Workshop:
+    """What a fit is told about where it takes place.
+
+    Attributes:
+        executor: Who trains; None: this process.
+        workers: How many jobs it has room for at a time.
+        cores: Those of this machine that it leaves to this process.
+        folder: For temporary files; None: the system's.
+        rescue: For the last good weights of a training that diverges; None: they are not kept.
+        finished: For members that are trained, so that an interrupted run need not train them again; None: they are
+            not kept.
+    """
+
+    executor: Executor | None = None
+    workers: int = 1
+    cores: int = field(default_factory=count_cores)
+    folder: Path | None = None
+    rescue: Path | None = None
+    finished: Path | None = None
+
+
+@contextmanager
+def open_workshop(run: Run, sequences: Sequences, at_once: int = 1) -> Iterator[Workshop]:
+    """Have a place to train ready for all fits of the block; its processes start at once, beside other work.
+
+    Args:
+        run: The run.
+        sequences: The block.
+        at_once: Fits that may be under way at a time.
+    """
+    if run.config.model.is_own:  # somebody's code need not survive a journey to another process
+        yield Workshop()
+        return
+    processes = choose_processes(run, sequences, at_once)
+    rescue = run.workspace.home / "diverged" / run.name
+    with run.workspace.scratch() as folder:
+        if run.config.training.scheduler:
+            with join_cluster(run.config.training.scheduler) as (cluster, workers):
+                yield Workshop(cluster, workers, folder=folder, rescue=rescue)
+            return
+        if processes == 1:
+            yield Workshop(folder=folder, rescue=rescue)
+            return
+        note(f"training in {processes} processes")
+        with LocalWorkers(processes, folder) as local:
+            local.start()
+            yield Workshop(local, processes, max(count_cores() - processes, 1), folder, rescue)
+
+
+def choose_processes(run: Run, sequences: Sequences, at_once: int = 1) -> int:
+    """Return how many processes train: as configured, or one a core where the work is worth their start.
+
+    Unasked no more than two fits' jobs keep busy: each process takes memory of its own.
+    """
+    jobs = run.config.model.members
+    if run.config.model.scope == "symbol":
+        jobs *= len(sequences.symbols)
+    wanted = run.config.training.processes
+    if wanted == 0:
+        wanted = count_cores() if training_seconds(run, sequences) > _WORTH_IT else 1
+        at_once = min(at_once, 2)
+    return min(wanted, jobs * at_once)
+
+
+def training_seconds(run: Run, sequences: Sequences) -> float:
+    """Return about how long the training of a champion and of its score takes one core.
+
+    Six operations a weight and session (two each for the pass forward and for both gradients), half of the epochs.
+    """
+    model, training = run.config.model, run.config.training
+    inputs: list[int] = [sequences.x.shape[2], *[model.units] * (model.layers - 1)]
+    weights = sum(_GATES[model.kind] * model.units * (width + model.units) for width in inputs)
+    steps = float(model.lookback)
+    if training.mode == "sequence":
+        steps = training.chunk / max(training.chunk - model.lookback + 1, 1)
+    rows = int(np.count_nonzero(sequences.mask))
+    operations = 2 * 6 * weights * steps * rows * model.members * training.epochs / 2
+    return float(operations / _SPEED)
+
+
+_PATIENCE = 20
+"""Seconds that a scheduler may take to answer."""
+
+
+@contextmanager
+def join_cluster(address: str) -> Iterator[tuple[Executor, int]]:
+    """Give the executor of the scheduler at `address`, and how many workers it has: they have to see the workspace.
+
+    Raises:
+        InputError: Dask is not installed.
+        NextdayError: no scheduler answers there, or it has no worker.
+    """
+    if find_spec("distributed") is None:
+        raise InputError(
+            "Training on other machines needs Dask, which is not installed",
+            where="[training] scheduler; the extra `dask` of nextday",
+            way_out="in the checkout: .venv/bin/pip install --constraint requirements.lock --editable '.[dask]'",
+        )
+    from distributed import Client
+
+    try:
+        client: Any = Client(  # type: ignore[no-untyped-call]
+            address, timeout=_PATIENCE, set_as_default=False
+        )
+    except (OSError, ValueError) as error:
+        raise NextdayError(
+            f"No Dask scheduler answers: {str(error).splitlines()[0]}",
+            where=f"[training] scheduler = {address}",
+            way_out="start one (`dask scheduler`) and workers (`dask worker`), or leave the setting empty",
+        ) from None
+    with client:
+        workers = client.scheduler_info()["workers"]
+        if not workers:
+            raise NextdayError(
+                "The Dask scheduler has no worker yet",
+                where=f"[training] scheduler = {address}",
+                way_out="start some: `dask worker ADDRESS --nthreads 1`, in this environment",
+            )
+        note(f"training by {len(workers)} workers of {address}")
+        with client.get_executor() as executor:
+            yield executor, len(workers)

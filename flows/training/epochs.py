@@ -1,0 +1,86 @@
+"""What the epochs of a training come to: steps of a bar while they pass, a table afterwards."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pandas as pd
+
+from flows.runtime.progress import bar
+from flows.runtime.progress_bars import Advance
+from models.ensembles.custom_ensemble import Trained
+from pipeline.config import Config
+
+__all__ = ["epoch_table", "epochs_shown", "folds_shown", "plan_epochs"]
+
+
+def plan_epochs(config: Config, symbols: int) -> tuple[int, int, int]:
+    """Return how many members a fit trains, for how many epochs at most, and with how much patience.
+
+    A model of the user's own keeps its epochs to itself: each member counts as one.
+    """
+    model, training = config.model, config.training
+    if model.is_own:
+        return model.members, 1, 1
+    members = model.members * (symbols if model.scope == "symbol" else 1)
+    return members, training.epochs, training.patience
+
+
+@contextmanager
+def epochs_shown(title: str, members: int, epochs: int, patience: int) -> Iterator[Callable[[Any], None]]:
+    """Give what is to be called after every epoch of every member, in whatever order the members train."""
+    with bar(title, members * epochs) as advance:
+        yield _EpochBar(advance, epochs, patience)
+
+
+@contextmanager
+def folds_shown(
+    title: str, folds: int, members: int, epochs: int, patience: int
+) -> Iterator[Callable[[], Callable[[Any], None]]]:
+    """Give what makes, for one fold after another, what is to be called after every epoch of its members."""
+    with bar(title, folds * members * epochs) as advance:
+        yield lambda: _EpochBar(advance, epochs, patience)
+
+
+def epoch_table(fitted: Any, fit_name: str) -> pd.DataFrame:
+    """Return the epochs of a fit: fit, member, epoch and what was measured; none of a model of the user's own."""
+    columns = ["member", "epoch", "loss", "hit_rate", "stop_loss", "stop_hit_rate", "gradient_norm"]
+    epochs = [asdict(epoch) for epoch in getattr(fitted, "history", [])]
+    return pd.DataFrame(epochs, columns=columns).assign(fit=fit_name)
+
+
+@dataclass
+class _Course:
+    """How a member has come along."""
+
+    best: float = float("inf")
+    waited: int = 0
+
+
+class _EpochBar:
+    """Turns epochs into steps of one bar; a member that stops early finishes its share at once."""
+
+    def __init__(self, advance: Advance, epochs: int, patience: int) -> None:
+        self._advance, self._epochs, self._patience = advance, epochs, patience
+        self._courses: dict[int, _Course] = {}
+
+    def __call__(self, epoch: Any) -> None:
+        if isinstance(epoch, Trained):
+            self._advance(f"member {epoch.member} of {epoch.members}")
+            return
+        course = self._courses.setdefault(epoch.member, _Course())
+        is_better = epoch.stop_loss < course.best
+        course.best = min(course.best, epoch.stop_loss)
+        course.waited = 0 if is_better else course.waited + 1
+        stops = course.waited >= self._patience
+        for _ in range(self._epochs - epoch.epoch + 1 if stops else 1):
+            self._advance(_told(epoch))
+
+
+def _told(epoch: Any) -> str:
+    return (
+        f"member {epoch.member} of {epoch.members}, epoch {epoch.epoch}: loss {epoch.loss:.4f}, "
+        f"stop loss {epoch.stop_loss:.4f}, hit rate {epoch.stop_hit_rate:.3f}, "
+        f"gradient norm {epoch.gradient_norm:.2g}"
+    )

@@ -1,0 +1,100 @@
+"""The history a training learns from: stored prices as a panel and as sequences."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from flows.runtime.context import Run
+from flows.runtime.progress import say
+from flows.runtime.tasks import chapter
+from pipeline.errors import StoreError
+from pipeline.features.panel import Panel, build_panel
+from pipeline.features.sequences import Sequences, build_sequences, total_returns
+
+__all__ = ["History", "make_sequences", "price_panel"]
+
+
+@dataclass(frozen=True, eq=False)
+class History:
+    """The universe's prices through one session, as one version of the store knows them."""
+
+    panel: Panel
+    sequences: Sequences
+    seq: int
+
+    @property
+    def as_of(self) -> pd.Timestamp:
+        """The last session."""
+        return self.sequences.sessions[-1]
+
+    @property
+    def returns(self) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """Simple total returns [symbol, session, horizon]."""
+        return np.stack([total_returns(self.panel, h).T for h in self.sequences.horizons], axis=-1)
+
+
+@chapter("make sequences", run_name="make sequences through {as_of:%Y-%m-%d}")
+def make_sequences(
+    run: Run,
+    as_of: pd.Timestamp,
+    seq: int,
+    feature_set: str = "",
+    first: pd.Timestamp | None = None,
+    horizons: tuple[int, ...] = (),
+) -> History:
+    """Read the prices through `as_of` as known at `seq`, and make sequences of them.
+
+    Args:
+        run: The run.
+        as_of: The last session.
+        seq: The version of the store.
+        feature_set: Default: as configured.
+        first: The first session of the sequences; default: that of the first bar.
+        horizons: How many sessions ahead the labels lie; default: as configured.
+
+    Raises:
+        StoreError: there are none.
+    """
+    chosen = run.feature_set(feature_set)
+    since = None
+    if first is not None:
+        # A row depends on no session before these: bars older than that are not even read.
+        since = run.calendar.sessions[max(int(run.calendar.sessions.searchsorted(first)) - chosen.reach, 0)]
+    panel = price_panel(run, as_of, seq, since=since)
+    sequences = build_sequences(panel, chosen, run.universe, horizons or run.config.labels.horizons)
+    if first is not None:
+        sequences = sequences.since(first)
+    say(
+        f"made sequences of {len(sequences.symbols)} symbols x {len(sequences.sessions)} sessions x "
+        f"{len(sequences.features)} features: {int(sequences.mask.sum())} valid rows"
+    )
+    return History(panel, sequences, seq)
+
+
+def price_panel(
+    run: Run,
+    as_of: pd.Timestamp,
+    seq: int,
+    symbols: list[str] | None = None,
+    since: pd.Timestamp | None = None,
+) -> Panel:
+    """Lay the stored prices through `as_of`, as known at `seq`, onto the calendar.
+
+    Args:
+        run: The run.
+        as_of: The last session.
+        seq: The version of the store.
+        symbols: The columns; default: the universe's.
+        since: The first session; default: that of the first bar.
+
+    Raises:
+        StoreError: there are none.
+    """
+    symbols = symbols or run.universe.symbols
+    sessions = run.calendar.sessions_between(since or run.calendar.sessions[0], as_of)
+    block = run.store.read_block(sessions, symbols, seq).from_first_bar()
+    if len(block.sessions) == 0:
+        raise StoreError(f"The store holds no bar up to {as_of:%Y-%m-%d}", where=str(run.store.folder))
+    return build_panel(block)
