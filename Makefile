@@ -38,7 +38,7 @@ bench: $(VENV)/.installed-dev  ## Measure the speed (minutes)
 	$(BIN)/python -m pytest tests/bench -m bench -s
 
 yahoo: $(VENV)/.installed-dev  ## A made-up Yahoo on this machine, to try nextday offline (OPTIONS="--clock 2026-10-01T22:00")
-	@$(BIN)/python -m tests.yahoo_by_hand $(OPTIONS)
+	@$(BIN)/python -m tests.support.yahoo_by_hand $(OPTIONS)
 
 clean:  ## Remove the environment and the caches, never the workspace data/
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache dist

@@ -19,6 +19,9 @@ from pipeline.prices.bar_block import COLUMNS, lay_out
 from pipeline.prices.ingest.quality import check
 from pipeline.sources import Fetched
 
+PROJECT = Path(__file__).parents[1]
+"""The checkout."""
+
 NOW = datetime(2019, 6, 1, 12, tzinfo=UTC)
 """A wall clock after the sample's end."""
 
@@ -71,7 +74,7 @@ def skip_unless(is_there: bool, lacking: str) -> None:
 @pytest.fixture(scope="session")
 def datasets() -> Path:
     """Return the folder of real prices."""
-    folder = Path(os.environ.get("NEXTDAY_DATASETS", Path(__file__).parents[2] / "shared" / "datasets"))
+    folder = Path(os.environ.get("NEXTDAY_DATASETS", PROJECT.parent / "shared" / "datasets"))
     skip_unless(folder.is_dir(), f"the real datasets, in {folder}; NEXTDAY_DATASETS names their folder")
     return folder
 

@@ -1,9 +1,9 @@
 """Selective prediction: on which rows a model issues a direction, how often, and how good it is there.
 
-The threshold on |p_up - 0.5| was set on the calibration range; `pipeline.forecasting.forecast.take_sides` applies it. The
-risk-coverage curve: El-Yaniv and Wiener (2010), "On the foundations of noise-free selective classification"; Geifman and
-El-Yaniv (2017), "Selective classification for deep neural networks". At coverage c it gives the hit rate of the share c of
-forecasts with the largest |p_up - 0.5|.
+The threshold on |p_up - 0.5| was set on the calibration range; `pipeline.forecasting.forecast.take_sides` applies it.
+The risk-coverage curve: El-Yaniv and Wiener (2010), "On the foundations of noise-free selective classification";
+Geifman and El-Yaniv (2017), "Selective classification for deep neural networks". At coverage c it gives the hit rate
+of the share c of forecasts with the largest |p_up - 0.5|.
 """
 
 from dataclasses import dataclass
@@ -66,6 +66,7 @@ def measure_sides(
     line["effective_n"] = effective_n(np.asarray(is_told, np.float64), own["target_session"].to_numpy())
     names = {"model": model, "group": group, "metric": SIDES_TAKEN, "baseline": "target"}
     return validated(pd.DataFrame([{**names, **line, "baseline_value": target, "p_value": np.nan}]), SCORES)
+
 
 COVERAGES: Final = tuple(percent / 100 for percent in range(5, 101, 5))
 """The shares of forecasts that a curve is measured at."""

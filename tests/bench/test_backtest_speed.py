@@ -19,7 +19,7 @@ from pipeline.features.sequences import Sequences
 from pipeline.forecasting.folds import Fold, walk_folds
 from tests.bench.market import DAYS
 from tests.bench.trainers import CORES, Way
-from tests.test_ahead import Market
+from tests.flows.training.test_ahead import Market
 
 pytestmark = pytest.mark.bench
 

@@ -16,7 +16,7 @@ from pipeline.ledger.ledger import Ledger
 from pipeline.prices.delta_table import StoreFiles
 from pipeline.prices.store import PriceStore
 from tests.bench.test_ledger_speed import EVENING, evening
-from tests.victims import bars, unseen
+from tests.support.victims import bars, unseen
 
 SYMBOLS = {f"S{number:03d}": pd.Timestamp("1999-01-01") for number in range(500)}
 SESSIONS = pd.bdate_range("1999-01-04", periods=5000).astype("datetime64[us]")

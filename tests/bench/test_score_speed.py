@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.bench.stopwatch import clock
+from tests.conftest import PROJECT
 
-PROJECT = Path(__file__).parents[2]
 WORK = """
 import time
 import numpy as np, pandas as pd

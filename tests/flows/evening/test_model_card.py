@@ -1,0 +1,101 @@
+"""What the model card says of calibration and abstention."""
+
+import numpy as np
+import pytest
+from scipy.special import expit
+
+from flows.evening.model_card import describe_calibration
+from flows.evening.reporting import _live_scores
+from models.calibration.calibrator import Calibration, Calibrator, fit_calibrator
+from tests.pipeline.report.test_files import settled_record
+
+pytestmark = pytest.mark.slow  # flows bring Prefect
+
+RNG = np.random.default_rng(5)
+SESSION = np.repeat(np.arange(100), 20)
+
+
+def card(calibrator: Calibrator | dict[str, object], *horizons: int) -> dict[str, str]:
+    kept = calibrator.to_json() if isinstance(calibrator, Calibrator) else calibrator
+    return describe_calibration(
+        {"calibrator": kept, "extra": {"settings": {"labels": {"horizons": [*horizons]}}}}
+    )
+
+
+def fitted(calibration: Calibration, horizons: int = 1) -> Calibrator:
+    logits = RNG.normal(0, 1, (2000, horizons))
+    y = (RNG.random(logits.shape) < expit(0.5 * logits)).astype(float)
+    return fit_calibrator(logits, y, np.full(horizons, 0.5), SESSION, calibration)
+
+
+def test_the_default_is_a_temperature_and_a_side_for_every_forecast() -> None:
+    calibrator = fitted(Calibration())
+    (curve,) = calibrator.curves
+    assert card(calibrator, 1) == {
+        "calibration": f"temperature {1 / curve.slope:.3g}",  # type: ignore[union-attr]
+        "direction": "always told, by the side of 50%",
+    }
+
+
+@pytest.mark.parametrize(("method", "word"), [("platt", "Platt's, slope 0."), ("isotonic", "isotonic, ")])
+def test_other_methods_have_their_name(method: str, word: str) -> None:
+    assert card(fitted(Calibration(method)), 1)["calibration"].startswith(word)  # type: ignore[arg-type]
+
+
+def test_what_was_compared_is_told_with_losses_errors_n_and_the_choice() -> None:
+    told = card(fitted(Calibration("auto")), 1)["compared by cross-validation"]
+    assert told.count("log loss") == 1
+    assert told.count("standard error") == 2
+    assert told.count("(least)") == 1
+    assert told.endswith("n 2,000 over 100 sessions; taken: temperature")
+
+
+def test_the_threshold_is_told_with_its_target_and_what_it_came_to() -> None:
+    calibrator = fitted(Calibration(coverage=0.6))
+    threshold = 100 * calibrator.abstention.threshold[0]
+    assert card(calibrator, 1)["direction"] == (
+        f"told from {threshold:.2f} points beside 50% on, as 60.0% of n 2,000 calibrate rows are (target 60.0%)"
+    )
+
+
+def test_forecasts_that_are_all_alike_are_told_of() -> None:
+    z = np.zeros((2000, 1))
+    calibrator = fit_calibrator(
+        z, np.tile([[1.0], [0.0]], (1000, 1)), np.array([0.52]), SESSION, Calibration(coverage=0.6)
+    )
+    assert "100.0% of n 2,000" in card(calibrator, 1)["direction"]
+    assert "100.0% of them are alike where the target falls" in card(calibrator, 1)["direction"]
+
+
+def test_horizons_are_told_apart_and_an_old_model_as_it_was() -> None:
+    told = card(fitted(Calibration(coverage=0.5), horizons=2), 1, 5)
+    assert told["calibration"].startswith("1 ahead: temperature ")
+    assert "; 5 ahead: temperature " in told["calibration"]
+    old = card({"base_rate": [0.53], "slope": [0.0]}, 1)
+    assert old["calibration"] == "temperature infinite: the calibrate range gave the network no credit"
+    assert old["direction"] == "always told, by the side of 50%"
+
+
+def test_models_of_symbols_are_counted_by_method_with_the_range_of_their_thresholds() -> None:
+    own = [fitted(Calibration(method, coverage=0.6)) for method in ("temperature", "isotonic", "temperature")]
+    told = describe_calibration({"calibrators": [each.to_json() for each in own]})
+    assert told["calibration"] == "each symbol by itself: 2 by temperature, 1 by isotonic"
+    low, high = (100 * end([each.abstention.threshold[0] for each in own]) for end in (min, max))
+    assert told["direction"] == (
+        f"told from {low:.2f} to {high:.2f} points beside 50% on, by each symbol's own threshold (target 60.0%)"
+    )
+    always = describe_calibration({"calibrators": [fitted(Calibration()).to_json()] * 2})
+    assert always["direction"] == "always told, by the side of 50%"
+
+
+def test_the_record_is_scored_once_more_where_a_side_was_taken() -> None:
+    record = settled_record("live")
+    record.loc[::3, "direction"] = "none"
+    scores = _live_scores(record, "gru").set_index(["group", "model", "metric"])
+    assert {group for group, _, _ in scores.index} == {"live", "live, sides taken"}
+    n = scores["n"].xs("log_loss", level="metric").xs("gru", level="model")
+    assert n.to_dict() == {
+        "live": len(record),
+        "live, sides taken": int((record["direction"] != "none").sum()),
+    }
+    assert set(_live_scores(settled_record("live"), "gru")["group"]) == {"live"}

@@ -1,0 +1,436 @@
+"""A search sees the training data alone, remembers every trial, and says what its best one is worth."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+import pytest
+from filelock import FileLock
+
+from flows.prices.update import Market
+from flows.runtime.context import Run, open_run
+from flows.search import objective
+from flows.search.objective import Inside, hold_back
+from flows.search.search import search, search_inside
+from flows.search.space import configured_parameters, longest_lookback, with_parameters
+from flows.training.champion import count_trial
+from flows.training.history import History, make_sequences
+from models.errors import ModelError
+from models.prediction import Prediction
+from pipeline.config import Config
+from pipeline.errors import InputError
+from pipeline.features.panel import Panel
+from pipeline.forecasting.folds import scoring_fold
+from pipeline.market.calendar import Calendar
+from pipeline.prices.ingest.quality import check
+from pipeline.tracking.trials import Trial, TrialBook, count_settings, digest_procedure
+from tests.conftest import NOW, PROJECT, random_bars
+from tests.support.command_line import CommandLine, told
+
+pytestmark = pytest.mark.slow
+
+SYMBOLS, SESSIONS = ("A", "B", "C"), 700
+SETTINGS = """
+[universe]
+name = "u"
+source = "files"
+path = "prices.parquet"
+historical = true
+[model]
+units = 4
+members = 3
+lookback = 5
+[training]
+epochs = 2
+stop_sessions = 40
+calibrate_sessions = 40
+[evaluation]
+test_sessions = 60
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, xnys: Calendar) -> Path:
+    """Return a folder with settings, prices and a workspace that has stored them."""
+    folder, sessions = tmp_path_factory.mktemp("search"), xnys.sessions[:SESSIONS]
+    bars = [random_bars(sessions, seed).assign(symbol=symbol) for seed, symbol in enumerate(SYMBOLS)]
+    table = pd.concat(bars).drop(columns=["adj_close"]).rename(columns={"session": "date"})
+    table.to_parquet(folder / "prices.parquet")
+    (folder / "nextday.toml").write_text(SETTINGS)
+    return folder
+
+
+@pytest.fixture
+def run(folder: Path, tmp_path: Path) -> Run:
+    made = open_run(folder / "nextday.toml", tmp_path / "data", NOW)
+    last = made.calendar.sessions[SESSIONS - 1]
+    answers = [made.source.fetch(s, made.calendar.sessions[0], last, NOW) for s in made.universe.symbols]
+    made.store.append(check(answers, made.calendar, last, source="files", historical=True).prices, run="test")
+    return made
+
+
+@pytest.fixture
+def known(run: Run) -> History:
+    return make_sequences.fn(run, run.calendar.sessions[SESSIONS - 1], run.store.seq())
+
+
+def chance_of(distance: float, x: np.ndarray) -> np.ndarray:
+    """Return what the fake network says: nonsense, the more the farther off it is."""
+    return 1 / (1 + np.exp(-0.3 * distance - x[:, :, 0]))
+
+
+@dataclass(frozen=True)
+class Fake:
+    """A network that is the better the nearer its learning rate is to 0.001, and tells what it was given."""
+
+    config: Config
+    seen: list[tuple[Any, ...]]
+    base_rate: tuple[float, ...] = (0.5,)
+    threshold: tuple[float, ...] = (0.0,)
+
+    def fit(self, x: np.ndarray, mask: np.ndarray, y: np.ndarray, **ranges: Any) -> "Fake":
+        self.seen.append((self.config, x.copy(), mask.copy(), y.copy(), ranges))
+        return self
+
+    def first_session(self, row: int) -> int:
+        return max(row - self.config.model.lookback + 1, 0)
+
+    def predict(self, x: np.ndarray, mask: np.ndarray) -> Prediction:
+        distance = abs(np.log(self.config.training.learning_rate / 0.001))
+        p_up = np.where(mask, chance_of(distance, x), np.nan)[:, :, None]
+        return Prediction(p_up, p_up, p_up)
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+    """Let searches fit the fake network, and return what it is given."""
+    given: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(objective, "make_recipe", lambda run, *_: Fake(run.config, given))
+    return given
+
+
+def inside(run: Run, known: History) -> Inside:
+    return hold_back(run, known, longest_lookback(run.config))
+
+
+def written(run: Run) -> list[Trial]:
+    return TrialBook(run.workspace.trials("u")).read()
+
+
+def spoiled(known: History, first: int) -> History:
+    """Return the history with garbage from session `first` on, in features, labels and prices."""
+    x, mask, y = (part.copy() for part in (known.sequences.x, known.sequences.mask, known.sequences.y))
+    x[:, first:], mask[:, first:], y[:, first:] = np.nan, True, 1.0
+    close = known.panel.adj_close.copy()
+    close[first:] = 1e9
+    panel = replace(known.panel, adj_close=close)
+    assert isinstance(panel, Panel)
+    return History(panel, replace(known.sequences, x=x, mask=mask, y=y), known.seq)
+
+
+def test_nothing_behind_the_training_data_changes_a_trial(
+    run: Run, known: History, seen: list[tuple[Any, ...]], tmp_path: Path
+) -> None:
+    scored = scoring_fold(known.sequences, run.config.evaluation, run.config.training)
+    before = search_inside(run, inside(run, known), trials=3)
+    other = replace(run, workspace=type(run.workspace)(tmp_path / "other"))
+    after = search_inside(other, inside(run, spoiled(known, scored.stop.start)), trials=3)
+    assert after == before
+    for _, x, mask, y, ranges in seen:
+        assert x.shape[1] == mask.shape[1] == y.shape[1] == scored.stop.start
+        assert ranges["calibrate"].stop < scored.train.stop
+        assert np.isfinite(x).all()
+
+
+def test_a_spoiled_training_range_would_be_seen(
+    run: Run, known: History, seen: list[tuple[Any, ...]]
+) -> None:
+    """The control of the test above."""
+    scored = scoring_fold(known.sequences, run.config.evaluation, run.config.training)
+    spoil = inside(run, spoiled(known, scored.train.stop - 1))
+    assert not np.isfinite(spoil.sequences.x).all()
+
+
+def test_the_first_trial_is_of_the_configured_settings_with_few_members(
+    run: Run, known: History, seen: list[tuple[Any, ...]]
+) -> None:
+    found = search_inside(run, inside(run, known), trials=1)
+    assert found.trials[0].parameters == configured_parameters(run.config) == found.configured
+    assert found.trials[0].digest == digest_procedure(run.config)
+    assert [config.model.members for config, *_ in seen] == [2, 2]
+    assert seen[0][0].model.units == 4
+
+
+def test_a_trial_is_the_mean_log_loss_of_its_sessions_on_the_slices(
+    run: Run, known: History, seen: list[tuple[Any, ...]]
+) -> None:
+    cut = inside(run, known)
+    trial = search_inside(run, cut, trials=1).trials[0]
+    assert trial.objective is not None
+    expected = []
+    for fold in cut.folds:
+        x, y = cut.sequences.x[:, list(fold.test)], cut.sequences.y[:, list(fold.test), 0]
+        chance = chance_of(abs(np.log(3e-4 / 0.001)), x)
+        losses = np.where(np.isnan(y), np.nan, -np.log(np.where(y == 1, chance, 1 - chance)))
+        expected += np.nanmean(losses, axis=0).tolist()
+    assert trial.losses == pytest.approx(expected, abs=1e-7)
+    assert trial.objective == pytest.approx(np.mean(expected))
+    assert trial.sessions == sum(len(fold.test) for fold in cut.folds)
+
+
+def test_trials_of_every_lookback_stand_on_the_same_sessions(
+    run: Run, known: History, seen: list[tuple[Any, ...]]
+) -> None:
+    found = search_inside(run, inside(run, known), trials=12)
+    lookbacks = {trial.parameters["model.lookback"] for trial in found.trials}
+    assert len(lookbacks) > 2
+    assert len({trial.sessions for trial in found.trials if trial.state == "complete"}) == 1
+
+
+def test_a_search_in_pieces_is_the_search_at_once(
+    run: Run, known: History, seen: list[tuple[Any, ...]], tmp_path: Path
+) -> None:
+    at_once = search_inside(run, inside(run, known), trials=14)
+    other = replace(run, workspace=type(run.workspace)(tmp_path / "other"))
+    for trials in (1, 4, 8, 1):
+        in_pieces = search_inside(other, inside(run, known), trials=trials)
+    assert in_pieces == at_once
+    assert [trial.number for trial in written(run)] == list(range(14))
+    assert len({json.dumps(trial.parameters) for trial in at_once.trials}) > 10
+
+
+def test_the_sampler_learns_from_the_trials(run: Run, known: History, seen: list[tuple[Any, ...]]) -> None:
+    found = search_inside(run, inside(run, known), trials=40)
+    distance = [
+        abs(np.log(float(trial.parameters["training.learning_rate"]) / 0.001)) for trial in found.trials
+    ]
+    assert np.mean(distance[-15:]) < np.mean(distance[:15])
+
+
+def test_a_first_slice_worse_than_the_median_ends_the_trial_and_is_counted(
+    run: Run, known: History, seen: list[tuple[Any, ...]]
+) -> None:
+    found = search_inside(run, inside(run, known), trials=20)
+    pruned = [trial for trial in found.trials if trial.state == "pruned"]
+    assert pruned
+    for trial in pruned:
+        before = [each.folds[0] for each in found.trials[: trial.number] if each.state == "complete"]
+        assert len(trial.folds) == 1
+        assert trial.folds[0] > np.median(before)
+    assert found.tried.searched == len({trial.digest for trial in found.trials})
+
+
+def test_settings_that_cannot_be_trained_are_a_failed_trial_and_the_search_goes_on(
+    run: Run, known: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Diverging(Fake):
+        def fit(self, x: np.ndarray, mask: np.ndarray, y: np.ndarray, **ranges: Any) -> "Fake":
+            if self.config.training.learning_rate != 3e-4:
+                raise ModelError("training diverged")
+            return self
+
+    monkeypatch.setattr(objective, "make_recipe", lambda run, *_: Diverging(run.config, []))
+    found = search_inside(run, inside(run, known), trials=3)
+    assert [trial.state for trial in found.trials] == ["complete", "failed", "failed"]
+    assert [trial.objective is None for trial in found.trials] == [False, True, True]
+
+
+def test_configured_settings_that_cannot_be_trained_end_the_search(
+    run: Run, known: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Diverging(Fake):
+        def fit(self, x: np.ndarray, mask: np.ndarray, y: np.ndarray, **ranges: Any) -> "Fake":
+            raise ModelError("training diverged")
+
+    monkeypatch.setattr(objective, "make_recipe", lambda run, *_: Diverging(run.config, []))
+    with pytest.raises(ModelError, match="diverged"):
+        search_inside(run, inside(run, known), trials=3)
+    assert written(run) == []
+
+
+def test_no_trial_begins_after_the_time_is_up(run: Run, known: History, seen: list[tuple[Any, ...]]) -> None:
+    assert search_inside(run, inside(run, known), trials=3, minutes=0).trials == []
+    assert len(search_inside(run, inside(run, known), trials=3, minutes=5).trials) == 3
+
+
+def test_other_settings_are_another_search_and_all_trials_are_counted(
+    run: Run, known: History, seen: list[tuple[Any, ...]]
+) -> None:
+    first = search_inside(run, inside(run, known), trials=2)
+    wider = with_parameters(run.config, {"model.units": 24})
+    other = replace(run, config=wider)
+    second = search_inside(other, inside(other, known), trials=1)
+    assert len(second.trials) == 1
+    assert second.trials[0].parameters["model.units"] == 24
+    assert (first.tried.settings, second.tried.settings) == (2, 3)
+
+
+def test_too_few_sessions_in_a_row_are_told(run: Run, known: History) -> None:
+    holes = known.sequences.mask.copy()
+    holes[:, ::30] = False
+    with pytest.raises(InputError, match="60 sessions in a row"):
+        inside(run, History(known.panel, replace(known.sequences, mask=holes), known.seq))
+
+
+def test_a_look_at_the_test_is_a_trial_too_and_done_again_it_is_the_same_one(
+    run: Run, known: History
+) -> None:
+    """A run that was killed after it and done again has looked once; so has a training on newer prices."""
+    days = known.sequences.sessions[-60:]
+    rows = pd.DataFrame(
+        {
+            "model": ["gru"] * 60 + ["base_rate"] * 60,
+            "as_of": [*days] * 2,
+            "horizon": 1,
+            "p_up": 0.6,
+            "outcome": 1.0,
+        }
+    )
+    rows.loc[[3, 7], "outcome"] = np.nan
+    for seq in (1, 1, 2):
+        count_trial(run, cast(Market, SimpleNamespace(as_of=known.as_of, seq=seq)), rows)
+    first, second = written(run)
+    assert first.kind == "test"
+    assert first.digest == digest_procedure(run.config)
+    assert (first.sessions, first.data_version, second.data_version) == (58, 1, 2)
+    assert first.objective == pytest.approx(-np.log(0.6))
+    assert count_settings(written(run)).tested == 1
+
+
+@contextmanager
+def command_line(
+    folder: Path, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Callable[..., Any]]:
+    """Give `nextday search` in a folder with prices."""
+    nextday = CommandLine(home, monkeypatch, capsys)
+    monkeypatch.chdir(home)
+    options = (
+        "--config",
+        str(folder / "nextday.toml"),
+        "--home",
+        str(home / "w"),
+        "--now",
+        "2019-06-01T12:00Z",
+    )
+    yield lambda *more: nextday(*options, "search", *more)
+
+
+def test_the_command_prints_the_trials_and_the_lines_to_paste_and_leaves_the_settings_alone(
+    folder: Path,
+    tmp_path: Path,
+    seen: list[tuple[Any, ...]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    settings = (folder / "nextday.toml").read_bytes()
+    with command_line(folder, tmp_path, monkeypatch, capsys) as nextday:
+        first = nextday("--trials", "3")
+        second = nextday("--trials", "9")
+        anew = nextday("--trials", "1", "--anew")
+    assert [first.code, second.code, anew.code] == [0, 0, 0], first
+    assert "3 trials (3 complete)" in first.out
+    assert "the test was not looked at" in first.out
+    assert "12 trials" in second.out
+    assert "going on with the search on the prices through" in second.err
+    assert "13 trials" in anew.out  # nothing new has been stored: these are the prices of today
+    assert "were tried on this universe: 0 scored on test rows" in second.out
+    assert "learning_rate = " in second.out
+    assert "[training]" in second.out
+    assert (folder / "nextday.toml").read_bytes() == settings
+
+
+def test_two_searches_at_once_are_one_too_many(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lock = tmp_path / "w" / "locks" / "u.search.lock"
+    lock.parent.mkdir(parents=True)
+    with command_line(folder, tmp_path, monkeypatch, capsys) as nextday, FileLock(lock):
+        said = nextday("--trials", "1")
+    assert said.code == 1
+    assert "a search of the universe 'u'" in told(said)[0]
+
+
+def test_a_search_leaves_the_evening_its_lock(
+    folder: Path,
+    tmp_path: Path,
+    seen: list[tuple[Any, ...]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    held: list[bool] = []
+
+    def fit(self: Fake, *_: Any, **__: Any) -> Fake:
+        with FileLock(tmp_path / "w" / "locks" / "u.lock").acquire(timeout=0):
+            held.append(True)
+        return self
+
+    monkeypatch.setattr(Fake, "fit", fit)
+    monkeypatch.setattr("prefect.Task.__call__", lambda self, *a, **k: self.fn(*a, **k))
+    search.fn(folder / "nextday.toml", tmp_path / "w", NOW, trials=1)
+    assert held == [True, True]
+
+
+def test_without_optuna_the_command_says_how_to_install_it(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("flows.cli.arguments.find_spec", lambda name: None)
+    with command_line(folder, tmp_path, monkeypatch, capsys) as nextday:
+        said = nextday()
+    assert said.code == 2
+    assert ".[search]" in "\n".join(told(said))
+    assert not (tmp_path / "w").exists()
+
+
+@pytest.mark.proof
+def test_real_networks_are_searched_and_a_killed_search_loses_the_trial_under_way_at_most(
+    folder: Path, run: Run, known: History, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed without warning after its first trial, and done again, it ends as one that nobody disturbed."""
+    environment = os.environ | {
+        "PYTHONPATH": str(PROJECT),
+        "PREFECT_HOME": str(tmp_path / "p"),
+    }
+    code = (
+        "import sys, datetime, prefect\n"
+        "prefect.Task.__call__ = lambda self, *a, **k: self.fn(*a, **k)\n"
+        "from flows.search import search\n"
+        "from pathlib import Path\n"
+        "now = datetime.datetime.fromisoformat(sys.argv[3])\n"
+        "search.fn(Path(sys.argv[1]), Path(sys.argv[2]), now, trials=3)"
+    )
+    home = tmp_path / "killed"
+    arguments = [sys.executable, "-c", code, str(folder / "nextday.toml"), str(home), NOW.isoformat()]
+    book = TrialBook(home / "trials" / "u.jsonl")
+    with subprocess.Popen(arguments, env=environment, stderr=subprocess.DEVNULL) as process:
+        end = time.monotonic() + 300
+        while not book.read() and process.poll() is None:
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        os.kill(process.pid, signal.SIGKILL)
+    first = book.read()
+    assert 1 <= len(first) < 3
+    monkeypatch.setattr("prefect.Task.__call__", lambda self, *a, **k: self.fn(*a, **k))
+    again = search.fn(folder / "nextday.toml", home, NOW, trials=3 - len(first))
+    assert again.trials[: len(first)] == first
+    undisturbed = search_inside(run, inside(run, known), trials=3)
+    facts = [(trial.parameters, trial.state, trial.losses) for trial in undisturbed.trials]
+    assert [(trial.parameters, trial.state, trial.losses) for trial in again.trials] == facts
+    assert all(0.6 < float(trial.objective or 0) < 0.8 for trial in again.trials)
+
+
+def test_a_search_among_models_of_single_symbols_is_refused(folder: Path, tmp_path: Path) -> None:
+    settings = tmp_path / "nextday.toml"
+    text = SETTINGS.replace("[model]", '[model]\nscope = "symbol"', 1)
+    settings.write_text(text.replace("prices.parquet", str(folder / "prices.parquet")))
+    with pytest.raises(InputError, match="models of single symbols"):
+        search.fn(settings, tmp_path / "data", NOW)

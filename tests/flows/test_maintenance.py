@@ -1,0 +1,145 @@
+"""Maintenance makes reads fast and the disk tidy, and changes nothing that anybody reads."""
+
+import json
+import sqlite3
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from prefect.client.orchestration import get_client
+
+from flows.maintenance import maintenance
+from flows.runtime import tasks
+from pipeline.ledger.ledger import Ledger
+from pipeline.market.calendar import Calendar
+from pipeline.prices.delta_table import Compaction
+from pipeline.prices.store import PriceStore
+from pipeline.storage.workspace import Workspace
+from tests.conftest import prices_of, vendor_bars
+from tests.pipeline.ledger.test_sealed_ledger import issue
+from tests.pipeline.storage.test_workspace import dead_pid
+from tests.support.command_line import HERE, CommandLine, told
+
+WEEK = pd.DatetimeIndex(["2018-12-28", "2018-12-31", "2019-01-02", "2019-01-03"])
+
+
+@pytest.fixture
+def nextday(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> CommandLine:
+    return CommandLine(tmp_path, monkeypatch, capsys)
+
+
+def scatter(home: Path, days: Calendar, evenings: int = 10) -> PriceStore:
+    """Fill a store with evenings that each revise the one before: two files an evening."""
+    store = PriceStore(home / "prices" / "sample")
+    for evening in range(evenings):
+        bars = vendor_bars(WEEK, np.array([10.0, 11 + evening, 12, 13 + evening]))
+        store.append(prices_of({"A": bars}, days), run="r")
+    return store
+
+
+def test_what_was_known_when_is_read_as_before_from_fewer_files(nextday: CommandLine, xnys: Calendar) -> None:
+    store = scatter(Path("w"), xnys)
+    known = [store.versions(), *(store.read(seq=seq) for seq in range(1, 11))]
+    assert store.files() == 20
+    said = nextday(*HERE, "maintain")
+    assert said.code == 0, said.err
+    assert "prices: read from 2 files, before from 20;" in said.err
+    assert "replaced files stay for their readers for 30 days" in said.err
+    assert store.files() == 2
+    for before, after in zip(
+        known, [store.versions(), *(store.read(seq=seq) for seq in range(1, 11))], strict=True
+    ):
+        pd.testing.assert_frame_equal(after, before)
+    again = nextday(*HERE, "maintain")
+    assert "prices: read from 2 files, before from 2;" in again.err
+
+
+def test_the_settings_say_how_long_replaced_files_stay(
+    nextday: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[timedelta] = []
+    monkeypatch.setattr(
+        PriceStore, "compact", lambda self, keep: asked.append(keep) or Compaction(9, 9, 1, 1)
+    )
+    Path("nextday.toml").write_text("[prices]\nkeep_days = 7\n")
+    assert "for 7 days" in nextday(*HERE, "maintain").err
+    assert asked == [timedelta(days=7)]
+    Path("nextday.toml").write_text("[prices]\nkeep_days = 0\n")
+    assert nextday(*HERE, "maintain").code == 2
+
+
+def test_an_empty_workspace_has_nothing_to_maintain(nextday: CommandLine) -> None:
+    said = nextday(*HERE, "maintain")
+    assert said.code == 0
+    assert "prices: read from 0 files, before from 0;" in said.err
+
+
+def test_what_killed_runs_left_goes_and_what_living_ones_write_stays(nextday: CommandLine) -> None:
+    Workspace(Path("w").resolve()).create()
+    dead = dead_pid()
+    left = [f"reports/sample/2018-12-11/.a.csv.{dead}", f"settings/.c.json.{dead}", f".workspace.json.{dead}"]
+    left += ["models/sample/.new/member.keras", "models/sample/.saving-a/member.keras"]
+    stay = ["models/sample/.registry.lock", "models/other/.new/member.keras", "settings/.c.json.1"]
+    for name in left + stay:
+        (Path("w") / name).parent.mkdir(parents=True, exist_ok=True)
+        (Path("w") / name).write_text("hal")
+    said = nextday(*HERE, "maintain")
+    assert "5 left-overs of killed runs removed" in said.err
+    assert [name for name in left if (Path("w") / name).exists()] == []
+    assert [name for name in stay if not (Path("w") / name).exists()] == []
+
+
+def test_a_databases_log_is_folded_into_it(nextday: CommandLine) -> None:
+    ledger = Ledger(Path("w/ledger.sqlite"))
+    issue(ledger, 0, ["AAPL"])
+    with closing(
+        sqlite3.connect("w/ledger.sqlite")
+    ) as reader:  # it keeps the log from being folded in at the end
+        reader.execute("SELECT count(*) FROM forecasts").fetchall()
+        issue(ledger, 1, ["AAPL"])
+        assert Path("w/ledger.sqlite-wal").stat().st_size > 0
+        assert nextday(*HERE, "maintain").code == 0
+        assert Path("w/ledger.sqlite-wal").stat().st_size == 0
+    assert ledger.verify().ok
+
+
+def test_a_damaged_database_does_not_keep_the_prices_from_being_joined(
+    nextday: CommandLine, xnys: Calendar
+) -> None:
+    store = scatter(Path("w"), xnys, 2)
+    Path("w/mlflow.db").write_text("no database at all")
+    said = nextday(*HERE, "maintain")
+    assert said.code == 0
+    assert store.files() == 2
+    assert Path("w/mlflow.db").read_text() == "no database at all"
+
+
+def test_it_waits_for_a_run_of_the_same_universe(
+    nextday: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tasks, "PATIENCE", 0.1)
+    place = Workspace(Path("w").resolve())
+    with place.locked("sample", timeout=0, tell=print):
+        said = nextday(*HERE, "maintain")
+    assert said.code == 1
+    assert "another run is working on the universe 'sample'" in said.err
+    assert "'sample' for 0 s" in told(said)[0]
+
+
+@pytest.mark.slow
+def test_prefect_shows_what_was_done(tmp_path: Path, xnys: Calendar, prefect_server: None) -> None:
+    scatter(tmp_path / "w", xnys, 3)
+    (tmp_path / "nextday.toml").write_text("")
+    done = maintenance(tmp_path / "nextday.toml", tmp_path / "w")
+    assert (done.reads_before, done.reads_after) == (6, 2)
+    key = {"artifacts": {"key": {"any_": ["nextday-sample-maintenance"]}}}
+    with get_client(sync_client=True) as client:
+        (found,) = client._client.post("/artifacts/latest/filter", json=key).json()
+        client._client.delete(f"/artifacts/{found['latest_id']}").raise_for_status()
+    shown = {row["what"]: (row["before"], row["after"]) for row in json.loads(found["data"])}
+    assert shown["files that a read of all prices opens"] == (6, 2)

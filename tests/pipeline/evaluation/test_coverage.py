@@ -1,0 +1,180 @@
+"""The coverage curve: against a plain loop, against a truth that is known, and on what has ties or nothing."""
+
+import re
+from dataclasses import replace
+from xml.etree import ElementTree
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline.evaluation.selective import COVERAGES, Told, find_told, measure_sides, trace_curve
+from pipeline.report.charts.coverage import collect_curves, curve_cells, draw_curve
+from pipeline.report.evening_page import render
+from tests.pipeline.evaluation.test_selective import rows_of
+from tests.pipeline.report.test_files import a_report, scored, told, verdict
+
+RNG = np.random.default_rng(2)
+
+
+def baseline_of(rows: pd.DataFrame, p_up: float = 0.53) -> pd.DataFrame:
+    return rows.assign(model="base_rate", p_up=p_up)
+
+
+def knowing(symbols: int = 20) -> pd.DataFrame:
+    """Return rows whose outcomes come with the probability that is said."""
+    p_up = RNG.uniform(0.3, 0.7, (100, symbols))
+    rows = rows_of(p_up)
+    return rows.assign(outcome=(RNG.random(len(rows)) < rows["p_up"]).astype(float))
+
+
+def test_the_points_are_those_of_a_loop_over_the_surest_rows() -> None:
+    rows = knowing()
+    curve = trace_curve(rows, baseline_of(rows), draws=20)
+    assert curve["coverage"].tolist() == pytest.approx(COVERAGES)
+    order = (rows["p_up"] - 0.5).abs().sort_values(ascending=False).index
+    for point in curve.to_dict("records"):
+        surest = rows.loc[order[: round(point["coverage"] * len(rows))]]
+        hits = (surest["p_up"] > 0.5) == (surest["outcome"] == 1)
+        assert point["hit_rate"] == pytest.approx(hits.mean())
+        assert point["baseline_rate"] == pytest.approx(surest["outcome"].mean())
+        assert point["confidence"] == pytest.approx((surest["p_up"] - 0.5).abs().min())
+        assert (point["n"], point["sessions"]) == (len(surest), surest["target_session"].nunique())
+
+
+def test_probabilities_that_come_true_give_the_curve_that_they_promise() -> None:
+    rows = knowing(symbols=200)
+    curve = trace_curve(rows, baseline_of(rows), draws=500)
+    # |p - 0.5| is uniform on [0, 0.2]: the surest share c has the mean 0.2 (1 - c / 2).
+    promised = 0.5 + 0.2 * (1 - curve["coverage"] / 2)
+    inside = (curve["low"] <= promised) & (promised <= curve["high"])
+    assert inside.mean() >= 0.8
+    assert curve["hit_rate"].to_numpy() == pytest.approx(promised.to_numpy(), abs=0.02)
+
+
+def test_the_band_is_that_of_a_share_where_rows_are_independent() -> None:
+    rows = knowing(symbols=50)
+    whole = trace_curve(rows, baseline_of(rows)).iloc[-1]
+    half = 1.96 * np.sqrt(whole["hit_rate"] * (1 - whole["hit_rate"]) / len(rows))
+    assert whole["high"] - whole["low"] == pytest.approx(2 * half, rel=0.3)
+
+
+def test_sessions_that_move_as_one_widen_the_band() -> None:
+    rows = knowing()
+    first = rows.groupby("target_session")["outcome"].transform("first")
+    widths = [
+        (curve["high"] - curve["low"]).iloc[-1]
+        for outcome in (rows["outcome"], first)
+        for curve in [trace_curve(rows.assign(outcome=outcome, p_up=0.6), baseline_of(rows))]
+    ]
+    assert widths[1] > 2 * widths[0]
+
+
+def test_a_model_that_says_one_probability_stays_level() -> None:
+    rows = rows_of(np.full((100, 10), 0.53))
+    curve = trace_curve(rows, baseline_of(rows))
+    assert curve["hit_rate"].to_numpy() == pytest.approx(np.full(len(COVERAGES), rows["outcome"].mean()))
+    assert curve["n"].tolist() == [round(share * 1000) for share in COVERAGES]
+
+
+def test_rows_without_a_side_end_the_curve_before_all() -> None:
+    p_up = np.full((100, 10), 0.5)
+    p_up[:, :4] = 0.6
+    rows = rows_of(p_up)
+    curve = trace_curve(rows, baseline_of(rows))
+    assert curve["coverage"].iloc[-1] == pytest.approx(0.4)
+    silent = rows_of(np.full((100, 10), 0.5))
+    assert trace_curve(silent, baseline_of(silent)).empty
+
+
+def test_the_order_of_the_rows_changes_nothing() -> None:
+    rows = knowing()
+    mixed = rows.sample(frac=1, random_state=1)
+    expected = trace_curve(rows, baseline_of(rows))
+    pd.testing.assert_frame_equal(trace_curve(mixed, baseline_of(rows)), expected)
+
+
+def test_the_target_is_marked_in_the_figure_and_in_the_table() -> None:
+    rows = knowing()
+    said = Told(0.33, 0.31, 0.28, 0.35, 2000, 100, tied=0.0)
+    curve = trace_curve(rows, baseline_of(rows), marked=(said.target, said.coverage))
+    cells = curve_cells(curve, said)
+    assert [cell["coverage"] for cell in cells] == ["5%", "10%", "20%", "33%", "40%", "60%", "80%", "100%"]
+    assert [cell["mark"] for cell in cells].index("target") == 3
+    svg = draw_curve(curve, "base_rate", said)
+    assert "The target is 33.0%, 31.0% took a side." in svg
+    assert "target" in "".join(
+        ElementTree.fromstring(svg.replace("<svg", '<svg xmlns:xlink="x"', 1)).itertext()
+    )
+    assert "target" not in draw_curve(curve, "base_rate")
+
+
+def abstaining(threshold: float = 0.02) -> dict[str, object]:
+    rows = pd.concat([told("gru", 1), told("base_rate", 2)])
+    rows.loc[(rows["model"] == "gru") & ((rows["p_up"] - 0.5).abs() < threshold), "direction"] = "none"
+    share = measure_sides(rows, model="gru", target=0.6)
+    return {"test_rows": rows, "scores": pd.concat([scored(), share, scored("sides taken")])}
+
+
+def test_the_page_says_what_was_asked_for_and_what_it_came_to() -> None:
+    page = render(a_report(**abstaining()))
+    rows = abstaining()["test_rows"]
+    own = rows[rows["model"] == "gru"]  # type: ignore[index]
+    share = (own["direction"] != "none").mean()
+    assert "Asked for: a side in 60.0% of the forecasts." in page
+    assert f"which it never saw, {share:.1%} took one" in page
+    assert re.search(r'<th scope="row">60% <span class="under">target</span></th>', page)
+    assert "gru, backtest, sides taken" in page
+    row = re.search(r'title="[^"]*">sides taken</th>(.*?)</tr>', page)
+    assert row
+    assert re.sub(r"<[^>]+>", " ", row[1]).split()[-4:] == ["target", "–", "240", "120"]
+
+
+def test_without_abstention_the_curve_stands_alone() -> None:
+    page = render(a_report())
+    assert "Are the surest forecasts right more often?" in page
+    assert "Asked for" not in page
+    assert "target</span>" not in page
+
+
+def test_a_model_that_never_takes_a_side_has_no_curve() -> None:
+    rows = pd.concat([told("gru", 1), told("base_rate", 2)]).assign(p_up=0.5, direction="none")
+    page = render(a_report(test_rows=rows, verdict=replace(verdict(), difference=0.0)))
+    assert "Are the surest" not in page
+
+
+def test_a_model_that_always_takes_a_side_was_not_asked_for_less() -> None:
+    assert find_told(scored(), told("gru", 1), model="gru") is None
+
+
+def test_forecasts_that_are_alike_take_a_side_together_and_the_page_says_so() -> None:
+    rows = pd.concat([told("gru", 1).assign(p_up=0.53, direction="up"), told("base_rate", 2)])
+    share = measure_sides(rows, model="gru", target=0.6)
+    page = render(a_report(test_rows=rows, scores=pd.concat([scored(), share])))
+    assert "100.0% took one" in page
+    assert "100.0% of them have the very confidence that the threshold asks for" in page
+    assert "have the very confidence" not in render(a_report(**abstaining()))
+
+
+def test_each_horizon_has_its_own_curve_baseline_and_target() -> None:
+    rows = abstaining()["test_rows"]
+    both = pd.concat([rows, rows.assign(horizon=5)])  # type: ignore[call-overload, union-attr]
+    share = [
+        measure_sides(both[both["horizon"] == h], model="gru", target=0.6, group=group)
+        for h, group in ((1, "all"), (5, "5 sessions ahead"))
+    ]
+    other = replace(verdict(), baseline="always_up")
+    always_up = both[both["model"] == "base_rate"].assign(model="always_up")
+    near, far = collect_curves(pd.concat([both, always_up]), pd.concat(share), {1: verdict(), 5: other})
+    assert (near.key, near.about, near.baseline) == ("coverage", "", "base_rate")
+    assert (far.key, far.about, far.baseline) == ("coverage_5", "5 sessions ahead", "always_up")
+    assert near.told
+    assert far.told
+    assert far.told.coverage == near.told.coverage
+    assert "Hit rate by coverage, 5 sessions ahead" in far.draw()
+    page = render(
+        a_report(
+            test_rows=pd.concat([both, always_up]), scores=pd.concat([scored(), *share]), further={5: other}
+        )
+    )
+    assert "Are the surest forecasts right more often, 5 sessions ahead?" in page

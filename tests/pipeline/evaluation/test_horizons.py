@@ -1,0 +1,430 @@
+"""Several sessions ahead, from prices to page: every horizon is cut, taught, scored, sealed and told by itself."""
+
+import re
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline.config import EvaluationConfig
+from pipeline.errors import InputError, NextdayError
+from pipeline.evaluation.horizons import describe_horizons, name_group
+from pipeline.evaluation.rolling import select_record
+from pipeline.evaluation.scores import score
+from pipeline.evaluation.verdict import best_baseline, judge
+from pipeline.features.feature_sets import FEATURE_SETS
+from pipeline.features.sequences import Sequences, build_sequences
+from pipeline.forecasting.folds import scoring_fold
+from pipeline.forecasting.forecast import forecast
+from pipeline.forecasting.walk_forward import teach
+from pipeline.ledger.ledger import Ledger
+from pipeline.market.calendar import Calendar
+from pipeline.report.evening_markdown import summary_markdown
+from pipeline.report.evening_page import render
+from pipeline.report.evening_report import Report
+from pipeline.report.facts import collect_key_facts
+from pipeline.report.files import FORECAST_COLUMNS, write
+from pipeline.report.horizon_tables import lay_side_by_side
+from pipeline.report.tables import forecast_rows, select_own_scores
+from pipeline.schema import horizon_of
+from pipeline.statistics import bootstrap
+from tests.conftest import laid_out, prices_of, random_bars
+from tests.pipeline.evaluation.test_scores import stack, truth
+from tests.pipeline.features.test_sequences import members
+from tests.pipeline.forecasting.test_folds import TRAINING, assert_no_label_reaches_on, block
+from tests.pipeline.forecasting.test_walk_forward import Knowing, Said
+from tests.pipeline.report.test_files import (
+    a_report,
+    forecasts,
+    open_record,
+    scored,
+    settled_record,
+    told,
+    verdict,
+)
+
+AHEAD = (1, 5, 20)
+
+
+@dataclass
+class Threefold(Knowing):
+    """Says for each horizon what the feature of its place says."""
+
+    threshold: np.ndarray = field(default_factory=lambda: np.array([0.0, 0.1, 0.2]))
+
+    def predict(self, x, mask):  # type: ignore[no-untyped-def]
+        p = np.where(mask[:, :, None], x[:, :, :3], np.nan).astype(float)
+        p[:, : self.lookback - 1] = np.nan
+        return Said(p, p - 0.1, p + 0.1)
+
+
+def three_ahead(days: pd.DatetimeIndex) -> tuple[Sequences, np.ndarray]:
+    rng = np.random.default_rng(0)
+    returns = rng.normal(0, 0.01, (2, len(days), 3))
+    x = rng.uniform(0.2, 0.8, (2, len(days), 3)).astype(np.float32)
+    mask, y = np.ones((2, len(days)), bool), (returns > 0).astype(np.float32)
+    return Sequences(x, mask, y, ("A", "B"), days, AHEAD, ("f", "g", "h")), returns
+
+
+def test_each_horizon_tells_its_sides_by_its_own_threshold(xnys: Calendar) -> None:
+    sequences, _ = three_ahead(xnys.sessions[:200])
+    rows = forecast(Threefold(), sequences, range(200), xnys)
+    told = rows[rows["direction"] != "none"]
+    least = (told["p_up"] - 0.5).abs().groupby(told["horizon"]).min()
+    assert least.index.tolist() == [1, 5, 20]
+    assert least.tolist() == pytest.approx([0.0, 0.1, 0.2], abs=0.01)
+    assert (least >= [0.0, 0.1, 0.2]).all()
+
+
+# --- time ---
+
+
+def test_a_changed_future_changes_no_label_that_was_known(xnys: Calendar) -> None:
+    sessions, cut = xnys.sessions[:200], 150
+    bars = {symbol: random_bars(sessions, seed) for seed, symbol in enumerate(("A", "B"))}
+    changed = {symbol: rows.copy() for symbol, rows in bars.items()}
+    for rows in changed.values():
+        rows.loc[cut + 1 :, ["open", "high", "low", "close"]] *= 3.0
+
+    def made(table: dict[str, pd.DataFrame], upto: int) -> Sequences:
+        kept = {symbol: rows.iloc[:upto] for symbol, rows in table.items()}
+        panel = laid_out(prices_of(kept, xnys), sessions[:upto], ["A", "B"])
+        return build_sequences(panel, FEATURE_SETS["default"], members(["A", "B"]), AHEAD)
+
+    whole, other, then = made(bars, 200), made(changed, 200), made(bars, cut + 1)
+    for place, horizon in enumerate(AHEAD):
+        known = cut - horizon + 1
+        assert np.array_equal(whole.y[:, :known, place], other.y[:, :known, place], equal_nan=True)
+        assert np.isnan(then.y[:, known:, place]).all()
+        assert not np.isnan(then.y[:, known - 1, place]).any()
+    as_it_stood = whole.through(sessions[cut])
+    assert np.array_equal(as_it_stood.y, then.y, equal_nan=True)
+
+
+def test_dates_cut_so_that_all_that_a_row_forecasts_lies_in_its_part() -> None:
+    made, one = block(900, AHEAD), block(900)
+    days = made.sessions
+    ends = [days[k].date() for k in (400, 600, 800)]
+    dates = EvaluationConfig(train_end=ends[0], validation_end=ends[1], test_end=ends[2])
+    fold, alone = scoring_fold(made, dates, TRAINING), scoring_fold(one, dates, TRAINING)
+    assert_no_label_reaches_on(fold, 20)
+    assert fold.test.start == alone.test.start
+    assert (days[fold.test.start + 1], days[fold.test.stop - 1 + 20]) == (days[601], days[800])
+    assert fold.stop.start == alone.stop.start
+    assert days[fold.train.stop - 1 + 20] <= days[400]
+
+
+def test_what_the_gaps_take_is_said_where_it_is_much() -> None:
+    with pytest.raises(InputError, match="80 are left out for labels 20 sessions ahead"):
+        scoring_fold(block(300, AHEAD), EvaluationConfig(test_sessions=100), TRAINING)
+    with pytest.raises(InputError) as caught:
+        scoring_fold(block(200), EvaluationConfig(test_sessions=100), TRAINING)
+    assert "left out" not in str(caught.value)
+
+
+def test_a_dead_zone_is_one_of_the_next_session() -> None:
+    made, returns = three_ahead(block(500).sessions)
+    fold = scoring_fold(made, EvaluationConfig(test_sessions=60), TRAINING)
+    taught = teach(made, fold, returns, (-0.005, 0.005)).y
+    learned = slice(fold.train.start, fold.stop.stop)
+    small = np.abs(returns[:, learned]) <= 0.005
+    assert np.array_equal(np.isnan(taught[:, learned, 0]), small[:, :, 0])
+    assert not np.isnan(taught[:, learned, 1:]).any()
+
+
+def test_each_horizon_names_its_own_session(xnys: Calendar) -> None:
+    made, _ = three_ahead(xnys.sessions[:300])
+    rows = forecast(Threefold(threshold=np.zeros(3)), made, range(298, 300), xnys)
+    assert rows["horizon"].tolist() == [*AHEAD] * 4
+    for row in rows.to_dict("records"):
+        place = made.sessions.get_loc(row["as_of"])
+        assert row["target_session"] == xnys.sessions[place + row["horizon"]]
+        said = made.x[made.symbols.index(row["symbol"]), place, AHEAD.index(row["horizon"])]
+        assert row["p_up"] == pytest.approx(said)
+
+
+def test_what_lies_beyond_the_calendar_is_not_forecast_and_the_rest_is(xnys: Calendar) -> None:
+    ended = replace(xnys, sessions=xnys.sessions[:310])
+    made, _ = three_ahead(xnys.sessions[:300])
+    rows = forecast(Threefold(threshold=np.zeros(3)), made, range(299, 300), ended)
+    assert rows["horizon"].tolist() == [1, 5, 1, 5]
+    assert rows["target_session"].max() == xnys.sessions[304]
+
+
+@pytest.mark.parametrize("name", ["XNYS", "XSHG", "XTKS"])
+def test_a_calendar_reaches_as_far_as_the_farthest_horizon(name: str) -> None:
+    from pipeline.market.calendar import calendar
+
+    days = calendar(name, date(2010, 1, 1), datetime(2019, 6, 1, tzinfo=UTC))
+    assert (days.sessions > pd.Timestamp("2019-06-01")).sum() > 250
+
+
+# --- scores ---
+
+
+def overlapping(sessions: int, horizon: int, seed: int) -> pd.DataFrame:
+    """Return forecasts without skill, which hardly change from day to day, of returns that overlap."""
+    rng, symbols = np.random.default_rng(seed), 4
+    steps = rng.normal(0, 1, (sessions + horizon, symbols)) + rng.normal(0, 1, (sessions + horizon, 1))
+    level = np.vstack([np.zeros((1, symbols)), steps.cumsum(axis=0)])
+    up = (level[horizon : horizon + sessions] > level[:sessions]).astype(float).ravel()
+    mood = np.zeros((sessions, symbols))
+    for t in range(1, sessions):
+        mood[t] = 0.97 * mood[t - 1] + 0.24 * rng.normal(0, 1, symbols)
+    keys, _ = truth(sessions, symbols, seed)
+    keys = keys.assign(horizon=horizon, outcome=up)
+    return stack(keys, gru=0.5 + 0.03 * np.clip(mood.ravel(), -3, 3), base_rate=0.5)
+
+
+def test_horizons_are_never_scored_together() -> None:
+    keys, p = truth(80, 2, seed=1, signal=0.05)
+    both = stack(pd.concat([keys, keys.assign(horizon=5)]), gru=np.tile(p, 2), base_rate=0.53)
+    for work in (
+        lambda: score(both, baseline="base_rate"),
+        lambda: judge(both, model="gru", baseline="base_rate"),
+        lambda: best_baseline(both),
+    ):
+        with pytest.raises(NextdayError, match="several horizons \\(1, 5\\)"):
+            work()
+
+
+def test_blocks_are_as_long_as_the_outcomes_overlap() -> None:
+    rows = overlapping(300, 20, seed=3)
+    own = rows[rows["model"] == "gru"]
+    losses = np.where(own["outcome"] == 1, -np.log(own["p_up"]), -np.log(1 - own["p_up"]))
+    by_session = losses.reshape(300, 4).mean(axis=1)
+    for horizon in (1, 20):
+        scores = score(rows.assign(horizon=horizon), baseline="base_rate", draws=100, seed=5)
+        line = scores[(scores["model"] == "gru") & (scores["metric"] == "log_loss")].iloc[0]
+        length = max(bootstrap.choose_block_length(by_session), horizon)
+        drawn = bootstrap.draw_sessions(300, block_length=length, draws=100, seed=5) @ by_session / 300
+        assert (line["low"], line["high"]) == pytest.approx(bootstrap.percentile_interval(drawn))
+
+
+def test_no_interval_and_no_test_stand_on_fewer_than_ten_spans() -> None:
+    far = {"baseline": "base_rate", "group": "5 sessions ahead", "draws": 50}
+    scores = score(overlapping(49, 5, seed=1), **far)
+    assert scores[["low", "high", "p_value"]].isna().all(axis=None)
+    enough = score(overlapping(50, 5, seed=1), **far)
+    assert not enough.loc[enough["metric"] == "log_loss", ["low", "high"]].isna().any(axis=None)
+
+
+def test_a_verdict_five_sessions_ahead_needs_five_times_the_sessions() -> None:
+    keys, p = truth(300, 6, seed=1, signal=0.2)
+    rows = stack(keys.assign(horizon=5), gru=p, base_rate=0.53)
+    found = judge(rows, model="gru", baseline="base_rate")
+    assert found.finding == "edge"
+    assert "over 300 sessions (1,800 forecasts, 5 sessions ahead) gru's" in found.sentence
+    short = rows[rows["target_session"] < rows["target_session"].max()]
+    verdict = judge(short, model="gru", baseline="base_rate")
+    assert verdict.finding == "not enough data"
+    assert "a verdict needs 300 sessions" in verdict.sentence
+
+
+@pytest.mark.slow
+def test_overlap_is_not_taken_for_evidence() -> None:
+    told, naive = [], []
+    for seed in range(40):
+        rows = overlapping(310, 5, seed=100 + seed)
+        told.append(judge(rows, model="gru", baseline="base_rate", draws=200))
+        naive.append(judge(rows.assign(horizon=1), model="gru", baseline="base_rate", draws=200))
+    # With lags that cover the overlap p-values are larger, and an edge without skill is as rare as it should be.
+    assert np.mean([v.p_value for v in told]) > np.mean([v.p_value for v in naive])
+    assert sum(v.finding == "edge" for v in told) <= 4
+
+
+# --- names ---
+
+
+@pytest.mark.parametrize("group", ["all", "live", "late"])
+def test_a_group_says_its_horizon(group: str) -> None:
+    assert name_group(group, 1) == group
+    assert [horizon_of(name_group(group, h)) for h in AHEAD] == [*AHEAD]
+    assert horizon_of("large moves") == 1
+    assert describe_horizons([*AHEAD]) == "1, 5 and 20 sessions ahead"
+    assert describe_horizons([1]) == "next session"
+
+
+# --- the ledger ---
+
+FRIDAY, MONDAY = pd.Timestamp("2018-12-07"), pd.Timestamp("2018-12-10")
+OPEN = datetime(2018, 12, 10, 14, 30, tzinfo=UTC)
+
+
+def three_issued(*symbols: str, issued_at: datetime, days: Calendar) -> pd.DataFrame:
+    targets = {h: days.next_session(FRIDAY, h) for h in AHEAD}
+    rows = [
+        forecasts(*symbols, as_of=FRIDAY, target_session=targets[h], horizon=h, issued_at=issued_at)
+        for h in AHEAD
+    ]
+    return pd.concat(rows, ignore_index=True).drop(columns=["kind", "is_new"])
+
+
+@pytest.mark.parametrize(
+    ("issued_at", "kind"),
+    [(OPEN - timedelta(seconds=1), "live"), (OPEN, "late"), (OPEN + timedelta(days=1), "late")],
+)
+def test_no_horizon_is_live_once_the_next_session_has_opened(
+    tmp_path: Path, xnys: Calendar, issued_at: datetime, kind: str
+) -> None:
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+    rows = three_issued("A", issued_at=issued_at, days=xnys)
+    standing = ledger.issue(
+        rows,
+        universe="u",
+        opens={FRIDAY: OPEN},
+        newest_observed_at=OPEN - timedelta(days=2),
+        historical=False,
+    )
+    assert standing["kind"].tolist() == [kind] * 3
+    assert ledger.verify().ok
+
+
+def test_each_horizon_is_settled_by_itself_and_the_export_tells_them_apart(
+    tmp_path: Path, xnys: Calendar
+) -> None:
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+    rows = three_issued("A", "B", issued_at=OPEN - timedelta(hours=9), days=xnys)
+    ledger.issue(rows, universe="u", opens={}, newest_observed_at=OPEN, historical=True)
+    near = rows[rows["horizon"] == 1][["symbol", "as_of", "target_session", "horizon"]].assign(
+        outcome=1.0,
+        realized_return=0.01,
+        settled_at=pd.Timestamp(OPEN + timedelta(days=1)).as_unit("us"),
+        data_version=8,
+    )
+    assert ledger.settle(near, universe="u") == 2
+    record = ledger.record("u")
+    assert record.groupby("horizon")["outcome"].count().to_dict() == {1: 2, 5: 0, 20: 0}
+    ledger.export_csv("u", tmp_path / "record.csv")
+    read = pd.read_csv(tmp_path / "record.csv")
+    assert read.loc[read["outcome"].notna(), "horizon"].tolist() == [1, 1]
+    assert len(read) == 6
+
+
+# --- the page ---
+
+TARGETS = dict(zip(AHEAD, map(pd.Timestamp, ("2019-01-02", "2019-01-08", "2019-01-30")), strict=True))
+
+
+def issued_ahead(*symbols: str) -> pd.DataFrame:
+    parts = [
+        forecasts(*symbols, horizon=h, target_session=TARGETS[h], baseline_p_up=0.53 + h / 200) for h in AHEAD
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def a_far_report(*symbols: str, **fields: object) -> Report:
+    issued = issued_ahead(*(symbols or ("^GSPC", "^IXIC")))
+    rows = [
+        told(model, seed).assign(horizon=h) for h in AHEAD for seed, model in enumerate(("gru", "base_rate"))
+    ]
+    late = pd.concat([scored(name_group("late", h)).assign(value=0.5 + h / 100) for h in AHEAD])
+    backtest = pd.concat([scored(name_group("all", h)) for h in AHEAD])
+    usual = {
+        "forecasts": issued, "record": pd.concat([settled_record("late"), open_record(issued)]), "scores": backtest,
+        "live_scores": late, "test_rows": pd.concat(rows),
+        "further": {5: verdict("edge"), 20: verdict("not enough data")},
+    }  # fmt: skip
+    return a_report(**usual | fields)
+
+
+@pytest.fixture(scope="module")
+def far_page() -> str:
+    return render(a_far_report())
+
+
+def test_the_csv_begins_with_the_next_session_and_ends_with_the_horizon(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.report.evening_page.render", lambda report: "a page")
+    paths = write(a_far_report("^IXIC", "^GSPC"), tmp_path)
+    assert paths.folder.name == "2019-01-02"
+    read = pd.read_csv(paths.forecast_csv)
+    assert list(read.columns) == FORECAST_COLUMNS
+    assert FORECAST_COLUMNS[-1] == "horizon"
+    assert read[["horizon", "symbol"]].values.tolist() == [[h, s] for h in AHEAD for s in ("^GSPC", "^IXIC")]
+    assert read["target_session"].tolist() == [f"{TARGETS[h]:%Y-%m-%d}" for h in AHEAD for _ in range(2)]
+    # The next evening's file takes its place, though the farthest session of this one lies later.
+    later = pd.Timestamp("2019-01-03")
+    issued = issued_ahead("^GSPC").query("horizon == 1").assign(target_session=later)
+    newer = write(a_report(forecasts=issued, target_session=later), tmp_path)
+    assert newer.latest_csv.read_bytes() == newer.forecast_csv.read_bytes()
+    write(a_far_report(), tmp_path)
+    assert newer.latest_csv.read_bytes() == newer.forecast_csv.read_bytes()
+
+
+def test_the_page_has_one_row_a_symbol_and_one_column_a_horizon(far_page: str) -> None:
+    table = re.search(r'<table class="sortable">.*?</table>', far_page, flags=re.DOTALL)
+    assert table
+    assert re.findall(r'<th scope="row">(.*?)</th>', table[0]) == ["^GSPC", "^IXIC"]
+    heads = re.findall(r'<th scope="col"[^>]*>([^<]+?) <span class="under">(.*?)</span>', table[0])
+    assert heads == [
+        ("next session", "2019-01-02"),
+        ("5 sessions", "2019-01-08"),
+        ("20 sessions", "2019-01-30"),
+    ]
+    assert table[0].count("base 5") + table[0].count("base 6") == 6
+    assert "6 forecasts, 1, 5 and 20 sessions ahead," in far_page
+    assert "Forecasts for Wednesday," in far_page
+
+
+def test_the_verdicts_stand_apart(far_page: str) -> None:
+    assert "Verdict on the method, next session" in far_page
+    farther = far_page[far_page.index("Farther ahead") : far_page.index("<h2>Forecasts</h2>")]
+    assert re.findall(r'<th scope="row">(.*?)</th>', farther) == ["5 sessions ahead", "20 sessions ahead"]
+    assert "edge <span" in farther
+    assert "not enough data <span" in farther
+
+
+def test_scores_and_reliability_stand_by_horizon(far_page: str) -> None:
+    heads = re.findall(r"<h3>gru, (.*?)</h3>", far_page)
+    assert heads == [
+        "backtest, all test rows", "backtest, 5 sessions ahead", "backtest, 20 sessions ahead",
+        "late rows of the record", "late rows of the record, 5 sessions ahead",
+        "late rows of the record, 20 sessions ahead",
+    ]  # fmt: skip
+    titles = re.findall(r"<title[^>]*>(Reliability.*?)</title>", far_page)
+    assert titles == [
+        f"Reliability: forecast against outcome{end}"
+        for end in ("", ", 5 sessions ahead", ", 20 sessions ahead")
+    ]
+    ids = re.findall(r'\bid="([^"]+)"', far_page)
+    assert len(ids) == len(set(ids))
+    assert "Between two parts 20 sessions are left out" in far_page
+
+
+def test_live_groups_come_before_late_ones() -> None:
+    live = pd.concat([scored(name_group(kind, h)) for kind in ("late", "live") for h in AHEAD])
+    groups = select_own_scores(a_far_report(live_scores=live))["group"].drop_duplicates().tolist()
+    assert groups[3:] == [name_group(kind, h) for kind in ("live", "late") for h in AHEAD]
+
+
+def test_the_key_fact_is_the_hit_rate_of_the_next_session() -> None:
+    facts = {fact.name: fact.more for fact in collect_key_facts(a_far_report())}
+    assert facts["record"].startswith("late hit rate of the next session 51.0%")
+
+
+def test_the_record_is_drawn_by_the_next_session() -> None:
+    far = settled_record("live").assign(horizon=20)
+    assert set(select_record(pd.concat([settled_record("live"), far]))["horizon"]) == {1}
+
+
+def test_summary_and_table_have_one_row_a_symbol() -> None:
+    report = a_far_report()
+    rows = forecast_rows(report)
+    assert [row["symbol"] for row in rows] == ["^GSPC", "^IXIC"]
+    assert rows[0]["5 sessions ahead"] == "up 49.0% (55.5%)"
+    summary = summary_markdown(report)
+    assert "| symbol | next session | 5 sessions ahead | 20 sessions ahead | last close | kind |" in summary
+    assert "Edge: over 120 sessions" in summary
+    assert "6 forecasts, 1, 5 and 20 sessions ahead, from the close" in summary
+
+
+def test_a_horizon_that_a_symbol_lacks_is_a_dash() -> None:
+    issued = issued_ahead("A", "B")
+    lacking = issued[~((issued["symbol"] == "B") & (issued["horizon"] == 20))]
+    assert [sorted(line.ahead) for line in lay_side_by_side(lacking)] == [[1, 5, 20], [1, 5]]
+    assert "<td>–</td>" in render(a_far_report(forecasts=lacking))

@@ -1,0 +1,103 @@
+from pathlib import Path
+
+import pytest
+
+from pipeline.config import Config, digest, load
+from pipeline.errors import ConfigError
+from tests.conftest import PROJECT
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "nextday.toml"
+    path.write_text(text)
+    return path
+
+
+def test_the_shipped_settings_are_the_defaults_in_full() -> None:
+    import tomllib
+
+    shipped = tomllib.loads((PROJECT / "nextday.toml").read_text())
+    assert load(PROJECT / "nextday.toml") == Config()
+    named = {(section, key) for section, keys in shipped.items() for key in keys}
+    known = {(s, key) for s, part in Config() for key in type(part).model_fields}
+    assert named == known
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[modle]\n", ["modle", "did you mean 'model'"]),
+        ("[model]\nlook_back = 3", ["model.look_back", "did you mean 'lookback'"]),
+        ("[model]\nkind = 'transformer'", ["model.kind", "'gru', 'lstm' or 'rnn'", "transformer"]),
+        ("[universe]\nsymbols = ['../etc']", ["universe.symbols.0", "../etc"]),
+        ("[universe]\nname = 'Mein Depot'", ["universe.name", "Mein Depot"]),
+        ("[universe]\nsource = 'yahoo'", ["give symbols or file"]),
+        ("[universe]\nsource = 'files'", ["needs path"]),
+        ("[evaluation]\ntrain_end = 2015-07-31", ["all three"]),
+        ("[labels]\ndead_zone = [0.1, 0.2]", ["labels.dead_zone.0"]),
+        ("[model", ["not valid TOML"]),
+        ("a = " + "[" * 5000, ["cannot be read"]),
+        ("universe = 3", ["universe: it is a section of its own"]),
+        ("[universe]\nsymbols = ['A\\n']", ["universe.symbols.0"]),
+        ('[universe]\nsymbols = ["A\\n"]', ["universe.symbols.0", r"'A\n' is no possible name"]),
+        (f"[universe]\nsymbols = ['{'A' * 10_000}']", ["AAA...'"]),
+        ("[universe]\nsymbols = ['A', 'A']", ["universe: symbols names one symbol twice"]),
+        ("[prices]\nstart = 20181231", ["prices.start: it is no date; write 2018-12-31 (given: '20181231')"]),
+        ("[prices]\nstart = 0001-01-01", ["prices.start", "0001-01-01"]),
+        ("[model]\nunits = true", ["model.units", "true"]),
+        ("[training]\nclip_norm = inf", ["training.clip_norm", "finite"]),
+        ("[labels]\nhorizons = [5, 20]", ["labels.horizons", "from 1 on"]),
+        ("[labels]\nhorizons = [1, 5, 5]", ["labels.horizons", "each once"]),
+        ("[training]\nmode = 'sequence'\nchunk = 20", ["no room for labels", "lookback = 20"]),
+        ("[labels]\ndead_zone = [nan, 0]", ["labels.dead_zone.0", "finite"]),
+    ],
+)
+def test_a_wrong_setting_is_named_with_a_way_out(tmp_path: Path, text: str, words: list[str]) -> None:
+    path = write(tmp_path, text)
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    assert caught.value.exit_code == 2
+    assert str(path) in str(caught.value)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_every_fault_is_named_at_once(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(write(tmp_path, "[model]\nunits = 0\nlayers = 'two'\n"))
+    assert "model.units" in str(caught.value)
+    assert "model.layers" in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no configuration file"):
+        load(tmp_path / "absent.toml")
+
+
+@pytest.mark.parametrize(
+    "proxy", ["http://me:secret@host:1", "secret", "http://host:1/secret", "host:secret"]
+)
+def test_a_proxy_with_a_password_is_refused_and_never_said(tmp_path: Path, proxy: str) -> None:
+    with pytest.raises(ConfigError, match="HTTPS_PROXY") as caught:
+        load(write(tmp_path, f"[prices]\nproxy = '{proxy}'"))
+    assert "secret" not in str(caught.value)
+
+
+def test_a_byte_order_mark_is_no_fault(tmp_path: Path) -> None:
+    (tmp_path / "nextday.toml").write_text("[model]\nunits = 17\n", encoding="utf-8-sig")
+    assert load(tmp_path / "nextday.toml").model.units == 17
+
+
+def test_the_digest_does_not_follow_what_is_about_files_alone(tmp_path: Path) -> None:
+    plain = load(write(tmp_path, ""))
+    kept = load(write(tmp_path, "[prices]\nkeep_days = 7\n[schedule]\nmaintenance = '0 9 2 * *'"))
+    assert (kept.prices.keep_days, kept.schedule.maintenance) == (7, "0 9 2 * *")
+    assert digest(plain.resolved()) == digest(kept.resolved())
+
+
+def test_the_digest_follows_the_settings_and_no_secret(tmp_path: Path) -> None:
+    plain = load(write(tmp_path, ""))
+    proxied = load(write(tmp_path, "[prices]\nproxy = 'http://host:1'\nca_bundle = 'own.pem'"))
+    wider = load(write(tmp_path, "[model]\nunits = 17"))
+    assert "host" not in str(proxied.resolved())
+    assert digest(plain.resolved()) == digest(proxied.resolved()) != digest(wider.resolved())

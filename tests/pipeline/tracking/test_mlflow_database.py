@@ -1,0 +1,213 @@
+"""MLflow's database: made once, migrated whole, moved along, silent and offline."""
+
+import json
+import os
+import shutil
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+import urllib.request
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import InputError, NextdayError
+from pipeline.tracking.mlflow_database import artifact_root, open_client
+from pipeline.tracking.runs import Tracking
+from tests.conftest import PROJECT
+
+pytestmark = pytest.mark.slow
+
+EVENING = """
+import socket, sys
+from datetime import UTC, datetime
+from pathlib import Path
+import pandas as pd
+
+def refuse(*asked):
+    print("asked for", asked)  # raising alone would go unseen in a thread of MLflow's
+    raise OSError("no network here")
+
+socket.socket.connect = socket.socket.connect_ex = socket.getaddrinfo = refuse
+from pipeline.schema import SCORES, empty
+from pipeline.tracking.runs import Tracking
+
+home, universe = Path(sys.argv[1]), sys.argv[2]
+folder = home / "models" / universe / "a1"
+folder.mkdir(parents=True, exist_ok=True)
+(folder / "model.json").write_text("{}")
+book = Tracking(home, digest=lambda folder: folder.name)
+book.record_training(
+    universe=universe, run_name="r", config={}, config_digest="c", model_dir=folder, model_version="a1",
+    tags={"trained_through": "2018-12-31"}, scores=empty(SCORES),
+    epochs=pd.DataFrame({"fit": ["score"], "member": [1], "epoch": [1], "loss": [0.7]}),
+)
+book.promote(universe, "a1", promoted_at=datetime(2018, 12, 31, 22, tzinfo=UTC))
+"""
+
+
+def start(home: Path, universe: str, cwd: Path) -> subprocess.Popen[str]:
+    # Nothing else is inherited: a CI's or pytest's own variables would silence MLflow's telemetry by themselves.
+    clean = {"PYTHONPATH": str(PROJECT), "HOME": str(cwd.parent)}
+    return subprocess.Popen(
+        [sys.executable, "-c", EVENING, str(home), universe],
+        cwd=cwd,
+        env={name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ} | clean,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def make_database_of_yesterday(home: Path) -> str:
+    """Make a database one migration behind, with an experiment in it, by Alembic's own means."""
+    import mlflow.store.tracking.dbmodels.initial_models as oldest
+    from alembic import command
+    from alembic.config import Config
+    from alembic.script import ScriptDirectory
+    from sqlalchemy import create_engine
+    from sqlalchemy.pool import NullPool
+
+    scripts = str(Path(oldest.__file__).parents[2] / "db_migrations")
+    newest = ScriptDirectory(scripts).get_current_head()
+    before = ScriptDirectory(scripts).get_revision(newest).down_revision
+    engine = create_engine(f"sqlite:///{home}/mlflow.db", poolclass=NullPool)
+    oldest.Base.metadata.create_all(engine)
+    config = Config()
+    config.set_main_option("script_location", scripts)
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, before)
+    with closing(sqlite3.connect(home / "mlflow.db")) as connection, connection:
+        connection.execute("INSERT INTO experiments (name, lifecycle_stage) VALUES ('kept', 'active')")
+    return str(before)
+
+
+def schema(home: Path) -> str:
+    with closing(sqlite3.connect(home / "mlflow.db")) as connection:
+        return str(connection.execute("SELECT version_num FROM alembic_version").fetchone()[0])
+
+
+def test_two_processes_make_a_fresh_database_at_once_silently_offline_and_leave_nothing_elsewhere(
+    tmp_path: Path,
+) -> None:
+    home, cwd = tmp_path / "home", tmp_path / "cwd"
+    cwd.mkdir()
+    both = [start(home, universe, cwd) for universe in ("one", "other")]
+    said = [process.communicate(timeout=120) for process in both]
+    assert said == [("", ""), ("", "")]
+    assert [process.returncode for process in both] == [0, 0]
+    assert list(cwd.iterdir()) == []
+    client = open_client(home)
+    experiments = client.search_experiments(filter_string="name LIKE 'nextday-%'")
+    assert sorted(found.name for found in experiments) == ["nextday-one", "nextday-other"]
+    assert [len(client.search_runs([found.experiment_id])) for found in experiments] == [1, 1]
+    assert len(client.search_model_versions()) == 2
+    assert {path.name for path in home.iterdir()} == {"locks", "mlflow", "mlflow.db", "models"}
+
+
+def test_a_database_of_an_older_mlflow_is_migrated_with_what_it_holds(tmp_path: Path) -> None:
+    before = make_database_of_yesterday(tmp_path)
+    assert open_client(tmp_path).get_experiment_by_name("kept") is not None
+    assert schema(tmp_path) != before
+
+
+def test_a_migration_that_was_killed_is_done_again(tmp_path: Path) -> None:
+    make_database_of_yesterday(tmp_path)
+    half = (tmp_path / "mlflow.db").read_bytes()
+    (tmp_path / ".mlflow.db").write_bytes(half[: len(half) // 2])
+    (tmp_path / ".mlflow.db-journal").write_bytes(half[:512])
+    assert open_client(tmp_path).get_experiment_by_name("kept") is not None
+    assert list(tmp_path.glob(".mlflow.db*")) == []
+
+
+def test_a_migration_that_fails_leaves_no_half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def migrate_on_a_full_disk(url: str) -> None:
+        raise OSError("No space left on device")
+
+    before = make_database_of_yesterday(tmp_path)
+    monkeypatch.setattr("mlflow.db.upgrade.callback", migrate_on_a_full_disk)
+    with pytest.raises(OSError, match="No space"):
+        open_client(tmp_path)
+    assert list(tmp_path.glob(".mlflow.db*")) == []
+    assert schema(tmp_path) == before
+
+
+def test_a_database_of_a_newer_mlflow_is_left_as_it_is(tmp_path: Path) -> None:
+    make_database_of_yesterday(tmp_path)
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = 'of_tomorrow'")
+    whole = (tmp_path / "mlflow.db").read_bytes()
+    with pytest.raises(NextdayError, match="of_tomorrow") as error:
+        Tracking(tmp_path, digest=str).ui_command(5000)
+    assert error.value.where == str(tmp_path / "mlflow.db")
+    assert (tmp_path / "mlflow.db").read_bytes() == whole
+
+
+def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db").write_text("not a database" * 100)
+    with pytest.raises(NextdayError, match="file is not a database") as error:
+        Tracking(tmp_path, digest=str).ui_command(5000)
+    assert error.value.where == str(tmp_path / "mlflow.db")
+
+
+def test_a_copied_workspace_leaves_the_experiments_of_others_where_they_are(tmp_path: Path) -> None:
+    home, other = tmp_path / "home", "file:///srv/home/mlflow"
+    client = open_client(home)
+    client.create_experiment("nextday-sample", artifact_location=artifact_root(home))
+    client.create_experiment("mine", artifact_location=other)
+    client.create_experiment("nextday-lookalike", artifact_location=f"{artifact_root(home)}2/x")
+    copied = open_client(Path(shutil.copytree(home, tmp_path / "copy")))
+    places = {e.name: e.artifact_location for e in copied.search_experiments() if e.name != "Default"}
+    assert places == {
+        "nextday-sample": artifact_root(tmp_path / "copy"),
+        "mine": other,
+        "nextday-lookalike": f"{artifact_root(home)}2/x",
+    }
+
+
+def test_a_path_that_sqlalchemy_would_cut_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"a \? in its path"):
+        open_client(tmp_path / "what?")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.proof
+def test_the_pages_answer_on_this_machine_only_and_show_the_runs(tmp_path: Path) -> None:
+    home, cwd = tmp_path / "home", tmp_path / "cwd"
+    cwd.mkdir()
+    process = start(home, "one", cwd)
+    assert process.communicate(timeout=120) == ("", "")
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = Tracking(home, digest=str).ui_command(port)
+    server = subprocess.Popen(command, cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        names = ask(port, "experiments/search", {"max_results": 10})
+        assert "nextday-one" in names
+        assert '"a1"' in ask(port, "registered-models/search", None)
+    finally:
+        server.terminate()
+        server.wait(timeout=30)
+    assert list(cwd.iterdir()) == []
+
+
+def ask(port: int, what: str, body: dict[str, int] | None) -> str:
+    url = f"http://127.0.0.1:{port}/api/2.0/mlflow/{what}"
+    data = json.dumps(body).encode() if body else None
+    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
+    for _ in range(240):
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return str(answer.read().decode())
+        except ConnectionError:
+            time.sleep(0.25)
+        except urllib.error.URLError as error:
+            if not isinstance(error.reason, ConnectionError):
+                raise
+            time.sleep(0.25)
+    raise AssertionError("the server never answered")

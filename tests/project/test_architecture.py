@@ -1,0 +1,95 @@
+"""The shape of the code is a promise too: who may import whom, and how large a thing may grow."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+from statistics import median
+
+import pytest
+
+from tests.conftest import PROJECT
+
+PACKAGES = ("pipeline", "models", "flows")
+SOURCES = sorted(path for package in PACKAGES for path in (PROJECT / package).rglob("*.py"))
+
+
+def run(code: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=PROJECT, check=True
+    )
+    return done.stdout
+
+
+def test_imports_follow_the_contracts() -> None:
+    done = subprocess.run(
+        [Path(sys.executable).with_name("lint-imports"), "--no-cache"],
+        capture_output=True,
+        text=True,
+        cwd=PROJECT,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "pipeline",
+        "pipeline.forecasting.walk_forward",
+        "pipeline.evaluation.scores",
+        "pipeline.ledger.ledger",
+        "pipeline.backup.backup",
+        "flows.runtime.progress_bars",
+        "models",
+    ],
+)
+def test_the_pipeline_and_a_bare_models_load_no_engine(module: str) -> None:
+    loaded = run(
+        f"import sys, {module}; print(*[m for m in ('tensorflow', 'keras', 'prefect', 'mlflow') if m in sys.modules])"
+    )
+    assert loaded.strip() == ""
+
+
+def test_help_loads_nothing_heavy() -> None:
+    loaded = run(
+        "import sys, flows.cli; print(*[m for m in ('pandas', 'numpy', 'prefect', 'tensorflow') if m in sys.modules])"
+    )
+    assert loaded.strip() == ""
+
+
+def _functions() -> list[tuple[str, int]]:
+    found = []
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef):
+                text = ast.get_docstring(node, clean=False)
+                size = (node.end_lineno or 0) - node.lineno + 1 - (text.count("\n") + 1 if text else 0)
+                found.append((f"{path.name}:{node.name}", size))
+    return found
+
+
+def test_a_function_fits_in_a_glance() -> None:
+    sizes = _functions()
+    long = [name for name, size in sizes if size > 50]
+    assert median(size for _, size in sizes) <= 8
+    assert len(long) <= 0.02 * len(sizes), long
+
+
+def test_a_file_is_one_idea() -> None:
+    assert [str(path) for path in SOURCES if len(path.read_text().splitlines()) > 400] == []
+
+
+def test_no_public_name_lacks_a_docstring() -> None:
+    bare = []
+    for path in SOURCES:
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+                bare += [] if ast.get_docstring(node) else [f"{path.name}:{node.name}"]
+    assert bare == []
+
+
+def test_the_lock_names_no_registry_and_pins_every_package() -> None:
+    lines = (PROJECT / "requirements.lock").read_text().splitlines()
+    assert lines
+    assert [line for line in lines if "==" not in line or "://" in line or line.startswith("-")] == []
