@@ -238,7 +238,7 @@ def test_what_nobody_foresaw_is_three_lines_and_debug_shows_the_rest(
     said = nextday(*HERE, "update")
     assert said.code == 1
     assert told(said)[0] == "nextday: This should not have happened: ZeroDivisionError: a surprise"
-    assert "test_cli.py" in said.err
+    assert "test_app.py" in said.err
     with pytest.raises(ZeroDivisionError):
         nextday("--debug", *HERE, "update")
 

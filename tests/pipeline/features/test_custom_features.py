@@ -135,8 +135,8 @@ def _overwriting(panel: Panel, belongs: object) -> object:
         (lambda panel, belongs: {"a": panel.close}, "returned no 'b'"),
         (lambda panel, belongs: {"a": panel.close, "b": panel.close[1:]}, "b has the shape"),
         (lambda panel, belongs: {"a": panel.close, "b": panel.close.astype(str)[..., None] + "x"}, "no number"),
-        (lambda panel, belongs: 1 / 0, "compute raised ZeroDivisionError: division by zero (test_own_features"),
-        (_overwriting, "read-only (test_own_features.py"),
+        (lambda panel, belongs: 1 / 0, "compute raised ZeroDivisionError: division by zero (test_custom_features"),
+        (_overwriting, "read-only (test_custom_features.py"),
     ],
 )  # fmt: skip
 def test_what_it_computes_is_checked(

@@ -207,12 +207,12 @@ def test_several_horizons_are_several_answers() -> None:
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        ("fit", "m:Written: fit raised ValueError: no luck (test_own_model.py, line"),
-        ("writes", "read-only (test_own_model.py, line"),
+        ("fit", "m:Written: fit raised ValueError: no luck (test_custom_model.py, line"),
+        ("writes", "read-only (test_custom_model.py, line"),
         ("returns", "fit returned a dict without the method 'predict'"),
-        ("predict", "predict raised ZeroDivisionError: division by zero (test_own_model.py, line"),
+        ("predict", "predict raised ZeroDivisionError: division by zero (test_custom_model.py, line"),
         ("text", "predict returned a str that is no array of numbers"),
-        ("leaves", "predict raised SystemExit: 0 (test_own_model.py, line"),
+        ("leaves", "predict raised SystemExit: 0 (test_custom_model.py, line"),
         ("complex", "predict returned a ndarray that is no array of numbers"),
         ("odd", "predict returned a Odd that is no array of numbers: RuntimeError: call detach"),
         ("flat", "predict returned the shape (50,), not (4, 50, 1): [symbol, session, horizon]"),
@@ -243,7 +243,7 @@ def test_a_load_that_fails_is_told_with_its_place(tmp_path: Path) -> None:
             raise KeyError(directory.name)
 
     fitted().save(tmp_path / "a", extra={})
-    with pytest.raises(InputError, match=re.escape("load raised KeyError: 'member-1' (test_own_model.py")):
+    with pytest.raises(InputError, match=re.escape("load raised KeyError: 'member-1' (test_custom_model.py")):
         load(tmp_path / "a", adopt_model(Forgetful, "m:F", {}))
 
 

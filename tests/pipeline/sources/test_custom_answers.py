@@ -136,7 +136,7 @@ def test_an_answer_that_breaks_a_rule_is_told_with_the_rule(answer: object, word
 @pytest.mark.parametrize(
     ("error", "outcome", "words"),
     [
-        (ValueError("one\n  two"), "bad_payload", "fetch raised ValueError: one two (test_own_answers.py, line"),
+        (ValueError("one\n  two"), "bad_payload", "fetch raised ValueError: one two (test_custom_answers.py, line"),
         (ConnectionResetError("reset"), "transient", "ConnectionResetError: reset"),
         (TimeoutError(), "transient", "TimeoutError ("),
         (FileNotFoundError(2, "gone", "x.db"), "bad_payload", "FileNotFoundError"),
