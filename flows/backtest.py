@@ -12,23 +12,23 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 from prefect.context import FlowRunContext
 
-from flows.evening.model_card import describe_own
-from flows.prices.update import Market, update_prices
+from flows.evening.model_card import describe_custom_model
+from flows.prices.update import PriceStatus, update_prices
 from flows.runtime.context import Run, open_run
-from flows.runtime.custom_code import digest_code_of, tell_unaudited
-from flows.runtime.progress import PREFECT_ERRORS, say
-from flows.runtime.tasks import PATIENCE, at_work, chapter
+from flows.runtime.custom_code import describe_missing_audit, digest_code_of
+from flows.runtime.progress import PREFECT_ERRORS, log_line
+from flows.runtime.tasks import PATIENCE, open_locked_run, task
 from flows.runtime.tracking import run_tags, tracking
 from flows.training.champion import count_trial
-from flows.training.compute import open_workshop
+from flows.training.compute import open_compute
 from flows.training.evaluation import range_table
 from flows.training.history import History, make_sequences
-from flows.training.scoring import score_farther, score_procedure
+from flows.training.scoring import score_longer_horizons, score_procedure
 from flows.training.walk_forward import BEST_BEFORE, fits_at_once, walk_history
 from pipeline.config import digest
 from pipeline.errors import NextdayError, StoreError
 from pipeline.evaluation.horizons import select_horizon
-from pipeline.evaluation.robustness import FurtherTests, examine
+from pipeline.evaluation.robustness import RobustnessTests, examine
 from pipeline.evaluation.subgroups import score_groups, trailing_volatility
 from pipeline.evaluation.verdict import Verdict
 from pipeline.forecasting.folds import Fold, walk_folds
@@ -45,7 +45,7 @@ from pipeline.report.backtest_report import (
     write_forecasts,
 )
 from pipeline.report.trading_tables import list_numbers
-from pipeline.statistics.sharpe import hold_against
+from pipeline.statistics.sharpe import deflate_by_trials
 from pipeline.storage.csv_output import format_csv
 from pipeline.storage.files import hold_lock, whole_file, write_text
 from pipeline.tracking.mlflow_metrics import measure_trading
@@ -88,13 +88,13 @@ def backtest(
     run = open_run(config, home, now)
     lock = run.workspace.home / "locks" / f"{run.name}.backtest.lock"
     with hold_lock(lock, 0, f"a backtest of the universe {run.name!r}"):
-        with at_work(config, home, now) as run:
+        with open_locked_run(config, home, now) as run:
             market = _go_on(run, update_prices(run))
             known = make_sequences(run, market.as_of, market.seq)
         paths = place(out or run.workspace.reports / run.name / "backtest")
         made = _make(run, market, known)
         _write(made, paths)
-        with run.workspace.locked(run.name, timeout=PATIENCE, tell=say):
+        with run.workspace.locked(run.name, timeout=PATIENCE, tell=log_line):
             _track(run, made, paths)
         shutil.rmtree(_kept(run), ignore_errors=True)  # it served an interrupted walk, and this one is whole
         _publish(made)
@@ -106,14 +106,14 @@ def _kept(run: Run) -> Path:
     return run.workspace.cache / "backtest" / run.name
 
 
-def _go_on(run: Run, market: Market) -> Market:
+def _go_on(run: Run, market: PriceStatus) -> PriceStatus:
     """Return the prices that an interrupted walk of these settings began with; else those of now, for one to come."""
     note, settings = _kept(run) / "began.json", _digest(run)
     try:
         began = json.loads(note.read_text(encoding="utf-8"))
         as_of, seq = pd.Timestamp(began["as_of"]), int(began["data_version"])
         if began["settings"] == settings and as_of <= market.as_of and seq <= market.seq:
-            say(f"going on with the walk on the prices through {as_of:%Y-%m-%d}")
+            log_line(f"going on with the walk on the prices through {as_of:%Y-%m-%d}")
             return replace(market, as_of=as_of, seq=seq)
     except (OSError, ValueError, KeyError, TypeError):
         pass
@@ -122,13 +122,13 @@ def _go_on(run: Run, market: Market) -> Market:
     return market
 
 
-def _make(run: Run, market: Market, known: History) -> Backtest:
+def _make(run: Run, market: PriceStatus, known: History) -> Backtest:
     settings = run.config
     folds = walk_folds(known.sequences, settings.evaluation, settings.training, settings.backtest)
-    with open_workshop(run, known.sequences, fits_at_once(run, folds)) as workshop:
+    with open_compute(run, known.sequences, fits_at_once(run, folds)) as workshop:
         walk, own, epochs = walk_history(run, known, folds, replace(workshop, finished=_kept(run)))
     scores, verdict = score_procedure(run, walk, BEST_BEFORE)
-    farther = score_farther(run, walk, BEST_BEFORE) if len(settings.labels.horizons) > 1 else None
+    farther = score_longer_horizons(run, walk, BEST_BEFORE) if len(settings.labels.horizons) > 1 else None
     trading = _trade(run, known, walk, verdict)
     sharpe = trading.deflated.sharpe if trading.deflated else None
     count_trial(run, market, walk.test, study="backtest", digest=_digest_trial(run), sharpe=sharpe)
@@ -149,13 +149,13 @@ def _make(run: Run, market: Market, known: History) -> Backtest:
         trading=_allow_for_trials(run, trading),
         method=_describe(run, known, folds, walk),
         tried=_tried(run),
-        unaudited=tell_unaudited(run),
+        unaudited=describe_missing_audit(run),
         bias=run.universe.bias,
         notes=_notes(run, market),
     )
 
 
-@chapter("score groups")
+@task("score groups")
 def _score_groups(run: Run, known: History, walk: Walk, verdict: Verdict) -> pd.DataFrame:
     return score_groups(
         select_horizon(walk.test),
@@ -166,19 +166,19 @@ def _score_groups(run: Run, known: History, walk: Walk, verdict: Verdict) -> pd.
     )
 
 
-@chapter("test further")
-def _test_further(run: Run, walk: Walk, verdict: Verdict) -> FurtherTests:
+@task("test further")
+def _test_further(run: Run, walk: Walk, verdict: Verdict) -> RobustnessTests:
     found = examine(
         select_horizon(walk.test),
         model=verdict.model,
         baseline=verdict.baseline,
         seed=run.config.training.seed,
     )
-    say(found.size.sentence)
+    log_line(found.size.sentence)
     return found
 
 
-@chapter("trade")
+@task("trade")
 def _trade(run: Run, known: History, walk: Walk, verdict: Verdict) -> TradingView:
     """Return what the forecasts would have earned, as if nothing else had been tried."""
     view = view_trading(
@@ -190,7 +190,7 @@ def _trade(run: Run, known: History, walk: Walk, verdict: Verdict) -> TradingVie
         trials=1,
         seed=run.config.training.seed,
     )
-    say(view.sentence)
+    log_line(view.sentence)
     return view
 
 
@@ -203,7 +203,9 @@ def _allow_for_trials(run: Run, view: TradingView) -> TradingView:
     except StoreError:  # what is not known cannot be allowed for
         return replace(view, deflated=None)
     settings = max(count_settings(trials).settings, 1)
-    return replace(view, deflated=hold_against(view.deflated, trials=settings, ratios=list_sharpes(trials)))
+    return replace(
+        view, deflated=deflate_by_trials(view.deflated, trials=settings, ratios=list_sharpes(trials))
+    )
 
 
 def _count_searched(run: Run) -> int:
@@ -253,7 +255,7 @@ def _describe(run: Run, known: History, folds: list[Fold], walk_made: Walk) -> d
     layers = count(model.layers, "layer")
     made = {"network": f"{model.kind} of {layers} of {model.units} units, {size}, trained {training.mode}"}
     if model.is_own:
-        made = {"model": f"{describe_own(model.model_dump())}, {size}"}
+        made = {"model": f"{describe_custom_model(model.model_dump())}, {size}"}
     return {
         **made,
         "features": f"{run.config.features.set} ({len(known.sequences.features)} columns)",
@@ -289,7 +291,7 @@ def _tried(run: Run) -> str:
         return f"How many settings were tried is not known. {error.what}."
 
 
-def _notes(run: Run, market: Market) -> list[str]:
+def _notes(run: Run, market: PriceStatus) -> list[str]:
     notes = [
         "The forecasts of a backtest lie in this folder alone: they never enter the ledger, and are no record.",
         f"The prices are those that were known when this was made (data version {market.seq}): a source that has "
@@ -305,7 +307,7 @@ def _notes(run: Run, market: Market) -> list[str]:
     return notes
 
 
-@chapter("report")
+@task("report")
 def _write(made: Backtest, paths: dict[str, Path]) -> None:
     with whole_file(paths["forecasts.csv"]) as file:
         write_forecasts(file, made)
@@ -313,10 +315,10 @@ def _write(made: Backtest, paths: dict[str, Path]) -> None:
     write_text(paths["groups.csv"], groups_csv(made))
     write_text(paths["trading.csv"], format_csv(list_numbers(made.trading)))
     write_text(paths["report.html"], render_backtest(made))  # last: where it lies, the others do
-    say(f"report: {paths['report.html']}")
+    log_line(f"report: {paths['report.html']}")
 
 
-@chapter("track")
+@task("track")
 def _track(run: Run, made: Backtest, paths: dict[str, Path]) -> None:
     try:
         tracking(run).record_backtest(
@@ -340,7 +342,7 @@ def _track(run: Run, made: Backtest, paths: dict[str, Path]) -> None:
             artifacts=list(paths.values()),
         )
     except NextdayError as error:
-        say(f"the backtest is reported, but not tracked; running it again tries again. {error}")
+        log_line(f"the backtest is reported, but not tracked; running it again tries again. {error}")
 
 
 def _publish(made: Backtest) -> None:
@@ -353,4 +355,4 @@ def _publish(made: Backtest) -> None:
             description=f"backtest of {made.universe}: {made.verdict.finding}",
         )
     except PREFECT_ERRORS as error:
-        say(f"the backtest is reported, but Prefect does not show it: {error}")
+        log_line(f"the backtest is reported, but Prefect does not show it: {error}")

@@ -12,8 +12,8 @@ from prefect.artifacts import create_table_artifact
 from prefect.context import FlowRunContext
 
 from flows.runtime.context import Run
-from flows.runtime.progress import PREFECT_ERRORS, note, say
-from flows.runtime.tasks import A_NIGHT, at_work, chapter
+from flows.runtime.progress import PREFECT_ERRORS, log_line, log_quietly
+from flows.runtime.tasks import MAX_SECONDS, open_locked_run, task
 from pipeline.formatting import count
 from pipeline.prices.delta_table import Compaction
 
@@ -40,7 +40,7 @@ class Maintenance:
     leftovers: list[Path]
 
 
-@flow(name="maintenance", timeout_seconds=A_NIGHT, persist_result=False)
+@flow(name="maintenance", timeout_seconds=MAX_SECONDS, persist_result=False)
 def maintenance(
     config: Path | None = None, home: Path | None = None, now: datetime | None = None
 ) -> Maintenance:
@@ -51,27 +51,27 @@ def maintenance(
         home: The workspace.
         now: The clock; default: the wall clock.
     """
-    with at_work(config, home, now) as run:
+    with open_locked_run(config, home, now) as run:
         leftovers = run.workspace.remove_leftovers(run.name)
         before = run.store.files()
         folder = compact_prices(run)
         done = Maintenance(before, run.store.files(), folder, tidy_databases(run), leftovers)
     for line in _summary(done, run.config.prices.keep_days):
-        say(line)
+        log_line(line)
     try:
         _publish(done, run.name)
     except PREFECT_ERRORS as error:
-        say(f"all is done, but Prefect does not show it: {error}")
+        log_line(f"all is done, but Prefect does not show it: {error}")
     return done
 
 
-@chapter("compact prices")
+@task("compact prices")
 def compact_prices(run: Run) -> Compaction:
     """Join the small files of the universe's prices; those that they replace stay for `keep_days`."""
     return run.store.compact(timedelta(days=run.config.prices.keep_days))
 
 
-@chapter("tidy databases")
+@task("tidy databases")
 def tidy_databases(run: Run) -> dict[str, tuple[int, int]]:
     """Fold each database's log into it, and let it count its rows anew; return their bytes before and after."""
     found = {}
@@ -83,7 +83,7 @@ def tidy_databases(run: Run) -> dict[str, tuple[int, int]]:
                 db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         # Another universe's run is at it, or it is damaged: the doctor looks at that.
         except sqlite3.Error as error:
-            note(f"{path.name} stays as it is: {error}")
+            log_quietly(f"{path.name} stays as it is: {error}")
         found[path.name] = (before, _size(path))
     return found
 

@@ -12,11 +12,11 @@ from flows.evening.forecasting import catch_up, champion_known_at, forecast_sess
 from flows.evening.publish import publish, track
 from flows.evening.reporting import write_missing, write_report
 from flows.evening.settlement import settle as settle_forecasts
-from flows.prices.update import Market, update_prices
+from flows.prices.update import PriceStatus, update_prices
 from flows.runtime.context import Run
 from flows.runtime.custom_code import require_audit, require_named_code
-from flows.runtime.progress import PREFECT_ERRORS, say
-from flows.runtime.tasks import A_NIGHT, at_work
+from flows.runtime.progress import PREFECT_ERRORS, log_line
+from flows.runtime.tasks import MAX_SECONDS, open_locked_run
 from flows.runtime.tracking import tracking
 from flows.training.champion import make_champion
 from models.ensembles.model_files import read_metadata
@@ -39,7 +39,7 @@ class Evening:
     settled: int
 
 
-@flow(name="nightly", timeout_seconds=A_NIGHT, persist_result=False)
+@flow(name="nightly", timeout_seconds=MAX_SECONDS, persist_result=False)
 def nightly(config: Path | None = None, home: Path | None = None, now: datetime | None = None) -> Evening:
     """Forecast the next session and write it down; doing it twice changes nothing.
 
@@ -48,21 +48,21 @@ def nightly(config: Path | None = None, home: Path | None = None, now: datetime 
         home: The workspace.
         now: The clock; default: the wall clock.
     """
-    with at_work(config, home, now) as run:
+    with open_locked_run(config, home, now) as run:
         return _evening(run)
 
 
-@flow(name="update", timeout_seconds=A_NIGHT, persist_result=False)
-def update(config: Path | None = None, home: Path | None = None, now: datetime | None = None) -> Market:
+@flow(name="update", timeout_seconds=MAX_SECONDS, persist_result=False)
+def update(config: Path | None = None, home: Path | None = None, now: datetime | None = None) -> PriceStatus:
     """Fetch and check prices."""
-    with at_work(config, home, now) as run:
+    with open_locked_run(config, home, now) as run:
         return update_prices(run)
 
 
-@flow(name="settle", timeout_seconds=A_NIGHT, persist_result=False)
+@flow(name="settle", timeout_seconds=MAX_SECONDS, persist_result=False)
 def settle_only(config: Path | None = None, home: Path | None = None, now: datetime | None = None) -> int:
     """Fetch prices and settle the forecasts whose session has come."""
-    with at_work(config, home, now) as run:
+    with open_locked_run(config, home, now) as run:
         return settle_forecasts(run, update_prices(run))
 
 
@@ -78,17 +78,19 @@ def _evening(run: Run) -> Evening:
     try:
         track(run, report, paths)
     except (NextdayError, TimeoutError) as error:
-        say(f"the evening is sealed and reported, but not tracked; running it again tries again. {error}")
+        log_line(
+            f"the evening is sealed and reported, but not tracked; running it again tries again. {error}"
+        )
     if not new_rows:
-        say(f"nothing new: the forecasts for {report.target_session:%Y-%m-%d} stand already")
+        log_line(f"nothing new: the forecasts for {report.target_session:%Y-%m-%d} stand already")
     try:
         publish(report)
     except (*PREFECT_ERRORS, TimeoutError) as error:
-        say(f"the evening is sealed and reported, but Prefect does not show it: {error}")
+        log_line(f"the evening is sealed and reported, but Prefect does not show it: {error}")
     return Evening(report, paths, new_rows, settled)
 
 
-def _forecast_tonight(run: Run, market: Market, book: Tracking) -> pd.DataFrame:
+def _forecast_tonight(run: Run, market: PriceStatus, book: Tracking) -> pd.DataFrame:
     """Return the standing rows; a model is only asked if a member lacks one at a horizon that is configured.
 
     Only what is lacking is sealed: a closure or a new name since would give what stands another key.
@@ -107,7 +109,7 @@ def _forecast_tonight(run: Run, market: Market, book: Tracking) -> pd.DataFrame:
         raise NextdayError(
             f"No member of {run.name!r} has a whole window on {market.as_of:%Y-%m-%d}",
             where=str(run.store.folder),
-            way_out="the champion reads many sessions without a hole; `nextday update` lists what is missing",
+            fix="the champion reads many sessions without a hole; `nextday update` lists what is missing",
         )
     lacking = [key in waiting for key in zip(rows["symbol"], rows["horizon"], strict=True)]
     if not any(lacking):
@@ -117,11 +119,11 @@ def _forecast_tonight(run: Run, market: Market, book: Tracking) -> pd.DataFrame:
     return whole.sort_values(["symbol", "target_session"], ignore_index=True)
 
 
-def _champion(run: Run, market: Market, book: Tracking) -> RegisteredModel:
+def _champion(run: Run, market: PriceStatus, book: Tracking) -> RegisteredModel:
     """Return the model that speaks tonight: the champion, or after a clock set back the one that was known then."""
     champion = book.champion(run.name)
     if champion is None:
-        say("there is no champion yet: training one")
+        log_line("there is no champion yet: training one")
         return make_champion(run, market)[0]
     if champion.trained_through <= market.as_of:
         return champion
@@ -130,6 +132,6 @@ def _champion(run: Run, market: Market, book: Tracking) -> RegisteredModel:
         raise InputError(
             f"No model was known on {market.as_of:%Y-%m-%d}: all were trained on later sessions",
             where="--now",
-            way_out="leave --now away, or try a past evening in a workspace of its own (--home)",
+            fix="leave --now away, or try a past evening in a workspace of its own (--home)",
         )
     return known_then

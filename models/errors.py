@@ -11,20 +11,20 @@ class ModelError(Exception):
     Args:
         what: What happened, in one sentence, with the values that matter.
         where: The file, range or member it happened in.
-        way_out: What the reader can do about it.
+        fix: What the reader can do about it.
     """
 
     exit_code = 1
 
-    def __init__(self, what: str, *, where: str = "", way_out: str = "") -> None:
+    def __init__(self, what: str, *, where: str = "", fix: str = "") -> None:
         super().__init__(what)
-        self.what, self.where, self.way_out = what, where, way_out
+        self.what, self.where, self.fix = what, where, fix
 
     def __str__(self) -> str:
         """Return the three parts, one a line."""
         lines = [self.what]
         if self.where:
-            lines.append(f"  where:   {self.where}")
-        if self.way_out:
-            lines.append(f"  way out: {self.way_out}")
+            lines.append(f"  where: {self.where}")
+        if self.fix:
+            lines.append(f"  fix:   {self.fix}")
         return "\n".join(lines)

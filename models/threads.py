@@ -30,5 +30,5 @@ def check_one_thread() -> None:
         raise ModelError(
             "TensorFlow runs on several threads in this process: what is trained here could differ from machine to "
             "machine",
-            way_out="import nextday's models before TensorFlow runs for the first time",
+            fix="import nextday's models before TensorFlow runs for the first time",
         )

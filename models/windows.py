@@ -138,7 +138,7 @@ def labelled_rows(
         raise ModelError(
             f"the {name} range has no row with both a full window and a label",
             where=f"sessions {sessions.start} to {sessions.stop - 1} of {usable.shape[1]}",
-            way_out="give the range more sessions, shorten the lookback, or add symbols with more history",
+            fix="give the range more sessions, shorten the lookback, or add symbols with more history",
         )
     return np.flatnonzero(known.any(axis=-1)).astype(np.int32)
 
@@ -170,5 +170,5 @@ def check_panel(x: NDArray[np.float32], mask: NDArray[np.bool_], features: int) 
         raise ModelError(
             f"x has {int(broken.sum())} values that are not finite although their row is valid",
             where=f"first at symbol {symbol}, session {session}, feature {feature}",
-            way_out="mask the row, or mend the feature",
+            fix="mask the row, or fix the feature",
         )

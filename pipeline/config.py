@@ -21,8 +21,8 @@ from pydantic import (
 )
 
 from pipeline.errors import ConfigError, quoted
-from pipeline.plugins import RIVALS, is_own_code, plain_options
-from pipeline.schema import SYMBOL_PATTERN, SYMBOL_WAY_OUT
+from pipeline.plugins import RIVALS, is_custom_code, plain_options
+from pipeline.schema import SYMBOL_FIX, SYMBOL_PATTERN
 
 __all__ = [
     "BacktestConfig",
@@ -75,14 +75,14 @@ class UniverseConfig(_Section):
     historical: bool = False
 
     @property
-    def has_own_source(self) -> bool:
+    def has_custom_source(self) -> bool:
         """Whether the source is the user's own code."""
         return ":" in self.source
 
     @field_validator("source")
     @classmethod
     def _known_source(cls, source: str) -> str:
-        if source not in ("sample", "files", "yahoo") and not is_own_code(source):
+        if source not in ("sample", "files", "yahoo") and not is_custom_code(source):
             raise ValueError("write sample, files, yahoo, or package.module:Name for a source of your own")
         return source
 
@@ -103,7 +103,7 @@ class UniverseConfig(_Section):
             raise ValueError("source = 'yahoo' cannot list its symbols: give symbols or file")
         if len(set(self.symbols)) < len(self.symbols):
             raise ValueError("symbols names one symbol twice")
-        if self.source_options and not self.has_own_source:
+        if self.source_options and not self.has_custom_source:
             raise ValueError("source_options are for a source of your own: source = 'package.module:Name'")
         return self
 
@@ -133,7 +133,7 @@ class FeaturesConfig(_Section):
     @field_validator("set")
     @classmethod
     def _known_set(cls, name: str) -> str:
-        if name not in ("default", "alstm11") and not is_own_code(name):
+        if name not in ("default", "alstm11") and not is_custom_code(name):
             raise ValueError("write default, alstm11, or package.module:NAME for a feature set of your own")
         return name
 
@@ -178,7 +178,7 @@ class ModelConfig(_Section):
     @field_validator("kind")
     @classmethod
     def _known_kind(cls, kind: str) -> str:
-        if kind not in ("gru", "lstm", "rnn") and not is_own_code(kind):
+        if kind not in ("gru", "lstm", "rnn") and not is_custom_code(kind):
             raise ValueError("write 'gru', 'lstm' or 'rnn', or package.module:Name for a model of your own")
         if (name := kind.rpartition(":")[2]).lower() in RIVALS:
             raise ValueError(f"{name} is a baseline's name in every table: give the class another one")
@@ -343,24 +343,24 @@ def load(path: Path) -> Config:
         return Config.model_validate(tomllib.loads(path.read_text(encoding="utf-8-sig")))
     except FileNotFoundError:
         raise ConfigError(
-            "There is no configuration file", where=str(path), way_out="name one with --config FILE"
+            "There is no configuration file", where=str(path), fix="name one with --config FILE"
         ) from None
     except (OSError, UnicodeDecodeError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ConfigError(
             f"The configuration cannot be read: {reason}",
             where=str(path),
-            way_out="save it as text in UTF-8, or name another with --config FILE",
+            fix="save it as text in UTF-8, or name another with --config FILE",
         ) from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(
-            f"The configuration is not valid TOML: {error}", where=str(path), way_out="mend that line"
+            f"The configuration is not valid TOML: {error}", where=str(path), fix="fix that line"
         ) from None
     except ValidationError as error:
         raise ConfigError(
             "\n".join(_explain(fault) for fault in error.errors(include_url=False)),
             where=str(path),
-            way_out="mend the lines named above; nextday.toml in the project explains every key",
+            fix="fix the lines named above; nextday.toml in the project explains every key",
         ) from None
 
 
@@ -371,8 +371,8 @@ def _explain(fault: Any) -> str:
             f"{place}: write http://host:port; one with a password goes into the variable HTTPS_PROXY instead"
         )
     if fault["type"] == "string_pattern_mismatch":
-        way_out = "write a-z, 0-9, - and _, 63 at most" if place == "universe.name" else SYMBOL_WAY_OUT
-        return f"{place}: {quoted(fault['input'])} is no possible name; {way_out}"
+        fix = "write a-z, 0-9, - and _, 63 at most" if place == "universe.name" else SYMBOL_FIX
+        return f"{place}: {quoted(fault['input'])} is no possible name; {fix}"
     if fault["type"] != "extra_forbidden":
         is_unsaid = isinstance(fault["input"], dict) or place in ("universe.source_options", "model.options")
         given = "" if is_unsaid else f" (given: {quoted(fault['input'])})"

@@ -11,6 +11,7 @@ from pipeline.schema import MIN_SESSIONS
 __all__ = [
     "count",
     "describe_lead",
+    "describe_p_value",
     "format_day",
     "format_instant",
     "format_interval",
@@ -20,7 +21,6 @@ __all__ = [
     "format_points",
     "format_price",
     "format_score",
-    "tell_p_value",
 ]
 
 _SPANS: Final = (
@@ -46,7 +46,7 @@ def format_p_value(value: float) -> str:
     return "–" if math.isnan(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def tell_p_value(value: float) -> str:
+def describe_p_value(value: float) -> str:
     """Write a p-value for a sentence: "p = 0.041", "p < 0.001"."""
     return "p is not defined" if math.isnan(value) else "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
 

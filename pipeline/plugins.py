@@ -23,18 +23,18 @@ from pipeline.errors import ConfigError
 __all__ = [
     "RIVALS",
     "SECRET_NAME",
-    "Seam",
+    "ExtensionPoint",
+    "as_read_only",
+    "describe_error",
     "digest_code",
     "find_code",
-    "is_own_code",
-    "lend",
+    "is_custom_code",
     "plain_options",
-    "tell_error",
 ]
 
 
 @dataclass(frozen=True)
-class Seam:
+class ExtensionPoint:
     """Where somebody's own code is named.
 
     Attributes:
@@ -45,12 +45,12 @@ class Seam:
     where: str
     page: str
 
-    def refuse(self, what: str, way_out: str) -> ConfigError:
+    def refuse(self, what: str, fix: str) -> ConfigError:
         """Return the error that says why what is named there cannot be used."""
-        return ConfigError(what, where=self.where, way_out=way_out)
+        return ConfigError(what, where=self.where, fix=fix)
 
 
-def find_code(place: str, folder: Path, seam: Seam) -> Any:
+def find_code(place: str, folder: Path, seam: ExtensionPoint) -> Any:
     """Return what `package.module:Name` names.
 
     `folder` becomes the last place that Python looks for modules in, and stays it: the code may import its
@@ -69,12 +69,12 @@ def find_code(place: str, folder: Path, seam: Seam) -> Any:
     found = getattr(imported, name, None)
     if found is None:
         near = difflib.get_close_matches(name, dir(imported), n=1)
-        hint = f"did you mean {near[0]!r}?" if near else "mend the part behind the colon"
+        hint = f"did you mean {near[0]!r}?" if near else "fix the part behind the colon"
         raise seam.refuse(f"{module} has no {name!r} in it", hint)
     return found
 
 
-def digest_code(place: str, folder: Path, seam: Seam) -> str:
+def digest_code(place: str, folder: Path, seam: ExtensionPoint) -> str:
     """Return the first 16 hex digits of the sha256 of the file that the module of `place` was imported from.
 
     Modules that it imports are not in it.
@@ -91,14 +91,14 @@ def digest_code(place: str, folder: Path, seam: Seam) -> str:
     return read
 
 
-def lend(array: NDArray[np.generic]) -> NDArray[Any]:
+def as_read_only(array: NDArray[np.generic]) -> NDArray[Any]:
     """Return the array as whoever is handed it may read it, and not write into it."""
     view = array.view()
     view.flags.writeable = False
     return view
 
 
-def tell_error(error: BaseException, but: Collection[str] = ()) -> str:
+def describe_error(error: BaseException, but: Collection[str] = ()) -> str:
     """Return an error of somebody else's code on one line: its kind, its text without secrets, its place.
 
     Args:
@@ -117,7 +117,7 @@ _READ: Final[WeakKeyDictionary[ModuleType, str]] = WeakKeyDictionary()
 """The digest of each module's file as it was when it was imported: later edits of the file are not what runs."""
 
 
-def _import(module: str, folder: Path, seam: Seam) -> ModuleType:
+def _import(module: str, folder: Path, seam: ExtensionPoint) -> ModuleType:
     if str(folder) not in sys.path:
         sys.path.append(str(folder))
     importlib.invalidate_caches()
@@ -126,14 +126,14 @@ def _import(module: str, folder: Path, seam: Seam) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
             raise seam.refuse(
-                f"{module} cannot be imported: {tell_error(error)}", "install what it needs"
+                f"{module} cannot be imported: {describe_error(error)}", "install what it needs"
             ) from None
         raise seam.refuse(
             f"There is no module {error.name!r}",
             f"lay it into {folder}, or install it beside nextday; {seam.page}",
         ) from None
     except (Exception, SystemExit) as error:
-        raise seam.refuse(f"{module} cannot be imported: {tell_error(error)}", "mend it") from None
+        raise seam.refuse(f"{module} cannot be imported: {describe_error(error)}", "fix it") from None
     _require_neighbour(found, module, folder, seam)
     if found not in _READ:
         file = getattr(found, "__file__", None)
@@ -141,7 +141,7 @@ def _import(module: str, folder: Path, seam: Seam) -> ModuleType:
     return found
 
 
-def _require_neighbour(found: ModuleType, module: str, folder: Path, seam: Seam) -> None:
+def _require_neighbour(found: ModuleType, module: str, folder: Path, seam: ExtensionPoint) -> None:
     """Refuse a module that hides the one beside nextday.toml."""
     top = folder / module.partition(".")[0]
     is_beside = top.with_suffix(".py").is_file() or (top / "__init__.py").is_file()
@@ -171,7 +171,7 @@ SECRET_NAME: Final = re.compile(r"password|passwd|secret|token|api_?key", re.IGN
 _OWN_CODE: Final = re.compile(r"(?:[A-Za-z_]\w*\.)*[A-Za-z_]\w*:[A-Za-z_]\w*", re.ASCII)
 
 
-def is_own_code(name: str) -> bool:
+def is_custom_code(name: str) -> bool:
     """Return whether a name is one of the user's own code, `package.module:Name`."""
     return bool(_OWN_CODE.fullmatch(name))
 

@@ -9,6 +9,7 @@ import pandera.pandas as pa
 from pipeline.errors import NextdayError
 
 __all__ = [
+    "DIRECTIONS",
     "FORECASTS",
     "FORECAST_KEY",
     "GROUP_SCORES",
@@ -17,9 +18,8 @@ __all__ = [
     "PRICES",
     "PRICE_KEY",
     "SCORES",
-    "SIDES",
+    "SYMBOL_FIX",
     "SYMBOL_PATTERN",
-    "SYMBOL_WAY_OUT",
     "empty",
     "find_bad_symbol",
     "horizon_of",
@@ -32,14 +32,12 @@ SYMBOL_PATTERN: Final = r"^[A-Za-z0-9^][A-Za-z0-9.^=_\-]{0,31}$"
 For whole matches only: in Python `$` would let a line feed at the end pass.
 """
 
-SYMBOL_WAY_OUT: Final = (
-    "write letters, digits and . ^ = _ -, 32 at most, the first one a letter, a digit or ^"
-)
+SYMBOL_FIX: Final = "write letters, digits and . ^ = _ -, 32 at most, the first one a letter, a digit or ^"
 
 PRICE_KEY: Final = ["instrument_id", "session", "seq"]
 FORECAST_KEY: Final = ["symbol", "as_of", "target_session", "horizon"]
 
-SIDES: Final = ("up", "down", "none")
+DIRECTIONS: Final = ("up", "down", "none")
 """What a direction may be."""
 
 _SESSION: Final = "datetime64[us]"
@@ -113,7 +111,7 @@ FORECASTS: Final = pa.DataFrameSchema(
         "p_up": _number(nullable=False, ge=0, le=1),
         "low": _number(nullable=False, ge=0, le=1),
         "high": _number(nullable=False, ge=0, le=1),
-        "direction": _text(*SIDES),
+        "direction": _text(*DIRECTIONS),
         "baseline_p_up": _number(nullable=False, ge=0, le=1),
         "last_close": _number(nullable=False, gt=0),
         "data_version": pa.Column(int, pa.Check.ge(0)),
@@ -242,9 +240,7 @@ def validated(frame: pd.DataFrame, schema: pa.DataFrameSchema) -> pd.DataFrame:
         checked: pd.DataFrame = schema.validate(frame[list(schema.columns)], lazy=True)
         return checked
     except KeyError as missing:
-        raise NextdayError(
-            f"{schema.name}: {missing.args[0]}", way_out="this is a defect of nextday"
-        ) from None
+        raise NextdayError(f"{schema.name}: {missing.args[0]}", fix="this is a defect of nextday") from None
     except pa.errors.SchemaErrors as broken:
         cases = broken.failure_cases
         across = cases["schema_context"] == "DataFrameSchema"

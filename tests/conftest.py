@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
+from importlib.metadata import version
 from pathlib import Path
 
 # TensorFlow shows its own libcurl to the whole process: who loads curl_cffi after it gets that one, and fails.
@@ -28,6 +29,10 @@ NOW = datetime(2019, 6, 1, 12, tzinfo=UTC)
 os.environ["DO_NOT_TRACK"] = "1"
 os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+# Compiled once for all tests and their child processes: XLA keys each entry by the graph and the processor.
+_COMPILED = PROJECT / ".pytest_cache" / f"xla-{version('tensorflow')}"
+_COMPILED.mkdir(parents=True, exist_ok=True)
+os.environ["TF_XLA_FLAGS"] = f"--tf_xla_persistent_cache_directory={_COMPILED}"
 for _name in ("NEXTDAY_CONFIG", "NEXTDAY_HOME"):
     os.environ.pop(_name, None)  # whoever runs the tests may have evenings of his own
 

@@ -33,7 +33,7 @@ the market opens; score it afterwards.
 
 **First time:** `nextday forecast` works at once, offline, on twenty years of two indices. Then edit nextday.toml.
 
-**Every evening:** `nextday deploy` hands the flows to Prefect; `nextday doctor` says what is wrong and how to mend it.
+**Every evening:** `nextday deploy` hands the flows to Prefect; `nextday doctor` says what is wrong and how to fix it.
 
 Exit codes: 0 done (also: nothing new to do), 1 could not do it, 2 wrong input.
 """,
@@ -99,9 +99,9 @@ def forecast() -> None:
     arguments = _prepared_for_a_flow()
     from flows.cli.output import show_evening
     from flows.nightly import nightly
-    from flows.runtime.progress import watched_here
+    from flows.runtime.progress import show_progress
 
-    with watched_here():
+    with show_progress():
         show_evening(nightly(**arguments))
 
 
@@ -109,12 +109,12 @@ def forecast() -> None:
 def update() -> None:
     """Fetch and check prices, and say how far they reach."""
     arguments = _prepared_for_a_flow()
-    from flows.cli.output import show_market
+    from flows.cli.output import show_price_status
     from flows.nightly import update as update_flow
-    from flows.runtime.progress import watched_here
+    from flows.runtime.progress import show_progress
 
-    with watched_here():
-        show_market(update_flow(**arguments))
+    with show_progress():
+        show_price_status(update_flow(**arguments))
 
 
 @app.command()
@@ -123,9 +123,9 @@ def retrain() -> None:
     arguments = _prepared_for_a_flow()
     from flows.cli.output import show_evaluation
     from flows.retrain import retrain as retrain_flow
-    from flows.runtime.progress import watched_here
+    from flows.runtime.progress import show_progress
 
-    with watched_here():
+    with show_progress():
         show_evaluation(retrain_flow(**arguments))
 
 
@@ -147,9 +147,9 @@ def backtest(
     arguments = _prepared_for_a_flow()
     from flows.backtest import backtest as backtest_flow
     from flows.cli.output import show_backtest
-    from flows.runtime.progress import watched_here
+    from flows.runtime.progress import show_progress
 
-    with watched_here():
+    with show_progress():
         show_backtest(backtest_flow(**arguments, out=out.resolve() if out else None))
 
 
@@ -174,10 +174,10 @@ def search(
     require_optuna()
     arguments = _prepared_for_a_flow()
     from flows.cli.search_output import show_search
-    from flows.runtime.progress import watched_here
+    from flows.runtime.progress import show_progress
     from flows.search.search import search as search_flow
 
-    with watched_here():
+    with show_progress():
         show_search(search_flow(**arguments, trials=trials, minutes=timeout, anew=anew))
 
 
@@ -186,9 +186,9 @@ def settle() -> None:
     """Fetch prices and write down what happened to the forecasts whose session has come."""
     arguments = _prepared_for_a_flow()
     from flows.nightly import settle_only
-    from flows.runtime.progress import watched_here
+    from flows.runtime.progress import show_progress
 
-    with watched_here():
+    with show_progress():
         settle_only(**arguments)
 
 
@@ -197,9 +197,9 @@ def maintain() -> None:
     """Join the small files of the prices, tidy the databases, and remove what killed runs have left."""
     arguments = _prepared_for_a_flow()
     from flows.maintenance import maintenance
-    from flows.runtime.progress import watched_here
+    from flows.runtime.progress import show_progress
 
-    with watched_here():
+    with show_progress():
         maintenance(**arguments)
 
 
@@ -242,25 +242,25 @@ def deploy() -> None:
     """Create Prefect's work pool and the deployments `nightly`, `retrain`, `maintenance` and `backtest`."""
     _prepared()
     from flows.operations.deploy import deploy as deploy_flows
-    from flows.runtime.progress import watched_here
+    from flows.runtime.progress import show_progress
 
-    with watched_here():
+    with show_progress():
         for line in deploy_flows(place.config, place.home):
             typer.echo(line)
 
 
 @app.command()
 def doctor() -> None:
-    """Look for what is wrong and say how to mend it."""
+    """Look for what is wrong and say how to fix it."""
     from pipeline.errors import NextdayError
 
     with suppress(NextdayError):  # a workspace that cannot be used is what the examination finds
         _prepare_prefect()
-    from flows.cli.output import show_examination
+    from flows.cli.output import show_health
     from flows.operations.doctor import examine
 
     found = examine(place.config, place.home, place.now)
-    show_examination(found)
+    show_health(found)
     if any(not item.is_well for item in found):
         raise typer.Exit(1)
 
@@ -293,7 +293,7 @@ def main() -> None:
         if told_to_end:
             signal.signal(told_to_end, signal.SIG_DFL)
             os.kill(os.getpid(), told_to_end)
-        is_ours = hasattr(error, "way_out")
+        is_ours = hasattr(error, "fix")
         typer.echo(f"nextday: {error if is_ours else _unexpected(error)}", err=True)
         raise SystemExit(getattr(error, "exit_code", 1) if is_ours else 1) from None
 
@@ -316,7 +316,7 @@ def _unexpected(error: Exception) -> str:
     told = NextdayError(
         f"This should not have happened: {type(error).__name__}: {error}",
         where=f"{last.filename}, line {last.lineno}",
-        way_out="nextday --debug and the same command again shows the whole traceback",
+        fix="nextday --debug and the same command again shows the whole traceback",
     )
     return str(told)
 

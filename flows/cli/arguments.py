@@ -75,7 +75,7 @@ def require_optuna() -> None:
         raise InputError(
             "A search needs Optuna, which is not installed",
             where="the extra `search` of nextday",
-            way_out="in the checkout: .venv/bin/pip install --constraint requirements.lock --editable '.[search]'",
+            fix="in the checkout: .venv/bin/pip install --constraint requirements.lock --editable '.[search]'",
         )
 
 

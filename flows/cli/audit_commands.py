@@ -25,10 +25,10 @@ def audit(
     from flows.cli.audit_output import show_audit
     from flows.operations.audit import audit as audit_run
     from flows.runtime.context import open_run
-    from flows.runtime.progress import watched_here
+    from flows.runtime.progress import show_progress
 
     run = open_run(**arguments)
-    with watched_here():
+    with show_progress():
         found = audit_run(run, full=full)
     show_audit(found, run.workspace.audit(run.name), full=full)
     if not found.is_passed:

@@ -71,9 +71,9 @@ def _progress() -> "Progress":
 
     from rich.console import Console
 
-    from flows.runtime.progress_bars import drawn
+    from flows.runtime.progress_bars import draw_bar
 
-    return functools.partial(drawn, Console(stderr=True))
+    return functools.partial(draw_bar, Console(stderr=True))
 
 
 def _tell(contents: "Contents") -> None:

@@ -15,14 +15,14 @@ from pipeline.formatting import count, format_day, format_moment, format_percent
 from pipeline.report.evening_report import Report
 from pipeline.report.facts import collect_key_facts
 from pipeline.report.horizon_tables import count_forecasts, forecast_cells, sort_by_distance
-from pipeline.report.tables import count_sides, score_rows
+from pipeline.report.tables import count_directions, score_rows
 
 if TYPE_CHECKING:
     from flows.backtest import Backtested
     from flows.evening.forecasting import Replay
     from flows.nightly import Evening
     from flows.operations.health import Finding
-    from flows.prices.update import Market
+    from flows.prices.update import PriceStatus
     from flows.training.evaluation import Evaluation
     from pipeline.ledger.hash_chain import Verification
     from pipeline.report.backtest_report import Backtest
@@ -34,9 +34,9 @@ __all__ = [
     "show_backtest",
     "show_evaluation",
     "show_evening",
-    "show_examination",
-    "show_market",
+    "show_health",
     "show_paths",
+    "show_price_status",
     "show_record",
     "show_replay",
     "show_verification",
@@ -87,7 +87,7 @@ def show_evening(evening: "Evening") -> None:
     console.print(
         f"\n{report.universe}: {count_forecasts(report.forecasts)} {_leading_to(report)} "
         f"[bold]{report.target_session:%A %Y-%m-%d}[/bold] from the close of {format_day(report.as_of)}, "
-        f"{report.kind}, issued {format_moment(report.issued_at)}: {count_sides(report.forecasts)}\n"
+        f"{report.kind}, issued {format_moment(report.issued_at)}: {count_directions(report.forecasts)}\n"
     )
     console.print(_forecast_table(report.forecasts))
     console.print()
@@ -149,7 +149,7 @@ def show_backtest(made: "Backtested") -> None:
         console.print(f"  {path}", markup=False, soft_wrap=True)
 
 
-def show_market(market: "Market") -> None:
+def show_price_status(market: "PriceStatus") -> None:
     """Print how far the prices reach and what was found."""
     console.print(
         f"prices reach {market.as_of:%Y-%m-%d}: {market.covered} of {market.members} members have a bar "
@@ -197,7 +197,7 @@ def show_record(record: pd.DataFrame, last: int) -> None:
         return
     newest = sorted(record["as_of"].unique())[-last:]
     shown = record[record["as_of"].isin(newest)]
-    console.print(f"{count(len(shown), 'forecast')}: {count_sides(shown)}")
+    console.print(f"{count(len(shown), 'forecast')}: {count_directions(shown)}")
     table = make_table("as_of", "for", "symbol", "kind", "P(up)", "said", "happened", "return", "model")
     for row in _rows(shown):
         happened = {1.0: "up", 0.0: "down"}.get(
@@ -229,12 +229,12 @@ def show_verification(verification: "Verification") -> None:
     console.print(f"head {verification.head.hash}", markup=False, soft_wrap=True)
 
 
-def show_examination(found: "list[Finding]") -> None:
-    """Print every item, and for each that is not well the way to mend it."""
+def show_health(found: "list[Finding]") -> None:
+    """Print every item, and for each that is not well the way to fix it."""
     for item in found:
-        console.print(f"{'ok  ' if item.is_well else 'MEND'}  {item.what}", markup=False, soft_wrap=True)
+        console.print(f"{'ok  ' if item.is_well else 'FIX'}  {item.what}", markup=False, soft_wrap=True)
         if not item.is_well:
-            console.print(f"      {item.way_out}", markup=False, soft_wrap=True)
+            console.print(f"      {item.fix}", markup=False, soft_wrap=True)
 
 
 def _rows(frame: pd.DataFrame) -> Iterator[Any]:

@@ -13,7 +13,7 @@ from flows.cli.output import console, make_table
 from pipeline.formatting import count, format_percent, format_price
 
 if TYPE_CHECKING:
-    from pipeline.prices.ingest.fetch_log import Hold
+    from pipeline.prices.ingest.fetch_log import QuarantineEntry
     from pipeline.prices.ingest.store_check import PriceFindings
     from pipeline.prices.revisions import SymbolHistory
 
@@ -94,7 +94,7 @@ def _show_revised(revised: pd.DataFrame) -> None:
 
 
 def show_price_findings(found: "PriceFindings", universe: str, *, everything: bool) -> None:
-    """Print how well each symbol is covered, and every finding: those that need a person are marked MEND."""
+    """Print how well each symbol is covered, and every finding: those that need a person are marked FIX."""
     coverage, rows = found.coverage, found.rows
     console.print(
         f"prices of the universe {universe} to {found.newest:%Y-%m-%d}: {count(len(coverage), 'symbol')}, "
@@ -111,7 +111,7 @@ def show_price_findings(found: "PriceFindings", universe: str, *, everything: bo
     grid = Table.grid(padding=(0, 2))
     for row in _rows(shown):
         title = f"{row.symbol} {row.session:%Y-%m-%d}: {row.rule}"
-        grid.add_row("MEND" if row.needs_person else "note", Text(f"{title}\n{row.evidence}\n{row.done}"))
+        grid.add_row("FIX" if row.needs_person else "note", Text(f"{title}\n{row.evidence}\n{row.done}"))
     console.print(grid)
     if len(shown) < len(rows):
         console.print(f"{len(rows) - len(shown):,} more findings: nextday prices check --all names them")
@@ -144,7 +144,7 @@ def show_export(bars: int, path: Path) -> None:
     console.print(f"{count(bars, 'bar')} written to {path}", markup=False, soft_wrap=True)
 
 
-def show_quarantine(holds: "list[Hold]", universe: str) -> None:
+def show_quarantine(holds: "list[QuarantineEntry]", universe: str) -> None:
     """Print who is in quarantine, why, and what ends it."""
     if not holds:
         console.print(f"nobody of the universe {universe} is in quarantine", markup=False)
@@ -170,7 +170,7 @@ def show_quarantine_events(events: pd.DataFrame) -> None:
     console.print(table)
 
 
-def show_release(hold: "Hold") -> None:
+def show_release(hold: "QuarantineEntry") -> None:
     """Print what a release brings about."""
     console.print(
         f"{hold.symbol} is released: the next run asks for its whole history and takes it as the source gives it.\n"

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 
 from flows.runtime.context import Run
-from flows.runtime.progress import say
-from flows.runtime.tasks import chapter
+from flows.runtime.progress import log_line
+from flows.runtime.tasks import task
 from flows.training.history import History
 from flows.training.network_insight import _MINUTES
 from pipeline.evaluation.attributions import lay_out, save_attributions
@@ -30,10 +30,10 @@ def explain_forecasts(run: Run, fitted: Any, known: History, rows: pd.DataFrame)
     try:
         _explain(run, fitted, known, rows)
     except Exception as error:
-        say(f"what moved the forecasts is not kept: {error}")
+        log_line(f"what moved the forecasts is not kept: {error}")
 
 
-@chapter("explain", timeout=_MINUTES * 60)
+@task("explain", timeout=_MINUTES * 60)
 def _explain(run: Run, fitted: Any, known: History, rows: pd.DataFrame) -> None:
     made = _attribute(fitted, known, rows)
     save_attributions(place(run.workspace.reports, run.name, rows["target_session"].min()).folder, made)
@@ -49,7 +49,7 @@ def _attribute(fitted: Any, known: History, rows: pd.DataFrame) -> pd.DataFrame:
     found = explain(fitted, sequences.x, sequences.mask, (asked * count + count - 1).astype(np.int32))
     fits = found.attribution.adds_up[place]
     if not fits.all():
-        say(f"{int((~fits).sum())} forecasts are not explained: their attributions do not add up")
+        log_line(f"{int((~fits).sum())} forecasts are not explained: their attributions do not add up")
     horizon = pd.Index(sequences.horizons).get_indexer(pd.Index(rows["horizon"]))
     at, ahead = place[fits], horizon[fits]
     facts = pd.DataFrame(

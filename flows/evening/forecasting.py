@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 
 from flows.evening.explain import explain_forecasts
-from flows.prices.update import Market
+from flows.prices.update import PriceStatus
 from flows.runtime.context import Run, with_former_settings
 from flows.runtime.custom_code import find_changed, require_same_code
-from flows.runtime.progress import say
-from flows.runtime.tasks import chapter
+from flows.runtime.progress import log_line
+from flows.runtime.tasks import task
 from flows.runtime.tracking import tracking
 from flows.training.history import History, make_sequences
 from flows.training.load_models import load_model
@@ -27,7 +27,7 @@ from pipeline.tracking.registry import RegisteredModel
 __all__ = ["Replay", "catch_up", "champion_known_at", "forecast_session", "known_horizons", "replay", "seal"]
 
 
-@chapter("forecast", run_name="forecast from {as_of:%Y-%m-%d}")
+@task("forecast", run_name="forecast from {as_of:%Y-%m-%d}")
 def forecast_session(run: Run, as_of: pd.Timestamp, seq: int, champion: RegisteredModel) -> pd.DataFrame:
     """Forecast the sessions after `as_of` for every symbol with a whole window, as far ahead as is configured.
 
@@ -50,7 +50,7 @@ def forecast_session(run: Run, as_of: pd.Timestamp, seq: int, champion: Register
     return rows
 
 
-@chapter("seal", run_name="seal forecasts from {as_of:%Y-%m-%d}")
+@task("seal", run_name="seal forecasts from {as_of:%Y-%m-%d}")
 def seal(run: Run, rows: pd.DataFrame, as_of: pd.Timestamp, observed_at: pd.Timestamp) -> pd.DataFrame:
     """Write the rows into the ledger; rows that stand already stay.
 
@@ -68,12 +68,14 @@ def seal(run: Run, rows: pd.DataFrame, as_of: pd.Timestamp, observed_at: pd.Time
     )
     new = int(standing["is_new"].sum())
     old = len(standing) - new
-    say(f"sealed {new} forecasts from {as_of:%Y-%m-%d}" + (f"; {old} stood already and stay" if old else ""))
+    log_line(
+        f"sealed {new} forecasts from {as_of:%Y-%m-%d}" + (f"; {old} stood already and stay" if old else "")
+    )
     return standing
 
 
-@chapter("catch up")
-def catch_up(run: Run, market: Market, champions: list[RegisteredModel]) -> list[str]:
+@task("catch up")
+def catch_up(run: Run, market: PriceStatus, champions: list[RegisteredModel]) -> list[str]:
     """Forecast the sessions that were missed, each with a model that was known by then.
 
     Args:
@@ -118,7 +120,7 @@ def replay(run: Run, as_of: pd.Timestamp) -> Replay:
         raise InputError(
             f"The ledger has no forecast of {run.name!r} from {as_of:%Y-%m-%d}",
             where=str(run.workspace.ledger),
-            way_out="`nextday ledger show` lists the sessions; SESSION is the as_of, the last session used",
+            fix="`nextday ledger show` lists the sessions; SESSION is the as_of, the last session used",
         )
     parts = []
     made_of = ["model_version", "data_version", "config_digest"]
@@ -155,7 +157,7 @@ def _forecast(run: Run, known: History, champion: RegisteredModel, fitted: Any) 
             f"The model {champion.model_version} was trained through {champion.trained_through:%Y-%m-%d}: it knows "
             f"what happened after {known.as_of:%Y-%m-%d}",
             where=str(champion.directory),
-            way_out="a session is only forecast with a model that was known by then",
+            fix="a session is only forecast with a model that was known by then",
         )
     last = len(known.sequences.sessions) - 1
     rows = forecast(fitted, known.sequences, range(last, last + 1), run.calendar)
@@ -180,7 +182,7 @@ def champion_known_at(models: list[RegisteredModel], session: pd.Timestamp) -> R
 
 
 def _catch_up_one(
-    run: Run, session: pd.Timestamp, market: Market, champions: list[RegisteredModel]
+    run: Run, session: pd.Timestamp, market: PriceStatus, champions: list[RegisteredModel]
 ) -> str | None:
     known_then = champion_known_at(champions, session)
     if known_then is None:

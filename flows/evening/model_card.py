@@ -14,10 +14,10 @@ from pipeline.formatting import format_percent
 __all__ = [
     "describe_agreement",
     "describe_calibration",
-    "describe_made",
+    "describe_custom_model",
+    "describe_engine",
     "describe_model",
     "describe_network",
-    "describe_own",
     "describe_scope",
     "describe_training",
 ]
@@ -33,7 +33,7 @@ def describe_model(facts: Mapping[str, Any]) -> dict[str, str]:
     """
     kept, shape = facts["extra"], facts
     if facts.get("family") == custom_ensemble.FAMILY:
-        made = {"model": f"{describe_own(kept['settings']['model'])}, code {kept['model_code']}"}
+        made = {"model": f"{describe_custom_model(kept['settings']['model'])}, code {kept['model_code']}"}
     else:
         shape = facts["network"]
         made = {
@@ -49,7 +49,7 @@ def describe_model(facts: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def describe_own(model: Mapping[str, Any]) -> str:
+def describe_custom_model(model: Mapping[str, Any]) -> str:
     """Return what a model of the user's own is, and what it is made with.
 
     Args:
@@ -59,7 +59,7 @@ def describe_own(model: Mapping[str, Any]) -> str:
     return f"{model['kind']}{f' with {options}' if options else ''}"
 
 
-def describe_made(facts: Mapping[str, Any]) -> dict[str, str]:
+def describe_engine(facts: Mapping[str, Any]) -> dict[str, str]:
     """Return which engine made a network; what makes a model of the user's own is not known here."""
     if facts.get("family") == custom_ensemble.FAMILY:
         return {}

@@ -8,7 +8,7 @@ from prefect.context import FlowRunContext
 
 from flows.evening.reporting import _MINUTES
 from flows.runtime.context import Run
-from flows.runtime.tasks import chapter
+from flows.runtime.tasks import task
 from flows.runtime.tracking import run_tags, tracking
 from pipeline.evaluation.attributions import FILE
 from pipeline.evaluation.horizons import NEXT, name_group
@@ -16,13 +16,13 @@ from pipeline.report.evening_markdown import summary_markdown
 from pipeline.report.evening_report import Report
 from pipeline.report.files import Paths
 from pipeline.report.tables import forecast_rows
-from pipeline.schema import SIDES
+from pipeline.schema import DIRECTIONS
 from pipeline.storage.files import write_text
 
 __all__ = ["publish", "track"]
 
 
-@chapter("publish", timeout=_MINUTES * 60)
+@task("publish", timeout=_MINUTES * 60)
 def publish(report: Report) -> None:
     """Show the forecasts and the verdict in Prefect; outside a flow run there is nowhere to show them."""
     if FlowRunContext.get() is None:
@@ -41,7 +41,7 @@ def publish(report: Report) -> None:
     )
 
 
-@chapter("track", timeout=_MINUTES * 60)
+@task("track", timeout=_MINUTES * 60)
 def track(run: Run, report: Report, paths: Paths) -> None:
     """Keep the evening as a tracked run, once: counts, head hash, report."""
     forecasts, done = report.forecasts, paths.folder / "tracked.json"
@@ -62,7 +62,7 @@ def track(run: Run, report: Report, paths: Paths) -> None:
         metrics={
             "forecasts": float(len(forecasts)),
             **_mean_p_up(forecasts),
-            **{f"said_{side}": float((forecasts["direction"] == side).sum()) for side in SIDES},
+            **{f"said_{side}": float((forecasts["direction"] == side).sum()) for side in DIRECTIONS},
             "coverage": report.covered / report.members,
             "findings": float(len(report.findings)),
         },

@@ -6,12 +6,12 @@ from typing import Any
 import pandas as pd
 
 from flows.evening.forecasting import known_horizons
-from flows.evening.model_card import describe_agreement, describe_calibration, describe_made, describe_model
-from flows.prices.update import Market, known_market
+from flows.evening.model_card import describe_agreement, describe_calibration, describe_engine, describe_model
+from flows.prices.update import PriceStatus, read_price_status
 from flows.runtime.context import Run, with_former_settings
-from flows.runtime.custom_code import tell_unaudited
-from flows.runtime.progress import say
-from flows.runtime.tasks import chapter
+from flows.runtime.custom_code import describe_missing_audit
+from flows.runtime.progress import log_line
+from flows.runtime.tasks import task
 from flows.runtime.tracking import tracking
 from flows.training.evaluation import Evaluation, load_evaluation
 from flows.training.per_symbol import explain_unmodelled
@@ -22,7 +22,7 @@ from pipeline.errors import InputError, NextdayError, StoreError
 from pipeline.evaluation.attributions import load_attributions
 from pipeline.evaluation.horizons import describe_horizons, name_group
 from pipeline.evaluation.scores import score
-from pipeline.evaluation.selective import select_told
+from pipeline.evaluation.selective import select_issued
 from pipeline.prices.ingest.fetch_plan import OVERLAP
 from pipeline.prices.ingest.quality import no_findings
 from pipeline.report.evening_report import Report
@@ -42,14 +42,14 @@ _MINUTES = 15
 """Far more than a page, a database on the same disk or a server's answer may take."""
 
 
-@chapter("report", timeout=_MINUTES * 60)
+@task("report", timeout=_MINUTES * 60)
 def write_report(
-    run: Run, market: Market, standing: pd.DataFrame, remarks: list[str]
+    run: Run, market: PriceStatus, standing: pd.DataFrame, remarks: list[str]
 ) -> tuple[Report, Paths]:
     """Write forecast.csv, scores.csv and report.html of the standing rows."""
     report = _gather(run, market, standing, remarks)
     paths = write(report, run.workspace.reports)
-    say(f"report: {paths.html}")
+    log_line(f"report: {paths.html}")
     return report, paths
 
 
@@ -67,7 +67,7 @@ def rebuild_report(run: Run, as_of: pd.Timestamp | None) -> Paths:
         raise InputError(
             f"The ledger has no forecast of {run.name!r}" + (f" from {as_of:%Y-%m-%d}" if as_of else ""),
             where=str(run.workspace.ledger),
-            way_out="`nextday forecast` makes one; `nextday ledger show` lists the sessions",
+            fix="`nextday forecast` makes one; `nextday ledger show` lists the sessions",
         )
     return write(_gather_again(run, standing), run.workspace.reports)
 
@@ -117,12 +117,14 @@ def _gather_again(run: Run, standing: pd.DataFrame) -> Report:
     """Gather the report of one session's sealed rows as the settings and prices of then have it."""
     first = _first(standing)
     former = with_former_settings(run, str(first["config_digest"]))
-    market = known_market(former, {}, no_findings(), as_of=first["as_of"], seq=int(first["data_version"]))
+    market = read_price_status(
+        former, {}, no_findings(), as_of=first["as_of"], seq=int(first["data_version"])
+    )
     remarks = ["Written after its evening, from the ledger; the record is that of today."]
     return _gather(former, market, standing.assign(is_new=False), remarks)
 
 
-def _gather(run: Run, market: Market, standing: pd.DataFrame, remarks: list[str]) -> Report:
+def _gather(run: Run, market: PriceStatus, standing: pd.DataFrame, remarks: list[str]) -> Report:
     first = _first(standing)
     champion = tracking(run).version(run.name, str(first["model_version"]))
     evaluation, lost = _evaluation(run, champion)
@@ -179,7 +181,7 @@ def _evaluation(run: Run, champion: RegisteredModel) -> tuple[Evaluation | None,
     try:
         return load_evaluation(run.workspace.evaluation(run.name, champion.model_version)), []
     except StoreError as error:
-        return None, [f"No score is shown. {error.what}. {error.way_out.capitalize()}."]
+        return None, [f"No score is shown. {error.what}. {error.fix.capitalize()}."]
 
 
 def _attributions(run: Run, standing: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
@@ -188,10 +190,12 @@ def _attributions(run: Run, standing: pd.DataFrame) -> tuple[pd.DataFrame, list[
     try:
         return load_attributions(folder, standing), []
     except StoreError as error:
-        return pd.DataFrame(), [f"{error.what}. {error.way_out.capitalize()}."]
+        return pd.DataFrame(), [f"{error.what}. {error.fix.capitalize()}."]
 
 
-def _skipped(run: Run, market: Market, standing: pd.DataFrame, champion: RegisteredModel) -> pd.DataFrame:
+def _skipped(
+    run: Run, market: PriceStatus, standing: pd.DataFrame, champion: RegisteredModel
+) -> pd.DataFrame:
     absent = sorted(set(run.universe.members(market.as_of)) - set(standing["symbol"]))
     explain = explain_unmodelled(run, read_metadata(champion.directory))
     reasons = [
@@ -213,7 +217,7 @@ def _live_scores(record: pd.DataFrame, name: str) -> pd.DataFrame:
         both, group = pd.concat([model, baseline]), name_group(str(kind), int(str(horizon)))
         parts.append(score(both, baseline="base_rate", group=group))
         if (rows["direction"] == "none").any():
-            told = select_told(both, name)
+            told = select_issued(both, name)
             group = name_group(f"{kind}, sides taken", int(str(horizon)))
             parts.append(score(told, baseline="base_rate", group=group))
     parts = [part for part in parts if len(part)]
@@ -240,7 +244,7 @@ def _model_card(champion: RegisteredModel) -> dict[str, str]:
         "dead zone": "none"
         if settings["labels"]["dead_zone"] == [0, 0]
         else str(settings["labels"]["dead_zone"]),
-        **describe_made(facts),
+        **describe_engine(facts),
     }
 
 
@@ -272,7 +276,7 @@ def _notes(run: Run, standing: pd.DataFrame, champion: RegisteredModel, remarks:
         f"the same procedure fitted once more through {champion.trained_through:%Y-%m-%d}; its newest sessions serve "
         "early stopping and calibration."
     ]
-    if unaudited := tell_unaudited(run):
+    if unaudited := describe_missing_audit(run):
         notes.append(unaudited)
     if run.is_historical:
         notes.append(

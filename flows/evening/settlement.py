@@ -3,10 +3,10 @@
 import numpy as np
 import pandas as pd
 
-from flows.prices.update import Market
+from flows.prices.update import PriceStatus
 from flows.runtime.context import Run
-from flows.runtime.progress import say
-from flows.runtime.tasks import chapter
+from flows.runtime.progress import log_line
+from flows.runtime.tasks import task
 from flows.training.history import price_panel
 from pipeline.features.panel import Panel
 from pipeline.features.sequences import total_returns
@@ -16,8 +16,8 @@ from pipeline.schema import FORECAST_KEY
 __all__ = ["settle"]
 
 
-@chapter("settle")
-def settle(run: Run, market: Market) -> int:
+@task("settle")
+def settle(run: Run, market: PriceStatus) -> int:
     """Write down what happened to every forecast whose session has come and whose bars are settled.
 
     The newest settled ones are looked at again: what the vendor has revised since is listed beside the first outcome,
@@ -31,7 +31,7 @@ def settle(run: Run, market: Market) -> int:
     first = run.calendar.sessions[max(run.calendar.position(market.as_of) - OVERLAP + 1, 0)]
     asked = record[has_come & (is_open | (record["target_session"] >= first))]
     if asked.empty:
-        say("no forecast waits for a session that has come")
+        log_line("no forecast waits for a session that has come")
         return 0
     current = run.universe.current
     asked = asked.assign(listing=[current.get(symbol, symbol) for symbol in asked["symbol"]])
@@ -40,7 +40,7 @@ def settle(run: Run, market: Market) -> int:
     outcomes = _outcomes(run, asked, panel, market.seq)
     settled = run.ledger.settle(outcomes, universe=run.name) if not outcomes.empty else 0
     corrected = len(run.ledger.corrections(run.name)) - known
-    say(
+    log_line(
         f"settled {settled} of {int((has_come & is_open).sum())} forecasts that waited for their session"
         + (f"; {corrected} earlier outcomes are given otherwise now" if corrected else "")
     )

@@ -13,19 +13,20 @@ from flows.evening.forecasting import replay
 from flows.runtime.context import Run
 from flows.runtime.custom_code import digest_audited, find_changed, list_code
 from flows.runtime.progress import bar
-from flows.training.compute import open_workshop
+from flows.training.compute import open_compute
 from flows.training.model_factory import make_baselines, make_recipe
 from flows.training.per_symbol import symbols_named
-from models.ensembles.custom_ensemble import OwnModel
+from models.ensembles.custom_ensemble import CustomModel
 from models.ensembles.model_files import model_version, read_metadata
 from pipeline.audit.feature_checks import (
-    Workbench,
+    FeatureAudit,
     check_changed,
     check_cut_off,
     check_labels,
     check_order,
     check_reach,
 )
+from pipeline.audit.leakage_check import Check, CheckResult, leakage_check
 from pipeline.audit.procedure_checks import (
     SAME,
     Procedure,
@@ -39,7 +40,6 @@ from pipeline.audit.procedure_checks import (
     check_symbol_order,
 )
 from pipeline.audit.record import Audit, save_audit
-from pipeline.audit.tripwire import Check, Found, tripwire
 from pipeline.errors import InputError
 from pipeline.features.panel import build_panel
 from pipeline.features.sequences import Sequences, total_returns
@@ -47,7 +47,7 @@ from pipeline.forecasting.folds import Fold, final_fold, scoring_fold
 from pipeline.ledger.ledger import Ledger
 from pipeline.prices.bar_block import Block
 from pipeline.sources.conformance import ConformanceError, check_source
-from pipeline.sources.custom import OwnSource
+from pipeline.sources.custom import CustomSource
 
 __all__ = ["Subject", "audit", "examine_subject", "gather"]
 
@@ -75,7 +75,7 @@ class Subject:
     """
 
     run: Run
-    bench: Workbench
+    bench: FeatureAudit
     sequences: Sequences
     folds: dict[str, Fold]
     seq: int
@@ -108,7 +108,7 @@ def audit(run: Run, *, full: bool = False) -> Audit:
         procedure=digest_audited(run),
         code=code,
         extent=subject.extent,
-        checks=(*examine_subject(subject), check_own_source(run, subject.bench.block), check_replay(run)),
+        checks=(*examine_subject(subject), check_custom_source(run, subject.bench.block), check_replay(run)),
     )
     save_audit(run.workspace.audit(run.name), found)
     return found
@@ -125,13 +125,13 @@ def gather(run: Run, *, full: bool) -> Subject:
         raise InputError(
             f"There are no prices of the universe {run.name!r} to audit anything on",
             where=str(run.store.folder),
-            way_out="`nextday update` fetches them",
+            fix="`nextday update` fetches them",
         )
     seq, since = run.store.seq(), run.calendar.sessions[0] if full else _since(run, as_of)
     whole = run.store.read_block(run.calendar.sessions_between(since, as_of), run.universe.symbols, seq)
     chosen = run if full else _smaller(run, whole)
     block = _only(whole, chosen.universe.symbols).from_first_bar()
-    bench = Workbench(block, run.feature_set(), chosen.universe, run.config.labels.horizons)
+    bench = FeatureAudit(block, run.feature_set(), chosen.universe, run.config.labels.horizons)
     known = bench.make()
     folds = {
         "score": scoring_fold(known, run.config.evaluation, run.config.training),
@@ -158,7 +158,7 @@ def _learned(procedure: Procedure) -> Procedure:
     It may not be one that learns such labels, and a calibration that gives it no credit would hide what it looks at.
     """
     learned = procedure.with_known_labels()
-    if isinstance(learned.model, OwnModel):
+    if isinstance(learned.model, CustomModel):
         return replace(learned, model=replace(learned.model, calibration=None))
     return learned
 
@@ -185,21 +185,21 @@ def _looks(subject: Subject, procedure: Procedure, learned: Procedure) -> list[C
 
 def _scale_looks(learned: Procedure) -> list[Callable[[], Check]]:
     """Return the look at a network's scale; a model of the user's own has no first epoch to look at."""
-    if isinstance(learned.model, OwnModel):
+    if isinstance(learned.model, CustomModel):
         return []
     # The last one: it compiles its network anew.
     return [partial(check_scale, replace(learned, model=_of_one_epoch(learned.model)))]
 
 
-@tripwire(
+@leakage_check(
     "own source: keeps its rules",
     "The source was asked for one symbol's bars as an evening asks, again, from a later day on, and for a symbol that "
     "nobody has.",
 )
-def check_own_source(run: Run, block: Block) -> Found:
+def check_custom_source(run: Run, block: Block) -> CheckResult:
     """Look whether a source of the user's own gives the same answer to the same question."""
-    if not isinstance(run.source, OwnSource):
-        return Found("not applicable", "the source is nextday's own")
+    if not isinstance(run.source, CustomSource):
+        return CheckResult("not applicable", "the source is nextday's own")
     column = int(block.has_bar.any(axis=0).argmax())
     sessions = block.sessions[block.has_bar[:, column]][-_ASKED:]
     symbol, first, last = block.symbols[column], sessions[0], sessions[max(len(sessions) - 3, 0)]
@@ -207,33 +207,35 @@ def check_own_source(run: Run, block: Block) -> Found:
     try:
         answer = check_source(run.source, symbol, start=first, end=last, now=run.clock())
     except ConformanceError as broken:
-        return Found("failed", str(broken))
-    return Found("passed", f"{asked}: {len(answer.bars)} bars, the same each time")
+        return CheckResult("failed", str(broken))
+    return CheckResult("passed", f"{asked}: {len(answer.bars)} bars, the same each time")
 
 
 _ASKED: Final = 250
 
 
-@tripwire(
+@leakage_check(
     "replay: the ledger's newest session",
     "The newest sealed forecasts were made again from the data, model and settings that they name.",
 )
-def check_replay(run: Run) -> Found:
+def check_replay(run: Run) -> CheckResult:
     """Look whether what was sealed can be made again."""
     path = run.workspace.ledger
     rows = Ledger(path, read_only=True).forecasts(run.name) if path.exists() else pd.DataFrame()
     if rows.empty or not (rows["role"] == "champion").any():
-        return Found("not applicable", "the ledger has no forecast of this universe")
+        return CheckResult("not applicable", "the ledger has no forecast of this universe")
     newest = rows[rows["role"] == "champion"]
     newest = newest[newest["as_of"] == newest["as_of"].max()]
     as_of = newest["as_of"].iloc[0]
     models = [run.workspace.model(run.name, version) for version in newest["model_version"].unique()]
     if any(find_changed(run, read_metadata(model)["extra"]) for model in models):
-        return Found("not applicable", f"the rows of {as_of:%Y-%m-%d} were made with other code of your own")
+        return CheckResult(
+            "not applicable", f"the rows of {as_of:%Y-%m-%d} were made with other code of your own"
+        )
     made = replay(run, as_of)
     worst = made.rows["difference"].abs().max()
     told = f"{len(made.rows)} forecasts from {as_of:%Y-%m-%d}, largest difference {worst:.1e}"
-    return Found("passed" if made.is_same else "failed", told)
+    return CheckResult("passed" if made.is_same else "failed", told)
 
 
 def _since(run: Run, as_of: pd.Timestamp) -> pd.Timestamp:
@@ -292,7 +294,7 @@ def _procedure(subject: Subject) -> Iterator[Procedure]:
     run, known, features = subject.run, subject.sequences, subject.bench.features
     panel, last_return = build_panel(subject.bench.block), features.columns.index(features.last_return)
     ours = make_baselines(run, features)
-    with open_workshop(run, known) as workshop, symbols_named(known.symbols):
+    with open_compute(run, known) as workshop, symbols_named(known.symbols):
         yield Procedure(
             name=run.config.model.name,
             model=make_recipe(run, features, lambda epoch: None, workshop),

@@ -19,7 +19,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.workers.process import ProcessWorker
 
 from flows.runtime.context import PROJECT, Run, default_config, open_run
-from flows.runtime.progress import say
+from flows.runtime.progress import log_line
 from pipeline.errors import ConfigError, NextdayError
 
 __all__ = [
@@ -68,11 +68,11 @@ def server_url(patience: float = 0) -> str:
         raise ConfigError(
             "The address of the Prefect server holds a password, which messages and commands would repeat",
             where="PREFECT_API_URL",
-            way_out="take it out there, and set PREFECT_API_AUTH_STRING=user:password",
+            fix="take it out there, and set PREFECT_API_AUTH_STRING=user:password",
         )
     refusal, end = _refusal(url), time.monotonic() + patience
     if refusal and patience:
-        say(f"waiting for the Prefect server at {url}: one that was just started takes a while")
+        log_line(f"waiting for the Prefect server at {url}: one that was just started takes a while")
     while refusal and time.monotonic() < end:
         time.sleep(1)
         refusal = _refusal(url)
@@ -80,7 +80,7 @@ def server_url(patience: float = 0) -> str:
         raise NextdayError(
             f"No Prefect server answers: {refusal}",
             where=url,
-            way_out=f"start one and keep it running: {prefect_command('server start --host 127.0.0.1')}"
+            fix=f"start one and keep it running: {prefect_command('server start --host 127.0.0.1')}"
             "\n           (a server elsewhere: set PREFECT_API_URL to its address, ending in /api; unset it, and a "
             "command by hand needs none)",
         )
@@ -101,7 +101,7 @@ def connect(url: str) -> Iterator[SyncPrefectClient]:
         raise NextdayError(
             f"The Prefect server refused: {(str(error) or type(error).__name__).splitlines()[0]}",
             where=url,
-            way_out="a server with a password: set PREFECT_API_AUTH_STRING=user:password; else nextday deploy",
+            fix="a server with a password: set PREFECT_API_AUTH_STRING=user:password; else nextday deploy",
         ) from None
 
 
@@ -196,7 +196,7 @@ def _cron(name: str, run: Run, where: Path | str) -> CronSchedule:
         raise ConfigError(
             f"[schedule] {name} = {line!r} is no cron line",
             where=str(where),
-            way_out="minute, hour, day, month, weekday, for example 30 18 * * MON-FRI",
+            fix="minute, hour, day, month, weekday, for example 30 18 * * MON-FRI",
         ) from None
 
 

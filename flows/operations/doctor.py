@@ -1,4 +1,4 @@
-"""Look for what is wrong, and say how to mend it."""
+"""Look for what is wrong, and say how to fix it."""
 
 import importlib.metadata
 import shutil
@@ -9,9 +9,9 @@ from pathlib import Path
 import pandas as pd
 from packaging.version import Version
 
-from flows.operations.health import Finding, look_at, mend, told, well
+from flows.operations.health import Finding, mend, run_check, told, well
 from flows.runtime.context import Run, open_run
-from flows.runtime.custom_code import explain_lack, list_code
+from flows.runtime.custom_code import describe_audit_gap, list_code
 from flows.runtime.tracking import tracking
 from pipeline.errors import NextdayError
 from pipeline.formatting import count
@@ -63,7 +63,7 @@ def examine(config: Path | None, home: Path | None, now: datetime | None) -> lis
         _last_evening,
         _schedule,
     ):
-        found += look_at(look, run)
+        found += run_check(look, run)
     return found
 
 
@@ -110,7 +110,7 @@ def _own_code(run: Run) -> list[Finding]:
     code = list_code(run)
     if not code or run.is_historical:
         return []
-    lack = explain_lack(run, code)
+    lack = describe_audit_gap(run, code)
     return [mend(lack, "nextday audit")] if lack else [well(f"{' and '.join(code)} passed the audit")]
 
 
@@ -202,6 +202,6 @@ def _ledger(run: Run) -> list[Finding]:
 
 
 def _schedule(run: Run) -> list[Finding]:
-    from flows.operations.prefect_server import look_at_schedule
+    from flows.operations.prefect_server import examine_schedule
 
-    return look_at_schedule(run)
+    return examine_schedule(run)

@@ -1,4 +1,4 @@
-"""What an examination finds: one thing looked at, and how to mend it."""
+"""What an examination finds: one thing looked at, and how to fix it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from flows.runtime.context import Run
 from pipeline.errors import NextdayError
 
-__all__ = ["Finding", "look_at", "mend", "told", "well"]
+__all__ = ["Finding", "mend", "run_check", "told", "well"]
 
 
 @dataclass(frozen=True)
@@ -15,21 +15,21 @@ class Finding:
 
     is_well: bool
     what: str
-    way_out: str = ""
+    fix: str = ""
 
 
 def well(what: str) -> Finding:
-    """Return that there is nothing to mend."""
+    """Return that there is nothing to fix."""
     return Finding(True, what)
 
 
-def mend(what: str, way_out: str) -> Finding:
-    """Return what is wrong, and the exact way out."""
-    return Finding(False, what, way_out)
+def mend(what: str, fix: str) -> Finding:
+    """Return what is wrong, and the exact fix."""
+    return Finding(False, what, fix)
 
 
-def look_at(look: Callable[[Run], list[Finding]], run: Run) -> list[Finding]:
-    """Return what `look` finds; what it cannot look at is something to mend too."""
+def run_check(look: Callable[[Run], list[Finding]], run: Run) -> list[Finding]:
+    """Return what `look` finds; what it cannot look at is something to fix too."""
     try:
         return look(run)
     except NextdayError as error:
@@ -37,5 +37,5 @@ def look_at(look: Callable[[Run], list[Finding]], run: Run) -> list[Finding]:
 
 
 def told(error: NextdayError) -> str:
-    """Return where an error happened and the way out, in one line."""
-    return ": ".join(part for part in (error.where, error.way_out) if part)
+    """Return where an error happened and the fix, in one line."""
+    return ": ".join(part for part in (error.where, error.fix) if part)

@@ -17,7 +17,7 @@ from flows.operations.deploy import FLOWS, PLANNED, POOL, connect, prefect_comma
 from flows.operations.health import Finding, mend, well
 from flows.runtime.context import Run
 
-__all__ = ["SILENCE", "look_at_schedule"]
+__all__ = ["SILENCE", "examine_schedule"]
 
 SILENCE = timedelta(minutes=10)
 """A run sends a heartbeat every three minutes: after three missed ones its process is taken for dead."""
@@ -29,7 +29,7 @@ _TAKEN = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
 _ENDED = '{"state": {"type": "CRASHED", "message": "its process is gone"}, "force": true}'
 
 
-def look_at_schedule(run: Run) -> list[Finding]:
+def examine_schedule(run: Run) -> list[Finding]:
     """Look at the server, the universe's deployments and the work pool.
 
     Raises:

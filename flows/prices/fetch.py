@@ -8,11 +8,11 @@ import pandas as pd
 from prefect.tasks import exponential_backoff
 
 from flows.runtime.context import Run
-from flows.runtime.progress import bar, say
+from flows.runtime.progress import bar, log_line
 from flows.runtime.progress_bars import Advance
-from flows.runtime.tasks import chapter
+from flows.runtime.tasks import task
 from pipeline.errors import SourceError
-from pipeline.prices.ingest.fetch_plan import Asking, plan_asking
+from pipeline.prices.ingest.fetch_plan import FetchRequest, plan_requests
 from pipeline.sources import Fetched
 
 __all__ = ["Answers", "fetch_all", "fetch_prices", "plan_tonight"]
@@ -32,17 +32,17 @@ class _UnfinishedError(SourceError):
     """Some symbols could not be had this time; trying again may help."""
 
 
-def plan_tonight(run: Run) -> dict[str, Asking]:
+def plan_tonight(run: Run) -> dict[str, FetchRequest]:
     """Return what to ask for, by symbol; a source that costs nothing is read whole."""
     symbols, beginning = run.universe.symbols, pd.Timestamp(run.config.prices.start)
     if run.is_simulated and _was_later(run):
-        say(
+        log_line(
             "the clock stands before the newest bar that is stored: nothing is fetched, the past stays as it was known"
         )
         return {}
     if run.source.is_local:
-        return dict.fromkeys(symbols, Asking(beginning, is_whole=True))
-    return plan_asking(
+        return dict.fromkeys(symbols, FetchRequest(beginning, is_whole=True))
+    return plan_requests(
         run.store,
         run.fetch_log,
         run.calendar,
@@ -60,7 +60,7 @@ def _was_later(run: Run) -> bool:
     return newest is not None and newest > pd.Timestamp(run.now)
 
 
-def fetch_all(run: Run, plan: Mapping[str, Asking]) -> Answers:
+def fetch_all(run: Run, plan: Mapping[str, FetchRequest]) -> Answers:
     """Ask the source for every symbol of the plan."""
     symbols, answers = list(plan), dict[str, Fetched]()
     starts = {symbol: asking.start for symbol, asking in plan.items()}
@@ -70,7 +70,7 @@ def fetch_all(run: Run, plan: Mapping[str, Asking]) -> Answers:
             try:
                 fetch_prices(run, chunk, starts, answers, advance)
             except (_UnfinishedError, TimeoutError) as unfinished:
-                say(str(unfinished))
+                log_line(str(unfinished))
                 if all(symbol not in answers or answers[symbol].outcome == "transient" for symbol in chunk):
                     break
     answers |= {symbol: _not_asked(run, symbol) for symbol in symbols if symbol not in answers}
@@ -78,7 +78,7 @@ def fetch_all(run: Run, plan: Mapping[str, Asking]) -> Answers:
     return answers
 
 
-@chapter(
+@task(
     "fetch prices",
     run_name="fetch prices of {symbols[0]} and what follows",
     timeout=_MINUTES * 60,
@@ -144,4 +144,4 @@ def _tell(run: Run, answers: Answers) -> None:
     ]
     finished = len(run.universe.symbols) - len(answers)
     said += [f"{finished} had already what there can be tonight"] if finished else []
-    say(f"fetched from {run.source.name}: {', '.join(said)}")
+    log_line(f"fetched from {run.source.name}: {', '.join(said)}")

@@ -11,7 +11,7 @@ from pipeline.config import Config, load
 from pipeline.errors import InputError, quoted
 from pipeline.market.calendar import Calendar
 from pipeline.market.universe import Universe, universe
-from pipeline.prices.ingest.fetch_log import FetchLog, Hold
+from pipeline.prices.ingest.fetch_log import FetchLog, QuarantineEntry
 from pipeline.prices.store import PriceStore
 from pipeline.storage.workspace import Workspace
 
@@ -54,14 +54,14 @@ class StoredPrices:
             raise InputError(
                 f"There are no prices of the universe {self.config.universe.name!r} yet",
                 where=str(self.store.folder),
-                way_out="`nextday update` fetches them; another workspace is named with --home DIR",
+                fix="`nextday update` fetches them; another workspace is named with --home DIR",
             )
 
     def members(self) -> Universe:
         """Return the universe; where neither a list nor a file names its members, everything stored belongs."""
         return universe(self.config.universe, self.base, self.store.symbols())
 
-    def release(self, symbol: str) -> Hold:
+    def release(self, symbol: str) -> QuarantineEntry:
         """Let a symbol out of quarantine: the source is taken as it is, next time it is asked.
 
         Raises:
@@ -75,7 +75,7 @@ class StoredPrices:
             raise InputError(
                 f"{quoted(symbol)} is not in quarantine",
                 where=str(self.fetch_log.path),
-                way_out=f"in quarantine now: {held}",
+                fix=f"in quarantine now: {held}",
             )
         if not found.is_released:
             self.fetch_log.put("released", [found], self.now)
@@ -140,5 +140,5 @@ def _future(what: str, now: datetime, option: str) -> InputError:
     return InputError(
         f"{what}: the clock stands at {now:%Y-%m-%d %H:%M} UTC",
         where=option,
-        way_out="leave it away, or name a time that has been",
+        fix="leave it away, or name a time that has been",
     )

@@ -7,27 +7,27 @@ import pandas as pd
 
 from flows.prices.fetch import Answers, fetch_all, plan_tonight
 from flows.runtime.context import Run
-from flows.runtime.progress import say
-from flows.runtime.tasks import chapter, label_flow_run
+from flows.runtime.progress import log_line
+from flows.runtime.tasks import label_flow_run, task
 from pipeline.errors import InputError, SourceError
 from pipeline.formatting import count
 from pipeline.market.universe import MIN_COVERAGE
 from pipeline.prices.ingest.fetch_log import Answer
-from pipeline.prices.ingest.fetch_plan import Asking
+from pipeline.prices.ingest.fetch_plan import FetchRequest
 from pipeline.prices.ingest.listing_status import find_listings, recent_bars
 from pipeline.prices.ingest.quality import Checked, check, no_findings
-from pipeline.prices.ingest.reconciliation import STANDING, Admission, admit
+from pipeline.prices.ingest.reconciliation import STANDING, Reconciliation, reconcile
 from pipeline.prices.ingest.unknown_closures import find_unknown_sessions
 from pipeline.sources import Fetched
 
-__all__ = ["Market", "check_prices", "known_market", "update_prices"]
+__all__ = ["PriceStatus", "check_prices", "read_price_status", "update_prices"]
 
 _BARS = 500_000
 """Checked at a time, about: what is large is never in memory as a whole, what is small is looked at in one go."""
 
 
 @dataclass(frozen=True, eq=False)
-class Market:
+class PriceStatus:
     """What is known of the prices this evening.
 
     Attributes:
@@ -49,7 +49,7 @@ class Market:
     members: int
 
 
-def update_prices(run: Run) -> Market:
+def update_prices(run: Run) -> PriceStatus:
     """Fetch what is new, keep what is right, and say how far the prices reach.
 
     Raises:
@@ -59,14 +59,14 @@ def update_prices(run: Run) -> Market:
     answers = fetch_all(run, plan)
     findings = check_prices(run, [a for a in answers.values() if a.outcome == "ok"], plan)
     _record(run, plan, answers)
-    market = known_market(run, _reasons(run, answers), findings)
+    market = read_price_status(run, _reasons(run, answers), findings)
     run.save_settings()
     label_flow_run(run, market.as_of)
     return market
 
 
-@chapter("check prices")
-def check_prices(run: Run, answers: Sequence[Fetched], plan: Mapping[str, Asking]) -> pd.DataFrame:
+@task("check prices")
+def check_prices(run: Run, answers: Sequence[Fetched], plan: Mapping[str, FetchRequest]) -> pd.DataFrame:
     """Check the bars, append those that are good and new to the store, and return the findings.
 
     One block of symbols after another: a long history of many is never in memory as a whole.
@@ -79,11 +79,11 @@ def check_prices(run: Run, answers: Sequence[Fetched], plan: Mapping[str, Asking
     _require_one_source(run)
     holds = run.fetch_log.holds()
     whole = frozenset(symbol for symbol, asking in plan.items() if asking.is_whole)
-    findings, admitted, bars = [no_findings()], list[Admission](), 0
+    findings, admitted, bars = [no_findings()], list[Reconciliation](), 0
     for block in _blocks(answers, whole):
         stored = _standing(run, block, plan)
         checked = _check(run, block, stored)
-        admitted.append(admit(run.store, checked.prices, stored, holds, whole))
+        admitted.append(reconcile(run.store, checked.prices, stored, holds, whole))
         findings += [checked.findings, admitted[-1].findings]
         bars += len(checked.prices)
     added = 0
@@ -93,7 +93,7 @@ def check_prices(run: Run, answers: Sequence[Fetched], plan: Mapping[str, Asking
     found = pd.concat(findings, ignore_index=True)
     unknown = find_unknown_sessions(found, len(answers), run.calendar.name)
     found = pd.concat([unknown, found], ignore_index=True)
-    say(f"checked {bars} bars: {added} new, {count(len(found), 'finding')}")
+    log_line(f"checked {bars} bars: {added} new, {count(len(found), 'finding')}")
     return found
 
 
@@ -110,7 +110,7 @@ def _blocks(answers: Sequence[Fetched], whole: frozenset[str]) -> Iterator[list[
         yield block
 
 
-def _standing(run: Run, answers: Sequence[Fetched], plan: Mapping[str, Asking]) -> pd.DataFrame:
+def _standing(run: Run, answers: Sequence[Fetched], plan: Mapping[str, FetchRequest]) -> pd.DataFrame:
     symbols = [answer.symbol for answer in answers]
     since = min(plan[symbol].start for symbol in symbols)
     return run.store.read(since=since, symbols=symbols, columns=STANDING)
@@ -129,20 +129,22 @@ def _check(run: Run, answers: Sequence[Fetched], stored: pd.DataFrame) -> Checke
     )
 
 
-def _log_quarantine(run: Run, admitted: Sequence[Admission]) -> None:
+def _log_quarantine(run: Run, admitted: Sequence[Reconciliation]) -> None:
     """Write down who goes into quarantine and who leaves it; the bars are stored by now."""
     held = [hold for each in admitted for hold in each.held]
     ended = [hold for each in admitted for hold in each.ended]
     if held:
         run.fetch_log.put("held", held, run.clock())
         named = ", ".join(f"{h.symbol} ({h.rule})" for h in held[:5])
-        say(f"into quarantine: {count(len(held), 'symbol')}: {named}; nextday prices quarantine list")
+        log_line(f"into quarantine: {count(len(held), 'symbol')}: {named}; nextday prices quarantine list")
     if ended:
         run.fetch_log.put("ended", ended, run.clock())
-        say(f"out of quarantine: {count(len(ended), 'symbol')}: {', '.join(h.symbol for h in ended[:5])}")
+        log_line(
+            f"out of quarantine: {count(len(ended), 'symbol')}: {', '.join(h.symbol for h in ended[:5])}"
+        )
 
 
-def _record(run: Run, plan: Mapping[str, Asking], answers: Answers) -> None:
+def _record(run: Run, plan: Mapping[str, FetchRequest], answers: Answers) -> None:
     """Log what was answered; a source that is read whole every time needs no memory."""
     if run.source.is_local:
         return
@@ -179,14 +181,14 @@ def _reasons(run: Run, answers: Answers) -> dict[str, str]:
     return told["suspended"] | tonight | told["delisted"] | in_quarantine
 
 
-def known_market(
+def read_price_status(
     run: Run,
     reasons: dict[str, str],
     findings: pd.DataFrame,
     *,
     as_of: pd.Timestamp | None = None,
     seq: int | None = None,
-) -> Market:
+) -> PriceStatus:
     """Say how far the stored prices reach.
 
     Args:
@@ -212,7 +214,7 @@ def known_market(
         raise InputError(
             f"Nobody belongs to the universe {run.name!r} on {as_of:%Y-%m-%d}",
             where=f"[universe] file = {run.config.universe.file!r}",
-            way_out="mend the columns from and to of that file",
+            fix="fix the columns from and to of that file",
         )
     here = set(run.store.read(as_of, seq, since=as_of, symbols=symbols, columns=[])["symbol"])
     missing = {
@@ -221,7 +223,7 @@ def known_market(
     is_tonight = not run.is_historical and as_of == run.last_closed
     if is_tonight and len(here & set(members)) < MIN_COVERAGE * len(members):
         raise _stale(run, as_of, missing, len(members))
-    return Market(
+    return PriceStatus(
         as_of=as_of,
         seq=run.store.seq() if seq is None else seq,
         observed_at=observed_at,
@@ -240,12 +242,12 @@ def _no_price(run: Run, reasons: dict[str, str], findings: pd.DataFrame) -> Inpu
     what = f"There is no usable price of any of the {len(run.universe.symbols)} symbols of {run.name!r}"
     where = f"source {run.source.name}" + "".join(f"\n           {line}" for line in examples[:5])
     if run.source.is_local:
-        way_out = "mend the prices, or [universe] and [prices] start"
+        fix = "fix the prices, or [universe] and [prices] start"
         if run.source.name == "sample":
-            way_out = 'for symbols of your own set [universe] source = "yahoo" or "files"'
-        return InputError(what, where=where, way_out=way_out)
-    way_out = "see the reasons above; `nextday update` tries again; `nextday prices quarantine list` names who is held"
-    return SourceError(what, where=where, way_out=way_out)
+            fix = 'for symbols of your own set [universe] source = "yahoo" or "files"'
+        return InputError(what, where=where, fix=fix)
+    fix = "see the reasons above; `nextday update` tries again; `nextday prices quarantine list` names who is held"
+    return SourceError(what, where=where, fix=fix)
 
 
 def _stale(run: Run, as_of: pd.Timestamp, missing: dict[str, str], members: int) -> SourceError:
@@ -258,7 +260,7 @@ def _stale(run: Run, as_of: pd.Timestamp, missing: dict[str, str], members: int)
         f"The prices are stale: {len(missing)} of {members} members have no bar on {as_of:%Y-%m-%d}, the last "
         f"session that closed; under {MIN_COVERAGE:.0%} coverage nothing is forecast",
         where=f"source {run.source.name}{examples}",
-        way_out=f"run again later: the missed session is caught up, its rows marked late{closed}{_mend(missing)}",
+        fix=f"run again later: the missed session is caught up, its rows marked late{closed}{_mend(missing)}",
     )
 
 
@@ -279,6 +281,5 @@ def _require_one_source(run: Run) -> None:
             f"The prices of the universe {run.name!r} came from {others[0]!r}, and the settings now say "
             f"{run.source.name!r}: two vendors' bars do not join",
             where="[universe] source",
-            way_out="give the universe another name, or move its folder of prices away: "
-            + str(run.store.folder),
+            fix="give the universe another name, or move its folder of prices away: " + str(run.store.folder),
         )

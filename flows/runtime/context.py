@@ -14,7 +14,7 @@ from pipeline.config import Config, UniverseConfig, digest, load
 from pipeline.errors import InputError, NextdayError
 from pipeline.features.custom_features import find_features
 from pipeline.features.feature_sets import FeatureSet
-from pipeline.forecasting.custom_model import WrittenModel, find_model
+from pipeline.forecasting.custom_model import CheckedModel, find_model
 from pipeline.ledger.ledger import Ledger
 from pipeline.market.calendar import Calendar, calendar
 from pipeline.market.closures import Override, from_rows, read_overrides, to_rows
@@ -92,7 +92,7 @@ class Run:
         """
         return find_features(name or self.config.features.set, self.base)
 
-    def own_model(self) -> WrittenModel:
+    def own_model(self) -> CheckedModel:
         """Return the model of the user's own that is configured.
 
         Raises:
@@ -201,7 +201,7 @@ def open_run(
         raise InputError(
             f"The clock {moment:%Y-%m-%d %H:%M}Z lies in the future: bars would count as final that are not",
             where="--now",
-            way_out="leave it away, or name a time that has been",
+            fix="leave it away, or name a time that has been",
         )
     if not read_only:
         workspace.create()
@@ -249,7 +249,7 @@ def with_former_settings(run: Run, former: str) -> Run:
             if resolved is None
             else "These settings were changed",
             where=str(path),
-            way_out="restore that file: a forecast is made again with the settings of then",
+            fix="restore that file: a forecast is made again with the settings of then",
         )
     entries = pd.DataFrame(resolved["members"], columns=["symbol", "first", "last"])
     dates = {name: pd.to_datetime(entries[name]).astype("datetime64[us]") for name in ("first", "last")}
@@ -275,7 +275,7 @@ def _former_config(settings: dict[str, Any], path: Path) -> Config:
         raise NextdayError(
             "These settings are of another nextday, and this one does not know them all",
             where=str(path),
-            way_out="make that forecast again with the nextday that made it",
+            fix="make that forecast again with the nextday that made it",
         ) from None
 
 
@@ -329,7 +329,7 @@ def _source(settings: Config, base: Path, workspace: Workspace) -> PriceSource:
             ca_bundle=str(base / settings.prices.ca_bundle) if settings.prices.ca_bundle else "",
             requests_per_second=settings.prices.requests_per_second,
         )
-    if chosen.has_own_source:
+    if chosen.has_custom_source:
         from pipeline.sources.custom import load_source
 
         return load_source(

@@ -10,35 +10,37 @@ from pipeline.config import digest
 from pipeline.errors import ConfigError, InputError, NextdayError, StoreError
 from pipeline.features import custom_features
 from pipeline.forecasting import custom_model
-from pipeline.plugins import digest_code, is_own_code
+from pipeline.plugins import digest_code, is_custom_code
 from pipeline.sources import custom
 from pipeline.tracking.trials import digest_procedure
 
 __all__ = [
+    "describe_audit_gap",
+    "describe_missing_audit",
     "digest_audited",
     "digest_code_of",
-    "explain_lack",
     "find_changed",
     "list_code",
     "note_code",
     "require_audit",
     "require_named_code",
     "require_same_code",
-    "tell_unaudited",
 ]
 
-_SEAMS = {"features": custom_features.SEAM, "model": custom_model.SEAM}
+_SEAMS = {"features": custom_features.EXTENSION_POINT, "model": custom_model.EXTENSION_POINT}
 
 
 def list_code(run: Run) -> dict[str, str]:
     """Return the digest of each piece of the user's own code that the settings name, by its place."""
     config, code = run.config, {}
-    if config.universe.has_own_source:
-        code[config.universe.source] = digest_code(config.universe.source, run.base, custom.SEAM)
+    if config.universe.has_custom_source:
+        code[config.universe.source] = digest_code(config.universe.source, run.base, custom.EXTENSION_POINT)
     if config.features.is_own:
-        code[config.features.set] = digest_code(config.features.set, run.base, custom_features.SEAM)
+        code[config.features.set] = digest_code(
+            config.features.set, run.base, custom_features.EXTENSION_POINT
+        )
     if config.model.is_own:
-        code[config.model.kind] = digest_code(config.model.kind, run.base, custom_model.SEAM)
+        code[config.model.kind] = digest_code(config.model.kind, run.base, custom_model.EXTENSION_POINT)
     return code
 
 
@@ -53,7 +55,7 @@ def digest_audited(run: Run) -> str:
     )
 
 
-def explain_lack(run: Run, code: Mapping[str, str]) -> str:
+def describe_audit_gap(run: Run, code: Mapping[str, str]) -> str:
     """Return why the code may not run live yet; empty where a kept audit has passed it with these settings.
 
     Raises:
@@ -72,11 +74,11 @@ def explain_lack(run: Run, code: Mapping[str, str]) -> str:
     return ""
 
 
-def tell_unaudited(run: Run) -> str:
+def describe_missing_audit(run: Run) -> str:
     """Return a warning where code of the user's own has made what is told and no audit stands behind it; else empty."""
     code = list_code(run)
     try:
-        lack = explain_lack(run, code) if code else ""
+        lack = describe_audit_gap(run, code) if code else ""
     except StoreError as error:
         lack = f"{' and '.join(code)}: {error.what}"
     return (
@@ -94,11 +96,11 @@ def require_audit(run: Run) -> None:
     if run.is_historical or run.is_simulated:
         return
     code = list_code(run)
-    if code and (lack := explain_lack(run, code)):
+    if code and (lack := describe_audit_gap(run, code)):
         raise InputError(
             f"No live forecast: {lack}",
             where=str(run.workspace.audit(run.name)),
-            way_out="`nextday audit` looks at it; once it has passed, run this again",
+            fix="`nextday audit` looks at it; once it has passed, run this again",
         )
 
 
@@ -108,7 +110,7 @@ def digest_code_of(run: Run) -> dict[str, str]:
     return {
         f"{what}_code": digest_code(place, run.base, _SEAMS[what])
         for what, place in named.items()
-        if is_own_code(place)
+        if is_custom_code(place)
     }
 
 
@@ -157,13 +159,13 @@ def require_named_code(run: Run, facts: Mapping[str, Any], directory: Path) -> N
             raise InputError(
                 f"No live forecast: the champion was made with {facts[what]}, which the settings do not name any more",
                 where=str(directory),
-                way_out="`nextday retrain` makes one with these settings",
+                fix="`nextday retrain` makes one with these settings",
             )
     if facts.get("to_be_audited", digest_audited(run)) != digest_audited(run):
         raise InputError(
             "No live forecast: the champion was made with code of your own by other settings than the audited ones",
             where=str(directory),
-            way_out="`nextday retrain` makes one with these settings",
+            fix="`nextday retrain` makes one with these settings",
         )
 
 
@@ -182,5 +184,5 @@ def require_same_code(run: Run, facts: Mapping[str, Any], directory: Path) -> No
         raise NextdayError(
             f"The model was made with {changed}, and that file has changed since",
             where=str(directory),
-            way_out="put that code back, or train with the new one: `nextday audit`, then `nextday retrain`",
+            fix="put that code back, or train with the new one: `nextday audit`, then `nextday retrain`",
         )

@@ -15,19 +15,19 @@ from prefect.exceptions import PrefectException
 from prefect.logging import get_run_logger
 from rich.console import Console
 
-from flows.runtime.progress_bars import Advance, drawn
+from flows.runtime.progress_bars import Advance, draw_bar
 
 __all__ = [
     "PREFECT_ERRORS",
     "Advance",
-    "Lines",
-    "Terminal",
-    "Watcher",
+    "PlainProgress",
+    "ProgressView",
+    "TerminalProgress",
     "bar",
-    "note",
-    "say",
-    "watched_by",
-    "watched_here",
+    "log_line",
+    "log_quietly",
+    "progress_shown_by",
+    "show_progress",
 ]
 
 PREFECT_ERRORS = (httpx.HTTPError, PrefectException)
@@ -37,10 +37,10 @@ _PAUSE = 2.0
 """Seconds between two looks of Prefect's at long work; shorter work is not shown there."""
 
 
-class Watcher(Protocol):
+class ProgressView(Protocol):
     """Somebody who looks on."""
 
-    def say(self, line: str) -> None:
+    def log_line(self, line: str) -> None:
         """Take a line of the story."""
         ...
 
@@ -50,7 +50,7 @@ class Watcher(Protocol):
         ...
 
 
-class Lines:
+class PlainProgress:
     """Lines only: a schedule's run, a pipe, a test.
 
     Args:
@@ -60,7 +60,7 @@ class Lines:
     def __init__(self, console: Console | None = None) -> None:
         self.console = console
 
-    def say(self, line: str) -> None:
+    def log_line(self, line: str) -> None:
         """Log the line in the flow run, or in our own logger outside of one."""
         if self.console:
             self.console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -75,49 +75,49 @@ class Lines:
             nonlocal done
             done += 1
             if done % every == 0 or done == total:
-                self.say(f"{title}: {done} of {total}  {note}")
+                self.log_line(f"{title}: {done} of {total}  {note}")
 
         yield advance
 
 
-class Terminal(Lines):
+class TerminalProgress(PlainProgress):
     """Lines, and bars that move."""
 
     @contextmanager
     def bar(self, title: str, total: int) -> Iterator[Advance]:
         """Draw a bar."""
         assert self.console is not None
-        with drawn(self.console, title, total) as advance:
+        with draw_bar(self.console, title, total) as advance:
             yield advance
 
 
-_watcher: ContextVar[Watcher] = ContextVar("watcher", default=Lines())  # noqa: B039 -- Lines has no state
+_view: ContextVar[ProgressView] = ContextVar("watcher", default=PlainProgress())  # noqa: B039 -- Lines has no state
 
 
 @contextmanager
-def watched_by(watcher: Watcher) -> Iterator[None]:
+def progress_shown_by(watcher: ProgressView) -> Iterator[None]:
     """Send the lines and bars of the block to `watcher`."""
-    token = _watcher.set(watcher)
+    token = _view.set(watcher)
     try:
         yield
     finally:
-        _watcher.reset(token)
+        _view.reset(token)
 
 
 @contextmanager
-def watched_here() -> Iterator[None]:
+def show_progress() -> Iterator[None]:
     """Send the lines and bars of the block to standard error: bars only where somebody looks."""
     console = Console(stderr=True)
-    with watched_by(Terminal(console) if console.is_terminal else Lines(console)):
+    with progress_shown_by(TerminalProgress(console) if console.is_terminal else PlainProgress(console)):
         yield
 
 
-def say(line: str) -> None:
+def log_line(line: str) -> None:
     """Tell whoever looks on."""
-    _watcher.get().say(line)
+    _view.get().log_line(line)
 
 
-def note(line: str) -> None:
+def log_quietly(line: str) -> None:
     """Write a line into the log alone: it is not worth a reader's eye on a terminal."""
     _logger().info(line)
 
@@ -126,7 +126,7 @@ def note(line: str) -> None:
 def bar(title: str, total: int) -> Iterator[Advance]:
     """Show the progress of `total` units of work to whoever looks on, and in Prefect's pages."""
     shown = _Shown(title, total)
-    with _watcher.get().bar(title, total) as advance:
+    with _view.get().bar(title, total) as advance:
 
         def step(words: str) -> None:
             advance(words)

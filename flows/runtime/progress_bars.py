@@ -13,14 +13,14 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-__all__ = ["Advance", "drawn"]
+__all__ = ["Advance", "draw_bar"]
 
 Advance = Callable[[str], None]
 """Called once a unit of work with what there is to say about it."""
 
 
 @contextmanager
-def drawn(console: Console, title: str, total: int) -> Iterator[Advance]:
+def draw_bar(console: Console, title: str, total: int) -> Iterator[Advance]:
     """Draw a bar of `total` units for the block; where nobody looks, nothing is drawn."""
     columns = (
         TextColumn("{task.description:<14}"),

@@ -9,26 +9,27 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import pandas as pd
-from prefect import Task, get_client, task
+from prefect import Task, get_client
+from prefect import task as prefect_task
 from prefect.cache_policies import NO_CACHE
 from prefect.context import FlowRunContext
 
 from flows.runtime.context import Run, open_run
-from flows.runtime.progress import PREFECT_ERRORS, note, say
+from flows.runtime.progress import PREFECT_ERRORS, log_line, log_quietly
 
-__all__ = ["A_NIGHT", "PATIENCE", "at_work", "chapter", "label_flow_run"]
+__all__ = ["MAX_SECONDS", "PATIENCE", "label_flow_run", "open_locked_run", "task"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-A_NIGHT = 12 * 3600.0
+MAX_SECONDS = 12 * 3600.0
 """Seconds after which an evening is lost anyway: a run that hangs must not stand in the next one's way."""
 
 PATIENCE = 1800.0
 """Seconds that a run waits for another one of the same universe."""
 
 
-def chapter(
+def task(
     name: str, *, run_name: str = "", timeout: float | None = None, **retries: Any
 ) -> Callable[[Callable[P, R]], Task[P, R]]:
     """Return a decorator that makes a function a task; nothing of it is cached or pickled.
@@ -47,16 +48,16 @@ def chapter(
             try:
                 return work(*args, **kwargs)
             finally:
-                note(f"{name}: {time.monotonic() - begun:.1f} s")
+                log_quietly(f"{name}: {time.monotonic() - begun:.1f} s")
 
         options = {"cache_policy": NO_CACHE, "persist_result": False, "timeout_seconds": timeout, **retries}
-        return task(timed, name=name, task_run_name=run_name or name, **options)  # type: ignore[call-overload, no-any-return]
+        return prefect_task(timed, name=name, task_run_name=run_name or name, **options)  # type: ignore[call-overload, no-any-return]
 
     return tell
 
 
 @contextmanager
-def at_work(config: Path | None, home: Path | None, now: datetime | None) -> Iterator[Run]:
+def open_locked_run(config: Path | None, home: Path | None, now: datetime | None) -> Iterator[Run]:
     """Open the run and hold its universe's lock; the flow run is called after the universe.
 
     Who waited opens the run again: the clock has gone on, and files were read when their last bar may not have closed.
@@ -69,7 +70,7 @@ def at_work(config: Path | None, home: Path | None, now: datetime | None) -> Ite
 
     def wait(line: str) -> None:
         waits.append(line)
-        say(line)
+        log_line(line)
 
     with run.workspace.locked(run.name, timeout=PATIENCE, tell=wait):
         label_flow_run(run)

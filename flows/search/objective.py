@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from flows.runtime.context import Run
-from flows.training.compute import Workshop
+from flows.training.compute import Compute
 from flows.training.history import History
 from flows.training.model_factory import make_recipe
 from models.errors import ModelError
@@ -21,10 +21,10 @@ from pipeline.forecasting.folds import Fold, scoring_fold
 from pipeline.forecasting.forecast import forecast
 from pipeline.forecasting.inner_folds import cut_inside, last_inside
 from pipeline.forecasting.model import fit
-from pipeline.forecasting.walk_forward import teach
+from pipeline.forecasting.walk_forward import mask_labels
 from pipeline.statistics.metrics import log_losses
 
-__all__ = ["MEMBERS", "Inside", "base_rate_losses", "hold_back", "validate"]
+__all__ = ["MEMBERS", "Inside", "base_rate_losses", "cut_history", "validate"]
 
 MEMBERS: Final = 2
 """Networks that a trial trains, at most: two rank settings nearly as five do, for less than half of the time."""
@@ -54,7 +54,7 @@ class Inside:
     seq: int
 
 
-def hold_back(run: Run, known: History, lookback: int) -> Inside:
+def cut_history(run: Run, known: History, lookback: int) -> Inside:
     """Cut off everything behind the last training label of the fold that scores, and cut the rest again.
 
     Args:
@@ -85,7 +85,7 @@ def hold_back(run: Run, known: History, lookback: int) -> Inside:
             raise InputError(
                 f"No symbol has {lookback} sessions in a row where a search would compare its trials",
                 where=f"sessions from {sequences.sessions[fold.test.start]:%Y-%m-%d}",
-                way_out="fetch a longer history ([prices] start), or symbols with fewer holes",
+                fix="fetch a longer history ([prices] start), or symbols with fewer holes",
             )
     return inside
 
@@ -103,9 +103,9 @@ def validate(run: Run, inside: Inside, config: Config) -> Iterator[Losses]:
     """
     few = config.model.model_copy(update={"members": min(config.model.members, MEMBERS)})
     settings = replace(run, config=config.model_copy(update={"model": few}))
-    network = make_recipe(settings, settings.feature_set(), lambda epoch: None, Workshop())
+    network = make_recipe(settings, settings.feature_set(), lambda epoch: None, Compute())
     for fold in inside.folds:
-        taught = teach(inside.sequences, fold, inside.returns, config.labels.dead_zone)
+        taught = mask_labels(inside.sequences, fold, inside.returns, config.labels.dead_zone)
         fitted = fit(network, taught, fold, config.training.seed)
         rows = forecast(fitted, inside.sequences, fold.test, run.calendar)
         p_up = np.full(inside.sequences.y.shape, np.nan)

@@ -19,10 +19,10 @@ from prefect import flow
 from flows.prices.update import update_prices
 from flows.runtime.context import Run, open_run
 from flows.runtime.custom_code import digest_code_of
-from flows.runtime.progress import bar, note, say
+from flows.runtime.progress import bar, log_line, log_quietly
 from flows.runtime.progress_bars import Advance
-from flows.runtime.tasks import at_work
-from flows.search.objective import Inside, base_rate_losses, hold_back, validate
+from flows.runtime.tasks import open_locked_run
+from flows.search.objective import Inside, base_rate_losses, cut_history, validate
 from flows.search.sampler import ask
 from flows.search.space import (
     configured_parameters,
@@ -106,18 +106,18 @@ def search(
         raise InputError(
             "A search compares settings on rows that all of its networks forecast; models of single symbols lack some",
             where='[model] scope = "symbol"',
-            way_out='search with scope = "pooled" in a file of its own (--config)',
+            fix='search with scope = "pooled" in a file of its own (--config)',
         )
     if run.config.model.is_own:
         raise ConfigError(
             "A search tries settings of nextday's networks; those of a model of your own are not known to it",
             where=f"[model] kind = {run.config.model.kind!r}",
-            way_out="compare its options by `nextday backtest`, or search with kind = 'gru' in another file (--config)",
+            fix="compare its options by `nextday backtest`, or search with kind = 'gru' in another file (--config)",
         )
     lock = run.workspace.home / "locks" / f"{run.name}.search.lock"
     with hold_lock(lock, 0, f"a search of the universe {run.name!r}"):
-        with at_work(config, home, now) as run:
-            inside = hold_back(run, _history(run, anew), longest_lookback(run.config))
+        with open_locked_run(config, home, now) as run:
+            inside = cut_history(run, _history(run, anew), longest_lookback(run.config))
         return search_inside(run, inside, trials=trials, minutes=minutes)
 
 
@@ -128,7 +128,7 @@ def search_inside(run: Run, inside: Inside, *, trials: int, minutes: float | Non
     with bar("search", trials * FOLDS) as advance:
         for made in range(trials):
             if minutes is not None and time.monotonic() - began >= 60 * minutes:
-                say(f"the time is up after {made} of {trials} trials; the same command goes on")
+                log_line(f"the time is up after {made} of {trials} trials; the same command goes on")
                 break
             trial = _try(run, inside, past, advance)
             book.add(trial)
@@ -154,7 +154,7 @@ def _history(run: Run, anew: bool) -> History:
     ]
     if earlier and not anew:
         last = earlier[-1]
-        say(f"going on with the search on the prices through {last.as_of}; --anew begins another")
+        log_line(f"going on with the search on the prices through {last.as_of}; --anew begins another")
         return make_sequences(run, pd.Timestamp(last.as_of), last.data_version)
     market = update_prices(run)
     return make_sequences(run, market.as_of, market.seq)
@@ -219,7 +219,7 @@ def _follow(
         if not asked.number:  # nothing can be compared with settings that do not work
             raise
         state, slices = "failed", []
-        note(f"trial {asked.number} failed: {error.what}")
+        log_quietly(f"trial {asked.number} failed: {error.what}")
     for _ in range(len(slices), FOLDS):
         advance(f"trial {asked.number} {state}")
     return state, slices

@@ -2,17 +2,17 @@
 
 import pandas as pd
 
-from flows.prices.update import Market
+from flows.prices.update import PriceStatus
 from flows.runtime.context import Run
-from flows.runtime.custom_code import digest_code_of, tell_unaudited
-from flows.runtime.progress import say
-from flows.runtime.tasks import chapter
+from flows.runtime.custom_code import describe_missing_audit, digest_code_of
+from flows.runtime.progress import log_line
+from flows.runtime.tasks import task
 from flows.runtime.tracking import run_tags, tracking
-from flows.training.compute import open_workshop
+from flows.training.compute import open_compute
 from flows.training.evaluation import Evaluation, range_table, save_evaluation
 from flows.training.history import make_sequences
-from flows.training.network_insight import look_inside
-from flows.training.scoring import score_farther, score_procedure
+from flows.training.network_insight import inspect_network
+from flows.training.scoring import score_longer_horizons, score_procedure
 from flows.training.train import train_champion, train_procedure
 from pipeline.errors import NextdayError
 from pipeline.evaluation.horizons import select_horizon
@@ -26,22 +26,22 @@ from pipeline.tracking.trials import Trial, TrialBook, count_settings, digest_pr
 __all__ = ["count_trial", "make_champion"]
 
 
-def make_champion(run: Run, market: Market) -> tuple[RegisteredModel, Evaluation]:
+def make_champion(run: Run, market: PriceStatus) -> tuple[RegisteredModel, Evaluation]:
     """Train, score, fit once more through as_of, register and promote."""
     known = make_sequences(run, market.as_of, market.seq)
-    with open_workshop(run, known.sequences) as workshop:
+    with open_compute(run, known.sequences) as workshop:
         walk, score_epochs, fold = train_procedure(run, known, workshop)
         scores, verdict = score_procedure(run, walk)
         count_trial(run, market, walk.test)
         further: dict[int, Verdict] = {}
         if len(run.config.labels.horizons) > 1:
-            farther, further = score_farther(run, walk)
+            farther, further = score_longer_horizons(run, walk)
             scores = pd.concat([scores, farther], ignore_index=True)
-        insight = look_inside(run, known, walk.fitted[run.config.model.name], fold)
+        insight = inspect_network(run, known, walk.fitted[run.config.model.name], fold)
         if run.universe.bias:
-            say(f"the scores are {run.universe.bias}")
-        if unaudited := tell_unaudited(run):
-            say(unaudited)
+            log_line(f"the scores are {run.universe.bias}")
+        if unaudited := describe_missing_audit(run):
+            log_line(unaudited)
         scored = walk.fitted[run.config.model.name]
         version, champion_epochs, final = train_champion(run, known, workshop, scored)
     evaluation = Evaluation(
@@ -62,7 +62,7 @@ def make_champion(run: Run, market: Market) -> tuple[RegisteredModel, Evaluation
 
 def count_trial(
     run: Run,
-    market: Market,
+    market: PriceStatus,
     test_rows: pd.DataFrame,
     study: str = "",
     digest: str = "",
@@ -93,13 +93,13 @@ def count_trial(
     book = TrialBook(run.workspace.trials(run.name))
     try:
         book.add(trial)
-        say(count_settings(book.read()).sentence)
+        log_line(count_settings(book.read()).sentence)
     except NextdayError as error:
-        say(f"this training is not counted among the trials: {error}")
+        log_line(f"this training is not counted among the trials: {error}")
 
 
-@chapter("promote")
-def promote(run: Run, market: Market, version: str, evaluation: Evaluation) -> RegisteredModel:
+@task("promote")
+def promote(run: Run, market: PriceStatus, version: str, evaluation: Evaluation) -> RegisteredModel:
     """Track the training and make its model the champion."""
     book = tracking(run)
     folder = run.workspace.evaluation(run.name, version)
@@ -122,7 +122,7 @@ def promote(run: Run, market: Market, version: str, evaluation: Evaluation) -> R
         artifacts=[*sorted(folder.iterdir()), run.settings_file],
     )
     book.promote(run.name, version, promoted_at=run.now)
-    say(f"champion {version} promoted")
+    log_line(f"champion {version} promoted")
     champion = book.champion(run.name)
     assert champion is not None
     return champion

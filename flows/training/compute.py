@@ -11,13 +11,13 @@ from typing import Any, Final
 import numpy as np
 
 from flows.runtime.context import Run
-from flows.runtime.progress import note
+from flows.runtime.progress import log_quietly
 from models.cores import count_cores
 from models.training.process_pool import LocalWorkers
 from pipeline.errors import InputError, NextdayError
 from pipeline.features.sequences import Sequences
 
-__all__ = ["Workshop", "choose_processes", "join_cluster", "open_workshop", "training_seconds"]
+__all__ = ["Compute", "choose_processes", "join_cluster", "open_compute", "training_seconds"]
 
 
 _WORTH_IT: Final = 60.0
@@ -28,7 +28,7 @@ _GATES: Final = {"rnn": 1, "gru": 3, "lstm": 4}
 
 
 @dataclass(frozen=True, eq=False)
-class Workshop:
+class Compute:
     """What a fit is told about where it takes place.
 
     Attributes:
@@ -50,7 +50,7 @@ class Workshop:
 
 
 @contextmanager
-def open_workshop(run: Run, sequences: Sequences, at_once: int = 1) -> Iterator[Workshop]:
+def open_compute(run: Run, sequences: Sequences, at_once: int = 1) -> Iterator[Compute]:
     """Have a place to train ready for all fits of the block; its processes start at once, beside other work.
 
     Args:
@@ -59,22 +59,22 @@ def open_workshop(run: Run, sequences: Sequences, at_once: int = 1) -> Iterator[
         at_once: Fits that may be under way at a time.
     """
     if run.config.model.is_own:  # somebody's code need not survive a journey to another process
-        yield Workshop()
+        yield Compute()
         return
     processes = choose_processes(run, sequences, at_once)
     rescue = run.workspace.home / "diverged" / run.name
     with run.workspace.scratch() as folder:
         if run.config.training.scheduler:
             with join_cluster(run.config.training.scheduler) as (cluster, workers):
-                yield Workshop(cluster, workers, folder=folder, rescue=rescue)
+                yield Compute(cluster, workers, folder=folder, rescue=rescue)
             return
         if processes == 1:
-            yield Workshop(folder=folder, rescue=rescue)
+            yield Compute(folder=folder, rescue=rescue)
             return
-        note(f"training in {processes} processes")
+        log_quietly(f"training in {processes} processes")
         with LocalWorkers(processes, folder) as local:
             local.start()
-            yield Workshop(local, processes, max(count_cores() - processes, 1), folder, rescue)
+            yield Compute(local, processes, max(count_cores() - processes, 1), folder, rescue)
 
 
 def choose_processes(run: Run, sequences: Sequences, at_once: int = 1) -> int:
@@ -124,7 +124,7 @@ def join_cluster(address: str) -> Iterator[tuple[Executor, int]]:
         raise InputError(
             "Training on other machines needs Dask, which is not installed",
             where="[training] scheduler; the extra `dask` of nextday",
-            way_out="in the checkout: .venv/bin/pip install --constraint requirements.lock --editable '.[dask]'",
+            fix="in the checkout: .venv/bin/pip install --constraint requirements.lock --editable '.[dask]'",
         )
     from distributed import Client
 
@@ -136,7 +136,7 @@ def join_cluster(address: str) -> Iterator[tuple[Executor, int]]:
         raise NextdayError(
             f"No Dask scheduler answers: {str(error).splitlines()[0]}",
             where=f"[training] scheduler = {address}",
-            way_out="start one (`dask scheduler`) and workers (`dask worker`), or leave the setting empty",
+            fix="start one (`dask scheduler`) and workers (`dask worker`), or leave the setting empty",
         ) from None
     with client:
         workers = client.scheduler_info()["workers"]
@@ -144,8 +144,8 @@ def join_cluster(address: str) -> Iterator[tuple[Executor, int]]:
             raise NextdayError(
                 "The Dask scheduler has no worker yet",
                 where=f"[training] scheduler = {address}",
-                way_out="start some: `dask worker ADDRESS --nthreads 1`, in this environment",
+                fix="start some: `dask worker ADDRESS --nthreads 1`, in this environment",
             )
-        note(f"training by {len(workers)} workers of {address}")
+        log_quietly(f"training by {len(workers)} workers of {address}")
         with client.get_executor() as executor:
             yield executor, len(workers)

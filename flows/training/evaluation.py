@@ -14,7 +14,7 @@ from pipeline.evaluation.horizons import NEXT
 from pipeline.evaluation.network_insight import Insight, load_insight, save_insight
 from pipeline.evaluation.verdict import Verdict
 from pipeline.forecasting.folds import Fold
-from pipeline.forecasting.forecast import take_sides
+from pipeline.forecasting.forecast import choose_directions
 from pipeline.storage.files import write_bytes, write_text
 
 __all__ = ["Evaluation", "load_evaluation", "range_table", "save_evaluation"]
@@ -75,7 +75,7 @@ def load_evaluation(folder: Path) -> Evaluation:
         verdict = Verdict(**json.loads((folder / "verdict.json").read_text(encoding="utf-8")))
         test_rows = pd.read_parquet(folder / "test_rows.parquet")
         if "direction" not in test_rows:  # written before a forecast could take no side
-            test_rows["direction"] = take_sides(test_rows["p_up"].to_numpy())
+            test_rows["direction"] = choose_directions(test_rows["p_up"].to_numpy())
         farther = folder / _FARTHER if (test_rows["horizon"] > NEXT).any() else None
         told = json.loads(farther.read_text(encoding="utf-8")) if farther else {}
         further = {int(horizon): Verdict(**verdict) for horizon, verdict in told.items()}
@@ -85,7 +85,7 @@ def load_evaluation(folder: Path) -> Evaluation:
         raise StoreError(
             f"The evaluation of the champion cannot be read: {error}",
             where=str(folder),
-            way_out="`nextday retrain` makes a new champion and a new evaluation",
+            fix="`nextday retrain` makes a new champion and a new evaluation",
         ) from None
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 
 from flows.runtime.context import Run
-from flows.runtime.progress import say
-from flows.runtime.tasks import chapter
+from flows.runtime.progress import log_line
+from flows.runtime.tasks import task
 from pipeline.errors import StoreError
 from pipeline.features.panel import Panel, build_panel
 from pipeline.features.sequences import Sequences, build_sequences, total_returns
@@ -35,7 +35,7 @@ class History:
         return np.stack([total_returns(self.panel, h).T for h in self.sequences.horizons], axis=-1)
 
 
-@chapter("make sequences", run_name="make sequences through {as_of:%Y-%m-%d}")
+@task("make sequences", run_name="make sequences through {as_of:%Y-%m-%d}")
 def make_sequences(
     run: Run,
     as_of: pd.Timestamp,
@@ -66,7 +66,7 @@ def make_sequences(
     sequences = build_sequences(panel, chosen, run.universe, horizons or run.config.labels.horizons)
     if first is not None:
         sequences = sequences.since(first)
-    say(
+    log_line(
         f"made sequences of {len(sequences.symbols)} symbols x {len(sequences.sessions)} sessions x "
         f"{len(sequences.features)} features: {int(sequences.mask.sum())} valid rows"
     )

@@ -4,12 +4,12 @@ from collections.abc import Callable
 from typing import Any
 
 from flows.runtime.context import Run
-from flows.runtime.progress import say
-from flows.training.compute import Workshop
+from flows.runtime.progress import log_line
+from flows.training.compute import Compute
 from flows.training.load_models import load_recipe
 from models.baselines import baselines
 from models.calibration.calibrator import Calibration
-from models.ensembles.custom_ensemble import OwnModel
+from models.ensembles.custom_ensemble import CustomModel
 from pipeline.features.feature_sets import UNIVERSE, FeatureSet
 from pipeline.forecasting.folds import Fold
 from pipeline.forecasting.model import EarlyModel, Fitted, Model
@@ -21,7 +21,7 @@ def make_recipe(
     run: Run,
     features: FeatureSet,
     progress: Callable[[Any], None],
-    workshop: Workshop,
+    workshop: Compute,
     start: Fitted | None = None,
 ) -> EarlyModel:
     """Return the network of the settings, or the model of the user's own, ready to be fitted.
@@ -36,7 +36,7 @@ def make_recipe(
     model, training = run.config.model, run.config.training
     calibration = _calibration(run)
     if model.is_own:
-        return OwnModel(run.own_model(), model.lookback, model.members, progress, calibration)
+        return CustomModel(run.own_model(), model.lookback, model.members, progress, calibration)
     recipe, network, settings = load_recipe(model.scope)
     made: EarlyModel = recipe(
         network=network(
@@ -96,7 +96,7 @@ def choose_start(run: Run, scored: Any, fold: Fold) -> Fitted | None:
     if not run.config.training.warm_start:
         return None
     if not scored.may_start(fold.train):
-        say(
+        log_line(
             "this fit starts from chance: the one before it stopped on sessions that this one is not to learn from; "
             "a test longer than [training] stop_sessions leaves room"
         )

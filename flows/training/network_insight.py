@@ -7,20 +7,20 @@ import numpy as np
 import pandas as pd
 
 from flows.runtime.context import Run
-from flows.runtime.progress import say
-from flows.runtime.tasks import chapter
+from flows.runtime.progress import log_line
+from flows.runtime.tasks import task
 from flows.training.history import History
 from pipeline.evaluation.network_insight import Insight, rate_importance
 from pipeline.forecasting.folds import Fold
 
-__all__ = ["look_inside"]
+__all__ = ["inspect_network"]
 
 
 _MINUTES = 15
 """Far more than 500 symbols take."""
 
 
-def look_inside(run: Run, known: History, fitted: Any, fold: Fold) -> Insight | None:
+def inspect_network(run: Run, known: History, fitted: Any, fold: Fold) -> Insight | None:
     """Find out what the network of the scoring fit looks at; None, and why, where that cannot be had.
 
     Whatever goes wrong here costs no training.
@@ -33,16 +33,18 @@ def look_inside(run: Run, known: History, fitted: Any, fold: Fold) -> Insight | 
     """
     if not hasattr(fitted, "members"):
         own = "a model of your own is not looked into" if run.config.model.is_own else ""
-        say(f"what the network looks at is not measured: {own or 'every symbol has a network of its own'}")
+        log_line(
+            f"what the network looks at is not measured: {own or 'every symbol has a network of its own'}"
+        )
         return None
     try:
         return _look_inside(run, known, fitted, fold)
     except Exception as error:
-        say(f"what the network looks at is not measured: {error}")
+        log_line(f"what the network looks at is not measured: {error}")
         return None
 
 
-@chapter("look inside", timeout=_MINUTES * 60)
+@task("look inside", timeout=_MINUTES * 60)
 def _look_inside(run: Run, known: History, fitted: Any, fold: Fold) -> Insight:
     from models.explain.inspection import inspect
 
@@ -78,7 +80,7 @@ def _look_inside(run: Run, known: History, fitted: Any, fold: Fold) -> Insight:
         ),
     )
     near = insight.memory.iloc[0]
-    say(
+    log_line(
         f"95% of the network's influence lies within {near['most'] + 1} sessions; gradients: {near['finding']}"
     )
     return insight

@@ -6,24 +6,24 @@ from dataclasses import replace
 from typing import Any
 
 from flows.runtime.context import Run
-from flows.runtime.progress import say
+from flows.runtime.progress import log_line
 from models.errors import ModelError
 from pipeline.forecasting.walk_forward import Walk
 
 __all__ = [
     "arrange",
-    "drop_left_out",
+    "drop_skipped_symbols",
     "explain_unmodelled",
     "symbols_named",
 ]
 
 
-def drop_left_out(walk: Walk, network: Any, symbols: Sequence[str]) -> Walk:
+def drop_skipped_symbols(walk: Walk, network: Any, symbols: Sequence[str]) -> Walk:
     """Return the walk without the symbols that have no model of their own: all methods stand on the same rows."""
     left_out = [symbols[row] for row in getattr(network, "left_out", {})]
     if not left_out:
         return walk
-    say(f"not scored, too little history for a model of their own: {', '.join(left_out)}")
+    log_line(f"not scored, too little history for a model of their own: {', '.join(left_out)}")
     return replace(
         walk,
         before=walk.before[~walk.before["symbol"].isin(left_out)].reset_index(drop=True),
@@ -55,7 +55,7 @@ def arrange(fitted: Any, run: Run, symbols: Sequence[str]) -> Any:
     }
     unknown = [symbol for symbol in symbols if symbol not in rows]
     if unknown:
-        say(f"no model of their own, so no forecast: {', '.join(unknown)}")
+        log_line(f"no model of their own, so no forecast: {', '.join(unknown)}")
     return fitted.arranged([rows.get(symbol, -1) for symbol in symbols])
 
 

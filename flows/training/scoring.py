@@ -3,18 +3,18 @@
 import pandas as pd
 
 from flows.runtime.context import Run
-from flows.runtime.progress import say
-from flows.runtime.tasks import chapter
+from flows.runtime.progress import log_line
+from flows.runtime.tasks import task
 from pipeline.evaluation.horizons import NEXT, name_group, select_horizon
 from pipeline.evaluation.scores import score
-from pipeline.evaluation.selective import measure_sides, select_told
+from pipeline.evaluation.selective import score_coverage, select_issued
 from pipeline.evaluation.verdict import Verdict, best_baseline, judge
 from pipeline.forecasting.walk_forward import Walk
 
-__all__ = ["score_farther", "score_procedure"]
+__all__ = ["score_longer_horizons", "score_procedure"]
 
 
-@chapter("score")
+@task("score")
 def score_procedure(run: Run, walk: Walk, baseline: str = "") -> tuple[pd.DataFrame, Verdict]:
     """Score the test rows of the next session against the baseline, by default that which was best before the test."""
     scores, verdict = _score_horizon(run, walk, NEXT, baseline)
@@ -28,8 +28,10 @@ def score_procedure(run: Run, walk: Walk, baseline: str = "") -> tuple[pd.DataFr
     return scores.reset_index(drop=True), verdict
 
 
-@chapter("score farther ahead")
-def score_farther(run: Run, walk: Walk, baseline: str = "") -> tuple[pd.DataFrame, dict[int, Verdict]]:
+@task("score farther ahead")
+def score_longer_horizons(
+    run: Run, walk: Walk, baseline: str = ""
+) -> tuple[pd.DataFrame, dict[int, Verdict]]:
     """Score each farther horizon by itself, by default against what was best for it before the test began."""
     found = {h: _score_horizon(run, walk, h, baseline) for h in run.config.labels.horizons if h != NEXT}
     scores = pd.concat([scores for scores, _ in found.values()], ignore_index=True)
@@ -44,7 +46,7 @@ def _score_horizon(run: Run, walk: Walk, horizon: int, baseline: str) -> tuple[p
     if run.config.calibration.coverage < 1:
         parts += _score_sides(run, test, baseline, horizon)
     verdict = judge(test, model=model, baseline=baseline, seed=seed)
-    say(verdict.sentence)
+    log_line(verdict.sentence)
     return pd.concat(parts), verdict
 
 
@@ -52,7 +54,7 @@ def _score_sides(run: Run, rows: pd.DataFrame, baseline: str, horizon: int) -> l
     """Say how many rows the network takes a side on, and score every model on those."""
     model, seed = run.config.model.name, run.config.training.seed
     target = run.config.calibration.coverage
-    share = measure_sides(rows, model=model, target=target, group=name_group("all", horizon), seed=seed)
+    share = score_coverage(rows, model=model, target=target, group=name_group("all", horizon), seed=seed)
     group = name_group("sides taken", horizon)
-    told = score(select_told(rows, model), baseline=baseline, group=group, seed=seed)
+    told = score(select_issued(rows, model), baseline=baseline, group=group, seed=seed)
     return [part for part in (share, told) if len(part)]

@@ -7,23 +7,23 @@ import pandas as pd
 
 from flows.runtime.context import Run
 from flows.runtime.custom_code import note_code
-from flows.runtime.progress import say
-from flows.runtime.tasks import chapter
-from flows.training.compute import Workshop
+from flows.runtime.progress import log_line
+from flows.runtime.tasks import task
+from flows.training.compute import Compute
 from flows.training.epochs import epoch_table, epochs_shown, plan_epochs
 from flows.training.history import History
 from flows.training.model_factory import choose_start, make_baselines, make_recipe
-from flows.training.per_symbol import drop_left_out, symbols_named
+from flows.training.per_symbol import drop_skipped_symbols, symbols_named
 from models.ensembles.model_files import model_version
 from pipeline.forecasting.folds import Fold, final_fold, scoring_fold
 from pipeline.forecasting.model import Fitted, Model, fit
-from pipeline.forecasting.walk_forward import Walk, teach, walk_forward
+from pipeline.forecasting.walk_forward import Walk, mask_labels, walk_forward
 
 __all__ = ["train_champion", "train_procedure"]
 
 
-@chapter("train")
-def train_procedure(run: Run, known: History, workshop: Workshop) -> tuple[Walk, pd.DataFrame, Fold]:
+@task("train")
+def train_procedure(run: Run, known: History, workshop: Compute) -> tuple[Walk, pd.DataFrame, Fold]:
     """Fit the network and every baseline with the test held back, and forecast the test.
 
     Args:
@@ -47,15 +47,15 @@ def train_procedure(run: Run, known: History, workshop: Workshop) -> tuple[Walk,
             returns=known.returns,
             dead_zone=run.config.labels.dead_zone,
             seed=run.config.training.seed,
-            tell=lambda name: say(f"fitting {name}"),
+            tell=lambda name: log_line(f"fitting {name}"),
         )
     network = walk.fitted[run.config.model.name]
-    return drop_left_out(walk, network, known.sequences.symbols), epoch_table(network, "score"), fold
+    return drop_skipped_symbols(walk, network, known.sequences.symbols), epoch_table(network, "score"), fold
 
 
-@chapter("train the champion")
+@task("train the champion")
 def train_champion(
-    run: Run, known: History, workshop: Workshop, scored: Fitted
+    run: Run, known: History, workshop: Compute, scored: Fitted
 ) -> tuple[str, pd.DataFrame, Fold]:
     """Fit the same procedure through as_of and keep its files.
 
@@ -69,7 +69,7 @@ def train_champion(
         The model's version, its epochs, and its fold.
     """
     fold = final_fold(known.sequences, run.config.training)
-    taught = teach(known.sequences, fold, known.returns, run.config.labels.dead_zone)
+    taught = mask_labels(known.sequences, fold, known.returns, run.config.labels.dead_zone)
     features, start = run.feature_set(), choose_start(run, scored, fold)
     planned = plan_epochs(run.config, len(known.sequences.symbols))
     with epochs_shown("train champion", *planned) as progress, symbols_named(known.sequences.symbols):
@@ -90,9 +90,9 @@ def train_champion(
         shutil.rmtree(half)
     else:
         half.replace(whole)
-    say(f"champion {version} fitted through {known.as_of:%Y-%m-%d}")
+    log_line(f"champion {version} fitted through {known.as_of:%Y-%m-%d}")
     for row, reason in getattr(champion, "left_out", {}).items():
-        say(f"{known.sequences.symbols[row]} has no model of its own: {reason}")
+        log_line(f"{known.sequences.symbols[row]} has no model of its own: {reason}")
     return version, epoch_table(champion, "champion"), fold
 
 

@@ -12,19 +12,19 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from flows.runtime.context import Run
-from flows.runtime.progress import say
-from flows.runtime.tasks import chapter
-from flows.training.compute import Workshop
+from flows.runtime.progress import log_line
+from flows.runtime.tasks import task
+from flows.training.compute import Compute
 from flows.training.epochs import epoch_table, folds_shown, plan_epochs
 from flows.training.history import History
 from flows.training.model_factory import choose_start, make_baselines, make_recipe
-from flows.training.per_symbol import drop_left_out, symbols_named
+from flows.training.per_symbol import drop_skipped_symbols, symbols_named
 from models.errors import ModelError
 from pipeline.evaluation.horizons import select_horizon
 from pipeline.evaluation.verdict import best_baseline
 from pipeline.forecasting.folds import Fold
 from pipeline.forecasting.model import Begun, Fitted, Model, begin
-from pipeline.forecasting.walk_forward import Walk, teach, walk_forward
+from pipeline.forecasting.walk_forward import Walk, mask_labels, walk_forward
 from pipeline.schema import FORECAST_KEY
 
 __all__ = ["BEST_BEFORE", "fits_at_once", "walk_history"]
@@ -36,9 +36,9 @@ _SCORED: Final = [*FORECAST_KEY, "fold", "model", "p_up", "direction", "outcome"
 """What is kept of a method's rows; the network's are kept whole, beside them."""
 
 
-@chapter("walk forward")
+@task("walk forward")
 def walk_history(
-    run: Run, known: History, folds: list[Fold], workshop: Workshop
+    run: Run, known: History, folds: list[Fold], workshop: Compute
 ) -> tuple[Walk, pd.DataFrame, pd.DataFrame]:
     """Fit the network and every baseline on each fold, and forecast its test.
 
@@ -68,7 +68,7 @@ def walk_history(
             under_way.enter_context(threadpool_limits(workshop.cores, user_api="openmp"))
         for number, fold in enumerate(folds, start=1):
             first, last = (known.sequences.sessions[row] for row in (fold.test.start, fold.test.stop - 1))
-            say(f"fold {number} of {len(folds)}: forecasting from {first:%Y-%m-%d} to {last:%Y-%m-%d}")
+            log_line(f"fold {number} of {len(folds)}: forecasting from {first:%Y-%m-%d} to {last:%Y-%m-%d}")
             while coming and len(begun) <= ahead:
                 try:
                     begun.append(_begin(run, known, coming[0], next_fold(), workshop, fitted))
@@ -80,7 +80,7 @@ def walk_history(
                 coming.popleft()
             walk = _walk(run, known, fold, {model: _Awaited(begun.popleft())})
             fitted = walk.fitted[model]
-            walk = drop_left_out(walk, fitted, known.sequences.symbols)
+            walk = drop_skipped_symbols(walk, fitted, known.sequences.symbols)
             walk = replace(walk, test=walk.test.assign(fold=np.int16(number)))
             before = walk.before if number == 1 else before
             own.append(walk.test[walk.test["model"] == model])
@@ -113,7 +113,7 @@ def fits_at_once(run: Run, folds: list[Fold]) -> int:
     return 1 if run.config.training.warm_start else len(folds)
 
 
-def _count_ahead(run: Run, workshop: Workshop, members: int) -> int:
+def _count_ahead(run: Run, workshop: Compute, members: int) -> int:
     """Return how many folds begin before their turn: enough for every worker; the examples of each lie in files."""
     if workshop.executor is None or run.config.training.warm_start:
         return 0
@@ -125,12 +125,12 @@ def _begin(
     known: History,
     fold: Fold,
     progress: Callable[[Any], None],
-    workshop: Workshop,
+    workshop: Compute,
     former: Fitted | None,
 ) -> Begun:
     start = choose_start(run, former, fold) if former is not None else None
     network = make_recipe(run, run.feature_set(), progress, workshop, start)
-    taught = teach(known.sequences, fold, known.returns, run.config.labels.dead_zone)
+    taught = mask_labels(known.sequences, fold, known.returns, run.config.labels.dead_zone)
     return begin(network, taught, fold, run.config.training.seed)
 
 

@@ -26,7 +26,16 @@ from models.errors import ModelError
 from models.prediction import Prediction, on_panel
 from models.windows import check_panel, first_session, labelled_rows, share_of_ups, usable_rows
 
-__all__ = ["FAMILY", "Learned", "OwnEnsemble", "OwnModel", "Postponed", "Trained", "Written", "load"]
+__all__ = [
+    "FAMILY",
+    "CustomEnsemble",
+    "CustomModel",
+    "DeferredFit",
+    "Trained",
+    "UserFit",
+    "UserModel",
+    "load",
+]
 
 FAMILY: Final = "own"
 """What the metadata of such a model call it."""
@@ -35,7 +44,7 @@ _CERTAIN: Final = 0.999
 """What a member says beyond this counts as this: the logit of a certainty is infinite."""
 
 
-class Learned(Protocol):
+class UserFit(Protocol):
     """A member: what was written, fitted."""
 
     def predict(
@@ -49,7 +58,7 @@ class Learned(Protocol):
         ...
 
 
-class Written(Protocol):
+class UserModel(Protocol):
     """What somebody wrote."""
 
     def fit(
@@ -61,11 +70,11 @@ class Written(Protocol):
         train: range,
         stop: range,
         seed: int,
-    ) -> Learned:
+    ) -> UserFit:
         """Learn; equal seeds give equal fits."""
         ...
 
-    def load(self, directory: Path, horizons: int) -> Learned:
+    def load(self, directory: Path, horizons: int) -> UserFit:
         """Return what was saved in a folder."""
         ...
 
@@ -79,7 +88,7 @@ class Trained:
 
 
 @dataclass(frozen=True)
-class OwnEnsemble:
+class CustomEnsemble:
     """A fitted ensemble of somebody's model.
 
     Attributes:
@@ -93,7 +102,7 @@ class OwnEnsemble:
         extra: What the caller saved with the model.
     """
 
-    fits: tuple[Learned, ...] = field(repr=False)
+    fits: tuple[UserFit, ...] = field(repr=False)
     lookback: int
     features: int
     seeds: tuple[int, ...]
@@ -159,17 +168,17 @@ class OwnEnsemble:
         }
 
 
-class Postponed:
+class DeferredFit:
     """A fit that waits for its turn, and then lets go of what it learned from.
 
     Args:
         work: What fits.
     """
 
-    def __init__(self, work: Callable[[], OwnEnsemble]) -> None:
-        self._work: list[Callable[[], OwnEnsemble]] = [work]
+    def __init__(self, work: Callable[[], CustomEnsemble]) -> None:
+        self._work: list[Callable[[], CustomEnsemble]] = [work]
 
-    def finish(self) -> OwnEnsemble:
+    def finish(self) -> CustomEnsemble:
         """Fit, and return the fit; once."""
         return self._work.pop()()
 
@@ -179,7 +188,7 @@ class Postponed:
 
 
 @dataclass(frozen=True)
-class OwnModel:
+class CustomModel:
     """A recipe: fits ensembles of somebody's model, in this process, one member after another.
 
     Attributes:
@@ -191,7 +200,7 @@ class OwnModel:
             from an audit.
     """
 
-    written: Written
+    written: UserModel
     lookback: int
     members: int = 1
     progress: Callable[[Trained], None] | None = None
@@ -207,7 +216,7 @@ class OwnModel:
         stop: range,
         calibrate: range,
         seed: int,
-    ) -> OwnEnsemble:
+    ) -> CustomEnsemble:
         """Let the members learn from `train` and `stop`, and calibrate their mean on `calibrate`.
 
         Args:
@@ -229,7 +238,7 @@ class OwnModel:
         given = _what_may_be_known(x, mask, y, usable, train, stop)
         fits = tuple(self._fit_one(given, train, stop, each, k) for k, each in enumerate(seeds, start=1))
         logits, labels, sessions = self._calibration_rows(fits, x, mask, y, calibrate)
-        return OwnEnsemble(
+        return CustomEnsemble(
             fits=fits,
             lookback=self.lookback,
             features=x.shape[-1],
@@ -251,14 +260,14 @@ class OwnModel:
         stop: range,
         calibrate: range,
         seed: int,
-    ) -> "Postponed":
+    ) -> "DeferredFit":
         """Return what does the same as `fit` when it is its turn: this process has one thing to do at a time."""
         ranges = {"train": train, "stop": stop, "calibrate": calibrate}
-        return Postponed(partial(self.fit, x, mask, y, **ranges, seed=seed))
+        return DeferredFit(partial(self.fit, x, mask, y, **ranges, seed=seed))
 
     def _fit_one(
         self, given: tuple[NDArray[Any], ...], train: range, stop: range, seed: int, member: int
-    ) -> Learned:
+    ) -> UserFit:
         fitted = self.written.fit(*given, train=train, stop=stop, seed=seed)
         if self.progress:
             self.progress(Trained(member, self.members))
@@ -266,7 +275,7 @@ class OwnModel:
 
     def _calibration_rows(
         self,
-        fits: tuple[Learned, ...],
+        fits: tuple[UserFit, ...],
         x: NDArray[np.float32],
         mask: NDArray[np.bool_],
         y: NDArray[np.float32],
@@ -282,8 +291,8 @@ class OwnModel:
         return _logits(fits, x, mask, asked), y[asked], np.nonzero(asked)[1]
 
 
-def load(directory: Path, written: Written) -> OwnEnsemble:
-    """Return the ensemble that `OwnEnsemble.save` wrote: its members are loaded by what somebody wrote.
+def load(directory: Path, written: UserModel) -> CustomEnsemble:
+    """Return the ensemble that `CustomEnsemble.save` wrote: its members are loaded by what somebody wrote.
 
     Args:
         directory: The model's folder.
@@ -296,7 +305,7 @@ def load(directory: Path, written: Written) -> OwnEnsemble:
     try:
         horizons = len(metadata["base_rate"])
         members = range(1, len(metadata["seeds"]) + 1)
-        return OwnEnsemble(
+        return CustomEnsemble(
             fits=tuple(written.load(directory / _folder(number), horizons) for number in members),
             lookback=int(metadata["lookback"]),
             features=int(metadata["features"]),
@@ -310,7 +319,7 @@ def load(directory: Path, written: Written) -> OwnEnsemble:
         raise ModelError(
             f"this is no description of an ensemble: {broken!r}",
             where=str(directory / METADATA),
-            way_out="load it with the version of nextday that saved it, or train again",
+            fix="load it with the version of nextday that saved it, or train again",
         ) from None
 
 
@@ -344,7 +353,7 @@ def _without_invalid(x: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray
 
 
 def _logits(
-    fits: tuple[Learned, ...], x: NDArray[np.float32], mask: NDArray[np.bool_], rows: NDArray[np.bool_]
+    fits: tuple[UserFit, ...], x: NDArray[np.float32], mask: NDArray[np.bool_], rows: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
     """Return the logits [member, row, horizon] of the rows that are asked for."""
     shown, valid = _without_invalid(x, mask), mask.copy()

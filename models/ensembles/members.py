@@ -189,7 +189,7 @@ def _load(path: Path) -> keras.Model:
         raise ModelError(
             f"this network is refused: {(str(broken) or type(broken).__name__).splitlines()[0]}",
             where=str(path),
-            way_out="use a model that nextday trained, or train again",
+            fix="use a model that nextday trained, or train again",
         ) from None
 
 
@@ -234,7 +234,7 @@ def keep_last_good(
         raise ModelError(
             f"{lost.what}, and its last good weights cannot be saved: {error.strerror or error}",
             where=str(path),
-            way_out=lost.way_out,
+            fix=lost.fix,
         ) from None
     make_reproducible(path)
     lost.where = f"{lost.where}; its last good weights are in {path}"

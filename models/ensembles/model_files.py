@@ -25,7 +25,7 @@ __all__ = [
 METADATA: Final = "model.json"
 """The file that describes the others and holds their digests."""
 
-_WAY_OUT: Final = "restore the folder from where it was copied, or train again"
+_FIX: Final = "restore the folder from where it was copied, or train again"
 
 
 def model_version(directory: Path) -> str:
@@ -35,7 +35,7 @@ def model_version(directory: Path) -> str:
         ModelError: if there is no such model.
     """
     if not (directory / METADATA).is_file():
-        raise ModelError("there is no model here", where=str(directory), way_out=_WAY_OUT)
+        raise ModelError("there is no model here", where=str(directory), fix=_FIX)
     return sha256(json.dumps(_digests(directory), sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -50,7 +50,7 @@ def verify(directory: Path, version: str) -> None:
         raise ModelError(
             f"the model's files are not those of version {version}: they make {found}",
             where=str(directory),
-            way_out=_WAY_OUT,
+            fix=_FIX,
         )
 
 
@@ -64,9 +64,7 @@ def writing(directory: Path) -> Iterator[Path]:
         ModelError: if `directory` already holds something, for a model is never overwritten; or if the disk refuses.
     """
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-        raise ModelError(
-            "there is something here already", where=str(directory), way_out="save to a new folder"
-        )
+        raise ModelError("there is something here already", where=str(directory), fix="save to a new folder")
     draft = directory.with_name(f".saving-{directory.name}")
     try:
         shutil.rmtree(draft, ignore_errors=True)
@@ -77,7 +75,7 @@ def writing(directory: Path) -> Iterator[Path]:
         raise ModelError(
             f"cannot save: {error.strerror or error}",
             where=str(directory),
-            way_out="look at the folder's rights and the free space, then run this again",
+            fix="look at the folder's rights and the free space, then run this again",
         ) from None
     finally:
         shutil.rmtree(draft, ignore_errors=True)
@@ -119,9 +117,9 @@ def read_metadata(directory: Path) -> dict[str, Any]:
         metadata = json.loads(path.read_text(encoding="utf-8"))
         files = dict(metadata["files"])
     except FileNotFoundError:
-        raise ModelError("there is no model here", where=str(path), way_out=_WAY_OUT) from None
+        raise ModelError("there is no model here", where=str(path), fix=_FIX) from None
     except (OSError, ValueError, KeyError, TypeError) as broken:
-        raise ModelError(f"cannot read: {broken!r}", where=str(path), way_out=_WAY_OUT) from None
+        raise ModelError(f"cannot read: {broken!r}", where=str(path), fix=_FIX) from None
     for name, digest in files.items():
         _check_file(directory / name, digest)
     return dict(metadata)
@@ -129,11 +127,9 @@ def read_metadata(directory: Path) -> dict[str, Any]:
 
 def _check_file(path: Path, digest: str) -> None:
     if not path.is_file():
-        raise ModelError("a file of the model is missing", where=str(path), way_out=_WAY_OUT)
+        raise ModelError("a file of the model is missing", where=str(path), fix=_FIX)
     if _digest(path) != digest:
-        raise ModelError(
-            "a file of the model has changed since it was saved", where=str(path), way_out=_WAY_OUT
-        )
+        raise ModelError("a file of the model has changed since it was saved", where=str(path), fix=_FIX)
 
 
 def _digests(directory: Path) -> dict[str, str]:

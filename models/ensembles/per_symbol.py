@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from models.calibration.calibrator import Calibration, fit_calibrator
 from models.ensembles.agreement import measure_agreement
 from models.ensembles.members import calibration_rows, keep_last_good
-from models.ensembles.per_symbol_fitted import Speaker, SymbolEnsemble, unweighted
+from models.ensembles.per_symbol_fitted import SymbolEnsemble, SymbolMember, unweighted
 from models.errors import ModelError
 from models.networks.recurrent import Network
 from models.scaling import Scaling
@@ -110,7 +110,7 @@ class SymbolModel:
             raise ModelError(
                 f"no symbol has labels enough for a model of its own: {left_out[0]}",
                 where=", ".join(f"{name}: {len(part)} sessions" for name, part in ranges.items()),
-                way_out='lengthen those ranges or the history, or set [model] scope = "pooled"',
+                fix='lengthen those ranges or the history, or set [model] scope = "pooled"',
             )
         block = (x, mask, y)
         lessons = [
@@ -213,7 +213,7 @@ class SymbolModel:
         if not self.start.may_start(train):
             raise ModelError(
                 f"a fit on sessions before {train.stop} cannot go on from weights that know later labels",
-                way_out="start it from chance, or from a fit that ended earlier",
+                fix="start it from chance, or from a fit that ended earlier",
             )
         if (self.start.network, self.start.seeds) != (self.network, seeds):
             raise ModelError("a fit can go on from the same network and seeds only")
@@ -227,13 +227,13 @@ class SymbolModel:
         block: Block,
         calibrate: range,
         begin: int,
-    ) -> Speaker:
+    ) -> SymbolMember:
         x, mask, y = block
         members = unweighted(self.network).with_weights(weights)
         logits, labels, sessions = calibration_rows(
             members, scale.scaling.apply(x), mask, y, calibrate, begin
         )
-        return Speaker(
+        return SymbolMember(
             scaling=scale.scaling,
             weights=weights,
             calibrator=fit_calibrator(

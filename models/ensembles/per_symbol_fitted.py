@@ -26,7 +26,7 @@ from models.scaling import Scaling
 from models.training.trainer import Epoch, Training, Weights
 from models.windows import check_panel, closed_up, first_session
 
-__all__ = ["FAMILY", "Speaker", "SymbolEnsemble", "load", "unweighted"]
+__all__ = ["FAMILY", "SymbolEnsemble", "SymbolMember", "load", "unweighted"]
 
 FAMILY: Final = "recurrent, one a symbol"
 """What the metadata of such a model call it."""
@@ -35,7 +35,7 @@ _ARRAYS: Final = "symbols.npz"
 
 
 @dataclass(frozen=True)
-class Speaker:
+class SymbolMember:
     """What speaks for one symbol.
 
     Attributes:
@@ -73,7 +73,7 @@ class SymbolEnsemble:
     network: Network
     training: Training
     seeds: tuple[int, ...]
-    speakers: tuple[Speaker, ...] = field(repr=False)
+    speakers: tuple[SymbolMember, ...] = field(repr=False)
     places: tuple[int, ...]
     left_out: Mapping[int, str]
     history: list[Epoch] = field(repr=False)
@@ -120,7 +120,7 @@ class SymbolEnsemble:
         if len(x) != len(self.places):
             raise ModelError(
                 f"x has {len(x)} symbols, and this model is arranged for {len(self.places)}",
-                way_out="arrange it by the symbols of the block",
+                fix="arrange it by the symbols of the block",
             )
         made = np.full((3, *mask.shape, self.network.horizons), np.nan)
         for symbol, place in enumerate(self.places):
@@ -148,7 +148,7 @@ class SymbolEnsemble:
         return np.array([said[place] if place >= 0 else none for place in self.places])
 
     def _speak(
-        self, speaker: Speaker, x: NDArray[np.float32], mask: NDArray[np.bool_]
+        self, speaker: SymbolMember, x: NDArray[np.float32], mask: NDArray[np.bool_]
     ) -> NDArray[np.float64]:
         """Return p_up, low and high of one symbol, [3, session, horizon]."""
         members = unweighted(self.network).with_weights(speaker.weights)
@@ -220,7 +220,7 @@ def load(directory: Path) -> SymbolEnsemble:
         raise ModelError(
             f"this is no description of an ensemble: {broken!r}",
             where=str(directory / METADATA),
-            way_out="load it with the version of nextday that saved it, or train again",
+            fix="load it with the version of nextday that saved it, or train again",
         ) from None
 
 
@@ -233,15 +233,15 @@ def _read_arrays(path: Path) -> dict[str, NDArray[np.float32]]:
         raise ModelError(
             f"these weights are refused: {(str(broken) or type(broken).__name__).splitlines()[0]}",
             where=str(path),
-            way_out="use a model that nextday trained, or train again",
+            fix="use a model that nextday trained, or train again",
         ) from None
 
 
 def _read_speaker(
     arrays: Mapping[str, NDArray[np.float32]], number: int, members: int, metadata: Mapping[str, Any]
-) -> Speaker:
+) -> SymbolMember:
     stacked = [arrays[f"weight-{place}"][number] for place in range(len(arrays) - 2)]
-    return Speaker(
+    return SymbolMember(
         scaling=Scaling(arrays["mean"][number], arrays["variance"][number]),
         weights=[[array[member] for array in stacked] for member in range(members)],
         calibrator=read_calibrator(metadata["calibrators"][number]),

@@ -267,7 +267,7 @@ class RecurrentModel:
             raise ModelError(
                 f"a fit on sessions before {train.stop} cannot go on from weights that know "
                 + ("an unknown block" if self.start.learned_before is None else "later labels"),
-                way_out="start it from chance, or from a fit that ended earlier",
+                fix="start it from chance, or from a fit that ended earlier",
             )
         if (self.start.network, self.start.seeds) != (self.network, seeds):
             raise ModelError("a fit can go on from the same network and seeds only")
@@ -299,5 +299,5 @@ def load(directory: Path) -> RecurrentEnsemble:
         raise ModelError(
             f"this is no description of an ensemble: {broken!r}",
             where=str(directory / METADATA),
-            way_out="load it with the version of nextday that saved it, or train again",
+            fix="load it with the version of nextday that saved it, or train again",
         ) from None

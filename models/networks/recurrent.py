@@ -68,10 +68,10 @@ class Network:
         """Check the description."""
         if self.kind not in KINDS:
             raise ModelError(
-                f"unknown kind of network {self.kind!r}", way_out=f"choose one of {', '.join(KINDS)}"
+                f"unknown kind of network {self.kind!r}", fix=f"choose one of {', '.join(KINDS)}"
             )
         if self.mode not in ("windowed", "sequence"):
-            raise ModelError(f"unknown mode {self.mode!r}", way_out="choose windowed or sequence")
+            raise ModelError(f"unknown mode {self.mode!r}", fix="choose windowed or sequence")
         if min(self.features, self.lookback, self.units, self.layers, self.horizons) < 1:
             raise ModelError(f"every size of a network must be at least 1: {self}")
         if self.convolution < 0:

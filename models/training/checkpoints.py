@@ -21,7 +21,7 @@ import tensorflow as tf
 from models.errors import ModelError
 from models.training.trainer import Epoch, Examples, Weights
 
-__all__ = ["Finished", "digest_examples", "name_training"]
+__all__ = ["Checkpoints", "digest_examples", "name_training"]
 
 
 def digest_examples(examples: Examples) -> str:
@@ -57,7 +57,7 @@ def _digest_code() -> str:
 
 
 @dataclass(frozen=True)
-class Finished:
+class Checkpoints:
     """The trainings in a folder.
 
     Attributes:
@@ -95,7 +95,7 @@ class Finished:
             raise ModelError(
                 f"a finished training cannot be kept: {error.strerror or error}",
                 where=str(self.folder),
-                way_out="make room on that disk, then run this again: what is finished is not done again",
+                fix="make room on that disk, then run this again: what is finished is not done again",
             ) from None
         finally:
             with suppress(OSError):

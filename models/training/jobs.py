@@ -22,7 +22,7 @@ import numpy as np
 from models.errors import ModelError
 from models.networks.recurrent import Network
 from models.threads import check_one_thread
-from models.training.checkpoints import Finished, digest_examples, name_training
+from models.training.checkpoints import Checkpoints, digest_examples, name_training
 from models.training.trainer import Epoch, Examples, Trainer, Training, Weights
 
 __all__ = ["Begun", "Job", "Progress", "Run", "begin_all", "train_from_files"]
@@ -168,7 +168,7 @@ def _explained(place: Path) -> Iterator[None]:
     except BrokenExecutor as broken:
         raise ModelError(
             f"the processes that train are gone: {broken}",
-            way_out="it is often memory: make [training] processes smaller, and look at what else ran then",
+            fix="it is often memory: make [training] processes smaller, and look at what else ran then",
         ) from None
     except (
         OSError
@@ -176,7 +176,7 @@ def _explained(place: Path) -> Iterator[None]:
         raise ModelError(
             f"a process that trains is lost, or does not see the files: {error}",
             where=str(place),
-            way_out="on other machines, mount the workspace under the same path; then run this again",
+            fix="on other machines, mount the workspace under the same path; then run this again",
         ) from None
 
 
@@ -217,7 +217,7 @@ def _lay_out(examples: Sequence[Examples], folder: Path | None, kept: ExitStack)
             f"what there is to learn from cannot be written down for the processes that train: "
             f"{error.strerror or error}",
             where=str(folder or tempfile.gettempdir()),
-            way_out="make room on that disk; [training] processes = 1 needs no such files",
+            fix="make room on that disk; [training] processes = 1 needs no such files",
         ) from None
     return place
 
@@ -261,7 +261,7 @@ class _Done:
     def __init__(self, examples: Sequence[Examples], jobs: Sequence[Job], folder: Path | None) -> None:
         self.runs: dict[int, Run] = {}
         self._adding = threading.Lock()
-        self._finished = folder and Finished(folder)
+        self._finished = folder and Checkpoints(folder)
         if self._finished:
             learned_from = [digest_examples(each) for each in examples]
             self._names = {job.member: _name(job, learned_from[job.examples]) for job in jobs}

@@ -104,7 +104,7 @@ class LocalWorkers(Executor):
         raise ModelError(
             f"a training process was lost {_LOSSES} times over the same work: {cause}",
             where=f"one of {self._processes} processes",
-            way_out="it is often memory: make [training] processes smaller, and look at what else ran then",
+            fix="it is often memory: make [training] processes smaller, and look at what else ran then",
         )
 
     def _next(self) -> "_Worker":

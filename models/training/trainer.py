@@ -128,13 +128,13 @@ class DivergenceError(ModelError):
         what: str,
         *,
         where: str = "",
-        way_out: str = "",
+        fix: str = "",
         weights: Weights | None = None,
         member: int = 0,
         seed: int = 0,
         epoch: int = 0,
     ) -> None:
-        super().__init__(what, where=where, way_out=way_out)
+        super().__init__(what, where=where, fix=fix)
         self.weights, self.member, self.seed, self.epoch = weights or [], member, seed, epoch
 
 
@@ -159,7 +159,7 @@ class Trainer:
                 f"a chunk of {training.chunk} sessions has no room for labels after a lookback of "
                 f"{network.lookback}",
                 where="[training] chunk, [model] lookback",
-                way_out="make the chunk a few times as long as the lookback",
+                fix="make the chunk a few times as long as the lookback",
             )
         self._network, self._training = network, training
         self._chunk = training.chunk if network.mode == "sequence" else network.lookback
@@ -204,7 +204,7 @@ class Trainer:
                     f"training diverged: loss {learned.loss}, gradient norm {learned.gradient_norm}, "
                     f"stop loss {stopped.loss}",
                     where=f"member {member} of {members} (seed {seed}), epoch {number}",
-                    way_out="lower the learning rate or the clip norm, and look for extreme features",
+                    fix="lower the learning rate or the clip norm, and look for extreme features",
                     weights=best,
                     member=member,
                     seed=seed,

@@ -10,14 +10,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from pipeline.audit.tripwire import Found, tripwire
+from pipeline.audit.leakage_check import CheckResult, leakage_check
 from pipeline.features.feature_sets import FEATURE_SETS, FeatureSet
 from pipeline.features.panel import build_panel
 from pipeline.features.sequences import Sequences, build_sequences
 from pipeline.market.universe import Universe
 from pipeline.prices.bar_block import COLUMNS, Block, lay_out
 
-__all__ = ["Workbench", "check_changed", "check_cut_off", "check_labels", "check_order", "check_reach"]
+__all__ = ["FeatureAudit", "check_changed", "check_cut_off", "check_labels", "check_order", "check_reach"]
 
 _ROUNDING: Final = 1e-5
 """Of a feature's spread and size: more than the last digits of single precision, less than any leak."""
@@ -30,7 +30,7 @@ _TELLING: Final = 0.15
 
 
 @dataclass(frozen=True, eq=False)
-class Workbench:
+class FeatureAudit:
     """Bars, and how sequences are made of them.
 
     Attributes:
@@ -61,21 +61,21 @@ class Workbench:
         return 0.0 if FEATURE_SETS.get(self.features.name) is self.features else _ROUNDING
 
 
-@tripwire(
+@leakage_check(
     "features: future cut off",
     "Features, masks and labels were made again from the bars up to a session, as if nothing had come after it.",
 )
-def check_cut_off(bench: Workbench, known: Sequences, count: int) -> Found:
+def check_cut_off(bench: FeatureAudit, known: Sequences, count: int) -> CheckResult:
     """Look whether a session's features are the same without the later bars."""
     parts = ((cut, bench.make(_part(bench.block, 0, cut + 1))) for cut in bench.cuts(known, count))
     return _compared(((known.through(known.sessions[cut]), again) for cut, again in parts), bench.tolerance)
 
 
-@tripwire(
+@leakage_check(
     "features: future changed",
     "Every bar after a session was changed (prices, volumes, splits, dividends), and the features were made again.",
 )
-def check_changed(bench: Workbench, known: Sequences, count: int) -> Found:
+def check_changed(bench: FeatureAudit, known: Sequences, count: int) -> CheckResult:
     """Look whether a session's features are the same when the later bars are others."""
     rng = np.random.default_rng(0)
     pairs = (
@@ -88,16 +88,16 @@ def check_changed(bench: Workbench, known: Sequences, count: int) -> Found:
     return _compared(pairs, bench.tolerance)
 
 
-@tripwire(
+@leakage_check(
     "features: reach",
     "The features of single sessions were made again from as many bars before them as the set says that it needs.",
 )
-def check_reach(bench: Workbench, known: Sequences, count: int) -> Found:
+def check_reach(bench: FeatureAudit, known: Sequences, count: int) -> CheckResult:
     """Look whether a live evening, which reads no more than `reach`, sees what a training sees."""
     reach, last = bench.features.reach, len(known.sessions) - 1
     rows = sorted({int(row) for row in np.linspace(reach, last, count)}) if reach < last else []
     if not rows:
-        return Found("not applicable", f"{last + 1} sessions are no more than a reach of {reach}")
+        return CheckResult("not applicable", f"{last + 1} sessions are no more than a reach of {reach}")
     pairs = (
         (
             _rows(known, row, row + 1),
@@ -108,11 +108,11 @@ def check_reach(bench: Workbench, known: Sequences, count: int) -> Found:
     return _compared(((replace(a, y=b.y), b) for a, b in pairs), _NEW_START)
 
 
-@tripwire(
+@leakage_check(
     "features: order of rows and symbols",
     "The bars were handed in newest first, shuffled, with the symbols backwards, and once more as they were.",
 )
-def check_order(bench: Workbench, known: Sequences) -> Found:
+def check_order(bench: FeatureAudit, known: Sequences) -> CheckResult:
     """Look whether anything but the bars themselves decides about features."""
     rng = np.random.default_rng(0)
     rows = _as_rows(bench.block)
@@ -129,12 +129,12 @@ def check_order(bench: Workbench, known: Sequences) -> Found:
     return found if turned.status == "passed" else turned
 
 
-@tripwire(
+@leakage_check(
     "features: none knows the label",
     "For each feature and horizon, the share of pairs of a rise and a fall that it orders rightly was counted, before "
     "the test.",
 )
-def check_labels(known: Sequences, rows: range) -> Found:
+def check_labels(known: Sequences, rows: range) -> CheckResult:
     """Look for a feature that tells the coming move better than any price can: it has another source.
 
     Args:
@@ -156,8 +156,8 @@ def check_labels(known: Sequences, rows: range) -> Found:
                 )
                 told += f"{0.5 + limit:.0%} are possible"
     if not told:
-        return Found("not applicable", "no feature varies beside both kinds of labels")
-    return Found("failed" if worst > 1 else "passed", f"the most telling one: {told}")
+        return CheckResult("not applicable", "no feature varies beside both kinds of labels")
+    return CheckResult("failed" if worst > 1 else "passed", f"the most telling one: {told}")
 
 
 def _limit(sessions: int, horizon: int) -> float:
@@ -179,19 +179,19 @@ def _ordered(values: NDArray[np.float32], y: NDArray[np.float32]) -> float:
     return float(wins / (rises * falls))
 
 
-def _compared(pairs: Iterable[tuple[Sequences, Sequences]], tolerance: float) -> Found:
+def _compared(pairs: Iterable[tuple[Sequences, Sequences]], tolerance: float) -> CheckResult:
     values, largest, compared = 0, 0.0, 0
     for known, again in pairs:
         offence = _first_offence(known, again, tolerance)
         if offence:
-            return Found("failed", offence)
+            return CheckResult("failed", offence)
         compared += 1
         values += int(known.mask.sum()) * len(known.features)
         largest = max(largest, float(np.abs(known.x - again.x).max(initial=0.0)))
     if not compared:
-        return Found("not applicable", "no session has features")
+        return CheckResult("not applicable", "no session has features")
     same = "bit for bit the same" if largest == 0 else f"largest difference {largest:.1e}, rounding"
-    return Found("passed", f"{compared} times, {values:,} values: {same}")
+    return CheckResult("passed", f"{compared} times, {values:,} values: {same}")
 
 
 def _first_offence(known: Sequences, again: Sequences, tolerance: float) -> str:

@@ -9,14 +9,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline.audit.tripwire import Found, tripwire
+from pipeline.audit.leakage_check import CheckResult, leakage_check
 from pipeline.evaluation.horizons import select_horizon
 from pipeline.evaluation.verdict import Verdict, judge
 from pipeline.features.sequences import Sequences
 from pipeline.forecasting.folds import Fold
 from pipeline.forecasting.forecast import forecast
 from pipeline.forecasting.model import Fitted, Model, fit
-from pipeline.forecasting.walk_forward import teach, walk_forward
+from pipeline.forecasting.walk_forward import mask_labels, walk_forward
 from pipeline.market.calendar import Calendar
 from pipeline.schema import FORECAST_KEY
 
@@ -91,7 +91,7 @@ class Procedure:
 
     def taught(self) -> Sequences:
         """Return what a fit learns from."""
-        return teach(self.sequences, self.fold, self.returns, self.dead_zone)
+        return mask_labels(self.sequences, self.fold, self.returns, self.dead_zone)
 
     def fitted(self, taught: Sequences | None = None) -> Fitted:
         """Fit the model, on what it learns from or on something else."""
@@ -104,11 +104,11 @@ class Procedure:
         return forecast(fitted, sequences or self.sequences, rows or self.fold.test, self.calendar)
 
 
-@tripwire(
+@leakage_check(
     "folds: a gap between neighbours",
     "The session in which the last label of each range ends was compared with the first session of the next range.",
 )
-def check_folds(folds: dict[str, Fold], sequences: Sequences) -> Found:
+def check_folds(folds: dict[str, Fold], sequences: Sequences) -> CheckResult:
     """Look for a range whose labels reach into the next one, at any horizon."""
     borders = 0
     for name, fold in folds.items():
@@ -118,30 +118,30 @@ def check_folds(folds: dict[str, Fold], sequences: Sequences) -> Found:
                 borders += 1
                 ends = rows.stop - 1 + horizon
                 if ends >= following.start:
-                    return Found(
+                    return CheckResult(
                         "failed",
                         f"{name}: the last label of {before}, {horizon} ahead, ends on "
                         f"{_day(sequences, ends)}, and {after} begins on {_day(sequences, following.start)}",
                     )
-    return Found("passed", f"{borders} borders: every label is known before the next range begins")
+    return CheckResult("passed", f"{borders} borders: every label is known before the next range begins")
 
 
-@tripwire(
+@leakage_check(
     "fit: the rest changed",
     "The model was fitted on labels that can be learned, and again with all changed that lies outside train, stop and "
     "calibrate: later features on another scale, labels of the gaps and of the test turned round.",
 )
-def check_changed_rest(procedure: Procedure, fitted: Fitted) -> Found:
+def check_changed_rest(procedure: Procedure, fitted: Fitted) -> CheckResult:
     """Look for a fit that knows more than its three ranges: a scale, a label, a share of ups of the test."""
     return _same_fit(procedure, fitted, procedure.fitted(_with_other_rest(procedure.taught(), procedure)))
 
 
-@tripwire(
+@leakage_check(
     "fit: the scale is train's",
     "The model was fitted for one epoch, and again with the features of stop and calibrate on another scale: the order "
     "of its forecasts in train, which no calibration turns round, was compared.",
 )
-def check_scale(procedure: Procedure) -> Found:
+def check_scale(procedure: Procedure) -> CheckResult:
     """Look for a scale or a weight that comes from the ranges that only stop and calibrate.
 
     Args:
@@ -161,23 +161,25 @@ def check_scale(procedure: Procedure) -> Found:
     turned = (groups["p_up_again"].diff() < -_LAST_DIGITS).sum()
     told = f"{len(both):,} forecasts of {groups.ngroups} symbols and horizons"
     if turned:
-        return Found("failed", f"{told}: {turned:,} neighbours changed places")
+        return CheckResult("failed", f"{told}: {turned:,} neighbours changed places")
     if min(both["p_up"].nunique(), both["p_up_again"].nunique()) < 2:
-        return Found("not applicable", f"{told}: where all are one, nothing can be seen")
-    return Found("passed", f"{told}, in the same order")
+        return CheckResult("not applicable", f"{told}: where all are one, nothing can be seen")
+    return CheckResult("passed", f"{told}, in the same order")
 
 
-@tripwire("fit: equal seeds", "The model was fitted twice with equal seeds, on labels that can be learned.")
-def check_seed(procedure: Procedure, fitted: Fitted) -> Found:
+@leakage_check(
+    "fit: equal seeds", "The model was fitted twice with equal seeds, on labels that can be learned."
+)
+def check_seed(procedure: Procedure, fitted: Fitted) -> CheckResult:
     """Look for chance that no seed decides."""
     return _same_fit(procedure, fitted, procedure.fitted())
 
 
-@tripwire(
+@leakage_check(
     "forecasts: future cut off, and changed",
     "Sessions of the test were forecast again, without anything after them, and with everything after them changed.",
 )
-def check_later_sessions(procedure: Procedure, fitted: Fitted, count: int) -> Found:
+def check_later_sessions(procedure: Procedure, fitted: Fitted, count: int) -> CheckResult:
     """Look for a forecast that depends on sessions after its own."""
     rows, sequences = procedure.fold.test, procedure.sequences
     known, found = procedure.forecasts(fitted), []
@@ -191,21 +193,21 @@ def check_later_sessions(procedure: Procedure, fitted: Fitted, count: int) -> Fo
     return next((one for one in found if one.status == "failed"), found[-1])
 
 
-@tripwire(
+@leakage_check(
     "forecasts: reach",
     "Sessions of the test were forecast again one by one, from as many sessions before them as an evening reads.",
 )
-def check_fewer_sessions(procedure: Procedure, fitted: Fitted, count: int) -> Found:
+def check_fewer_sessions(procedure: Procedure, fitted: Fitted, count: int) -> CheckResult:
     """Look for a forecast that depends on sessions before those that an evening reads."""
     known, rows = procedure.forecasts(fitted), _cuts(procedure.fold.test, count)
     alone = pd.concat([procedure.forecasts(fitted, range(row, row + 1)) for row in rows])
     return _same(known[known["as_of"].isin(procedure.sequences.sessions[rows])], alone, SAME)
 
 
-@tripwire("forecasts: order of symbols", "The test was forecast again with the symbols backwards.")
+@leakage_check("forecasts: order of symbols", "The test was forecast again with the symbols backwards.")
 def check_symbol_order(
     procedure: Procedure, fitted: Fitted, arranged: Callable[[Sequence[int]], Fitted]
-) -> Found:
+) -> CheckResult:
     """Look for a forecast that depends on the place of a symbol among the others.
 
     Args:
@@ -220,12 +222,12 @@ def check_symbol_order(
     return _same(procedure.forecasts(fitted), turned, SAME)
 
 
-@tripwire(
+@leakage_check(
     "labels shuffled by session",
     "Whole sessions' labels changed places, each session's kept together; the procedure was fitted and scored on "
     "them, where nothing can be found, beside the base rate.",
 )
-def check_shuffled_labels(procedure: Procedure) -> Found:
+def check_shuffled_labels(procedure: Procedure) -> CheckResult:
     """Look for a procedure that scores above chance on labels that say nothing.
 
     An interval of 95% lies above zero in one of forty honest looks: then another shuffle has the last word.
@@ -234,13 +236,13 @@ def check_shuffled_labels(procedure: Procedure) -> Found:
     for shuffle in (0, 1):
         verdicts = _verdicts(_with_shuffled_labels(procedure, shuffle))
         if not any(np.isfinite(verdict.low) for verdict in verdicts):
-            return Found(
+            return CheckResult(
                 "not applicable", f"{verdicts[0].sessions} sessions of the test are too few for an interval"
             )
         told = "; ".join(map(_tell, verdicts))
         if not any(verdict.low > 0 for verdict in verdicts):
-            return Found("passed", told + (" (of a second shuffle)" if shuffle else ""))
-    return Found("failed", f"{told}: above chance, in two shuffles")
+            return CheckResult("passed", told + (" (of a second shuffle)" if shuffle else ""))
+    return CheckResult("failed", f"{told}: above chance, in two shuffles")
 
 
 def _tell(verdict: Verdict) -> str:
@@ -304,24 +306,24 @@ def _cuts(rows: range, count: int) -> list[int]:
     return sorted({int(row) for row in np.linspace(rows.start, rows.stop - 1, count)})
 
 
-def _same_fit(procedure: Procedure, one: Fitted, other: Fitted) -> Found:
+def _same_fit(procedure: Procedure, one: Fitted, other: Fitted) -> CheckResult:
     found = _same(procedure.forecasts(one), procedure.forecasts(other), procedure.tolerance)
     if found.status == "failed" or procedure.digest(one) == procedure.digest(other):
         return found
-    return Found("failed", f"{found.evidence}; but the weights, the scale or the calibration differ")
+    return CheckResult("failed", f"{found.evidence}; but the weights, the scale or the calibration differ")
 
 
-def _same(one: pd.DataFrame, other: pd.DataFrame, tolerance: float) -> Found:
+def _same(one: pd.DataFrame, other: pd.DataFrame, tolerance: float) -> CheckResult:
     """Compare forecasts row by row."""
     both = one.merge(other, on=FORECAST_KEY, how="outer", suffixes=("", "_again"), indicator=True)
     if both.empty:
-        return Found("not applicable", "no row of the test can be forecast")
+        return CheckResult("not applicable", "no row of the test can be forecast")
     lowest, highest = both["p_up"].min(), both["p_up"].max()
     difference = np.max([(both[c] - both[f"{c}_again"]).abs() for c in ("p_up", "low", "high")], axis=0)
     offends = (difference > tolerance) | (both["_merge"] != "both").to_numpy()
     if offends.any():
         first = both[offends].sort_values(["as_of", "symbol"]).iloc[0]
-        return Found(
+        return CheckResult(
             "failed",
             f"{first['symbol']} {first['as_of']:%Y-%m-%d}: P(up) {first['p_up']:.8f} became "
             f"{first['p_up_again']:.8f}; {int(offends.sum()):,} of {len(both):,} forecasts differ",
@@ -330,8 +332,8 @@ def _same(one: pd.DataFrame, other: pd.DataFrame, tolerance: float) -> Found:
     same = "bit for bit the same" if largest == 0 else f"largest difference {largest:.0e}"
     told = f"{len(both):,} forecasts from {lowest:.1%} to {highest:.1%}, {same}"
     if lowest == highest and len(both) > 1:
-        return Found("not applicable", f"{told}: where all are one, nothing can be seen")
-    return Found("passed", told)
+        return CheckResult("not applicable", f"{told}: where all are one, nothing can be seen")
+    return CheckResult("passed", told)
 
 
 def _day(sequences: Sequences, session: int) -> str:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 
-from pipeline.audit.tripwire import Check
+from pipeline.audit.leakage_check import Check
 from pipeline.errors import StoreError
 from pipeline.storage.files import write_text
 
@@ -72,5 +72,5 @@ def load_audit(path: Path) -> Audit | None:
         raise StoreError(
             f"The audit cannot be read: {error!r:.200}",
             where=str(path),
-            way_out="`nextday audit` makes it again",
+            fix="`nextday audit` makes it again",
         ) from None

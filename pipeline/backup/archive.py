@@ -154,7 +154,7 @@ def _manifest(tar: tarfile.TarFile, members: list[tarfile.TarInfo], archive: Pat
         raise NextdayError(
             f"{manifest.made_by} made this backup in format {made_in}; this one knows formats up to {_FORMAT}",
             where=str(archive),
-            way_out="install that nextday or a newer one",
+            fix="install that nextday or a newer one",
         )
     return manifest
 
@@ -180,5 +180,5 @@ def _damaged(why: str, archive: Path) -> InputError:
     return InputError(
         f"This is no whole backup of nextday: {why}",
         where=str(archive),
-        way_out="name another one; `nextday backup` only ever leaves whole ones",
+        fix="name another one; `nextday backup` only ever leaves whole ones",
     )

@@ -115,7 +115,7 @@ def newest(place: Path) -> Path:
         return place
     found = sorted(place.glob(_NAMES))
     if not found:
-        raise InputError("There is no backup in this folder", where=str(place), way_out="name its file")
+        raise InputError("There is no backup in this folder", where=str(place), fix="name its file")
     return found[-1]
 
 
@@ -145,15 +145,15 @@ def restore(archive: Path, home: Path, *, progress: Progress) -> Contents:
 def _check_places(workspace: Workspace, path: Path) -> None:
     if not workspace.home.is_dir() or not any(workspace.home.iterdir()):
         raise InputError(
-            "There is no workspace to copy", where=str(workspace.home), way_out="name it with --home DIR"
+            "There is no workspace to copy", where=str(workspace.home), fix="name it with --home DIR"
         )
     workspace.check()
     if path.absolute().is_relative_to(workspace.home.absolute()):
         raise InputError(
-            "A backup inside of what it copies is none", where=str(path), way_out="name a place elsewhere"
+            "A backup inside of what it copies is none", where=str(path), fix="name a place elsewhere"
         )
     if path.is_dir():
-        raise InputError("This is a folder", where=str(path), way_out="name a file, or a folder without .tar")
+        raise InputError("This is a folder", where=str(path), fix="name a file, or a folder without .tar")
 
 
 def _check_empty(home: Path) -> None:
@@ -161,7 +161,7 @@ def _check_empty(home: Path) -> None:
         raise InputError(
             "There is something in this workspace already, and a restore overwrites nothing",
             where=str(home),
-            way_out=f"name another with --home DIR, or: mv {home} {home}.old",
+            fix=f"name another with --home DIR, or: mv {home} {home}.old",
         )
 
 
@@ -175,7 +175,7 @@ def _told(place: Path) -> Iterator[None]:
         raise NextdayError(
             f"The copy was broken off: {reason}",
             where=str(getattr(error, "filename", None) or place),
-            way_out="see to disk space and rights, then run this again; what was there before is unchanged",
+            fix="see to disk space and rights, then run this again; what was there before is unchanged",
         ) from None
 
 
@@ -282,5 +282,5 @@ def _unreadable(why: str, source: Path) -> NextdayError:
     return NextdayError(
         f"The copy does not read back. {why}",
         where=str(source),
-        way_out="`nextday doctor` says what is damaged in a workspace; backups of before are as they were",
+        fix="`nextday doctor` says what is damaged in a workspace; backups of before are as they were",
     )

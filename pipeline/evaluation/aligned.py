@@ -93,7 +93,7 @@ def _only_horizon(horizons: NDArray[np.integer]) -> int:
     if len(horizons) > 1:
         raise NextdayError(
             f"Rows of several horizons ({', '.join(map(str, sorted(horizons)))}) cannot be scored together",
-            way_out="score each horizon by itself",
+            fix="score each horizon by itself",
         )
     return int(horizons[0]) if len(horizons) else 1
 
@@ -142,7 +142,7 @@ def _on_every_row(model: str, row: Places, p_up: Floats, rows: int) -> Floats:
         raise NextdayError(
             f"The models do not stand on the same rows: {model} has no p_up on {missing} of {rows} rows and more "
             f"than one on {extra}",
-            way_out=f"score models on one row per {', '.join(FORECAST_KEY)} each",
+            fix=f"score models on one row per {', '.join(FORECAST_KEY)} each",
         )
     return p
 

@@ -108,5 +108,5 @@ def _read(folder: Path) -> pd.DataFrame | None:
         raise StoreError(
             f"What moved the forecasts cannot be read: {error}",
             where=str(folder / FILE),
-            way_out="remove the file: the page then says that it is not kept",
+            fix="remove the file: the page then says that it is not kept",
         ) from None

@@ -12,14 +12,14 @@ from pipeline.evaluation.session_sums import SessionSums
 from pipeline.statistics import auc, metrics
 from pipeline.statistics.metrics import effective_n_of
 
-__all__ = ["SIDES", "Evidence", "weigh_evidence"]
+__all__ = ["CLASSIFICATION_METRICS", "EffectiveN", "measure_effective_n"]
 
-SIDES: Final = ("hit_rate", "balanced_accuracy", "mcc")
+CLASSIFICATION_METRICS: Final = ("hit_rate", "balanced_accuracy", "mcc")
 """Metrics of the sides taken: rows with p = 0.5 take none and are not in them."""
 
 
 @dataclass(frozen=True)
-class Evidence:
+class EffectiveN:
     """What a score stands on.
 
     Attributes:
@@ -33,7 +33,7 @@ class Evidence:
     sessions: int
 
 
-def weigh_evidence(rows: LabelledRows, model: str, sums: SessionSums) -> Mapping[str, Evidence]:
+def measure_effective_n(rows: LabelledRows, model: str, sums: SessionSums) -> Mapping[str, EffectiveN]:
     """Return what each metric of a model stands on.
 
     effective_n is `metrics.effective_n` of the hits (for the metrics of the sides taken), the log losses, the outcomes
@@ -48,7 +48,10 @@ def weigh_evidence(rows: LabelledRows, model: str, sums: SessionSums) -> Mapping
     squared = _count(sums.rows, effective_n_of(metrics.squared_errors(p, y), session))
     between = _count(sums.rows[decided], float(decided.sum()))
     return {
-        **dict.fromkeys(SIDES, _count(np.bincount(session[called]), effective_n_of(hits, session[called]))),
+        **dict.fromkeys(
+            CLASSIFICATION_METRICS,
+            _count(np.bincount(session[called]), effective_n_of(hits, session[called])),
+        ),
         **dict.fromkeys(("brier", "brier_skill", "miscalibration", "discrimination", "ece"), squared),
         "uncertainty": _count(sums.rows, effective_n_of(y, session)),
         "log_loss": _count(sums.rows, effective_n_of(metrics.log_losses(p, y), session)),
@@ -58,5 +61,5 @@ def weigh_evidence(rows: LabelledRows, model: str, sums: SessionSums) -> Mapping
     }
 
 
-def _count(rows: NDArray[Any], effective_n: float) -> Evidence:
-    return Evidence(int(rows.sum()), effective_n, int(np.count_nonzero(rows)))
+def _count(rows: NDArray[Any], effective_n: float) -> EffectiveN:
+    return EffectiveN(int(rows.sum()), effective_n, int(np.count_nonzero(rows)))

@@ -13,16 +13,16 @@ from pipeline.evaluation.data_snooping import (
     session_losses,
     superior_ability,
 )
-from pipeline.formatting import count, format_percent, tell_p_value
+from pipeline.formatting import count, describe_p_value, format_percent
 from pipeline.schema import MIN_SESSIONS
 from pipeline.statistics.pesaran_timmermann import PesaranTimmermann, pesaran_timmermann
 from pipeline.statistics.power import SampleSize, estimate_sample_size
 
-__all__ = ["FurtherTests", "examine"]
+__all__ = ["RobustnessTests", "examine"]
 
 
 @dataclass(frozen=True)
-class FurtherTests:
+class RobustnessTests:
     """What was found on the rows of one horizon.
 
     Attributes:
@@ -57,7 +57,7 @@ class FurtherTests:
             return (
                 f"{self.model} took one side only, or too few sessions were scored: there is nothing to test."
             )
-        p, alone = tell_p_value(found.p_value), tell_p_value(found.independent_p_value)
+        p, alone = describe_p_value(found.p_value), describe_p_value(found.independent_p_value)
         hits = f"{format_percent(found.hit_rate)} of {found.n:,} over {count(found.sessions, 'session')}"
         return (
             f"{self.model} hit {hits}; directions independent of what happened, with "
@@ -69,7 +69,7 @@ class FurtherTests:
         return (
             f"The best of {count(found.candidates, 'candidate')} in the test was {found.best}, better than "
             f"{self.baseline} by {found.gain:+z.4f} a session. That none of them is truly better: Hansen's "
-            f"{tell_p_value(found.p_value)} ({count(found.sessions, 'session')}, all candidates at once)."
+            f"{describe_p_value(found.p_value)} ({count(found.sessions, 'session')}, all candidates at once)."
         )
 
 
@@ -82,7 +82,7 @@ def _tell_set(found: ConfidenceSet) -> str:
 
 def examine(
     rows: pd.DataFrame, *, model: str, baseline: str, draws: int = 1000, seed: int = 0
-) -> FurtherTests:
+) -> RobustnessTests:
     """Test the directions of a model, and all models against the baseline.
 
     Args:
@@ -98,7 +98,7 @@ def examine(
     enough = table.sessions >= MIN_SESSIONS * table.horizon
     options = {"horizon": table.horizon, "draws": draws, "seed": seed}
     losses = session_losses(rows)
-    return FurtherTests(
+    return RobustnessTests(
         model,
         baseline,
         pesaran_timmermann(*own, horizon=table.horizon),

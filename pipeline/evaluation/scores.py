@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline.evaluation.aligned import LabelledRows, gather_labelled
-from pipeline.evaluation.effective_n import weigh_evidence
+from pipeline.evaluation.effective_n import measure_effective_n
 from pipeline.evaluation.session_sums import METRICS, SessionSums, sum_sessions
 from pipeline.schema import SCORES, empty, validated
 from pipeline.statistics import bootstrap, metrics, significance
@@ -76,7 +76,7 @@ def _lines(
     copies = bootstrap.resample_sessions(table.log_loss(model), horizon=table.horizon, draws=draws, seed=seed)
     drawn, drawn_beside = sums.resample(copies, reference), reference.resample(copies, reference)
     value, beside = sums.measure(reference), reference.measure(reference)
-    evidence = weigh_evidence(table, model, sums)
+    evidence = measure_effective_n(table, model, sums)
     for metric in METRICS:
         line = {
             "metric": metric,

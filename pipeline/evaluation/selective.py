@@ -1,9 +1,9 @@
 """Selective prediction: on which rows a model issues a direction, how often, and how good it is there.
 
-The threshold on |p_up - 0.5| was set on the calibration range; `pipeline.forecasting.forecast.take_sides` applies it.
-The risk-coverage curve: El-Yaniv and Wiener (2010), "On the foundations of noise-free selective classification";
-Geifman and El-Yaniv (2017), "Selective classification for deep neural networks". At coverage c it gives the hit rate
-of the share c of forecasts with the largest |p_up - 0.5|.
+The threshold on |p_up - 0.5| was set on the calibration range; `pipeline.forecasting.forecast.choose_directions`
+applies it. The risk-coverage curve: El-Yaniv and Wiener (2010), "On the foundations of noise-free selective
+classification"; Geifman and El-Yaniv (2017), "Selective classification for deep neural networks". At coverage c it
+gives the hit rate of the share c of forecasts with the largest |p_up - 0.5|.
 """
 
 from dataclasses import dataclass
@@ -17,15 +17,23 @@ from pipeline.schema import FORECAST_KEY, SCORES, empty, validated
 from pipeline.statistics import bootstrap
 from pipeline.statistics.metrics import effective_n, mean_of
 
-__all__ = ["COVERAGES", "SIDES_TAKEN", "Told", "find_told", "measure_sides", "select_told", "trace_curve"]
+__all__ = [
+    "COVERAGES",
+    "ISSUED_SHARE",
+    "AchievedCoverage",
+    "measure_achieved_coverage",
+    "score_coverage",
+    "select_issued",
+    "trace_curve",
+]
 
 
 Floats = NDArray[np.float64]
-SIDES_TAKEN: Final = "sides_taken"
+ISSUED_SHARE: Final = "sides_taken"
 """The metric that says which share of the forecasts took a side; its baseline is the target."""
 
 
-def select_told(rows: pd.DataFrame, model: str) -> pd.DataFrame:
+def select_issued(rows: pd.DataFrame, model: str) -> pd.DataFrame:
     """Return the rows of every model where `model` takes a side: on them it can be held against the others.
 
     Args:
@@ -37,7 +45,7 @@ def select_told(rows: pd.DataFrame, model: str) -> pd.DataFrame:
     return rows[pd.MultiIndex.from_frame(rows[FORECAST_KEY]).isin(told)]
 
 
-def measure_sides(
+def score_coverage(
     rows: pd.DataFrame, *, model: str, target: float, group: str = "all", draws: int = 1000, seed: int = 0
 ) -> pd.DataFrame:
     """Return the share of a model's rows that take a side, beside the share that was asked for.
@@ -64,7 +72,7 @@ def measure_sides(
     low, high = bootstrap.percentile_interval(mean_of(copies @ told, copies @ n))
     line = {"value": told.sum() / n.sum(), "low": low, "high": high, "n": int(n.sum()), "sessions": len(n)}
     line["effective_n"] = effective_n(np.asarray(is_told, np.float64), own["target_session"].to_numpy())
-    names = {"model": model, "group": group, "metric": SIDES_TAKEN, "baseline": "target"}
+    names = {"model": model, "group": group, "metric": ISSUED_SHARE, "baseline": "target"}
     return validated(pd.DataFrame([{**names, **line, "baseline_value": target, "p_value": np.nan}]), SCORES)
 
 
@@ -74,7 +82,7 @@ _COLUMNS: Final = ["coverage", "confidence", "n", "sessions", "hit_rate", "low",
 
 
 @dataclass(frozen=True)
-class Told:
+class AchievedCoverage:
     """What the threshold that the calibrate range set came to on rows that it was not set on.
 
     Attributes:
@@ -96,7 +104,9 @@ class Told:
     tied: float
 
 
-def find_told(scores: pd.DataFrame, rows: pd.DataFrame, *, model: str, group: str = "all") -> Told | None:
+def measure_achieved_coverage(
+    scores: pd.DataFrame, rows: pd.DataFrame, *, model: str, group: str = "all"
+) -> AchievedCoverage | None:
     """Return how often a model took a side; None where it was not asked to leave any out.
 
     Args:
@@ -106,11 +116,11 @@ def find_told(scores: pd.DataFrame, rows: pd.DataFrame, *, model: str, group: st
         group: Which rows they are.
     """
     found = scores[
-        (scores["metric"] == SIDES_TAKEN) & (scores["model"] == model) & (scores["group"] == group)
+        (scores["metric"] == ISSUED_SHARE) & (scores["model"] == model) & (scores["group"] == group)
     ]
     for row in found.to_dict("records"):
         share = (row["baseline_value"], row["value"], row["low"], row["high"])
-        return Told(*share, int(row["n"]), int(row["sessions"]), _measure_tied(rows))
+        return AchievedCoverage(*share, int(row["n"]), int(row["sessions"]), _measure_tied(rows))
     return None
 
 

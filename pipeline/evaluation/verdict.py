@@ -74,7 +74,7 @@ def best_baseline(rows: pd.DataFrame) -> str:
     if not len(table.y):
         raise NextdayError(
             "No baseline can be chosen: not one row before the test has an outcome",
-            way_out="leave more sessions before the test: a later start of the test, or a longer history",
+            fix="leave more sessions before the test: a later start of the test, or a longer history",
         )
     losses = {model: float(table.log_loss(model).mean()) for model in sorted(table.p)}
     return min(losses, key=losses.__getitem__)

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from pipeline.errors import InputError
 from pipeline.features.feature_sets import FEATURE_SETS, Columns, FeatureSet
 from pipeline.features.panel import Panel
-from pipeline.plugins import Seam, find_code, lend, tell_error
+from pipeline.plugins import ExtensionPoint, as_read_only, describe_error, find_code
 
-__all__ = ["SEAM", "adopt_features", "find_features"]
+__all__ = ["EXTENSION_POINT", "find_features", "wrap_features"]
 
-SEAM = Seam("[features] set", "docs/own_features.md shows a whole one")
+EXTENSION_POINT = ExtensionPoint("[features] set", "docs/own_features.md shows a whole one")
 """Where such a set is named."""
 
 _ARRAYS: Final = ("open", "high", "low", "close", "volume", "adj_close", "last_close", "is_index")
@@ -36,10 +36,10 @@ def find_features(name: str, folder: Path) -> FeatureSet:
     """
     if name in FEATURE_SETS:
         return FEATURE_SETS[name]
-    return adopt_features(find_code(name, folder, SEAM), name)
+    return wrap_features(find_code(name, folder, EXTENSION_POINT), name)
 
 
-def adopt_features(written: object, name: str) -> FeatureSet:
+def wrap_features(written: object, name: str) -> FeatureSet:
     """Return what somebody wrote as a feature set that keeps the rules: what it computes is checked.
 
     Args:
@@ -75,12 +75,12 @@ def adopt_features(written: object, name: str) -> FeatureSet:
 
 def _ask(compute: Any, panel: Panel, belongs: NDArray[np.bool_], name: str) -> object:
     """Call somebody's code with arrays that it cannot change: labels are made of the same ones."""
-    arrays: dict[str, Any] = {array: lend(getattr(panel, array)) for array in _ARRAYS}
+    arrays: dict[str, Any] = {array: as_read_only(getattr(panel, array)) for array in _ARRAYS}
     lent = replace(panel, symbols=[*panel.symbols], **arrays)
     try:
-        return compute(lent, lend(belongs))
+        return compute(lent, as_read_only(belongs))
     except (Exception, SystemExit) as error:
-        raise _broken(name, f"compute raised {tell_error(error, but=[__file__])}") from None
+        raise _broken(name, f"compute raised {describe_error(error, but=[__file__])}") from None
 
 
 def _checked(answer: object, columns: tuple[str, ...], panel: Panel, name: str) -> Columns:
@@ -106,8 +106,8 @@ def _wide(values: object, column: str, panel: Panel, name: str) -> pd.DataFrame:
 
 
 def _wrong(name: str, what: str) -> Exception:
-    return SEAM.refuse(f"{name}: {what}", f"mend it; {SEAM.page}")
+    return EXTENSION_POINT.refuse(f"{name}: {what}", f"fix it; {EXTENSION_POINT.page}")
 
 
 def _broken(name: str, what: str) -> InputError:
-    return InputError(f"{name}: {what}", where=SEAM.where, way_out=f"mend it; {SEAM.page}")
+    return InputError(f"{name}: {what}", where=EXTENSION_POINT.where, fix=f"fix it; {EXTENSION_POINT.page}")

@@ -11,16 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import ConfigError, InputError
-from pipeline.plugins import Seam, find_code, lend, tell_error
+from pipeline.plugins import ExtensionPoint, as_read_only, describe_error, find_code
 
-__all__ = ["SEAM", "WrittenFit", "WrittenModel", "adopt_model", "find_model"]
+__all__ = ["EXTENSION_POINT", "CheckedFit", "CheckedModel", "find_model", "wrap_model"]
 
-SEAM = Seam("[model] kind", "docs/own_model.md shows a whole one")
+EXTENSION_POINT = ExtensionPoint("[model] kind", "docs/own_model.md shows a whole one")
 """Where such a model is named."""
 
 
 @dataclass(frozen=True)
-class WrittenFit:
+class CheckedFit:
     """What a fit of somebody's model returned, or what was loaded: whatever it answers is checked.
 
     Attributes:
@@ -46,7 +46,7 @@ class WrittenFit:
         Raises:
             InputError: predict failed, or its answer has another shape, or no probability in a row.
         """
-        answer = _ask(self.name, "predict", self.written.predict, lend(x), lend(mask))
+        answer = _ask(self.name, "predict", self.written.predict, as_read_only(x), as_read_only(mask))
         try:
             if np.iscomplexobj(answer):
                 raise TypeError("complex numbers")
@@ -54,7 +54,7 @@ class WrittenFit:
         except Exception as error:
             raise _broken(
                 self.name,
-                f"predict returned a {type(answer).__name__} that is no array of numbers: {tell_error(error)}",
+                f"predict returned a {type(answer).__name__} that is no array of numbers: {describe_error(error)}",
             ) from None
         whole = (*mask.shape, self.horizons)
         if p_up.shape != whole and (p_up.shape != mask.shape or self.horizons > 1):
@@ -77,7 +77,7 @@ class WrittenFit:
 
 
 @dataclass(frozen=True)
-class WrittenModel:
+class CheckedModel:
     """A class that somebody wrote.
 
     Attributes:
@@ -101,9 +101,9 @@ class WrittenModel:
         except (Exception, SystemExit) as error:
             made_with = ", ".join(self.options) or "no options"
             raise ConfigError(
-                f"{self.name} cannot be made with {made_with}: {tell_error(error, but=[__file__])}",
+                f"{self.name} cannot be made with {made_with}: {describe_error(error, but=[__file__])}",
                 where="[model] options",
-                way_out=f"write the options that its __init__ takes; {SEAM.page}",
+                fix=f"write the options that its __init__ takes; {EXTENSION_POINT.page}",
             ) from None
 
     def fit(
@@ -115,17 +115,17 @@ class WrittenModel:
         train: range,
         stop: range,
         seed: int,
-    ) -> WrittenFit:
+    ) -> CheckedFit:
         """Let a new object of the class learn.
 
         Raises:
             InputError: fit failed, or returned what cannot predict or be saved.
         """
-        lent = (lend(x), lend(mask), lend(y))
+        lent = (as_read_only(x), as_read_only(mask), as_read_only(y))
         fitted = _ask(self.name, "fit", self.make().fit, *lent, train=train, stop=stop, seed=seed)
         return self._fitted(fitted, "fit", y.shape[-1])
 
-    def load(self, directory: Path, horizons: int) -> WrittenFit:
+    def load(self, directory: Path, horizons: int) -> CheckedFit:
         """Return what was saved in a folder.
 
         Raises:
@@ -133,16 +133,16 @@ class WrittenModel:
         """
         return self._fitted(_ask(self.name, "load", self.written.load, directory), "load", horizons)
 
-    def _fitted(self, fitted: object, method: str, horizons: int) -> WrittenFit:
+    def _fitted(self, fitted: object, method: str, horizons: int) -> CheckedFit:
         for needed in ("predict", "save"):
             if not callable(getattr(fitted, needed, None)):
                 raise _broken(
                     self.name, f"{method} returned a {type(fitted).__name__} without the method {needed!r}"
                 )
-        return WrittenFit(self.name, fitted, horizons)
+        return CheckedFit(self.name, fitted, horizons)
 
 
-def find_model(name: str, options: Mapping[str, Any], folder: Path) -> WrittenModel:
+def find_model(name: str, options: Mapping[str, Any], folder: Path) -> CheckedModel:
     """Return the user's own model of that name.
 
     Args:
@@ -153,10 +153,10 @@ def find_model(name: str, options: Mapping[str, Any], folder: Path) -> WrittenMo
     Raises:
         ConfigError: there is no such class, it lacks a method, or it cannot be made with these options.
     """
-    return adopt_model(find_code(name, folder, SEAM), name, options)
+    return wrap_model(find_code(name, folder, EXTENSION_POINT), name, options)
 
 
-def adopt_model(written: object, name: str, options: Mapping[str, Any]) -> WrittenModel:
+def wrap_model(written: object, name: str, options: Mapping[str, Any]) -> CheckedModel:
     """Return what somebody wrote as a model whose answers are checked, after making one of it.
 
     Args:
@@ -168,16 +168,20 @@ def adopt_model(written: object, name: str, options: Mapping[str, Any]) -> Writt
         ConfigError: it is no such class.
     """
     if not isinstance(written, type):
-        raise SEAM.refuse(f"{name} is no class, but a {type(written).__name__}", f"name a class; {SEAM.page}")
+        raise EXTENSION_POINT.refuse(
+            f"{name} is no class, but a {type(written).__name__}", f"name a class; {EXTENSION_POINT.page}"
+        )
     for method in ("fit", "load"):
         if not callable(getattr(written, method, None)):
-            raise SEAM.refuse(f"{name} has no method {method!r}", f"write it; {SEAM.page}")
+            raise EXTENSION_POINT.refuse(
+                f"{name} has no method {method!r}", f"write it; {EXTENSION_POINT.page}"
+            )
     if inspect.isfunction(inspect.getattr_static(written, "load")):
-        raise SEAM.refuse(
+        raise EXTENSION_POINT.refuse(
             f"{name}: load needs an object that is not there yet",
             "write @classmethod or @staticmethod above it",
         )
-    model = WrittenModel(name, written, options)
+    model = CheckedModel(name, written, options)
     model.make()
     return model
 
@@ -186,7 +190,7 @@ def _ask(name: str, method: str, call: Callable[..., Any], *given: object, **fur
     try:
         return call(*given, **further)
     except (Exception, SystemExit) as error:
-        raise _broken(name, f"{method} raised {tell_error(error, but=[__file__])}") from None
+        raise _broken(name, f"{method} raised {describe_error(error, but=[__file__])}") from None
 
 
 def _require_probabilities(name: str, p_up: NDArray[np.float64], rows: NDArray[np.bool_]) -> None:
@@ -202,4 +206,4 @@ def _require_probabilities(name: str, p_up: NDArray[np.float64], rows: NDArray[n
 
 
 def _broken(name: str, what: str) -> InputError:
-    return InputError(f"{name}: {what}", where=SEAM.where, way_out=f"mend it; {SEAM.page}")
+    return InputError(f"{name}: {what}", where=EXTENSION_POINT.where, fix=f"fix it; {EXTENSION_POINT.page}")

@@ -91,7 +91,7 @@ def walk_folds(
             f"There is too little history for a walk: {max(end - first, 0)} sessions with features and an outcome, of "
             f"which the first fit takes {before} before its test begins",
             where="[backtest] train_sessions, [training] stop_sessions, calibrate_sessions",
-            way_out="fetch a longer history ([prices] start) or lower those numbers",
+            fix="fetch a longer history ([prices] start) or lower those numbers",
         )
     return [_walk_to(start, first, end, gap, training, backtest) for start in starts]
 
@@ -125,7 +125,7 @@ def _cut(sequences: Sequences, training: TrainingConfig, test_sessions: int) -> 
             f"calibration{_describe_gaps(gap, bool(test_sessions))}; {max(len(train), 0)} would be left to train on, "
             f"and {_MIN_TRAIN} are the least",
             where="[evaluation] test_sessions, [training] stop_sessions, calibrate_sessions",
-            way_out="fetch a longer history ([prices] start) or lower those numbers",
+            fix="fetch a longer history ([prices] start) or lower those numbers",
         )
     return Fold(train, stop, calibrate, test)
 
@@ -157,7 +157,7 @@ def _cut_by_dates(sequences: Sequences, evaluation: EvaluationConfig) -> Fold:
             f"The dates leave too few sessions for {' and '.join(short)}; the sessions with features run from "
             f"{sequences.sessions[first]:%Y-%m-%d} to {sequences.sessions[-1]:%Y-%m-%d}",
             where="[evaluation] train_end, validation_end, test_end",
-            way_out="give dates inside those sessions, or none: then [evaluation] test_sessions cuts",
+            fix="give dates inside those sessions, or none: then [evaluation] test_sessions cuts",
         )
     return fold
 
@@ -174,6 +174,6 @@ def _first_row(sequences: Sequences) -> int:
             "No session has a valid row: every symbol has too little history, or prices that never change",
             where=f"{len(sequences.symbols)} symbols, {sequences.symbols[0]} for one, in {len(sequences.sessions)} "
             f"sessions from {sequences.sessions[0]:%Y-%m-%d} to {sequences.sessions[-1]:%Y-%m-%d}",
-            way_out="fetch a longer history ([prices] start), or look at `nextday update` for what was found",
+            fix="fetch a longer history ([prices] start), or look at `nextday update` for what was found",
         )
     return int(valid.argmax())

@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 from pipeline.features.sequences import Sequences
 from pipeline.forecasting.model import Fitted
 from pipeline.market.calendar import Calendar
-from pipeline.schema import SIDES
+from pipeline.schema import DIRECTIONS
 
-__all__ = ["forecast", "take_sides"]
+__all__ = ["choose_directions", "forecast"]
 
 Floats = NDArray[np.float64]
 
@@ -56,16 +56,16 @@ def _forecast_packed(fitted: Fitted, sequences: Sequences, rows: range, calendar
             "p_up": p_up[place],
             "low": low[place],
             "high": high[place],
-            "direction": take_sides(p_up[place], threshold[symbol, horizon]),
+            "direction": choose_directions(p_up[place], threshold[symbol, horizon]),
         }
     )
 
 
-def take_sides(p_up: Floats, threshold: Floats | float = 0.0) -> "pd.Categorical[str]":
+def choose_directions(p_up: Floats, threshold: Floats | float = 0.0) -> "pd.Categorical[str]":
     """Return up, down or none [row]: the side of 0.5, told where |p_up - 0.5| is `threshold` or more.
 
     A p_up of 0.5 itself has no side.
     """
     is_told = np.abs(p_up - 0.5) >= threshold
     codes = np.select([is_told & (p_up > 0.5), is_told & (p_up < 0.5)], [0, 1], 2)
-    return pd.Categorical.from_codes(codes, pd.Index(SIDES))
+    return pd.Categorical.from_codes(codes, pd.Index(DIRECTIONS))

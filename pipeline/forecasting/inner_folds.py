@@ -53,7 +53,7 @@ def cut_inside(
             f"{max(len(folds[0].train), 0)} would be left to train on; {_MIN_TRAIN} are the least, and "
             f"{_SHARE * _MIN_SLICE} to cut",
             where="[evaluation] test_sessions, [training] stop_sessions, calibrate_sessions",
-            way_out="fetch a longer history ([prices] start) or lower those numbers",
+            fix="fetch a longer history ([prices] start) or lower those numbers",
         )
     return folds
 

@@ -16,7 +16,7 @@ from pipeline.forecasting.forecast import _forecast_packed
 from pipeline.forecasting.model import Fitted, Model, fit
 from pipeline.market.calendar import Calendar
 
-__all__ = ["Walk", "teach", "walk_forward"]
+__all__ = ["Walk", "mask_labels", "walk_forward"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +36,7 @@ class Walk:
     fitted: Mapping[str, Fitted]
 
 
-def teach(
+def mask_labels(
     sequences: Sequences, fold: Fold, returns: NDArray[np.float64], dead_zone: tuple[float, float]
 ) -> Sequences:
     """Return what a fit learns from: no label from the test on, none of a small move in train and stop.
@@ -78,7 +78,7 @@ def walk_forward(
     test: list[pd.DataFrame] = []
     fitted: dict[str, Fitted] = {}
     for number, fold in enumerate(folds, start=1):
-        taught, outcomes = teach(sequences, fold, returns, dead_zone), fold.outcomes(sequences)
+        taught, outcomes = mask_labels(sequences, fold, returns, dead_zone), fold.outcomes(sequences)
         for place, (name, model) in enumerate(models.items()):
             tell(name)
             fitted[name] = fit(model, taught, fold, seed)

@@ -132,7 +132,7 @@ def opened(path: Path) -> Iterator[sqlite3.Connection]:
     """Open the ledger for one transaction; what the caller does not commit is undone.
 
     Raises:
-        LedgerError: whatever SQLite has to complain about, in words, with the file and a way out.
+        LedgerError: whatever SQLite has to complain about, in words, with the file and a fix.
     """
     with _connected(path, "rw") as db:
         version, _ = _layout(db)
@@ -140,11 +140,11 @@ def opened(path: Path) -> Iterator[sqlite3.Connection]:
             raise LedgerError(
                 f"The ledger has layout {version}, this nextday knows layouts up to {_LAYOUT}",
                 where=str(path),
-                way_out="install the nextday that wrote it, or a newer one",
+                fix="install the nextday that wrote it, or a newer one",
             )
         if version < _LAYOUT:
-            what, way_out = _TROUBLE["SQLITE_NOTADB"]
-            raise LedgerError(what, where=str(path), way_out=way_out)
+            what, fix = _TROUBLE["SQLITE_NOTADB"]
+            raise LedgerError(what, where=str(path), fix=fix)
         yield db
 
 
@@ -197,7 +197,7 @@ def _making(path: Path) -> Iterator[None]:
         raise LedgerError(
             f"The ledger cannot be made: {error.strerror or error}",
             where=str(path),
-            way_out="look at the path and at the rights of its folder",
+            fix="look at the path and at the rights of its folder",
         ) from None
     try:
         yield
@@ -221,10 +221,10 @@ def _connected(path: Path, mode: str) -> Iterator[sqlite3.Connection]:
 def _told(error: sqlite3.Error | UnicodeDecodeError, path: Path) -> LedgerError:
     # SQLite quotes what it cannot read, and Python then fails on the quotation.
     code = "SQLITE_CORRUPT" if isinstance(error, ValueError) else getattr(error, "sqlite_errorname", "")
-    for kind, (what, way_out) in _TROUBLE.items():
+    for kind, (what, fix) in _TROUBLE.items():
         if code.startswith(kind):
-            return LedgerError(what, where=str(path), way_out=way_out)
-    return LedgerError(f"The ledger refuses: {error}", where=str(path), way_out="run: nextday ledger verify")
+            return LedgerError(what, where=str(path), fix=fix)
+    return LedgerError(f"The ledger refuses: {error}", where=str(path), fix="run: nextday ledger verify")
 
 
 def _layout(db: sqlite3.Connection) -> tuple[int, int]:

@@ -59,7 +59,7 @@ class Ledger:
             raise LedgerError(
                 "There is no ledger yet",
                 where=str(path),
-                way_out="the first forecast makes it: nextday forecast",
+                fix="the first forecast makes it: nextday forecast",
             )
 
     def issue(

@@ -19,7 +19,7 @@ _SETTLED_AFTER_CLOSE = pd.Timedelta(hours=18)
 _WRITE_DAYS = (
     "name an exchange in the same time zone, and write the days that differ into [universe] closures"
 )
-_WAYS_OUT = {
+_FIXES = {
     **dict.fromkeys(("ASEX", "XBSE", "XCYS"), f"{_WRITE_DAYS}: XHEL keeps the same time"),
     "XBEL": f"{_WRITE_DAYS}: XZAG keeps the same time",
     "XTAE": "give a [prices] start from 2026-01-05 on: the exchange trades from Monday to Friday since",
@@ -74,7 +74,7 @@ class Calendar:
             raise InputError(
                 f"{self.name} has no closed session from {self.sessions[0]:%Y-%m-%d} to {now:%Y-%m-%d %H:%M}Z",
                 where="--now and [prices] start",
-                way_out="give a later clock or an earlier start",
+                fix="give a later clock or an earlier start",
             )
         return self.sessions[count - 1]
 
@@ -93,7 +93,7 @@ class Calendar:
         return NextdayError(
             f"The calendar {self.name} ends on {self.ends or self.sessions[-1]:%Y-%m-%d}: {consequence}",
             where="[universe] calendar",
-            way_out="install a newer release of exchange-calendars (it comes out before the exchange's year ends); "
+            fix="install a newer release of exchange-calendars (it comes out before the exchange's year ends); "
             "what was missed is caught up",
         )
 
@@ -109,7 +109,7 @@ class Calendar:
             raise InputError(
                 f"{session:%Y-%m-%d} is not a session of {self.name}",
                 where=f"{self.name} from {self.sessions[0]:%Y-%m-%d} to {self.sessions[-1]:%Y-%m-%d}",
-                way_out=f"nearest sessions: {' and '.join(nearest)}",
+                fix=f"nearest sessions: {' and '.join(nearest)}",
             )
         return place
 
@@ -143,7 +143,7 @@ class Calendar:
             raise InputError(
                 f"{when.isoformat(' ')} is not one moment in {self.timezone}",
                 where=f"the time zone of {self.name}",
-                way_out="write the time with its offset, for example 2018-12-10T22:00Z",
+                fix="write the time with its offset, for example 2018-12-10T22:00Z",
             ) from None
 
 
@@ -164,7 +164,7 @@ def calendar(name: str, first: date, now: datetime, overrides: tuple[Override, .
         raise InputError(
             f"The clock stands at {now:%Y-%m-%d}; it can stand between {first:%Y-%m-%d} and {_BEYOND:%Y-%m-%d}",
             where="--now and [prices] start",
-            way_out="give another clock or another start",
+            fix="give another clock or another start",
         )
     return _calendar(name, first, now.date() + timedelta(days=400), overrides)
 
@@ -176,7 +176,7 @@ def _calendar(name: str, first: date, last: date, overrides: tuple[Override, ...
         raise ConfigError(
             f"The market of the calendar {name!r} never closes: there is no next session to forecast",
             where="[universe] calendar",
-            way_out="use the calendar of an exchange that closes, for example XNYS",
+            fix="use the calendar of an exchange that closes, for example XNYS",
         )
     hours = pd.DataFrame({"opens": built.opens, "closes": built.closes})
     hours = hours.set_axis(pd.DatetimeIndex(built.sessions.as_unit("us")))
@@ -207,7 +207,7 @@ def _overridden(hours: pd.DataFrame, override: Override, built: Any, where: str)
             raise InputError(
                 f"{day:%Y-%m-%d}, a {day:%A}, is no session of {built.name} anyway: is it a typing error?",
                 where=where,
-                way_out="write the session on which the exchange stayed closed, or take the row out",
+                fix="write the session on which the exchange stayed closed, or take the row out",
             )
         return pd.concat([before, after])
     opens, closes = (_instant(day, hour, built.tz, where) for hour in (override.opens, override.closes))
@@ -215,7 +215,7 @@ def _overridden(hours: pd.DataFrame, override: Override, built: Any, where: str)
         raise InputError(
             f"The hours of {day:%Y-%m-%d} cross those of the session beside it",
             where=where,
-            way_out="write the hours of the exchange's own clock",
+            fix="write the hours of the exchange's own clock",
         )
     index = pd.DatetimeIndex([day], dtype="datetime64[us]")
     return pd.concat([before, pd.DataFrame({"opens": [opens], "closes": [closes]}, index=index), after])
@@ -229,7 +229,7 @@ def _require_reach(day: pd.Timestamp, built: Any, where: str) -> None:
         raise InputError(
             f"{day:%Y-%m-%d} lies beyond the calendar {built.name}, which {ends}",
             where=where,
-            way_out="take the row out; only days that the calendar reaches can be told otherwise",
+            fix="take the row out; only days that the calendar reaches can be told otherwise",
         )
 
 
@@ -240,7 +240,7 @@ def _instant(day: pd.Timestamp, hour: time, timezone: Any, where: str) -> pd.Tim
         raise InputError(
             f"{day:%Y-%m-%d}: clocks in {timezone} do not show {hour:%H:%M} once: {error!s:.80}",
             where=where,
-            way_out="write the hours of the exchange's own clock",
+            fix="write the hours of the exchange's own clock",
         ) from None
 
 
@@ -251,7 +251,7 @@ def _build(name: str, first: date, last: date) -> Any:
         raise ConfigError(
             f"There is no calendar {name!r}",
             where="[universe] calendar",
-            way_out=f"nearest names: {', '.join(nearest) or 'XNYS'} (the names of exchange_calendars)",
+            fix=f"nearest names: {', '.join(nearest) or 'XNYS'} (the names of exchange_calendars)",
         )
     try:
         bounds = type(xc.get_calendar(name, start=_REACHED[0], end=_REACHED[1]))
@@ -262,5 +262,5 @@ def _build(name: str, first: date, last: date) -> Any:
         raise ConfigError(
             f"The calendar {name!r} cannot be built with this release of exchange_calendars: {error!s:.100}",
             where="[universe] calendar",
-            way_out=_WAYS_OUT.get(name, f"{_WRITE_DAYS}; or give another [prices] start"),
+            fix=_FIXES.get(name, f"{_WRITE_DAYS}; or give another [prices] start"),
         ) from None

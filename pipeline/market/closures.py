@@ -56,7 +56,7 @@ def read_overrides(path: Path) -> tuple[Override, ...]:
         raise InputError(
             f"{days[row]:%Y-%m-%d} stands there twice",
             where=f"{path}, data row {row + 1}",
-            way_out="give each session one row",
+            fix="give each session one row",
         )
     return tuple(overrides)
 
@@ -88,7 +88,7 @@ def _override(day: pd.Timestamp, opens: str | float, closes: str | float, where:
         raise InputError(
             f"This row of the closures' file means nothing: {error}",
             where=where,
-            way_out="write 2025-01-09,, for a day on which the exchange was closed, 2024-11-29,09:30,13:00 for hours",
+            fix="write 2025-01-09,, for a day on which the exchange was closed, 2024-11-29,09:30,13:00 for hours",
         ) from None
 
 

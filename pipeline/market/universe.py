@@ -9,7 +9,7 @@ import pandas as pd
 
 from pipeline.config import UniverseConfig
 from pipeline.errors import ConfigError, InputError, quoted
-from pipeline.schema import SYMBOL_WAY_OUT, find_bad_symbol
+from pipeline.schema import SYMBOL_FIX, find_bad_symbol
 from pipeline.storage.csv_input import parse_dates, read_table
 
 __all__ = ["MIN_COVERAGE", "Universe", "universe"]
@@ -101,7 +101,7 @@ def universe(config: UniverseConfig, base: Path, listed: list[str]) -> Universe:
     symbols = list(config.symbols) or listed
     if not symbols:
         raise ConfigError(
-            f"The universe {config.name!r} has no symbol", where="[universe]", way_out="give symbols or file"
+            f"The universe {config.name!r} has no symbol", where="[universe]", fix="give symbols or file"
         )
     never = pd.Series(pd.NaT, index=range(len(symbols)), dtype="datetime64[us]")
     return Universe(config.name, pd.DataFrame({"symbol": symbols, "first": never, "last": never}))
@@ -116,7 +116,7 @@ def _read(name: str, path: Path) -> Universe:
         key="[universe] file",
     )
     if table.empty:
-        raise InputError("The universe's file needs at least one row", where=str(path), way_out="add symbols")
+        raise InputError("The universe's file needs at least one row", where=str(path), fix="add symbols")
     symbols = table["symbol"].fillna("")
     _check_symbols(symbols, path)
     first, last = parse_dates(table, "from", path), parse_dates(table, "to", path)
@@ -125,7 +125,7 @@ def _read(name: str, path: Path) -> Universe:
         raise InputError(
             f"{symbols[row]} leaves on {last[row]:%Y-%m-%d}, before it comes on {first[row]:%Y-%m-%d}",
             where=f"{path}, data row {row + 1}",
-            way_out="give from and to in order of time",
+            fix="give from and to in order of time",
         )
     entries = pd.DataFrame({"symbol": symbols, "first": first, "last": last})
     former = _former(table, symbols, path)
@@ -140,7 +140,7 @@ def _check_symbols(symbols: "pd.Series[str]", path: Path) -> None:
         raise InputError(
             f"No symbol can be named {quoted(symbols.iloc[bad])}",
             where=f"{path}, data row {symbols.index[bad] + 1}",
-            way_out=SYMBOL_WAY_OUT,
+            fix=SYMBOL_FIX,
         )
 
 
@@ -183,6 +183,6 @@ def _tangled(what: str, path: Path, row: int) -> InputError:
     return InputError(
         what,
         where=f"{path}, data row {row + 1}",
-        way_out="one row per listing, under its current symbol; in 'formerly' all its older symbols, oldest first, "
+        fix="one row per listing, under its current symbol; in 'formerly' all its older symbols, oldest first, "
         "with blanks between them",
     )

@@ -214,7 +214,7 @@ class StoreFiles:
             raise StoreError(
                 f"A newer nextday wrote these prices, in format {made_in}; this one knows formats up to {_FORMAT}",
                 where=str(self.folder),
-                way_out="install that nextday or a newer one, or name another workspace with --home DIR",
+                fix="install that nextday or a newer one, or name another workspace with --home DIR",
             )
         return table
 
@@ -252,7 +252,7 @@ class StoreFiles:
         return StoreError(
             f"The price store cannot be read: {reason:.200}",
             where=str(self.folder),
-            way_out="put the folder back from a backup; without one move it away: the next run fetches the history "
+            fix="put the folder back from a backup; without one move it away: the next run fetches the history "
             "again, and what is sealed can no longer be replayed",
         )
 
@@ -260,7 +260,7 @@ class StoreFiles:
         return StoreError(
             f"The price store cannot be written: {_cause(error):.200}",
             where=str(self.folder),
-            way_out=f"{outcome}; see to disk space and permissions, then run again",
+            fix=f"{outcome}; see to disk space and permissions, then run again",
         )
 
 

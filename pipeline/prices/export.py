@@ -80,7 +80,7 @@ def _blocks(
         raise InputError(
             "No bar was known then: nothing was written",
             where=f"the price store {store.folder}",
-            way_out="give a later --as-of or --known-at",
+            fix="give a later --as-of or --known-at",
         )
 
 

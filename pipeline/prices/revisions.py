@@ -115,19 +115,19 @@ def _no_bar(store: PriceStore, symbol: str, versions: pd.DataFrame) -> InputErro
         return InputError(
             f"No bar of {symbol} was known then: the first was observed at {first:%Y-%m-%d %H:%M:%S} UTC",
             where=where,
-            way_out="give a later --known-at",
+            fix="give a later --known-at",
         )
     stored = store.symbols()
     if symbol in stored:
         first = store.read(symbols=[symbol], columns=[])["session"].min()
         return InputError(
-            f"The bars of {symbol} begin on {first:%Y-%m-%d}", where=where, way_out="give a later --as-of"
+            f"The bars of {symbol} begin on {first:%Y-%m-%d}", where=where, fix="give a later --as-of"
         )
     nearest = difflib.get_close_matches(symbol.upper(), stored, n=3, cutoff=0.5)
     return InputError(
         f"There is no bar of a symbol {quoted(symbol)}",
         where=where,
-        way_out=f"nearest symbols: {', '.join(nearest)}"
+        fix=f"nearest symbols: {', '.join(nearest)}"
         if nearest
         else "`nextday update` says what the source answers for each symbol of the universe",
     )

@@ -3,7 +3,7 @@
 from pipeline.report.backtest_report import Backtest
 from pipeline.report.evening_markdown import format_cell, format_table
 from pipeline.report.tables import score_rows
-from pipeline.report.trading_tables import tell_luck
+from pipeline.report.trading_tables import describe_deflated_sharpe
 
 __all__ = ["backtest_markdown", "list_findings"]
 
@@ -15,7 +15,9 @@ def list_findings(backtest: Backtest) -> dict[str, str]:
         **backtest.tests.sentences,
         "sample size": backtest.tests.size.sentence,
         "groups": _tell_groups(backtest),
-        "trading": " ".join(filter(None, [backtest.trading.sentence, tell_luck(backtest.trading.deflated)])),
+        "trading": " ".join(
+            filter(None, [backtest.trading.sentence, describe_deflated_sharpe(backtest.trading.deflated)])
+        ),
         "not traded": backtest.trading.left_out,
         "settings tried": backtest.tried,
         "members": backtest.bias,

@@ -16,7 +16,7 @@ from pipeline.report.charts.equity import draw_equity
 from pipeline.report.evening_page import evaluation_figures
 from pipeline.report.horizon_tables import verdict_cells
 from pipeline.report.html import render_page
-from pipeline.report.trading_tables import tell_luck, trading_cells
+from pipeline.report.trading_tables import describe_deflated_sharpe, trading_cells
 from pipeline.statistics.reliability import decompose_brier, trace_reliability
 
 __all__ = ["render_backtest"]
@@ -37,7 +37,7 @@ def render_backtest(backtest: Backtest) -> str:
         families=_families(backtest),
         rolling=rolling.ROLLING,
         trading=trading_cells(backtest.trading),
-        luck=tell_luck(backtest.trading.deflated),
+        luck=describe_deflated_sharpe(backtest.trading.deflated),
         figures={name: Markup(svg) for name, svg in _figures(backtest)},
     )
 

@@ -9,7 +9,7 @@ from typing import BinaryIO, Final
 import pandas as pd
 
 from pipeline.evaluation.network_insight import Insight
-from pipeline.evaluation.robustness import FurtherTests
+from pipeline.evaluation.robustness import RobustnessTests
 from pipeline.evaluation.verdict import Verdict
 from pipeline.formatting import format_instant
 from pipeline.schema import FORECASTS, GROUP_SCORES, SCORES
@@ -63,7 +63,7 @@ class Backtest:
     ranges: pd.DataFrame
     epochs: pd.DataFrame
     groups: pd.DataFrame
-    tests: FurtherTests
+    tests: RobustnessTests
     trading: TradingView
     method: Mapping[str, str]
     tried: str = ""

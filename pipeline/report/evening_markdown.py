@@ -7,7 +7,7 @@ from pipeline.report.evening_report import Report
 from pipeline.report.facts import Fact, collect_key_facts
 from pipeline.report.horizon_tables import count_forecasts
 from pipeline.report.tables import (
-    count_sides,
+    count_directions,
     describe_group,
     list_forecasts,
     name_model,
@@ -33,7 +33,7 @@ def summary_markdown(report: Report) -> str:
         *(f"{format_cell(verdict.sentence)}\n" for verdict in report.further.values()),
         *([format_cell(report.tried), ""] if report.tried else []),
         f"{count_forecasts(report.forecasts)} from the close of {format_day(report.as_of)}, "
-        f"{report.kind}, issued {format_moment(report.issued_at)}: {count_sides(report.forecasts)}.",
+        f"{report.kind}, issued {format_moment(report.issued_at)}: {count_directions(report.forecasts)}.",
         "",
         *map(_markdown_fact, collect_key_facts(report)),
         "",

@@ -30,7 +30,7 @@ class Fact:
         text: The fact in a few words.
         more: The rest of it.
         command: What to type to check it; may be empty.
-        warning: What is wrong and the way out; may be empty.
+        warning: What is wrong and the fix; may be empty.
     """
 
     name: str

@@ -11,19 +11,19 @@ from pipeline.evaluation.verdict import Verdict
 from pipeline.formatting import count, format_p_value, format_percent, format_price
 
 __all__ = [
-    "Ahead",
-    "Line",
+    "HorizonColumn",
+    "SymbolRow",
     "count_forecasts",
     "forecast_cells",
-    "lay_side_by_side",
-    "list_ahead",
+    "list_horizon_columns",
+    "pivot_by_symbol",
     "sort_by_distance",
     "verdict_cells",
 ]
 
 
 @dataclass(frozen=True)
-class Ahead:
+class HorizonColumn:
     """One horizon of an evening.
 
     Attributes:
@@ -38,7 +38,7 @@ class Ahead:
 
 
 @dataclass(frozen=True, eq=False)
-class Line:
+class SymbolRow:
     """One symbol's forecasts of an evening.
 
     Attributes:
@@ -60,10 +60,10 @@ def count_forecasts(forecasts: pd.DataFrame) -> str:
     return number if len(horizons) < 2 else f"{number}, {describe_horizons(horizons)},"
 
 
-def list_ahead(forecasts: pd.DataFrame) -> list[Ahead]:
+def list_horizon_columns(forecasts: pd.DataFrame) -> list[HorizonColumn]:
     """Return the horizons of an evening's forecasts (FORECASTS columns), the nearest first."""
     targets = forecasts.groupby("horizon")["target_session"].min()
-    return [Ahead(h, describe_horizon(h), targets[h]) for h in list_horizons(forecasts)]
+    return [HorizonColumn(h, describe_horizon(h), targets[h]) for h in list_horizons(forecasts)]
 
 
 def sort_by_distance(forecasts: pd.DataFrame) -> pd.DataFrame:
@@ -74,11 +74,11 @@ def sort_by_distance(forecasts: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def lay_side_by_side(forecasts: pd.DataFrame) -> list[Line]:
+def pivot_by_symbol(forecasts: pd.DataFrame) -> list[SymbolRow]:
     """Return one line a symbol, the farthest from the next session's base rate first."""
     rows = sort_by_distance(forecasts)
     return [
-        Line(
+        SymbolRow(
             str(symbol),
             float(own["last_close"].iloc[0]),
             "live" if (own["kind"] == "live").all() else "late",
@@ -90,12 +90,12 @@ def lay_side_by_side(forecasts: pd.DataFrame) -> list[Line]:
 
 def forecast_cells(forecasts: pd.DataFrame) -> list[dict[str, str]]:
     """Return the lines as short texts: direction, P(up) and in brackets the base rate, a column a horizon."""
-    ahead = list_ahead(forecasts)
+    ahead = list_horizon_columns(forecasts)
     return [
         {"symbol": line.symbol}
         | {each.name: _cell(line.ahead.get(each.horizon)) for each in ahead}
         | {"last close": format_price(line.last_close), "kind": line.kind}
-        for line in lay_side_by_side(forecasts)
+        for line in pivot_by_symbol(forecasts)
     ]
 
 

@@ -5,17 +5,17 @@ from typing import Final
 import pandas as pd
 
 from pipeline.evaluation.horizons import list_horizons
-from pipeline.evaluation.selective import SIDES_TAKEN
+from pipeline.evaluation.selective import ISSUED_SHARE
 from pipeline.formatting import format_interval, format_p_value, format_percent, format_price, format_score
 from pipeline.report.evening_report import Report
 from pipeline.report.horizon_tables import forecast_cells, sort_by_distance
-from pipeline.schema import SIDES, horizon_of
+from pipeline.schema import DIRECTIONS, horizon_of
 
 __all__ = [
     "FURTHER_METRICS",
     "METRICS",
     "collect_scores",
-    "count_sides",
+    "count_directions",
     "describe_group",
     "forecast_rows",
     "list_forecasts",
@@ -26,14 +26,14 @@ __all__ = [
 ]
 
 
-def count_sides(forecasts: pd.DataFrame) -> str:
+def count_directions(forecasts: pd.DataFrame) -> str:
     """Say how often each direction is told, as "12 up, 8 down, 10 none"; what never is, is left out."""
     counts = forecasts["direction"].value_counts()
-    return ", ".join(f"{counts[side]:,} {side}" for side in SIDES if counts.get(side))
+    return ", ".join(f"{counts[side]:,} {side}" for side in DIRECTIONS if counts.get(side))
 
 
 METRICS: Final = {
-    SIDES_TAKEN: (
+    ISSUED_SHARE: (
         "sides taken",
         "share of forecasts that took a side, up or down; beside it what was asked for",
     ),

@@ -11,7 +11,7 @@ from pipeline.statistics.sharpe import DeflatedSharpe
 from pipeline.trading.performance import Estimate, Result
 from pipeline.trading.view import TradingView
 
-__all__ = ["list_numbers", "tell_luck", "trading_cells"]
+__all__ = ["describe_deflated_sharpe", "list_numbers", "trading_cells"]
 
 
 def trading_cells(view: TradingView) -> list[dict[str, str]]:
@@ -53,7 +53,7 @@ def _say_why(sessions: int) -> str:
     return f"– (under {MIN_SESSIONS} sessions)" if sessions < MIN_SESSIONS else "– (not defined)"
 
 
-def tell_luck(deflated: DeflatedSharpe | None) -> str:
+def describe_deflated_sharpe(deflated: DeflatedSharpe | None) -> str:
     """Say what the Sharpe ratio is worth after so many trials; empty where there is none."""
     if deflated is None:
         return ""

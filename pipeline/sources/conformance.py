@@ -9,7 +9,7 @@ import pandas as pd
 from pipeline.errors import NextdayError
 from pipeline.sources import Fetched
 from pipeline.sources.answers import as_fetched, meanings
-from pipeline.sources.custom import OwnSource
+from pipeline.sources.custom import CustomSource
 
 __all__ = ["ConformanceError", "check_source"]
 
@@ -49,7 +49,7 @@ def check_source(
     first, last = pd.Timestamp(start), pd.Timestamp(end)
     clock = now or datetime.now(UTC)
     try:
-        adopted = OwnSource(source)
+        adopted = CustomSource(source)
         listed = adopted.symbols()
     except NextdayError as error:
         raise ConformanceError(error.what) from None
@@ -73,7 +73,7 @@ def _demand(is_kept: bool, rule: str) -> None:
 
 
 def _fetched(
-    source: OwnSource, symbol: str, start: pd.Timestamp, end: pd.Timestamp, now: datetime
+    source: CustomSource, symbol: str, start: pd.Timestamp, end: pd.Timestamp, now: datetime
 ) -> Fetched:
     fetched = source.fetch(symbol, start, end, now)
     asked = f"{symbol} from {start:%Y-%m-%d} to {end:%Y-%m-%d}"
@@ -126,7 +126,7 @@ def _check_same(symbol: str, bars: pd.DataFrame, again: pd.DataFrame, asked: str
         )
 
 
-def _check_unknown(source: OwnSource, start: pd.Timestamp, end: pd.Timestamp, now: datetime) -> None:
+def _check_unknown(source: CustomSource, start: pd.Timestamp, end: pd.Timestamp, now: datetime) -> None:
     answer = source.fetch(_NO_SYMBOL, start, end, now)
     _demand(
         answer.outcome in ("empty", "not_found"),

@@ -12,22 +12,22 @@ import pandas as pd
 
 from pipeline.errors import ConfigError, NextdayError, SourceError, quoted
 from pipeline.market.corporate_actions import Adjustment
-from pipeline.plugins import Seam, find_code, tell_error
-from pipeline.schema import SYMBOL_WAY_OUT, find_bad_symbol
+from pipeline.plugins import ExtensionPoint, describe_error, find_code
+from pipeline.schema import SYMBOL_FIX, find_bad_symbol
 from pipeline.sources import Fetched, Outcome
 from pipeline.sources.answers import AnswerError, as_fetched
 
-__all__ = ["SEAM", "OwnSource", "load_source"]
+__all__ = ["EXTENSION_POINT", "CustomSource", "load_source"]
 
 _TAKEN = ("sample", "files", "yahoo")
 _PAGE = "docs/own_source.md shows a whole one"
-SEAM = Seam("[universe] source", _PAGE)
+EXTENSION_POINT = ExtensionPoint("[universe] source", _PAGE)
 """Where such a source is named."""
 
 _MISSING_FILES = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
 
 
-class OwnSource:
+class CustomSource:
     """What somebody wrote, as a PriceSource that keeps the rules: no error of it gets past `fetch`.
 
     Args:
@@ -84,7 +84,7 @@ class OwnSource:
         if not all(isinstance(symbol, str) for symbol in listed):
             raise self._no_list("lists something that is no text")
         if listed and (bad := find_bad_symbol(pd.Series(listed, dtype=str))) is not None:
-            raise self._no_list(f"lists {quoted(listed[bad])}; {SYMBOL_WAY_OUT}")
+            raise self._no_list(f"lists {quoted(listed[bad])}; {SYMBOL_FIX}")
         return sorted(set(listed))
 
     def fetch(self, symbol: str, start: pd.Timestamp, end: pd.Timestamp, now: datetime) -> Fetched:
@@ -118,13 +118,13 @@ class OwnSource:
         return value
 
     def _wrong(self, what: str) -> ConfigError:
-        return ConfigError(f"{self._said}: {what}", where="[universe] source", way_out=f"mend it; {_PAGE}")
+        return ConfigError(f"{self._said}: {what}", where="[universe] source", fix=f"fix it; {_PAGE}")
 
     def _no_list(self, what: str) -> SourceError:
         return SourceError(
             f"The symbols() of {self._said} {what}",
             where="[universe] source",
-            way_out="mend it, or name the universe with [universe] symbols or file",
+            fix="fix it, or name the universe with [universe] symbols or file",
         )
 
 
@@ -135,7 +135,7 @@ def load_source(
     *,
     adjustment: Literal["auto"] | Adjustment = "auto",
     historical: bool = False,
-) -> OwnSource:
+) -> CustomSource:
     """Find a source by its name and make it.
 
     `folder` becomes the last place that Python looks for modules in, and stays it: the source may import its
@@ -152,16 +152,18 @@ def load_source(
         ConfigError: there is no such module or name, it fails, or what it makes is no source.
     """
     made = _make(_find(place, folder), place, options)
-    source = OwnSource(made, name=place, adjustment=adjustment, historical=historical)
+    source = CustomSource(made, name=place, adjustment=adjustment, historical=historical)
     if source.name in _TAKEN:
-        raise SEAM.refuse(f"{place}: the name {source.name!r} is taken", "give it another `name`")
+        raise EXTENSION_POINT.refuse(f"{place}: the name {source.name!r} is taken", "give it another `name`")
     return source
 
 
 def _find(place: str, folder: Path) -> Any:
-    found = find_code(place, folder, SEAM)
+    found = find_code(place, folder, EXTENSION_POINT)
     if not callable(found):
-        raise SEAM.refuse(f"{place} is no class and no function, but {type(found).__name__}", _PAGE)
+        raise EXTENSION_POINT.refuse(
+            f"{place} is no class and no function, but {type(found).__name__}", _PAGE
+        )
     return found
 
 
@@ -172,9 +174,9 @@ def _make(maker: Any, place: str, options: Mapping[str, Any]) -> object:
         raise
     except (Exception, SystemExit) as error:
         given = ", ".join(options) or "no options"
-        raise SEAM.refuse(
+        raise EXTENSION_POINT.refuse(
             f"{place} cannot be made with {given}: {_told(error)}",
-            "mend [universe] source_options, or the source",
+            "correct [universe] source_options, or the source",
         ) from None
 
 
@@ -194,7 +196,7 @@ def _require_fetch(written: object, said: str) -> None:
         except ValueError:  # written in C: it shows when it is called
             return
     if fault:
-        raise ConfigError(f"{said}: {fault}", where="[universe] source", way_out=f"mend it; {_PAGE}")
+        raise ConfigError(f"{said}: {fault}", where="[universe] source", fix=f"fix it; {_PAGE}")
 
 
 def _explain(error: Exception) -> tuple[Outcome, str]:
@@ -218,4 +220,4 @@ def _is_of_the_network(error: Exception) -> bool:
 
 
 def _told(error: BaseException) -> str:
-    return tell_error(error, but=[__file__])
+    return describe_error(error, but=[__file__])

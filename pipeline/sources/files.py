@@ -14,7 +14,7 @@ from pandas.errors import ParserWarning
 
 from pipeline.errors import InputError, quoted
 from pipeline.market.corporate_actions import Adjustment, find_adjustment
-from pipeline.schema import SYMBOL_WAY_OUT, find_bad_symbol
+from pipeline.schema import SYMBOL_FIX, find_bad_symbol
 from pipeline.sources import BAR_COLUMNS, Fetched
 from pipeline.sources.columns import COLUMN_NAMES, DEFAULTS, REQUIRED, find_meaning
 
@@ -78,7 +78,7 @@ class FilesSource:
             raise InputError(
                 "There is no row of prices below the names of the columns",
                 where=str(self.path),
-                way_out="mend the file, or [universe] path",
+                fix="fix the file, or [universe] path",
             )
         return {
             str(symbol): rows.sort_values("session", kind="stable")[BAR_COLUMNS].reset_index(drop=True)
@@ -88,7 +88,7 @@ class FilesSource:
     def _read(self) -> Iterator[pd.DataFrame]:
         if not self.path.exists():
             raise InputError(
-                "There is no such file or folder", where=str(self.path), way_out="mend [universe] path"
+                "There is no such file or folder", where=str(self.path), fix="correct [universe] path"
             )
         files = (
             sorted(f for f in self.path.iterdir() if f.suffix in _READERS)
@@ -99,7 +99,7 @@ class FilesSource:
             raise InputError(
                 "The folder holds no .csv and no .parquet file",
                 where=str(self.path),
-                way_out="mend [universe] path",
+                fix="correct [universe] path",
             )
         for file in files:
             yield _bars(_table(file), file, own_symbol=_own_symbol(file) if self.path.is_dir() else "")
@@ -113,13 +113,13 @@ def _table(file: Path) -> pd.DataFrame:
     kind = _READERS.get(file.suffix)
     if kind is None:
         raise InputError(
-            "Only .csv, .csv.gz and .parquet can be read", where=str(file), way_out="mend [universe] path"
+            "Only .csv, .csv.gz and .parquet can be read", where=str(file), fix="correct [universe] path"
         )
     if not file.is_file():  # a pipe would be waited for, without end
         raise InputError(
             "This is no file of prices: a folder, a pipe, a device or a link that leads nowhere",
             where=str(file),
-            way_out="move it away, or mend [universe] path",
+            fix="move it away, or fix [universe] path",
         )
     try:
         table = pd.read_parquet(file) if kind == "parquet" else _csv(file)
@@ -128,7 +128,7 @@ def _table(file: Path) -> pd.DataFrame:
         raise InputError(
             f"The file cannot be read: {reason:.200}",
             where=str(file),
-            way_out="write the file again (text in UTF-8), or mend [universe] path",
+            fix="write the file again (text in UTF-8), or fix [universe] path",
         ) from None
     if isinstance(table.index, pd.DatetimeIndex):
         table = table.reset_index(names="date")
@@ -171,7 +171,7 @@ def _bars(table: pd.DataFrame, file: Path, own_symbol: str) -> pd.DataFrame:
             f"The file lacks the column{'s' * (len(missing) > 1)} {', '.join(missing).replace('session', 'date')}; "
             f"it has {quoted(there)}",
             where=str(file),
-            way_out="columns, with commas between them: date, symbol, open, high, low, close; "
+            fix="columns, with commas between them: date, symbol, open, high, low, close; "
             "also volume, adj_close, dividends, stock splits",
         )
     table = table.assign(session=_sessions(table["session"], file))
@@ -191,7 +191,7 @@ def _refuse_double(header: Sequence[str], file: Path) -> None:
             raise InputError(
                 f"The columns {' and '.join(columns)} both mean {name.replace('session', 'date')}",
                 where=str(file),
-                way_out="rename or delete one of them",
+                fix="rename or delete one of them",
             )
 
 
@@ -210,7 +210,7 @@ def _sessions(dates: "pd.Series[Any]", file: Path) -> "pd.Series[pd.Timestamp]":
         raise InputError(
             f"{given} is no date",
             where=f"{file}, data row {row + 1}",
-            way_out="write dates as 2018-12-31",
+            fix="write dates as 2018-12-31",
         )
     days: pd.Series[pd.Timestamp] = parsed.astype("datetime64[us]")
     return days
@@ -220,9 +220,7 @@ def _symbols(symbols: "pd.Series[Any]", file: Path) -> "pd.Series[str]":
     text = symbols.astype(str).str.strip()
     unique = pd.Series(text.unique(), dtype=str)
     if (bad := find_bad_symbol(unique)) is not None:
-        raise InputError(
-            f"No symbol can be named {quoted(unique[bad])}", where=str(file), way_out=SYMBOL_WAY_OUT
-        )
+        raise InputError(f"No symbol can be named {quoted(unique[bad])}", where=str(file), fix=SYMBOL_FIX)
     return text
 
 
@@ -247,5 +245,5 @@ def _refuse_cells(broken: "pd.Series[bool]", values: "pd.Series[Any]", what: str
         raise InputError(
             f"{quoted(values.iloc[row])} in {values.name} is no {what}",
             where=f"{file}, data row {row + 1}",
-            way_out="mend the cell, or leave it empty: the bar is then kept out and named",
+            fix="fix the cell, or leave it empty: the bar is then kept out and named",
         )

@@ -81,7 +81,7 @@ class YahooSource:
     ) -> None:
         if ca_bundle and not Path(ca_bundle).is_file():
             raise ConfigError(
-                "There is no file of certificates", where=ca_bundle, way_out="mend [prices] ca_bundle"
+                "There is no file of certificates", where=ca_bundle, fix="correct [prices] ca_bundle"
             )
         self._timeout = timeout
         self._session = _Session(

@@ -18,8 +18,8 @@ __all__ = [
     "LEAST_RATIOS",
     "DeflatedSharpe",
     "deflate",
+    "deflate_by_trials",
     "expected_maximum_sharpe",
-    "hold_against",
     "probabilistic_sharpe",
     "sharpe_of",
     "sharpe_ratio",
@@ -108,7 +108,7 @@ def deflate(returns: Floats, *, trials: int, ratios: Sequence[float] = ()) -> De
     Args:
         returns: [session], of the setting that was kept.
         trials: How many different settings were tried, those that nobody liked among them.
-        ratios: See `hold_against`.
+        ratios: See `deflate_by_trials`.
     """
     sharpe, n = sharpe_ratio(returns), len(returns)
     if np.isnan(sharpe) or n < MIN_SESSIONS:
@@ -116,10 +116,10 @@ def deflate(returns: Floats, *, trials: int, ratios: Sequence[float] = ()) -> De
     g3, g4 = float(skew(returns)), float(kurtosis(returns, fisher=False))
     above_zero = probabilistic_sharpe(sharpe, sessions=n, skewness=g3, kurtosis=g4)
     alone = DeflatedSharpe(above_zero, above_zero, sharpe, 0.0, 1, 1 / (n - 1), 0, g3, g4, sessions=n)
-    return hold_against(alone, trials=trials, ratios=ratios)
+    return deflate_by_trials(alone, trials=trials, ratios=ratios)
 
 
-def hold_against(found: DeflatedSharpe, *, trials: int, ratios: Sequence[float] = ()) -> DeflatedSharpe:
+def deflate_by_trials(found: DeflatedSharpe, *, trials: int, ratios: Sequence[float] = ()) -> DeflatedSharpe:
     """Return the same Sharpe ratio, held against what the best of `trials` is expected to show by luck.
 
     The deflated Sharpe ratio of Bailey and López de Prado (2014): the probabilistic one with that luck as benchmark.

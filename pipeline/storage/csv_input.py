@@ -46,7 +46,7 @@ def read_table(
         raise InputError(
             f"{what} cannot be read: {reason}",
             where=str(path),
-            way_out=f"write the file again (text in UTF-8), or mend {key}",
+            fix=f"write the file again (text in UTF-8), or fix {key}",
         ) from None
     names = cells.iloc[0].fillna("").str.strip().str.lower().tolist()
     if any(names.count(name) != 1 for name in needed) or any(names.count(name) > 1 for name in optional):
@@ -54,7 +54,7 @@ def read_table(
         raise InputError(
             f"{what} needs {', '.join(wanted)}",
             where=str(path),
-            way_out=f"columns, with commas between them: {', '.join(needed)}"
+            fix=f"columns, with commas between them: {', '.join(needed)}"
             + (f", and if you have them {', '.join(optional)}" if optional else ""),
         )
     table = cells.iloc[1:].reset_index(drop=True).set_axis(names, axis=1)
@@ -77,6 +77,6 @@ def parse_dates(table: pd.DataFrame, column: str, path: Path) -> "pd.Series[pd.T
         raise InputError(
             f"{quoted(table[column].iloc[row])} in the column {column!r} is no date",
             where=f"{path}, data row {row + 1}",
-            way_out="write 2018-12-31, or nothing",
+            fix="write 2018-12-31, or nothing",
         )
     return days

@@ -32,13 +32,13 @@ def hold_lock(path: Path, timeout: float, what: str = "this workspace") -> Itera
         raise WorkspaceBusyError(
             f"Another run has been working on {what}{since}; this one left",
             where=str(path),
-            way_out="nothing is lost: wait for the other one; what it finishes need not be done again",
+            fix="nothing is lost: wait for the other one; what it finishes need not be done again",
         ) from None
     except OSError as error:
         raise NextdayError(
             f"The workspace cannot be locked: {error.strerror or error}",
             where=str(path),
-            way_out="look at the rights of that file and its folder",
+            fix="look at the rights of that file and its folder",
         ) from None
     try:
         yield
@@ -84,7 +84,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
         raise NextdayError(
             f"Cannot write: {error.strerror}",
             where=str(path),
-            way_out="look at the path, its rights and the free space, then run this again",
+            fix="look at the path, its rights and the free space, then run this again",
         ) from None
     finally:
         with suppress(OSError):

@@ -92,13 +92,13 @@ class Workspace:
             raise NextdayError(
                 f"The workspace's marker cannot be read: {error!r:.200}",
                 where=str(self.marker),
-                way_out="put it back from a copy; if no newer nextday was at work here, delete it",
+                fix="put it back from a copy; if no newer nextday was at work here, delete it",
             ) from None
         if layout > _LAYOUT:
             raise NextdayError(
                 f"{quoted(maker)} made this workspace in layout {layout}; this one knows layouts up to {_LAYOUT}",
                 where=str(self.home),
-                way_out="install that nextday or a newer one, or name another workspace with --home DIR",
+                fix="install that nextday or a newer one, or name another workspace with --home DIR",
             )
 
     def create(self) -> None:
@@ -109,17 +109,17 @@ class Workspace:
             NextdayError: see `check`.
         """
         self.check()
-        way_out = "name another folder with --home DIR"
+        fix = "name another folder with --home DIR"
         try:
             self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         except FileExistsError:
-            raise InputError("The workspace is no folder", where=str(self.home), way_out=way_out) from None
+            raise InputError("The workspace is no folder", where=str(self.home), fix=fix) from None
         except OSError as error:
             raise InputError(
-                f"The workspace cannot be made: {error.strerror}", where=str(self.home), way_out=way_out
+                f"The workspace cannot be made: {error.strerror}", where=str(self.home), fix=fix
             ) from None
         if not os.access(self.home, os.W_OK):
-            raise InputError("The workspace cannot be written to", where=str(self.home), way_out=way_out)
+            raise InputError("The workspace cannot be written to", where=str(self.home), fix=fix)
         if not self.marker.exists():
             marker = {"layout": _LAYOUT, "made_by": f"nextday {version('nextday')}"}
             write_text(self.marker, json.dumps(marker) + "\n")
@@ -153,7 +153,7 @@ class Workspace:
             raise NextdayError(
                 f"No folder for temporary files can be made: {error.strerror}",
                 where=str(path),
-                way_out="look at the rights of the workspace and the free space, then run this again",
+                fix="look at the rights of the workspace and the free space, then run this again",
             ) from None
         try:
             yield path

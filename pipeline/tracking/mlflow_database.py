@@ -78,7 +78,7 @@ def _url(path: Path) -> str:
         raise InputError(
             "MLflow cannot use a folder with a ? in its path",
             where=str(path),
-            way_out="name another with --home DIR",
+            fix="name another with --home DIR",
         )
     return f"sqlite:///{path}"
 

@@ -141,7 +141,7 @@ class Registry:
             raise NextdayError(
                 f"The files of the model {model_version} are missing or damaged: their digest is {found}",
                 where=str(directory),
-                way_out="restore the folder, or make a new champion with `nextday retrain`",
+                fix="restore the folder, or make a new champion with `nextday retrain`",
             )
         return directory
 
@@ -165,7 +165,7 @@ class Registry:
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise NextdayError(
-                f"The list of models cannot be read: {error!r}", where=str(path), way_out="restore that file"
+                f"The list of models cannot be read: {error!r}", where=str(path), fix="restore that file"
             ) from None
         return content
 
@@ -198,7 +198,7 @@ def check_universe(name: str) -> None:
     if not _UNIVERSE.fullmatch(name):
         raise InputError(
             f"{name!r} cannot name a universe",
-            way_out="use 1 to 63 of a-z, 0-9, - and _, beginning with a letter or digit",
+            fix="use 1 to 63 of a-z, 0-9, - and _, beginning with a letter or digit",
         )
 
 
@@ -209,5 +209,5 @@ def _entry(entries: list[dict[str, Any]], universe: str, model_version: str) -> 
     raise NextdayError(
         f"There is no registered model {model_version} of {universe!r}",
         where=f"models/{universe}/versions.json of the workspace",
-        way_out="`nextday retrain` makes and registers one",
+        fix="`nextday retrain` makes and registers one",
     )

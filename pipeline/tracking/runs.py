@@ -172,7 +172,7 @@ class Tracking:
                 self._client.set_tag(run_id, name, value)
 
     def promote(self, universe: str, model_version: str, *, promoted_at: datetime) -> None:
-        """Make a registered model the champion; promoting the champion again only mends MLflow's alias.
+        """Make a registered model the champion; promoting the champion again only fixes MLflow's alias.
 
         Args:
             universe: The universe's name.
@@ -255,7 +255,7 @@ class Tracking:
             raise NextdayError(
                 f"{what}: {reason[0]}",
                 where=str(database(self._home)),
-                way_out="forecasts and ledger stand without it: make room if the disk is full; if the file is damaged, "
+                fix="forecasts and ledger stand without it: make room if the disk is full; if the file is damaged, "
                 "move it away, and the next run makes a new one",
             ) from error
 
@@ -356,7 +356,7 @@ class Tracking:
             raise NextdayError(
                 f"MLflow's registry has lost the model {model_version} of {name}",
                 where=str(database(self._home)),
-                way_out="it serves all the same; `nextday retrain` registers a new one",
+                fix="it serves all the same; `nextday retrain` registers a new one",
             )
         self._client.set_registered_model_alias(name, CHAMPION, str(number))
         if former == model_version:

@@ -145,7 +145,7 @@ class TrialBook:
                 raise NextdayError(
                     f"The trial cannot be written down: {error.strerror}",
                     where=str(self.path),
-                    way_out="look at the file's rights and the free space, then run this again",
+                    fix="look at the file's rights and the free space, then run this again",
                 ) from None
 
     def read(self, until: datetime | None = None) -> list[Trial]:
@@ -170,7 +170,7 @@ class TrialBook:
             raise StoreError(
                 f"The trials cannot be read: {error.strerror}",
                 where=str(self.path),
-                way_out="look at the file and its rights",
+                fix="look at the file and its rights",
             ) from None
         return content[: content.rfind(b"\n") + 1]
 
@@ -183,7 +183,7 @@ class TrialBook:
             raise StoreError(
                 f"Line {number} of the trials cannot be read: {error!r:.200}",
                 where=str(self.path),
-                way_out="put the file back from a backup: without it nobody knows how many settings were tried",
+                fix="put the file back from a backup: without it nobody knows how many settings were tried",
             ) from None
 
 

@@ -64,7 +64,7 @@ def read_fills(panel: Panel) -> Fills:
 def measure_stale(fills: Fills) -> Floats:
     """Return the share of opens that repeat the close before, as known before each session [session, symbol].
 
-    It is the larger one of all days known and of the newest year of them, so that neither a source that has mended its
+    It is the larger one of all days known and of the newest year of them, so that neither a source that has fixed its
     opens lately nor one that has lost them passes; 0 where no day is known yet. Later sessions change nothing.
     """
     comparable = np.isfinite(fills.open) & np.isfinite(fills.previous_close)

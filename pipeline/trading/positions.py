@@ -121,7 +121,7 @@ def _require_prices(rows: pd.DataFrame, symbol: NDArray[np.intp], session: NDArr
         row = rows.iloc[lacking[0]]
         raise NextdayError(
             f"There are no prices to trade {row['symbol']} on {row['target_session']:%Y-%m-%d}",
-            way_out="hand in the prices of every symbol and session that was forecast",
+            fix="hand in the prices of every symbol and session that was forecast",
         )
     if rows.duplicated(["symbol", "target_session"]).any():
         raise NextdayError("A symbol is forecast twice for one session: trade one model at a time")

@@ -15,7 +15,7 @@ import pandas as pd
 from prefect import Task
 
 from flows import backtest
-from flows.prices.update import Market
+from flows.prices.update import PriceStatus
 from flows.runtime.context import open_run
 from flows.training import model_factory, walk_forward
 from flows.training.history import History
@@ -48,7 +48,7 @@ METHODS = {
 
 
 @dataclass(frozen=True)
-class Told:
+class AchievedCoverage:
     """What is said of a block."""
 
     p_up: np.ndarray
@@ -83,14 +83,14 @@ class Method:
         """Return the first session that is read: the first that is forecast."""
         return row
 
-    def predict(self, x: np.ndarray, mask: np.ndarray) -> Told:
+    def predict(self, x: np.ndarray, mask: np.ndarray) -> AchievedCoverage:
         """Return values about the base rate."""
         rng = np.random.default_rng(self.number)
         noise = rng.standard_normal((*mask.shape, 1))
         if self.values:
             noise = np.zeros_like(noise) if self.values == 1 else np.sign(noise)
         p_up = 0.52 + 0.01 * noise
-        return Told(p_up, p_up - 0.01, p_up + 0.01)
+        return AchievedCoverage(p_up, p_up - 0.01, p_up + 0.01)
 
 
 def method(name: str) -> Method:
@@ -141,7 +141,7 @@ def main(folder: Path) -> None:
     model_factory.make_recipe = lambda *_: method("gru")  # type: ignore[assignment]
     model_factory.make_baselines = lambda *_: {name: method(name) for name in METHODS if name != "gru"}  # type: ignore
     as_of = known.sequences.sessions[-1]
-    found = Market(as_of, 1, pd.Timestamp(NOW), {}, no_findings(), SYMBOLS, SYMBOLS)
+    found = PriceStatus(as_of, 1, pd.Timestamp(NOW), {}, no_findings(), SYMBOLS, SYMBOLS)
     made = backtest._make(run, found, known)
     backtest._write(made, place(folder / "out"))
     print(f"imports {imported:.0f} MB, from the walk on {time.perf_counter() - ended[0]:.1f} seconds")

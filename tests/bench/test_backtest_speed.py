@@ -19,7 +19,7 @@ from pipeline.features.sequences import Sequences
 from pipeline.forecasting.folds import Fold, walk_folds
 from tests.bench.market import DAYS
 from tests.bench.trainers import CORES, Way
-from tests.flows.training.test_ahead import Market
+from tests.flows.training.test_ahead import PriceStatus
 
 pytestmark = pytest.mark.bench
 
@@ -128,16 +128,16 @@ refit_sessions = 200
 def test_folds_that_are_trained_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Five fits of five members, in turn and ahead, by the same processes; the laps take turns too."""
     from flows.training import walk_forward as walk
-    from flows.training.compute import Workshop
+    from flows.training.compute import Compute
     from models.training.process_pool import LocalWorkers
 
-    made, count_ahead, ratios = Market(tmp_path, AHEAD, symbols=40, sessions=2200), walk._count_ahead, []
+    made, count_ahead, ratios = PriceStatus(tmp_path, AHEAD, symbols=40, sessions=2200), walk._count_ahead, []
     with LocalWorkers(CORES, tmp_path) as workers:
 
         def lap(*, is_ahead: bool) -> float:
             monkeypatch.setattr(walk, "_count_ahead", count_ahead if is_ahead else lambda *given: 0)
             begun = time.perf_counter()
-            made.walk(Workshop(workers, CORES, 1, tmp_path))
+            made.walk(Compute(workers, CORES, 1, tmp_path))
             return time.perf_counter() - begun
 
         lap(is_ahead=False)  # compiles

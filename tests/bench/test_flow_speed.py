@@ -38,8 +38,8 @@ def home(folder: Path, name: str) -> tuple[str, ...]:
 def durations(lap: Lap) -> str:
     """Return the seconds of each chapter as the log of a `--debug` run has them, and what lies around them."""
     found = re.findall(r"- ([a-z ]+): ([0-9.]+) s$", lap.said, flags=re.MULTILINE)
-    table = pd.DataFrame(found, columns=["chapter", "seconds"]).astype({"seconds": float})
-    spent = table.groupby("chapter", sort=False)["seconds"].sum()
+    table = pd.DataFrame(found, columns=["task", "seconds"]).astype({"seconds": float})
+    spent = table.groupby("task", sort=False)["seconds"].sum()
     in_chapters = spent.drop("make sequences").sum()  # which the forecast's own time holds
     spent["around: Python, settings, reading files, Prefect's server"] = lap.wall - in_chapters
     return spent.round(1).to_string()

@@ -19,7 +19,7 @@ from pipeline.features.sequences import build_sequences
 from pipeline.market.universe import Universe
 from pipeline.prices.bar_block import COLUMNS
 from pipeline.prices.ingest.fetch_log import FetchLog
-from pipeline.prices.ingest.fetch_plan import Asking
+from pipeline.prices.ingest.fetch_plan import FetchRequest
 from pipeline.prices.store import PriceStore
 from pipeline.sources import Fetched
 from pipeline.sources.files import FilesSource
@@ -52,7 +52,7 @@ def keep(store: PriceStore, answers: Sequence[Fetched], place: int, *, whole: bo
         digest="bench",
     )
     first = min(answer.bars["session"].iloc[0] for answer in answers)
-    check_prices.fn(run, answers, {answer.symbol: Asking(first, whole) for answer in answers})
+    check_prices.fn(run, answers, {answer.symbol: FetchRequest(first, whole) for answer in answers})
 
 
 def load(file: Path, folder: Path) -> None:

@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 
 from flows.runtime.context import Run, open_run
-from flows.training.compute import Workshop
+from flows.training.compute import Compute
 from flows.training.history import make_sequences
 from flows.training.model_factory import make_baselines, make_recipe
 from models.training.process_pool import LocalWorkers
@@ -89,9 +89,9 @@ def prices(datasets: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def workshop() -> Iterator[Workshop]:
+def workshop() -> Iterator[Compute]:
     with LocalWorkers(2) as workers:
-        yield Workshop(workers)
+        yield Compute(workers)
 
 
 def opened(folder: Path, prices: Path, choice: Choice) -> Run:
@@ -110,7 +110,7 @@ def opened(folder: Path, prices: Path, choice: Choice) -> Run:
     return run
 
 
-def walk(run: Run, ends: Ends, workshop: Workshop) -> tuple[pd.DataFrame, pd.DataFrame]:
+def walk(run: Run, ends: Ends, workshop: Compute) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the rows of the validation and of what is scored; the repeats are named by their seeds."""
     known, features = make_sequences.fn(run, pd.Timestamp(ends[-1]), run.store.seq()), run.feature_set()
     train_end, validation_end, test_end = ends
@@ -133,7 +133,7 @@ def walk(run: Run, ends: Ends, workshop: Workshop) -> tuple[pd.DataFrame, pd.Dat
 
 
 @pytest.mark.parametrize("features", GRID)
-def test_validation_chooses(features: str, prices: Path, workshop: Workshop, tmp_path: Path) -> None:
+def test_validation_chooses(features: str, prices: Path, workshop: Compute, tmp_path: Path) -> None:
     """Print what every setting loses on validation, five repeats of five members, beside the rules."""
     losses: dict[Choice, float] = {}
     for choice in GRID[features]:
@@ -179,7 +179,7 @@ def tell_line(title: str, rows: pd.DataFrame, models: list[str]) -> None:
 
 @pytest.mark.parametrize("features", GRID)
 def test_what_was_chosen_is_tested_once(
-    features: str, prices: Path, workshop: Workshop, tmp_path: Path
+    features: str, prices: Path, workshop: Compute, tmp_path: Path
 ) -> None:
     """Print the table of docs/results.md: the mean of five repeats beside the rules, on the paper's rows and all."""
     before, scored = walk(opened(tmp_path, prices, CHOSEN[features]), TO_TEST, workshop)

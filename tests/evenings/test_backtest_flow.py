@@ -273,7 +273,7 @@ def test_two_processes_and_dask_come_to_the_same_numbers(folder: Path, walked: B
             pd.testing.assert_frame_equal(made.backtest.scores, walked.backtest.scores)
 
 
-def test_what_cannot_be_walked_is_told_with_the_way_out(
+def test_what_cannot_be_walked_is_told_with_the_fix(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     nextday = CommandLine(tmp_path, monkeypatch, capsys)

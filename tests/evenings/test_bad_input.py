@@ -1,4 +1,4 @@
-"""Whatever a list, a setting, a ledger, a model or a workspace holds: it is named, with its place and the way out,
+"""Whatever a list, a setting, a ledger, a model or a workspace holds: it is named, with its place and the fix,
 and a workspace in use stays as it was. Files of prices have tests/evenings/test_bad_prices.py."""
 
 import os

@@ -1,4 +1,4 @@
-"""Whatever a file of prices holds: it is named, with its place and the way out, and a workspace in use stays as it
+"""Whatever a file of prices holds: it is named, with its place and the fix, and a workspace in use stays as it
 was; bars that can be told apart are kept out, each by symbol, session and rule."""
 
 import gzip

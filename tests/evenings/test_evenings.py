@@ -234,8 +234,8 @@ def test_runs_and_chapters_have_names_that_tell_the_story(ten: tuple[Place, list
 def test_only_fetching_is_tried_again() -> None:
     chapters = [thing for module in STORY for thing in vars(module).values() if isinstance(thing, Task)]
     assert len(chapters) >= 14
-    assert {chapter.name for chapter in chapters if chapter.retries} == {"fetch prices"}
-    assert not any(chapter.persist_result for chapter in chapters)
+    assert {task.name for task in chapters if task.retries} == {"fetch prices"}
+    assert not any(task.persist_result for task in chapters)
     assert nightly.retries == 0
     assert fetch.fetch_prices.retry_jitter_factor
 
@@ -314,11 +314,11 @@ def test_missed_evenings_are_caught_up_with_the_model_of_then_and_the_first_row_
     key = [*FORECAST_KEY, "p_up", "model_version"]
     told: list[str] = []
 
-    class Watcher(progress.Lines):
-        def say(self, line: str) -> None:
+    class ProgressView(progress.PlainProgress):
+        def log_line(self, line: str) -> None:
             told.append(line)
 
-    with progress.watched_by(Watcher()):
+    with progress.progress_shown_by(ProgressView()):
         retrain(config=place.config, home=place.home, now=place.evening("2018-12-13"))
     assert "the scores are survivorship-biased: the members have no dates" in told
     again = place.run("2018-12-13")
@@ -369,13 +369,13 @@ def test_a_clock_set_back_finds_no_model_of_its_own_future(tmp_path: Path, xnys:
     assert place.ledger.head() == head
     # What was sealed by then is still told, without asking any model.
     assert place.run("2018-12-13").new_rows == 0
-    # A damaged champion is mended as its error says, though an equal training makes an equal version.
+    # A damaged champion is fixed as its error says, though an equal training makes an equal version.
     champion = tracking(open_run(place.config, place.home, place.evening("2018-12-13"))).champion("sample")
     assert champion is not None
     (champion.directory / "member-1.keras").write_bytes(b"damaged")
     with pytest.raises(NextdayError, match="missing or damaged") as refused:
         place.run("2018-12-14")
-    assert "nextday retrain" in refused.value.way_out
+    assert "nextday retrain" in refused.value.fix
     retrain(config=place.config, home=place.home, now=place.evening("2018-12-13"))
     assert place.run("2018-12-14").new_rows == 2
 

@@ -14,10 +14,10 @@ from flows.evening.reporting import rebuild_report
 from flows.nightly import Evening
 from flows.retrain import retrain
 from flows.runtime.context import open_run
-from flows.training.compute import open_workshop
+from flows.training.compute import open_compute
 from flows.training.evaluation import load_evaluation
 from flows.training.history import History
-from flows.training.scoring import score_farther, score_procedure
+from flows.training.scoring import score_longer_horizons, score_procedure
 from flows.training.train import train_procedure
 from pipeline.market.calendar import Calendar
 from tests.conftest import small_settings
@@ -183,10 +183,10 @@ def test_a_signal_five_sessions_ahead_is_found_there_and_not_claimed_for_the_nex
     x = known.sequences.x.copy()
     x[:, :, 0] = ahead.T
     told = History(known.panel, replace(known.sequences, x=x), known.seq)
-    with open_workshop(run, told.sequences) as workshop:
+    with open_compute(run, told.sequences) as workshop:
         walked, _, _ = train_procedure.fn(run, told, workshop)
     near, verdict = score_procedure.fn(run, walked)
-    far, further = score_farther.fn(run, walked)
+    far, further = score_longer_horizons.fn(run, walked)
     near, far = (scores.set_index(["model", "metric"]) for scores in (near, far))
     # Five independent normal steps agree in sign with the sum of four of them with 1/2 + asin(sqrt(4/5)) / pi.
     best = 0.5 + math.asin(math.sqrt(0.8)) / math.pi

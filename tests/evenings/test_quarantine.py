@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from pipeline.market.calendar import Calendar
-from pipeline.prices.ingest.fetch_log import FetchLog, Hold
+from pipeline.prices.ingest.fetch_log import FetchLog, QuarantineEntry
 from pipeline.prices.store import PriceStore
 from tests.support import stored_week
 from tests.support.command_line import HERE, CommandLine, contents
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 
 days, store, nextday = stored_week.days, stored_week.store, stored_week.nextday
 
-HOLD = Hold(
+HOLD = QuarantineEntry(
     "A", "A", SECOND, "split fault", "10 of 16 closes from 2018-12-03 are now given 0.5 times as high"
 )
 QUARANTINE = (*HERE, "prices", "quarantine")
@@ -80,14 +80,14 @@ def test_the_check_names_who_is_held_and_needs_a_person(nextday: CommandLine, lo
     log.put("held", [HOLD], SECOND)
     said = nextday(*HERE, "prices", "check")
     assert said.code == 1
-    assert "MEND A 2018-12-13: quarantine: split fault" in " ".join(said.out.split())
+    assert "FIX A 2018-12-13: quarantine: split fault" in " ".join(said.out.split())
 
 
 def test_the_doctor_names_who_is_held(nextday: CommandLine, log: FetchLog) -> None:
     assert "nobody is in quarantine" in nextday(*HERE, "doctor").out
     log.put("held", [HOLD], SECOND)
     said = " ".join(nextday(*HERE, "doctor").out.split())
-    assert "MEND 1 symbol in quarantine: A" in said
+    assert "FIX 1 symbol in quarantine: A" in said
     assert "nextday prices quarantine list says why" in said
 
 
@@ -96,7 +96,7 @@ def test_a_damaged_log_is_told_without_a_traceback(nextday: CommandLine, log: Fe
     said = nextday(*QUARANTINE, "list")
     assert said.code == 1
     assert "cannot be used" in said.err
-    assert "way out" in said.err
+    assert "fix" in said.err
 
 
 def test_known_bars_of_somebody_held_stay_readable(

@@ -52,7 +52,7 @@ def test_the_shipped_settings_are_the_defaults_in_full() -> None:
         ("[labels]\ndead_zone = [nan, 0]", ["labels.dead_zone.0", "finite"]),
     ],
 )
-def test_a_wrong_setting_is_named_with_a_way_out(tmp_path: Path, text: str, words: list[str]) -> None:
+def test_a_wrong_setting_is_named_with_a_fix(tmp_path: Path, text: str, words: list[str]) -> None:
     path = write(tmp_path, text)
     with pytest.raises(ConfigError) as caught:
         load(path)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flows.training.compute import open_workshop
+from flows.training.compute import open_compute
 from flows.training.scoring import score_procedure
 from flows.training.walk_forward import BEST_BEFORE, walk_history
 from pipeline.evaluation.verdict import Verdict
@@ -43,7 +43,7 @@ def walk_through(folder: Path, xnys: Calendar, seed: int) -> Verdict:
     run, known = history_of(folder, xnys, random_walks(seed), SETTINGS)
     settings = run.config
     folds = walk_folds(known.sequences, settings.evaluation, settings.training, settings.backtest)
-    with open_workshop(run, known.sequences) as workshop:
+    with open_compute(run, known.sequences) as workshop:
         walk, *_ = walk_history.fn(run, known, folds, workshop)
     return score_procedure.fn(run, walk, BEST_BEFORE)[1]
 

@@ -336,10 +336,10 @@ def test_a_schedule_that_is_no_cron_is_wrong_input(
     assert "[schedule] retrain = 'every Saturday'" in told(said)[0]
 
 
-def test_a_refusing_server_is_an_error_with_a_way_out() -> None:
+def test_a_refusing_server_is_an_error_with_a_fix() -> None:
     with pytest.raises(NextdayError) as refused, connect("http://127.0.0.1:9/api") as client:
         client.read_work_pools()
-    assert "PREFECT_API_AUTH_STRING" in refused.value.way_out
+    assert "PREFECT_API_AUTH_STRING" in refused.value.fix
 
 
 def test_the_projects_own_configuration_has_plain_names(tmp_path: Path) -> None:

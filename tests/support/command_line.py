@@ -58,10 +58,10 @@ class CommandLine:
 
 
 def told(said: Said) -> list[str]:
-    """Return an error's lines after checking that it names thing, place and way out."""
+    """Return an error's lines after checking that it names thing, place and fix."""
     lines = said.err[said.err.index("nextday: ") :].splitlines()
-    assert any(line.startswith("  where:   ") for line in lines), said.err
-    assert any(line.startswith("  way out: ") for line in lines), said.err
+    assert any(line.startswith("  where: ") for line in lines), said.err
+    assert any(line.startswith("  fix:   ") for line in lines), said.err
     return lines
 
 

@@ -132,8 +132,8 @@ class Mortal:
         assert "Traceback" not in said, said
         assert "This should not have happened" not in said, said
         error = said[max(said.rfind("nextday: "), 0) :]
-        assert "\n  where:   " in error, error
-        assert "\n  way out: " in error, error
+        assert "\n  where: " in error, error
+        assert "\n  fix:   " in error, error
         return error
 
 

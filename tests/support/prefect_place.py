@@ -131,7 +131,7 @@ class Place:
     def follow(self, said: str, complaint: str) -> None:
         """Run the command that the doctor gives below a complaint."""
         lines = said.splitlines()
-        (at,) = [at for at, line in enumerate(lines) if line.startswith("MEND") and complaint in line]
+        (at,) = [at for at, line in enumerate(lines) if line.startswith("FIX") and complaint in line]
         command = lines[at + 1][lines[at + 1].index("PREFECT_API_URL=") :]
         subprocess.run(command, shell=True, env=self.environment, cwd=self.folder, check=True, timeout=120)
 

@@ -89,7 +89,7 @@ class Steps:
     def __init__(self, path: Path) -> None:
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
-    def say(self, step: str) -> None:
+    def log_line(self, step: str) -> None:
         os.write(self._file, f"{step}\n".encode())
 
 
@@ -98,21 +98,21 @@ def append_evenings(folder: Path, log: Path, first: int, last: int, compact_ever
     store, steps, write = PriceStore(folder), Steps(log), delta_table.write_deltalake
 
     def told(*arguments: Any, **options: Any) -> None:
-        steps.say("write")
+        steps.log_line("write")
         write(*arguments, **options)
-        steps.say("written")
+        steps.log_line("written")
 
     delta_table.write_deltalake = told
     delta_table._READING = timedelta(0)  # so that a compaction removes files at once
-    steps.say("ready")
+    steps.log_line("ready")
     for evening in range(first, last):
         store.append(evening_rows(evening), run=f"evening {evening}")
-        steps.say(f"appended {evening}")
+        steps.log_line(f"appended {evening}")
         if evening % compact_every == compact_every - 1:
-            steps.say("compact")
+            steps.log_line("compact")
             store.compact(timedelta(0))
-            steps.say("compacted")
-    steps.say("done")
+            steps.log_line("compacted")
+    steps.log_line("done")
 
 
 def append_beside_others(folder: Path, writer: int, evenings: int) -> None:

@@ -95,9 +95,7 @@ def write_settings(folder: Path, server: YahooServer) -> Path:
     """
     path = folder / "nextday.toml"
     if path.exists() and not path.read_text().startswith(WRITTEN):
-        raise InputError(
-            "The stand-in did not write this file", where=str(path), way_out="take another folder"
-        )
+        raise InputError("The stand-in did not write this file", where=str(path), fix="take another folder")
     symbols = ", ".join(f'"{symbol}"' for symbol in server.stocks)
     named = {"symbols": symbols, "start": START, "proxy": server.proxy, "ca_bundle": server.ca_bundle}
     path.write_text(WRITTEN + SETTINGS.format(**named))

@@ -173,7 +173,7 @@ class YahooServer:
         return self._tls[self.is_trusted]
 
     def breaks(self, symbol: str, fault: str) -> None:
-        """Let the symbol's answers go wrong from now on; an empty fault mends it."""
+        """Let the symbol's answers go wrong from now on; an empty fault fixes it."""
         self.stocks[symbol] = replace(self.stocks[symbol], fault=fault)
 
     def asked(self, symbol: str) -> int:

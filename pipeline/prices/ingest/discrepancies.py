@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from pipeline.market.corporate_actions import half_unit
 from pipeline.prices.revisions import REVISION
 
-__all__ = ["LEAP", "find_leaps", "find_overlap_faults", "find_revisions", "find_split_faults"]
+__all__ = ["JUMP", "find_jumps", "find_overlap_faults", "find_revisions", "find_split_faults"]
 
 
-LEAP = 1.2
+JUMP = 1.2
 """No correction of a close moves it by more than this factor; a lost split or another unit may."""
 # The share of closes that may be revised at once, if they are not few: beyond it another company stands there.
 _MANY, _FEW = 0.2, 4
@@ -93,7 +93,7 @@ def _name_fault(rows: pd.DataFrame, *, is_whole: bool) -> tuple[pd.Timestamp, st
         return first, "split fault", detail
     if moved.mean() > _MANY and moved.sum() >= _FEW:
         return first, "symbol reuse", f"{span} differ without order: another company's prices?"
-    if np.abs(logs).max() > np.log(LEAP):
+    if np.abs(logs).max() > np.log(JUMP):
         return first, "leap", f"{span} differ, one by a factor of {np.exp(np.abs(logs).max()):.4g}"
     return None
 
@@ -111,7 +111,7 @@ def _is_dividend(rows: pd.DataFrame, moved: NDArray[np.bool_], ratio: float) -> 
     """Whether a vendor who adjusts closes for dividends has adjusted all those before a new one."""
     is_prefix = bool(moved[: moved.sum()].all())
     is_adjusted = rows["adjustment"].iloc[-1] == "split+dividend"
-    return bool(is_adjusted and is_prefix and 1 / LEAP < ratio < LEAP)
+    return bool(is_adjusted and is_prefix and 1 / JUMP < ratio < JUMP)
 
 
 def find_split_faults(rows: pd.DataFrame) -> pd.DataFrame:
@@ -148,7 +148,7 @@ def find_split_faults(rows: pd.DataFrame) -> pd.DataFrame:
     return _findings(found)
 
 
-def find_leaps(stored: pd.DataFrame, observed: pd.DataFrame) -> pd.DataFrame:
+def find_jumps(stored: pd.DataFrame, observed: pd.DataFrame) -> pd.DataFrame:
     """Return a finding for each close that has not settled yet and leaps from the one before, with no action.
 
     A split that the vendor does not list yet looks like this; a crash does too, and when it has stood for five sessions

@@ -16,7 +16,7 @@ import pandas as pd
 from pipeline.errors import StoreError
 from pipeline.sources import Outcome
 
-__all__ = ["Answer", "FetchLog", "Hold"]
+__all__ = ["Answer", "FetchLog", "QuarantineEntry"]
 
 _LAYOUT: Final = 1
 _TABLES: Final = """
@@ -69,7 +69,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Hold:
+class QuarantineEntry:
     """Somebody in quarantine.
 
     Attributes:
@@ -153,14 +153,16 @@ class FetchLog:
         )
         return {symbol: pd.Timestamp(day) for symbol, day in rows}
 
-    def holds(self) -> dict[str, Hold]:
+    def holds(self) -> dict[str, QuarantineEntry]:
         """Return who is in quarantine now, by instrument_id."""
-        held: dict[str, Hold] = {}
+        held: dict[str, QuarantineEntry] = {}
         for at, instrument_id, symbol, event, rule, evidence in self._select(
             "SELECT at, instrument_id, symbol, event, rule, evidence FROM quarantine ORDER BY id"
         ):
             if event == "held":
-                held[instrument_id] = Hold(instrument_id, symbol, datetime.fromisoformat(at), rule, evidence)
+                held[instrument_id] = QuarantineEntry(
+                    instrument_id, symbol, datetime.fromisoformat(at), rule, evidence
+                )
             elif event == "ended":
                 held.pop(instrument_id, None)
             elif instrument_id in held:
@@ -183,7 +185,9 @@ class FetchLog:
             self._select(f"SELECT {', '.join(columns)} FROM quarantine ORDER BY id"), columns=columns
         )
 
-    def put(self, event: Literal["held", "released", "ended"], holds: Sequence[Hold], at: datetime) -> None:
+    def put(
+        self, event: Literal["held", "released", "ended"], holds: Sequence[QuarantineEntry], at: datetime
+    ) -> None:
         """Write down that these were held, released by a person, or are out again."""
         rows = [(_instant(at), h.instrument_id, h.symbol, event, h.rule, h.evidence) for h in holds]
         with self._writing() as db:
@@ -224,7 +228,7 @@ class FetchLog:
         return StoreError(
             f"The log of what was fetched cannot be used: {reason:.200}",
             where=str(self.path),
-            way_out="see to disk space and rights, or put the file back from a backup; without one move it away: "
+            fix="see to disk space and rights, or put the file back from a backup; without one move it away: "
             "then the whole history of every symbol is asked for and compared once more",
         )
 

@@ -13,7 +13,7 @@ from pipeline.prices.ingest.fetch_log import FetchLog
 from pipeline.prices.ingest.listing_status import Listing, find_listings, recent_bars
 from pipeline.prices.store import PriceStore
 
-__all__ = ["AUDIT_EVERY", "OVERLAP", "Asking", "plan_asking"]
+__all__ = ["AUDIT_EVERY", "OVERLAP", "FetchRequest", "plan_requests"]
 
 OVERLAP = 15
 """Sessions asked for again every evening: what a vendor revises, he revises soon."""
@@ -23,14 +23,14 @@ AUDIT_EVERY = 20
 
 
 @dataclass(frozen=True)
-class Asking:
+class FetchRequest:
     """One request for bars: the sessions from `start` on, or the whole history."""
 
     start: pd.Timestamp
     is_whole: bool
 
 
-def plan_asking(
+def plan_requests(
     store: PriceStore,
     log: FetchLog,
     calendar: Calendar,
@@ -40,7 +40,7 @@ def plan_asking(
     beginning: pd.Timestamp,
     last: pd.Timestamp,
     now: datetime,
-) -> dict[str, Asking]:
+) -> dict[str, FetchRequest]:
     """Return what to ask for; a symbol that is left out has all that there can be tonight.
 
     The whole history is asked for the first time, in quarantine, when `beginning` was moved earlier, and as an audit
@@ -57,7 +57,7 @@ def plan_asking(
         last: The last session that has closed.
         now: The time it is (UTC): from when on a provisional bar is asked for again.
     """
-    whole = Asking(beginning, is_whole=True)
+    whole = FetchRequest(beginning, is_whole=True)
     bars, whole_from, holds = recent_bars(store, calendar, symbols, last), log.whole_from(), log.holds()
     newest = bars.groupby("symbol")["session"].max()
     settled = bars[bars["status"] == "settled"].groupby("symbol")["session"].max()
@@ -76,7 +76,7 @@ def plan_asking(
         if is_audit and (is_waiting or symbol in gone):
             plan[symbol] = whole
         elif is_waiting and symbol not in gone:
-            plan[symbol] = Asking(start, is_whole=False)
+            plan[symbol] = FetchRequest(start, is_whole=False)
     return plan
 
 

@@ -6,17 +6,17 @@ from dataclasses import dataclass
 import pandas as pd
 
 from pipeline.prices.ingest.discrepancies import (
-    find_leaps,
+    find_jumps,
     find_overlap_faults,
     find_revisions,
     find_split_faults,
 )
-from pipeline.prices.ingest.fetch_log import Hold
+from pipeline.prices.ingest.fetch_log import QuarantineEntry
 from pipeline.prices.ingest.quality import no_findings
 from pipeline.prices.revisions import REVISION
 from pipeline.prices.store import PriceStore
 
-__all__ = ["STANDING", "Admission", "admit"]
+__all__ = ["STANDING", "Reconciliation", "reconcile"]
 
 STANDING = ["close", "split", "dividend", "status", "currency"]
 """What of the stored bars, beside symbol and session, an answer is compared with."""
@@ -25,7 +25,7 @@ _KEY = ["symbol", "session"]
 
 
 @dataclass(frozen=True, eq=False)
-class Admission:
+class Reconciliation:
     """What became of checked bars.
 
     Attributes:
@@ -37,17 +37,17 @@ class Admission:
 
     new: pd.DataFrame
     findings: pd.DataFrame
-    held: list[Hold]
-    ended: list[Hold]
+    held: list[QuarantineEntry]
+    ended: list[QuarantineEntry]
 
 
-def admit(
+def reconcile(
     store: PriceStore,
     prices: pd.DataFrame,
     stored: pd.DataFrame,
-    holds: Mapping[str, Hold],
+    holds: Mapping[str, QuarantineEntry],
     whole: frozenset[str],
-) -> Admission:
+) -> Reconciliation:
     """Compare what a source says now with what it said before.
 
     Somebody in quarantine, who is asked for whole (fetch_plan), leaves it when nothing is contradicted any more, or
@@ -64,7 +64,7 @@ def admit(
         StoreError: the store cannot be read.
     """
     if prices.empty:
-        return Admission(prices, no_findings(), [], [])
+        return Reconciliation(prices, no_findings(), [], [])
     ids = _instruments(prices)
     waiting = {symbol: holds[id_] for symbol, id_ in ids.items() if id_ in holds}
     released = {symbol for symbol, hold in waiting.items() if hold.is_released}
@@ -73,7 +73,7 @@ def admit(
     # The first row of a part is for comparing only: what acted just before it is not in the answer.
     is_anchor = ~prices["symbol"].isin(whole) & ~prices["symbol"].duplicated()
     good = prices[~prices["symbol"].isin(faults["symbol"]) & ~is_anchor]
-    return Admission(
+    return Reconciliation(
         new=store.select_new(good),
         findings=pd.concat([_refusals(faults), find_revisions(stored, good)], ignore_index=True),
         held=[hold for symbol, hold in _new_holds(faults, ids, prices).items() if symbol not in waiting],
@@ -85,7 +85,7 @@ def _find_faults(prices: pd.DataFrame, stored: pd.DataFrame, whole: frozenset[st
     splits = find_split_faults(prices)
     if not splits.empty:
         splits = splits[~pd.MultiIndex.from_frame(splits[_KEY]).isin(_believed(prices, stored))]
-    found = [find_overlap_faults(stored, prices, whole), splits, find_leaps(stored, prices)]
+    found = [find_overlap_faults(stored, prices, whole), splits, find_jumps(stored, prices)]
     return pd.concat(found, ignore_index=True)
 
 
@@ -109,9 +109,11 @@ def _refusals(faults: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _new_holds(faults: pd.DataFrame, ids: Mapping[str, str], prices: pd.DataFrame) -> dict[str, Hold]:
+def _new_holds(
+    faults: pd.DataFrame, ids: Mapping[str, str], prices: pd.DataFrame
+) -> dict[str, QuarantineEntry]:
     """Return a hold for each symbol with a fault, for its first one."""
     seen = prices.groupby("symbol")["observed_at"].max()
     first = faults.drop_duplicates("symbol")
     told = zip(first["symbol"], first["rule"], first["detail"], strict=True)
-    return {s: Hold(ids[s], s, seen[s].to_pydatetime(), rule, detail) for s, rule, detail in told}
+    return {s: QuarantineEntry(ids[s], s, seen[s].to_pydatetime(), rule, detail) for s, rule, detail in told}

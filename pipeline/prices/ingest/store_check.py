@@ -10,8 +10,8 @@ import pandas as pd
 from pipeline.errors import InputError
 from pipeline.market.calendar import Calendar
 from pipeline.market.universe import MIN_COVERAGE, Universe
-from pipeline.prices.ingest.discrepancies import LEAP, find_split_faults
-from pipeline.prices.ingest.fetch_log import FetchLog, Hold
+from pipeline.prices.ingest.discrepancies import JUMP, find_split_faults
+from pipeline.prices.ingest.fetch_log import FetchLog, QuarantineEntry
 from pipeline.prices.ingest.listing_status import Listing, find_listings
 from pipeline.prices.ingest.quality import find_broken_rules, find_dividend_doubts, find_missing
 from pipeline.prices.ingest.unknown_closures import count_bars, find_unknown_closures
@@ -75,7 +75,7 @@ def find_faults(
         raise InputError(
             f"There is no bar from {calendar.sessions[0]:%Y-%m-%d} to {last:%Y-%m-%d}",
             where=f"the price store {store.folder}",
-            way_out="give another --now, or another [prices] start",
+            fix="give another --now, or another [prices] start",
         )
     newest, asked = on_sessions["session"].max(), known["observed_at"].max()
     here = set(members.members(newest))
@@ -151,7 +151,7 @@ def _closures(known: pd.DataFrame, calendar: Calendar, members: Universe) -> pd.
     days = calendar.sessions_between(known["session"].min(), known["session"].max())
     wrong = find_unknown_closures(*count_bars(known, members, days), days, calendar.name)
     return _found(
-        [(calendar.name, row.session, row.rule, row.evidence, row.way_out, True) for row in _rows(wrong)]
+        [(calendar.name, row.session, row.rule, row.evidence, row.fix, True) for row in _rows(wrong)]
     )
 
 
@@ -213,7 +213,7 @@ def _revised(changes: pd.DataFrame, versions: pd.DataFrame, released: Container[
 
 
 def _leaps(old: float, new: float) -> bool:
-    return not 1 / LEAP < new / old < LEAP
+    return not 1 / JUMP < new / old < JUMP
 
 
 def _coverage(
@@ -246,7 +246,7 @@ def _behind(listings: Mapping[str, Listing], calendar: Calendar, newest: pd.Time
     return _found(rows)
 
 
-def _held(holds: Iterable[Hold], newest: pd.Timestamp) -> pd.DataFrame:
+def _held(holds: Iterable[QuarantineEntry], newest: pd.Timestamp) -> pd.DataFrame:
     done = (
         "nothing new of it is stored; every run asks for its whole history, and it is out when that contradicts "
         "nothing; if the source is right: nextday prices quarantine release"

@@ -56,7 +56,7 @@ def find_unknown_closures(
         name: The calendar's.
 
     Returns:
-        session, rule, evidence, way_out; by session.
+        session, rule, evidence, fix; by session.
     """
     on = bars.reindex(sessions, fill_value=0)
     usual = on.rolling(_AROUND, center=True, min_periods=1).median()
@@ -91,12 +91,10 @@ def find_unknown_sessions(findings: pd.DataFrame, answered: int, name: str) -> p
     )
 
 
-def _told(
-    members: "pd.Series[int]", bars: "pd.Series[int]", rule: str, says: str, way_out: str
-) -> pd.DataFrame:
+def _told(members: "pd.Series[int]", bars: "pd.Series[int]", rule: str, says: str, fix: str) -> pd.DataFrame:
     evidence = [
         f"{says}, and {have} of {listed} members have a bar"
         for have, listed in zip(bars, members, strict=True)
     ]
     told = pd.DataFrame({"session": bars.index, "rule": rule, "evidence": evidence})
-    return told.assign(way_out=way_out)
+    return told.assign(fix=fix)

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.evaluation.horizons import NEXT, describe_horizon, name_group
-from pipeline.evaluation.selective import Told, find_told, trace_curve
+from pipeline.evaluation.selective import AchievedCoverage, measure_achieved_coverage, trace_curve
 from pipeline.evaluation.verdict import Verdict
 from pipeline.formatting import format_interval, format_percent
 from pipeline.report.charts.figure import (
@@ -48,7 +48,7 @@ class Curve:
     about: str
     baseline: str
     points: pd.DataFrame
-    told: Told | None
+    told: AchievedCoverage | None
 
     @property
     def cells(self) -> list[dict[str, str]]:
@@ -77,7 +77,7 @@ def collect_curves(
 def _collect(test_rows: pd.DataFrame, scores: pd.DataFrame, horizon: int, verdict: Verdict) -> Curve:
     rows = test_rows[test_rows["outcome"].notna() & (test_rows["horizon"] == horizon)]
     own, baseline = (rows[rows["model"] == name] for name in (verdict.model, verdict.baseline))
-    told = find_told(scores, own, model=verdict.model, group=name_group("all", horizon))
+    told = measure_achieved_coverage(scores, own, model=verdict.model, group=name_group("all", horizon))
     marked = (told.target, told.coverage) if told else ()
     is_next = horizon == NEXT
     return Curve(
@@ -89,7 +89,9 @@ def _collect(test_rows: pd.DataFrame, scores: pd.DataFrame, horizon: int, verdic
     )
 
 
-def draw_curve(curve: pd.DataFrame, baseline: str, told: Told | None = None, about: str = "") -> str:
+def draw_curve(
+    curve: pd.DataFrame, baseline: str, told: AchievedCoverage | None = None, about: str = ""
+) -> str:
     """Draw the hit rate by coverage with its band, the baseline on the same rows, and the target.
 
     Args:
@@ -139,7 +141,7 @@ def _reach(curve: pd.DataFrame) -> tuple[float, float]:
     return float(np.nanmin(every)) - 0.02, float(np.nanmax(every)) + 0.02
 
 
-def _in_words(curve: pd.DataFrame, baseline: str, told: Told | None) -> str:
+def _in_words(curve: pd.DataFrame, baseline: str, told: AchievedCoverage | None) -> str:
     values = "; ".join(
         f"{r.coverage:.0%} {r.hit_rate:.1%} ({r.low:.1%} to {r.high:.1%}, n {r.n:,}, {baseline} {r.baseline_rate:.1%})"
         for r in curve.itertuples()
@@ -148,7 +150,7 @@ def _in_words(curve: pd.DataFrame, baseline: str, told: Told | None) -> str:
     return f"Coverage and hit rate with its 95% interval: {values}.{asked}"
 
 
-def curve_cells(curve: pd.DataFrame, told: Told | None = None) -> list[dict[str, str]]:
+def curve_cells(curve: pd.DataFrame, told: AchievedCoverage | None = None) -> list[dict[str, str]]:
     """Return a few points of the curve as rows of short texts, that of the target marked."""
     nearest = _nearest(curve, told.target) if told and len(curve) else None
     return [

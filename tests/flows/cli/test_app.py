@@ -1,4 +1,4 @@
-"""Wrong input on the command line is named, with its place and the way out, and nothing is lost or half made."""
+"""Wrong input on the command line is named, with its place and the fix, and nothing is lost or half made."""
 
 import os
 import signal

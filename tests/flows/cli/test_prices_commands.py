@@ -192,7 +192,7 @@ def test_an_export_that_fails_leaves_the_old_file_and_no_half(
 
     def read(self: PriceStore, *arguments: object, **named: object) -> pd.DataFrame:
         if named.get("symbols") == ["B"]:
-            raise StoreError("The price store cannot be read", where="there", way_out="none")
+            raise StoreError("The price store cannot be read", where="there", fix="none")
         return true_read(self, *arguments, **named)  # type: ignore[arg-type]
 
     monkeypatch.setattr(PriceStore, "read", read)

@@ -1,4 +1,4 @@
-"""A workspace that is empty, damaged or incomplete: the command line names what, where and the way out."""
+"""A workspace that is empty, damaged or incomplete: the command line names what, where and the fix."""
 
 import json
 from pathlib import Path

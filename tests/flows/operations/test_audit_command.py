@@ -24,8 +24,8 @@ from flows.runtime.custom_code import (
 )
 from models import scaling
 from models.training import examples
+from pipeline.audit.leakage_check import Check
 from pipeline.audit.record import Audit, load_audit
-from pipeline.audit.tripwire import Check
 from pipeline.errors import InputError, NextdayError
 from tests.conftest import small_settings
 from tests.pipeline.features.test_custom_features import block
@@ -224,7 +224,7 @@ def test_an_audit_that_failed_is_no_pass(nextday: CommandLine, monkeypatch: pyte
     run = live_run()
     torn = Check("a wire", "It was laid.", "failed", "A on Monday")
     monkeypatch.setattr(auditing, "examine_subject", lambda subject: [torn])
-    monkeypatch.setattr(auditing, "check_own_source", lambda run, block: replace(torn, status="passed"))
+    monkeypatch.setattr(auditing, "check_custom_source", lambda run, block: replace(torn, status="passed"))
     assert nextday(*LIVE, "update").code == 0
     assert nextday(*LIVE, "audit").code == 1
     with pytest.raises(InputError, match=r"failed the audit of .*: a wire: A on Monday"):
@@ -236,7 +236,7 @@ def test_a_source_that_changes_its_word_fails(nextday: CommandLine) -> None:
     configure('[universe]\nname = "mine"\nsource = "my_prices:Mine"\n')
     assert nextday(*LIVE, "update").code == 0
     run = live_run()
-    found = auditing.check_own_source(run, gather(run, full=False).bench.block)
+    found = auditing.check_custom_source(run, gather(run, full=False).bench.block)
     assert found.status == "failed"
     assert "asked twice, it gives other values" in found.evidence
 

@@ -1,4 +1,4 @@
-"""The doctor names what is wrong, and for each thing the way out."""
+"""The doctor names what is wrong, and for each thing the fix."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -52,10 +52,10 @@ class Patient:
         self.config.write_text("[prices]\nstart = 2018-11-01\n")
 
     def complaint(self, words: str) -> Finding:
-        """Return the one thing to mend that is told with these words."""
+        """Return the one thing to fix that is told with these words."""
         found = [item for item in examine(self.config, self.home, NOW) if not item.is_well]
         (said,) = [item for item in found if words in item.what]
-        assert said.way_out
+        assert said.fix
         return said
 
     @property
@@ -176,17 +176,17 @@ def server(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> Server:
 
 def test_a_new_workspace_lacks_prices_champion_ledger_and_server(patient: Patient) -> None:
     for missing in ("no prices yet", "no champion yet", "no ledger yet"):
-        assert "nextday forecast" in patient.complaint(missing).way_out
-    assert "prefect server start" in patient.complaint("No Prefect server answers").way_out
+        assert "nextday forecast" in patient.complaint(missing).fix
+    assert "prefect server start" in patient.complaint("No Prefect server answers").fix
 
 
-def test_something_to_mend_is_an_exit_code_and_each_thing_has_its_way_out(
+def test_something_to_mend_is_an_exit_code_and_each_thing_has_its_fix(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     said = CommandLine(tmp_path, monkeypatch, capsys)("--config", "nextday.toml", "--home", "w", "doctor")
     assert said.code == 1
     lines = said.out.splitlines()
-    complaints = [at for at, line in enumerate(lines) if line.startswith("MEND  ")]
+    complaints = [at for at, line in enumerate(lines) if line.startswith("FIX  ")]
     assert len(complaints) == 4
     assert all(lines[at + 1].startswith("      ") and lines[at + 1].strip() for at in complaints)
 
@@ -196,7 +196,7 @@ def test_settings_that_cannot_be_read_end_the_examination_with_the_nearest_key(p
     found = examine(patient.config, patient.home, NOW)
     assert not found[-1].is_well
     assert "unit" in found[-1].what
-    assert "units" in found[-1].what + found[-1].way_out
+    assert "units" in found[-1].what + found[-1].fix
 
 
 @pytest.mark.parametrize(
@@ -209,7 +209,7 @@ def test_a_package_that_stops_the_schedule_is_named(
     monkeypatch.setattr(
         doctor.importlib.metadata, "version", lambda name: version if name == package else pinned(name)
     )
-    assert "requirements.lock" in patient.complaint(f"{package} {version}").way_out
+    assert "requirements.lock" in patient.complaint(f"{package} {version}").fix
 
 
 @pytest.fixture
@@ -238,7 +238,7 @@ def test_prices_in_many_small_files_are_joined_by_the_maintenance(
     sessions = xnys.sessions_between(pd.Timestamp("2018-12-17"), pd.Timestamp("2018-12-18"))
     store = PriceStore(live.home / "prices" / "sample")
     store.append(prices_of({"A": random_bars(sessions, 2)}, xnys, NOW), run="test")
-    assert live.complaint("the prices lie in 2 small files").way_out == "nextday maintain"
+    assert live.complaint("the prices lie in 2 small files").fix == "nextday maintain"
     store.compact(timedelta(days=30))
     assert "small files" not in " ".join(item.what for item in examine(live.config, live.home, NOW))
 
@@ -248,7 +248,7 @@ def test_a_missed_evening_is_told_without_asking_prefect(live: Patient) -> None:
     issue(ledger, 0, ["A"])
     said = live.complaint("no forecast from 2018-12-19, though its evening is over")
     assert "the last one is from 2018-12-10" in said.what
-    assert "nextday forecast" in said.way_out
+    assert "nextday forecast" in said.fix
 
 
 @pytest.mark.parametrize(
@@ -276,7 +276,7 @@ def test_a_disk_that_is_nearly_full_is_told_before_an_evening_is_lost(
     patient: Patient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: SimpleNamespace(free=2**30))
-    assert str(patient.home / "cache") in patient.complaint("1.0 GiB free").way_out
+    assert str(patient.home / "cache") in patient.complaint("1.0 GiB free").fix
 
 
 def test_a_changed_ledger_row_is_told_with_the_way_to_the_whole_list(patient: Patient) -> None:
@@ -285,21 +285,21 @@ def test_a_changed_ledger_row_is_told_with_the_way_to_the_whole_list(patient: Pa
     forge(patient.home / "ledger.sqlite", "UPDATE forecasts SET p_up = 0.9 WHERE symbol = 'AAPL'")
     said = patient.complaint("seal is broken")
     assert "as_of 2018-12-10" in said.what
-    assert "nextday ledger verify" in said.way_out
-    assert str(patient.home) in said.way_out
+    assert "nextday ledger verify" in said.fix
+    assert str(patient.home) in said.fix
 
 
 def test_a_file_that_is_no_ledger_is_left_as_it_is(patient: Patient) -> None:
     patient.home.mkdir()
     (patient.home / "ledger.sqlite").write_bytes(b"something else" * 100)
-    assert patient.complaint("ledger").way_out
+    assert patient.complaint("ledger").fix
     assert (patient.home / "ledger.sqlite").read_bytes() == b"something else" * 100
 
 
 def test_an_idle_server_is_told_to_be_deployed_to(patient: Patient, server: Server) -> None:
     server.deployments = []
     for flow in FLOWS:
-        assert patient.complaint(f"no {flow} deployment of 'sample'").way_out == "nextday deploy"
+        assert patient.complaint(f"no {flow} deployment of 'sample'").fix == "nextday deploy"
 
 
 def test_a_schedule_that_runs_is_well(patient: Patient, server: Server) -> None:
@@ -314,29 +314,29 @@ def test_a_server_of_another_version_is_to_be_started_from_this_environment(
 ) -> None:
     server.version = "3.1.0"
     said = patient.complaint("is Prefect 3.1.0, and this is")
-    assert "bin/prefect server start --host 127.0.0.1" in said.way_out
+    assert "bin/prefect server start --host 127.0.0.1" in said.fix
 
 
 def test_a_deployment_that_works_elsewhere_is_named(patient: Patient, server: Server) -> None:
     server.nightly.parameters["home"] = "/elsewhere"
-    assert "--home" in patient.complaint("another workspace: /elsewhere").way_out
+    assert "--home" in patient.complaint("another workspace: /elsewhere").fix
 
 
 def test_a_schedule_without_runs_is_named(patient: Patient, server: Server) -> None:
     server.runs = server.runs[1:]
-    assert "SQLAlchemy" in patient.complaint("nightly/nightly has no scheduled run").way_out
+    assert "SQLAlchemy" in patient.complaint("nightly/nightly has no scheduled run").fix
 
 
 def test_a_paused_schedule_is_resumed_by_its_own_name(patient: Patient, server: Server) -> None:
     schedule = server.nightly.schedules[0]
     schedule.active = False
-    way_out = patient.complaint("a schedule of nightly/nightly is paused").way_out
-    assert way_out.endswith(f"prefect deployment schedule resume nightly/nightly {schedule.id}")
+    fix = patient.complaint("a schedule of nightly/nightly is paused").fix
+    assert fix.endswith(f"prefect deployment schedule resume nightly/nightly {schedule.id}")
 
 
 def test_a_schedule_that_was_edited_but_not_deployed_is_named(patient: Patient, server: Server) -> None:
     patient.config.write_text('[prices]\nstart = 2018-11-01\n[schedule]\nnightly = "0 20 * * MON-FRI"\n')
-    assert patient.complaint("not planned as [schedule] says").way_out == "nextday deploy"
+    assert patient.complaint("not planned as [schedule] says").fix == "nextday deploy"
 
 
 def test_a_backtest_needs_no_schedule_and_may_have_one_of_its_own(patient: Patient, server: Server) -> None:
@@ -352,7 +352,7 @@ def test_a_backtest_needs_no_schedule_and_may_have_one_of_its_own(patient: Patie
 def test_late_runs_are_counted_from_the_oldest(patient: Patient, server: Server) -> None:
     server.runs += [flow_run(server.nightly, "Late", NOW - timedelta(hours=hours)) for hours in (5, 2)]
     said = patient.complaint("nightly/nightly: 2 late, the oldest was due 2018-12-20 17:00Z")
-    assert "worker start --pool nextday-local --limit 1" in said.way_out
+    assert "worker start --pool nextday-local --limit 1" in said.fix
 
 
 def test_a_run_whose_process_is_gone_is_named_with_the_way_to_end_it(
@@ -361,8 +361,8 @@ def test_a_run_whose_process_is_gone_is_named_with_the_way_to_end_it(
     lost = flow_run(server.nightly, "Running", NOW - timedelta(hours=3))
     server.runs.append(lost)
     said = patient.complaint("brave-otter is Running, and nothing was heard of it since 2018-12-20 19:00Z")
-    assert "pid 4711" in said.way_out
-    assert f"prefect api POST /flow_runs/{lost.id}/set_state" in said.way_out
+    assert "pid 4711" in said.fix
+    assert f"prefect api POST /flow_runs/{lost.id}/set_state" in said.fix
     # A long training goes on sending heartbeats.
     server.beats = [NOW - timedelta(minutes=2)]
     assert "deployment nightly/nightly: next run" in patient.praise
@@ -375,18 +375,18 @@ def test_a_slot_that_a_crash_has_kept_is_freed_by_hand(patient: Patient, server:
     )
     server.runs.append(flow_run(server.nightly, "AwaitingConcurrencySlot", NOW - timedelta(hours=1)))
     said = patient.complaint("1 of 1 slots are taken, and 0 run")
-    assert f"prefect global-concurrency-limit update {limit} --active-slots 0" in said.way_out
-    assert "nextday deploy" in patient.complaint("1 waiting for a slot since 2018-12-20 21:00Z").way_out
+    assert f"prefect global-concurrency-limit update {limit} --active-slots 0" in said.fix
+    assert "nextday deploy" in patient.complaint("1 waiting for a slot since 2018-12-20 21:00Z").fix
 
 
 def test_a_paused_pool_is_named(patient: Patient, server: Server) -> None:
     server.is_paused = True
-    assert "prefect work-pool resume nextday-local" in patient.complaint("is paused").way_out
+    assert "prefect work-pool resume nextday-local" in patient.complaint("is paused").fix
 
 
 def test_a_worker_that_is_gone_is_named(patient: Patient, server: Server) -> None:
     server.workers = [worker("w1", "OFFLINE", seconds=9e6)]
-    assert "prefect worker start --pool nextday-local" in patient.complaint("no worker waits").way_out
+    assert "prefect worker start --pool nextday-local" in patient.complaint("no worker waits").fix
 
 
 def test_a_killed_worker_is_named_while_prefect_still_calls_it_online(
@@ -394,7 +394,7 @@ def test_a_killed_worker_is_named_while_prefect_still_calls_it_online(
 ) -> None:
     server.workers = [worker("w1", "ONLINE", seconds=75)]
     said = patient.complaint("worker w1 is called online, and missed its last 2 heartbeats")
-    assert "prefect worker start" in said.way_out
+    assert "prefect worker start" in said.fix
 
 
 @pytest.mark.parametrize(("trained_through", "age"), [("2018-09-19", 64), ("2018-09-20", 63)])
@@ -407,6 +407,6 @@ def test_a_model_older_than_a_quarter_of_a_year_is_to_be_trained_again(
     monkeypatch.setattr(doctor, "tracking", lambda _: book)
     told = f"champion abc, trained through {trained_through}, {age} sessions old"
     if age > 63:
-        assert live.complaint(told).way_out == "nextday retrain"
+        assert live.complaint(told).fix == "nextday retrain"
     else:
         assert told in live.praise

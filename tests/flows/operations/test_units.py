@@ -116,7 +116,7 @@ def test_every_command_in_a_new_shell_uses_the_settings_that_the_page_has_put_do
 def test_the_alert_mails_what_the_failed_unit_has_said(home: Home) -> None:
     tools, mailed = home.folder / "bin", home.folder / "mailed"
     tools.mkdir()
-    for name, script in (("journalctl", "echo MEND no ledger: $3"), ("mail", f'(echo "$@"; cat) > {mailed}')):
+    for name, script in (("journalctl", "echo FIX no ledger: $3"), ("mail", f'(echo "$@"; cat) > {mailed}')):
         (tools / name).write_text(f"#!/bin/sh\n{script}\n")
         (tools / name).chmod(0o755)
     unit = "nextday-doctor.service"
@@ -125,7 +125,7 @@ def test_the_alert_mails_what_the_failed_unit_has_said(home: Home) -> None:
     subprocess.run(command, env=environment, check=True)
     subject, said = mailed.read_text().splitlines()
     assert subject == f"-s {unit} failed on {socket.gethostname()} you"
-    assert said == f"MEND no ledger: {unit}"
+    assert said == f"FIX no ledger: {unit}"
 
 
 @pytest.mark.proof
@@ -143,5 +143,5 @@ def test_the_units_command_lines_bring_up_a_server_a_worker_and_the_doctor(home:
             said = home.run(*doctor)
             assert "ok    deployment nightly/nightly-sample: next run" in said.stdout
             # Nothing has been forecast in this home yet: the unit fails, and its alert is sent.
-            assert "MEND  no ledger yet" in said.stdout
+            assert "FIX  no ledger yet" in said.stdout
             assert said.returncode == 1

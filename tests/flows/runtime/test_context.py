@@ -12,10 +12,10 @@ from filelock import FileLock
 from flows.evening.forecasting import champion_known_at
 from flows.evening.settlement import settle
 from flows.prices.fetch import plan_tonight
-from flows.prices.update import check_prices, known_market
+from flows.prices.update import check_prices, read_price_status
 from flows.runtime.context import Run, open_run, with_former_settings
-from flows.runtime.progress import Lines, watched_by
-from flows.runtime.tasks import at_work
+from flows.runtime.progress import PlainProgress, progress_shown_by
+from flows.runtime.tasks import open_locked_run
 from pipeline.config import digest
 from pipeline.errors import InputError, NextdayError
 from pipeline.market.calendar import Calendar
@@ -101,7 +101,7 @@ def issue(made: Run, place: int) -> None:
 
 
 def settled(made: Run) -> int:
-    return settle.fn(made, known_market(made, {}, no_findings()))
+    return settle.fn(made, read_price_status(made, {}, no_findings()))
 
 
 def test_a_symbol_that_left_the_universe_is_settled_all_the_same(folder: Path) -> None:
@@ -135,7 +135,7 @@ def test_a_historical_source_with_members_that_ended_is_not_stale(folder: Path) 
     table = pd.read_csv(folder / "prices.csv")
     table = table[(table["symbol"] == "A") | (table["date"] < "1999-01-20")]
     table.to_csv(folder / "prices.csv", index=False)
-    market = known_market(stored(run(folder)), {}, no_findings())
+    market = read_price_status(stored(run(folder)), {}, no_findings())
     assert (market.members, market.covered) == (2, 1)
     assert set(market.missing) == {"B"}
 
@@ -146,15 +146,18 @@ def test_who_waited_for_another_run_reads_the_files_and_the_clock_again(folder: 
     Path(lock.lock_file).parent.mkdir(parents=True)
     lines: list[str] = []
 
-    class Watcher(Lines):
-        def say(self, line: str) -> None:
+    class ProgressView(PlainProgress):
+        def log_line(self, line: str) -> None:
             lines.append(line)
             table = pd.read_csv(folder / "prices.csv")
             table[table["symbol"] == "A"].to_csv(folder / "prices.csv", index=False)
             lock.release()
 
     lock.acquire()
-    with watched_by(Watcher()), at_work(first.base / "nextday.toml", folder / "data", None) as again:
+    with (
+        progress_shown_by(ProgressView()),
+        open_locked_run(first.base / "nextday.toml", folder / "data", None) as again,
+    ):
         assert again.universe.symbols == ["A"]
         assert again.now > first.now
     assert len(lines) == 1

@@ -18,10 +18,10 @@ import pandas as pd
 import pytest
 from filelock import FileLock
 
-from flows.prices.update import Market
+from flows.prices.update import PriceStatus
 from flows.runtime.context import Run, open_run
 from flows.search import objective
-from flows.search.objective import Inside, hold_back
+from flows.search.objective import Inside, cut_history
 from flows.search.search import search, search_inside
 from flows.search.space import configured_parameters, longest_lookback, with_parameters
 from flows.training.champion import count_trial
@@ -121,7 +121,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
 
 
 def inside(run: Run, known: History) -> Inside:
-    return hold_back(run, known, longest_lookback(run.config))
+    return cut_history(run, known, longest_lookback(run.config))
 
 
 def written(run: Run) -> list[Trial]:
@@ -299,7 +299,7 @@ def test_a_look_at_the_test_is_a_trial_too_and_done_again_it_is_the_same_one(
     )
     rows.loc[[3, 7], "outcome"] = np.nan
     for seq in (1, 1, 2):
-        count_trial(run, cast(Market, SimpleNamespace(as_of=known.as_of, seq=seq)), rows)
+        count_trial(run, cast(PriceStatus, SimpleNamespace(as_of=known.as_of, seq=seq)), rows)
     first, second = written(run)
     assert first.kind == "test"
     assert first.digest == digest_procedure(run.config)

@@ -14,9 +14,9 @@ import pandas as pd
 import pytest
 
 from flows.runtime.context import Run, open_run
-from flows.runtime.progress import Lines, watched_by
+from flows.runtime.progress import PlainProgress, progress_shown_by
 from flows.training import model_factory, walk_forward
-from flows.training.compute import Workshop, choose_processes
+from flows.training.compute import Compute, choose_processes
 from flows.training.walk_forward import walk_history
 from models.errors import ModelError
 from models.training import jobs
@@ -43,18 +43,18 @@ refit_sessions = 40
 """
 
 
-class Kept(Lines):
+class Kept(PlainProgress):
     """Keeps the lines."""
 
     def __init__(self) -> None:
         super().__init__()
         self.lines: list[str] = []
 
-    def say(self, line: str) -> None:
+    def log_line(self, line: str) -> None:
         self.lines.append(line)
 
 
-class Market:
+class PriceStatus:
     """A run, its made-up history and its folds."""
 
     def __init__(
@@ -77,10 +77,10 @@ class Market:
             self.known.sequences, config.evaluation, config.training, config.backtest
         )
 
-    def walk(self, workshop: Workshop) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
+    def walk(self, workshop: Compute) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
         """Return the test rows, the epochs and what was said."""
         kept = Kept()
-        with watched_by(kept):
+        with progress_shown_by(kept):
             found, _, epochs = walk_history.fn(self.run, self.known, self.folds, workshop)
         return found.test, epochs, kept.lines
 
@@ -120,45 +120,45 @@ def few_baselines() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def market(tmp_path_factory: pytest.TempPathFactory) -> Market:
-    return Market(tmp_path_factory.mktemp("market"))
+def market(tmp_path_factory: pytest.TempPathFactory) -> PriceStatus:
+    return PriceStatus(tmp_path_factory.mktemp("market"))
 
 
 @pytest.fixture(scope="module")
-def in_turn(market: Market) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
+def in_turn(market: PriceStatus) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
     """What this process alone comes to, fold after fold."""
-    return market.walk(Workshop())
+    return market.walk(Compute())
 
 
 @pytest.mark.parametrize(("workers", "folds"), [(1, 2), (5, 4)])
 def test_every_worker_has_work_while_one_fold_is_waited_for(
-    market: Market, tmp_path: Path, workers: int, folds: int
+    market: PriceStatus, tmp_path: Path, workers: int, folds: int
 ) -> None:
     with Crew(workers, idle_until=folds * MEMBERS) as crew:
-        market.walk(Workshop(crew, workers, 1, tmp_path))
+        market.walk(Compute(crew, workers, 1, tmp_path))
     assert crew.most == folds * MEMBERS > workers
     assert len(crew.jobs) == len(market.folds) * MEMBERS
     assert list(tmp_path.iterdir()) == []
 
 
 def test_what_is_begun_ahead_comes_to_the_same_bit_for_bit_and_is_told_fold_by_fold(
-    market: Market, in_turn: tuple[pd.DataFrame, pd.DataFrame, list[str]], tmp_path: Path
+    market: PriceStatus, in_turn: tuple[pd.DataFrame, pd.DataFrame, list[str]], tmp_path: Path
 ) -> None:
     with Crew(3) as crew:
-        rows, epochs, lines = market.walk(Workshop(crew, 3, 1, tmp_path, finished=tmp_path / "kept"))
+        rows, epochs, lines = market.walk(Compute(crew, 3, 1, tmp_path, finished=tmp_path / "kept"))
     pd.testing.assert_frame_equal(rows, in_turn[0], check_exact=True)
     pd.testing.assert_frame_equal(epochs, in_turn[1], check_exact=True)
     heads = [line.split("  ")[0] for line in lines]
     assert heads == [line.split("  ")[0] for line in in_turn[2]]
     assert len([*(tmp_path / "kept").glob("*.npz")]) == len(market.folds) * MEMBERS
     with Crew(3) as crew:
-        again, _, _ = market.walk(Workshop(crew, 3, 1, tmp_path, finished=tmp_path / "kept"))
+        again, _, _ = market.walk(Compute(crew, 3, 1, tmp_path, finished=tmp_path / "kept"))
         assert crew.jobs == []
     pd.testing.assert_frame_equal(again, rows, check_exact=True)
 
 
 def test_what_cannot_be_begun_ahead_is_tried_again_at_its_turn(
-    market: Market,
+    market: PriceStatus,
     in_turn: tuple[pd.DataFrame, pd.DataFrame, list[str]],
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
@@ -173,13 +173,13 @@ def test_what_cannot_be_begun_ahead_is_tried_again_at_its_turn(
 
     monkeypatch.setattr(walk_forward, "_begin", begin_in_a_crowd)
     with Crew(3) as crew:
-        rows, _, _ = market.walk(Workshop(crew, 3, 1, tmp_path))
+        rows, _, _ = market.walk(Compute(crew, 3, 1, tmp_path))
     assert crowded
     pd.testing.assert_frame_equal(rows, in_turn[0], check_exact=True)
 
 
 def test_what_was_begun_ahead_is_kept_though_the_walk_never_comes_to_it(
-    market: Market, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    market: PriceStatus, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def interrupted(*arguments: object) -> None:
         for job in crew.jobs:
@@ -189,14 +189,14 @@ def test_what_was_begun_ahead_is_kept_though_the_walk_never_comes_to_it(
     with Crew(3) as crew:
         monkeypatch.setattr(walk_forward, "_walk", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            market.walk(Workshop(crew, 3, 1, tmp_path, finished=tmp_path / "kept"))
+            market.walk(Compute(crew, 3, 1, tmp_path, finished=tmp_path / "kept"))
     assert len(crew.jobs) == 3 * MEMBERS
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]
     assert len([*(tmp_path / "kept").iterdir()]) == 3 * MEMBERS
 
 
 def test_the_first_fold_that_diverges_ends_the_walk_and_takes_the_later_ones_along(
-    market: Market, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    market: PriceStatus, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     train, places, is_over = jobs.train_from_files, [], threading.Event()
 
@@ -212,7 +212,7 @@ def test_the_first_fold_that_diverges_ends_the_walk_and_takes_the_later_ones_alo
     monkeypatch.setattr(jobs, "train_from_files", diverging)
     with Crew(1) as crew:
         with pytest.raises(DivergenceError, match="in the second fold"):
-            market.walk(Workshop(crew, 1, 1, tmp_path, finished=tmp_path / "kept"))
+            market.walk(Compute(crew, 1, 1, tmp_path, finished=tmp_path / "kept"))
         assert [job.cancelled() for job in crew.jobs[-MEMBERS:]] == [False, True]
         is_over.set()
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]
@@ -220,16 +220,16 @@ def test_the_first_fold_that_diverges_ends_the_walk_and_takes_the_later_ones_alo
 
 
 def test_a_disk_that_has_no_room_for_a_kept_training_ends_the_walk(
-    market: Market, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    market: PriceStatus, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "kept").write_text("a file stands where the folder should be")
     with Crew(2) as crew, pytest.raises(ModelError, match="cannot be kept"):
-        market.walk(Workshop(crew, 2, 1, tmp_path, finished=tmp_path / "kept"))
+        market.walk(Compute(crew, 2, 1, tmp_path, finished=tmp_path / "kept"))
 
 
-@pytest.mark.parametrize("workshop", [Workshop(), Workshop(ThreadPoolExecutor(1), 4)])
+@pytest.mark.parametrize("workshop", [Compute(), Compute(ThreadPoolExecutor(1), 4)])
 def test_a_fit_that_goes_on_from_another_waits_for_it_and_so_does_all_that_is_trained_here(
-    market: Market, workshop: Workshop
+    market: PriceStatus, workshop: Compute
 ) -> None:
     warm = market.run.config.training.model_copy(update={"warm_start": True})
     run = replace(market.run, config=market.run.config.model_copy(update={"training": warm}))
@@ -242,15 +242,15 @@ def test_a_fit_that_goes_on_from_another_waits_for_it_and_so_does_all_that_is_tr
 
 
 def test_a_walk_has_work_for_more_processes_than_members(tmp_path: Path) -> None:
-    market = Market(tmp_path, SETTINGS.replace("[training]", "[training]\nprocesses = 9"))
+    market = PriceStatus(tmp_path, SETTINGS.replace("[training]", "[training]\nprocesses = 9"))
     block = market.known.sequences
     assert choose_processes(market.run, block) == MEMBERS
     assert choose_processes(market.run, block, walk_forward.fits_at_once(market.run, market.folds)) == 9
 
 
 def test_symbols_with_models_of_their_own_are_trained_ahead_too(tmp_path: Path) -> None:
-    market = Market(tmp_path, SETTINGS.replace("[model]", '[model]\nscope = "symbol"'))
-    alone = market.walk(Workshop())[0]
+    market = PriceStatus(tmp_path, SETTINGS.replace("[model]", '[model]\nscope = "symbol"'))
+    alone = market.walk(Compute())[0]
     with Crew(2, idle_until=2 * MEMBERS * SYMBOLS) as crew:
-        rows = market.walk(Workshop(crew, 2, 1, tmp_path))[0]
+        rows = market.walk(Compute(crew, 2, 1, tmp_path))[0]
     pd.testing.assert_frame_equal(rows, alone, check_exact=True)

@@ -14,12 +14,12 @@ import pytest
 
 from flows.evening.model_card import describe_agreement, describe_scope
 from flows.runtime.context import Run, open_run
-from flows.runtime.progress import Lines, watched_by
+from flows.runtime.progress import PlainProgress, progress_shown_by
 from flows.training import compute
-from flows.training.compute import choose_processes, open_workshop
+from flows.training.compute import choose_processes, open_compute
 from flows.training.epochs import epochs_shown
 from flows.training.model_factory import choose_start
-from flows.training.per_symbol import arrange, drop_left_out, explain_unmodelled
+from flows.training.per_symbol import arrange, drop_skipped_symbols, explain_unmodelled
 from pipeline.errors import NextdayError
 from pipeline.forecasting.folds import Fold
 from pipeline.forecasting.walk_forward import Walk
@@ -28,14 +28,14 @@ from pipeline.storage.workspace import Workspace
 NOW = datetime(2018, 12, 10, 22, tzinfo=UTC)
 
 
-class KeptLines(Lines):
+class KeptLines(PlainProgress):
     """Keeps the lines."""
 
     def __init__(self) -> None:
         super().__init__()
         self.lines: list[str] = []
 
-    def say(self, line: str) -> None:
+    def log_line(self, line: str) -> None:
         self.lines.append(line)
 
 
@@ -82,7 +82,7 @@ def test_a_bar_is_full_once_whatever_the_order_of_the_members_and_wherever_they_
             assert total == 3 * 5
             return super().bar(title, total)
 
-    with watched_by(Counting()), epochs_shown("train", 3, 5, patience=2) as told:
+    with progress_shown_by(Counting()), epochs_shown("train", 3, 5, patience=2) as told:
         counted = told._advance  # type: ignore[attr-defined]
         told._advance = lambda note: (steps.append(note), counted(note))  # type: ignore[attr-defined]
         told(epoch(2, 1, 0.6))
@@ -110,7 +110,7 @@ def test_a_workshop_leaves_no_folder_and_removes_those_of_killed_runs_alone(tmp_
     other = made.workspace.cache / f".scratch.{os.getppid()}"
     for folder in (left, other):
         (folder / "fit-1").mkdir(parents=True)
-    with open_workshop(made, block(2, 300)) as place:
+    with open_compute(made, block(2, 300)) as place:
         assert place.executor is None
         assert place.folder.is_dir()
         assert not left.exists()
@@ -122,11 +122,11 @@ def test_a_workshop_leaves_no_folder_and_removes_those_of_killed_runs_alone(tmp_
     assert other.exists()
 
 
-def test_a_workspace_that_takes_no_temporary_folder_is_an_error_with_a_way_out(tmp_path: Path) -> None:
+def test_a_workspace_that_takes_no_temporary_folder_is_an_error_with_a_fix(tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("a file")
     with pytest.raises(NextdayError, match="temporary files") as failed, Workspace(tmp_path).scratch():
         pass
-    assert "free space" in failed.value.way_out
+    assert "free space" in failed.value.fix
 
 
 class PerSymbol:
@@ -149,7 +149,7 @@ def test_tonights_block_finds_each_symbols_model_in_any_order_and_under_a_new_na
     universe = SimpleNamespace(current={"FB": "META", "META": "META", "A": "A", "YOUNG": "YOUNG"})
     symbols = ["META", "NEW", "YOUNG", "A"]
     told = KeptLines()
-    with watched_by(told):
+    with progress_shown_by(told):
         fitted = arrange(PerSymbol(["A", "YOUNG", "FB"]), SimpleNamespace(universe=universe), symbols)  # type: ignore[arg-type]
     assert fitted.rows == [2, -1, -1, 0]
     assert told.lines == ["no model of their own, so no forecast: NEW, YOUNG"]
@@ -183,12 +183,12 @@ def test_methods_are_compared_on_the_symbols_that_have_a_model() -> None:
     rows = pd.DataFrame({"symbol": ["A", "YOUNG", "A", "YOUNG"], "model": ["gru", "gru", "rule", "rule"]})
     symbols = ["A", "YOUNG"]
     told = KeptLines()
-    with watched_by(told):
-        kept = drop_left_out(Walk(rows, rows, {}), PerSymbol(symbols), symbols)
+    with progress_shown_by(told):
+        kept = drop_skipped_symbols(Walk(rows, rows, {}), PerSymbol(symbols), symbols)
     assert kept.test["symbol"].tolist() == kept.before["symbol"].tolist() == ["A", "A"]
     assert "YOUNG" in told.lines[0]
     whole = Walk(rows, rows, {})
-    assert drop_left_out(whole, object(), symbols) is whole
+    assert drop_skipped_symbols(whole, object(), symbols) is whole
 
 
 def test_the_champion_goes_on_from_the_scored_fit_only_where_it_may_and_says_where_not(
@@ -197,7 +197,7 @@ def test_the_champion_goes_on_from_the_scored_fit_only_where_it_may_and_says_whe
     fold = Fold(range(100), range(101, 120), range(121, 140), range(140, 140))
     warm, told = run(tmp_path, "[training]\nwarm_start = true"), KeptLines()
     scored = PerSymbol([])
-    with watched_by(told):
+    with progress_shown_by(told):
         assert choose_start(warm, scored, fold) is scored
         assert told.lines == []
         assert choose_start(warm, PerSymbol([], may_start=False), fold) is None

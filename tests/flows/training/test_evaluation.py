@@ -9,7 +9,7 @@ import pytest
 from flows.training.evaluation import Evaluation, load_evaluation, save_evaluation
 from pipeline.evaluation.scores import score
 from pipeline.evaluation.verdict import judge
-from pipeline.forecasting.forecast import take_sides
+from pipeline.forecasting.forecast import choose_directions
 from pipeline.schema import SCORES, validated
 from tests.pipeline.evaluation.test_scores import stack, truth
 
@@ -22,7 +22,7 @@ def kept(tmp_path: Path) -> tuple[Path, Evaluation]:
     evaluation = Evaluation(
         scores=score(rows, baseline="base_rate", draws=20),
         verdict=judge(rows, model="gru", baseline="base_rate", draws=20),
-        test_rows=rows.assign(direction=take_sides(rows["p_up"].to_numpy()).to_numpy()),
+        test_rows=rows.assign(direction=choose_directions(rows["p_up"].to_numpy()).to_numpy()),
         epochs=pd.DataFrame({"fit": ["score"], "epoch": [1], "loss": [0.69]}),
         ranges=ranges.assign(last_session=pd.Timestamp("2015-04-24")),
     )

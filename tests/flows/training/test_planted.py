@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from flows.runtime.context import Run, open_run
-from flows.training.compute import open_workshop
+from flows.training.compute import open_compute
 from flows.training.history import History, make_sequences
 from flows.training.scoring import score_procedure
 from flows.training.train import train_procedure
@@ -75,7 +75,7 @@ def planted(
 
 
 def verdict_of(run: Run, known: History) -> tuple[Verdict, pd.DataFrame]:
-    with open_workshop(run, known.sequences) as workshop:
+    with open_compute(run, known.sequences) as workshop:
         walked, _, _ = train_procedure.fn(run, known, workshop)
     scores, verdict = score_procedure.fn(run, walked)
     return verdict, scores.set_index(["model", "metric"])

@@ -89,7 +89,7 @@ def test_what_a_killed_writer_left_is_gone_after_the_next_save(tmp_path: Path) -
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
 
 
-def test_a_full_disk_is_told_with_the_place_and_a_way_out(tmp_path: Path) -> None:
+def test_a_full_disk_is_told_with_the_place_and_a_fix(tmp_path: Path) -> None:
     def save_on_a_full_disk() -> None:
         with writing(tmp_path / "a"):
             raise OSError(ENOSPC, os.strerror(ENOSPC))
@@ -97,7 +97,7 @@ def test_a_full_disk_is_told_with_the_place_and_a_way_out(tmp_path: Path) -> Non
     with pytest.raises(ModelError, match="No space left on device") as refused:
         save_on_a_full_disk()
     assert refused.value.where == str(tmp_path / "a")
-    assert "free space" in refused.value.way_out
+    assert "free space" in refused.value.fix
     assert list(tmp_path.iterdir()) == []
 
 

@@ -11,7 +11,7 @@ import pytest
 from models.errors import ModelError
 from models.networks.recurrent import Network
 from models.training import jobs
-from models.training.checkpoints import Finished
+from models.training.checkpoints import Checkpoints
 from models.training.examples import prepare_examples
 from models.training.jobs import Job, begin_all
 from models.training.process_pool import LocalWorkers
@@ -126,7 +126,7 @@ def test_a_damaged_file_is_trained_again(given: Examples, trained: list[int], tm
         trained.clear()
         train_all([given], JOBS[:1], finished=tmp_path)
         assert trained == [1]
-    assert Finished(tmp_path).read(file.stem) is not None
+    assert Checkpoints(tmp_path).read(file.stem) is not None
 
 
 def test_a_full_disk_is_told(given: Examples, tmp_path: Path) -> None:

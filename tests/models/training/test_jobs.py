@@ -153,11 +153,11 @@ class BrokenOne(ThreadPoolExecutor):
         return super().submit(fail)
 
 
-def test_an_executor_whose_processes_are_gone_is_an_error_with_a_way_out(given: Examples) -> None:
+def test_an_executor_whose_processes_are_gone_is_an_error_with_a_fix(given: Examples) -> None:
     with BrokenOne(1) as broken, pytest.raises(ModelError, match="are gone") as failed:
         train_all([given], members(2), executor=broken)
     assert issubclass(BrokenProcessPool, BrokenExecutor)
-    assert "processes" in failed.value.way_out
+    assert "processes" in failed.value.fix
 
 
 def test_a_full_disk_is_an_error_and_leaves_nothing(
@@ -167,7 +167,7 @@ def test_a_full_disk_is_an_error_and_leaves_nothing(
         with pytest.raises(ModelError, match="cannot be written") as failed:
             train_all([given], members(1), executor=workers, folder=full)
         assert list(full.iterdir()) == []
-    assert "make room" in failed.value.way_out
+    assert "make room" in failed.value.fix
 
 
 def test_a_process_that_had_tensorflow_on_several_threads_is_refused(

@@ -52,7 +52,7 @@ def sleep_beside(log: str, seconds: float) -> int:
 
 
 def refuse() -> None:
-    raise ModelError("it cannot be", where="here", way_out="another way")
+    raise ModelError("it cannot be", where="here", fix="another way")
 
 
 def sleepers(log: Path) -> list[int]:
@@ -75,7 +75,7 @@ def test_an_error_of_a_job_comes_back_whole_and_the_process_stays() -> None:
     with LocalWorkers(1, ready="json") as workers:
         with pytest.raises(ModelError, match="it cannot be") as failed:
             workers.submit(refuse).result()
-        assert (failed.value.where, failed.value.way_out) == ("here", "another way")
+        assert (failed.value.where, failed.value.fix) == ("here", "another way")
         with pytest.raises(AttributeError):  # a function of no module cannot be sent
             workers.submit(lambda: 1).result()
         assert workers.submit(os.getpid).result() in workers.pids
@@ -95,7 +95,7 @@ def test_a_job_that_kills_its_process_twice_is_an_error_that_names_the_signal(tm
     with LocalWorkers(1, ready="json") as workers:
         with pytest.raises(ModelError, match=r"lost 2 times.*signal 9") as failed:
             workers.submit(die, str(tmp_path / "lost"), 2).result()
-        assert "[training] processes" in failed.value.way_out
+        assert "[training] processes" in failed.value.fix
         assert workers.submit(os.getpid).result() in workers.pids
 
 

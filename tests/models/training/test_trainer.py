@@ -150,7 +150,7 @@ def test_a_loss_that_is_no_number_is_an_error_with_its_place() -> None:
 @pytest.mark.slow
 def test_what_diverged_crosses_processes_with_the_last_good_weights() -> None:
     good = [np.ones((2, 3), np.float32)]
-    fallen = DivergenceError("it diverged", where="member 1", way_out="learn slower", weights=good)
+    fallen = DivergenceError("it diverged", where="member 1", fix="learn slower", weights=good)
     again = pickle.loads(pickle.dumps(fallen))
     assert str(again) == str(fallen)
     assert np.array_equal(again.weights[0], good[0])

@@ -11,10 +11,10 @@ import pandas as pd
 import pytest
 
 from flows.runtime.context import open_run
-from flows.runtime.custom_code import find_changed, require_audit, require_named_code, tell_unaudited
+from flows.runtime.custom_code import describe_missing_audit, find_changed, require_audit, require_named_code
 from flows.runtime.tracking import tracking
 from models.baselines import baselines
-from models.ensembles.custom_ensemble import OwnModel
+from models.ensembles.custom_ensemble import CustomModel
 from models.ensembles.model_files import read_metadata
 from pipeline.audit.procedure_checks import (
     Procedure,
@@ -47,7 +47,7 @@ def honest(xnys: Calendar) -> Procedure:
     known = bench_of(bars, FEATURE_SETS["default"]).make()
     return Procedure(
         name="Written",
-        model=OwnModel(adopted(), LOOKBACK),
+        model=CustomModel(adopted(), LOOKBACK),
         base_rate=baselines(0, LOOKBACK)["base_rate"],
         sequences=known,
         fold=scoring_fold(known, EVALUATION, TRAINING),
@@ -72,7 +72,7 @@ def honest(xnys: Calendar) -> Procedure:
 def test_the_audit_catches_what_no_honest_model_does(
     honest: Procedure, wrong: str, caught: list[str]
 ) -> None:
-    procedure = replace(honest, model=OwnModel(adopted(wrong), LOOKBACK, calibration=None))
+    procedure = replace(honest, model=CustomModel(adopted(wrong), LOOKBACK, calibration=None))
     one = procedure.fitted()
     checks = [
         check_changed_rest(procedure, one),
@@ -107,7 +107,7 @@ def test_the_pages_model_lives_a_whole_life(nextday: CommandLine) -> None:
     configure()
     said = nextday(*LIVE, "forecast")
     assert said.code == 2
-    assert tell_unaudited(open_run(CONFIG, HOME)).startswith(
+    assert describe_missing_audit(open_run(CONFIG, HOME)).startswith(
         "Not audited, so these figures may know the future: my_"
     )
     assert "my_prices:Mine and my_model:Logistic: code of your own that no audit has" in told(said)[0]
@@ -116,7 +116,7 @@ def test_the_pages_model_lives_a_whole_life(nextday: CommandLine) -> None:
     said = nextday(*LIVE, "forecast")
     assert said.code == 0, said.err
     run = open_run(CONFIG, HOME)
-    assert tell_unaudited(run) == ""
+    assert describe_missing_audit(run) == ""
     rows = run.ledger.forecasts("mine")
     assert set(rows["kind"]) == {"live"}
     assert sorted(rows["symbol"]) == ["A", "B", "C"]

@@ -13,13 +13,14 @@ import pytest
 
 from models.baselines import BASELINES, baselines
 from pipeline.audit.feature_checks import (
-    Workbench,
+    FeatureAudit,
     check_changed,
     check_cut_off,
     check_labels,
     check_order,
     check_reach,
 )
+from pipeline.audit.leakage_check import Check, CheckResult, leakage_check
 from pipeline.audit.procedure_checks import (
     Procedure,
     check_changed_rest,
@@ -32,7 +33,6 @@ from pipeline.audit.procedure_checks import (
     check_symbol_order,
 )
 from pipeline.audit.record import Audit, load_audit, save_audit
-from pipeline.audit.tripwire import Check, Found, tripwire
 from pipeline.config import EvaluationConfig, TrainingConfig
 from pipeline.errors import InputError, StoreError
 from pipeline.features.feature_sets import FEATURE_SETS, FeatureSet
@@ -61,10 +61,10 @@ def market(days: Calendar) -> Block:
     return lay_out([batch], SYMBOLS, sessions, instruments={})
 
 
-def bench_of(block: Block, features: FeatureSet, horizons: tuple[int, ...] = (1,)) -> Workbench:
+def bench_of(block: Block, features: FeatureSet, horizons: tuple[int, ...] = (1,)) -> FeatureAudit:
     entries = pd.DataFrame({"symbol": block.symbols, "first": pd.NaT, "last": pd.NaT})
     everybody = Universe("u", entries.astype({"first": "datetime64[us]", "last": "datetime64[us]"}))
-    return Workbench(block, features, everybody, horizons)
+    return FeatureAudit(block, features, everybody, horizons)
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +130,7 @@ LEAKS = [
 @pytest.mark.parametrize("leak", LEAKS)
 @pytest.mark.parametrize("check", [check_cut_off, check_changed])
 def test_a_feature_that_knows_later_bars_is_caught(
-    block: Block, leak: Column, check: Callable[[Workbench, object, int], Check]
+    block: Block, leak: Column, check: Callable[[FeatureAudit, object, int], Check]
 ) -> None:
     bench = bench_of(block, planted(leak))
     found = check(bench, bench.make(), 6)
@@ -439,8 +439,8 @@ def test_a_test_too_short_for_an_interval_is_no_proof(honest: Procedure) -> None
 
 
 def test_an_error_of_ours_is_a_failure_in_its_words() -> None:
-    @tripwire("a name", "What was done.")
-    def look() -> Found:
+    @leakage_check("a name", "What was done.")
+    def look() -> CheckResult:
         raise InputError("no such thing", where="here")
 
     assert look() == Check("a name", "What was done.", "failed", "no such thing where: here")

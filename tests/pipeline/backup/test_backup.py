@@ -148,7 +148,7 @@ def test_a_workspace_that_is_not_empty_is_never_touched(home: Path, tmp_path: Pa
     made, before = copy(home, tmp_path / "c.tar").path, contents(home)
     with pytest.raises(InputError, match="overwrites nothing") as refused:
         restore(made, home, progress=unseen)
-    assert f"mv {home} {home}.old" in refused.value.way_out
+    assert f"mv {home} {home}.old" in refused.value.fix
     assert contents(home) == before
     (tmp_path / "empty").mkdir()
     restore(made, tmp_path / "empty", progress=unseen)

@@ -51,7 +51,7 @@ def test_a_full_disk_is_told_and_the_copy_of_before_stays(
     with limited(tmp_path, monkeypatch), pytest.raises(NextdayError, match="No space left") as refused:
         copy(home, made)
     assert refused.value.exit_code == 1
-    assert "disk space" in refused.value.way_out
+    assert "disk space" in refused.value.fix
     assert made.read_bytes() == before
     assert not (tmp_path / ".nextday-backup.half").exists()
     with limited(tmp_path, monkeypatch), pytest.raises(NextdayError, match="No space left"):
@@ -159,7 +159,7 @@ def test_a_copy_of_a_newer_nextday_says_what_to_do(home: Path, tmp_path: Path) -
     newer = rewritten(made, lambda m, c: (m.name, listed(c, format=2) if m.name == "manifest.json" else c))
     with pytest.raises(NextdayError, match="format 2") as refused:
         restore(newer, tmp_path / "back", progress=unseen)
-    assert "newer" in refused.value.way_out
+    assert "newer" in refused.value.fix
 
 
 def test_a_workspace_whose_record_or_prices_are_damaged_is_not_copied_over_a_good_copy(

@@ -8,7 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.evaluation.selective import COVERAGES, Told, find_told, measure_sides, trace_curve
+from pipeline.evaluation.selective import (
+    COVERAGES,
+    AchievedCoverage,
+    measure_achieved_coverage,
+    score_coverage,
+    trace_curve,
+)
 from pipeline.report.charts.coverage import collect_curves, curve_cells, draw_curve
 from pipeline.report.evening_page import render
 from tests.pipeline.evaluation.test_selective import rows_of
@@ -96,7 +102,7 @@ def test_the_order_of_the_rows_changes_nothing() -> None:
 
 def test_the_target_is_marked_in_the_figure_and_in_the_table() -> None:
     rows = knowing()
-    said = Told(0.33, 0.31, 0.28, 0.35, 2000, 100, tied=0.0)
+    said = AchievedCoverage(0.33, 0.31, 0.28, 0.35, 2000, 100, tied=0.0)
     curve = trace_curve(rows, baseline_of(rows), marked=(said.target, said.coverage))
     cells = curve_cells(curve, said)
     assert [cell["coverage"] for cell in cells] == ["5%", "10%", "20%", "33%", "40%", "60%", "80%", "100%"]
@@ -112,7 +118,7 @@ def test_the_target_is_marked_in_the_figure_and_in_the_table() -> None:
 def abstaining(threshold: float = 0.02) -> dict[str, object]:
     rows = pd.concat([told("gru", 1), told("base_rate", 2)])
     rows.loc[(rows["model"] == "gru") & ((rows["p_up"] - 0.5).abs() < threshold), "direction"] = "none"
-    share = measure_sides(rows, model="gru", target=0.6)
+    share = score_coverage(rows, model="gru", target=0.6)
     return {"test_rows": rows, "scores": pd.concat([scored(), share, scored("sides taken")])}
 
 
@@ -144,12 +150,12 @@ def test_a_model_that_never_takes_a_side_has_no_curve() -> None:
 
 
 def test_a_model_that_always_takes_a_side_was_not_asked_for_less() -> None:
-    assert find_told(scored(), told("gru", 1), model="gru") is None
+    assert measure_achieved_coverage(scored(), told("gru", 1), model="gru") is None
 
 
 def test_forecasts_that_are_alike_take_a_side_together_and_the_page_says_so() -> None:
     rows = pd.concat([told("gru", 1).assign(p_up=0.53, direction="up"), told("base_rate", 2)])
-    share = measure_sides(rows, model="gru", target=0.6)
+    share = score_coverage(rows, model="gru", target=0.6)
     page = render(a_report(test_rows=rows, scores=pd.concat([scored(), share])))
     assert "100.0% took one" in page
     assert "100.0% of them have the very confidence that the threshold asks for" in page
@@ -160,7 +166,7 @@ def test_each_horizon_has_its_own_curve_baseline_and_target() -> None:
     rows = abstaining()["test_rows"]
     both = pd.concat([rows, rows.assign(horizon=5)])  # type: ignore[call-overload, union-attr]
     share = [
-        measure_sides(both[both["horizon"] == h], model="gru", target=0.6, group=group)
+        score_coverage(both[both["horizon"] == h], model="gru", target=0.6, group=group)
         for h, group in ((1, "all"), (5, "5 sessions ahead"))
     ]
     other = replace(verdict(), baseline="always_up")

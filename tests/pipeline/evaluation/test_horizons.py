@@ -19,7 +19,7 @@ from pipeline.features.feature_sets import FEATURE_SETS
 from pipeline.features.sequences import Sequences, build_sequences
 from pipeline.forecasting.folds import scoring_fold
 from pipeline.forecasting.forecast import forecast
-from pipeline.forecasting.walk_forward import teach
+from pipeline.forecasting.walk_forward import mask_labels
 from pipeline.ledger.ledger import Ledger
 from pipeline.market.calendar import Calendar
 from pipeline.report.evening_markdown import summary_markdown
@@ -27,7 +27,7 @@ from pipeline.report.evening_page import render
 from pipeline.report.evening_report import Report
 from pipeline.report.facts import collect_key_facts
 from pipeline.report.files import FORECAST_COLUMNS, write
-from pipeline.report.horizon_tables import lay_side_by_side
+from pipeline.report.horizon_tables import pivot_by_symbol
 from pipeline.report.tables import forecast_rows, select_own_scores
 from pipeline.schema import horizon_of
 from pipeline.statistics import bootstrap
@@ -128,7 +128,7 @@ def test_what_the_gaps_take_is_said_where_it_is_much() -> None:
 def test_a_dead_zone_is_one_of_the_next_session() -> None:
     made, returns = three_ahead(block(500).sessions)
     fold = scoring_fold(made, EvaluationConfig(test_sessions=60), TRAINING)
-    taught = teach(made, fold, returns, (-0.005, 0.005)).y
+    taught = mask_labels(made, fold, returns, (-0.005, 0.005)).y
     learned = slice(fold.train.start, fold.stop.stop)
     small = np.abs(returns[:, learned]) <= 0.005
     assert np.array_equal(np.isnan(taught[:, learned, 0]), small[:, :, 0])
@@ -426,5 +426,5 @@ def test_summary_and_table_have_one_row_a_symbol() -> None:
 def test_a_horizon_that_a_symbol_lacks_is_a_dash() -> None:
     issued = issued_ahead("A", "B")
     lacking = issued[~((issued["symbol"] == "B") & (issued["horizon"] == 20))]
-    assert [sorted(line.ahead) for line in lay_side_by_side(lacking)] == [[1, 5, 20], [1, 5]]
+    assert [sorted(line.ahead) for line in pivot_by_symbol(lacking)] == [[1, 5, 20], [1, 5]]
     assert "<td>–</td>" in render(a_far_report(forecasts=lacking))

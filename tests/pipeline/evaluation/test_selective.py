@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 from pipeline.evaluation.scores import score
-from pipeline.evaluation.selective import SIDES_TAKEN, measure_sides, select_told
-from pipeline.forecasting.forecast import take_sides
-from pipeline.report.tables import count_sides
+from pipeline.evaluation.selective import ISSUED_SHARE, score_coverage, select_issued
+from pipeline.forecasting.forecast import choose_directions
+from pipeline.report.tables import count_directions
 
 SESSIONS = pd.bdate_range("2018-01-01", periods=100).as_unit("us")
 
@@ -26,7 +26,7 @@ def rows_of(p_up: np.ndarray, threshold: float = 0.0, model: str = "gru", seed: 
             "target_session": np.repeat(SESSIONS[:sessions] + pd.Timedelta(days=1), symbols),
             "horizon": 1,
             "p_up": p_up.ravel(),
-            "direction": take_sides(p_up.ravel(), threshold).to_numpy(),
+            "direction": choose_directions(p_up.ravel(), threshold).to_numpy(),
             "outcome": up.ravel().astype(float),
         }
     )
@@ -34,16 +34,16 @@ def rows_of(p_up: np.ndarray, threshold: float = 0.0, model: str = "gru", seed: 
 
 def test_a_side_is_told_from_the_threshold_on_and_never_at_one_half() -> None:
     p_up = np.array([0.40, 0.44, 0.50, 0.55, 0.56, 0.60])
-    assert take_sides(p_up, 0.06).tolist() == ["down", "down", "none", "none", "up", "up"]
-    assert take_sides(p_up).tolist() == ["down", "down", "none", "up", "up", "up"]
+    assert choose_directions(p_up, 0.06).tolist() == ["down", "down", "none", "none", "up", "up"]
+    assert choose_directions(p_up).tolist() == ["down", "down", "none", "up", "up", "up"]
 
 
 def test_every_row_has_the_threshold_of_its_horizon() -> None:
-    assert take_sides(np.array([0.52, 0.52]), np.array([0.0, 0.03])).tolist() == ["up", "none"]
+    assert choose_directions(np.array([0.52, 0.52]), np.array([0.0, 0.03])).tolist() == ["up", "none"]
 
 
 def test_no_side_survives_a_csv() -> None:
-    frame = pd.DataFrame({"direction": take_sides(np.array([0.4, 0.5, 0.6])).astype(str)})
+    frame = pd.DataFrame({"direction": choose_directions(np.array([0.4, 0.5, 0.6])).astype(str)})
     assert pd.read_csv(io.StringIO(frame.to_csv(index=False))).equals(frame)
 
 
@@ -56,17 +56,17 @@ def test_no_side_survives_a_csv() -> None:
     ],
 )
 def test_sides_are_counted_in_words(directions: list[str], words: str) -> None:
-    assert count_sides(pd.DataFrame({"direction": directions})) == words
+    assert count_directions(pd.DataFrame({"direction": directions})) == words
 
 
 def test_the_share_of_sides_stands_beside_its_target_with_n_and_an_interval() -> None:
     p_up = np.random.default_rng(1).beta(30, 28, (100, 10))
     rows = rows_of(p_up, threshold=0.03)
     rows.loc[::7, "outcome"] = np.nan
-    (line,) = measure_sides(rows, model="gru", target=0.6).to_dict("records")
+    (line,) = score_coverage(rows, model="gru", target=0.6).to_dict("records")
     labelled = rows[rows["outcome"].notna()]
     share = (labelled["p_up"] - 0.5).abs() >= 0.03
-    assert (line["metric"], line["baseline"], line["baseline_value"]) == (SIDES_TAKEN, "target", 0.6)
+    assert (line["metric"], line["baseline"], line["baseline_value"]) == (ISSUED_SHARE, "target", 0.6)
     assert line["value"] == pytest.approx(share.mean())
     assert (line["n"], line["sessions"]) == (len(labelled), 100)
     # Rows are independent here, so the interval by sessions is that of a share.
@@ -80,7 +80,7 @@ def test_sides_that_come_and_go_with_the_session_have_a_wider_interval() -> None
     widths = [
         line["high"] - line["low"]
         for p_up in (by_row, by_session)
-        for line in measure_sides(rows_of(p_up, 0.03), model="gru", target=0.5).to_dict("records")
+        for line in score_coverage(rows_of(p_up, 0.03), model="gru", target=0.5).to_dict("records")
     ]
     assert widths[1] > 2 * widths[0]
 
@@ -88,7 +88,7 @@ def test_sides_that_come_and_go_with_the_session_have_a_wider_interval() -> None
 def test_a_model_is_held_against_the_others_where_it_takes_a_side() -> None:
     p_up = np.random.default_rng(1).beta(30, 28, (100, 10))
     both = pd.concat([rows_of(p_up, 0.05), rows_of(np.full_like(p_up, 0.53), model="base_rate")])
-    told = select_told(both, "gru")
+    told = select_issued(both, "gru")
     confident = np.abs(p_up.ravel() - 0.5) >= 0.05
     assert told.groupby("model").size().to_dict() == dict.fromkeys(("gru", "base_rate"), confident.sum())
     scores = score(told, baseline="base_rate", group="sides taken", draws=50).set_index(["model", "metric"])
@@ -101,4 +101,4 @@ def test_a_model_is_held_against_the_others_where_it_takes_a_side() -> None:
 
 def test_without_an_outcome_there_is_no_share() -> None:
     rows = rows_of(np.full((20, 2), 0.6)).assign(outcome=np.nan)
-    assert measure_sides(rows, model="gru", target=0.6).empty
+    assert score_coverage(rows, model="gru", target=0.6).empty

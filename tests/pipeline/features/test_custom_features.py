@@ -14,7 +14,7 @@ import pytest
 from pipeline.audit.feature_checks import check_changed, check_cut_off, check_labels, check_order, check_reach
 from pipeline.config import Config, load
 from pipeline.errors import ConfigError, InputError
-from pipeline.features.custom_features import SEAM, adopt_features, find_features
+from pipeline.features.custom_features import EXTENSION_POINT, find_features, wrap_features
 from pipeline.features.feature_sets import FEATURE_SETS, FeatureSet
 from pipeline.features.panel import Panel, build_panel
 from pipeline.market.calendar import Calendar
@@ -76,14 +76,14 @@ def test_the_pages_set_passes_what_the_audit_asks_of_features(pages: FeatureSet,
 def test_the_digest_is_of_the_file_that_was_imported(
     place: Path, pages: FeatureSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = digest_code(pages.name, place, SEAM)
+    before = digest_code(pages.name, place, EXTENSION_POINT)
     (place / "other.py").write_text("")
-    assert digest_code(pages.name, place, SEAM) == before
+    assert digest_code(pages.name, place, EXTENSION_POINT) == before
     with (place / "my_features.py").open("a") as file:
         file.write("# a word\n")
-    assert digest_code(pages.name, place, SEAM) == before  # what is at work is what was imported
+    assert digest_code(pages.name, place, EXTENSION_POINT) == before  # what is at work is what was imported
     monkeypatch.delitem(sys.modules, "my_features")
-    assert digest_code(pages.name, place, SEAM) != before
+    assert digest_code(pages.name, place, EXTENSION_POINT) != before
 
 
 def test_the_shipped_sets_are_found_by_their_names(tmp_path: Path) -> None:
@@ -114,13 +114,13 @@ def written(**changes: object) -> SimpleNamespace:
 )
 def test_what_is_no_feature_set_is_refused(changes: dict[str, object], words: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(words)) as caught:
-        adopt_features(written(**changes), "m:N")
-    assert caught.value.way_out
+        wrap_features(written(**changes), "m:N")
+    assert caught.value.fix
 
 
 def test_a_field_that_is_missing_is_named() -> None:
     with pytest.raises(ConfigError, match="no 'columns' on dict"):
-        adopt_features({}, "m:N")
+        wrap_features({}, "m:N")
 
 
 def _overwriting(panel: Panel, belongs: object) -> object:
@@ -144,15 +144,15 @@ def test_what_it_computes_is_checked(
 ) -> None:
     kept = panel.adj_close.copy()
     with pytest.raises(InputError, match=re.escape(words)):
-        adopt_features(written(compute=compute), "m:N").compute(panel, panel.has_bar)
+        wrap_features(written(compute=compute), "m:N").compute(panel, panel.has_bar)
     assert np.array_equal(kept, panel.adj_close, equal_nan=True)
 
 
 def test_arrays_and_frames_are_the_same(panel: Panel) -> None:
     frames = written(compute=lambda p, b: {"a": pd.DataFrame(p.close, index=p.sessions), "b": p.close})
-    made = adopt_features(frames, "m:N").compute(panel, panel.has_bar)
+    made = wrap_features(frames, "m:N").compute(panel, panel.has_bar)
     pd.testing.assert_frame_equal(made["a"], made["b"])
-    assert dataclasses.is_dataclass(adopt_features(frames, "m:N"))
+    assert dataclasses.is_dataclass(wrap_features(frames, "m:N"))
 
 
 @pytest.mark.parametrize(

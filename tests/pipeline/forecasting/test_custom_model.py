@@ -11,12 +11,12 @@ import pytest
 from flows.training.walk_forward import BEST_BEFORE
 from models.baselines import BASELINES
 from models.calibration.calibrator import Calibration
-from models.ensembles.custom_ensemble import OwnEnsemble, OwnModel, load
+from models.ensembles.custom_ensemble import CustomEnsemble, CustomModel, load
 from models.ensembles.model_files import model_version, read_metadata
 from models.errors import ModelError
 from pipeline.config import Config
 from pipeline.errors import InputError
-from pipeline.forecasting.custom_model import WrittenModel, adopt_model
+from pipeline.forecasting.custom_model import CheckedModel, wrap_model
 from pipeline.plugins import RIVALS
 from pipeline.tracking.trials import list_parameters
 from tests.conftest import PROJECT
@@ -42,7 +42,7 @@ class Odd:
         raise RuntimeError("call detach")
 
 
-class Written:
+class UserModel:
     """A model of a few lines: a wave of the last return; each option is one way to get it wrong."""
 
     def __init__(self, wrong: str = "") -> None:
@@ -95,8 +95,8 @@ class Written:
         return model
 
 
-def adopted(wrong: str = "") -> WrittenModel:
-    return adopt_model(Written, "m:Written", {"wrong": wrong} if wrong else {})
+def adopted(wrong: str = "") -> CheckedModel:
+    return wrap_model(UserModel, "m:Written", {"wrong": wrong} if wrong else {})
 
 
 def arrays() -> Arrays:
@@ -108,8 +108,8 @@ def arrays() -> Arrays:
     return x, mask, y
 
 
-def fitted(wrong: str = "", members: int = 1) -> OwnEnsemble:
-    return OwnModel(adopted(wrong), LOOKBACK, members).fit(*arrays(), **RANGES, seed=5)
+def fitted(wrong: str = "", members: int = 1) -> CustomEnsemble:
+    return CustomModel(adopted(wrong), LOOKBACK, members).fit(*arrays(), **RANGES, seed=5)
 
 
 # What nextday makes of it.
@@ -118,13 +118,13 @@ def fitted(wrong: str = "", members: int = 1) -> OwnEnsemble:
 def test_a_fit_is_handed_nothing_behind_the_stop_range_and_no_label_that_is_not_to_be_learned() -> None:
     seen: dict[str, np.ndarray] = {}
 
-    class Seeing(Written):
+    class Seeing(UserModel):
         def fit(self, x: np.ndarray, mask: np.ndarray, y: np.ndarray, **given: Any) -> Any:
             seen.update(x=x, mask=mask, y=y)
             return super().fit(x, mask, y, **given)
 
     x, mask, y = arrays()
-    OwnModel(adopt_model(Seeing, "m:S", {}), LOOKBACK).fit(x, mask, y, **RANGES, seed=1)
+    CustomModel(wrap_model(Seeing, "m:S", {}), LOOKBACK).fit(x, mask, y, **RANGES, seed=1)
     assert {array.shape[1] for array in seen.values()} == {RANGES["stop"].stop}
     assert all(array.base.shape == array.shape for array in seen.values())  # no view of what lies behind
     known = ~np.isnan(seen["y"][:, :, 0])
@@ -161,7 +161,7 @@ def test_the_calibrator_sees_the_calibrate_range_alone() -> None:
     spoiled[:, RANGES["calibrate"].stop :] = 1 - spoiled[:, RANGES["calibrate"].stop :]
     turned = y.copy()
     turned[:, 202:250] = 1 - turned[:, 202:250]
-    recipe = OwnModel(adopted(), LOOKBACK, calibration=Calibration("platt", 0.5))
+    recipe = CustomModel(adopted(), LOOKBACK, calibration=Calibration("platt", 0.5))
     kept_, same, other = (
         recipe.fit(x, mask, each, **RANGES, seed=5).calibrator for each in (y, spoiled, turned)
     )
@@ -190,14 +190,14 @@ def test_several_horizons_are_several_answers() -> None:
     x, mask, y = arrays()
     both = np.concatenate([y, 1 - y], axis=-1)
     with pytest.raises(InputError, match=re.escape(f"shape (4, {48 + LOOKBACK - 1}), not (4, 50, 2)")):
-        OwnModel(adopted(), LOOKBACK).fit(x, mask, both, **RANGES, seed=5)
+        CustomModel(adopted(), LOOKBACK).fit(x, mask, both, **RANGES, seed=5)
 
-    class Both(Written):
+    class Both(UserModel):
         def predict(self, x: np.ndarray, mask: np.ndarray) -> Any:
             p = super().predict(x, mask)
             return np.stack([p, 1 - p], axis=-1)
 
-    made = OwnModel(adopt_model(Both, "m:B", {}), LOOKBACK).fit(x, mask, both, **RANGES, seed=5)
+    made = CustomModel(wrap_model(Both, "m:B", {}), LOOKBACK).fit(x, mask, both, **RANGES, seed=5)
     assert made.predict(x, mask).p_up.shape == (SYMBOLS, SESSIONS, 2)
 
 
@@ -224,7 +224,7 @@ def test_what_a_model_does_wrong_is_told_with_its_place(wrong: str, words: str) 
     with pytest.raises(InputError, match=re.escape(words)) as caught:
         fitted(wrong)
     assert caught.value.where == "[model] kind"
-    assert caught.value.way_out
+    assert caught.value.fix
 
 
 @pytest.mark.parametrize(
@@ -237,14 +237,14 @@ def test_a_save_that_fails_leaves_nothing(tmp_path: Path, wrong: str, words: str
 
 
 def test_a_load_that_fails_is_told_with_its_place(tmp_path: Path) -> None:
-    class Forgetful(Written):
+    class Forgetful(UserModel):
         @classmethod
         def load(cls, directory: Path) -> Any:
             raise KeyError(directory.name)
 
     fitted().save(tmp_path / "a", extra={})
     with pytest.raises(InputError, match=re.escape("load raised KeyError: 'member-1' (test_custom_model.py")):
-        load(tmp_path / "a", adopt_model(Forgetful, "m:F", {}))
+        load(tmp_path / "a", wrap_model(Forgetful, "m:F", {}))
 
 
 CODE = """

@@ -10,7 +10,7 @@ from pipeline.config import EvaluationConfig, TrainingConfig
 from pipeline.features.sequences import Sequences
 from pipeline.forecasting.folds import scoring_fold
 from pipeline.forecasting.forecast import forecast
-from pipeline.forecasting.walk_forward import teach, walk_forward
+from pipeline.forecasting.walk_forward import mask_labels, walk_forward
 from pipeline.market.calendar import Calendar
 
 SESSIONS = 400
@@ -154,7 +154,7 @@ def test_small_moves_teach_nothing_and_calibrate_all_the_same(
 ) -> None:
     sequences, returns = made
     fold = scoring_fold(sequences, EVALUATION, TRAINING)
-    taught = teach(sequences, fold, returns, (-0.005, 0.005)).y
+    taught = mask_labels(sequences, fold, returns, (-0.005, 0.005)).y
     small = np.abs(returns) <= 0.005
     learning, calibrating = (
         slice(fold.train.start, fold.stop.stop),

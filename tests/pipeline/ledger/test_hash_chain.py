@@ -72,7 +72,7 @@ def test_a_file_that_is_no_ledger_is_named_and_left_alone(
         with pytest.raises(LedgerError, match=said) as caught:
             Ledger(path, read_only=read_only).head()
         assert caught.value.where == str(path)
-        assert caught.value.way_out
+        assert caught.value.fix
     assert path.read_bytes() == before
 
 

@@ -102,12 +102,12 @@ def test_a_time_without_an_offset_is_the_exchanges_own(xnys: Calendar) -> None:
         ("XBEL", "XZAG keeps the same time"),
     ],
 )
-def test_a_calendar_that_cannot_be_used_is_refused_with_a_way_out(name: str, words: str) -> None:
+def test_a_calendar_that_cannot_be_used_is_refused_with_a_fix(name: str, words: str) -> None:
     with pytest.raises(ConfigError) as caught:
         calendar(name, date(1999, 1, 1), at("2026-11-21T12:00"))
     assert words in str(caught.value)
     assert "[universe] calendar" in str(caught.value)
-    assert "way out" in str(caught.value)
+    assert "fix" in str(caught.value)
 
 
 @pytest.mark.parametrize(

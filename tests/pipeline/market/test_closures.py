@@ -15,7 +15,7 @@ from pipeline.errors import InputError, NextdayError
 from pipeline.market.calendar import Calendar, calendar
 from pipeline.market.closures import Override, from_rows, read_overrides, to_rows
 from pipeline.prices.ingest.fetch_log import Answer, FetchLog
-from pipeline.prices.ingest.fetch_plan import OVERLAP, plan_asking
+from pipeline.prices.ingest.fetch_plan import OVERLAP, plan_requests
 from pipeline.prices.ingest.quality import check
 from pipeline.prices.store import PriceStore
 from tests.conftest import NOW, prices_of, vendor_bars
@@ -264,7 +264,7 @@ def test_the_doctor_warns_a_month_before_a_calendar_ends(tmp_path: Path, day: st
     (finding,) = _calendar(replace(made, now=datetime.fromisoformat(day).replace(hour=9, tzinfo=UTC)))
     assert finding.is_well is is_well
     assert "the calendar XSHG knows sessions until 2026-12-31" in finding.what
-    assert is_well or "newer release of exchange-calendars" in finding.way_out
+    assert is_well or "newer release of exchange-calendars" in finding.fix
 
 
 def test_the_doctor_says_nothing_of_a_calendar_that_does_not_end(tmp_path: Path) -> None:
@@ -291,5 +291,5 @@ def test_a_closure_of_the_last_stored_session_does_not_stop_the_next_evening(tmp
     log.record(tuesday, [Answer("A", "ok", is_whole=True, asked_from=on[0], observed_at=seen)])
     told = new_york(Override(tuesday.date()))
     tonight = datetime(2024, 10, 30, 22, tzinfo=UTC)
-    plan = plan_asking(store, log, told, {"A": "A"}, ["A"], beginning=on[0], last=wednesday, now=tonight)
+    plan = plan_requests(store, log, told, {"A": "A"}, ["A"], beginning=on[0], last=wednesday, now=tonight)
     assert plan["A"].start == told.sessions[told.position(pd.Timestamp("2024-10-28")) - OVERLAP]

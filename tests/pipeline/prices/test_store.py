@@ -71,13 +71,13 @@ def test_no_file_holds_a_type_that_cannot_be_filtered(store: PriceStore, xnys: C
     assert not any("string_view" in str(field.type) for f in files for field in pq.read_schema(f))
 
 
-def test_a_damaged_store_is_named_and_has_a_way_out(store: PriceStore, xnys: Calendar) -> None:
+def test_a_damaged_store_is_named_and_has_a_fix(store: PriceStore, xnys: Calendar) -> None:
     store.append(rows(xnys, [10]), run="r")
     next(store.folder.rglob("*.parquet")).write_bytes(b"gone")
     with pytest.raises(StoreError) as caught:
         store.read()
     assert str(store.folder) in str(caught.value)
-    assert "way out" in str(caught.value)
+    assert "fix" in str(caught.value)
 
 
 def test_a_part_is_read_by_sessions_symbols_and_columns(store: PriceStore, xnys: Calendar) -> None:

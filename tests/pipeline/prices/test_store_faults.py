@@ -196,7 +196,7 @@ def run_out(
             assert mount(place, "remount,size=64000k") == 0
             return failures
         assert refused.what == "The price store cannot be written: No space left on device"
-        assert (refused.where, "disk space" in refused.way_out) == (str(store.folder), True)
+        assert (refused.where, "disk space" in refused.fix) == (str(store.folder), True)
         assert store.seq() == seq
         assert_versions(store, wanted, seq)
     raise AssertionError("it never ends")
@@ -238,7 +238,7 @@ def test_an_append_whose_summary_of_the_log_finds_no_room_is_there_and_not_made_
             try:
                 written = store.append(last, run="r")
             except StoreError as error:
-                told += "all of it was appended, or nothing" in error.way_out
+                told += "all of it was appended, or nothing" in error.fix
             else:
                 break
         assert mount(place, "remount,size=64000k") == 0

@@ -79,7 +79,7 @@ def test_a_store_of_a_newer_nextday_is_refused_with_what_to_do(tmp_path: Path, x
     ):
         with pytest.raises(StoreError, match="newer nextday wrote these prices, in format 2") as refused:
             work()
-        assert "install that nextday" in refused.value.way_out
+        assert "install that nextday" in refused.value.fix
         assert refused.value.where == str(store.folder)
     assert sorted(path.name for path in store.folder.rglob("*")) == before
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from pipeline.config import TradingConfig
-from pipeline.report.trading_tables import list_numbers, tell_luck, trading_cells
+from pipeline.report.trading_tables import describe_deflated_sharpe, list_numbers, trading_cells
 from pipeline.trading.view import view_trading
 from tests.pipeline.trading.test_positions import rows_of, walk_of
 from tests.pipeline.trading.test_view import FREE, knowing, view_of
@@ -38,21 +38,22 @@ def test_too_few_sessions_have_dashes_and_the_reason() -> None:
 
 def test_what_the_ratio_is_worth_is_told_with_the_trials_and_what_was_assumed() -> None:
     assert VIEW.deflated
-    said = tell_luck(VIEW.deflated)
+    said = describe_deflated_sharpe(VIEW.deflated)
     assert (
         f"a probability of {VIEW.deflated.probability:.1%} (12 settings tried, their spread assumed" in said
     )
     assert f"tried, {VIEW.deflated.above_zero:.1%}." in said
     known = view_of(FILLS, knowing(FILLS, 0.6), trials=12, ratios=[0.1, 0.0, 0.05, 0.2, -0.1, 0.0])
-    assert "(12 settings tried, the spread of their ratios measured from 6 of them; " in tell_luck(
-        known.deflated
+    assert (
+        "(12 settings tried, the spread of their ratios measured from 6 of them; "
+        in describe_deflated_sharpe(known.deflated)
     )
     for view, ratios in ((VIEW, 0), (known, 6)):
         told = list_numbers(view).set_index("metric")["value"]
         assert (told["settings_tried"], told["settings_sharpe_measured"]) == (12, ratios)
         assert view.deflated
         assert told["settings_sharpe_variance"] == view.deflated.variance
-    assert tell_luck(None) == ""
+    assert describe_deflated_sharpe(None) == ""
 
 
 def test_the_csv_holds_every_number_with_n_and_the_estimates_with_an_interval() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.sources import Fetched
 from pipeline.sources.conformance import ConformanceError, check_source
-from pipeline.sources.custom import OwnSource
+from pipeline.sources.custom import CustomSource
 from tests.conftest import NOW
 
 START, END = pd.Timestamp("2018-12-10"), pd.Timestamp("2018-12-14")
@@ -25,7 +25,7 @@ def table(**columns: object) -> pd.DataFrame:
     return bars.assign(**columns)
 
 
-class Written:
+class MadeSource:
     """Somebody's source: it gives what it was made with, or raises it."""
 
     def __init__(self, answer: object = None, **attributes: object) -> None:
@@ -41,7 +41,7 @@ class Written:
 
 
 def ask(answer: object, **attributes: object) -> Fetched:
-    return OwnSource(Written(answer, **attributes)).fetch("ACME", START, END, NOW)
+    return CustomSource(MadeSource(answer, **attributes)).fetch("ACME", START, END, NOW)
 
 
 def known(symbol: str, start: pd.Timestamp) -> pd.DataFrame | None:
@@ -75,7 +75,7 @@ def test_what_means_the_same_is_read_the_same(same: object) -> None:
 
 
 def test_rows_before_the_start_are_left_out_and_those_after_the_end_kept() -> None:
-    source = OwnSource(Written(table()))
+    source = CustomSource(MadeSource(table()))
     middle, before = pd.Timestamp("2018-12-11"), pd.Timestamp("2018-12-01")
     fetched = source.fetch("ACME", middle, pd.Timestamp("2018-12-12"), NOW)
     assert fetched.bars["session"].iloc[[0, -1]].tolist() == [middle, END]
@@ -91,7 +91,7 @@ def test_the_adjustment_is_what_the_settings_say_then_the_class_then_the_bars() 
     halved = table(close=[24.0, 24, 12, 12, 12], split=[1, 1, 2, 1, 1])
     assert ask(halved).adjustment == "raw"
     assert ask(halved, adjustment="split").adjustment == "split"
-    stated = OwnSource(Written(halved, adjustment="split"), adjustment="split+dividend")
+    stated = CustomSource(MadeSource(halved, adjustment="split"), adjustment="split+dividend")
     assert stated.fetch("ACME", START, END, NOW).adjustment == "split+dividend"
 
 
@@ -129,7 +129,7 @@ def test_an_answer_that_breaks_a_rule_is_told_with_the_rule(answer: object, word
     assert words in fetched.reason
     assert "\n" not in fetched.reason
     with pytest.raises(ConformanceError) as caught:
-        check_source(Written(answer), "ACME", start=START, end=END)
+        check_source(MadeSource(answer), "ACME", start=START, end=END)
     assert words in str(caught.value)
 
 
@@ -165,8 +165,8 @@ def test_no_secret_of_an_address_or_of_the_environment_is_said(
 
 
 def test_too_many_requests_end_the_asking() -> None:
-    written = Written(Fetched("ACME", "rate_limited", NOW, reason="come back tomorrow"))
-    source = OwnSource(written)
+    written = MadeSource(Fetched("ACME", "rate_limited", NOW, reason="come back tomorrow"))
+    source = CustomSource(written)
     said = [source.fetch("ACME", START, END, NOW) for _ in range(3)]
     assert {(answer.outcome, answer.reason) for answer in said} == {("rate_limited", "come back tomorrow")}
     assert written.asked == 1

@@ -20,11 +20,20 @@ from pipeline.config import Config, load
 from pipeline.errors import ConfigError, SourceError
 from pipeline.prices.store import PriceStore
 from pipeline.sources.conformance import ConformanceError, check_source
-from pipeline.sources.custom import OwnSource, load_source
+from pipeline.sources.custom import CustomSource, load_source
 from pipeline.sources.files import FilesSource
 from pipeline.sources.sample import SampleSource
 from tests.conftest import NOW, PROJECT
-from tests.pipeline.sources.test_custom_answers import CLOSES, DAYS, END, SECRET, START, Written, known, table
+from tests.pipeline.sources.test_custom_answers import (
+    CLOSES,
+    DAYS,
+    END,
+    SECRET,
+    START,
+    MadeSource,
+    known,
+    table,
+)
 from tests.support.command_line import HERE, CommandLine, contents, told
 
 PAGE = (PROJECT / "docs" / "own_source.md").read_text()
@@ -107,12 +116,12 @@ def vendor() -> Iterator[str]:
 
 
 @pytest.fixture
-def web(place: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], OwnSource]:
+def web(place: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], CustomSource]:
     (place / "my_web.py").write_text(block("my_web.py"))
     for variable in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.delenv(variable, raising=False)
 
-    def made(address: str, key: str) -> OwnSource:
+    def made(address: str, key: str) -> CustomSource:
         monkeypatch.setenv("MY_VENDOR_KEY", key)
         return load_source("my_web:MyVendor", place, {"address": address})
 
@@ -120,7 +129,7 @@ def web(place: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], Ow
 
 
 def test_the_pages_vendor_answers_with_the_outcome_that_the_wire_says(
-    vendor: str, web: Callable[[str, str], OwnSource]
+    vendor: str, web: Callable[[str, str], CustomSource]
 ) -> None:
     source = web(vendor, SECRET)
     said = [source.fetch(symbol, START, END, NOW) for symbol in ("ACME", "GONE", "BUSY", "MUCH", "ACME")]
@@ -132,7 +141,7 @@ def test_the_pages_vendor_answers_with_the_outcome_that_the_wire_says(
     assert web(vendor, "wrong").fetch("ACME", START, END, NOW).outcome == "bad_payload"
 
 
-def test_a_vendor_that_is_gone_is_transient(web: Callable[[str, str], OwnSource]) -> None:
+def test_a_vendor_that_is_gone_is_transient(web: Callable[[str, str], CustomSource]) -> None:
     with ThreadingHTTPServer(("127.0.0.1", 0), _Vendor) as server:
         address = f"http://127.0.0.1:{server.server_port}"
     assert web(address, SECRET).fetch("ACME", START, END, NOW).outcome == "transient"
@@ -164,7 +173,7 @@ def test_a_vendor_that_is_gone_is_transient(web: Callable[[str, str], OwnSource]
         ("raise KeyError('API_KEY')", "my_q:Mine", ["KeyError: 'API_KEY' (my_q.py, line 1)"]),
     ],
 )  # fmt: skip
-def test_what_is_no_source_is_refused_with_its_place_and_a_way_out(
+def test_what_is_no_source_is_refused_with_its_place_and_a_fix(
     nextday: CommandLine, code: str | None, source: str, words: list[str]
 ) -> None:
     if code is not None:
@@ -220,7 +229,7 @@ def test_a_list_that_is_far_away_is_asked_for_only_where_nothing_else_names_the_
 @pytest.mark.parametrize("listed", [["../x"], [3], 3])
 def test_a_list_of_what_can_be_no_symbol_is_refused(listed: object) -> None:
     with pytest.raises(SourceError, match="symbols"):
-        OwnSource(Written(symbols=lambda: listed)).symbols()
+        CustomSource(MadeSource(symbols=lambda: listed)).symbols()
 
 
 # The settings.
@@ -344,19 +353,19 @@ def _by_symbol(bars: pd.DataFrame) -> Callable[[str, pd.Timestamp], pd.DataFrame
         (_growing(), "asked twice, it gives other values"),
         (_relative, "2018-12-12: asked from 2018-12-12 on, it gives other values"),
         (table(), "a symbol that nobody has (NO-SUCH-SYMBOL.0) must be empty or not_found, not ok"),
-        (lambda symbol, start: {"ACME": table()}[symbol], "not bad_payload: Written: fetch raised KeyError"),
+        (lambda symbol, start: {"ACME": table()}[symbol], "not bad_payload: MadeSource: fetch raised KeyError"),
         (None, "ACME from 2018-12-10 to 2018-12-14: empty"),
     ],
 )  # fmt: skip
 def test_the_conformance_test_names_each_planted_fault(answer: object, words: str) -> None:
     with pytest.raises(ConformanceError) as caught:
-        check_source(Written(answer), "ACME", start="2018-12-10", end="2018-12-14")
+        check_source(MadeSource(answer), "ACME", start="2018-12-10", end="2018-12-14")
     assert words in str(caught.value)
 
 
 def test_the_conformance_test_wants_the_symbol_in_the_list_and_an_object() -> None:
     with pytest.raises(ConformanceError, match="does not list ACME"):
-        check_source(Written(known, symbols=lambda: ["BOLT"]), "ACME", start=START, end=END)
+        check_source(MadeSource(known, symbols=lambda: ["BOLT"]), "ACME", start=START, end=END)
     with pytest.raises(ConformanceError, match="the class itself"):
-        check_source(Written, "ACME", start=START, end=END)
-    assert check_source(Written(known), "ACME", start=START, end=END).outcome == "ok"
+        check_source(MadeSource, "ACME", start=START, end=END)
+    assert check_source(MadeSource(known), "ACME", start=START, end=END).outcome == "ok"

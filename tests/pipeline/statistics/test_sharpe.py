@@ -11,8 +11,8 @@ from scipy.stats import norm
 from pipeline.statistics.sharpe import (
     LEAST_RATIOS,
     deflate,
+    deflate_by_trials,
     expected_maximum_sharpe,
-    hold_against,
     probabilistic_sharpe,
     sharpe_of,
     sharpe_ratio,
@@ -86,7 +86,7 @@ def test_the_example_of_the_paper_comes_out_of_ratios_with_its_variance() -> Non
     alone = replace(some, sharpe=FOUND, sessions=1250, skewness=-3.0, kurtosis=10.0)
     ratios = np.random.default_rng(2).normal(size=60)
     ratios = 0.02 + math.sqrt(SPREAD) * (ratios - ratios.mean()) / ratios.std(ddof=1)
-    made = hold_against(alone, trials=100, ratios=ratios.tolist())
+    made = deflate_by_trials(alone, trials=100, ratios=ratios.tolist())
     assert (made.trials, made.ratios) == (100, 60)
     assert made.luck == pytest.approx(0.1132, abs=5e-5)
     assert made.probability == pytest.approx(0.9004, abs=5e-5)

@@ -101,7 +101,7 @@ def test_a_moved_workspace_still_finds_its_champion(registry: Registry, home: Pa
 
 
 @pytest.mark.parametrize("harm", ["changed", "added", "gone"])
-def test_a_damaged_model_is_named_with_its_version_and_the_way_out(
+def test_a_damaged_model_is_named_with_its_version_and_the_fix(
     registry: Registry, home: Path, harm: str
 ) -> None:
     version = save_model(home, "a")
@@ -120,7 +120,7 @@ def test_a_damaged_model_is_named_with_its_version_and_the_way_out(
         with pytest.raises(NextdayError, match=f"{version} are missing or damaged") as error:
             ask()
         assert error.value.where == str(folder)
-        assert "nextday retrain" in error.value.way_out
+        assert "nextday retrain" in error.value.fix
     assert [model.model_version for model in registry.versions("sample")] == [version]
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import NextdayError
-from pipeline.forecasting.forecast import take_sides
+from pipeline.forecasting.forecast import choose_directions
 from pipeline.market.calendar import Calendar
 from pipeline.trading.fills import Fills, measure_stale, read_fills
 from pipeline.trading.positions import Positions, choose_sides, compound, hold, take_positions, trade
@@ -83,7 +83,9 @@ def test_a_threshold_leaves_the_unsure_flat_and_their_share_in_cash() -> None:
 def test_sides_are_those_that_a_direction_tells() -> None:
     p_up = np.append(np.random.default_rng(1).uniform(0, 1, 500), [0.5, 0.44, 0.56])
     for threshold in (0.0, 0.06, 0.3):
-        words = pd.Series(take_sides(p_up, threshold).astype(str)).map({"up": 1.0, "down": -1.0, "none": 0.0})
+        words = pd.Series(choose_directions(p_up, threshold).astype(str)).map(
+            {"up": 1.0, "down": -1.0, "none": 0.0}
+        )
         assert choose_sides(p_up, threshold).tolist() == words.tolist()
 
 
@@ -232,10 +234,10 @@ def test_an_open_that_repeats_the_close_before_is_not_traded_once_that_is_known(
 
 
 def test_opens_that_are_mended_or_lost_lately_are_seen_in_both() -> None:
-    mended, lost = walk_of(2, 400, 1), walk_of(2, 400, 1)
-    mended.open[1:101] = mended.previous_close[1:101]
+    fixed, lost = walk_of(2, 400, 1), walk_of(2, 400, 1)
+    fixed.open[1:101] = fixed.previous_close[1:101]
     lost.open[360:] = lost.previous_close[360:]
-    assert measure_stale(mended)[-1, 0] == pytest.approx(100 / 398)
+    assert measure_stale(fixed)[-1, 0] == pytest.approx(100 / 398)
     assert measure_stale(lost)[-1, 0] == pytest.approx(39 / 252)
 
 

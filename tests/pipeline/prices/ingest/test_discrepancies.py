@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pipeline.market.calendar import Calendar
 from pipeline.market.corporate_actions import Adjustment, as_traded
 from pipeline.prices.ingest.discrepancies import (
-    find_leaps,
+    find_jumps,
     find_overlap_faults,
     find_revisions,
     find_split_faults,
@@ -153,27 +153,27 @@ def test_a_new_close_that_leaps_with_no_split_listed_is_doubted_until_it_has_sto
     stored: pd.DataFrame,
 ) -> None:
     fallen = seen(stored, np.where(np.arange(N) >= 10, 0.5, 1.0))
-    doubted = [len(find_leaps(stored.head(10), fallen.head(count))) for count in range(10, N + 1)]
+    doubted = [len(find_jumps(stored.head(10), fallen.head(count))) for count in range(10, N + 1)]
     assert doubted == [0, 1, 1, 1, 1, 1, 0]
-    found = find_leaps(stored.head(10), fallen.head(11))
+    found = find_jumps(stored.head(10), fallen.head(11))
     assert found[["session", "rule"]].values.tolist() == [[stored["session"][10], "unexplained leap"]]
     listed = fallen.assign(split=np.where(np.arange(N) == 10, 2.0, 1.0))
-    assert find_leaps(stored.head(10), listed).empty
+    assert find_jumps(stored.head(10), listed).empty
 
 
 def test_a_huge_dividend_that_is_listed_explains_a_leap(stored: pd.DataFrame) -> None:
     place = np.arange(N) == 12
     cash = np.where(place, stored["close"].shift() * 0.6, 0.0)
     paid = seen(stored, np.where(np.arange(N) >= 12, 0.4, 1.0), dividend=cash)
-    assert find_leaps(stored.head(12), paid).empty
-    assert len(find_leaps(stored.head(12), paid.assign(dividend=0.0))) == 1
+    assert find_jumps(stored.head(12), paid).empty
+    assert len(find_jumps(stored.head(12), paid.assign(dividend=0.0))) == 1
 
 
 def test_what_stands_already_and_what_is_seen_for_the_first_time_may_leap(stored: pd.DataFrame) -> None:
     fallen = seen(stored, np.where(np.arange(N) >= 14, 0.5, 1.0))
-    assert find_leaps(fallen, fallen).empty
-    assert find_leaps(stored.head(0), fallen).empty
-    assert find_leaps(stored.assign(symbol="B"), fallen).empty
+    assert find_jumps(fallen, fallen).empty
+    assert find_jumps(stored.head(0), fallen).empty
+    assert find_jumps(stored.assign(symbol="B"), fallen).empty
 
 
 def answered(

@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 
 from pipeline.errors import StoreError
-from pipeline.prices.ingest.fetch_log import Answer, FetchLog, Hold
+from pipeline.prices.ingest.fetch_log import Answer, FetchLog, QuarantineEntry
 
 MONDAY = pd.Timestamp("2018-12-10")
 NOW = datetime(2018, 12, 10, 22, tzinfo=UTC)
-HOLD = Hold("A", "A", NOW, "split fault", "ten of sixteen")
+HOLD = QuarantineEntry("A", "A", NOW, "split fault", "ten of sixteen")
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def log(tmp_path: Path) -> FetchLog:
     return FetchLog(tmp_path / "prices" / "u.fetches.sqlite")
 
 
-def say(log: FetchLog, outcomes: str, *, whole: bool = False, start: str = "2018-01-02") -> None:
+def log_line(log: FetchLog, outcomes: str, *, whole: bool = False, start: str = "2018-01-02") -> None:
     """Record one evening for each letter: o(k), n(ot found), t(ransient), e(mpty)."""
     names = {"o": "ok", "n": "not_found", "t": "transient", "e": "empty"}
     for day, letter in enumerate(outcomes):
@@ -48,16 +48,16 @@ def test_the_first_answer_of_a_kind_counts_and_a_rerun_adds_none(log: FetchLog) 
     [("n", 1), ("nnnnn", 5), ("onnn", 3), ("nnno", 0), ("nnnon", 1), ("ntntn", 3), ("nnen", 1)],
 )
 def test_how_often_in_a_row_a_symbol_was_unknown(log: FetchLog, evenings: str, times: int) -> None:
-    say(log, evenings)
+    log_line(log, evenings)
     assert log.times_unknown().get("A", 0) == times
 
 
 def test_the_whole_history_counts_from_the_earliest_answer_that_held_it(log: FetchLog) -> None:
-    say(log, "o")
+    log_line(log, "o")
     assert log.whole_from() == {}
-    say(log, "o", whole=True, start="2017-01-03")
-    say(log, "to", whole=True, start="2016-01-04")
-    say(log, "t", whole=True, start="2015-01-02")
+    log_line(log, "o", whole=True, start="2017-01-03")
+    log_line(log, "to", whole=True, start="2016-01-04")
+    log_line(log, "t", whole=True, start="2015-01-02")
     assert log.whole_from() == {"A": pd.Timestamp("2016-01-04")}
 
 
@@ -87,7 +87,7 @@ def test_a_damaged_or_newer_log_says_what_to_do(log: FetchLog) -> None:
     log.path.write_bytes(b"no database at all, but longer than a header of sqlite: " * 20)
     with pytest.raises(StoreError, match="cannot be used") as error:
         log.record(MONDAY, [])
-    assert "backup" in error.value.way_out
+    assert "backup" in error.value.fix
 
 
 def test_a_batch_that_fails_leaves_nothing_of_itself(log: FetchLog) -> None:

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from pipeline.market.calendar import Calendar
-from pipeline.prices.ingest.fetch_log import Answer, FetchLog, Hold
-from pipeline.prices.ingest.fetch_plan import AUDIT_EVERY, OVERLAP, Asking, plan_asking
+from pipeline.prices.ingest.fetch_log import Answer, FetchLog, QuarantineEntry
+from pipeline.prices.ingest.fetch_plan import AUDIT_EVERY, OVERLAP, FetchRequest, plan_requests
 from pipeline.prices.ingest.listing_status import Listing, find_listings, recent_bars
 from pipeline.prices.store import PriceStore
 from pipeline.sources import Outcome
@@ -38,8 +38,8 @@ class Desk:
         said = [Answer(s, "ok", whole, self.beginning, self.evening(place)) for s in symbols]
         self.log.record(self.sessions[place], said)
 
-    def plan(self, place: int, hours: float = 2, **instruments: str) -> dict[str, Asking]:
-        return plan_asking(
+    def plan(self, place: int, hours: float = 2, **instruments: str) -> dict[str, FetchRequest]:
+        return plan_requests(
             self.store,
             self.log,
             self.days,
@@ -75,12 +75,12 @@ def no_audit(desk: Desk, place: int) -> int:
 
 
 def test_the_first_evening_asks_for_everything(desk: Desk) -> None:
-    assert desk.plan(30) == dict.fromkeys("AB", Asking(desk.beginning, is_whole=True))
+    assert desk.plan(30) == dict.fromkeys("AB", FetchRequest(desk.beginning, is_whole=True))
 
 
 def test_a_later_evening_asks_from_fifteen_sessions_before_the_last_settled_bar(desk: Desk) -> None:
     place = no_audit(desk, 40)
-    assert desk.plan(place)["A"] == Asking(desk.sessions[38 - OVERLAP], is_whole=False)
+    assert desk.plan(place)["A"] == FetchRequest(desk.sessions[38 - OVERLAP], is_whole=False)
 
 
 def test_who_has_tonights_bar_is_asked_again_only_when_it_can_have_settled(desk: Desk) -> None:
@@ -114,7 +114,7 @@ def test_an_audit_that_was_missed_is_made_up_for(desk: Desk) -> None:
 def test_an_earlier_start_asks_for_the_whole_history_once(desk: Desk) -> None:
     desk.keep(40)
     desk.beginning = pd.Timestamp("1998-06-01")
-    assert desk.plan(40)["A"] == Asking(desk.beginning, is_whole=True)
+    assert desk.plan(40)["A"] == FetchRequest(desk.beginning, is_whole=True)
     desk.log.record(
         desk.sessions[40], [Answer(s, "ok", True, desk.beginning, desk.evening(40)) for s in "AB"]
     )
@@ -123,10 +123,10 @@ def test_an_earlier_start_asks_for_the_whole_history_once(desk: Desk) -> None:
 
 def test_who_is_in_quarantine_is_asked_for_the_whole_history(desk: Desk) -> None:
     desk.keep(40)
-    held = Hold("OLD", "A", desk.evening(40), "split fault", "")
+    held = QuarantineEntry("OLD", "A", desk.evening(40), "split fault", "")
     desk.log.put("held", [held], desk.evening(40))
     assert desk.plan(40) == {}
-    assert desk.plan(40, A="OLD") == {"A": Asking(desk.beginning, is_whole=True)}
+    assert desk.plan(40, A="OLD") == {"A": FetchRequest(desk.beginning, is_whole=True)}
     desk.log.put("ended", [replace(held, is_released=True)], desk.evening(40))
     assert desk.plan(40, A="OLD") == {}
 
@@ -134,7 +134,7 @@ def test_who_is_in_quarantine_is_asked_for_the_whole_history(desk: Desk) -> None
 def test_a_store_of_before_the_log_is_compared_whole_once(desk: Desk) -> None:
     desk.keep(40)
     desk.log.path.unlink()
-    assert desk.plan(40) == dict.fromkeys("AB", Asking(desk.beginning, is_whole=True))
+    assert desk.plan(40) == dict.fromkeys("AB", FetchRequest(desk.beginning, is_whole=True))
 
 
 def test_a_symbol_is_delisted_after_five_evenings_and_then_asked_for_on_its_audits_only(desk: Desk) -> None:

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from pipeline.market.calendar import Calendar
-from pipeline.prices.ingest.fetch_log import Hold
-from pipeline.prices.ingest.reconciliation import STANDING, Admission, admit
+from pipeline.prices.ingest.fetch_log import QuarantineEntry
+from pipeline.prices.ingest.reconciliation import STANDING, Reconciliation, reconcile
 from pipeline.prices.store import PriceStore
 from tests.conftest import prices_of, random_bars
 
@@ -33,12 +33,12 @@ def halved(before: pd.DataFrame) -> pd.DataFrame:
     return before.assign(**{name: before[name].where(~part, before[name] / 2) for name in prices})
 
 
-def admitted(store: PriceStore, prices: pd.DataFrame, holds: dict[str, Hold]) -> Admission:
+def admitted(store: PriceStore, prices: pd.DataFrame, holds: dict[str, QuarantineEntry]) -> Reconciliation:
     """Admit whole histories."""
-    return admit(store, prices, store.read(columns=STANDING), holds, frozenset(prices["symbol"]))
+    return reconcile(store, prices, store.read(columns=STANDING), holds, frozenset(prices["symbol"]))
 
 
-def hold(found: Admission) -> dict[str, Hold]:
+def hold(found: Reconciliation) -> dict[str, QuarantineEntry]:
     return {each.instrument_id: each for each in found.held}
 
 

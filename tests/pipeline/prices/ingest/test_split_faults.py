@@ -20,13 +20,13 @@ SIX = ("A", "B", "C", "D", "E", "F")
 MONDAY, TUESDAY, WEDNESDAY = "2018-12-10", "2018-12-11", "2018-12-12"
 
 
-def faults(day: str, mended: str) -> dict[str, tuple[Quirk, ...]]:
+def faults(day: str, fixed: str) -> dict[str, tuple[Quirk, ...]]:
     return {
-        "event late": (Unlisted(day, until=mended),),
-        "prices late": (Unadjusted(day, until=mended),),
-        "applied to a part": (Unadjusted(day, last="2018-12-04", until=mended),),
-        "twice": (ListedTwice(day, since="2018-12-13", until=mended),),
-        "lost again": (Unlisted(day, since="2018-12-13", until=mended),),
+        "event late": (Unlisted(day, until=fixed),),
+        "prices late": (Unadjusted(day, until=fixed),),
+        "applied to a part": (Unadjusted(day, last="2018-12-04", until=fixed),),
+        "twice": (ListedTwice(day, since="2018-12-13", until=fixed),),
+        "lost again": (Unlisted(day, since="2018-12-13", until=fixed),),
     }
 
 
@@ -36,7 +36,7 @@ def test_a_split_that_is_late_partial_lost_or_doubled_waits_in_quarantine_and_no
 ) -> None:
     sessions = street.days.sessions_between(pd.Timestamp(street.first), pd.Timestamp("2018-12-31"))
     street.opens(*SIX, X=make_stock(street.days, sessions, 9, splits={WEDNESDAY: (2, 1)}))
-    street.quirk("X", *faults(WEDNESDAY, mended="2018-12-17")[fault])
+    street.quirk("X", *faults(WEDNESDAY, fixed="2018-12-17")[fault])
     held = []
     for session in street.sessions(MONDAY, "2018-12-18"):
         market = street.evening(session)

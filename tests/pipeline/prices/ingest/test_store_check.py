@@ -22,7 +22,7 @@ days, store, nextday = stored_week.days, stored_week.store, stored_week.nextday
 
 
 def findings(said: Said) -> list[str]:
-    return [" ".join(line.split()) for line in said.out.splitlines() if line[:4] in ("MEND", "note")]
+    return [" ".join(line.split()) for line in said.out.splitlines() if line[:4] in ("FIX", "note")]
 
 
 def test_good_prices_need_nobody(nextday: CommandLine) -> None:
@@ -47,7 +47,7 @@ def test_a_hole_is_named_and_its_coverage_counted(
     said = nextday(*HERE, "prices", "check")
     assert said.code == 1  # 3 of 4 is less than four fifths
     assert "note C 2018-12-11: missing session" in findings(said)
-    assert "MEND C 2018-12-13: low coverage" in findings(said)
+    assert "FIX C 2018-12-13: low coverage" in findings(said)
     assert "3 of 4 sessions" in said.out
 
 
@@ -57,7 +57,7 @@ def test_a_member_without_a_bar_and_one_whose_bars_end_are_named(
     settings('symbols = ["A", "B", "C", "D"]')
     store.append(rows(days, "C", [10, 11, 12], FIRST), run="r")
     found = findings(nextday(*HERE, "prices", "check"))
-    assert "MEND D 2018-12-13: no bar" in found
+    assert "FIX D 2018-12-13: no bar" in found
     assert "note C 2018-12-13: bars end early" in found
 
 
@@ -91,7 +91,7 @@ def test_a_bar_that_should_have_settled_waits_for_the_next_run_and_then_for_a_pe
     said = nextday(*HERE, "prices", "check")
     # The bar of the 13th settles 18 hours after its close at 21:00 UTC; on the 17th it was still provisional.
     assert said.code == 1
-    assert "MEND C 2018-12-13: not settled" in findings(said)
+    assert "FIX C 2018-12-13: not settled" in findings(said)
     assert "to settle from 2018-12-14 15:00 UTC; other bars came until 2018-12-17 22:00 UTC" in said.out
 
 
@@ -115,7 +115,7 @@ def test_a_settled_close_given_anew_is_named_and_a_leap_needs_a_person(
     store.append(rows(days, "B", [close], THIRD, first=1), run="r")
     said = nextday(*HERE, "prices", "check")
     named = [line for line in findings(said) if "revised after it settled" in line]
-    marks = {None: [], False: ["note"], True: ["MEND"]}[needs_person]
+    marks = {None: [], False: ["note"], True: ["FIX"]}[needs_person]
     assert named == [f"{mark} B 2018-12-11: revised after it settled" for mark in marks]
     assert said.code == (1 if needs_person else 0)
 
@@ -140,8 +140,8 @@ def test_stored_bars_that_break_a_rule_or_the_calendar_are_named(
         store.append(bad.iloc[[0, 3]], run="r")
     said = nextday(*HERE, "prices", "check")
     assert said.code == 1
-    assert "MEND B 2018-12-10: low lies above high" in findings(said)
-    assert "MEND B 2018-12-09: no session" in findings(said)
+    assert "FIX B 2018-12-10: low lies above high" in findings(said)
+    assert "FIX B 2018-12-09: no session" in findings(said)
 
 
 def test_many_findings_are_counted_and_all_of_them_can_be_had(
@@ -155,5 +155,5 @@ def test_many_findings_are_counted_and_all_of_them_can_be_had(
     left = len(findings(whole)) - len(findings(short))
     assert left > 0
     assert f"{left} more findings: nextday prices check --all names them" in short.out
-    marked = [line for line in findings(whole) if line.startswith("MEND")]
-    assert [line for line in findings(short) if line.startswith("MEND")] == marked
+    marked = [line for line in findings(whole) if line.startswith("FIX")]
+    assert [line for line in findings(short) if line.startswith("FIX")] == marked

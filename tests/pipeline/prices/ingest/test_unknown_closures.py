@@ -48,7 +48,7 @@ def test_a_session_without_a_bar_of_any_member_is_an_unknown_closure() -> None:
             "session": pd.Timestamp("2024-12-10"),
             "rule": "unknown closure",
             "evidence": "XNYS has a session, and 0 of 30 members have a bar",
-            "way_out": "if the exchange was closed, write the day into the file of [universe] closures",
+            "fix": "if the exchange was closed, write the day into the file of [universe] closures",
         }
     ]
 
@@ -58,7 +58,7 @@ def test_a_closed_day_on_which_most_members_have_a_bar_is_an_unknown_session() -
     wrong = find_unknown_closures(*counted(days, {"2024-11-01": 28}), days, "XBOM")
     assert wrong["evidence"].tolist() == ["XBOM has no session, and 28 of 30 members have a bar"]
     assert wrong["rule"].tolist() == ["unknown session"]
-    assert "write its hours" in wrong["way_out"].iloc[0]
+    assert "write its hours" in wrong["fix"].iloc[0]
 
 
 @pytest.mark.parametrize(

@@ -5,14 +5,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, ParamSpec
 
-__all__ = ["Check", "Found", "Status", "tripwire"]
+__all__ = ["Check", "CheckResult", "Status", "leakage_check"]
 
 P = ParamSpec("P")
 Status = Literal["passed", "failed", "not applicable"]
 
 
 @dataclass(frozen=True)
-class Found:
+class CheckResult:
     """What a look came to, with numbers; a failure names the first offender."""
 
     status: Status
@@ -36,7 +36,7 @@ class Check:
     evidence: str
 
 
-def tripwire(name: str, what: str) -> Callable[[Callable[P, Found]], Callable[P, Check]]:
+def leakage_check(name: str, what: str) -> Callable[[Callable[P, CheckResult]], Callable[P, Check]]:
     """Return a decorator that makes a look a check; an error of ours in it is a failure, told in its words.
 
     Args:
@@ -44,15 +44,15 @@ def tripwire(name: str, what: str) -> Callable[[Callable[P, Found]], Callable[P,
         what: What it does, in one sentence.
     """
 
-    def tell(look: Callable[P, Found]) -> Callable[P, Check]:
+    def tell(look: Callable[P, CheckResult]) -> Callable[P, Check]:
         @functools.wraps(look)
         def check(*args: P.args, **kwargs: P.kwargs) -> Check:
             try:
                 found = look(*args, **kwargs)
             except Exception as error:
-                if not hasattr(error, "way_out"):  # neither a NextdayError nor one of the models'
+                if not hasattr(error, "fix"):  # neither a NextdayError nor one of the models'
                     raise
-                found = Found("failed", " ".join(str(error).split()))
+                found = CheckResult("failed", " ".join(str(error).split()))
             return Check(name, what, found.status, found.evidence)
 
         return check
