@@ -126,7 +126,7 @@ def _make(run: Run, market: PriceStatus, known: History) -> Backtest:
     settings = run.config
     folds = walk_folds(known.sequences, settings.evaluation, settings.training, settings.backtest)
     with open_compute(run, known.sequences, fits_at_once(run, folds)) as workshop:
-        walk, own, epochs = walk_history(run, known, folds, replace(workshop, finished=_kept(run)))
+        walk, own, epochs = walk_history(run, known, folds, replace(workshop, checkpoints=_kept(run)))
     scores, verdict = score_procedure(run, walk, BEST_BEFORE)
     farther = score_longer_horizons(run, walk, BEST_BEFORE) if len(settings.labels.horizons) > 1 else None
     trading = _trade(run, known, walk, verdict)

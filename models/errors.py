@@ -15,6 +15,8 @@ class ModelError(Exception):
     """
 
     exit_code = 1
+    row: int | None = None
+    """The row of the block whose own model it is about; None: not one symbol's."""
 
     def __init__(self, what: str, *, where: str = "", fix: str = "") -> None:
         super().__init__(what)

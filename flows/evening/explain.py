@@ -25,7 +25,7 @@ def explain_forecasts(run: Run, fitted: Any, known: History, rows: pd.DataFrame)
         known: The sequences that it made them from; they are forecasts from the last session.
         rows: The forecasts: schema.FORECASTS without `kind` and `issued_at`.
     """
-    if rows.empty or not hasattr(fitted, "members"):
+    if rows.empty or not fitted.explainable:
         return
     try:
         _explain(run, fitted, known, rows)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import numpy as np
 import pandas as pd
@@ -44,6 +44,7 @@ from pipeline.errors import InputError
 from pipeline.features.panel import build_panel
 from pipeline.features.sequences import Sequences, total_returns
 from pipeline.forecasting.folds import Fold, final_fold, scoring_fold
+from pipeline.forecasting.model import FittedEnsemble
 from pipeline.ledger.ledger import Ledger
 from pipeline.prices.bar_block import Block
 from pipeline.sources.conformance import ConformanceError, check_source
@@ -177,7 +178,7 @@ def _looks(subject: Subject, procedure: Procedure, learned: Procedure) -> list[C
         partial(check_seed, learned, fitted),
         partial(check_later_sessions, learned, fitted, cuts),
         partial(check_fewer_sessions, learned, fitted, cuts),
-        partial(check_symbol_order, learned, fitted, partial(_arranged, fitted)),
+        partial(check_symbol_order, learned, fitted, cast(FittedEnsemble, fitted).arranged),
         partial(check_shuffled_labels, procedure),
         *_scale_looks(learned),
     ]
@@ -320,8 +321,3 @@ def _digest_fit(run: Run, fitted: Any) -> str:
 
 def _of_one_epoch(model: Any) -> Any:
     return replace(model, training=replace(model.training, epochs=1))
-
-
-def _arranged(fitted: Any, rows: list[int]) -> Any:
-    """Return the fit for a block whose symbols are these rows; a pooled one knows no symbol."""
-    return fitted.arranged(rows) if hasattr(fitted, "arranged") else fitted

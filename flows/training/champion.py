@@ -13,7 +13,7 @@ from flows.training.evaluation import Evaluation, range_table, save_evaluation
 from flows.training.history import make_sequences
 from flows.training.network_insight import inspect_network
 from flows.training.scoring import score_longer_horizons, score_procedure
-from flows.training.train import train_champion, train_procedure
+from flows.training.train import fitted_network, train_champion, train_procedure
 from pipeline.errors import NextdayError
 from pipeline.evaluation.horizons import select_horizon
 from pipeline.evaluation.verdict import Verdict
@@ -31,19 +31,19 @@ def make_champion(run: Run, market: PriceStatus) -> tuple[RegisteredModel, Evalu
     known = make_sequences(run, market.as_of, market.seq)
     with open_compute(run, known.sequences) as workshop:
         walk, score_epochs, fold = train_procedure(run, known, workshop)
+        network = fitted_network(run, walk)
         scores, verdict = score_procedure(run, walk)
         count_trial(run, market, walk.test)
         further: dict[int, Verdict] = {}
         if len(run.config.labels.horizons) > 1:
             farther, further = score_longer_horizons(run, walk)
             scores = pd.concat([scores, farther], ignore_index=True)
-        insight = inspect_network(run, known, walk.fitted[run.config.model.name], fold)
+        insight = inspect_network(run, known, network, fold)
         if run.universe.bias:
             log_line(f"the scores are {run.universe.bias}")
         if unaudited := describe_missing_audit(run):
             log_line(unaudited)
-        scored = walk.fitted[run.config.model.name]
-        version, champion_epochs, final = train_champion(run, known, workshop, scored)
+        version, champion_epochs, final = train_champion(run, known, workshop, network)
     evaluation = Evaluation(
         scores=scores,
         verdict=verdict,

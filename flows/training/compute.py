@@ -1,4 +1,4 @@
-"""Where the networks of a run are trained: in this process, or side by side in several that serve all its fits."""
+"""Where the networks of a run are trained: in this process, in parallel processes, or by a Dask cluster."""
 
 from collections.abc import Iterator
 from concurrent.futures import Executor
@@ -21,24 +21,24 @@ __all__ = ["Compute", "choose_processes", "join_cluster", "open_compute", "train
 
 
 _WORTH_IT: Final = 60.0
-"""Seconds of training below which one process is done sooner: each of several first imports TensorFlow and compiles."""
+"""Seconds of training below which one process is faster: each further one has to import TensorFlow and compile."""
 _SPEED: Final = 2e10
-"""Floating-point operations a second of one core, about, for small networks."""
+"""Approximate floating-point operations per second of one core, for small networks."""
 _GATES: Final = {"rnn": 1, "gru": 3, "lstm": 4}
 
 
 @dataclass(frozen=True, eq=False)
 class Compute:
-    """What a fit is told about where it takes place.
+    """Where a fit trains.
 
     Attributes:
-        executor: Who trains; None: this process.
-        workers: How many jobs it has room for at a time.
-        cores: Those of this machine that it leaves to this process.
+        executor: Trains the members; None: this process.
+        workers: How many jobs it runs at a time.
+        cores: Cores of this machine that it leaves to this process.
         folder: For temporary files; None: the system's.
         rescue: For the last good weights of a training that diverges; None: they are not kept.
-        finished: For members that are trained, so that an interrupted run need not train them again; None: they are
-            not kept.
+        checkpoints: For trained members, so that an interrupted run need not train them again; None: they are not
+            kept.
     """
 
     executor: Executor | None = None
@@ -46,19 +46,19 @@ class Compute:
     cores: int = field(default_factory=count_cores)
     folder: Path | None = None
     rescue: Path | None = None
-    finished: Path | None = None
+    checkpoints: Path | None = None
 
 
 @contextmanager
 def open_compute(run: Run, sequences: Sequences, at_once: int = 1) -> Iterator[Compute]:
-    """Have a place to train ready for all fits of the block; its processes start at once, beside other work.
+    """Open what trains all fits of the `with` block; its processes start at once, in the background.
 
     Args:
         run: The run.
-        sequences: The block.
-        at_once: Fits that may be under way at a time.
+        sequences: The sequences to learn from.
+        at_once: Fits that may train at a time.
     """
-    if run.config.model.is_own:  # somebody's code need not survive a journey to another process
+    if run.config.model.is_own:  # the user's code need not be picklable
         yield Compute()
         return
     processes = choose_processes(run, sequences, at_once)
@@ -78,9 +78,9 @@ def open_compute(run: Run, sequences: Sequences, at_once: int = 1) -> Iterator[C
 
 
 def choose_processes(run: Run, sequences: Sequences, at_once: int = 1) -> int:
-    """Return how many processes train: as configured, or one a core where the work is worth their start.
+    """Return how many processes train: as configured, or one per core where the work is worth their start.
 
-    Unasked no more than two fits' jobs keep busy: each process takes memory of its own.
+    The default is at most as many as the jobs of two fits keep busy: each process takes memory of its own.
     """
     jobs = run.config.model.members
     if run.config.model.scope == "symbol":
@@ -93,9 +93,9 @@ def choose_processes(run: Run, sequences: Sequences, at_once: int = 1) -> int:
 
 
 def training_seconds(run: Run, sequences: Sequences) -> float:
-    """Return about how long the training of a champion and of its score takes one core.
+    """Estimate the seconds that training a champion and its score takes on one core.
 
-    Six operations a weight and session (two each for the pass forward and for both gradients), half of the epochs.
+    Six operations per weight and session (two each for the forward pass and for both gradients), half of the epochs.
     """
     model, training = run.config.model, run.config.training
     inputs: list[int] = [sequences.x.shape[2], *[model.units] * (model.layers - 1)]

@@ -46,7 +46,7 @@ def folds_shown(
 def epoch_table(fitted: Any, fit_name: str) -> pd.DataFrame:
     """Return the epochs of a fit: fit, member, epoch and what was measured; none of a model of the user's own."""
     columns = ["member", "epoch", "loss", "hit_rate", "stop_loss", "stop_hit_rate", "gradient_norm"]
-    epochs = [asdict(epoch) for epoch in getattr(fitted, "history", [])]
+    epochs = [asdict(epoch) for epoch in fitted.history]
     return pd.DataFrame(epochs, columns=columns).assign(fit=fit_name)
 
 

@@ -12,7 +12,7 @@ from models.calibration.calibrator import Calibration
 from models.ensembles.custom_ensemble import CustomModel
 from pipeline.features.feature_sets import UNIVERSE, FeatureSet
 from pipeline.forecasting.folds import Fold
-from pipeline.forecasting.model import EarlyModel, Fitted, Model
+from pipeline.forecasting.model import EnsembleModel, FittedEnsemble, Model
 
 __all__ = ["choose_start", "make_baselines", "make_recipe"]
 
@@ -22,8 +22,8 @@ def make_recipe(
     features: FeatureSet,
     progress: Callable[[Any], None],
     workshop: Compute,
-    start: Fitted | None = None,
-) -> EarlyModel:
+    start: FittedEnsemble | None = None,
+) -> EnsembleModel:
     """Return the network of the settings, or the model of the user's own, ready to be fitted.
 
     Args:
@@ -31,14 +31,14 @@ def make_recipe(
         features: What it reads.
         progress: Called after every epoch.
         workshop: Where it is trained.
-        start: An earlier fit to go on from; None: from chance.
+        start: An earlier fit to start from; None: random initialization.
     """
     model, training = run.config.model, run.config.training
     calibration = _calibration(run)
     if model.is_own:
         return CustomModel(run.own_model(), model.lookback, model.members, progress, calibration)
     recipe, network, settings = load_recipe(model.scope)
-    made: EarlyModel = recipe(
+    made: EnsembleModel = recipe(
         network=network(
             kind=model.kind,
             features=len(features.columns),
@@ -64,7 +64,7 @@ def make_recipe(
         executor=workshop.executor,
         folder=workshop.folder,
         rescue=workshop.rescue,
-        finished=workshop.finished,
+        checkpoints=workshop.checkpoints,
         start=start,
         calibration=calibration,
     )
@@ -88,7 +88,7 @@ def make_baselines(run: Run, features: FeatureSet) -> dict[str, Model]:
     }
 
 
-def choose_start(run: Run, scored: Any, fold: Fold) -> Fitted | None:
+def choose_start(run: Run, scored: FittedEnsemble, fold: Fold) -> FittedEnsemble | None:
     """Return the fit to go on from: one of this very training, and only if it knows no later label.
 
     It never comes from the workspace: last week's champion has seen the sessions that a score is measured on.
@@ -97,9 +97,8 @@ def choose_start(run: Run, scored: Any, fold: Fold) -> Fitted | None:
         return None
     if not scored.may_start(fold.train):
         log_line(
-            "this fit starts from chance: the one before it stopped on sessions that this one is not to learn from; "
-            "a test longer than [training] stop_sessions leaves room"
+            "this fit starts from random initialization: the one before it stopped early on sessions that this one "
+            "must not learn from; a test longer than [training] stop_sessions leaves room"
         )
         return None
-    fitted: Fitted = scored
-    return fitted
+    return scored

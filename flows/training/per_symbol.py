@@ -1,4 +1,4 @@
-"""What follows where each symbol has a model of its own: who has one, in which order, and what a report says of it."""
+"""Models per symbol: which symbols have one, in which order, and how a report explains the others."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -8,6 +8,7 @@ from typing import Any
 from flows.runtime.context import Run
 from flows.runtime.progress import log_line
 from models.errors import ModelError
+from pipeline.forecasting.model import FittedEnsemble
 from pipeline.forecasting.walk_forward import Walk
 
 __all__ = [
@@ -18,9 +19,9 @@ __all__ = [
 ]
 
 
-def drop_skipped_symbols(walk: Walk, network: Any, symbols: Sequence[str]) -> Walk:
-    """Return the walk without the symbols that have no model of their own: all methods stand on the same rows."""
-    left_out = [symbols[row] for row in getattr(network, "left_out", {})]
+def drop_skipped_symbols(walk: Walk, network: FittedEnsemble, symbols: Sequence[str]) -> Walk:
+    """Return the walk without the symbols that have no model of their own: all methods forecast the same rows."""
+    left_out = [symbols[row] for row in network.left_out]
     if not left_out:
         return walk
     log_line(f"not scored, too little history for a model of their own: {', '.join(left_out)}")
@@ -33,19 +34,18 @@ def drop_skipped_symbols(walk: Walk, network: Any, symbols: Sequence[str]) -> Wa
 
 @contextmanager
 def symbols_named(symbols: Sequence[str]) -> Iterator[None]:
-    """Name the symbol in the error where the training of its own model diverges: the models know rows alone."""
+    """Add the symbol to the error where the training of its model diverges: the models know only row numbers."""
     try:
         yield
     except ModelError as error:
-        row = getattr(error, "row", None)
-        if row is not None:
-            error.where = f"{symbols[row]}, {error.where}"
+        if error.row is not None:
+            error.where = f"{symbols[error.row]}, {error.where}"
         raise
 
 
-def arrange(fitted: Any, run: Run, symbols: Sequence[str]) -> Any:
-    """Return the model as it reads the block: one that has an ensemble a symbol finds each symbol's own."""
-    if not hasattr(fitted, "arranged"):
+def arrange(fitted: FittedEnsemble, run: Run, symbols: Sequence[str]) -> FittedEnsemble:
+    """Return the model arranged for a block of these symbols, by the symbols' names of today."""
+    if not fitted.per_symbol:
         return fitted
     current = run.universe.current
     rows = {
@@ -60,7 +60,7 @@ def arrange(fitted: Any, run: Run, symbols: Sequence[str]) -> Any:
 
 
 def explain_unmodelled(run: Run, facts: Mapping[str, Any]) -> Callable[[str], str]:
-    """Return what says why a symbol has no model of its own; a pooled model needs none."""
+    """Return a function that says why a symbol has no model of its own; empty for a pooled model."""
     if "places" not in facts:
         return lambda symbol: ""
     ours = [run.universe.current.get(symbol, symbol) for symbol in facts["extra"]["symbols"]]

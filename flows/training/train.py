@@ -1,7 +1,7 @@
 """Train a procedure, score it on sessions it never saw, then fit it once more through tonight."""
 
 import shutil
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 
@@ -16,10 +16,10 @@ from flows.training.model_factory import choose_start, make_baselines, make_reci
 from flows.training.per_symbol import drop_skipped_symbols, symbols_named
 from models.ensembles.model_files import model_version
 from pipeline.forecasting.folds import Fold, final_fold, scoring_fold
-from pipeline.forecasting.model import Fitted, Model, fit
+from pipeline.forecasting.model import FittedEnsemble, Model, submit
 from pipeline.forecasting.walk_forward import Walk, mask_labels, walk_forward
 
-__all__ = ["train_champion", "train_procedure"]
+__all__ = ["fitted_network", "train_champion", "train_procedure"]
 
 
 @task("train")
@@ -47,15 +47,20 @@ def train_procedure(run: Run, known: History, workshop: Compute) -> tuple[Walk, 
             returns=known.returns,
             dead_zone=run.config.labels.dead_zone,
             seed=run.config.training.seed,
-            tell=lambda name: log_line(f"fitting {name}"),
+            progress=lambda name: log_line(f"fitting {name}"),
         )
-    network = walk.fitted[run.config.model.name]
+    network = fitted_network(run, walk)
     return drop_skipped_symbols(walk, network, known.sequences.symbols), epoch_table(network, "score"), fold
+
+
+def fitted_network(run: Run, walk: Walk) -> FittedEnsemble:
+    """Return the fit of the settings' own model in a walk; the other models are baselines."""
+    return cast(FittedEnsemble, walk.fitted[run.config.model.name])
 
 
 @task("train the champion")
 def train_champion(
-    run: Run, known: History, workshop: Compute, scored: Fitted
+    run: Run, known: History, workshop: Compute, scored: FittedEnsemble
 ) -> tuple[str, pd.DataFrame, Fold]:
     """Fit the same procedure through as_of and keep its files.
 
@@ -73,15 +78,11 @@ def train_champion(
     features, start = run.feature_set(), choose_start(run, scored, fold)
     planned = plan_epochs(run.config, len(known.sequences.symbols))
     with epochs_shown("train champion", *planned) as progress, symbols_named(known.sequences.symbols):
-        champion = fit(
-            make_recipe(run, features, progress, workshop, start),
-            taught,
-            fold,
-            run.config.training.seed,
-        )
+        recipe = make_recipe(run, features, progress, workshop, start)
+        champion = submit(recipe, taught, fold, run.config.training.seed).result()
     half = run.workspace.model(run.name, ".new")
     shutil.rmtree(half, ignore_errors=True)
-    champion.save(half, extra=_facts(run, known, champion))  # type: ignore[attr-defined]
+    champion.save(half, extra=_facts(run, known, champion))
     version = model_version(half)
     whole = run.workspace.model(run.name, version)
     if whole.exists() and model_version(whole) != version:
@@ -91,13 +92,13 @@ def train_champion(
     else:
         half.replace(whole)
     log_line(f"champion {version} fitted through {known.as_of:%Y-%m-%d}")
-    for row, reason in getattr(champion, "left_out", {}).items():
+    for row, reason in champion.left_out.items():
         log_line(f"{known.sequences.symbols[row]} has no model of its own: {reason}")
     return version, epoch_table(champion, "champion"), fold
 
 
-def _facts(run: Run, known: History, champion: Any) -> dict[str, Any]:
-    row = getattr(champion, "start", None)  # a model of the user's own has none
+def _facts(run: Run, known: History, champion: FittedEnsemble) -> dict[str, Any]:
+    row = champion.start
     start = None if row is None else f"{known.sequences.sessions[row]:%Y-%m-%d}"
     return {
         "universe": run.name,

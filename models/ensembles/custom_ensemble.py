@@ -1,14 +1,14 @@
-"""Seed ensembles of a model that somebody else wrote: trained, calibrated, asked and kept as the networks are.
+"""Seed ensembles of a user's own model: trained, calibrated, saved and forecast with as the networks are.
 
-Whoever wrote it sees what it may learn from and nothing later: its calibration, its band and the rows that it is
-asked about are decided here.
+The user's code receives only what it may learn from; its calibration, its band and the rows to forecast are
+decided here.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, ClassVar, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,13 +24,13 @@ from models.ensembles.agreement import Agreement, banded, measure_agreement
 from models.ensembles.model_files import METADATA, read_metadata, write_metadata, writing
 from models.errors import ModelError
 from models.prediction import Prediction, on_panel
+from models.training.futures import DeferredFuture
 from models.windows import check_panel, first_session, labelled_rows, share_of_ups, usable_rows
 
 __all__ = [
     "FAMILY",
     "CustomEnsemble",
     "CustomModel",
-    "DeferredFit",
     "Trained",
     "UserFit",
     "UserModel",
@@ -38,14 +38,14 @@ __all__ = [
 ]
 
 FAMILY: Final = "own"
-"""What the metadata of such a model call it."""
+"""The `family` in the metadata of such a model."""
 
 _CERTAIN: Final = 0.999
-"""What a member says beyond this counts as this: the logit of a certainty is infinite."""
+"""Probabilities are clipped to [1 - _CERTAIN, _CERTAIN]: the logit of 0 or 1 is infinite."""
 
 
 class UserFit(Protocol):
-    """A member: what was written, fitted."""
+    """A member: the user's model, fitted."""
 
     def predict(
         self, x: NDArray[np.float32], mask: NDArray[np.bool_], rows: NDArray[np.bool_]
@@ -59,7 +59,7 @@ class UserFit(Protocol):
 
 
 class UserModel(Protocol):
-    """What somebody wrote."""
+    """The interface that the user's model implements."""
 
     def fit(
         self,
@@ -81,7 +81,7 @@ class UserModel(Protocol):
 
 @dataclass(frozen=True)
 class Trained:
-    """A member that has just been trained, of how many."""
+    """Progress: the number of the member that was just trained, and how many there are."""
 
     member: int
     members: int
@@ -89,18 +89,27 @@ class Trained:
 
 @dataclass(frozen=True)
 class CustomEnsemble:
-    """A fitted ensemble of somebody's model.
+    """A fitted ensemble of the user's model.
 
     Attributes:
         fits: The members.
-        lookback: Sessions that a row needs, its own included.
+        lookback: Sessions that a row needs, itself included.
         features: Columns of x.
-        seeds: One a member.
-        calibrator: From the members' mean logit to p_up, and to a side.
+        seeds: One per member.
+        calibrator: Maps the members' mean logit to p_up and to a direction.
         base_rate: Share of ups among the training rows, [horizon].
-        agreement: How far the members say the same on the rows that calibrated them.
+        agreement: How closely the members agree on the calibration rows.
         extra: What the caller saved with the model.
+        history, left_out: Always empty: no epochs are known, and every symbol is forecast.
+        start: Always None: a forecast reads `lookback` sessions.
+        per_symbol, explainable: Always false.
     """
+
+    history: ClassVar[Sequence[Any]] = ()
+    left_out: ClassVar[Mapping[int, str]] = {}
+    start: ClassVar[int | None] = None
+    per_symbol: ClassVar[bool] = False
+    explainable: ClassVar[bool] = False
 
     fits: tuple[UserFit, ...] = field(repr=False)
     lookback: int
@@ -111,17 +120,25 @@ class CustomEnsemble:
     agreement: Agreement
     extra: Mapping[str, Any] = field(default_factory=dict)
 
+    def may_start(self, train: range) -> bool:
+        """Return whether another fit may start from this one: never, a user's model is fitted from the beginning."""
+        return False
+
+    def arranged(self, rows: Sequence[int]) -> "CustomEnsemble":
+        """Return the ensemble for blocks whose symbols are the rows `rows` of the fitted one: itself, it is pooled."""
+        return self
+
     def first_session(self, row: int) -> int:
-        """Return the first session that the forecasts from session `row` on read, in the block of the fit."""
+        """Return the first session that forecasts from session `row` on read, in the block of the fit."""
         return first_session(None, self.lookback, row)
 
     @property
     def threshold(self) -> NDArray[np.float64]:
-        """The least |p_up - 0.5| that takes a side, [horizon]."""
+        """The least |p_up - 0.5| at which a direction is issued, [horizon]."""
         return np.array(self.calibrator.abstention.threshold)
 
     def predict(self, x: NDArray[np.float32], mask: NDArray[np.bool_]) -> Prediction:
-        """Forecast every row that has `lookback` valid sessions behind it, its own included.
+        """Forecast every row that ends a window of `lookback` valid sessions.
 
         Args:
             x: Features, float32 [symbol, session, feature].
@@ -168,36 +185,17 @@ class CustomEnsemble:
         }
 
 
-class DeferredFit:
-    """A fit that waits for its turn, and then lets go of what it learned from.
-
-    Args:
-        work: What fits.
-    """
-
-    def __init__(self, work: Callable[[], CustomEnsemble]) -> None:
-        self._work: list[Callable[[], CustomEnsemble]] = [work]
-
-    def finish(self) -> CustomEnsemble:
-        """Fit, and return the fit; once."""
-        return self._work.pop()()
-
-    def close(self) -> None:
-        """Let go of a fit that is not asked for any more."""
-        self._work.clear()
-
-
 @dataclass(frozen=True)
 class CustomModel:
-    """A recipe: fits ensembles of somebody's model, in this process, one member after another.
+    """Fits ensembles of the user's model, in this process, one member after another.
 
     Attributes:
-        written: What somebody wrote.
-        lookback: Sessions that a row needs, its own included.
-        members: How many; member k has the seed `seed + k`, from 0.
+        written: The user's model.
+        lookback: Sessions that a row needs, itself included.
+        members: Number of members; member k has the seed `seed + k`, k from 0.
         progress: Called after every member.
-        calibration: How their mean is calibrated, and when it takes a side; None: as they say it, which hides nothing
-            from an audit.
+        calibration: How the mean logit is calibrated, and when a direction is issued; None: uncalibrated, which hides
+            nothing from an audit.
     """
 
     written: UserModel
@@ -217,14 +215,14 @@ class CustomModel:
         calibrate: range,
         seed: int,
     ) -> CustomEnsemble:
-        """Let the members learn from `train` and `stop`, and calibrate their mean on `calibrate`.
+        """Fit the members on `train` and `stop`, and calibrate their mean logit on `calibrate`.
 
         Args:
             x: Features, float32 [symbol, session, feature].
             mask: [symbol, session], true where the row is valid.
             y: float32 [symbol, session, horizon] in {0, 1}; NaN where unknown or not to be used.
             train: Session numbers to learn from.
-            stop: Session numbers to stop by; the members are handed nothing that lies behind them.
+            stop: Session numbers for early stopping; the members receive nothing from after them.
             calibrate: Session numbers that set the calibration and the abstention; no member sees their labels.
             seed: Seed of the first member.
 
@@ -235,7 +233,7 @@ class CustomModel:
         usable = usable_rows(mask, self.lookback, "windowed")
         base_rate = share_of_ups(y, labelled_rows(usable, y, train, "train"))
         seeds = tuple(range(seed, seed + self.members))
-        given = _what_may_be_known(x, mask, y, usable, train, stop)
+        given = _learnable_block(x, mask, y, usable, train, stop)
         fits = tuple(self._fit_one(given, train, stop, each, k) for k, each in enumerate(seeds, start=1))
         logits, labels, sessions = self._calibration_rows(fits, x, mask, y, calibrate)
         return CustomEnsemble(
@@ -250,7 +248,7 @@ class CustomModel:
             agreement=measure_agreement(logits),
         )
 
-    def begin(
+    def submit(
         self,
         x: NDArray[np.float32],
         mask: NDArray[np.bool_],
@@ -260,10 +258,10 @@ class CustomModel:
         stop: range,
         calibrate: range,
         seed: int,
-    ) -> "DeferredFit":
-        """Return what does the same as `fit` when it is its turn: this process has one thing to do at a time."""
+    ) -> DeferredFuture[CustomEnsemble]:
+        """Return a future whose `result` calls `fit`: the user's code runs in this process, one fit at a time."""
         ranges = {"train": train, "stop": stop, "calibrate": calibrate}
-        return DeferredFit(partial(self.fit, x, mask, y, **ranges, seed=seed))
+        return DeferredFuture(partial(self.fit, x, mask, y, **ranges, seed=seed))
 
     def _fit_one(
         self, given: tuple[NDArray[Any], ...], train: range, stop: range, seed: int, member: int
@@ -286,17 +284,17 @@ class CustomModel:
         part, inside = slice(first, calibrate.stop), range(calibrate.start - first, calibrate.stop - first)
         x, mask, y = x[:, part], mask[:, part], y[:, part]
         rows = labelled_rows(usable_rows(mask, self.lookback, "windowed"), y, inside, "calibrate")
-        asked = np.zeros(mask.shape, dtype=bool)
-        asked.reshape(-1)[rows] = True
-        return _logits(fits, x, mask, asked), y[asked], np.nonzero(asked)[1]
+        wanted = np.zeros(mask.shape, dtype=bool)
+        wanted.reshape(-1)[rows] = True
+        return _logits(fits, x, mask, wanted), y[wanted], np.nonzero(wanted)[1]
 
 
 def load(directory: Path, written: UserModel) -> CustomEnsemble:
-    """Return the ensemble that `CustomEnsemble.save` wrote: its members are loaded by what somebody wrote.
+    """Return the ensemble that `CustomEnsemble.save` wrote; the user's model loads its members.
 
     Args:
         directory: The model's folder.
-        written: What it was an ensemble of.
+        written: The user's model.
 
     Raises:
         ModelError: naming the file that is missing or damaged.
@@ -327,7 +325,7 @@ def _folder(number: int) -> str:
     return f"member-{number}"
 
 
-def _what_may_be_known(
+def _learnable_block(
     x: NDArray[np.float32],
     mask: NDArray[np.bool_],
     y: NDArray[np.float32],
@@ -335,9 +333,9 @@ def _what_may_be_known(
     train: range,
     stop: range,
 ) -> tuple[NDArray[Any], ...]:
-    """Return copies of x, mask and y that end with the stop range, without a label that is not to be learned from.
+    """Return copies of x, mask and y that end with the stop range, with the labels of train and stop rows only.
 
-    Copies: a view would lead back to the whole block.
+    Copies, because the base of a view is the whole block.
     """
     learned = np.zeros_like(usable)
     for part in (train, stop):
@@ -355,7 +353,7 @@ def _without_invalid(x: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray
 def _logits(
     fits: tuple[UserFit, ...], x: NDArray[np.float32], mask: NDArray[np.bool_], rows: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
-    """Return the logits [member, row, horizon] of the rows that are asked for."""
+    """Return the logits [member, row, horizon] of the rows to forecast."""
     shown, valid = _without_invalid(x, mask), mask.copy()
     p_up = np.stack([fit.predict(shown, valid, rows) for fit in fits])
     p_up = np.clip(p_up, 1 - _CERTAIN, _CERTAIN)

@@ -1,4 +1,4 @@
-"""A small ensemble for each symbol: own scale, own base rate, own calibration, trained by the same workers.
+"""Fit a small ensemble for each symbol, with its own input scale, base rate and calibration.
 
 A symbol's model depends on no other symbol of the block.
 """
@@ -21,21 +21,22 @@ from models.errors import ModelError
 from models.networks.recurrent import Network
 from models.scaling import Scaling
 from models.training.examples import prepare_examples
-from models.training.jobs import Begun, Job, Progress, Run, begin_all
+from models.training.futures import DeferredFuture
+from models.training.jobs import Job, Progress, Run, submit_all
 from models.training.trainer import DivergenceError, Epoch, Training, Weights
 from models.windows import check_panel, start_of_run, usable_rows
 
 __all__ = ["LEAST", "SymbolModel"]
 
 LEAST: Final = {"train": 100, "stop": 20, "calibrate": 20}
-"""Labels that a symbol needs in each range; with fewer it is left out."""
+"""Labels that a symbol needs in each range to get a model."""
 
 Block = tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.float32]]
 """Inputs, mask and labels: x, mask, y of `fit`."""
 
 
 class _Scale(NamedTuple):
-    """What a symbol's fit keeps of what it learned from."""
+    """The part of a symbol's training data that its fit keeps."""
 
     scaling: Scaling
     base_rate: NDArray[np.float64]
@@ -43,17 +44,17 @@ class _Scale(NamedTuple):
 
 @dataclass(frozen=True)
 class SymbolModel:
-    """A recipe: fits an ensemble of one small network for each symbol.
+    """Fits an ensemble of one small network for each symbol.
 
     Attributes:
-        network: What each member is.
-        training: How each is trained.
-        members: How many a symbol; member k has the seed `seed + k`, from 0.
-        progress: Called after every epoch; its members are those of all symbols.
-        executor, folder, rescue, finished: As for a pooled model.
-        start: Ensembles of an earlier fit on the same block to go on from; a symbol that has none there starts from
-            chance.
-        calibration: How the mean of a symbol's members is calibrated, and when it takes a side.
+        network: The architecture of each member.
+        training: The training settings.
+        members: Number of members per symbol; member k has the seed `seed + k`, k from 0.
+        progress: Called after every epoch; members are numbered over all symbols.
+        executor, folder, rescue, checkpoints: As for a pooled model.
+        start: Ensembles of an earlier fit on the same block to start from; a symbol without one starts from random
+            initialization.
+        calibration: How the mean logit of a symbol's members is calibrated, and when a direction is issued.
     """
 
     network: Network
@@ -63,7 +64,7 @@ class SymbolModel:
     executor: Executor | None = None
     folder: Path | None = None
     rescue: Path | None = None
-    finished: Path | None = None
+    checkpoints: Path | None = None
     start: SymbolEnsemble | None = None
     calibration: Calibration = field(default_factory=Calibration)
 
@@ -84,9 +85,9 @@ class SymbolModel:
             DivergenceError: if the loss of a member is no finite number; its last good weights are in `rescue`.
             ModelError: if no symbol has labels enough, an input is not finite, or `start` knows too much.
         """
-        return self.begin(x, mask, y, train=train, stop=stop, calibrate=calibrate, seed=seed).finish()
+        return self.submit(x, mask, y, train=train, stop=stop, calibrate=calibrate, seed=seed).result()
 
-    def begin(
+    def submit(
         self,
         x: NDArray[np.float32],
         mask: NDArray[np.bool_],
@@ -96,8 +97,8 @@ class SymbolModel:
         stop: range,
         calibrate: range,
         seed: int,
-    ) -> Begun[SymbolEnsemble]:
-        """Begin what `fit` does, see RecurrentModel.begin.
+    ) -> DeferredFuture[SymbolEnsemble]:
+        """Submit what `fit` does, see RecurrentModel.submit.
 
         Raises:
             ModelError: if no symbol has labels enough, an input is not finite, or `start` knows too much.
@@ -113,34 +114,34 @@ class SymbolModel:
                 fix='lengthen those ranges or the history, or set [model] scope = "pooled"',
             )
         block = (x, mask, y)
-        lessons = [
+        prepared = [
             prepare_examples(self.network, *_only(symbol, block), train=train, stop=stop) for symbol in kept
         ]
         seeds = tuple(range(seed, seed + self.members))
-        trainings = begin_all(
-            [examples for _, examples in lessons],
+        trainings = submit_all(
+            [examples for _, examples in prepared],
             self._jobs(kept, seeds, train),
             executor=self.executor,
             folder=self.folder,
             progress=self.progress,
-            finished=self.finished,
+            checkpoints=self.checkpoints,
         )
-        scales = [_Scale(scaling, examples.base_rate) for scaling, examples in lessons]
+        scales = [_Scale(scaling, examples.base_rate) for scaling, examples in prepared]
 
         def finish() -> SymbolEnsemble:
             try:
-                runs = trainings.finish()
+                runs = trainings.result()
             except DivergenceError as lost:
                 number = (lost.member - 1) // len(seeds)
                 lost.row = kept[number]
                 rescue = self.rescue and self.rescue / f"symbol-{kept[number] + 1}"
                 raise keep_last_good(lost, self.network, scales[number].scaling, rescue) from None
-            own = [runs[first : first + len(seeds)] for first in range(0, len(runs), len(seeds))]
-            return self._put_together(own, scales, kept, left_out, seeds, block, stop, calibrate)
+            by_symbol = [runs[first : first + len(seeds)] for first in range(0, len(runs), len(seeds))]
+            return self._assemble(by_symbol, scales, kept, left_out, seeds, block, stop, calibrate)
 
-        return Begun(finish, trainings.close)
+        return DeferredFuture(finish, trainings.cancel)
 
-    def _put_together(
+    def _assemble(
         self,
         runs: list[list[Run]],
         scales: list[_Scale],
@@ -152,10 +153,10 @@ class SymbolModel:
         calibrate: range,
     ) -> SymbolEnsemble:
         """Return the ensembles of trained members, each calibrated on its symbol's rows."""
-        begin = start_of_run(self.network.mode, stop, self.network.lookback)
-        speakers = tuple(
+        start = start_of_run(self.network.mode, stop, self.network.lookback)
+        models = tuple(
             self._calibrate(
-                scale, [weights for weights, _ in own], _only(symbol, block), calibrate, begin or 0
+                scale, [weights for weights, _ in own], _only(symbol, block), calibrate, start or 0
             )
             for scale, symbol, own in zip(scales, symbols, runs, strict=True)
         )
@@ -164,23 +165,23 @@ class SymbolModel:
             network=self.network,
             training=self.training,
             seeds=seeds,
-            speakers=speakers,
+            models=models,
             places=tuple(place.get(symbol, -1) for symbol in range(len(block[0]))),
             left_out=left_out,
             history=_mean_epochs(runs),
-            start=begin,
+            start=start,
             learned_before=stop.stop,
         )
 
     def _left_out(
         self, mask: NDArray[np.bool_], y: NDArray[np.float32], ranges: Mapping[str, range]
     ) -> dict[int, str]:
-        """Return why symbols are left out, by row."""
+        """Return the reason for each symbol without a model, by row."""
         run = mask.copy()
         run[:, : start_of_run(self.network.mode, ranges["stop"], self.network.lookback) or 0] = False
         reasons: dict[int, str] = {}
         for name, part in ranges.items():
-            # The calibrate range is forecast by a run that starts late, the others are learned from all of history.
+            # The network is run over the calibration range from a late start; training reads the whole history.
             read = run if name == "calibrate" else mask
             usable = usable_rows(read, self.network.lookback, self.network.mode)
             known = usable[:, part.start : part.stop, None] & ~np.isnan(y[:, part.start : part.stop])
@@ -191,7 +192,7 @@ class SymbolModel:
         return reasons
 
     def _jobs(self, symbols: list[int], seeds: tuple[int, ...], train: range) -> list[Job]:
-        """Return what is to be trained: every member of each symbol."""
+        """Return a job for every member of each symbol."""
         return [
             Job(
                 self.network,
@@ -207,18 +208,18 @@ class SymbolModel:
         ]
 
     def _known(self, symbol: int, member: int, seeds: tuple[int, ...], train: range) -> Weights | None:
-        """Return the weights that a member goes on from, if there are any."""
+        """Return the weights that a member starts from; None: random initialization."""
         if self.start is None:
             return None
         if not self.start.may_start(train):
             raise ModelError(
                 f"a fit on sessions before {train.stop} cannot go on from weights that know later labels",
-                fix="start it from chance, or from a fit that ended earlier",
+                fix="start it from random initialization, or from a fit that ended earlier",
             )
         if (self.start.network, self.start.seeds) != (self.network, seeds):
             raise ModelError("a fit can go on from the same network and seeds only")
         place = self.start.places[symbol]
-        return self.start.speakers[place].weights[member] if place >= 0 else None
+        return self.start.models[place].weights[member] if place >= 0 else None
 
     def _calibrate(
         self,
@@ -226,12 +227,12 @@ class SymbolModel:
         weights: list[Weights],
         block: Block,
         calibrate: range,
-        begin: int,
+        start: int,
     ) -> SymbolMember:
         x, mask, y = block
         members = unweighted(self.network).with_weights(weights)
         logits, labels, sessions = calibration_rows(
-            members, scale.scaling.apply(x), mask, y, calibrate, begin
+            members, scale.scaling.apply(x), mask, y, calibrate, start
         )
         return SymbolMember(
             scaling=scale.scaling,
@@ -251,9 +252,9 @@ def _only(symbol: int, block: Block) -> Block:
 
 
 def _mean_epochs(runs: list[list[Run]]) -> list[Epoch]:
-    """Return the epochs of each member, every figure the mean over the symbols that trained so long.
+    """Return the epochs of each member, each figure the mean over the symbols that still trained.
 
-    Some thousand members would say no more than these do, and nobody would read it.
+    The epochs of thousands of members would be too many to read.
     """
     members = len(runs[0])
     every = [

@@ -1,14 +1,14 @@
-"""A small ensemble for each symbol, as it is fitted, saved and asked.
+"""A fitted ensemble for each symbol: saved, loaded and forecast with.
 
-Rows of a block are known by their numbers alone: who saves such a model keeps what they are called, and arranges the
-blocks of later forecasts by it (`SymbolEnsemble.arranged`).
+A row of a block is known only by its number: the caller that saves such a model stores the symbols' names, and
+uses them to arrange the model for later blocks (`SymbolEnsemble.arranged`).
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import keras
 import numpy as np
@@ -29,21 +29,21 @@ from models.windows import check_panel, closed_up, first_session
 __all__ = ["FAMILY", "SymbolEnsemble", "SymbolMember", "load", "unweighted"]
 
 FAMILY: Final = "recurrent, one a symbol"
-"""What the metadata of such a model call it."""
+"""The `family` in the metadata of such a model."""
 
 _ARRAYS: Final = "symbols.npz"
 
 
 @dataclass(frozen=True)
 class SymbolMember:
-    """What speaks for one symbol.
+    """The fitted ensemble of one symbol.
 
     Attributes:
         scaling: Its input scale.
-        weights: One list of arrays a member.
+        weights: One list of arrays per member.
         calibrator: From the members' mean logit to p_up.
         base_rate: Share of ups among its training rows, [horizon].
-        agreement: How far its members say the same on the rows that calibrated them.
+        agreement: How closely its members agree on the calibration rows.
     """
 
     scaling: Scaling
@@ -55,25 +55,30 @@ class SymbolMember:
 
 @dataclass(frozen=True)
 class SymbolEnsemble:
-    """Fitted ensembles, one a symbol.
+    """Fitted ensembles, one per symbol.
 
     Attributes:
-        network: What each member is.
-        training: How each was trained.
-        seeds: One a member, the same for every symbol.
-        speakers: One a symbol that has a model.
-        places: Which of them speaks for each row of a block, -1 for none.
-        left_out: Why a row of the fitted block has no model, by its number.
+        network: The architecture of each member.
+        training: The training settings of each member.
+        seeds: One per member, the same for every symbol.
+        models: One per symbol that has a model.
+        places: The index in `models` of each row of a block, -1 for none.
+        left_out: Why a row of the fitted block has no model, by row number.
         history: The mean epochs of each member over the symbols that still trained.
         start: As for a pooled ensemble.
         learned_before: As for a pooled ensemble.
         extra: What the caller saved with the model.
+        per_symbol: Whether each symbol has a model of its own; it has.
+        explainable: Whether `models.explain` can inspect it; it cannot.
     """
+
+    per_symbol: ClassVar[bool] = True
+    explainable: ClassVar[bool] = False
 
     network: Network
     training: Training
     seeds: tuple[int, ...]
-    speakers: tuple[SymbolMember, ...] = field(repr=False)
+    models: tuple[SymbolMember, ...] = field(repr=False)
     places: tuple[int, ...]
     left_out: Mapping[int, str]
     history: list[Epoch] = field(repr=False)
@@ -84,26 +89,24 @@ class SymbolEnsemble:
     @property
     def base_rate(self) -> NDArray[np.float64]:
         """Share of ups among the training rows, [symbol, horizon]; NaN for a symbol without a model."""
-        return self._by_symbol([speaker.base_rate for speaker in self.speakers])
+        return self._by_symbol([model.base_rate for model in self.models])
 
     @property
     def threshold(self) -> NDArray[np.float64]:
-        """The least |p_up - 0.5| that takes a side, [symbol, horizon]; NaN for a symbol without a model."""
-        return self._by_symbol(
-            [np.array(speaker.calibrator.abstention.threshold) for speaker in self.speakers]
-        )
+        """The least |p_up - 0.5| at which a direction is issued, [symbol, horizon]; NaN without a model."""
+        return self._by_symbol([np.array(model.calibrator.abstention.threshold) for model in self.models])
 
     @property
     def agreement(self) -> Agreement:
-        """How far the members of a symbol say the same, on average."""
-        return join_agreements([speaker.agreement for speaker in self.speakers])
+        """How closely the members of a symbol agree, on average."""
+        return join_agreements([model.agreement for model in self.models])
 
     def first_session(self, row: int) -> int:
-        """Return the first session that the forecasts from session `row` on read, in the block of the fit."""
+        """Return the first session that forecasts from session `row` on read, in the block of the fit."""
         return first_session(self.start, self.network.lookback, row)
 
     def may_start(self, train: range) -> bool:
-        """Return whether a fit on the sessions `train` of the same block may go on from these weights."""
+        """Return whether a fit on the sessions `train` of the same block may start from these weights."""
         return self.learned_before is not None and self.learned_before <= train.stop
 
     def arranged(self, rows: Sequence[int]) -> "SymbolEnsemble":
@@ -111,7 +114,7 @@ class SymbolEnsemble:
         return replace(self, places=tuple(self.places[row] if row >= 0 else -1 for row in rows))
 
     def predict(self, x: NDArray[np.float32], mask: NDArray[np.bool_]) -> Prediction:
-        """Forecast every row of a symbol with a model that has history enough, as a pooled ensemble does.
+        """Forecast every row with enough history of each symbol that has a model, as a pooled ensemble does.
 
         Raises:
             ModelError: if the shapes do not fit, or a valid row is not finite.
@@ -126,7 +129,7 @@ class SymbolEnsemble:
         for symbol, place in enumerate(self.places):
             if place >= 0:
                 only = slice(symbol, symbol + 1)
-                made[:, symbol] = self._speak(self.speakers[place], x[only], mask[only])
+                made[:, symbol] = self._forecast(self.models[place], x[only], mask[only])
         return Prediction(*made)
 
     def save(self, directory: Path, extra: Mapping[str, Any] | None = None) -> None:
@@ -143,30 +146,30 @@ class SymbolEnsemble:
             np.savez(draft / _ARRAYS, allow_pickle=False, **self._arrays())
             write_metadata(draft, self._metadata(self.extra if extra is None else extra))
 
-    def _by_symbol(self, said: list[NDArray[np.float64]]) -> NDArray[np.float64]:
+    def _by_symbol(self, values: list[NDArray[np.float64]]) -> NDArray[np.float64]:
         none = np.full(self.network.horizons, np.nan)
-        return np.array([said[place] if place >= 0 else none for place in self.places])
+        return np.array([values[place] if place >= 0 else none for place in self.places])
 
-    def _speak(
-        self, speaker: SymbolMember, x: NDArray[np.float32], mask: NDArray[np.bool_]
+    def _forecast(
+        self, model: SymbolMember, x: NDArray[np.float32], mask: NDArray[np.bool_]
     ) -> NDArray[np.float64]:
         """Return p_up, low and high of one symbol, [3, session, horizon]."""
-        members = unweighted(self.network).with_weights(speaker.weights)
+        members = unweighted(self.network).with_weights(model.weights)
         usable = members.usable(mask)
-        logits = members.logits(speaker.scaling.apply(x), mask, closed_up(usable))
-        said = np.full((3, mask.shape[1], self.network.horizons), np.nan)
+        logits = members.logits(model.scaling.apply(x), mask, closed_up(usable))
+        made = np.full((3, mask.shape[1], self.network.horizons), np.nan)
         for number, z in enumerate(banded(logits)):
-            said[number, usable[0]] = speaker.calibrator.p_up(z)
-        return said
+            made[number, usable[0]] = model.calibrator.p_up(z)
+        return made
 
     def _arrays(self) -> dict[str, NDArray[np.float32]]:
         """Return the scales [symbol, feature] and every weight [symbol, member, ...] by name."""
         by_place = zip(
-            *(zip(*speaker.weights, strict=True) for speaker in self.speakers),
+            *(zip(*model.weights, strict=True) for model in self.models),
             strict=True,
         )
         scales = {
-            name: np.array([getattr(speaker.scaling, name) for speaker in self.speakers])
+            name: np.array([getattr(model.scaling, name) for model in self.models])
             for name in ("mean", "variance")
         }
         return scales | {f"weight-{number}": np.array(stacked) for number, stacked in enumerate(by_place)}
@@ -180,9 +183,9 @@ class SymbolEnsemble:
             "seeds": self.seeds,
             "places": self.places,
             "left_out": {str(row): reason for row, reason in self.left_out.items()},
-            "calibrators": [speaker.calibrator.to_json() for speaker in self.speakers],
-            "base_rates": [speaker.base_rate.tolist() for speaker in self.speakers],
-            "agreements": [asdict(speaker.agreement) for speaker in self.speakers],
+            "calibrators": [model.calibrator.to_json() for model in self.models],
+            "base_rates": [model.base_rate.tolist() for model in self.models],
+            "agreements": [asdict(model.agreement) for model in self.models],
             "agreement": asdict(self.agreement),
             "keras": keras.version(),
             "tensorflow": tf.version.VERSION,
@@ -206,8 +209,8 @@ def load(directory: Path) -> SymbolEnsemble:
             network=network,
             training=Training(**metadata["training"]),
             seeds=seeds,
-            speakers=tuple(
-                _read_speaker(arrays, number, len(seeds), metadata)
+            models=tuple(
+                _read_model(arrays, number, len(seeds), metadata)
                 for number in range(len(metadata["calibrators"]))
             ),
             places=tuple(metadata["places"]),
@@ -237,7 +240,7 @@ def _read_arrays(path: Path) -> dict[str, NDArray[np.float32]]:
         ) from None
 
 
-def _read_speaker(
+def _read_model(
     arrays: Mapping[str, NDArray[np.float32]], number: int, members: int, metadata: Mapping[str, Any]
 ) -> SymbolMember:
     stacked = [arrays[f"weight-{place}"][number] for place in range(len(arrays) - 2)]

@@ -1,10 +1,10 @@
 """Seed ensembles of recurrent networks: logits averaged, then calibrated, with a band from their spread."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 import numpy as np
@@ -20,7 +20,8 @@ from models.networks.recurrent import Network, build_deployable, count_parameter
 from models.prediction import Prediction, on_panel
 from models.scaling import Scaling
 from models.training.examples import prepare_examples
-from models.training.jobs import Begun, Job, Progress, Run, begin_all
+from models.training.futures import DeferredFuture
+from models.training.jobs import Job, Progress, Run, submit_all
 from models.training.trainer import DivergenceError, Epoch, Training, Weights
 from models.windows import check_panel, closed_up, first_session, start_of_run
 
@@ -32,21 +33,28 @@ class RecurrentEnsemble:
     """A fitted ensemble.
 
     Attributes:
-        network: What each member is.
-        training: How each was trained.
-        seeds: One a member.
+        network: The architecture of each member.
+        training: The training settings of each member.
+        seeds: One per member.
         members: Their weights.
-        calibrator: From the members' mean logit to p_up, and to a side.
+        calibrator: Maps the members' mean logit to p_up and to a direction.
         base_rate: Share of ups among the training rows, [horizon].
         history: Every epoch of every member.
-        agreement: How far the members say the same on the rows that calibrated them; None for a model from before
-            this was measured.
-        start: The session of the block that the network is run from, from a state of zero; None: windows need no run.
-            Whoever saves the model has to keep which session that was: the blocks that a loaded one reads begin there.
-        learned_before: All labels that the weights know belong to sessions before this one of the block: those of the
-            train and of the stop range; None for a model from files, whose block nobody knows.
+        agreement: How closely the members agree on the calibration rows; None for a model saved before this was
+            measured.
+        start: The session, as a row number of the fitted block, from which the network is run with a zero state; None
+            in windowed mode. The caller that saves the model stores this session: later blocks have to begin there.
+        learned_before: The weights know only labels of sessions before this row of the block (train and stop ranges);
+            None for a loaded model, whose block is unknown.
         extra: What the caller saved with the model.
+        per_symbol: Whether each symbol has a model of its own; it has not.
+        explainable: Whether `models.explain` can inspect it; it can.
+        left_out: Why a row of the fitted block has no model; always empty.
     """
+
+    per_symbol: ClassVar[bool] = False
+    explainable: ClassVar[bool] = True
+    left_out: ClassVar[Mapping[int, str]] = {}
 
     network: Network
     training: Training
@@ -60,19 +68,23 @@ class RecurrentEnsemble:
     learned_before: int | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
 
+    def arranged(self, rows: Sequence[int]) -> "RecurrentEnsemble":
+        """Return the ensemble for blocks whose symbols are the rows `rows` of the fitted one: itself, it is pooled."""
+        return self
+
     def first_session(self, row: int) -> int:
-        """Return the first session that the forecasts from session `row` on read, in the block of the fit."""
+        """Return the first session that forecasts from session `row` on read, in the block of the fit."""
         return first_session(self.start, self.network.lookback, row)
 
     @property
     def threshold(self) -> NDArray[np.float64]:
-        """The least |p_up - 0.5| that takes a side, [horizon]."""
+        """The least |p_up - 0.5| at which a direction is issued, [horizon]."""
         return np.array(self.calibrator.abstention.threshold)
 
     def may_start(self, train: range) -> bool:
-        """Return whether a fit on the sessions `train` of the same block may go on from these weights.
+        """Return whether a fit on the sessions `train` of the same block may start from these weights.
 
-        It may where they know no label that it is not to learn from.
+        It may if they know no label from after its training range.
         """
         return self.learned_before is not None and self.learned_before <= train.stop
 
@@ -129,23 +141,24 @@ class RecurrentEnsemble:
 
 @dataclass(frozen=True)
 class RecurrentModel:
-    """A recipe: fits ensembles of one network.
+    """Fits ensembles of one network.
 
-    A process compiles once and serves any number of fits, one after another.
+    A process compiles the network once, for any number of consecutive fits.
 
     Attributes:
-        network: What each member is.
-        training: How each is trained.
-        members: How many; member k has the seed `seed + k`, from 0.
+        network: The architecture of each member.
+        training: The training settings.
+        members: Number of members; member k has the seed `seed + k`, k from 0.
         progress: Called after every epoch.
-        executor: Who trains the members side by side: any executor of concurrent.futures whose processes can import
-            nextday; default: this process, one after another. The results do not depend on it.
-        folder: Where an executor's processes find what there is to learn from; default: the system's temporary folder.
+        executor: Trains the members in parallel: any executor of concurrent.futures whose processes can import nextday;
+            default: this process, one after another. The results do not depend on it.
+        folder: For the files from which an executor's processes read the training data; default: the system's
+            temporary folder.
         rescue: A folder for the last good weights of a member whose training diverges.
-        finished: A folder that keeps every member that is trained: one that it holds is not trained again.
-        start: An ensemble of an earlier fit on the same block: each member goes on from the weights of the one that
-            has its seed, instead of from chance.
-        calibration: How their mean is calibrated, and when it takes a side.
+        checkpoints: A folder that keeps every trained member: one that it holds is not trained again.
+        start: An ensemble of an earlier fit on the same block: each member starts from the weights of the member with
+            its seed, instead of from random initialization.
+        calibration: How the mean logit is calibrated, and when a direction is issued.
     """
 
     network: Network
@@ -155,7 +168,7 @@ class RecurrentModel:
     executor: Executor | None = None
     folder: Path | None = None
     rescue: Path | None = None
-    finished: Path | None = None
+    checkpoints: Path | None = None
     start: RecurrentEnsemble | None = None
     calibration: Calibration = field(default_factory=Calibration)
 
@@ -185,9 +198,9 @@ class RecurrentModel:
             DivergenceError: if the loss of a member is no finite number; its last good weights are in `rescue`.
             ModelError: if a range has no usable label, an input is not finite, or `start` knows too much.
         """
-        return self.begin(x, mask, y, train=train, stop=stop, calibrate=calibrate, seed=seed).finish()
+        return self.submit(x, mask, y, train=train, stop=stop, calibrate=calibrate, seed=seed).result()
 
-    def begin(
+    def submit(
         self,
         x: NDArray[np.float32],
         mask: NDArray[np.bool_],
@@ -197,8 +210,8 @@ class RecurrentModel:
         stop: range,
         calibrate: range,
         seed: int,
-    ) -> Begun[RecurrentEnsemble]:
-        """Begin what `fit` does: an executor trains the members while this process is at something else.
+    ) -> DeferredFuture[RecurrentEnsemble]:
+        """Submit what `fit` does: an executor trains the members while this process does other work.
 
         Raises:
             ModelError: if a range has no usable label, an input is not finite, or `start` knows too much.
@@ -211,26 +224,26 @@ class RecurrentModel:
             Job(self.network, self.training, each, number, len(seeds), start=known.get(each))
             for number, each in enumerate(seeds, start=1)
         ]
-        trainings = begin_all(
+        trainings = submit_all(
             [examples],
             jobs,
             executor=self.executor,
             folder=self.folder,
             progress=self.progress,
-            finished=self.finished,
+            checkpoints=self.checkpoints,
         )
-        base_rate = examples.base_rate  # all that is still needed: the rest is not to wait in memory
+        base_rate = examples.base_rate  # kept alone: the closure below would keep all examples in memory
 
         def finish() -> RecurrentEnsemble:
             try:
-                runs = trainings.finish()
+                runs = trainings.result()
             except DivergenceError as lost:
                 raise keep_last_good(lost, self.network, scaling, self.rescue) from None
-            return self._put_together(runs, scaling, base_rate, seeds, (x, mask, y), stop, calibrate)
+            return self._assemble(runs, scaling, base_rate, seeds, (x, mask, y), stop, calibrate)
 
-        return Begun(finish, trainings.close)
+        return DeferredFuture(finish, trainings.cancel)
 
-    def _put_together(
+    def _assemble(
         self,
         runs: list[Run],
         scaling: Scaling,
@@ -260,14 +273,14 @@ class RecurrentModel:
         )
 
     def _known(self, seeds: tuple[int, ...], train: range) -> dict[int, Weights]:
-        """Return the weights to go on from, by seed."""
+        """Return the weights to start from, by seed."""
         if self.start is None:
             return {}
         if not self.start.may_start(train):
             raise ModelError(
                 f"a fit on sessions before {train.stop} cannot go on from weights that know "
                 + ("an unknown block" if self.start.learned_before is None else "later labels"),
-                fix="start it from chance, or from a fit that ended earlier",
+                fix="start it from random initialization, or from a fit that ended earlier",
             )
         if (self.start.network, self.start.seeds) != (self.network, seeds):
             raise ModelError("a fit can go on from the same network and seeds only")

@@ -261,7 +261,7 @@ def _verdicts(procedure: Procedure) -> list[Verdict]:
         returns=procedure.returns,
         dead_zone=procedure.dead_zone,
         seed=procedure.seed,
-        tell=lambda name: None,
+        progress=lambda name: None,
     )
     own = pd.MultiIndex.from_frame(walked.test.loc[walked.test["model"] == procedure.name, FORECAST_KEY])
     # A model may leave symbols out that have too little history; both stand on the same rows.

@@ -9,7 +9,7 @@ from pipeline.forecasting.model import Fitted
 from pipeline.market.calendar import Calendar
 from pipeline.schema import DIRECTIONS
 
-__all__ = ["choose_directions", "forecast"]
+__all__ = ["choose_directions", "forecast", "forecast_packed"]
 
 Floats = NDArray[np.float64]
 
@@ -29,12 +29,12 @@ def forecast(fitted: Fitted, sequences: Sequences, rows: range, calendar: Calend
         symbol, as_of, target_session, horizon, p_up, low, high, direction; one row a forecast, by as_of, symbol and
         horizon.
     """
-    made = _forecast_packed(fitted, sequences, rows, calendar)
+    made = forecast_packed(fitted, sequences, rows, calendar)
     return made.astype({"symbol": "str", "direction": "str", "horizon": "int64"})
 
 
-def _forecast_packed(fitted: Fitted, sequences: Sequences, rows: range, calendar: Calendar) -> pd.DataFrame:
-    """Return what `forecast` does in less than half of the memory: a walk makes tens of millions of rows."""
+def forecast_packed(fitted: Fitted, sequences: Sequences, rows: range, calendar: Calendar) -> pd.DataFrame:
+    """Forecast as `forecast` does, with categories: less than half the memory, for tens of millions of rows."""
     first = fitted.first_session(rows.start)
     made = fitted.predict(sequences.x[:, first : rows.stop], sequences.mask[:, first : rows.stop])
     low, p_up, high = (

@@ -1,6 +1,12 @@
-"""The protocols Model and Fitted, and how one is fitted."""
+"""The protocols that a model implements, and how one is fitted on a fold.
 
-from typing import Protocol
+Anything that implements them can be forecast with; the implementations live in `models`.
+"""
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,11 +14,11 @@ from numpy.typing import NDArray
 from pipeline.features.sequences import Sequences
 from pipeline.forecasting.folds import Fold
 
-__all__ = ["Begun", "EarlyModel", "Fitted", "Model", "Prediction", "begin", "fit"]
+__all__ = ["EnsembleModel", "Fitted", "FittedEnsemble", "Model", "Prediction", "fit", "submit"]
 
 
 class Prediction(Protocol):
-    """Probabilities of up, each [symbol, session, horizon], NaN where a window is not whole."""
+    """Probabilities of up, each [symbol, session, horizon], NaN where a window is incomplete."""
 
     @property
     def p_up(self) -> NDArray[np.floating]:
@@ -31,24 +37,70 @@ class Prediction(Protocol):
 
 
 class Fitted(Protocol):
-    """A fitted model; row t of a prediction depends on sessions up to t alone."""
+    """A fitted model; row t of a prediction depends only on sessions up to t."""
 
     def first_session(self, row: int) -> int:
-        """Return the first session that the forecasts from session `row` on read, in the block of the fit."""
+        """Return the first session that forecasts from session `row` on read, in the block of the fit."""
         ...
 
     @property
     def base_rate(self) -> NDArray[np.floating]:
-        """The share of ups among the training rows, [horizon]."""
+        """The share of ups among the training rows, [horizon], or per symbol, [symbol, horizon]."""
         ...
 
     @property
     def threshold(self) -> NDArray[np.floating]:
-        """The least |p_up - 0.5| that takes a side, [horizon], or of each symbol's own, [symbol, horizon]."""
+        """The least |p_up - 0.5| at which a direction is issued, [horizon], or per symbol, [symbol, horizon]."""
         ...
 
     def predict(self, x: NDArray[np.float32], mask: NDArray[np.bool_]) -> Prediction:
         """Forecast every row of x [symbol, session, feature]."""
+        ...
+
+
+class FittedEnsemble(Fitted, Protocol):
+    """A fitted model that can be saved and become champion: pooled, one per symbol, or the user's own."""
+
+    @property
+    def history(self) -> Sequence[Any]:
+        """The epochs of every member; empty for a user's own model."""
+        ...
+
+    @property
+    def left_out(self) -> Mapping[int, str]:
+        """Why a row of the fitted block has no model, by row number; empty for a pooled model."""
+        ...
+
+    @property
+    def start(self) -> int | None:
+        """The session of the block from which the network is run with a zero state; None: it reads windows."""
+        ...
+
+    @property
+    def extra(self) -> Mapping[str, Any]:
+        """What the caller saved with the model."""
+        ...
+
+    @property
+    def per_symbol(self) -> bool:
+        """Whether each symbol has a model of its own."""
+        ...
+
+    @property
+    def explainable(self) -> bool:
+        """Whether `models.explain` can inspect it."""
+        ...
+
+    def may_start(self, train: range) -> bool:
+        """Return whether a fit on the sessions `train` of the same block may start from this one's weights."""
+        ...
+
+    def arranged(self, rows: Sequence[int]) -> "FittedEnsemble":
+        """Return the model for blocks whose symbols are the rows `rows` of the fitted block, -1 for others."""
+        ...
+
+    def save(self, directory: Path, extra: Mapping[str, Any] | None = None) -> None:
+        """Write the model into a new folder, all or nothing."""
         ...
 
 
@@ -70,22 +122,10 @@ class Model(Protocol):
         ...
 
 
-class Begun(Protocol):
-    """A fit that may be on its way already."""
+class EnsembleModel(Model, Protocol):
+    """A procedure whose fit can be submitted, so that training goes on while this process does other work."""
 
-    def finish(self) -> Fitted:
-        """Wait for the fit, and return it."""
-        ...
-
-    def close(self) -> None:
-        """Let go of a fit that is not asked for any more."""
-        ...
-
-
-class EarlyModel(Model, Protocol):
-    """A procedure whose fit can begin before its turn, while something else is worked on."""
-
-    def begin(
+    def submit(
         self,
         x: NDArray[np.float32],
         mask: NDArray[np.bool_],
@@ -95,20 +135,20 @@ class EarlyModel(Model, Protocol):
         stop: range,
         calibrate: range,
         seed: int,
-    ) -> Begun:
-        """Begin what `fit` does; it comes to the same."""
+    ) -> Future[Any]:
+        """Return the future of what `fit` returns: the same FittedEnsemble, bit for bit."""
         ...
 
 
-def fit(model: Model, taught: Sequences, fold: Fold, seed: int) -> Fitted:
-    """Fit one model on one fold."""
+def fit(model: Model, inputs: Sequences, fold: Fold, seed: int) -> Fitted:
+    """Fit a model on a fold."""
     return model.fit(
-        taught.x, taught.mask, taught.y, train=fold.train, stop=fold.stop, calibrate=fold.calibrate, seed=seed
+        inputs.x, inputs.mask, inputs.y, train=fold.train, stop=fold.stop, calibrate=fold.calibrate, seed=seed
     )
 
 
-def begin(model: EarlyModel, taught: Sequences, fold: Fold, seed: int) -> Begun:
-    """Begin to fit one model on one fold, see `fit`."""
-    return model.begin(
-        taught.x, taught.mask, taught.y, train=fold.train, stop=fold.stop, calibrate=fold.calibrate, seed=seed
+def submit(model: EnsembleModel, inputs: Sequences, fold: Fold, seed: int) -> Future[FittedEnsemble]:
+    """Submit the fit of a model on a fold, see `fit`."""
+    return model.submit(
+        inputs.x, inputs.mask, inputs.y, train=fold.train, stop=fold.stop, calibrate=fold.calibrate, seed=seed
     )

@@ -1,7 +1,4 @@
-"""One forecast function for score, evening, catch-up and replay; and the walk that scores a procedure.
-
-This module owns the interface to the models: anything that fits these protocols can be forecast with.
-"""
+"""Walk-forward evaluation: fit every model on each fold and forecast the sessions after it."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -12,7 +9,7 @@ from numpy.typing import NDArray
 
 from pipeline.features.sequences import Sequences, blank_dead_zone
 from pipeline.forecasting.folds import Fold
-from pipeline.forecasting.forecast import _forecast_packed
+from pipeline.forecasting.forecast import forecast_packed
 from pipeline.forecasting.model import Fitted, Model, fit
 from pipeline.market.calendar import Calendar
 
@@ -21,10 +18,10 @@ __all__ = ["Walk", "mask_labels", "walk_forward"]
 
 @dataclass(frozen=True, eq=False)
 class Walk:
-    """What a walk found.
+    """The forecasts of a walk-forward evaluation.
 
     Attributes:
-        before: Rows of the stop and calibrate ranges: what could be compared before the test began.
+        before: Rows of the stop and calibrate ranges: what was known before the test began.
         test: Rows of the test ranges; columns fold, model, symbol, as_of, target_session, horizon, p_up, low, high,
             direction, baseline_p_up (the base rate of the training rows), outcome, realized_return, alike in `before`.
             Folds are counted from 1; model, symbol and direction are categories.
@@ -39,9 +36,9 @@ class Walk:
 def mask_labels(
     sequences: Sequences, fold: Fold, returns: NDArray[np.float64], dead_zone: tuple[float, float]
 ) -> Sequences:
-    """Return what a fit learns from: no label from the test on, none of a small move in train and stop.
+    """Return the inputs of a fit: labels before the test only, without small moves in train and stop.
 
-    A dead zone is one of the next session's moves: what is farther ahead keeps every label.
+    The dead zone applies to the next session's moves; longer horizons keep every label.
     """
     inputs = fold.inputs(sequences)
     if not any(dead_zone):
@@ -60,33 +57,33 @@ def walk_forward(
     returns: NDArray[np.float64],
     dead_zone: tuple[float, float],
     seed: int,
-    tell: Callable[[str], None],
+    progress: Callable[[str], None],
 ) -> Walk:
     """Fit every model on every fold and forecast the rows that the fit did not see.
 
     Args:
-        models: By name; all stand on the same rows.
+        models: By name; all forecast the same rows.
         sequences: The whole history.
         folds: In order of time.
         calendar: Gives the target sessions.
         returns: Simple total returns [symbol, session, horizon].
-        dead_zone: Moves of the next session in it teach nothing; they are scored all the same.
+        dead_zone: Moves of the next session inside it are not learned from; they are scored nevertheless.
         seed: Of every fit.
-        tell: Called with the name of each model before it is fitted.
+        progress: Called with the name of each model before it is fitted.
     """
     before: list[pd.DataFrame] = []
     test: list[pd.DataFrame] = []
     fitted: dict[str, Fitted] = {}
     for number, fold in enumerate(folds, start=1):
-        taught, outcomes = mask_labels(sequences, fold, returns, dead_zone), fold.outcomes(sequences)
+        inputs, outcomes = mask_labels(sequences, fold, returns, dead_zone), fold.outcomes(sequences)
         for place, (name, model) in enumerate(models.items()):
-            tell(name)
-            fitted[name] = fit(model, taught, fold, seed)
+            progress(name)
+            fitted[name] = fit(model, inputs, fold, seed)
             for rows, kept in ((range(fold.stop.start, fold.calibrate.stop), before), (fold.test, test)):
-                made = _forecast_packed(fitted[name], sequences, rows, calendar)
-                told = _with_outcomes(made, fitted[name], sequences, outcomes, returns)
-                names = pd.Categorical.from_codes(np.full(len(told), place), pd.Index(list(models)))
-                kept.append(told.assign(model=names, fold=np.int16(number)))
+                made = forecast_packed(fitted[name], sequences, rows, calendar)
+                rated = _with_outcomes(made, fitted[name], sequences, outcomes, returns)
+                names = pd.Categorical.from_codes(np.full(len(rated), place), pd.Index(list(models)))
+                kept.append(rated.assign(model=names, fold=np.int16(number)))
     return Walk(pd.concat(before, ignore_index=True), pd.concat(test, ignore_index=True), fitted)
 
 

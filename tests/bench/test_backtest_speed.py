@@ -19,7 +19,7 @@ from pipeline.features.sequences import Sequences
 from pipeline.forecasting.folds import Fold, walk_folds
 from tests.bench.market import DAYS
 from tests.bench.trainers import CORES, Way
-from tests.flows.training.test_ahead import PriceStatus
+from tests.flows.training.test_ahead import MadeMarket
 
 pytestmark = pytest.mark.bench
 
@@ -131,7 +131,7 @@ def test_folds_that_are_trained_ahead(tmp_path: Path, monkeypatch: pytest.Monkey
     from flows.training.compute import Compute
     from models.training.process_pool import LocalWorkers
 
-    made, count_ahead, ratios = PriceStatus(tmp_path, AHEAD, symbols=40, sessions=2200), walk._count_ahead, []
+    made, count_ahead, ratios = MadeMarket(tmp_path, AHEAD, symbols=40, sessions=2200), walk._count_ahead, []
     with LocalWorkers(CORES, tmp_path) as workers:
 
         def lap(*, is_ahead: bool) -> float:

@@ -56,7 +56,7 @@ class Listing:
 
 
 @dataclass(frozen=True, eq=False)
-class PriceStatus:
+class MadeMarket:
     """All listings, by instrument_id."""
 
     listings: dict[str, Listing]
@@ -142,7 +142,7 @@ def make_market(
     renames: int = 1,
     delistings: int = 1,
     seed: int = 20,
-) -> PriceStatus:
+) -> MadeMarket:
     """Return listings S00, S01, ... over [first, last]; everything happens in the last `busy` sessions.
 
     Nothing happens in the last tenth of that time, so that what comes late still comes; renamings (S05 becomes S05X)
@@ -172,7 +172,7 @@ def make_market(
         if name in end:
             stock = stock.with_quirks(Broken("not found", since=end[name]))
         made[name] = Listing(name, stock, alias.get(name))
-    return PriceStatus(made)
+    return MadeMarket(made)
 
 
 def in_hours(stock: Stock, days: Calendar) -> Stock:

@@ -10,7 +10,7 @@ import pytest
 from prefect import Task
 from yfinance.data import SingletonMeta
 
-from flows.prices.update import PriceStatus, update_prices
+from flows.prices.update import MadeMarket, update_prices
 from flows.runtime.context import Run, open_run
 from pipeline.market.calendar import Calendar
 from pipeline.market.corporate_actions import adjusted_close
@@ -69,7 +69,7 @@ class Street:
         self.server.clock = pd.Timestamp(now)
         return open_run(self.folder / "nextday.toml", self.folder / "data", now)
 
-    def evening(self, session: str, hours: float = 2) -> PriceStatus:
+    def evening(self, session: str, hours: float = 2) -> MadeMarket:
         """Fetch, check and keep prices."""
         return update_prices(self.run(session, hours))
 
@@ -101,7 +101,7 @@ def total_return(stock: Stock) -> "pd.Series[float]":
     return Listing("", stock).total_return
 
 
-def rules(market: PriceStatus) -> dict[str, list[str]]:
+def rules(market: MadeMarket) -> dict[str, list[str]]:
     """Return which rules each symbol broke."""
     return {str(s): sorted(set(rows["rule"])) for s, rows in market.findings.groupby("symbol")}
 

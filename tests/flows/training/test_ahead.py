@@ -54,7 +54,7 @@ class Kept(PlainProgress):
         self.lines.append(line)
 
 
-class PriceStatus:
+class MadeMarket:
     """A run, its made-up history and its folds."""
 
     def __init__(
@@ -120,19 +120,19 @@ def few_baselines() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def market(tmp_path_factory: pytest.TempPathFactory) -> PriceStatus:
-    return PriceStatus(tmp_path_factory.mktemp("market"))
+def market(tmp_path_factory: pytest.TempPathFactory) -> MadeMarket:
+    return MadeMarket(tmp_path_factory.mktemp("market"))
 
 
 @pytest.fixture(scope="module")
-def in_turn(market: PriceStatus) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
+def in_turn(market: MadeMarket) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
     """What this process alone comes to, fold after fold."""
     return market.walk(Compute())
 
 
 @pytest.mark.parametrize(("workers", "folds"), [(1, 2), (5, 4)])
 def test_every_worker_has_work_while_one_fold_is_waited_for(
-    market: PriceStatus, tmp_path: Path, workers: int, folds: int
+    market: MadeMarket, tmp_path: Path, workers: int, folds: int
 ) -> None:
     with Crew(workers, idle_until=folds * MEMBERS) as crew:
         market.walk(Compute(crew, workers, 1, tmp_path))
@@ -142,36 +142,36 @@ def test_every_worker_has_work_while_one_fold_is_waited_for(
 
 
 def test_what_is_begun_ahead_comes_to_the_same_bit_for_bit_and_is_told_fold_by_fold(
-    market: PriceStatus, in_turn: tuple[pd.DataFrame, pd.DataFrame, list[str]], tmp_path: Path
+    market: MadeMarket, in_turn: tuple[pd.DataFrame, pd.DataFrame, list[str]], tmp_path: Path
 ) -> None:
     with Crew(3) as crew:
-        rows, epochs, lines = market.walk(Compute(crew, 3, 1, tmp_path, finished=tmp_path / "kept"))
+        rows, epochs, lines = market.walk(Compute(crew, 3, 1, tmp_path, checkpoints=tmp_path / "kept"))
     pd.testing.assert_frame_equal(rows, in_turn[0], check_exact=True)
     pd.testing.assert_frame_equal(epochs, in_turn[1], check_exact=True)
     heads = [line.split("  ")[0] for line in lines]
     assert heads == [line.split("  ")[0] for line in in_turn[2]]
     assert len([*(tmp_path / "kept").glob("*.npz")]) == len(market.folds) * MEMBERS
     with Crew(3) as crew:
-        again, _, _ = market.walk(Compute(crew, 3, 1, tmp_path, finished=tmp_path / "kept"))
+        again, _, _ = market.walk(Compute(crew, 3, 1, tmp_path, checkpoints=tmp_path / "kept"))
         assert crew.jobs == []
     pd.testing.assert_frame_equal(again, rows, check_exact=True)
 
 
 def test_what_cannot_be_begun_ahead_is_tried_again_at_its_turn(
-    market: PriceStatus,
+    market: MadeMarket,
     in_turn: tuple[pd.DataFrame, pd.DataFrame, list[str]],
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    begin, crowded = walk_forward._begin, []
+    begin, crowded = walk_forward._submit, []
 
     def begin_in_a_crowd(run: Run, known: Any, fold: Fold, *rest: Any) -> Any:
         if fold is market.folds[2] and not crowded:
             crowded.append(fold)
-            raise ModelError("what there is to learn from cannot be written down")
+            raise ModelError("the training data cannot be written")
         return begin(run, known, fold, *rest)
 
-    monkeypatch.setattr(walk_forward, "_begin", begin_in_a_crowd)
+    monkeypatch.setattr(walk_forward, "_submit", begin_in_a_crowd)
     with Crew(3) as crew:
         rows, _, _ = market.walk(Compute(crew, 3, 1, tmp_path))
     assert crowded
@@ -179,7 +179,7 @@ def test_what_cannot_be_begun_ahead_is_tried_again_at_its_turn(
 
 
 def test_what_was_begun_ahead_is_kept_though_the_walk_never_comes_to_it(
-    market: PriceStatus, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    market: MadeMarket, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def interrupted(*arguments: object) -> None:
         for job in crew.jobs:
@@ -189,14 +189,14 @@ def test_what_was_begun_ahead_is_kept_though_the_walk_never_comes_to_it(
     with Crew(3) as crew:
         monkeypatch.setattr(walk_forward, "_walk", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            market.walk(Compute(crew, 3, 1, tmp_path, finished=tmp_path / "kept"))
+            market.walk(Compute(crew, 3, 1, tmp_path, checkpoints=tmp_path / "kept"))
     assert len(crew.jobs) == 3 * MEMBERS
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]
     assert len([*(tmp_path / "kept").iterdir()]) == 3 * MEMBERS
 
 
 def test_the_first_fold_that_diverges_ends_the_walk_and_takes_the_later_ones_along(
-    market: PriceStatus, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    market: MadeMarket, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     train, places, is_over = jobs.train_from_files, [], threading.Event()
 
@@ -212,7 +212,7 @@ def test_the_first_fold_that_diverges_ends_the_walk_and_takes_the_later_ones_alo
     monkeypatch.setattr(jobs, "train_from_files", diverging)
     with Crew(1) as crew:
         with pytest.raises(DivergenceError, match="in the second fold"):
-            market.walk(Compute(crew, 1, 1, tmp_path, finished=tmp_path / "kept"))
+            market.walk(Compute(crew, 1, 1, tmp_path, checkpoints=tmp_path / "kept"))
         assert [job.cancelled() for job in crew.jobs[-MEMBERS:]] == [False, True]
         is_over.set()
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]
@@ -220,16 +220,16 @@ def test_the_first_fold_that_diverges_ends_the_walk_and_takes_the_later_ones_alo
 
 
 def test_a_disk_that_has_no_room_for_a_kept_training_ends_the_walk(
-    market: PriceStatus, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    market: MadeMarket, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "kept").write_text("a file stands where the folder should be")
     with Crew(2) as crew, pytest.raises(ModelError, match="cannot be kept"):
-        market.walk(Compute(crew, 2, 1, tmp_path, finished=tmp_path / "kept"))
+        market.walk(Compute(crew, 2, 1, tmp_path, checkpoints=tmp_path / "kept"))
 
 
 @pytest.mark.parametrize("workshop", [Compute(), Compute(ThreadPoolExecutor(1), 4)])
 def test_a_fit_that_goes_on_from_another_waits_for_it_and_so_does_all_that_is_trained_here(
-    market: PriceStatus, workshop: Compute
+    market: MadeMarket, workshop: Compute
 ) -> None:
     warm = market.run.config.training.model_copy(update={"warm_start": True})
     run = replace(market.run, config=market.run.config.model_copy(update={"training": warm}))
@@ -242,14 +242,14 @@ def test_a_fit_that_goes_on_from_another_waits_for_it_and_so_does_all_that_is_tr
 
 
 def test_a_walk_has_work_for_more_processes_than_members(tmp_path: Path) -> None:
-    market = PriceStatus(tmp_path, SETTINGS.replace("[training]", "[training]\nprocesses = 9"))
+    market = MadeMarket(tmp_path, SETTINGS.replace("[training]", "[training]\nprocesses = 9"))
     block = market.known.sequences
     assert choose_processes(market.run, block) == MEMBERS
     assert choose_processes(market.run, block, walk_forward.fits_at_once(market.run, market.folds)) == 9
 
 
 def test_symbols_with_models_of_their_own_are_trained_ahead_too(tmp_path: Path) -> None:
-    market = PriceStatus(tmp_path, SETTINGS.replace("[model]", '[model]\nscope = "symbol"'))
+    market = MadeMarket(tmp_path, SETTINGS.replace("[model]", '[model]\nscope = "symbol"'))
     alone = market.walk(Compute())[0]
     with Crew(2, idle_until=2 * MEMBERS * SYMBOLS) as crew:
         rows = market.walk(Compute(crew, 2, 1, tmp_path))[0]

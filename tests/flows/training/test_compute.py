@@ -6,7 +6,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -130,7 +130,9 @@ def test_a_workspace_that_takes_no_temporary_folder_is_an_error_with_a_fix(tmp_p
 
 
 class PerSymbol:
-    """A fitted model with an ensemble a symbol, as flows see it."""
+    """A fitted model with an ensemble per symbol, as flows see it."""
+
+    per_symbol = True
 
     left_out = {1: "46 labels in the train range, and 100 are the least"}  # noqa: RUF012
 
@@ -153,8 +155,8 @@ def test_tonights_block_finds_each_symbols_model_in_any_order_and_under_a_new_na
         fitted = arrange(PerSymbol(["A", "YOUNG", "FB"]), SimpleNamespace(universe=universe), symbols)  # type: ignore[arg-type]
     assert fitted.rows == [2, -1, -1, 0]
     assert told.lines == ["no model of their own, so no forecast: NEW, YOUNG"]
-    pooled = object()
-    assert arrange(pooled, SimpleNamespace(universe=universe), symbols) is pooled  # type: ignore[arg-type]
+    pooled: Any = SimpleNamespace(per_symbol=False)
+    assert arrange(pooled, SimpleNamespace(universe=universe), symbols) is pooled
 
 
 def test_the_report_says_why_a_symbol_has_no_model_of_its_own() -> None:
@@ -188,7 +190,7 @@ def test_methods_are_compared_on_the_symbols_that_have_a_model() -> None:
     assert kept.test["symbol"].tolist() == kept.before["symbol"].tolist() == ["A", "A"]
     assert "YOUNG" in told.lines[0]
     whole = Walk(rows, rows, {})
-    assert drop_skipped_symbols(whole, object(), symbols) is whole
+    assert drop_skipped_symbols(whole, cast(Any, SimpleNamespace(left_out={})), symbols) is whole
 
 
 def test_the_champion_goes_on_from_the_scored_fit_only_where_it_may_and_says_where_not(
@@ -201,5 +203,5 @@ def test_the_champion_goes_on_from_the_scored_fit_only_where_it_may_and_says_whe
         assert choose_start(warm, scored, fold) is scored
         assert told.lines == []
         assert choose_start(warm, PerSymbol([], may_start=False), fold) is None
-    assert "from chance" in told.lines[0]
+    assert "from random initialization" in told.lines[0]
     assert choose_start(run(tmp_path), scored, fold) is None

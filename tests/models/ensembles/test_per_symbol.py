@@ -76,7 +76,7 @@ def folder(fitted: SymbolEnsemble, tmp_path: Path) -> Path:
 
 
 def digest(ensemble: SymbolEnsemble) -> str:
-    arrays = [array for each in ensemble.speakers for weights in each.weights for array in weights]
+    arrays = [array for each in ensemble.models for weights in each.weights for array in weights]
     return sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()
 
 
@@ -91,7 +91,7 @@ def test_symbols_that_behave_in_opposite_ways_are_both_found(fitted: SymbolEnsem
 def test_a_symbols_model_is_that_of_the_symbol_alone_bit_for_bit(fitted: SymbolEnsemble) -> None:
     x, mask, y = (part[1:2] for part in BLOCK)
     alone = recipe().fit(x, mask, y, **RANGES, seed=7)
-    assert digest(alone) == digest(SymbolEnsemble(**{**vars(fitted), "speakers": fitted.speakers[1:2]}))
+    assert digest(alone) == digest(SymbolEnsemble(**{**vars(fitted), "models": fitted.models[1:2]}))
     network, training = fitted.network, fitted.training
     pooled = RecurrentModel(network, training, 2).fit(x, mask, y, **RANGES, seed=7)
     assert alone.predict(x, mask).p_up == pytest.approx(pooled.predict(x, mask).p_up, abs=1e-6, nan_ok=True)

@@ -111,6 +111,6 @@ def test_each_symbol_goes_on_from_its_own_weights_and_a_new_one_starts_from_chan
     warm = replace(by_symbol, start=early).fit(x, mask, y, **LATE, seed=7)
     same = [
         np.array_equal(one.weights[0][0], other.weights[0][0])
-        for one, other in zip(warm.speakers, cold.speakers, strict=True)
+        for one, other in zip(warm.models, cold.models, strict=True)
     ]
     assert same == [False] * 4 + [True]

@@ -13,7 +13,7 @@ from models.networks.recurrent import Network
 from models.training import jobs
 from models.training.checkpoints import Checkpoints
 from models.training.examples import prepare_examples
-from models.training.jobs import Job, begin_all
+from models.training.jobs import Job, submit_all
 from models.training.process_pool import LocalWorkers
 from models.training.trainer import Epoch, Examples, Trainer, Training
 from tests.support.disks import disk
@@ -48,7 +48,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def train_all(*given: Any, **options: Any) -> list[jobs.Run]:
-    return begin_all(*given, **options).finish()
+    return submit_all(*given, **options).result()
 
 
 def assert_equal(one: list[jobs.Run], other: list[jobs.Run]) -> None:
@@ -65,12 +65,12 @@ def test_an_interrupted_fit_goes_on_at_the_first_job_that_is_not_done(
 ) -> None:
     whole = train_all([given], JOBS)
     trained.clear()
-    train_all([given], JOBS[:2], finished=tmp_path)
+    train_all([given], JOBS[:2], checkpoints=tmp_path)
     assert trained == [1, 2]
     told: list[Epoch] = []
     executor: Executor | None = LocalWorkers(1) if elsewhere else None
     try:
-        again = train_all([given], JOBS, executor=executor, progress=told.append, finished=tmp_path)
+        again = train_all([given], JOBS, executor=executor, progress=told.append, checkpoints=tmp_path)
     finally:
         if executor:
             executor.shutdown()
@@ -78,7 +78,7 @@ def test_an_interrupted_fit_goes_on_at_the_first_job_that_is_not_done(
     assert_equal(again, whole)
     assert [(epoch.member, epoch.epoch) for epoch in told] == [(m, e) for m in (1, 2, 3) for e in (1, 2, 3)]
     trained.clear()
-    assert_equal(train_all([given], JOBS, finished=tmp_path), whole)
+    assert_equal(train_all([given], JOBS, checkpoints=tmp_path), whole)
     assert trained == []
 
 
@@ -94,7 +94,7 @@ def test_what_is_done_before_an_interruption_stays(
 
     monkeypatch.setattr(Trainer, "train", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        train_all([given], JOBS, finished=tmp_path)
+        train_all([given], JOBS, checkpoints=tmp_path)
     assert len([*tmp_path.glob("*.npz")]) == 2
 
 
@@ -102,7 +102,7 @@ def test_whatever_decides_a_training_makes_it_another_one(
     given: Examples, trained: list[int], tmp_path: Path
 ) -> None:
     (job,) = JOBS[:1]
-    (run,) = train_all([given], [job], finished=tmp_path)
+    (run,) = train_all([given], [job], checkpoints=tmp_path)
     other_label = given.labels.copy()
     other_label[0] = 1 - other_label[0]
     for examples, another in [
@@ -114,17 +114,17 @@ def test_whatever_decides_a_training_makes_it_another_one(
         (replace(given, base_rate=np.array([0.4])), job),
     ]:
         trained.clear()
-        train_all([examples], [another], finished=tmp_path)
+        train_all([examples], [another], checkpoints=tmp_path)
         assert len(trained) == 1
 
 
 def test_a_damaged_file_is_trained_again(given: Examples, trained: list[int], tmp_path: Path) -> None:
-    train_all([given], JOBS[:1], finished=tmp_path)
+    train_all([given], JOBS[:1], checkpoints=tmp_path)
     (file,) = tmp_path.glob("*.npz")
     for damaged in (file.read_bytes()[:200], b""):
         file.write_bytes(damaged)
         trained.clear()
-        train_all([given], JOBS[:1], finished=tmp_path)
+        train_all([given], JOBS[:1], checkpoints=tmp_path)
         assert trained == [1]
     assert Checkpoints(tmp_path).read(file.stem) is not None
 
@@ -133,4 +133,4 @@ def test_a_full_disk_is_told(given: Examples, tmp_path: Path) -> None:
     with disk(tmp_path / "small", kilobytes=8) as small:
         (small / "filled").write_bytes(b"0" * 4096)
         with pytest.raises(ModelError, match="cannot be kept"):
-            train_all([given], JOBS[:1], finished=small / "finished")
+            train_all([given], JOBS[:1], checkpoints=small / "finished")

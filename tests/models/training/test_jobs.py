@@ -16,7 +16,7 @@ from models.errors import ModelError
 from models.networks.recurrent import Network
 from models.training import jobs
 from models.training.examples import prepare_examples
-from models.training.jobs import Job, Run, begin_all
+from models.training.jobs import Job, Run, submit_all
 from models.training.process_pool import LocalWorkers
 from models.training.trainer import DivergenceError, Epoch, Examples, Training
 from tests.support.disks import disk
@@ -37,7 +37,7 @@ def examples(seed: int = 1) -> Examples:
 
 
 def train_all(*given: Any, **options: Any) -> list[jobs.Run]:
-    return begin_all(*given, **options).finish()
+    return submit_all(*given, **options).result()
 
 
 def members(count: int, training: Training = TRAINING) -> list[Job]:
@@ -154,7 +154,7 @@ class BrokenOne(ThreadPoolExecutor):
 
 
 def test_an_executor_whose_processes_are_gone_is_an_error_with_a_fix(given: Examples) -> None:
-    with BrokenOne(1) as broken, pytest.raises(ModelError, match="are gone") as failed:
+    with BrokenOne(1) as broken, pytest.raises(ModelError, match="training processes died") as failed:
         train_all([given], members(2), executor=broken)
     assert issubclass(BrokenProcessPool, BrokenExecutor)
     assert "processes" in failed.value.fix
@@ -167,7 +167,7 @@ def test_a_full_disk_is_an_error_and_leaves_nothing(
         with pytest.raises(ModelError, match="cannot be written") as failed:
             train_all([given], members(1), executor=workers, folder=full)
         assert list(full.iterdir()) == []
-    assert "make room" in failed.value.fix
+    assert "free some space" in failed.value.fix
 
 
 def test_a_process_that_had_tensorflow_on_several_threads_is_refused(

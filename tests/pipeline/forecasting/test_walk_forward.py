@@ -117,7 +117,7 @@ def walk(made: tuple[Sequences, np.ndarray], xnys: Calendar, dead_zone: tuple[fl
         returns=returns,
         dead_zone=dead_zone,
         seed=0,
-        tell=print,
+        progress=print,
     )
     return model, fold, found
 
