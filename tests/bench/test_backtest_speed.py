@@ -74,7 +74,7 @@ def fold_runner(known: Sequences, executor: object, folder: Path) -> Callable[[F
             returns=np.zeros(known.y.shape),
             dead_zone=(0, 0),
             seed=1,
-            tell=lambda name: None,
+            progress=lambda name: None,
         )
         return time.perf_counter() - begun
 

@@ -127,7 +127,7 @@ def walk(run: Run, ends: Ends, workshop: Compute) -> tuple[pd.DataFrame, pd.Data
         returns=known.returns,
         dead_zone=DEAD_ZONE,
         seed=SEEDS[0],
-        tell=lambda name: None,
+        progress=lambda name: None,
     )
     return made.before, made.test
 

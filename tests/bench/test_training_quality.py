@@ -126,7 +126,7 @@ def losses_by_session(case: Case) -> pd.DataFrame:
         returns=np.zeros(case.sequences.y.shape),
         dead_zone=(0, 0),
         seed=SHIPPED.training.seed,
-        tell=lambda name: None,
+        progress=lambda name: None,
     )
     key = ["symbol", "target_session"]
     rows = walk.test.dropna(subset=["outcome"])

@@ -171,7 +171,7 @@ def state(home: Path) -> dict[str, Any]:
     assert ledger.verify().problems == []
     return {
         "prices": PriceStore(home / "prices" / "sample").read().to_csv(),
-        "ledger": _tables(home / "ledger.sqlite"),
+        "ledger": ledger_tables(home / "ledger.sqlite"),
         "registry": _registry(home / "models" / "sample"),
         "reports": dict(_reports(home / "reports")),
         "evaluations": {
@@ -205,7 +205,8 @@ def _files(folder: Path) -> list[Path]:
     return [path for path in sorted(folder.rglob("*")) if path.is_file()]
 
 
-def _tables(path: Path) -> dict[str, list[Any]]:
+def ledger_tables(path: Path) -> dict[str, list[Any]]:
+    """Return every row of the ledger's tables, hashes included."""
     with closing(sqlite3.connect(path)) as db:
         return {
             name: db.execute(f"SELECT * FROM {name} ORDER BY 1, 2, 3").fetchall()

@@ -1,0 +1,145 @@
+"""A workspace made by an earlier version goes on: it verifies, replays, and seals the very rows of that version.
+
+The earlier version is the code of one commit, taken from the repository's own history, so that no binary file of it has
+to be kept.
+"""
+
+import io
+import shutil
+import subprocess
+import sys
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.conftest import PROJECT, skip_unless, small_settings
+from tests.support.mortal import ledger_tables
+from tests.support.prefect_place import Place as PrefectPlace
+
+pytestmark = pytest.mark.proof
+
+EARLIER = "90d2d739c75c4a96420fe4edd2974d8b9afa48dc"
+"""The last commit in which every module lay in one folder."""
+SETTINGS = small_settings("2016-01-04", members=2, epochs=2) + "[labels]\nhorizons = [1, 5]\n"
+FIRST, LATER = "2018-12-10T23:00Z", "2018-12-13T23:00Z"
+
+
+@dataclass(frozen=True)
+class Version:
+    """The code of one version, run as a command line."""
+
+    code: Path
+    place: PrefectPlace
+    folder: Path
+
+    def run(self, home: str, now: str, *command: str) -> str:
+        """Run a command in a workspace and return what it printed."""
+        options = [
+            "--config",
+            str(self.folder / "nextday.toml"),
+            "--home",
+            str(self.folder / home),
+            "--now",
+            now,
+        ]
+        done = subprocess.run(
+            [sys.executable, "-c", "from flows.cli import main; main()", *options, *command],
+            env={**self.place.environment, "PYTHONPATH": str(self.code), "TF_CPP_MIN_LOG_LEVEL": "3"},
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+
+def earlier_code(folder: Path) -> Path:
+    """Write the earlier version's packages into a folder."""
+    packed = subprocess.run(
+        ["git", "archive", EARLIER, "pipeline", "flows", "models", "nextday.toml"],
+        cwd=PROJECT,
+        capture_output=True,
+        check=False,
+    )
+    skip_unless(packed.returncode == 0, f"the history of the repository, back to {EARLIER[:7]}")
+    with tarfile.open(fileobj=io.BytesIO(packed.stdout)) as archive:
+        archive.extractall(folder, filter="data")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def versions(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Version, Version]]:
+    """The earlier version and this one, after one evening of the earlier version in the workspace `first`."""
+    folder = tmp_path_factory.mktemp("versions")
+    place = PrefectPlace(folder, SETTINGS)
+    earlier = Version(earlier_code(folder / "code"), place, folder)
+    with place.server():
+        earlier.run("first", FIRST, "forecast")
+        yield earlier, Version(PROJECT, place, folder)
+
+
+def copied(version: Version, name: str) -> Path:
+    """Return a copy of the workspace `first`."""
+    home = version.folder / name
+    shutil.copytree(version.folder / "first", home)
+    return home
+
+
+def test_both_versions_are_the_code_that_runs(versions: tuple[Version, Version]) -> None:
+    for version, place in zip(versions, ("schema.py", "ledger/ledger.py"), strict=True):
+        code = "import pipeline; print(pipeline.__path__[0])"
+        found = subprocess.run(
+            [sys.executable, "-c", code],
+            env={"PYTHONPATH": str(version.code)},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert Path(found.stdout.strip()) == version.code / "pipeline"
+        assert (version.code / "pipeline" / place).exists()
+    assert not (versions[0].code / "pipeline" / "ledger" / "ledger.py").exists()
+
+
+def test_what_an_earlier_version_sealed_verifies_replays_and_is_reported(
+    versions: tuple[Version, Version],
+) -> None:
+    _, now = versions
+    home = copied(now, "opened")
+    before = ledger_tables(home / "ledger.sqlite")
+    now.run("opened", FIRST, "ledger", "verify")
+    assert "4 of 4" in now.run("opened", FIRST, "replay", "2018-12-10")
+    scores = next((home / "reports" / "sample").glob("*/scores.csv"))
+    written = pd.read_csv(scores)
+    scores.unlink()
+    now.run("opened", FIRST, "report")
+    again = pd.read_csv(scores)
+    assert set(again["horizon"]) == {1, 5}
+    pd.testing.assert_frame_equal(again[["model", "metric", "value"]], written[["model", "metric", "value"]])
+    assert ledger_tables(home / "ledger.sqlite") == before
+
+
+def test_the_next_evening_seals_the_rows_and_hashes_of_the_earlier_version(
+    versions: tuple[Version, Version],
+) -> None:
+    earlier, now = versions
+    homes = [copied(version, name) for version, name in ((earlier, "there"), (now, "here"))]
+    for version, home in zip(versions, homes, strict=True):
+        version.run(home.name, LATER, "forecast")
+    there, here = (ledger_tables(home / "ledger.sqlite") for home in homes)
+    assert len(there["forecasts"]) > len(ledger_tables(now.folder / "first" / "ledger.sqlite")["forecasts"])
+    assert there["outcomes"]
+    assert here == there
+    csvs = [(home / "reports" / "sample" / "latest.csv").read_text() for home in homes]
+    assert csvs[0] == csvs[1]
+
+
+def test_the_same_training_is_the_same_model(versions: tuple[Version, Version]) -> None:
+    _, now = versions
+    now.run("anew", FIRST, "forecast")
+    there, here = (ledger_tables(now.folder / name / "ledger.sqlite") for name in ("first", "anew"))
+    assert here == there, "model_version, config_digest, p_up and every hash"

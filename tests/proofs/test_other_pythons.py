@@ -1,0 +1,51 @@
+"""README's two commands on every Python that is promised: in a fresh clone, with an environment of their own."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import PROJECT, skip_unless
+
+pytestmark = pytest.mark.proof
+
+SMOKE = "tests/pipeline/market tests/pipeline/ledger tests/models/networks"
+"""Calendars (NumPy, pandas), SQLite and Keras: where versions of Python and of packages differ most."""
+
+
+def find_python(version: str) -> str | None:
+    """Return an interpreter of this version that works: on the PATH, or among pyenv's."""
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    for found in (shutil.which(f"python{version}"), *map(str, pyenv.glob(f"{version}.*/bin/python3"))):
+        if found and subprocess.run([found, "-c", ""], capture_output=True, check=False).returncode == 0:
+            return found
+    return None
+
+
+@pytest.mark.parametrize("version", ["3.12", "3.13"])
+def test_the_readmes_two_commands_work(version: str, tmp_path: Path) -> None:
+    python = find_python(version)
+    skip_unless(python is not None, f"Python {version}", in_ci=False)
+    clone = tmp_path / "nextday"
+    subprocess.run(["git", "clone", "--quiet", str(PROJECT), str(clone)], check=True)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    environment |= {"HOME": str(tmp_path), "PYTEST_ADDOPTS": f"{SMOKE} -m 'not slow and not proof' -q"}
+    environment.pop("PYTHONPATH", None)
+    for target in ("forecast", "test"):
+        done = subprocess.run(
+            ["make", target, f"PYTHON={python}"],
+            cwd=clone,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    assert f"Python {version}" in subprocess.check_output(
+        [clone / ".venv/bin/python", "--version"], text=True
+    )
+    latest = clone / "data" / "reports" / "sample" / "latest.csv"
+    assert latest.read_text().count("2019-01-02") == 2
+    shutil.rmtree(clone)
