@@ -200,7 +200,7 @@ def test_blocks_are_as_long_as_the_outcomes_overlap() -> None:
         scores = score(rows.assign(horizon=horizon), baseline="base_rate", draws=100, seed=5)
         line = scores[(scores["model"] == "gru") & (scores["metric"] == "log_loss")].iloc[0]
         length = max(bootstrap.choose_block_length(by_session), horizon)
-        drawn = bootstrap.draw_sessions(300, block_length=length, draws=100, seed=5) @ by_session / 300
+        drawn = bootstrap._draw_sessions(300, block_length=length, draws=100, seed=5) @ by_session / 300
         assert (line["low"], line["high"]) == pytest.approx(bootstrap.percentile_interval(drawn))
 
 

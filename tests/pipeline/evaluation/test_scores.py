@@ -188,7 +188,7 @@ def test_the_interval_is_that_of_drawing_the_rows_themselves() -> None:
     y, session = keys["outcome"].to_numpy(), np.arange(40).repeat(3)
     losses = metrics.log_losses(p, y).reshape(40, 3).mean(axis=1)
     block_length = bootstrap.choose_block_length(losses)
-    copies = bootstrap.draw_sessions(40, block_length=block_length, draws=50, seed=9).astype(int)
+    copies = bootstrap._draw_sessions(40, block_length=block_length, draws=50, seed=9).astype(int)
     of_rows = {name: getattr(metrics, name) for name in ("mcc", "balanced_accuracy", "brier", "auc")}
     of_rows |= {name: partial(_by_copies, name) for name in ("auc_within_sessions", "auc_between_sessions")}
     for metric, of_drawn in of_rows.items():
