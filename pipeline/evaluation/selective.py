@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from pipeline.evaluation.horizons import NEXT
 from pipeline.schema import FORECAST_KEY, MIN_SESSIONS, SCORES, empty, validated
 from pipeline.statistics import bootstrap
 from pipeline.statistics.metrics import effective_n, mean_of
@@ -72,7 +73,7 @@ def score_coverage(
     low, high = bootstrap.percentile_interval(mean_of(copies @ told, copies @ n))
     line = {"value": told.sum() / n.sum(), "low": low, "high": high, "n": int(n.sum()), "sessions": len(n)}
     line["effective_n"] = effective_n(np.asarray(is_told, np.float64), own["target_session"].to_numpy())
-    names = {"model": model, "group": group, "metric": ISSUED_SHARE, "baseline": "target"}
+    names = {"model": model, "group": group, "horizon": horizon, "metric": ISSUED_SHARE, "baseline": "target"}
     return validated(pd.DataFrame([{**names, **line, "baseline_value": target, "p_value": np.nan}]), SCORES)
 
 
@@ -105,7 +106,7 @@ class AchievedCoverage:
 
 
 def measure_achieved_coverage(
-    scores: pd.DataFrame, rows: pd.DataFrame, *, model: str, group: str = "all"
+    scores: pd.DataFrame, rows: pd.DataFrame, *, model: str, group: str = "all", horizon: int = NEXT
 ) -> AchievedCoverage | None:
     """Return how often a model took a side; None where it was not asked to leave any out.
 
@@ -114,10 +115,10 @@ def measure_achieved_coverage(
         rows: p_up and direction of the model on the rows that were scored.
         model: Which.
         group: Which rows they are.
+        horizon: Sessions ahead.
     """
-    found = scores[
-        (scores["metric"] == ISSUED_SHARE) & (scores["model"] == model) & (scores["group"] == group)
-    ]
+    own = scores[(scores["metric"] == ISSUED_SHARE) & (scores["model"] == model)]
+    found = own[(own["group"] == group) & (own["horizon"] == horizon)]
     for row in found.to_dict("records"):
         share = (row["baseline_value"], row["value"], row["low"], row["high"])
         return AchievedCoverage(*share, int(row["n"]), int(row["sessions"]), _measure_tied(rows))

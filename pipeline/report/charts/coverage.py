@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from pipeline.evaluation.horizons import NEXT, describe_horizon, name_group
+from pipeline.evaluation.horizons import NEXT, describe_horizon
 from pipeline.evaluation.selective import AchievedCoverage, measure_achieved_coverage, trace_curve
 from pipeline.evaluation.verdict import Verdict
 from pipeline.formatting import format_interval, format_percent
@@ -79,7 +79,7 @@ def collect_curves(
 def _collect(test_rows: pd.DataFrame, scores: pd.DataFrame, horizon: int, verdict: Verdict) -> Curve:
     rows = test_rows[test_rows["outcome"].notna() & (test_rows["horizon"] == horizon)]
     own, baseline = (rows[rows["model"] == name] for name in (verdict.model, verdict.baseline))
-    told = measure_achieved_coverage(scores, own, model=verdict.model, group=name_group("all", horizon))
+    told = measure_achieved_coverage(scores, own, model=verdict.model, horizon=horizon)
     marked = (told.target, told.coverage) if told else ()
     is_next = horizon == NEXT
     return Curve(

@@ -144,7 +144,7 @@ def test_the_curve_has_an_interval_only_where_the_score_of_the_same_rows_has_one
     rows["outcome"] = rng.integers(0, 2, len(rows)).astype(float)
     both = pd.concat([rows, baseline_of(rows)])
     curve = trace_curve(rows, baseline_of(rows))
-    scores = score(both, baseline="base_rate", group="20 sessions ahead").set_index(["model", "metric"])
+    scores = score(both, baseline="base_rate").set_index(["model", "metric"])
     hit_rate, whole = scores.loc[(str(rows["model"].iloc[0]), "hit_rate")], curve.iloc[-1]
     assert whole["hit_rate"] == hit_rate["value"]
     assert np.isnan(hit_rate["low"]) == np.isnan(whole["low"]) == np.isnan(whole["high"]) == (sessions < 200)
@@ -153,7 +153,7 @@ def test_the_curve_has_an_interval_only_where_the_score_of_the_same_rows_has_one
     if sessions < 200:
         assert cell == "– (under 200 sessions)"
         assert "nan" not in draw_curve(curve, "base_rate")
-    share = score_coverage(rows, model=str(rows["model"].iloc[0]), target=0.6, group="20 sessions ahead")
+    share = score_coverage(rows, model=str(rows["model"].iloc[0]), target=0.6)
     assert share["low"].isna().all() == (sessions < 200)
 
 
@@ -186,10 +186,7 @@ def test_forecasts_that_are_alike_take_a_side_together_and_the_page_says_so() ->
 def test_each_horizon_has_its_own_curve_baseline_and_target() -> None:
     rows = abstaining()["test_rows"]
     both = pd.concat([rows, rows.assign(horizon=5)])  # type: ignore[call-overload, union-attr]
-    share = [
-        score_coverage(both[both["horizon"] == h], model="gru", target=0.6, group=group)
-        for h, group in ((1, "all"), (5, "5 sessions ahead"))
-    ]
+    share = [score_coverage(both[both["horizon"] == h], model="gru", target=0.6) for h in (1, 5)]
     other = replace(verdict(), baseline="always_up")
     always_up = both[both["model"] == "base_rate"].assign(model="always_up")
     near, far = collect_curves(pd.concat([both, always_up]), pd.concat(share), {1: verdict(), 5: other})
