@@ -25,7 +25,9 @@ _DAY: Final = re.compile(r"([A-Z][a-z]{2} )?\d{4}-\d\d-\d\d( \d\d:\d\d UTC)?")
 
 def render_page(template: str, **facts: object) -> str:
     """Return a page; equal facts give equal bytes."""
-    return _environment().get_template(template).render(meaning=MEANING, metrics=tables.METRICS, **facts)
+    return (
+        _environment().get_template(template).render(meaning=MEANING, metrics=tables.METRIC_CAPTIONS, **facts)
+    )
 
 
 def _environment() -> Environment:

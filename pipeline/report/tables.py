@@ -13,7 +13,7 @@ from pipeline.schema import DIRECTIONS
 
 __all__ = [
     "FURTHER_METRICS",
-    "METRICS",
+    "METRIC_CAPTIONS",
     "collect_scores",
     "count_directions",
     "describe_group",
@@ -32,7 +32,7 @@ def count_directions(forecasts: pd.DataFrame) -> str:
     return ", ".join(f"{counts[side]:,} {side}" for side in DIRECTIONS if counts.get(side))
 
 
-METRICS: Final = {
+METRIC_CAPTIONS: Final = {
     ISSUED_SHARE: (
         "sides taken",
         "share of forecasts that took a side, up or down; beside it what was asked for",
@@ -67,8 +67,8 @@ METRICS: Final = {
     ),
     "uncertainty": ("uncertainty", "Brier score of the rows' own share of ups: how hard they are"),
 }
-"""How each metric is called, and what it says."""
-FURTHER_METRICS: Final = tuple(METRICS)[list(METRICS).index("auc") + 1 :]
+"""The name of each metric and what it measures, for readers; the key is its stored name."""
+FURTHER_METRICS: Final = tuple(METRIC_CAPTIONS)[list(METRIC_CAPTIONS).index("auc") + 1 :]
 """What the short tables leave out; scores.csv has every metric."""
 _GROUPS: Final = {
     "all": "backtest, all test rows",
@@ -106,7 +106,7 @@ def select_own_scores(report: Report) -> pd.DataFrame:
     own = scores[scores["model"] == name_model(report)]
     live = own[own["group"].str.startswith("live")]
     order = list(dict.fromkeys([*_group_keys(report.scores), *_group_keys(live), *_group_keys(own)]))
-    metrics = list(dict.fromkeys([*METRICS, *own["metric"]]))
+    metrics = list(dict.fromkeys([*METRIC_CAPTIONS, *own["metric"]]))
     places = {
         "_group": [order.index(key) for key in _group_keys(own)],
         "_metric": own["metric"].map(metrics.index),
@@ -152,7 +152,7 @@ def score_rows(scores: pd.DataFrame) -> list[dict[str, str]]:
     return [
         {
             "rows": name_group(row["group"], row["horizon"]),
-            "score": METRICS.get(row["metric"], (row["metric"],))[0],
+            "score": METRIC_CAPTIONS.get(row["metric"], (row["metric"],))[0],
             "value": format_score(row["value"], row["metric"]),
             "95% interval": format_interval(
                 row["low"], row["high"], row["metric"], row["sessions"], row["horizon"]

@@ -6,6 +6,7 @@ A series here has one number a session, in order of time.
 from dataclasses import dataclass
 
 import numpy as np
+from arch.covariance.kernel import Bartlett
 from numpy.typing import NDArray
 from scipy.integrate import quad
 from scipy.stats import norm, t
@@ -127,7 +128,4 @@ def newey_west_lag(sessions: int, horizon: int = 1) -> int:
 
 def long_run_variance(series: Floats, lag: int) -> float:
     """Return n times the variance of the mean of `series` [session], by Bartlett weights (Newey and West, 1987)."""
-    distance, n = series - series.mean(), len(series)
-    covariances = [float(distance[k:] @ distance[: n - k]) / n for k in range(min(lag, n - 1) + 1)]
-    weights = [1.0] + [2 * (1 - k / (lag + 1)) for k in range(1, len(covariances))]
-    return float(np.dot(weights, covariances))
+    return float(Bartlett(series, bandwidth=lag).cov.long_run[0, 0])

@@ -216,11 +216,11 @@ def test_a_verdict_five_sessions_ahead_needs_five_times_the_sessions() -> None:
     keys, p = truth(300, 6, seed=1, signal=0.2)
     rows = stack(keys.assign(horizon=5), gru=p, base_rate=0.53)
     found = judge(rows, model="gru", baseline="base_rate")
-    assert found.finding == "edge"
+    assert found.conclusion == "edge"
     assert "over 300 sessions (1,800 forecasts, 5 sessions ahead) gru's" in found.sentence
     short = rows[rows["target_session"] < rows["target_session"].max()]
     verdict = judge(short, model="gru", baseline="base_rate")
-    assert verdict.finding == "not enough data"
+    assert verdict.conclusion == "not enough data"
     assert "a verdict needs 300 sessions" in verdict.sentence
 
 
@@ -233,7 +233,7 @@ def test_overlap_is_not_taken_for_evidence() -> None:
         naive.append(judge(rows.assign(horizon=1), model="gru", baseline="base_rate", draws=200))
     # With lags that cover the overlap p-values are larger, and an edge without skill is as rare as it should be.
     assert np.mean([v.p_value for v in told]) > np.mean([v.p_value for v in naive])
-    assert sum(v.finding == "edge" for v in told) <= 4
+    assert sum(v.conclusion == "edge" for v in told) <= 4
 
 
 # --- names ---

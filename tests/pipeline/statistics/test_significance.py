@@ -55,6 +55,17 @@ def test_equal_forecasts_are_rejected_about_as_often_as_announced(rho: float) ->
     assert 0.03 < np.mean(p_values < 0.05) < 0.11
 
 
+@pytest.mark.parametrize("n", [10, 11, 250])
+@pytest.mark.parametrize("lag", [0, 4, 9, 30])
+def test_the_long_run_variance_is_newey_and_west_s_sum(n: int, lag: int) -> None:
+    series = autoregression(0.5, n)
+    distance = series - series.mean()
+    covariances = [float(distance[k:] @ distance[: n - k]) / n for k in range(min(lag, n - 1) + 1)]
+    expected = covariances[0] + sum(2 * (1 - k / (lag + 1)) * c for k, c in enumerate(covariances) if k)
+    assert sig.long_run_variance(series, lag) == pytest.approx(expected, rel=1e-12)
+    assert sig.long_run_variance(np.ones(n), lag) == 0
+
+
 def test_no_difference_at_all_and_a_certain_one() -> None:
     assert sig.diebold_mariano(np.zeros(100)).p_value == 1
     assert sig.diebold_mariano(np.full(100, -0.1)).p_value == 0
