@@ -146,9 +146,9 @@ def _reach(curve: pd.DataFrame) -> tuple[float, float]:
 
 def _in_words(curve: pd.DataFrame, baseline: str, told: AchievedCoverage | None) -> str:
     values = "; ".join(
-        f"{r.coverage:.0%} {r.hit_rate:.1%} ({_describe_ends(r.low, r.high)}, n {r.n:,}, "
-        f"{baseline} {r.baseline_rate:.1%})"
-        for r in curve.itertuples()
+        f"{row['coverage']:.0%} {row['hit_rate']:.1%} ({_describe_ends(row['low'], row['high'])}, n {row['n']:,}, "
+        f"{baseline} {row['baseline_rate']:.1%})"
+        for row in curve.to_dict("records")
     )
     asked = f" The target is {told.target:.1%}, {told.coverage:.1%} took a side." if told else ""
     return f"Coverage and hit rate with its 95% interval: {values}.{asked}"

@@ -64,7 +64,7 @@ def test_a_worse_model_is_called_worse_and_the_sentence_turns_round() -> None:
     assert f"higher than base_rate's by {-verdict.difference:.4f} [{-verdict.high:.4f}, " in verdict.sentence
 
 
-def test_who_says_the_base_rate_has_no_edge_over_a_bad_rule() -> None:
+def test_a_model_equal_to_the_base_rate_has_no_edge_over_a_bad_rule() -> None:
     keys, _ = truth(400, 6, seed=8, signal=0.0)
     nearly = 0.53 + 1e-3 * np.random.default_rng(1).standard_normal(len(keys))
     rows = stack(keys, gru=nearly, last_sign=np.where(np.arange(len(keys)) % 2, 0.75, 0.25), base_rate=0.53)
@@ -235,7 +235,7 @@ def test_abstentions_count_for_probabilities_and_not_for_calls() -> None:
         assert (n, sessions) == ((60, 30) if metric in CALLS else (80, 40))
 
 
-def test_a_model_that_never_takes_a_side_has_no_hit_rate() -> None:
+def test_a_model_without_any_direction_has_no_hit_rate() -> None:
     keys, _ = truth(30, 2, seed=12)
     scores = score(stack(keys, gru=0.5, base_rate=0.53), baseline="base_rate", draws=50)
     mute = scores[(scores["model"] == "gru") & scores["metric"].isin(CALLS)]
@@ -277,7 +277,7 @@ def test_a_first_evening_has_values_and_no_interval() -> None:
     assert math.isnan(hit_rate["p_value"])
 
 
-def test_models_must_stand_on_the_same_rows_once() -> None:
+def test_models_must_have_the_same_rows_once() -> None:
     keys, p = truth(30, 2, seed=17)
     rows = stack(keys, gru=p, base_rate=0.53)
     with pytest.raises(NextdayError, match="gru has no p_up on 1 of 60 rows"):
@@ -286,7 +286,7 @@ def test_models_must_stand_on_the_same_rows_once() -> None:
         judge(pd.concat([rows, rows.iloc[[5]]]), model="gru", baseline="base_rate")
     with pytest.raises(NextdayError, match="gru has no p_up on 1 of 60 rows"):
         best_baseline(rows.assign(p_up=rows["p_up"].where(rows.index != 5)))
-    with pytest.raises(NextdayError, match="other outcomes"):
+    with pytest.raises(NextdayError, match=r"outcomes of .* differ"):
         score(
             rows.assign(outcome=rows["outcome"].where(rows.index != 5, 1 - rows["outcome"])),
             baseline="base_rate",
@@ -371,7 +371,7 @@ def test_the_parts_of_the_brier_score_add_up() -> None:
         assert parts == pytest.approx(value["brier"])
 
 
-def test_every_score_says_how_many_independent_rows_it_is_worth() -> None:
+def test_every_score_has_its_effective_n() -> None:
     keys, p = truth(100, 10, seed=25, signal=0.1)
     lines = score(stack(keys, gru=p, base_rate=0.53), baseline="base_rate", draws=20)
     own, y = lines[lines["model"] == "gru"].set_index("metric"), keys["outcome"].to_numpy()

@@ -119,7 +119,7 @@ def page() -> str:
 def test_the_verdict_comes_first_and_says_how_long_it_would_take(page: str) -> None:
     places = [page.index(words) for words in ("Verdict on the method", "How good is", "would have earned")]
     assert places == sorted(places)
-    assert "To tell 52% from 50% here takes about" in page
+    assert "more sessions are needed to distinguish a hit rate of 52% from 50%" in page
     assert "3 settings were tried" in page
 
 

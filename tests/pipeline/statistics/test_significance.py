@@ -133,7 +133,7 @@ def test_the_interval_leaves_out_draws_that_are_not_defined() -> None:
     assert math.isnan(bootstrap.percentile_interval(np.full(3, np.nan))[1])
 
 
-def test_the_p_value_of_draws_is_twice_the_rarer_side() -> None:
+def test_the_p_value_of_draws_is_twice_the_rarer_sign() -> None:
     assert bootstrap.bootstrap_p_value(np.append(np.full(970, 1.0), np.full(29, -1.0))) == pytest.approx(0.06)
     assert bootstrap.bootstrap_p_value(-np.append(np.full(970, 1.0), np.full(29, -1.0))) == pytest.approx(
         0.06
@@ -142,7 +142,7 @@ def test_the_p_value_of_draws_is_twice_the_rarer_side() -> None:
     assert bootstrap.bootstrap_p_value(np.zeros(999)) == 1
 
 
-def test_telling_52_percent_from_50_takes_as_many_forecasts_as_its_power_says() -> None:
+def test_distinguishing_52_percent_from_50_needs_as_many_forecasts_as_its_power_says() -> None:
     n = sig.forecasts_needed(0.52)
     assert n == 3863
     threshold = 0.5 + norm.ppf(0.95) * 0.5 / math.sqrt(n)
