@@ -331,7 +331,7 @@ def _track(run: Run, made: Backtest, paths: dict[str, Path]) -> None:
                 "config_digest": _digest(run),
                 "trial_digest": _digest_trial(run),
                 "data_version": made.method["data version"],
-                "verdict": made.verdict.finding,
+                "verdict": made.verdict.conclusion,
             },
             epochs=made.epochs,
             scores=made.scores,
@@ -352,7 +352,7 @@ def _publish(made: Backtest) -> None:
         create_markdown_artifact(
             backtest_markdown(made),
             key=f"nextday-{made.universe.replace('_', '-')}-backtest",
-            description=f"backtest of {made.universe}: {made.verdict.finding}",
+            description=f"backtest of {made.universe}: {made.verdict.conclusion}",
         )
     except PREFECT_ERRORS as error:
         log_line(f"the backtest is reported, but Prefect does not show it: {error}")

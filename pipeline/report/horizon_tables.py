@@ -110,7 +110,7 @@ def verdict_cells(further: Mapping[int, Verdict]) -> list[dict[str, str]]:
     return [
         {
             "ahead": describe_horizon(horizon),
-            "verdict": verdict.finding,
+            "verdict": verdict.conclusion,
             "log loss saved": _number(verdict.difference),
             "95% interval": f"{_number(verdict.low)} to {_number(verdict.high)}"
             if verdict.low <= verdict.high

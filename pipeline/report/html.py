@@ -6,7 +6,8 @@ from typing import Final
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from pipeline import formatting, schema
+from pipeline import formatting
+from pipeline.evaluation import horizons
 from pipeline.report import insight_tables, tables
 
 __all__ = ["MEANING", "render_page"]
@@ -24,7 +25,9 @@ _DAY: Final = re.compile(r"([A-Z][a-z]{2} )?\d{4}-\d\d-\d\d( \d\d:\d\d UTC)?")
 
 def render_page(template: str, **facts: object) -> str:
     """Return a page; equal facts give equal bytes."""
-    return _environment().get_template(template).render(meaning=MEANING, metrics=tables.METRICS, **facts)
+    return (
+        _environment().get_template(template).render(meaning=MEANING, metrics=tables.METRIC_CAPTIONS, **facts)
+    )
 
 
 def _environment() -> Environment:
@@ -46,7 +49,7 @@ def _environment() -> Environment:
         "moment": formatting.format_moment,
         "amount": formatting.count,
         "rows": tables.describe_group,
-        "horizon": schema.horizon_of,
+        "named": horizons.name_group,
         "unbroken": _keep_days_whole,
         "in_two": _put_below,
         "day": formatting.format_day,

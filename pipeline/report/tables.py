@@ -4,16 +4,16 @@ from typing import Final
 
 import pandas as pd
 
-from pipeline.evaluation.horizons import list_horizons
+from pipeline.evaluation.horizons import NEXT, list_horizons, name_group
 from pipeline.evaluation.selective import ISSUED_SHARE
 from pipeline.formatting import format_interval, format_p_value, format_percent, format_price, format_score
 from pipeline.report.evening_report import Report
 from pipeline.report.horizon_tables import forecast_cells, sort_by_distance
-from pipeline.schema import DIRECTIONS, horizon_of
+from pipeline.schema import DIRECTIONS
 
 __all__ = [
     "FURTHER_METRICS",
-    "METRICS",
+    "METRIC_CAPTIONS",
     "collect_scores",
     "count_directions",
     "describe_group",
@@ -32,7 +32,7 @@ def count_directions(forecasts: pd.DataFrame) -> str:
     return ", ".join(f"{counts[side]:,} {side}" for side in DIRECTIONS if counts.get(side))
 
 
-METRICS: Final = {
+METRIC_CAPTIONS: Final = {
     ISSUED_SHARE: (
         "sides taken",
         "share of forecasts that took a side, up or down; beside it what was asked for",
@@ -67,8 +67,8 @@ METRICS: Final = {
     ),
     "uncertainty": ("uncertainty", "Brier score of the rows' own share of ups: how hard they are"),
 }
-"""How each metric is called, and what it says."""
-FURTHER_METRICS: Final = tuple(METRICS)[list(METRICS).index("auc") + 1 :]
+"""The name of each metric and what it measures, for readers; the key is its stored name."""
+FURTHER_METRICS: Final = tuple(METRIC_CAPTIONS)[list(METRIC_CAPTIONS).index("auc") + 1 :]
 """What the short tables leave out; scores.csv has every metric."""
 _GROUPS: Final = {
     "all": "backtest, all test rows",
@@ -77,12 +77,13 @@ _GROUPS: Final = {
 }
 
 
-def describe_group(group: str) -> str:
-    """Say which rows a group of scores was measured on."""
-    kind, _, ahead = group.partition(", ")
+def describe_group(group: str, horizon: int = NEXT) -> str:
+    """Describe the rows that a group of scores was measured on."""
+    name = name_group(group, horizon)
+    kind, _, rest = name.partition(", ")
     if kind in _GROUPS:
-        return f"{_GROUPS[kind]}, {ahead}" if ahead else _GROUPS[kind]
-    return f"backtest, {group}"
+        return f"{_GROUPS[kind]}, {rest}" if rest else _GROUPS[kind]
+    return f"backtest, {name}"
 
 
 def forecast_rows(report: Report) -> list[dict[str, str]]:
@@ -100,15 +101,21 @@ def collect_scores(report: Report) -> pd.DataFrame:
 
 
 def select_own_scores(report: Report) -> pd.DataFrame:
-    """Return the model's own scores that are read first: the backtest's groups, live, late, with the baseline."""
+    """Return the model's own scores of the short tables, by group, horizon and metric: the backtest, live, late."""
     scores = select_first_read(collect_scores(report))
     own = scores[scores["model"] == name_model(report)]
-    live = own.loc[own["group"].str.startswith("live"), "group"]
-    order = {
-        name: pd.Categorical(own[name], list(dict.fromkeys([*first, *own[name]])))
-        for name, first in (("group", [*report.scores["group"], *live]), ("metric", METRICS))
-    }
-    return own.assign(**order).sort_values(["group", "metric"]).astype({"group": str, "metric": str})
+    live = own[own["group"].str.startswith("live")]
+    order = list(dict.fromkeys([*_group_keys(report.scores), *_group_keys(live), *_group_keys(own)]))
+    metrics = list(dict.fromkeys([*METRIC_CAPTIONS, *own["metric"]]))
+    placed = own.assign(
+        _group=[order.index(key) for key in _group_keys(own)], _metric=own["metric"].map(metrics.index)
+    )
+    return placed.sort_values(["_group", "_metric"]).drop(columns=["_group", "_metric"])
+
+
+def _group_keys(scores: pd.DataFrame) -> list[tuple[str, int]]:
+    """Return the group and the horizon of each score."""
+    return list(zip(scores["group"], scores["horizon"].astype(int), strict=True))
 
 
 def select_first_read(scores: pd.DataFrame) -> pd.DataFrame:
@@ -143,11 +150,11 @@ def score_rows(scores: pd.DataFrame) -> list[dict[str, str]]:
     """Return the scores (schema.SCORES) that are read first as rows of short texts."""
     return [
         {
-            "rows": row["group"],
-            "score": METRICS.get(row["metric"], (row["metric"],))[0],
+            "rows": name_group(row["group"], row["horizon"]),
+            "score": METRIC_CAPTIONS.get(row["metric"], (row["metric"],))[0],
             "value": format_score(row["value"], row["metric"]),
             "95% interval": format_interval(
-                row["low"], row["high"], row["metric"], row["sessions"], horizon_of(row["group"])
+                row["low"], row["high"], row["metric"], row["sessions"], row["horizon"]
             ),
             "n": f"{row['n']:,}",
             "sessions": f"{row['sessions']:,}",

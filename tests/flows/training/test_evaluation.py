@@ -1,5 +1,6 @@
 """What is kept of an evaluation beside its model, and what an older nextday kept."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,34 @@ def test_an_evaluation_is_read_as_it_was_kept(kept: tuple[Path, Evaluation]) -> 
     read = load_evaluation(folder)
     pd.testing.assert_frame_equal(validated(read.scores, SCORES), evaluation.scores)
     assert read.verdict == evaluation.verdict
+
+
+def test_a_stored_verdict_keeps_the_keys_of_earlier_versions(kept: tuple[Path, Evaluation]) -> None:
+    folder, evaluation = kept
+    stored = json.loads((folder / "verdict.json").read_text())
+    keys = "finding sentence model baseline difference low high p_value n sessions"
+    assert list(stored) == keys.split()
+    assert stored["finding"] == evaluation.verdict.conclusion
+
+
+def test_scores_whose_group_named_the_horizon_are_read_with_a_column_of_it(
+    kept: tuple[Path, Evaluation],
+) -> None:
+    folder, evaluation = kept
+    groups = {
+        "all": ("all", 1),
+        "large moves": ("large moves", 1),
+        "5 sessions ahead": ("all", 5),
+        "sides taken, 20 sessions ahead": ("sides taken", 20),
+    }
+    plain = evaluation.scores.drop(columns="horizon")
+    old = pd.concat([plain.assign(group=name) for name in groups])
+    (folder / "scores.csv").write_text(old.to_csv(index=False))
+    read = load_evaluation(folder).scores
+    keys = read[["group", "horizon"]].drop_duplicates()
+    assert [*keys.itertuples(index=False, name=None)] == [*groups.values()]
+    first = read[(read["group"] == "all") & (read["horizon"] == 1)]
+    pd.testing.assert_frame_equal(validated(first, SCORES), evaluation.scores)
 
 
 def test_scores_of_before_the_effective_n_was_kept_are_read_without_it(kept: tuple[Path, Evaluation]) -> None:

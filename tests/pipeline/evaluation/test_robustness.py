@@ -41,7 +41,7 @@ def test_who_knows_something_passes_every_test_and_is_named() -> None:
     assert said["model confidence set"].endswith("among 1 of 4: gru.")
 
 
-def test_who_knows_nothing_is_told_so_and_stands_among_equals() -> None:
+def test_a_model_without_skill_is_one_of_many_in_the_set() -> None:
     found = examine(rows(400, 0.0), model="gru", baseline="base_rate")
     assert np.isnan(found.direction.statistic)  # p is one half all along: no side to test
     assert "there is nothing to test" in found.sentences["Pesaran and Timmermann"]
@@ -57,8 +57,8 @@ def test_a_few_sessions_are_not_tested_and_nothing_is_claimed(sessions: int) -> 
     assert found.ability is None
     assert found.confidence is None
     assert list(found.sentences) == ["Pesaran and Timmermann"]
-    assert "cannot be said" in found.size.sentence
+    assert "to estimate how many are needed" in found.size.sentence
 
 
-def test_all_candidates_stand_in_the_same_sessions() -> None:
+def test_all_candidates_have_the_same_sessions() -> None:
     assert session_losses(rows(30, 0.1)).shape == (30, 4)

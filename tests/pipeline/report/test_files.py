@@ -19,7 +19,7 @@ from pipeline.report.evening_markdown import summary_markdown
 from pipeline.report.evening_page import render
 from pipeline.report.evening_report import Report
 from pipeline.report.files import FORECAST_COLUMNS, write
-from pipeline.report.tables import METRICS, forecast_rows
+from pipeline.report.tables import METRIC_CAPTIONS, forecast_rows
 from pipeline.schema import FORECASTS, SCORES, empty
 from tests.conftest import PROJECT
 
@@ -41,11 +41,11 @@ def forecasts(*symbols: str, **columns: Any) -> pd.DataFrame:
     )
 
 
-def scored(group: str = "all") -> pd.DataFrame:
+def scored(group: str = "all", horizon: int = 1) -> pd.DataFrame:
     lines = [
         {"model": model, "group": group, "metric": metric, "value": value, "low": value - 0.01, "high": value + 0.01,
          "n": 240, "effective_n": 150.0, "sessions": 120, "baseline": "base_rate", "baseline_value": 0.51,
-         "p_value": 0.4}
+         "p_value": 0.4, "horizon": horizon}
         for model, shift in (("gru", 0.0), ("base_rate", 0.001), ("always_up", 2.5))
         for metric, value in (("hit_rate", 0.52), ("log_loss", 0.692 + shift), ("auc", float("nan")))
     ]  # fmt: skip
@@ -318,11 +318,11 @@ def test_no_score_stands_without_interval_n_and_baseline(page: str) -> None:
 def test_short_tables_leave_further_metrics_to_the_file(tmp_path: Path) -> None:
     further = scored().query("metric == 'log_loss'").assign(metric="ece")
     report = a_report(scores=pd.concat([scored(), further]))
-    assert METRICS["ece"][0] not in summary_markdown(report)
+    assert METRIC_CAPTIONS["ece"][0] not in summary_markdown(report)
     page = render(report)
     own, _, every = page.partition("Every method, every score")
-    assert f"{METRICS['ece'][0]}</th>" not in own
-    assert METRICS["ece"][0] in every
+    assert f"{METRIC_CAPTIONS['ece'][0]}</th>" not in own
+    assert METRIC_CAPTIONS["ece"][0] in every
     assert "ece" in set(pd.read_csv(write(report, tmp_path).scores_csv)["metric"])
 
 

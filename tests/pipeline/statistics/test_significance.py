@@ -55,6 +55,17 @@ def test_equal_forecasts_are_rejected_about_as_often_as_announced(rho: float) ->
     assert 0.03 < np.mean(p_values < 0.05) < 0.11
 
 
+@pytest.mark.parametrize("n", [10, 11, 250])
+@pytest.mark.parametrize("lag", [0, 4, 9, 30])
+def test_the_long_run_variance_is_newey_and_west_s_sum(n: int, lag: int) -> None:
+    series = autoregression(0.5, n)
+    distance = series - series.mean()
+    covariances = [float(distance[k:] @ distance[: n - k]) / n for k in range(min(lag, n - 1) + 1)]
+    expected = covariances[0] + sum(2 * (1 - k / (lag + 1)) * c for k, c in enumerate(covariances) if k)
+    assert sig.long_run_variance(series, lag) == pytest.approx(expected, rel=1e-12)
+    assert sig.long_run_variance(np.ones(n), lag) == 0
+
+
 def test_no_difference_at_all_and_a_certain_one() -> None:
     assert sig.diebold_mariano(np.zeros(100)).p_value == 1
     assert sig.diebold_mariano(np.full(100, -0.1)).p_value == 0
@@ -63,7 +74,7 @@ def test_no_difference_at_all_and_a_certain_one() -> None:
 
 def test_too_few_sessions_give_neither_an_interval_nor_a_test() -> None:
     few = schema.MIN_SESSIONS - 1
-    drawn = bootstrap.draw_sessions(few, block_length=2, draws=50, seed=0)
+    drawn = bootstrap.resample_sessions(RNG.normal(0, 1, few), draws=50, seed=0)
     assert math.isnan(bootstrap.percentile_interval(drawn @ np.ones(few))[0])
     assert math.isnan(bootstrap.bootstrap_p_value(drawn @ np.ones(few)))
     assert math.isnan(sig.diebold_mariano(RNG.normal(0, 1, few)).p_value)
@@ -71,12 +82,12 @@ def test_too_few_sessions_give_neither_an_interval_nor_a_test() -> None:
 
 
 def test_every_sample_has_as_many_sessions_as_there_are_and_equal_seeds_agree() -> None:
-    drawn = bootstrap.draw_sessions(80, block_length=4, draws=300, seed=1)
+    drawn = bootstrap._draw_sessions(80, block_length=4, draws=300, seed=1)
     assert drawn.shape == (300, 80)
     assert (drawn.sum(axis=1) == 80).all()
     assert drawn.mean(axis=0) == pytest.approx(np.ones(80), abs=0.4)
-    assert (drawn == bootstrap.draw_sessions(80, block_length=4, draws=300, seed=1)).all()
-    assert (drawn != bootstrap.draw_sessions(80, block_length=4, draws=300, seed=2)).any()
+    assert (drawn == bootstrap._draw_sessions(80, block_length=4, draws=300, seed=1)).all()
+    assert (drawn != bootstrap._draw_sessions(80, block_length=4, draws=300, seed=2)).any()
 
 
 def test_the_spread_of_drawn_means_is_the_closed_form_of_politis_and_romano() -> None:
@@ -88,7 +99,7 @@ def test_the_spread_of_drawn_means_is_the_closed_form_of_politis_and_romano() ->
     k = np.arange(1, n)
     weight = (1 - k / n) * (1 - 1 / block) ** k
     expected = (circular[0] + 2 * (weight * circular[1:]).sum()) / n
-    drawn = bootstrap.draw_sessions(n, block_length=block, draws=8000, seed=3) @ series / n
+    drawn = bootstrap._draw_sessions(n, block_length=block, draws=8000, seed=3) @ series / n
     assert drawn.var() == pytest.approx(expected, rel=0.08)
 
 
@@ -108,7 +119,7 @@ def test_the_interval_of_a_shared_shock_holds_the_truth_and_that_of_independent_
         shock = RNG.normal(0, 0.6, (sessions, 1))
         shares = (shock + RNG.normal(0, 0.8, (sessions, symbols)) > 0).mean(axis=1)
         block_length = bootstrap.choose_block_length(shares)
-        drawn = bootstrap.draw_sessions(sessions, block_length=block_length, draws=200, seed=seed)
+        drawn = bootstrap._draw_sessions(sessions, block_length=block_length, draws=200, seed=seed)
         low, high = bootstrap.percentile_interval(drawn @ shares / sessions)
         by_session += low <= 0.5 <= high
         by_row += abs(shares.mean() - 0.5) <= 1.96 * 0.5 / math.sqrt(sessions * symbols)
@@ -122,7 +133,7 @@ def test_the_interval_leaves_out_draws_that_are_not_defined() -> None:
     assert math.isnan(bootstrap.percentile_interval(np.full(3, np.nan))[1])
 
 
-def test_the_p_value_of_draws_is_twice_the_rarer_side() -> None:
+def test_the_p_value_of_draws_is_twice_the_rarer_sign() -> None:
     assert bootstrap.bootstrap_p_value(np.append(np.full(970, 1.0), np.full(29, -1.0))) == pytest.approx(0.06)
     assert bootstrap.bootstrap_p_value(-np.append(np.full(970, 1.0), np.full(29, -1.0))) == pytest.approx(
         0.06
@@ -131,7 +142,7 @@ def test_the_p_value_of_draws_is_twice_the_rarer_side() -> None:
     assert bootstrap.bootstrap_p_value(np.zeros(999)) == 1
 
 
-def test_telling_52_percent_from_50_takes_as_many_forecasts_as_its_power_says() -> None:
+def test_distinguishing_52_percent_from_50_needs_as_many_forecasts_as_its_power_says() -> None:
     n = sig.forecasts_needed(0.52)
     assert n == 3863
     threshold = 0.5 + norm.ppf(0.95) * 0.5 / math.sqrt(n)
