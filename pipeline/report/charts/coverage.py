@@ -1,6 +1,6 @@
-"""The coverage curve: how the hit rate changes from the most confident forecasts to all of them.
+"""The coverage curve: the hit rate of the most confident forecasts, from a small share up to all of them.
 
-A model whose probabilities carry information falls from left to right; one that only knows the base rate stays level.
+For a model whose probabilities carry information the curve falls from left to right; for the base rate it stays level.
 The curve is measured in `pipeline.evaluation.selective`.
 """
 
@@ -37,10 +37,10 @@ class Curve:
     """The coverage curve of one horizon.
 
     Attributes:
-        key: What its figure is called.
-        about: How far ahead; empty for the next session.
-        baseline: The baseline that it stands beside.
-        points: Of `trace_curve`.
+        key: The name of its figure.
+        about: The horizon in words; empty for the next session.
+        baseline: The baseline that it is compared with.
+        points: The points of `trace_curve`.
         told: Where directions are told; None where they always are.
     """
 
@@ -52,23 +52,23 @@ class Curve:
 
     @property
     def cells(self) -> list[dict[str, str]]:
-        """A few points as rows of short texts."""
+        """A table of a few points, as texts."""
         return curve_cells(self.points, self.told)
 
     def draw(self) -> str:
-        """Draw it."""
+        """Return the figure as SVG."""
         return draw_curve(self.points, self.baseline, self.told, self.about)
 
 
 def collect_curves(
     test_rows: pd.DataFrame, scores: pd.DataFrame, verdicts: Mapping[int, Verdict]
 ) -> list[Curve]:
-    """Return the curve of every horizon with a verdict and a row that takes a side, the nearest first.
+    """Return the curve of every horizon with a verdict and a forecast other than 50%, the nearest first.
 
     Args:
         test_rows: The long frame of `pipeline.evaluation.scores`, with direction.
-        scores: schema.SCORES of those rows.
-        verdicts: By horizon; they name the model and its baseline.
+        scores: The schema.SCORES of those rows.
+        verdicts: The verdicts by horizon, which name the model and its baseline.
     """
     curves = (_collect(test_rows, scores, horizon, verdict) for horizon, verdict in verdicts.items())
     return [curve for curve in curves if len(curve.points)]
@@ -92,13 +92,13 @@ def _collect(test_rows: pd.DataFrame, scores: pd.DataFrame, horizon: int, verdic
 def draw_curve(
     curve: pd.DataFrame, baseline: str, told: AchievedCoverage | None = None, about: str = ""
 ) -> str:
-    """Draw the hit rate by coverage with its band, the baseline on the same rows, and the target.
+    """Draw the hit rate by coverage with its band, the baseline on the same rows, and the target coverage.
 
     Args:
-        curve: Of `trace_curve`.
-        baseline: Which baseline it is.
-        told: Where the threshold lies that directions are told by; None where it leaves nothing out.
-        about: What sets it apart from another one on the page.
+        curve: The points of `trace_curve`.
+        baseline: The name of the baseline.
+        told: Target and achieved coverage; None where the model never abstains.
+        about: The horizon, for the title; empty for the next session.
     """
     title = "Hit rate by coverage" + (f", {about}" if about else "")
     with canvas(2.9) as (figure, axes):
@@ -122,26 +122,26 @@ def draw_curve(
                 "D",
                 color=INK,
                 markersize=5,
-                label="took a side",
+                label="achieved",
             )
         axes.set(
-            xlabel="share of forecasts, the surest first",
+            xlabel="coverage (most confident first)",
             ylabel="hit rate",
             xlim=(0, 1.03),
-            ylim=_reach(curve),
+            ylim=_limits(curve),
         )
         percent_axis(axes.xaxis)
         percent_axis(axes.yaxis)
         legend_below(axes, 2)
-        return to_svg(figure, title, _in_words(curve, baseline, told))
+        return to_svg(figure, title, _describe(curve, baseline, told))
 
 
-def _reach(curve: pd.DataFrame) -> tuple[float, float]:
+def _limits(curve: pd.DataFrame) -> tuple[float, float]:
     every = np.append(curve[["hit_rate", "low", "high", "baseline_rate"]].to_numpy(float).ravel(), 0.5)
     return float(np.nanmin(every)) - 0.02, float(np.nanmax(every)) + 0.02
 
 
-def _in_words(curve: pd.DataFrame, baseline: str, told: AchievedCoverage | None) -> str:
+def _describe(curve: pd.DataFrame, baseline: str, told: AchievedCoverage | None) -> str:
     values = "; ".join(
         f"{r.coverage:.0%} {r.hit_rate:.1%} ({r.low:.1%} to {r.high:.1%}, n {r.n:,}, {baseline} {r.baseline_rate:.1%})"
         for r in curve.itertuples()

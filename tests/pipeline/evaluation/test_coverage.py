@@ -131,14 +131,14 @@ def test_the_page_says_what_was_asked_for_and_what_it_came_to() -> None:
     assert f"which it never saw, {share:.1%} took one" in page
     assert re.search(r'<th scope="row">60% <span class="under">target</span></th>', page)
     assert "gru, backtest, sides taken" in page
-    row = re.search(r'title="[^"]*">sides taken</th>(.*?)</tr>', page)
+    row = re.search(r'title="[^"]*">directions issued</th>(.*?)</tr>', page)
     assert row
     assert re.sub(r"<[^>]+>", " ", row[1]).split()[-4:] == ["target", "–", "240", "120"]
 
 
 def test_without_abstention_the_curve_stands_alone() -> None:
     page = render(a_report())
-    assert "Are the surest forecasts right more often?" in page
+    assert "Are the most confident forecasts right more often?" in page
     assert "Asked for" not in page
     assert "target</span>" not in page
 
@@ -146,7 +146,7 @@ def test_without_abstention_the_curve_stands_alone() -> None:
 def test_a_model_that_never_takes_a_side_has_no_curve() -> None:
     rows = pd.concat([told("gru", 1), told("base_rate", 2)]).assign(p_up=0.5, direction="none")
     page = render(a_report(test_rows=rows, verdict=replace(verdict(), difference=0.0)))
-    assert "Are the surest" not in page
+    assert "Are the most confident" not in page
 
 
 def test_a_model_that_always_takes_a_side_was_not_asked_for_less() -> None:
@@ -183,4 +183,4 @@ def test_each_horizon_has_its_own_curve_baseline_and_target() -> None:
             test_rows=pd.concat([both, always_up]), scores=pd.concat([scored(), *share]), further={5: other}
         )
     )
-    assert "Are the surest forecasts right more often, 5 sessions ahead?" in page
+    assert "Are the most confident forecasts right more often, 5 sessions ahead?" in page

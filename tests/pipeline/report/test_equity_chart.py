@@ -19,7 +19,10 @@ def test_the_figure_names_every_curve_and_says_where_each_ends() -> None:
     read = "".join(ElementTree.fromstring(svg.replace("<svg", '<svg xmlns:xlink="x"', 1)).itertext())
     for result in VIEW.results.values():
         assert f"\n    {result.name}\n" in read
-        assert f"{result.name} {1 + result.made:.3f} (deepest fall {result.drawdown.depth:.1%}, " in read
+        assert (
+            f"{result.name} {1 + result.net_return:.3f} (maximum drawdown {result.drawdown.depth:.1%}, "
+            in read
+        )
     assert "(not reachable)" in read
     assert re.match(r'<svg viewBox="[^"]+" role="img" aria-labelledby="[^"]+" aria-describedby="[^"]+">', svg)
 

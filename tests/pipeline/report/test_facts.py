@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.evaluation.rolling import roll_hit_rate
 from pipeline.formatting import describe_lead
-from pipeline.report.charts.evaluation import find_reach
+from pipeline.report.charts.evaluation import hit_rate_limits
 from pipeline.report.evening_markdown import summary_markdown
 from pipeline.report.evening_page import render
 from pipeline.report.evening_report import Report
@@ -54,7 +54,7 @@ def test_freshness_age_and_head_are_told_alike_by_page_and_summary() -> None:
         assert f"{fact.name} {fact.text} {fact.more}" in page
         assert f"- {fact.name}: **{fact.text}**; {fact.more}" in summary
     head = f"nextday ledger verify --head {report.ledger_head}"
-    assert page.index("prices reach") < page.index(head) < page.index("Each row says")
+    assert page.index("prices reach") < page.index(head) < page.index("Each row gives")
     assert f"`{head}`" in summary
 
 
@@ -71,7 +71,7 @@ def test_coverage_and_survivorship_are_told_by_page_summary_and_csv(tmp_path: Pa
     said = f"29 of 30 members have a bar; {bias}"
     assert said in page
     assert said in summary
-    assert f"{bias.capitalize()}. What has no dates is today's list for every past session" in page
+    assert f"{bias.capitalize()}. Entries without dates count as members in every past session" in page
     table = pd.read_csv(write(report, tmp_path).forecast_csv)
     assert table["coverage"].tolist() == pytest.approx([29 / 30] * 2, abs=1e-6)
     assert table["survivorship_biased"].tolist() == [True, True]
@@ -127,7 +127,7 @@ def test_the_record_says_how_right_the_sides_were_that_were_told() -> None:
     }
     assert facts["record"].more == (
         "live hit rate 52.0%, 95% interval 51.0% to 53.0%, n 240 over 120 sessions; base_rate 51.0%; "
-        "where a side was taken 53.4%, 95% interval 51.0% to 53.0%, n 150 over 120 sessions; base_rate 51.0%"
+        "where a direction was issued 53.4%, 95% interval 51.0% to 53.0%, n 150 over 120 sessions; base_rate 51.0%"
     )
 
 
@@ -135,9 +135,9 @@ def test_the_record_stands_beside_the_backtest_on_one_scale() -> None:
     backtest, record = (
         roll_hit_rate(rows, rows.assign(p_up=0.53)) for rows in (told("gru", 5), told("gru", 6))
     )
-    reach = find_reach(backtest, record.assign(low=0.2))
-    assert reach[0] < 0.2
-    assert reach[1] > max(backtest["high"].max(), record["high"].max())
+    limits = hit_rate_limits(backtest, record.assign(low=0.2))
+    assert limits[0] < 0.2
+    assert limits[1] > max(backtest["high"].max(), record["high"].max())
     page = render(a_report(record=settled_record("live")))
     assert {
         f"Rolling hit rate of the {name} with its 95% interval" for name in ("backtest", "record")
@@ -154,8 +154,8 @@ def test_a_short_record_says_how_much_is_missing() -> None:
 def test_figures_say_their_numbers_in_words(page: str) -> None:
     said = {figure.findtext("title"): figure.findtext("desc") or "" for figure in figures(page)}
     assert re.search(
-        r"\d\d\.\d% said, \d\d\.\d% went up \(\d\d\.\d% to \d\d\.\d%, n \d+\)",
-        said["Reliability: forecast against outcome"],
+        r"\d\d\.\d% forecast, \d\d\.\d% went up \(\d\d\.\d% to \d\d\.\d%, n \d+\)",
+        said["Reliability diagram: forecast against outcome"],
     )
     assert re.search(
         r"is \d\d\.\d% \(\d\d\.\d% to", said["Rolling hit rate of the backtest with its 95% interval"]

@@ -19,7 +19,7 @@ from pipeline.report.evening_markdown import summary_markdown
 from pipeline.report.evening_page import render
 from pipeline.report.evening_report import Report
 from pipeline.report.files import FORECAST_COLUMNS, write
-from pipeline.report.tables import METRICS, forecast_rows
+from pipeline.report.tables import METRIC_LABELS, forecast_rows
 from pipeline.schema import FORECASTS, SCORES, empty
 from tests.conftest import PROJECT
 
@@ -318,11 +318,11 @@ def test_no_score_stands_without_interval_n_and_baseline(page: str) -> None:
 def test_short_tables_leave_further_metrics_to_the_file(tmp_path: Path) -> None:
     further = scored().query("metric == 'log_loss'").assign(metric="ece")
     report = a_report(scores=pd.concat([scored(), further]))
-    assert METRICS["ece"][0] not in summary_markdown(report)
+    assert METRIC_LABELS["ece"][0] not in summary_markdown(report)
     page = render(report)
     own, _, every = page.partition("Every method, every score")
-    assert f"{METRICS['ece'][0]}</th>" not in own
-    assert METRICS["ece"][0] in every
+    assert f"{METRIC_LABELS['ece'][0]}</th>" not in own
+    assert METRIC_LABELS["ece"][0] in every
     assert "ece" in set(pd.read_csv(write(report, tmp_path).scores_csv)["metric"])
 
 
@@ -362,7 +362,7 @@ def test_an_unscored_model_makes_a_whole_page() -> None:
 def test_many_forecasts_are_drawn_as_a_histogram_and_few_one_by_one() -> None:
     few, many = (draw_forecasts(forecasts(*(f"S{i}" for i in range(count)))) for count in (30, 31))
     assert titles(few) == {"Probability of up, symbol by symbol"}
-    assert titles(many) == {"How the probabilities of up are spread"}
+    assert titles(many) == {"Distribution of the probabilities of up"}
 
 
 def test_the_summary_shows_the_farthest_from_the_base_rate_and_counts_the_rest() -> None:
@@ -407,10 +407,10 @@ def test_the_forecasts_of_these_tests_are_valid() -> None:
 
 def test_what_the_source_gave_otherwise_later_is_listed_beside_the_first_outcome() -> None:
     page = render(a_report(record=settled_record("live"), corrections=corrections()))
-    assert "2 outcomes have been given otherwise by the source since. The first one counts" in page
+    assert "The source has since revised 2 outcomes. The first value counts" in page
     (table,) = re.findall(r"<caption>The newest corrections</caption>.*?</table>", page, flags=re.DOTALL)
     cells = re.findall(r"<t[dh][^>]*>([^<]*)</t[dh]>", table)
-    assert cells[:7] == ["session", "symbol", "first outcome", "return", "given now", "return", "since"]
+    assert cells[:7] == ["session", "symbol", "first outcome", "return", "revised", "return", "since"]
     assert cells[7:14] == ["2019-01-02", "^GSPC", "up", "+0.03%", "down", "-0.12%", "2019-01-04"]
     assert cells[14:] == ["2019-01-02", "^IXIC", "up", "+0.20%", "none", "–", "2019-01-04"]
-    assert "given otherwise" not in render(a_report(record=settled_record("live")))
+    assert "since revised" not in render(a_report(record=settled_record("live")))

@@ -183,20 +183,20 @@ def test_the_deflated_ratio_is_of_the_model_after_costs_and_of_the_trials_handed
 
 def test_a_model_that_is_its_baseline_is_no_better_by_nothing() -> None:
     view = view_of(walk_of(3, sessions=100), np.full((99, 3), 0.6), TradingConfig())
-    assert view.beside_baseline_bps
-    assert (view.beside_baseline_bps.low, view.beside_baseline_bps.high) == (0, 0)
-    assert view.results["model"].made == view.results["baseline"].made
+    assert view.excess_bps
+    assert (view.excess_bps.low, view.excess_bps.high) == (0, 0)
+    assert view.results["model"].net_return == view.results["baseline"].net_return
 
 
 def test_a_model_that_knows_the_day_is_ahead_of_its_baseline_by_the_paired_mean() -> None:
     fills = walk_of(3, sessions=200)
     view = view_of(fills, knowing(fills, 0.7))
     own, other = (view.results[role].mean_bps for role in ("model", "baseline"))  # type: ignore[index]
-    assert view.beside_baseline_bps
+    assert view.excess_bps
     assert own
     assert other
-    assert view.beside_baseline_bps.value == pytest.approx(own.value - other.value)
-    assert view.beside_baseline_bps.low > 0
+    assert view.excess_bps.value == pytest.approx(own.value - other.value)
+    assert view.excess_bps.low > 0
 
 
 def test_what_only_knows_the_night_earns_nothing_that_can_be_had() -> None:
@@ -217,7 +217,7 @@ def test_the_curves_begin_at_one_the_session_before_and_end_at_what_was_made() -
     assert (view.curves.iloc[0, 1:] == 1).all()
     assert view.curves["session"].tolist() == SESSIONS[:100].tolist()
     for role, result in view.results.items():
-        assert view.curves[role].iloc[-1] == pytest.approx(1 + result.made)
+        assert view.curves[role].iloc[-1] == pytest.approx(1 + result.net_return)
     assert view.results["held"].break_even_bps is None
 
 
@@ -229,11 +229,11 @@ def test_the_sentence_says_costs_break_even_and_what_holding_made() -> None:
     view = view_of(fills, knowing(fills, 0.62), TradingConfig(cost_bps=2, slippage_bps=3))
     own, held = view.results["model"], view.results["held"]
     assert own.break_even_bps
-    assert view.sentence.startswith("After costs of 5 basis points a side the rule ")
-    assert f"breaks even at {own.break_even_bps.value:.1f} basis points a side" in view.sentence
-    assert f"{abs(own.made):.1%} in 199 sessions (597 trades; 95% interval " in view.sentence
+    assert view.sentence.startswith("Net of costs of 5 basis points per side, the rule ")
+    assert f"breaks even at {own.break_even_bps.value:.1f} basis points per side" in view.sentence
+    assert f"{abs(own.net_return):.1%} in 199 sessions (597 trades; 95% interval " in view.sentence
     assert "always_up, traded alike, " in view.sentence
-    assert f"{abs(held.made):.1%}." in view.sentence
+    assert f"{abs(held.net_return):.1%}." in view.sentence
     assert ("zero included" in view.sentence) == (
         own.total is not None and own.total.low <= 0 <= own.total.high
     )
@@ -295,11 +295,9 @@ def test_forecasts_whose_day_has_not_come_are_said_to_wait() -> None:
 
 def test_a_threshold_that_nothing_reaches_trades_nothing_and_is_told() -> None:
     view = view_of(walk_of(3, sessions=100), np.full((99, 3), 0.52), TradingConfig(threshold=0.2))
-    assert (
-        view.sentence == "Nothing was traded in 99 sessions: no forecast was sure enough for the threshold."
-    )
+    assert view.sentence == "Nothing was traded in 99 sessions: no forecast reached the threshold."
     assert view.results["model"].sharpe is None
-    assert view.results["model"].made == 0
+    assert view.results["model"].net_return == 0
     assert view.deflated is None
 
 
@@ -362,8 +360,8 @@ def test_of_the_sample_only_the_index_with_opens_of_its_own_is_traded(xnys: Cale
     assert view.stale[0].share == pytest.approx((known["Open"] == known["Close"].shift())[1:].mean())
     table = nasdaq.load()
     test, before = table[table.index >= start], table[table.index < start]
-    assert view.results["model"].made == pytest.approx((test["Close"] / test["Open"]).prod() - 1)
-    assert view.results["held"].made == pytest.approx(
+    assert view.results["model"].net_return == pytest.approx((test["Close"] / test["Open"]).prod() - 1)
+    assert view.results["held"].net_return == pytest.approx(
         test["Adj Close"].iloc[-1] / before["Adj Close"].iloc[-1] - 1
     )
-    assert view.results["unreachable"].made == pytest.approx(view.results["held"].made)
+    assert view.results["unreachable"].net_return == pytest.approx(view.results["held"].net_return)
