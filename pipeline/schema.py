@@ -1,6 +1,5 @@
 """Column names and validated frames: what crosses a border is checked there, once."""
 
-import re
 from typing import Final
 
 import pandas as pd
@@ -22,7 +21,6 @@ __all__ = [
     "SYMBOL_PATTERN",
     "empty",
     "find_bad_symbol",
-    "horizon_of",
     "validated",
 ]
 
@@ -149,15 +147,9 @@ MIN_SESSIONS: Final = 10
 Outcomes h sessions ahead overlap, and need h times as many."""
 
 
-def horizon_of(group: str) -> int:
-    """Return the horizon that a group of scores speaks of, by its name."""
-    named = re.search(r"(?:^|, )(\d+) sessions ahead$", group)
-    return int(named[1]) if named else 1
-
-
 def _has_its_interval(scores: pd.DataFrame) -> "pd.Series[bool]":
     """Say of each score whether it has an interval, or a reason to have none: no value, or too few sessions."""
-    few = scores["sessions"] < MIN_SESSIONS * scores["group"].map(horizon_of).astype(int)
+    few = scores["sessions"] < MIN_SESSIONS * scores["horizon"]
     whole = scores["low"].notna() & scores["high"].notna()
     none = scores["low"].isna() & scores["high"].isna()
     return whole | (none & (few | scores["value"].isna()))
@@ -177,17 +169,19 @@ SCORES: Final = pa.DataFrameSchema(
         "baseline": _text(),
         "baseline_value": _number(),
         "p_value": _number(ge=0, le=1),
+        "horizon": pa.Column(int, pa.Check.ge(1)),
     },
     checks=[
         pa.Check(_has_its_interval, name="interval_or_a_reason"),
         pa.Check(lambda f: ~(f["low"] > f["high"]), name="low_not_above_high"),
         pa.Check(lambda f: ~(f["effective_n"] > f["n"]), name="effective_n_not_above_n"),
     ],
-    unique=["model", "group", "metric"],
+    unique=["model", "group", "metric", "horizon"],
     strict=True,
     name="Scores",
 )
 """One score a row, never without n, a 95% interval [low, high] and the best baseline's value on the same rows.
+`group` is which rows they are ("all", "live", "large moves"), `horizon` how many sessions ahead they look.
 A value is NaN only where the metric is not defined (for example AUC with one class), an interval only there or with
 fewer than MIN_SESSIONS sessions for each one ahead. effective_n is how many independent rows would know as much; NaN
 in what was scored before it was kept."""
@@ -210,6 +204,7 @@ GROUP_SCORES: Final = pa.DataFrameSchema(
         "p_value": _number(ge=0, le=1),
         "adjusted_p": _number(ge=0, le=1),
         "groups": pa.Column(int, pa.Check.ge(0)),
+        "horizon": pa.Column(int, pa.Check.ge(1)),
     },
     checks=[
         pa.Check(lambda f: ~(f["low"] > f["high"]), name="low_not_above_high"),
@@ -217,7 +212,7 @@ GROUP_SCORES: Final = pa.DataFrameSchema(
         pa.Check(lambda f: ~(f["adjusted_p"] < f["p_value"]), name="adjusted_p_not_below_p"),
         pa.Check(lambda f: f["adjusted_p"].isna() == f["p_value"].isna(), name="both_p_or_none"),
     ],
-    unique=["model", "family", "group", "metric"],
+    unique=["model", "family", "group", "metric", "horizon"],
     strict=True,
     name="Group scores",
 )

@@ -11,13 +11,13 @@ from flows.runtime.context import Run
 from flows.runtime.tasks import task
 from flows.runtime.tracking import run_tags, tracking
 from pipeline.evaluation.attributions import FILE
-from pipeline.evaluation.horizons import NEXT, name_group
 from pipeline.report.evening_markdown import summary_markdown
 from pipeline.report.evening_report import Report
 from pipeline.report.files import Paths
 from pipeline.report.tables import forecast_rows
 from pipeline.schema import DIRECTIONS
 from pipeline.storage.files import write_text
+from pipeline.tracking.mlflow_metrics import metric_prefix
 
 __all__ = ["publish", "track"]
 
@@ -77,6 +77,4 @@ def track(run: Run, report: Report, paths: Paths) -> None:
 def _mean_p_up(forecasts: pd.DataFrame) -> dict[str, float]:
     """Return the mean forecast of each horizon under its name."""
     means = {int(str(h)): float(mean) for h, mean in forecasts.groupby("horizon")["p_up"].mean().items()}
-    return {
-        ("" if h == NEXT else f"{name_group('all', h)}/") + "mean_p_up": mean for h, mean in means.items()
-    }
+    return {f"{metric_prefix('all', horizon)}mean_p_up": mean for horizon, mean in means.items()}

@@ -20,7 +20,7 @@ from models.errors import ModelError
 from pipeline.config import Config, ModelConfig
 from pipeline.errors import InputError, NextdayError, StoreError
 from pipeline.evaluation.attributions import load_attributions
-from pipeline.evaluation.horizons import describe_horizons, name_group
+from pipeline.evaluation.horizons import describe_horizons
 from pipeline.evaluation.scores import score
 from pipeline.evaluation.selective import select_issued
 from pipeline.prices.ingest.fetch_plan import OVERLAP
@@ -211,15 +211,14 @@ def _live_scores(record: pd.DataFrame, name: str) -> pd.DataFrame:
     """Score what has been settled; the baseline is the base rate that stood on each row when it was issued."""
     settled = record[record["outcome"].notna()]
     parts = []
-    for (kind, horizon), rows in settled.groupby(["kind", "horizon"]):
+    for (kind, _), rows in settled.groupby(["kind", "horizon"]):
         model = rows.assign(model=name)
         baseline = rows.assign(model="base_rate", p_up=rows["baseline_p_up"])
-        both, group = pd.concat([model, baseline]), name_group(str(kind), int(str(horizon)))
-        parts.append(score(both, baseline="base_rate", group=group))
+        both = pd.concat([model, baseline])
+        parts.append(score(both, baseline="base_rate", group=str(kind)))
         if (rows["direction"] == "none").any():
             told = select_issued(both, name)
-            group = name_group(f"{kind}, sides taken", int(str(horizon)))
-            parts.append(score(told, baseline="base_rate", group=group))
+            parts.append(score(told, baseline="base_rate", group=f"{kind}, sides taken"))
     parts = [part for part in parts if len(part)]
     return pd.concat(parts, ignore_index=True) if parts else empty(SCORES)
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from flows.training.history import History
 from pipeline.errors import StoreError
-from pipeline.evaluation.horizons import NEXT
+from pipeline.evaluation.horizons import NEXT, split_group
 from pipeline.evaluation.network_insight import Insight, load_insight, save_insight
 from pipeline.evaluation.verdict import Verdict
 from pipeline.forecasting.folds import Fold
@@ -68,8 +68,7 @@ def load_evaluation(folder: Path) -> Evaluation:
     """
     try:
         tables = {name: pd.read_csv(folder / f"{name}.csv") for name in ("scores", "epochs", "ranges")}
-        if "effective_n" not in tables["scores"]:  # written before it was kept
-            tables["scores"]["effective_n"] = np.nan
+        tables["scores"] = _complete_scores(tables["scores"])
         for name in ("first_session", "last_session"):
             tables["ranges"][name] = pd.to_datetime(tables["ranges"][name])
         verdict = Verdict(**json.loads((folder / "verdict.json").read_text(encoding="utf-8")))
@@ -87,6 +86,16 @@ def load_evaluation(folder: Path) -> Evaluation:
             where=str(folder),
             fix="`nextday retrain` makes a new champion and a new evaluation",
         ) from None
+
+
+def _complete_scores(scores: pd.DataFrame) -> pd.DataFrame:
+    """Add to scores of an earlier version what it did not keep: effective_n, and the horizon apart from the group."""
+    if "effective_n" not in scores:
+        scores = scores.assign(effective_n=np.nan)
+    if "horizon" not in scores:
+        group, horizon = zip(*scores["group"].map(split_group), strict=True) if len(scores) else ((), ())
+        scores = scores.assign(group=list(group), horizon=np.array(horizon, np.int64))
+    return scores
 
 
 def range_table(known: History, folds: dict[str, Fold]) -> pd.DataFrame:

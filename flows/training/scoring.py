@@ -5,7 +5,7 @@ import pandas as pd
 from flows.runtime.context import Run
 from flows.runtime.progress import log_line
 from flows.runtime.tasks import task
-from pipeline.evaluation.horizons import NEXT, name_group, select_horizon
+from pipeline.evaluation.horizons import NEXT, select_horizon
 from pipeline.evaluation.scores import score
 from pipeline.evaluation.selective import score_coverage, select_issued
 from pipeline.evaluation.verdict import Verdict, best_baseline, judge
@@ -42,7 +42,7 @@ def _score_horizon(run: Run, walk: Walk, horizon: int, baseline: str) -> tuple[p
     model, seed = run.config.model.name, run.config.training.seed
     before, test = select_horizon(walk.before, horizon), select_horizon(walk.test, horizon)
     baseline = baseline or best_baseline(before[before["model"] != model])
-    parts = [score(test, baseline=baseline, group=name_group("all", horizon), seed=seed)]
+    parts = [score(test, baseline=baseline, seed=seed)]
     if run.config.calibration.coverage < 1:
         parts += _score_sides(run, test, baseline, horizon)
     verdict = judge(test, model=model, baseline=baseline, seed=seed)
@@ -54,7 +54,6 @@ def _score_sides(run: Run, rows: pd.DataFrame, baseline: str, horizon: int) -> l
     """Say how many rows the network takes a side on, and score every model on those."""
     model, seed = run.config.model.name, run.config.training.seed
     target = run.config.calibration.coverage
-    share = score_coverage(rows, model=model, target=target, group=name_group("all", horizon), seed=seed)
-    group = name_group("sides taken", horizon)
-    told = score(select_issued(rows, model), baseline=baseline, group=group, seed=seed)
+    share = score_coverage(rows, model=model, target=target, seed=seed)
+    told = score(select_issued(rows, model), baseline=baseline, group="sides taken", seed=seed)
     return [part for part in (share, told) if len(part)]

@@ -4,7 +4,15 @@ from typing import Final
 
 import pandas as pd
 
-__all__ = ["NEXT", "describe_horizon", "describe_horizons", "list_horizons", "name_group", "select_horizon"]
+__all__ = [
+    "NEXT",
+    "describe_horizon",
+    "describe_horizons",
+    "list_horizons",
+    "name_group",
+    "select_horizon",
+    "split_group",
+]
 
 
 NEXT: Final = 1
@@ -23,10 +31,20 @@ def describe_horizons(horizons: list[int]) -> str:
 
 
 def name_group(group: str, horizon: int) -> str:
-    """Return what a group of scores is called at a horizon: that of the next session keeps its plain name."""
+    """Return the name of a group of scores together with its horizon; at the next session the group's own name.
+
+    Tables and the names of MLflow metrics show it; frames of scores keep `group` and `horizon` apart.
+    """
     if horizon == NEXT:
         return group
     return describe_horizon(horizon) if group == "all" else f"{group}, {describe_horizon(horizon)}"
+
+
+def split_group(name: str) -> tuple[str, int]:
+    """Return the group and the horizon that `name_group` has joined."""
+    group, _, far = name.rpartition(", ") if ", " in name else ("all", "", name)
+    number, _, rest = far.partition(" ")
+    return (group, int(number)) if rest == "sessions ahead" and number.isdecimal() else (name, NEXT)
 
 
 def list_horizons(rows: pd.DataFrame) -> list[int]:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline.statistics.bootstrap import choose_block_length, draw_sessions, percentile_interval
+from pipeline.statistics.bootstrap import percentile_interval, resample_sessions
 from pipeline.storage.files import write_text
 
 __all__ = ["Insight", "load_insight", "rate_importance", "save_insight"]
@@ -63,8 +63,8 @@ def rate_importance(
 ) -> pd.DataFrame:
     """Return each feature's mean rise of the log loss with its 95% interval, the strongest first.
 
-    Rows of one session move together: whole sessions are drawn, in blocks as long as the feature's series of session
-    means asks for (`significance`), and at least as long as the horizon: outcomes of neighbours overlap.
+    Rows of one session move together, so whole sessions are resampled (`bootstrap.resample_sessions`); low and high are
+    NaN with too few of them.
 
     Args:
         rises: [feature, row]; NaN where the row has no label.
@@ -79,8 +79,7 @@ def rate_importance(
     lines = []
     for name, rise in zip(features, rises[:, known], strict=True):
         total = np.bincount(place, weights=rise)
-        block = max(choose_block_length(total / n), float(horizon))
-        drawn = draw_sessions(len(n), block_length=block, draws=_DRAWS, seed=seed)
+        drawn = resample_sessions(total / n, horizon=horizon, draws=_DRAWS, seed=seed)
         low, high = percentile_interval(drawn @ total / (drawn @ n))
         lines.append(
             {"feature": name, "rise": total.sum() / n.sum(), "low": low, "high": high}

@@ -61,7 +61,7 @@ def score(
     reference = sum_sessions(table, baseline)
     scores = pd.DataFrame(
         [
-            {"model": model, "group": group, "baseline": baseline, **line}
+            {"model": model, "group": group, "horizon": table.horizon, "baseline": baseline, **line}
             for model in table.p
             for line in _lines(table, model, baseline, reference, draws, seed)
         ]

@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline.schema import FORECAST_KEY, SCORES, empty, validated
+from pipeline.evaluation.horizons import NEXT
+from pipeline.schema import FORECAST_KEY, MIN_SESSIONS, SCORES, empty, validated
 from pipeline.statistics import bootstrap
 from pipeline.statistics.metrics import effective_n, mean_of
 
@@ -67,12 +68,12 @@ def score_coverage(
     is_told = own["direction"] != "none"
     takes = is_told.groupby(own["target_session"])
     told, n = takes.sum().to_numpy(float), takes.count().to_numpy(float)
-    length = max(bootstrap.choose_block_length(told / n), float(own["horizon"].max()))
-    copies = bootstrap.draw_sessions(len(n), block_length=length, draws=draws, seed=seed)
+    horizon = int(own["horizon"].max())
+    copies = bootstrap.resample_sessions(told / n, horizon=horizon, draws=draws, seed=seed)
     low, high = bootstrap.percentile_interval(mean_of(copies @ told, copies @ n))
     line = {"value": told.sum() / n.sum(), "low": low, "high": high, "n": int(n.sum()), "sessions": len(n)}
     line["effective_n"] = effective_n(np.asarray(is_told, np.float64), own["target_session"].to_numpy())
-    names = {"model": model, "group": group, "metric": ISSUED_SHARE, "baseline": "target"}
+    names = {"model": model, "group": group, "horizon": horizon, "metric": ISSUED_SHARE, "baseline": "target"}
     return validated(pd.DataFrame([{**names, **line, "baseline_value": target, "p_value": np.nan}]), SCORES)
 
 
@@ -105,7 +106,7 @@ class AchievedCoverage:
 
 
 def measure_achieved_coverage(
-    scores: pd.DataFrame, rows: pd.DataFrame, *, model: str, group: str = "all"
+    scores: pd.DataFrame, rows: pd.DataFrame, *, model: str, group: str = "all", horizon: int = NEXT
 ) -> AchievedCoverage | None:
     """Return how often a model took a side; None where it was not asked to leave any out.
 
@@ -114,10 +115,10 @@ def measure_achieved_coverage(
         rows: p_up and direction of the model on the rows that were scored.
         model: Which.
         group: Which rows they are.
+        horizon: Sessions ahead.
     """
-    found = scores[
-        (scores["metric"] == ISSUED_SHARE) & (scores["model"] == model) & (scores["group"] == group)
-    ]
+    own = scores[(scores["metric"] == ISSUED_SHARE) & (scores["model"] == model)]
+    found = own[(own["group"] == group) & (own["horizon"] == horizon)]
     for row in found.to_dict("records"):
         share = (row["baseline_value"], row["value"], row["low"], row["high"])
         return AchievedCoverage(*share, int(row["n"]), int(row["sessions"]), _measure_tied(rows))
@@ -170,7 +171,7 @@ def trace_curve(
     told, hits = by_session(np.ones_like(p)), by_session(((p > 0.5) == up).astype(float))
     called = (said != 0.5).astype(float)
     said_hits, said_told = by_session(called * ((said > 0.5) == up)), by_session(called)
-    low, high = _band(hits, told, int(both["horizon"].max()), draws, seed)
+    low, high = _measure_band(hits, told, int(both["horizon"].max()), draws, seed)
     return pd.DataFrame(
         {
             "coverage": coverage,
@@ -196,10 +197,15 @@ def _weigh(confidence: Floats, asked: tuple[float, ...]) -> tuple[Floats, list[F
     return coverage, [weight[place] for weight in weights], least
 
 
-def _band(hits: Floats, told: Floats, horizon: int, draws: int, seed: int) -> tuple[list[float], list[float]]:
-    """Return the ends of the 95% interval of each column of hits [session, coverage] over told."""
-    length = max(bootstrap.choose_block_length(mean_of(hits[:, -1], told[:, -1])), float(horizon))
-    copies = bootstrap.draw_sessions(len(hits), block_length=length, draws=draws, seed=seed)
-    drawn = mean_of(copies @ hits, copies @ told)
-    low, high = zip(*(bootstrap.percentile_interval(column) for column in drawn.T), strict=True)
-    return [*low], [*high]
+def _measure_band(hits: Floats, issued: Floats, horizon: int, draws: int, seed: int) -> tuple[Floats, Floats]:
+    """Return the ends [coverage] of the 95% intervals of hits over issued directions [session, coverage].
+
+    NaN where a coverage has rows of fewer than MIN_SESSIONS * horizon sessions, as in every other score.
+    """
+    by_session = mean_of(hits[:, -1], issued[:, -1])
+    copies = bootstrap.resample_sessions(by_session, horizon=horizon, draws=draws, seed=seed)
+    ends = np.array(
+        [bootstrap.percentile_interval(column) for column in mean_of(copies @ hits, copies @ issued).T]
+    )
+    ends[(issued > 0).sum(axis=0) < MIN_SESSIONS * horizon] = np.nan
+    return ends[:, 0], ends[:, 1]

@@ -32,7 +32,7 @@ def render_backtest(backtest: Backtest) -> str:
         first=rows["target_session"].min(),
         last=rows["target_session"].max(),
         further=verdict_cells(backtest.further),
-        own_scores=own.groupby("group", sort=False),
+        own_scores=own.groupby(["group", "horizon"], sort=False),
         all_scores=backtest.scores.to_dict("records"),
         families=_families(backtest),
         rolling=rolling.ROLLING,

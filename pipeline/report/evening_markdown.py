@@ -51,9 +51,9 @@ def summary_markdown(report: Report) -> str:
 
 def _format_scores(report: Report) -> list[str]:
     lines = []
-    for group, scores in select_own_scores(report).groupby("group", sort=False):
+    for (group, horizon), scores in select_own_scores(report).groupby(["group", "horizon"], sort=False):
         rows = [{name: cell for name, cell in row.items() if name != "rows"} for row in score_rows(scores)]
-        lines += [f"## Scores of {name_model(report)}: {describe_group(str(group))}", ""]
+        lines += [f"## Scores of {name_model(report)}: {describe_group(group, horizon)}", ""]
         lines += [*format_table(rows), ""]
     return lines
 

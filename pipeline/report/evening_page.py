@@ -86,7 +86,7 @@ def render(report: Report) -> str:
         achieved=curves[0].told if curves else None,
         model_name=tables.name_model(report),
         is_constant=_is_constant(report),
-        own_scores=tables.select_own_scores(report).groupby("group", sort=False),
+        own_scores=tables.select_own_scores(report).groupby(["group", "horizon"], sort=False),
         all_scores=tables.collect_scores(report).to_dict("records"),
         open_rows=int(record["settled_at"].isna().sum()),
         settled_rows=len(settled),
@@ -149,7 +149,8 @@ def _insight_figures(insight: Insight) -> Iterator[tuple[str, str]]:
 def _score_figures(report: Evaluated, verdict: Verdict, record: pd.DataFrame) -> Iterator[tuple[str, str]]:
     if math.isfinite(verdict.low) and math.isfinite(verdict.high):
         yield "difference", evaluation.draw_difference(verdict.difference, verdict.low, verdict.high)
-    losses = report.scores[(report.scores["metric"] == "log_loss") & (report.scores["group"] == "all")]
+    scores = select_horizon(report.scores)
+    losses = scores[(scores["metric"] == "log_loss") & (scores["group"] == "all")]
     if len(losses):
         yield "methods", evaluation.draw_methods(losses, model=verdict.model, baseline=verdict.baseline)
     every = report.test_rows[report.test_rows["outcome"].notna()]

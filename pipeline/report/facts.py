@@ -4,6 +4,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from pipeline.evaluation.horizons import select_horizon
 from pipeline.formatting import (
     count,
     describe_lead,
@@ -78,7 +79,7 @@ def _record_fact(report: Report) -> Fact:
 
 def _describe_hit_rate(report: Report) -> str:
     """Return a phrase with the next session's hit rate: of the live rows, or of the late ones while none is live."""
-    scores = report.live_scores
+    scores = select_horizon(report.live_scores)
     own = scores[(scores["metric"] == "hit_rate") & (scores["model"] != scores["baseline"])]
     of_what = " of the next session" if len(report.horizons) > 1 else ""
     whole = own[own["group"].isin(["live", "late"])].sort_values("group", ascending=False)

@@ -6,7 +6,8 @@ from typing import Final
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from pipeline import formatting, schema
+from pipeline import formatting
+from pipeline.evaluation import horizons
 from pipeline.report import insight_tables, tables
 
 __all__ = ["MEANING", "render_page"]
@@ -48,7 +49,7 @@ def _environment() -> Environment:
         "moment": formatting.format_moment,
         "amount": formatting.count,
         "rows": tables.describe_group,
-        "horizon": schema.horizon_of,
+        "named": horizons.name_group,
         "unbroken": _prevent_breaks,
         "in_two": _move_brackets_below,
         "day": formatting.format_day,

@@ -4,12 +4,12 @@ from typing import Final
 
 import pandas as pd
 
-from pipeline.evaluation.horizons import list_horizons
+from pipeline.evaluation.horizons import NEXT, list_horizons, name_group
 from pipeline.evaluation.selective import ISSUED_SHARE
 from pipeline.formatting import format_interval, format_p_value, format_percent, format_price, format_score
 from pipeline.report.evening_report import Report
 from pipeline.report.horizon_tables import forecast_cells, sort_by_distance
-from pipeline.schema import DIRECTIONS, horizon_of
+from pipeline.schema import DIRECTIONS
 
 __all__ = [
     "FURTHER_METRICS",
@@ -86,12 +86,13 @@ _GROUPS: Final = {
 }
 
 
-def describe_group(group: str) -> str:
-    """Say which rows a group of scores was measured on."""
-    kind, _, ahead = group.partition(", ")
+def describe_group(group: str, horizon: int = NEXT) -> str:
+    """Describe the rows that a group of scores was measured on."""
+    name = name_group(group, horizon)
+    kind, _, rest = name.partition(", ")
     if kind in _GROUPS:
-        return f"{_GROUPS[kind]}, {ahead}" if ahead else _GROUPS[kind]
-    return f"backtest, {group}"
+        return f"{_GROUPS[kind]}, {rest}" if rest else _GROUPS[kind]
+    return f"backtest, {name}"
 
 
 def forecast_rows(report: Report) -> list[dict[str, str]]:
@@ -109,15 +110,22 @@ def collect_scores(report: Report) -> pd.DataFrame:
 
 
 def select_own_scores(report: Report) -> pd.DataFrame:
-    """Return the model's headline scores, sorted by group (backtest, live, late) and metric."""
+    """Return the model's headline scores, sorted by group (backtest, live, late), horizon and metric."""
     scores = select_headline_scores(collect_scores(report))
     own = scores[scores["model"] == name_model(report)]
-    live = own.loc[own["group"].str.startswith("live"), "group"]
-    order = {
-        name: pd.Categorical(own[name], list(dict.fromkeys([*first, *own[name]])))
-        for name, first in (("group", [*report.scores["group"], *live]), ("metric", METRIC_LABELS))
+    live = own[own["group"].str.startswith("live")]
+    order = list(dict.fromkeys([*_group_keys(report.scores), *_group_keys(live), *_group_keys(own)]))
+    metrics = list(dict.fromkeys([*METRIC_LABELS, *own["metric"]]))
+    places = {
+        "_group": [order.index(key) for key in _group_keys(own)],
+        "_metric": own["metric"].map(metrics.index),
     }
-    return own.assign(**order).sort_values(["group", "metric"]).astype({"group": str, "metric": str})
+    return own.assign(**places).sort_values([*places]).drop(columns=[*places])
+
+
+def _group_keys(scores: pd.DataFrame) -> list[tuple[str, int]]:
+    """Return the group and the horizon of each score."""
+    return list(zip(scores["group"], scores["horizon"].astype(int), strict=True))
 
 
 def select_headline_scores(scores: pd.DataFrame) -> pd.DataFrame:
@@ -152,11 +160,11 @@ def score_rows(scores: pd.DataFrame) -> list[dict[str, str]]:
     """Return the headline scores (of schema.SCORES) as rows of texts."""
     return [
         {
-            "rows": row["group"],
+            "rows": name_group(row["group"], row["horizon"]),
             "score": METRIC_LABELS.get(row["metric"], (row["metric"],))[0],
             "value": format_score(row["value"], row["metric"]),
             "95% interval": format_interval(
-                row["low"], row["high"], row["metric"], row["sessions"], horizon_of(row["group"])
+                row["low"], row["high"], row["metric"], row["sessions"], row["horizon"]
             ),
             "n": f"{row['n']:,}",
             "sessions": f"{row['sessions']:,}",

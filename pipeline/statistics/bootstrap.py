@@ -1,4 +1,8 @@
-"""Whole sessions resampled in blocks."""
+"""The stationary bootstrap of whole sessions, its percentile interval and its p-value.
+
+Every interval of the project that resamples sessions gets its draws from `resample_sessions`, so that the rule of
+MIN_SESSIONS stands in one place: with too few sessions there is no draw, and the interval is NaN.
+"""
 
 import numpy as np
 from arch.bootstrap import StationaryBootstrap, optimal_block_length
@@ -9,7 +13,6 @@ from pipeline.statistics.significance import Floats
 __all__ = [
     "bootstrap_p_value",
     "choose_block_length",
-    "draw_sessions",
     "percentile_interval",
     "resample_sessions",
 ]
@@ -28,33 +31,37 @@ def choose_block_length(series: Floats) -> float:
     return max(length, 1.0) if np.isfinite(length) else 1.0
 
 
-def draw_sessions(sessions: int, *, block_length: float, draws: int, seed: int) -> Floats:
-    """Draw sessions in blocks of random length; all rows of a drawn session come along.
+def _draw_sessions(sessions: int, *, block_length: float, draws: int, seed: int) -> Floats:
+    """Draw sessions with replacement in blocks of random length; all rows of a drawn session come along.
 
     The stationary bootstrap of Politis and Romano (1994): blocks start anywhere, wrap around at the end, and
     their lengths are geometric with mean `block_length`.
 
     Returns:
-        [draw, session], how often each draw has each session; every row sums to `sessions`. No draw at all
-        with fewer than MIN_SESSIONS.
+        [draw, session], how often each draw has each session; every row sums to `sessions`.
     """
-    if sessions < MIN_SESSIONS:
-        return np.empty((0, sessions))
     bootstrap = StationaryBootstrap(block_length, np.arange(sessions), seed=np.random.default_rng(seed))
     drawn = (np.bincount(data[0], minlength=sessions) for data, _ in bootstrap.bootstrap(draws))
     return np.stack(list(drawn)).astype(float)
 
 
 def resample_sessions(series: Floats, *, horizon: int = 1, draws: int, seed: int) -> Floats:
-    """Draw sessions in blocks as long as the dependence in `series` [session] and the overlap of outcomes ask for.
+    """Resample whole sessions in blocks whose length suits the dependence in `series` and the overlap of outcomes.
+
+    Args:
+        series: [session], the statistic of each session, in order of time; `choose_block_length` reads it.
+        horizon: Sessions ahead; the mean block length is at least as long, as outcomes of neighbours overlap.
+        draws: Samples of the stationary bootstrap.
+        seed: Of the bootstrap.
 
     Returns:
-        [draw, session], as of `draw_sessions`; no draw at all with fewer than MIN_SESSIONS for each one ahead.
+        [draw, session], how often each draw has each session; every row sums to the number of sessions. No draw with
+        fewer than MIN_SESSIONS * horizon sessions: `percentile_interval` and `bootstrap_p_value` are then NaN.
     """
     if len(series) < MIN_SESSIONS * horizon:
         return np.empty((0, len(series)))
     block_length = max(choose_block_length(series), float(horizon))
-    return draw_sessions(len(series), block_length=block_length, draws=draws, seed=seed)
+    return _draw_sessions(len(series), block_length=block_length, draws=draws, seed=seed)
 
 
 def percentile_interval(values: Floats) -> tuple[float, float]:

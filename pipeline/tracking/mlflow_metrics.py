@@ -6,7 +6,15 @@ from typing import Any, Final
 
 import pandas as pd
 
-__all__ = ["Measured", "allowed_name", "list_params", "measure_epochs", "measure_scores", "measure_trading"]
+__all__ = [
+    "Measured",
+    "allowed_name",
+    "list_params",
+    "measure_epochs",
+    "measure_scores",
+    "measure_trading",
+    "metric_prefix",
+]
 
 _LONGEST_PARAM: Final = 500
 
@@ -33,9 +41,15 @@ def measure_epochs(epochs: pd.DataFrame) -> list[Measured]:
 
 
 def measure_scores(scores: pd.DataFrame) -> list[Measured]:
-    """Name a score `gru.hit_rate`, one of a part of the rows `large moves/gru.hit_rate`; its evidence goes along."""
-    group = scores["group"].map(lambda name: "" if name == "all" else f"{name}/")
-    names = (group + scores["model"] + "." + scores["metric"]).map(allowed_name)
+    """Name a score `gru.hit_rate`, one of some rows or of a farther horizon `large moves/gru.hit_rate`.
+
+    The ends of its interval, n, effective n and the baseline's value follow as `gru.hit_rate.low` and so on.
+    """
+    keys = zip(scores["group"], scores["horizon"], scores["model"], scores["metric"], strict=True)
+    names = [
+        allowed_name(f"{metric_prefix(group, horizon)}{model}.{metric}")
+        for group, horizon, model, metric in keys
+    ]
     parts = {"": "value", ".low": "low", ".high": "high", ".n": "n", ".effective_n": "effective_n"}
     parts |= {".baseline": "baseline_value"}
     return [
@@ -43,6 +57,16 @@ def measure_scores(scores: pd.DataFrame) -> list[Measured]:
         for suffix, column in parts.items()
         for name, value in zip(names, scores[column], strict=True)
     ]
+
+
+def metric_prefix(group: str, horizon: int) -> str:
+    """Return the first part of metric names: empty for all rows of the next session, else `live, 5 sessions ahead/`.
+
+    Users' charts in MLflow refer to these names: they must not change.
+    """
+    ahead = [f"{horizon} sessions ahead"] if horizon > 1 else []
+    name = ", ".join([*([] if group == "all" else [group]), *ahead])
+    return f"{name}/" if name else ""
 
 
 def measure_trading(numbers: pd.DataFrame, names: Mapping[str, str]) -> list[Measured]:

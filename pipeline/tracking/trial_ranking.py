@@ -115,6 +115,5 @@ def toml_lines(chosen: Parameters, configured: Parameters) -> list[str]:
 
 
 def _mean_draws(difference: NDArray[np.float64]) -> NDArray[np.float64]:
-    length = bootstrap.choose_block_length(difference)
-    copies = bootstrap.draw_sessions(len(difference), block_length=length, draws=_DRAWS, seed=0)
+    copies = bootstrap.resample_sessions(difference, draws=_DRAWS, seed=0)
     return np.asarray(copies @ difference / max(len(difference), 1))

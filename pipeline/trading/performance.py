@@ -125,7 +125,7 @@ def measure(track: Track, *, name: str, year: float, draws: int = 1000, seed: in
         seed: Seed of the bootstrap.
     """
     net, n, trades = track.net, len(track.net), int(track.trades.sum())
-    copies = _copies(net, draws, seed)
+    copies = bootstrap.resample_sessions(net, draws=draws, seed=seed)
     estimate = partial(_estimate, sessions=n, trades=trades)
     growth = np.log(np.maximum(1 + net, 1e-12))
     traded, turnover = track.traded.sum(), float(track.traded.mean())
@@ -161,15 +161,11 @@ def find_drawdown(track: Track) -> Drawdown:
 
 def estimate_mean(returns: Floats, *, trades: int, draws: int = 1000, seed: int = 0) -> Estimate | None:
     """Return the mean of returns [session], or of differences of them, in basis points; None without an interval."""
-    drawn = _copies(returns, draws, seed) @ returns / len(returns)
+    copies = bootstrap.resample_sessions(returns, draws=draws, seed=seed)
+    drawn = copies @ returns / len(returns)
     return _estimate(
         _BASIS_POINTS * returns.mean(), _BASIS_POINTS * drawn, sessions=len(returns), trades=trades
     )
-
-
-def _copies(series: Floats, draws: int, seed: int) -> Floats:
-    length = bootstrap.choose_block_length(series)
-    return bootstrap.draw_sessions(len(series), block_length=length, draws=draws, seed=seed)
 
 
 def _estimate(value: float, drawn: Floats, *, sessions: int, trades: int) -> Estimate | None:

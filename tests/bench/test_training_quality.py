@@ -24,7 +24,7 @@ from pipeline.features.sequences import Sequences
 from pipeline.forecasting.folds import Fold, scoring_fold
 from pipeline.forecasting.walk_forward import walk_forward
 from pipeline.prices.ingest.quality import check
-from pipeline.statistics.bootstrap import choose_block_length, draw_sessions, percentile_interval
+from pipeline.statistics.bootstrap import percentile_interval, resample_sessions
 from tests.bench.market import DAYS
 from tests.conftest import NOW
 
@@ -140,7 +140,7 @@ def compare(name: str, case: Case) -> float:
     """Print both; return the upper end of what sequence training saves: below zero it is worse beyond chance."""
     losses = losses_by_session(case)
     saved = (losses["windowed"] - losses["sequence"]).to_numpy()
-    copies = draw_sessions(len(saved), block_length=choose_block_length(saved), draws=2000, seed=1)
+    copies = resample_sessions(saved, draws=2000, seed=1)
     low, high = percentile_interval(copies @ saved / len(saved))
     means = ", ".join(f"{column} {losses[column].mean():.5f}" for column in losses)
     print(

@@ -78,13 +78,11 @@ def test_each_row_is_settled_once_its_own_session_has_come(month: tuple[Place, l
 def test_the_record_is_scored_by_horizon(month: tuple[Place, list[Evening]]) -> None:
     place, evenings = month
     scores = evenings[-1].report.live_scores
-    sizes = scores[scores["metric"] == "log_loss"].groupby("group")["n"].first().to_dict()
-    assert sizes == {"late": 16, "late, 3 sessions ahead": 12, "late, 8 sessions ahead": 2}
+    sizes = scores[scores["metric"] == "log_loss"].groupby(["group", "horizon"])["n"].first().to_dict()
+    assert sizes == {("late", 1): 16, ("late", 3): 12, ("late", 8): 2}
     settled = place.record().query("horizon == 3").dropna(subset="outcome")
     hits = ((settled["p_up"] > 0.5) == (settled["outcome"] == 1)).mean()
-    own = scores[(scores["model"] == "gru") & (scores["group"] == "late, 3 sessions ahead")].set_index(
-        "metric"
-    )
+    own = scores[(scores["model"] == "gru") & (scores["horizon"] == 3)].set_index("metric")
     assert own.loc["hit_rate", "value"] == pytest.approx(hits)
 
 
@@ -105,8 +103,9 @@ def test_base_rate_calibration_gap_and_verdict_are_those_of_the_horizon(
     assert list(report.further) == [3, 8]
     kept = load_evaluation(place.home / "evaluations" / "sample" / report.model["version"])
     assert kept.further == report.further
-    assert set(kept.scores["group"]) == {"all", "3 sessions ahead", "8 sessions ahead"}
-    n = kept.scores[kept.scores["metric"] == "log_loss"].groupby("group")["n"].first()
+    assert set(kept.scores["group"]) == {"all"}
+    n = kept.scores[kept.scores["metric"] == "log_loss"].groupby("horizon")["n"].first()
+    assert list(n.index) == [1, 3, 8]
     assert n.max() <= 2 * 60  # none holds the rows of another one
 
 

@@ -80,6 +80,15 @@ def test_a_file_is_one_idea() -> None:
     assert [str(path) for path in SOURCES if len(path.read_text().splitlines()) > 400] == []
 
 
+def test_only_the_bootstrap_draws_sessions() -> None:
+    """It holds the rule that too few sessions have no interval; a copy of its lines would not."""
+    drawing = ("_draw_sessions", "StationaryBootstrap", "optimal_block_length")
+    found = [path for path in SOURCES if any(name in path.read_text("utf-8") for name in drawing)]
+    assert [path.relative_to(PROJECT).as_posix() for path in found] == ["pipeline/statistics/bootstrap.py"]
+    by_hand = [path for path in SOURCES if "choose_block_length" in path.read_text("utf-8")]
+    assert [path.name for path in by_hand] == ["data_snooping.py", "bootstrap.py"]
+
+
 def test_no_public_name_lacks_a_docstring() -> None:
     bare = []
     for path in SOURCES:

@@ -161,8 +161,7 @@ def test_any_record_however_poor_is_scored_without_an_error(seed: int) -> None:
     keys = keys_of(pd.bdate_range("2015-01-01", periods=sessions + 1).as_unit("us"), symbols)
     keys = keys.assign(outcome=outcome, horizon=horizon)
     rows = stack(keys, gru=p[rng.integers(4)], base_rate=(0.5, 0.53, 1.0)[rng.integers(3)])
-    group = "all" if horizon == 1 else "5 sessions ahead"
-    lines = score(rows, baseline="base_rate", group=group, draws=20)
+    lines = score(rows, baseline="base_rate", draws=20)
     assert len(lines) == (2 * len(METRICS) if keys["outcome"].notna().any() else 0)
     assert judge(rows, model="gru", baseline="base_rate", draws=20).sentence
     groups = score_groups(rows, model="gru", baseline="base_rate", draws=20)

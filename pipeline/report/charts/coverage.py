@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from pipeline.evaluation.horizons import NEXT, describe_horizon, name_group
+from pipeline.evaluation.horizons import NEXT, describe_horizon
 from pipeline.evaluation.selective import AchievedCoverage, measure_achieved_coverage, trace_curve
 from pipeline.evaluation.verdict import Verdict
 from pipeline.formatting import format_interval, format_percent
@@ -37,6 +37,7 @@ class Curve:
     """The coverage curve of one horizon.
 
     Attributes:
+        horizon: Sessions ahead.
         key: The name of its figure.
         about: The horizon in words; empty for the next session.
         baseline: The baseline that it is compared with.
@@ -44,6 +45,7 @@ class Curve:
         told: Where directions are told; None where they always are.
     """
 
+    horizon: int
     key: str
     about: str
     baseline: str
@@ -53,7 +55,7 @@ class Curve:
     @property
     def cells(self) -> list[dict[str, str]]:
         """A table of a few points, as texts."""
-        return curve_cells(self.points, self.told)
+        return curve_cells(self.points, self.told, self.horizon)
 
     def draw(self) -> str:
         """Return the figure as SVG."""
@@ -77,10 +79,11 @@ def collect_curves(
 def _collect(test_rows: pd.DataFrame, scores: pd.DataFrame, horizon: int, verdict: Verdict) -> Curve:
     rows = test_rows[test_rows["outcome"].notna() & (test_rows["horizon"] == horizon)]
     own, baseline = (rows[rows["model"] == name] for name in (verdict.model, verdict.baseline))
-    told = measure_achieved_coverage(scores, own, model=verdict.model, group=name_group("all", horizon))
+    told = measure_achieved_coverage(scores, own, model=verdict.model, horizon=horizon)
     marked = (told.target, told.coverage) if told else ()
     is_next = horizon == NEXT
     return Curve(
+        horizon=horizon,
         key="coverage" if is_next else f"coverage_{horizon}",
         about="" if is_next else describe_horizon(horizon),
         baseline=verdict.baseline,
@@ -143,18 +146,25 @@ def _limits(curve: pd.DataFrame) -> tuple[float, float]:
 
 def _describe(curve: pd.DataFrame, baseline: str, told: AchievedCoverage | None) -> str:
     values = "; ".join(
-        f"{r.coverage:.0%} {r.hit_rate:.1%} ({r.low:.1%} to {r.high:.1%}, n {r.n:,}, {baseline} {r.baseline_rate:.1%})"
+        f"{r.coverage:.0%} {r.hit_rate:.1%} ({_describe_ends(r.low, r.high)}, n {r.n:,}, "
+        f"{baseline} {r.baseline_rate:.1%})"
         for r in curve.itertuples()
     )
     asked = f" The target is {told.target:.1%}, {told.coverage:.1%} took a side." if told else ""
     return f"Coverage and hit rate with its 95% interval: {values}.{asked}"
 
 
-def curve_cells(curve: pd.DataFrame, told: AchievedCoverage | None = None) -> list[dict[str, str]]:
+def _describe_ends(low: float, high: float) -> str:
+    return f"{low:.1%} to {high:.1%}" if np.isfinite([low, high]).all() else "no interval: too few sessions"
+
+
+def curve_cells(
+    curve: pd.DataFrame, told: AchievedCoverage | None = None, horizon: int = NEXT
+) -> list[dict[str, str]]:
     """Return a few points of the curve as rows of short texts, that of the target marked."""
     nearest = _nearest(curve, told.target) if told and len(curve) else None
     return [
-        _cells(row, is_target=place == nearest)
+        _cells(row, horizon, is_target=place == nearest)
         for place, row in enumerate(curve.to_dict("records"))
         if place == nearest or place == len(curve) - 1 or np.isclose(row["coverage"], _IN_TABLE).any()
     ]
@@ -164,13 +174,13 @@ def _nearest(curve: pd.DataFrame, target: float) -> int:
     return int((curve["coverage"] - target).abs().to_numpy().argmin())
 
 
-def _cells(row: dict[Hashable, Any], *, is_target: bool) -> dict[str, str]:
+def _cells(row: dict[Hashable, Any], horizon: int, *, is_target: bool) -> dict[str, str]:
     return {
         "coverage": format_percent(row["coverage"]).replace(".0%", "%"),
         "mark": "target" if is_target else "",
         "confidence": f"{100 * row['confidence']:.1f} pp",
         "hit rate": format_percent(row["hit_rate"]),
-        "interval": format_interval(row["low"], row["high"], "hit_rate", row["sessions"]),
+        "interval": format_interval(row["low"], row["high"], "hit_rate", row["sessions"], horizon),
         "baseline": format_percent(row["baseline_rate"]),
         "n": f"{row['n']:,}",
         "sessions": f"{row['sessions']:,}",

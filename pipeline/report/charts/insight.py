@@ -60,6 +60,10 @@ def _describe_sensitivity(memory: pd.DataFrame, rows: pd.DataFrame) -> str:
     )
 
 
+def _describe_ends(low: float, high: float) -> str:
+    return f"{low:+.2g} to {high:+.2g}" if np.isfinite([low, high]).all() else "no interval: too few sessions"
+
+
 def draw_importance(importance: pd.DataFrame) -> str:
     """Draw the permutation importance of each feature: the increase in log loss, with its interval.
 
@@ -78,7 +82,7 @@ def draw_importance(importance: pd.DataFrame) -> str:
         axes.grid(axis="y", visible=False)
         scaled = (SCALE * rows[["rise", "low", "high"]]).to_numpy()[::-1]
         values = "; ".join(
-            f"{name} {rise:+.2g} ({low:+.2g} to {high:+.2g})"
+            f"{name} {rise:+.2g} ({_describe_ends(low, high)})"
             for name, (rise, low, high) in zip(rows["feature"][::-1], scaled, strict=True)
         )
         return to_svg(

@@ -22,7 +22,7 @@ def scores(sessions: int) -> pd.DataFrame:
     line = dict.fromkeys(SCORES.columns, "") | {
         "model": "gru", "group": "live", "metric": "log_loss", "baseline": "base_rate", "value": 0.6931,
         "low": np.nan, "high": np.nan, "n": 2 * sessions, "effective_n": 1.5 * sessions, "sessions": sessions,
-        "baseline_value": 0.6912, "p_value": np.nan,
+        "baseline_value": 0.6912, "p_value": np.nan, "horizon": 1,
     }  # fmt: skip
     return pd.DataFrame([line, line | {"metric": "mcc", "value": np.nan}])
 

@@ -37,6 +37,26 @@ def test_an_evaluation_is_read_as_it_was_kept(kept: tuple[Path, Evaluation]) -> 
     assert read.verdict == evaluation.verdict
 
 
+def test_scores_whose_group_named_the_horizon_are_read_with_a_column_of_it(
+    kept: tuple[Path, Evaluation],
+) -> None:
+    folder, evaluation = kept
+    groups = {
+        "all": ("all", 1),
+        "large moves": ("large moves", 1),
+        "5 sessions ahead": ("all", 5),
+        "sides taken, 20 sessions ahead": ("sides taken", 20),
+    }
+    plain = evaluation.scores.drop(columns="horizon")
+    old = pd.concat([plain.assign(group=name) for name in groups])
+    (folder / "scores.csv").write_text(old.to_csv(index=False))
+    read = load_evaluation(folder).scores
+    keys = read[["group", "horizon"]].drop_duplicates()
+    assert [*keys.itertuples(index=False, name=None)] == [*groups.values()]
+    first = read[(read["group"] == "all") & (read["horizon"] == 1)]
+    pd.testing.assert_frame_equal(validated(first, SCORES), evaluation.scores)
+
+
 def test_scores_of_before_the_effective_n_was_kept_are_read_without_it(kept: tuple[Path, Evaluation]) -> None:
     folder, evaluation = kept
     six = ["hit_rate", "mcc", "brier", "brier_skill", "log_loss", "auc"]

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pipeline.evaluation.scores import score
 from pipeline.evaluation.selective import (
     COVERAGES,
     AchievedCoverage,
@@ -136,6 +137,26 @@ def test_the_page_says_what_was_asked_for_and_what_it_came_to() -> None:
     assert re.sub(r"<[^>]+>", " ", row[1]).split()[-4:] == ["target", "–", "240", "120"]
 
 
+@pytest.mark.parametrize("sessions", [60, 200])
+def test_the_curve_has_an_interval_only_where_the_score_of_the_same_rows_has_one(sessions: int) -> None:
+    rng = np.random.default_rng(3)
+    rows = rows_of(rng.uniform(0.4, 0.6, (sessions, 5))).assign(horizon=20)
+    rows["outcome"] = rng.integers(0, 2, len(rows)).astype(float)
+    both = pd.concat([rows, baseline_of(rows)])
+    curve = trace_curve(rows, baseline_of(rows))
+    scores = score(both, baseline="base_rate").set_index(["model", "metric"])
+    hit_rate, whole = scores.loc[(str(rows["model"].iloc[0]), "hit_rate")], curve.iloc[-1]
+    assert whole["hit_rate"] == hit_rate["value"]
+    assert np.isnan(hit_rate["low"]) == np.isnan(whole["low"]) == np.isnan(whole["high"]) == (sessions < 200)
+    assert (curve["low"].isna() == (curve["sessions"] < 200)).all()
+    cell = curve_cells(curve, horizon=20)[-1]["interval"]
+    if sessions < 200:
+        assert cell == "– (under 200 sessions)"
+        assert "nan" not in draw_curve(curve, "base_rate")
+    share = score_coverage(rows, model=str(rows["model"].iloc[0]), target=0.6)
+    assert share["low"].isna().all() == (sessions < 200)
+
+
 def test_without_abstention_the_curve_stands_alone() -> None:
     page = render(a_report())
     assert "Are the most confident forecasts right more often?" in page
@@ -165,10 +186,7 @@ def test_forecasts_that_are_alike_take_a_side_together_and_the_page_says_so() ->
 def test_each_horizon_has_its_own_curve_baseline_and_target() -> None:
     rows = abstaining()["test_rows"]
     both = pd.concat([rows, rows.assign(horizon=5)])  # type: ignore[call-overload, union-attr]
-    share = [
-        score_coverage(both[both["horizon"] == h], model="gru", target=0.6, group=group)
-        for h, group in ((1, "all"), (5, "5 sessions ahead"))
-    ]
+    share = [score_coverage(both[both["horizon"] == h], model="gru", target=0.6) for h in (1, 5)]
     other = replace(verdict(), baseline="always_up")
     always_up = both[both["model"] == "base_rate"].assign(model="always_up")
     near, far = collect_curves(pd.concat([both, always_up]), pd.concat(share), {1: verdict(), 5: other})

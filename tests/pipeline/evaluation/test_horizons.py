@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.config import EvaluationConfig
 from pipeline.errors import InputError, NextdayError
-from pipeline.evaluation.horizons import describe_horizons, name_group
+from pipeline.evaluation.horizons import describe_horizons, name_group, split_group
 from pipeline.evaluation.rolling import select_record
 from pipeline.evaluation.scores import score
 from pipeline.evaluation.verdict import best_baseline, judge
@@ -29,7 +29,7 @@ from pipeline.report.facts import collect_key_facts
 from pipeline.report.files import FORECAST_COLUMNS, write
 from pipeline.report.horizon_tables import pivot_by_symbol
 from pipeline.report.tables import forecast_rows, select_own_scores
-from pipeline.schema import horizon_of
+from pipeline.schema import GROUP_SCORES, SCORES
 from pipeline.statistics import bootstrap
 from tests.conftest import laid_out, prices_of, random_bars
 from tests.pipeline.evaluation.test_scores import stack, truth
@@ -200,12 +200,12 @@ def test_blocks_are_as_long_as_the_outcomes_overlap() -> None:
         scores = score(rows.assign(horizon=horizon), baseline="base_rate", draws=100, seed=5)
         line = scores[(scores["model"] == "gru") & (scores["metric"] == "log_loss")].iloc[0]
         length = max(bootstrap.choose_block_length(by_session), horizon)
-        drawn = bootstrap.draw_sessions(300, block_length=length, draws=100, seed=5) @ by_session / 300
+        drawn = bootstrap._draw_sessions(300, block_length=length, draws=100, seed=5) @ by_session / 300
         assert (line["low"], line["high"]) == pytest.approx(bootstrap.percentile_interval(drawn))
 
 
 def test_no_interval_and_no_test_stand_on_fewer_than_ten_spans() -> None:
-    far = {"baseline": "base_rate", "group": "5 sessions ahead", "draws": 50}
+    far = {"baseline": "base_rate", "draws": 50}
     scores = score(overlapping(49, 5, seed=1), **far)
     assert scores[["low", "high", "p_value"]].isna().all(axis=None)
     enough = score(overlapping(50, 5, seed=1), **far)
@@ -239,11 +239,22 @@ def test_overlap_is_not_taken_for_evidence() -> None:
 # --- names ---
 
 
-@pytest.mark.parametrize("group", ["all", "live", "late"])
-def test_a_group_says_its_horizon(group: str) -> None:
+@pytest.mark.parametrize("group", ["all", "live", "late, sides taken", "large moves"])
+def test_the_name_of_a_group_holds_its_horizon(group: str) -> None:
     assert name_group(group, 1) == group
-    assert [horizon_of(name_group(group, h)) for h in AHEAD] == [*AHEAD]
-    assert horizon_of("large moves") == 1
+    assert [split_group(name_group(group, h)) for h in AHEAD] == [(group, h) for h in AHEAD]
+    assert name_group("all", 5) == "5 sessions ahead"
+    assert name_group("late, sides taken", 5) == "late, sides taken, 5 sessions ahead"
+
+
+def test_a_score_has_its_horizon_in_a_column() -> None:
+    rows = overlapping(60, 5, seed=1)
+    scores = score(rows, baseline="base_rate", group="large moves", draws=20)
+    assert (set(scores["group"]), set(scores["horizon"])) == ({"large moves"}, {5})
+    assert list(SCORES.columns)[-1] == list(GROUP_SCORES.columns)[-1] == "horizon"
+
+
+def test_the_names_of_horizons() -> None:
     assert describe_horizons([*AHEAD]) == "1, 5 and 20 sessions ahead"
     assert describe_horizons([1]) == "next session"
 
@@ -321,8 +332,8 @@ def a_far_report(*symbols: str, **fields: object) -> Report:
     rows = [
         told(model, seed).assign(horizon=h) for h in AHEAD for seed, model in enumerate(("gru", "base_rate"))
     ]
-    late = pd.concat([scored(name_group("late", h)).assign(value=0.5 + h / 100) for h in AHEAD])
-    backtest = pd.concat([scored(name_group("all", h)) for h in AHEAD])
+    late = pd.concat([scored("late", h).assign(value=0.5 + h / 100) for h in AHEAD])
+    backtest = pd.concat([scored("all", h) for h in AHEAD])
     usual = {
         "forecasts": issued, "record": pd.concat([settled_record("late"), open_record(issued)]), "scores": backtest,
         "live_scores": late, "test_rows": pd.concat(rows),
@@ -397,9 +408,10 @@ def test_scores_and_reliability_stand_by_horizon(far_page: str) -> None:
 
 
 def test_live_groups_come_before_late_ones() -> None:
-    live = pd.concat([scored(name_group(kind, h)) for kind in ("late", "live") for h in AHEAD])
-    groups = select_own_scores(a_far_report(live_scores=live))["group"].drop_duplicates().tolist()
-    assert groups[3:] == [name_group(kind, h) for kind in ("live", "late") for h in AHEAD]
+    live = pd.concat([scored(kind, h) for kind in ("late", "live") for h in AHEAD])
+    own = select_own_scores(a_far_report(live_scores=live))[["group", "horizon"]].drop_duplicates()
+    keys = [*own.itertuples(index=False, name=None)]
+    assert keys == [(kind, h) for kind in ("all", "live", "late") for h in AHEAD]
 
 
 def test_the_key_fact_is_the_hit_rate_of_the_next_session() -> None:

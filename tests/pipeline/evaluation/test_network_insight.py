@@ -74,6 +74,16 @@ def test_rows_without_a_label_are_left_out_of_importance() -> None:
     assert table["rise"].tolist() == [1.0]
 
 
+def test_importance_over_too_few_sessions_has_no_interval_and_the_page_says_why() -> None:
+    rises = np.random.default_rng(1).normal(0, 1, (3, 60))
+    table = rate_importance(rises, np.arange(60), FEATURES, seed=1, horizon=20)
+    assert table[["low", "high"]].isna().all(axis=None)
+    short = table.assign(horizon=20, part="test")
+    assert draw_importance(short).count("no interval: too few sessions") == 3
+    page = render(a_report(insight=replace(an_insight(horizons=(20,)), importance=short)))
+    assert "There is no interval: 60 sessions are too few for 20 sessions ahead." in page
+
+
 def test_an_insight_is_kept_beside_the_evaluation(tmp_path: Path) -> None:
     save_insight(tmp_path, an_insight())
     again = load_insight(tmp_path)

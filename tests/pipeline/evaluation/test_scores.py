@@ -188,7 +188,7 @@ def test_the_interval_is_that_of_drawing_the_rows_themselves() -> None:
     y, session = keys["outcome"].to_numpy(), np.arange(40).repeat(3)
     losses = metrics.log_losses(p, y).reshape(40, 3).mean(axis=1)
     block_length = bootstrap.choose_block_length(losses)
-    copies = bootstrap.draw_sessions(40, block_length=block_length, draws=50, seed=9).astype(int)
+    copies = bootstrap._draw_sessions(40, block_length=block_length, draws=50, seed=9).astype(int)
     of_rows = {name: getattr(metrics, name) for name in ("mcc", "balanced_accuracy", "brier", "auc")}
     of_rows |= {name: partial(_by_copies, name) for name in ("auc_within_sessions", "auc_between_sessions")}
     for metric, of_drawn in of_rows.items():
@@ -417,11 +417,11 @@ def test_a_score_without_n_interval_or_baseline_cannot_be_built(column: str, val
         validated(frame.infer_objects(), SCORES)
 
 
-@pytest.mark.parametrize(("group", "enough"), [("all", MIN_SESSIONS), ("5 sessions ahead", 5 * MIN_SESSIONS)])
-def test_an_interval_is_missing_only_without_a_value_or_without_sessions(group: str, enough: int) -> None:
+@pytest.mark.parametrize(("horizon", "enough"), [(1, MIN_SESSIONS), (5, 5 * MIN_SESSIONS)])
+def test_an_interval_is_missing_only_without_a_value_or_without_sessions(horizon: int, enough: int) -> None:
     keys, p = truth(40, 2, seed=27, signal=0.1)
     line = score(stack(keys, gru=p, base_rate=0.53), baseline="base_rate", draws=20).head(1)
-    bare = line.assign(group=group, low=np.nan, high=np.nan, sessions=enough - 1)
+    bare = line.assign(horizon=horizon, low=np.nan, high=np.nan, sessions=enough - 1)
     assert len(validated(bare, SCORES)) == 1
     assert len(validated(bare.assign(sessions=enough, value=np.nan), SCORES)) == 1
     with pytest.raises(NextdayError, match="interval_or_a_reason"):

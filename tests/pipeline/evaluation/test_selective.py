@@ -11,7 +11,7 @@ from pipeline.evaluation.selective import ISSUED_SHARE, score_coverage, select_i
 from pipeline.forecasting.forecast import choose_directions
 from pipeline.report.tables import count_directions
 
-SESSIONS = pd.bdate_range("2018-01-01", periods=100).as_unit("us")
+SESSIONS = pd.bdate_range("2018-01-01", periods=200).as_unit("us")
 
 
 def rows_of(p_up: np.ndarray, threshold: float = 0.0, model: str = "gru", seed: int = 0) -> pd.DataFrame:

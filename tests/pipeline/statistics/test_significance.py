@@ -63,7 +63,7 @@ def test_no_difference_at_all_and_a_certain_one() -> None:
 
 def test_too_few_sessions_give_neither_an_interval_nor_a_test() -> None:
     few = schema.MIN_SESSIONS - 1
-    drawn = bootstrap.draw_sessions(few, block_length=2, draws=50, seed=0)
+    drawn = bootstrap.resample_sessions(RNG.normal(0, 1, few), draws=50, seed=0)
     assert math.isnan(bootstrap.percentile_interval(drawn @ np.ones(few))[0])
     assert math.isnan(bootstrap.bootstrap_p_value(drawn @ np.ones(few)))
     assert math.isnan(sig.diebold_mariano(RNG.normal(0, 1, few)).p_value)
@@ -71,12 +71,12 @@ def test_too_few_sessions_give_neither_an_interval_nor_a_test() -> None:
 
 
 def test_every_sample_has_as_many_sessions_as_there_are_and_equal_seeds_agree() -> None:
-    drawn = bootstrap.draw_sessions(80, block_length=4, draws=300, seed=1)
+    drawn = bootstrap._draw_sessions(80, block_length=4, draws=300, seed=1)
     assert drawn.shape == (300, 80)
     assert (drawn.sum(axis=1) == 80).all()
     assert drawn.mean(axis=0) == pytest.approx(np.ones(80), abs=0.4)
-    assert (drawn == bootstrap.draw_sessions(80, block_length=4, draws=300, seed=1)).all()
-    assert (drawn != bootstrap.draw_sessions(80, block_length=4, draws=300, seed=2)).any()
+    assert (drawn == bootstrap._draw_sessions(80, block_length=4, draws=300, seed=1)).all()
+    assert (drawn != bootstrap._draw_sessions(80, block_length=4, draws=300, seed=2)).any()
 
 
 def test_the_spread_of_drawn_means_is_the_closed_form_of_politis_and_romano() -> None:
@@ -88,7 +88,7 @@ def test_the_spread_of_drawn_means_is_the_closed_form_of_politis_and_romano() ->
     k = np.arange(1, n)
     weight = (1 - k / n) * (1 - 1 / block) ** k
     expected = (circular[0] + 2 * (weight * circular[1:]).sum()) / n
-    drawn = bootstrap.draw_sessions(n, block_length=block, draws=8000, seed=3) @ series / n
+    drawn = bootstrap._draw_sessions(n, block_length=block, draws=8000, seed=3) @ series / n
     assert drawn.var() == pytest.approx(expected, rel=0.08)
 
 
@@ -108,7 +108,7 @@ def test_the_interval_of_a_shared_shock_holds_the_truth_and_that_of_independent_
         shock = RNG.normal(0, 0.6, (sessions, 1))
         shares = (shock + RNG.normal(0, 0.8, (sessions, symbols)) > 0).mean(axis=1)
         block_length = bootstrap.choose_block_length(shares)
-        drawn = bootstrap.draw_sessions(sessions, block_length=block_length, draws=200, seed=seed)
+        drawn = bootstrap._draw_sessions(sessions, block_length=block_length, draws=200, seed=seed)
         low, high = bootstrap.percentile_interval(drawn @ shares / sessions)
         by_session += low <= 0.5 <= high
         by_row += abs(shares.mean() - 0.5) <= 1.96 * 0.5 / math.sqrt(sessions * symbols)
