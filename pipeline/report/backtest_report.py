@@ -89,7 +89,7 @@ def backtest_paths(folder: Path) -> dict[str, Path]:
 
 
 def write_forecasts(file: BinaryIO, backtest: Backtest) -> None:
-    """Write forecasts.csv: one row per forecast of the network, fold after fold."""
+    """Write forecasts.csv: one row per forecast of the network, by session, symbol and horizon."""
     issued_at = format_instant(backtest.made_at)
     folds = (rows for _, rows in backtest.forecasts.groupby("fold"))
     write_plain_csv(

@@ -15,7 +15,7 @@ from pipeline.evaluation.verdict import Verdict
 from pipeline.report import facts, horizon_tables, insight_tables, tables
 from pipeline.report.charts import evaluation
 from pipeline.report.charts import insight as insight_charts
-from pipeline.report.charts.coverage import Curve, collect_curves
+from pipeline.report.coverage_tables import Curve, collect_curves
 from pipeline.report.evening_report import Report
 from pipeline.report.html import render_page
 from pipeline.statistics.metrics import reliability
@@ -83,7 +83,7 @@ def render(report: Report) -> str:
         has_farther=bool((record["horizon"] > horizons.NEXT).any()),
         direction_counts=tables.count_directions(report.forecasts),
         curves=curves,
-        achieved=curves[0].told if curves else None,
+        achieved=curves[0].achieved if curves else None,
         model_name=tables.name_model(report),
         is_constant=_is_constant(report),
         own_scores=tables.select_own_scores(report).groupby(["group", "horizon"], sort=False),

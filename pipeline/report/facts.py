@@ -85,7 +85,7 @@ def _describe_hit_rate(report: Report) -> str:
     whole = own[own["group"].isin(["live", "late"])].sort_values("group", ascending=False)
     for row in whole.head(1).to_dict("records"):
         sides = own[own["group"] == f"{row['group']}, sides taken"].head(1).to_dict("records")
-        issued = "".join(f"; where a direction was issued {_describe_rate(row)}" for row in sides)
+        issued = "".join(f"; where a direction was issued {_describe_rate(each)}" for each in sides)
         return f"{row['group']} hit rate{of_what} {_describe_rate(row)}{issued}"
     return ""
 

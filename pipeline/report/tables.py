@@ -88,7 +88,7 @@ _GROUPS: Final = {
 
 def describe_group(group: str, horizon: int = NEXT) -> str:
     """Describe the rows that a group of scores was measured on."""
-    name = name_group(group, horizon)
+    name = name_group(group, horizon).replace("sides taken", "rows with a direction")
     kind, _, rest = name.partition(", ")
     if kind in _GROUPS:
         return f"{_GROUPS[kind]}, {rest}" if rest else _GROUPS[kind]

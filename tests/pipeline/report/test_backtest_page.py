@@ -123,13 +123,13 @@ def test_the_verdict_comes_first_and_says_how_long_it_would_take(page: str) -> N
     assert "3 settings were tried" in page
 
 
-def test_equal_backtests_give_equal_bytes_and_ask_nothing_of_the_network(page: str) -> None:
+def test_equal_backtests_give_equal_bytes_and_make_no_request(page: str) -> None:
     assert render_backtest(made()) == page
     assert not re.findall(r"(?:src|href|url)\s*[=(]\s*[\"']?https?:", page)
     assert "A note with a &lt;b&gt;tag&lt;/b&gt;" in page
 
 
-def test_every_figure_speaks(page: str) -> None:
+def test_every_figure_has_a_title(page: str) -> None:
     assert "Cumulative log loss saved" in titles(page)
     assert len(titles(page)) == len(figures(page)) == 7
 
@@ -139,7 +139,7 @@ def test_every_family_of_groups_says_how_many_were_tested(page: str) -> None:
         assert re.search(rf"By {family}: \d+ groups? tested, (none|\d+) significantly different", page)
 
 
-def test_a_score_stands_with_its_interval_n_and_baseline(page: str) -> None:
+def test_a_score_comes_with_its_interval_n_and_baseline(page: str) -> None:
     rows = re.findall(r"<tr>(.*?)</tr>", page.split("</caption>")[1], flags=re.DOTALL)[1:]
     assert len(rows) == 13
     for row in rows:

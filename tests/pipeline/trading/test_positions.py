@@ -1,4 +1,4 @@
-"""Trades by hand, by property and without a look ahead; another engine trades beside it in test_trading_engine.py."""
+"""Trades by hand, by property and without look-ahead; test_trading_engine.py compares them with another engine."""
 
 from dataclasses import replace
 
@@ -80,7 +80,7 @@ def test_a_threshold_leaves_the_unsure_flat_and_their_share_in_cash() -> None:
     assert held.weights.tolist() == [[0.25, -0.25, 0.0, 0.0]]
 
 
-def test_sides_are_those_that_a_direction_tells() -> None:
+def test_sides_are_those_of_the_directions() -> None:
     p_up = np.append(np.random.default_rng(1).uniform(0, 1, 500), [0.5, 0.44, 0.56])
     for threshold in (0.0, 0.06, 0.3):
         words = pd.Series(choose_directions(p_up, threshold).astype(str)).map(
