@@ -39,8 +39,8 @@ from pipeline.report.backtest_page import render_backtest
 from pipeline.report.backtest_report import (
     FORECAST_COLUMNS,
     Backtest,
+    backtest_paths,
     groups_csv,
-    place,
     scores_csv,
     write_forecasts,
 )
@@ -91,7 +91,7 @@ def backtest(
         with open_locked_run(config, home, now) as run:
             market = _go_on(run, update_prices(run))
             known = make_sequences(run, market.as_of, market.seq)
-        paths = place(out or run.workspace.reports / run.name / "backtest")
+        paths = backtest_paths(out or run.workspace.reports / run.name / "backtest")
         made = _make(run, market, known)
         _write(made, paths)
         with run.workspace.locked(run.name, timeout=PATIENCE, tell=log_line):

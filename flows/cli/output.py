@@ -137,12 +137,12 @@ def show_evaluation(evaluation: "Evaluation | Backtest") -> None:
 def show_backtest(made: "Backtested") -> None:
     """Print the verdict, the scores, what was found beside them, and where the files lie."""
     from pipeline.report.backtest_markdown import (
-        list_findings,  # its libraries take a second, which no other command needs
+        summary_sentences,  # its libraries take a second, which no other command needs
     )
 
     show_evaluation(made.backtest)
     console.print()
-    for name, sentence in list_findings(made.backtest).items():
+    for name, sentence in summary_sentences(made.backtest).items():
         console.print(f"[bold]{name}[/bold]: {escape(sentence)}")
     console.print()
     for path in made.paths.values():

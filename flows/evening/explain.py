@@ -11,7 +11,7 @@ from flows.runtime.tasks import task
 from flows.training.history import History
 from flows.training.network_insight import _MINUTES
 from pipeline.evaluation.attributions import lay_out, save_attributions
-from pipeline.report.files import place
+from pipeline.report.files import report_paths
 
 __all__ = ["explain_forecasts"]
 
@@ -36,7 +36,9 @@ def explain_forecasts(run: Run, fitted: Any, known: History, rows: pd.DataFrame)
 @task("explain", timeout=_MINUTES * 60)
 def _explain(run: Run, fitted: Any, known: History, rows: pd.DataFrame) -> None:
     made = _attribute(fitted, known, rows)
-    save_attributions(place(run.workspace.reports, run.name, rows["target_session"].min()).folder, made)
+    save_attributions(
+        report_paths(run.workspace.reports, run.name, rows["target_session"].min()).folder, made
+    )
 
 
 def _attribute(fitted: Any, known: History, rows: pd.DataFrame) -> pd.DataFrame:

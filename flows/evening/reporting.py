@@ -26,7 +26,7 @@ from pipeline.evaluation.selective import select_issued
 from pipeline.prices.ingest.fetch_plan import OVERLAP
 from pipeline.prices.ingest.quality import no_findings
 from pipeline.report.evening_report import Report
-from pipeline.report.files import Paths, place, write
+from pipeline.report.files import Paths, report_paths, write
 from pipeline.schema import SCORES, empty
 from pipeline.tracking.registry import RegisteredModel
 from pipeline.tracking.trials import TrialBook, count_settings
@@ -90,7 +90,7 @@ def write_missing(run: Run, before: pd.Timestamp | None = None) -> list[str]:
     record, missing, remarks = run.ledger.record(run.name), [], []
     for as_of, rows in reversed([*record.groupby("as_of")][-OVERLAP:]):
         if before is None or as_of < before:
-            if place(run.workspace.reports, run.name, _next_session(rows)).html.exists():
+            if report_paths(run.workspace.reports, run.name, _next_session(rows)).html.exists():
                 break
             missing.append(rows)
     for rows in reversed(missing):
@@ -186,7 +186,7 @@ def _evaluation(run: Run, champion: RegisteredModel) -> tuple[Evaluation | None,
 
 def _attributions(run: Run, standing: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     """Return what is kept of what moved the forecasts, or a remark."""
-    folder = place(run.workspace.reports, run.name, _next_session(standing)).folder
+    folder = report_paths(run.workspace.reports, run.name, _next_session(standing)).folder
     try:
         return load_attributions(folder, standing), []
     except StoreError as error:

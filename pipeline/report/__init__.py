@@ -1,4 +1,4 @@
-"""What people read: the evening's report and the backtest's, as dataclasses, tables, HTML, Markdown and files on disk.
+"""The reports of the nightly run and of the backtest: dataclasses, tables, HTML pages, Markdown and files on disk.
 
-Statistics are made elsewhere and only laid out here. May import every wing but `audit` and `backup`.
+Statistics are computed elsewhere and only presented here. May import every package but `audit` and `backup`.
 """

@@ -1,4 +1,4 @@
-"""The report of a backtest as one page of HTML that needs nothing but a browser."""
+"""The report of a backtest as one self-contained HTML page."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -23,7 +23,7 @@ __all__ = ["render_backtest"]
 
 
 def render_backtest(backtest: Backtest) -> str:
-    """Return the page; equal backtests give equal bytes."""
+    """Return the HTML page; equal backtests give equal bytes."""
     own = backtest.scores[backtest.scores["model"] == backtest.model]
     rows = select_horizon(backtest.forecasts)
     return render_page(
@@ -37,17 +37,17 @@ def render_backtest(backtest: Backtest) -> str:
         families=_families(backtest),
         rolling=rolling.ROLLING,
         trading=trading_cells(backtest.trading),
-        luck=describe_deflated_sharpe(backtest.trading.deflated),
+        deflated_sharpe=describe_deflated_sharpe(backtest.trading.deflated),
         figures={name: Markup(svg) for name, svg in _figures(backtest)},
     )
 
 
 _EVERY_GROUP = 30
-"""Of a family of more groups, symbols as a rule, the page lists so many: the others stand in groups.csv."""
+"""How many groups of a family the page lists; the rest (of the symbols, as a rule) is in groups.csv."""
 
 
 def _families(backtest: Backtest) -> list[dict[str, Any]]:
-    """Return each family of groups: its name, how many were tested, and its groups side by side in both metrics."""
+    """Return each family of groups: its name, the number of groups tested, and the scores of its groups by metric."""
     return [
         {
             "name": family,
@@ -55,7 +55,7 @@ def _families(backtest: Backtest) -> list[dict[str, Any]]:
             "found": int((losses["adjusted_p"] < 0.05).sum()),
             "left_out": max(rows["group"].nunique() - _EVERY_GROUP, 0),
             "groups": [
-                {line["metric"]: line for line in part.to_dict("records")}
+                {row["metric"]: row for row in part.to_dict("records")}
                 for _, part in list(rows.groupby("group", sort=False))[:_EVERY_GROUP]
             ],
         }
@@ -69,8 +69,8 @@ def _figures(backtest: Backtest) -> Iterator[tuple[str, str]]:
     saved = _loss_saved(backtest)
     if len(saved):
         starts = backtest.ranges.loc[backtest.ranges["part"] == "test", "first_session"]
-        yield "course", evaluation.draw_course(saved, list(starts))
-    table = gather_labelled(_own(backtest))
+        yield "cumulative", evaluation.draw_cumulative(saved, list(starts))
+    table = gather_labelled(_network_rows(backtest))
     p, y = table.p[backtest.model], table.y
     if table.sessions:
         curve = trace_reliability(p, y, table.session)
@@ -79,13 +79,13 @@ def _figures(backtest: Backtest) -> Iterator[tuple[str, str]]:
         yield "equity", equity
 
 
-def _own(backtest: Backtest) -> pd.DataFrame:
+def _network_rows(backtest: Backtest) -> pd.DataFrame:
     rows = select_horizon(backtest.test_rows)
     return rows[rows["model"] == backtest.model]
 
 
 def _loss_saved(backtest: Backtest) -> pd.DataFrame:
-    """Return by how much the network's log loss was lower than the verdict's baseline's and the base rate's."""
+    """Return the log loss saved by the network per session, compared with the verdict's baseline and the base rate."""
     rows, rules = select_horizon(backtest.test_rows), dict.fromkeys([backtest.verdict.baseline, "base_rate"])
     mean = session_losses(rows[rows["model"].isin([backtest.model, *rules])])
     return pd.DataFrame({rule: mean[rule] - mean[backtest.model] for rule in rules})

@@ -1,4 +1,4 @@
-"""What a walk through history came to, as one page, two tables and a few lines."""
+"""The result of a walk-forward backtest, and its tables as CSV."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ from pipeline.schema import FORECASTS, GROUP_SCORES, SCORES
 from pipeline.storage.csv_output import format_csv, write_plain_csv
 from pipeline.trading.view import TradingView
 
-__all__ = ["FORECAST_COLUMNS", "Backtest", "groups_csv", "place", "scores_csv", "write_forecasts"]
+__all__ = ["FORECAST_COLUMNS", "Backtest", "backtest_paths", "groups_csv", "scores_csv", "write_forecasts"]
 
 FORECAST_COLUMNS: Final = [*FORECASTS.columns, "outcome", "realized_return", "fold"]
 """The columns of a backtest's forecasts.csv."""
@@ -26,29 +26,29 @@ _FILES: Final = ("forecasts.csv", "scores.csv", "groups.csv", "trading.csv", "re
 
 @dataclass(frozen=True, eq=False)
 class Backtest:
-    """Everything that the report of a backtest says.
+    """Everything that the report of a backtest shows.
 
     Attributes:
         universe: Its name.
         calendar: The exchange.
         as_of: The last session of the prices.
         made_at: When it was made (UTC).
-        forecasts: FORECAST_COLUMNS, the network's rows.
-        test_rows: fold, model, symbol, as_of, target_session, horizon, p_up, direction, outcome: every method's.
+        forecasts: FORECAST_COLUMNS, the rows of the network.
+        test_rows: fold, model, symbol, as_of, target_session, horizon, p_up, direction, outcome: rows of every method.
         scores: schema.SCORES.
-        verdict: On the next session.
+        verdict: The verdict on the next session.
         further: The verdicts on the farther horizons, by horizon.
-        ranges: How history was cut: fit, part, first_session, last_session, sessions, rows.
+        ranges: The splits of history: fit, part, first_session, last_session, sessions, rows.
         epochs: fit, member, epoch, loss, hit_rate, stop_loss, stop_hit_rate, gradient_norm.
-        groups: schema.GROUP_SCORES, of the next session.
-        tests: What stands beside the verdict.
+        groups: schema.GROUP_SCORES of the next session.
+        tests: Robustness tests that complement the verdict.
         trading: What the forecasts of the next session would have earned.
-        method: What was tested, name by name.
-        tried: How many settings were tried on the universe by then, in words.
-        unaudited: A warning where code of the user's own has made this and no audit stands behind it; else empty.
-        bias: Of survivorship, where membership is today's list rather than that of each session; else empty.
-        notes: Remarks in plain words.
-        insight: What a network looks at: not measured in a walk of many fits.
+        method: Description of what was tested, by name.
+        tried: A sentence on how many settings had been tried on the universe by then.
+        unaudited: A warning where the user's custom code was used and no audit of it exists; else empty.
+        bias: The survivorship bias, where membership is today's list and not that of each session; else empty.
+        notes: Remarks, one sentence each.
+        insight: Diagnostics of the network; None, as they are not computed in a walk of many fits.
     """
 
     universe: str
@@ -74,38 +74,38 @@ class Backtest:
 
     @property
     def model(self) -> str:
-        """What the scores call the network."""
+        """The name of the network in the scores."""
         return self.verdict.model
 
     @property
     def folds(self) -> int:
-        """How often it was fitted anew."""
+        """The number of fits."""
         return int(self.ranges["fit"].nunique())
 
 
-def place(folder: Path) -> dict[str, Path]:
-    """Return where the files of a backtest lie in its folder."""
+def backtest_paths(folder: Path) -> dict[str, Path]:
+    """Return the paths of a backtest's files in its folder, by file name."""
     return {name: folder / name for name in _FILES}
 
 
 def write_forecasts(file: BinaryIO, backtest: Backtest) -> None:
-    """Write forecasts.csv: one row a forecast of the network, by session, symbol and horizon."""
+    """Write forecasts.csv: one row per forecast of the network, by session, symbol and horizon."""
     issued_at = format_instant(backtest.made_at)
     folds = (rows for _, rows in backtest.forecasts.groupby("fold"))
     write_plain_csv(
-        file, FORECAST_COLUMNS, (rows.assign(**_days(rows), issued_at=issued_at) for rows in folds)
+        file, FORECAST_COLUMNS, (rows.assign(**_format_days(rows), issued_at=issued_at) for rows in folds)
     )
 
 
-def _days(rows: pd.DataFrame) -> dict[str, pd.Series]:
+def _format_days(rows: pd.DataFrame) -> dict[str, pd.Series]:
     return {name: rows[name].dt.strftime("%Y-%m-%d") for name in ("as_of", "target_session")}
 
 
 def scores_csv(backtest: Backtest) -> str:
-    """Return scores.csv: every score of every method."""
+    """Return the text of scores.csv: every score of every method."""
     return format_csv(backtest.scores[list(SCORES.columns)])
 
 
 def groups_csv(backtest: Backtest) -> str:
-    """Return groups.csv: the network by symbol, year, volatility, weekday and confidence."""
+    """Return the text of groups.csv: the network's scores by symbol, year, volatility, weekday and confidence."""
     return format_csv(backtest.groups[list(GROUP_SCORES.columns)])

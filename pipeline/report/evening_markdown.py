@@ -1,4 +1,4 @@
-"""The short form of an evening, in Markdown: what Prefect shows."""
+"""The short form of the nightly report in Markdown, for Prefect."""
 
 from typing import Final
 
@@ -17,25 +17,25 @@ from pipeline.report.tables import (
 
 __all__ = ["format_cell", "format_table", "summary_markdown"]
 
-_FEW: Final = 20  # rows of a summary that a person reads without scrolling
+_FEW: Final = 20  # forecasts that the summary lists
 
 
 def summary_markdown(report: Report) -> str:
-    """Return the evening in Markdown: the verdict, the forecasts farthest from the base rate, scores, versions."""
+    """Return the report in Markdown: verdict, key facts, the forecasts farthest from the base rate, scores."""
     rows = list_forecasts(report.forecasts)
     shown = rows[:_FEW]
     left_out = len(rows) - len(shown)
     lines = [
         f"# {report.universe}: {report.target_session:%A %Y-%m-%d}",
         "",
-        f"**{format_cell(report.verdict.sentence)}**" if report.verdict else "No procedure was scored yet.",
+        f"**{format_cell(report.verdict.sentence)}**" if report.verdict else "Not scored yet.",
         "",
         *(f"{format_cell(verdict.sentence)}\n" for verdict in report.further.values()),
         *([format_cell(report.tried), ""] if report.tried else []),
         f"{count_forecasts(report.forecasts)} from the close of {format_day(report.as_of)}, "
         f"{report.kind}, issued {format_moment(report.issued_at)}: {count_directions(report.forecasts)}.",
         "",
-        *map(_markdown_fact, collect_key_facts(report)),
+        *map(_format_fact, collect_key_facts(report)),
         "",
         *format_table(shown),
         *(
@@ -44,12 +44,12 @@ def summary_markdown(report: Report) -> str:
             else []
         ),
         "",
-        *(_markdown_scores(report) or ["There is no score yet.", ""]),
+        *(_format_scores(report) or ["There is no score yet.", ""]),
     ]
     return "\n".join(lines)
 
 
-def _markdown_scores(report: Report) -> list[str]:
+def _format_scores(report: Report) -> list[str]:
     lines = []
     for (group, horizon), scores in select_own_scores(report).groupby(["group", "horizon"], sort=False):
         rows = [{name: cell for name, cell in row.items() if name != "rows"} for row in score_rows(scores)]
@@ -58,14 +58,14 @@ def _markdown_scores(report: Report) -> list[str]:
     return lines
 
 
-def _markdown_fact(fact: Fact) -> str:
+def _format_fact(fact: Fact) -> str:
     command = f" `{fact.command}`" if fact.command else ""
     warning = f"; **{format_cell(fact.warning)}**" if fact.warning else ""
     return f"- {fact.name}: **{format_cell(fact.text)}**; {format_cell(fact.more)}{command}{warning}"
 
 
 def format_table(rows: list[dict[str, str]]) -> list[str]:
-    """Return rows of equal keys as the lines of a table; none without rows."""
+    """Return rows with the same keys as the lines of a Markdown table; no line without rows."""
     if not rows:
         return []
     lines = [list(rows[0]), ["---"] * len(rows[0]), *(list(row.values()) for row in rows)]
@@ -73,5 +73,5 @@ def format_table(rows: list[dict[str, str]]) -> list[str]:
 
 
 def format_cell(text: str) -> str:
-    """Return a text that breaks no table and is no tag."""
+    """Return the text escaped for a Markdown table cell: no pipe, no line break, no HTML tag."""
     return str(text).replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")

@@ -1,4 +1,4 @@
-"""The report as one page of HTML that needs nothing but a browser."""
+"""The nightly report as one self-contained HTML page."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -15,7 +15,7 @@ from pipeline.evaluation.verdict import Verdict
 from pipeline.report import facts, horizon_tables, insight_tables, tables
 from pipeline.report.charts import evaluation
 from pipeline.report.charts import insight as insight_charts
-from pipeline.report.charts.coverage import Curve, collect_curves
+from pipeline.report.coverage_tables import Curve, collect_curves
 from pipeline.report.evening_report import Report
 from pipeline.report.html import render_page
 from pipeline.statistics.metrics import reliability
@@ -24,15 +24,15 @@ __all__ = ["Evaluated", "evaluation_figures", "render"]
 
 _BINS: Final = 10
 _ROUNDING: Final = 1e-9
-_MOST: Final = 50  # findings and settled rows that the page lists one by one
+_MOST: Final = 50  # rows that the page lists of a long table
 
 
 class Evaluated(Protocol):
-    """What the training of a model found out: a Report tells it, and so does what is kept of the training."""
+    """The evaluation of a trained model: the part that a `Report` and a stored training have in common."""
 
     @property
     def verdict(self) -> Verdict | None:
-        """In words, with its evidence: that on the next session."""
+        """The verdict on the next session; None where nothing was scored."""
         ...
 
     @property
@@ -62,12 +62,12 @@ class Evaluated(Protocol):
 
     @property
     def insight(self) -> Insight | None:
-        """What the network of the scoring fit looks at."""
+        """Diagnostics of the network of the scoring fit; None where they were not kept."""
         ...
 
 
 def render(report: Report) -> str:
-    """Return the page; equal reports give equal bytes."""
+    """Return the HTML page; equal reports give equal bytes."""
     record, rolled = report.record, rolling.select_record(report.record)
     settled, curves = record[record["outcome"].notna()], _curves(report)
     newest = settled.sort_values(["target_session", "symbol"], ascending=[False, True]).head(_MOST)
@@ -77,15 +77,15 @@ def render(report: Report) -> str:
         facts=facts.collect_key_facts(report),
         forecasts=horizon_tables.sort_by_distance(select_horizon(report.forecasts)).to_dict("records"),
         counted=horizon_tables.count_forecasts(report.forecasts),
-        ahead=horizon_tables.list_horizon_columns(report.forecasts),
-        lines=horizon_tables.pivot_by_symbol(report.forecasts),
+        horizon_columns=horizon_tables.list_horizon_columns(report.forecasts),
+        symbol_rows=horizon_tables.pivot_by_symbol(report.forecasts),
         further=horizon_tables.verdict_cells(report.further),
         has_farther=bool((record["horizon"] > horizons.NEXT).any()),
-        side_counts=tables.count_directions(report.forecasts),
+        direction_counts=tables.count_directions(report.forecasts),
         curves=curves,
-        told=curves[0].told if curves else None,
+        achieved=curves[0].achieved if curves else None,
         model_name=tables.name_model(report),
-        no_credit=_lacks_credit(report),
+        is_constant=_is_constant(report),
         own_scores=tables.select_own_scores(report).groupby(["group", "horizon"], sort=False),
         all_scores=tables.collect_scores(report).to_dict("records"),
         open_rows=int(record["settled_at"].isna().sum()),
@@ -98,7 +98,7 @@ def render(report: Report) -> str:
         most=_MOST,
         most_dots=evaluation.MOST_DOTS,
         rolling=ROLLING,
-        gap=_farthest(report),
+        embargo=_farthest_horizon(report),
         insight=insight_tables.collect_insight(report.insight),
         moves=insight_tables.collect_moves(
             report.attributions, horizon_tables.sort_by_distance(select_horizon(report.forecasts)), _MOST
@@ -107,24 +107,24 @@ def render(report: Report) -> str:
     )
 
 
-def _farthest(report: Report) -> int:
-    """Return the farthest horizon that the model learned: so many sessions its ranges lie apart."""
+def _farthest_horizon(report: Report) -> int:
+    """Return the farthest horizon that the model was trained on: the embargo between its splits, in sessions."""
     known = report.test_rows if len(report.test_rows) else report.forecasts
     return int(known["horizon"].max())
 
 
 def _figures(report: Report) -> Iterator[tuple[str, str]]:
-    """Yield the figures that there is something to draw for, by name."""
+    """Yield the figures that have data, as (name, SVG)."""
     yield "forecasts", evaluation.draw_forecasts(select_horizon(report.forecasts))
     yield from evaluation_figures(report, report.record)
 
 
 def evaluation_figures(found: Evaluated, record: pd.DataFrame) -> Iterator[tuple[str, str]]:
-    """Yield what there is to draw of an evaluation, as (name, SVG).
+    """Yield the figures of an evaluation that have data, as (name, SVG).
 
     Args:
-        found: What the training of a model found out.
-        record: The ledger's rows, for the hit rate over time.
+        found: The evaluation of a trained model.
+        record: The ledger's rows, for the rolling hit rate.
     """
     if found.verdict:
         yield from _score_figures(found, found.verdict, record)
@@ -146,7 +146,7 @@ def _insight_figures(insight: Insight) -> Iterator[tuple[str, str]]:
     yield "importance", insight_charts.draw_importance(nearest)
 
 
-def _score_figures(report: Evaluated, verdict: Verdict, kept: pd.DataFrame) -> Iterator[tuple[str, str]]:
+def _score_figures(report: Evaluated, verdict: Verdict, record: pd.DataFrame) -> Iterator[tuple[str, str]]:
     if math.isfinite(verdict.low) and math.isfinite(verdict.high):
         yield "difference", evaluation.draw_difference(verdict.difference, verdict.low, verdict.high)
     scores = select_horizon(report.scores)
@@ -165,7 +165,7 @@ def _score_figures(report: Evaluated, verdict: Verdict, kept: pd.DataFrame) -> I
     yield from _rolling_figures(
         rolling.roll_hit_rate(own, labelled[labelled["model"] == verdict.baseline]),
         verdict.baseline,
-        _roll_record(kept),
+        _roll_record(record),
     )
 
 
@@ -184,9 +184,10 @@ def _rolling_figures(
         ("rolling", backtest, "backtest", baseline),
         ("rolling_record", record, "record", "base_rate"),
     ]
-    for key, rows, name, beside in tables:
+    for key, rows, name, compared in tables:
         if len(rows):
-            yield key, evaluation.draw_rolling(rows, name, beside, evaluation.find_reach(backtest, record))
+            limits = evaluation.hit_rate_limits(backtest, record)
+            yield key, evaluation.draw_rolling(rows, name, compared, limits)
 
 
 def _reliability(rows: pd.DataFrame) -> pd.DataFrame:
@@ -200,8 +201,8 @@ def _roll_record(record: pd.DataFrame) -> pd.DataFrame:
     return rolling.roll_hit_rate(rows, rows.assign(p_up=rows["baseline_p_up"]))
 
 
-def _lacks_credit(report: Report) -> bool:
-    """Say whether the scored network gave one and the same answer to all test rows of the next session."""
+def _is_constant(report: Report) -> bool:
+    """Return whether the scored network gave the same probability to all test rows of the next session."""
     rows = select_horizon(report.test_rows)
     own = rows.loc[rows["model"] == (report.verdict.model if report.verdict else ""), "p_up"]
     return len(own) > 1 and float(own.max() - own.min()) < _ROUNDING

@@ -1,4 +1,4 @@
-"""What one evening came to: the tables and sentences that every report is made of."""
+"""The data of one nightly report, from which the page, the Markdown, the CSV and the terminal output are made."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,32 +16,32 @@ __all__ = ["Report"]
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """Everything that the report of one evening says.
+    """Everything that the report of one nightly run shows.
 
     Attributes:
         universe: Its name.
         calendar: The exchange.
-        as_of: The session whose close the forecasts stand on.
-        target_session: The next session: what they speak of, the nearest of them where they look farther too.
+        as_of: The session from whose close the forecasts are made.
+        target_session: The next session: the target of the forecasts, the nearest one where there are several horizons.
         issued_at: When they were issued (UTC).
         kind: live, or late: issued after the target session's open.
         historical: Whether the source ended in the past.
         forecasts: schema.FORECASTS and is_new, of the target session.
-        skipped: symbol, reason of the members without a forecast.
+        skipped: symbol, reason; the members without a forecast.
         members: How many symbols the universe has at as_of.
-        covered: How many of them have a bar there.
-        bias: Of survivorship, where membership is today's list rather than that of each session; else empty.
-        verdict: Of the backtest on the next session, None where nothing was scored.
+        covered: How many of them have a bar at as_of.
+        bias: The survivorship bias, where membership is today's list and not that of each session; else empty.
+        verdict: The verdict on the next session, from the test rows; None where nothing was scored.
         scores: schema.SCORES of the backtest.
         test_rows: model, symbol, as_of, target_session, horizon, p_up, direction, outcome of the backtest.
-        live_scores: schema.SCORES of the settled record, one group a kind and horizon; may be empty.
+        live_scores: schema.SCORES of the settled record, one group per kind and horizon; may be empty.
         record: schema.FORECASTS, outcome, realized_return, settled_at of the ledger.
-        corrections: schema.OUTCOMES that came after the first, first_outcome, first_return.
+        corrections: schema.OUTCOMES that revise an earlier one, with first_outcome, first_return.
         epochs: fit ("score" or "champion"), member, epoch, loss, hit_rate, stop_loss, stop_hit_rate, gradient_norm.
-        ranges: How history was cut: fit, part, first_session, last_session, sessions, rows.
-        findings: symbol, session, rule, detail of the price checks.
-        model: What there is to know of the model, name by name.
-        trained_through: The last session that the model learned from.
+        ranges: The splits of history: fit, part, first_session, last_session, sessions, rows.
+        findings: symbol, session, rule, detail; the findings of the price checks.
+        model: The model card: text by name.
+        trained_through: The last session that the model was trained on.
         model_age: Sessions from there to as_of.
         promoted_at: When the model became champion (UTC); None if it is not known.
         data_version: The price store's version.
@@ -49,11 +49,11 @@ class Report:
         sessions_behind: Sessions that had closed after as_of when the forecasts were issued.
         config_digest: Digest of the settings.
         ledger_head: The ledger's head hash.
-        notes: Remarks in plain words.
-        tried: How many settings were tried on the universe when the forecasts were issued, in words.
+        notes: Remarks, one sentence each.
+        tried: A sentence on how many settings had been tried on the universe when the forecasts were issued.
         further: The verdicts on the farther horizons, by horizon.
-        insight: What the network of the scoring fit looks at; None where that is not kept.
-        attributions: What moved the forecasts, columns of attributions.csv; empty where that is not kept.
+        insight: Diagnostics of the network of the scoring fit; None where they were not kept.
+        attributions: Feature attributions of the forecasts, columns of attributions.csv; empty where none were kept.
     """
 
     universe: str
@@ -94,5 +94,5 @@ class Report:
 
     @property
     def horizons(self) -> list[int]:
-        """How many sessions ahead the forecasts look, the nearest first."""
+        """The horizons of the forecasts in sessions, the nearest first."""
         return list_horizons(self.forecasts)

@@ -1,4 +1,4 @@
-"""What a reader should know before the numbers."""
+"""The key facts at the top of every report: prices, model, record and ledger."""
 
 from collections.abc import Hashable
 from dataclasses import dataclass
@@ -19,19 +19,19 @@ __all__ = ["OLD_MODEL", "Fact", "collect_key_facts"]
 
 
 OLD_MODEL: Final = 63
-"""Sessions, a quarter of a year: a weekly retrain that has failed twelve times should be noticed."""
+"""Sessions (a quarter of a year) after which the report warns: a weekly retrain has then failed twelve times."""
 
 
 @dataclass(frozen=True)
 class Fact:
-    """What a reader should know before the numbers: of the prices, the model, the record or the ledger.
+    """A key fact about the prices, the model, the record or the ledger.
 
     Attributes:
-        name: What it is about.
+        name: Its subject.
         text: The fact in a few words.
-        more: The rest of it.
-        command: What to type to check it; may be empty.
-        warning: What is wrong and the fix; may be empty.
+        more: The details.
+        command: The command that checks it; may be empty.
+        warning: What is wrong and how to fix it; may be empty.
     """
 
     name: str
@@ -42,11 +42,11 @@ class Fact:
 
 
 def collect_key_facts(report: Report) -> list[Fact]:
-    """Return how fresh the prices are, how old the model, how long the record, and the ledger's head."""
-    return [_prices(report), _model(report), _record(report), _ledger(report)]
+    """Return four facts: how recent the prices are, the model's age, the length of the record, the ledger's head."""
+    return [_price_fact(report), _model_fact(report), _record_fact(report), _ledger_fact(report)]
 
 
-def _prices(report: Report) -> Fact:
+def _price_fact(report: Report) -> Fact:
     behind = (
         "the source ends there" if report.historical else f"{count(report.sessions_behind, 'session')} behind"
     )
@@ -60,7 +60,7 @@ def _prices(report: Report) -> Fact:
     )
 
 
-def _model(report: Report) -> Fact:
+def _model_fact(report: Report) -> Fact:
     promoted = f", promoted {format_moment(report.promoted_at)}" if report.promoted_at else ""
     version = report.model.get("version", "unknown")
     return Fact(
@@ -71,22 +71,22 @@ def _model(report: Report) -> Fact:
     )
 
 
-def _record(report: Report) -> Fact:
+def _record_fact(report: Report) -> Fact:
     settled = int(report.record["outcome"].notna().sum())
     counts = f"{len(report.record):,} sealed, {f'{settled:,}' if settled else 'none'} settled"
-    return Fact("record", counts, _hit_rate(report) or "no outcome to score yet")
+    return Fact("record", counts, _describe_hit_rate(report) or "no outcome to score yet")
 
 
-def _hit_rate(report: Report) -> str:
-    """Return the next session's hit rate of the live rows, or while there is none of the late ones."""
+def _describe_hit_rate(report: Report) -> str:
+    """Return a phrase with the next session's hit rate: of the live rows, or of the late ones while none is live."""
     scores = select_horizon(report.live_scores)
     own = scores[(scores["metric"] == "hit_rate") & (scores["model"] != scores["baseline"])]
     of_what = " of the next session" if len(report.horizons) > 1 else ""
     whole = own[own["group"].isin(["live", "late"])].sort_values("group", ascending=False)
     for row in whole.head(1).to_dict("records"):
         sides = own[own["group"] == f"{row['group']}, sides taken"].head(1).to_dict("records")
-        told = "".join(f"; where a side was taken {_describe_rate(side)}" for side in sides)
-        return f"{row['group']} hit rate{of_what} {_describe_rate(row)}{told}"
+        issued = "".join(f"; where a direction was issued {_describe_rate(each)}" for each in sides)
+        return f"{row['group']} hit rate{of_what} {_describe_rate(row)}{issued}"
     return ""
 
 
@@ -98,11 +98,11 @@ def _describe_rate(row: dict[Hashable, Any]) -> str:
     )
 
 
-def _ledger(report: Report) -> Fact:
+def _ledger_fact(report: Report) -> Fact:
     head = report.ledger_head
     return Fact(
         "ledger",
         f"head {head[:12]}…",
-        "proof that nothing sealed was changed:",
+        "to verify that nothing sealed was changed:",
         command=f"nextday ledger verify --head {head}",
     )

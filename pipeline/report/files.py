@@ -1,4 +1,4 @@
-"""What people read, on disk: forecasts and scores as CSV, and the page."""
+"""The files of a nightly report: forecasts and scores as CSV, and the HTML page."""
 
 import csv
 from dataclasses import dataclass
@@ -9,15 +9,14 @@ from typing import Final
 import pandas as pd
 
 from pipeline.formatting import format_instant
-from pipeline.report.evening_markdown import summary_markdown
 from pipeline.report.evening_page import render
 from pipeline.report.evening_report import Report
-from pipeline.report.tables import collect_scores, forecast_rows
+from pipeline.report.tables import collect_scores
 from pipeline.schema import SCORES
 from pipeline.storage.csv_output import format_csv
 from pipeline.storage.files import write_text
 
-__all__ = ["FORECAST_COLUMNS", "Paths", "Report", "forecast_rows", "place", "summary_markdown", "write"]
+__all__ = ["FORECAST_COLUMNS", "Paths", "report_paths", "write"]
 
 FORECAST_COLUMNS: Final = [
     "target_session",
@@ -43,7 +42,7 @@ FORECAST_COLUMNS: Final = [
 
 @dataclass(frozen=True)
 class Paths:
-    """Where a report lies."""
+    """The paths of a report's files."""
 
     folder: Path
     forecast_csv: Path
@@ -52,46 +51,46 @@ class Paths:
     latest_csv: Path
 
 
-def place(folder: Path, universe: str, target_session: pd.Timestamp) -> Paths:
-    """Return where the report of an evening lies in the workspace's reports; `target_session` is the next session."""
+def report_paths(folder: Path, universe: str, target_session: pd.Timestamp) -> Paths:
+    """Return the paths of a nightly report below the workspace's reports; `target_session` is the next session."""
     home = folder / universe
     day = home / f"{target_session:%Y-%m-%d}"
     return Paths(day, day / "forecast.csv", day / "scores.csv", day / "report.html", home / "latest.csv")
 
 
 def write(report: Report, folder: Path) -> Paths:
-    """Write the report's files, each whole or not at all; equal reports give equal bytes.
+    """Write the report's files, each of them atomically; equal reports give equal bytes.
 
-    latest.csv never goes back: it stays if it speaks of a later session than this report.
+    latest.csv never goes back in time: it is kept if its target session is later than that of this report.
 
     Args:
         report: What to write.
         folder: The workspace's reports; the files go to <universe>/<target_session>/ in it.
 
     Raises:
-        NextdayError: a file cannot be written; it names which.
+        NextdayError: a file cannot be written; the error names it.
     """
-    written = place(folder, report.universe, report.target_session)
+    written = report_paths(folder, report.universe, report.target_session)
     forecasts = _forecast_csv(report)
     write_text(written.forecast_csv, forecasts)
     write_text(written.scores_csv, format_csv(collect_scores(report)[list(SCORES.columns)]))
     if _newest_session(written.latest_csv) <= report.target_session.date():
         write_text(written.latest_csv, forecasts)
-    write_text(written.html, render(report))  # last: where it lies, the others do
+    write_text(written.html, render(report))  # last: where it exists, so do the others
     return written
 
 
 def _forecast_csv(report: Report) -> str:
-    whole = report.forecasts.assign(
+    forecasts = report.forecasts.assign(
         coverage=report.covered / report.members, survivorship_biased=bool(report.bias)
     )
-    rows = whole.sort_values(["horizon", "symbol"])[FORECAST_COLUMNS]
+    rows = forecasts.sort_values(["horizon", "symbol"])[FORECAST_COLUMNS]
     days = {name: rows[name].dt.strftime("%Y-%m-%d") for name in ("target_session", "as_of")}
     return format_csv(rows.assign(**days, issued_at=[format_instant(when) for when in rows["issued_at"]]))
 
 
 def _newest_session(latest: Path) -> date:
-    """Return the next session that latest.csv speaks of, in its first row; a missing or damaged file speaks of none."""
+    """Return the target session in the first row of latest.csv; `date.min` if the file is missing or damaged."""
     try:
         with latest.open(encoding="utf-8", newline="") as file:
             return date.fromisoformat(next(csv.DictReader(file), {}).get("target_session") or "")

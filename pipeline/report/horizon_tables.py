@@ -1,4 +1,4 @@
-"""Forecasts and verdicts of several horizons, as rows of short texts."""
+"""Tables of forecasts and verdicts with several horizons."""
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
@@ -24,12 +24,12 @@ __all__ = [
 
 @dataclass(frozen=True)
 class HorizonColumn:
-    """One horizon of an evening.
+    """A column of the forecast table: one horizon.
 
     Attributes:
         horizon: Sessions ahead.
-        name: In words.
-        target_session: Where it leads.
+        name: The horizon in words.
+        target_session: The session that it forecasts.
     """
 
     horizon: int
@@ -39,35 +39,35 @@ class HorizonColumn:
 
 @dataclass(frozen=True, eq=False)
 class SymbolRow:
-    """One symbol's forecasts of an evening.
+    """A row of the forecast table: one symbol's forecasts at every horizon.
 
     Attributes:
-        symbol: Whose.
-        last_close: The close they stand on.
-        kind: live or late.
-        ahead: The row of schema.FORECASTS of each horizon that it has.
+        symbol: The symbol.
+        last_close: The close from which the forecasts are made.
+        kind: live if all of them are live, else late.
+        by_horizon: Rows of schema.FORECASTS by horizon; horizons without a forecast are missing.
     """
 
     symbol: str
     last_close: float
     kind: str
-    ahead: Mapping[int, Mapping[Hashable, Any]]
+    by_horizon: Mapping[int, Mapping[Hashable, Any]]
 
 
 def count_forecasts(forecasts: pd.DataFrame) -> str:
-    """Say how many forecasts there are, and of several horizons how far they look."""
+    """Return the number of forecasts as a phrase, with the horizons where there are several."""
     number, horizons = count(len(forecasts), "forecast"), list_horizons(forecasts)
     return number if len(horizons) < 2 else f"{number}, {describe_horizons(horizons)},"
 
 
 def list_horizon_columns(forecasts: pd.DataFrame) -> list[HorizonColumn]:
-    """Return the horizons of an evening's forecasts (FORECASTS columns), the nearest first."""
+    """Return the columns of the forecast table (from FORECASTS columns), the nearest horizon first."""
     targets = forecasts.groupby("horizon")["target_session"].min()
     return [HorizonColumn(h, describe_horizon(h), targets[h]) for h in list_horizons(forecasts)]
 
 
 def sort_by_distance(forecasts: pd.DataFrame) -> pd.DataFrame:
-    """Return the forecasts, the nearest horizon first, in it the farthest from the base rate."""
+    """Return the forecasts sorted by horizon, then by distance from the base rate, the largest first."""
     distance = (forecasts["p_up"] - forecasts["baseline_p_up"]).abs()
     return forecasts.assign(_distance=distance).sort_values(
         ["horizon", "_distance", "symbol"], ascending=[True, False, True]
@@ -75,7 +75,7 @@ def sort_by_distance(forecasts: pd.DataFrame) -> pd.DataFrame:
 
 
 def pivot_by_symbol(forecasts: pd.DataFrame) -> list[SymbolRow]:
-    """Return one line a symbol, the farthest from the next session's base rate first."""
+    """Return one row per symbol, the farthest from the next session's base rate first."""
     rows = sort_by_distance(forecasts)
     return [
         SymbolRow(
@@ -89,30 +89,30 @@ def pivot_by_symbol(forecasts: pd.DataFrame) -> list[SymbolRow]:
 
 
 def forecast_cells(forecasts: pd.DataFrame) -> list[dict[str, str]]:
-    """Return the lines as short texts: direction, P(up) and in brackets the base rate, a column a horizon."""
-    ahead = list_horizon_columns(forecasts)
+    """Return the table as texts, a column per horizon: direction, P(up) and in brackets the base rate."""
+    columns = list_horizon_columns(forecasts)
     return [
-        {"symbol": line.symbol}
-        | {each.name: _cell(line.ahead.get(each.horizon)) for each in ahead}
-        | {"last close": format_price(line.last_close), "kind": line.kind}
-        for line in pivot_by_symbol(forecasts)
+        {"symbol": row.symbol}
+        | {column.name: _format_forecast(row.by_horizon.get(column.horizon)) for column in columns}
+        | {"last close": format_price(row.last_close), "kind": row.kind}
+        for row in pivot_by_symbol(forecasts)
     ]
 
 
-def _cell(row: Mapping[Hashable, Any] | None) -> str:
+def _format_forecast(row: Mapping[Hashable, Any] | None) -> str:
     if row is None:
         return "–"
     return f"{row['direction']} {format_percent(row['p_up'])} ({format_percent(row['baseline_p_up'])})"
 
 
 def verdict_cells(further: Mapping[int, Verdict]) -> list[dict[str, str]]:
-    """Return the verdicts on the farther horizons as rows of short texts."""
+    """Return the table of the verdicts on the farther horizons, as texts."""
     return [
         {
             "ahead": describe_horizon(horizon),
             "verdict": verdict.conclusion,
-            "log loss saved": _number(verdict.difference),
-            "95% interval": f"{_number(verdict.low)} to {_number(verdict.high)}"
+            "log loss saved": _format_difference(verdict.difference),
+            "95% interval": f"{_format_difference(verdict.low)} to {_format_difference(verdict.high)}"
             if verdict.low <= verdict.high
             else "–",
             "best baseline": verdict.baseline,
@@ -124,5 +124,5 @@ def verdict_cells(further: Mapping[int, Verdict]) -> list[dict[str, str]]:
     ]
 
 
-def _number(value: float) -> str:
+def _format_difference(value: float) -> str:
     return f"{value:+z.4f}" if value == value else "–"

@@ -1,4 +1,4 @@
-"""How the pages of HTML are made: the templates, and how they write numbers, days and rows."""
+"""Rendering of the HTML pages: the Jinja templates and their filters for numbers, days and rows."""
 
 import re
 from typing import Final
@@ -13,20 +13,20 @@ from pipeline.report import insight_tables, tables
 __all__ = ["MEANING", "render_page"]
 
 MEANING: Final = {
-    "edge": "On sessions that no fit had seen, the model beat the best simple rule by more than chance explains.",
-    "no edge found": "This is a complete result. The direction of tomorrow's close is close to a coin toss, and on "
-    "sessions that no fit had seen the model told no more than the best simple rule.",
-    "worse than the baseline": "On sessions that no fit had seen, the simple rule would have served better. Prefer it.",
-    "not enough data": "Too few sessions have been scored to tell a model from chance. More evenings will.",
+    "edge": "Out-of-sample, the model beat its baseline by more than chance explains.",
+    "no edge found": "This is a complete result. The direction of tomorrow's close is close to a coin toss, and "
+    "out-of-sample the model was no better than its baseline by more than chance explains.",
+    "worse than the baseline": "Out-of-sample, the baseline did better than the model. Prefer the baseline.",
+    "not enough data": "Too few sessions have been scored to distinguish the model from chance.",
 }
 
 _DAY: Final = re.compile(r"([A-Z][a-z]{2} )?\d{4}-\d\d-\d\d( \d\d:\d\d UTC)?")
 
 
 def render_page(template: str, **facts: object) -> str:
-    """Return a page; equal facts give equal bytes."""
+    """Return the page that the template gives for `facts`; equal facts give equal bytes."""
     return (
-        _environment().get_template(template).render(meaning=MEANING, metrics=tables.METRIC_CAPTIONS, **facts)
+        _environment().get_template(template).render(meaning=MEANING, metrics=tables.METRIC_LABELS, **facts)
     )
 
 
@@ -50,8 +50,8 @@ def _environment() -> Environment:
         "amount": formatting.count,
         "rows": tables.describe_group,
         "named": horizons.name_group,
-        "unbroken": _keep_days_whole,
-        "in_two": _put_below,
+        "unbroken": _prevent_breaks,
+        "in_two": _move_brackets_below,
         "day": formatting.format_day,
         "commas": "{:,}".format,
         "within": insight_tables.describe_reach,
@@ -59,13 +59,13 @@ def _environment() -> Environment:
     return environment
 
 
-def _put_below(text: str) -> Markup:
-    """Escape a text, and put what it has in brackets on a line of its own."""
+def _move_brackets_below(text: str) -> Markup:
+    """Escape a text, and put its part in brackets on a separate line."""
     value, bracket, rest = text.partition(" (")
     below = f'<span class="under">{escape(rest.removesuffix(")"))}</span>' if bracket else ""
     return Markup(f"{escape(value)} {below}")
 
 
-def _keep_days_whole(text: str) -> Markup:
-    """Escape a text, and let no line end inside a day or an instant: browsers break after a hyphen."""
+def _prevent_breaks(text: str) -> Markup:
+    """Escape a text, and prevent line breaks inside a date or time: browsers break after a hyphen."""
     return Markup(_DAY.sub(r'<span class="whole">\g<0></span>', str(escape(text))))

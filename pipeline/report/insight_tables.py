@@ -1,4 +1,4 @@
-"""What the page says of the things that a network looks at: words and tables, ready for the template."""
+"""Tables and sentences on the diagnostics of a network and the attributions of its forecasts, for the page."""
 
 from typing import Any, Final
 
@@ -11,21 +11,22 @@ __all__ = ["collect_insight", "collect_moves", "describe_reach"]
 
 _STRONGEST: Final = 3
 _PARTS: Final = ("kernel", "recurrent_kernel", "bias")
+_ROUNDING: Final = 1e-9
 
 _MEANING: Final = {
-    "vanishing": "Over the lookback of {lookback} sessions influence falls more than a hundredfold. The "
-    "oldest of them hardly move the forecast, and what they could teach reaches the weights as faintly. "
-    "For daily returns that is usual, and no fault by itself.",
+    "vanishing": "Over the lookback of {lookback} sessions influence falls more than a hundredfold with age. The "
+    "oldest sessions hardly move the forecast, and their gradients hardly reach the weights. "
+    "For daily returns that is usual and not a fault in itself.",
     "exploding": "Over the lookback of {lookback} sessions influence grows more than tenfold with age. The "
-    "oldest of them drown the newest, and training is unstable: a smaller clip_norm, gru or lstm help.",
+    "oldest sessions dominate the newest, and training is unstable: a smaller clip_norm, gru or lstm helps.",
     "in between": "Over the lookback of {lookback} sessions influence neither vanishes nor explodes: it falls less "
     "than a hundredfold and grows less than tenfold.",
-    "blind": "Nothing that the network reads moves its forecast. It has learned the base rate and no more.",
+    "blind": "Nothing that the network reads moves its forecast. It has learned only the base rate.",
 }
 
 
 def collect_insight(insight: Insight | None) -> dict[str, Any] | None:
-    """Return the tables of an insight, and in a sentence its finding at the nearest horizon; None of none."""
+    """Return the tables of the diagnostics and what the nearest horizon's result means; None without diagnostics."""
     if insight is None:
         return None
     memory = insight.memory.sort_values("horizon", ignore_index=True)
@@ -39,18 +40,20 @@ def collect_insight(insight: Insight | None) -> dict[str, Any] | None:
         "memory": memory.to_dict("records"),
         "farthest": int(insight.sensitivity["lag"].max()),
         "parts": [part.replace("_", " ") for part in _PARTS],
-        "layers": [_layer(str(name), rows) for name, rows in gradients.groupby("layer", sort=False)],
+        "layers": [
+            _summarize_layer(str(name), rows) for name, rows in gradients.groupby("layer", sort=False)
+        ],
         "judged": insight.importance.iloc[0].to_dict(),
     }
 
 
 def collect_moves(attributions: pd.DataFrame, forecasts: pd.DataFrame, most: int) -> dict[str, Any] | None:
-    """Return what moved the forecasts that lie farthest from the base rate; None where nothing is kept.
+    """Return the attributions of the forecasts farthest from the base rate; None where none were kept.
 
     Args:
         attributions: Columns of attributions.csv.
-        forecasts: Of the nearest horizon, as the page orders them.
-        most: How many symbols.
+        forecasts: Forecasts of the nearest horizon, in the order of the page.
+        most: The largest number of symbols to list.
     """
     if attributions.empty:
         return None
@@ -65,19 +68,16 @@ def collect_moves(attributions: pd.DataFrame, forecasts: pd.DataFrame, most: int
         "without": len(forecasts) - len(shown),
         "sessions": sorted(apart["sessions"].astype(int).unique().tolist()),
         "left_out": (float(left_out.median()), float(left_out.max())),
-        "no_credit": bool((forecasts["p_up"] - forecasts["baseline_p_up"]).abs().max() < _ROUNDING),
+        "is_base_rate": bool((forecasts["p_up"] - forecasts["baseline_p_up"]).abs().max() < _ROUNDING),
     }
 
 
-_ROUNDING: Final = 1e-9
-
-
 def describe_reach(lag: int) -> str:
-    """Say up to which session a lag reaches."""
+    """Return in words the sessions from the last one back to a lag."""
     return "the last session alone" if lag == 0 else f"the last {lag + 1:,} sessions"
 
 
-def _layer(name: str, rows: pd.DataFrame) -> dict[str, Any]:
+def _summarize_layer(name: str, rows: pd.DataFrame) -> dict[str, Any]:
     norms = rows.groupby("part")["norm"].agg(["mean", "min", "max"])
     cells = [tuple(norms.loc[part]) if part in norms.index else None for part in _PARTS]
     return {"name": name.replace("_", " "), "cells": cells}

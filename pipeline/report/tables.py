@@ -1,4 +1,4 @@
-"""Rows of short texts for page, terminal and Prefect."""
+"""Tables of forecasts and scores, as texts for the page, the terminal and Prefect."""
 
 from typing import Final
 
@@ -13,7 +13,7 @@ from pipeline.schema import DIRECTIONS
 
 __all__ = [
     "FURTHER_METRICS",
-    "METRIC_CAPTIONS",
+    "METRIC_LABELS",
     "collect_scores",
     "count_directions",
     "describe_group",
@@ -21,55 +21,64 @@ __all__ = [
     "list_forecasts",
     "name_model",
     "score_rows",
-    "select_first_read",
+    "select_headline_scores",
     "select_own_scores",
 ]
 
 
 def count_directions(forecasts: pd.DataFrame) -> str:
-    """Say how often each direction is told, as "12 up, 8 down, 10 none"; what never is, is left out."""
+    """Return how often each direction is issued, as "12 up, 8 down, 10 none"; those that never occur are left out."""
     counts = forecasts["direction"].value_counts()
-    return ", ".join(f"{counts[side]:,} {side}" for side in DIRECTIONS if counts.get(side))
+    return ", ".join(f"{counts[name]:,} {name}" for name in DIRECTIONS if counts.get(name))
 
 
-METRIC_CAPTIONS: Final = {
+METRIC_LABELS: Final = {
     ISSUED_SHARE: (
-        "sides taken",
-        "share of forecasts that took a side, up or down; beside it what was asked for",
+        "directions issued",
+        "share of forecasts that issued a direction, up or down; its baseline is the target share",
     ),
-    "hit_rate": ("hit rate", "share of forecasts on the right side of 50%; higher is better"),
-    "log_loss": ("log loss", "surprise at what happened, in nats; lower is better, a fair coin has 0.693"),
+    "hit_rate": ("hit rate", "share of forecasts on the correct side of 50%; higher is better"),
+    "log_loss": (
+        "log loss",
+        "mean negative log-likelihood of the outcomes; lower is better, a fair coin has 0.693 nats",
+    ),
     "brier": ("Brier score", "mean squared error of the probability; lower is better, a fair coin has 0.25"),
-    "brier_skill": ("Brier skill", "share of the baseline's Brier score that is saved; above 0 is better"),
-    "mcc": ("MCC", "correlation of forecast and actual direction; 0 is chance"),
-    "auc": ("AUC", "chance that an up had the higher forecast than a down; 0.5 is chance"),
+    "brier_skill": (
+        "Brier skill",
+        "share of the baseline's Brier score that the model saves; above 0 is better",
+    ),
+    "mcc": ("MCC", "Matthews correlation of forecast and actual direction; 0 is no skill"),
+    "auc": ("AUC", "probability that an up had a higher forecast than a down; 0.5 is no skill"),
     "auc_within_sessions": (
         "AUC within sessions",
-        "the same among stocks of one session: telling stocks apart; 0.5 is chance",
+        "the same among the stocks of one session: cross-sectional ranking; 0.5 is no skill",
     ),
     "auc_between_sessions": (
         "AUC between sessions",
-        "chance that a session in which most stocks rose had the higher mean forecast than one in which most fell: "
-        "timing; 0.5 is chance",
+        "probability that a session in which most stocks rose had a higher mean forecast than one in which most "
+        "fell: timing; 0.5 is no skill",
     ),
     "balanced_accuracy": (
         "balanced accuracy",
-        "mean of the hit rates among ups and among downs; 50% is chance",
+        "mean of the hit rates among ups and among downs; 50% is no skill",
     ),
     "ece": (
         "calibration error",
-        "mean distance of what was said from what happened, in ten groups; lower is better",
+        "ECE: mean distance between forecast probability and share of ups, in ten bins; lower is better",
     ),
     "miscalibration": ("miscalibration", "part of the Brier score that recalibration would save; 0 is best"),
     "discrimination": (
         "discrimination",
-        "part of the Brier score that telling ups from downs saves; higher is better",
+        "part of the Brier score that distinguishing ups from downs saves; higher is better",
     ),
-    "uncertainty": ("uncertainty", "Brier score of the rows' own share of ups: how hard they are"),
+    "uncertainty": (
+        "uncertainty",
+        "Brier score of the share of ups on these rows: how hard they are to forecast",
+    ),
 }
-"""The name of each metric and what it measures, for readers; the key is its stored name."""
-FURTHER_METRICS: Final = tuple(METRIC_CAPTIONS)[list(METRIC_CAPTIONS).index("auc") + 1 :]
-"""What the short tables leave out; scores.csv has every metric."""
+"""The label of each metric, and what it means."""
+FURTHER_METRICS: Final = tuple(METRIC_LABELS)[list(METRIC_LABELS).index("auc") + 1 :]
+"""Metrics that the short tables leave out; scores.csv has every metric."""
 _GROUPS: Final = {
     "all": "backtest, all test rows",
     "live": "live record",
@@ -79,7 +88,7 @@ _GROUPS: Final = {
 
 def describe_group(group: str, horizon: int = NEXT) -> str:
     """Describe the rows that a group of scores was measured on."""
-    name = name_group(group, horizon)
+    name = name_group(group, horizon).replace("sides taken", "rows with a direction")
     kind, _, rest = name.partition(", ")
     if kind in _GROUPS:
         return f"{_GROUPS[kind]}, {rest}" if rest else _GROUPS[kind]
@@ -87,7 +96,7 @@ def describe_group(group: str, horizon: int = NEXT) -> str:
 
 
 def forecast_rows(report: Report) -> list[dict[str, str]]:
-    """Return the forecasts as rows of short texts, by symbol."""
+    """Return the forecasts as rows of texts, sorted by symbol."""
     rows = list_forecasts(report.forecasts)
     return sorted(
         ({name: str(cell) for name, cell in row.items()} for row in rows), key=lambda row: row["symbol"]
@@ -95,22 +104,23 @@ def forecast_rows(report: Report) -> list[dict[str, str]]:
 
 
 def collect_scores(report: Report) -> pd.DataFrame:
-    """Return the scores of the backtest, then those of the record (schema.SCORES)."""
+    """Return the scores of the backtest followed by those of the record (schema.SCORES)."""
     parts = [scores for scores in (report.scores, report.live_scores) if len(scores)]
     return pd.concat(parts, ignore_index=True) if parts else report.scores
 
 
 def select_own_scores(report: Report) -> pd.DataFrame:
-    """Return the model's own scores of the short tables, by group, horizon and metric: the backtest, live, late."""
-    scores = select_first_read(collect_scores(report))
+    """Return the model's headline scores, sorted by group (backtest, live, late), horizon and metric."""
+    scores = select_headline_scores(collect_scores(report))
     own = scores[scores["model"] == name_model(report)]
     live = own[own["group"].str.startswith("live")]
     order = list(dict.fromkeys([*_group_keys(report.scores), *_group_keys(live), *_group_keys(own)]))
-    metrics = list(dict.fromkeys([*METRIC_CAPTIONS, *own["metric"]]))
-    placed = own.assign(
-        _group=[order.index(key) for key in _group_keys(own)], _metric=own["metric"].map(metrics.index)
-    )
-    return placed.sort_values(["_group", "_metric"]).drop(columns=["_group", "_metric"])
+    metrics = list(dict.fromkeys([*METRIC_LABELS, *own["metric"]]))
+    places = {
+        "_group": [order.index(key) for key in _group_keys(own)],
+        "_metric": own["metric"].map(metrics.index),
+    }
+    return own.assign(**places).sort_values([*places]).drop(columns=[*places])
 
 
 def _group_keys(scores: pd.DataFrame) -> list[tuple[str, int]]:
@@ -118,18 +128,18 @@ def _group_keys(scores: pd.DataFrame) -> list[tuple[str, int]]:
     return list(zip(scores["group"], scores["horizon"].astype(int), strict=True))
 
 
-def select_first_read(scores: pd.DataFrame) -> pd.DataFrame:
-    """Return the scores that short tables have room for."""
+def select_headline_scores(scores: pd.DataFrame) -> pd.DataFrame:
+    """Return the scores that short tables show: those of all metrics but FURTHER_METRICS."""
     return scores[~scores["metric"].isin(FURTHER_METRICS)]
 
 
 def name_model(report: Report) -> str:
-    """Return what the scores call the model; empty where nothing was scored."""
+    """Return the name of the model in the scores; empty where nothing was scored."""
     return report.verdict.model if report.verdict else ""
 
 
 def list_forecasts(forecasts: pd.DataFrame) -> list[dict[str, str]]:
-    """Return one row a symbol, the farthest from the base rate first."""
+    """Return one row of texts per symbol, the farthest from the base rate first."""
     if len(list_horizons(forecasts)) > 1:
         return forecast_cells(forecasts)
     return [
@@ -147,11 +157,11 @@ def list_forecasts(forecasts: pd.DataFrame) -> list[dict[str, str]]:
 
 
 def score_rows(scores: pd.DataFrame) -> list[dict[str, str]]:
-    """Return the scores (schema.SCORES) that are read first as rows of short texts."""
+    """Return the headline scores (of schema.SCORES) as rows of texts."""
     return [
         {
             "rows": name_group(row["group"], row["horizon"]),
-            "score": METRIC_CAPTIONS.get(row["metric"], (row["metric"],))[0],
+            "score": METRIC_LABELS.get(row["metric"], (row["metric"],))[0],
             "value": format_score(row["value"], row["metric"]),
             "95% interval": format_interval(
                 row["low"], row["high"], row["metric"], row["sessions"], row["horizon"]
@@ -161,5 +171,5 @@ def score_rows(scores: pd.DataFrame) -> list[dict[str, str]]:
             "best baseline": f"{format_score(row['baseline_value'], row['metric'])} {row['baseline']}",
             "p": format_p_value(row["p_value"]),
         }
-        for row in select_first_read(scores).to_dict("records")
+        for row in select_headline_scores(scores).to_dict("records")
     ]

@@ -1,4 +1,4 @@
-"""The trading view as tables: short texts for the page and the terminal, numbers for a CSV."""
+"""The trading view as tables and sentences: texts for the page and the terminal, numbers for trading.csv."""
 
 import math
 from collections.abc import Iterator
@@ -15,84 +15,84 @@ __all__ = ["describe_deflated_sharpe", "list_numbers", "trading_cells"]
 
 
 def trading_cells(view: TradingView) -> list[dict[str, str]]:
-    """Return one row a rule, as short texts; no row where nothing could be traded."""
-    return [_cells(result) for result in view.results.values()]
+    """Return one row of texts per rule; no row where nothing could be traded."""
+    return [_format_result(result) for result in view.results.values()]
 
 
-def _cells(result: Result) -> dict[str, str]:
-    fall, total = result.drawdown, result.total
-    days = f" ({fall.peak:%Y-%m-%d} to {fall.trough:%Y-%m-%d})" if fall.depth else ""
+def _format_result(result: Result) -> dict[str, str]:
+    drawdown, total = result.drawdown, result.total
+    days = f" ({drawdown.peak:%Y-%m-%d} to {drawdown.trough:%Y-%m-%d})" if drawdown.depth else ""
     return {
         "rule": result.name,
-        "made after costs": _percent(result.made),
-        "95% interval": f"{_percent(total.low)} to {_percent(total.high)}"
+        "net return": _format_return(result.net_return),
+        "95% interval": f"{_format_return(total.low)} to {_format_return(total.high)}"
         if total
-        else _say_why(result.sessions),
-        "before costs": _percent(result.made_before_costs),
-        "Sharpe ratio a year": _with_interval(result.sharpe, result.sessions, ".2f"),
-        "breaks even at, bp a side": _with_interval(result.break_even_bps, result.sessions, ".1f"),
-        "deepest fall": format_percent(fall.depth) + days,
-        "turnover a session": f"{result.turnover:.2f}",
-        "turnover a year": f"{result.turnover_a_year:,.0f}",
+        else _explain_missing(result.sessions),
+        "gross return": _format_return(result.gross_return),
+        "annualized Sharpe ratio": _format_estimate(result.sharpe, result.sessions, ".2f"),
+        "break-even, bp per side": _format_estimate(result.break_even_bps, result.sessions, ".1f"),
+        "maximum drawdown": format_percent(drawdown.depth) + days,
+        "turnover per session": f"{result.turnover:.2f}",
+        "turnover per year": f"{result.turnover_a_year:,.0f}",
         "sessions": f"{result.sessions:,}",
         "trades": f"{result.trades:,}",
     }
 
 
-def _percent(share: float) -> str:
+def _format_return(share: float) -> str:
     return f"{share:+z.1%}"
 
 
-def _with_interval(estimate: Estimate | None, sessions: int, form: str) -> str:
+def _format_estimate(estimate: Estimate | None, sessions: int, form: str) -> str:
     if estimate is None:
-        return _say_why(sessions)
+        return _explain_missing(sessions)
     return f"{estimate.value:z{form}} ({estimate.low:z{form}} to {estimate.high:z{form}})"
 
 
-def _say_why(sessions: int) -> str:
+def _explain_missing(sessions: int) -> str:
     return f"– (under {MIN_SESSIONS} sessions)" if sessions < MIN_SESSIONS else "– (not defined)"
 
 
 def describe_deflated_sharpe(deflated: DeflatedSharpe | None) -> str:
-    """Say what the Sharpe ratio is worth after so many trials; empty where there is none."""
+    """Return a sentence on the deflated Sharpe ratio; empty where there is none."""
     if deflated is None:
         return ""
-    spread = (
-        f"the spread of their ratios measured from {deflated.ratios} of them"
+    variance = (
+        f"the variance of their ratios estimated from {deflated.ratios} of them"
         if deflated.ratios
-        else "their spread assumed to be that of settings without skill"
+        else "the variance of their ratios assumed to be that of settings without skill"
     )
     return (
-        f"That the Sharpe ratio is more than luck has a probability of {format_percent(deflated.probability)} "
-        f"({count(deflated.trials, 'setting')} tried, {spread}; {count(deflated.sessions, 'session')}); "
-        f"had nothing else been tried, {format_percent(deflated.above_zero)}."
+        f"Deflated Sharpe ratio {format_percent(deflated.probability)}: the probability that the Sharpe ratio is more "
+        f"than luck ({count(deflated.trials, 'setting')} tried, {variance}; {count(deflated.sessions, 'session')}); "
+        f"{format_percent(deflated.above_zero)} if nothing else had been tried."
     )
 
 
 def list_numbers(view: TradingView) -> pd.DataFrame:
-    """Return every number of the view, one a row.
+    """Return every number of the view, one per row.
 
     Returns:
-        role, name, metric, value, low, high, sessions, trades; low and high are NaN for what describes the past and
-        has no interval, and an estimate that could have none is left out.
+        role, name, metric, value, low, high, sessions, trades; low and high are NaN for descriptive numbers, which have
+        no interval. Estimates whose interval cannot be computed are left out.
     """
     columns = ["role", "name", "metric", "value", "low", "high", "sessions", "trades"]
     rows = [
-        [role, result.name, *line] for role, result in view.results.items() for line in _lines(result)
-    ] + [["model", view.results["model"].name, *line] for line in _lines_of_view(view)]
+        [role, result.name, *row] for role, result in view.results.items() for row in _result_rows(result)
+    ] + [["model", view.results["model"].name, *row] for row in _view_rows(view)]
     return pd.DataFrame(rows, columns=columns)
 
 
-def _lines(result: Result) -> Iterator[list[str | float]]:
+def _result_rows(result: Result) -> Iterator[list[str | float]]:
     estimates = {
         "total_return": result.total,
         "mean_bps": result.mean_bps,
         "sharpe": result.sharpe,
         "break_even_bps": result.break_even_bps,
     }
-    yield from _known(estimates)
+    yield from _estimate_rows(estimates)
     described = {
-        "total_return_before_costs": result.made_before_costs,
+        "total_return_before_costs": result.gross_return,
         "turnover": result.turnover,
         "turnover_a_year": result.turnover_a_year,
         "max_drawdown": result.drawdown.depth,
@@ -101,8 +101,8 @@ def _lines(result: Result) -> Iterator[list[str | float]]:
         yield [metric, value, math.nan, math.nan, result.sessions, result.trades]
 
 
-def _lines_of_view(view: TradingView) -> Iterator[list[str | float]]:
-    yield from _known({"beside_baseline_bps": view.beside_baseline_bps})
+def _view_rows(view: TradingView) -> Iterator[list[str | float]]:
+    yield from _estimate_rows({"beside_baseline_bps": view.excess_bps})
     if view.deflated:
         n, trades = view.deflated.sessions, view.results["model"].trades
         yield ["deflated_sharpe", view.deflated.probability, math.nan, math.nan, n, trades]
@@ -112,7 +112,7 @@ def _lines_of_view(view: TradingView) -> Iterator[list[str | float]]:
         yield ["settings_sharpe_measured", view.deflated.ratios, math.nan, math.nan, n, trades]
 
 
-def _known(estimates: dict[str, Estimate | None]) -> Iterator[list[str | float]]:
-    for metric, known in estimates.items():
-        if known:
-            yield [metric, known.value, known.low, known.high, known.sessions, known.trades]
+def _estimate_rows(estimates: dict[str, Estimate | None]) -> Iterator[list[str | float]]:
+    for metric, estimate in estimates.items():
+        if estimate:
+            yield [metric, estimate.value, estimate.low, estimate.high, estimate.sessions, estimate.trades]

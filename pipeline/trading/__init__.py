@@ -1,4 +1,4 @@
-"""What the forecasts would have earned: fills at open and close, positions, costs, performance.
+"""Simulated trading of the forecasts: fills at open and close, positions, costs, performance.
 
-No forecast depends on it. May import `features`, `statistics`, `config`, `formatting` and the ground floor.
+No forecast depends on it. May import `features`, `statistics`, `config`, `formatting` and what lies below them.
 """

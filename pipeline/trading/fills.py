@@ -1,7 +1,7 @@
-"""Prices at which a rule could have traded, and which opens nobody can have had.
+"""Prices at which a rule could have traded, and stale opens at which it could not.
 
-Some sources print the close of the day before as an index's open. At such a price nothing was ever for sale, so a
-rule that enters there would earn the night's move for nothing.
+Some sources report the previous close as an index's open. No order could be filled at such a stale open, and a rule
+that enters there would earn the overnight return for free.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ __all__ = ["MOST_STALE", "Fills", "measure_stale", "read_fills"]
 Floats = NDArray[np.float64]
 
 MOST_STALE: Final = 0.1
-"""The largest share of opens that may repeat the close before, for a symbol to be traded."""
+"""A symbol is traded if at most this share of its opens repeats the previous close."""
 
 _YEAR: Final = 252
 _ROUNDING: Final = 1e-9
@@ -29,10 +29,10 @@ class Fills:
     """Prices of a universe; every array is [session, symbol], NaN where nothing traded.
 
     Attributes:
-        sessions, symbols: The names of the axes; every session of the calendar is there.
-        open, close: Of the session, adjusted for splits.
-        previous_close: Of the last bar before it, in the same shares.
-        total_return: From the close of the last bar before to this close, splits and dividends included.
+        sessions, symbols: The labels of the axes, with every session of the calendar.
+        open, close: Prices of the session, adjusted for splits.
+        previous_close: Close of the last bar before the session, on the same split adjustment.
+        total_return: Return from the previous close to this close, splits and dividends included.
     """
 
     sessions: pd.DatetimeIndex
@@ -44,28 +44,29 @@ class Fills:
 
     @property
     def intraday_return(self) -> Floats:
-        """From open to close; splits and dividends take effect before the open and play no part."""
+        """Return from open to close; splits and dividends take effect before the open and do not matter."""
         return self.close / self.open - 1
 
 
 def read_fills(panel: Panel) -> Fills:
-    """Return the prices of a panel at which something traded."""
+    """Return the prices of a panel, NaN where nothing traded."""
     traded = np.where(panel.is_traded, 1.0, np.nan)
     return Fills(
         sessions=panel.sessions,
         symbols=panel.symbols,
         open=panel.open * traded,
         close=panel.close * traded,
-        previous_close=_last_before(panel.close) * traded,
-        total_return=(panel.adj_close / _last_before(panel.adj_close) - 1) * traded,
+        previous_close=_previous(panel.close) * traded,
+        total_return=(panel.adj_close / _previous(panel.adj_close) - 1) * traded,
     )
 
 
 def measure_stale(fills: Fills) -> Floats:
-    """Return the share of opens that repeat the close before, as known before each session [session, symbol].
+    """Return the share of stale opens, which repeat the previous close, as known before each session [session, symbol].
 
-    It is the larger one of all days known and of the newest year of them, so that neither a source that has fixed its
-    opens lately nor one that has lost them passes; 0 where no day is known yet. Later sessions change nothing.
+    It is the larger of two shares, over all earlier sessions and over the last 252 of them: a source fails the test
+    whether it has fixed its opens recently or lost them recently. It is 0 without an earlier session. There is no
+    look-ahead: later sessions change nothing.
     """
     comparable = np.isfinite(fills.open) & np.isfinite(fills.previous_close)
     distance = np.abs(fills.open - fills.previous_close)
@@ -75,14 +76,14 @@ def measure_stale(fills: Fills) -> Floats:
     )
 
 
-def _last_before(prices: Floats) -> Floats:
+def _previous(prices: Floats) -> Floats:
     return pd.DataFrame(prices).ffill().shift().to_numpy()
 
 
 def _share_before(repeats: NDArray[np.bool_], comparable: NDArray[np.bool_], reach: int) -> Floats:
     """Return repeats over comparable [session, symbol] among the `reach` sessions before each one."""
-    found, known = (_sum_before(flags, reach) for flags in (repeats, comparable))
-    return np.asarray(found / np.maximum(known, 1))
+    stale, known = (_sum_before(flags, reach) for flags in (repeats, comparable))
+    return np.asarray(stale / np.maximum(known, 1))
 
 
 def _sum_before(flags: NDArray[np.bool_], reach: int) -> NDArray[np.integer]:

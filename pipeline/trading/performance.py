@@ -1,4 +1,4 @@
-"""What a rule came to in numbers, none of them without n, and none that chance can move without its interval."""
+"""Performance of a trading rule: every number comes with n, and every estimate with its confidence interval."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -33,14 +33,14 @@ _BASIS_POINTS: Final = 1e4
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number that cannot be had without its 95% interval and its n.
+    """An estimate with its 95% interval and its n; it cannot be constructed without them.
 
     Attributes:
-        value: The number.
+        value: The estimate.
         low: Lower end, by the stationary bootstrap of whole sessions.
         high: Upper end.
-        sessions: How many it stands on.
-        trades: How many were made in them.
+        sessions: The number of sessions it is estimated from.
+        trades: The number of trades in them.
 
     Raises:
         NextdayError: one of them is missing.
@@ -53,19 +53,19 @@ class Estimate:
     trades: int
 
     def __post_init__(self) -> None:
-        """Refuse a number without them."""
+        """Refuse an estimate without interval or n."""
         is_whole = np.isfinite([self.value, self.low, self.high]).all() and self.low <= self.high
         if not is_whole or self.sessions < schema.MIN_SESSIONS or self.trades < 0:
-            raise NextdayError(f"No number of a trading view stands without n and an interval: {self}")
+            raise NextdayError(f"A trading estimate must not be shown without n and an interval: {self}")
 
 
 @dataclass(frozen=True)
 class Drawdown:
-    """The deepest fall of an equity curve.
+    """The maximum drawdown of an equity curve.
 
     Attributes:
-        depth: From the peak to the trough, as a share of the peak; 0 where it never fell.
-        peak: The session at whose close it began.
+        depth: The loss from the peak to the trough, as a share of the peak; 0 where the curve never fell.
+        peak: The session at whose close the drawdown began.
         trough: The session at whose close it was deepest.
     """
 
@@ -76,29 +76,29 @@ class Drawdown:
 
 @dataclass(frozen=True)
 class Result:
-    """What one rule came to.
+    """The performance of one rule.
 
     Attributes:
-        name: Whose.
-        sessions: How many there were, also those without a trade.
+        name: The name of the rule.
+        sessions: The number of sessions, those without a trade included.
         trades: Positions opened and closed.
-        made: Return on the capital over all sessions, compounded, after costs.
-        made_before_costs: The same without costs.
-        total: `made` with its interval, as are the next three; None where no interval can be drawn.
-        mean_bps: Mean return of a session after costs, in basis points.
-        sharpe: Of a year, after costs, the risk-free rate taken as zero.
-        break_even_bps: Cost a side at which the mean return is zero, in basis points; below zero it loses before
-            any cost.
-        turnover: Bought and sold in a session, as a multiple of the capital.
-        turnover_a_year: The same in a year.
-        drawdown: The deepest fall after costs.
+        net_return: Compounded return on the capital over all sessions, after costs.
+        gross_return: The same before costs.
+        total: `net_return` with its interval; like the next three, None where no interval can be computed.
+        mean_bps: Mean return per session after costs, in basis points.
+        sharpe: Annualized Sharpe ratio after costs, at a risk-free rate of zero.
+        break_even_bps: Cost per side at which the mean return is zero, in basis points; below zero, the rule loses
+            before any costs.
+        turnover: Mean amount bought and sold per session, as a multiple of the capital.
+        turnover_a_year: The same per year.
+        drawdown: The maximum drawdown after costs.
     """
 
     name: str
     sessions: int
     trades: int
-    made: float
-    made_before_costs: float
+    net_return: float
+    gross_return: float
     total: Estimate | None
     mean_bps: Estimate | None
     sharpe: Estimate | None
@@ -109,38 +109,38 @@ class Result:
 
 
 def count_sessions_a_year(sessions: pd.DatetimeIndex) -> float:
-    """Return how many sessions a year has, from the calendar that is given; 252 where it is shorter than a year."""
+    """Return the number of sessions per year in the given calendar; 252 if it covers less than a year."""
     days = (sessions[-1] - sessions[0]).days if len(sessions) else 0
     return 365.25 * (len(sessions) - 1) / days if days >= 365 else float(_YEAR)
 
 
 def measure(track: Track, *, name: str, year: float, draws: int = 1000, seed: int = 0) -> Result:
-    """Measure what one rule came to.
+    """Return the performance of one rule.
 
     Args:
-        track: Of one session at least.
-        name: Whose.
-        year: Sessions of a year.
-        draws: Samples of the stationary bootstrap of sessions (Politis and Romano 1994) that intervals come from.
-        seed: Of the bootstrap.
+        track: Its returns in one session at least.
+        name: The name of the rule.
+        year: Sessions per year.
+        draws: Samples of the stationary bootstrap of sessions (Politis and Romano 1994) that gives the intervals.
+        seed: Seed of the bootstrap.
     """
     net, n, trades = track.net, len(track.net), int(track.trades.sum())
     copies = bootstrap.resample_sessions(net, draws=draws, seed=seed)
-    known = partial(_estimate, sessions=n, trades=trades)
+    estimate = partial(_estimate, sessions=n, trades=trades)
     growth = np.log(np.maximum(1 + net, 1e-12))
     traded, turnover = track.traded.sum(), float(track.traded.mean())
     return Result(
         name=name,
         sessions=n,
         trades=trades,
-        made=float(track.equity[-1] - 1),
-        made_before_costs=float(compound(track.gross)[-1] - 1),
-        total=known(np.expm1(growth.sum()), np.expm1(copies @ growth)),
+        net_return=float(track.equity[-1] - 1),
+        gross_return=float(compound(track.gross)[-1] - 1),
+        total=estimate(np.expm1(growth.sum()), np.expm1(copies @ growth)),
         mean_bps=estimate_mean(net, trades=trades, draws=draws, seed=seed),
-        sharpe=known(
+        sharpe=estimate(
             np.sqrt(year) * sharpe_ratio(net), np.sqrt(year) * sharpe_of(copies @ net, copies @ net**2, n)
         ),
-        break_even_bps=known(
+        break_even_bps=estimate(
             _BASIS_POINTS * float(mean_of(track.gross.sum(), traded)),
             _BASIS_POINTS * mean_of(copies @ track.gross, copies @ track.traded),
         ),
@@ -151,7 +151,7 @@ def measure(track: Track, *, name: str, year: float, draws: int = 1000, seed: in
 
 
 def find_drawdown(track: Track) -> Drawdown:
-    """Return the deepest fall of the equity curve after costs, the capital of the start included."""
+    """Return the maximum drawdown of the equity curve after costs, the initial capital included."""
     level = np.concatenate([[1.0], track.equity])
     session = [track.start, *track.sessions]
     fall = 1 - level / np.maximum.accumulate(level)
@@ -169,7 +169,7 @@ def estimate_mean(returns: Floats, *, trades: int, draws: int = 1000, seed: int 
 
 
 def _estimate(value: float, drawn: Floats, *, sessions: int, trades: int) -> Estimate | None:
-    """Return the number with its interval; None where it is not defined or cannot have one."""
+    """Return the estimate with its interval; None where either is not defined."""
     low, high = bootstrap.percentile_interval(drawn)
     if not np.isfinite([value, low, high]).all():
         return None

@@ -1,7 +1,7 @@
-"""What a person could have earned with the forecasts: in at the open of the target session, out at its close.
+"""Positions and returns of the forecasts: enter at the open of the target session, exit at its close.
 
-A forecast is written down before the open, so the open is the first price that it can be traded at. The move of the
-night belongs to whoever held the stock before.
+A forecast is issued before the open, so the open is the first price at which it can be traded. The overnight return
+belongs to those who held the stock before.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pipeline.errors import NextdayError
 from pipeline.trading.fills import MOST_STALE, Fills, measure_stale
 
-__all__ = ["Positions", "Track", "choose_sides", "compound", "hold", "take_positions", "trade"]
+__all__ = ["Positions", "Track", "buy_and_hold", "choose_sides", "compound", "take_positions", "trade"]
 
 Floats = NDArray[np.float64]
 
@@ -24,16 +24,16 @@ _RUIN: Final = 1e-12  # what is left of a capital that is lost; its logarithm is
 
 @dataclass(frozen=True, eq=False)
 class Positions:
-    """What a rule holds in each session.
+    """The positions of a rule in each session.
 
     Attributes:
-        start: The session before the first one: what is held from close to close is bought there.
-        sessions: The sessions that are traded, ascending.
-        place: Their numbers in Fills.sessions.
-        weights: [session, symbol], the share of the capital, negative where short; the sum of their sizes is 1 at
-            most.
-        is_offered: bool [session, symbol]; a symbol with a forecast whose opens can be believed.
-        stale: [session, symbol], the share of stale opens as known before each session, NaN without a forecast.
+        start: The session before the first one; positions held from close to close are bought at its close.
+        sessions: The sessions that are traded, in ascending order.
+        place: Their indices in Fills.sessions.
+        weights: [session, symbol], the share of the capital, negative where short; their absolute values sum to 1
+            at most.
+        is_offered: bool [session, symbol]; whether the symbol has a forecast and can be traded at its open.
+        stale: [session, symbol], the share of stale opens as known before each session; NaN without a forecast.
     """
 
     start: pd.Timestamp
@@ -46,15 +46,15 @@ class Positions:
 
 @dataclass(frozen=True, eq=False)
 class Track:
-    """What a rule earned, session by session; every array is [session].
+    """The returns of a rule per session; every array is [session].
 
     Attributes:
         start: The session before the first one.
-        sessions: Which.
+        sessions: The sessions.
         gross: Return on the capital before costs.
         net: The same after costs.
-        traded: Bought and sold, as a multiple of the capital.
-        trades: How many positions were opened and closed.
+        traded: Amount bought and sold, as a multiple of the capital.
+        trades: Number of positions opened and closed.
     """
 
     start: pd.Timestamp
@@ -66,31 +66,31 @@ class Track:
 
     @property
     def equity(self) -> Floats:
-        """What a capital of 1 has become at the close of each session."""
+        """Equity curve (growth of 1) at the close of each session."""
         return compound(self.net)
 
 
 def compound(returns: Floats) -> Floats:
-    """Return the product of 1 + r up to each session [session]; a capital that is lost stays lost."""
+    """Return the cumulative product of 1 + r [session]; capital that is lost stays lost."""
     return np.asarray(np.cumprod(np.maximum(1 + returns, _RUIN)))
 
 
 def choose_sides(p_up: Floats, threshold: float) -> Floats:
-    """Return 1 for long, -1 for short, 0 for flat: the side of 0.5 where |p_up - 0.5| is `threshold` or more."""
+    """Return 1 (long), -1 (short) or 0 (flat): the side of 0.5 on which p_up lies if |p_up - 0.5| >= `threshold`."""
     return np.where(np.abs(p_up - 0.5) >= threshold, np.sign(p_up - 0.5), 0.0)
 
 
 def take_positions(rows: pd.DataFrame, fills: Fills, *, threshold: float) -> Positions:
-    """Turn one model's forecasts of the next session into positions, equally large within a session.
+    """Turn one model's forecasts of the next session into positions of equal size within a session.
 
-    A position is 1 / n of the capital, n the symbols of the session that are offered: what stays flat stays cash, and
-    so does an order that finds no trade. Nothing of the target session decides anything.
+    A position is 1 / n of the capital, where n is the number of symbols offered in the session. The shares of flat
+    symbols and of unfilled orders stay in cash. There is no look-ahead: positions use nothing of the target session.
 
     Args:
-        rows: symbol, as_of, target_session, horizon, p_up; rows of farther horizons and of target sessions that
-            have not come yet are left out.
+        rows: symbol, as_of, target_session, horizon, p_up; rows of farther horizons and of target sessions in the
+            future are left out.
         fills: The prices.
-        threshold: The least |p_up - 0.5| that is traded.
+        threshold: The smallest |p_up - 0.5| that is traded.
 
     Raises:
         NextdayError: a symbol or a past session has no prices at all, or two rows forecast the same.
@@ -99,9 +99,9 @@ def take_positions(rows: pd.DataFrame, fills: Fills, *, threshold: float) -> Pos
     symbol = pd.Index(fills.symbols).get_indexer(pd.Index(near["symbol"]))
     session = fills.sessions.get_indexer(pd.DatetimeIndex(near["target_session"]))
     _require_prices(near, symbol, session)
-    place, line = np.unique(session, return_inverse=True)
+    place, index = np.unique(session, return_inverse=True)
     p_up = np.full((len(place), len(fills.symbols)), np.nan)
-    p_up[line, symbol] = near["p_up"].to_numpy(float)
+    p_up[index, symbol] = near["p_up"].to_numpy(float)
     stale = np.where(np.isnan(p_up), np.nan, measure_stale(fills)[place])
     is_offered = stale <= MOST_STALE
     sides = np.where(is_offered, choose_sides(p_up, threshold), 0.0)
@@ -116,27 +116,27 @@ def take_positions(rows: pd.DataFrame, fills: Fills, *, threshold: float) -> Pos
 
 
 def _require_prices(rows: pd.DataFrame, symbol: NDArray[np.intp], session: NDArray[np.intp]) -> None:
-    lacking = np.flatnonzero((symbol < 0) | (session < 0))
-    if len(lacking):
-        row = rows.iloc[lacking[0]]
+    missing = np.flatnonzero((symbol < 0) | (session < 0))
+    if len(missing):
+        row = rows.iloc[missing[0]]
         raise NextdayError(
             f"There are no prices to trade {row['symbol']} on {row['target_session']:%Y-%m-%d}",
-            fix="hand in the prices of every symbol and session that was forecast",
+            fix="pass the prices of every symbol and session that has a forecast",
         )
     if rows.duplicated(["symbol", "target_session"]).any():
-        raise NextdayError("A symbol is forecast twice for one session: trade one model at a time")
+        raise NextdayError("A symbol is forecast twice for one session: pass the forecasts of one model")
 
 
 def trade(positions: Positions, returns: Floats, *, cost: float) -> Track:
-    """Hold the positions over `returns` and pay for each side of each trade.
+    """Return what the positions earn over `returns`, with costs paid on each side of each trade.
 
-    A position of the weight w in a stock that moves by r earns w r, and pays `cost` on |w| when it is bought and on
-    |w| (1 + r) when it is sold. Where there is no return there was no trade.
+    A position of weight w in a stock with return r earns w r. It pays `cost` on |w| when it is bought and on
+    |w| (1 + r) when it is sold. Where the return is NaN there was no trade.
 
     Args:
-        positions: What is held.
-        returns: [session, symbol] of the whole of Fills: its intraday_return is what can be had.
-        cost: Costs and slippage as a share of what is bought or sold.
+        positions: The positions.
+        returns: [session, symbol], for every session of Fills; Fills.intraday_return is what could be earned.
+        cost: Costs and slippage, as a share of the amount bought or sold.
     """
     moves = returns[positions.place]
     weights = np.where(np.isfinite(moves), positions.weights, 0.0)
@@ -153,17 +153,17 @@ def trade(positions: Positions, returns: Floats, *, cost: float) -> Track:
     )
 
 
-def hold(positions: Positions, fills: Fills) -> Track:
-    """Buy every symbol that is ever offered with an equal part of the capital at `start`, and hold it to the end.
+def buy_and_hold(positions: Positions, fills: Fills) -> Track:
+    """Return what buy-and-hold earns: every symbol that is ever offered, bought at `start` with an equal share.
 
-    Total returns from close to close, dividends put back into their stock, without costs. A symbol whose prices begin
-    later waits in cash.
+    It earns total returns from close to close, with dividends reinvested in their stock, without costs. The share of a
+    symbol whose prices begin later stays in cash until then.
     """
     owned = positions.is_offered.any(axis=0)
     since = int(fills.sessions.searchsorted(positions.start, side="right"))
     moves = np.nan_to_num(fills.total_return[since : positions.place.max() + 1, owned])
-    worth = np.cumprod(1 + moves, axis=0).mean(axis=1) if owned.any() else np.ones(len(moves))
-    level = worth[positions.place - since]
+    equity = np.cumprod(1 + moves, axis=0).mean(axis=1) if owned.any() else np.ones(len(moves))
+    level = equity[positions.place - since]
     earned = np.diff(level, prepend=1.0) / np.concatenate([[1.0], level[:-1]])
     nothing = np.zeros_like(earned)
     bought = np.where(np.arange(len(earned)) == 0, int(owned.sum()), 0)

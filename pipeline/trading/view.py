@@ -1,8 +1,8 @@
-"""The trading view: what the forecasts would have earned, beside their best baseline and beside doing nothing.
+"""The trading view: what the forecasts would have earned, compared with the baseline and with buy-and-hold.
 
-It stands second to the forecast. A direction that is right by one point in a hundred may well earn nothing at the open;
-and a rule that earned something may owe it to luck, so no figure stands here without n and, where one can be
-drawn, its 95% interval.
+It is secondary to the forecast. A hit rate one percentage point above chance may well earn nothing from the open on,
+and a rule that earned something may owe it to luck. So every number comes with n and, where one can be computed, its
+95% interval.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,12 +19,12 @@ from pipeline.formatting import count, format_percent
 from pipeline.statistics.sharpe import DeflatedSharpe, deflate
 from pipeline.trading.fills import MOST_STALE, Fills
 from pipeline.trading.performance import Estimate, Result, count_sessions_a_year, estimate_mean, measure
-from pipeline.trading.positions import Positions, Track, hold, take_positions, trade
+from pipeline.trading.positions import Positions, Track, buy_and_hold, take_positions, trade
 
 __all__ = ["Role", "StaleOpens", "TradingView", "find_stale", "view_trading"]
 
 Role = Literal["model", "baseline", "held", "unreachable"]
-"""Whose result: the model's; the best baseline's, traded alike; buy-and-hold's; the model's from close to close."""
+"""The model; the baseline, traded the same way; buy-and-hold; the model from close to close, which is not reachable."""
 
 _BASIS_POINTS: Final = 1e4
 _MOST_NAMED: Final = 8
@@ -32,12 +32,12 @@ _MOST_NAMED: Final = 8
 
 @dataclass(frozen=True)
 class StaleOpens:
-    """A symbol that was not traded, because its open repeats the close before too often.
+    """A symbol that was not traded because its open repeats the previous close too often.
 
     Attributes:
-        symbol: Which.
-        share: On how many of the days known, where it was largest.
-        sessions: In how many sessions it was left out for that.
+        symbol: The symbol.
+        share: The largest share of stale opens that was known before any session.
+        sessions: The number of sessions in which it was left out.
     """
 
     symbol: str
@@ -47,17 +47,17 @@ class StaleOpens:
 
 @dataclass(frozen=True, eq=False)
 class TradingView:
-    """The whole view.
+    """The trading results of a model and of what it is compared with.
 
     Attributes:
-        sentence: It in one sentence.
-        left_out: In words, what could not be traded and why; empty where all could.
-        bps_a_side: Costs and slippage, in basis points.
-        results: By role; empty where nothing could be traded.
-        beside_baseline_bps: Mean return of a session above the best baseline's, in basis points, paired by session.
-        deflated: What the model's Sharpe ratio is worth after so many trials; None where it has none.
-        curves: session and what a capital of 1 has become by then, a column a role; it begins with the session
-            before the first.
+        sentence: The results in one sentence.
+        left_out: A sentence on the symbols that were not traded and why; empty where all were.
+        bps_a_side: Costs and slippage per side, in basis points.
+        results: The performance by role; empty where nothing could be traded.
+        excess_bps: Mean return per session above the baseline's, in basis points, paired by session.
+        deflated: The deflated Sharpe ratio of the model; None where the model has no Sharpe ratio.
+        curves: session and the equity curve (growth of 1) of each role, a column per role; the first row is the session
+            before the first trade.
         stale: The symbols that were left out.
     """
 
@@ -65,7 +65,7 @@ class TradingView:
     left_out: str
     bps_a_side: float
     results: Mapping[Role, Result]
-    beside_baseline_bps: Estimate | None
+    excess_bps: Estimate | None
     deflated: DeflatedSharpe | None
     curves: pd.DataFrame
     stale: tuple[StaleOpens, ...]
@@ -83,31 +83,31 @@ def view_trading(
     draws: int = 1000,
     seed: int = 0,
 ) -> TradingView:
-    """Trade the forecasts of a model, and those of its best baseline in the same way.
+    """Return the trading results of a model and of its baseline, traded the same way.
 
     Args:
         rows: The long frame of `pipeline.evaluation.scores`, or a walk's test rows; only the next session is traded.
-        fills: The prices of every symbol and session of the rows, and as much of their past as there is.
+        fills: The prices of every symbol and session of the rows, with all of their history.
         settings: The threshold and the costs.
-        model: Whose view it is.
-        baseline: The baseline that was best before the test.
-        trials: How many settings were ever tried (`pipeline.tracking.trials` counts them), this one among them.
-        ratios: The Sharpe ratios, of one session, of those that have one.
+        model: The model.
+        baseline: The prior-best baseline.
+        trials: The number of settings ever tried (counted by `pipeline.tracking.trials`), this one included.
+        ratios: The Sharpe ratios per session of the trials that have one.
         draws: Samples of the bootstrap.
-        seed: Of the bootstrap.
+        seed: Seed of the bootstrap.
 
     Raises:
-        NextdayError: one of the two is not in the rows, they stand on different sessions, or prices are missing.
+        NextdayError: one of the two is not in the rows, they cover different sessions, or prices are missing.
     """
     positions, other = (
-        take_positions(_rows_of(rows, name), fills, threshold=settings.threshold)
+        take_positions(_select_model(rows, name), fills, threshold=settings.threshold)
         for name in (model, baseline)
     )
     if not positions.sessions.equals(other.sessions):
-        raise NextdayError(f"{model} and {baseline} do not stand on the same sessions")
+        raise NextdayError(f"{model} and {baseline} do not cover the same sessions")
     stale = find_stale(positions, fills)
     if not positions.is_offered.any():
-        return _without_trade(stale, settings.bps_a_side)
+        return _empty_view(stale, settings.bps_a_side)
     tracks = _trade_all(positions, other, fills, settings.bps_a_side / _BASIS_POINTS)
     names = _name_all(model, baseline)
     year = count_sessions_a_year(fills.sessions)
@@ -117,15 +117,15 @@ def view_trading(
     }
     own = tracks["model"]
     return TradingView(
-        sentence=_sentence(results, settings.bps_a_side),
-        left_out=_tell_stale(stale),
+        sentence=_summarize(results, settings.bps_a_side),
+        left_out=_describe_stale(stale),
         bps_a_side=settings.bps_a_side,
         results=results,
-        beside_baseline_bps=estimate_mean(
+        excess_bps=estimate_mean(
             own.net - tracks["baseline"].net, trades=results["model"].trades, draws=draws, seed=seed
         ),
         deflated=deflate(own.net, trials=trials, ratios=ratios),
-        curves=_draw_level(tracks),
+        curves=_tabulate_equity(tracks),
         stale=stale,
     )
 
@@ -134,7 +134,7 @@ def _trade_all(positions: Positions, other: Positions, fills: Fills, cost: float
     return {
         "model": trade(positions, fills.intraday_return, cost=cost),
         "baseline": trade(other, fills.intraday_return, cost=cost),
-        "held": hold(positions, fills),
+        "held": buy_and_hold(positions, fills),
         "unreachable": trade(positions, fills.total_return, cost=cost),
     }
 
@@ -148,15 +148,15 @@ def _name_all(model: str, baseline: str) -> dict[Role, str]:
     }
 
 
-def _rows_of(rows: pd.DataFrame, model: str) -> pd.DataFrame:
+def _select_model(rows: pd.DataFrame, model: str) -> pd.DataFrame:
     own = rows[rows["model"] == model]
     if own.empty:
-        raise NextdayError(f"There is no forecast by {model!r} to be traded")
+        raise NextdayError(f"There is no forecast by {model!r} to trade")
     return own
 
 
 def find_stale(positions: Positions, fills: Fills) -> tuple[StaleOpens, ...]:
-    """Return the symbols that were forecast and left out for their opens, by name."""
+    """Return the symbols that have forecasts and were left out because of stale opens, sorted by name."""
     left_out = positions.stale > MOST_STALE
     return tuple(
         StaleOpens(
@@ -166,7 +166,7 @@ def find_stale(positions: Positions, fills: Fills) -> tuple[StaleOpens, ...]:
     )
 
 
-def _draw_level(tracks: Mapping[Role, Track]) -> pd.DataFrame:
+def _tabulate_equity(tracks: Mapping[Role, Track]) -> pd.DataFrame:
     first = tracks["model"]
     curves = pd.DataFrame({"session": pd.DatetimeIndex([first.start, *first.sessions])})
     for role, track in tracks.items():
@@ -174,21 +174,21 @@ def _draw_level(tracks: Mapping[Role, Track]) -> pd.DataFrame:
     return curves
 
 
-def _without_trade(stale: tuple[StaleOpens, ...], bps_a_side: float) -> TradingView:
-    reason = _tell_stale(stale) if stale else "No forecast has a target session with prices yet."
+def _empty_view(stale: tuple[StaleOpens, ...], bps_a_side: float) -> TradingView:
+    reason = _describe_stale(stale) if stale else "No forecast has a target session with prices yet."
     return TradingView(
         sentence=f"Nothing could be traded: {reason[0].lower() if not stale else reason[0]}{reason[1:]}",
-        left_out=_tell_stale(stale),
+        left_out=_describe_stale(stale),
         bps_a_side=bps_a_side,
         results={},
-        beside_baseline_bps=None,
+        excess_bps=None,
         deflated=None,
         curves=pd.DataFrame({"session": pd.DatetimeIndex([])}),
         stale=stale,
     )
 
 
-def _tell_stale(stale: tuple[StaleOpens, ...]) -> str:
+def _describe_stale(stale: tuple[StaleOpens, ...]) -> str:
     if not stale:
         return ""
     longest = sorted(stale, key=lambda each: (-each.sessions, -each.share, each.symbol))
@@ -197,14 +197,14 @@ def _tell_stale(stale: tuple[StaleOpens, ...]) -> str:
         for each in longest[:_MOST_NAMED]
     )
     others = f" and {len(stale) - _MOST_NAMED:,} more" if len(stale) > _MOST_NAMED else ""
-    rule = f"an open that repeats the close before on more than {MOST_STALE:.0%} of the days is not taken for a price"
-    return f"{named}{others}: {rule} to trade at."
+    rule = f"an open that repeats the previous close on more than {MOST_STALE:.0%} of the days is stale"
+    return f"{named}{others}: {rule}, and no order can be filled at it."
 
 
-def _sentence(results: Mapping[Role, Result], bps_a_side: float) -> str:
+def _summarize(results: Mapping[Role, Result], bps_a_side: float) -> str:
     own, held, baseline = results["model"], results["held"], results["baseline"]
     if not own.trades:
-        return f"Nothing was traded in {count(own.sessions, 'session')}: no forecast was sure enough for the threshold."
+        return f"Nothing was traded in {count(own.sessions, 'session')}: no forecast reached the threshold."
     interval = (
         f"95% interval {format_percent(own.total.low)} to {format_percent(own.total.high)}"
         f"{', zero included' if own.total.low <= 0 <= own.total.high else ''}"
@@ -212,22 +212,23 @@ def _sentence(results: Mapping[Role, Result], bps_a_side: float) -> str:
         else f"too few sessions for an interval, {schema.MIN_SESSIONS} are needed"
     )
     return (
-        f"After costs of {bps_a_side:g} basis points a side the rule {_tell_made(own.made)} in "
-        f"{count(own.sessions, 'session')} ({count(own.trades, 'trade')}; {interval}); {_tell_break_even(own)}; "
-        f"{baseline.name}, {_tell_made(baseline.made)}; buy-and-hold of the same symbols {_tell_made(held.made)}."
+        f"Net of costs of {bps_a_side:g} basis points per side, the rule {_describe_return(own.net_return)} in "
+        f"{count(own.sessions, 'session')} ({count(own.trades, 'trade')}; {interval}); {_describe_break_even(own)}; "
+        f"{baseline.name}, {_describe_return(baseline.net_return)}; "
+        f"buy-and-hold of the same symbols {_describe_return(held.net_return)}."
     )
 
 
-def _tell_made(made: float) -> str:
-    if format_percent(abs(made)) == format_percent(0.0):
+def _describe_return(total: float) -> str:
+    if format_percent(abs(total)) == format_percent(0.0):
         return "made nothing"
-    return f"{'made' if made > 0 else 'lost'} {format_percent(abs(made))}"
+    return f"{'made' if total > 0 else 'lost'} {format_percent(abs(total))}"
 
 
-def _tell_break_even(own: Result) -> str:
+def _describe_break_even(own: Result) -> str:
     cost = own.break_even_bps
     if cost is None:
-        return f"before costs it {_tell_made(own.made_before_costs)}"
+        return f"before costs it {_describe_return(own.gross_return)}"
     if cost.value <= 0:
         return "it loses before any costs"
-    return f"it breaks even at {cost.value:.1f} basis points a side ({cost.low:.1f} to {cost.high:.1f})"
+    return f"it breaks even at {cost.value:.1f} basis points per side ({cost.low:.1f} to {cost.high:.1f})"

@@ -23,7 +23,7 @@ from models.training.trainer import Epoch
 from pipeline.features.panel import Panel
 from pipeline.features.sequences import Sequences
 from pipeline.prices.ingest.quality import no_findings
-from pipeline.report.backtest_report import place
+from pipeline.report.backtest_report import backtest_paths
 from tests.bench.market import DAYS, names
 from tests.conftest import NOW
 
@@ -143,7 +143,7 @@ def main(folder: Path) -> None:
     as_of = known.sequences.sessions[-1]
     found = PriceStatus(as_of, 1, pd.Timestamp(NOW), {}, no_findings(), SYMBOLS, SYMBOLS)
     made = backtest._make(run, found, known)
-    backtest._write(made, place(folder / "out"))
+    backtest._write(made, backtest_paths(folder / "out"))
     print(f"imports {imported:.0f} MB, from the walk on {time.perf_counter() - ended[0]:.1f} seconds")
 
 

@@ -1,4 +1,4 @@
-"""Figures of the report as inline SVG: text stays text, colours are the page's, equal inputs give equal bytes."""
+"""Figures of scores, forecasts and training as inline SVG in the page's colours; equal inputs give equal bytes."""
 
 from collections.abc import Hashable
 from typing import Any, Final
@@ -23,7 +23,7 @@ from pipeline.statistics.reliability import Decomposition
 
 __all__ = [
     "MOST_DOTS",
-    "draw_course",
+    "draw_cumulative",
     "draw_difference",
     "draw_forecasts",
     "draw_methods",
@@ -32,64 +32,64 @@ __all__ = [
     "draw_reliability",
     "draw_rolling",
     "draw_training",
-    "find_reach",
+    "hit_rate_limits",
 ]
 
 MOST_DOTS: Final = 30
-"""Up to so many forecasts are drawn one by one; more are drawn as a histogram."""
+"""Up to this number, forecasts are drawn one by one; more are drawn as a histogram."""
 
 
 def draw_difference(difference: float, low: float, high: float) -> str:
-    """Draw how far the model stands from its baseline (log loss, positive is better) with its interval."""
+    """Draw the log loss that the model saves compared with its baseline (positive is better), with its interval."""
     with canvas(0.85) as (figure, axes):
         axes.axvline(0, color=MUTED, linewidth=1)
         axes.hlines(0, low, high, color=FIRST, linewidth=5, alpha=0.35)
         axes.plot([difference], [0], "o", color=FIRST, markersize=7)
-        reach = 1.25 * max(abs(low), abs(high), 1e-6)
-        axes.set(xlim=(-reach, reach), yticks=[], xlabel="← worse than the baseline   ·   better →")
+        limit = 1.25 * max(abs(low), abs(high), 1e-6)
+        axes.set(xlim=(-limit, limit), yticks=[], xlabel="← worse than the baseline   ·   better →")
         axes.locator_params(axis="x", nbins=5)
         axes.spines["left"].set_visible(False)
         return to_svg(
             figure,
-            "Difference from the best baseline",
-            f"The difference is {difference:+.4f}, its 95% interval runs from {low:+.4f} to {high:+.4f}; "
+            "Difference from the baseline",
+            f"The difference is {difference:+.4f}, with a 95% interval from {low:+.4f} to {high:+.4f}; "
             "zero means as good as the baseline.",
         )
 
 
-def draw_course(saved: pd.DataFrame, starts: list[pd.Timestamp]) -> str:
-    """Draw what a model has saved against simple rules from the first session on, summed up.
+def draw_cumulative(saved: pd.DataFrame, starts: list[pd.Timestamp]) -> str:
+    """Draw the cumulative log loss that a model saves compared with baselines.
 
     Args:
-        saved: Log loss saved in each session, by session, a column a rule; the verdict's baseline comes first.
-        starts: The first session of each fold.
+        saved: Log loss saved per session, by session, a column per baseline; that of the verdict comes first.
+        starts: The first test session of each fold.
     """
-    course = saved.cumsum()
+    total = saved.cumsum()
     with canvas(2.9) as (figure, axes):
         for start in starts:
             axes.axvline(date2num(start), color=MUTED, linewidth=0.6, alpha=0.6)
         axes.axhline(0, color=MUTED, linewidth=1)
-        for (rule, line), color in zip(course.items(), (FIRST, SECOND), strict=False):
-            label = f"against {str(rule).replace('_', ' ')}"
+        for (rule, line), color in zip(total.items(), (FIRST, SECOND), strict=False):
+            label = f"vs. {str(rule).replace('_', ' ')}"
             axes.plot(line.index.to_numpy(), line, color=color, label=label)
-        axes.set(ylabel="log loss saved, summed up")
+        axes.set(ylabel="cumulative log loss saved")
         date_axis(axes)
         legend_below(axes, 2)
-        ends = "; ".join(f"against {rule} {line.iloc[-1]:+.3f}" for rule, line in course.items())
+        ends = "; ".join(f"compared with {rule} {line.iloc[-1]:+.3f}" for rule, line in total.items())
         return to_svg(
             figure,
-            "Log loss saved, summed up",
-            f"At the end, {course.index[-1]:%Y-%m-%d}: {ends}.",
+            "Cumulative log loss saved",
+            f"At the end, {total.index[-1]:%Y-%m-%d}: {ends}.",
         )
 
 
 def draw_methods(scores: pd.DataFrame, *, model: str, baseline: str) -> str:
-    """Draw one metric of every method with its interval.
+    """Draw the log loss of every method with its interval.
 
     Args:
-        scores: schema.SCORES rows of one group and one metric.
-        model: The method that is drawn in colour.
-        baseline: The method whose value is the dashed line.
+        scores: The rows of schema.SCORES for the log loss of one group.
+        model: The method that is highlighted.
+        baseline: The method whose value is drawn as a dashed line.
     """
     rows = scores.sort_values("value", ascending=False)
     near = rows[rows["model"].isin([model, baseline])]
@@ -115,7 +115,7 @@ def draw_methods(scores: pd.DataFrame, *, model: str, baseline: str) -> str:
 
 
 def _draw_interval(axes: Axes, place: int, row: dict[Hashable, Any], *, color: str, right: float) -> None:
-    if row["value"] > right:  # a rule that is sure and often wrong would squeeze all the others into one dot
+    if row["value"] > right:  # an overconfident rule would compress all others into one dot
         axes.text(right, place, f"{row['value']:.2f} →", color=color, ha="right", va="center")
         return
     axes.hlines(place, row["low"], row["high"], color=color, linewidth=4, alpha=0.3)
@@ -123,7 +123,7 @@ def _draw_interval(axes: Axes, place: int, row: dict[Hashable, Any], *, color: s
 
 
 def draw_forecasts(forecasts: pd.DataFrame) -> str:
-    """Draw the probabilities of the evening (FORECASTS columns): one by one, or as a histogram of many."""
+    """Draw the probabilities of one nightly run (FORECASTS columns): one by one, or many as a histogram."""
     if len(forecasts) > MOST_DOTS:
         return _draw_histogram(forecasts)
     rows = forecasts.sort_values("p_up")
@@ -134,8 +134,8 @@ def draw_forecasts(forecasts: pd.DataFrame) -> str:
         axes.plot(rows["p_up"], places, "o", color=FIRST, markersize=5.5)
         axes.plot(rows["baseline_p_up"], places, "|", color=SECOND, markersize=11, markeredgewidth=1.8)
         axes.set_yticks(places, rows["symbol"])
-        reach = max(0.02, 1.15 * (rows[["low", "high", "baseline_p_up", "p_up"]] - 0.5).abs().max().max())
-        axes.set(xlim=(0.5 - reach, 0.5 + reach), ylim=(-0.7, len(rows) - 0.3), xlabel="probability of up")
+        limit = max(0.02, 1.15 * (rows[["low", "high", "baseline_p_up", "p_up"]] - 0.5).abs().max().max())
+        axes.set(xlim=(0.5 - limit, 0.5 + limit), ylim=(-0.7, len(rows) - 0.3), xlabel="probability of up")
         percent_axis(axes.xaxis)
         axes.locator_params(axis="x", nbins=5)
         axes.grid(axis="y", visible=False)
@@ -156,89 +156,93 @@ def _draw_histogram(forecasts: pd.DataFrame) -> str:
         legend_below(axes, 2)
         return to_svg(
             figure,
-            "How the probabilities of up are spread",
-            f"{len(p_up)} forecasts from {p_up.min():.1%} to {p_up.max():.1%}, middle {p_up.median():.1%}; "
+            "Distribution of the probabilities of up",
+            f"{len(p_up)} forecasts from {p_up.min():.1%} to {p_up.max():.1%}, median {p_up.median():.1%}; "
             f"the base rate is {base_rate:.1%}.",
         )
 
 
 def draw_reliability(table: pd.DataFrame, about: str = "") -> str:
-    """Draw forecast probabilities against what happened, with a confidence band.
+    """Draw the reliability diagram: forecast probability against the share of ups, with a confidence band.
 
     Args:
-        table: mean_p, share_up, n, low, high; one row a group of alike forecasts.
-        about: What sets it apart from another one on the page.
+        table: mean_p, share_up, n, low, high; one row per bin of similar forecasts.
+        about: The horizon, for the title; empty for the next session.
     """
-    said, low, high = table["mean_p"], table["low"], table["high"]
+    p, low, high = table["mean_p"], table["low"], table["high"]
     with canvas(2.9) as (figure, axes):
         axes.axline((0.5, 0.5), slope=1, color=MUTED, linewidth=1, linestyle="--")
-        axes.fill_between(said, low, high, color=FIRST, alpha=0.18, linewidth=0)
-        alone = len(table) == 1  # one group of forecasts has no band to lie in: a bar takes its place
-        axes.vlines(said, low, high, color=FIRST, linewidth=5 if alone else 1, alpha=0.3 if alone else 0.5)
-        axes.plot(said, table["share_up"], "o", color=FIRST, markersize=5)
-        margin = max(0.015, 0.06 * (said.max() - said.min()))
+        axes.fill_between(p, low, high, color=FIRST, alpha=0.18, linewidth=0)
+        alone = len(table) == 1  # a single bin has no band: it is drawn as a bar
+        axes.vlines(p, low, high, color=FIRST, linewidth=5 if alone else 1, alpha=0.3 if alone else 0.5)
+        axes.plot(p, table["share_up"], "o", color=FIRST, markersize=5)
+        margin = max(0.015, 0.06 * (p.max() - p.min()))
         axes.set(
             xlabel="forecast probability of up",
             ylabel="share that went up",
-            xlim=(said.min() - margin, said.max() + margin),
-            ylim=(min(low.min(), said.min()) - 0.01, max(high.max(), said.max()) + 0.01),
+            xlim=(p.min() - margin, p.max() + margin),
+            ylim=(min(low.min(), p.min()) - 0.01, max(high.max(), p.max()) + 0.01),
         )
         percent_axis(axes.xaxis)
         percent_axis(axes.yaxis)
         axes.locator_params(nbins=6)
         values = "; ".join(
-            f"{r.mean_p:.1%} said, {r.share_up:.1%} went up ({r.low:.1%} to {r.high:.1%}, n {r.n:,})"
+            f"{r.mean_p:.1%} forecast, {r.share_up:.1%} went up ({r.low:.1%} to {r.high:.1%}, n {r.n:,})"
             for r in table.itertuples()
         )
-        title = "Reliability: forecast against outcome" + (f", {about}" if about else "")
+        title = "Reliability diagram: forecast against outcome" + (f", {about}" if about else "")
         return to_svg(figure, title, f"With 95% intervals by session: {values}.")
 
 
 def draw_recalibration(curve: pd.DataFrame, parts: Decomposition, about: str = "") -> str:
-    """Draw forecast probabilities against their isotonic recalibration, with its band and the parts of the Brier score.
+    """Draw the reliability diagram by isotonic recalibration, with its band and the components of the Brier score.
 
     Args:
-        curve: Of `reliability.trace_reliability`.
-        parts: Of `reliability.decompose_brier`, of the same rows.
-        about: What sets it apart from another one on the page.
+        curve: The curve of `reliability.trace_reliability`.
+        parts: The components of `reliability.decompose_brier` on the same rows.
+        about: The horizon, for the title; empty for the next session.
     """
-    said, happened = curve["mean_p"], curve["share_up"]
+    p, recalibrated = curve["mean_p"], curve["share_up"]
     with canvas(2.9) as (figure, axes):
         axes.axline((0.5, 0.5), slope=1, color=MUTED, linewidth=1, linestyle="--")
-        axes.fill_between(said, curve["low"], curve["high"], color=FIRST, alpha=0.18, linewidth=0)
-        axes.plot(said, happened, "-" if len(curve) > 1 else "o", color=FIRST)
-        margin = max(0.015, 0.06 * (said.max() - said.min()))
+        axes.fill_between(p, curve["low"], curve["high"], color=FIRST, alpha=0.18, linewidth=0)
+        axes.plot(p, recalibrated, "-" if len(curve) > 1 else "o", color=FIRST)
+        margin = max(0.015, 0.06 * (p.max() - p.min()))
         axes.set(
             xlabel="forecast probability of up",
             ylabel="recalibrated",
-            xlim=(said.min() - margin, said.max() + margin),
+            xlim=(p.min() - margin, p.max() + margin),
             ylim=(
-                np.nanmin([curve["low"].min(), happened.min(), said.min()]) - 0.01,
-                np.nanmax([curve["high"].max(), happened.max(), said.max()]) + 0.01,
+                np.nanmin([curve["low"].min(), recalibrated.min(), p.min()]) - 0.01,
+                np.nanmax([curve["high"].max(), recalibrated.max(), p.max()]) + 0.01,
             ),
         )
         percent_axis(axes.xaxis)
         percent_axis(axes.yaxis)
         axes.locator_params(nbins=6)
         few = curve.iloc[np.unique(np.linspace(0, len(curve) - 1, 7).round().astype(int))]
-        values = "; ".join(map(_recalibrated, few.to_dict("records")))
-        made_of = (
+        values = "; ".join(map(_describe_recalibration, few.to_dict("records")))
+        components = (
             f"miscalibration {parts.miscalibration:.4f}, discrimination {parts.discrimination:.4f}, uncertainty "
             f"{parts.uncertainty:.4f}"
         )
-        title = "Recalibration: what the forecast should have said" + (f", {about}" if about else "")
+        title = "Reliability diagram: isotonic recalibration of the forecasts" + (
+            f", {about}" if about else ""
+        )
         return to_svg(
-            figure, title, f"With 95% intervals by session: {values}. The Brier score is made of {made_of}."
+            figure,
+            title,
+            f"With 95% intervals by session: {values}. The components of the Brier score are {components}.",
         )
 
 
-def _recalibrated(row: dict[Hashable, Any]) -> str:
+def _describe_recalibration(row: dict[Hashable, Any]) -> str:
     band = "" if np.isnan(row["low"]) else f" ({row['low']:.1%} to {row['high']:.1%})"
-    return f"{row['mean_p']:.1%} said, {row['share_up']:.1%} recalibrated{band}"
+    return f"{row['mean_p']:.1%} forecast, {row['share_up']:.1%} recalibrated{band}"
 
 
 def draw_training(epochs: pd.DataFrame) -> str:
-    """Draw the losses of one fit by epoch: the members' mean and their spread.
+    """Draw the training curves of one fit: mean, minimum and maximum of the members' losses by epoch.
 
     Args:
         epochs: member, epoch, loss, stop_loss.
@@ -264,25 +268,25 @@ def draw_training(epochs: pd.DataFrame) -> str:
             "Training curves",
             f"{len(best)} members, up to {last} epochs: the mean training log loss goes from {ends[0, 0]:.4f} to "
             f"{ends[1, 0]:.4f}, the held-out one from {ends[0, 1]:.4f} to {ends[1, 1]:.4f}. The best held-out log loss "
-            f"of a member lies between {best.min():.4f} and {best.max():.4f}; a fair coin has {np.log(2):.4f}.",
+            f"of a member is between {best.min():.4f} and {best.max():.4f}; a fair coin has {np.log(2):.4f}.",
         )
 
 
-def find_reach(*tables: pd.DataFrame) -> tuple[float, float]:
-    """Return the hit rates between which every rolling band lies: diagrams that stand side by side share them."""
+def hit_rate_limits(*tables: pd.DataFrame) -> tuple[float, float]:
+    """Return axis limits that contain every rolling band, so that figures next to each other share one scale."""
     every = pd.concat([table for table in tables if len(table)])
     low, high = min(every["low"].min(), 0.5), max(every["high"].max(), 0.5)
     return max(low - 0.02, 0.0), min(high + 0.02, 1.0)
 
 
-def draw_rolling(rows: pd.DataFrame, name: str, baseline: str, reach: tuple[float, float]) -> str:
-    """Draw a hit rate over time with its band.
+def draw_rolling(rows: pd.DataFrame, name: str, baseline: str, limits: tuple[float, float]) -> str:
+    """Draw a rolling hit rate with its band.
 
     Args:
         rows: session, rate, low, high, baseline_rate.
-        name: Whose hit rate it is.
-        baseline: What the grey line is.
-        reach: The lowest and the highest hit rate to be shown.
+        name: "backtest" or "record".
+        baseline: The baseline that is drawn as a grey line.
+        limits: The lowest and the highest hit rate of the axis.
     """
     color = SECOND if name == "record" else FIRST
     with canvas(2.9) as (figure, axes):
@@ -291,7 +295,7 @@ def draw_rolling(rows: pd.DataFrame, name: str, baseline: str, reach: tuple[floa
         axes.plot(days, rows["baseline_rate"], color=MUTED, linewidth=1, label=baseline.replace("_", " "))
         axes.plot(days, rows["rate"], color=color, label=name)
         axes.axhline(0.5, color=MUTED, linewidth=0.8, linestyle="--")
-        axes.set(ylabel="hit rate", ylim=reach)
+        axes.set(ylabel="hit rate", ylim=limits)
         percent_axis(axes.yaxis)
         date_axis(axes)
         legend_below(axes, 2)
@@ -299,22 +303,22 @@ def draw_rolling(rows: pd.DataFrame, name: str, baseline: str, reach: tuple[floa
         return to_svg(
             figure,
             f"Rolling hit rate of the {name} with its 95% interval",
-            f"Up to {last['session']:%Y-%m-%d} it is {last['rate']:.1%} ({last['low']:.1%} to {last['high']:.1%}), "
-            f"{baseline} {last['baseline_rate']:.1%}; before, it moved between {rows['rate'].min():.1%} and "
+            f"On {last['session']:%Y-%m-%d} it is {last['rate']:.1%} ({last['low']:.1%} to {last['high']:.1%}), "
+            f"{baseline} {last['baseline_rate']:.1%}; over time it lies between {rows['rate'].min():.1%} and "
             f"{rows['rate'].max():.1%}.",
         )
 
 
 def draw_ranges(ranges: pd.DataFrame) -> str:
-    """Draw how history was cut: one bar a fit, one piece a part.
+    """Draw the splits of history: one bar per fit, one segment per split.
 
     Args:
         ranges: fit, part, first_session, last_session.
     """
-    look = {"train": (MUTED, 0.3), "stop": (MUTED, 0.6), "calibrate": (SECOND, 0.6), "test": (FIRST, 0.8)}
+    styles = {"train": (MUTED, 0.3), "stop": (MUTED, 0.6), "calibrate": (SECOND, 0.6), "test": (FIRST, 0.8)}
     fits = list(dict.fromkeys(ranges["fit"]))[::-1]
     with canvas(0.85 + 0.35 * len(fits)) as (figure, axes):
-        for part, (color, alpha) in look.items():
+        for part, (color, alpha) in styles.items():
             rows = ranges[ranges["part"] == part]
             if rows.empty:
                 continue
@@ -331,4 +335,4 @@ def draw_ranges(ranges: pd.DataFrame) -> str:
             f"{r.fit}, {r.part}: {r.first_session:%Y-%m-%d} to {r.last_session:%Y-%m-%d}"
             for r in ranges.itertuples()
         )
-        return to_svg(figure, "How history was cut", f"{parts}.")
+        return to_svg(figure, "Splits of history", f"{parts}.")

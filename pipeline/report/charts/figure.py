@@ -1,4 +1,4 @@
-"""What every figure of the report is drawn with: the canvas, the colours of the page, axes, and SVG that speaks."""
+"""Building blocks of every figure: the canvas, the colours of the page, axes, and accessible SVG."""
 
 import io
 import re
@@ -27,9 +27,9 @@ __all__ = [
     "to_svg",
 ]
 
-_WIDTH: Final = 4.6  # inches: 331 units of the page, so that a phone shows the letters at their own size
+_WIDTH: Final = 4.6  # inches: 331 CSS pixels, so that a phone shows the text unscaled
 INK, MUTED, GRID, FIRST, SECOND = "#010203", "#010204", "#010205", "#010206", "#010207"
-"""Stand-ins for the colours of the page: its own take their place in the SVG."""
+"""Placeholders that `to_svg` replaces by the CSS colours of the page."""
 
 _IN_PAGE: Final = {
     INK: "var(--ink)",
@@ -64,34 +64,34 @@ _STYLE: Final = {
 
 
 def percent_axis(axis: Axis) -> None:
-    """Write the shares along an axis as percentages."""
+    """Format the shares along an axis as percentages."""
     axis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.4g}%"))
 
 
 def date_axis(axes: Axes) -> None:
-    """Write the days along the x axis, few and short."""
+    """Format the x axis as dates, with few and short labels."""
     locator = AutoDateLocator(minticks=3, maxticks=7)
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, show_offset=False))
 
 
 def legend_below(axes: Axes, columns: int) -> None:
-    """Put the legend under the figure, in so many columns."""
+    """Put the legend below the figure, in the given number of columns."""
     axes.figure.legend(ncols=columns, loc="outside lower center", handlelength=1.4, columnspacing=1.2)
 
 
 @contextmanager
 def canvas(height: float) -> Iterator[tuple[Figure, Any]]:
-    """Give a figure as wide as the page has them, `height` inches high, and its axes."""
+    """Yield a figure of the page's width, `height` inches high, and its axes."""
     with rc_context({**_STYLE, "svg.hashsalt": "nextday"}):
         figure = Figure(figsize=(_WIDTH, height), layout="constrained")
         yield figure, figure.add_subplot()
 
 
 def to_svg(figure: Figure, title: str, description: str) -> str:
-    """Return an <svg> element that scales with the page, speaks to screen readers and carries no link."""
+    """Return an <svg> element that scales with the page, with title and description for screen readers and no link."""
     text = io.StringIO()
-    with rc_context({"svg.hashsalt": title}):  # two figures of one page must not share an id
+    with rc_context({"svg.hashsalt": title}):  # ids must be unique on a page
         figure.savefig(
             text,
             format="svg",

@@ -1,4 +1,4 @@
-"""Figures of what a network looks at."""
+"""Figures of the diagnostics of a network: sensitivity by lag and feature importance."""
 
 from typing import Final
 
@@ -12,13 +12,14 @@ from pipeline.report.charts.figure import FIRST, INK, MUTED, SECOND, canvas, leg
 __all__ = ["SCALE", "draw_importance", "draw_sensitivity"]
 
 SCALE: Final = 1000
-"""Importance is drawn in thousandths of a nat: what daily features are worth."""
+"""Importance is drawn in units of 0.001 nats, the order of magnitude of daily features."""
 
 
 def draw_sensitivity(insight: Insight) -> str:
-    """Draw the sensitivity by lag on a logarithmic axis: the members' mean and spread at the nearest horizon.
+    """Draw the sensitivity by lag on a logarithmic axis: the members' mean, minimum and maximum at the nearest horizon.
 
-    The lookback and the lags within which half and 95% of it lie are marked; farther horizons are thin lines.
+    Vertical lines mark the lookback and the lags that contain 50% and 95% of the sensitivity. Thin lines: the farther
+    horizons.
     """
     memory = insight.memory.sort_values("horizon", ignore_index=True)
     near = memory.iloc[0]
@@ -43,19 +44,19 @@ def draw_sensitivity(insight: Insight) -> str:
         axes.set(xlabel="sessions back", ylabel="influence on the logit", xlim=(-0.5, rows.index.max() + 0.5))
         axes.xaxis.get_major_locator().set_params(integer=True)
         legend_below(axes, 2)
-        return to_svg(figure, f"Sensitivity by lag: {near['finding']}", _tell_sensitivity(memory, rows))
+        return to_svg(figure, f"Sensitivity by lag: {near['finding']}", _describe_sensitivity(memory, rows))
 
 
-def _tell_sensitivity(memory: pd.DataFrame, rows: pd.DataFrame) -> str:
-    said = "; ".join(
+def _describe_sensitivity(memory: pd.DataFrame, rows: pd.DataFrame) -> str:
+    horizons = "; ".join(
         f"horizon {row['horizon']}: 50% within the last {row['half'] + 1} and 95% within the last {row['most'] + 1} "
-        f"sessions, times {row['decay']:.3g} a session, {row['finding']}"
+        f"sessions, a decay factor of {row['decay']:.3g} per session, {row['finding']}"
         for row in memory.to_dict("records")
     )
     first, last = rows["mean"].iloc[0], rows["mean"].iloc[-1]
     return (
-        f"{said}. The mean sensitivity is {first:.2g} logits per standard deviation at the last session and {last:.2g} "
-        f"{rows.index[-1]} sessions back."
+        f"{horizons}. The mean sensitivity is {first:.2g} logits per standard deviation at the last session and "
+        f"{last:.2g} {rows.index[-1]} sessions back."
     )
 
 
@@ -64,7 +65,7 @@ def _describe_ends(low: float, high: float) -> str:
 
 
 def draw_importance(importance: pd.DataFrame) -> str:
-    """Draw by how much each feature's permutation raises the log loss, with its interval.
+    """Draw the permutation importance of each feature: the increase in log loss, with its interval.
 
     Args:
         importance: feature, rise, low, high, of one horizon.
@@ -76,7 +77,7 @@ def draw_importance(importance: pd.DataFrame) -> str:
         axes.barh(places, SCALE * rows["rise"], 0.6, color=FIRST, alpha=0.45, linewidth=0)
         axes.hlines(places, SCALE * rows["low"], SCALE * rows["high"], color=INK, linewidth=1)
         axes.set_yticks(places, [name.replace("_", " ") for name in rows["feature"]])
-        axes.set(ylim=(-0.7, len(rows) - 0.3), xlabel="rise of the log loss, thousandths of a nat")
+        axes.set(ylim=(-0.7, len(rows) - 0.3), xlabel="increase in log loss (0.001 nats)")
         axes.locator_params(axis="x", nbins=5)
         axes.grid(axis="y", visible=False)
         scaled = (SCALE * rows[["rise", "low", "high"]]).to_numpy()[::-1]
@@ -87,5 +88,5 @@ def draw_importance(importance: pd.DataFrame) -> str:
         return to_svg(
             figure,
             "Importance of each feature with its 95% interval",
-            f"Rise of the log loss in thousandths of a nat: {values}.",
+            f"Increase in log loss (0.001 nats): {values}.",
         )

@@ -16,7 +16,8 @@ from pipeline.evaluation.selective import (
     score_coverage,
     trace_curve,
 )
-from pipeline.report.charts.coverage import collect_curves, curve_cells, draw_curve
+from pipeline.report.charts.coverage import draw_curve
+from pipeline.report.coverage_tables import collect_curves, curve_cells
 from pipeline.report.evening_page import render
 from tests.pipeline.evaluation.test_selective import rows_of
 from tests.pipeline.report.test_files import a_report, scored, told, verdict
@@ -109,7 +110,7 @@ def test_the_target_is_marked_in_the_figure_and_in_the_table() -> None:
     assert [cell["coverage"] for cell in cells] == ["5%", "10%", "20%", "33%", "40%", "60%", "80%", "100%"]
     assert [cell["mark"] for cell in cells].index("target") == 3
     svg = draw_curve(curve, "base_rate", said)
-    assert "The target is 33.0%, 31.0% took a side." in svg
+    assert "The target coverage is 33.0%, the achieved one 31.0%." in svg
     assert "target" in "".join(
         ElementTree.fromstring(svg.replace("<svg", '<svg xmlns:xlink="x"', 1)).itertext()
     )
@@ -128,11 +129,11 @@ def test_the_page_has_the_target_and_the_achieved_coverage() -> None:
     rows = abstaining()["test_rows"]
     own = rows[rows["model"] == "gru"]  # type: ignore[index]
     share = (own["direction"] != "none").mean()
-    assert "Asked for: a side in 60.0% of the forecasts." in page
-    assert f"which it never saw, {share:.1%} took one" in page
+    assert "Target: a direction for 60.0% of the forecasts." in page
+    assert f"the model issued a direction for {share:.1%} (95% interval" in page
     assert re.search(r'<th scope="row">60% <span class="under">target</span></th>', page)
-    assert "gru, backtest, sides taken" in page
-    row = re.search(r'title="[^"]*">sides taken</th>(.*?)</tr>', page)
+    assert "gru, backtest, rows with a direction" in page
+    row = re.search(r'title="[^"]*">directions issued</th>(.*?)</tr>', page)
     assert row
     assert re.sub(r"<[^>]+>", " ", row[1]).split()[-4:] == ["target", "–", "240", "120"]
 
@@ -159,15 +160,15 @@ def test_the_curve_has_an_interval_only_where_the_score_of_the_same_rows_has_one
 
 def test_without_abstention_the_curve_stands_alone() -> None:
     page = render(a_report())
-    assert "Are the surest forecasts right more often?" in page
-    assert "Asked for" not in page
+    assert "Are the most confident forecasts right more often?" in page
+    assert "Target: a direction" not in page
     assert "target</span>" not in page
 
 
 def test_a_model_without_any_direction_has_no_curve() -> None:
     rows = pd.concat([told("gru", 1), told("base_rate", 2)]).assign(p_up=0.5, direction="none")
     page = render(a_report(test_rows=rows, verdict=replace(verdict(), difference=0.0)))
-    assert "Are the surest" not in page
+    assert "Are the most confident" not in page
 
 
 def test_a_model_that_never_abstains_has_no_achieved_coverage() -> None:
@@ -178,9 +179,9 @@ def test_tied_forecasts_get_a_direction_together_and_the_page_says_so() -> None:
     rows = pd.concat([told("gru", 1).assign(p_up=0.53, direction="up"), told("base_rate", 2)])
     share = score_coverage(rows, model="gru", target=0.6)
     page = render(a_report(test_rows=rows, scores=pd.concat([scored(), share])))
-    assert "100.0% took one" in page
-    assert "100.0% of them have the very confidence that the threshold asks for" in page
-    assert "have the very confidence" not in render(a_report(**abstaining()))
+    assert "issued a direction for 100.0% (" in page
+    assert "100.0% of the rows have exactly the lowest confidence that reaches the threshold" in page
+    assert "have exactly the lowest confidence" not in render(a_report(**abstaining()))
 
 
 def test_each_horizon_has_its_own_curve_baseline_and_target() -> None:
@@ -192,13 +193,13 @@ def test_each_horizon_has_its_own_curve_baseline_and_target() -> None:
     near, far = collect_curves(pd.concat([both, always_up]), pd.concat(share), {1: verdict(), 5: other})
     assert (near.key, near.about, near.baseline) == ("coverage", "", "base_rate")
     assert (far.key, far.about, far.baseline) == ("coverage_5", "5 sessions ahead", "always_up")
-    assert near.told
-    assert far.told
-    assert far.told.coverage == near.told.coverage
+    assert near.achieved
+    assert far.achieved
+    assert far.achieved.coverage == near.achieved.coverage
     assert "Hit rate by coverage, 5 sessions ahead" in far.draw()
     page = render(
         a_report(
             test_rows=pd.concat([both, always_up]), scores=pd.concat([scored(), *share]), further={5: other}
         )
     )
-    assert "Are the surest forecasts right more often, 5 sessions ahead?" in page
+    assert "Are the most confident forecasts right more often, 5 sessions ahead?" in page

@@ -384,7 +384,7 @@ def test_the_page_has_one_row_a_symbol_and_one_column_a_horizon(far_page: str) -
 
 def test_the_verdicts_stand_apart(far_page: str) -> None:
     assert "Verdict on the method, next session" in far_page
-    farther = far_page[far_page.index("Farther ahead") : far_page.index("<h2>Forecasts</h2>")]
+    farther = far_page[far_page.index("Farther horizons") : far_page.index("<h2>Forecasts</h2>")]
     assert re.findall(r'<th scope="row">(.*?)</th>', farther) == ["5 sessions ahead", "20 sessions ahead"]
     assert "edge <span" in farther
     assert "not enough data <span" in farther
@@ -399,12 +399,12 @@ def test_scores_and_reliability_stand_by_horizon(far_page: str) -> None:
     ]  # fmt: skip
     titles = re.findall(r"<title[^>]*>(Reliability.*?)</title>", far_page)
     assert titles == [
-        f"Reliability: forecast against outcome{end}"
+        f"Reliability diagram: forecast against outcome{end}"
         for end in ("", ", 5 sessions ahead", ", 20 sessions ahead")
     ]
     ids = re.findall(r'\bid="([^"]+)"', far_page)
     assert len(ids) == len(set(ids))
-    assert "Between two parts 20 sessions are left out" in far_page
+    assert "an embargo of 20 sessions" in far_page
 
 
 def test_live_groups_come_before_late_ones() -> None:
@@ -438,5 +438,5 @@ def test_summary_and_table_have_one_row_a_symbol() -> None:
 def test_a_horizon_that_a_symbol_lacks_is_a_dash() -> None:
     issued = issued_ahead("A", "B")
     lacking = issued[~((issued["symbol"] == "B") & (issued["horizon"] == 20))]
-    assert [sorted(line.ahead) for line in pivot_by_symbol(lacking)] == [[1, 5, 20], [1, 5]]
+    assert [sorted(row.by_horizon) for row in pivot_by_symbol(lacking)] == [[1, 5, 20], [1, 5]]
     assert "<td>–</td>" in render(a_far_report(forecasts=lacking))

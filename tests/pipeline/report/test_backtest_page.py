@@ -123,23 +123,23 @@ def test_the_verdict_comes_first_and_says_how_long_it_would_take(page: str) -> N
     assert "3 settings were tried" in page
 
 
-def test_equal_backtests_give_equal_bytes_and_ask_nothing_of_the_network(page: str) -> None:
+def test_equal_backtests_give_equal_bytes_and_make_no_request(page: str) -> None:
     assert render_backtest(made()) == page
     assert not re.findall(r"(?:src|href|url)\s*[=(]\s*[\"']?https?:", page)
     assert "A note with a &lt;b&gt;tag&lt;/b&gt;" in page
 
 
-def test_every_figure_speaks(page: str) -> None:
-    assert "Log loss saved, summed up" in titles(page)
+def test_every_figure_has_a_title(page: str) -> None:
+    assert "Cumulative log loss saved" in titles(page)
     assert len(titles(page)) == len(figures(page)) == 7
 
 
 def test_every_family_of_groups_says_how_many_were_tested(page: str) -> None:
     for family in ("symbol", "year", "weekday", "confidence"):
-        assert re.search(rf"By {family}: \d+ groups? tested, (none|\d+) different beyond chance", page)
+        assert re.search(rf"By {family}: \d+ groups? tested, (none|\d+) significantly different", page)
 
 
-def test_a_score_stands_with_its_interval_n_and_baseline(page: str) -> None:
+def test_a_score_comes_with_its_interval_n_and_baseline(page: str) -> None:
     rows = re.findall(r"<tr>(.*?)</tr>", page.split("</caption>")[1], flags=re.DOTALL)[1:]
     assert len(rows) == 13
     for row in rows:
@@ -162,7 +162,7 @@ def test_many_symbols_are_listed_in_part_and_the_rest_is_named() -> None:
     symbol = groups[(groups["family"] == "symbol") & (groups["group"] == SYMBOLS[0])]
     many = pd.concat([symbol.assign(group=f"S{number:03d}") for number in range(80)])
     page = render_backtest(made(groups=many))
-    assert "50 more stand in groups.csv" in page
+    assert "50 more are in groups.csv" in page
 
 
 def test_a_verdict_of_an_edge_says_so() -> None:
@@ -202,6 +202,6 @@ def test_the_terminal_and_prefect_say_what_the_page_says(capsys: pytest.CaptureF
     for sentence in (*tests.values(), size, trading, backtest.tried, backtest.bias):
         assert sentence.replace("<", "&lt;") in short
         assert " ".join(sentence.split()) in shown
-    groups = r"groups: different from the baseline beyond chance: \w+ of 3 by symbol, \w+ of \d by year"
+    groups = r"groups: significantly different from the baseline: \w+ of 3 by symbol, \w+ of \d by year"
     assert re.search(groups, short)
     assert re.search(groups, shown)

@@ -14,17 +14,20 @@ from tests.pipeline.trading.test_view import FREE, view_of
 VIEW = view_of(walk_of(3, sessions=100), np.full((99, 3), 0.4))
 
 
-def test_the_figure_names_every_curve_and_says_where_each_ends() -> None:
+def test_the_figure_names_every_curve_and_its_end() -> None:
     svg = draw_equity(VIEW)
     read = "".join(ElementTree.fromstring(svg.replace("<svg", '<svg xmlns:xlink="x"', 1)).itertext())
     for result in VIEW.results.values():
         assert f"\n    {result.name}\n" in read
-        assert f"{result.name} {1 + result.made:.3f} (deepest fall {result.drawdown.depth:.1%}, " in read
+        assert (
+            f"{result.name} {1 + result.net_return:.3f} (maximum drawdown {result.drawdown.depth:.1%}, "
+            in read
+        )
     assert "(not reachable)" in read
     assert re.match(r'<svg viewBox="[^"]+" role="img" aria-labelledby="[^"]+" aria-describedby="[^"]+">', svg)
 
 
-def test_it_has_the_colours_of_the_page_and_asks_for_nothing() -> None:
+def test_it_has_the_colours_of_the_page_and_makes_no_request() -> None:
     svg = draw_equity(VIEW)
     assert {"var(--first)", "var(--second)", "var(--muted)"} <= set(re.findall(r"var\(--\w+\)", svg))
     assert re.findall(r"#[0-9a-f]{6}", svg) == []

@@ -1,4 +1,4 @@
-"""What a reader is told before and beside the numbers: the same words on the page and in the summary."""
+"""The key facts and notes around the numbers: the same words on the page and in the summary."""
 
 import html
 import re
@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.evaluation.rolling import roll_hit_rate
 from pipeline.formatting import describe_lead
-from pipeline.report.charts.evaluation import find_reach
+from pipeline.report.charts.evaluation import hit_rate_limits
 from pipeline.report.evening_markdown import summary_markdown
 from pipeline.report.evening_page import render
 from pipeline.report.evening_report import Report
@@ -31,30 +31,30 @@ def long_page() -> str:
     return render(a_report(*(f"S{i}" for i in range(500))))
 
 
-def spoken(report: Report) -> str:
-    """Return what the page says, tags left out."""
+def page_text(report: Report) -> str:
+    """Return the text of the page without tags."""
     text = re.sub(r"</?span[^>]*>", "", render(report))
     text = re.sub(r"<(style|script|svg).*?</\1>|<[^>]+>", " ", text, flags=re.DOTALL)
     return " ".join(html.unescape(text).split())
 
 
-def test_freshness_age_and_head_are_told_alike_by_page_and_summary() -> None:
+def test_freshness_age_and_head_are_the_same_on_page_and_summary() -> None:
     report = a_report(historical=False, model_age=12, sessions_behind=1)
-    told = {fact.name: f"{fact.text} {fact.more}" for fact in collect_key_facts(report)}
-    assert told["prices"] == (
+    facts = {fact.name: f"{fact.text} {fact.more}" for fact in collect_key_facts(report)}
+    assert facts["prices"] == (
         "reach Mon 2018-12-31 observed 2 hours before the forecasts were issued; 1 session behind; "
         "2 of 2 members have a bar"
     )
-    assert told["model"] == (
+    assert facts["model"] == (
         "12 sessions old gru-1, trained through Mon 2018-12-31, promoted Mon 2018-12-31 22:04 UTC"
     )
-    assert told["record"] == "2 sealed, none settled no outcome to score yet"
-    page, summary = spoken(report), summary_markdown(report)
+    assert facts["record"] == "2 sealed, none settled no outcome to score yet"
+    page, summary = page_text(report), summary_markdown(report)
     for fact in collect_key_facts(report):
         assert f"{fact.name} {fact.text} {fact.more}" in page
         assert f"- {fact.name}: **{fact.text}**; {fact.more}" in summary
     head = f"nextday ledger verify --head {report.ledger_head}"
-    assert page.index("prices reach") < page.index(head) < page.index("Each row says")
+    assert page.index("prices reach") < page.index(head) < page.index("Each row gives")
     assert f"`{head}`" in summary
 
 
@@ -65,21 +65,21 @@ def test_freshness_age_and_head_are_told_alike_by_page_and_summary() -> None:
         "survivorship-biased: 12 of 30 entries of the list have no dates",
     ],
 )
-def test_coverage_and_survivorship_are_told_by_page_summary_and_csv(tmp_path: Path, bias: str) -> None:
+def test_coverage_and_survivorship_are_reported_by_page_summary_and_csv(tmp_path: Path, bias: str) -> None:
     report = a_report(covered=29, members=30, bias=bias)
-    page, summary = spoken(report), summary_markdown(report)
+    page, summary = page_text(report), summary_markdown(report)
     said = f"29 of 30 members have a bar; {bias}"
     assert said in page
     assert said in summary
-    assert f"{bias.capitalize()}. What has no dates is today's list for every past session" in page
+    assert f"{bias.capitalize()}. Entries without dates count as members in every past session" in page
     table = pd.read_csv(write(report, tmp_path).forecast_csv)
     assert table["coverage"].tolist() == pytest.approx([29 / 30] * 2, abs=1e-6)
     assert table["survivorship_biased"].tolist() == [True, True]
 
 
-def test_with_dates_for_all_members_only_coverage_is_told(tmp_path: Path) -> None:
+def test_with_dates_for_all_members_only_coverage_is_reported(tmp_path: Path) -> None:
     report = a_report(covered=2, members=2, bias="")
-    page, summary = spoken(report), summary_markdown(report)
+    page, summary = page_text(report), summary_markdown(report)
     for text in (page, summary):
         assert "2 of 2 members have a bar" in text
         assert "survivorship" not in text.lower()
@@ -88,15 +88,15 @@ def test_with_dates_for_all_members_only_coverage_is_told(tmp_path: Path) -> Non
 
 def test_a_source_that_ended_is_not_behind() -> None:
     report = a_report(historical=True, sessions_behind=1900)
-    assert "the source ends there" in spoken(report)
+    assert "the source ends there" in page_text(report)
     assert "behind" not in summary_markdown(report)
 
 
-@pytest.mark.parametrize(("age", "is_told"), [(OLD_MODEL, False), (OLD_MODEL + 1, True)])
-def test_an_old_model_is_warned_of(age: int, is_told: bool) -> None:
+@pytest.mark.parametrize(("age", "has_warning"), [(OLD_MODEL, False), (OLD_MODEL + 1, True)])
+def test_an_old_model_gives_a_warning(age: int, has_warning: bool) -> None:
     report = a_report(model_age=age)
-    for text in (spoken(report), summary_markdown(report)):
-        assert ("older than 63 sessions: nextday retrain" in text) == is_told
+    for text in (page_text(report), summary_markdown(report)):
+        assert ("older than 63 sessions: nextday retrain" in text) == has_warning
 
 
 @pytest.mark.parametrize(
@@ -104,11 +104,11 @@ def test_an_old_model_is_warned_of(age: int, is_told: bool) -> None:
     [(0, "0 seconds before"), (-61, "61 seconds after"), (89 * 60, "89 minutes before"),
      (90 * 60, "2 hours before"), (2 * 86400, "2 days before")],
 )  # fmt: skip
-def test_a_lead_is_told_in_the_largest_unit_that_says_enough(seconds: int, words: str) -> None:
+def test_a_lead_is_given_in_the_largest_unit_that_is_precise_enough(seconds: int, words: str) -> None:
     assert describe_lead(EVENING, EVENING - timedelta(seconds=seconds)) == words
 
 
-def test_the_live_record_speaks_with_interval_n_and_baseline() -> None:
+def test_the_live_record_comes_with_interval_n_and_baseline() -> None:
     both = pd.concat([scored("late"), scored("live")])
     record = pd.concat([settled_record("late"), settled_record("live")])
     facts = {fact.name: fact for fact in collect_key_facts(a_report(record=record, live_scores=both))}
@@ -118,26 +118,26 @@ def test_the_live_record_speaks_with_interval_n_and_baseline() -> None:
     )
 
 
-def test_the_record_says_how_right_the_sides_were_that_were_told() -> None:
-    told_sides = scored("live, sides taken").assign(value=0.534, n=150)
-    live = pd.concat([scored("late"), scored("live"), told_sides])
+def test_the_record_gives_the_hit_rate_where_a_direction_was_issued() -> None:
+    issued = scored("live, sides taken").assign(value=0.534, n=150)
+    live = pd.concat([scored("late"), scored("live"), issued])
     facts = {
         fact.name: fact
         for fact in collect_key_facts(a_report(record=settled_record("live"), live_scores=live))
     }
     assert facts["record"].more == (
         "live hit rate 52.0%, 95% interval 51.0% to 53.0%, n 240 over 120 sessions; base_rate 51.0%; "
-        "where a side was taken 53.4%, 95% interval 51.0% to 53.0%, n 150 over 120 sessions; base_rate 51.0%"
+        "where a direction was issued 53.4%, 95% interval 51.0% to 53.0%, n 150 over 120 sessions; base_rate 51.0%"
     )
 
 
-def test_the_record_stands_beside_the_backtest_on_one_scale() -> None:
+def test_the_record_is_next_to_the_backtest_on_one_scale() -> None:
     backtest, record = (
         roll_hit_rate(rows, rows.assign(p_up=0.53)) for rows in (told("gru", 5), told("gru", 6))
     )
-    reach = find_reach(backtest, record.assign(low=0.2))
-    assert reach[0] < 0.2
-    assert reach[1] > max(backtest["high"].max(), record["high"].max())
+    limits = hit_rate_limits(backtest, record.assign(low=0.2))
+    assert limits[0] < 0.2
+    assert limits[1] > max(backtest["high"].max(), record["high"].max())
     page = render(a_report(record=settled_record("live")))
     assert {
         f"Rolling hit rate of the {name} with its 95% interval" for name in ("backtest", "record")
@@ -145,22 +145,22 @@ def test_the_record_stands_beside_the_backtest_on_one_scale() -> None:
     assert "its live rows" in page
 
 
-def test_a_short_record_says_how_much_is_missing() -> None:
+def test_a_short_record_shows_how_many_sessions_are_missing() -> None:
     record = settled_record("live")
     few = record[record["target_session"].isin(sorted(record["target_session"].unique())[:12])]
-    assert "Its first point needs 60 settled sessions; the ledger has 12." in spoken(a_report(record=few))
+    assert "Its first point needs 60 settled sessions; the ledger has 12." in page_text(a_report(record=few))
 
 
-def test_figures_say_their_numbers_in_words(page: str) -> None:
-    said = {figure.findtext("title"): figure.findtext("desc") or "" for figure in figures(page)}
+def test_figures_describe_their_numbers_in_words(page: str) -> None:
+    described = {figure.findtext("title"): figure.findtext("desc") or "" for figure in figures(page)}
     assert re.search(
-        r"\d\d\.\d% said, \d\d\.\d% went up \(\d\d\.\d% to \d\d\.\d%, n \d+\)",
-        said["Reliability: forecast against outcome"],
+        r"\d\d\.\d% forecast, \d\d\.\d% went up \(\d\d\.\d% to \d\d\.\d%, n \d+\)",
+        described["Reliability diagram: forecast against outcome"],
     )
     assert re.search(
-        r"is \d\d\.\d% \(\d\d\.\d% to", said["Rolling hit rate of the backtest with its 95% interval"]
+        r"is \d\d\.\d% \(\d\d\.\d% to", described["Rolling hit rate of the backtest with its 95% interval"]
     )
-    assert "2 members, up to 4 epochs" in said["Training curves"]
+    assert "2 members, up to 4 epochs" in described["Training curves"]
 
 
 def test_every_table_has_a_caption_and_every_head_a_scope(page: str, long_page: str) -> None:

@@ -19,7 +19,7 @@ from pipeline.report.evening_markdown import summary_markdown
 from pipeline.report.evening_page import render
 from pipeline.report.evening_report import Report
 from pipeline.report.files import FORECAST_COLUMNS, write
-from pipeline.report.tables import METRIC_CAPTIONS, forecast_rows
+from pipeline.report.tables import METRIC_LABELS, forecast_rows
 from pipeline.schema import FORECASTS, SCORES, empty
 from tests.conftest import PROJECT
 
@@ -173,7 +173,7 @@ def test_a_text_that_a_spreadsheet_would_run_is_led_by_an_apostrophe(tmp_path: P
 
 
 @pytest.mark.usefixtures("only_tables")
-def test_the_scores_of_test_and_record_stand_in_one_file(tmp_path: Path) -> None:
+def test_the_scores_of_test_and_record_are_in_one_file(tmp_path: Path) -> None:
     paths = write(a_report(live_scores=scored("live")), tmp_path)
     read = pd.read_csv(paths.scores_csv)
     assert list(read.columns) == list(SCORES.columns)
@@ -238,7 +238,7 @@ def test_another_process_gives_the_same_bytes(page: str) -> None:
     assert run.stdout == page
 
 
-def test_the_page_asks_nothing_of_the_network(page: str, long_page: str) -> None:
+def test_the_page_makes_no_request(page: str, long_page: str) -> None:
     for text in (page, long_page):
         assert not re.findall(r'(?:src|href|action)\s*=\s*"(?!#)[^"]*"', text)
         assert not re.findall(r"@import|url\((?!#)|https?://(?!www\.w3\.org/)", text)
@@ -250,7 +250,7 @@ def test_five_hundred_symbols_stay_far_below_a_megabyte(long_page: str) -> None:
     assert len(long_page.encode()) < 500_000
 
 
-def test_every_figure_is_well_formed_speaks_and_takes_the_colours_of_the_page(page: str) -> None:
+def test_every_figure_is_well_formed_described_and_in_the_colours_of_the_page(page: str) -> None:
     found = figures(page)
     assert len(found) == 8
     for figure in found:
@@ -262,7 +262,7 @@ def test_every_figure_is_well_formed_speaks_and_takes_the_colours_of_the_page(pa
     assert not re.findall(r"(?:fill|stroke): #[0-9a-f]{3}", drawn)
 
 
-def test_no_id_stands_twice_on_the_page(page: str) -> None:
+def test_every_id_is_unique_on_the_page(page: str) -> None:
     ids = re.findall(r'\bid="([^"]+)"', page)
     assert len(ids) == len(set(ids)) > 10
 
@@ -296,16 +296,16 @@ def test_the_verdict_comes_before_the_forecasts(page: str) -> None:
     assert summary.index("No edge found") < summary.index("| ^GSPC")
 
 
-def test_how_many_settings_were_tried_stands_beside_the_verdict() -> None:
+def test_how_many_settings_were_tried_is_next_to_the_verdict() -> None:
     report = a_report(tried="23 settings were tried on this universe.")
     page = render(report)
-    beside = page[page.index('<section class="verdict"') : page.index("</section>")]
-    assert "23 settings were tried" in beside
+    section = page[page.index('<section class="verdict"') : page.index("</section>")]
+    assert "23 settings were tried" in section
     assert "23 settings were tried" in summary_markdown(report)
     assert "were tried" not in render(a_report())
 
 
-def test_no_score_stands_without_interval_n_and_baseline(page: str) -> None:
+def test_no_score_lacks_interval_n_and_baseline(page: str) -> None:
     row = re.search(r'title="[^"]*">hit rate</th>(.*?)</tr>', page)
     assert row
     shown = re.sub(r"<[^>]+>", " ", row[1]).split()
@@ -318,11 +318,11 @@ def test_no_score_stands_without_interval_n_and_baseline(page: str) -> None:
 def test_short_tables_leave_further_metrics_to_the_file(tmp_path: Path) -> None:
     further = scored().query("metric == 'log_loss'").assign(metric="ece")
     report = a_report(scores=pd.concat([scored(), further]))
-    assert METRIC_CAPTIONS["ece"][0] not in summary_markdown(report)
+    assert METRIC_LABELS["ece"][0] not in summary_markdown(report)
     page = render(report)
     own, _, every = page.partition("Every method, every score")
-    assert f"{METRIC_CAPTIONS['ece'][0]}</th>" not in own
-    assert METRIC_CAPTIONS["ece"][0] in every
+    assert f"{METRIC_LABELS['ece'][0]}</th>" not in own
+    assert METRIC_LABELS["ece"][0] in every
     assert "ece" in set(pd.read_csv(write(report, tmp_path).scores_csv)["metric"])
 
 
@@ -362,7 +362,7 @@ def test_an_unscored_model_makes_a_whole_page() -> None:
 def test_many_forecasts_are_drawn_as_a_histogram_and_few_one_by_one() -> None:
     few, many = (draw_forecasts(forecasts(*(f"S{i}" for i in range(count)))) for count in (30, 31))
     assert titles(few) == {"Probability of up, symbol by symbol"}
-    assert titles(many) == {"How the probabilities of up are spread"}
+    assert titles(many) == {"Distribution of the probabilities of up"}
 
 
 def test_the_summary_shows_the_farthest_from_the_base_rate_and_counts_the_rest() -> None:
@@ -405,12 +405,12 @@ def test_the_forecasts_of_these_tests_are_valid() -> None:
     FORECASTS.validate(forecasts("^GSPC", "^IXIC").drop(columns="is_new")[list(FORECASTS.columns)])
 
 
-def test_what_the_source_gave_otherwise_later_is_listed_beside_the_first_outcome() -> None:
+def test_revised_outcomes_are_listed_next_to_the_first_ones() -> None:
     page = render(a_report(record=settled_record("live"), corrections=corrections()))
-    assert "2 outcomes have been given otherwise by the source since. The first one counts" in page
+    assert "The source has since revised 2 outcomes. The first value counts" in page
     (table,) = re.findall(r"<caption>The newest corrections</caption>.*?</table>", page, flags=re.DOTALL)
     cells = re.findall(r"<t[dh][^>]*>([^<]*)</t[dh]>", table)
-    assert cells[:7] == ["session", "symbol", "first outcome", "return", "given now", "return", "since"]
+    assert cells[:7] == ["session", "symbol", "first outcome", "return", "revised", "return", "since"]
     assert cells[7:14] == ["2019-01-02", "^GSPC", "up", "+0.03%", "down", "-0.12%", "2019-01-04"]
     assert cells[14:] == ["2019-01-02", "^IXIC", "up", "+0.20%", "none", "–", "2019-01-04"]
-    assert "given otherwise" not in render(a_report(record=settled_record("live")))
+    assert "since revised" not in render(a_report(record=settled_record("live")))

@@ -1,4 +1,4 @@
-"""The trading view as tables: every cell says what the numbers say, and none of them stands alone."""
+"""The trading view as tables: every cell agrees with the numbers, and no estimate lacks its interval."""
 
 import numpy as np
 import pandas as pd
@@ -20,39 +20,38 @@ def test_each_rule_has_a_row_whose_cells_are_its_numbers() -> None:
     own, row = VIEW.results["model"], cells[0]
     assert own.sharpe
     assert own.break_even_bps
-    assert row["made after costs"] == f"{own.made:+.1%}"
+    assert row["net return"] == f"{own.net_return:+.1%}"
     assert (
-        row["Sharpe ratio a year"]
+        row["annualized Sharpe ratio"]
         == f"{own.sharpe.value:.2f} ({own.sharpe.low:.2f} to {own.sharpe.high:.2f})"
     )
-    assert row["breaks even at, bp a side"].startswith(f"{own.break_even_bps.value:.1f} (")
-    assert row["deepest fall"].startswith(f"{own.drawdown.depth:.1%} ({own.drawdown.peak:%Y-%m-%d} to ")
+    assert row["break-even, bp per side"].startswith(f"{own.break_even_bps.value:.1f} (")
+    assert row["maximum drawdown"].startswith(f"{own.drawdown.depth:.1%} ({own.drawdown.peak:%Y-%m-%d} to ")
     assert (row["sessions"], row["trades"]) == ("199", "597")
-    assert cells[2]["breaks even at, bp a side"] == "– (not defined)"
+    assert cells[2]["break-even, bp per side"] == "– (not defined)"
 
 
 def test_too_few_sessions_have_dashes_and_the_reason() -> None:
     row = trading_cells(view_of(walk_of(3, sessions=8), np.full((7, 3), 0.6)))[0]
-    assert row["95% interval"] == row["Sharpe ratio a year"] == "– (under 10 sessions)"
+    assert row["95% interval"] == row["annualized Sharpe ratio"] == "– (under 10 sessions)"
 
 
-def test_what_the_ratio_is_worth_is_told_with_the_trials_and_what_was_assumed() -> None:
+def test_the_deflated_ratio_is_described_with_its_trials_and_assumptions() -> None:
     assert VIEW.deflated
     said = describe_deflated_sharpe(VIEW.deflated)
-    assert (
-        f"a probability of {VIEW.deflated.probability:.1%} (12 settings tried, their spread assumed" in said
-    )
-    assert f"tried, {VIEW.deflated.above_zero:.1%}." in said
+    assert said.startswith(f"Deflated Sharpe ratio {VIEW.deflated.probability:.1%}: ")
+    assert "(12 settings tried, the variance of their ratios assumed" in said
+    assert f"; {VIEW.deflated.above_zero:.1%} if nothing else had been tried." in said
     known = view_of(FILLS, knowing(FILLS, 0.6), trials=12, ratios=[0.1, 0.0, 0.05, 0.2, -0.1, 0.0])
     assert (
-        "(12 settings tried, the spread of their ratios measured from 6 of them; "
+        "(12 settings tried, the variance of their ratios estimated from 6 of them; "
         in describe_deflated_sharpe(known.deflated)
     )
     for view, ratios in ((VIEW, 0), (known, 6)):
-        told = list_numbers(view).set_index("metric")["value"]
-        assert (told["settings_tried"], told["settings_sharpe_measured"]) == (12, ratios)
+        numbers = list_numbers(view).set_index("metric")["value"]
+        assert (numbers["settings_tried"], numbers["settings_sharpe_measured"]) == (12, ratios)
         assert view.deflated
-        assert told["settings_sharpe_variance"] == view.deflated.variance
+        assert numbers["settings_sharpe_variance"] == view.deflated.variance
     assert describe_deflated_sharpe(None) == ""
 
 
@@ -66,7 +65,7 @@ def test_the_csv_holds_every_number_with_n_and_the_estimates_with_an_interval() 
     own = numbers[numbers["role"] == "model"].set_index("metric")["value"]
     assert VIEW.deflated
     assert own["deflated_sharpe"] == VIEW.deflated.probability
-    assert own["total_return"] == pytest.approx(VIEW.results["model"].made)
+    assert own["total_return"] == pytest.approx(VIEW.results["model"].net_return)
     assert {"beside_baseline_bps", "turnover", "turnover_a_year", "max_drawdown"} <= set(own.index)
 
 

@@ -1,4 +1,4 @@
-"""Trades by hand, by property and without a look ahead; another engine trades beside it in test_trading_engine.py."""
+"""Trades by hand, by property and without look-ahead; test_trading_engine.py compares them with another engine."""
 
 from dataclasses import replace
 
@@ -12,7 +12,7 @@ from pipeline.errors import NextdayError
 from pipeline.forecasting.forecast import choose_directions
 from pipeline.market.calendar import Calendar
 from pipeline.trading.fills import Fills, measure_stale, read_fills
-from pipeline.trading.positions import Positions, choose_sides, compound, hold, take_positions, trade
+from pipeline.trading.positions import Positions, buy_and_hold, choose_sides, compound, take_positions, trade
 from tests.conftest import laid_out, prices_of, vendor_bars
 
 SESSIONS = pd.bdate_range("2018-01-01", periods=400).as_unit("us")
@@ -80,7 +80,7 @@ def test_a_threshold_leaves_the_unsure_flat_and_their_share_in_cash() -> None:
     assert held.weights.tolist() == [[0.25, -0.25, 0.0, 0.0]]
 
 
-def test_sides_are_those_that_a_direction_tells() -> None:
+def test_sides_are_those_of_the_directions() -> None:
     p_up = np.append(np.random.default_rng(1).uniform(0, 1, 500), [0.5, 0.44, 0.56])
     for threshold in (0.0, 0.06, 0.3):
         words = pd.Series(choose_directions(p_up, threshold).astype(str)).map(
@@ -123,7 +123,7 @@ def test_what_has_no_prices_is_named() -> None:
 def test_what_is_held_drifts_and_is_never_bought_again() -> None:
     close = np.array([[10, 10, 5], [20, 10, 5], [40, 5, 5.0]])
     fills = fills_of(close, close)
-    track = hold(positions_of([[1, 1, 0], [1, 1, 0]]), fills)
+    track = buy_and_hold(positions_of([[1, 1, 0], [1, 1, 0]]), fills)
     assert track.equity == pytest.approx([(2 + 1 + 1) / 3, (4 + 0.5 + 1) / 3])
     assert track.traded.tolist() == [0, 0]
     assert track.trades.tolist() == [3, 0]
@@ -139,15 +139,17 @@ def test_a_hole_in_the_forecasts_is_held_through() -> None:
         place=positions.place[some],
         is_offered=positions.is_offered[some],
     )
-    assert hold(holed, fills).equity[-1] == pytest.approx(hold(positions, fills).equity[-1])
-    assert hold(positions, fills).equity[-1] == pytest.approx((fills.close[-1] / fills.close[0]).mean())
+    assert buy_and_hold(holed, fills).equity[-1] == pytest.approx(buy_and_hold(positions, fills).equity[-1])
+    assert buy_and_hold(positions, fills).equity[-1] == pytest.approx(
+        (fills.close[-1] / fills.close[0]).mean()
+    )
 
 
 def test_a_listing_that_begins_later_waits_in_cash() -> None:
     fills = walk_of(4, sessions=30, symbols=2)
     fills.close[:10, 1] = fills.total_return[:11, 1] = np.nan
     growth = [fills.close[-1, 0] / fills.close[0, 0], fills.close[-1, 1] / fills.close[10, 1]]
-    assert hold(positions_of(np.ones((29, 2))), fills).equity[-1] == pytest.approx(np.mean(growth))
+    assert buy_and_hold(positions_of(np.ones((29, 2))), fills).equity[-1] == pytest.approx(np.mean(growth))
 
 
 # By property.

@@ -1,4 +1,4 @@
-"""The same trades in an engine of other hands: backtesting.py.
+"""The same trades in an independent engine: backtesting.py.
 
 It fills an order at the open of the next bar. So each session is two bars here, one that stands at its open and one
 that stands at its close: what is ordered after the close before is bought at the open, and what is ordered at the open

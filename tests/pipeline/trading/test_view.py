@@ -1,4 +1,4 @@
-"""The trading view: its numbers against other libraries, its words, and what it refuses to say."""
+"""The trading view: its numbers against other libraries, its sentences, and what it refuses."""
 
 import dataclasses
 import math
@@ -43,7 +43,7 @@ def track_of(net: np.ndarray, gross: np.ndarray | None = None, traded: np.ndarra
 def view_of(
     fills: Fills, p_up: np.ndarray, settings: TradingConfig = FREE, trials: int = 1, **arguments: object
 ) -> TradingView:
-    """Return the view of a model that says p_up [session, symbol] beside one that always says up."""
+    """Return the view of a model that forecasts p_up [session, symbol], with always_up as its baseline."""
     always_up = np.full(np.shape(p_up), 0.53)
     both = pd.concat([rows_of(p_up), rows_of(always_up, model="always_up")])
     return view_trading(
@@ -59,7 +59,7 @@ def view_of(
 
 
 def knowing(fills: Fills, share: float) -> np.ndarray:
-    """Return forecasts that know the day's side in `share` of the cases."""
+    """Return forecasts with the right direction of the day in `share` of the cases."""
     up = fills.intraday_return[1:] > 0
     return np.where(np.random.default_rng(1).random(up.shape) < share, up, ~up) * 0.1 + 0.45
 
@@ -178,25 +178,25 @@ def test_the_deflated_ratio_is_of_the_model_after_costs_and_of_the_trials_handed
     assert view.deflated.kurtosis == pytest.approx(kurtosis(net, fisher=False))
 
 
-# Beside what it stands.
+# Comparisons.
 
 
 def test_a_model_that_is_its_baseline_is_no_better_by_nothing() -> None:
     view = view_of(walk_of(3, sessions=100), np.full((99, 3), 0.6), TradingConfig())
-    assert view.beside_baseline_bps
-    assert (view.beside_baseline_bps.low, view.beside_baseline_bps.high) == (0, 0)
-    assert view.results["model"].made == view.results["baseline"].made
+    assert view.excess_bps
+    assert (view.excess_bps.low, view.excess_bps.high) == (0, 0)
+    assert view.results["model"].net_return == view.results["baseline"].net_return
 
 
 def test_a_model_that_knows_the_day_is_ahead_of_its_baseline_by_the_paired_mean() -> None:
     fills = walk_of(3, sessions=200)
     view = view_of(fills, knowing(fills, 0.7))
     own, other = (view.results[role].mean_bps for role in ("model", "baseline"))  # type: ignore[index]
-    assert view.beside_baseline_bps
+    assert view.excess_bps
     assert own
     assert other
-    assert view.beside_baseline_bps.value == pytest.approx(own.value - other.value)
-    assert view.beside_baseline_bps.low > 0
+    assert view.excess_bps.value == pytest.approx(own.value - other.value)
+    assert view.excess_bps.low > 0
 
 
 def test_what_only_knows_the_night_earns_nothing_that_can_be_had() -> None:
@@ -217,29 +217,29 @@ def test_the_curves_begin_at_one_the_session_before_and_end_at_what_was_made() -
     assert (view.curves.iloc[0, 1:] == 1).all()
     assert view.curves["session"].tolist() == SESSIONS[:100].tolist()
     for role, result in view.results.items():
-        assert view.curves[role].iloc[-1] == pytest.approx(1 + result.made)
+        assert view.curves[role].iloc[-1] == pytest.approx(1 + result.net_return)
     assert view.results["held"].break_even_bps is None
 
 
 # Words.
 
 
-def test_the_sentence_says_costs_break_even_and_what_holding_made() -> None:
+def test_the_sentence_gives_costs_break_even_and_buy_and_hold() -> None:
     fills = walk_of(3, sessions=200)
     view = view_of(fills, knowing(fills, 0.62), TradingConfig(cost_bps=2, slippage_bps=3))
     own, held = view.results["model"], view.results["held"]
     assert own.break_even_bps
-    assert view.sentence.startswith("After costs of 5 basis points a side the rule ")
-    assert f"breaks even at {own.break_even_bps.value:.1f} basis points a side" in view.sentence
-    assert f"{abs(own.made):.1%} in 199 sessions (597 trades; 95% interval " in view.sentence
+    assert view.sentence.startswith("Net of costs of 5 basis points per side, the rule ")
+    assert f"breaks even at {own.break_even_bps.value:.1f} basis points per side" in view.sentence
+    assert f"{abs(own.net_return):.1%} in 199 sessions (597 trades; 95% interval " in view.sentence
     assert "always_up, traded alike, " in view.sentence
-    assert f"{abs(held.made):.1%}." in view.sentence
+    assert f"{abs(held.net_return):.1%}." in view.sentence
     assert ("zero included" in view.sentence) == (
         own.total is not None and own.total.low <= 0 <= own.total.high
     )
 
 
-def test_a_rule_that_loses_before_costs_has_no_break_even_to_boast_of() -> None:
+def test_a_rule_that_loses_before_costs_has_no_break_even_cost() -> None:
     fills = walk_of(3, sessions=200)
     assert "it loses before any costs" in view_of(fills, knowing(fills, 0.3)).sentence
 
@@ -286,20 +286,18 @@ def test_where_nothing_can_be_traded_the_view_says_why() -> None:
     assert view.curves.empty
 
 
-def test_forecasts_whose_day_has_not_come_are_said_to_wait() -> None:
+def test_forecasts_of_future_sessions_are_reported_as_not_yet_tradable() -> None:
     rows = rows_of(np.full((1, 3), 0.6), first=5)
     both = pd.concat([rows, rows.assign(model="always_up")])
     view = view_trading(both, walk_of(3, sessions=5), FREE, model="gru", baseline="always_up", trials=1)
     assert view.sentence == "Nothing could be traded: no forecast has a target session with prices yet."
 
 
-def test_a_threshold_that_nothing_reaches_trades_nothing_and_is_told() -> None:
+def test_a_threshold_that_nothing_reaches_trades_nothing_and_is_reported() -> None:
     view = view_of(walk_of(3, sessions=100), np.full((99, 3), 0.52), TradingConfig(threshold=0.2))
-    assert (
-        view.sentence == "Nothing was traded in 99 sessions: no forecast was sure enough for the threshold."
-    )
+    assert view.sentence == "Nothing was traded in 99 sessions: no forecast reached the threshold."
     assert view.results["model"].sharpe is None
-    assert view.results["model"].made == 0
+    assert view.results["model"].net_return == 0
     assert view.deflated is None
 
 
@@ -315,7 +313,7 @@ def test_a_number_without_n_or_interval_cannot_be_made() -> None:
         Estimate(1.0)  # type: ignore[call-arg]
 
 
-def test_models_that_are_not_there_or_stand_on_other_days_are_refused() -> None:
+def test_missing_models_and_models_of_other_sessions_are_refused() -> None:
     rows = rows_of(np.full((50, 3), 0.6))
     other = rows_of(np.full((49, 3), 0.6), model="always_up")
     ask = {"model": "gru", "baseline": "always_up", "trials": 1}
@@ -362,8 +360,8 @@ def test_of_the_sample_only_the_index_with_opens_of_its_own_is_traded(xnys: Cale
     assert view.stale[0].share == pytest.approx((known["Open"] == known["Close"].shift())[1:].mean())
     table = nasdaq.load()
     test, before = table[table.index >= start], table[table.index < start]
-    assert view.results["model"].made == pytest.approx((test["Close"] / test["Open"]).prod() - 1)
-    assert view.results["held"].made == pytest.approx(
+    assert view.results["model"].net_return == pytest.approx((test["Close"] / test["Open"]).prod() - 1)
+    assert view.results["held"].net_return == pytest.approx(
         test["Adj Close"].iloc[-1] / before["Adj Close"].iloc[-1] - 1
     )
-    assert view.results["unreachable"].made == pytest.approx(view.results["held"].made)
+    assert view.results["unreachable"].net_return == pytest.approx(view.results["held"].net_return)
