@@ -53,8 +53,8 @@ WALL = HERE[:4]
         (GOOD.replace("\n", ",\n").replace("Low,", "Low"), "more cells than there are columns"),
         (GOOD.replace("2018-11-27", '"2018-11-27'), "EOF inside string"),
         (GOOD.replace("Low", "Splits").replace(FIRST, FIRST.replace("10.0", "-2")), "lacks the column low"),
-        (GOOD.replace("Low\n", "Low,Split\n").replace(FIRST, f"{FIRST},-2"), "'-2.0' in split is no ratio"),
-        (GOOD.replace("Low\n", "Low,Split\n").replace(FIRST, f"{FIRST},inf"), "'inf' in split is no ratio"),
+        (GOOD.replace("Low\n", "Low,Split\n").replace(FIRST, f"{FIRST},-2"), "'-2.0' in split is no split ratio"),
+        (GOOD.replace("Low\n", "Low,Split\n").replace(FIRST, f"{FIRST},inf"), "'inf' in split is no split ratio"),
         (",".join(f"c{i}" for i in range(9999)), "lacks the columns date, open"),
     ],
 )  # fmt: skip
