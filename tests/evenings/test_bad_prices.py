@@ -44,7 +44,7 @@ WALL = HERE[:4]
         (GOOD.replace("2018-11-26", "43430"), "'43430' is no date"),
         (GOOD.replace("2018-11-26", "2018-02-30"), "'2018-02-30' is no date"),
         (GOOD.replace("2018-11-26", ""), "An empty cell is no date"),
-        (GOOD.splitlines()[0], "no row of prices"),
+        (GOOD.splitlines()[0], "no row below the header"),
         (GOOD.replace("High", "Close"), "The columns Close and Close both mean close"),
         (GOOD.replace("High", "CLOSE"), "The columns Close and CLOSE both mean close"),
         (GOOD.replace("High", "Ticker"), "The columns Symbol and Ticker both mean symbol"),
@@ -117,14 +117,14 @@ def make_formula_in_folder() -> None:
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: os.mkfifo("p.csv"), "This is no file of prices"),
+        (lambda: os.mkfifo("p.csv"), "This is no regular file"),
         (lambda: Path("p.csv").symlink_to("p.csv"), "no such file"),
         (lambda: Path("p.csv").symlink_to("absent"), "no such file"),
-        (lambda: Path("p.csv").symlink_to("/dev/zero"), "This is no file of prices"),
+        (lambda: Path("p.csv").symlink_to("/dev/zero"), "This is no regular file"),
         (make_folder, "no .csv and no .parquet"),
-        (make_folder_in_folder, "This is no file of prices"),
-        (make_pipe_in_folder, "This is no file of prices"),
-        (make_loop_in_folder, "This is no file of prices"),
+        (make_folder_in_folder, "This is no regular file"),
+        (make_pipe_in_folder, "This is no regular file"),
+        (make_loop_in_folder, "This is no regular file"),
         (make_formula_in_folder, "'=cmd'"),
     ],
 )

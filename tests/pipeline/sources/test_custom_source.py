@@ -347,7 +347,7 @@ def _by_symbol(bars: pd.DataFrame) -> Callable[[str, pd.Timestamp], pd.DataFrame
         (_by_symbol(table(divdend=0.0)), "ACME: nextday would ignore the columns divdend"),
         (_by_symbol(table(date=pd.to_datetime([DAYS[0], *DAYS[:4]]))), "2018-12-10: the session has two rows"),
         (_by_symbol(table(close=[12, 12, np.nan, 12, 12])), "2018-12-12: a price is missing"),
-        (_by_symbol(table(high=1.0)), "2018-12-10: high lies below another price: open 12, high 1"),
+        (_by_symbol(table(high=1.0)), "2018-12-10: high is below another price: open 12, high 1"),
         (_by_symbol(table(volume=-1)), "volume is negative"),
         (_by_symbol(table(dividend=-0.5)), "dividend is negative"),
         (_growing(), "asked twice, it returns other values"),
