@@ -53,9 +53,9 @@ def maintenance(
     """
     with open_locked_run(config, home, now) as run:
         leftovers = run.workspace.remove_leftovers(run.name)
-        before = run.store.files()
+        before = run.store.count_files()
         folder = compact_prices(run)
-        done = Maintenance(before, run.store.files(), folder, tidy_databases(run), leftovers)
+        done = Maintenance(before, run.store.count_files(), folder, tidy_databases(run), leftovers)
     for line in _summary(done, run.config.prices.keep_days):
         log_line(line)
     try:

@@ -60,10 +60,10 @@ def check(
 ) -> None:
     """Check everything that is stored again; exit code 1 if a finding needs a person."""
     from flows.cli.prices_output import show_price_findings
-    from pipeline.prices.ingest.store_check import find_faults
+    from pipeline.prices.ingest.store_check import check_store
 
     stored = _stored_bars()
-    found = find_faults(
+    found = check_store(
         stored.store,
         stored.fetch_log,
         stored.calendar,
@@ -111,7 +111,7 @@ def list_quarantine(
     stored = _stored()
     if everything:
         show_quarantine_events(stored.fetch_log.events())
-    show_quarantine([*stored.fetch_log.holds().values()], stored.config.universe.name)
+    show_quarantine([*stored.fetch_log.quarantined().values()], stored.config.universe.name)
 
 
 @quarantine_app.command("release")

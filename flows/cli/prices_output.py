@@ -50,7 +50,7 @@ def show_history(history: "SymbolHistory", universe: str, known_at: datetime | N
     if console.width < _WIDE:
         console.print(f"open, high, low and volume stand in a terminal of {_WIDE} columns, and in pipes")
     if known_at is not None:
-        _show_revised(history.revised)
+        _show_revised(history.revisions)
 
 
 def _bar_table(bars: pd.DataFrame) -> Table:
@@ -102,7 +102,7 @@ def show_price_findings(found: "PriceFindings", universe: str, *, everything: bo
         markup=False,
     )
     console.print(
-        f"{count(found.superseded, 'row')} superseded, {found.quiet:,} of them settled with no other change"
+        f"{count(found.superseded, 'row')} superseded, {found.immaterial:,} of them settled with no other change"
     )
     console.print()
     console.print(_coverage_table(coverage if everything else coverage.head(_MOST)))

@@ -129,7 +129,7 @@ def _prices(run: Run) -> list[Finding]:
     last, due = prices["session"].max(), _due(run)
     behind = len(run.calendar.sessions_between(last, due)) - 1
     what = f"prices reach {last:%Y-%m-%d} ({prices['symbol'].nunique()} symbols, version {run.store.seq()})"
-    files = run.store.files()
+    files = run.store.count_files()
     scattered = [mend(f"the prices lie in {files:,} small files: reads are slow", "nextday maintain")]
     found = scattered if files > _MANY_FILES else []
     if run.is_historical or behind <= 0:
@@ -146,7 +146,7 @@ def _prices(run: Run) -> list[Finding]:
 def _quarantine(run: Run) -> list[Finding]:
     """Name whose source contradicts the store: a late split heals by itself, the rest waits for a person."""
     ids = run.universe.instruments.values()
-    held = sorted(hold.symbol for id_, hold in run.fetch_log.holds().items() if id_ in ids)
+    held = sorted(entry.symbol for id_, entry in run.fetch_log.quarantined().items() if id_ in ids)
     if not held:
         return [well("nobody is in quarantine")]
     named = ", ".join(held[:5]) + (", ..." if len(held) > 5 else "")

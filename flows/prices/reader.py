@@ -68,19 +68,19 @@ class StoredPrices:
             InputError: it is not in quarantine.
             StoreError: the log cannot be written.
         """
-        holds = self.fetch_log.holds().values()
-        found = next((hold for hold in holds if symbol in (hold.symbol, hold.instrument_id)), None)
+        entries = self.fetch_log.quarantined().values()
+        found = next((entry for entry in entries if symbol in (entry.symbol, entry.instrument_id)), None)
         if found is None:
-            held = ", ".join(sorted(hold.symbol for hold in holds)) or "nobody"
+            held = ", ".join(sorted(entry.symbol for entry in entries)) or "nobody"
             raise InputError(
                 f"{quoted(symbol)} is not in quarantine",
                 where=str(self.fetch_log.path),
                 fix=f"in quarantine now: {held}",
             )
         if not found.is_released:
-            self.fetch_log.put("released", [found], self.now)
+            self.fetch_log.record_quarantine("released", [found], self.now)
         if found.instrument_id not in self.members().instruments.values():
-            self.fetch_log.put("ended", [found], self.now)  # nobody asks for it any more
+            self.fetch_log.record_quarantine("ended", [found], self.now)  # nobody asks for it any more
         return found
 
     def session(self, day: date | None) -> pd.Timestamp | None:
@@ -130,7 +130,9 @@ def open_stored_prices(config: Path | None, home: Path | None, now: datetime | N
     workspace.check()
     clock = now or datetime.now(UTC)
     days = configured_calendar(settings, path.parent, clock)
-    renamed = universe(settings.universe, path.parent, []).shown if settings.universe.file else {}
+    renamed = (
+        universe(settings.universe, path.parent, []).current_by_instrument if settings.universe.file else {}
+    )
     store = PriceStore(workspace.prices(settings.universe.name), renamed)
     log = FetchLog(workspace.fetch_log(settings.universe.name))
     return StoredPrices(settings, path.parent, days, days.instant(clock), store, log)

@@ -16,7 +16,7 @@ from pipeline.prices.ingest.fetch_log import Answer
 from pipeline.prices.ingest.fetch_plan import FetchRequest
 from pipeline.prices.ingest.listing_status import find_listings, recent_bars
 from pipeline.prices.ingest.quality import Checked, check, no_findings
-from pipeline.prices.ingest.reconciliation import STANDING, Reconciliation, reconcile
+from pipeline.prices.ingest.reconciliation import COMPARED_COLUMNS, Reconciliation, reconcile
 from pipeline.prices.ingest.unknown_closures import find_unknown_sessions
 from pipeline.sources import Fetched
 
@@ -77,13 +77,13 @@ def check_prices(run: Run, answers: Sequence[Fetched], plan: Mapping[str, FetchR
         plan: What was asked for.
     """
     _require_one_source(run)
-    holds = run.fetch_log.holds()
+    quarantined = run.fetch_log.quarantined()
     whole = frozenset(symbol for symbol, asking in plan.items() if asking.is_whole)
     findings, admitted, bars = [no_findings()], list[Reconciliation](), 0
     for block in _blocks(answers, whole):
         stored = _standing(run, block, plan)
         checked = _check(run, block, stored)
-        admitted.append(reconcile(run.store, checked.prices, stored, holds, whole))
+        admitted.append(reconcile(run.store, checked.prices, stored, quarantined, whole))
         findings += [checked.findings, admitted[-1].findings]
         bars += len(checked.prices)
     added = 0
@@ -113,7 +113,7 @@ def _blocks(answers: Sequence[Fetched], whole: frozenset[str]) -> Iterator[list[
 def _standing(run: Run, answers: Sequence[Fetched], plan: Mapping[str, FetchRequest]) -> pd.DataFrame:
     symbols = [answer.symbol for answer in answers]
     since = min(plan[symbol].start for symbol in symbols)
-    return run.store.read(since=since, symbols=symbols, columns=STANDING)
+    return run.store.read(since=since, symbols=symbols, columns=COMPARED_COLUMNS)
 
 
 def _check(run: Run, answers: Sequence[Fetched], stored: pd.DataFrame) -> Checked:
@@ -125,20 +125,20 @@ def _check(run: Run, answers: Sequence[Fetched], stored: pd.DataFrame) -> Checke
         historical=run.is_historical,
         today=run.today,
         instruments=run.universe.instruments,
-        standing=stored,
+        stored=stored,
     )
 
 
 def _log_quarantine(run: Run, admitted: Sequence[Reconciliation]) -> None:
     """Write down who goes into quarantine and who leaves it; the bars are stored by now."""
-    held = [hold for each in admitted for hold in each.held]
+    held = [entry for each in admitted for entry in each.quarantined]
     ended = [hold for each in admitted for hold in each.ended]
     if held:
-        run.fetch_log.put("held", held, run.clock())
+        run.fetch_log.record_quarantine("held", held, run.clock())
         named = ", ".join(f"{h.symbol} ({h.rule})" for h in held[:5])
         log_line(f"into quarantine: {count(len(held), 'symbol')}: {named}; nextday prices quarantine list")
     if ended:
-        run.fetch_log.put("ended", ended, run.clock())
+        run.fetch_log.record_quarantine("ended", ended, run.clock())
         log_line(
             f"out of quarantine: {count(len(ended), 'symbol')}: {', '.join(h.symbol for h in ended[:5])}"
         )
@@ -165,7 +165,7 @@ def _record(run: Run, plan: Mapping[str, FetchRequest], answers: Answers) -> Non
 
 def _reasons(run: Run, answers: Answers) -> dict[str, str]:
     """Return why a symbol may have no bar tonight, the gravest reason each."""
-    symbols, holds = run.universe.symbols, run.fetch_log.holds()
+    symbols, quarantined = run.universe.symbols, run.fetch_log.quarantined()
     bars = recent_bars(run.store, run.calendar, symbols, run.last_closed)
     listings = find_listings(bars, run.fetch_log, run.calendar, symbols, run.last_closed)
     told = {
@@ -174,7 +174,7 @@ def _reasons(run: Run, answers: Answers) -> dict[str, str]:
     }
     tonight = {s: f"{a.outcome}: {a.reason}" for s, a in answers.items() if a.outcome != "ok"}
     instruments = run.universe.instruments
-    held = {symbol: holds[instruments[symbol]] for symbol in symbols if instruments[symbol] in holds}
+    held = {s: quarantined[instruments[s]] for s in symbols if instruments[s] in quarantined}
     in_quarantine = {
         s: f"quarantine since {h.since:%Y-%m-%d}: {h.rule}: {h.evidence}" for s, h in held.items()
     }

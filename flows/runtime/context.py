@@ -103,7 +103,7 @@ class Run:
     @property
     def store(self) -> PriceStore:
         """The universe's prices."""
-        return PriceStore(self.workspace.prices(self.name), self.universe.shown)
+        return PriceStore(self.workspace.prices(self.name), self.universe.current_by_instrument)
 
     @property
     def fetch_log(self) -> FetchLog:

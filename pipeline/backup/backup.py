@@ -203,7 +203,7 @@ def _pack(home: Path, packer: Packer, scratch: Path, progress: Progress) -> None
         for path in home.glob(pattern):
             packer.add(_name(path, home), path)
     for store in _stores(home):
-        with store.at_rest() as files:
+        with store.locked_files() as files:
             _add(packer, home, files, progress(f"copy prices {store.folder.name}", len(files)))
     done = packer.names
     rest = [path for path in _files(home) if _name(path, home) not in done]

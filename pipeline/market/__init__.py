@@ -1,4 +1,4 @@
-"""What exchanges and issuers decide: calendars, closures, universes of symbols, splits and dividends.
+"""Market reference data: calendars, closures, universes of symbols, splits and dividends.
 
 May import `config` and the ground floor.
 """

@@ -1,4 +1,4 @@
-"""Exchange calendars: what a session is, when it closed, which one comes next."""
+"""Exchange calendars: sessions, their opens and closes, and when their bars settle."""
 
 import difflib
 from dataclasses import dataclass
@@ -16,21 +16,19 @@ __all__ = ["Calendar", "calendar"]
 
 _SETTLED_AFTER_OPEN = pd.Timedelta(hours=1)
 _SETTLED_AFTER_CLOSE = pd.Timedelta(hours=18)
-_WRITE_DAYS = (
-    "name an exchange in the same time zone, and write the days that differ into [universe] closures"
-)
+_LIST_DAYS = "name an exchange in the same time zone, and list the days that differ in [universe] closures"
 _FIXES = {
-    **dict.fromkeys(("ASEX", "XBSE", "XCYS"), f"{_WRITE_DAYS}: XHEL keeps the same time"),
-    "XBEL": f"{_WRITE_DAYS}: XZAG keeps the same time",
+    **dict.fromkeys(("ASEX", "XBSE", "XCYS"), f"{_LIST_DAYS}: XHEL has the same time zone"),
+    "XBEL": f"{_LIST_DAYS}: XZAG has the same time zone",
     "XTAE": "give a [prices] start from 2026-01-05 on: the exchange trades from Monday to Friday since",
 }
-"""Of the calendars that no release builds with pandas 3: Orthodox Easter, and Sundays in Tel Aviv."""
+"""Fixes for the calendars that no release can build with pandas 3: Orthodox Easter, and Sundays in Tel Aviv."""
 
-_REACHED = ("2026-03-02", "2026-03-31")
-"""A month that every calendar reaches: a few sessions tell its class, and what that knows, in little time."""
+_COMMON_MONTH = ("2026-03-02", "2026-03-31")
+"""A month within the bounds of every calendar: building just this finds the calendar's class and bounds quickly."""
 
-_BEYOND = date(2200, 1, 1)
-"""Calendars count nanoseconds, which end in 2262."""
+_LATEST = date(2200, 1, 1)
+"""Calendars use nanosecond timestamps, which end in 2262."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,9 +38,10 @@ class Calendar:
     Attributes:
         name: The exchange_calendars name, for example XNYS.
         sessions: All sessions, ascending, datetime64[us].
-        opens, closes: When each one opens and closes, indexed by session.
-        ends: The last day that the calendar knows anything of; None where its rules go on.
-        overrides: What was written down beside the calendar, and stands in the sessions.
+        timezone: The exchange's time zone, an IANA name.
+        opens, closes: When each session opens and closes, indexed by session.
+        ends: The last day that the calendar covers; None where its rules have no end.
+        overrides: The corrections of the calendar, already applied to the sessions.
     """
 
     name: str
@@ -59,22 +58,22 @@ class Calendar:
         """Return the last session that has been closed for at least `delay` at `now`.
 
         Args:
-            now: The time it is.
-            delay: How long after its close a session counts.
-            may_have_ended: Whether after the calendar's end its last session will do, as for prices that ended too.
+            now: The current time.
+            delay: How long after its close a session counts as closed.
+            may_have_ended: Whether to accept the calendar's last session after its end, as for a historical source.
 
         Raises:
-            InputError: `now` lies before the close of the first session.
-            NextdayError: the calendar ended before `now`, and nobody knows what was a session since.
+            InputError: `now` is before the close of the first session.
+            NextdayError: the calendar ended before `now`, so that later sessions are unknown.
         """
         if self.ends is not None and self.day(now) > self.ends and not may_have_ended:
-            raise self._ended(f"the clock stands at {now:%Y-%m-%d %H:%M}Z: no session is known since")
+            raise self._ended(f"at {now:%Y-%m-%d %H:%M}Z later sessions are unknown")
         count = int((self.closes + delay <= now).sum())
         if count == 0:
             raise InputError(
                 f"{self.name} has no closed session from {self.sessions[0]:%Y-%m-%d} to {now:%Y-%m-%d %H:%M}Z",
                 where="--now and [prices] start",
-                fix="give a later clock or an earlier start",
+                fix="give a later --now or an earlier [prices] start",
             )
         return self.sessions[count - 1]
 
@@ -86,7 +85,7 @@ class Calendar:
         """
         place = self.position(session) + ahead
         if place >= len(self.sessions):
-            raise self._ended(f"no session is known after {session:%Y-%m-%d}")
+            raise self._ended(f"the sessions after {session:%Y-%m-%d} are unknown")
         return self.sessions[place]
 
     def _ended(self, consequence: str) -> NextdayError:
@@ -94,11 +93,11 @@ class Calendar:
             f"The calendar {self.name} ends on {self.ends or self.sessions[-1]:%Y-%m-%d}: {consequence}",
             where="[universe] calendar",
             fix="install a newer release of exchange-calendars (it comes out before the exchange's year ends); "
-            "what was missed is caught up",
+            "missed sessions are backfilled",
         )
 
     def position(self, session: pd.Timestamp) -> int:
-        """Return the number of `session` in `sessions`.
+        """Return the index of `session` in `sessions`.
 
         Raises:
             InputError: it is no session.
@@ -118,7 +117,7 @@ class Calendar:
         return self.sessions[(self.sessions >= first) & (self.sessions <= last)]
 
     def settled_at(self, session: pd.Timestamp) -> pd.Timestamp:
-        """Return from when on a bar of `session` counts as settled: an hour into the next one, or 18 h on."""
+        """Return when a bar of `session` counts as settled: 18 h after its close or 1 h into the next, if earlier."""
         after_close = self.closes[session] + _SETTLED_AFTER_CLOSE
         place = self.position(session) + 1
         if place == len(self.sessions):
@@ -126,45 +125,45 @@ class Calendar:
         return min(after_close, self.opens.iloc[place] + _SETTLED_AFTER_OPEN)
 
     def day(self, now: datetime) -> pd.Timestamp:
-        """Return the day it is at the exchange at `now`."""
+        """Return the exchange's local date at `now`."""
         return pd.Timestamp(now).tz_convert(self.timezone).tz_localize(None).normalize()
 
     def instant(self, when: datetime) -> datetime:
-        """Return `when` in UTC; a time without an offset is the exchange's own.
+        """Return `when` in UTC; a time without an offset is the exchange's local time.
 
         Raises:
-            InputError: clocks there never showed it, or showed it twice, or it lies beyond what can be counted.
+            InputError: the local time does not exist or is ambiguous (clock change), or is out of range.
         """
         stamp = pd.Timestamp(when)
         try:
-            here = stamp.tz_localize(self.timezone) if stamp.tzinfo is None else stamp
-            return here.tz_convert("UTC").to_pydatetime()
+            local = stamp.tz_localize(self.timezone) if stamp.tzinfo is None else stamp
+            return local.tz_convert("UTC").to_pydatetime()
         except (ValueError, OverflowError, NotImplementedError):
             raise InputError(
-                f"{when.isoformat(' ')} is not one moment in {self.timezone}",
+                f"{when.isoformat(' ')} is no unique instant in {self.timezone}",
                 where=f"the time zone of {self.name}",
                 fix="write the time with its offset, for example 2018-12-10T22:00Z",
             ) from None
 
 
 def calendar(name: str, first: date, now: datetime, overrides: tuple[Override, ...] = ()) -> Calendar:
-    """Return the calendar `name` from `first` to 250 sessions after `now`, as far as it is known.
+    """Return the calendar `name` from `first` to 400 days after `now`, or to its end if that is earlier.
 
     Args:
-        name: Of exchange_calendars.
+        name: A calendar of exchange_calendars.
         first: The first day.
-        now: The clock.
-        overrides: What the calendar does not know, in the order of its file; those of other days wait.
+        now: The current time.
+        overrides: Corrections of the calendar, in the order of their file; those outside this range are not applied.
 
     Raises:
         ConfigError: there is no such calendar, it cannot be built, or its market never closes.
-        InputError: `now` lies before `first`, or beyond every calendar; or an override contradicts the calendar.
+        InputError: `now` is before `first` or after 2200; or an override contradicts the calendar.
     """
-    if not first < now.date() < _BEYOND:
+    if not first < now.date() < _LATEST:
         raise InputError(
-            f"The clock stands at {now:%Y-%m-%d}; it can stand between {first:%Y-%m-%d} and {_BEYOND:%Y-%m-%d}",
+            f"The clock is at {now:%Y-%m-%d}; it must be between {first:%Y-%m-%d} and {_LATEST:%Y-%m-%d}",
             where="--now and [prices] start",
-            fix="give another clock or another start",
+            fix="give another --now or another [prices] start",
         )
     return _calendar(name, first, now.date() + timedelta(days=400), overrides)
 
@@ -184,7 +183,7 @@ def _calendar(name: str, first: date, last: date, overrides: tuple[Override, ...
     ends = built.bound_max()
     for number, override in enumerate(overrides, 1):
         if first <= override.session <= last:
-            hours = _overridden(hours, override, built, f"[universe] closures, data row {number}")
+            hours = _apply_override(hours, override, built, f"[universe] closures, data row {number}")
     return Calendar(
         name=name,
         timezone=str(built.tz),
@@ -196,51 +195,51 @@ def _calendar(name: str, first: date, last: date, overrides: tuple[Override, ...
     )
 
 
-def _overridden(hours: pd.DataFrame, override: Override, built: Any, where: str) -> pd.DataFrame:
-    """Return opens and closes by session with those of one session put in, changed or taken out."""
+def _apply_override(hours: pd.DataFrame, override: Override, built: Any, where: str) -> pd.DataFrame:
+    """Return opens and closes by session with one session added, changed or removed."""
     day = pd.Timestamp(override.session)
-    _require_reach(day, built, where)
+    _require_in_bounds(day, built, where)
     before, after = hours[hours.index < day], hours[hours.index > day]
     if override.opens is None or override.closes is None:
-        # A holiday that the calendar knows may stand in the file: it did not when the row was written.
+        # A weekday holiday of the calendar may be listed: an older release may not have had it.
         if day not in hours.index and built.weekmask[day.weekday()] == "0":
             raise InputError(
-                f"{day:%Y-%m-%d}, a {day:%A}, is no session of {built.name} anyway: is it a typing error?",
+                f"{day:%Y-%m-%d}, a {day:%A}, is no session of {built.name} anyway: is it a typo?",
                 where=where,
-                fix="write the session on which the exchange stayed closed, or take the row out",
+                fix="write the session on which the exchange was closed, or remove the row",
             )
         return pd.concat([before, after])
     opens, closes = (_instant(day, hour, built.tz, where) for hour in (override.opens, override.closes))
     if (before["closes"].tail(1) >= opens).any() or (after["opens"].head(1) <= closes).any():
         raise InputError(
-            f"The hours of {day:%Y-%m-%d} cross those of the session beside it",
+            f"The hours of {day:%Y-%m-%d} overlap those of an adjacent session",
             where=where,
-            fix="write the hours of the exchange's own clock",
+            fix="write the hours in the exchange's local time",
         )
     index = pd.DatetimeIndex([day], dtype="datetime64[us]")
     return pd.concat([before, pd.DataFrame({"opens": [opens], "closes": [closes]}, index=index), after])
 
 
-def _require_reach(day: pd.Timestamp, built: Any, where: str) -> None:
+def _require_in_bounds(day: pd.Timestamp, built: Any, where: str) -> None:
     first, last = built.bound_min(), built.bound_max()
     is_before, is_after = first is not None and day < first, last is not None and day > last
     if is_before or is_after:
         ends = f"begins on {first:%Y-%m-%d}" if is_before else f"ends on {last:%Y-%m-%d}"
         raise InputError(
-            f"{day:%Y-%m-%d} lies beyond the calendar {built.name}, which {ends}",
+            f"{day:%Y-%m-%d} is outside the calendar {built.name}, which {ends}",
             where=where,
-            fix="take the row out; only days that the calendar reaches can be told otherwise",
+            fix="remove the row; only days within the calendar can be corrected",
         )
 
 
 def _instant(day: pd.Timestamp, hour: time, timezone: Any, where: str) -> pd.Timestamp:
     try:
         return pd.Timestamp.combine(day, hour).tz_localize(timezone).tz_convert("UTC").as_unit("us")
-    except ValueError as error:  # the clocks went forward over it, or back
+    except ValueError as error:  # skipped or repeated by a clock change
         raise InputError(
-            f"{day:%Y-%m-%d}: clocks in {timezone} do not show {hour:%H:%M} once: {error!s:.80}",
+            f"{day:%Y-%m-%d}: {hour:%H:%M} is no unique time in {timezone}: {error!s:.80}",
             where=where,
-            fix="write the hours of the exchange's own clock",
+            fix="write the hours in the exchange's local time",
         ) from None
 
 
@@ -254,7 +253,7 @@ def _build(name: str, first: date, last: date) -> Any:
             fix=f"nearest names: {', '.join(nearest) or 'XNYS'} (the names of exchange_calendars)",
         )
     try:
-        bounds = type(xc.get_calendar(name, start=_REACHED[0], end=_REACHED[1]))
+        bounds = type(xc.get_calendar(name, start=_COMMON_MONTH[0], end=_COMMON_MONTH[1]))
         start = max(bound for bound in (pd.Timestamp(first), bounds.bound_min()) if bound is not None)
         end = min(bound for bound in (pd.Timestamp(last), bounds.bound_max()) if bound is not None)
         return xc.get_calendar(name, start=start, end=end)
@@ -262,5 +261,5 @@ def _build(name: str, first: date, last: date) -> Any:
         raise ConfigError(
             f"The calendar {name!r} cannot be built with this release of exchange_calendars: {error!s:.100}",
             where="[universe] calendar",
-            fix=_FIXES.get(name, f"{_WRITE_DAYS}; or give another [prices] start"),
+            fix=_FIXES.get(name, f"{_LIST_DAYS}; or give another [prices] start"),
         ) from None

@@ -1,4 +1,4 @@
-"""What the exchange did and its calendar does not know: days closed, early closes, sessions out of turn."""
+"""Corrections of an exchange calendar: unscheduled closures, early closes and extra sessions."""
 
 import re
 from collections.abc import Sequence
@@ -19,32 +19,34 @@ _CLOCK: Final = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)")
 
 @dataclass(frozen=True)
 class Override:
-    """The hours of one session in the exchange's own time, None and None where it was closed that day."""
+    """The hours of one session in the exchange's local time; both None where the exchange was closed that day."""
 
     session: date
     opens: time | None = None
     closes: time | None = None
 
     def __post_init__(self) -> None:
-        """Refuse hours that are no hours.
+        """Validate the hours.
 
         Raises:
-            ValueError: one of the two is missing, or they cross.
+            ValueError: only one of the two is given, or the close is not after the open.
         """
         if (self.opens is None) != (self.closes is None):
             raise ValueError("give both hours, or neither for a day on which the exchange was closed")
         if self.opens is not None and self.closes is not None and self.opens >= self.closes:
-            raise ValueError(f"it opens at {self.opens:%H:%M} and closes at {self.closes:%H:%M}, not later")
+            raise ValueError(
+                f"it closes at {self.closes:%H:%M}, which is not after it opens at {self.opens:%H:%M}"
+            )
 
 
 def read_overrides(path: Path) -> tuple[Override, ...]:
-    """Read a CSV with the columns session, opens, closes (HH:MM of the exchange; both blank: closed), row by row.
+    """Read a CSV with the columns session, opens, closes (local HH:MM; both blank: closed); keep the order of its rows.
 
     Raises:
-        InputError: the file cannot be read, or a row means nothing.
+        InputError: the file cannot be read, or a row is invalid.
     """
     table = read_table(
-        path, needed=("session", "opens", "closes"), what="The closures' file", key="[universe] closures"
+        path, needed=("session", "opens", "closes"), what="The closures file", key="[universe] closures"
     )
     days = parse_dates(table, "session", path)
     overrides = [
@@ -54,7 +56,7 @@ def read_overrides(path: Path) -> tuple[Override, ...]:
     if (again := days.duplicated().to_numpy()).any():
         row = int(again.argmax())
         raise InputError(
-            f"{days[row]:%Y-%m-%d} stands there twice",
+            f"{days[row]:%Y-%m-%d} is listed twice",
             where=f"{path}, data row {row + 1}",
             fix="give each session one row",
         )
@@ -62,7 +64,7 @@ def read_overrides(path: Path) -> tuple[Override, ...]:
 
 
 def to_rows(overrides: Sequence[Override]) -> list[list[str | None]]:
-    """Return session, opens, closes of each override as JSON values."""
+    """Return [session, opens, closes] of each override as JSON values."""
     return [
         [f"{one.session}", *(None if hour is None else f"{hour:%H:%M}" for hour in (one.opens, one.closes))]
         for one in overrides
@@ -86,9 +88,9 @@ def _override(day: pd.Timestamp, opens: str | float, closes: str | float, where:
         return Override(day.date(), _time(opens), _time(closes))
     except ValueError as error:
         raise InputError(
-            f"This row of the closures' file means nothing: {error}",
+            f"This row of the closures file is invalid: {error}",
             where=where,
-            fix="write 2025-01-09,, for a day on which the exchange was closed, 2024-11-29,09:30,13:00 for hours",
+            fix="write 2025-01-09,, for a day on which the exchange was closed, 2024-11-29,09:30,13:00 for other hours",
         ) from None
 
 

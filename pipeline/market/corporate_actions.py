@@ -1,7 +1,7 @@
-"""Splits and dividends: from a vendor's adjusted bars to bars as traded, and on to total returns.
+"""Splits and dividends: from a vendor's adjusted bars to bars as traded, and to total returns.
 
-Conventions: `split[t]` is the ratio that took effect at the open of t (2.0 for two-for-one), `dividend[t]` the cash
-a share that went ex on t. The adjusted close falls by the factor 1 - D[t]/C[t-1] before an ex-date, as Yahoo
+Conventions: `split[t]` is the ratio that took effect at the open of t (2.0 for two-for-one), `dividend[t]` the cash per
+share that went ex on t. The adjusted close falls by the factor 1 - D[t]/C[t-1] before an ex-date, as Yahoo
 defines it, so the total return of t is C[t] / (C[t-1]/S[t] - D[t]).
 """
 
@@ -25,23 +25,23 @@ __all__ = [
 ]
 
 Adjustment = Literal["raw", "split", "split+dividend"]
-"""What a vendor did to open, high, low and close."""
+"""How a vendor adjusts open, high, low and close."""
 
 Floats = NDArray[np.float64]
 
-_NOISE = 2e-6  # vendors compute in single precision: a smaller step of the factor is no dividend
+_NOISE = 2e-6  # vendors compute in single precision: a smaller step of the factor is noise, not a dividend
 _ACTIONS = ["split", "dividend"]
 _PRICES = ["open", "high", "low", "close"]
 
 
 def later_splits(split: Floats) -> Floats:
-    """Return, for each session [session, ...], the product of all split ratios after it."""
+    """Return the product of all later split ratios, for each session; split is [session, ...]."""
     product = np.cumprod(split[::-1], axis=0)[::-1]
     return np.concatenate([product[1:], np.ones_like(product[:1])])
 
 
 def total_return(close: Floats, previous: Floats, dividend: Floats, split: Floats) -> Floats:
-    """Return C / (C_previous/S - D), as traded; NaN where the dividend swallows the price."""
+    """Return C / (C_previous/S - D), as traded; NaN where the dividend is not below the price."""
     base = previous / split - dividend
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(base > 0, close / base, np.nan)
@@ -50,8 +50,8 @@ def total_return(close: Floats, previous: Floats, dividend: Floats, split: Float
 def adjusted_close(close: Floats, dividend: Floats, split: Floats) -> Floats:
     """Return the total-return close [session, symbol], equal to `close` on each symbol's first bar.
 
-    It is chained forwards, so that a later session never changes an earlier value. Sessions without a bar (NaN)
-    stay NaN, and the return of the next bar spans the hole.
+    It is chained forwards, so that a later session never changes an earlier value. Sessions without a bar (NaN) stay
+    NaN, and the return of the next bar spans the gap.
     """
     previous = pd.DataFrame(close).ffill().shift().to_numpy()
     growth = total_return(close, previous, dividend, split)
@@ -64,12 +64,12 @@ def as_traded(bars: pd.DataFrame, adjustment: Adjustment, *, lists_actions: bool
     """Return the bars of one symbol as they traded.
 
     Args:
-        bars: Vendor bars (sources.BAR_COLUMNS), ascending, reaching to the newest session the vendor has:
-            a split inside that is missing here would be missed.
-        adjustment: What the vendor did to open, high, low and close. Under `split+dividend` the traded prices
-            cannot be had back; the numbers stay, and their returns are total returns already.
-        lists_actions: Whether the vendor lists splits and dividends: then none listed means none. Else they are
-            found in the steps of the adjusted closes.
+        bars: Vendor bars (sources.BAR_COLUMNS), ascending, up to the vendor's newest session: the adjustment for a
+            later split that is missing here could not be undone.
+        adjustment: How the vendor adjusts open, high, low and close. With `split+dividend` the traded prices cannot be
+            restored: the bars stay as they are, and their returns are total returns already.
+        lists_actions: Whether the vendor lists splits and dividends, so that none listed means none. Otherwise they
+            are inferred from the steps of the adjusted closes.
     """
     if any(np.isnan(bars[name].to_numpy()).any() for name in _ACTIONS):
         bars = bars.assign(split=bars["split"].fillna(1.0), dividend=bars["dividend"].fillna(0.0))
@@ -86,10 +86,10 @@ def as_traded(bars: pd.DataFrame, adjustment: Adjustment, *, lists_actions: bool
 
 
 def find_adjustment(bars: pd.DataFrame) -> Adjustment:
-    """Find out how one symbol's closes are adjusted, from its splits or from its adjusted closes.
+    """Infer how one symbol's closes are adjusted, from its splits or its adjusted closes.
 
     Closes that jump by the split ratio are raw; closes that do not are split-adjusted. With neither splits nor
-    adjusted closes the question has no answer in the data: `split`, the usual kind, is assumed.
+    adjusted closes the data cannot tell: `split`, the usual kind, is assumed.
     """
     steps = _factor_steps(bars) if _has_no_actions(bars) else bars["split"].fillna(1.0).to_numpy()
     at = np.flatnonzero([_is_split(step) for step in steps])
@@ -102,27 +102,27 @@ def find_adjustment(bars: pd.DataFrame) -> Adjustment:
 
 
 def has_action(bars: pd.DataFrame) -> "pd.Series[bool]":
-    """Return whether a split or a dividend that can be believed took effect on each bar."""
-    split, dividend = _believed(bars)
+    """Return bool [bar]: whether a valid split or dividend took effect."""
+    split, dividend = _valid_actions(bars)
     return (split != 1.0) | (dividend != 0.0)
 
 
 def carry_actions(bars: pd.DataFrame, kept: NDArray[np.bool_]) -> pd.DataFrame:
-    """Return the kept bars, with the actions of the bars left out just before them.
+    """Return the kept bars, each with the actions of the dropped bars directly before it.
 
-    A split and a dividend happened whether or not the bar of their session can be used. Split ratios multiply; a
-    dividend is divided by the ratios after it, which puts it into the units of the bar that carries it.
+    A split or dividend took effect whether or not the bar of its session is usable. Split ratios are multiplied; a
+    dividend is divided by the ratios after it, which converts it to the units of the bar that carries it.
 
     Args:
         bars: symbol, split and dividend as traded, ascending in session within each symbol.
-        kept: Which bars stay, [bar]; actions after a symbol's last kept bar have no bar to carry them.
+        kept: bool [bar]: the bars to keep; actions after a symbol's last kept bar are not carried.
     """
     if kept.all():
         return bars
     acted = has_action(bars).to_numpy() & ~kept
     if not acted.any():
         return bars[kept]
-    split, dividend = _believed(bars)
+    split, dividend = _valid_actions(bars)
     run = [bars["symbol"], pd.Series(np.cumsum(kept) - kept, index=bars.index)]
     ratio = split.groupby(run).transform("prod")
     carried = (dividend * split.groupby(run).cumprod() / ratio).groupby(run).transform("sum")
@@ -133,7 +133,7 @@ def carry_actions(bars: pd.DataFrame, kept: NDArray[np.bool_]) -> pd.DataFrame:
     return bars[kept]
 
 
-def _believed(bars: pd.DataFrame) -> tuple["pd.Series[float]", "pd.Series[float]"]:
+def _valid_actions(bars: pd.DataFrame) -> tuple["pd.Series[float]", "pd.Series[float]"]:
     split, dividend = (bars[name].where(bars[name].gt(0) & np.isfinite(bars[name])) for name in _ACTIONS)
     return split.fillna(1.0), dividend.fillna(0.0)
 
@@ -144,7 +144,7 @@ def _has_no_actions(bars: pd.DataFrame) -> bool:
 
 
 def _factor_steps(bars: pd.DataFrame) -> Floats:
-    """Return the steps of adjusted over plain close, [bar]; exactly 1 where rounding alone explains them."""
+    """Return the steps of adjusted over plain close, [bar]; exactly 1 where rounding explains them."""
     factor = (bars["adj_close"] / bars["close"]).to_numpy()
     steps = np.ones(len(bars))
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -152,28 +152,28 @@ def _factor_steps(bars: pd.DataFrame) -> Floats:
     steps = np.where(np.isfinite(steps) & (steps > 0), steps, 1.0)
     close, adjusted = bars["close"].to_numpy(), bars["adj_close"].to_numpy()
     unit = half_unit(adjusted)
-    # Beside finer adjusted closes a close in whole cents is no rounding: shares trade in cents.
-    doubt = _rounding(adjusted, unit) + _rounding(close, min(unit, half_unit(close)))
-    doubt[1:] += doubt[:-1].copy()
-    return np.where(np.abs(np.log(steps)) <= doubt + _NOISE, 1.0, steps)
+    # With finer adjusted closes a close in whole cents is exact, not rounded: shares trade in cents.
+    tolerance = _rounding(adjusted, unit) + _rounding(close, min(unit, half_unit(close)))
+    tolerance[1:] += tolerance[:-1].copy()
+    return np.where(np.abs(np.log(steps)) <= tolerance + _NOISE, 1.0, steps)
 
 
 def half_unit(prices: Floats) -> float:
-    """Return half a unit of the last decimal that the prices are printed with; 0 beyond six decimals."""
+    """Return half a unit of the last printed decimal of the prices; 0 beyond six decimals."""
     known = prices[np.isfinite(prices)]
-    # Prices that once were stored in single precision still count as printed with few decimals.
+    # The tolerance lets prices that were once single precision count as printed with few decimals.
     exact = (d for d in range(7) if np.allclose(known, np.round(known, d), rtol=1e-7, atol=1e-9))
     return next((0.5 * 10.0**-decimals for decimals in exact), 0.0)
 
 
 def _rounding(prices: Floats, half_unit: float) -> Floats:
-    """Return how far the logarithm of each printed price can lie from that of the true one."""
+    """Return the largest error of each printed price's logarithm, [bar]."""
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.nan_to_num(-np.log1p(-half_unit / np.abs(prices)), posinf=0.0)
 
 
 def _is_split(step: float) -> bool:
-    """Whether the step of adjusted over raw close is a usual split ratio, not a dividend."""
+    """Whether a step of adjusted over raw close is a common split ratio rather than a dividend."""
     if 0.85 < step < 1.2:
         return False
     ratio = Fraction(float(step)).limit_denominator(100)
@@ -185,7 +185,7 @@ def _is_split(step: float) -> bool:
 
 
 def _implied_actions(bars: pd.DataFrame, adjustment: Adjustment) -> pd.DataFrame:
-    """Return bars with the dividends (and, where closes are raw, the splits) that adj_close must have used."""
+    """Return bars with the dividends (and, where closes are raw, the splits) that adj_close implies."""
     steps = _factor_steps(bars)
     is_split = np.array([adjustment == "raw" and _is_split(step) for step in steps])
     previous = bars["close"].shift().to_numpy()

@@ -1,4 +1,4 @@
-"""Which calendar a symbol's exchange keeps: by its time zone, and where several share one by Yahoo's suffix."""
+"""The calendar of a symbol's exchange, by time zone and, where several exchanges share one, by Yahoo's suffix."""
 
 from typing import Final
 
@@ -58,8 +58,8 @@ EXCHANGES: Final = {
     "XASX": ("Australia/Sydney", "AX XA"),
     "XNZE": ("Pacific/Auckland", "NZ"),
 }
-"""Time zone, and the suffixes of Yahoo's symbols, by the name in exchange_calendars; of those that share a time zone
-the usual one first."""
+"""Time zone and Yahoo's symbol suffixes by the name in exchange_calendars; where several share a time zone, the most
+common exchange comes first."""
 
 _SAME_ZONE: Final = {
     "Asia/Calcutta": "Asia/Kolkata",
@@ -69,13 +69,13 @@ _SAME_ZONE: Final = {
 
 
 def suggest_calendar(timezone: str, symbol: str) -> str | None:
-    """Return the calendar of the exchange in `timezone` that `symbol` trades on; None where none is known.
+    """Return the calendar of the exchange in `timezone` where `symbol` trades; None if there is none.
 
     Args:
-        timezone: As the source states it, an IANA name.
-        symbol: In Yahoo's spelling; its suffix decides between exchanges in one time zone.
+        timezone: The IANA name that the source states.
+        symbol: In Yahoo's notation; its suffix decides between exchanges in one time zone.
     """
-    here = _SAME_ZONE.get(timezone, timezone)
-    near = {name: suffixes.split() for name, (zone, suffixes) in EXCHANGES.items() if zone == here}
+    canonical = _SAME_ZONE.get(timezone, timezone)
+    candidates = {name: suffixes.split() for name, (zone, suffixes) in EXCHANGES.items() if zone == canonical}
     suffix = symbol.rpartition(".")[2] if "." in symbol else ""
-    return next((name for name, known in near.items() if suffix in known), next(iter(near), None))
+    return next((name for name, known in candidates.items() if suffix in known), next(iter(candidates), None))

@@ -1,4 +1,4 @@
-"""Who belongs to the universe on which session, and how many of them have prices."""
+"""Universes: the constituents of a named list of symbols over time."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,17 +15,17 @@ from pipeline.storage.csv_input import parse_dates, read_table
 __all__ = ["MIN_COVERAGE", "Universe", "universe"]
 
 MIN_COVERAGE = 0.8
-"""Below this share of members with bars the evening is an outage of the source, and nothing is published."""
+"""With bars for less than this share of members the source is down: nothing is forecast or published."""
 
 
 @dataclass(frozen=True)
 class Universe:
-    """A named list of symbols, each a member from one session to another.
+    """A named list of constituents with entry and exit dates.
 
     Attributes:
-        name: As the configuration has it.
-        entries: symbol (the current one of its listing), first, last; NaT where the list gives no date.
-        former: The older symbols of each renamed listing by its current one, oldest first.
+        name: [universe] name.
+        entries: symbol (the listing's current one), first and last day; NaT where the list gives no date.
+        former: The former symbols of each renamed listing by its current one, oldest first.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Universe:
 
     @property
     def symbols(self) -> list[str]:
-        """Every current symbol of a listing that was ever a member, sorted."""
+        """The current symbols of all listings that were ever members, sorted."""
         return sorted(self.entries["symbol"].unique())
 
     @property
@@ -52,27 +52,27 @@ class Universe:
         return {symbol: now for now in self.symbols for symbol in (now, *self.former.get(now, ()))}
 
     @property
-    def shown(self) -> dict[str, str]:
-        """The current symbol by instrument_id, of renamed listings only."""
+    def current_by_instrument(self) -> dict[str, str]:
+        """The current symbol of each renamed listing by instrument_id."""
         return {older[0]: now for now, older in self.former.items()}
 
     @property
     def bias(self) -> str:
-        """What every report says of survivorship, in a few words; empty where every entry has dates.
+        """A note on survivorship bias for reports; empty where every entry has a date.
 
-        A list of today's members forgets those that left.
+        A list of today's members lacks those that have left.
         """
         undated, listed = int(self.entries[["first", "last"]].isna().all(axis=1).sum()), len(self.entries)
         which = "the members" if undated == listed else f"{undated:,} of {listed:,} entries of the list"
         return f"survivorship-biased: {which} have no dates" if undated else ""
 
     def members(self, as_of: pd.Timestamp) -> list[str]:
-        """Return the symbols that belong on `as_of`, sorted."""
+        """Return the members on `as_of`, sorted."""
         inside = ~(self.entries["first"] > as_of) & ~(self.entries["last"] < as_of)
         return sorted(self.entries.loc[inside, "symbol"].unique())
 
     def membership(self, sessions: pd.DatetimeIndex, symbols: list[str]) -> pd.DataFrame:
-        """Return bool [session, symbol]: who belonged when."""
+        """Return bool [session, symbol]: whether the symbol was a member."""
         belongs = pd.DataFrame(False, index=sessions, columns=symbols)
         days = sessions.to_numpy()
         for symbol, first, last in self._spans():
@@ -88,13 +88,13 @@ def universe(config: UniverseConfig, base: Path, listed: list[str]) -> Universe:
     """Return the configured universe.
 
     Args:
-        config: `symbols` names the members, or `file` does, or everything that the source lists belongs.
-        base: The folder that a relative `file` starts from.
-        listed: The symbols that the source says it has.
+        config: The members are `symbols` or those in `file`; with neither, all symbols that the source lists.
+        base: The folder that a relative `file` refers to.
+        listed: The symbols that the source lists.
 
     Raises:
         ConfigError: the universe is empty.
-        InputError: its file cannot be used.
+        InputError: the file is unreadable or contradictory.
     """
     if config.file:
         return _read(config.name, base / config.file)
@@ -112,30 +112,30 @@ def _read(name: str, path: Path) -> Universe:
         path,
         needed=("symbol",),
         optional=("from", "to", "formerly"),
-        what="The universe's file",
+        what="The universe file",
         key="[universe] file",
     )
     if table.empty:
-        raise InputError("The universe's file needs at least one row", where=str(path), fix="add symbols")
+        raise InputError("The universe file has no row", where=str(path), fix="add symbols")
     symbols = table["symbol"].fillna("")
     _check_symbols(symbols, path)
     first, last = parse_dates(table, "from", path), parse_dates(table, "to", path)
-    if (turned := (first > last).to_numpy()).any():
-        row = int(turned.argmax())
+    if (is_reversed := (first > last).to_numpy()).any():
+        row = int(is_reversed.argmax())
         raise InputError(
-            f"{symbols[row]} leaves on {last[row]:%Y-%m-%d}, before it comes on {first[row]:%Y-%m-%d}",
+            f"{symbols[row]} leaves on {last[row]:%Y-%m-%d}, before it joins on {first[row]:%Y-%m-%d}",
             where=f"{path}, data row {row + 1}",
-            fix="give from and to in order of time",
+            fix="write from and to in chronological order",
         )
     entries = pd.DataFrame({"symbol": symbols, "first": first, "last": last})
-    former = _former(table, symbols, path)
-    now = {older: symbol for symbol, names in former.items() for older in names}
-    _check_former_members(entries, now, former, path)
-    return Universe(name, entries.assign(symbol=symbols.replace(now)), former)
+    former = _read_former(table, symbols, path)
+    current = {older: symbol for symbol, names in former.items() for older in names}
+    _check_former_members(entries, current, former, path)
+    return Universe(name, entries.assign(symbol=symbols.replace(current)), former)
 
 
 def _check_symbols(symbols: "pd.Series[str]", path: Path) -> None:
-    """Raise at the first text that cannot be a symbol; the index counts data rows from 0."""
+    """Raise for the first invalid symbol; the index counts data rows from 0."""
     if (bad := find_bad_symbol(symbols)) is not None:
         raise InputError(
             f"No symbol can be named {quoted(symbols.iloc[bad])}",
@@ -144,8 +144,8 @@ def _check_symbols(symbols: "pd.Series[str]", path: Path) -> None:
         )
 
 
-def _former(table: pd.DataFrame, symbols: "pd.Series[str]", path: Path) -> dict[str, tuple[str, ...]]:
-    """Return the older symbols by the current one, each claimed once."""
+def _read_former(table: pd.DataFrame, symbols: "pd.Series[str]", path: Path) -> dict[str, tuple[str, ...]]:
+    """Return the former symbols by the current one; raise where one belongs to two listings."""
     if "formerly" not in table:
         return {}
     listed = table["formerly"].fillna("").str.split()
@@ -154,32 +154,36 @@ def _former(table: pd.DataFrame, symbols: "pd.Series[str]", path: Path) -> dict[
     claimed: dict[str, str] = {}
     for row, (symbol, names) in enumerate(zip(symbols, map(tuple, listed), strict=True)):
         if names and former.setdefault(symbol, names) != names:
-            raise _tangled(f"{symbol} has other former symbols than in a row before", path, row)
+            raise _contradiction(f"{symbol} has other former symbols than in an earlier row", path, row)
         for name in names:
             if name == symbol or names.count(name) > 1:
-                raise _tangled(f"The former symbols of {symbol} lead back to {name}", path, row)
+                raise _contradiction(f"The former symbols of {symbol} lead back to {name}", path, row)
             if claimed.setdefault(name, symbol) != symbol:
-                raise _tangled(f"{name} is a former symbol of {claimed[name]} and of {symbol}", path, row)
+                raise _contradiction(
+                    f"{name} is a former symbol of {claimed[name]} and of {symbol}", path, row
+                )
     return former
 
 
 def _check_former_members(
-    entries: pd.DataFrame, now: Mapping[str, str], former: Mapping[str, tuple[str, ...]], path: Path
+    entries: pd.DataFrame, current: Mapping[str, str], former: Mapping[str, tuple[str, ...]], path: Path
 ) -> None:
     """Raise where a row under a former symbol is not the earlier membership of the same listing."""
     begins = entries.groupby("symbol")["first"].agg(lambda days: days.min(skipna=False))
     for row, (symbol, last) in enumerate(zip(entries["symbol"], entries["last"], strict=True)):
-        if symbol not in now:
+        if symbol not in current:
             continue
         if symbol in former:
-            what = f"{symbol} is a former symbol of {now[symbol]} and has former symbols itself"
-            raise _tangled(what, path, row)
-        if not last < begins[now[symbol]]:  # NaT: from ever, or for ever
-            what = f"{symbol} is a former symbol of {now[symbol]} and a member beside or after it"
-            raise _tangled(what, path, row)
+            what = f"{symbol} is a former symbol of {current[symbol]} and has former symbols itself"
+            raise _contradiction(what, path, row)
+        if not last < begins[current[symbol]]:  # NaT: no entry or no exit date
+            what = (
+                f"{symbol} is a former symbol of {current[symbol]} but is a member at the same time or later"
+            )
+            raise _contradiction(what, path, row)
 
 
-def _tangled(what: str, path: Path, row: int) -> InputError:
+def _contradiction(what: str, path: Path, row: int) -> InputError:
     return InputError(
         what,
         where=f"{path}, data row {row + 1}",

@@ -1,4 +1,4 @@
-"""The files of a price store: a Delta Lake table, one folder a year. Only this module touches deltalake."""
+"""The files of a price store: a Delta Lake table, one folder per year. The only module that imports deltalake."""
 
 import math
 import re
@@ -21,25 +21,25 @@ from pipeline.errors import StoreError
 __all__ = ["Compaction", "StoreFiles"]
 
 _FORMAT = 1
-"""Of the rows; it rises when an older nextday would read them wrongly. A store that says nothing is of the first."""
+"""Format version of the rows. It rises when an older nextday would misread them; a store without one has format 1."""
 
 _BATCH = 1 << 16  # rows
-_READ_AHEAD = 2  # batches, and files: more of them cost memory and are no quicker
+_READ_AHEAD = 2  # batches, and files: more of them cost memory and are no faster
 _WRITING = WriterProperties(
     compression="ZSTD",
     compression_level=1,
-    # Prices repeat, in cents, and are best kept as a dictionary, which is the default; volumes do not.
+    # Prices in cents repeat, so the default dictionary encoding suits them; volumes do not repeat.
     column_properties={"volume": ColumnProperties(dictionary_enabled=False, encoding="BYTE_STREAM_SPLIT")},
 )
 
 _HOUR = timedelta(hours=1)
-_READING = _HOUR
-"""Whoever opened the store before a compaction reads the files of then: they stay at least so long."""
+_READER_GRACE = _HOUR
+"""How long a compaction keeps the replaced files at least: open readers may still read them."""
 
 
 @dataclass(frozen=True)
 class Compaction:
-    """What a compaction did to the folder: every file in it counts, the log's too."""
+    """The size of the folder before and after a compaction; all files count, those of the Delta log too."""
 
     files_before: int
     files_after: int
@@ -48,19 +48,19 @@ class Compaction:
 
 
 class StoreFiles:
-    """Rows that are only ever appended.
+    """An append-only Delta table.
 
-    Never call merge() or delete() on the table: they write strings as Arrow's string_view, and no filter of pyarrow
-    can be put on such a column (apache/arrow#49368).
+    Never call merge() or delete() on the table: they write strings as Arrow's string_view, and pyarrow cannot filter
+    such a column (apache/arrow#49368).
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def rows(self, columns: Sequence[str], wanted: ds.Expression | None = None) -> pa.Table | None:
-        """Return the rows that are wanted, in no order; None where nothing was ever appended.
+        """Return the rows that match the filter `wanted`, in no order; None where nothing was ever appended.
 
-        The column `instrument_id` comes as codes (pa.DictionaryArray).
+        The column `instrument_id` is dictionary-encoded (pa.DictionaryArray).
 
         Raises:
             StoreError: the files cannot be read.
@@ -76,9 +76,9 @@ class StoreFiles:
     def batches(
         self, columns: Sequence[str], wanted: ds.Expression | None = None
     ) -> Iterator[pa.RecordBatch]:
-        """Yield the rows that are wanted, a part at a time.
+        """Yield the rows that match the filter `wanted`, in batches.
 
-        The columns `instrument_id` and `source` come as codes, each part with a dictionary of its own.
+        The columns `instrument_id` and `source` are dictionary-encoded; each batch has its own dictionary.
 
         Raises:
             StoreError: the files cannot be read.
@@ -98,7 +98,7 @@ class StoreFiles:
             raise self._unreadable(error) from None
 
     def unique(self, column: str) -> list[str]:
-        """Return the texts that stand in a column, sorted.
+        """Return the distinct values of a text column, sorted.
 
         Raises:
             StoreError: the files cannot be read.
@@ -107,12 +107,14 @@ class StoreFiles:
         if table is None:
             return []
         lowest, highest = _statistics(table, f"min.{column}", f"max.{column}")
-        if lowest.null_count == 0 and lowest.equals(highest):  # each file holds one text alone
+        if lowest.null_count == 0 and lowest.equals(highest):  # each file holds a single value
             return sorted(lowest.unique().to_pylist())
-        return sorted({text for part in self.batches([column]) for text in part[column].unique().to_pylist()})
+        return sorted(
+            {text for batch in self.batches([column]) for text in batch[column].unique().to_pylist()}
+        )
 
     def highest(self, column: str) -> int | None:
-        """Return the highest value of a column of whole numbers, as the files' own statistics know it.
+        """Return the maximum of an integer column, read from the statistics of the files.
 
         Raises:
             StoreError: the files cannot be read.
@@ -123,8 +125,8 @@ class StoreFiles:
         highest: int | None = pc.max(_statistics(table, f"max.{column}")[0]).as_py()
         return highest
 
-    def needed(self) -> list[Path]:
-        """Return the files that the newest version is read from, its log's among them; none without an append.
+    def active_files(self) -> list[Path]:
+        """Return the files of the newest version, Delta log included; none where nothing was ever appended.
 
         Raises:
             StoreError: the log cannot be read.
@@ -136,8 +138,8 @@ class StoreFiles:
         log = [path for path in (self.folder / "_delta_log").rglob("*") if path.is_file()]
         return [*sorted(log), *sorted(self.folder / part for part in parts)]
 
-    def count(self) -> int:
-        """Return how many files a read of everything opens.
+    def count_files(self) -> int:
+        """Return the number of data files in the newest version.
 
         Raises:
             StoreError: the log cannot be read.
@@ -146,10 +148,10 @@ class StoreFiles:
         return 0 if table is None else len(table.file_uris())
 
     def scan(self) -> None:
-        """Read every row once, a part at a time: a file that is missing or damaged is found.
+        """Read every row once, in batches, to find missing or damaged files.
 
         Raises:
-            StoreError: one is.
+            StoreError: a file is missing or damaged.
         """
         table = self._table()
         if table is None:
@@ -177,12 +179,12 @@ class StoreFiles:
                 commit_properties=CommitProperties(custom_metadata={"run": run}),
             )
         except (DeltaError, OSError) as error:
-            raise self._unwritable(error, "all of it was appended, or nothing") from None
+            raise self._unwritable(error, "either all rows were appended or none") from None
 
     def compact(self, keep: timedelta) -> Compaction:
-        """Join the small files of each year, then remove those that no version younger than `keep` needs.
+        """Merge the small files of each year, then remove the files that no version younger than `keep` needs.
 
-        Files that a compaction has just replaced are still there for their readers; the next one removes them.
+        Files that this compaction replaced are kept for open readers; the next compaction removes them.
 
         Raises:
             StoreError: the files cannot be read or written.
@@ -192,14 +194,14 @@ class StoreFiles:
         if table is not None:
             try:
                 self._remove_staged()
-                _tidy(table, max(math.ceil(keep / _HOUR), math.ceil(_READING / _HOUR)))
+                _compact_and_vacuum(table, max(math.ceil(keep / _HOUR), math.ceil(_READER_GRACE / _HOUR)))
             except (DeltaError, OSError) as error:
                 raise self._unwritable(error, "no bar was lost") from None
         files_after, bytes_after = self._size()
         return Compaction(files_before, files_after, bytes_before, bytes_after)
 
     def _remove_staged(self) -> None:
-        # deltalake writes a file under such a name first, and lists none of that name: no vacuum of it ever finds them.
+        # deltalake stages a file under such a name and never lists it, so its vacuum cannot find what a crash left.
         for path in self.folder.rglob("*#*"):
             if path.name.rpartition("#")[2].isdecimal():
                 path.unlink(missing_ok=True)
@@ -209,21 +211,21 @@ class StoreFiles:
             table = DeltaTable(str(self.folder)) if DeltaTable.is_deltatable(str(self.folder)) else None
         except (DeltaError, OSError) as error:
             raise self._unreadable(error) from None
-        made_in = int(((table and table.metadata().description) or "").rpartition("format ")[2] or 1)
-        if made_in > _FORMAT:
+        written_in = int(((table and table.metadata().description) or "").rpartition("format ")[2] or 1)
+        if written_in > _FORMAT:
             raise StoreError(
-                f"A newer nextday wrote these prices, in format {made_in}; this one knows formats up to {_FORMAT}",
+                f"A newer nextday wrote these prices, in format {written_in}; this one reads formats up to {_FORMAT}",
                 where=str(self.folder),
-                fix="install that nextday or a newer one, or name another workspace with --home DIR",
+                fix="install that version or a newer one, or name another workspace with --home DIR",
             )
         return table
 
     def _dataset(self, table: DeltaTable, *coded: str) -> ds.Dataset:
-        """Return the files of a version, each with its year and its first and last session.
+        """Return the files of a version as a dataset, each with its year and its first and last session.
 
-        deltalake's own dataset is not used. It spends half a millisecond a file on the bounds of every column. And its
-        file system is Python, whose files Arrow's threads still hold when the interpreter ends: now and then the
-        process died of that, after it had done everything.
+        deltalake's own dataset is not used: it spends half a millisecond per file on the bounds of every column, and
+        its file system is written in Python. Arrow's threads still hold those files when the interpreter exits, which
+        sometimes crashed the process after all work was done.
         """
         files = pa_fs.SubTreeFileSystem(str(self.folder.absolute()), pa_fs.LocalFileSystem())
         options = ds.ParquetReadOptions(dictionary_columns=set(coded))
@@ -238,7 +240,9 @@ class StoreFiles:
             )
         bounds = _statistics(table, "path", "partition.year", "min.session", "max.session")
         parts = [
-            form.make_fragment(path.as_py(), files, partition_expression=_bounded(year, first, last))
+            form.make_fragment(
+                path.as_py(), files, partition_expression=_bounds_expression(year, first, last)
+            )
             for path, year, first, last in zip(*bounds, strict=True)
         ]
         return ds.FileSystemDataset(parts, schema, form, files)
@@ -252,32 +256,32 @@ class StoreFiles:
         return StoreError(
             f"The price store cannot be read: {reason:.200}",
             where=str(self.folder),
-            fix="put the folder back from a backup; without one move it away: the next run fetches the history "
-            "again, and what is sealed can no longer be replayed",
+            fix="restore the folder from a backup; without one, move it away: the next run fetches the history "
+            "again, but sealed forecasts can no longer be replayed",
         )
 
     def _unwritable(self, error: Exception, outcome: str) -> StoreError:
         return StoreError(
             f"The price store cannot be written: {_cause(error):.200}",
             where=str(self.folder),
-            fix=f"{outcome}; see to disk space and permissions, then run again",
+            fix=f"{outcome}; check disk space and permissions, then run again",
         )
 
 
 def _cause(error: Exception) -> str:
-    """Return what an error says on one line; of a chain that ends at the operating system, its words alone."""
-    words = " ".join(re.sub(r"\x1b\[\d+m|↳", "", str(error)).split())
-    found = re.search(r"([A-Z][^:A-Z]*) \(os error \d+\)$", words)
-    return found[1] if found else words
+    """Return an error's message on one line; of a chain that ends in an OS error, only that one's message."""
+    message = " ".join(re.sub(r"\x1b\[\d+m|↳", "", str(error)).split())
+    os_error = re.search(r"([A-Z][^:A-Z]*) \(os error \d+\)$", message)
+    return os_error[1] if os_error else message
 
 
 def _statistics(table: DeltaTable, *names: str) -> list[pa.ChunkedArray]:
-    """Return what the log says of each file."""
-    known = pa.table(table.get_add_actions(flatten=True))
-    return [known[name] for name in names]
+    """Return columns of the Delta log's statistics, one value per file."""
+    actions = pa.table(table.get_add_actions(flatten=True))
+    return [actions[name] for name in names]
 
 
-def _bounded(year: pa.Scalar, first: pa.Scalar, last: pa.Scalar) -> ds.Expression:
+def _bounds_expression(year: pa.Scalar, first: pa.Scalar, last: pa.Scalar) -> ds.Expression:
     inside = pc.field("year") == year
     if first.is_valid and last.is_valid:
         inside &= (pc.field("session") >= first) & (pc.field("session") <= last)
@@ -285,7 +289,7 @@ def _bounded(year: pa.Scalar, first: pa.Scalar, last: pa.Scalar) -> ds.Expressio
 
 
 def _by_year(rows: pd.DataFrame) -> pa.RecordBatchReader:
-    """Return the rows year by year: a writer with one file open at a time needs less time and less memory."""
+    """Return the rows year by year: a writer with one open file at a time is faster and needs less memory."""
     year = rows["session"].dt.year.to_numpy(np.int32)
     table = pa.Table.from_pandas(rows.assign(year=year), preserve_index=False).combine_chunks()
     parts = (table.take(pa.array(np.flatnonzero(year == one))) for one in np.unique(year))
@@ -294,14 +298,14 @@ def _by_year(rows: pd.DataFrame) -> pa.RecordBatchReader:
     )
 
 
-def _tidy(table: DeltaTable, hours: int) -> None:
+def _compact_and_vacuum(table: DeltaTable, hours: int) -> None:
     table.optimize.compact(writer_properties=_WRITING)
     kept = dict.fromkeys(
         ("delta.deletedFileRetentionDuration", "delta.logRetentionDuration"), f"interval {hours} hours"
     )
     if not kept.items() <= table.metadata().configuration.items():
         table.alter.set_table_properties(kept)
-    # What a killed writer left belongs to no version: only a full vacuum looks for that, and it spares young files.
+    # Files that a killed writer left belong to no version: only a full vacuum finds them, and it spares young files.
     table.vacuum(hours, dry_run=False, enforce_retention_duration=False, full=True)
-    table.create_checkpoint()  # the log is read from here on, however many evenings it has
+    table.create_checkpoint()  # readers start from here, however long the log has grown
     table.cleanup_metadata()

@@ -1,4 +1,4 @@
-"""The stored bars as one file for other programs: CSV or Parquet, whole or not at all."""
+"""Export of the stored bars to one CSV or Parquet file, written atomically."""
 
 import io
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from pipeline.storage.files import whole_file
 
 __all__ = ["export_csv", "export_parquet"]
 
-_BLOCK = 125  # symbols at a time: a large universe need not be in memory as a whole
+_CHUNK = 125  # symbols at a time: a large universe need not fit in memory
 _TEXTS = ["instrument_id", "symbol", "adjustment", "currency", "status", "source"]
 
 
@@ -28,19 +28,25 @@ def export_csv(
     as_of: pd.Timestamp | None = None,
     known_at: datetime | None = None,
 ) -> int:
-    """Write the bars (schema.PRICES and seq) as CSV, by symbol and session, and return how many.
+    """Write the bars (schema.PRICES and seq) as CSV, by symbol and session, and return their number.
 
-    Floats stand in the shortest form that reads back as the same number, times in ISO 8601 (UTC). A text that a
-    spreadsheet would run is led by an apostrophe.
+    Floats are written in the shortest form that reads back as the same number, times in ISO 8601 (UTC). A text that a
+    spreadsheet would run as a formula is prefixed with an apostrophe.
+
+    Args:
+        store: The price store.
+        target: A file to write, or an open text stream.
+        as_of: The last session, None for all.
+        known_at: The instant whose knowledge is exported, None for now.
 
     Raises:
-        InputError: there is no such bar.
+        InputError: no bar matches.
         StoreError: the store cannot be read.
         NextdayError: the file cannot be written.
     """
     written = 0
-    with _opened(target) as file:
-        for bars in _blocks(store, as_of, known_at):
+    with _open_text(target) as file:
+        for bars in _chunks(store, as_of, known_at):
             _as_text(bars).to_csv(file, index=False, header=written == 0, lineterminator="\n")
             written += len(bars)
     return written
@@ -49,30 +55,34 @@ def export_csv(
 def export_parquet(
     store: PriceStore, path: Path, as_of: pd.Timestamp | None = None, known_at: datetime | None = None
 ) -> int:
-    """Write the bars (schema.PRICES and seq) as Parquet, by symbol and session, and return how many.
+    """Write the bars (schema.PRICES and seq) as Parquet, by symbol and session, and return their number.
 
     Raises:
-        InputError: there is no such bar.
+        InputError: no bar matches.
         StoreError: the store cannot be read.
         NextdayError: the file cannot be written.
     """
-    blocks = _blocks(store, as_of, known_at)
-    first = pa.Table.from_pandas(next(blocks), preserve_index=False)
+    chunks = _chunks(store, as_of, known_at)
+    first = pa.Table.from_pandas(next(chunks), preserve_index=False)
     with whole_file(path) as file, pq.ParquetWriter(file, first.schema) as writer:
         writer.write_table(first)
         written = len(first)
-        for bars in blocks:
+        for bars in chunks:
             writer.write_table(pa.Table.from_pandas(bars, first.schema, preserve_index=False))
             written += len(bars)
     return written
 
 
-def _blocks(
+def _chunks(
     store: PriceStore, as_of: pd.Timestamp | None, known_at: datetime | None
 ) -> Iterator[pd.DataFrame]:
-    seq, symbols, is_empty = store.seq(), store.symbols(), True  # a run may append in the meantime
-    for first in range(0, len(symbols), _BLOCK):
-        bars = store.read(as_of, seq, known_at=known_at, symbols=symbols[first : first + _BLOCK])
+    seq, symbols, is_empty = (
+        store.seq(),
+        store.symbols(),
+        True,
+    )  # a fixed seq: another run may append meanwhile
+    for first in range(0, len(symbols), _CHUNK):
+        bars = store.read(as_of, seq, known_at=known_at, symbols=symbols[first : first + _CHUNK])
         if not bars.empty:
             is_empty = False
             yield bars
@@ -85,7 +95,7 @@ def _blocks(
 
 
 @contextmanager
-def _opened(target: Path | TextIO) -> Iterator[TextIO]:
+def _open_text(target: Path | TextIO) -> Iterator[TextIO]:
     if not isinstance(target, Path):
         yield target
         return
@@ -95,13 +105,13 @@ def _opened(target: Path | TextIO) -> Iterator[TextIO]:
             yield text
             text.flush()
         finally:
-            text.detach()  # the file below is closed by its owner
+            text.detach()  # whole_file closes the binary file
 
 
 def _as_text(bars: pd.DataFrame) -> pd.DataFrame:
-    told = {name: bars[name].map(_disarmed(bars[name])) for name in _TEXTS}
+    texts = {name: bars[name].map(_disarmed(bars[name])) for name in _TEXTS}
     return bars.assign(
-        **told,
+        **texts,
         session=bars["session"].dt.strftime("%Y-%m-%d"),
         observed_at=bars["observed_at"].dt.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
     )

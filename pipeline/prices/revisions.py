@@ -1,4 +1,4 @@
-"""One symbol's bars as they were known at an instant, and what became of them afterwards."""
+"""One symbol's bars as known at an instant, and their later revisions."""
 
 import difflib
 from dataclasses import dataclass
@@ -24,15 +24,15 @@ class SymbolHistory:
     """One symbol's bars, ascending.
 
     Attributes:
-        symbol: Whose.
-        bars: schema.PRICES with seq and `adj_close`: the total-return close in the units of the first bar, made
+        symbol: The symbol.
+        bars: schema.PRICES with seq and `adj_close`: the total-return close in the units of the first bar, computed
             from these bars alone.
-        revised: What became of these bars after the asked instant (`find_changes`); empty where none was asked.
+        revisions: Versions of these bars observed after `known_at` (`find_changes`); empty without a `known_at`.
     """
 
     symbol: str
     bars: pd.DataFrame
-    revised: pd.DataFrame
+    revisions: pd.DataFrame
 
 
 def read_history(
@@ -41,7 +41,7 @@ def read_history(
     """Return the bars of sessions up to `as_of` as known at `known_at`.
 
     Raises:
-        InputError: the store has no such bar.
+        InputError: the store has no such bar; the message says why.
         StoreError: the store cannot be read.
     """
     versions = store.versions(as_of, symbols=[symbol])
@@ -51,56 +51,56 @@ def read_history(
         raise _no_bar(store, symbol, versions)
     close, dividend, split = (bars[[name]].to_numpy() for name in ("close", "dividend", "split"))
     bars["adj_close"] = adjusted_close(close, dividend, split)[:, 0]
-    return SymbolHistory(symbol, bars, _later(find_changes(versions), bars, known_at))
+    return SymbolHistory(symbol, bars, _select_later(find_changes(versions), bars, known_at))
 
 
 def find_changes(versions: pd.DataFrame) -> pd.DataFrame:
-    """Return a row for each version of a bar that superseded another.
+    """Return one row for each version of a bar that superseded another.
 
     Args:
-        versions: Rows of the store by symbol, session and seq (`PriceStore.versions`).
+        versions: Rows of the store, sorted by symbol, session and seq (`PriceStore.versions`).
 
     Returns:
-        symbol, session, instrument_id, seq, observed_at; `change`, what the version says otherwise; `is_move`, whether
-        that is more than a new status and more than what single precision explains; `was`, the former status; `former`
-        and `close`, the closes before and after.
+        symbol, session, instrument_id, seq, observed_at; `change`, a description of the changed values; `is_material`,
+        whether more changed than the status, and by more than single precision explains; `old_status`, the status
+        before; `old_close` and `close`, the closes before and after.
     """
     places = np.flatnonzero(versions.duplicated(_KEY).to_numpy())
     before = versions.take(places - 1).reset_index(drop=True)
     after = versions.take(places).reset_index(drop=True)
     changes = after[[*_KEY, "instrument_id", "seq", "observed_at"]].assign(
-        was=before["status"], former=before["close"], close=after["close"]
+        old_status=before["status"], old_close=before["close"], close=after["close"]
     )
-    return changes.assign(change=_describe(before, after), is_move=_is_move(before, after))
+    return changes.assign(change=_describe_changes(before, after), is_material=_is_material(before, after))
 
 
-def _describe(before: pd.DataFrame, after: pd.DataFrame) -> list[str]:
-    said: list[list[str]] = [[] for _ in range(len(after))]
+def _describe_changes(before: pd.DataFrame, after: pd.DataFrame) -> list[str]:
+    changes: list[list[str]] = [[] for _ in range(len(after))]
     for name in VALUES:
         old, new = before[name], after[name]
         for place in np.flatnonzero(~((old == new) | (old.isna() & new.isna()))):
-            said[place].append(f"{name} {_written(old[place])} -> {_written(new[place])}")
-    return [", ".join(parts) for parts in said]
+            changes[place].append(f"{name} {_format_value(old[place])} -> {_format_value(new[place])}")
+    return [", ".join(parts) for parts in changes]
 
 
-def _written(value: Any) -> str:
+def _format_value(value: Any) -> str:
     if pd.isna(value):
         return "none"
     return f"{value:.10g}" if isinstance(value, float) else str(value)
 
 
-def _is_move(before: pd.DataFrame, after: pd.DataFrame) -> "pd.Series[bool]":
-    moved = pd.Series(False, index=after.index)
+def _is_material(before: pd.DataFrame, after: pd.DataFrame) -> "pd.Series[bool]":
+    changed = pd.Series(False, index=after.index)
     for name in VALUES:
         old, new = before[name], after[name]
         if name in _NUMBERS:
-            moved |= ~np.isclose(new, old, rtol=REVISION, atol=0, equal_nan=True)
+            changed |= ~np.isclose(new, old, rtol=REVISION, atol=0, equal_nan=True)
         elif name != "status":
-            moved |= ~((old == new) | (old.isna() & new.isna()))
-    return moved
+            changed |= ~((old == new) | (old.isna() & new.isna()))
+    return changed
 
 
-def _later(changes: pd.DataFrame, bars: pd.DataFrame, known_at: datetime | None) -> pd.DataFrame:
+def _select_later(changes: pd.DataFrame, bars: pd.DataFrame, known_at: datetime | None) -> pd.DataFrame:
     if known_at is None:
         return changes.head(0)
     shown = changes.merge(bars[[*_KEY, "seq"]], on=_KEY, suffixes=("", "_shown"))
@@ -121,7 +121,9 @@ def _no_bar(store: PriceStore, symbol: str, versions: pd.DataFrame) -> InputErro
     if symbol in stored:
         first = store.read(symbols=[symbol], columns=[])["session"].min()
         return InputError(
-            f"The bars of {symbol} begin on {first:%Y-%m-%d}", where=where, fix="give a later --as-of"
+            f"The bars of {symbol} begin on {first:%Y-%m-%d}",
+            where=where,
+            fix="give a later --as-of",
         )
     nearest = difflib.get_close_matches(symbol.upper(), stored, n=3, cutoff=0.5)
     return InputError(
@@ -129,9 +131,9 @@ def _no_bar(store: PriceStore, symbol: str, versions: pd.DataFrame) -> InputErro
         where=where,
         fix=f"nearest symbols: {', '.join(nearest)}"
         if nearest
-        else "`nextday update` says what the source answers for each symbol of the universe",
+        else "`nextday update` reports the source's answer for each symbol of the universe",
     )
 
 
 REVISION = 2e-5
-"""A close that moves by a smaller share is no revision: vendors compute in single precision."""
+"""The smallest relative change of a close that counts as a revision: vendors compute in single precision."""

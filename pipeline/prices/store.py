@@ -1,7 +1,7 @@
-"""The price store: append-only and bitemporal; what was once read can be read again.
+"""The price store: append-only and bitemporal, so that every earlier view can be read again.
 
-Every append has a rising `seq`; the current view is the highest seq of each (instrument_id, session), and the view as
-known at seq k, or at an instant, leaves later rows out. Nothing is overwritten.
+Each append has a rising `seq`. The current view has the row with the highest seq of each (instrument_id, session); the
+view as known at seq k, or at an instant, ignores later rows. Nothing is overwritten.
 """
 
 import functools
@@ -28,24 +28,24 @@ from pipeline.storage.files import hold_lock
 __all__ = ["VALUES", "Compaction", "PriceStore"]
 
 VALUES = [*COLUMNS, "currency", "status", "source"]
-"""What a bar says: a row that differs in one of these from the one that stands is a new version."""
+"""The values of a bar: a row that differs in one of them from the stored bar is a new version."""
 
 _KEY = ["instrument_id", "session"]
-_SAME = dict.fromkeys(COLUMNS, 1e-06) | {"volume": 1e-4}
-"""Numbers that differ by a smaller share are the same: vendors compute in single precision, and round volumes to whole
-shares after they adjusted them for splits."""
-_FAR = 1 << 32  # days: no session lies so far from another
-_PATIENCE = 600.0  # seconds for another writer to end
-_ROWS = 500_000  # compared at a time, about: a long history of many would be in memory three times
+_TOLERANCES = dict.fromkeys(COLUMNS, 1e-06) | {"volume": 1e-4}
+"""Relative tolerances below which numbers are equal: vendors compute in single precision, and round split-adjusted
+volumes to whole shares."""
+_DAY_RANGE = 1 << 32  # days: more than any two sessions lie apart
+_LOCK_TIMEOUT = 600.0  # seconds to wait for another writer
+_ROWS = 500_000  # compared at a time, about: long histories of many symbols would be in memory three times
 
 
 class PriceStore:
     """Bars as traded of one universe, in one folder.
 
     Args:
-        folder: Of this store alone.
-        current: The symbol that the rows of an instrument_id are shown under and asked for by; without an entry it is
-            the instrument_id itself.
+        folder: The store's folder; nothing else lives in it.
+        current: The current symbol of each renamed instrument_id, which the rows are read by and returned under; an
+            instrument_id without an entry is its own symbol.
     """
 
     def __init__(self, folder: Path, current: Mapping[str, str] = MappingProxyType({})) -> None:
@@ -53,71 +53,71 @@ class PriceStore:
         self._files = StoreFiles(folder)
         self._current = current
         self._instruments = {symbol: instrument for instrument, symbol in current.items()}
-        # Rows of a time when nobody had joined the two symbols: what bears the symbol now is another instrument.
+        # Rows stored before the two symbols were joined in `formerly`: the symbol now belongs to another instrument_id.
         self._superseded = [symbol for symbol in self._instruments if symbol not in current]
 
     def append(self, prices: pd.DataFrame, *, run: str) -> int:
-        """Append the rows that say something new, and return how many those were.
+        """Append the new rows and return their number.
 
         Args:
-            prices: Rows under schema.PRICES; a row equal in every value to the one that stands is not new.
-            run: What wrote them, kept with the commit.
+            prices: Rows of schema.PRICES; a row whose values all equal those of the stored bar is not new.
+            run: The run that writes them, stored with the commit.
 
         Raises:
-            NextdayError: a row breaks the schema.
+            NextdayError: a row violates the schema.
             StoreError: the store cannot be written.
         """
         prices = validated(prices, PRICES)
-        with self._held():
+        with self._lock():
             new = self.select_new(prices)
             if not new.empty:
                 self._files.append(new.assign(seq=self.seq() + 1), run)
         return len(new)
 
     def compact(self, keep: timedelta) -> Compaction:
-        """Join small files, then remove those that no version of the folder younger than `keep` needs.
+        """Merge small files, then remove the files that no version of the table younger than `keep` needs.
 
-        No row and no seq is ever lost, and who reads meanwhile reads on.
+        No row and no seq is lost, and concurrent readers are not disturbed.
 
         Raises:
             StoreError: the store cannot be read or written.
         """
-        with self._held():
+        with self._lock():
             return self._files.compact(keep)
 
     @contextmanager
-    def at_rest(self) -> Iterator[list[Path]]:
-        """Keep writers out for the block, and give the files that the store is read from now.
+    def locked_files(self) -> Iterator[list[Path]]:
+        """Keep writers out inside the `with` block, and yield the files of the current version.
 
         Raises:
             StoreError: the store cannot be read.
         """
-        with self._held():
-            yield self._files.needed()
+        with self._lock():
+            yield self._files.active_files()
 
-    def files(self) -> int:
-        """Return how many files a read of everything opens.
+    def count_files(self) -> int:
+        """Return the number of data files of the current version.
 
         Raises:
             StoreError: the store cannot be read.
         """
-        return self._files.count()
+        return self._files.count_files()
 
     def scan(self) -> None:
-        """Read every row once, without keeping any: whatever is missing or damaged is found.
+        """Read every row once, keeping none, to find missing or damaged files.
 
         Raises:
-            StoreError: something is.
+            StoreError: a file is missing or damaged.
         """
         self._files.scan()
 
     def select_new(self, prices: pd.DataFrame) -> pd.DataFrame:
-        """Return the rows (schema.PRICES) that say something else than the one that stands, or stand alone.
+        """Return the rows (schema.PRICES) whose bar is not stored, or stored with other values.
 
         Raises:
             StoreError: the store cannot be read.
         """
-        return pd.concat([prices.head(0), *(_changed(rows, self._beside(rows)) for rows in _blocks(prices))])
+        return pd.concat([prices.head(0), *(_changed(rows, self._stored(rows)) for rows in _chunks(prices))])
 
     def read(
         self,
@@ -131,20 +131,20 @@ class PriceStore:
     ) -> pd.DataFrame:
         """Return the bars of sessions up to `as_of`, as known at `seq` and at `known_at`, by symbol and session.
 
-        Without arguments: everything that is known now. The column `symbol` is the current one.
+        Without arguments: everything that is known now. The column `symbol` holds current symbols.
 
         Args:
             as_of: The last session.
             seq: The version of the store.
-            known_at: The last instant at which a row may have been observed.
+            known_at: The latest instant at which a returned row may have been observed.
             since: The first session.
-            symbols: Of these only.
-            columns: Of schema.PRICES; symbol, session and seq always come along.
+            symbols: The symbols to read, None for all.
+            columns: Columns of schema.PRICES; symbol, session and seq are always included.
 
         Raises:
             StoreError: the store cannot be read.
         """
-        return self._rows(columns, self._of(symbols), _filter(as_of, seq, since, known_at))
+        return self._rows(columns, self._select_symbols(symbols), _filter(as_of, seq, since, known_at))
 
     def read_block(
         self,
@@ -161,8 +161,8 @@ class PriceStore:
             sessions: Calendar sessions, ascending, at least one.
             symbols: In the order of the block.
             seq: The version of the store.
-            known_at: The last instant at which a row may have been observed.
-            dtype: Of the block, see `lay_out`.
+            known_at: The latest instant at which a returned row may have been observed.
+            dtype: The block's dtype, see `lay_out`.
 
         Raises:
             StoreError: the store cannot be read.
@@ -179,76 +179,76 @@ class PriceStore:
         *,
         symbols: Sequence[str],
     ) -> pd.Timestamp | None:
-        """Return the highest value of a column among the bars of sessions up to `as_of`, None without a bar.
+        """Return the maximum of a column over the bars of sessions up to `as_of`, None without a bar.
 
-        Superseded rows count too: what stands was observed no earlier than they.
+        Superseded rows count too, which changes nothing: the row that superseded them was observed no earlier.
 
         Raises:
             StoreError: the store cannot be read.
         """
-        rows = self._files.rows([column], _both(self._of(symbols), _filter(as_of, seq)))
+        rows = self._files.rows([column], _all_of(self._select_symbols(symbols), _filter(as_of, seq)))
         highest = None if rows is None else pc.max(rows[column]).as_py()
         return None if highest is None else pd.Timestamp(highest)
 
     def versions(
         self, as_of: pd.Timestamp | None = None, *, symbols: Sequence[str] | None = None
     ) -> pd.DataFrame:
-        """Return every row of sessions up to `as_of`, superseded ones too, by symbol, session and seq.
+        """Return all rows of sessions up to `as_of`, superseded ones included, by symbol, session and seq.
 
         Raises:
             StoreError: the store cannot be read.
         """
-        return self._rows(PRICES.columns, self._of(symbols), _filter(as_of), superseded=True)
+        return self._rows(PRICES.columns, self._select_symbols(symbols), _filter(as_of), superseded=True)
 
     def seq(self) -> int:
         """Return the seq of the last append, 0 for an empty store."""
         return self._files.highest("seq") or 0
 
     def observed_at(self) -> pd.Timestamp | None:
-        """Return when the newest row was observed, None for an empty store."""
+        """Return the observation time of the newest row, None for an empty store."""
         rows = self._files.rows(["observed_at"], None)
         highest = None if rows is None else pc.max(rows["observed_at"]).as_py()
         return None if highest is None else pd.Timestamp(highest)
 
     def symbols(self) -> list[str]:
-        """Return the symbols that have a bar, sorted."""
+        """Return the current symbols that have a bar, sorted."""
         stored = self._files.unique("instrument_id")
-        return sorted(self._shown([name for name in stored if name not in self._superseded]))
+        return sorted(self._current_symbols([name for name in stored if name not in self._superseded]))
 
     def sources(self) -> list[str]:
         """Return the names of the sources that bars came from, sorted."""
         return self._files.unique("source")
 
-    def _held(self) -> AbstractContextManager[None]:
-        return hold_lock(self.folder.with_name(f".{self.folder.name}.lock"), _PATIENCE)
+    def _lock(self) -> AbstractContextManager[None]:
+        return hold_lock(self.folder.with_name(f".{self.folder.name}.lock"), _LOCK_TIMEOUT)
 
-    def _shown(self, instruments: Sequence[str]) -> list[str]:
+    def _current_symbols(self, instruments: Sequence[str]) -> list[str]:
         return [self._current.get(instrument, instrument) for instrument in instruments]
 
-    def _beside(self, rows: pd.DataFrame) -> pd.DataFrame:
-        """Return the bars that stand where these rows might go."""
-        wanted = _is_any_of(rows["instrument_id"].unique().tolist())
-        spanned = _filter(rows["session"].max(), since=rows["session"].min())
-        return self._rows([*_KEY, *VALUES], wanted, spanned)
+    def _stored(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """Return the stored bars of the instruments of these rows, over the span of their sessions."""
+        instruments = _is_any_of(rows["instrument_id"].unique().tolist())
+        span = _filter(rows["session"].max(), since=rows["session"].min())
+        return self._rows([*_KEY, *VALUES], instruments, span)
 
     def _rows(
         self, columns: Iterable[str], *wanted: ds.Expression | None, superseded: bool = False
     ) -> pd.DataFrame:
-        """Return the columns, symbol, session and seq, by symbol, session and seq; of each bar the last row, or all."""
-        asked = [name for name in PRICES.columns if name in {*columns, "symbol", "session"}]
-        stored = [name for name in asked if name not in {"instrument_id", "symbol"}]
-        table = self._files.rows(["instrument_id", *stored, "seq"], _both(*wanted))
+        """Return the columns with symbol, session and seq, sorted by these; the last row of each bar, or all rows."""
+        names = [name for name in PRICES.columns if name in {*columns, "symbol", "session"}]
+        stored = [name for name in names if name not in {"instrument_id", "symbol"}]
+        table = self._files.rows(["instrument_id", *stored, "seq"], _all_of(*wanted))
         if table is None:
-            return empty(PRICES).assign(seq=np.array([], dtype=np.int64))[[*asked, "seq"]]
+            return empty(PRICES).assign(seq=np.array([], dtype=np.int64))[[*names, "seq"]]
         rows: pd.DataFrame = table.to_pandas()
         code, instruments = pd.factorize(rows["instrument_id"])
-        shown = self._shown(instruments.tolist())
-        rows["symbol"] = pd.array(shown, dtype="str").take(code)
-        place = np.argsort(sorted(range(len(shown)), key=lambda n: (shown[n], instruments[n])))
-        order = _in_order(place[code], rows["session"], rows["seq"], superseded)
-        return rows.take(order).reset_index(drop=True)[[*asked, "seq"]]
+        symbols = self._current_symbols(instruments.tolist())
+        rows["symbol"] = pd.array(symbols, dtype="str").take(code)
+        rank = np.argsort(sorted(range(len(symbols)), key=lambda n: (symbols[n], instruments[n])))
+        order = _sort_order(rank[code], rows["session"], rows["seq"], superseded)
+        return rows.take(order).reset_index(drop=True)[[*names, "seq"]]
 
-    def _of(self, symbols: Sequence[str] | None) -> ds.Expression | None:
+    def _select_symbols(self, symbols: Sequence[str] | None) -> ds.Expression | None:
         if symbols is not None:
             return _is_any_of([self._instruments.get(symbol, symbol) for symbol in symbols])
         return ~_is_any_of(self._superseded) if self._superseded else None
@@ -258,9 +258,9 @@ def _is_any_of(instruments: Sequence[str]) -> ds.Expression:
     return pc.field("instrument_id").isin(pa.array(instruments, pa.string()))
 
 
-def _both(*parts: ds.Expression | None) -> ds.Expression | None:
-    asked = [part for part in parts if part is not None]
-    return functools.reduce(operator.and_, asked) if asked else None
+def _all_of(*parts: ds.Expression | None) -> ds.Expression | None:
+    given = [part for part in parts if part is not None]
+    return functools.reduce(operator.and_, given) if given else None
 
 
 def _filter(
@@ -279,28 +279,28 @@ def _filter(
         parts.append(pc.field("seq") <= seq)
     if known_at is not None:
         parts.append(pc.field("observed_at") <= pa.scalar(known_at, pa.timestamp("us", "UTC")))
-    return _both(*parts)
+    return _all_of(*parts)
 
 
-def _in_order(
+def _sort_order(
     instrument: NDArray[np.int64],
     session: "pd.Series[pd.Timestamp]",
     seq: "pd.Series[int]",
     superseded: bool,
 ) -> NDArray[np.int64]:
-    """Return where the rows are, by instrument, session and seq; without superseded ones the last of each bar."""
-    bar = _cells(instrument, session)
+    """Return the row numbers sorted by instrument, session and seq; without `superseded` only the last of each bar."""
+    bar = _bar_ids(instrument, session)
     order = np.lexsort((seq.to_numpy(), bar))
-    # Two closes of one session in one append cannot be: the schema forbids it.
+    # One append never has two rows of one bar: the schema forbids it.
     return order if superseded else order[np.diff(bar[order], append=-1) != 0]
 
 
-def _cells(instrument: NDArray[np.int64], session: "pd.Series[pd.Timestamp]") -> NDArray[np.int64]:
-    """Return one number for each pair, which rises with the instrument, then with the session."""
-    return instrument * _FAR + session.to_numpy("datetime64[D]").astype(np.int64)
+def _bar_ids(instrument: NDArray[np.int64], session: "pd.Series[pd.Timestamp]") -> NDArray[np.int64]:
+    """Return one integer per (instrument, session), ascending in the instrument, then in the session."""
+    return instrument * _DAY_RANGE + session.to_numpy("datetime64[D]").astype(np.int64)
 
 
-def _blocks(prices: pd.DataFrame) -> Iterator[pd.DataFrame]:
+def _chunks(prices: pd.DataFrame) -> Iterator[pd.DataFrame]:
     code, instruments = pd.factorize(prices["instrument_id"])
     size = max(_ROWS * len(instruments) // max(len(prices), 1), 1)
     for first in range(0, len(instruments), size):
@@ -308,18 +308,18 @@ def _blocks(prices: pd.DataFrame) -> Iterator[pd.DataFrame]:
         yield prices if inside.all() else prices[inside]
 
 
-def _changed(prices: pd.DataFrame, standing: pd.DataFrame) -> pd.DataFrame:
-    if standing.empty:
+def _changed(prices: pd.DataFrame, stored: pd.DataFrame) -> pd.DataFrame:
+    if stored.empty:
         return prices
-    code, _ = pd.factorize(pd.concat([standing["instrument_id"], prices["instrument_id"]]))
-    there, here = code[: len(standing)], code[len(standing) :]
-    place = pd.Index(_cells(there, standing["session"])).get_indexer(
-        pd.Index(_cells(here, prices["session"]))
+    code, _ = pd.factorize(pd.concat([stored["instrument_id"], prices["instrument_id"]]))
+    old_code, new_code = code[: len(stored)], code[len(stored) :]
+    place = pd.Index(_bar_ids(old_code, stored["session"])).get_indexer(
+        pd.Index(_bar_ids(new_code, prices["session"]))
     )
     same = place >= 0
     for name in VALUES:
-        old, new = standing[name].array.take(place), prices[name].array
-        equal = np.abs(new - old) <= _SAME[name] * np.abs(old) if name in _SAME else old == new
-        is_unsaid = new.isna() if name == "currency" else old.isna() & new.isna()
-        same &= np.asarray(equal | is_unsaid, dtype=bool)
+        old, new = stored[name].array.take(place), prices[name].array
+        equal = np.abs(new - old) <= _TOLERANCES[name] * np.abs(old) if name in _TOLERANCES else old == new
+        is_missing = new.isna() if name == "currency" else old.isna() & new.isna()
+        same &= np.asarray(equal | is_missing, dtype=bool)
     return prices[~same]

@@ -1,4 +1,4 @@
-"""Where bars come from: one protocol, and the sources that speak it."""
+"""Price sources: the protocol `PriceSource` and its implementations."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -24,18 +24,18 @@ def no_bars() -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Fetched:
-    """One symbol's answer.
+    """The result of fetching one symbol.
 
     Attributes:
-        symbol: The symbol asked for.
-        outcome: What the source said; only `ok` carries bars.
-        bars: BAR_COLUMNS in the vendor's own units, one row a session (tz-naive exchange date), ascending;
-            NaN where the vendor has none; split = 1.0 and dividend = 0.0 where nothing took effect.
+        symbol: The requested symbol.
+        outcome: The outcome of the fetch; only `ok` comes with bars.
+        bars: BAR_COLUMNS in the vendor's own units, one row per session (tz-naive exchange date), ascending;
+            NaN where the vendor has no value; split = 1.0 and dividend = 0.0 where nothing took effect.
         adjustment: How the vendor's OHLC are adjusted.
         observed_at: When the source answered (UTC).
-        reason: One sentence for people where outcome is not `ok`.
-        currency, timezone: As the vendor states them, "" where it does not.
-        lists_actions: Whether the vendor lists splits and dividends: then none in the bars means none.
+        reason: One sentence for the user where the outcome is not `ok`.
+        currency, timezone: As stated by the vendor, "" if it does not state them.
+        lists_actions: Whether the vendor lists splits and dividends, so that none listed means there was none.
     """
 
     symbol: str
@@ -50,11 +50,11 @@ class Fetched:
 
 
 class PriceSource(Protocol):
-    """A place to have bars from.
+    """A source of daily bars.
 
-    `historical` is true where the data ended in the past: such a source can never be stale, and its forecasts
-    are never live. `is_local` is true where reading the whole history again costs nothing. `threads` is how many
-    symbols may be asked for at once.
+    `historical` is true where the data ended in the past: such a source is never stale, and its forecasts are never
+    live. `is_local` is true where reading the whole history again costs nothing. `threads` is the number of symbols
+    that may be fetched concurrently.
     """
 
     name: str
@@ -63,9 +63,9 @@ class PriceSource(Protocol):
     threads: int
 
     def symbols(self) -> list[str]:
-        """Return the symbols that the source has, sorted; empty if it cannot list them."""
+        """Return the available symbols, sorted; empty if the source cannot list them."""
         ...
 
     def fetch(self, symbol: str, start: pd.Timestamp, end: pd.Timestamp, now: datetime) -> Fetched:
-        """Return the bars of sessions in [start, end]; never raises for what the vendor did wrong."""
+        """Return the bars of sessions in [start, end]; a failure of the vendor is an outcome, never an exception."""
         ...

@@ -1,4 +1,4 @@
-"""What a column of a table of bars means, whoever wrote the table."""
+"""The known names of bar columns in users' tables and files."""
 
 import re
 
@@ -22,5 +22,5 @@ DEFAULTS = {"volume": float("nan"), "adj_close": float("nan"), "dividend": 0.0, 
 
 
 def find_meaning(column: object) -> str | None:
-    """Return which column of bars a name means, without regard to case, blanks, hyphens and underscores."""
+    """Return the bar column of a name or alias (ignoring case, blanks, hyphens, underscores); None if unknown."""
     return _ALIASES.get(re.sub(r"[\s_\-]", "", str(column)).lower())

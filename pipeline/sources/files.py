@@ -1,4 +1,4 @@
-"""Your own prices: one long CSV or Parquet file, or a folder with a file per symbol."""
+"""Prices from the user's files: one long CSV or Parquet file, or a folder with one file per symbol."""
 
 import re
 import warnings
@@ -27,13 +27,13 @@ _NO_VALUE = ["", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "NULL", "null
 class FilesSource:
     """Bars from CSV or Parquet.
 
-    Column names are read without regard to case, blanks and underscores, Yahoo's among them (Date, Adj Close,
-    Dividends, Stock Splits). Needed: date, open, high, low, close, and in a long file symbol. In a folder the
-    file's name is the symbol where it has no such column.
+    Column names ignore case, blanks and underscores; Yahoo's names (Date, Adj Close, Dividends, Stock Splits) are
+    known. Required: date, open, high, low, close, and in a long file symbol. In a folder, the file name is the symbol
+    of a file without a symbol column.
 
     Args:
         path: The file or the folder.
-        adjustment: What was done to the prices, or `auto` to find it out from splits or adjusted closes.
+        adjustment: How the prices are adjusted; `auto` infers it from splits or adjusted closes.
         historical: Whether the data ended in the past on purpose.
     """
 
@@ -45,22 +45,22 @@ class FilesSource:
         self.path, self.adjustment, self.historical = path, adjustment, historical
 
     def symbols(self) -> list[str]:
-        """Return the symbols found.
+        """Return the symbols in the files, sorted.
 
         Raises:
-            InputError: a file is missing or cannot be read, a column is missing, or a value is no number or date.
+            InputError: a file is missing or unreadable, a column is missing, or a value is no number or date.
         """
         return sorted(self._tables)
 
     def fetch(self, symbol: str, start: pd.Timestamp, end: pd.Timestamp, now: datetime) -> Fetched:
-        """Return the symbol's bars from `start` on, those after `end` too: they tell of later splits."""
+        """Return the symbol's bars from `start` on, those after `end` included: they show later splits."""
         if symbol not in self._tables:
             return Fetched(symbol, "not_found", now, reason=f"{self.path.name} has no rows of it")
         bars = self._tables[symbol]
         bars = bars[bars["session"] >= start].reset_index(drop=True)
         if not (bars["session"] <= end).any():
             return Fetched(
-                symbol, "empty", now, reason=f"{self.path.name} has no row of it in the asked sessions"
+                symbol, "empty", now, reason=f"{self.path.name} has no row of it in the requested sessions"
             )
         return Fetched(symbol, "ok", now, bars=bars, adjustment=self._kind)
 
@@ -76,7 +76,7 @@ class FilesSource:
         long = pd.concat(list(self._read()), ignore_index=True)
         if long.empty:
             raise InputError(
-                "There is no row of prices below the names of the columns",
+                "There is no row below the header",
                 where=str(self.path),
                 fix="fix the file, or [universe] path",
             )
@@ -102,10 +102,10 @@ class FilesSource:
                 fix="correct [universe] path",
             )
         for file in files:
-            yield _bars(_table(file), file, own_symbol=_own_symbol(file) if self.path.is_dir() else "")
+            yield _bars(_table(file), file, file_symbol=_file_symbol(file) if self.path.is_dir() else "")
 
 
-def _own_symbol(file: Path) -> str:
+def _file_symbol(file: Path) -> str:
     return re.sub(r"\.(csv|gz|parquet|pq)$", "", re.sub(r"\.gz$", "", file.name))
 
 
@@ -115,11 +115,11 @@ def _table(file: Path) -> pd.DataFrame:
         raise InputError(
             "Only .csv, .csv.gz and .parquet can be read", where=str(file), fix="correct [universe] path"
         )
-    if not file.is_file():  # a pipe would be waited for, without end
+    if not file.is_file():  # reading a pipe would block for ever
         raise InputError(
-            "This is no file of prices: a folder, a pipe, a device or a link that leads nowhere",
+            "This is no regular file, but a folder, a pipe, a device or a broken link",
             where=str(file),
-            fix="move it away, or fix [universe] path",
+            fix="move it away, or correct [universe] path",
         )
     try:
         table = pd.read_parquet(file) if kind == "parquet" else _csv(file)
@@ -138,8 +138,8 @@ def _table(file: Path) -> pd.DataFrame:
 def _csv(file: Path) -> pd.DataFrame:
     first = pd.read_csv(file, encoding="utf-8-sig", header=None, nrows=1, dtype=str, keep_default_na=False)
     header = [str(column) for column in first.iloc[0]]
-    _refuse_double(header, file)  # pandas would give the second one another name
-    # A symbol is text as it stands: 000001 is no number, and NA is a ticker.
+    _refuse_duplicates(header, file)  # pandas would rename the second one
+    # A symbol is always text: 000001 is no number, and NA is a ticker.
     symbols = {column for column in header if find_meaning(column) == "symbol"}
     with warnings.catch_warnings():
         warnings.simplefilter("error", ParserWarning)
@@ -159,17 +159,17 @@ def _csv(file: Path) -> pd.DataFrame:
             ) from None
 
 
-def _bars(table: pd.DataFrame, file: Path, own_symbol: str) -> pd.DataFrame:
+def _bars(table: pd.DataFrame, file: Path, file_symbol: str) -> pd.DataFrame:
     names = {c: find_meaning(c) for c in table.columns}
-    _refuse_double([str(column) for column in table.columns], file)
+    _refuse_duplicates([str(column) for column in table.columns], file)
     table = table[[c for c, name in names.items() if name]].rename(columns=names)
-    if "symbol" not in table and own_symbol:
-        table = table.assign(symbol=own_symbol)
+    if "symbol" not in table and file_symbol:
+        table = table.assign(symbol=file_symbol)
     if missing := [name for name in [*REQUIRED, "symbol"] if name not in table]:
-        there = ", ".join(map(str, names))
+        present = ", ".join(map(str, names))
         raise InputError(
             f"The file lacks the column{'s' * (len(missing) > 1)} {', '.join(missing).replace('session', 'date')}; "
-            f"it has {quoted(there)}",
+            f"it has {quoted(present)}",
             where=str(file),
             fix="columns, with commas between them: date, symbol, open, high, low, close; "
             "also volume, adj_close, dividends, stock splits",
@@ -180,11 +180,11 @@ def _bars(table: pd.DataFrame, file: Path, own_symbol: str) -> pd.DataFrame:
         table[name] = _numbers(table[name], file) if name in table else default
     for name in ("open", "high", "low", "close"):
         table[name] = _numbers(table[name], file)
-    table["split"] = _ratios(table["split"], file)
+    table["split"] = _split_ratios(table["split"], file)
     return table
 
 
-def _refuse_double(header: Sequence[str], file: Path) -> None:
+def _refuse_duplicates(header: Sequence[str], file: Path) -> None:
     meanings = [(column, find_meaning(column)) for column in header]
     for name in COLUMN_NAMES:
         if len(columns := [column for column, meaning in meanings if meaning == name]) > 1:
@@ -201,7 +201,7 @@ def _sessions(dates: "pd.Series[Any]", file: Path) -> "pd.Series[pd.Timestamp]":
     if pd.api.types.is_datetime64_any_dtype(dates):
         parsed = dates.dt.normalize()
     else:
-        # A date with an hour and an offset is the exchange's own day: its first ten characters, never a UTC day.
+        # In a timestamp with an offset the first ten characters are the exchange's local date; the UTC date may differ.
         texts = dates.astype(str).str.slice(0, 10)
         parsed = pd.to_datetime(texts, format="%Y-%m-%d", errors="coerce")
     if parsed.isna().any():
@@ -226,24 +226,24 @@ def _symbols(symbols: "pd.Series[Any]", file: Path) -> "pd.Series[str]":
 
 def _numbers(values: "pd.Series[Any]", file: Path) -> "pd.Series[float]":
     if not pd.api.types.is_numeric_dtype(values) or pd.api.types.is_bool_dtype(values):
-        values = values.astype(str).where(values.notna())  # pandas gives up on integers of hundreds of digits
+        values = values.astype(str).where(values.notna())  # pandas fails on integers with hundreds of digits
     numbers = pd.to_numeric(values, errors="coerce").astype(float)
-    _refuse_cells(numbers.isna() & values.notna(), values, "number", file)
+    _require_none(numbers.isna() & values.notna(), values, "number", file)
     return numbers
 
 
-def _ratios(splits: "pd.Series[float]", file: Path) -> "pd.Series[float]":
-    """Return the splits, 1.0 where there is none: one wrong ratio would move every price before it."""
+def _split_ratios(splits: "pd.Series[float]", file: Path) -> "pd.Series[float]":
+    """Return the split ratios, 1.0 where there is none; one wrong ratio would change all earlier prices."""
     splits = splits.replace(0.0, 1.0).fillna(1.0)
-    _refuse_cells(~splits.between(0, float("inf"), inclusive="neither"), splits, "ratio of a split", file)
+    _require_none(~splits.between(0, float("inf"), inclusive="neither"), splits, "split ratio", file)
     return splits
 
 
-def _refuse_cells(broken: "pd.Series[bool]", values: "pd.Series[Any]", what: str, file: Path) -> None:
+def _require_none(broken: "pd.Series[bool]", values: "pd.Series[Any]", what: str, file: Path) -> None:
     if broken.any():
         row = int(broken.to_numpy().argmax())
         raise InputError(
             f"{quoted(values.iloc[row])} in {values.name} is no {what}",
             where=f"{file}, data row {row + 1}",
-            fix="fix the cell, or leave it empty: the bar is then kept out and named",
+            fix="fix the cell, or leave it empty: the bar is then dropped with a finding",
         )

@@ -1,4 +1,4 @@
-"""The sample: S&P 500 and NASDAQ Composite, 1999 to 2018, shipped inside the `arch` package; it needs no network."""
+"""The sample source: S&P 500 and NASDAQ Composite, 1999 to 2018, from the `arch` package; it needs no network."""
 
 from datetime import datetime
 from functools import cache
@@ -14,7 +14,7 @@ _LOADERS = {"^GSPC": sp500.load, "^IXIC": nasdaq.load}
 
 
 class SampleSource:
-    """Two indices over twenty years (5,031 sessions of XNYS), as the `arch` package ships them."""
+    """Two indices over twenty years (5,031 sessions of XNYS), from the `arch` package."""
 
     name = "sample"
     historical = True
@@ -29,7 +29,7 @@ class SampleSource:
         """Return the bars in [start, end]; a symbol other than the two is `not_found`."""
         if symbol not in _LOADERS:
             return Fetched(
-                symbol, "not_found", now, reason=f"the sample holds {' and '.join(self.symbols())} only"
+                symbol, "not_found", now, reason=f"the sample has only {' and '.join(self.symbols())}"
             )
         bars = _bars(symbol)
         bars = bars[(bars["session"] >= start) & (bars["session"] <= end)].reset_index(drop=True)

@@ -1,7 +1,7 @@
-"""Yahoo Finance through yfinance: our own session on the wire, and outcomes told by what the wire said.
+"""Yahoo Finance through yfinance, with a custom HTTP session; outcomes follow from the HTTP responses.
 
-yfinance's own errors do not tell an outage from a delisting. The session below keeps what Yahoo answered, stops
-yfinance where asking again cannot help, and paces every request.
+yfinance's own errors do not distinguish an outage from a delisting. The session below records Yahoo's responses, stops
+yfinance where a retry cannot help, and limits the request rate.
 """
 
 import atexit
@@ -47,19 +47,19 @@ _COLUMNS = {
 
 
 class YahooSource:
-    """Daily bars of Yahoo Finance, one symbol a call; safe to call from a few threads at once.
+    """Daily bars of Yahoo Finance, one symbol per call; safe to call from several threads.
 
-    Yahoo's open, high, low, close, volume and dividends are adjusted for every split up to the vendor's present
-    and not for dividends; its adjusted close is adjusted for both.
+    Yahoo's open, high, low, close, volume and dividends are adjusted for all splits up to the time of the request,
+    not for dividends; its adjusted close is adjusted for both.
 
-    yfinance keeps its state in its module: one process has one YahooSource in use at a time.
+    yfinance keeps module-level state: use one YahooSource at a time per process.
 
     Args:
-        cache_dir: An absolute folder for what yfinance remembers (the time zone of each symbol).
+        cache_dir: An absolute folder for yfinance's cache (the time zone of each symbol).
         proxy: `http://host:port` of a proxy, or empty.
-        ca_bundle: A PEM file of certificates to trust instead of the usual ones, or empty.
-        requests_per_second: The pace of all threads together.
-        timeout: Seconds that one request may take.
+        ca_bundle: A PEM file of certificates to trust instead of the default ones, or empty.
+        requests_per_second: The request rate of all threads together.
+        timeout: The timeout of one request, in seconds.
 
     Raises:
         ConfigError: there is no file `ca_bundle`.
@@ -81,39 +81,39 @@ class YahooSource:
     ) -> None:
         if ca_bundle and not Path(ca_bundle).is_file():
             raise ConfigError(
-                "There is no file of certificates", where=ca_bundle, fix="correct [prices] ca_bundle"
+                "The certificate file does not exist", where=ca_bundle, fix="correct [prices] ca_bundle"
             )
         self._timeout = timeout
         self._session = _Session(
-            _Pace(requests_per_second), proxy=proxy, ca_bundle=ca_bundle, timeout=timeout
+            _RateLimiter(requests_per_second), proxy=proxy, ca_bundle=ca_bundle, timeout=timeout
         )
         _set_up_yfinance(cache_dir)
 
     def symbols(self) -> list[str]:
-        """Return nothing: Yahoo cannot list its symbols."""
+        """Return an empty list: Yahoo cannot list its symbols."""
         return []
 
     def fetch(self, symbol: str, start: pd.Timestamp, end: pd.Timestamp, now: datetime) -> Fetched:
-        """Return the symbol's bars from `start` on, those after `end` and after `now` too.
+        """Return the symbol's bars from `start` on, including those after `end` and after `now`.
 
-        Yahoo adjusts every price for all splits up to its own present, so bars as traded can be had back only
-        with every later split at hand: cut by session after adjust.as_traded, not before. The newest bar may be
-        of a session that is still open, and a row may be on a day that is no session.
+        Yahoo adjusts every price for all splits up to the time of the request, so bars as traded can only be restored
+        with every later split: cut by session after `as_traded` (corporate_actions), not before. The newest bar may
+        belong to a session that is still open, and a row may be on a day that is no session.
 
-        The first 429 ends the asking: later calls on this object answer `rate_limited` without a request.
+        After the first 429 later calls on this object return `rate_limited` without a request.
         """
         try:
-            table, meta = self._ask(symbol, start)
+            table, meta = self._request_history(symbol, start)
             bars = _bars(table, self._session.answer.actions)
-        # yfinance raises whatever its parsing stumbles over; the wire says what it was.
+        # yfinance raises any error of its parsing; the HTTP response shows the cause.
         except Exception as error:
             outcome, reason = _explain(self._session.answer, error)
             return Fetched(symbol, outcome, now, reason=reason)
         finally:
-            # Each thread has a SQLite connection of its own, which nothing else would close.
+            # yfinance opens one SQLite connection per thread, which nothing else closes.
             cache._TzDBManager.close_db()
         if not bars["session"].between(start, end).any():
-            return Fetched(symbol, "empty", now, reason="Yahoo has no bar in the asked sessions")
+            return Fetched(symbol, "empty", now, reason="Yahoo has no bar in the requested sessions")
         return Fetched(
             symbol,
             "ok",
@@ -125,9 +125,9 @@ class YahooSource:
             lists_actions=True,
         )
 
-    def _ask(self, symbol: str, start: pd.Timestamp) -> tuple[pd.DataFrame, Any]:
+    def _request_history(self, symbol: str, start: pd.Timestamp) -> tuple[pd.DataFrame, Any]:
         self._session.answer = _Answer()
-        # yfinance remembers answers in memory, failures and outdated adjustments among them.
+        # yfinance caches responses in memory, including failures and outdated adjustments.
         YfData.cache_get.cache_clear()
         ticker = yf.Ticker(symbol, session=self._session)
         table = ticker.history(
@@ -148,7 +148,7 @@ class YahooSource:
 
 @dataclass
 class _Action:
-    """What took effect on one day of the exchange."""
+    """The corporate actions that took effect on one date of the exchange."""
 
     dividend: float = 0.0
     split: float = 1.0
@@ -157,9 +157,9 @@ class _Action:
 
 @dataclass(frozen=True)
 class _Answer:
-    """What came back for a chart request: a status with Yahoo's error code, or the name of an exception.
+    """The response to a chart request: its status with Yahoo's error code, or the name of an exception.
 
-    `actions` are those that it lists, by their own day: yfinance gives those of a missing row to the row before.
+    `actions` are the listed ones by their own date: yfinance moves those of a missing row to the row before.
     """
 
     status: int = 0
@@ -169,42 +169,42 @@ class _Answer:
 
     @property
     def is_final(self) -> bool:
-        """Whether other cookies could not change the answer; yfinance would try them at each error."""
+        """Whether new cookies cannot change the answer; yfinance would try some after each error."""
         return self.status in (404, 429) or self.status >= 500
 
 
 class _RefusedError(OSError):
-    """The session sends no such request, or no further one."""
+    """The session does not send this request, or no further request."""
 
 
 class _LimitedError(_RefusedError):
-    """Yahoo answered 429, now or earlier."""
+    """Yahoo answered 429 to this or an earlier request."""
 
 
-class _Pace:
+class _RateLimiter:
     """Lets requests through one at a time, evenly spaced."""
 
     def __init__(self, per_second: float) -> None:
-        self._gap, self._free, self._lock = 1 / per_second, 0.0, threading.Lock()
+        self._interval, self._next_free, self._lock = 1 / per_second, 0.0, threading.Lock()
 
     def wait(self) -> None:
-        """Return when it is this caller's turn."""
+        """Block until the calling thread may send a request."""
         with self._lock:
-            turn = max(self._free, time.monotonic())
-            self._free = turn + self._gap
+            turn = max(self._next_free, time.monotonic())
+            self._next_free = turn + self._interval
         time.sleep(max(0.0, turn - time.monotonic()))
 
 
 class _Session(Session):  # type: ignore[misc]  # curl_cffi is untyped here
-    """What yfinance sends its requests through.
+    """The HTTP session of yfinance.
 
-    `answer` is the last chart answer of the calling thread.
+    `answer` is the last chart response in the calling thread.
     """
 
-    def __init__(self, pace: _Pace, *, proxy: str, ca_bundle: str, timeout: float) -> None:
+    def __init__(self, limiter: _RateLimiter, *, proxy: str, ca_bundle: str, timeout: float) -> None:
         super().__init__(impersonate="chrome", proxy=proxy or None, verify=ca_bundle or True)
-        self._pace, self._time_limit = pace, timeout
-        self._is_limited, self._wish = threading.Event(), "ask again in some hours"
+        self._limiter, self._time_limit = limiter, timeout
+        self._is_limited, self._advice = threading.Event(), "try again in some hours"
         self._of_thread = threading.local()
 
     @property
@@ -216,9 +216,9 @@ class _Session(Session):  # type: ignore[misc]  # curl_cffi is untyped here
         self._of_thread.answer = answer
 
     def request(self, method: str, url: str, **options: Any) -> Any:
-        """Send a request in its turn; the answer to a chart request is kept, and a final one raised."""
+        """Send a request under the rate limit; record the response to a chart request, and raise where it is final."""
         if not _is_needed(url):
-            raise _RefusedError(f"yfinance wanted {urlsplit(url).path}, which holds no prices")
+            raise _RefusedError(f"yfinance requested {urlsplit(url).path}, which is not needed for prices")
         self._wait()
         options["timeout"] = self._time_limit
         if _CHART not in url:
@@ -232,32 +232,32 @@ class _Session(Session):  # type: ignore[misc]  # curl_cffi is untyped here
         if self.answer.status == 429:
             wait = str(response.headers.get("Retry-After", ""))
             if wait.isdecimal():
-                self._wish = f"it asks to wait for {wait} s"
+                self._advice = f"wait {wait} s"
             self._is_limited.set()
-            raise _LimitedError(f"Yahoo answered 429: it limits this address, {self._wish}")
+            raise _LimitedError(f"Yahoo answered 429: it limits this address, {self._advice}")
         if self.answer.is_final:
             raise _RefusedError(f"Yahoo answered {self.answer.status}")
         return response
 
     def _wait(self) -> None:
         if not self._is_limited.is_set():
-            self._pace.wait()
+            self._limiter.wait()
         if self._is_limited.is_set():
-            raise _LimitedError(f"Yahoo answered 429 earlier: it limits this address, {self._wish}")
+            raise _LimitedError(f"Yahoo answered 429 earlier: it limits this address, {self._advice}")
 
 
 class _CookieMemory:
-    """yfinance's cookie cache, in memory: on disk it would be a pickle, and loading one runs whatever is in it."""
+    """yfinance's cookie cache, in memory: on disk it would be a pickle, and loading a pickle can run code."""
 
     def __init__(self) -> None:
         self._kept: dict[str, dict[str, Any]] = {}
 
     def lookup(self, strategy: str) -> dict[str, Any] | None:
-        """Return what was stored, in the shape that yfinance expects."""
+        """Return the stored cookies in the shape that yfinance expects."""
         return self._kept.get(strategy)
 
     def store(self, strategy: str, cookie: Mapping[str, Any]) -> None:
-        """Keep the cookies of one domain, unless yfinance could not read them back."""
+        """Store the cookies of one domain, unless yfinance could not read them back."""
         a3 = next(iter(cookie.values())).get("/", {}).get("A3")
         if a3 is not None and a3.expires:
             self._kept[strategy] = {"cookie": cookie}
@@ -265,23 +265,23 @@ class _CookieMemory:
 
 def _set_up_yfinance(cache_dir: Path) -> None:
     yf.config.debug.hide_exceptions = False
-    # It calls every failure "possibly delisted"; outcomes are told by Fetched.
+    # yfinance logs every failure as "possibly delisted"; `Fetched` has the outcome.
     logging.getLogger("yfinance").setLevel(logging.CRITICAL)
-    # It lets its own deprecated calls of pandas be heard on every fetch.
+    # yfinance's own deprecated pandas calls would warn on every fetch.
     warnings.filterwarnings("ignore", category=Pandas4Warning, module=r"yfinance(\.|$)")
     cache._CookieCacheManager._Cookie_cache = _CookieMemory()
     cache._TzCacheManager._tz_cache = None
     yf.set_tz_cache_location(str(cache_dir))
-    if not _is_usable():
+    if not _is_cache_usable():
         cache._TzCacheManager._tz_cache = None
         spare = tempfile.mkdtemp(prefix="nextday-yfinance-")
         atexit.register(shutil.rmtree, spare, ignore_errors=True)
         yf.set_tz_cache_location(spare)
-        _is_usable()
+        _is_cache_usable()
 
 
-def _is_usable() -> bool:
-    """Make the tables of the cache before several threads could, and look into them."""
+def _is_cache_usable() -> bool:
+    """Create the tables of the cache before several threads do, and return whether they can be read."""
     try:
         cache.get_tz_cache().lookup("")
     except (peewee.PeeweeException, OSError):
@@ -306,60 +306,60 @@ def _error_code(response: Any) -> str:
 
 
 def _actions(response: Any) -> dict[pd.Timestamp, _Action]:
-    """Return the listed actions by the exchange's day; none where the answer cannot be read, as yfinance will say."""
+    """Return the listed actions by exchange date; none for an unreadable response, for which yfinance raises."""
     actions: dict[pd.Timestamp, _Action] = {}
     try:
         (result,) = response.json()["chart"]["result"]
         zone, listed = result["meta"]["exchangeTimezoneName"], result.get("events") or {}
 
-        def of(event: Any) -> _Action:
+        def action_of(event: Any) -> _Action:
             day = pd.Timestamp(event["date"], unit="s", tz="UTC").tz_convert(zone)
             return actions.setdefault(day.tz_localize(None).normalize(), _Action())
 
         for event in listed.get("dividends", {}).values():
-            of(event).dividend += float(event["amount"])
+            action_of(event).dividend += float(event["amount"])
         for event in listed.get("capitalGains", {}).values():
-            of(event).gain += float(event["amount"])
+            action_of(event).gain += float(event["amount"])
         for event in listed.get("splits", {}).values():
-            of(event).split *= float(event["numerator"]) / float(event["denominator"])
+            action_of(event).split *= float(event["numerator"]) / float(event["denominator"])
     except (ValueError, KeyError, TypeError, ZeroDivisionError):
         return {}
     return actions
 
 
 def _explain(answer: _Answer, error: Exception) -> tuple[Outcome, str]:
-    """Return the outcome and a sentence for people."""
-    said = f"{answer.status} {answer.code}".strip()
+    """Return the outcome and a sentence for the user."""
+    status = f"{answer.status} {answer.code}".strip()
     if isinstance(error, _LimitedError):
         return "rate_limited", str(error)
     if answer == _Answer():
-        return "bad_payload", f"yfinance did not come to ask for prices: {error!s:.200}"
+        return "bad_payload", f"yfinance failed before it requested prices: {error!s:.200}"
     if answer.failure:
         hint = (
             "; behind a company's proxy set [prices] proxy and ca_bundle" if "Cert" in answer.failure else ""
         )
         return "transient", f"Yahoo could not be reached ({answer.failure}){hint}"
     if answer.status >= 500:
-        return "transient", f"Yahoo is out of order ({said})"
+        return "transient", f"Yahoo is out of order ({status})"
     if answer.status in (401, 403):
-        return "transient", f"Yahoo refused access ({said})"
+        return "transient", f"Yahoo refused access ({status})"
     if answer.status == 404 and answer.code == "Not Found":
         return "not_found", "Yahoo knows no such symbol; it may be delisted, renamed or misspelt"
     if isinstance(error, YFPricesMissingError):
-        return "empty", f"Yahoo has no bar in the asked sessions{_because(error)}"
+        return "empty", f"Yahoo has no bar in the requested sessions{_yahoo_reason(error)}"
     if answer.status >= 400:
-        return "bad_payload", f"Yahoo refused the request ({said})"
+        return "bad_payload", f"Yahoo refused the request ({status})"
     return "bad_payload", f"Yahoo's answer could not be read ({type(error).__name__})"
 
 
-def _because(error: Any) -> str:
+def _yahoo_reason(error: Any) -> str:
     return f": {error.yahoo_reason:.200}" if error.yahoo_reason else ""
 
 
 def _bars(table: pd.DataFrame, actions: Mapping[pd.Timestamp, _Action]) -> pd.DataFrame:
-    """Return BAR_COLUMNS of yfinance's table, whose index is the exchange's own midnight.
+    """Return BAR_COLUMNS of yfinance's table, whose index has midnights of the exchange's time zone.
 
-    A day that has an action and no row gets a row without prices.
+    A day with an action and no row gets a row without prices.
     """
     midnights = pd.DatetimeIndex(table.index).tz_localize(None).normalize()
     bars = table.rename(columns=_COLUMNS)[list(_COLUMNS.values())].assign(
@@ -367,12 +367,12 @@ def _bars(table: pd.DataFrame, actions: Mapping[pd.Timestamp, _Action]) -> pd.Da
     )
     rowless = pd.DataFrame({"session": [day for day in actions if day not in midnights]})
     bars = pd.concat([bars, rowless.astype({"session": "datetime64[us]"})] if len(rowless) else [bars])
-    acted = [actions.get(session, _Action()) for session in bars["session"]]
-    # Yahoo has given a fund's gains both beside its dividends and inside them (yfinance repairs the latter):
-    # a dividend at least as large as the gain holds it already.
-    bars["dividend"] = [a.dividend + (a.gain if a.dividend < a.gain else 0.0) for a in acted]
-    bars["split"] = [a.split for a in acted]
-    # yfinance writes 0 where Yahoo has no volume; a row without any price has none.
+    listed = [actions.get(session, _Action()) for session in bars["session"]]
+    # Yahoo lists a fund's capital gains sometimes separately, sometimes inside the dividend (yfinance repairs the
+    # latter): a dividend at least as large as the gain includes it.
+    bars["dividend"] = [a.dividend + (a.gain if a.dividend < a.gain else 0.0) for a in listed]
+    bars["split"] = [a.split for a in listed]
+    # yfinance writes 0 where Yahoo has no volume; without any price the volume is missing.
     bars["volume"] = bars["volume"].where(bars[["open", "high", "low", "close"]].notna().any(axis=1))
     bars = bars[BAR_COLUMNS].astype(dict.fromkeys(BAR_COLUMNS[1:], float))
     return bars.sort_values("session", ignore_index=True, kind="stable")

@@ -65,9 +65,9 @@ def test_a_workspace_of_years_is_copied_brought_back_and_tidied_in_seconds(
     copied = seconds(lambda: back_up(home, tmp_path / "c.tar", now=now, keep=1, progress=unseen))
     restored = seconds(lambda: restore(tmp_path / "c.tar", tmp_path / "back", progress=unseen))
     store = PriceStore(tmp_path / "back" / "prices" / "bench")
-    before, read = store.files(), seconds(lambda: store.read(columns=["close"]))
+    before, read = store.count_files(), seconds(lambda: store.read(columns=["close"]))
     joined = seconds(lambda: store.compact(timedelta(days=30)))
-    after, read_again = store.files(), seconds(lambda: store.read(columns=["close"]))
+    after, read_again = store.count_files(), seconds(lambda: store.read(columns=["close"]))
     print(f"\n{size:.0f} MB: plain copy {plain:.1f} s, ledger verified in {verified:.1f} s")
     print(f"backup {copied:.1f} s, restore {restored:.1f} s")
     print(

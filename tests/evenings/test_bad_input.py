@@ -30,12 +30,12 @@ nextday, never_hangs, used = in_use.nextday, in_use.never_hangs, in_use.used
         (b"symbol,symbol\nA,B\n", "needs one column 'symbol'"),
         (b"symbol,Symbol \nA,B\n", "needs one column 'symbol'"),
         (b"symbol,from,FROM\nA,,\n", "no second 'from'"),
-        (b"symbol\n", "at least one row"),
+        (b"symbol\n", "The universe file has no row"),
         (b"symbol,from\n,\n", "No symbol can be named ''"),
         (b"symbol\nA,2018-01-03\n", "Expected 1 fields"),
         (b"symbol,from\nA,31.12.2018\n", "'31.12.2018' in the column 'from' is no date"),
         (b"symbol,to\nA,20181231\n", "'20181231' in the column 'to' is no date"),
-        (b"symbol,from,to\nA,2018-12-01,2017-01-01\n", "before it comes"),
+        (b"symbol,from,to\nA,2018-12-01,2017-01-01\n", "before it joins"),
         (b"symbol,to\nA,2018-11-20\n", "Nobody belongs to the universe 'u' on 2018-12-14"),
         (b"symbol\nZZZ\n", "ZZZ: not_found: prices.csv has no rows of it"),
     ],
@@ -57,7 +57,7 @@ def test_a_list_that_names_no_universe_is_refused(nextday: CommandLine, content:
 def test_a_list_that_is_no_file_is_refused(nextday: CommandLine, make: Callable[[], None]) -> None:
     make()
     Path("nextday.toml").write_text(universe('path = "prices.csv"\nfile = "list.csv"'))
-    refused(nextday, "The universe's file cannot be read", str(Path.cwd() / "list.csv"))
+    refused(nextday, "The universe file cannot be read", str(Path.cwd() / "list.csv"))
 
 
 @pytest.mark.parametrize(

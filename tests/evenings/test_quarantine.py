@@ -35,7 +35,7 @@ def test_an_empty_quarantine_is_said_to_be_empty_and_nothing_is_written(nextday:
 
 
 def test_the_evidence_is_listed_with_what_ends_it(nextday: CommandLine, log: FetchLog) -> None:
-    log.put("held", [HOLD], SECOND)
+    log.record_quarantine("held", [HOLD], SECOND)
     said = " ".join(nextday(*QUARANTINE, "list").out.split())
     assert "A split fault, since 2018-12-14 22:00 UTC" in said
     assert HOLD.evidence in said
@@ -44,12 +44,12 @@ def test_the_evidence_is_listed_with_what_ends_it(nextday: CommandLine, log: Fet
 
 
 def test_a_release_is_written_down_once_and_said(nextday: CommandLine, log: FetchLog) -> None:
-    log.put("held", [HOLD], SECOND)
+    log.record_quarantine("held", [HOLD], SECOND)
     for _ in range(2):
         said = nextday(*QUARANTINE, "release", "A")
         assert said.code == 0
         assert "takes it as the source gives it" in said.out
-    assert log.holds()["A"].is_released
+    assert log.quarantined()["A"].is_released
     assert log.events()["event"].tolist() == ["held", "released"]
     assert "released: the next run takes the source as it is" in " ".join(
         nextday(*QUARANTINE, "list").out.split()
@@ -57,8 +57,8 @@ def test_a_release_is_written_down_once_and_said(nextday: CommandLine, log: Fetc
 
 
 def test_all_lists_what_ever_happened(nextday: CommandLine, log: FetchLog) -> None:
-    log.put("held", [HOLD], SECOND)
-    log.put("ended", [HOLD], THIRD)
+    log.record_quarantine("held", [HOLD], SECOND)
+    log.record_quarantine("ended", [HOLD], THIRD)
     said = nextday(*QUARANTINE, "list", "--all").out
     assert [line.split()[:4] for line in said.splitlines() if line.startswith("2018")] == [
         ["2018-12-14", "22:00", "A", "held"],
@@ -68,16 +68,16 @@ def test_all_lists_what_ever_happened(nextday: CommandLine, log: FetchLog) -> No
 
 
 def test_only_who_is_in_quarantine_can_be_released(nextday: CommandLine, log: FetchLog) -> None:
-    log.put("held", [HOLD], SECOND)
+    log.record_quarantine("held", [HOLD], SECOND)
     said = nextday(*QUARANTINE, "release", "B")
     assert said.code == 2
     assert "'B' is not in quarantine" in said.err
     assert "in quarantine now: A" in said.err
-    assert not log.holds()["A"].is_released
+    assert not log.quarantined()["A"].is_released
 
 
 def test_the_check_names_who_is_held_and_needs_a_person(nextday: CommandLine, log: FetchLog) -> None:
-    log.put("held", [HOLD], SECOND)
+    log.record_quarantine("held", [HOLD], SECOND)
     said = nextday(*HERE, "prices", "check")
     assert said.code == 1
     assert "FIX A 2018-12-13: quarantine: split fault" in " ".join(said.out.split())
@@ -85,7 +85,7 @@ def test_the_check_names_who_is_held_and_needs_a_person(nextday: CommandLine, lo
 
 def test_the_doctor_names_who_is_held(nextday: CommandLine, log: FetchLog) -> None:
     assert "nobody is in quarantine" in nextday(*HERE, "doctor").out
-    log.put("held", [HOLD], SECOND)
+    log.record_quarantine("held", [HOLD], SECOND)
     said = " ".join(nextday(*HERE, "doctor").out.split())
     assert "FIX 1 symbol in quarantine: A" in said
     assert "nextday prices quarantine list says why" in said
@@ -102,7 +102,7 @@ def test_a_damaged_log_is_told_without_a_traceback(nextday: CommandLine, log: Fe
 def test_known_bars_of_somebody_held_stay_readable(
     nextday: CommandLine, log: FetchLog, store: PriceStore
 ) -> None:
-    log.put("held", [HOLD], SECOND)
+    log.record_quarantine("held", [HOLD], SECOND)
     before = store.read()
     assert nextday(*HERE, "prices", "show", "A").code == 0
     pd.testing.assert_frame_equal(store.read(), before)

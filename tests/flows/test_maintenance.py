@@ -45,12 +45,12 @@ def scatter(home: Path, days: Calendar, evenings: int = 10) -> PriceStore:
 def test_what_was_known_when_is_read_as_before_from_fewer_files(nextday: CommandLine, xnys: Calendar) -> None:
     store = scatter(Path("w"), xnys)
     known = [store.versions(), *(store.read(seq=seq) for seq in range(1, 11))]
-    assert store.files() == 20
+    assert store.count_files() == 20
     said = nextday(*HERE, "maintain")
     assert said.code == 0, said.err
     assert "prices: read from 2 files, before from 20;" in said.err
     assert "replaced files stay for their readers for 30 days" in said.err
-    assert store.files() == 2
+    assert store.count_files() == 2
     for before, after in zip(
         known, [store.versions(), *(store.read(seq=seq) for seq in range(1, 11))], strict=True
     ):
@@ -115,7 +115,7 @@ def test_a_damaged_database_does_not_keep_the_prices_from_being_joined(
     Path("w/mlflow.db").write_text("no database at all")
     said = nextday(*HERE, "maintain")
     assert said.code == 0
-    assert store.files() == 2
+    assert store.count_files() == 2
     assert Path("w/mlflow.db").read_text() == "no database at all"
 
 

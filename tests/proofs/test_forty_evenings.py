@@ -186,7 +186,7 @@ def fetch(run: Run) -> None:
 
 def check_evening(trial: Trial, run: Run, named: dict[str, Listing], stored: pd.DataFrame) -> None:
     """What came in tonight is what was shown, and what contradicts the store stayed out."""
-    holds = {hold.symbol for hold in run.fetch_log.holds().values()}
+    holds = {hold.symbol for hold in run.fetch_log.quarantined().values()}
     new = stored[stored["observed_at"] == pd.Timestamp(run.now)]
     answered = trial.answered(run)
     assert set(new["symbol"]) <= set(answered)
@@ -210,7 +210,7 @@ def check_evening(trial: Trial, run: Run, named: dict[str, Listing], stored: pd.
 
 def check_the_end(trial: Trial, run: Run) -> None:
     """The store holds the truth to 1e-6, every session of it and nothing else; nobody is held."""
-    assert run.fetch_log.holds() == {}
+    assert run.fetch_log.quarantined() == {}
     stored = run.store.read()
     for name, listing in trial.market.listings.items():
         mine = stored[stored["instrument_id"] == name].set_index("session")

@@ -116,7 +116,7 @@ def test_a_reused_symbol_is_not_joined_to_the_company_that_is_gone(street: Stree
     live(street, "2018-09-13", "2018-10-19")
     bars = street.bars("A")
     assert bars.index[-1] == pd.Timestamp("2018-09-14")
-    holds = street.run("2018-10-19").fetch_log.holds()
+    holds = street.run("2018-10-19").fetch_log.quarantined()
     assert [hold.rule for hold in holds.values()] == ["symbol reuse"]
 
 
@@ -146,7 +146,7 @@ def test_a_release_lasts_over_the_next_audits(street: Street) -> None:
     opened(street, Unadjusted("2018-09-12"), splits={"2018-09-12": (2, 1)})
     assert rules(street.evening("2018-10-08")) == {"A": ["quarantine: split fault"]}
     log = street.run("2018-10-08").fetch_log
-    log.put("released", [*log.holds().values()], street.run("2018-10-08").now)
+    log.record_quarantine("released", [*log.quarantined().values()], street.run("2018-10-08").now)
     live(street, "2018-10-09", "2018-11-09")
-    assert log.holds() == {}
+    assert log.quarantined() == {}
     assert log.events()["event"].tolist() == ["held", "released", "ended"]

@@ -174,7 +174,7 @@ def test_nothing_stands_twice_and_revisions_are_few(season: Season) -> None:
 
 def test_the_delisted_one_is_a_state_and_nobody_stays_in_quarantine(season: Season) -> None:
     run = season.street.run("2019-01-03")
-    assert run.fetch_log.holds() == {}
+    assert run.fetch_log.quarantined() == {}
     assert set(run.fetch_log.events()["event"]) == {"held", "ended"}
     symbols = run.universe.symbols
     bars = recent_bars(run.store, run.calendar, symbols, pd.Timestamp(LAST))

@@ -1,4 +1,4 @@
-"""A made-up market on real sessions: listings that walk at random, what happens to them, and the truth about it."""
+"""A simulated market on real sessions: random-walk listings with splits, dividends, renamings and delistings."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +15,7 @@ _RATIOS = [(2, 1), (1, 4), (3, 2), (10, 1)]
 
 @dataclass(frozen=True, eq=False)
 class Listing:
-    """One listing; `instrument_id` is its first symbol, `renamed` its second and the day from which on it has it."""
+    """One listing; `instrument_id` is its first symbol, `renamed` its second symbol and the first day of that."""
 
     instrument_id: str
     stock: Stock
@@ -23,7 +23,7 @@ class Listing:
 
     @property
     def stocks(self) -> dict[str, Stock]:
-        """What is shown under each of its symbols; from the renaming on the old one is unknown."""
+        """The stock as served under each of its symbols; from the renaming on the old one is not found."""
         if self.renamed is None:
             return {self.instrument_id: self.stock}
         symbol, day = self.renamed
@@ -34,7 +34,7 @@ class Listing:
 
     @property
     def actions(self) -> pd.DataFrame:
-        """Split and dividend as traded, by session: where one took effect."""
+        """Split and dividend as traded, by session, of the sessions on which one took effect."""
         days = sorted({*self.stock.splits, *self.stock.dividends})
         split = [self.stock.split_step(day) for day in days]
         cash = [self.stock.dividends.get(day, 0.0) for day in days]
@@ -43,9 +43,9 @@ class Listing:
 
     @property
     def total_return(self) -> "pd.Series[float]":
-        """What one share bought at the first close is worth, by session, each dividend having bought more shares.
+        """The value, by session, of one share bought at the first close with dividends reinvested.
 
-        It buys them at the close before, less itself: that price is what makes Yahoo's factor 1 - D/C.
+        A dividend buys shares at the previous close less the dividend, the price behind Yahoo's factor 1 - D/C.
         """
         close = self.stock.traded["close"]
         assert self.actions.index.isin(close.index[1:]).all(), "an action on a session without a bar before"
@@ -57,13 +57,13 @@ class Listing:
 
 @dataclass(frozen=True, eq=False)
 class MadeMarket:
-    """All listings, by instrument_id."""
+    """A simulated market: its listings by instrument_id."""
 
     listings: dict[str, Listing]
 
     @cached_property
     def stocks(self) -> dict[str, Stock]:
-        """What is shown, by symbol: `server.stocks = dict(market.stocks)`."""
+        """The stocks to serve, by symbol: `server.stocks = dict(market.stocks)`."""
         return {symbol: stock for each in self.listings.values() for symbol, stock in each.stocks.items()}
 
     @cached_property
@@ -94,16 +94,16 @@ def make_stock(
     payouts: Mapping[str, float] = {},
     kind: str = "EQUITY",
 ) -> Stock:
-    """Return a stock that walks at random over `sessions` and trades in whole cents.
+    """Return a stock that follows a random walk over `sessions` and trades in whole cents.
 
-    An equal seed and first session give equal prices, whatever the last session is.
+    The same seed and first session give the same prices, whatever the last session is.
 
     Args:
         days: The exchange's calendar, for its hours.
-        sessions: When it trades.
-        seed: Of its walk.
+        sessions: The sessions on which it trades.
+        seed: The seed of its walk.
         splits: (new, old) shares by session.
-        payouts: Dividends by session, each a share of the close before, paid in whole tenths of a cent.
+        payouts: Dividends by session, as a share of the previous close, rounded to tenths of a cent.
         kind: Yahoo's instrumentType.
     """
     steps, gaps, reach, drop, busy = (np.random.default_rng([seed, stream]) for stream in range(5))
@@ -143,11 +143,10 @@ def make_market(
     delistings: int = 1,
     seed: int = 20,
 ) -> MadeMarket:
-    """Return listings S00, S01, ... over [first, last]; everything happens in the last `busy` sessions.
+    """Return listings S00, S01, ... over [first, last]; all events are within the last `busy` sessions.
 
-    Nothing happens in the last tenth of that time, so that what comes late still comes; renamings (S05 becomes S05X)
-    and delistings fall into its middle. The listings that split, are renamed
-    and are delisted are different ones; any of them pays dividends.
+    The last tenth of these sessions has no events, so that delayed data still arrives; renamings (S05 becomes S05X) and
+    delistings are in the middle. Different listings split, are renamed and are delisted; any of them pays dividends.
     """
     sessions = days.sessions_between(pd.Timestamp(first), pd.Timestamp(last))
     rng = np.random.default_rng(seed)
@@ -176,7 +175,7 @@ def make_market(
 
 
 def in_hours(stock: Stock, days: Calendar) -> Stock:
-    """Return the stock with its exchange's hours, early closes among them."""
+    """Return the stock with its exchange's hours, including early closes."""
     sessions = stock.traded.index
     opens = days.opens[sessions].dt.tz_convert(days.timezone).dt.strftime("%H:%M")
     closes = days.closes[sessions].dt.tz_convert(days.timezone).dt.strftime("%H:%M")

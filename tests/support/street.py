@@ -1,4 +1,4 @@
-"""A street of made-up listings with the stand-in for Yahoo on it, a workspace, and evenings of fetching prices."""
+"""A fixture of made-up listings behind the stand-in for Yahoo, a workspace, and price updates on chosen sessions."""
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -10,7 +10,7 @@ import pytest
 from prefect import Task
 from yfinance.data import SingletonMeta
 
-from flows.prices.update import MadeMarket, update_prices
+from flows.prices.update import PriceStatus, update_prices
 from flows.runtime.context import Run, open_run
 from pipeline.market.calendar import Calendar
 from pipeline.market.corporate_actions import adjusted_close
@@ -33,12 +33,12 @@ ca_bundle = "{ca_bundle}"
 
 
 class Street:
-    """Evenings of one universe; the flows' tasks run as the plain functions that they are.
+    """Price updates of one universe; the flows' tasks run as plain functions, without Prefect.
 
     Args:
-        folder: Of the settings and the workspace.
+        folder: The folder of the settings and the workspace.
         days: The exchange's calendar.
-        server: The stand-in.
+        server: The stand-in for Yahoo.
         first: The first session.
     """
 
@@ -49,28 +49,28 @@ class Street:
         (folder / "nextday.toml").write_text(settings)
 
     def lists(self, *rows: str) -> None:
-        """Write the universe's file."""
+        """Write the universe file with these rows."""
         (self.folder / "members.csv").write_text("\n".join(["symbol,from,to,name,formerly", *rows]) + "\n")
 
     def opens(self, *symbols: str, last: str = "2018-12-31", **stocks: Stock) -> None:
-        """Let listings walk at random, and be members; named ones as they are given."""
+        """Add a random-walk stock per symbol, and the given stocks, to the server and to the members."""
         sessions = self.days.sessions_between(pd.Timestamp(self.first), pd.Timestamp(last))
         made = {symbol: make_stock(self.days, sessions, seed) for seed, symbol in enumerate(symbols)}
         self.server.stocks |= made | stocks
         self.lists(*self.server.stocks)
 
     def quirk(self, symbol: str, *quirks: Quirk) -> None:
-        """Let Yahoo get something wrong about a listing."""
+        """Add errors of Yahoo (quirks) to a listing."""
         self.server.stocks[symbol] = self.server.stocks[symbol].with_quirks(*quirks)
 
     def run(self, session: str, hours: float = 2) -> Run:
-        """Return a run so many hours after the session's close; the stand-in's clock is set to it."""
+        """Return a run `hours` after the session's close; the stand-in's clock is set to that time."""
         now: datetime = (self.days.closes[pd.Timestamp(session)] + timedelta(hours=hours)).to_pydatetime()
         self.server.clock = pd.Timestamp(now)
         return open_run(self.folder / "nextday.toml", self.folder / "data", now)
 
-    def evening(self, session: str, hours: float = 2) -> MadeMarket:
-        """Fetch, check and keep prices."""
+    def evening(self, session: str, hours: float = 2) -> PriceStatus:
+        """Run the price update: fetch, check and store prices."""
         return update_prices(self.run(session, hours))
 
     def sessions(self, first: str, last: str) -> list[str]:
@@ -85,29 +85,29 @@ class Street:
         return store.read(symbols=[symbol], **asked).set_index("session")  # type: ignore[arg-type]
 
     def adjusted(self, bars: pd.DataFrame) -> "pd.Series[float]":
-        """Return the total-return close that nextday makes of stored bars."""
+        """Return the total-return close that nextday computes from stored bars."""
         columns = [bars[[name]].to_numpy() for name in ("close", "dividend", "split")]
         return pd.Series(adjusted_close(*columns)[:, 0], bars.index)
 
     def requests(self, symbol: str) -> int:
-        """Return how many chart requests came for the symbol since this was last asked."""
+        """Return the number of chart requests for the symbol since the last call."""
         count = self.server.asked(symbol)
         self.server.requests = [each for each in self.server.requests if each.symbol != symbol]
         return count
 
 
 def total_return(stock: Stock) -> "pd.Series[float]":
-    """Return the truth: the forward total-return close of a stock."""
+    """Return the true forward total-return close of a stock."""
     return Listing("", stock).total_return
 
 
-def rules(market: MadeMarket) -> dict[str, list[str]]:
-    """Return which rules each symbol broke."""
+def rules(market: PriceStatus) -> dict[str, list[str]]:
+    """Return the rules of each symbol's findings."""
     return {str(s): sorted(set(rows["rule"])) for s, rows in market.findings.groupby("symbol")}
 
 
 def assert_true(street: Street, symbol: str, last: str) -> None:
-    """The stored bars to `last` are what traded."""
+    """Assert that the stored bars up to `last` are the true ones, as traded."""
     bars, truth = (
         street.bars(symbol, last, as_of=pd.Timestamp(last)),
         street.server.stocks[symbol].traded[:last],
@@ -119,9 +119,9 @@ def assert_true(street: Street, symbol: str, last: str) -> None:
 
 @pytest.fixture
 def street(tmp_path: Path, xnys: Calendar, monkeypatch: pytest.MonkeyPatch) -> Iterator[Street]:
-    """Return an empty street; requests wait for no turn."""
+    """Return a Street without listings; the rate limit is off."""
     monkeypatch.setattr(SingletonMeta, "_instances", {})
-    monkeypatch.setattr(yahoo._Pace, "wait", lambda self: None)
+    monkeypatch.setattr(yahoo._RateLimiter, "wait", lambda self: None)
     monkeypatch.setattr(Task, "__call__", lambda self, *a, **k: self.fn(*a, **k))
     with YahooServer(tmp_path / "server") as server:
         yield Street(tmp_path, xnys, server)

@@ -1,4 +1,4 @@
-"""What enters the price store: what to fetch, quality checks, discrepancies, quarantine, listing status.
+"""From fetched bars to the price store: fetch plan, quality checks, discrepancies, quarantine, listing status.
 
-A new check of a vendor's answer belongs here. May import the rest of `prices` and what it may import.
+A new check of a vendor's data belongs here. May import the rest of `prices` and what it may import.
 """

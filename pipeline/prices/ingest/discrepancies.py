@@ -1,7 +1,7 @@
-"""Whether a source still says what it said before: faults that must not reach the store, told apart from revisions.
+"""Compare a source's answer with the stored bars: distinguish faults, which must not be stored, from revisions.
 
-Everything is compared as traded, so that a healthy split changes nothing: a constant ratio on a part of the
-overlap means that the vendor's prices and the vendor's list of splits do not fit each other.
+All prices are compared as traded, so that a correct split changes nothing: a constant ratio on part of the overlap
+means that the vendor's prices contradict the vendor's list of splits.
 """
 
 import numpy as np
@@ -15,39 +15,39 @@ __all__ = ["JUMP", "find_jumps", "find_overlap_faults", "find_revisions", "find_
 
 
 JUMP = 1.2
-"""No correction of a close moves it by more than this factor; a lost split or another unit may."""
-# The share of closes that may be revised at once, if they are not few: beyond it another company stands there.
-_MANY, _FEW = 0.2, 4
-# A new close may leap by this factor without an action; a split of three for two is beyond it.
-_UNEXPLAINED = 1.4
-# Sessions that a leap must have stood for: vendors list a split some sessions late, not more.
-_PATIENCE = 5
-# Pence and pounds, cents and dollars: the logarithm, and how near a day's move leaves it.
-_UNIT, _UNIT_SPREAD = np.log(100), 0.02
-# Smaller ratios (spin-offs, stock dividends) hide in a day's move.
+"""The largest factor of a plausible correction of a close; a lost split or a unit change moves it by more."""
+# The share of closes that may be revised at once; beyond it, and with at least _FEW of them, the symbol was reused.
+_MAX_REVISED, _FEW = 0.2, 4
+# The largest factor of a new close without an action; a split of three for two is beyond it.
+_MAX_MOVE = 1.4
+# Sessions after which a jump counts as real: vendors list splits a few sessions late at most.
+_REAL_AFTER = 5
+# Pence for pounds, cents for dollars: the log ratio, and the tolerance for a day's own move.
+_UNIT, _UNIT_TOLERANCE = np.log(100), 0.02
+# Smaller ratios (spin-offs, stock dividends) cannot be distinguished from a day's move.
 _REAL_SPLIT = 1.3
-# Of the logarithm: what a close may do besides on the day of a split, and how much of the split's own.
-_DAYS_MOVE, _SHARE = 0.15, 0.25
-# Sessions within which one ratio is not split again.
-_TWICE = 5
+# Tolerances of the log return on the day of a split: absolute, and as a share of the log split.
+_ABSOLUTE, _RELATIVE = 0.15, 0.25
+# Sessions within which the same ratio listed again is a duplicate.
+_DUPLICATE_WITHIN = 5
 _KEY = ["symbol", "session"]
 Floats = NDArray[np.float64]
 
 
 def find_overlap_faults(stored: pd.DataFrame, observed: pd.DataFrame, whole: frozenset[str]) -> pd.DataFrame:
-    """Return a finding for each symbol whose observed closes cannot follow those that are stored.
+    """Return a finding for each symbol whose observed closes contradict the stored ones.
 
-    Settled closes decide; provisional ones only where no settled one is there to compare.
+    Settled closes decide; provisional ones only where no settled one can be compared.
 
     Args:
-        stored: symbol, session, close, status, currency of what stands, as traded.
-        observed: symbol, session, close, vendor_close, adjustment, currency of what the source says now.
-        whole: The symbols whose whole history was asked for.
+        stored: symbol, session, close, status, currency of the stored bars, as traded.
+        observed: symbol, session, close, vendor_close, adjustment, currency of the source's answer.
+        whole: The symbols whose whole history was requested.
 
     Returns:
-        symbol, session (the first one that differs), rule, detail. The rules: `currency changed`; `unit fault`, closes
-        100 times or a hundredth; `split fault`, one ratio on a part; `symbol reuse`, more than 20% differ without
-        order, or nothing is in common; `leap`, few differ, but by more than any revision does.
+        symbol, session (the first one that differs), rule, detail. The rules: `currency changed`; `unit fault`: closes
+        differ by a factor of 100; `split fault`: part of the closes differ by one ratio; `symbol reuse`: more than 20%
+        differ without a pattern, or no session is in common; `leap`: few closes differ, by more than a revision.
     """
     now = observed[[*_KEY, "close", "vendor_close", "adjustment", "currency"]]
     both = now.merge(stored[[*_KEY, "close", "status", "currency"]], on=_KEY, suffixes=("_now", ""))
@@ -57,24 +57,28 @@ def find_overlap_faults(stored: pd.DataFrame, observed: pd.DataFrame, whole: fro
     changed = both["currency_now"].notna() & both["currency"].notna()
     changed &= both["currency_now"] != both["currency"]
     suspects = both.loc[((ratio - 1).abs() > REVISION) | changed, "symbol"].unique()
-    named = [(str(s), _name_fault(both[both["symbol"] == s], is_whole=s in whole)) for s in suspects]
-    return pd.concat([_strangers(stored, now, both), _findings([(s, *fault) for s, fault in named if fault])])
+    faults = [(str(s), _classify(both[both["symbol"] == s], is_whole=s in whole)) for s in suspects]
+    return pd.concat(
+        [_without_overlap(stored, now, both), _findings([(s, *fault) for s, fault in faults if fault])]
+    )
 
 
-def _strangers(stored: pd.DataFrame, now: pd.DataFrame, both: pd.DataFrame) -> pd.DataFrame:
+def _without_overlap(stored: pd.DataFrame, now: pd.DataFrame, both: pd.DataFrame) -> pd.DataFrame:
+    """Return a finding for each stored symbol whose answer has no session in common with the store."""
     settled = stored.loc[stored["status"] == "settled", "symbol"].unique()
-    strangers = now[now["symbol"].isin(settled) & ~now["symbol"].isin(both["symbol"])]
-    detail = "not one of the sessions that are stored is in the answer: another company's prices?"
-    return strangers.drop_duplicates("symbol")[_KEY].assign(rule="symbol reuse", detail=detail)
+    others = now[now["symbol"].isin(settled) & ~now["symbol"].isin(both["symbol"])]
+    detail = "the answer has none of the stored sessions: another company's prices?"
+    return others.drop_duplicates("symbol")[_KEY].assign(rule="symbol reuse", detail=detail)
 
 
-def _name_fault(rows: pd.DataFrame, *, is_whole: bool) -> tuple[pd.Timestamp, str, str] | None:
+def _classify(rows: pd.DataFrame, *, is_whole: bool) -> tuple[pd.Timestamp, str, str] | None:
+    """Return session, rule and detail of one symbol's fault, None where its closes only show revisions."""
     now, was = rows["currency_now"].iloc[-1], rows["currency"].iloc[-1]
     if pd.notna(now) and pd.notna(was) and now != was:
-        return rows["session"].iloc[-1], "currency changed", f"stored in {was}, now given in {now}"
+        return rows["session"].iloc[-1], "currency changed", f"stored in {was}, the source now reports {now}"
     logs = np.log(rows["close_now"].to_numpy() / rows["close"].to_numpy())
     printed = rows["vendor_close"].to_numpy(float)
-    # With a split, closes in whole cents lose so much of themselves.
+    # A split moves closes printed in whole cents by up to this share of the price.
     rounding = 2 * half_unit(printed) / printed
     moved = np.abs(np.expm1(logs)) > np.maximum(REVISION, rounding)
     if not moved.any():
@@ -82,24 +86,24 @@ def _name_fault(rows: pd.DataFrame, *, is_whole: bool) -> tuple[pd.Timestamp, st
     first = rows["session"].to_numpy()[moved][0]
     span = f"{moved.sum()} of {len(rows)} closes from {pd.Timestamp(first):%Y-%m-%d}"
     ratio = float(np.exp(np.median(logs[moved])))
-    if _is_unit(logs[moved]).all():
-        return first, "unit fault", f"{span} are now given {ratio:.4g} times as high: another unit"
+    if _is_unit_change(logs[moved]).all():
+        return first, "unit fault", f"{span} are now {ratio:.4g} times as high: another unit"
     if _is_one_ratio(logs[moved], 2 * float(rounding.max())):
         if is_whole and _is_dividend(rows, moved, ratio):
             return None
         detail = (
-            f"{span} are now given {ratio:.6g} times as high: a split is late, lost, doubled or half applied"
+            f"{span} are now {ratio:.6g} times as high: a split is late, lost, doubled or only partly applied"
         )
         return first, "split fault", detail
-    if moved.mean() > _MANY and moved.sum() >= _FEW:
-        return first, "symbol reuse", f"{span} differ without order: another company's prices?"
+    if moved.mean() > _MAX_REVISED and moved.sum() >= _FEW:
+        return first, "symbol reuse", f"{span} differ without a pattern: another company's prices?"
     if np.abs(logs).max() > np.log(JUMP):
         return first, "leap", f"{span} differ, one by a factor of {np.exp(np.abs(logs).max()):.4g}"
     return None
 
 
-def _is_unit(logs: Floats) -> NDArray[np.bool_]:
-    return np.asarray(np.abs(np.abs(logs) - _UNIT) < _UNIT_SPREAD)
+def _is_unit_change(logs: Floats) -> NDArray[np.bool_]:
+    return np.asarray(np.abs(np.abs(logs) - _UNIT) < _UNIT_TOLERANCE)
 
 
 def _is_one_ratio(logs: Floats, rounding: float) -> bool:
@@ -108,39 +112,43 @@ def _is_one_ratio(logs: Floats, rounding: float) -> bool:
 
 
 def _is_dividend(rows: pd.DataFrame, moved: NDArray[np.bool_], ratio: float) -> bool:
-    """Whether a vendor who adjusts closes for dividends has adjusted all those before a new one."""
+    """Whether the vendor adjusts closes for dividends, and a new dividend explains the change of all earlier closes."""
     is_prefix = bool(moved[: moved.sum()].all())
     is_adjusted = rows["adjustment"].iloc[-1] == "split+dividend"
     return bool(is_adjusted and is_prefix and 1 / JUMP < ratio < JUMP)
 
 
 def find_split_faults(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return a finding for each split of one answer that its own prices contradict.
+    """Return a finding for each listed split that the prices of the same answer contradict.
 
     Args:
         rows: schema.PRICES of any symbols, ascending in session within each.
 
     Returns:
-        symbol, session, rule (`split fault`), detail: a split is listed but the prices before it are not adjusted (or,
-        where the source gives raw prices, do not jump), or one ratio is listed twice within a few sessions.
+        symbol, session, rule (`split fault`), detail: a split is listed, but the prices before it are not adjusted (raw
+        prices: do not jump), or the same ratio is listed twice within a few sessions.
     """
     log_split = np.log(rows["split"])
     growth = np.log(rows["close"] * rows["split"] / rows.groupby("symbol")["close"].shift())
     expected = log_split.where(rows["adjustment"] == "raw", -log_split)
     is_real = log_split.abs() > np.log(_REAL_SPLIT)
-    unseen = rows[is_real & ((growth - expected).abs() < np.minimum(_DAYS_MOVE, _SHARE * log_split.abs()))]
+    not_applied = rows[
+        is_real & ((growth - expected).abs() < np.minimum(_ABSOLUTE, _RELATIVE * log_split.abs()))
+    ]
     found = [
         (
             row.symbol,
             row.session,
             "split fault",
-            f"the split of {row.split:g} is listed, the closes do not show it",
+            f"the split of {row.split:g} is listed, but the closes do not show it",
         )
-        for row in unseen.itertuples()
+        for row in not_applied.itertuples()
     ]
-    acted = rows[is_real].assign(place=rows.groupby("symbol").cumcount()[is_real])
-    before = acted.groupby("symbol")[["split", "place"]].shift()
-    twice = acted[(acted["split"] == before["split"]) & (acted["place"] - before["place"] <= _TWICE)]
+    splits = rows[is_real].assign(place=rows.groupby("symbol").cumcount()[is_real])
+    before = splits.groupby("symbol")[["split", "place"]].shift()
+    twice = splits[
+        (splits["split"] == before["split"]) & (splits["place"] - before["place"] <= _DUPLICATE_WITHIN)
+    ]
     found += [
         (row.symbol, row.session, "split fault", f"the split of {row.split:g} is listed twice")
         for row in twice.itertuples()
@@ -149,69 +157,72 @@ def find_split_faults(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def find_jumps(stored: pd.DataFrame, observed: pd.DataFrame) -> pd.DataFrame:
-    """Return a finding for each close that has not settled yet and leaps from the one before, with no action.
+    """Return a finding for each new close that jumps from the one before without a split or dividend.
 
-    A split that the vendor does not list yet looks like this; a crash does too, and when it has stood for five sessions
-    it counts as one. A close that leaps and leaps back, and one that leaps to another unit, never count; the latter
-    not even in a history that is seen for the first time, which may hold any other leap.
+    A split that the vendor has not listed yet looks like this, and so does a crash: a jump that has lasted for five
+    sessions is accepted as real. A spike (a jump that reverts) and a change of the unit are never accepted; in a
+    history seen for the first time a change of the unit is the only possible finding.
 
     Args:
-        stored: symbol, session, close, split, dividend, status of what stands.
-        observed: The same of what the source says now, ascending in session within each symbol.
+        stored: symbol, session, close, split, dividend, status of the stored bars.
+        observed: The same columns of the source's answer, ascending in session within each symbol.
 
     Returns:
         symbol, session, rule (`unexplained leap` or `unit fault`), detail.
     """
-    suspects = observed.loc[np.abs(_growth(observed)) > np.log(_UNEXPLAINED), "symbol"].unique()
+    suspects = observed.loc[np.abs(_growth(observed)) > np.log(_MAX_MOVE), "symbol"].unique()
     if not len(suspects):
         return _findings([])
     observed, stored = (frame[frame["symbol"].isin(suspects)] for frame in (observed, stored))
     rows = _joined(stored, observed)
     growth, later = rows["growth"], rows.groupby("symbol").cumcount(ascending=False)
     after = -rows.groupby("symbol")["growth"].shift(-1)
-    is_leap = (growth.abs() > np.log(_UNEXPLAINED)) & rows["symbol"].isin(stored["symbol"])
+    is_jump = (growth.abs() > np.log(_MAX_MOVE)) & rows["symbol"].isin(stored["symbol"])
     is_spike = after.between(growth / 2, growth * 2) | after.between(growth * 2, growth / 2)
-    is_unit = _is_unit(growth.to_numpy(float))
-    doubted = rows["is_new"] & (is_unit | (is_leap & (is_spike | (later < _PATIENCE))))
-    found = rows[doubted].assign(rule=np.where(is_unit[doubted], "unit fault", "unexplained leap"))
-    told = [_tell_leap(row.before, row.close) for row in found.itertuples()]
-    return _findings(list(zip(found["symbol"], found["session"], found["rule"], told, strict=True)))
+    is_unit = _is_unit_change(growth.to_numpy(float))
+    is_doubted = rows["is_new"] & (is_unit | (is_jump & (is_spike | (later < _REAL_AFTER))))
+    found = rows[is_doubted].assign(rule=np.where(is_unit[is_doubted], "unit fault", "unexplained leap"))
+    details = [_describe_jump(row.before, row.close) for row in found.itertuples()]
+    return _findings(list(zip(found["symbol"], found["session"], found["rule"], details, strict=True)))
 
 
 def _joined(stored: pd.DataFrame, observed: pd.DataFrame) -> pd.DataFrame:
-    """Return what is observed and what else stands, with the close before each and the growth from it."""
+    """Return the observed rows and the stored rows of other sessions, with `is_new`, `before` and `growth`.
+
+    `before` is the previous close, `growth` the log return from it.
+    """
     numbers = [*_KEY, "close", "split", "dividend"]
-    stands, seen = (pd.MultiIndex.from_frame(frame[_KEY]) for frame in (stored, observed))
-    settled = stands[(stored["status"] == "settled").to_numpy()]
-    known = stored.loc[~stands.isin(seen), numbers].assign(is_new=False)
-    rows = pd.concat([observed[numbers].assign(is_new=~seen.isin(settled)), known])
+    known, seen = (pd.MultiIndex.from_frame(frame[_KEY]) for frame in (stored, observed))
+    settled = known[(stored["status"] == "settled").to_numpy()]
+    others = stored.loc[~known.isin(seen), numbers].assign(is_new=False)
+    rows = pd.concat([observed[numbers].assign(is_new=~seen.isin(settled)), others])
     rows = rows.sort_values(_KEY, kind="stable", ignore_index=True)
     return rows.assign(before=rows.groupby("symbol")["close"].shift(), growth=_growth(rows))
 
 
 def _growth(rows: pd.DataFrame) -> Floats:
-    """Return the logarithm of what the holder of a share at the close before has made, NaN on each first row."""
+    """Return the log total return from the previous close, NaN on each symbol's first row."""
     is_first = np.diff(pd.factorize(rows["symbol"])[0], prepend=-1) != 0
     before = rows["close"].shift().to_numpy(float)
     value = ((rows["close"] + rows["dividend"]) * rows["split"]).to_numpy(float)
     return np.where(is_first, np.nan, np.log(value / before))
 
 
-def _tell_leap(old: float, new: float) -> str:
+def _describe_jump(old: float, new: float) -> str:
     return (
-        f"the close went from {old:.6g} to {new:.6g} and no split is listed: one that comes late, another unit, or "
-        f"true; a leap that is neither taken back nor of a unit counts once it has stood for {_PATIENCE} sessions"
+        f"the close went from {old:.6g} to {new:.6g} and no split is listed: a late split, another unit, or a real "
+        f"move; a jump that neither reverts nor changes the unit is accepted once it has lasted {_REAL_AFTER} sessions"
     )
 
 
 def find_revisions(stored: pd.DataFrame, observed: pd.DataFrame) -> pd.DataFrame:
-    """Return a finding for each settled close, split or dividend that the source now gives otherwise, as traded.
+    """Return a finding for each settled close, split or dividend that the source now reports differently, as traded.
 
     Args:
-        stored: symbol, session, close, split, dividend, status of what stands.
-        observed: symbol, session, close, split, dividend, adjustment of what the source says now.
+        stored: symbol, session, close, split, dividend, status of the stored bars.
+        observed: symbol, session, close, split, dividend, adjustment of the source's answer.
     """
-    # Where closes are adjusted for dividends, each of them moves all that went before.
+    # Where closes are adjusted for dividends, each new dividend moves all earlier closes.
     observed = observed[observed["adjustment"] != "split+dividend"]
     both = stored[stored["status"] == "settled"].merge(
         observed, on=["symbol", "session"], suffixes=("", "_now")
@@ -219,10 +230,10 @@ def find_revisions(stored: pd.DataFrame, observed: pd.DataFrame) -> pd.DataFrame
     found = []
     for name in ("close", "split", "dividend"):
         moved = both[~np.isclose(both[f"{name}_now"], both[name], rtol=REVISION, atol=0)]
-        said = zip(moved["symbol"], moved["session"], moved[name], moved[f"{name}_now"], strict=True)
+        values = zip(moved["symbol"], moved["session"], moved[name], moved[f"{name}_now"], strict=True)
         found += [
-            (symbol, session, "revised", f"{name} {old:.6g} is now given as {new:.6g}")
-            for symbol, session, old, new in said
+            (symbol, session, "revised", f"{name} {old:.6g} is now {new:.6g}")
+            for symbol, session, old, new in values
         ]
     return _findings(found)
 

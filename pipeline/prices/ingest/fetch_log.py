@@ -1,6 +1,6 @@
-"""What the source answered for each symbol on each evening, and who is in quarantine since when and why.
+"""The fetch log: the source's answers by symbol and session, and the quarantine.
 
-A SQLite file beside the price store. Rows are only added: the present state is read off the newest ones.
+A SQLite file next to the price store. Rows are only added; the current state follows from the newest ones.
 """
 
 import sqlite3
@@ -22,9 +22,9 @@ _LAYOUT: Final = 1
 _TABLES: Final = """
 CREATE TABLE IF NOT EXISTS answers (
   symbol TEXT NOT NULL,
-  session TEXT NOT NULL,       -- the last one that had closed
+  session TEXT NOT NULL,       -- the last closed one when the source was asked
   outcome TEXT NOT NULL,
-  is_whole INTEGER NOT NULL,   -- 1: the whole history was asked for, 0: the last sessions only
+  is_whole INTEGER NOT NULL,   -- 1: the whole history was requested, 0: recent sessions only
   asked_from TEXT NOT NULL,
   observed_at TEXT NOT NULL,
   bars INTEGER NOT NULL,
@@ -42,20 +42,20 @@ CREATE TABLE IF NOT EXISTS quarantine (
 ) STRICT;
 PRAGMA user_version = 1;
 """
-_PATIENCE: Final = 30.0  # seconds for a reader to end
+_TIMEOUT: Final = 30.0  # seconds to wait for another connection
 
 
 @dataclass(frozen=True)
 class Answer:
-    """One symbol's answer of one evening.
+    """The source's answer to one request.
 
     Attributes:
-        symbol: As it was asked for.
-        outcome: What the source said.
-        is_whole: Whether the whole history was asked for.
-        asked_from: The first session asked for.
-        observed_at: When it answered (UTC).
-        bars: How many it gave.
+        symbol: The requested symbol.
+        outcome: The outcome of the fetch.
+        is_whole: Whether the whole history was requested.
+        asked_from: The first requested session.
+        observed_at: When the source answered (UTC).
+        bars: The number of bars in the answer.
         reason: One sentence where the outcome is not `ok`.
     """
 
@@ -70,13 +70,14 @@ class Answer:
 
 @dataclass(frozen=True)
 class QuarantineEntry:
-    """Somebody in quarantine.
+    """A listing in quarantine.
 
     Attributes:
-        instrument_id, symbol: Who.
+        instrument_id, symbol: The listing.
         since: When the source first contradicted the store (UTC).
-        rule, evidence: How.
-        is_released: Whether a person has decided that the source is right: its next answer is taken as it comes.
+        rule, evidence: The broken rule, and the contradiction in words.
+        is_released: Whether the user has decided that the source is right: its next answer is stored without checks
+            against the stored bars.
     """
 
     instrument_id: str
@@ -88,22 +89,22 @@ class QuarantineEntry:
 
 
 class FetchLog:
-    """The log of one universe; a file that is not there yet reads as an empty one.
+    """The fetch log of one universe; a missing file reads as an empty log.
 
     Raises:
-        StoreError: from every method: the file is locked, damaged, of a newer layout, or cannot be written.
+        StoreError: in every method: the file is locked, damaged, of a newer layout, or cannot be written.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def record(self, session: pd.Timestamp, answers: Sequence[Answer]) -> None:
-        """Write down what was answered on the evening of `session`; the first one of a kind counts."""
-        evening = _day(session)
+        """Record the answers given after the close of `session`; repeats (same outcome and request) are ignored."""
+        day = _day(session)
         rows = [
             (
                 answer.symbol,
-                evening,
+                day,
                 answer.outcome,
                 int(answer.is_whole),
                 _day(answer.asked_from),
@@ -113,11 +114,11 @@ class FetchLog:
             )
             for answer in answers
         ]
-        with self._writing() as db:
+        with self._transaction() as db:
             db.executemany("INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
 
-    def times_unknown(self) -> dict[str, int]:
-        """Return on how many sessions in a row, up to the newest, the source knew no such symbol."""
+    def not_found_streaks(self) -> dict[str, int]:
+        """Return, by symbol, the number of sessions with `not_found` since the last `ok` or `empty` answer."""
         rows = self._select(
             "SELECT symbol, count(DISTINCT session) FROM answers AS a WHERE outcome = 'not_found' AND session > "
             "coalesce((SELECT max(session) FROM answers WHERE symbol = a.symbol AND outcome IN ('ok', 'empty')), '') "
@@ -125,52 +126,52 @@ class FetchLog:
         )
         return {str(symbol): int(times) for symbol, times in rows}
 
-    def heard_since(self, since: pd.Timestamp) -> dict[str, list[pd.Timestamp]] | None:
-        """Return on which sessions from `since` on the source answered for a symbol, None where nothing is kept."""
+    def answered_since(self, since: pd.Timestamp) -> dict[str, list[pd.Timestamp]] | None:
+        """Return, by symbol, the sessions from `since` on with an `ok` or `empty` answer; None without a log."""
         if not self.path.exists():
             return None
-        heard: dict[str, list[pd.Timestamp]] = {}
+        answered: dict[str, list[pd.Timestamp]] = {}
         rows = self._select(
             "SELECT DISTINCT symbol, session FROM answers WHERE outcome IN ('ok', 'empty') AND session >= ?",
             _day(since),
         )
         for symbol, session in rows:
-            heard.setdefault(symbol, []).append(pd.Timestamp(session))
-        return heard
+            answered.setdefault(symbol, []).append(pd.Timestamp(session))
+        return answered
 
     def whole_from(self) -> dict[str, pd.Timestamp]:
-        """Return from which session on the whole history of a symbol was had, the earliest one."""
+        """Return, by symbol, the earliest start of a whole history that the source delivered."""
         rows = self._select(
             "SELECT symbol, min(asked_from) FROM answers WHERE outcome = 'ok' AND is_whole = 1 GROUP BY symbol"
         )
         return {symbol: pd.Timestamp(day) for symbol, day in rows}
 
-    def last_whole(self) -> dict[str, pd.Timestamp]:
-        """Return on which evening the source last answered for the whole history of a symbol, whatever it said."""
+    def last_whole_answer(self) -> dict[str, pd.Timestamp]:
+        """Return, by symbol, the session of the last `ok`, `empty` or `not_found` answer to a whole-history request."""
         rows = self._select(
             "SELECT symbol, max(session) FROM answers WHERE is_whole = 1 AND outcome IN ('ok', 'empty', 'not_found') "
             "GROUP BY symbol"
         )
         return {symbol: pd.Timestamp(day) for symbol, day in rows}
 
-    def holds(self) -> dict[str, QuarantineEntry]:
-        """Return who is in quarantine now, by instrument_id."""
-        held: dict[str, QuarantineEntry] = {}
+    def quarantined(self) -> dict[str, QuarantineEntry]:
+        """Return the entries now in quarantine, by instrument_id."""
+        entries: dict[str, QuarantineEntry] = {}
         for at, instrument_id, symbol, event, rule, evidence in self._select(
             "SELECT at, instrument_id, symbol, event, rule, evidence FROM quarantine ORDER BY id"
         ):
             if event == "held":
-                held[instrument_id] = QuarantineEntry(
+                entries[instrument_id] = QuarantineEntry(
                     instrument_id, symbol, datetime.fromisoformat(at), rule, evidence
                 )
             elif event == "ended":
-                held.pop(instrument_id, None)
-            elif instrument_id in held:
-                held[instrument_id] = replace(held[instrument_id], is_released=True)
-        return held
+                entries.pop(instrument_id, None)
+            elif instrument_id in entries:
+                entries[instrument_id] = replace(entries[instrument_id], is_released=True)
+        return entries
 
     def released(self) -> set[str]:
-        """Return the instrument_ids that a person has ever released."""
+        """Return the instrument_ids that the user has ever released."""
         return {
             id_
             for (id_,) in self._select(
@@ -179,18 +180,18 @@ class FetchLog:
         }
 
     def events(self) -> pd.DataFrame:
-        """Return everything that ever happened in quarantine: at, symbol, event, rule, evidence."""
+        """Return all quarantine events, oldest first: at, symbol, event, rule, evidence."""
         columns = ["at", "symbol", "event", "rule", "evidence"]
         return pd.DataFrame(
             self._select(f"SELECT {', '.join(columns)} FROM quarantine ORDER BY id"), columns=columns
         )
 
-    def put(
-        self, event: Literal["held", "released", "ended"], holds: Sequence[QuarantineEntry], at: datetime
+    def record_quarantine(
+        self, event: Literal["held", "released", "ended"], entries: Sequence[QuarantineEntry], at: datetime
     ) -> None:
-        """Write down that these were held, released by a person, or are out again."""
-        rows = [(_instant(at), h.instrument_id, h.symbol, event, h.rule, h.evidence) for h in holds]
-        with self._writing() as db:
+        """Record that these entries went into quarantine, were released by the user, or left it."""
+        rows = [(_instant(at), e.instrument_id, e.symbol, event, e.rule, e.evidence) for e in entries]
+        with self._transaction() as db:
             db.executemany(
                 "INSERT INTO quarantine (at, instrument_id, symbol, event, rule, evidence) VALUES (?, ?, ?, ?, ?, ?)",
                 rows,
@@ -199,25 +200,25 @@ class FetchLog:
     def _select(self, query: str, *values: str) -> list[tuple[str, ...]]:
         if not self.path.exists():
             return []
-        with self._opened() as db:
+        with self._connect() as db:
             rows: list[tuple[str, ...]] = db.execute(query, values).fetchall()
         return rows
 
     @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
-        with self._opened() as db:
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._connect() as db:
             db.execute("BEGIN IMMEDIATE")
             yield db
             db.execute("COMMIT")
 
     @contextmanager
-    def _opened(self) -> Iterator[sqlite3.Connection]:
+    def _connect(self) -> Iterator[sqlite3.Connection]:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with closing(sqlite3.connect(self.path, timeout=_PATIENCE, isolation_level=None)) as db:
+            with closing(sqlite3.connect(self.path, timeout=_TIMEOUT, isolation_level=None)) as db:
                 layout = db.execute("PRAGMA user_version").fetchone()[0]
                 if layout > _LAYOUT:
-                    raise self._unusable(f"a newer nextday made it (layout {layout})")
+                    raise self._unusable(f"a newer nextday wrote it (layout {layout})")
                 if layout == 0:
                     db.executescript(f"BEGIN IMMEDIATE; {_TABLES} COMMIT;")
                 yield db
@@ -226,10 +227,10 @@ class FetchLog:
 
     def _unusable(self, reason: str) -> StoreError:
         return StoreError(
-            f"The log of what was fetched cannot be used: {reason:.200}",
+            f"The fetch log cannot be used: {reason:.200}",
             where=str(self.path),
-            fix="see to disk space and rights, or put the file back from a backup; without one move it away: "
-            "then the whole history of every symbol is asked for and compared once more",
+            fix="check disk space and permissions, or restore the file from a backup; without one, move it away: "
+            "then the whole history of every symbol is requested and compared again",
         )
 
 

@@ -1,4 +1,4 @@
-"""What to ask the source for tonight, symbol by symbol: all that is needed, and no more."""
+"""The fetch plan: the minimal request for each symbol in this run."""
 
 import zlib
 from collections.abc import Mapping, Sequence
@@ -16,15 +16,15 @@ from pipeline.prices.store import PriceStore
 __all__ = ["AUDIT_EVERY", "OVERLAP", "FetchRequest", "plan_requests"]
 
 OVERLAP = 15
-"""Sessions asked for again every evening: what a vendor revises, he revises soon."""
+"""Sessions before the last settled bar that are requested again each time: most revisions come soon."""
 
 AUDIT_EVERY = 20
-"""Sessions within which the whole history of each symbol is asked for once, in turn, and compared."""
+"""Sessions within which the whole history of each symbol is requested and compared once; symbols take turns."""
 
 
 @dataclass(frozen=True)
 class FetchRequest:
-    """One request for bars: the sessions from `start` on, or the whole history."""
+    """A request for one symbol's bars from `start` on; `is_whole` where that is the whole history."""
 
     start: pd.Timestamp
     is_whole: bool
@@ -41,41 +41,44 @@ def plan_requests(
     last: pd.Timestamp,
     now: datetime,
 ) -> dict[str, FetchRequest]:
-    """Return what to ask for; a symbol that is left out has all that there can be tonight.
+    """Return the request for each symbol; a symbol without one has every bar that can exist by now.
 
-    The whole history is asked for the first time, in quarantine, when `beginning` was moved earlier, and as an audit
-    on every twentieth session; else the sessions from a little before the last settled bar, so that revisions are
-    seen. Delisted symbols are asked for on their audits only, unless so many are that the source must be out of order.
+    The whole history is requested the first time, in quarantine, after `beginning` was moved earlier, and as an audit
+    on every twentieth session. Otherwise the request starts `OVERLAP` sessions before the last settled bar, so that
+    revisions are seen. Delisted symbols are requested on their audits only, unless so many are delisted that the source
+    must be failing.
 
     Args:
-        store: What is there.
-        log: What was answered.
-        calendar: Decides what a session is.
+        store: The stored bars.
+        log: The earlier answers and the quarantine.
+        calendar: The exchange's sessions.
         instruments: instrument_id by symbol.
-        symbols: Of the universe.
-        beginning: Where the history shall begin.
-        last: The last session that has closed.
-        now: The time it is (UTC): from when on a provisional bar is asked for again.
+        symbols: The symbols of the universe.
+        beginning: The first session of the history.
+        last: The last closed session.
+        now: The current time (UTC): decides which provisional bars can have settled.
     """
     whole = FetchRequest(beginning, is_whole=True)
-    bars, whole_from, holds = recent_bars(store, calendar, symbols, last), log.whole_from(), log.holds()
+    bars, whole_from = recent_bars(store, calendar, symbols, last), log.whole_from()
+    quarantined = log.quarantined()
     newest = bars.groupby("symbol")["session"].max()
     settled = bars[bars["status"] == "settled"].groupby("symbol")["session"].max()
     due = _find_due(bars, calendar, now)
-    gone = _find_gone(find_listings(bars, log, calendar, symbols, last))
-    audited = log.last_whole()
+    delisted = _find_delisted(find_listings(bars, log, calendar, symbols, last))
+    audited = log.last_whole_answer()
     plan = {}
     for symbol in symbols:
-        is_doubted = instruments.get(symbol, symbol) in holds or whole_from.get(symbol, beginning) > beginning
-        if symbol not in settled or symbol not in whole_from or is_doubted:
+        is_quarantined = instruments.get(symbol, symbol) in quarantined
+        starts_late = whole_from.get(symbol, beginning) > beginning
+        if symbol not in settled or symbol not in whole_from or is_quarantined or starts_late:
             plan[symbol] = whole
             continue
         is_audit = _is_audit(symbol, calendar, audited[symbol], last)
         start = calendar.sessions[max(calendar.position(settled[symbol]) - OVERLAP, 0)]
-        is_waiting = newest[symbol] < last or any(session > start for session in due.get(symbol, []))
-        if is_audit and (is_waiting or symbol in gone):
+        is_incomplete = newest[symbol] < last or any(session > start for session in due.get(symbol, []))
+        if is_audit and (is_incomplete or symbol in delisted):
             plan[symbol] = whole
-        elif is_waiting and symbol not in gone:
+        elif is_incomplete and symbol not in delisted:
             plan[symbol] = FetchRequest(start, is_whole=False)
     return plan
 
@@ -90,14 +93,14 @@ def _find_due(bars: pd.DataFrame, calendar: Calendar, now: datetime) -> dict[str
     return due
 
 
-def _find_gone(listings: Mapping[str, Listing]) -> set[str]:
-    """Return who is delisted; nobody, where so many are that the source must be out of order."""
-    gone = {symbol for symbol, listing in listings.items() if listing.state == "delisted"}
-    return gone if len(listings) - len(gone) >= MIN_COVERAGE * len(listings) else set()
+def _find_delisted(listings: Mapping[str, Listing]) -> set[str]:
+    """Return the delisted symbols; none where there are so many that the source must be failing."""
+    delisted = {symbol for symbol, listing in listings.items() if listing.state == "delisted"}
+    return delisted if len(listings) - len(delisted) >= MIN_COVERAGE * len(listings) else set()
 
 
 def _is_audit(symbol: str, calendar: Calendar, audited: pd.Timestamp, last: pd.Timestamp) -> bool:
-    """Whether a symbol's turn has come since its last audit; turns are spread over the sessions by its name."""
+    """Whether a symbol's turn has come since its last audit; a hash of the symbol spreads turns over the sessions."""
     offset = zlib.crc32(symbol.encode()) % AUDIT_EVERY
     turns = [(int(calendar.sessions.searchsorted(day)) - offset) // AUDIT_EVERY for day in (audited, last)]
     return turns[1] > turns[0]

@@ -1,4 +1,4 @@
-"""What has become of a listing: trading, suspended, delisted; states are read off the record, never stored."""
+"""The state of a listing (trading, suspended, delisted), derived from the record and never stored."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ from pipeline.prices.store import PriceStore
 __all__ = ["DELISTED_AFTER", "SUSPENDED_AFTER", "Listing", "find_listings", "recent_bars"]
 
 DELISTED_AFTER = 5
-"""Sessions in a row on which the source must not know a symbol: one evening's 404 is as likely an outage."""
+"""Consecutive sessions with `not_found` after which a symbol counts as delisted: a single 404 may be an outage."""
 
 SUSPENDED_AFTER = 10
-"""Sessions without a bar on which the source answered all the same: an outage is no suspension."""
+"""Sessions answered without a bar after which a symbol counts as suspended; outages do not count."""
 
-# Sessions that tell the state of nearly every symbol: the whole of a large store need not be read.
+# Recent sessions that decide the state of nearly every symbol, so that a large store is not read whole.
 _RECENT = 60
 
 
@@ -27,9 +27,9 @@ class Listing:
     """A symbol's state.
 
     Attributes:
-        state: `unknown` where the source never gave a bar.
+        state: `unknown` where the source never returned a bar.
         last: The last session with a bar, None without one.
-        evidence: One sentence; empty where the listing trades.
+        evidence: One sentence; empty while the listing trades.
     """
 
     state: Literal["trading", "suspended", "delisted", "unknown"]
@@ -43,33 +43,33 @@ def find_listings(
     """Return the state of each symbol at the close of session `last`.
 
     Args:
-        bars: Theirs (`recent_bars`).
-        log: What was answered; a source whose answers are not kept has answered every time.
-        calendar: Decides what a session is.
-        symbols: Whose states.
-        last: The last session that has closed.
+        bars: The symbols' bars (`recent_bars`).
+        log: The source's answers; a source without a log counts as having answered on every session.
+        calendar: The exchange's sessions.
+        symbols: The symbols to classify.
+        last: The last closed session.
 
     Raises:
         StoreError: the log cannot be read.
     """
-    newest, unknown = bars.groupby("symbol")["session"].max(), log.times_unknown()
-    heard = log.heard_since(calendar.sessions[max(calendar.position(last) - _RECENT, 0)])
+    newest, streaks = bars.groupby("symbol")["session"].max(), log.not_found_streaks()
+    answered = log.answered_since(calendar.sessions[max(calendar.position(last) - _RECENT, 0)])
     listings = {}
     for symbol in symbols:
         end = newest.get(symbol)
         if end is None:
-            listings[symbol] = Listing("unknown", None, "the source never gave a bar")
+            listings[symbol] = Listing("unknown", None, "the source never returned a bar")
             continue
         absent = calendar.sessions_between(end, last)[1:]
-        silent = len(absent) if heard is None else int(absent.isin(heard.get(symbol, [])).sum())
-        listings[symbol] = _state(end, silent, min(unknown.get(symbol, 0), len(absent)))
+        empty = len(absent) if answered is None else int(absent.isin(answered.get(symbol, [])).sum())
+        listings[symbol] = _classify(end, empty, min(streaks.get(symbol, 0), len(absent)))
     return listings
 
 
 def recent_bars(
     store: PriceStore, calendar: Calendar, symbols: Sequence[str], last: pd.Timestamp
 ) -> pd.DataFrame:
-    """Return symbol, session and status of the bars of the last months; of symbols without such a bar, of all theirs.
+    """Return symbol, session and status of the recent bars; for symbols without a recent bar, of all their bars.
 
     Raises:
         StoreError: the store cannot be read.
@@ -79,15 +79,17 @@ def recent_bars(
     others = sorted(set(symbols) - set(recent["symbol"]))
     older = store.read(last, symbols=others, columns=["status"]) if others else recent.head(0)
     bars = pd.concat([recent, older], ignore_index=True)
-    return bars[bars["session"].isin(calendar.sessions)]  # a closure may have been written down since
+    return bars[
+        bars["session"].isin(calendar.sessions)
+    ]  # a day may have been added to [universe] closures since
 
 
-def _state(newest: pd.Timestamp, silent: int, unknown: int) -> Listing:
+def _classify(newest: pd.Timestamp, empty: int, not_found: int) -> Listing:
     ended = f"the last bar is of {newest:%Y-%m-%d}"
-    if unknown >= DELISTED_AFTER:
-        return Listing("delisted", newest, f"the source knew no such symbol on {unknown} sessions; {ended}")
-    if silent >= SUSPENDED_AFTER:
+    if not_found >= DELISTED_AFTER:
         return Listing(
-            "suspended", newest, f"the source answered on {silent} sessions without a bar; {ended}"
+            "delisted", newest, f"the source did not know the symbol on {not_found} sessions; {ended}"
         )
+    if empty >= SUSPENDED_AFTER:
+        return Listing("suspended", newest, f"the source answered without a bar on {empty} sessions; {ended}")
     return Listing("trading", newest)

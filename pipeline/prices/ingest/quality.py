@@ -1,4 +1,4 @@
-"""What is wrong with bars: each fault by symbol, session and rule; a faulty bar is kept out, never repaired."""
+"""Quality checks of fetched bars: a finding per fault; faulty bars are dropped, never repaired."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,16 +21,16 @@ __all__ = [
     "Checked",
     "check",
     "find_broken_rules",
-    "find_dividend_doubts",
+    "find_dividend_mismatches",
     "find_missing",
     "no_findings",
 ]
 
 FINDING_COLUMNS = ["symbol", "session", "rule", "detail"]
-_DIVIDEND = 1e-3
-"""The share of a price by which a dividend and the step of the adjusted close may differ."""
+_DIVIDEND_TOLERANCE = 1e-3
+"""How far a dividend and the step of the adjusted close may differ, as a share of the price."""
 
-_EXPLAINED = {
+_RULE_NAMES = {
     "not_nullable": "the value is missing",
     "finite": "the value is not finite",
     "greater_than(0)": "it must be above zero",
@@ -48,7 +48,7 @@ def no_findings() -> pd.DataFrame:
 
 @dataclass(frozen=True, eq=False)
 class Checked:
-    """Bars that passed (schema.PRICES) and what was found in the others."""
+    """The bars that passed the checks (schema.PRICES), and the findings."""
 
     prices: pd.DataFrame
     findings: pd.DataFrame
@@ -63,67 +63,65 @@ def check(
     historical: bool,
     today: pd.Timestamp | None = None,
     instruments: Mapping[str, str] | None = None,
-    standing: pd.DataFrame | None = None,
+    stored: pd.DataFrame | None = None,
 ) -> Checked:
-    """Turn the answers of a source into price rows.
+    """Convert the answers of a source to price rows, and check them.
 
-    Kept out, each with a finding: symbols whose exchange keeps another time than the calendar, rows on days that
-    are no session, second rows of a session, rows after `today`, rows that break schema.PRICES. Left out in silence:
-    other rows after `as_of`, which are not closed yet. A session without a row between a symbol's first and last bar
-    is a finding too. The split and the dividend of a row that is kept out move to the symbol's next good row, with a
-    finding.
+    Dropped with a finding: symbols whose exchange has another time zone than the calendar, rows on days that are no
+    session, duplicate rows of a session, rows after `today`, and rows that violate schema.PRICES. Dropped without a
+    finding: other rows after `as_of`, whose session has not closed yet. A session without a row between a symbol's
+    first and last bar is a finding too. The split and the dividend of a dropped row are carried to the symbol's next
+    good row, with a finding.
 
     Args:
-        answers: Those whose outcome is ok.
-        calendar: Decides what a session is.
+        answers: The answers with the outcome ok.
+        calendar: The exchange's sessions.
         as_of: The last session that counts as closed.
-        source: The name of the source, kept on each row.
-        historical: Whether the source ended in the past; its bars are settled.
-        today: The day it is at the exchange, None where the clock was set back and nobody knows.
+        source: The name of the source, written to each row.
+        historical: Whether the source ended in the past; all its bars are settled.
+        today: The current day at the exchange; None, where the clock is set to the past, skips that check.
         instruments: instrument_id by symbol, where the two differ.
-        standing: symbol and session of the bars that are stored: the action of a row that is kept out does not move
-            where its bar stands, with that action, already.
+        stored: symbol and session of the stored bars: the action of a dropped row is not carried on if the bar of its
+            session is already stored with that action.
     """
-    in_time = [_keeps_time(answer, calendar) for answer in answers]
+    fits = [_matches_time_zone(answer, calendar) for answer in answers]
     found = [no_findings()]
-    found += [
-        _stranger(answer, calendar) for answer, keeps in zip(answers, in_time, strict=True) if not keeps
-    ]
-    if not any(in_time):
+    found += [_wrong_calendar(answer, calendar) for answer, fit in zip(answers, fits, strict=True) if not fit]
+    if not any(fits):
         return Checked(empty(PRICES), pd.concat(found, ignore_index=True))
-    bars = _in_one(
-        [answer for answer, keeps in zip(answers, in_time, strict=True) if keeps], source, instruments or {}
+    bars = _concatenate(
+        [answer for answer, fit in zip(answers, fits, strict=True) if fit], source, instruments or {}
     )
     if today is not None:
-        found.append(_name(bars[bars["session"] > today], "future date", f"today is {today:%Y-%m-%d}"))
+        found.append(_findings(bars[bars["session"] > today], "future date", f"today is {today:%Y-%m-%d}"))
     bars = bars[bars["session"] <= as_of]
     is_session = bars["session"].isin(calendar.sessions)
     is_second = bars.duplicated(["symbol", "session"], keep="last") & is_session
-    # A second row repeats the action of the first: only days that are no session hand theirs on.
+    # A duplicate row repeats the first one's action: only rows on closed days carry theirs on.
     single, is_open = bars[~is_second], is_session[~is_second].to_numpy()
     rows = carry_actions(single, is_open).reset_index(drop=True)
     rows = rows.assign(status=_status(rows, calendar, historical))[list(PRICES.columns)]
     broken = find_broken_rules(rows)
-    kept = ~_is_among(rows, broken)
-    if standing is not None and not kept.all():
-        rows.loc[~kept & _is_among(rows, standing), ["split", "dividend"]] = 1.0, 0.0
+    kept = ~_is_in(rows, broken)
+    if stored is not None and not kept.all():
+        rows.loc[~kept & _is_in(rows, stored), ["split", "dividend"]] = 1.0, 0.0
     found += [
-        _moved(single, is_open),
-        _name(bars[~is_session], "no session", f"{calendar.name} was closed"),
-        _name(bars[is_second], "second row", "the last row of the session was kept"),
-        *_holes(rows, calendar),
+        _carried(single, is_open),
+        _findings(bars[~is_session], "no session", f"{calendar.name} was closed"),
+        _findings(bars[is_second], "second row", "the last row of the session was kept"),
+        *_missing_sessions(rows, calendar),
         broken,
-        _moved(rows, kept),
-        find_dividend_doubts(rows),
+        _carried(rows, kept),
+        find_dividend_mismatches(rows),
     ]
     findings = pd.concat(found, ignore_index=True).sort_values(["symbol", "session"], ignore_index=True)
     return Checked(carry_actions(rows, kept).reset_index(drop=True), findings)
 
 
-def _in_one(answers: Sequence[Fetched], source: str, instruments: Mapping[str, str]) -> pd.DataFrame:
-    """Return the bars as traded of all answers, with what each answer says of itself on each of its rows.
+def _concatenate(answers: Sequence[Fetched], source: str, instruments: Mapping[str, str]) -> pd.DataFrame:
+    """Return the bars of all answers as traded, with each answer's attributes on each of its rows.
 
-    One frame, because a thousand small ones take a thousand times as long.
+    All in one frame: checking a thousand small ones would take a thousand times as long.
     """
     parts = [as_traded(a.bars, a.adjustment, lists_actions=a.lists_actions) for a in answers]
     counts = [len(part) for part in parts]
@@ -136,82 +134,84 @@ def _in_one(answers: Sequence[Fetched], source: str, instruments: Mapping[str, s
         "currency": [answer.currency or None for answer in answers],
         "source": [source] * len(answers),
     }
-    for name, said in texts.items():
-        bars[name] = pd.array(said, dtype="str").repeat(counts)
+    for name, values in texts.items():
+        bars[name] = pd.array(values, dtype="str").repeat(counts)
     observed_at = pd.to_datetime([answer.observed_at for answer in answers], utc=True)
     return bars.assign(observed_at=observed_at.as_unit("us").repeat(counts))
 
 
-def _is_among(rows: pd.DataFrame, others: pd.DataFrame) -> NDArray[np.bool_]:
-    """Return for each row whether its symbol and session are among those of others."""
+def _is_in(rows: pd.DataFrame, others: pd.DataFrame) -> NDArray[np.bool_]:
+    """Return bool [row]: whether the row's (symbol, session) occurs in `others`."""
     if others.empty:
         return np.zeros(len(rows), dtype=bool)
-    there, here = (pd.MultiIndex.from_frame(frame[["symbol", "session"]]) for frame in (others, rows))
-    return here.isin(there)
+    other_keys, keys = (pd.MultiIndex.from_frame(frame[["symbol", "session"]]) for frame in (others, rows))
+    return keys.isin(other_keys)
 
 
-def _stranger(fetched: Fetched, calendar: Calendar) -> pd.DataFrame:
+def _wrong_calendar(fetched: Fetched, calendar: Calendar) -> pd.DataFrame:
     detail = f"{fetched.symbol} trades in {fetched.timezone}, {calendar.name} in {calendar.timezone}"
     if (suggested := suggest_calendar(fetched.timezone, fetched.symbol)) is not None:
         detail += f", and the calendar of its exchange is {suggested}"
-    return _name(fetched.bars[["session"]].tail(1).assign(symbol=fetched.symbol), "wrong calendar", detail)
+    return _findings(
+        fetched.bars[["session"]].tail(1).assign(symbol=fetched.symbol), "wrong calendar", detail
+    )
 
 
-def _keeps_time(fetched: Fetched, calendar: Calendar) -> bool:
-    """Whether the exchange's clock, where it is stated, shows the calendar's time on the day of every bar."""
+def _matches_time_zone(fetched: Fetched, calendar: Calendar) -> bool:
+    """Whether the answer's time zone, if stated, has the calendar's local time on the day of every bar."""
     if fetched.timezone in ("", calendar.timezone) or fetched.bars.empty:
         return True
     noon = pd.DatetimeIndex(fetched.bars["session"]).tz_localize("UTC") + pd.Timedelta(hours=12)
     try:
-        there = noon.tz_convert(fetched.timezone).tz_localize(None)
+        local = noon.tz_convert(fetched.timezone).tz_localize(None)
     except (KeyError, ValueError):  # no such time zone
         return False
-    return bool((there == noon.tz_convert(calendar.timezone).tz_localize(None)).all())
+    return bool((local == noon.tz_convert(calendar.timezone).tz_localize(None)).all())
 
 
-def _moved(bars: pd.DataFrame, kept: NDArray[np.bool_]) -> pd.DataFrame:
-    """Return a finding for each split or dividend of a bar that is not kept, where a later bar can carry it."""
+def _carried(bars: pd.DataFrame, kept: NDArray[np.bool_]) -> pd.DataFrame:
+    """Return a finding for each split or dividend of a dropped bar that a later bar carries."""
     if kept.all():
         return no_findings()
-    onto = bars["session"].where(kept).groupby(bars["symbol"]).bfill()
-    moved = bars.assign(onto=onto)[has_action(bars) & ~kept & onto.notna()]
+    target = bars["session"].where(kept).groupby(bars["symbol"]).bfill()
+    carried = bars.assign(target=target)[has_action(bars) & ~kept & target.notna()]
     detail = [
-        f"split {row.split:g}, dividend {row.dividend:g} carried to {row.onto:%Y-%m-%d}"
-        for row in moved.itertuples()
+        f"split {row.split:g}, dividend {row.dividend:g} carried to {row.target:%Y-%m-%d}"
+        for row in carried.itertuples()
     ]
-    return moved[["symbol", "session"]].assign(rule="action moved", detail=detail)[FINDING_COLUMNS]
+    return carried[["symbol", "session"]].assign(rule="action moved", detail=detail)[FINDING_COLUMNS]
 
 
-def _name(bars: pd.DataFrame, rule: str, detail: str) -> pd.DataFrame:
+def _findings(bars: pd.DataFrame, rule: str, detail: str) -> pd.DataFrame:
     return bars[["symbol", "session"]].assign(rule=rule, detail=detail)
 
 
 def _status(rows: pd.DataFrame, calendar: Calendar, historical: bool) -> ExtensionArray:
-    is_open = np.zeros(len(rows), dtype=np.int64)
+    is_provisional = np.zeros(len(rows), dtype=np.int64)
     earliest = rows["observed_at"].min()
     for session in [] if historical else sorted(rows["session"].unique(), reverse=True):
         due = calendar.settled_at(session)
-        if due <= earliest:  # and those before it are due before it
+        if due <= earliest:  # earlier sessions are due even earlier
             break
-        is_open |= ((rows["session"] == session) & (due > rows["observed_at"])).to_numpy()
-    return pd.array(["settled", "provisional"], dtype="str").take(is_open)
+        is_provisional |= ((rows["session"] == session) & (due > rows["observed_at"])).to_numpy()
+    return pd.array(["settled", "provisional"], dtype="str").take(is_provisional)
 
 
 def find_broken_rules(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return a finding for each row (schema.PRICES, indexed 0..n-1) and rule of the schema that it breaks."""
+    """Return a finding for each row (schema.PRICES, indexed 0..n-1) and each rule of the schema that it violates."""
     try:
         PRICES.validate(rows, lazy=True)
     except pa.errors.SchemaErrors as error:
         cases = error.failure_cases
     else:
         return no_findings()
-    # A rule across columns lists every column of the row: one finding a row and rule is enough.
+    # A rule across columns lists every column of the row: one finding per row and rule is enough.
     across = cases["schema_context"] == "DataFrameSchema"
     cases = pd.concat([cases[~across], cases[across].drop_duplicates(["index", "check"])])
     place = cases["index"].astype(int).to_numpy()
     column = np.where(cases["schema_context"] == "DataFrameSchema", "", cases["column"].astype(str) + ": ")
-    rule = [_EXPLAINED.get(str(check), str(check)) for check in cases["check"]]
-    given = [_quote(rows.iloc[row]) for row in place]
+    rule = [_RULE_NAMES.get(str(check), str(check)) for check in cases["check"]]
+    given = [_format_bar(rows.iloc[row]) for row in place]
     return pd.DataFrame(
         {
             "symbol": rows["symbol"].to_numpy()[place],
@@ -222,11 +222,11 @@ def find_broken_rules(rows: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def find_dividend_doubts(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return a finding for each session on which the vendor's adjusted closes and dividends say different things.
+def find_dividend_mismatches(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return a finding for each session on which the vendor's adjusted closes contradict its dividends.
 
-    The step of adjusted over plain close must be 1 - D[t]/C[t-1] (Yahoo's definition, as in adjust). The bars stand
-    as they are: returns are made from the dividends, so one that is lost or late is for a person to know of.
+    The step of adjusted over plain close must be 1 - D[t]/C[t-1] (Yahoo's definition, see corporate_actions). The bars
+    are stored unchanged: returns are computed from the dividends, so the user should know of a lost or late one.
 
     Args:
         rows: schema.PRICES, ascending in session within each symbol.
@@ -234,19 +234,19 @@ def find_dividend_doubts(rows: pd.DataFrame) -> pd.DataFrame:
     factor = rows["vendor_adj_close"] / rows["vendor_close"]
     before = rows[["close"]].assign(factor=factor).groupby(rows["symbol"]).shift()
     step = before["factor"] / factor
-    # Where the vendor's closes are raw, adjusted over plain close steps by the split too.
+    # Where the vendor's closes are raw, a split moves adjusted over plain close too.
     step *= rows["split"].where(rows["adjustment"] == "raw", 1.0)
     expected = 1 - rows["dividend"] * rows["split"] / before["close"]
-    is_doubted = ((step - expected).abs() > _DIVIDEND) & (rows["adjustment"] != "split+dividend")
+    is_doubted = ((step - expected).abs() > _DIVIDEND_TOLERANCE) & (rows["adjustment"] != "split+dividend")
     doubted = rows[is_doubted].assign(step=step[is_doubted], expected=expected[is_doubted])
     detail = [
-        f"a dividend of {row.dividend:.6g} makes {row.expected:.6f} of earlier closes, the vendor {row.step:.6f}"
+        f"a dividend of {row.dividend:.6g} implies the factor {row.expected:.6f}, the adjusted closes {row.step:.6f}"
         for row in doubted.itertuples()
     ]
     return doubted[["symbol", "session"]].assign(rule="dividend in doubt", detail=detail)[FINDING_COLUMNS]
 
 
-def _quote(row: "pd.Series[Any]") -> str:
+def _format_bar(row: "pd.Series[Any]") -> str:
     return ", ".join(f"{name} {row[name]:.6g}" for name in ("open", "high", "low", "close", "volume"))
 
 
@@ -256,11 +256,11 @@ def find_missing(rows: pd.DataFrame, symbol: str, calendar: Calendar) -> pd.Data
         return no_findings()
     expected = calendar.sessions_between(rows["session"].min(), rows["session"].max())
     missing = pd.DataFrame({"session": expected[~expected.isin(rows["session"])]}).assign(symbol=symbol)
-    return _name(missing, "missing session", "no bar; the symbol has no forecast that needs it")
+    return _findings(missing, "missing session", "no bar; no forecast that needs it is made")
 
 
-def _holes(rows: pd.DataFrame, calendar: Calendar) -> list[pd.DataFrame]:
+def _missing_sessions(rows: pd.DataFrame, calendar: Calendar) -> list[pd.DataFrame]:
     place = calendar.sessions.get_indexer(pd.DatetimeIndex(rows["session"]))
-    leaps = (np.diff(place, prepend=0) > 1) & (rows["symbol"] == rows["symbol"].shift())
-    holed = rows.loc[leaps, "symbol"].unique()
-    return [find_missing(rows[rows["symbol"] == symbol], symbol, calendar) for symbol in holed]
+    is_after_gap = (np.diff(place, prepend=0) > 1) & (rows["symbol"] == rows["symbol"].shift())
+    symbols = rows.loc[is_after_gap, "symbol"].unique()
+    return [find_missing(rows[rows["symbol"] == symbol], symbol, calendar) for symbol in symbols]

@@ -1,4 +1,4 @@
-"""Who may enter the store: bars that follow what is stored come in, a source that contradicts it goes to quarantine."""
+"""Reconcile new bars with stored ones: consistent bars are stored, contradicted symbols go into quarantine."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,28 +16,28 @@ from pipeline.prices.ingest.quality import no_findings
 from pipeline.prices.revisions import REVISION
 from pipeline.prices.store import PriceStore
 
-__all__ = ["STANDING", "Reconciliation", "reconcile"]
+__all__ = ["COMPARED_COLUMNS", "Reconciliation", "reconcile"]
 
-STANDING = ["close", "split", "dividend", "status", "currency"]
-"""What of the stored bars, beside symbol and session, an answer is compared with."""
+COMPARED_COLUMNS = ["close", "split", "dividend", "status", "currency"]
+"""The columns of the stored bars, besides symbol and session, that an answer is compared with."""
 
 _KEY = ["symbol", "session"]
 
 
 @dataclass(frozen=True, eq=False)
 class Reconciliation:
-    """What became of checked bars.
+    """The result of reconciling checked bars with the store.
 
     Attributes:
-        new: Those that say something new and may be appended (schema.PRICES).
-        findings: Revisions, and why somebody is held (quality.FINDING_COLUMNS).
-        held: Who goes into quarantine now, and was not there.
-        ended: Who leaves it once the bars are stored.
+        new: The new or revised bars to append (schema.PRICES).
+        findings: Revisions, and the faults behind quarantine entries (quality.FINDING_COLUMNS).
+        quarantined: Entries to add to the quarantine; symbols already there are left out.
+        ended: Entries to end once the bars are stored.
     """
 
     new: pd.DataFrame
     findings: pd.DataFrame
-    held: list[QuarantineEntry]
+    quarantined: list[QuarantineEntry]
     ended: list[QuarantineEntry]
 
 
@@ -45,20 +45,21 @@ def reconcile(
     store: PriceStore,
     prices: pd.DataFrame,
     stored: pd.DataFrame,
-    holds: Mapping[str, QuarantineEntry],
+    quarantined: Mapping[str, QuarantineEntry],
     whole: frozenset[str],
 ) -> Reconciliation:
-    """Compare what a source says now with what it said before.
+    """Compare a source's answer with the stored bars.
 
-    Somebody in quarantine, who is asked for whole (fetch_plan), leaves it when nothing is contradicted any more, or
-    when a person has released it: then the source is taken as it is, and what stood before stays readable.
+    A symbol in quarantine, whose whole history is requested each time (fetch_plan), leaves it when its answer no longer
+    contradicts the store, or when the user has released it: then the answer is stored as it is, and the bars before
+    stay readable as earlier versions.
 
     Args:
-        store: What was said before.
-        prices: Checked rows (schema.PRICES), all of a symbol's answer.
-        stored: STANDING columns of what stands of these symbols, from the first session that was asked for on.
-        holds: Who is in quarantine, by instrument_id.
-        whole: The symbols whose whole history was asked for.
+        store: The price store.
+        prices: Checked rows (schema.PRICES), each symbol's complete answer.
+        stored: COMPARED_COLUMNS of these symbols' stored bars, from the first requested session on.
+        quarantined: The entries now in quarantine, by instrument_id.
+        whole: The symbols whose whole history was requested.
 
     Raises:
         StoreError: the store cannot be read.
@@ -66,31 +67,31 @@ def reconcile(
     if prices.empty:
         return Reconciliation(prices, no_findings(), [], [])
     ids = _instruments(prices)
-    waiting = {symbol: holds[id_] for symbol, id_ in ids.items() if id_ in holds}
-    released = {symbol for symbol, hold in waiting.items() if hold.is_released}
+    present = {symbol: quarantined[id_] for symbol, id_ in ids.items() if id_ in quarantined}
+    released = {symbol for symbol, entry in present.items() if entry.is_released}
     faults = _find_faults(prices, stored, whole)
     faults = faults[~faults["symbol"].isin(released)]
-    # The first row of a part is for comparing only: what acted just before it is not in the answer.
+    # The first row of a partial answer serves for comparison only: actions just before it are not in the answer.
     is_anchor = ~prices["symbol"].isin(whole) & ~prices["symbol"].duplicated()
     good = prices[~prices["symbol"].isin(faults["symbol"]) & ~is_anchor]
     return Reconciliation(
         new=store.select_new(good),
-        findings=pd.concat([_refusals(faults), find_revisions(stored, good)], ignore_index=True),
-        held=[hold for symbol, hold in _new_holds(faults, ids, prices).items() if symbol not in waiting],
-        ended=[hold for symbol, hold in waiting.items() if symbol not in set(faults["symbol"])],
+        findings=pd.concat([_quarantine_findings(faults), find_revisions(stored, good)], ignore_index=True),
+        quarantined=[entry for s, entry in _make_entries(faults, ids, prices).items() if s not in present],
+        ended=[entry for symbol, entry in present.items() if symbol not in set(faults["symbol"])],
     )
 
 
 def _find_faults(prices: pd.DataFrame, stored: pd.DataFrame, whole: frozenset[str]) -> pd.DataFrame:
     splits = find_split_faults(prices)
     if not splits.empty:
-        splits = splits[~pd.MultiIndex.from_frame(splits[_KEY]).isin(_believed(prices, stored))]
-    found = [find_overlap_faults(stored, prices, whole), splits, find_jumps(stored, prices)]
-    return pd.concat(found, ignore_index=True)
+        splits = splits[~pd.MultiIndex.from_frame(splits[_KEY]).isin(_unchanged(prices, stored))]
+    faults = [find_overlap_faults(stored, prices, whole), splits, find_jumps(stored, prices)]
+    return pd.concat(faults, ignore_index=True)
 
 
-def _believed(prices: pd.DataFrame, stored: pd.DataFrame) -> pd.MultiIndex:
-    """Return the bars that stand as they are given: they were believed before, or released by a person."""
+def _unchanged(prices: pd.DataFrame, stored: pd.DataFrame) -> pd.MultiIndex:
+    """Return the bars whose split and close equal the stored ones: accepted before, or released by the user."""
     both = prices.merge(stored, on=_KEY, suffixes=("", "_was"))
     is_same = (both["split"] == both["split_was"]) & (
         (both["close"] / both["close_was"] - 1).abs() < REVISION
@@ -103,17 +104,17 @@ def _instruments(prices: pd.DataFrame) -> dict[str, str]:
     return dict(zip(pairs["symbol"], pairs["instrument_id"], strict=True))
 
 
-def _refusals(faults: pd.DataFrame) -> pd.DataFrame:
+def _quarantine_findings(faults: pd.DataFrame) -> pd.DataFrame:
     return faults.assign(
-        rule="quarantine: " + faults["rule"], detail=faults["detail"] + "; no new bar of it is stored"
+        rule="quarantine: " + faults["rule"], detail=faults["detail"] + "; no new bar of the symbol is stored"
     )
 
 
-def _new_holds(
+def _make_entries(
     faults: pd.DataFrame, ids: Mapping[str, str], prices: pd.DataFrame
 ) -> dict[str, QuarantineEntry]:
-    """Return a hold for each symbol with a fault, for its first one."""
+    """Return a quarantine entry for each symbol with a fault, made from its first fault."""
     seen = prices.groupby("symbol")["observed_at"].max()
     first = faults.drop_duplicates("symbol")
-    told = zip(first["symbol"], first["rule"], first["detail"], strict=True)
-    return {s: QuarantineEntry(ids[s], s, seen[s].to_pydatetime(), rule, detail) for s, rule, detail in told}
+    rows = zip(first["symbol"], first["rule"], first["detail"], strict=True)
+    return {s: QuarantineEntry(ids[s], s, seen[s].to_pydatetime(), rule, detail) for s, rule, detail in rows}

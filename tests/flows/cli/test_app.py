@@ -124,13 +124,13 @@ def test_wrong_settings_are_named_before_prefect_is_given_a_home(
         ('calendar = "24/7"', "never closes"),
         ('path = "absent.csv"', "absent.csv"),
         ('path = "empty"', "no .csv and no .parquet"),
-        ('path = "header.csv"', "no row of prices"),
+        ('path = "header.csv"', "no row below the header"),
         ('path = "columns.csv"', "lacks the columns date, open"),
         ('path = "double.csv"', "Close and CLOSE both mean close"),
         ('path = "cut.parquet"', "cut.parquet"),
         ('file = "month.csv"', "'2018-13-01' in the column 'from' is no date"),
-        ('file = "turned.csv"', "A leaves on 2017-01-01, before it comes on 2018-12-01"),
-        ('file = "nobody.csv"', "at least one row"),
+        ('file = "turned.csv"', "A leaves on 2017-01-01, before it joins on 2018-12-01"),
+        ('file = "nobody.csv"', "The universe file has no row"),
         ('file = "void.csv"', "cannot be read"),
     ],
 )
@@ -288,5 +288,5 @@ def test_an_error_inside_a_real_flow_reaches_the_terminal_as_its_few_lines(tmp_p
     )
     assert done.returncode == 2
     assert "nextday: There is no usable price of any of the 1 symbols of 'sample'" in done.stderr
-    assert "ZZZ: not_found: the sample holds ^GSPC and ^IXIC only" in done.stderr
+    assert "ZZZ: not_found: the sample has only ^GSPC and ^IXIC" in done.stderr
     assert "InputError" not in done.stdout + done.stderr

@@ -221,7 +221,7 @@ def test_an_export_that_fails_leaves_the_old_file_and_no_half(
         (["show", "A", "--known-at", "2018-12-20T22:01Z"], "2018-12-20 22:01 UTC lies in the future"),
         (["show", "A", "--known-at", "9999-12-31T23:59"], "9999-12-31"),
         (["show", "A", "--known-at", "0001-01-01T00:00+14:00"], "0001-01-01"),
-        (["show", "A", "--known-at", "2018-11-04T01:30"], "is not one moment in America/New_York"),
+        (["show", "A", "--known-at", "2018-11-04T01:30"], "is no unique instant in America/New_York"),
         (["show", "A", "--known-at", "2018-12-13T21:59Z"], "the first was observed at 2018-12-13 22:00:00"),
         (["export"], "--csv FILE or with --parquet FILE"),
         (["export", "--csv", "x", "--parquet", "y"], "name one file"),

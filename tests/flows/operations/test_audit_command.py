@@ -238,7 +238,7 @@ def test_a_source_that_changes_its_word_fails(nextday: CommandLine) -> None:
     run = live_run()
     found = auditing.check_custom_source(run, gather(run, full=False).bench.block)
     assert found.status == "failed"
-    assert "asked twice, it gives other values" in found.evidence
+    assert "asked twice, it returns other values" in found.evidence
 
 
 def test_nextdays_own_code_needs_no_audit(nextday: CommandLine) -> None:

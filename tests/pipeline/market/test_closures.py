@@ -1,4 +1,4 @@
-"""Days that the exchange's calendar has wrong: written down in a file, known again to every replay."""
+"""Corrections of an exchange calendar: listed in a file, and applied again in every replay."""
 
 from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
@@ -50,7 +50,7 @@ def test_a_day_on_which_the_exchange_was_closed_is_no_session() -> None:
     assert tuesday in new_york().sessions
 
 
-def test_an_early_close_that_was_written_down_closes_early() -> None:
+def test_a_listed_early_close_closes_early() -> None:
     days = new_york(Override(date(2024, 10, 29), time(9, 30), time(13)))
     assert days.closes[pd.Timestamp("2024-10-29")] == utc("2024-10-29T17:00")  # summer time: UTC-4
     assert days.opens[pd.Timestamp("2024-10-29")] == utc("2024-10-29T13:30")
@@ -64,7 +64,7 @@ def test_a_late_open_settles_the_bar_before_it_later() -> None:
     assert early.settled_at(pd.Timestamp("2024-10-28")) == utc("2024-10-29T13:00")
 
 
-def test_a_session_that_the_calendar_does_not_have_finds_its_place() -> None:
+def test_an_extra_session_is_inserted_in_order() -> None:
     # Muhurat trading of Diwali: one hour in the evening of a holiday.
     days = bombay(Override(date(2024, 11, 1), time(18), time(19)))
     friday = pd.Timestamp("2024-11-01")
@@ -75,7 +75,7 @@ def test_a_session_that_the_calendar_does_not_have_finds_its_place() -> None:
     assert days.sessions.is_monotonic_increasing
 
 
-def test_a_session_on_a_saturday_can_be_written_down() -> None:
+def test_a_session_on_a_saturday_can_be_listed() -> None:
     assert (
         pd.Timestamp("2024-05-18") in bombay(Override(date(2024, 5, 18), time(9, 15), time(12, 30))).sessions
     )
@@ -94,7 +94,7 @@ def test_a_closure_that_the_calendar_knows_too_changes_nothing() -> None:
     assert new_york(Override(date(2024, 12, 25))).sessions.equals(new_york().sessions)
 
 
-def test_days_outside_the_run_wait() -> None:
+def test_overrides_outside_the_calendars_range_are_not_applied() -> None:
     long_ago, far_off = Override(date(2001, 9, 11)), Override(date(2031, 1, 9))
     assert new_york(long_ago, far_off).sessions.equals(new_york().sessions)
 
@@ -104,9 +104,9 @@ def test_days_outside_the_run_wait() -> None:
     [
         (
             Override(date(2024, 10, 27)),
-            "2024-10-27, a Sunday, is no session of XNYS anyway: is it a typing error?",
+            "2024-10-27, a Sunday, is no session of XNYS anyway: is it a typo?",
         ),
-        (Override(date(2024, 3, 10), time(2, 30), time(4)), "do not show 02:30 once"),
+        (Override(date(2024, 3, 10), time(2, 30), time(4)), "02:30 is no unique time in America/New_York"),
     ],
 )
 def test_an_override_that_contradicts_the_calendar_is_refused_with_its_row(
@@ -120,15 +120,13 @@ def test_an_override_that_contradicts_the_calendar_is_refused_with_its_row(
 
 def test_a_day_beyond_the_end_of_the_calendar_is_refused() -> None:
     after = datetime(2026, 11, 26, 12, tzinfo=UTC)
-    with pytest.raises(
-        InputError, match="2027-02-01 lies beyond the calendar XBOM, which ends on 2026-12-31"
-    ):
+    with pytest.raises(InputError, match="2027-02-01 is outside the calendar XBOM, which ends on 2026-12-31"):
         calendar("XBOM", date(2024, 1, 1), after, (Override(date(2027, 2, 1), time(9, 15), time(15, 30)),))
 
 
-def test_hours_that_cross_the_session_beside_them_are_refused() -> None:
+def test_hours_that_overlap_an_adjacent_session_are_refused() -> None:
     # Futures of ICE open on the evening before: Tuesday has begun on Monday at 20:01.
-    with pytest.raises(InputError, match="cross those of the session beside it"):
+    with pytest.raises(InputError, match="overlap those of an adjacent session"):
         calendar("IEPA", date(2024, 1, 1), LATE_2024, (Override(date(2024, 10, 28), time(8), time(23)),))
 
 
@@ -162,13 +160,13 @@ def test_a_file_without_a_row_changes_nothing(tmp_path: Path) -> None:
         (",,,nothing", "it names no session", 1),
         ("2025-01-09,9:30,,", "give both hours", 1),
         ("2025-01-09,,16:00,", "give both hours", 1),
-        ("2025-01-09,16:00,9:30,", "opens at 16:00 and closes at 09:30, not later", 1),
+        ("2025-01-09,16:00,9:30,", "closes at 09:30, which is not after it opens at 16:00", 1),
         ("2025-01-09,9:30,24:00,", "'24:00' is no time of day", 1),
         ("2025-01-09,9.30,16:00,", "'9.30' is no time of day", 1),
-        ("2025-01-09,,,\n2025-01-10,,,\n2025-01-09,9:30,13:00,", "2025-01-09 stands there twice", 3),
+        ("2025-01-09,,,\n2025-01-10,,,\n2025-01-09,9:30,13:00,", "2025-01-09 is listed twice", 3),
     ],
 )
-def test_a_row_that_means_nothing_is_named(tmp_path: Path, rows: str, words: str, row: int) -> None:
+def test_an_invalid_row_is_named(tmp_path: Path, rows: str, words: str, row: int) -> None:
     with pytest.raises(InputError) as caught:
         read_overrides(written(tmp_path, rows))
     assert words in str(caught.value)
@@ -178,8 +176,8 @@ def test_a_row_that_means_nothing_is_named(tmp_path: Path, rows: str, words: str
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (None, "The closures' file cannot be read"),
-        ("", "The closures' file cannot be read"),
+        (None, "The closures file cannot be read"),
+        ("", "The closures file cannot be read"),
         ("session\n2025-01-09\n", "needs one column 'session', one column 'opens', one column 'closes'"),
         ("date,opens,closes\n2025-01-09,,\n", "needs one column 'session'"),
         ("session,opens,closes,opens\n2025-01-09,,,\n", "needs one column 'session'"),
@@ -218,7 +216,7 @@ def run(folder: Path, rows: str | None) -> Run:
     return open_run(folder / "nextday.toml", folder / "data", NOW)
 
 
-def test_the_closures_of_the_settings_stand_in_every_calendar(tmp_path: Path) -> None:
+def test_the_closures_of_the_settings_apply_to_every_calendar(tmp_path: Path) -> None:
     made = run(tmp_path, f"{STORM:%Y-%m-%d},,,")
     assert STORM not in made.calendar.sessions
     answer = made.source.fetch("A", made.calendar.sessions[0], made.last_closed, NOW)
@@ -267,7 +265,7 @@ def test_the_doctor_warns_a_month_before_a_calendar_ends(tmp_path: Path, day: st
     assert is_well or "newer release of exchange-calendars" in finding.fix
 
 
-def test_the_doctor_says_nothing_of_a_calendar_that_does_not_end(tmp_path: Path) -> None:
+def test_the_doctor_does_not_warn_of_a_calendar_that_does_not_end(tmp_path: Path) -> None:
     from flows.operations.doctor import _calendar
 
     assert _calendar(live(tmp_path, "XLON", datetime(2026, 11, 20, 12, tzinfo=UTC))) == []

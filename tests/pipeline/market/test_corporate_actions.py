@@ -1,4 +1,4 @@
-"""From what vendors show to what traded, and on to total returns: by hand, and for any listing."""
+"""From vendors' bars to bars as traded and total returns: examples by hand, and properties of any listing."""
 
 import numpy as np
 import pandas as pd
@@ -23,7 +23,7 @@ def test_later_splits_multiply_what_comes_after() -> None:
     assert later_splits(np.array([1.0, 2.0, 1.0, 3.0])).tolist() == [6, 3, 3, 1]
 
 
-def test_split_adjusted_bars_are_had_back_as_they_traded() -> None:
+def test_split_adjusted_bars_are_restored_as_traded() -> None:
     # A share trades at 300, splits 3 for 1, trades at 101; the vendor prints everything in new shares.
     vendor = vendor_bars(
         SESSIONS[:3], [100, 101, 102], split=[1, 3, 1], dividend=[0.5, 0, 0], volume=[30, 40, 50]
@@ -112,7 +112,7 @@ def actions(split: list[float], dividend: list[float], symbol: str = "A") -> pd.
     return pd.DataFrame({"symbol": symbol, "split": split, "dividend": dividend})
 
 
-def test_actions_of_left_out_bars_move_in_the_units_of_the_bar_that_carries_them() -> None:
+def test_actions_of_dropped_bars_are_carried_in_the_units_of_the_next_kept_bar() -> None:
     # 0.6 a share before a 2-for-1 and a 3-for-1 split is 0.1 a share after them.
     bars = actions([1, 1, 2, 3, 1], [0, 0.6, 0, 0.05, 0.2])
     carried = carry_actions(bars, np.array([True, False, False, True, True]))
@@ -120,7 +120,7 @@ def test_actions_of_left_out_bars_move_in_the_units_of_the_bar_that_carries_them
     assert carried["dividend"].tolist() == pytest.approx([0, 0.15, 0.2])
 
 
-def test_an_action_never_moves_to_another_symbol_nor_one_that_cannot_be() -> None:
+def test_an_action_is_never_carried_to_another_symbol_and_an_invalid_one_never_at_all() -> None:
     bars = pd.concat([actions([1, 2], [0, 0]), actions([-1, np.inf, 1], [np.nan, -1, 0.5], "B")])
     bars = bars.reset_index(drop=True)
     carried = carry_actions(bars, np.array([True, False, False, False, True]))
@@ -128,13 +128,13 @@ def test_an_action_never_moves_to_another_symbol_nor_one_that_cannot_be() -> Non
     assert carried["dividend"].tolist() == [0, 0.5]
 
 
-def test_the_kind_of_adjustment_is_found_out() -> None:
+def test_the_kind_of_adjustment_is_inferred() -> None:
     raw = vendor_bars(SESSIONS, [200, 202, 101, 102, 101, 100], split=[1, 1, 2, 1, 1, 1])
     adjusted = vendor_bars(SESSIONS, [100, 101, 101, 102, 101, 100], split=[1, 1, 2, 1, 1, 1])
     assert (find_adjustment(raw), find_adjustment(adjusted)) == ("raw", "split")
 
 
-def test_the_kind_is_found_out_from_adjusted_closes_alone() -> None:
+def test_the_kind_is_inferred_from_adjusted_closes_alone() -> None:
     raw = vendor_bars(SESSIONS, [200, 202, 101, 102, 101, 100], adj_close=[100, 101, 101, 102, 101, 100])
     only_dividends = vendor_bars(SESSIONS, [100] * 6, adj_close=[99, 99, 99, 100, 100, 100])
     assert (find_adjustment(raw), find_adjustment(only_dividends)) == ("raw", "split")
@@ -181,7 +181,7 @@ def as_yahoo_has_it(traded: pd.DataFrame) -> pd.DataFrame:
 
 @settings(max_examples=80, deadline=None)
 @given(traded=listings())
-def test_what_traded_comes_back_from_what_yahoo_shows(traded: pd.DataFrame) -> None:
+def test_traded_bars_are_restored_from_yahoos(traded: pd.DataFrame) -> None:
     back = as_traded(as_yahoo_has_it(traded), "split", lists_actions=True)
     for name in ("open", "high", "low", "close", "volume", "dividend", "split"):
         np.testing.assert_allclose(back[name], traded[name], rtol=1e-9, atol=1e-12)
@@ -202,7 +202,7 @@ def test_adjusted_returns_are_yahoos_and_no_later_session_changes_an_earlier_val
 
 @settings(max_examples=80, deadline=None)
 @given(traded=listings(), data=st.data())
-def test_whatever_bars_are_left_out_every_split_between_kept_ones_is_kept(
+def test_whatever_bars_are_dropped_every_split_between_kept_ones_is_kept(
     traded: pd.DataFrame, data: st.DataObject
 ) -> None:
     n = len(traded)

@@ -1,4 +1,4 @@
-"""The calendar that is suggested for a symbol: it exists, and keeps the time of the symbol's exchange."""
+"""The calendar suggested for a symbol exists and has the time zone of the symbol's exchange."""
 
 import exchange_calendars as xc
 import pandas as pd
@@ -12,7 +12,7 @@ NOT_WITH_PANDAS_3 = {"ASEX", "XBSE", "XTAE"}
 
 
 @pytest.mark.parametrize("name", EXCHANGES)
-def test_every_suggested_calendar_exists_and_keeps_that_time(name: str) -> None:
+def test_every_suggested_calendar_exists_and_has_that_time_zone(name: str) -> None:
     end = "2026-12-31"  # as far as the calendars go that know single years
     try:
         built = xc.get_calendar(name, start="2025-01-02", end=end)

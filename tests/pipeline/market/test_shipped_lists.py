@@ -45,7 +45,7 @@ def test_a_list_says_what_it_is_as_of_when_and_for_which_calendar(name: str) -> 
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_no_symbol_stands_twice_in_a_list(name: str) -> None:
+def test_no_symbol_is_listed_twice(name: str) -> None:
     entries = read(name).entries
     assert not entries["symbol"].duplicated().any()
 
@@ -64,7 +64,7 @@ def test_the_dow_has_thirty_members_on_every_session_since_2019() -> None:
         ("2026-06-26", "2026-06-29", {"VZ"}, {"GOOGL"}),
     ],
 )
-def test_who_left_the_dow_was_a_member_on_the_session_before(
+def test_a_symbol_that_left_the_dow_was_a_member_on_the_session_before(
     last: str, first: str, left: set[str], came: set[str]
 ) -> None:
     members = read("dow30")

@@ -27,7 +27,7 @@ def test_membership_on_a_date_is_respected(tmp_path: Path) -> None:
     assert not members.bias
 
 
-def test_membership_is_laid_out_by_session(tmp_path: Path) -> None:
+def test_membership_is_a_frame_by_session(tmp_path: Path) -> None:
     config = listed(tmp_path, "symbol,from,to\nA,2018-01-02,2018-01-02\nA,2018-01-04,\n")
     sessions = pd.DatetimeIndex(["2018-01-02", "2018-01-03", "2018-01-04"])
     assert universe(config, tmp_path, []).membership(sessions, ["A"])["A"].tolist() == [True, False, True]
@@ -66,13 +66,13 @@ def test_a_renamed_listing_is_one_instrument_under_its_current_symbol(tmp_path: 
     assert members.current == {
         "META": "META", "FB": "META", "RTX": "RTX", "UTX": "RTX", "RTN": "RTX", "KO": "KO"
     }  # fmt: skip
-    assert members.shown == {"FB": "META", "UTX": "RTX"}
+    assert members.current_by_instrument == {"FB": "META", "UTX": "RTX"}
 
 
 def test_without_a_rename_every_symbol_is_its_own_instrument(tmp_path: Path) -> None:
     members = universe(UniverseConfig(symbols=("A", "B")), tmp_path, [])
     assert members.instruments == members.current == {"A": "A", "B": "B"}
-    assert members.shown == {}
+    assert members.current_by_instrument == {}
 
 
 def test_an_earlier_row_under_the_former_symbol_is_the_same_listing(tmp_path: Path) -> None:
@@ -88,13 +88,13 @@ def test_an_earlier_row_under_the_former_symbol_is_the_same_listing(tmp_path: Pa
 @pytest.mark.parametrize(
     ("rows", "words", "row"),
     [
-        ("META,,,FB\nFB,,,", "FB is a former symbol of META and a member beside or after it", 2),
-        ("META,2018-01-03,,FB\nFB,,2018-01-03,", "a member beside or after it", 2),
-        ("META,,2018-01-03,FB\nFB,2020-01-02,,", "a member beside or after it", 2),
+        ("META,,,FB\nFB,,,", "FB is a former symbol of META but is a member at the same time or later", 2),
+        ("META,2018-01-03,,FB\nFB,,2018-01-03,", "but is a member at the same time or later", 2),
+        ("META,,2018-01-03,FB\nFB,2020-01-02,,", "but is a member at the same time or later", 2),
         ("META,,,FB\nMEET,,,FB", "FB is a former symbol of META and of MEET", 2),
         (
             "META,,2018-01-03,FB\nMETA,2019-01-02,,MVRS",
-            "META has other former symbols than in a row before",
+            "META has other former symbols than in an earlier row",
             2,
         ),
         ("META,,,FB /FB", "'/FB'", 1),
@@ -112,7 +112,7 @@ def test_renames_that_contradict_each_other_are_refused_with_their_row(
     assert f"list.csv, data row {row}" in str(caught.value)
 
 
-def test_without_a_list_everything_that_the_source_has_belongs(tmp_path: Path) -> None:
+def test_without_a_list_all_symbols_of_the_source_are_members(tmp_path: Path) -> None:
     assert universe(UniverseConfig(), tmp_path, ["B", "A"]).symbols == ["A", "B"]
 
 
@@ -120,7 +120,7 @@ def test_without_a_list_everything_that_the_source_has_belongs(tmp_path: Path) -
     ("text", "words"),
     [
         ("ticker\nA\n", "needs one column 'symbol'"),
-        ("symbol\n", "at least one row"),
+        ("symbol\n", "The universe file has no row"),
         ("symbol\n../A\n", "'../A'"),
         ("symbol,from\nA,01/02/2018\n", "'from'"),
         ("symbol,Symbol\nA,B\n", "needs one column 'symbol'"),
@@ -143,7 +143,7 @@ def test_an_empty_universe_is_refused(tmp_path: Path) -> None:
         universe(UniverseConfig(), tmp_path, [])
 
 
-def test_the_lists_of_the_manual_are_read_as_it_says(tmp_path: Path) -> None:
+def test_the_lists_of_the_manual_are_read_as_documented(tmp_path: Path) -> None:
     manual = (PROJECT / "docs" / "universes.md").read_text(encoding="utf-8")
     members, closures = re.findall(r"```csv\n(.*?)```", manual, flags=re.DOTALL)
     read = universe(listed(tmp_path, members), tmp_path, [])

@@ -1,4 +1,4 @@
-"""Many small files become few, and no reader, past or present, sees the difference."""
+"""Compaction: many small files become few, and no reader, past or present, sees a difference."""
 
 import os
 import time
@@ -49,7 +49,7 @@ def views(store: PriceStore) -> list[pd.DataFrame]:
     return [store.versions(), *(store.read(seq=seq) for seq in range(1, 8))]
 
 
-def test_every_view_of_every_seq_is_as_before(store: PriceStore, at_once: None) -> None:
+def test_every_view_of_every_seq_is_unchanged(store: PriceStore, at_once: None) -> None:
     before = views(store)
     for _ in range(2):
         store.compact(timedelta(0))
@@ -58,7 +58,7 @@ def test_every_view_of_every_seq_is_as_before(store: PriceStore, at_once: None) 
     assert store.seq() == 7
 
 
-def test_files_are_joined_by_year_and_counted(store: PriceStore, at_once: None) -> None:
+def test_files_are_merged_by_year_and_counted(store: PriceStore, at_once: None) -> None:
     assert len(live_files(store)) > 7
     done = store.compact(timedelta(0))
     assert len(live_files(store)) == 2
@@ -75,7 +75,7 @@ def test_an_append_after_a_compaction_is_the_next_seq(store: PriceStore, xnys: C
     assert store.read()["session"].max() == WEEK[3]
 
 
-def test_who_opened_the_store_before_reads_on(store: PriceStore) -> None:
+def test_a_reader_that_opened_the_store_before_is_not_disturbed(store: PriceStore) -> None:
     opened = DeltaTable(str(store.folder)).to_pyarrow_dataset()
     count = opened.count_rows()
     store.compact(timedelta(0))  # even where nothing at all is to be kept
@@ -83,7 +83,7 @@ def test_who_opened_the_store_before_reads_on(store: PriceStore) -> None:
     assert len(opened.to_table()) == count
 
 
-def test_a_version_younger_than_asked_can_be_opened_and_an_older_one_is_gone(
+def test_a_version_younger_than_keep_can_be_opened_and_an_older_one_is_gone(
     store: PriceStore, at_once: None
 ) -> None:
     before = DeltaTable(str(store.folder))
@@ -97,7 +97,7 @@ def test_a_version_younger_than_asked_can_be_opened_and_an_older_one_is_gone(
     )
 
 
-def test_what_a_killed_writer_left_goes_once_it_is_old(store: PriceStore) -> None:
+def test_files_of_a_killed_writer_are_removed_once_they_are_old(store: PriceStore) -> None:
     folder = data_files(store)[0].parent
     old, young = folder / "part-old.parquet", folder / "part-young.parquet"
     for path in (old, young):
@@ -108,7 +108,7 @@ def test_what_a_killed_writer_left_goes_once_it_is_old(store: PriceStore) -> Non
     assert young.exists()
 
 
-def test_files_joined_long_after_they_were_written_stay_as_long_as_asked(store: PriceStore) -> None:
+def test_files_merged_long_after_they_were_written_stay_as_long_as_keep(store: PriceStore) -> None:
     before = data_files(store)
     for path in before:
         os.utime(path, (time.time() - 400 * 86400,) * 2)
@@ -124,7 +124,7 @@ def test_after_a_compaction_no_file_holds_a_type_that_cannot_be_filtered(store: 
     assert len(store.read(symbols=["A"])) == 3
 
 
-def test_the_log_is_read_from_a_checkpoint_and_what_is_older_goes(store: PriceStore) -> None:
+def test_the_log_is_read_from_a_checkpoint_and_older_log_files_are_removed(store: PriceStore) -> None:
     log = store.folder / "_delta_log"
     store.compact(MONTH)
     version = DeltaTable(str(store.folder)).version()
@@ -138,12 +138,12 @@ def test_the_log_is_read_from_a_checkpoint_and_what_is_older_goes(store: PriceSt
     pd.testing.assert_frame_equal(store.read(), before)
 
 
-def test_an_empty_store_has_nothing_to_join(tmp_path: Path) -> None:
+def test_an_empty_store_has_nothing_to_merge(tmp_path: Path) -> None:
     assert PriceStore(tmp_path / "prices" / "u").compact(MONTH) == Compaction(0, 0, 0, 0)
 
 
 def test_a_compaction_waits_for_the_writer(store: PriceStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.prices.store._PATIENCE", 0.1)
+    monkeypatch.setattr("pipeline.prices.store._LOCK_TIMEOUT", 0.1)
     with (
         hold_lock(store.folder.with_name(f".{store.folder.name}.lock"), 1),
         pytest.raises(WorkspaceBusyError),

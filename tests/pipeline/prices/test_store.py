@@ -23,7 +23,7 @@ def rows(xnys: Calendar, closes: list[float], symbol: str = "A") -> pd.DataFrame
     return prices_of({symbol: vendor_bars(WEEK[: len(closes)], np.array(closes))}, xnys)
 
 
-def test_what_was_appended_is_read(store: PriceStore, xnys: Calendar) -> None:
+def test_appended_rows_are_read_back(store: PriceStore, xnys: Calendar) -> None:
     given = rows(xnys, [10, 11, 12])
     assert store.append(given, run="r") == 3
     pd.testing.assert_frame_equal(store.read().drop(columns="seq"), given)
@@ -35,7 +35,7 @@ def test_an_empty_store_reads_as_no_rows(store: PriceStore) -> None:
     assert store.seq() == 0
 
 
-def test_the_same_rows_again_are_nothing_new(store: PriceStore, xnys: Calendar) -> None:
+def test_equal_rows_are_not_new(store: PriceStore, xnys: Calendar) -> None:
     store.append(rows(xnys, [10, 11]), run="r")
     assert store.append(rows(xnys, [10, 11]), run="r") == 0
     assert store.append(rows(xnys, [10, 11, 12]), run="r") == 1
@@ -43,7 +43,7 @@ def test_the_same_rows_again_are_nothing_new(store: PriceStore, xnys: Calendar) 
     assert store.seq() == 2
 
 
-def test_a_revision_is_kept_beside_what_was_known_before(store: PriceStore, xnys: Calendar) -> None:
+def test_a_revision_is_kept_together_with_the_row_before(store: PriceStore, xnys: Calendar) -> None:
     store.append(rows(xnys, [10, 11, 12]), run="r")
     assert store.append(rows(xnys, [10, 11.5, 12]), run="r") == 1
     assert store.read()["close"].tolist() == [10, 11.5, 12]
@@ -80,7 +80,7 @@ def test_a_damaged_store_is_named_and_has_a_fix(store: PriceStore, xnys: Calenda
     assert "fix" in str(caught.value)
 
 
-def test_a_part_is_read_by_sessions_symbols_and_columns(store: PriceStore, xnys: Calendar) -> None:
+def test_rows_are_selected_by_sessions_symbols_and_columns(store: PriceStore, xnys: Calendar) -> None:
     for symbol in ("A", "B", "C"):
         store.append(rows(xnys, [10, 11, 12, 13], symbol), run="r")
     part = store.read(WEEK[2], since=WEEK[1], symbols=["A", "C"], columns=["close"])
@@ -90,7 +90,7 @@ def test_a_part_is_read_by_sessions_symbols_and_columns(store: PriceStore, xnys:
     assert store.read(symbols=[]).empty
 
 
-def test_what_is_new_is_told_without_being_written(store: PriceStore, xnys: Calendar) -> None:
+def test_new_rows_are_selected_without_being_written(store: PriceStore, xnys: Calendar) -> None:
     store.append(rows(xnys, [10, 11], "A"), run="r")
     both = pd.concat([rows(xnys, [10, 11.5], "A"), rows(xnys, [20], "B")], ignore_index=True)
     new = store.select_new(both)
@@ -98,7 +98,7 @@ def test_what_is_new_is_told_without_being_written(store: PriceStore, xnys: Cale
     assert store.seq() == 1
 
 
-def test_more_symbols_than_a_block_are_compared_alike(
+def test_more_symbols_than_a_chunk_are_compared_alike(
     store: PriceStore, xnys: Calendar, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pipeline.prices.store._ROWS", 4)
@@ -114,16 +114,14 @@ def test_the_sources_are_named(store: PriceStore, xnys: Calendar) -> None:
     assert store.sources() == ["test"]
 
 
-def test_a_folder_that_cannot_be_made_is_told(store: PriceStore, xnys: Calendar) -> None:
+def test_a_folder_that_cannot_be_created_is_an_error(store: PriceStore, xnys: Calendar) -> None:
     store.folder.parent.write_text("a file")
     with pytest.raises(NextdayError, match="cannot be locked") as caught:
         store.append(rows(xnys, [10]), run="r")
     assert str(store.folder.parent) in caught.value.where
 
 
-def test_the_latest_session_and_observation_of_some_symbols_are_told(
-    store: PriceStore, xnys: Calendar
-) -> None:
+def test_the_latest_session_and_observation_of_some_symbols(store: PriceStore, xnys: Calendar) -> None:
     assert store.latest("session", WEEK[3], symbols=["A"]) is None
     store.append(rows(xnys, [10, 11, 12, 13], "A"), run="r")
     store.append(rows(xnys, [10, 11], "B"), run="r")
@@ -153,7 +151,7 @@ def test_bars_under_an_old_and_a_new_symbol_are_one_history(store: PriceStore, x
     assert renamed.latest("session", WEEK[3], symbols=["META"]) == WEEK[2]
 
 
-def test_a_symbol_that_another_instrument_now_bears_is_not_shown_twice(
+def test_a_symbol_that_now_belongs_to_another_instrument_is_not_listed_twice(
     store: PriceStore, xnys: Calendar
 ) -> None:
     store.append(rows(xnys, [10, 11], "META"), run="r")  # before anybody said that it once was FB
@@ -165,7 +163,7 @@ def test_a_symbol_that_another_instrument_now_bears_is_not_shown_twice(
     assert len(renamed.versions()) == 3
 
 
-def test_what_single_precision_explains_is_nothing_new(store: PriceStore, xnys: Calendar) -> None:
+def test_a_difference_within_single_precision_is_not_new(store: PriceStore, xnys: Calendar) -> None:
     given = rows(xnys, [10, 11, 12])
     store.append(given, run="r")
     single = given.assign(**{name: given[name].astype("float32").astype(float) for name in COLUMNS})

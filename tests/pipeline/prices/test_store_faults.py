@@ -51,7 +51,7 @@ def assert_versions(store: PriceStore, wanted: pd.DataFrame, seq: int) -> None:
 
 def leftovers(store: PriceStore) -> list[str]:
     """Return the files that no read needs."""
-    with store.at_rest() as needed:
+    with store.locked_files() as needed:
         there = {path for path in store.folder.rglob("*") if path.is_file()}
         return sorted(str(path.relative_to(store.folder)) for path in there - set(needed))
 
@@ -151,7 +151,7 @@ def assert_whole(versions: pd.DataFrame, writers: int) -> None:
 
 @pytest.mark.proof
 @pytest.mark.parametrize("crowd", [2, 4])
-def test_writers_at_once_lose_and_double_nothing_and_who_reads_meanwhile_sees_whole_appends(
+def test_concurrent_writers_lose_and_duplicate_nothing_and_concurrent_readers_see_whole_appends(
     tmp_path: Path, writers: None, crowd: int
 ) -> None:
     store, evenings, reads = PriceStore(tmp_path / "u"), 15, 0
@@ -225,7 +225,7 @@ def test_a_disk_that_is_full_at_any_page_of_an_append_or_a_compaction_loses_noth
 
 
 @pytest.mark.proof
-def test_an_append_whose_summary_of_the_log_finds_no_room_is_there_and_not_made_twice(tmp_path: Path) -> None:
+def test_an_append_whose_log_checkpoint_finds_no_space_is_stored_and_not_repeated(tmp_path: Path) -> None:
     """Every hundredth append, deltalake sums its log up, after the commit."""
     places = {"A": pd.Timestamp("2018-12-10")}
     with disk(tmp_path / "disk", 64_000) as place:
@@ -238,7 +238,7 @@ def test_an_append_whose_summary_of_the_log_finds_no_room_is_there_and_not_made_
             try:
                 written = store.append(last, run="r")
             except StoreError as error:
-                told += "all of it was appended, or nothing" in error.fix
+                told += "either all rows were appended or none" in error.fix
             else:
                 break
         assert mount(place, "remount,size=64000k") == 0
@@ -248,7 +248,7 @@ def test_an_append_whose_summary_of_the_log_finds_no_room_is_there_and_not_made_
         assert store.versions()["seq"].tolist() == list(range(1, 101))
 
 
-def test_what_a_killed_writer_had_staged_goes_with_the_next_compaction(tmp_path: Path) -> None:
+def test_staged_files_of_a_killed_writer_are_removed_by_the_next_compaction(tmp_path: Path) -> None:
     store = PriceStore(tmp_path / "u")
     store.append(evening_rows(0), run="r")
     staged = [store.folder / "year=2018" / "part-0.parquet#1", store.folder / "_delta_log" / "1.json#2"]

@@ -1,4 +1,4 @@
-"""A store of yesterday's nextday goes on; one of tomorrow's is refused with what to do."""
+"""A store of an older nextday stays usable; one of a newer nextday is refused with a fix."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -48,7 +48,7 @@ def test_a_store_of_an_older_nextday_is_read_as_it_was_written(old: PriceStore, 
     assert old.read()["seq"].tolist() == [1, 2, 1, 1, 2, 1]
 
 
-def test_a_store_of_an_older_nextday_goes_on(old: PriceStore, xnys: Calendar) -> None:
+def test_a_store_of_an_older_nextday_can_be_appended_to(old: PriceStore, xnys: Calendar) -> None:
     assert old.append(rows(xnys, [10, 11.5, 12]), run="r") == 0
     assert old.append(rows(xnys, [10, 11.5, 12, 13]), run="r") == 2
     before = old.versions()
@@ -65,7 +65,7 @@ def test_a_renamed_listing_of_an_older_store_is_joined(old: PriceStore, xnys: Ca
     assert joined.read(symbols=["NEW"])["close"].tolist() == [10, 11.5, 12]
 
 
-def test_a_store_of_a_newer_nextday_is_refused_with_what_to_do(tmp_path: Path, xnys: Calendar) -> None:
+def test_a_store_of_a_newer_nextday_is_refused_with_a_fix(tmp_path: Path, xnys: Calendar) -> None:
     store = PriceStore(tmp_path / "u")
     store.append(rows(xnys, [10]), run="r")
     table = DeltaTable(str(store.folder))
@@ -79,12 +79,12 @@ def test_a_store_of_a_newer_nextday_is_refused_with_what_to_do(tmp_path: Path, x
     ):
         with pytest.raises(StoreError, match="newer nextday wrote these prices, in format 2") as refused:
             work()
-        assert "install that nextday" in refused.value.fix
+        assert "install that version" in refused.value.fix
         assert refused.value.where == str(store.folder)
     assert sorted(path.name for path in store.folder.rglob("*")) == before
 
 
-def test_a_new_store_says_its_format(tmp_path: Path, xnys: Calendar) -> None:
+def test_a_new_store_records_its_format(tmp_path: Path, xnys: Calendar) -> None:
     store = PriceStore(tmp_path / "u")
     store.append(rows(xnys, [10]), run="r")
     assert DeltaTable(str(store.folder)).metadata().description == "nextday prices, format 1"

@@ -1,4 +1,4 @@
-"""What a source of one's own returns or raises: read kindly, refused whole where it breaks a rule, never repeated."""
+"""Answers and errors of a custom source: lenient about column names, strict about rules, and no secret repeated."""
 
 import sqlite3
 from datetime import date, datetime
@@ -48,7 +48,7 @@ def known(symbol: str, start: pd.Timestamp) -> pd.DataFrame | None:
     return table() if symbol == "ACME" else None
 
 
-def test_a_plain_table_is_enough_whoever_named_its_columns() -> None:
+def test_a_plain_table_with_any_known_column_names_is_enough() -> None:
     bars = ask(table()).bars
     assert bars["session"].tolist() == [pd.Timestamp(day) for day in DAYS]
     assert bars["close"].tolist() == CLOSES
@@ -70,7 +70,7 @@ def test_a_plain_table_is_enough_whoever_named_its_columns() -> None:
     ],
     ids=["index", "text", "dates", "decimals", "nullable", "yahoo", "fetched"],
 )
-def test_what_means_the_same_is_read_the_same(same: object) -> None:
+def test_equivalent_answers_give_the_same_bars(same: object) -> None:
     pd.testing.assert_frame_equal(ask(same).bars, ask(table()).bars)
 
 
@@ -83,11 +83,11 @@ def test_rows_before_the_start_are_left_out_and_those_after_the_end_kept() -> No
 
 
 @pytest.mark.parametrize("nothing", [None, pd.DataFrame(), table().iloc[:0]], ids=["None", "bare", "no rows"])
-def test_nothing_is_empty(nothing: object) -> None:
+def test_an_answer_without_bars_is_empty(nothing: object) -> None:
     assert ask(nothing).outcome == "empty"
 
 
-def test_the_adjustment_is_what_the_settings_say_then_the_class_then_the_bars() -> None:
+def test_the_adjustment_comes_from_the_settings_else_the_class_else_the_bars() -> None:
     halved = table(close=[24.0, 24, 12, 12, 12], split=[1, 1, 2, 1, 1])
     assert ask(halved).adjustment == "raw"
     assert ask(halved, adjustment="split").adjustment == "split"
@@ -102,16 +102,16 @@ WRONG = [
     (table(close=[*CLOSES[:4], "12.4"]), "'12.4' in close, row 5, is no number"),
     (table(close=[True] * 5), "in close, row 1, is no number"),
     (table(volume=pd.to_timedelta(range(5), unit="D")), "in volume, row 1, is no number"),
-    (table(date=pd.to_datetime(DAYS).tz_localize("UTC")), "the dates carry the time zone UTC"),
-    (table().set_index("date").tz_localize("Asia/Tokyo"), "the dates carry the time zone Asia/Tokyo"),
+    (table(date=pd.to_datetime(DAYS).tz_localize("UTC")), "the dates have the time zone UTC"),
+    (table().set_index("date").tz_localize("Asia/Tokyo"), "the dates have the time zone Asia/Tokyo"),
     (table(date=[datetime.fromisoformat(f"{day}T00:00Z") for day in DAYS]), "time zone UTC"),
-    (table(date=pd.to_datetime(DAYS) + pd.Timedelta(hours=16)), "row 1, has an hour"),
+    (table(date=pd.to_datetime(DAYS) + pd.Timedelta(hours=16)), "row 1, has a time of day"),
     (table(date=["10.12.2018", *DAYS[1:]]), "'10.12.2018' in date, row 1, is no date"),
     (table(date=range(5)), "'0' in date, row 1, is no date"),
     (table(date=[None, *pd.to_datetime(DAYS[1:])]), "in date, row 1, is no date"),
     (table().iloc[::-1], "row 2, comes after a later date; sort the bars"),
-    (table(symbol=["ACME"] * 4 + ["BOLT"]), "asked for ACME, there are rows of 'BOLT'"),
-    (table(split=[1, 1, -2, 1, 1]), "'-2.0' in split, row 3, is no ratio"),
+    (table(symbol=["ACME"] * 4 + ["BOLT"]), "asked for ACME, but there are rows of 'BOLT'"),
+    (table(split=[1, 1, -2, 1, 1]), "'-2.0' in split, row 3, is no split ratio"),
     (pd.concat([table(), table()], axis=1), "two columns have the same name"),
     ([{"date": "2018-12-10"}], "must return a pandas DataFrame, None or a Fetched, not list"),
     (Fetched("BOLT", "ok", NOW, bars=table()), "the Fetched is of 'BOLT'"),
@@ -123,7 +123,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("answer", "words"), WRONG, ids=[words[:40] for _, words in WRONG])
-def test_an_answer_that_breaks_a_rule_is_told_with_the_rule(answer: object, words: str) -> None:
+def test_an_answer_that_breaks_a_rule_is_refused_with_the_rule(answer: object, words: str) -> None:
     fetched = ask(answer)
     assert (fetched.outcome, len(fetched.bars)) == ("bad_payload", 0)
     assert words in fetched.reason
@@ -157,14 +157,14 @@ def test_an_error_is_an_outcome_with_its_place(error: Exception, outcome: str, w
         f"the header 'Bearer {SECRET}' was refused",
     ],
 )
-def test_no_secret_of_an_address_or_of_the_environment_is_said(
+def test_no_secret_of_a_url_or_the_environment_is_repeated(
     text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MY_VENDOR_TOKEN", SECRET)
     assert SECRET not in ask(ValueError(text)).reason
 
 
-def test_too_many_requests_end_the_asking() -> None:
+def test_no_request_follows_a_rate_limit() -> None:
     written = MadeSource(Fetched("ACME", "rate_limited", NOW, reason="come back tomorrow"))
     source = CustomSource(written)
     said = [source.fetch("ACME", START, END, NOW) for _ in range(3)]

@@ -1,4 +1,4 @@
-"""A source of one's own: the page's examples run, the rules hold, and nothing it does wrong gets into the store."""
+"""Custom sources: the documented examples run, the rules hold, and invalid answers are not stored."""
 
 import json
 import re
@@ -85,7 +85,7 @@ def test_the_pages_test_passes_and_can_fail(database: Path, monkeypatch: pytest.
     names["test_my_database_keeps_the_rules"]()
     with closing(sqlite3.connect(database / "prices.sqlite")) as connection, connection:
         connection.execute("UPDATE bars SET low = 99 WHERE day = '2018-12-12'")
-    with pytest.raises(AssertionError, match="ACME 2018-12-12: low lies above open or close"):
+    with pytest.raises(AssertionError, match="ACME 2018-12-12: low is above open or close"):
         names["test_my_database_keeps_the_rules"]()
 
 
@@ -128,7 +128,7 @@ def web(place: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], Cu
     return made
 
 
-def test_the_pages_vendor_answers_with_the_outcome_that_the_wire_says(
+def test_the_pages_vendor_gives_the_outcome_of_the_http_status(
     vendor: str, web: Callable[[str, str], CustomSource]
 ) -> None:
     source = web(vendor, SECRET)
@@ -165,7 +165,7 @@ def test_a_vendor_that_is_gone_is_transient(web: Callable[[str, str], CustomSour
         ("class Mine:\n async def fetch(self, *a): pass", "my_i:Mine", ["fetch is async"]),
         ("class Mine:\n def __init__(self, path): pass", "my_j:Mine", ["with no options", "'path'"]),
         ("class Mine:\n name = 'a b'\n def fetch(self, *a): pass", "my_k:Mine", ["name = 'a b'"]),
-        ("class Mine:\n name = 'yahoo'\n def fetch(self, *a): pass", "my_l:Mine", ["'yahoo' is taken"]),
+        ("class Mine:\n name = 'yahoo'\n def fetch(self, *a): pass", "my_l:Mine", ["belongs to a built-in source"]),
         ("class Mine:\n adjustment = 'ra'\n def fetch(self, *a): pass", "my_m:Mine", ["adjustment = 'ra'"]),
         ("class Mine:\n is_local = 'no'\n def fetch(self, *a): pass", "my_n:Mine", ["is_local = 'no'"]),
         ("class C:\n def fetch(self, *a): pass\ndef Mine(): return C", "my_o:Mine", ["the class itself"]),
@@ -173,7 +173,7 @@ def test_a_vendor_that_is_gone_is_transient(web: Callable[[str, str], CustomSour
         ("raise KeyError('API_KEY')", "my_q:Mine", ["KeyError: 'API_KEY' (my_q.py, line 1)"]),
     ],
 )  # fmt: skip
-def test_what_is_no_source_is_refused_with_its_place_and_a_fix(
+def test_an_invalid_source_is_refused_with_its_place_and_a_fix(
     nextday: CommandLine, code: str | None, source: str, words: list[str]
 ) -> None:
     if code is not None:
@@ -186,7 +186,7 @@ def test_what_is_no_source_is_refused_with_its_place_and_a_fix(
     assert not Path("w/prices").exists()
 
 
-def test_a_package_and_a_function_that_makes_the_source_will_do(place: Path) -> None:
+def test_a_package_and_a_factory_function_are_accepted(place: Path) -> None:
     (place / "my_package").mkdir()
     (place / "my_package" / "vendor.py").write_text(
         "from my_neighbour import Source\ndef make(**options): return Source(options)\n"
@@ -205,13 +205,13 @@ def test_a_package_and_a_function_that_makes_the_source_will_do(place: Path) -> 
     assert source.fetch("A", START, END, NOW).outcome == "empty"
 
 
-def test_a_module_that_hides_the_one_beside_the_settings_is_named(place: Path) -> None:
+def test_a_module_that_hides_the_one_next_to_the_settings_is_named(place: Path) -> None:
     (place / "json.py").write_text("class Mine: pass")
     with pytest.raises(ConfigError, match="Python finds another 'json' before yours"):
         load_source("json:Mine", place, {})
 
 
-def test_a_list_that_is_far_away_is_asked_for_only_where_nothing_else_names_the_universe(
+def test_a_remote_symbol_list_is_requested_only_where_nothing_else_names_the_universe(
     nextday: CommandLine,
 ) -> None:
     Path("my_list.py").write_text(textwrap.dedent("""
@@ -227,7 +227,7 @@ def test_a_list_that_is_far_away_is_asked_for_only_where_nothing_else_names_the_
 
 
 @pytest.mark.parametrize("listed", [["../x"], [3], 3])
-def test_a_list_of_what_can_be_no_symbol_is_refused(listed: object) -> None:
+def test_a_list_with_an_invalid_symbol_is_refused(listed: object) -> None:
     with pytest.raises(SourceError, match="symbols"):
         CustomSource(MadeSource(symbols=lambda: listed)).symbols()
 
@@ -257,7 +257,7 @@ def test_a_wrong_setting_of_the_source_is_named(tmp_path: Path, text: str, words
 
 
 @pytest.mark.parametrize("option", ["api_key = 'hush'", "Token = ['hush']", "url = 'http://me:hush@host/'"])
-def test_a_secret_is_no_option_and_is_never_said(tmp_path: Path, option: str) -> None:
+def test_a_secret_is_no_option_and_is_never_repeated(tmp_path: Path, option: str) -> None:
     (tmp_path / "nextday.toml").write_text(f"[universe]\nsource = 'm:N'\nsource_options = {{ {option} }}\n")
     with pytest.raises(ConfigError, match="environment") as caught:
         load(tmp_path / "nextday.toml")
@@ -273,7 +273,7 @@ def test_options_are_settings_and_keep_their_kinds() -> None:
 # What fetch returns.
 
 
-def test_a_wrong_answer_is_told_by_symbol_and_leaves_nothing_in_the_store(nextday: CommandLine) -> None:
+def test_a_wrong_answer_is_reported_by_symbol_and_stores_nothing(nextday: CommandLine) -> None:
     Path("my_half.py").write_text(textwrap.dedent("""
         import pandas as pd
 
@@ -319,7 +319,7 @@ def test_bars_of_two_sources_do_not_join(database: Path, nextday: CommandLine) -
 # What fetch raises.
 
 
-def test_nextdays_own_sources_keep_the_rules(tmp_path: Path) -> None:
+def test_built_in_sources_keep_the_rules(tmp_path: Path) -> None:
     table(symbol="ACME").to_csv(tmp_path / "p.csv", index=False)
     check_source(SampleSource(), "^GSPC", start="2018-12-10", end="2018-12-14", now=NOW)
     files = FilesSource(tmp_path / "p.csv", adjustment="auto", historical=True)
@@ -344,15 +344,15 @@ def _by_symbol(bars: pd.DataFrame) -> Callable[[str, pd.Timestamp], pd.DataFrame
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        (_by_symbol(table(divdend=0.0)), "ACME: nextday would ignore what is named divdend"),
-        (_by_symbol(table(date=pd.to_datetime([DAYS[0], *DAYS[:4]]))), "2018-12-10: the session has a second row"),
+        (_by_symbol(table(divdend=0.0)), "ACME: nextday would ignore the columns divdend"),
+        (_by_symbol(table(date=pd.to_datetime([DAYS[0], *DAYS[:4]]))), "2018-12-10: the session has two rows"),
         (_by_symbol(table(close=[12, 12, np.nan, 12, 12])), "2018-12-12: a price is missing"),
-        (_by_symbol(table(high=1.0)), "2018-12-10: high lies below another price: open 12, high 1"),
+        (_by_symbol(table(high=1.0)), "2018-12-10: high is below another price: open 12, high 1"),
         (_by_symbol(table(volume=-1)), "volume is negative"),
         (_by_symbol(table(dividend=-0.5)), "dividend is negative"),
-        (_growing(), "asked twice, it gives other values"),
-        (_relative, "2018-12-12: asked from 2018-12-12 on, it gives other values"),
-        (table(), "a symbol that nobody has (NO-SUCH-SYMBOL.0) must be empty or not_found, not ok"),
+        (_growing(), "asked twice, it returns other values"),
+        (_relative, "2018-12-12: asked from 2018-12-12 on, it returns other values"),
+        (table(), "a symbol that does not exist (NO-SUCH-SYMBOL.0) must be empty or not_found, not ok"),
         (lambda symbol, start: {"ACME": table()}[symbol], "not bad_payload: MadeSource: fetch raised KeyError"),
         (None, "ACME from 2018-12-10 to 2018-12-14: empty"),
     ],

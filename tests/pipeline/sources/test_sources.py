@@ -37,7 +37,7 @@ def test_the_sample_holds_twenty_years_of_two_indices() -> None:
     )
 
 
-def test_the_sample_gives_only_what_is_asked_for() -> None:
+def test_the_sample_gives_only_the_requested_sessions() -> None:
     source = SampleSource()
     bars = source.fetch("^GSPC", pd.Timestamp("2018-12-10"), pd.Timestamp("2018-12-14"), NOW).bars
     assert len(bars) == 5
@@ -89,7 +89,7 @@ def test_a_time_of_day_with_an_offset_is_the_exchanges_own_day(tmp_path: Path) -
     assert bars["split"].tolist() == [1.0]
 
 
-def test_a_stated_adjustment_is_believed(tmp_path: Path) -> None:
+def test_a_stated_adjustment_is_used(tmp_path: Path) -> None:
     (tmp_path / "p.csv").write_text(LONG)
     assert files(tmp_path / "p.csv", adjustment="raw").fetch("A", START, END, NOW).adjustment == "raw"
     assert files(tmp_path / "p.csv").fetch("A", START, END, NOW).adjustment == "split"

@@ -1,4 +1,4 @@
-"""Yahoo, against a stand-in on the loopback that speaks its protocol."""
+"""YahooSource against a local stand-in server for Yahoo."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -91,7 +91,7 @@ def test_apples_split_of_2020_gives_the_published_closes_as_vendor_and_as_traded
 
 
 @pytest.mark.parametrize("now", [datetime(2024, 5, 31, 22, tzinfo=UTC), AFTER])
-def test_a_split_later_than_the_asked_window_and_the_clock_is_undone(
+def test_a_split_later_than_the_requested_window_and_the_clock_is_undone(
     server: YahooServer, make: Make, now: datetime
 ) -> None:
     server.stocks["NVDA"] = Stock(walk(2), splits={"2024-06-10": (10, 1), "2024-09-03": (1, 2)})
@@ -198,7 +198,7 @@ def test_pence_stay_pence_and_an_unknown_currency_is_empty(server: YahooServer, 
         ("nowhere", "bad_payload", "404"),
     ],
 )
-def test_each_failure_is_told_for_what_it_is(
+def test_each_failure_has_its_outcome(
     server: YahooServer, make: Make, fault: str, outcome: str, said: str, is_known: bool
 ) -> None:
     server.stocks["A"] = Stock(trades(DAYS))
@@ -309,7 +309,7 @@ def test_a_cookie_without_an_end_stops_nothing(server: YahooServer, make: Make) 
     assert [ask(source, "A").outcome for _ in range(2)] == ["ok", "ok"]
 
 
-def test_the_first_429_ends_the_asking(server: YahooServer, make: Make) -> None:
+def test_no_request_follows_the_first_429(server: YahooServer, make: Make) -> None:
     server.stocks |= {"A": Stock(trades(DAYS)), "B": Stock(trades(DAYS), fault="rate limited")}
     source = make(requests_per_second=10)
     assert [ask(source, symbol).outcome for symbol in "AB"] == ["ok", "rate_limited"]
@@ -322,16 +322,16 @@ def test_the_first_429_ends_the_asking(server: YahooServer, make: Make) -> None:
     assert ask(make(), "A").outcome == "ok"
 
 
-def test_a_429_that_says_how_long_is_passed_on(server: YahooServer, make: Make) -> None:
+def test_the_waiting_time_of_a_429_is_passed_on(server: YahooServer, make: Make) -> None:
     server.stocks["A"] = Stock(trades(DAYS), fault="rate limited for a while")
     source = make()
     assert [ask(source, "A").reason for _ in range(2)] == [
-        "Yahoo answered 429: it limits this address, it asks to wait for 30 s",
-        "Yahoo answered 429 earlier: it limits this address, it asks to wait for 30 s",
+        "Yahoo answered 429: it limits this address, wait 30 s",
+        "Yahoo answered 429 earlier: it limits this address, wait 30 s",
     ]
 
 
-def test_all_threads_together_keep_the_pace(server: YahooServer, make: Make) -> None:
+def test_all_threads_share_the_rate_limit(server: YahooServer, make: Make) -> None:
     server.stocks |= {symbol: Stock(trades(DAYS[:5])) for symbol in "ABCD"}
     source = make(requests_per_second=20)
     began = time.monotonic()
@@ -377,7 +377,7 @@ def test_yfinance_keeps_the_contract_that_the_source_is_built_on(server: YahooSe
     assert callable(YfData.cache_get.cache_clear)
 
 
-def test_yfinance_says_nothing_itself(
+def test_yfinance_logs_nothing_itself(
     server: YahooServer, make: Make, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     server.stocks["A"] = Stock(trades(DAYS), fault="html")

@@ -1,4 +1,4 @@
-"""The stand-in for Yahoo on the wire: each way to fail as nextday's own source tells it, and the log of requests."""
+"""The HTTP faults of the stand-in for Yahoo, the outcome of each in YahooSource, and the log of requests."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -70,7 +70,7 @@ def ask(source: YahooSource, symbol: str = "A", start: pd.Timestamp = DAYS[0]) -
         ("broken tls", "transient", "could not be reached"),
     ],
 )
-def test_each_fault_is_told_and_ends_with_its_time(
+def test_each_fault_has_its_outcome_and_ends_on_time(
     server: YahooServer, source: YahooSource, fault: str, outcome: str, said: str
 ) -> None:
     server.stocks["A"] = STOCK.with_quirks(Broken(fault, since="2024-03-12", until="2024-03-14"))
@@ -134,7 +134,9 @@ def test_an_untrusted_certificate_stops_connections_that_are_open_already(
     assert ask(source).outcome == "ok"
 
 
-def test_the_log_says_when_what_was_asked_for_which_symbol(server: YahooServer, source: YahooSource) -> None:
+def test_the_log_has_the_time_the_kind_and_the_symbol_of_each_request(
+    server: YahooServer, source: YahooSource
+) -> None:
     server.stocks["^NEW"] = STOCK
     began = datetime.now(UTC)
     for day in (13, 14):

@@ -1,4 +1,4 @@
-"""What a source says now beside what it said before: healthy nights and seven faults, told apart."""
+"""A source's answer compared with the stored bars: no finding on correct data, and seven distinguished faults."""
 
 import numpy as np
 import pandas as pd
@@ -24,12 +24,12 @@ ALL = frozenset("AB")
 
 @pytest.fixture
 def stored(xnys: Calendar) -> pd.DataFrame:
-    """Return sixteen settled bars of A as they stand."""
+    """Return sixteen stored, settled bars of A."""
     return prices_of({"A": random_bars(xnys.sessions[:N], 7)}, xnys)
 
 
 def seen(stored: pd.DataFrame, factor: object, **columns: object) -> pd.DataFrame:
-    """Return the same bars with closes as the source gives them now."""
+    """Return the same bars with the source's current closes."""
     return stored.assign(close=stored["close"] * np.asarray(factor, float), **columns)
 
 
@@ -87,7 +87,7 @@ def test_a_few_revised_closes_are_no_fault_and_are_named(stored: pd.DataFrame) -
     assert found["session"].tolist() == [stored["session"][13], stored["session"][15]]
 
 
-def test_one_close_moved_further_than_any_revision_is_a_leap(stored: pd.DataFrame) -> None:
+def test_one_close_moved_further_than_any_revision_is_a_jump(stored: pd.DataFrame) -> None:
     assert rule(stored, seen(stored, factors(p4=1.5))) == "leap"
 
 
@@ -103,7 +103,7 @@ def test_a_dividend_of_a_vendor_who_adjusts_closes_for_it_is_no_fault_where_the_
     assert rule(stored, half) == "split fault"
 
 
-def test_closes_in_whole_cents_may_lose_so_much_with_a_split(stored: pd.DataFrame) -> None:
+def test_closes_in_whole_cents_may_lose_their_rounding_with_a_split(stored: pd.DataFrame) -> None:
     cents = stored.assign(close=stored["close"].round(2))
     printed = (cents["close"] / 3).round(2)
     now = cents.assign(close=printed * 3, vendor_close=printed)
@@ -131,7 +131,7 @@ def test_a_symbol_without_an_overlap_has_nothing_to_contradict(stored: pd.DataFr
     assert find_overlap_faults(stored.head(0), stored, ALL).empty
 
 
-def test_an_answer_that_has_no_session_in_common_with_the_store_is_another_companys(
+def test_an_answer_without_a_session_in_common_with_the_store_is_symbol_reuse(
     stored: pd.DataFrame,
 ) -> None:
     found = find_overlap_faults(stored.head(8), stored.tail(8), ALL)
@@ -144,12 +144,12 @@ def test_the_fault_of_one_symbol_leaves_the_others_alone(xnys: Calendar) -> None
     assert find_overlap_faults(both, now, ALL)[["symbol", "rule"]].values.tolist() == [["B", "unit fault"]]
 
 
-def test_an_action_learnt_late_is_a_revision(stored: pd.DataFrame) -> None:
+def test_an_action_listed_late_is_a_revision(stored: pd.DataFrame) -> None:
     now = stored.assign(dividend=np.where(stored.index == 12, 0.5, 0.0))
-    assert find_revisions(stored, now)["detail"].tolist() == ["dividend 0 is now given as 0.5"]
+    assert find_revisions(stored, now)["detail"].tolist() == ["dividend 0 is now 0.5"]
 
 
-def test_a_new_close_that_leaps_with_no_split_listed_is_doubted_until_it_has_stood_for_five_sessions(
+def test_a_new_close_that_jumps_without_a_listed_split_is_a_fault_until_it_has_lasted_five_sessions(
     stored: pd.DataFrame,
 ) -> None:
     fallen = seen(stored, np.where(np.arange(N) >= 10, 0.5, 1.0))
@@ -161,7 +161,7 @@ def test_a_new_close_that_leaps_with_no_split_listed_is_doubted_until_it_has_sto
     assert find_jumps(stored.head(10), listed).empty
 
 
-def test_a_huge_dividend_that_is_listed_explains_a_leap(stored: pd.DataFrame) -> None:
+def test_a_huge_listed_dividend_explains_a_jump(stored: pd.DataFrame) -> None:
     place = np.arange(N) == 12
     cash = np.where(place, stored["close"].shift() * 0.6, 0.0)
     paid = seen(stored, np.where(np.arange(N) >= 12, 0.4, 1.0), dividend=cash)
@@ -169,7 +169,7 @@ def test_a_huge_dividend_that_is_listed_explains_a_leap(stored: pd.DataFrame) ->
     assert len(find_jumps(stored.head(12), paid.assign(dividend=0.0))) == 1
 
 
-def test_what_stands_already_and_what_is_seen_for_the_first_time_may_leap(stored: pd.DataFrame) -> None:
+def test_stored_closes_and_a_history_seen_for_the_first_time_may_jump(stored: pd.DataFrame) -> None:
     fallen = seen(stored, np.where(np.arange(N) >= 14, 0.5, 1.0))
     assert find_jumps(fallen, fallen).empty
     assert find_jumps(stored.head(0), fallen).empty

@@ -1,4 +1,4 @@
-"""What was answered, and who is in quarantine: rows are only added, the newest ones tell the state."""
+"""The fetch log and the quarantine: rows are only added, and the newest ones give the state."""
 
 import sqlite3
 from dataclasses import replace
@@ -13,7 +13,7 @@ from pipeline.prices.ingest.fetch_log import Answer, FetchLog, QuarantineEntry
 
 MONDAY = pd.Timestamp("2018-12-10")
 NOW = datetime(2018, 12, 10, 22, tzinfo=UTC)
-HOLD = QuarantineEntry("A", "A", NOW, "split fault", "ten of sixteen")
+ENTRY = QuarantineEntry("A", "A", NOW, "split fault", "ten of sixteen")
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def log(tmp_path: Path) -> FetchLog:
 
 
 def log_line(log: FetchLog, outcomes: str, *, whole: bool = False, start: str = "2018-01-02") -> None:
-    """Record one evening for each letter: o(k), n(ot found), t(ransient), e(mpty)."""
+    """Record one session per letter: o(k), n(ot found), t(ransient), e(mpty)."""
     names = {"o": "ok", "n": "not_found", "t": "transient", "e": "empty"}
     for day, letter in enumerate(outcomes):
         answer = Answer("A", names[letter], whole, pd.Timestamp(start), NOW)  # type: ignore[arg-type]
@@ -30,12 +30,12 @@ def log_line(log: FetchLog, outcomes: str, *, whole: bool = False, start: str = 
 
 
 def test_a_log_that_is_not_there_reads_as_an_empty_one_and_is_not_made_by_reading(log: FetchLog) -> None:
-    assert (log.holds(), log.whole_from(), log.times_unknown()) == ({}, {}, {})
+    assert (log.quarantined(), log.whole_from(), log.not_found_streaks()) == ({}, {}, {})
     assert log.events().empty
     assert not log.path.exists()
 
 
-def test_the_first_answer_of_a_kind_counts_and_a_rerun_adds_none(log: FetchLog) -> None:
+def test_of_repeated_answers_the_first_is_kept(log: FetchLog) -> None:
     for reason in ("one", "two"):
         log.record(MONDAY, [Answer("A", "transient", False, MONDAY, NOW, reason=reason)])
     with sqlite3.connect(log.path) as db:
@@ -47,12 +47,14 @@ def test_the_first_answer_of_a_kind_counts_and_a_rerun_adds_none(log: FetchLog) 
     ("evenings", "times"),
     [("n", 1), ("nnnnn", 5), ("onnn", 3), ("nnno", 0), ("nnnon", 1), ("ntntn", 3), ("nnen", 1)],
 )
-def test_how_often_in_a_row_a_symbol_was_unknown(log: FetchLog, evenings: str, times: int) -> None:
+def test_not_found_streaks_count_sessions_since_the_last_answer(
+    log: FetchLog, evenings: str, times: int
+) -> None:
     log_line(log, evenings)
-    assert log.times_unknown().get("A", 0) == times
+    assert log.not_found_streaks().get("A", 0) == times
 
 
-def test_the_whole_history_counts_from_the_earliest_answer_that_held_it(log: FetchLog) -> None:
+def test_the_whole_history_counts_from_its_earliest_delivered_start(log: FetchLog) -> None:
     log_line(log, "o")
     assert log.whole_from() == {}
     log_line(log, "o", whole=True, start="2017-01-03")
@@ -61,29 +63,29 @@ def test_the_whole_history_counts_from_the_earliest_answer_that_held_it(log: Fet
     assert log.whole_from() == {"A": pd.Timestamp("2016-01-04")}
 
 
-def test_a_hold_is_released_by_a_person_and_ends_when_its_bars_are_in(log: FetchLog) -> None:
-    log.put("held", [HOLD], NOW)
-    assert log.holds() == {"A": HOLD}
-    log.put("released", [HOLD], NOW)
-    assert log.holds() == {"A": replace(HOLD, is_released=True)}
-    log.put("ended", [HOLD], NOW)
-    assert log.holds() == {}
+def test_a_quarantine_entry_is_released_by_the_user_and_ends_once_its_bars_are_stored(log: FetchLog) -> None:
+    log.record_quarantine("held", [ENTRY], NOW)
+    assert log.quarantined() == {"A": ENTRY}
+    log.record_quarantine("released", [ENTRY], NOW)
+    assert log.quarantined() == {"A": replace(ENTRY, is_released=True)}
+    log.record_quarantine("ended", [ENTRY], NOW)
+    assert log.quarantined() == {}
     assert log.events()["event"].tolist() == ["held", "released", "ended"]
 
 
-def test_a_fault_after_a_release_holds_again(log: FetchLog) -> None:
+def test_a_fault_after_a_release_quarantines_again(log: FetchLog) -> None:
     for event in ("held", "released", "ended", "held"):
-        log.put(event, [HOLD], NOW)  # type: ignore[arg-type]
-    assert not log.holds()["A"].is_released
+        log.record_quarantine(event, [ENTRY], NOW)  # type: ignore[arg-type]
+    assert not log.quarantined()["A"].is_released
 
 
-def test_a_damaged_or_newer_log_says_what_to_do(log: FetchLog) -> None:
-    log.put("held", [HOLD], NOW)
+def test_a_damaged_or_newer_log_is_an_error_with_a_fix(log: FetchLog) -> None:
+    log.record_quarantine("held", [ENTRY], NOW)
     with sqlite3.connect(log.path) as db:
         db.execute("PRAGMA user_version = 2")
     db.close()
     with pytest.raises(StoreError, match="newer nextday"):
-        log.holds()
+        log.quarantined()
     log.path.write_bytes(b"no database at all, but longer than a header of sqlite: " * 20)
     with pytest.raises(StoreError, match="cannot be used") as error:
         log.record(MONDAY, [])
@@ -91,8 +93,8 @@ def test_a_damaged_or_newer_log_says_what_to_do(log: FetchLog) -> None:
 
 
 def test_a_batch_that_fails_leaves_nothing_of_itself(log: FetchLog) -> None:
-    log.put("held", [HOLD], NOW)
-    broken = replace(HOLD, instrument_id=None)  # type: ignore[arg-type]
+    log.record_quarantine("held", [ENTRY], NOW)
+    broken = replace(ENTRY, instrument_id=None)  # type: ignore[arg-type]
     with pytest.raises(StoreError):
-        log.put("ended", [HOLD, broken], NOW)
-    assert list(log.holds()) == ["A"]
+        log.record_quarantine("ended", [ENTRY, broken], NOW)
+    assert list(log.quarantined()) == ["A"]

@@ -1,4 +1,4 @@
-"""What is asked for tonight: no symbol twice, no history without a reason, and each one once in twenty sessions."""
+"""The fetch plan: no symbol twice, no whole history without a reason, and each one once in twenty sessions."""
 
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -18,7 +18,7 @@ from tests.conftest import prices_of, random_bars
 
 
 class Desk:
-    """A store of A and B, a log, and evenings on which something is planned."""
+    """A store of A and B, a fetch log, and sessions to plan for."""
 
     def __init__(self, folder: Path, days: Calendar) -> None:
         self.days, self.sessions = days, days.sessions[:80]
@@ -29,7 +29,7 @@ class Desk:
         return (self.days.closes.iloc[place] + timedelta(hours=hours)).to_pydatetime()
 
     def keep(self, place: int, symbols: str = "AB", *, whole: bool = True) -> None:
-        """Store the bars to session number `place`, that one provisional, and log that they were had."""
+        """Store the bars to session number `place`, that one provisional, and log that the source delivered them."""
         rows = prices_of(
             {s: random_bars(self.sessions[: place + 1], k) for k, s in enumerate(symbols)}, self.days
         )
@@ -57,7 +57,7 @@ class Desk:
         return find_listings(bars, self.log, self.days, ["A", "B"], last)
 
     def answers(self, outcome: Outcome, *places: int, symbol: str = "B", whole: bool = False) -> None:
-        """Log that the symbol's answer was such on these evenings."""
+        """Log this outcome for the symbol on these sessions."""
         for place in places:
             said = Answer(symbol, outcome, whole, self.beginning, self.evening(place))
             self.log.record(self.sessions[place], [said])
@@ -74,22 +74,22 @@ def no_audit(desk: Desk, place: int) -> int:
     return next(p for p in range(place, place + 20) if not any(a.is_whole for a in desk.plan(p).values()))
 
 
-def test_the_first_evening_asks_for_everything(desk: Desk) -> None:
+def test_the_first_plan_requests_everything(desk: Desk) -> None:
     assert desk.plan(30) == dict.fromkeys("AB", FetchRequest(desk.beginning, is_whole=True))
 
 
-def test_a_later_evening_asks_from_fifteen_sessions_before_the_last_settled_bar(desk: Desk) -> None:
+def test_a_later_plan_starts_fifteen_sessions_before_the_last_settled_bar(desk: Desk) -> None:
     place = no_audit(desk, 40)
     assert desk.plan(place)["A"] == FetchRequest(desk.sessions[38 - OVERLAP], is_whole=False)
 
 
-def test_who_has_tonights_bar_is_asked_again_only_when_it_can_have_settled(desk: Desk) -> None:
+def test_a_provisional_bar_is_requested_again_only_when_it_can_have_settled(desk: Desk) -> None:
     desk.keep(40, "AB")
     assert desk.plan(40) == {}
     assert set(desk.plan(40, hours=19)) == {"A", "B"}
 
 
-def test_only_the_symbols_that_lack_tonights_bar_are_asked_again(desk: Desk) -> None:
+def test_only_symbols_without_the_newest_bar_are_requested_again(desk: Desk) -> None:
     desk.keep(39, "AB")
     desk.keep(40, "A", whole=False)
     assert set(desk.plan(40)) == {"B"}
@@ -99,19 +99,19 @@ def test_every_symbol_has_one_audit_in_twenty_sessions(desk: Desk) -> None:
     desk.keep(30)
     audits = []
     for place in range(31, 31 + 2 * AUDIT_EVERY):
-        for symbol, asking in desk.plan(place).items():
-            if asking.is_whole:
+        for symbol, request in desk.plan(place).items():
+            if request.is_whole:
                 audits.append(symbol)
                 desk.answers("ok", place, symbol=symbol, whole=True)
     assert (audits.count("A"), audits.count("B")) == (2, 2)
 
 
-def test_an_audit_that_was_missed_is_made_up_for(desk: Desk) -> None:
+def test_a_missed_audit_is_caught_up(desk: Desk) -> None:
     desk.keep(30)
-    assert all(asking.is_whole for asking in desk.plan(30 + AUDIT_EVERY).values())
+    assert all(request.is_whole for request in desk.plan(30 + AUDIT_EVERY).values())
 
 
-def test_an_earlier_start_asks_for_the_whole_history_once(desk: Desk) -> None:
+def test_an_earlier_start_requests_the_whole_history_once(desk: Desk) -> None:
     desk.keep(40)
     desk.beginning = pd.Timestamp("1998-06-01")
     assert desk.plan(40)["A"] == FetchRequest(desk.beginning, is_whole=True)
@@ -121,23 +121,23 @@ def test_an_earlier_start_asks_for_the_whole_history_once(desk: Desk) -> None:
     assert desk.plan(40) == {}
 
 
-def test_who_is_in_quarantine_is_asked_for_the_whole_history(desk: Desk) -> None:
+def test_a_symbol_in_quarantine_is_requested_whole(desk: Desk) -> None:
     desk.keep(40)
-    held = QuarantineEntry("OLD", "A", desk.evening(40), "split fault", "")
-    desk.log.put("held", [held], desk.evening(40))
+    entry = QuarantineEntry("OLD", "A", desk.evening(40), "split fault", "")
+    desk.log.record_quarantine("held", [entry], desk.evening(40))
     assert desk.plan(40) == {}
     assert desk.plan(40, A="OLD") == {"A": FetchRequest(desk.beginning, is_whole=True)}
-    desk.log.put("ended", [replace(held, is_released=True)], desk.evening(40))
+    desk.log.record_quarantine("ended", [replace(entry, is_released=True)], desk.evening(40))
     assert desk.plan(40, A="OLD") == {}
 
 
-def test_a_store_of_before_the_log_is_compared_whole_once(desk: Desk) -> None:
+def test_a_store_without_a_log_is_compared_whole_once(desk: Desk) -> None:
     desk.keep(40)
     desk.log.path.unlink()
     assert desk.plan(40) == dict.fromkeys("AB", FetchRequest(desk.beginning, is_whole=True))
 
 
-def test_a_symbol_is_delisted_after_five_evenings_and_then_asked_for_on_its_audits_only(desk: Desk) -> None:
+def test_a_symbol_is_delisted_after_five_sessions_and_then_requested_on_its_audits_only(desk: Desk) -> None:
     desk.keep(30, "AB")
     desk.keep(60, "A")
     desk.answers("not_found", 31, 32, 33, 34)
@@ -156,7 +156,7 @@ def test_a_symbol_is_delisted_after_five_evenings_and_then_asked_for_on_its_audi
     assert [later - earlier for earlier, later in pairwise(asked[1:])] == [AUDIT_EVERY]
 
 
-def test_where_all_are_unknown_the_source_is_out_of_order_and_is_asked_on(desk: Desk) -> None:
+def test_where_all_are_not_found_the_source_is_failing_and_requests_go_on(desk: Desk) -> None:
     desk.keep(30, "AB")
     for symbol in "AB":
         desk.answers("not_found", *range(31, 40), symbol=symbol)
@@ -180,7 +180,7 @@ def test_an_outage_is_no_suspension_however_long(desk: Desk) -> None:
     assert desk.listings(59)["B"].state == "trading"
 
 
-def test_a_source_whose_answers_are_not_kept_has_answered_every_time(desk: Desk) -> None:
+def test_a_source_without_a_log_counts_as_having_answered(desk: Desk) -> None:
     desk.keep(30, "AB")
     desk.log.path.unlink()
     assert [desk.listings(place)["B"].state for place in (39, 40)] == ["trading", "suspended"]

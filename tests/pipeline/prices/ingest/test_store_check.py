@@ -9,7 +9,7 @@ import pytest
 from pipeline.market.calendar import Calendar, calendar
 from pipeline.market.universe import Universe
 from pipeline.prices.ingest.fetch_log import Answer, FetchLog
-from pipeline.prices.ingest.store_check import find_faults
+from pipeline.prices.ingest.store_check import check_store
 from pipeline.prices.store import PriceStore
 from tests.conftest import prices_of, vendor_bars
 from tests.support import stored_week
@@ -25,7 +25,7 @@ def findings(said: Said) -> list[str]:
     return [" ".join(line.split()) for line in said.out.splitlines() if line[:4] in ("FIX", "note")]
 
 
-def test_good_prices_need_nobody(nextday: CommandLine) -> None:
+def test_good_prices_need_no_user(nextday: CommandLine) -> None:
     said = nextday(*HERE, "prices", "check")
     assert said.code == 0
     assert findings(said) == ["note A 2018-12-13: revised before it settled"]
@@ -38,7 +38,7 @@ def test_good_prices_need_nobody(nextday: CommandLine) -> None:
     ]
 
 
-def test_a_hole_is_named_and_its_coverage_counted(
+def test_a_missing_session_is_named_and_its_coverage_counted(
     nextday: CommandLine, store: PriceStore, days: Calendar
 ) -> None:
     settings('symbols = ["A", "B", "C"]')
@@ -61,7 +61,7 @@ def test_a_member_without_a_bar_and_one_whose_bars_end_are_named(
     assert "note C 2018-12-13: bars end early" in found
 
 
-def test_a_symbol_without_a_bar_for_long_needs_a_person(store: PriceStore) -> None:
+def test_a_symbol_without_a_bar_for_long_needs_the_user(store: PriceStore) -> None:
     days = calendar("XNYS", date(2018, 11, 1), datetime(2018, 12, 20, 22, tzinfo=UTC))
     sessions = days.sessions[:30]
     bars = {"A": vendor_bars(sessions, np.full(30, 10.0)), "C": vendor_bars(sessions[:19], np.full(19, 10.0))}
@@ -72,7 +72,7 @@ def test_a_symbol_without_a_bar_for_long_needs_a_person(store: PriceStore) -> No
 
     def gone(members: pd.DataFrame) -> list[tuple[str, bool]]:
         universe = Universe("u", members.astype({"first": "datetime64[us]", "last": "datetime64[us]"}))
-        found = find_faults(store, log, days, universe, last=sessions[-1], now=THIRD).rows
+        found = check_store(store, log, days, universe, last=sessions[-1], now=THIRD).rows
         found = found[found["rule"].isin(["bars end early", "suspended", "delisted"])]
         return [*zip(found["rule"], found["needs_person"], strict=True)]
 
@@ -83,7 +83,7 @@ def test_a_symbol_without_a_bar_for_long_needs_a_person(store: PriceStore) -> No
     assert gone(entries.assign(last=[pd.NaT, sessions[18]])) == []  # it left
 
 
-def test_a_bar_that_should_have_settled_waits_for_the_next_run_and_then_for_a_person(
+def test_a_bar_that_should_have_settled_waits_for_the_next_run_and_then_for_the_user(
     nextday: CommandLine, store: PriceStore, days: Calendar
 ) -> None:
     settings('symbols = ["C"]')
@@ -92,10 +92,13 @@ def test_a_bar_that_should_have_settled_waits_for_the_next_run_and_then_for_a_pe
     # The bar of the 13th settles 18 hours after its close at 21:00 UTC; on the 17th it was still provisional.
     assert said.code == 1
     assert "FIX C 2018-12-13: not settled" in findings(said)
-    assert "to settle from 2018-12-14 15:00 UTC; other bars came until 2018-12-17 22:00 UTC" in said.out
+    assert (
+        "due to settle at 2018-12-14 15:00 UTC; other bars were fetched until 2018-12-17 22:00 UTC"
+        in said.out
+    )
 
 
-def test_a_provisional_bar_is_no_fault_before_its_time_nor_before_somebody_asked(
+def test_a_provisional_bar_is_no_fault_before_its_time_nor_before_the_next_fetch(
     nextday: CommandLine, store: PriceStore, days: Calendar
 ) -> None:
     settings('symbols = ["C"]', name="v")
@@ -109,7 +112,7 @@ def test_a_provisional_bar_is_no_fault_before_its_time_nor_before_somebody_asked
 
 
 @pytest.mark.parametrize(("close", "needs_person"), [(11.1, False), (5.5, True), (11.0001, None)])
-def test_a_settled_close_given_anew_is_named_and_a_leap_needs_a_person(
+def test_a_revised_settled_close_is_named_and_a_jump_needs_the_user(
     nextday: CommandLine, store: PriceStore, days: Calendar, close: float, needs_person: bool | None
 ) -> None:
     store.append(rows(days, "B", [close], THIRD, first=1), run="r")
@@ -120,7 +123,9 @@ def test_a_settled_close_given_anew_is_named_and_a_leap_needs_a_person(
     assert said.code == (1 if needs_person else 0)
 
 
-def test_a_leap_that_was_undone_needs_nobody(nextday: CommandLine, store: PriceStore, days: Calendar) -> None:
+def test_a_jump_that_was_undone_needs_no_user(
+    nextday: CommandLine, store: PriceStore, days: Calendar
+) -> None:
     for close, seen in ((5.5, SECOND), (11.0, THIRD)):
         store.append(rows(days, "B", [close], seen, first=1), run="r")
     said = nextday(*HERE, "prices", "check")
@@ -144,7 +149,7 @@ def test_stored_bars_that_break_a_rule_or_the_calendar_are_named(
     assert "FIX B 2018-12-09: no session" in findings(said)
 
 
-def test_many_findings_are_counted_and_all_of_them_can_be_had(
+def test_many_findings_are_counted_and_all_of_them_can_be_listed(
     nextday: CommandLine, store: PriceStore, days: Calendar
 ) -> None:
     for place in range(4):

@@ -1,4 +1,4 @@
-"""The calendar against the bars: days on which the exchange was closed or open, and nobody told the calendar."""
+"""The calendar against the bars: unscheduled closures and sessions that the calendar does not have."""
 
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -12,7 +12,7 @@ from pipeline.market.closures import Override
 from pipeline.market.universe import Universe
 from pipeline.prices.ingest.fetch_log import FetchLog
 from pipeline.prices.ingest.quality import FINDING_COLUMNS, no_findings
-from pipeline.prices.ingest.store_check import find_faults
+from pipeline.prices.ingest.store_check import check_store
 from pipeline.prices.ingest.unknown_closures import count_bars, find_unknown_closures, find_unknown_sessions
 from pipeline.prices.store import PriceStore
 from tests.conftest import prices_of, vendor_bars
@@ -26,7 +26,7 @@ def sessions(name: str = "XNYS") -> pd.DatetimeIndex:
 
 
 def counted(days: pd.DatetimeIndex, bars: dict[str, int], members: int = 30) -> tuple["pd.Series[int]", ...]:
-    """Return a full house on every session but those named."""
+    """Return bars of all members on every session but those given."""
     have = pd.Series(members, index=days)
     for day, count in bars.items():
         have[pd.Timestamp(day)] = count
@@ -78,7 +78,7 @@ def test_a_closed_day_on_which_most_members_have_a_bar_is_an_unknown_session() -
         ),
     ],
 )
-def test_only_what_whole_universes_say_is_told(bars: dict[str, int], rules: list[tuple[str, str]]) -> None:
+def test_only_a_whole_universe_shows_a_closure(bars: dict[str, int], rules: list[tuple[str, str]]) -> None:
     assert found(bars) == rules
 
 
@@ -106,7 +106,7 @@ def test_bars_are_counted_of_members_only() -> None:
 
 
 @pytest.mark.parametrize(("traded", "days"), [("A", 0), ("AB", 0), ("ABC", 1)])
-def test_an_evenings_answers_tell_of_a_session_that_the_calendar_lacks(traded: str, days: int) -> None:
+def test_a_runs_answers_show_a_session_that_the_calendar_lacks(traded: str, days: int) -> None:
     diwali = pd.Timestamp("2024-11-01")
     found = pd.DataFrame(
         [(symbol, diwali, "no session", "XBOM was closed") for symbol in traded], columns=FINDING_COLUMNS
@@ -135,10 +135,10 @@ def everybody() -> Universe:
     return Universe("u", entries.astype({"first": "datetime64[us]", "last": "datetime64[us]"}))
 
 
-def test_prices_check_tells_an_unknown_closure_once_for_all_members(tmp_path: Path) -> None:
+def test_prices_check_reports_an_unknown_closure_once_for_all_members(tmp_path: Path) -> None:
     days, storm = calendar("XNYS", date(2024, 9, 3), NOW), pd.Timestamp("2024-12-10")
     store = stored(tmp_path, days, storm)
-    rows = find_faults(store, log(store), days, everybody(), last=LAST, now=NOW).rows
+    rows = check_store(store, log(store), days, everybody(), last=LAST, now=NOW).rows
     on_that_day = rows[rows["session"] == storm]
     assert on_that_day[["symbol", "rule", "needs_person"]].values.tolist() == [
         ["XNYS", "unknown closure", True]
@@ -147,19 +147,19 @@ def test_prices_check_tells_an_unknown_closure_once_for_all_members(tmp_path: Pa
     assert "[universe] closures" in on_that_day["done"].iloc[0]
 
 
-def test_what_was_written_down_is_found_no_more(tmp_path: Path) -> None:
+def test_a_listed_closure_is_no_finding(tmp_path: Path) -> None:
     days, storm = calendar("XNYS", date(2024, 9, 3), NOW), pd.Timestamp("2024-12-10")
     store = stored(tmp_path, days, storm)
     told = calendar("XNYS", date(2024, 9, 3), NOW, (Override(storm.date()),))
-    assert find_faults(store, log(store), told, everybody(), last=LAST, now=NOW).rows.empty
+    assert check_store(store, log(store), told, everybody(), last=LAST, now=NOW).rows.empty
 
 
-def test_bars_of_a_session_that_was_taken_out_are_told_once(tmp_path: Path) -> None:
+def test_bars_of_a_removed_session_are_one_finding(tmp_path: Path) -> None:
     days = calendar("XNYS", date(2024, 9, 3), NOW)
     store = stored(tmp_path, days, pd.Timestamp("2024-12-10"))
     closed = pd.Timestamp("2024-11-12")
     told = calendar("XNYS", date(2024, 9, 3), NOW, (Override(date(2024, 12, 10)), Override(closed.date())))
-    rows = find_faults(store, log(store), told, everybody(), last=LAST, now=NOW).rows
+    rows = check_store(store, log(store), told, everybody(), last=LAST, now=NOW).rows
     assert rows[["symbol", "session", "rule"]].values.tolist() == [["XNYS", closed, "unknown session"]]
     assert "5 of 5 members have a bar" in rows["evidence"].iloc[0]
 
@@ -168,6 +168,6 @@ def test_a_closure_of_the_newest_stored_session_leaves_the_check_whole(tmp_path:
     days, hole = calendar("XNYS", date(2024, 9, 3), NOW), pd.Timestamp("2024-12-10")
     store = stored(tmp_path, days, hole)
     told = calendar("XNYS", date(2024, 9, 3), NOW, (Override(hole.date()), Override(LAST.date())))
-    found = find_faults(store, log(store), told, everybody(), last=LAST, now=NOW)
+    found = check_store(store, log(store), told, everybody(), last=LAST, now=NOW)
     assert found.newest == pd.Timestamp("2025-01-30")
     assert found.rows[["session", "rule"]].values.tolist() == [[LAST, "unknown session"]]
