@@ -1,6 +1,8 @@
 """The core type: one dense block of features, its mask and its labels."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -10,7 +12,10 @@ from pipeline.features.feature_sets import FeatureSet
 from pipeline.features.panel import Panel
 from pipeline.market.universe import Universe
 
-__all__ = ["Sequences", "blank_dead_zone", "build_sequences", "total_returns"]
+__all__ = ["Sequences", "blank_dead_zone", "build_sequences", "label_returns", "total_returns"]
+
+
+Number = TypeVar("Number", bound=np.generic)
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,18 +83,23 @@ def build_sequences(
     """
     belongs = universe.membership(panel.sessions, panel.symbols).to_numpy()
     columns = feature_set.compute(panel, belongs)
-    x = np.stack([columns[name].to_numpy(np.float32).T for name in feature_set.columns], axis=-1)
-    mask = np.isfinite(x).all(axis=-1) & panel.has_bar.T & belongs.T
+    x = _to_batch_order([columns[name].to_numpy(np.float32) for name in feature_set.columns])
+    mask = np.isfinite(x).all(axis=-1) & _to_batch_order([panel.has_bar & belongs])[..., 0]
     x[~mask] = 0.0
     return Sequences(
         x=x,
         mask=mask,
-        y=np.stack([_labels(total_returns(panel, horizon)) for horizon in horizons], axis=-1),
+        y=_to_batch_order([_labels(total_returns(panel, horizon)) for horizon in horizons]),
         symbols=tuple(panel.symbols),
         sessions=panel.sessions,
         horizons=horizons,
         features=feature_set.columns,
     )
+
+
+def label_returns(panel: Panel, horizons: tuple[int, ...]) -> NDArray[np.float64]:
+    """Return the simple total returns whose signs are the labels, [symbol, session, horizon]."""
+    return _to_batch_order([total_returns(panel, horizon) for horizon in horizons])
 
 
 def blank_dead_zone(
@@ -112,4 +122,12 @@ def blank_dead_zone(
 
 def _labels(returns: NDArray[np.float64]) -> NDArray[np.float32]:
     up = np.where(returns > 0, 1.0, 0.0)
-    return np.where(np.isnan(returns) | (returns == 0), np.nan, up).astype(np.float32).T
+    return np.where(np.isnan(returns) | (returns == 0), np.nan, up).astype(np.float32)
+
+
+def _to_batch_order(columns: Iterable[NDArray[Number]]) -> NDArray[Number]:
+    """Stack arrays [session, symbol] into the order of a model's batches, [symbol, session, column].
+
+    The only place where the axes turn: every array before it is [session, symbol].
+    """
+    return np.stack([column.T for column in columns], axis=-1)

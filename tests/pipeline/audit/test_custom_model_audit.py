@@ -28,7 +28,7 @@ from pipeline.config import Config
 from pipeline.errors import ConfigError, InputError
 from pipeline.features.feature_sets import FEATURE_SETS
 from pipeline.features.panel import build_panel
-from pipeline.features.sequences import total_returns
+from pipeline.features.sequences import label_returns
 from pipeline.forecasting.custom_model import find_model
 from pipeline.forecasting.folds import scoring_fold
 from pipeline.market.calendar import Calendar
@@ -52,7 +52,7 @@ def honest(xnys: Calendar) -> Procedure:
         sequences=known,
         fold=scoring_fold(known, EVALUATION, TRAINING),
         calendar=xnys,
-        returns=total_returns(build_panel(bars), 1).T[:, :, None],
+        returns=label_returns(build_panel(bars), (1,)),
         dead_zone=(0.0, 0.0),
         seed=3,
         last_return=0,

@@ -37,7 +37,7 @@ from pipeline.config import EvaluationConfig, TrainingConfig
 from pipeline.errors import InputError, StoreError
 from pipeline.features.feature_sets import FEATURE_SETS, FeatureSet
 from pipeline.features.panel import Panel, build_panel
-from pipeline.features.sequences import total_returns
+from pipeline.features.sequences import label_returns
 from pipeline.forecasting.folds import Fold, final_fold, scoring_fold
 from pipeline.market.calendar import Calendar
 from pipeline.market.universe import Universe
@@ -341,7 +341,7 @@ def honest(block: Block, xnys: Calendar) -> Procedure:
         sequences=known,
         fold=scoring_fold(known, EVALUATION, TRAINING),
         calendar=xnys,
-        returns=total_returns(build_panel(block), 1).T[:, :, None],
+        returns=label_returns(build_panel(block), (1,)),
         dead_zone=(0.0, 0.0),
         seed=3,
         last_return=0,

@@ -37,6 +37,18 @@ def test_a_label_is_the_sign_of_the_next_total_return(xnys: Calendar) -> None:
     assert labels(panel_of(xnys, A=[10, 11, 10.5, 12]))[0].tolist()[:3] == [1, 0, 1]
 
 
+def test_sequences_hold_the_columns_of_the_panel_by_symbol(xnys: Calendar) -> None:
+    closes = {symbol: [*range(start, start + 90)] for symbol, start in (("A", 10), ("B", 20), ("C", 40))}
+    panel, features = panel_of(xnys, **closes), FEATURE_SETS["default"]
+    made = build_sequences(panel, features, members(panel.symbols), (1, 5))
+    columns = features.compute(panel, panel.has_bar)
+    assert panel.close.shape == (90, 3)
+    assert (made.x.shape, made.mask.shape, made.y.shape) == ((3, 90, 16), (3, 90), (3, 90, 2))
+    assert made.mask[:, -1].all()
+    for number, name in enumerate(features.columns):
+        assert made.x[:, -1, number].tolist() == columns[name].iloc[-1].astype("float32").tolist()
+
+
 def test_the_last_session_has_no_label_yet(xnys: Calendar) -> None:
     assert np.isnan(labels(panel_of(xnys, A=[10, 11, 12]))[0, -1])
 

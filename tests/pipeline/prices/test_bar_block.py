@@ -61,7 +61,7 @@ def test_of_each_bar_the_last_row_is_laid_out_at_every_seq(
         store.compact(timedelta(days=30))
     for seq in (None, *range(1, EVENINGS + 1)):
         block = store.read_block(sessions, SYMBOLS, seq)
-        assert block.values.shape == (4, COUNT, len(COLUMNS))
+        assert block.values.shape == (COUNT, 4, len(COLUMNS))
         assert_same(block, store.read(seq=seq))
 
 
