@@ -15,7 +15,7 @@ import pandas as pd
 from pipeline.errors import LedgerError
 from pipeline.ledger import hash_chain
 from pipeline.ledger.hash_chain import Head, Verification
-from pipeline.schema import FORECASTS, OUTCOMES, validated
+from pipeline.schema import FORECASTS, OUTCOMES, column_types, validated
 from pipeline.storage.csv_output import disarm
 from pipeline.storage.files import write_text
 
@@ -29,14 +29,14 @@ _FORECAST: Final = tuple(FORECASTS.columns)
 _RECORD: Final = (*_FORECAST, "outcome", "realized_return", "settled_at")
 _CORRECTION: Final = (*OUTCOMES.columns, "first_outcome", "first_return")
 
-_READ_AS: Final = {
-    **dict.fromkeys(("as_of", "target_session"), "datetime64[us]"),
-    **dict.fromkeys(("issued_at", "settled_at"), "datetime64[us, UTC]"),
-    **dict.fromkeys(("batch", "horizon", "data_version"), "int64"),
-    **dict.fromkeys(("p_up", "low", "high", "baseline_p_up", "last_close"), "float64"),
-    **dict.fromkeys(("outcome", "realized_return", "first_outcome", "first_return"), "float64"),
-    **dict.fromkeys(("symbol", "model_version", "direction", "config_digest", "role", "kind"), "str"),
+_DTYPES: Final = {
+    **column_types(OUTCOMES),
+    **column_types(FORECASTS),
+    "batch": "int64",
+    "first_outcome": column_types(OUTCOMES)["outcome"],
+    "first_return": column_types(OUTCOMES)["realized_return"],
 }
+"""The type that each column is read back as."""
 
 
 class Ledger:
@@ -230,7 +230,7 @@ def _encoded(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _decoded(rows: Iterable[sqlite3.Row], columns: tuple[str, ...]) -> pd.DataFrame:
     frame = pd.DataFrame([[row[name] for name in columns] for row in rows], columns=list(columns))
-    return frame.astype({name: _READ_AS[name] for name in columns})
+    return frame.astype({name: _DTYPES[name] for name in columns})
 
 
 def _query(columns: tuple[str, ...], where: str) -> str:
