@@ -254,7 +254,7 @@ def _describe(run: Run, known: History, folds: list[Fold], walk_made: Walk) -> d
     size = f"{count(model.members, 'member')}, lookback {model.lookback}"
     layers = count(model.layers, "layer")
     made = {"network": f"{model.kind} of {layers} of {model.units} units, {size}, trained {training.mode}"}
-    if model.is_own:
+    if model.is_custom:
         made = {"model": f"{describe_custom_model(model.model_dump())}, {size}"}
     return {
         **made,

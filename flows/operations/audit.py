@@ -281,7 +281,7 @@ def _only(block: Block, symbols: list[str]) -> Block:
 def _extent(run: Run, chosen: Run, known: Sequences) -> str:
     model, training = chosen.config.model, chosen.config.training
     first, last = known.sessions[0], known.sessions[-1]
-    epochs = "" if model.is_own else f"{training.epochs} of {run.config.training.epochs} epochs, "
+    epochs = "" if model.is_custom else f"{training.epochs} of {run.config.training.epochs} epochs, "
     return (
         f"{model.members} of {run.config.model.members} members, {epochs}"
         f"{len(known.symbols)} of {len(run.universe.symbols)} symbols, {len(known.sessions):,} sessions from "
@@ -307,7 +307,7 @@ def _procedure(subject: Subject) -> Iterator[Procedure]:
             seed=run.config.training.seed,
             last_return=last_return,
             digest=partial(_digest_fit, run),
-            tolerance=SAME if run.config.model.is_own else 0.0,
+            tolerance=SAME if run.config.model.is_custom else 0.0,
         )
 
 

@@ -58,7 +58,7 @@ def open_compute(run: Run, sequences: Sequences, at_once: int = 1) -> Iterator[C
         sequences: The block.
         at_once: Fits that may be under way at a time.
     """
-    if run.config.model.is_own:  # somebody's code need not survive a journey to another process
+    if run.config.model.is_custom:  # somebody's code need not survive a journey to another process
         yield Compute()
         return
     processes = choose_processes(run, sequences, at_once)

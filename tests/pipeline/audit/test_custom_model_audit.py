@@ -170,7 +170,7 @@ def test_a_model_whose_code_is_gone_is_told_so(own_modules: Path) -> None:
     (own_modules / "my_model.py").write_text(block("my_model.py"))
     model = find_model("my_model:Logistic", {}, own_modules)
     run: Any = SimpleNamespace(base=own_modules)
-    assert (model.written.__name__, find_changed(run, {"model": "gru"})) == ("Logistic", "")
+    assert (model.custom.__name__, find_changed(run, {"model": "gru"})) == ("Logistic", "")
     (own_modules / "my_model.py").unlink()
     sys.modules.pop("my_model")
     with pytest.raises(ConfigError):

@@ -104,12 +104,12 @@ def written(**changes: object) -> SimpleNamespace:
         ({"columns": ()}, "tuple of names"),
         ({"columns": (1, 2)}, "tuple of names"),
         ({"columns": 3}, "tuple of names"),
-        ({"columns": ("a", "a")}, "one column twice"),
+        ({"columns": ("a", "a")}, "a name twice"),
         ({"last_return": "c"}, "last_return = 'c'"),
         ({"reach": -1}, "reach = -1"),
         ({"reach": 2.0}, "reach = 2.0"),
         ({"reach": True}, "reach = True"),
-        ({"compute": 3}, "compute is no function"),
+        ({"compute": 3}, "compute is not callable"),
     ],
 )
 def test_what_is_no_feature_set_is_refused(changes: dict[str, object], words: str) -> None:
@@ -134,7 +134,7 @@ def _overwriting(panel: Panel, belongs: object) -> object:
         (lambda panel, belongs: [panel.close], "must return a dict of columns, not list"),
         (lambda panel, belongs: {"a": panel.close}, "returned no 'b'"),
         (lambda panel, belongs: {"a": panel.close, "b": panel.close[1:]}, "b has the shape"),
-        (lambda panel, belongs: {"a": panel.close, "b": panel.close.astype(str)[..., None] + "x"}, "no number"),
+        (lambda panel, belongs: {"a": panel.close, "b": panel.close.astype(str)[..., None] + "x"}, "not numbers"),
         (lambda panel, belongs: 1 / 0, "compute raised ZeroDivisionError: division by zero (test_custom_features"),
         (_overwriting, "read-only (test_custom_features.py"),
     ],
