@@ -57,8 +57,8 @@ def make_newer_ledger(path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (make_text, "no ledger"),
-        (make_other_database, "no ledger"),
+        (make_text, "not a ledger"),
+        (make_other_database, "not a ledger"),
         (make_newer_ledger, "layout 2"),
     ],
 )

@@ -273,7 +273,7 @@ def test_a_ledger_opened_for_reading_writes_nothing(ledger: Ledger) -> None:
     issue(ledger, forecasts("AAPL"))
     reader = Ledger(ledger.path, read_only=True)
     assert len(reader.record("sample")) == 1
-    with pytest.raises(LedgerError, match="reading only"):
+    with pytest.raises(LedgerError, match="read-only"):
         issue(reader, forecasts("MSFT"))
 
 
