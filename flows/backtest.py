@@ -94,7 +94,7 @@ def backtest(
         paths = place(out or run.workspace.reports / run.name / "backtest")
         made = _make(run, market, known)
         _write(made, paths)
-        with run.workspace.locked(run.name, timeout=PATIENCE, tell=log_line):
+        with run.workspace.locked(run.name, timeout=PATIENCE, log=log_line):
             _track(run, made, paths)
         shutil.rmtree(_kept(run), ignore_errors=True)  # it served an interrupted walk, and this one is whole
         _publish(made)

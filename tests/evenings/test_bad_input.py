@@ -29,12 +29,12 @@ nextday, never_hangs, used = in_use.nextday, in_use.never_hangs, in_use.used
         (b"symbol;from\nA;2018-01-03\n", "needs one column 'symbol'"),
         (b"symbol,symbol\nA,B\n", "needs one column 'symbol'"),
         (b"symbol,Symbol \nA,B\n", "needs one column 'symbol'"),
-        (b"symbol,from,FROM\nA,,\n", "no second 'from'"),
+        (b"symbol,from,FROM\nA,,\n", "at most one 'from'"),
         (b"symbol\n", "at least one row"),
         (b"symbol,from\n,\n", "No symbol can be named ''"),
         (b"symbol\nA,2018-01-03\n", "Expected 1 fields"),
-        (b"symbol,from\nA,31.12.2018\n", "'31.12.2018' in the column 'from' is no date"),
-        (b"symbol,to\nA,20181231\n", "'20181231' in the column 'to' is no date"),
+        (b"symbol,from\nA,31.12.2018\n", "'31.12.2018' in the column 'from' is not a date"),
+        (b"symbol,to\nA,20181231\n", "'20181231' in the column 'to' is not a date"),
         (b"symbol,from,to\nA,2018-12-01,2017-01-01\n", "before it comes"),
         (b"symbol,to\nA,2018-11-20\n", "Nobody belongs to the universe 'u' on 2018-12-14"),
         (b"symbol\nZZZ\n", "ZZZ: not_found: prices.csv has no rows of it"),
@@ -145,7 +145,7 @@ def test_a_ledger_that_is_locked_or_damaged_stops_every_command_that_needs_it(
     path = Path("w/ledger.sqlite")
     if damage == "no ledger":
         path.write_bytes(b"no ledger at all" * 100)
-        refused(nextday, "This file is no ledger", str(path.resolve()), code=1, command=command)
+        refused(nextday, "This file is not a ledger", str(path.resolve()), code=1, command=command)
         return
     with sqlite3.connect(path, isolation_level=None) as other:
         other.execute("PRAGMA locking_mode = EXCLUSIVE")

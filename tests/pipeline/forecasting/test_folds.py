@@ -133,5 +133,5 @@ def test_a_walk_by_dates_is_the_single_fold_that_scores() -> None:
 
 
 def test_too_short_a_history_for_a_walk_is_told_with_its_numbers() -> None:
-    with pytest.raises(InputError, match=r"too little history for a walk: 299 sessions .* takes 829"):
+    with pytest.raises(InputError, match=r"too little history for a walk: 299 sessions .* needs 829"):
         walk_folds(block(300), EvaluationConfig(), TRAINING, BacktestConfig())

@@ -84,11 +84,11 @@ def test_a_second_run_of_a_universe_waits_its_time_and_leaves_and_another_univer
     tmp_path: Path,
 ) -> None:
     place, told = Workspace(tmp_path), list[str]()
-    with place.locked("mine", timeout=0, tell=told.append):
+    with place.locked("mine", timeout=0, log=told.append):
         with pytest.raises(WorkspaceBusyError, match="'mine' for 0 s"):
-            Workspace(tmp_path).locked("mine", timeout=0.1, tell=told.append).__enter__()
-        with place.locked("yours", timeout=0, tell=told.append):
+            Workspace(tmp_path).locked("mine", timeout=0.1, log=told.append).__enter__()
+        with place.locked("yours", timeout=0, log=told.append):
             pass
     assert len(told) == 1
-    with place.locked("mine", timeout=0, tell=told.append):
+    with place.locked("mine", timeout=0, log=told.append):
         pass
