@@ -47,7 +47,7 @@ from pipeline.report.backtest_report import (
 from pipeline.report.trading_tables import list_numbers
 from pipeline.statistics.sharpe import deflate_by_trials
 from pipeline.storage.csv_output import format_csv
-from pipeline.storage.files import hold_lock, whole_file, write_text
+from pipeline.storage.files import atomic_write, hold_lock, write_text
 from pipeline.tracking.mlflow_metrics import measure_trading
 from pipeline.tracking.trials import TrialBook, count_settings, list_sharpes
 from pipeline.trading.fills import read_fills
@@ -309,7 +309,7 @@ def _notes(run: Run, market: PriceStatus) -> list[str]:
 
 @task("report")
 def _write(made: Backtest, paths: dict[str, Path]) -> None:
-    with whole_file(paths["forecasts.csv"]) as file:
+    with atomic_write(paths["forecasts.csv"]) as file:
         write_forecasts(file, made)
     write_text(paths["scores.csv"], scores_csv(made))
     write_text(paths["groups.csv"], groups_csv(made))

@@ -15,7 +15,7 @@ from pipeline.features.feature_sets import FEATURE_SETS, FeatureSet
 from pipeline.features.panel import build_panel
 from pipeline.features.sequences import Sequences, build_sequences
 from pipeline.market.universe import Universe
-from pipeline.prices.bar_block import COLUMNS, Block, lay_out
+from pipeline.prices.bar_block import COLUMNS, Block, build_block
 
 __all__ = ["FeatureAudit", "check_changed", "check_cut_off", "check_labels", "check_order", "check_reach"]
 
@@ -263,4 +263,4 @@ def _as_rows(block: Block) -> pa.RecordBatch:
 
 
 def _laid_out(batch: pa.RecordBatch, block: Block) -> Block:
-    return lay_out([batch], block.symbols, block.sessions, instruments={})
+    return build_block([batch], block.symbols, block.sessions, instruments={})

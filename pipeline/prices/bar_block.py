@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import DTypeLike, NDArray
 
-__all__ = ["COLUMNS", "Block", "lay_out"]
+__all__ = ["COLUMNS", "Block", "build_block"]
 
 COLUMNS = ("open", "high", "low", "close", "volume", "dividend", "split")
 """The last axis of a block, in order."""
@@ -43,7 +43,7 @@ class Block:
         return replace(self, values=self.values[first:], sessions=self.sessions[first:])
 
 
-def lay_out(
+def build_block(
     batches: Iterable[pa.RecordBatch],
     symbols: Sequence[str],
     sessions: pd.DatetimeIndex,

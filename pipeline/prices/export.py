@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from pipeline.errors import InputError
 from pipeline.prices.store import PriceStore
 from pipeline.storage.csv_output import disarm
-from pipeline.storage.files import whole_file
+from pipeline.storage.files import atomic_write
 
 __all__ = ["export_csv", "export_parquet"]
 
@@ -58,7 +58,7 @@ def export_parquet(
     """
     blocks = _blocks(store, as_of, known_at)
     first = pa.Table.from_pandas(next(blocks), preserve_index=False)
-    with whole_file(path) as file, pq.ParquetWriter(file, first.schema) as writer:
+    with atomic_write(path) as file, pq.ParquetWriter(file, first.schema) as writer:
         writer.write_table(first)
         written = len(first)
         for bars in blocks:
@@ -89,7 +89,7 @@ def _opened(target: Path | TextIO) -> Iterator[TextIO]:
     if not isinstance(target, Path):
         yield target
         return
-    with whole_file(target) as file:
+    with atomic_write(target) as file:
         text = io.TextIOWrapper(file, encoding="utf-8", newline="")
         try:
             yield text

@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 
 from pipeline.errors import NextdayError, WorkspaceBusyError
 
-__all__ = ["hold_lock", "is_dead_temporary", "remove_folder", "whole_file", "write_bytes", "write_text"]
+__all__ = ["atomic_write", "hold_lock", "is_dead_temporary", "remove_folder", "write_bytes", "write_text"]
 
 
 @contextmanager
@@ -52,17 +52,17 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file atomically, as `whole_file` does.
+    """Write a file atomically, as `atomic_write` does.
 
     Raises:
         NextdayError: the file cannot be written.
     """
-    with whole_file(path) as file:
+    with atomic_write(path) as file:
         file.write(content)
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[BinaryIO]:
+def atomic_write(path: Path) -> Iterator[BinaryIO]:
     """Open a file for an atomic write: readers see the old content or the new one.
 
     A temporary file is renamed when the block ends, and removed if the block fails. Temporary files that killed

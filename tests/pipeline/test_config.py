@@ -80,7 +80,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "proxy", ["http://me:secret@host:1", "secret", "http://host:1/secret", "host:secret"]
 )
-def test_a_proxy_with_a_password_is_refused_and_never_said(tmp_path: Path, proxy: str) -> None:
+def test_a_proxy_with_a_password_is_refused_and_never_shown(tmp_path: Path, proxy: str) -> None:
     with pytest.raises(ConfigError, match="HTTPS_PROXY") as caught:
         load(write(tmp_path, f"[prices]\nproxy = '{proxy}'"))
     assert "secret" not in str(caught.value)

@@ -49,7 +49,7 @@ def panel(xnys: Calendar) -> Panel:
     return build_panel(market(xnys))
 
 
-def test_the_pages_set_computes_what_it_says(pages: FeatureSet, panel: Panel) -> None:
+def test_the_documented_set_computes_what_its_columns_are_named_for(pages: FeatureSet, panel: Panel) -> None:
     made = pages.compute(panel, panel.has_bar)
     assert pages.columns == ("log_return_1", "log_return_5", "volatility_10", "volume_lagged")
     change = np.log(panel.adj_close[300] / panel.adj_close[299])
@@ -166,7 +166,7 @@ def test_arrays_and_frames_are_the_same(panel: Panel) -> None:
         ("../m:MINE", None, "write default, alstm11, or package.module:NAME"),
     ],
 )
-def test_a_set_that_cannot_be_had_is_told_at_once_with_its_place(
+def test_a_set_that_cannot_be_imported_is_an_error_with_its_location(
     place: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],

@@ -152,7 +152,7 @@ def test_prices_that_never_change_are_masked(xnys: Calendar) -> None:
     assert not build_sequences(panel, FEATURE_SETS["default"], members(["A", "B"]), (1,)).mask[0].any()
 
 
-def test_a_dead_zone_blanks_small_moves_where_it_is_told_to() -> None:
+def test_a_dead_zone_masks_small_moves_in_the_given_rows() -> None:
     y = np.array([[[1.0], [0.0], [1.0], [1.0]]], np.float32)
     returns = np.array([[[0.002], [-0.02], [0.03], [0.002]]])
     blanked = blank_dead_zone(y, returns, (-0.005, 0.0055), range(0, 3))

@@ -220,7 +220,7 @@ def test_several_horizons_are_several_answers() -> None:
         ("nan", "predict returned nan where a probability"),
     ],
 )
-def test_what_a_model_does_wrong_is_told_with_its_place(wrong: str, words: str) -> None:
+def test_what_a_model_does_wrong_is_an_error_with_its_location(wrong: str, words: str) -> None:
     with pytest.raises(InputError, match=re.escape(words)) as caught:
         fitted(wrong)
     assert caught.value.where == "[model] kind"
@@ -236,7 +236,7 @@ def test_a_save_that_fails_leaves_nothing(tmp_path: Path, wrong: str, words: str
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_load_that_fails_is_told_with_its_place(tmp_path: Path) -> None:
+def test_a_load_that_fails_is_an_error_with_its_location(tmp_path: Path) -> None:
     class Forgetful(UserModel):
         @classmethod
         def load(cls, directory: Path) -> Any:
@@ -273,7 +273,7 @@ LOAD = "@classmethod\n    def load(cls, directory): pass"
         ),
     ],
 )  # fmt: skip
-def test_a_model_that_cannot_be_had_is_told_at_once_with_its_place(
+def test_a_model_that_cannot_be_imported_is_an_error_with_its_location(
     own_modules: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
