@@ -47,7 +47,7 @@ from pipeline.report.backtest_report import (
 from pipeline.report.trading_tables import list_numbers
 from pipeline.statistics.sharpe import deflate_by_trials
 from pipeline.storage.csv_output import format_csv
-from pipeline.storage.files import hold_lock, whole_file, write_text
+from pipeline.storage.files import atomic_write, hold_lock, write_text
 from pipeline.tracking.mlflow_metrics import measure_trading
 from pipeline.tracking.trials import TrialBook, count_settings, list_sharpes
 from pipeline.trading.fills import read_fills
@@ -94,7 +94,7 @@ def backtest(
         paths = backtest_paths(out or run.workspace.reports / run.name / "backtest")
         made = _make(run, market, known)
         _write(made, paths)
-        with run.workspace.locked(run.name, timeout=PATIENCE, tell=log_line):
+        with run.workspace.locked(run.name, timeout=PATIENCE, log=log_line):
             _track(run, made, paths)
         shutil.rmtree(_kept(run), ignore_errors=True)  # it served an interrupted walk, and this one is whole
         _publish(made)
@@ -254,7 +254,7 @@ def _describe(run: Run, known: History, folds: list[Fold], walk_made: Walk) -> d
     size = f"{count(model.members, 'member')}, lookback {model.lookback}"
     layers = count(model.layers, "layer")
     made = {"network": f"{model.kind} of {layers} of {model.units} units, {size}, trained {training.mode}"}
-    if model.is_own:
+    if model.is_custom:
         made = {"model": f"{describe_custom_model(model.model_dump())}, {size}"}
     return {
         **made,
@@ -309,7 +309,7 @@ def _notes(run: Run, market: PriceStatus) -> list[str]:
 
 @task("report")
 def _write(made: Backtest, paths: dict[str, Path]) -> None:
-    with whole_file(paths["forecasts.csv"]) as file:
+    with atomic_write(paths["forecasts.csv"]) as file:
         write_forecasts(file, made)
     write_text(paths["scores.csv"], scores_csv(made))
     write_text(paths["groups.csv"], groups_csv(made))

@@ -1,4 +1,4 @@
-"""The settings: one frozen, closed value read from nextday.toml, with a digest that goes on every row."""
+"""The settings: one frozen object read from nextday.toml, with a digest that is stored with every forecast."""
 
 import difflib
 import hashlib
@@ -21,7 +21,7 @@ from pydantic import (
 )
 
 from pipeline.errors import ConfigError, quoted
-from pipeline.plugins import RIVALS, is_custom_code, plain_options
+from pipeline.plugins import BASELINE_NAMES, is_custom_code, plain_options
 from pipeline.schema import SYMBOL_FIX, SYMBOL_PATTERN
 
 __all__ = [
@@ -49,15 +49,15 @@ PROXY_PATTERN: Final = r"^((https?|socks5h?)://[^@/\s]+:[0-9]+/?)?$"
 
 
 class _Section(BaseModel):
-    """Frozen, closed, and without values that no setting means."""
+    """Base of every section: frozen, without unknown keys, without NaN and infinity."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     @field_validator("*", mode="before")
     @classmethod
-    def _no_truth_for_a_number(cls, value: object, about: ValidationInfo) -> object:
+    def _refuse_booleans(cls, value: object, about: ValidationInfo) -> object:
         if isinstance(value, bool) and cls.model_fields[str(about.field_name)].annotation is not bool:
-            raise ValueError("true and false are no value here")
+            raise ValueError("true and false are not valid here")
         return value
 
 
@@ -76,25 +76,25 @@ class UniverseConfig(_Section):
 
     @property
     def has_custom_source(self) -> bool:
-        """Whether the source is the user's own code."""
+        """Whether the source is custom code."""
         return ":" in self.source
 
     @field_validator("source")
     @classmethod
-    def _known_source(cls, source: str) -> str:
+    def _check_source(cls, source: str) -> str:
         if source not in ("sample", "files", "yahoo") and not is_custom_code(source):
-            raise ValueError("write sample, files, yahoo, or package.module:Name for a source of your own")
+            raise ValueError("write sample, files, yahoo, or package.module:Name for a custom source")
         return source
 
     @field_validator("source_options", mode="before")
     @classmethod
-    def _plain_options(cls, options: object) -> object:
+    def _check_options(cls, options: object) -> object:
         return plain_options(options)
 
     @model_validator(mode="after")
-    def _one_list(self) -> Self:
+    def _check_symbols(self) -> Self:
         if self.symbols and self.file:
-            raise ValueError("symbols and file both name the universe: keep one of them")
+            raise ValueError("symbols and file both define the universe: keep one of them")
         if self.source == "files" and not self.path:
             raise ValueError(
                 "source = 'files' needs path: a CSV or Parquet file, or a folder with a file per symbol"
@@ -102,9 +102,9 @@ class UniverseConfig(_Section):
         if self.source == "yahoo" and not (self.symbols or self.file):
             raise ValueError("source = 'yahoo' cannot list its symbols: give symbols or file")
         if len(set(self.symbols)) < len(self.symbols):
-            raise ValueError("symbols names one symbol twice")
+            raise ValueError("symbols contains a symbol twice")
         if self.source_options and not self.has_custom_source:
-            raise ValueError("source_options are for a source of your own: source = 'package.module:Name'")
+            raise ValueError("source_options are for a custom source: source = 'package.module:Name'")
         return self
 
 
@@ -126,34 +126,36 @@ class FeaturesConfig(_Section):
     set: str = "default"
 
     @property
-    def is_own(self) -> bool:
-        """Whether the set is the user's own code."""
+    def is_custom(self) -> bool:
+        """Whether the set is custom code."""
         return ":" in self.set
 
     @field_validator("set")
     @classmethod
-    def _known_set(cls, name: str) -> str:
+    def _check_set(cls, name: str) -> str:
         if name not in ("default", "alstm11") and not is_custom_code(name):
-            raise ValueError("write default, alstm11, or package.module:NAME for a feature set of your own")
+            raise ValueError("write default, alstm11, or package.module:NAME for a custom feature set")
         return name
 
 
 class LabelsConfig(_Section):
-    """What is forecast."""
+    """Which returns are forecast, and which of them are labels."""
 
     horizons: tuple[Annotated[int, Field(ge=1, le=250)], ...] = (1,)
     dead_zone: tuple[Annotated[float, Field(le=0, gt=-1)], Annotated[float, Field(ge=0, lt=1)]] = (0.0, 0.0)
 
     @field_validator("horizons")
     @classmethod
-    def _from_the_next_session_on(cls, horizons: tuple[int, ...]) -> tuple[int, ...]:
+    def _check_horizons(cls, horizons: tuple[int, ...]) -> tuple[int, ...]:
         if horizons[:1] != (1,) or list(horizons) != sorted(set(horizons)):
-            raise ValueError("write them in order, each once, from 1 on (the next session): [1], [1, 5, 20]")
+            raise ValueError(
+                "write them in ascending order, each once, from 1 on (the next session): [1], [1, 5, 20]"
+            )
         return horizons
 
 
 class ModelConfig(_Section):
-    """The network, or a model of one's own."""
+    """The network, or a custom model."""
 
     kind: str = "gru"
     options: dict[str, Plain | list[Plain]] = {}
@@ -166,37 +168,35 @@ class ModelConfig(_Section):
     scope: Literal["pooled", "symbol"] = "pooled"
 
     @property
-    def is_own(self) -> bool:
-        """Whether the model is the user's own code."""
+    def is_custom(self) -> bool:
+        """Whether the model is custom code."""
         return ":" in self.kind
 
     @property
     def name(self) -> str:
-        """What scores and pages call it: the kind, or the name of the user's own class."""
+        """The name in scores and on pages: the kind, or the class name of a custom model."""
         return self.kind.rpartition(":")[2]
 
     @field_validator("kind")
     @classmethod
-    def _known_kind(cls, kind: str) -> str:
+    def _check_kind(cls, kind: str) -> str:
         if kind not in ("gru", "lstm", "rnn") and not is_custom_code(kind):
-            raise ValueError("write 'gru', 'lstm' or 'rnn', or package.module:Name for a model of your own")
-        if (name := kind.rpartition(":")[2]).lower() in RIVALS:
-            raise ValueError(f"{name} is a baseline's name in every table: give the class another one")
+            raise ValueError("write 'gru', 'lstm' or 'rnn', or package.module:Name for a custom model")
+        if (name := kind.rpartition(":")[2]).lower() in BASELINE_NAMES:
+            raise ValueError(f"{name} is the name of a baseline: rename the class")
         return kind
 
     @field_validator("options", mode="before")
     @classmethod
-    def _plain_options(cls, options: object) -> object:
+    def _check_options(cls, options: object) -> object:
         return plain_options(options, with_lists=True)
 
     @model_validator(mode="after")
-    def _own_is_pooled(self) -> Self:
-        if self.options and not self.is_own:
-            raise ValueError("options are for a model of your own: kind = 'package.module:Name'")
-        if self.is_own and self.scope == "symbol":
-            raise ValueError(
-                "scope = 'symbol' is for nextday's networks: a model of your own sees all symbols"
-            )
+    def _check_custom_model(self) -> Self:
+        if self.options and not self.is_custom:
+            raise ValueError("options are for a custom model: kind = 'package.module:Name'")
+        if self.is_custom and self.scope == "symbol":
+            raise ValueError("scope = 'symbol' is for nextday's networks: a custom model sees all symbols")
         return self
 
 
@@ -220,14 +220,14 @@ class TrainingConfig(_Section):
 
 
 class CalibrationConfig(_Section):
-    """How logits become probabilities, and when a forecast takes no side."""
+    """How logits become probabilities, and when the model abstains."""
 
     method: Literal["temperature", "platt", "isotonic", "auto"] = "temperature"
     coverage: float = Field(1.0, gt=0, le=1)
 
 
 class EvaluationConfig(_Section):
-    """What the fit never sees."""
+    """Which sessions are held out from the fit and scored."""
 
     test_sessions: int = Field(504, ge=20)
     train_end: OptionalDate = None
@@ -235,18 +235,18 @@ class EvaluationConfig(_Section):
     test_end: OptionalDate = None
 
     @model_validator(mode="after")
-    def _dates_in_order(self) -> Self:
+    def _check_dates(self) -> Self:
         ends = (self.train_end, self.validation_end, self.test_end)
         given = [end for end in ends if end is not None]
         if given and len(given) < len(ends):
-            raise ValueError("train_end, validation_end and test_end go together: give all three or none")
+            raise ValueError("train_end, validation_end and test_end belong together: give all three or none")
         if given != sorted(set(given)):
-            raise ValueError("train_end, validation_end and test_end must follow each other in time")
+            raise ValueError("train_end, validation_end and test_end must be in ascending order")
         return self
 
 
 class BacktestConfig(_Section):
-    """How `nextday backtest` walks through history."""
+    """The walk-forward folds of `nextday backtest`."""
 
     window: Literal["expanding", "rolling"] = "expanding"
     train_sessions: int = Field(756, ge=100)
@@ -254,7 +254,7 @@ class BacktestConfig(_Section):
 
 
 class TradingConfig(_Section):
-    """What the trading view assumes; it changes no forecast."""
+    """The assumptions of the trading view; no forecast depends on them."""
 
     threshold: float = Field(0.0, ge=0, lt=0.5)
     cost_bps: float = Field(1.0, ge=0, le=1000)
@@ -262,12 +262,12 @@ class TradingConfig(_Section):
 
     @property
     def bps_a_side(self) -> float:
-        """What a purchase or a sale costs in all, in basis points of its value."""
+        """The total cost of one purchase or sale, in basis points of its value."""
         return self.cost_bps + self.slippage_bps
 
 
 class ScheduleConfig(_Section):
-    """When Prefect starts the flows, as cron lines in the exchange's own time zone."""
+    """When Prefect starts the flows, as cron lines in the exchange's time zone."""
 
     nightly: str = "30 18 * * MON-FRI"
     retrain: str = "0 8 * * SAT"
@@ -275,7 +275,7 @@ class ScheduleConfig(_Section):
 
 
 class Config(_Section):
-    """Every setting of one universe; frozen, closed, with a digest."""
+    """Every setting of one universe."""
 
     universe: UniverseConfig = UniverseConfig()
     prices: PricesConfig = PricesConfig()
@@ -290,33 +290,33 @@ class Config(_Section):
     schedule: ScheduleConfig = ScheduleConfig()
 
     @model_validator(mode="after")
-    def _trains_as_it_can(self) -> Self:
+    def _check_training(self) -> Self:
         if self.training.mode == "sequence" and self.training.chunk <= self.model.lookback:
             raise ValueError(
                 f"[training] chunk = {self.training.chunk} leaves no room for labels after [model] lookback = "
-                f"{self.model.lookback}: make the chunk a few times as long"
+                f"{self.model.lookback}: make the chunk several times as long"
             )
-        if self.model.is_own and (self.training.mode == "sequence" or self.training.warm_start):
+        if self.model.is_custom and (self.training.mode == "sequence" or self.training.warm_start):
             raise ValueError(
-                "[training] mode = 'sequence' and warm_start are for nextday's networks: a model of your own reads "
-                "`lookback` sessions and is fitted from the start"
+                "[training] mode = 'sequence' and warm_start are for nextday's networks: a custom model reads "
+                "`lookback` sessions and is fitted from scratch"
             )
         return self
 
     def resolved(self) -> dict[str, Any]:
-        """Return every setting as JSON values, defaults filled in.
+        """Return the settings as JSON values, defaults included.
 
-        What may hold a password is left out, and what changes no forecast.
+        Settings that may hold a password are left out, and those that change no forecast.
         """
         left_out: dict[str, bool | set[str]] = {
             "backtest": True,
             "prices": {"proxy", "ca_bundle", "keep_days"},
-            "training": {"processes", "scheduler"},  # results do not depend on where they are made
+            "training": {"processes", "scheduler"},  # results do not depend on the executor
             "schedule": {"maintenance"},
-            "trading": True,  # what is earned with forecasts changes none of them
+            "trading": True,
         }
         resolved = self.model_dump(mode="json", exclude=left_out)
-        # Later keys: digests of settings without them stay what they were.
+        # Keys of later versions: without them the digest stays that of earlier versions.
         if not self.universe.closures:
             del resolved["universe"]["closures"]
         if not self.model.options:
@@ -334,12 +334,12 @@ def load(path: Path) -> Config:
     """Read nextday.toml.
 
     Raises:
-        ConfigError: the file is missing, is no TOML, or has a key or value that nextday does not know; every
-            fault is named, and for an unknown key the nearest known one.
+        ConfigError: the file is missing, is not TOML, or has an unknown key or an invalid value; the message names
+            every fault, and for an unknown key the most similar known one.
     """
     try:
-        if path.exists() and not path.is_file():  # a pipe would be waited for, without end
-            raise OSError("it is no file")
+        if path.exists() and not path.is_file():  # reading a pipe would never end
+            raise OSError("it is not a file")
         return Config.model_validate(tomllib.loads(path.read_text(encoding="utf-8-sig")))
     except FileNotFoundError:
         raise ConfigError(
@@ -350,7 +350,7 @@ def load(path: Path) -> Config:
         raise ConfigError(
             f"The configuration cannot be read: {reason}",
             where=str(path),
-            fix="save it as text in UTF-8, or name another with --config FILE",
+            fix="save it as UTF-8 text, or name another file with --config FILE",
         ) from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(
@@ -358,41 +358,39 @@ def load(path: Path) -> Config:
         ) from None
     except ValidationError as error:
         raise ConfigError(
-            "\n".join(_explain(fault) for fault in error.errors(include_url=False)),
+            "\n".join(_describe_fault(fault) for fault in error.errors(include_url=False)),
             where=str(path),
             fix="fix the lines named above; nextday.toml in the project explains every key",
         ) from None
 
 
-def _explain(fault: Any) -> str:
+def _describe_fault(fault: Any) -> str:
     place = ".".join(str(part) for part in fault["loc"])
-    if place == "prices.proxy":  # its value may hold a password, and stays unsaid
-        return (
-            f"{place}: write http://host:port; one with a password goes into the variable HTTPS_PROXY instead"
-        )
+    if place == "prices.proxy":  # its value may hold a password, so it is not shown
+        return f"{place}: write http://host:port; one with a password belongs in the variable HTTPS_PROXY"
     if fault["type"] == "string_pattern_mismatch":
         fix = "write a-z, 0-9, - and _, 63 at most" if place == "universe.name" else SYMBOL_FIX
-        return f"{place}: {quoted(fault['input'])} is no possible name; {fix}"
+        return f"{place}: {quoted(fault['input'])} is not a valid name; {fix}"
     if fault["type"] != "extra_forbidden":
-        is_unsaid = isinstance(fault["input"], dict) or place in ("universe.source_options", "model.options")
-        given = "" if is_unsaid else f" (given: {quoted(fault['input'])})"
-        return f"{place or 'configuration'}: {_say(fault)}{given}"
+        is_hidden = isinstance(fault["input"], dict) or place in ("universe.source_options", "model.options")
+        given = "" if is_hidden else f" (given: {quoted(fault['input'])})"
+        return f"{place or 'configuration'}: {_format_reason(fault)}{given}"
     section, key = fault["loc"][:-1], str(fault["loc"][-1])
-    known = _keys(section)
+    known = _known_keys(section)
     nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
     hint = f"did you mean {nearest[0]!r}?" if nearest else f"known here: {', '.join(known)}"
     return f"{place}: there is no such key; {hint}"
 
 
-def _say(fault: Any) -> str:
+def _format_reason(fault: Any) -> str:
     if fault["type"].startswith("date"):
-        return "it is no date; write 2018-12-31"
+        return "it is not a date; write 2018-12-31"
     if fault["type"] == "model_type":
-        return "it is a section of its own: [universe] on one line, its keys below"
+        return "it is a section: write [universe] on a line and its keys below it"
     return str(fault["msg"]).removeprefix("Value error, ")
 
 
-def _keys(section: tuple[Any, ...]) -> list[str]:
+def _known_keys(section: tuple[Any, ...]) -> list[str]:
     if not section:
         return list(Config.model_fields)
     part = Config.model_fields[str(section[0])].annotation

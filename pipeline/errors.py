@@ -1,4 +1,4 @@
-"""Errors that say what happened, where, and what to do about it."""
+"""Errors with what happened, where, and how to fix it."""
 
 __all__ = [
     "ConfigError",
@@ -13,12 +13,12 @@ __all__ = [
 
 
 class NextdayError(Exception):
-    """Something nextday could not do: exit code 1.
+    """An operation failed: exit code 1.
 
     Args:
         what: What happened, in one sentence, with the values that matter.
-        where: The file, table, symbol or session it happened in.
-        fix: What the reader can do about it.
+        where: The file, table, symbol or session concerned.
+        fix: What the user can do about it.
     """
 
     exit_code = 1
@@ -28,7 +28,7 @@ class NextdayError(Exception):
         self.what, self.where, self.fix = what, where, fix
 
     def __str__(self) -> str:
-        """Return the three parts, one a line."""
+        """Return the three parts, one per line."""
         lines = [self.what]
         if self.where:
             lines.append(f"  where: {self.where}")
@@ -38,17 +38,17 @@ class NextdayError(Exception):
 
 
 class InputError(NextdayError):
-    """The user's input is wrong: exit code 2."""
+    """The user's input is invalid: exit code 2."""
 
     exit_code = 2
 
 
 class ConfigError(InputError):
-    """The configuration cannot be used."""
+    """The configuration is invalid."""
 
 
 class SourceError(NextdayError):
-    """The source of prices did not deliver what a forecast needs."""
+    """The price source did not deliver the data that a forecast needs."""
 
 
 class StoreError(NextdayError):
@@ -56,14 +56,14 @@ class StoreError(NextdayError):
 
 
 class LedgerError(NextdayError):
-    """The ledger refuses a row, or its seal is broken."""
+    """The ledger refused a row, cannot be used, or failed its verification."""
 
 
 class WorkspaceBusyError(NextdayError):
-    """Another run is at work in this workspace."""
+    """Another run is using this workspace."""
 
 
 def quoted(value: object) -> str:
-    """Return what somebody wrote as a message shows it: in quotes, on one line, cut where it is long."""
+    """Quote a user's value for a message: on one line, shortened to 60 characters."""
     text = str(value)
     return repr(text if len(text) <= 60 else f"{text[:57]}...")

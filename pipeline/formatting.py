@@ -1,4 +1,4 @@
-"""How numbers, days and instants are written for people: one way for the page, the terminal and Prefect."""
+"""Formats of numbers, days and instants, shared by the page, the terminal and Prefect."""
 
 import math
 from datetime import UTC, datetime
@@ -32,34 +32,34 @@ _SPANS: Final = (
 
 
 def format_percent(value: float) -> str:
-    """Write a share as a percentage with one decimal."""
+    """Format a share as a percentage with one decimal; NaN is a dash."""
     return "–" if math.isnan(value) else f"{value:z.1%}"
 
 
 def format_points(difference: float) -> str:
-    """Write a difference of two shares in percentage points."""
+    """Format a difference of two shares in percentage points."""
     return f"{100 * difference:+z.1f} pp"
 
 
 def format_p_value(value: float) -> str:
-    """Write a p-value with three decimals; one below them is not called zero."""
+    """Format a p-value with three decimals, or as "< 0.001"; NaN is a dash."""
     return "–" if math.isnan(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def describe_p_value(value: float) -> str:
-    """Write a p-value for a sentence: "p = 0.041", "p < 0.001"."""
+    """Format a p-value for a sentence: "p = 0.041", "p < 0.001"."""
     return "p is not defined" if math.isnan(value) else "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
 
 
 def format_score(value: float, metric: str) -> str:
-    """Write a score the way its metric is read; NaN is a dash."""
+    """Format a score in the unit of its metric; NaN is a dash."""
     if metric in ("hit_rate", "balanced_accuracy", "sides_taken"):
         return format_percent(value)
     return "–" if math.isnan(value) else f"{value:z.4f}"
 
 
 def format_interval(low: float, high: float, metric: str, sessions: int, horizon: int = 1) -> str:
-    """Write an interval; a dash and the reason where it has none."""
+    """Format an interval; without one, a dash and the reason."""
     if math.isnan(low) or math.isnan(high):
         least = MIN_SESSIONS * horizon
         return f"– (under {least} sessions)" if sessions < least else "– (not defined)"
@@ -67,32 +67,32 @@ def format_interval(low: float, high: float, metric: str, sessions: int, horizon
 
 
 def format_price(value: float) -> str:
-    """Write a price with two decimals, a small one with four digits."""
+    """Format a price with two decimals, one below 1 with four significant digits."""
     return f"{value:,.2f}" if value >= 1 else f"{value:.4g}"
 
 
 def format_day(session: pd.Timestamp) -> str:
-    """Write a session with its weekday."""
+    """Format a session with its weekday."""
     return f"{session:%a %Y-%m-%d}"
 
 
 def format_moment(when: datetime) -> str:
-    """Write an instant for eyes: weekday, date and minute, UTC."""
+    """Format an instant for people: weekday, date, hour and minute, UTC."""
     return f"{when.astimezone(UTC):%a %Y-%m-%d %H:%M} UTC"
 
 
 def format_instant(when: datetime) -> str:
-    """Write an instant in ISO 8601, UTC, to the second."""
+    """Format an instant in ISO 8601, UTC, to the second."""
     return f"{when.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def describe_lead(later: datetime, earlier: datetime) -> str:
-    """Return how long `earlier` came before `later`, as "2 hours before"; "after" where it did not."""
+    """Describe how long `earlier` is before `later`, as "2 hours before"; "after" if it is later."""
     seconds = (later - earlier).total_seconds()
     size, word = next((size, word) for limit, size, word in _SPANS if abs(seconds) < limit)
     return f"{count(round(abs(seconds) / size), word)} {'after' if seconds < 0 else 'before'}"
 
 
 def count(number: int, word: str) -> str:
-    """Write a number of things, as "1 session" or "1,006 sessions"."""
+    """Format a count with its noun: "1 session", "1,006 sessions"."""
     return f"{number:,} {word}{'' if number == 1 else 's'}"

@@ -1,4 +1,4 @@
-"""Column names and validated frames: what crosses a border is checked there, once."""
+"""Column names, types and rules of each table, and the functions that validate a frame against them."""
 
 from typing import Final
 
@@ -19,15 +19,16 @@ __all__ = [
     "SCORES",
     "SYMBOL_FIX",
     "SYMBOL_PATTERN",
+    "column_types",
     "empty",
     "find_bad_symbol",
     "validated",
 ]
 
 SYMBOL_PATTERN: Final = r"^[A-Za-z0-9^][A-Za-z0-9.^=_\-]{0,31}$"
-"""The one pattern that decides what a symbol may be; it holds no path separator and no leading formula sign.
+"""The only definition of a valid symbol; it allows no path separator and no leading formula sign.
 
-For whole matches only: in Python `$` would let a line feed at the end pass.
+Use `fullmatch`: in Python `$` also matches before a trailing line feed.
 """
 
 SYMBOL_FIX: Final = "write letters, digits and . ^ = _ -, 32 at most, the first one a letter, a digit or ^"
@@ -36,14 +37,14 @@ PRICE_KEY: Final = ["instrument_id", "session", "seq"]
 FORECAST_KEY: Final = ["symbol", "as_of", "target_session", "horizon"]
 
 DIRECTIONS: Final = ("up", "down", "none")
-"""What a direction may be."""
+"""The values of a direction; none where the model abstains."""
 
 _SESSION: Final = "datetime64[us]"
 _INSTANT: Final = "datetime64[us, UTC]"
 
 
 def find_bad_symbol(symbols: "pd.Series[str]") -> int | None:
-    """Return the place of the first text that cannot be a symbol, None if all can."""
+    """Return the position of the first invalid symbol, None if all are valid."""
     wrong = ~symbols.str.fullmatch(SYMBOL_PATTERN, na=False).to_numpy(dtype=bool)
     return int(wrong.argmax()) if wrong.any() else None
 
@@ -95,8 +96,9 @@ PRICES: Final = pa.DataFrameSchema(
     strict=True,
     name="Prices",
 )
-"""One bar a row, as traded: `split` is the ratio that took effect at this session's open (1.0 = none), `dividend`
-the cash that went ex on it, both in the units of this session. `session` is tz-naive midnight, `observed_at` UTC."""
+"""One bar per row, as traded: `split` is the ratio that took effect at this session's open (1.0 = none), `dividend`
+the cash amount that went ex on it, both in the units of this session. `session` is tz-naive midnight, `observed_at` is
+UTC."""
 
 FORECASTS: Final = pa.DataFrameSchema(
     {
@@ -122,7 +124,7 @@ FORECASTS: Final = pa.DataFrameSchema(
     strict=True,
     name="Forecasts",
 )
-"""One forecast a row; `direction` is up if p_up > 0.5, down if below, none where the model abstains."""
+"""One forecast per row; `direction` is up if p_up > 0.5, down if p_up < 0.5, none where the model abstains."""
 
 OUTCOMES: Final = pa.DataFrameSchema(
     {
@@ -139,7 +141,7 @@ OUTCOMES: Final = pa.DataFrameSchema(
     strict=True,
     name="Outcomes",
 )
-"""What happened: outcome 1 up, 0 down, NaN where there is no label (unchanged, untraded); realized_return is the
+"""One outcome per forecast: 1 up, 0 down, NaN where there is no label (unchanged, untraded); realized_return is the
 simple total return from as_of to target_session."""
 
 MIN_SESSIONS: Final = 10
@@ -220,16 +222,25 @@ GROUP_SCORES: Final = pa.DataFrameSchema(
 p_value is NaN where a group has too few sessions for a finding."""
 
 
+def column_types(schema: pa.DataFrameSchema) -> dict[str, str]:
+    """Return the pandas dtype of each column, as the schema declares it."""
+    return {name: _DECLARED.get(str(c.dtype), str(c.dtype)) for name, c in schema.columns.items()}
+
+
+_DECLARED: Final = {str(pa.Column(str).dtype): "str", str(pa.Column(_SESSION).dtype): _SESSION}
+"""Pandera resolves these dtypes to others, which do not name the type that frames have here."""
+
+
 def empty(schema: pa.DataFrameSchema) -> pd.DataFrame:
-    """Return a frame of the schema's columns without a row."""
+    """Return a frame with the schema's columns and no rows."""
     return pd.DataFrame({name: pd.Series(dtype=str(column.dtype)) for name, column in schema.columns.items()})
 
 
 def validated(frame: pd.DataFrame, schema: pa.DataFrameSchema) -> pd.DataFrame:
-    """Return `frame` with the schema's columns in order, or raise.
+    """Return `frame` with the schema's columns in order, after checking every rule.
 
     Raises:
-        NextdayError: naming every broken rule with its first example.
+        NextdayError: naming each broken rule with its first example.
     """
     try:
         checked: pd.DataFrame = schema.validate(frame[list(schema.columns)], lazy=True)

@@ -16,7 +16,7 @@ import pytest
 
 from pipeline.features.panel import Panel, build_panel
 from pipeline.market.calendar import Calendar, calendar
-from pipeline.prices.bar_block import COLUMNS, lay_out
+from pipeline.prices.bar_block import COLUMNS, build_block
 from pipeline.prices.ingest.quality import check
 from pipeline.sources import Fetched
 
@@ -133,4 +133,4 @@ def laid_out(prices: pd.DataFrame, sessions: pd.DatetimeIndex, symbols: list[str
         seq=1, instrument_id=prices["instrument_id"].astype("category")
     )
     batch = pa.RecordBatch.from_pandas(rows, preserve_index=False)
-    return build_panel(lay_out([batch], symbols, sessions, instruments={}))
+    return build_panel(build_block([batch], symbols, sessions, instruments={}))

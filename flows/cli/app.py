@@ -233,7 +233,7 @@ def report(
 
     run = open_run(**flow_arguments(), read_only=True)
     session_day = _session(run, day) if day else None
-    with run.workspace.locked(run.name, timeout=PATIENCE, tell=typer.echo):
+    with run.workspace.locked(run.name, timeout=PATIENCE, log=typer.echo):
         show_paths(rebuild_report(run, session_day))
 
 

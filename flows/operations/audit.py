@@ -42,7 +42,7 @@ from pipeline.audit.procedure_checks import (
 from pipeline.audit.record import Audit, save_audit
 from pipeline.errors import InputError
 from pipeline.features.panel import build_panel
-from pipeline.features.sequences import Sequences, total_returns
+from pipeline.features.sequences import Sequences, label_returns
 from pipeline.forecasting.folds import Fold, final_fold, scoring_fold
 from pipeline.forecasting.model import FittedEnsemble
 from pipeline.ledger.ledger import Ledger
@@ -275,14 +275,14 @@ def _smaller(run: Run, block: Block) -> Run:
 
 
 def _only(block: Block, symbols: list[str]) -> Block:
-    rows = [block.symbols.index(symbol) for symbol in symbols]
-    return replace(block, values=block.values[rows], symbols=symbols)
+    columns = [block.symbols.index(symbol) for symbol in symbols]
+    return replace(block, values=block.values[:, columns], symbols=symbols)
 
 
 def _extent(run: Run, chosen: Run, known: Sequences) -> str:
     model, training = chosen.config.model, chosen.config.training
     first, last = known.sessions[0], known.sessions[-1]
-    epochs = "" if model.is_own else f"{training.epochs} of {run.config.training.epochs} epochs, "
+    epochs = "" if model.is_custom else f"{training.epochs} of {run.config.training.epochs} epochs, "
     return (
         f"{model.members} of {run.config.model.members} members, {epochs}"
         f"{len(known.symbols)} of {len(run.universe.symbols)} symbols, {len(known.sessions):,} sessions from "
@@ -303,12 +303,12 @@ def _procedure(subject: Subject) -> Iterator[Procedure]:
             sequences=known,
             fold=subject.folds["score"],
             calendar=run.calendar,
-            returns=np.stack([total_returns(panel, h).T for h in known.horizons], axis=-1),
+            returns=label_returns(panel, known.horizons),
             dead_zone=run.config.labels.dead_zone,
             seed=run.config.training.seed,
             last_return=last_return,
             digest=partial(_digest_fit, run),
-            tolerance=SAME if run.config.model.is_own else 0.0,
+            tolerance=SAME if run.config.model.is_custom else 0.0,
         )
 
 

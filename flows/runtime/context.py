@@ -189,7 +189,7 @@ def open_run(
     clock = now or wall
     days = configured_calendar(settings, path.parent, clock)
     find_features(settings.features.set, path.parent)
-    if settings.model.is_own:
+    if settings.model.is_custom:
         importlib.import_module(
             "curl_cffi.requests"
         )  # a model may bring TensorFlow: see flows.training.load_models

@@ -35,11 +35,11 @@ def list_code(run: Run) -> dict[str, str]:
     config, code = run.config, {}
     if config.universe.has_custom_source:
         code[config.universe.source] = digest_code(config.universe.source, run.base, custom.EXTENSION_POINT)
-    if config.features.is_own:
+    if config.features.is_custom:
         code[config.features.set] = digest_code(
             config.features.set, run.base, custom_features.EXTENSION_POINT
         )
-    if config.model.is_own:
+    if config.model.is_custom:
         code[config.model.kind] = digest_code(config.model.kind, run.base, custom_model.EXTENSION_POINT)
     return code
 

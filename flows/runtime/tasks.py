@@ -72,7 +72,7 @@ def open_locked_run(config: Path | None, home: Path | None, now: datetime | None
         waits.append(line)
         log_line(line)
 
-    with run.workspace.locked(run.name, timeout=PATIENCE, tell=wait):
+    with run.workspace.locked(run.name, timeout=PATIENCE, log=wait):
         label_flow_run(run)
         yield open_run(config, home, now) if waits else run
 

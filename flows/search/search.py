@@ -108,7 +108,7 @@ def search(
             where='[model] scope = "symbol"',
             fix='search with scope = "pooled" in a file of its own (--config)',
         )
-    if run.config.model.is_own:
+    if run.config.model.is_custom:
         raise ConfigError(
             "A search tries settings of nextday's networks; those of a model of your own are not known to it",
             where=f"[model] kind = {run.config.model.kind!r}",

@@ -58,7 +58,7 @@ def open_compute(run: Run, sequences: Sequences, at_once: int = 1) -> Iterator[C
         sequences: The sequences to learn from.
         at_once: Fits that may train at a time.
     """
-    if run.config.model.is_own:  # the user's code need not be picklable
+    if run.config.model.is_custom:  # the user's code need not be picklable
         yield Compute()
         return
     processes = choose_processes(run, sequences, at_once)

@@ -21,7 +21,7 @@ def plan_epochs(config: Config, symbols: int) -> tuple[int, int, int]:
     A model of the user's own keeps its epochs to itself: each member counts as one.
     """
     model, training = config.model, config.training
-    if model.is_own:
+    if model.is_custom:
         return model.members, 1, 1
     members = model.members * (symbols if model.scope == "symbol" else 1)
     return members, training.epochs, training.patience

@@ -11,7 +11,7 @@ from flows.runtime.progress import log_line
 from flows.runtime.tasks import task
 from pipeline.errors import StoreError
 from pipeline.features.panel import Panel, build_panel
-from pipeline.features.sequences import Sequences, build_sequences, total_returns
+from pipeline.features.sequences import Sequences, build_sequences, label_returns
 
 __all__ = ["History", "make_sequences", "price_panel"]
 
@@ -32,7 +32,7 @@ class History:
     @property
     def returns(self) -> np.ndarray[Any, np.dtype[np.float64]]:
         """Simple total returns [symbol, session, horizon]."""
-        return np.stack([total_returns(self.panel, h).T for h in self.sequences.horizons], axis=-1)
+        return label_returns(self.panel, self.sequences.horizons)
 
 
 @task("make sequences", run_name="make sequences through {as_of:%Y-%m-%d}")

@@ -35,7 +35,7 @@ def make_recipe(
     """
     model, training = run.config.model, run.config.training
     calibration = _calibration(run)
-    if model.is_own:
+    if model.is_custom:
         return CustomModel(run.own_model(), model.lookback, model.members, progress, calibration)
     recipe, network, settings = load_recipe(model.scope)
     made: EnsembleModel = recipe(

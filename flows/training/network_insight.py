@@ -32,7 +32,7 @@ def inspect_network(run: Run, known: History, fitted: Any, fold: Fold) -> Insigh
         fold: How that history was cut.
     """
     if not fitted.explainable:
-        own = "a model of your own is not looked into" if run.config.model.is_own else ""
+        own = "a model of your own is not looked into" if run.config.model.is_custom else ""
         log_line(
             f"what the network looks at is not measured: {own or 'every symbol has a network of its own'}"
         )

@@ -15,7 +15,7 @@ from pipeline.features.feature_sets import FEATURE_SETS, FeatureSet
 from pipeline.features.panel import build_panel
 from pipeline.features.sequences import Sequences, build_sequences
 from pipeline.market.universe import Universe
-from pipeline.prices.bar_block import COLUMNS, Block, lay_out
+from pipeline.prices.bar_block import COLUMNS, Block, build_block
 
 __all__ = ["FeatureAudit", "check_changed", "check_cut_off", "check_labels", "check_order", "check_reach"]
 
@@ -218,7 +218,7 @@ def _first_offence(known: Sequences, again: Sequences, tolerance: float) -> str:
 
 
 def _part(block: Block, first: int, stop: int) -> Block:
-    return replace(block, values=block.values[:, first:stop], sessions=block.sessions[first:stop])
+    return replace(block, values=block.values[first:stop], sessions=block.sessions[first:stop])
 
 
 def _rows(known: Sequences, first: int, stop: int) -> Sequences:
@@ -235,17 +235,17 @@ def _rows(known: Sequences, first: int, stop: int) -> Sequences:
 def _changed(block: Block, cut: int, rng: np.random.Generator) -> Block:
     """Return the bars with everything after `cut` changed: no price, volume, split or dividend stays."""
     values = np.array(block.values, np.float64)
-    later = values[:, cut + 1 :]
+    later = values[cut + 1 :]
     columns = {name: number for number, name in enumerate(COLUMNS)}
     later[:, :, : columns["dividend"]] *= rng.uniform(0.2, 5, (*later.shape[:2], 1))
     has_bar = ~np.isnan(later[:, :, columns["close"]])
     later[:, :, columns["dividend"]] = np.where(has_bar, 0.01 * later[:, :, columns["close"]], np.nan)
-    later[:, :1, columns["split"]] = np.where(has_bar[:, :1], 7.0, np.nan)
+    later[:1, :, columns["split"]] = np.where(has_bar[:1], 7.0, np.nan)
     return replace(block, values=values)
 
 
 def _with_symbols(block: Block, order: NDArray[np.intp]) -> Block:
-    return replace(block, values=block.values[order], symbols=[block.symbols[place] for place in order])
+    return replace(block, values=block.values[:, order], symbols=[block.symbols[place] for place in order])
 
 
 def _arranged(known: Sequences, order: NDArray[np.intp]) -> Sequences:
@@ -255,12 +255,12 @@ def _arranged(known: Sequences, order: NDArray[np.intp]) -> Sequences:
 
 def _as_rows(block: Block) -> pa.RecordBatch:
     """Return the bars as rows, as the store has them."""
-    symbol, session = np.nonzero(~np.isnan(block.values).all(axis=2))
-    frame = pd.DataFrame(block.values[symbol, session], columns=[*COLUMNS])
+    session, symbol = np.nonzero(~np.isnan(block.values).all(axis=2))
+    frame = pd.DataFrame(block.values[session, symbol], columns=[*COLUMNS])
     frame["session"], frame["seq"] = block.sessions[session], 1
     frame["instrument_id"] = pd.Categorical(np.array(block.symbols)[symbol], categories=block.symbols)
     return pa.RecordBatch.from_pandas(frame, preserve_index=False)
 
 
 def _laid_out(batch: pa.RecordBatch, block: Block) -> Block:
-    return lay_out([batch], block.symbols, block.sessions, instruments={})
+    return build_block([batch], block.symbols, block.sessions, instruments={})

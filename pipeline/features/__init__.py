@@ -1,6 +1,6 @@
 """From stored bars to sequences: the adjusted panel, causal feature columns, mask and labels.
 
-Every value at session t is computable at the close of t. May import `prices`, `market`, `plugins` and the ground floor.
+Every feature at session t is computable at the close of t. May import `prices`, `market`, `plugins` and below.
 """
 
 from pipeline.features.feature_sets import FeatureSet

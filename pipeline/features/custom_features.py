@@ -1,4 +1,4 @@
-"""A feature set of one's own, `package.module:NAME`: found, checked, and kept from doing harm."""
+"""A custom feature set, `package.module:NAME`: imported, called with read-only arrays, its columns checked."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -16,98 +16,98 @@ from pipeline.plugins import ExtensionPoint, as_read_only, describe_error, find_
 
 __all__ = ["EXTENSION_POINT", "find_features", "wrap_features"]
 
-EXTENSION_POINT = ExtensionPoint("[features] set", "docs/own_features.md shows a whole one")
-"""Where such a set is named."""
+EXTENSION_POINT = ExtensionPoint("[features] set", "docs/own_features.md has a complete example")
+"""The setting that names a custom feature set."""
 
 _ARRAYS: Final = ("open", "high", "low", "close", "volume", "adj_close", "last_close", "is_index")
-_LONGEST: Final = 2000
-"""Sessions, eight years: a set that reaches back farther would read nearly all of history for every evening."""
+_MAX_REACH: Final = 2000
+"""Sessions, eight years: with a longer reach every nightly run would read nearly all of history."""
 
 
 def find_features(name: str, folder: Path) -> FeatureSet:
-    """Return the feature set of that name: one of nextday's, or the user's own, `package.module:NAME`.
+    """Return the feature set of that name: a built-in one, or a custom one, `package.module:NAME`.
 
     Args:
-        name: As `[features] set` has it.
-        folder: Where nextday.toml lies.
+        name: As in `[features] set`.
+        folder: The folder of nextday.toml.
 
     Raises:
-        ConfigError: there is no such set, or it lacks something.
+        ConfigError: there is no such set, or one of its fields is missing or invalid.
     """
     if name in FEATURE_SETS:
         return FEATURE_SETS[name]
     return wrap_features(find_code(name, folder, EXTENSION_POINT), name)
 
 
-def wrap_features(written: object, name: str) -> FeatureSet:
-    """Return what somebody wrote as a feature set that keeps the rules: what it computes is checked.
+def wrap_features(custom: object, name: str) -> FeatureSet:
+    """Wrap a user's object as a feature set whose computed columns are checked.
 
     Args:
-        written: An object with columns, last_return, reach and compute, as a FeatureSet has them.
-        name: What it is called.
+        custom: An object with the fields columns, last_return, reach and compute of a FeatureSet.
+        name: Its name in messages.
 
     Raises:
-        ConfigError: it is no such object.
+        ConfigError: a field is missing or invalid.
     """
     for attribute in ("columns", "last_return", "reach", "compute"):
-        if not hasattr(written, attribute):
-            raise _wrong(name, f"there is no {attribute!r} on {type(written).__name__}")
-    stated: Any = written
-    columns, reach = stated.columns, stated.reach
+        if not hasattr(custom, attribute):
+            raise _refuse(name, f"there is no {attribute!r} on {type(custom).__name__}")
+    fields: Any = custom
+    columns, reach = fields.columns, fields.reach
     if not isinstance(columns, tuple | list) or not columns or not all(isinstance(c, str) for c in columns):
-        raise _wrong(name, "columns must be a tuple of names")
+        raise _refuse(name, "columns must be a tuple of names")
     if len(set(columns)) < len(columns):
-        raise _wrong(name, "columns names one column twice")
-    if stated.last_return not in columns:
-        raise _wrong(name, f"last_return = {stated.last_return!r} is none of its columns")
-    if isinstance(reach, bool) or not isinstance(reach, int) or not 0 <= reach <= _LONGEST:
-        raise _wrong(
-            name, f"reach = {reach!r}: write how many sessions before its own a row needs, 0 to {_LONGEST}"
+        raise _refuse(name, "columns contains a name twice")
+    if fields.last_return not in columns:
+        raise _refuse(name, f"last_return = {fields.last_return!r} is not one of its columns")
+    if isinstance(reach, bool) or not isinstance(reach, int) or not 0 <= reach <= _MAX_REACH:
+        raise _refuse(
+            name, f"reach = {reach!r}: write how many earlier sessions a row depends on, 0 to {_MAX_REACH}"
         )
-    if not callable(stated.compute):
-        raise _wrong(name, "compute is no function")
+    if not callable(fields.compute):
+        raise _refuse(name, "compute is not callable")
 
     def compute(panel: Panel, belongs: NDArray[np.bool_]) -> Columns:
-        return _checked(_ask(stated.compute, panel, belongs, name), tuple(columns), panel, name)
+        return _check_columns(_call(fields.compute, panel, belongs, name), tuple(columns), panel, name)
 
-    return FeatureSet(name, tuple(columns), stated.last_return, reach, compute)
+    return FeatureSet(name, tuple(columns), fields.last_return, reach, compute)
 
 
-def _ask(compute: Any, panel: Panel, belongs: NDArray[np.bool_], name: str) -> object:
-    """Call somebody's code with arrays that it cannot change: labels are made of the same ones."""
+def _call(compute: Any, panel: Panel, belongs: NDArray[np.bool_], name: str) -> object:
+    """Call the custom code with read-only arrays, because labels are computed from the same ones."""
     arrays: dict[str, Any] = {array: as_read_only(getattr(panel, array)) for array in _ARRAYS}
-    lent = replace(panel, symbols=[*panel.symbols], **arrays)
+    read_only = replace(panel, symbols=[*panel.symbols], **arrays)
     try:
-        return compute(lent, as_read_only(belongs))
+        return compute(read_only, as_read_only(belongs))
     except (Exception, SystemExit) as error:
-        raise _broken(name, f"compute raised {describe_error(error, but=[__file__])}") from None
+        raise _fail(name, f"compute raised {describe_error(error, but=[__file__])}") from None
 
 
-def _checked(answer: object, columns: tuple[str, ...], panel: Panel, name: str) -> Columns:
-    """Return a wide frame of numbers for each column."""
+def _check_columns(answer: object, columns: tuple[str, ...], panel: Panel, name: str) -> Columns:
+    """Return one frame of numbers [session, symbol] per column."""
     if not isinstance(answer, Mapping):
-        raise _broken(name, f"compute must return a dict of columns, not {type(answer).__name__}")
+        raise _fail(name, f"compute must return a dict of columns, not {type(answer).__name__}")
     missing = [column for column in columns if column not in answer]
     if missing:
-        raise _broken(name, f"compute returned no {', '.join(map(repr, missing))}")
-    return {column: _wide(answer[column], column, panel, name) for column in columns}
+        raise _fail(name, f"compute returned no {', '.join(map(repr, missing))}")
+    return {column: _check_column(answer[column], column, panel, name) for column in columns}
 
 
-def _wide(values: object, column: str, panel: Panel, name: str) -> pd.DataFrame:
+def _check_column(values: object, column: str, panel: Panel, name: str) -> pd.DataFrame:
     try:
         numbers = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError):
-        raise _broken(name, f"{column} holds what is no number") from None
+        raise _fail(name, f"{column} contains values that are not numbers") from None
     if numbers.shape != panel.close.shape:
-        raise _broken(
+        raise _fail(
             name, f"{column} has the shape {numbers.shape}, not {panel.close.shape}: [session, symbol]"
         )
     return pd.DataFrame(numbers)
 
 
-def _wrong(name: str, what: str) -> Exception:
+def _refuse(name: str, what: str) -> Exception:
     return EXTENSION_POINT.refuse(f"{name}: {what}", f"fix it; {EXTENSION_POINT.page}")
 
 
-def _broken(name: str, what: str) -> InputError:
-    return InputError(f"{name}: {what}", where=EXTENSION_POINT.where, fix=f"fix it; {EXTENSION_POINT.page}")
+def _fail(name: str, what: str) -> InputError:
+    return EXTENSION_POINT.fail(f"{name}: {what}")

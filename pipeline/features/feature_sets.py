@@ -1,13 +1,12 @@
-"""What the network sees of a session: causal, scale-free columns, in named sets.
+"""The network's inputs per session: named sets of causal, scale-free columns.
 
 A feature at session t is computable at the close of t. Volume is always lagged by one session, because vendors
 revise it overnight. No column uses the open: some vendors print the previous close there (^GSPC of the sample does
 on 40% of sessions), except in `alstm11`, which follows its paper.
 
-In the default set one missing bar costs a symbol two rows: the hole, and the session after it, whose return over one
-session nobody knows. Rolling windows need 80% of their sessions (51 of 63), and a longer return starts from the last
-close known at or before its first session, five sessions back at most. A new listing still waits 63 sessions, for its
-longest return.
+In the default set one missing bar masks two rows of a symbol: its own, and the next one, whose one-session return is
+unknown. Rolling windows need 80% of their sessions (51 of 63), and a longer return starts from the last close known at
+or before its first session, at most five sessions earlier. A new listing needs 63 sessions, for its longest return.
 """
 
 from collections.abc import Callable
@@ -24,10 +23,10 @@ __all__ = ["FEATURE_SETS", "UNIVERSE", "Columns", "FeatureSet", "leave_one_out_m
 
 Floats = NDArray[np.float64]
 Columns = dict[str, pd.DataFrame]
-"""One wide frame [session, symbol] a column."""
+"""One frame [session, symbol] per column."""
 
 UNIVERSE = "universe_"
-"""What the names of the columns that speak of the other members begin with."""
+"""The prefix of columns that are computed from the other members."""
 
 _BRIDGED = 5  # sessions without a bar that a return may span
 
@@ -38,10 +37,10 @@ class FeatureSet:
 
     Attributes:
         columns: Their names, in order.
-        last_return: The column that holds the return of the session itself (rule baselines need it).
-        reach: How many sessions before its own a row depends on, at most.
-        compute: From a panel and who belonged when (bool [session, symbol]) to one wide frame a column, NaN where
-            the history does not reach.
+        last_return: The column with the return of the session itself (rule baselines need it).
+        reach: How many earlier sessions a row depends on, at most.
+        compute: Takes a panel and the membership (bool [session, symbol]), returns one frame per column, NaN where
+            there is not enough history.
     """
 
     name: str
@@ -52,7 +51,7 @@ class FeatureSet:
 
 
 def leave_one_out_mean(values: pd.DataFrame, belongs: NDArray[np.bool_]) -> pd.DataFrame:
-    """Return the mean of `values` over the other members of each session, [session, symbol].
+    """Return the mean of `values` over the other members per session, [session, symbol].
 
     NaN where fewer than half of the other members have a value; 0 where there are no other members.
     """
@@ -60,11 +59,11 @@ def leave_one_out_mean(values: pd.DataFrame, belongs: NDArray[np.bool_]) -> pd.D
     valid = ~np.isnan(others)
     total = np.where(valid, others, 0.0)
     count = valid.sum(axis=1, keepdims=True) - valid
-    asked = belongs.sum(axis=1, keepdims=True) - belongs
+    members = belongs.sum(axis=1, keepdims=True) - belongs
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = (total.sum(axis=1, keepdims=True) - total) / count
-    enough = np.where((count > 0) & (2 * count >= asked), mean, np.nan)
-    return values * 0.0 + np.where(asked > 0, enough, 0.0)
+    enough = np.where((count > 0) & (2 * count >= members), mean, np.nan)
+    return values * 0.0 + np.where(members > 0, enough, 0.0)
 
 
 def _default(panel: Panel, belongs: NDArray[np.bool_]) -> Columns:
@@ -79,7 +78,7 @@ def _default(panel: Panel, belongs: NDArray[np.bool_]) -> Columns:
         "volatility_21": _log(deviation[21]),
         "volatility_ratio": _log(deviation[5] / deviation[63]),
         "range": _log(high / low),
-        "close_in_range": _place_in_range(panel),
+        "close_in_range": _position_in_range(panel),
         "distance_from_mean_21": (log - _rolling(log, 21).mean()) / deviation[21],
         "drawdown_63": log - _rolling(log, 63).max(),
         "up_share_10": _rolling(_is_rise(change[1]), 10).mean(),
@@ -100,19 +99,19 @@ def _is_rise(step: pd.DataFrame) -> pd.DataFrame:
 
 
 def _log(values: pd.DataFrame) -> pd.DataFrame:
-    with np.errstate(divide="ignore"):  # the logarithm of no movement at all is -inf, which is masked
+    with np.errstate(divide="ignore"):  # the logarithm of zero volatility is -inf, which is masked
         return pd.DataFrame(np.log(values))
 
 
-def _place_in_range(panel: Panel) -> pd.DataFrame:
-    """Return where the close lies between low (-1) and high (1); 0 on a session without a range."""
-    reach = panel.high - panel.low
-    middle = (2 * panel.close - panel.high - panel.low) / np.where(reach > 0, reach, np.inf)
+def _position_in_range(panel: Panel) -> pd.DataFrame:
+    """Return the position of the close between low (-1) and high (1); 0 where low and high are equal."""
+    spread = panel.high - panel.low
+    middle = (2 * panel.close - panel.high - panel.low) / np.where(spread > 0, spread, np.inf)
     return pd.DataFrame(middle)
 
 
 def _volume_ratio(panel: Panel) -> pd.DataFrame:
-    """Return log of yesterday's volume over its mean of 21 sessions; 0, the usual day, where none is reported."""
+    """Return the log of the previous volume over its mean of 21 sessions; 0, the average, where none is reported."""
     volume = pd.DataFrame(panel.volume).where(panel.volume > 0).shift()
     ratio = _log(volume / volume.rolling(21, min_periods=10).mean())
     return ratio.fillna(0.0).where(panel.has_bar)
@@ -139,7 +138,7 @@ FEATURE_SETS = {
             *("universe_return_1", "universe_return_5", "universe_up_share", "universe_volatility_21"),
         ),
         "log_return_1",
-        63 + _BRIDGED,  # the first of 63 returns starts from a close that may lie so far back
+        63 + _BRIDGED,  # the longest return may start from a close that is this much earlier
         _default,
     ),
     # The eleven columns of Feng et al., IJCAI 2019 (arXiv:1810.09936), in percent.

@@ -1,4 +1,4 @@
-"""Prices as dense arrays on the calendar, adjusted forwards: no value changes when later sessions arrive."""
+"""Prices as dense arrays on the calendar, adjusted forwards: later sessions never change an earlier value."""
 
 from dataclasses import dataclass
 
@@ -19,11 +19,11 @@ class Panel:
     """Bars of a universe; every array is [session, symbol], NaN where there is no bar.
 
     Attributes:
-        sessions: Every session of the calendar from the first bar on: a missing bar is a hole, never a shift.
+        sessions: Every session of the calendar from the first bar on; a missing bar is NaN, rows are never shifted.
         open, high, low, close, volume: Split-adjusted, in the shares of each symbol's first bar.
         adj_close: Adjusted for splits and dividends, in the units of the first bar: its ratios are total returns.
         last_close: As traded.
-        is_index: bool [symbol]; an index has no volume, so a zero there does not mean untraded.
+        is_index: bool [symbol]; an index has no volume, so a volume of 0 does not mean that it did not trade.
     """
 
     sessions: pd.DatetimeIndex
@@ -44,22 +44,22 @@ class Panel:
 
     @property
     def is_traded(self) -> NDArray[np.bool_]:
-        """Whether the bar came of trades, [session, symbol]: a share with volume 0 did not trade."""
+        """Whether the bar has trades, [session, symbol]: a share with volume 0 did not trade."""
         return np.asarray(self.has_bar & ~((self.volume == 0) & ~self.is_index))
 
 
 def build_panel(block: Block) -> Panel:
-    """Adjust bars as traded; their first session is the panel's."""
-    wide = {name: np.asarray(block[name], np.float64) for name in COLUMNS}
-    split = np.nan_to_num(wide["split"], nan=1.0)
-    dividend = np.nan_to_num(wide["dividend"], nan=0.0)
+    """Build the panel of a block by adjusting its bars for splits and dividends."""
+    columns = {name: np.asarray(block[name], np.float64) for name in COLUMNS}
+    split = np.nan_to_num(columns["split"], nan=1.0)
+    dividend = np.nan_to_num(columns["dividend"], nan=0.0)
     shares = np.cumprod(split, axis=0)
     return Panel(
         sessions=block.sessions,
         symbols=block.symbols,
-        **{name: wide[name] * shares for name in ("open", "high", "low", "close")},
-        volume=wide["volume"] / shares,
-        adj_close=adjusted_close(wide["close"], dividend, split),
-        last_close=wide["close"],
+        **{name: columns[name] * shares for name in ("open", "high", "low", "close")},
+        volume=columns["volume"] / shares,
+        adj_close=adjusted_close(columns["close"], dividend, split),
+        last_close=columns["close"],
         is_index=np.array([symbol.startswith("^") for symbol in block.symbols], dtype=bool),
     )

@@ -1,8 +1,8 @@
-"""How history is cut: train | stop | calibrate | test, with a gap between neighbours that nobody can forget.
+"""The split of history: train | stop | calibrate | test, with an embargo between consecutive ranges.
 
-The ranges count sessions (rows t of Sequences). A row's label belongs to the session `horizon` later, so the last
-`horizon` rows before a border are left out: every label of one range is known before the next range begins. With
-several horizons the farthest one decides, and all of them stand on the same rows.
+The ranges are session numbers (rows t of Sequences). A row's label belongs to the session `horizon` later, so the
+last `horizon` rows before a border are left out: every label of one range is known before the next range begins.
+With several horizons the longest one sets the gap, and all of them use the same rows.
 """
 
 from dataclasses import dataclass, replace
@@ -18,12 +18,12 @@ from pipeline.features.sequences import Sequences
 
 __all__ = ["Fold", "final_fold", "scoring_fold", "walk_folds"]
 
-_MIN_TRAIN = 100  # with fewer sessions to learn from, a network of any size only learns the noise by heart
+_MIN_TRAIN = 100  # with fewer training sessions, a network of any size only fits the noise
 
 
 @dataclass(frozen=True)
 class Fold:
-    """Consecutive ranges of session numbers; `test` is empty for the fit that forecasts tonight."""
+    """Consecutive ranges of session numbers; `test` is empty for the final fit."""
 
     train: range
     stop: range
@@ -31,13 +31,13 @@ class Fold:
     test: range
 
     def inputs(self, sequences: Sequences) -> Sequences:
-        """Return what a fit may see: every label from the test range on is unknown."""
+        """Return the sequences that a fit may see: labels after the calibrate range are NaN."""
         y = sequences.y.copy()
         y[:, self.calibrate.stop :] = np.nan
         return replace(sequences, y=y)
 
     def outcomes(self, sequences: Sequences) -> NDArray[np.float32]:
-        """Return what is scored, [symbol, session, horizon]: the labels from stop on; only the scorer asks."""
+        """Return the labels to score, [symbol, session, horizon]: those of stop, calibrate and test, else NaN."""
         y = np.full_like(sequences.y, np.nan)
         for part in (range(self.stop.start, self.calibrate.stop), self.test):
             y[:, part.start : part.stop] = sequences.y[:, part.start : part.stop]
@@ -45,15 +45,15 @@ class Fold:
 
     @property
     def parts(self) -> dict[str, range]:
-        """The ranges by name, in order of time."""
+        """The ranges by name, in chronological order."""
         return {"train": self.train, "stop": self.stop, "calibrate": self.calibrate, "test": self.test}
 
 
 def scoring_fold(sequences: Sequences, evaluation: EvaluationConfig, training: TrainingConfig) -> Fold:
-    """Return the fold that scores the procedure: the test rows are at the end, and no fit sees them.
+    """Return the fold that scores the procedure; its test rows are the last ones, and no fit sees them.
 
     Raises:
-        InputError: there is too little history, or a date of `[evaluation]` lies outside it.
+        InputError: the history is too short, or a date of `[evaluation]` is outside it.
     """
     if evaluation.test_end is None:
         return _cut(sequences, training, evaluation.test_sessions)
@@ -61,10 +61,10 @@ def scoring_fold(sequences: Sequences, evaluation: EvaluationConfig, training: T
 
 
 def final_fold(sequences: Sequences, training: TrainingConfig) -> Fold:
-    """Return the fold of the champion: the same cut with nothing held back, through the last session.
+    """Return the fold of the champion: the same split without a test range, through the last session.
 
     Raises:
-        InputError: there is too little history.
+        InputError: the history is too short.
     """
     return _cut(sequences, training, 0)
 
@@ -72,13 +72,13 @@ def final_fold(sequences: Sequences, training: TrainingConfig) -> Fold:
 def walk_folds(
     sequences: Sequences, evaluation: EvaluationConfig, training: TrainingConfig, backtest: BacktestConfig
 ) -> list[Fold]:
-    """Return the folds of a walk through history, in order of time; each tests the sessions up to the next one's.
+    """Return the walk-forward folds in chronological order; each test range ends where the next one begins.
 
-    Expanding, every fold learns from the first session on; rolling, from as many sessions as the first. Cut by dates
-    there is a single fold.
+    With an expanding window every fold trains from the first session on; with a rolling one, on as many sessions as
+    the first fold. With dates in `[evaluation]` there is a single fold.
 
     Raises:
-        InputError: there is too little history, or a date of `[evaluation]` lies outside it.
+        InputError: the history is too short, or a date of `[evaluation]` is outside it.
     """
     if evaluation.test_end is not None:
         return [_cut_by_dates(sequences, evaluation)]
@@ -89,22 +89,24 @@ def walk_folds(
     if not starts:
         raise InputError(
             f"There is too little history for a walk: {max(end - first, 0)} sessions with features and an outcome, of "
-            f"which the first fit takes {before} before its test begins",
+            f"which the first fold needs {before} before its test range",
             where="[backtest] train_sessions, [training] stop_sessions, calibrate_sessions",
             fix="fetch a longer history ([prices] start) or lower those numbers",
         )
-    return [_walk_to(start, first, end, gap, training, backtest) for start in starts]
+    return [_walk_fold(start, first, end, gap, training, backtest) for start in starts]
 
 
-def _walk_to(
+def _walk_fold(
     start: int, first: int, end: int, gap: int, training: TrainingConfig, backtest: BacktestConfig
 ) -> Fold:
-    """Return the fold whose test begins with row `start`."""
+    """Return the fold whose test range begins with row `start`."""
     calibrate = range(start - gap - training.calibrate_sessions, start - gap)
     stop = range(calibrate.start - gap - training.stop_sessions, calibrate.start - gap)
-    last = stop.start - gap
+    train_stop = stop.start - gap
     return Fold(
-        train=range(first if backtest.window == "expanding" else last - backtest.train_sessions, last),
+        train=range(
+            first if backtest.window == "expanding" else train_stop - backtest.train_sessions, train_stop
+        ),
         stop=stop,
         calibrate=calibrate,
         test=range(start, min(start + backtest.refit_sessions, end)),
@@ -113,7 +115,7 @@ def _walk_to(
 
 def _cut(sequences: Sequences, training: TrainingConfig, test_sessions: int) -> Fold:
     first, end, gap = _first_row(sequences), len(sequences.sessions), max(sequences.horizons)
-    # The last `gap` rows have no outcome yet: they belong to no range, except that test ends with them.
+    # The last `gap` rows have no outcome yet, so they belong to no range.
     test = range(end - gap - test_sessions, end - gap) if test_sessions else range(end, end)
     calibrate = range(test.start - gap - training.calibrate_sessions, test.start - gap)
     stop = range(calibrate.start - gap - training.stop_sessions, calibrate.start - gap)
@@ -123,7 +125,7 @@ def _cut(sequences: Sequences, training: TrainingConfig, test_sessions: int) -> 
             f"There is too little history: {end - first} sessions with features, of which {test_sessions} go to "
             f"the test, {training.stop_sessions} to early stopping and {training.calibrate_sessions} to "
             f"calibration{_describe_gaps(gap, bool(test_sessions))}; {max(len(train), 0)} would be left to train on, "
-            f"and {_MIN_TRAIN} are the least",
+            f"and at least {_MIN_TRAIN} are needed",
             where="[evaluation] test_sessions, [training] stop_sessions, calibrate_sessions",
             fix="fetch a longer history ([prices] start) or lower those numbers",
         )
@@ -131,7 +133,7 @@ def _cut(sequences: Sequences, training: TrainingConfig, test_sessions: int) -> 
 
 
 def _describe_gaps(gap: int, has_test: bool) -> str:
-    """Say what the gaps take where that is more than a session each."""
+    """Describe how many sessions the gaps take; empty for gaps of one session."""
     return (
         ""
         if gap == 1
@@ -140,7 +142,7 @@ def _describe_gaps(gap: int, has_test: bool) -> str:
 
 
 def _cut_by_dates(sequences: Sequences, evaluation: EvaluationConfig) -> Fold:
-    """Cut by the target session: a row belongs to the part in which all that it forecasts happens."""
+    """Split by target session: a row belongs to the range that contains all of its target sessions."""
     ends = (evaluation.train_end, evaluation.validation_end, evaluation.test_end)
     train_end, validation_end, test_end = (_last_row(sequences, end) for end in ends if end is not None)
     first, gap = _first_row(sequences), max(sequences.horizons)
@@ -157,7 +159,7 @@ def _cut_by_dates(sequences: Sequences, evaluation: EvaluationConfig) -> Fold:
             f"The dates leave too few sessions for {' and '.join(short)}; the sessions with features run from "
             f"{sequences.sessions[first]:%Y-%m-%d} to {sequences.sessions[-1]:%Y-%m-%d}",
             where="[evaluation] train_end, validation_end, test_end",
-            fix="give dates inside those sessions, or none: then [evaluation] test_sessions cuts",
+            fix="give dates inside those sessions, or none to split by [evaluation] test_sessions",
         )
     return fold
 
@@ -174,6 +176,6 @@ def _first_row(sequences: Sequences) -> int:
             "No session has a valid row: every symbol has too little history, or prices that never change",
             where=f"{len(sequences.symbols)} symbols, {sequences.symbols[0]} for one, in {len(sequences.sessions)} "
             f"sessions from {sequences.sessions[0]:%Y-%m-%d} to {sequences.sessions[-1]:%Y-%m-%d}",
-            fix="fetch a longer history ([prices] start), or look at `nextday update` for what was found",
+            fix="fetch a longer history ([prices] start), or check the price findings of `nextday update`",
         )
     return int(valid.argmax())

@@ -1,4 +1,4 @@
-"""The one forecast function, and which side it takes."""
+"""The only forecast function, and the choice of directions."""
 
 import numpy as np
 import pandas as pd
@@ -15,19 +15,19 @@ Floats = NDArray[np.float64]
 
 
 def forecast(fitted: Fitted, sequences: Sequences, rows: range, calendar: Calendar) -> pd.DataFrame:
-    """Forecast the sessions of `rows`, for every symbol that has history enough there.
+    """Forecast every symbol with enough history at the sessions of `rows`.
 
-    A forecast whose target session lies beyond what the calendar knows is left out: it could not name its session.
+    Forecasts whose target session is beyond the end of the calendar are left out.
 
     Args:
         fitted: The model.
-        sequences: The block that it was fitted with; for a loaded model one that begins where its run starts.
+        sequences: The sequences that it was fitted with; for a loaded model, those from its first session on.
         rows: Session numbers.
-        calendar: Gives the target sessions.
+        calendar: The source of target sessions.
 
     Returns:
-        symbol, as_of, target_session, horizon, p_up, low, high, direction; one row a forecast, by as_of, symbol and
-        horizon.
+        symbol, as_of, target_session, horizon, p_up, low, high, direction; one row per forecast, sorted by as_of,
+        symbol and horizon.
     """
     made = forecast_packed(fitted, sequences, rows, calendar)
     return made.astype({"symbol": "str", "direction": "str", "horizon": "int64"})
@@ -43,9 +43,9 @@ def forecast_packed(fitted: Fitted, sequences: Sequences, rows: range, calendar:
     last_known = len(calendar.sessions) - 1
     number = calendar.sessions.get_indexer(sequences.sessions[rows.start : rows.stop])
     target = number[:, None] + np.array(sequences.horizons)
-    is_known = np.isfinite(p_up) & (target <= last_known)
-    session, symbol, horizon = np.nonzero(is_known.transpose(1, 0, 2))
-    place = (symbol, session, horizon)
+    is_valid = np.isfinite(p_up) & (target <= last_known)
+    session, symbol, horizon = np.nonzero(is_valid.transpose(1, 0, 2))
+    cell = (symbol, session, horizon)
     threshold = np.broadcast_to(fitted.threshold, (len(sequences.symbols), len(sequences.horizons)))
     return pd.DataFrame(
         {
@@ -53,19 +53,19 @@ def forecast_packed(fitted: Fitted, sequences: Sequences, rows: range, calendar:
             "as_of": sequences.sessions[rows.start : rows.stop][session],
             "target_session": calendar.sessions[target[session, horizon]],
             "horizon": np.array(sequences.horizons, np.int16)[horizon],
-            "p_up": p_up[place],
-            "low": low[place],
-            "high": high[place],
-            "direction": choose_directions(p_up[place], threshold[symbol, horizon]),
+            "p_up": p_up[cell],
+            "low": low[cell],
+            "high": high[cell],
+            "direction": choose_directions(p_up[cell], threshold[symbol, horizon]),
         }
     )
 
 
 def choose_directions(p_up: Floats, threshold: Floats | float = 0.0) -> "pd.Categorical[str]":
-    """Return up, down or none [row]: the side of 0.5, told where |p_up - 0.5| is `threshold` or more.
+    """Return the directions [row]: up or down where |p_up - 0.5| is at least `threshold`, else none (abstain).
 
-    A p_up of 0.5 itself has no side.
+    A p_up of exactly 0.5 has no direction.
     """
-    is_told = np.abs(p_up - 0.5) >= threshold
-    codes = np.select([is_told & (p_up > 0.5), is_told & (p_up < 0.5)], [0, 1], 2)
+    is_issued = np.abs(p_up - 0.5) >= threshold
+    codes = np.select([is_issued & (p_up > 0.5), is_issued & (p_up < 0.5)], [0, 1], 2)
     return pd.Categorical.from_codes(codes, pd.Index(DIRECTIONS))

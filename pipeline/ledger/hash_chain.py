@@ -1,9 +1,8 @@
 """The ledger's file: opened safely, appended to in sealed batches, verified.
 
-Two hash chains, one of forecasts and one of outcomes. Each batch's hash covers its own columns, its rows and
-the hash of the batch before it, so nothing can be changed, removed or put in later without `verify` naming the
-place. A chain cannot tell that its end was cut off, or that all of it was written anew: that takes a head noted
-elsewhere.
+Two hash chains, one of forecasts and one of outcomes. The hash of a batch covers its own columns, its rows and the
+hash of the batch before it, so `verify` finds every later change, removal or insertion and names its batch. A chain
+alone cannot show that its end was cut off or that all of it was rewritten: compare it with a head noted elsewhere.
 """
 
 import hashlib
@@ -37,21 +36,24 @@ _BUSY_SECONDS = 30.0
 _LAYOUT: Final = 1
 _GENESIS: Final = "0" * 64
 
-_TROUBLE: Final = {
-    "SQLITE_BUSY": ("The ledger is locked by another run", "wait until it has ended, then run this again"),
-    "SQLITE_LOCKED": ("The ledger is locked by another run", "wait until it has ended, then run this again"),
-    "SQLITE_NOTADB": ("This file is no ledger", "move it away, or name another workspace with --home DIR"),
+_SQLITE_ERRORS: Final = {
+    "SQLITE_BUSY": ("The ledger is locked by another run", "wait until it has finished, then run this again"),
+    "SQLITE_LOCKED": (
+        "The ledger is locked by another run",
+        "wait until it has finished, then run this again",
+    ),
+    "SQLITE_NOTADB": ("This file is not a ledger", "move it away, or name another workspace with --home DIR"),
     "SQLITE_CORRUPT": (
         "The ledger is damaged",
-        "put back a copy from before, then run: nextday ledger verify",
+        "restore an earlier copy, then run: nextday ledger verify",
     ),
     "SQLITE_READONLY": (
         "The ledger cannot be written to",
-        "look at the rights of the file and of its folder",
+        "check the permissions of the file and of its folder",
     ),
-    "SQLITE_CANTOPEN": ("The ledger cannot be opened", "look at the path and at the rights of its folder"),
-    "SQLITE_FULL": ("The disk is full: nothing was written", "make room, then run this again"),
-    "SQLITE_IOERR": ("The disk does not read or write the ledger", "look at its free space and health"),
+    "SQLITE_CANTOPEN": ("The ledger cannot be opened", "check the path and the permissions of its folder"),
+    "SQLITE_FULL": ("The disk is full: nothing was written", "free some space, then run this again"),
+    "SQLITE_IOERR": ("The disk cannot read or write the ledger", "check its free space and health"),
 }
 
 
@@ -60,9 +62,9 @@ class Chain:
     """One chain: rows in the table `<name>s`, batches in `<name>_batches`.
 
     Attributes:
-        name: What one row is.
-        columns: The columns that the seal covers.
-        order: The columns that order the rows of a batch.
+        name: What one row holds.
+        columns: The columns that the hash covers.
+        order: The columns that the rows of a batch are sorted by.
         clock: The column whose latest time is the time of the batch.
     """
 
@@ -95,13 +97,13 @@ class Head:
 
     @property
     def hash(self) -> str:
-        """The one hash that stands for the whole ledger: sha256 of both heads."""
+        """One hash of the whole ledger: sha256 of both heads."""
         return hashlib.sha256((self.forecasts + self.outcomes).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class Verification:
-    """What a verification counted, and every problem it found, each naming its batch or row."""
+    """The counts of a verification and the problems it found, each with its batch or row."""
 
     batches: int
     forecasts: int
@@ -111,55 +113,55 @@ class Verification:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing was found."""
+        """Whether no problem was found."""
         return not self.problems
 
 
 def create(path: Path) -> None:
-    """Make the ledger's file, with its folders, unless it is there.
+    """Create the ledger's file and its folders, unless it exists.
 
     Raises:
-        LedgerError: it cannot be made.
+        LedgerError: it cannot be created.
     """
-    with _making(path), _connected(path, "rwc") as db:
+    with _creation_lock(path), _connected(path, "rwc") as db:
         if _layout(db) == (0, 0):
             db.execute("PRAGMA journal_mode = WAL")
-            db.executescript(_tables())
+            db.executescript(_read_tables_sql())
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[sqlite3.Connection]:
-    """Open the ledger for one transaction; what the caller does not commit is undone.
+    """Open the ledger for one transaction; what the caller does not commit is rolled back.
 
     Raises:
-        LedgerError: whatever SQLite has to complain about, in words, with the file and a fix.
+        LedgerError: SQLite failed; the message names the reason, the file and a fix.
     """
     with _connected(path, "rw") as db:
         version, _ = _layout(db)
         if version > _LAYOUT:
             raise LedgerError(
-                f"The ledger has layout {version}, this nextday knows layouts up to {_LAYOUT}",
+                f"The ledger has layout {version}, this version of nextday reads layouts up to {_LAYOUT}",
                 where=str(path),
                 fix="install the nextday that wrote it, or a newer one",
             )
         if version < _LAYOUT:
-            what, fix = _TROUBLE["SQLITE_NOTADB"]
+            what, fix = _SQLITE_ERRORS["SQLITE_NOTADB"]
             raise LedgerError(what, where=str(path), fix=fix)
         yield db
 
 
 def append(db: sqlite3.Connection, chain: Chain, rows: list[dict[str, Any]]) -> int | None:
-    """Write rows of one universe and the batch that seals them; return its number, None without rows."""
+    """Insert rows of one universe and the batch that seals them; return its number, None without rows."""
     if not rows:
         return None
     last, prev_hash = _end(db, chain)
     number = last + 1
     names, places = ", ".join(chain.columns), ", ".join(f":{name}" for name in chain.columns)
     db.executemany(f"INSERT INTO {chain.name}s (batch, {names}) VALUES ({number}, {places})", rows)
-    own = [number, rows[0]["universe"], max(row[chain.clock] for row in rows), len(rows), prev_hash]
-    # Sealed as read back: what SQLite makes of a number (it knows no -0.0) is what a verification will see.
-    seal = _seal(chain, own, _rows(db, chain, number))
-    db.execute(f"INSERT INTO {chain.name}_batches VALUES (?, ?, ?, ?, ?, ?)", [*own, seal])
+    header = [number, rows[0]["universe"], max(row[chain.clock] for row in rows), len(rows), prev_hash]
+    # Hashed as read back, because a verification sees what SQLite stores (0.0 for -0.0).
+    seal = _compute_hash(chain, header, _rows(db, chain, number))
+    db.execute(f"INSERT INTO {chain.name}_batches VALUES (?, ?, ?, ?, ?, ?)", [*header, seal])
     return number
 
 
@@ -169,7 +171,12 @@ def head(db: sqlite3.Connection) -> Head:
 
 
 def verify(db: sqlite3.Connection, expected_head: str | None) -> Verification:
-    """Recompute both chains, and look for every other promise that is broken."""
+    """Recompute both chains and check the file, its layout and the times of live rows.
+
+    Args:
+        db: The open ledger.
+        expected_head: A head noted earlier, which must be part of the ledger's history.
+    """
     problems = [*_file_problems(db), *_chain_problems(db, FORECAST), *_chain_problems(db, OUTCOME)]
     problems += _live_problems(db)
     forecasts, outcomes = _hashes(db, FORECAST), _hashes(db, OUTCOME)
@@ -187,8 +194,8 @@ def verify(db: sqlite3.Connection, expected_head: str | None) -> Verification:
 
 
 @contextmanager
-def _making(path: Path) -> Iterator[None]:
-    """Keep others out: SQLite does not wait for its turn when two processes switch a new file to WAL."""
+def _creation_lock(path: Path) -> Iterator[None]:
+    """Keep other processes out: SQLite does not wait when two of them switch a new file to WAL."""
     lock = FileLock(path.with_name(f"{path.name}.lock"), timeout=_BUSY_SECONDS)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -197,7 +204,7 @@ def _making(path: Path) -> Iterator[None]:
         raise LedgerError(
             f"The ledger cannot be made: {error.strerror or error}",
             where=str(path),
-            fix="look at the path and at the rights of its folder",
+            fix="check the path and the permissions of its folder",
         ) from None
     try:
         yield
@@ -215,26 +222,28 @@ def _connected(path: Path, mode: str) -> Iterator[sqlite3.Connection]:
             db.execute("PRAGMA foreign_keys = ON")
             yield db
     except (sqlite3.Error, UnicodeDecodeError) as error:
-        raise _told(error, path) from error
+        raise _as_ledger_error(error, path) from error
 
 
-def _told(error: sqlite3.Error | UnicodeDecodeError, path: Path) -> LedgerError:
-    # SQLite quotes what it cannot read, and Python then fails on the quotation.
+def _as_ledger_error(error: sqlite3.Error | UnicodeDecodeError, path: Path) -> LedgerError:
+    # SQLite quotes bytes that it cannot read, and Python then fails to decode the message.
     code = "SQLITE_CORRUPT" if isinstance(error, ValueError) else getattr(error, "sqlite_errorname", "")
-    for kind, (what, fix) in _TROUBLE.items():
+    for kind, (what, fix) in _SQLITE_ERRORS.items():
         if code.startswith(kind):
             return LedgerError(what, where=str(path), fix=fix)
-    return LedgerError(f"The ledger refuses: {error}", where=str(path), fix="run: nextday ledger verify")
+    return LedgerError(
+        f"The ledger refused the operation: {error}", where=str(path), fix="run: nextday ledger verify"
+    )
 
 
 def _layout(db: sqlite3.Connection) -> tuple[int, int]:
-    """Return the number of the layout and the count of tables, both of one moment."""
+    """Return the layout version and the number of tables, read in one query."""
     query = "SELECT (SELECT user_version FROM pragma_user_version), count(*) FROM sqlite_master"
     version, tables = db.execute(query).fetchone()
     return version, tables
 
 
-def _tables() -> str:
+def _read_tables_sql() -> str:
     return Path(__file__).with_name("ledger.sql").read_text(encoding="utf-8")
 
 
@@ -250,10 +259,10 @@ def _rows(db: sqlite3.Connection, chain: Chain, number: int) -> list[sqlite3.Row
     return db.execute(query, [number]).fetchall()
 
 
-def _seal(chain: Chain, own: list[Any], rows: list[sqlite3.Row]) -> str:
+def _compute_hash(chain: Chain, header: list[Any], rows: list[sqlite3.Row]) -> str:
     content = {
         "chain": chain.name,
-        "batch": own,
+        "batch": header,
         "columns": chain.columns,
         "rows": [tuple(row) for row in rows],
     }
@@ -278,39 +287,39 @@ def _was_head(expected: str, forecasts: list[str], outcomes: list[str]) -> bool:
 
 
 def _file_problems(db: sqlite3.Connection) -> Iterator[str]:
-    for (finding,) in db.execute("PRAGMA integrity_check"):
-        if finding != "ok":
-            yield f"the file: {finding}"
+    for (result,) in db.execute("PRAGMA integrity_check"):
+        if result != "ok":
+            yield f"the file: {result}"
     query = "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"
     with closing(sqlite3.connect(":memory:")) as fresh:
-        fresh.executescript(_tables())
-        wanted = dict(fresh.execute(query).fetchall())
-    there = dict(tuple(row) for row in db.execute(query))
-    for name in sorted(wanted):
-        if there.get(name) != wanted[name]:
-            yield f"the layout: {name} is missing or was changed, so the ledger was open to changes"
+        fresh.executescript(_read_tables_sql())
+        expected = dict(fresh.execute(query).fetchall())
+    actual = dict(tuple(row) for row in db.execute(query))
+    for name in sorted(expected):
+        if actual.get(name) != expected[name]:
+            yield f"the layout: {name} is missing or was changed, so rows could have been changed"
 
 
 def _chain_problems(db: sqlite3.Connection, chain: Chain) -> Iterator[str]:
     number, last_hash = 0, _GENESIS
     for batch in db.execute(f"SELECT * FROM {chain.name}_batches ORDER BY number"):
         rows = _rows(db, chain, batch["number"])
-        name = _named(chain, batch, rows)
+        name = _describe_batch(chain, batch, rows)
         if batch["number"] != number + 1:
-            yield f"{name}: it follows batch {number}: what lay between them was removed"
+            yield f"{name}: it follows batch {number}: batches between them were removed"
         elif batch["prev_hash"] != last_hash:
-            yield f"{name}: it does not follow the batch before it: one was changed, removed or moved"
+            yield f"{name}: it does not contain the hash of the batch before it: one was changed, removed or moved"
         if batch["n"] != len(rows):
-            yield f"{name}: its seal counts {batch['n']} rows, it has {len(rows)}: rows were removed or added"
-        elif batch["hash"] != _seal(chain, list(batch)[:-1], rows):
-            yield f"{name}: its rows do not give its hash: a value was changed"
+            yield f"{name}: it was sealed with {batch['n']} rows and has {len(rows)}: rows were removed or added"
+        elif batch["hash"] != _compute_hash(chain, list(batch)[:-1], rows):
+            yield f"{name}: its hash does not match its rows: a value was changed"
         number, last_hash = batch["number"], batch["hash"]
     batches = f"SELECT number FROM {chain.name}_batches"
     for (orphan,) in db.execute(f"SELECT DISTINCT batch FROM {chain.name}s WHERE batch NOT IN ({batches})"):
-        yield f"{chain.name} batch {orphan}: it has rows, but no seal"
+        yield f"{chain.name} batch {orphan}: it has rows, but is not sealed"
 
 
-def _named(chain: Chain, batch: sqlite3.Row, rows: list[sqlite3.Row]) -> str:
+def _describe_batch(chain: Chain, batch: sqlite3.Row, rows: list[sqlite3.Row]) -> str:
     days = sorted({row["as_of"] for row in rows}) or ["unknown"]
     span = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
     return f"{chain.name} batch {batch['number']} ({batch['universe']}, as_of {span})"
@@ -326,4 +335,4 @@ def _live_problems(db: sqlite3.Connection) -> Iterator[str]:
     """
     for row in db.execute(query):
         batch = f"forecast batch {row['batch']} ({row['universe']}, as_of {row['as_of']})"
-        yield f"{batch}: {row['symbol']} is called live, but its times say late"
+        yield f"{batch}: {row['symbol']} is marked live, but its times make it late"

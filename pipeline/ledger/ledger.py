@@ -1,4 +1,4 @@
-"""The append-only record of every issued forecast and of what came of it: the first row counts, for good."""
+"""The append-only record of every issued forecast and its outcome: the first row of a key is final."""
 
 import csv
 import io
@@ -15,13 +15,13 @@ import pandas as pd
 from pipeline.errors import LedgerError
 from pipeline.ledger import hash_chain
 from pipeline.ledger.hash_chain import Head, Verification
-from pipeline.schema import FORECASTS, OUTCOMES, validated
+from pipeline.schema import FORECASTS, OUTCOMES, column_types, validated
 from pipeline.storage.csv_output import disarm
 from pipeline.storage.files import write_text
 
 __all__ = ["Head", "Ledger", "Verification"]
 
-_SAME_RETURN: Final = 1e-9  # below it, two returns differ by the rounding of a later adjustment factor only
+_SAME_RETURN: Final = 1e-9  # a smaller difference comes from rounding in a later adjustment factor
 
 _KEY: Final = ("universe", "symbol", "as_of", "target_session", "horizon")
 _SAME_KEY: Final = " AND ".join(f"{name} = :{name}" for name in _KEY)
@@ -29,25 +29,25 @@ _FORECAST: Final = tuple(FORECASTS.columns)
 _RECORD: Final = (*_FORECAST, "outcome", "realized_return", "settled_at")
 _CORRECTION: Final = (*OUTCOMES.columns, "first_outcome", "first_return")
 
-_READ_AS: Final = {
-    **dict.fromkeys(("as_of", "target_session"), "datetime64[us]"),
-    **dict.fromkeys(("issued_at", "settled_at"), "datetime64[us, UTC]"),
-    **dict.fromkeys(("batch", "horizon", "data_version"), "int64"),
-    **dict.fromkeys(("p_up", "low", "high", "baseline_p_up", "last_close"), "float64"),
-    **dict.fromkeys(("outcome", "realized_return", "first_outcome", "first_return"), "float64"),
-    **dict.fromkeys(("symbol", "model_version", "direction", "config_digest", "role", "kind"), "str"),
+_DTYPES: Final = {
+    **column_types(OUTCOMES),
+    **column_types(FORECASTS),
+    "batch": "int64",
+    "first_outcome": column_types(OUTCOMES)["outcome"],
+    "first_return": column_types(OUTCOMES)["realized_return"],
 }
+"""The type that each column is read back as."""
 
 
 class Ledger:
     """The ledger of one workspace: a SQLite file that every call opens and closes again.
 
     Args:
-        path: The file; made, with its folders, if it is not there.
-        read_only: Never make or change anything.
+        path: The file; created with its folders if it does not exist.
+        read_only: Never create or change anything.
 
     Raises:
-        LedgerError: from every method too: the file is missing (read_only), locked, damaged, no ledger at all,
+        LedgerError: also from every method: the file is missing (read_only), locked, damaged, not a ledger,
             of a newer layout, or cannot be written.
     """
 
@@ -59,7 +59,7 @@ class Ledger:
             raise LedgerError(
                 "There is no ledger yet",
                 where=str(path),
-                fix="the first forecast makes it: nextday forecast",
+                fix="the first forecast creates it: nextday forecast",
             )
 
     def issue(
@@ -71,55 +71,55 @@ class Ledger:
         newest_observed_at: datetime,
         historical: bool,
     ) -> pd.DataFrame:
-        """Write down, as one sealed batch, the forecasts whose key is free; return those that stand.
+        """Append the forecasts whose key is new as one sealed batch; return the official row of each key.
 
-        A champion stands alone on (universe, symbol, as_of, target_session, horizon): the first one counts,
-        for good. Challengers stand beside it, one a model_version. A row is `live` if its source is not
-        historical and it was issued before the session after its as_of opens, not before the last batch of its
-        universe was, and not before the newest bar was observed; else it is `late`. That open ends the time of
-        every horizon: what is twenty sessions ahead begins with the next one.
+        There is one champion row per (universe, symbol, as_of, target_session, horizon): the first one is final.
+        Challengers are kept next to it, one per model_version. A row is `live` if its source is not historical and
+        it was issued before the session after its as_of opens, not before the last batch of its universe, and not
+        before the newest bar was observed; else it is `late`. That open is the deadline of every horizon, because
+        a period of twenty sessions also begins with the next one.
 
         Args:
             forecasts: FORECASTS columns without `kind`.
-            universe: Whose forecasts they are.
-            opens: By as_of, when the session after it opens (UTC); not looked at for a historical source.
+            universe: The universe of the forecasts.
+            opens: By as_of, when the session after it opens (UTC); ignored for a historical source.
             newest_observed_at: When the newest bar that the forecasts used was observed (UTC).
             historical: Whether the source ended in the past.
 
         Returns:
-            FORECASTS columns and `is_new` (bool): for each row asked for, in its order, the row that stands.
+            FORECASTS columns and `is_new` (bool): the official row of each given row, in the same order.
 
         Raises:
-            LedgerError: an opening is missing.
+            LedgerError: the open after an as_of is missing.
         """
         shared = {"universe": universe, "observed_at": _instant(newest_observed_at)}
-        asked = [row | shared for row in _encoded(validated(forecasts.assign(kind="late"), FORECASTS))]
+        given = [row | shared for row in _encode(validated(forecasts.assign(kind="late"), FORECASTS))]
         with self._writing() as db:
             last = db.execute(
                 "SELECT max(made_at) FROM forecast_batches WHERE universe = ?", (universe,)
             ).fetchone()[0]
-            fresh = [row for row in asked if not _standing(db, row)]
+            fresh = [row for row in given if not _find_official(db, row)]
             for row in fresh:
-                row["opens_at"] = None if historical else _opening(opens, row)
+                row["opens_at"] = None if historical else _find_open(opens, row)
                 row["kind"] = "live" if _is_live(row, last) else "late"
             batch = hash_chain.append(db, hash_chain.FORECAST, fresh)
-            found = [stands for row in asked for stands in _standing(db, row)]
-        standing = _decoded(found, ("batch", *_FORECAST)).drop_duplicates(ignore_index=True)
-        return standing[list(_FORECAST)].assign(is_new=standing["batch"] == (batch or 0))
+            found = [official for row in given for official in _find_official(db, row)]
+        official = _decode(found, ("batch", *_FORECAST)).drop_duplicates(ignore_index=True)
+        return official[list(_FORECAST)].assign(is_new=official["batch"] == (batch or 0))
 
     def settle(self, outcomes: pd.DataFrame, *, universe: str) -> int:
-        """Write down outcomes (OUTCOMES columns) as one sealed batch; return how many keys it settled.
+        """Append outcomes (OUTCOMES columns) as one sealed batch; return how many keys it settled.
 
-        The first outcome of a key counts. The same one again changes nothing; a different one is appended as
-        a correction, which `corrections` lists and nothing counts.
+        The first outcome of a key is final. The same one again is ignored; a different one is appended as a
+        correction, which `corrections` lists and no score uses.
 
         Raises:
-            LedgerError: an outcome has no champion forecast; then none is written.
+            LedgerError: an outcome has no champion forecast; nothing is written.
         """
-        asked = [row | {"universe": universe} for row in _encoded(validated(outcomes, OUTCOMES))]
+        given = [row | {"universe": universe} for row in _encode(validated(outcomes, OUTCOMES))]
         with self._writing() as db:
             fresh = []
-            for row in asked:
+            for row in given:
                 last = _last_outcome(db, row)
                 if last is None or not _is_same(last, row):
                     fresh.append(row | {"correction": int(last is not None)})
@@ -127,19 +127,22 @@ class Ledger:
         return sum(row["correction"] == 0 for row in fresh)
 
     def record(self, universe: str, *, role: str = "champion") -> pd.DataFrame:
-        """Return a role's forecasts with outcome, realized_return and settled_at (NaN and NaT where open)."""
+        """Return a role's forecasts with outcome, realized_return and settled_at (NaN and NaT if unsettled)."""
         return self._select(_RECORD, "universe = :universe AND role = :role", universe=universe, role=role)
 
     def forecasts(
         self, universe: str, *, as_of: pd.Timestamp | None = None, target_session: pd.Timestamp | None = None
     ) -> pd.DataFrame:
         """Return the forecasts of every role, FORECASTS columns, of all sessions or of one."""
-        asked = {"as_of": as_of, "target_session": target_session}
-        keys = {"universe": universe, **{name: _plain(day) for name, day in asked.items() if day is not None}}
+        days = {"as_of": as_of, "target_session": target_session}
+        keys = {
+            "universe": universe,
+            **{name: _encode_cell(day) for name, day in days.items() if day is not None},
+        }
         return self._select(_FORECAST, " AND ".join(f"{name} = :{name}" for name in keys), **keys)
 
     def corrections(self, universe: str) -> pd.DataFrame:
-        """Return the outcomes that came after the first: OUTCOMES columns, first_outcome and first_return."""
+        """Return the outcomes that differ from the first one: OUTCOMES columns, first_outcome and first_return."""
         same_key = " AND ".join(f"later.{name} = first.{name}" for name in _KEY)
         query = (
             "SELECT later.*, first.outcome AS first_outcome, first.realized_return AS first_return "
@@ -148,7 +151,7 @@ class Ledger:
             "ORDER BY later.as_of, later.symbol, later.target_session, later.horizon, later.batch"
         )
         with self._reading() as db:
-            return _decoded(db.execute(query, [universe]), _CORRECTION)
+            return _decode(db.execute(query, [universe]), _CORRECTION)
 
     def last_as_of(self, universe: str) -> pd.Timestamp | None:
         """Return the last session that a champion forecast was made on, None before the first."""
@@ -158,24 +161,24 @@ class Ledger:
         return None if last is None else pd.Timestamp(last)
 
     def head(self) -> Head:
-        """Return the heads of both chains; `head().hash` is the line to note elsewhere."""
+        """Return the heads of both chains; note `head().hash` outside the workspace."""
         with self._reading() as db:
             return hash_chain.head(db)
 
     def verify(self, *, expected_head: str | None = None) -> Verification:
-        """Recompute both chains and look for every other promise that is broken.
+        """Recompute both chains and check the file, its layout and the times of live rows.
 
         Args:
-            expected_head: `head().hash` as noted elsewhere at any time: what stood then must still stand.
+            expected_head: An earlier `head().hash`: the rows sealed until then must be unchanged.
         """
         with self._reading() as db:
             return hash_chain.verify(db, expected_head)
 
     def export_csv(self, universe: str | None, target: Path | TextIO) -> None:
-        """Write the forecasts and outcomes of one universe, or of all, as CSV; a file whole or not at all.
+        """Write the forecasts and outcomes of one universe, or of all, as CSV; a file is replaced atomically.
 
-        Floats stand in the shortest form that reads back as the same number, times in ISO 8601 (UTC). A text
-        that a spreadsheet would run is led by an apostrophe.
+        Floats are written in the shortest form that reads back as the same number, times in ISO 8601 (UTC). A text
+        that a spreadsheet would run as a formula is prefixed with an apostrophe.
         """
         columns = ("universe", *_RECORD, "opens_at")
         text = io.StringIO()
@@ -187,14 +190,14 @@ class Ledger:
             writer.writerows(map(disarm, row) for row in rows)
         if isinstance(target, Path) and (target.is_file() or not target.exists()) and not target.is_symlink():
             write_text(target, text.getvalue())
-        elif isinstance(target, Path):  # a pipe, a device, a link: to be written through, never replaced
+        elif isinstance(target, Path):  # a pipe, a device or a link is written to, never replaced
             target.write_text(text.getvalue(), encoding="utf-8")
         else:
             target.write(text.getvalue())
 
     def _select(self, columns: tuple[str, ...], where: str, **values: object) -> pd.DataFrame:
         with self._reading() as db:
-            return _decoded(db.execute(_query(columns, where), values), columns)
+            return _decode(db.execute(_query(columns, where), values), columns)
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
@@ -206,7 +209,7 @@ class Ledger:
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
         if self.read_only:
-            raise LedgerError("The ledger was opened for reading only", where=str(self.path))
+            raise LedgerError("The ledger was opened read-only", where=str(self.path))
         with hash_chain.opened(self.path) as db:
             db.execute("BEGIN IMMEDIATE")
             yield db
@@ -217,20 +220,20 @@ def _instant(when: datetime) -> str:
     return pd.Timestamp(when).tz_convert("UTC").isoformat(timespec="microseconds")
 
 
-def _plain(cell: Any) -> Any:
-    """Return a cell as SQLite keeps it."""
+def _encode_cell(cell: Any) -> Any:
+    """Return a cell as SQLite stores it."""
     if isinstance(cell, pd.Timestamp):
         return f"{cell:%Y-%m-%d}" if cell.tzinfo is None else _instant(cell)
     return None if isinstance(cell, float) and math.isnan(cell) else cell
 
 
-def _encoded(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    return [{str(name): _plain(cell) for name, cell in row.items()} for row in frame.to_dict("records")]
+def _encode(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(name): _encode_cell(cell) for name, cell in row.items()} for row in frame.to_dict("records")]
 
 
-def _decoded(rows: Iterable[sqlite3.Row], columns: tuple[str, ...]) -> pd.DataFrame:
+def _decode(rows: Iterable[sqlite3.Row], columns: tuple[str, ...]) -> pd.DataFrame:
     frame = pd.DataFrame([[row[name] for name in columns] for row in rows], columns=list(columns))
-    return frame.astype({name: _READ_AS[name] for name in columns})
+    return frame.astype({name: _DTYPES[name] for name in columns})
 
 
 def _query(columns: tuple[str, ...], where: str) -> str:
@@ -238,8 +241,8 @@ def _query(columns: tuple[str, ...], where: str) -> str:
     return f"SELECT {', '.join(columns)} FROM record WHERE {where} ORDER BY {order}"
 
 
-def _standing(db: sqlite3.Connection, row: dict[str, Any]) -> list[sqlite3.Row]:
-    """Return the one row or none that stands: the champion, or what a challenger's model said in any role."""
+def _find_official(db: sqlite3.Connection, row: dict[str, Any]) -> list[sqlite3.Row]:
+    """Return the official row of a key, if any: the champion's, or for a challenger its model's row of any role."""
     query = (
         f"SELECT * FROM forecasts WHERE {_SAME_KEY} AND role IN ('champion', :role) "
         "AND (:role = 'champion' OR model_version = :model_version) ORDER BY role DESC LIMIT 1"
@@ -247,10 +250,10 @@ def _standing(db: sqlite3.Connection, row: dict[str, Any]) -> list[sqlite3.Row]:
     return db.execute(query, row).fetchall()
 
 
-def _opening(opens: Mapping[pd.Timestamp, datetime], row: dict[str, Any]) -> str:
+def _find_open(opens: Mapping[pd.Timestamp, datetime], row: dict[str, Any]) -> str:
     opening = opens.get(pd.Timestamp(row["as_of"]))
     if opening is None:
-        raise LedgerError(f"{row['symbol']}: when the session after {row['as_of']} opens is not known")
+        raise LedgerError(f"{row['symbol']}: the open of the session after {row['as_of']} is not known")
     return _instant(opening)
 
 
@@ -260,9 +263,9 @@ def _is_live(row: dict[str, Any], last_issued_at: str | None) -> bool:
 
 
 def _last_outcome(db: sqlite3.Connection, row: dict[str, Any]) -> sqlite3.Row | None:
-    if not _standing(db, row | {"role": "champion", "model_version": None}):
+    if not _find_official(db, row | {"role": "champion", "model_version": None}):
         raise LedgerError(
-            f"{row['symbol']}, as_of {row['as_of']}: this outcome has no champion forecast that it could settle"
+            f"{row['symbol']}, as_of {row['as_of']}: this outcome has no champion forecast to settle"
         )
     query = f"SELECT * FROM outcomes WHERE {_SAME_KEY} ORDER BY batch DESC LIMIT 1"
     found: sqlite3.Row | None = db.execute(query, row).fetchone()

@@ -1,4 +1,4 @@
-"""Bars as one dense block on the calendar, laid out straight from the columns of the store's files."""
+"""Bars as one dense array on the calendar, filled directly from the columns of the store's files."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -8,28 +8,28 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import DTypeLike, NDArray
 
-__all__ = ["COLUMNS", "Block", "lay_out"]
+__all__ = ["COLUMNS", "Block", "build_block"]
 
 COLUMNS = ("open", "high", "low", "close", "volume", "dividend", "split")
-"""The last axis of a block."""
+"""The last axis of a block, in order."""
 
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """Bars as traded of a universe.
+    """Bars of a universe as traded, unadjusted.
 
     Attributes:
-        values: [symbol, session, column], NaN where there is no bar.
-        symbols, sessions: The names of the first two axes; those of the third are COLUMNS.
+        values: [session, symbol, column], NaN where there is no bar.
+        sessions, symbols: The labels of the first two axes; those of the third are COLUMNS.
     """
 
     values: NDArray[np.floating]
-    symbols: list[str]
     sessions: pd.DatetimeIndex
+    symbols: list[str]
 
     def __getitem__(self, column: str) -> NDArray[np.floating]:
         """Return one column, [session, symbol]."""
-        return self.values[:, :, COLUMNS.index(column)].T
+        return self.values[:, :, COLUMNS.index(column)]
 
     @property
     def has_bar(self) -> NDArray[np.bool_]:
@@ -37,13 +37,13 @@ class Block:
         return np.asarray(~np.isnan(self["close"]))
 
     def from_first_bar(self) -> "Block":
-        """Return the sessions from the first one on that any symbol has a bar of; none where there is no bar."""
+        """Return the block without the sessions before its first bar; an empty one if there is no bar."""
         is_reached = np.logical_or.accumulate(self.has_bar.any(axis=1))
         first = len(is_reached) - int(is_reached.sum())
-        return replace(self, values=self.values[:, first:], sessions=self.sessions[first:])
+        return replace(self, values=self.values[first:], sessions=self.sessions[first:])
 
 
-def lay_out(
+def build_block(
     batches: Iterable[pa.RecordBatch],
     symbols: Sequence[str],
     sessions: pd.DatetimeIndex,
@@ -51,39 +51,39 @@ def lay_out(
     instruments: Mapping[str, str],
     dtype: DTypeLike = np.float64,
 ) -> Block:
-    """Lay rows onto the calendar; of the rows of one bar the one with the highest seq stays.
+    """Place rows on the calendar; of several rows of one bar the one with the highest seq counts.
 
     Args:
-        batches: COLUMNS, session, seq, and instrument_id as codes (pa.DictionaryArray), in no order; rows of other
-            instruments and sessions are left out.
-        symbols: The first axis; a symbol without bars is all NaN.
-        sessions: The second axis, calendar sessions, ascending.
-        instruments: The instrument_id of a symbol, where it is not the symbol itself.
-        dtype: Of the block. Single precision is enough to learn from, not to say whether a close was unchanged.
+        batches: COLUMNS, session, seq, and instrument_id as codes (pa.DictionaryArray), in any order; rows of other
+            instruments and sessions are ignored.
+        symbols: The second axis; a symbol without bars is all NaN.
+        sessions: The first axis: calendar sessions, ascending.
+        instruments: The instrument_id of each symbol that differs from it.
+        dtype: Of the block. Single precision is enough for training, not for deciding whether a close was unchanged.
     """
-    place = {instruments.get(symbol, symbol): number for number, symbol in enumerate(symbols)}
-    outside = len(symbols) * len(sessions)  # one cell more, for rows that nobody asked for
+    positions = {instruments.get(symbol, symbol): number for number, symbol in enumerate(symbols)}
+    outside = len(symbols) * len(sessions)  # one extra cell, for rows of other symbols and sessions
     values = np.full((len(COLUMNS), outside + 1), np.nan, dtype)
     newest = np.full(outside + 1, -1, np.int64)
     for batch in batches:
-        symbol, session = _places(batch, place, sessions)
+        symbol, session = _find_positions(batch, positions, sessions)
         cell = np.where((symbol >= 0) & (session >= 0), symbol * len(sessions) + session, outside)
         seq = batch.column("seq").to_numpy()
         np.maximum.at(newest, cell, seq)
-        stands = seq == newest[cell]
-        kept = slice(None) if stands.all() else stands
+        is_newest = seq == newest[cell]
+        kept = slice(None) if is_newest.all() else is_newest
         for column, name in zip(values, COLUMNS, strict=True):
             column[cell[kept]] = batch.column(name).to_numpy(zero_copy_only=False)[kept]
-    # Each column lies in memory as [symbol, session]: a symbol's history is what is read in one go.
+    # In memory a symbol's history of one column is contiguous, because features roll along it; the axes are a view.
     dense = values[:, :outside].reshape(len(COLUMNS), len(symbols), len(sessions))
-    return Block(np.moveaxis(dense, 0, 2), list(symbols), sessions)
+    return Block(dense.transpose(2, 1, 0), sessions, list(symbols))
 
 
-def _places(
-    batch: pa.RecordBatch, place: Mapping[str, int], sessions: pd.DatetimeIndex
+def _find_positions(
+    batch: pa.RecordBatch, positions: Mapping[str, int], sessions: pd.DatetimeIndex
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return where each row belongs on the two axes, -1 where it does not."""
+    """Return the symbol and session numbers of each row, -1 where it is outside the block."""
     code = batch.column("instrument_id")
-    known = np.array([place.get(instrument, -1) for instrument in code.dictionary.to_pylist()], np.int64)
+    known = np.array([positions.get(instrument, -1) for instrument in code.dictionary.to_pylist()], np.int64)
     session = pd.DatetimeIndex(batch.column("session").to_numpy(zero_copy_only=False))
     return known[code.indices.to_numpy()], sessions.get_indexer(session)

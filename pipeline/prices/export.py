@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from pipeline.errors import InputError
 from pipeline.prices.store import PriceStore
 from pipeline.storage.csv_output import disarm
-from pipeline.storage.files import whole_file
+from pipeline.storage.files import atomic_write
 
 __all__ = ["export_csv", "export_parquet"]
 
@@ -64,7 +64,7 @@ def export_parquet(
     """
     chunks = _chunks(store, as_of, known_at)
     first = pa.Table.from_pandas(next(chunks), preserve_index=False)
-    with whole_file(path) as file, pq.ParquetWriter(file, first.schema) as writer:
+    with atomic_write(path) as file, pq.ParquetWriter(file, first.schema) as writer:
         writer.write_table(first)
         written = len(first)
         for bars in chunks:
@@ -99,13 +99,13 @@ def _open_text(target: Path | TextIO) -> Iterator[TextIO]:
     if not isinstance(target, Path):
         yield target
         return
-    with whole_file(target) as file:
+    with atomic_write(target) as file:
         text = io.TextIOWrapper(file, encoding="utf-8", newline="")
         try:
             yield text
             text.flush()
         finally:
-            text.detach()  # whole_file closes the binary file
+            text.detach()  # atomic_write closes the binary file
 
 
 def _as_text(bars: pd.DataFrame) -> pd.DataFrame:

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from numpy.typing import DTypeLike, NDArray
 
-from pipeline.prices.bar_block import COLUMNS, Block, lay_out
+from pipeline.prices.bar_block import COLUMNS, Block, build_block
 from pipeline.prices.delta_table import Compaction, StoreFiles
 from pipeline.schema import PRICES, empty, validated
 from pipeline.storage.files import hold_lock
@@ -162,14 +162,14 @@ class PriceStore:
             symbols: In the order of the block.
             seq: The version of the store.
             known_at: The latest instant at which a returned row may have been observed.
-            dtype: The block's dtype, see `lay_out`.
+            dtype: The block's dtype, see `build_block`.
 
         Raises:
             StoreError: the store cannot be read.
         """
         wanted = _filter(sessions[-1], seq, sessions[0], known_at)
         rows = self._files.batches(["instrument_id", "session", *COLUMNS, "seq"], wanted)
-        return lay_out(rows, symbols, sessions, instruments=self._instruments, dtype=dtype)
+        return build_block(rows, symbols, sessions, instruments=self._instruments, dtype=dtype)
 
     def latest(
         self,

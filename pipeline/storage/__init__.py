@@ -1,4 +1,4 @@
-"""The workspace on disk: its layout, whole files or none, locks, small CSV tables in and out.
+"""The workspace on disk: its layout, atomic writes, locks, reading and writing small CSV tables.
 
-Nothing here knows what a price or a forecast is. May import `errors`.
+Nothing here depends on prices or forecasts. May import `errors`.
 """

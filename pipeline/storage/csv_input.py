@@ -1,4 +1,4 @@
-"""Small CSV tables that a person writes: read as text, each fault with its file and row."""
+"""Small hand-written CSV tables: read as text; errors name the file and row."""
 
 import zlib
 from collections.abc import Sequence
@@ -14,31 +14,31 @@ __all__ = ["parse_dates", "read_table"]
 def read_table(
     path: Path, *, needed: Sequence[str], optional: Sequence[str] = (), what: str, key: str
 ) -> pd.DataFrame:
-    """Return the cells of a CSV as text, NaN where blank, columns in lower case; rows count from 0.
+    """Read the cells of a CSV as text, NaN where blank, with column names in lower case.
 
-    Lines may end in a comment that begins with #.
+    Lines may end in a comment that begins with #. The index counts data rows from 0.
 
     Args:
         path: The file, in UTF-8.
-        needed: Columns that it must have.
-        optional: Columns that it may have, once.
-        what: What it is called in a message.
-        key: The setting that names it.
+        needed: Required columns.
+        optional: Further columns that are allowed once.
+        what: The table's name in messages.
+        key: The setting that names the file.
 
     Raises:
-        InputError: it cannot be read, or lacks a column, or has one twice.
+        InputError: the file cannot be read, or a column is missing or duplicate.
     """
     try:
-        if path.exists() and not path.is_file():  # a pipe would be waited for, without end
-            raise OSError("it is no file")
+        if path.exists() and not path.is_file():  # reading a pipe would never end
+            raise OSError("it is not a file")
         cells = pd.read_csv(
             path,
-            header=None,  # pandas would give a second column of one name another
+            header=None,  # pandas would rename a duplicate column
             dtype=str,
             comment="#",
             skipinitialspace=True,
             encoding="utf-8-sig",
-            keep_default_na=False,  # NA is a ticker
+            keep_default_na=False,  # NA is a ticker symbol
             na_values=[""],
         )
     except (OSError, ValueError, EOFError, zlib.error) as error:
@@ -46,16 +46,16 @@ def read_table(
         raise InputError(
             f"{what} cannot be read: {reason}",
             where=str(path),
-            fix=f"write the file again (text in UTF-8), or fix {key}",
+            fix=f"save the file again as UTF-8 text, or fix {key}",
         ) from None
     names = cells.iloc[0].fillna("").str.strip().str.lower().tolist()
     if any(names.count(name) != 1 for name in needed) or any(names.count(name) > 1 for name in optional):
-        wanted = [f"one column {name!r}" for name in needed] + [f"no second {name!r}" for name in optional]
+        wanted = [f"one column {name!r}" for name in needed] + [f"at most one {name!r}" for name in optional]
         raise InputError(
             f"{what} needs {', '.join(wanted)}",
             where=str(path),
-            fix=f"columns, with commas between them: {', '.join(needed)}"
-            + (f", and if you have them {', '.join(optional)}" if optional else ""),
+            fix=f"columns, separated by commas: {', '.join(needed)}"
+            + (f", and optionally {', '.join(optional)}" if optional else ""),
         )
     table = cells.iloc[1:].reset_index(drop=True).set_axis(names, axis=1)
     table = table.loc[:, ~table.columns.duplicated()]
@@ -64,10 +64,10 @@ def read_table(
 
 
 def parse_dates(table: pd.DataFrame, column: str, path: Path) -> "pd.Series[pd.Timestamp]":
-    """Return a column's days, NaT where it is blank or not there.
+    """Return a column's dates, NaT where a cell is blank or the column is missing.
 
     Raises:
-        InputError: a cell holds no date.
+        InputError: a cell is not a date.
     """
     if column not in table:
         return pd.Series(pd.NaT, index=table.index, dtype="datetime64[us]")
@@ -75,8 +75,8 @@ def parse_dates(table: pd.DataFrame, column: str, path: Path) -> "pd.Series[pd.T
     if (wrong := (days.isna() & table[column].notna()).to_numpy()).any():
         row = int(wrong.argmax())
         raise InputError(
-            f"{quoted(table[column].iloc[row])} in the column {column!r} is no date",
+            f"{quoted(table[column].iloc[row])} in the column {column!r} is not a date",
             where=f"{path}, data row {row + 1}",
-            fix="write 2018-12-31, or nothing",
+            fix="write a date as 2018-12-31, or leave the cell empty",
         )
     return days

@@ -1,4 +1,4 @@
-"""What a cell of a CSV file may hold: spreadsheets run a text that looks like a formula."""
+"""CSV output without formula injection: spreadsheets run a text that looks like a formula."""
 
 import re
 from collections.abc import Iterable
@@ -11,13 +11,13 @@ from pyarrow import csv
 __all__ = ["disarm", "format_csv", "write_plain_csv"]
 
 _FORMULA_SIGNS: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
-"""What OWASP ("CSV Injection") names as the beginning of a formula, the full-width forms among them."""
+"""The first characters of a formula according to OWASP ("CSV Injection"), full-width forms included."""
 
 
 def disarm(cell: Any) -> Any:
-    """Return a cell that no spreadsheet runs: such a text is led by an apostrophe; what is no text stays.
+    """Return a cell that no spreadsheet runs: such a text gets a leading apostrophe, other types are unchanged.
 
-    Line breaks become blanks: the csv module leaves some of them unquoted, and a new row would begin there.
+    Line breaks become spaces, because the csv module leaves some of them unquoted, which would begin a new row.
     """
     if not isinstance(cell, str):
         return cell
@@ -26,9 +26,9 @@ def disarm(cell: Any) -> Any:
 
 
 def format_csv(frame: pd.DataFrame) -> str:
-    """Return a frame as CSV: numbers with six decimals, texts that no spreadsheet runs."""
+    """Format a frame as CSV: numbers with six decimals, texts disarmed."""
     text = frame.select_dtypes(["str", "object", "category"])
-    # A column of many rows has few different texts.
+    # Disarms each distinct text once: a long column has few of them.
     safe = {
         str(name): column.map({cell: disarm(cell) for cell in column.unique()})
         for name, column in text.items()
@@ -40,13 +40,13 @@ _PLAIN: Final = csv.WriteOptions(include_header=False, quoting_style="none")
 
 
 def write_plain_csv(file: BinaryIO, columns: list[str], parts: Iterable[pd.DataFrame]) -> None:
-    """Write frames below one another as `format_csv` would, many times faster; only a zero has no minus.
+    """Write consecutive frames as `format_csv` would, many times faster; only a negative zero loses its sign.
 
     Args:
-        file: Where to.
-        columns: Of each part.
-        parts: Of finite or missing numbers, and of texts that need neither quotes nor disarming, as symbols, days and
-            digests do.
+        file: The open file.
+        columns: The columns of each part.
+        parts: Frames of finite or missing numbers and of texts that need neither quotes nor disarming, such as
+            symbols, days and digests.
 
     Raises:
         pyarrow.ArrowInvalid: a text needs quotes, or a number is not finite.

@@ -1,4 +1,4 @@
-"""Whole files or none, and locks."""
+"""Atomic writes of files, and locks."""
 
 import os
 import shutil
@@ -12,16 +12,16 @@ from filelock import FileLock, Timeout
 
 from pipeline.errors import NextdayError, WorkspaceBusyError
 
-__all__ = ["hold_lock", "whole_file", "write_bytes", "write_text"]
+__all__ = ["atomic_write", "hold_lock", "is_dead_temporary", "remove_folder", "write_bytes", "write_text"]
 
 
 @contextmanager
 def hold_lock(path: Path, timeout: float, what: str = "this workspace") -> Iterator[None]:
-    """Hold the lock of `what` at `path`, a file that is made with its folder.
+    """Hold the lock of `what`: the file `path`, which is created with its folder.
 
     Raises:
         WorkspaceBusyError: another process held it for `timeout` seconds.
-        NextdayError: it cannot be made.
+        NextdayError: the file cannot be created.
     """
     lock = FileLock(path)
     try:
@@ -30,15 +30,15 @@ def hold_lock(path: Path, timeout: float, what: str = "this workspace") -> Itera
     except Timeout:
         since = f" for {timeout:.0f} s" if timeout else ""
         raise WorkspaceBusyError(
-            f"Another run has been working on {what}{since}; this one left",
+            f"Another run has been using {what}{since}; this run stopped",
             where=str(path),
-            fix="nothing is lost: wait for the other one; what it finishes need not be done again",
+            fix="nothing is lost: wait for the other run, whose results will not be computed again",
         ) from None
     except OSError as error:
         raise NextdayError(
             f"The workspace cannot be locked: {error.strerror or error}",
             where=str(path),
-            fix="look at the rights of that file and its folder",
+            fix="check the permissions of that file and its folder",
         ) from None
     try:
         yield
@@ -47,52 +47,52 @@ def hold_lock(path: Path, timeout: float, what: str = "this workspace") -> Itera
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a whole file of UTF-8, as `write_bytes` does."""
+    """Write a text file in UTF-8 atomically, as `write_bytes` does."""
     write_bytes(path, text.encode())
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a whole file or nothing, as `whole_file` does.
+    """Write a file atomically, as `atomic_write` does.
 
     Raises:
         NextdayError: the file cannot be written.
     """
-    with whole_file(path) as file:
+    with atomic_write(path) as file:
         file.write(content)
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """Open a file to write it whole or not at all: readers see the old content or the new one.
+def atomic_write(path: Path) -> Iterator[BinaryIO]:
+    """Open a file for an atomic write: readers see the old content or the new one.
 
-    It has its name when the block ends, and not if the block fails. What a killed writer of the same file left
-    half-written is removed.
+    A temporary file is renamed when the block ends, and removed if the block fails. Temporary files that killed
+    writers of the same file have left are removed.
 
     Raises:
         NextdayError: the file cannot be written.
     """
-    half = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_halves(path)
-        with half.open("wb") as file:
+        _remove_dead_temporaries(path)
+        with temporary.open("wb") as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())  # else a power cut may leave the new name with nothing behind it
-        half.replace(path)
+            os.fsync(file.fileno())  # otherwise a power cut may leave the new name with an empty file
+        temporary.replace(path)
     except OSError as error:
         raise NextdayError(
             f"Cannot write: {error.strerror}",
             where=str(path),
-            fix="look at the path, its rights and the free space, then run this again",
+            fix="check the path, its permissions and the free space, then run this again",
         ) from None
     finally:
         with suppress(OSError):
-            half.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
 
 
-def _remove_in_spite_of_signals(path: Path) -> None:
-    """Remove a folder, also where a signal that ends the run comes while it is being removed."""
+def remove_folder(path: Path) -> None:
+    """Remove a folder, even if a signal that ends the run arrives during the removal."""
     try:
         shutil.rmtree(path, ignore_errors=True)
     except BaseException:
@@ -100,13 +100,14 @@ def _remove_in_spite_of_signals(path: Path) -> None:
         raise
 
 
-def _remove_halves(path: Path) -> None:
-    for half in path.parent.glob(f".{escape(path.name)}.*"):
-        if _is_dead_half(half):
-            half.unlink(missing_ok=True)
+def _remove_dead_temporaries(path: Path) -> None:
+    for temporary in path.parent.glob(f".{escape(path.name)}.*"):
+        if is_dead_temporary(temporary):
+            temporary.unlink(missing_ok=True)
 
 
-def _is_dead_half(path: Path) -> bool:
+def is_dead_temporary(path: Path) -> bool:
+    """Return whether a file is a temporary one whose writer, named by its process id, is dead."""
     writer = path.name.rsplit(".", 1)[-1]
     return writer.isdecimal() and not _is_alive(int(writer))
 
@@ -116,6 +117,6 @@ def _is_alive(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except OSError:  # it is somebody else's
+    except OSError:  # it belongs to another user
         return True
     return True

@@ -10,19 +10,19 @@ from importlib.metadata import version
 from pathlib import Path
 
 from pipeline.errors import InputError, NextdayError, WorkspaceBusyError, quoted
-from pipeline.storage.files import _is_dead_half, _remove_in_spite_of_signals, hold_lock, write_text
+from pipeline.storage.files import hold_lock, is_dead_temporary, remove_folder, write_text
 
 __all__ = ["Workspace"]
 
 
 _SCRATCH = ".scratch."
 _LAYOUT = 1
-"""Of the folder as a whole; it rises when an older nextday would read a workspace wrongly."""
+"""The version of the folder's layout; raised when an older nextday would misread a workspace."""
 
 
 @dataclass(frozen=True)
 class Workspace:
-    """Where things lie. Paths only; `create` makes the folder."""
+    """The paths of a workspace; `create` makes the folder."""
 
     home: Path
 
@@ -33,17 +33,17 @@ class Workspace:
 
     @property
     def reports(self) -> Path:
-        """One folder a universe, in it one a target session."""
+        """Reports: one folder per universe, in it one per target session."""
         return self.home / "reports"
 
     @property
     def cache(self) -> Path:
-        """What can be deleted without loss."""
+        """Files that can be deleted without loss."""
         return self.home / "cache"
 
     @property
     def databases(self) -> list[Path]:
-        """Every SQLite database that is there, the ledger first: the others know what it names."""
+        """The existing SQLite databases, the ledger first, because it refers to what the others hold."""
         others = [*self.home.glob("*.db"), *self.home.glob("*.sqlite"), *self.home.glob("prices/*.sqlite")]
         found = dict.fromkeys([self.ledger, *sorted(others)])
         return [path for path in found if path.exists() and not path.name.startswith(".")]
@@ -53,7 +53,7 @@ class Workspace:
         return self.home / "prices" / universe
 
     def fetch_log(self, universe: str) -> Path:
-        """What the source of a universe answered."""
+        """The log of what the source of a universe answered."""
         return self.home / "prices" / f"{universe}.fetches.sqlite"
 
     def model(self, universe: str, version: str) -> Path:
@@ -61,27 +61,27 @@ class Workspace:
         return self.home / "models" / universe / version
 
     def evaluation(self, universe: str, version: str) -> Path:
-        """What the training of one model found out about its procedure."""
+        """The evaluation of the procedure that trained one model."""
         return self.home / "evaluations" / universe / version
 
     def audit(self, universe: str) -> Path:
-        """What the last audit of a universe found."""
+        """The results of the last audit of a universe."""
         return self.home / "audits" / f"{universe}.json"
 
     def trials(self, universe: str) -> Path:
-        """Every setting that was tried on a universe."""
+        """The log of every configuration that was tried on a universe."""
         return self.home / "trials" / f"{universe}.jsonl"
 
     @property
     def marker(self) -> Path:
-        """Which layout this is, and which nextday made it."""
+        """The file with the layout version and the nextday version that created the workspace."""
         return self.home / "workspace.json"
 
     def check(self) -> None:
-        """Look whether this nextday can read the workspace; one without a marker has the first layout.
+        """Check that this version can read the workspace; one without a marker has the first layout.
 
         Raises:
-            NextdayError: a newer nextday made it, or its marker is damaged.
+            NextdayError: a newer version created it, or its marker is damaged.
         """
         if not self.marker.exists():
             return
@@ -92,20 +92,20 @@ class Workspace:
             raise NextdayError(
                 f"The workspace's marker cannot be read: {error!r:.200}",
                 where=str(self.marker),
-                fix="put it back from a copy; if no newer nextday was at work here, delete it",
+                fix="restore it from a copy; if no newer nextday has used this workspace, delete it",
             ) from None
         if layout > _LAYOUT:
             raise NextdayError(
-                f"{quoted(maker)} made this workspace in layout {layout}; this one knows layouts up to {_LAYOUT}",
+                f"{quoted(maker)} made this workspace in layout {layout}; this version reads layouts up to {_LAYOUT}",
                 where=str(self.home),
-                fix="install that nextday or a newer one, or name another workspace with --home DIR",
+                fix="install that version or a newer one, or name another workspace with --home DIR",
             )
 
     def create(self) -> None:
-        """Make the folder, for its owner alone, and its marker; what is there stays as it is.
+        """Create the folder, private to its owner, and its marker; existing ones stay unchanged.
 
         Raises:
-            InputError: it cannot be made or written to.
+            InputError: the folder cannot be created or written to.
             NextdayError: see `check`.
         """
         self.check()
@@ -113,7 +113,7 @@ class Workspace:
         try:
             self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         except FileExistsError:
-            raise InputError("The workspace is no folder", where=str(self.home), fix=fix) from None
+            raise InputError("The workspace is not a folder", where=str(self.home), fix=fix) from None
         except OSError as error:
             raise InputError(
                 f"The workspace cannot be made: {error.strerror}", where=str(self.home), fix=fix
@@ -125,12 +125,12 @@ class Workspace:
             write_text(self.marker, json.dumps(marker) + "\n")
 
     def remove_leftovers(self, universe: str) -> list[Path]:
-        """Remove what killed writers have left: half-written files, and unfinished models of the universe.
+        """Remove what killed writers have left: temporary files, and unfinished models of the universe.
 
-        Whoever calls this holds the universe's lock.
+        The caller must hold the universe's lock.
         """
         hidden = [*self.home.glob(".*.*"), *self.home.glob("[!.]*/**/.*.*")]
-        left = [path for path in hidden if path.is_file() and _is_dead_half(path)]
+        left = [path for path in hidden if path.is_file() and is_dead_temporary(path)]
         left += self._dead_scratch()
         left += [path for path in (self.home / "models" / universe).glob(".*") if path.is_dir()]
         for path in left:
@@ -139,10 +139,10 @@ class Workspace:
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
-        """Give a folder for the block alone; what killed runs have left of theirs is removed.
+        """Provide a temporary folder for the block; those that killed runs have left are removed.
 
         Raises:
-            NextdayError: it cannot be made.
+            NextdayError: the folder cannot be created.
         """
         path = self.cache / f"{_SCRATCH}{os.getpid()}"
         try:
@@ -151,26 +151,26 @@ class Workspace:
             path.mkdir(parents=True)
         except OSError as error:
             raise NextdayError(
-                f"No folder for temporary files can be made: {error.strerror}",
+                f"A folder for temporary files cannot be made: {error.strerror}",
                 where=str(path),
-                fix="look at the rights of the workspace and the free space, then run this again",
+                fix="check the permissions of the workspace and the free space, then run this again",
             ) from None
         try:
             yield path
         finally:
-            _remove_in_spite_of_signals(path)
+            remove_folder(path)
 
     def _dead_scratch(self) -> list[Path]:
-        return [path for path in self.cache.glob(f"{_SCRATCH}*") if _is_dead_half(path)]
+        return [path for path in self.cache.glob(f"{_SCRATCH}*") if is_dead_temporary(path)]
 
     @contextmanager
-    def locked(self, universe: str, *, timeout: float, tell: Callable[[str], None]) -> Iterator[None]:
-        """Hold the universe's lock: one run at a time writes.
+    def locked(self, universe: str, *, timeout: float, log: Callable[[str], None]) -> Iterator[None]:
+        """Hold the universe's lock, so that one run writes at a time.
 
         Args:
-            universe: Whose.
+            universe: The universe's name.
             timeout: Seconds to wait for another run.
-            tell: Called once if there is one to wait for.
+            log: Called once with a line if there is another run to wait for.
 
         Raises:
             WorkspaceBusyError: another run held it for `timeout` seconds.
@@ -181,6 +181,6 @@ class Workspace:
                 held.enter_context(hold_lock(path, 0))
             except WorkspaceBusyError:
                 minutes = f"{timeout / 60:.0f} minutes"
-                tell(f"another run is working on the universe {universe!r}; waiting for up to {minutes}")
+                log(f"another run is using the universe {universe!r}; waiting for up to {minutes}")
                 held.enter_context(hold_lock(path, timeout, f"the universe {universe!r}"))
             yield

@@ -99,7 +99,7 @@ def read_plain(file: Path, sessions: pd.DatetimeIndex, symbols: list[str]) -> np
     block = np.full((len(COLUMNS), len(symbols) * len(sessions)), np.nan, np.float32)
     for values, name in zip(block, COLUMNS, strict=True):
         values[cell] = table[name].to_numpy()
-    return np.moveaxis(block.reshape(len(COLUMNS), len(symbols), len(sessions)), 0, 2)
+    return block.reshape(len(COLUMNS), len(symbols), len(sessions)).transpose(2, 1, 0)
 
 
 def in_turns(*works: Callable[[], object]) -> list[list[Lap]]:

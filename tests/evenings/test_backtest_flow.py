@@ -212,7 +212,7 @@ def test_an_evening_need_not_wait_for_a_walk_but_a_second_walk_is_refused(
     waited: list[str] = []
 
     def look(run, known, folds, workshop):  # type: ignore[no-untyped-def]
-        with run.workspace.locked(run.name, timeout=0, tell=waited.append):
+        with run.workspace.locked(run.name, timeout=0, log=waited.append):
             pass
         with pytest.raises(WorkspaceBusyError, match="a backtest of the universe"):
             backtest.fn(folder / "nextday.toml", folder / "data", NOW)

@@ -29,12 +29,12 @@ nextday, never_hangs, used = in_use.nextday, in_use.never_hangs, in_use.used
         (b"symbol;from\nA;2018-01-03\n", "needs one column 'symbol'"),
         (b"symbol,symbol\nA,B\n", "needs one column 'symbol'"),
         (b"symbol,Symbol \nA,B\n", "needs one column 'symbol'"),
-        (b"symbol,from,FROM\nA,,\n", "no second 'from'"),
+        (b"symbol,from,FROM\nA,,\n", "at most one 'from'"),
         (b"symbol\n", "The universe file has no row"),
         (b"symbol,from\n,\n", "No symbol can be named ''"),
         (b"symbol\nA,2018-01-03\n", "Expected 1 fields"),
-        (b"symbol,from\nA,31.12.2018\n", "'31.12.2018' in the column 'from' is no date"),
-        (b"symbol,to\nA,20181231\n", "'20181231' in the column 'to' is no date"),
+        (b"symbol,from\nA,31.12.2018\n", "'31.12.2018' in the column 'from' is not a date"),
+        (b"symbol,to\nA,20181231\n", "'20181231' in the column 'to' is not a date"),
         (b"symbol,from,to\nA,2018-12-01,2017-01-01\n", "before it joins"),
         (b"symbol,to\nA,2018-11-20\n", "Nobody belongs to the universe 'u' on 2018-12-14"),
         (b"symbol\nZZZ\n", "ZZZ: not_found: prices.csv has no rows of it"),
@@ -66,20 +66,20 @@ def test_a_list_that_is_no_file_is_refused(nextday: CommandLine, make: Callable[
         (universe('path = "prices.csv"', "strat = 2018-11-01"), "did you mean 'start'?"),
         (universe('path = "prices.csv"', "[prises]"), "did you mean 'prices'?"),
         (universe('path = ""'), "universe: source = 'files' needs path"),
-        (universe('path = "prices.csv"\nsymbols = ["A", "A"]'), "universe: symbols names one symbol twice"),
+        (universe('path = "prices.csv"\nsymbols = ["A", "A"]'), "universe: symbols contains a symbol twice"),
         (universe('path = "prices.csv"\nsymbols = ["../A"]'), "universe.symbols.0: '../A'"),
         (universe('path = "prices.csv"\nsymbols = ["ZZZ"]'), "ZZZ: not_found"),
         (universe('path = "prices.csv"\ncalendar = "../XNYS"'), "There is no calendar '../XNYS'"),
-        (universe('path = "prices.csv"', "[model]\nunits = true"), "model.units: true and false are no value"),
+        (universe('path = "prices.csv"', "[model]\nunits = true"), "model.units: true and false are not valid"),
         (universe('path = "prices.csv"', "[model]\nunits = 1.5"), "model.units"),
         (universe('path = "prices.csv"', f"[model]\nunits = {'9' * 99}"), "model.units"),
         (universe('path = "prices.csv"', "[training]\nclip_norm = inf"), "training.clip_norm"),
         (universe('path = "prices.csv"', "[training]\nlearning_rate = nan"), "training.learning_rate"),
         (universe('path = "prices.csv"', "[model]\nkind = 'transformer'"), "model.kind"),
-        (universe('path = "prices.csv"').replace("2018-11-01", "'1.11.2018'"), "start: it is no date; write"),
+        (universe('path = "prices.csv"').replace("2018-11-01", "'1.11.2018'"), "start: it is not a date; write"),
         (universe('path = "prices.csv"').replace("2018-11-01", "0001-01-01"), "prices.start"),
         (universe('path = "prices.csv"').replace('"u"', '"../u"'), "universe.name: '../u'"),
-        ("universe = 3", "universe: it is a section of its own"),
+        ("universe = 3", "universe: it is a section"),
         ("a = " + "[" * 5000, "cannot be read"),
         ("[universe", "not valid TOML"),
     ],
@@ -145,7 +145,7 @@ def test_a_ledger_that_is_locked_or_damaged_stops_every_command_that_needs_it(
     path = Path("w/ledger.sqlite")
     if damage == "no ledger":
         path.write_bytes(b"no ledger at all" * 100)
-        refused(nextday, "This file is no ledger", str(path.resolve()), code=1, command=command)
+        refused(nextday, "This file is not a ledger", str(path.resolve()), code=1, command=command)
         return
     with sqlite3.connect(path, isolation_level=None) as other:
         other.execute("PRAGMA locking_mode = EXCLUSIVE")

@@ -124,10 +124,10 @@ def test_it_waits_for_a_run_of_the_same_universe(
 ) -> None:
     monkeypatch.setattr(tasks, "PATIENCE", 0.1)
     place = Workspace(Path("w").resolve())
-    with place.locked("sample", timeout=0, tell=print):
+    with place.locked("sample", timeout=0, log=print):
         said = nextday(*HERE, "maintain")
     assert said.code == 1
-    assert "another run is working on the universe 'sample'" in said.err
+    assert "another run is using the universe 'sample'" in said.err
     assert "'sample' for 0 s" in told(said)[0]
 
 

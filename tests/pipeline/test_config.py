@@ -37,12 +37,15 @@ def test_the_shipped_settings_are_the_defaults_in_full() -> None:
         ("[labels]\ndead_zone = [0.1, 0.2]", ["labels.dead_zone.0"]),
         ("[model", ["not valid TOML"]),
         ("a = " + "[" * 5000, ["cannot be read"]),
-        ("universe = 3", ["universe: it is a section of its own"]),
+        ("universe = 3", ["universe: it is a section"]),
         ("[universe]\nsymbols = ['A\\n']", ["universe.symbols.0"]),
-        ('[universe]\nsymbols = ["A\\n"]', ["universe.symbols.0", r"'A\n' is no possible name"]),
+        ('[universe]\nsymbols = ["A\\n"]', ["universe.symbols.0", r"'A\n' is not a valid name"]),
         (f"[universe]\nsymbols = ['{'A' * 10_000}']", ["AAA...'"]),
-        ("[universe]\nsymbols = ['A', 'A']", ["universe: symbols names one symbol twice"]),
-        ("[prices]\nstart = 20181231", ["prices.start: it is no date; write 2018-12-31 (given: '20181231')"]),
+        ("[universe]\nsymbols = ['A', 'A']", ["universe: symbols contains a symbol twice"]),
+        (
+            "[prices]\nstart = 20181231",
+            ["prices.start: it is not a date; write 2018-12-31 (given: '20181231')"],
+        ),
         ("[prices]\nstart = 0001-01-01", ["prices.start", "0001-01-01"]),
         ("[model]\nunits = true", ["model.units", "true"]),
         ("[training]\nclip_norm = inf", ["training.clip_norm", "finite"]),
@@ -77,7 +80,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "proxy", ["http://me:secret@host:1", "secret", "http://host:1/secret", "host:secret"]
 )
-def test_a_proxy_with_a_password_is_refused_and_never_said(tmp_path: Path, proxy: str) -> None:
+def test_a_proxy_with_a_password_is_refused_and_never_shown(tmp_path: Path, proxy: str) -> None:
     with pytest.raises(ConfigError, match="HTTPS_PROXY") as caught:
         load(write(tmp_path, f"[prices]\nproxy = '{proxy}'"))
     assert "secret" not in str(caught.value)

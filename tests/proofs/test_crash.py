@@ -161,7 +161,7 @@ def test_of_two_runs_at_once_one_waits_and_nothing_is_doubled(
     home = story.workspace(f"{kind}-doubled")
     both = [story.start(home) for _ in range(2)]
     assert [run.end() for run in both] == [0, 0], [run.said() for run in both]
-    waited = [any(line.startswith("another run is working") for line in run.said()) for run in both]
+    waited = [any(line.startswith("another run is using") for line in run.said()) for run in both]
     assert sorted(waited) == [False, True]
     assert list(differences(state(home), story.wanted)) == []
 

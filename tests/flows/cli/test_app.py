@@ -128,7 +128,7 @@ def test_wrong_settings_are_named_before_prefect_is_given_a_home(
         ('path = "columns.csv"', "lacks the columns date, open"),
         ('path = "double.csv"', "Close and CLOSE both mean close"),
         ('path = "cut.parquet"', "cut.parquet"),
-        ('file = "month.csv"', "'2018-13-01' in the column 'from' is no date"),
+        ('file = "month.csv"', "'2018-13-01' in the column 'from' is not a date"),
         ('file = "turned.csv"', "A leaves on 2017-01-01, before it joins on 2018-12-01"),
         ('file = "nobody.csv"', "The universe file has no row"),
         ('file = "void.csv"', "cannot be read"),
@@ -198,7 +198,7 @@ def test_a_clock_outside_every_calendar_is_refused(nextday: CommandLine, now: st
 
 
 @pytest.mark.parametrize(
-    ("home", "words"), [("nextday.toml", "no folder"), ("nextday.toml/w", "cannot be made")]
+    ("home", "words"), [("nextday.toml", "not a folder"), ("nextday.toml/w", "cannot be made")]
 )
 def test_a_workspace_that_is_no_folder_is_refused(nextday: CommandLine, home: str, words: str) -> None:
     before = contents(Path())
@@ -224,7 +224,7 @@ def test_a_workspace_in_use_is_left_alone(nextday: CommandLine, monkeypatch: pyt
     with FileLock("w/locks/sample.lock"):
         said = nextday(*HERE, "update")
     assert said.code == 1
-    assert "Another run has been working on the universe 'sample'" in told(said)[0]
+    assert "Another run has been using the universe 'sample'" in told(said)[0]
     assert not Path("w/prices").exists()
 
 

@@ -103,7 +103,7 @@ def test_a_session_without_a_forecast_is_told(nextday: CommandLine, command: str
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        (b"no ledger at all", "This file is no ledger"),
+        (b"no ledger at all", "This file is not a ledger"),
         ("cut", "The ledger is damaged"),
         ("flip", "The ledger is damaged"),
     ],

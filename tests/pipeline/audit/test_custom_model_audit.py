@@ -28,7 +28,7 @@ from pipeline.config import Config
 from pipeline.errors import ConfigError, InputError
 from pipeline.features.feature_sets import FEATURE_SETS
 from pipeline.features.panel import build_panel
-from pipeline.features.sequences import total_returns
+from pipeline.features.sequences import label_returns
 from pipeline.forecasting.custom_model import find_model
 from pipeline.forecasting.folds import scoring_fold
 from pipeline.market.calendar import Calendar
@@ -52,7 +52,7 @@ def honest(xnys: Calendar) -> Procedure:
         sequences=known,
         fold=scoring_fold(known, EVALUATION, TRAINING),
         calendar=xnys,
-        returns=total_returns(build_panel(bars), 1).T[:, :, None],
+        returns=label_returns(build_panel(bars), (1,)),
         dead_zone=(0.0, 0.0),
         seed=3,
         last_return=0,
@@ -170,7 +170,7 @@ def test_a_model_whose_code_is_gone_is_told_so(own_modules: Path) -> None:
     (own_modules / "my_model.py").write_text(block("my_model.py"))
     model = find_model("my_model:Logistic", {}, own_modules)
     run: Any = SimpleNamespace(base=own_modules)
-    assert (model.written.__name__, find_changed(run, {"model": "gru"})) == ("Logistic", "")
+    assert (model.custom.__name__, find_changed(run, {"model": "gru"})) == ("Logistic", "")
     (own_modules / "my_model.py").unlink()
     sys.modules.pop("my_model")
     with pytest.raises(ConfigError):

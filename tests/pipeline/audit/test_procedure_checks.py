@@ -37,11 +37,11 @@ from pipeline.config import EvaluationConfig, TrainingConfig
 from pipeline.errors import InputError, StoreError
 from pipeline.features.feature_sets import FEATURE_SETS, FeatureSet
 from pipeline.features.panel import Panel, build_panel
-from pipeline.features.sequences import total_returns
+from pipeline.features.sequences import label_returns
 from pipeline.forecasting.folds import Fold, final_fold, scoring_fold
 from pipeline.market.calendar import Calendar
 from pipeline.market.universe import Universe
-from pipeline.prices.bar_block import COLUMNS, Block, lay_out
+from pipeline.prices.bar_block import COLUMNS, Block, build_block
 from tests.conftest import prices_of, random_bars
 
 SYMBOLS, SESSIONS = ["A", "B", "C", "D", "E", "^F"], 420
@@ -58,7 +58,7 @@ def market(days: Calendar) -> Block:
     rows = prices_of(bars, days)
     rows = rows[["session", *COLUMNS]].assign(seq=1, instrument_id=rows["instrument_id"].astype("category"))
     batch = pa.RecordBatch.from_pandas(rows, preserve_index=False)
-    return lay_out([batch], SYMBOLS, sessions, instruments={})
+    return build_block([batch], SYMBOLS, sessions, instruments={})
 
 
 def bench_of(block: Block, features: FeatureSet, horizons: tuple[int, ...] = (1,)) -> FeatureAudit:
@@ -341,7 +341,7 @@ def honest(block: Block, xnys: Calendar) -> Procedure:
         sequences=known,
         fold=scoring_fold(known, EVALUATION, TRAINING),
         calendar=xnys,
-        returns=total_returns(build_panel(block), 1).T[:, :, None],
+        returns=label_returns(build_panel(block), (1,)),
         dead_zone=(0.0, 0.0),
         seed=3,
         last_return=0,

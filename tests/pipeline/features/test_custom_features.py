@@ -49,7 +49,7 @@ def panel(xnys: Calendar) -> Panel:
     return build_panel(market(xnys))
 
 
-def test_the_pages_set_computes_what_it_says(pages: FeatureSet, panel: Panel) -> None:
+def test_the_documented_set_computes_what_its_columns_are_named_for(pages: FeatureSet, panel: Panel) -> None:
     made = pages.compute(panel, panel.has_bar)
     assert pages.columns == ("log_return_1", "log_return_5", "volatility_10", "volume_lagged")
     change = np.log(panel.adj_close[300] / panel.adj_close[299])
@@ -104,12 +104,12 @@ def written(**changes: object) -> SimpleNamespace:
         ({"columns": ()}, "tuple of names"),
         ({"columns": (1, 2)}, "tuple of names"),
         ({"columns": 3}, "tuple of names"),
-        ({"columns": ("a", "a")}, "one column twice"),
+        ({"columns": ("a", "a")}, "a name twice"),
         ({"last_return": "c"}, "last_return = 'c'"),
         ({"reach": -1}, "reach = -1"),
         ({"reach": 2.0}, "reach = 2.0"),
         ({"reach": True}, "reach = True"),
-        ({"compute": 3}, "compute is no function"),
+        ({"compute": 3}, "compute is not callable"),
     ],
 )
 def test_what_is_no_feature_set_is_refused(changes: dict[str, object], words: str) -> None:
@@ -134,7 +134,7 @@ def _overwriting(panel: Panel, belongs: object) -> object:
         (lambda panel, belongs: [panel.close], "must return a dict of columns, not list"),
         (lambda panel, belongs: {"a": panel.close}, "returned no 'b'"),
         (lambda panel, belongs: {"a": panel.close, "b": panel.close[1:]}, "b has the shape"),
-        (lambda panel, belongs: {"a": panel.close, "b": panel.close.astype(str)[..., None] + "x"}, "no number"),
+        (lambda panel, belongs: {"a": panel.close, "b": panel.close.astype(str)[..., None] + "x"}, "not numbers"),
         (lambda panel, belongs: 1 / 0, "compute raised ZeroDivisionError: division by zero (test_custom_features"),
         (_overwriting, "read-only (test_custom_features.py"),
     ],
@@ -166,7 +166,7 @@ def test_arrays_and_frames_are_the_same(panel: Panel) -> None:
         ("../m:MINE", None, "write default, alstm11, or package.module:NAME"),
     ],
 )
-def test_a_set_that_cannot_be_had_is_told_at_once_with_its_place(
+def test_a_set_that_cannot_be_imported_is_an_error_with_its_location(
     place: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],

@@ -37,6 +37,18 @@ def test_a_label_is_the_sign_of_the_next_total_return(xnys: Calendar) -> None:
     assert labels(panel_of(xnys, A=[10, 11, 10.5, 12]))[0].tolist()[:3] == [1, 0, 1]
 
 
+def test_sequences_hold_the_columns_of_the_panel_by_symbol(xnys: Calendar) -> None:
+    closes = {symbol: [*range(start, start + 90)] for symbol, start in (("A", 10), ("B", 20), ("C", 40))}
+    panel, features = panel_of(xnys, **closes), FEATURE_SETS["default"]
+    made = build_sequences(panel, features, members(panel.symbols), (1, 5))
+    columns = features.compute(panel, panel.has_bar)
+    assert panel.close.shape == (90, 3)
+    assert (made.x.shape, made.mask.shape, made.y.shape) == ((3, 90, 16), (3, 90), (3, 90, 2))
+    assert made.mask[:, -1].all()
+    for number, name in enumerate(features.columns):
+        assert made.x[:, -1, number].tolist() == columns[name].iloc[-1].astype("float32").tolist()
+
+
 def test_the_last_session_has_no_label_yet(xnys: Calendar) -> None:
     assert np.isnan(labels(panel_of(xnys, A=[10, 11, 12]))[0, -1])
 
@@ -140,7 +152,7 @@ def test_prices_that_never_change_are_masked(xnys: Calendar) -> None:
     assert not build_sequences(panel, FEATURE_SETS["default"], members(["A", "B"]), (1,)).mask[0].any()
 
 
-def test_a_dead_zone_blanks_small_moves_where_it_is_told_to() -> None:
+def test_a_dead_zone_masks_small_moves_in_the_given_rows() -> None:
     y = np.array([[[1.0], [0.0], [1.0], [1.0]]], np.float32)
     returns = np.array([[[0.002], [-0.02], [0.03], [0.002]]])
     blanked = blank_dead_zone(y, returns, (-0.005, 0.0055), range(0, 3))

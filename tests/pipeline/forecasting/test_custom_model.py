@@ -17,7 +17,7 @@ from models.errors import ModelError
 from pipeline.config import Config
 from pipeline.errors import InputError
 from pipeline.forecasting.custom_model import CheckedModel, wrap_model
-from pipeline.plugins import RIVALS
+from pipeline.plugins import BASELINE_NAMES
 from pipeline.tracking.trials import list_parameters
 from tests.conftest import PROJECT
 from tests.flows.operations.test_audit_command import CONFIG
@@ -145,7 +145,7 @@ def test_members_average_logits_and_their_spread_is_the_band() -> None:
     ensemble = fitted(members=3)
     assert ensemble.seeds == (5, 6, 7)
     made = ensemble.predict(x, mask)
-    said = np.stack([np.clip(fit.written.predict(x, mask), 0.001, 0.999) for fit in ensemble.fits])  # type: ignore[attr-defined]
+    said = np.stack([np.clip(fit.custom.predict(x, mask), 0.001, 0.999) for fit in ensemble.fits])  # type: ignore[attr-defined]
     logits = np.log(said / (1 - said))
     middle, reach = logits.mean(axis=0), 1.64 * logits.std(axis=0, ddof=1)
     usable = _usable(mask)
@@ -211,16 +211,16 @@ def test_several_horizons_are_several_answers() -> None:
         ("writes", "read-only (test_custom_model.py, line"),
         ("returns", "fit returned a dict without the method 'predict'"),
         ("predict", "predict raised ZeroDivisionError: division by zero (test_custom_model.py, line"),
-        ("text", "predict returned a str that is no array of numbers"),
+        ("text", "predict returned a str that is not an array of numbers"),
         ("leaves", "predict raised SystemExit: 0 (test_custom_model.py, line"),
-        ("complex", "predict returned a ndarray that is no array of numbers"),
-        ("odd", "predict returned a Odd that is no array of numbers: RuntimeError: call detach"),
+        ("complex", "predict returned a ndarray that is not an array of numbers"),
+        ("odd", "predict returned a Odd that is not an array of numbers: RuntimeError: call detach"),
         ("flat", "predict returned the shape (50,), not (4, 50, 1): [symbol, session, horizon]"),
-        ("high", "where a probability from 0 to 1 is needed, in"),
+        ("high", "where a probability between 0 and 1 is needed, in"),
         ("nan", "predict returned nan where a probability"),
     ],
 )
-def test_what_a_model_does_wrong_is_told_with_its_place(wrong: str, words: str) -> None:
+def test_what_a_model_does_wrong_is_an_error_with_its_location(wrong: str, words: str) -> None:
     with pytest.raises(InputError, match=re.escape(words)) as caught:
         fitted(wrong)
     assert caught.value.where == "[model] kind"
@@ -236,7 +236,7 @@ def test_a_save_that_fails_leaves_nothing(tmp_path: Path, wrong: str, words: str
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_load_that_fails_is_told_with_its_place(tmp_path: Path) -> None:
+def test_a_load_that_fails_is_an_error_with_its_location(tmp_path: Path) -> None:
     class Forgetful(UserModel):
         @classmethod
         def load(cls, directory: Path) -> Any:
@@ -262,10 +262,10 @@ LOAD = "@classmethod\n    def load(cls, directory): pass"
         ("my_gone:Mine", None, "no module 'my_gone'"),
         ("my_a:Mine", "x = 1 / 0", "my_a cannot be imported: ZeroDivisionError"),
         ("my_b:Mine", "Mina = 3", "my_b has no 'Mine' in it"),
-        ("my_c:Mine", "def Mine(): pass", "my_c:Mine is no class, but a function"),
+        ("my_c:Mine", "def Mine(): pass", "my_c:Mine is not a class but a function"),
         ("my_d:Mine", "class Mine: pass", "my_d:Mine has no method 'fit'"),
         ("my_e:Mine", CODE.format(name="Mine", load=""), "my_e:Mine has no method 'load'"),
-        ("my_f:Mine", CODE.format(name="Mine", load="def load(self, d): pass"), "load needs an object"),
+        ("my_f:Mine", CODE.format(name="Mine", load="def load(self, d): pass"), "load is an instance method"),
         (
             "my_g:Mine'\noptions.strenth = '1",
             CODE.format(name="Mine", load=LOAD),
@@ -273,7 +273,7 @@ LOAD = "@classmethod\n    def load(cls, directory): pass"
         ),
     ],
 )  # fmt: skip
-def test_a_model_that_cannot_be_had_is_told_at_once_with_its_place(
+def test_a_model_that_cannot_be_imported_is_an_error_with_its_location(
     own_modules: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -297,9 +297,9 @@ OWN = {"kind": "m:Mine"}
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"model": {"kind": "m:Momentum"}}, "Momentum is a baseline's name in every table"),
-        ({"model": {"kind": "m:"}}, "or package.module:Name for a model of your own"),
-        ({"model": {"options": {"a": 1}}}, "options are for a model of your own"),
+        ({"model": {"kind": "m:Momentum"}}, "Momentum is the name of a baseline"),
+        ({"model": {"kind": "m:"}}, "or package.module:Name for a custom model"),
+        ({"model": {"options": {"a": 1}}}, "options are for a custom model"),
         ({"model": OWN | {"scope": "symbol"}}, "scope = 'symbol' is for nextday's networks"),
         ({"model": OWN, "training": {"mode": "sequence"}}, "mode = 'sequence' and warm_start are for nextday's"),
         ({"model": OWN, "training": {"warm_start": True}}, "mode = 'sequence' and warm_start are for nextday's"),
@@ -315,7 +315,7 @@ def test_settings_that_mean_nothing_to_it_are_refused(settings: dict[str, Any], 
 
 
 def test_no_name_of_a_baseline_is_free() -> None:
-    assert {*BASELINES, BEST_BEFORE} == RIVALS
+    assert {*BASELINES, BEST_BEFORE} == BASELINE_NAMES
 
 
 def test_kind_and_options_are_part_of_the_settings_and_none_change_no_digest() -> None:

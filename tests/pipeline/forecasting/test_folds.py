@@ -132,6 +132,6 @@ def test_a_walk_by_dates_is_the_single_fold_that_scores() -> None:
     assert walk_folds(made, dates, TRAINING, BacktestConfig()) == [scoring_fold(made, dates, TRAINING)]
 
 
-def test_too_short_a_history_for_a_walk_is_told_with_its_numbers() -> None:
-    with pytest.raises(InputError, match=r"too little history for a walk: 299 sessions .* takes 829"):
+def test_too_short_a_history_for_a_walk_is_an_error_with_its_numbers() -> None:
+    with pytest.raises(InputError, match=r"too little history for a walk: 299 sessions .* needs 829"):
         walk_folds(block(300), EvaluationConfig(), TRAINING, BacktestConfig())

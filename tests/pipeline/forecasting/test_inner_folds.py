@@ -62,7 +62,7 @@ def test_the_first_fold_trains_on_half_of_the_training_data_at_least() -> None:
     assert len(first.train) >= 1600 // 2 - 3
 
 
-def test_too_little_history_is_told_with_the_fix() -> None:
+def test_too_little_history_is_an_error_with_a_fix() -> None:
     with pytest.raises(InputError, match="too little history for a search") as short:
         cut(range(0, 159), (1,))
     assert "fetch a longer history" in short.value.fix

@@ -57,8 +57,8 @@ def make_newer_ledger(path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (make_text, "no ledger"),
-        (make_other_database, "no ledger"),
+        (make_text, "not a ledger"),
+        (make_other_database, "not a ledger"),
         (make_newer_ledger, "layout 2"),
     ],
 )
@@ -107,9 +107,7 @@ def test_a_locked_ledger_is_read_but_not_written(path: Path, monkeypatch: pytest
 @pytest.mark.parametrize(
     ("limit", "said"), [("max_page_count = 1", "disk is full"), ("query_only = ON", "cannot be written")]
 )
-def test_what_sqlite_refuses_is_told_in_words_and_nothing_is_written(
-    path: Path, limit: str, said: str
-) -> None:
+def test_an_error_of_sqlite_is_described_and_nothing_is_written(path: Path, limit: str, said: str) -> None:
     with pytest.raises(LedgerError, match=said):
         append(path, [f"B{n}" for n in range(500)], limit)
     assert Ledger(path).verify().forecasts == 100

@@ -67,9 +67,7 @@ def test_what_was_issued_comes_back_to_the_last_bit(ledger: Ledger) -> None:
 @pytest.mark.parametrize(
     "change", [{}, {"p_up": 0.9}, {"model_version": "gru-2"}, {"config_digest": "other"}]
 )
-def test_the_first_champion_row_stands_whatever_comes_later(
-    ledger: Ledger, change: dict[str, object]
-) -> None:
+def test_the_first_champion_row_is_final(ledger: Ledger, change: dict[str, object]) -> None:
     first = issue(ledger, forecasts())
     again = issue(ledger, forecasts(issued_at=EVENING + timedelta(hours=1), **change))
     pd.testing.assert_frame_equal(again, first.assign(is_new=False))
@@ -82,7 +80,7 @@ def test_only_the_symbols_that_are_missing_are_added(ledger: Ledger) -> None:
     assert later[["symbol", "p_up", "is_new"]].values.tolist() == [["MSFT", 0.6, True], ["AAPL", 0.52, False]]
 
 
-def test_challengers_stand_beside_the_champion_one_a_model(ledger: Ledger) -> None:
+def test_challengers_are_kept_next_to_the_champion_one_per_model(ledger: Ledger) -> None:
     challenger = {"role": "challenger", "p_up": 0.4, "direction": "down"}
     issue(ledger, pd.concat([forecasts("AAPL"), forecasts("AAPL", model_version="lstm-1", **challenger)]))
     issue(ledger, forecasts("AAPL", model_version="lstm-1", **challenger | {"p_up": 0.3}))
@@ -92,7 +90,7 @@ def test_challengers_stand_beside_the_champion_one_a_model(ledger: Ledger) -> No
     assert rivals[["model_version", "p_up"]].values.tolist() == [["lstm-1", 0.4], ["lstm-2", 0.4]]
 
 
-def test_the_champion_that_becomes_a_challenger_says_nothing_twice(ledger: Ledger) -> None:
+def test_a_champion_that_becomes_a_challenger_has_no_second_row(ledger: Ledger) -> None:
     issue(ledger, pd.concat([forecasts("AAPL"), forecasts("AAPL", model_version="new", role="challenger")]))
     swapped = [forecasts("AAPL", model_version="new"), forecasts("AAPL", role="challenger")]
     standing = issue(ledger, pd.concat(swapped, ignore_index=True))
@@ -177,7 +175,7 @@ def test_two_champions_for_one_key_are_refused_together(ledger: Ledger) -> None:
     assert ledger.verify().forecasts == 0
 
 
-def test_nothing_asked_is_nothing_written(ledger: Ledger) -> None:
+def test_no_forecasts_write_no_batch(ledger: Ledger) -> None:
     standing = issue(ledger, forecasts().iloc[:0])
     assert standing.empty
     assert list(standing) == [*FORECASTS.columns, "is_new"]
@@ -263,7 +261,7 @@ def test_forecasts_are_found_by_session(ledger: Ledger) -> None:
     assert ledger.forecasts("sample", as_of=MONDAY, target_session=WEDNESDAY).empty
 
 
-def test_reading_makes_no_file_and_says_that_there_is_no_ledger_yet(tmp_path: Path) -> None:
+def test_reading_creates_no_file_and_reports_that_there_is_no_ledger_yet(tmp_path: Path) -> None:
     with pytest.raises(LedgerError, match="no ledger yet"):
         Ledger(tmp_path / "ledger.sqlite", read_only=True)
     assert list(tmp_path.iterdir()) == []
@@ -273,7 +271,7 @@ def test_a_ledger_opened_for_reading_writes_nothing(ledger: Ledger) -> None:
     issue(ledger, forecasts("AAPL"))
     reader = Ledger(ledger.path, read_only=True)
     assert len(reader.record("sample")) == 1
-    with pytest.raises(LedgerError, match="reading only"):
+    with pytest.raises(LedgerError, match="read-only"):
         issue(reader, forecasts("MSFT"))
 
 

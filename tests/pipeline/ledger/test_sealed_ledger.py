@@ -121,8 +121,8 @@ def test_a_replacing_insert_into_a_batch_to_come_cannot_take_the_place_of_a_row(
                 db.execute(f"INSERT OR REPLACE INTO {table} SELECT {picked} FROM {table} WHERE batch = 1")
 
 
-CHANGED = "its rows do not give its hash: a value was changed"
-REMOVED = "what lay between them was removed"
+CHANGED = "its hash does not match its rows: a value was changed"
+REMOVED = "batches between them were removed"
 COUNTED = "rows were removed or added"
 TAMPERINGS = {
     "a probability": (
@@ -151,22 +151,22 @@ TAMPERINGS = {
     ),
     "a seal removed, its rows left": (
         "DELETE FROM forecast_batches WHERE number = 4",
-        ["forecast batch 4: it has rows, but no seal"],
+        ["forecast batch 4: it has rows, but is not sealed"],
     ),
     "a row removed": (
         "DELETE FROM forecasts WHERE batch = 2 AND symbol = 'AAPL'",
-        [f"forecast batch 2 (sample, as_of 2018-12-11): its seal counts 2 rows, it has 1: {COUNTED}"],
+        [f"forecast batch 2 (sample, as_of 2018-12-11): it was sealed with 2 rows and has 1: {COUNTED}"],
     ),
     "a row put in": (
         "INSERT INTO outcomes SELECT batch, universe, 'TSLA', as_of, target_session, horizon, 1.0, 0.01, "
         "settled_at, data_version, 0 FROM outcomes WHERE batch = 1 AND symbol = 'AAPL'",
-        [f"outcome batch 1 (sample, as_of 2018-12-10): its seal counts 2 rows, it has 3: {COUNTED}"],
+        [f"outcome batch 1 (sample, as_of 2018-12-10): it was sealed with 2 rows and has 3: {COUNTED}"],
     ),
     "a gap closed by renumbering": (
         "DELETE FROM outcomes WHERE batch = 2; DELETE FROM outcome_batches WHERE number = 2;"
         "UPDATE outcomes SET batch = 2 WHERE batch = 3; UPDATE outcome_batches SET number = 2 WHERE number = 3",
         [
-            "outcome batch 2 (sample, as_of 2018-12-12): it does not follow the batch before it: "
+            "outcome batch 2 (sample, as_of 2018-12-12): it does not contain the hash of the batch before it: "
             "one was changed, removed or moved",
             f"outcome batch 2 (sample, as_of 2018-12-12): {CHANGED}",
         ],
@@ -198,7 +198,7 @@ def test_a_late_row_that_is_sealed_as_live_is_named(ledger: Ledger) -> None:
         hash_chain.append(db, hash_chain.FORECAST, [row | {"symbol": "TSLA"}])
         db.commit()
     assert ledger.verify().problems == [
-        "forecast batch 5 (sample, as_of 2018-12-10): TSLA is called live, but its times say late"
+        "forecast batch 5 (sample, as_of 2018-12-10): TSLA is marked live, but its times make it late"
     ]
 
 
@@ -206,7 +206,7 @@ def test_a_guard_that_was_taken_away_is_named(ledger: Ledger) -> None:
     with closing(sqlite3.connect(ledger.path)) as db:
         db.execute("DROP TRIGGER outcomes_no_update")
     assert ledger.verify().problems == [
-        "the layout: outcomes_no_update is missing or was changed, so the ledger was open to changes"
+        "the layout: outcomes_no_update is missing or was changed, so rows could have been changed"
     ]
 
 

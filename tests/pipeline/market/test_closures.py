@@ -156,7 +156,7 @@ def test_a_file_without_a_row_changes_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "words", "row"),
     [
-        ("2025-01-09,,,\n09.01.2025,,,", "'09.01.2025' in the column 'session' is no date", 2),
+        ("2025-01-09,,,\n09.01.2025,,,", "'09.01.2025' in the column 'session' is not a date", 2),
         (",,,nothing", "it names no session", 1),
         ("2025-01-09,9:30,,", "give both hours", 1),
         ("2025-01-09,,16:00,", "give both hours", 1),

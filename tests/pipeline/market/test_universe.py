@@ -124,7 +124,7 @@ def test_without_a_list_all_symbols_of_the_source_are_members(tmp_path: Path) ->
         ("symbol\n../A\n", "'../A'"),
         ("symbol,from\nA,01/02/2018\n", "'from'"),
         ("symbol,Symbol\nA,B\n", "needs one column 'symbol'"),
-        ("symbol,from,From\nA,,\n", "no second 'from'"),
+        ("symbol,from,From\nA,,\n", "at most one 'from'"),
         ("symbol;from\nA;2018-01-03\n", "needs one column 'symbol'"),
         ("symbol\nA\n" + "B" * 10_000, "'B"),
         ('symbol\nA\n"B\nC"\n', r"'B\nC'"),

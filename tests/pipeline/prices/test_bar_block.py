@@ -1,4 +1,4 @@
-"""A dense block says the same as the rows that stand, however they came to stand."""
+"""A dense block holds the same bars as the rows of the store, however they were written."""
 
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -54,24 +54,24 @@ def assert_same(block: Block, rows: pd.DataFrame) -> None:
 
 
 @pytest.mark.parametrize("compacted", [False, True])
-def test_of_each_bar_the_last_row_is_laid_out_at_every_seq(
+def test_a_block_holds_the_last_row_of_each_bar_at_every_seq(
     store: PriceStore, sessions: pd.DatetimeIndex, compacted: bool
 ) -> None:
     if compacted:
         store.compact(timedelta(days=30))
     for seq in (None, *range(1, EVENINGS + 1)):
         block = store.read_block(sessions, SYMBOLS, seq)
-        assert block.values.shape == (4, COUNT, len(COLUMNS))
+        assert block.values.shape == (COUNT, 4, len(COLUMNS))
         assert_same(block, store.read(seq=seq))
 
 
-def test_what_was_known_at_an_instant_is_laid_out(store: PriceStore, sessions: pd.DatetimeIndex) -> None:
+def test_a_block_holds_what_was_known_at_an_instant(store: PriceStore, sessions: pd.DatetimeIndex) -> None:
     for evening in range(EVENINGS):
         block = store.read_block(sessions, SYMBOLS, known_at=seen(evening))
         assert_same(block, store.read(known_at=seen(evening)))
 
 
-def test_only_the_asked_symbols_and_sessions_are_laid_out(
+def test_only_the_requested_symbols_and_sessions_are_in_the_block(
     store: PriceStore, sessions: pd.DatetimeIndex
 ) -> None:
     block = store.read_block(sessions[10:25], ["B"])
@@ -82,7 +82,7 @@ def test_only_the_asked_symbols_and_sessions_are_laid_out(
     assert_same(every_other, expected[expected["session"].isin(sessions[::2])].reset_index(drop=True))
 
 
-def test_bars_stand_under_the_symbol_of_today(store: PriceStore, sessions: pd.DatetimeIndex) -> None:
+def test_bars_are_found_under_todays_symbol(store: PriceStore, sessions: pd.DatetimeIndex) -> None:
     renamed = PriceStore(store.folder, {"A": "NEW"})
     block = renamed.read_block(sessions, ["NEW", "B"])
     assert_same(block, renamed.read(symbols=["NEW", "B"]))

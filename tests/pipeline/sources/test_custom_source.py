@@ -153,7 +153,7 @@ def test_a_vendor_that_is_gone_is_transient(web: Callable[[str, str], CustomSour
 @pytest.mark.parametrize(
     ("code", "source", "words"),
     [
-        (None, "my_gone:Mine", ["no module 'my_gone'", "lay it into"]),
+        (None, "my_gone:Mine", ["no module 'my_gone'", "put it into"]),
         ("import absent_thing", "my_a:Mine", ["my_a cannot be imported", "absent_thing", "my_a.py, line 1"]),
         ("def f(:", "my_b:Mine", ["my_b cannot be imported: SyntaxError", "my_b.py, line 1"]),
         ("x = 1\n1 / 0", "my_c:Mine", ["ZeroDivisionError: division by zero (my_c.py, line 2)"]),
@@ -242,7 +242,7 @@ def test_a_list_with_an_invalid_symbol_is_refused(listed: object) -> None:
         ("source = 'my source:Mine'", "package.module:Name"),
         ("source = 'm:Mine\\n'", "package.module:Name"),
         ("source = '../m:Mine'", "package.module:Name"),
-        ("source_options = { a = 1 }", "for a source of your own"),
+        ("source_options = { a = 1 }", "for a custom source"),
         ("source = 'm:N'\nsource_options = { a = 2018-12-31 }", "a: a name takes text, a number"),
         ("source = 'm:N'\nsource_options = { a = nan }", "finite"),
         ("source = 'm:N'\nsource_options = { 'a b' = 1 }", "a b: a name takes"),

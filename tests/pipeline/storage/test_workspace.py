@@ -20,7 +20,7 @@ def dead_pid() -> int:
     return process.pid
 
 
-def test_the_half_of_a_killed_writer_is_removed_by_the_next_and_that_of_a_living_one_stays(
+def test_the_temporary_file_of_a_killed_writer_is_removed_by_the_next_and_that_of_a_living_one_stays(
     tmp_path: Path,
 ) -> None:
     dead, living = tmp_path / f".a.csv.{dead_pid()}", tmp_path / f".a.csv.{os.getppid()}"
@@ -41,7 +41,7 @@ def test_a_name_with_wildcards_removes_nothing_of_others(tmp_path: Path) -> None
     assert other.exists()
 
 
-def test_a_file_that_cannot_be_put_in_place_leaves_no_half(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_renamed_leaves_no_temporary_file(tmp_path: Path) -> None:
     (tmp_path / "a.csv" / "full").mkdir(parents=True)
     with pytest.raises(NextdayError, match="Cannot write") as refused:
         write_text(tmp_path / "a.csv", "whole")
@@ -49,7 +49,9 @@ def test_a_file_that_cannot_be_put_in_place_leaves_no_half(tmp_path: Path) -> No
     assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
 
 
-def test_an_interrupted_write_leaves_no_half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_write_leaves_no_temporary_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def interrupt(self: Path, target: Path) -> None:
         raise KeyboardInterrupt
 
@@ -84,11 +86,11 @@ def test_a_second_run_of_a_universe_waits_its_time_and_leaves_and_another_univer
     tmp_path: Path,
 ) -> None:
     place, told = Workspace(tmp_path), list[str]()
-    with place.locked("mine", timeout=0, tell=told.append):
+    with place.locked("mine", timeout=0, log=told.append):
         with pytest.raises(WorkspaceBusyError, match="'mine' for 0 s"):
-            Workspace(tmp_path).locked("mine", timeout=0.1, tell=told.append).__enter__()
-        with place.locked("yours", timeout=0, tell=told.append):
+            Workspace(tmp_path).locked("mine", timeout=0.1, log=told.append).__enter__()
+        with place.locked("yours", timeout=0, log=told.append):
             pass
     assert len(told) == 1
-    with place.locked("mine", timeout=0, tell=told.append):
+    with place.locked("mine", timeout=0, log=told.append):
         pass
