@@ -57,7 +57,7 @@ class Network:
     kind: Kind
     features: int
     lookback: int
-    units: int = 32
+    units: int = 16
     layers: int = 1
     horizons: int = 1
     convolution: int = 0

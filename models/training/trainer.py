@@ -46,13 +46,13 @@ class Training:
         patience: Epochs without a better log loss on the stop range before training ends.
     """
 
-    epochs: int = 40
+    epochs: int = 20
     batch_size: int = 256
     chunk: int = 252
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-4
     schedule: Literal["constant", "cosine"] = "constant"
     clip_norm: float = 1.0
-    patience: int = 6
+    patience: int = 4
 
     def rate(self, epoch: int) -> float:
         """Return the learning rate of an epoch, counted from 1."""

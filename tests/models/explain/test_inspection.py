@@ -130,7 +130,7 @@ def test_an_ensemble_that_learned_one_feature_is_found_out(mode: Any) -> None:
     y[:, -1] = np.nan
     recipe = RecurrentModel(
         Network("gru", FEATURES, LOOKBACK, units=4, horizons=2, mode=mode),
-        Training(epochs=15, batch_size=64, chunk=30, learning_rate=0.03),
+        Training(epochs=15, batch_size=64, chunk=30, learning_rate=0.03, patience=6),
         members=2,
     )
     ranges = {"train": range(0, 160), "calibrate": range(200, 240)}
