@@ -20,7 +20,7 @@ __all__ = [
     "TOLERANCE",
     "VANISHING",
     "Attribution",
-    "Finding",
+    "Diagnosis",
     "GradientNorm",
     "Memory",
     "attribute",
@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 Weights = Sequence[Sequence[NDArray[np.float32]]]
-Finding = Literal["vanishing", "exploding", "in between", "blind"]
+Diagnosis = Literal["vanishing", "exploding", "in between", "blind"]
 
 VANISHING: Final = 0.01
 """Below this share of the newest session's influence, what the oldest session of the lookback says is lost."""
@@ -56,13 +56,13 @@ class Memory:
         half: The lag within which half of the total sensitivity lies.
         most: The lag within which 95% of it lies.
         decay: The factor by which sensitivity changes with each session farther back; NaN for a blind network.
-        finding: vanishing, exploding, in between, or blind: no input moves the logit at all.
+        diagnosis: vanishing, exploding, in between, or blind: no input moves the logit at all.
     """
 
     half: int
     most: int
     decay: float
-    finding: Finding
+    diagnosis: Diagnosis
 
 
 @dataclass(frozen=True)
@@ -140,12 +140,12 @@ def describe_memory(sensitivity: NDArray[np.floating], lookback: int) -> Memory:
     half, most = (int(np.searchsorted(shares, share - 1e-12)) for share in (0.5, 0.95))
     decay = _fit_decay(sensitivity)
     influence = decay ** max(lookback - 1, 1)
-    finding: Finding = "in between"
+    diagnosis: Diagnosis = "in between"
     if influence < VANISHING:
-        finding = "vanishing"
+        diagnosis = "vanishing"
     elif influence > EXPLODING:
-        finding = "exploding"
-    return Memory(half, most, decay, finding)
+        diagnosis = "exploding"
+    return Memory(half, most, decay, diagnosis)
 
 
 def measure_gradient_norms(

@@ -60,13 +60,13 @@ def test_sensitivity_is_the_product_of_matrices_where_tanh_is_its_own_argument(f
 
 
 @pytest.mark.parametrize(
-    ("factor", "finding"),
+    ("factor", "diagnosis"),
     [(0.5, "vanishing"), (0.97, "in between"), (1.0, "in between"), (1.1, "in between"), (1.5, "exploding")],
 )
-def test_vanishing_and_exploding_gradients_are_named(factor: float, finding: str) -> None:
+def test_vanishing_and_exploding_gradients_are_named(factor: float, diagnosis: str) -> None:
     model, weights = elman(factor)
     memory = describe_memory(measure_sensitivity(model, [weights], 1e-4 * WINDOWS)[0, :, 0], LENGTH)
-    assert memory.finding == finding
+    assert memory.diagnosis == diagnosis
     assert memory.decay == pytest.approx(factor, rel=0.1)
 
 
@@ -98,9 +98,9 @@ def test_rounding_far_back_does_not_slow_the_decay() -> None:
 
 
 def test_a_network_that_reads_nothing_is_called_blind_and_one_that_overflows_exploding() -> None:
-    assert describe_memory(np.zeros(5), 5).finding == "blind"
-    assert describe_memory(np.array([1, 1e30, np.inf]), 3).finding == "exploding"
-    assert describe_memory(np.array([1.0, 0, 0]), 3).finding == "vanishing"
+    assert describe_memory(np.zeros(5), 5).diagnosis == "blind"
+    assert describe_memory(np.array([1, 1e30, np.inf]), 3).diagnosis == "exploding"
+    assert describe_memory(np.array([1.0, 0, 0]), 3).diagnosis == "vanishing"
 
 
 def test_the_lag_and_the_feature_that_were_learned_stand_out() -> None:
