@@ -73,7 +73,7 @@ def test_the_version_is_the_packages(nextday: CommandLine) -> None:
         (["restore"], "ARCHIVE"),
         (["--home", "w", "restore", "absent.tar"], "absent.tar"),
         (["restore", "."], "no backup in this folder"),
-        (["restore", "nextday.toml", "--home", "w"], "no whole backup"),
+        (["restore", "nextday.toml", "--home", "w"], "not a complete backup"),
     ],
 )
 def test_a_wrong_argument_is_named(nextday: CommandLine, arguments: list[str], words: str) -> None:

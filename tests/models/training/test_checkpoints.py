@@ -132,5 +132,5 @@ def test_a_damaged_file_is_trained_again(given: Examples, trained: list[int], tm
 def test_a_full_disk_is_told(given: Examples, tmp_path: Path) -> None:
     with disk(tmp_path / "small", kilobytes=8) as small:
         (small / "filled").write_bytes(b"0" * 4096)
-        with pytest.raises(ModelError, match="cannot be kept"):
+        with pytest.raises(ModelError, match="cannot be saved"):
             train_all([given], JOBS[:1], finished=small / "finished")

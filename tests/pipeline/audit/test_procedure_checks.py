@@ -148,7 +148,7 @@ def test_a_feature_that_tells_the_label_is_caught(
     known = bench_of(block, planted(leak), horizons).make()
     found = check_labels(known, range(SESSIONS - 60))
     assert found.status == "failed"
-    assert "planted orders 100.0% of the pairs rightly, 1 ahead" in found.evidence
+    assert "planted ranks 100.0% of the pairs correctly, 1 ahead" in found.evidence
 
 
 def test_a_future_that_comes_from_elsewhere_is_caught_by_the_label_alone(block: Block) -> None:
@@ -201,7 +201,7 @@ def test_a_row_that_is_there_only_with_later_bars_is_named(block: Block) -> None
     bench = bench_of(block, planted(lambda panel: log_return(panel).shift(-1)))
     found = check_cut_off(bench, bench.make(), 3)
     assert found.status == "failed"
-    assert "the row is there no more" in found.evidence
+    assert "the row is missing in the second computation" in found.evidence
 
 
 @pytest.mark.parametrize("features", FEATURE_SETS)

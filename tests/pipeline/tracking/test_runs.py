@@ -338,7 +338,7 @@ def test_a_run_that_breaks_off_is_marked_and_registers_nothing(tracking: Trackin
 
 def test_a_model_elsewhere_or_under_another_version_is_not_registered(tracking: Tracking, home: Path) -> None:
     folder = save_model(home, "a")
-    with pytest.raises(NextdayError, match="must lie in"):
+    with pytest.raises(NextdayError, match="must be in"):
         record(tracking, folder, model_dir=shutil.copytree(folder, home / folder.name))
     with pytest.raises(NextdayError, match="missing or damaged"):
         record(tracking, folder, model_version="0" * 16)
