@@ -74,12 +74,12 @@ def fit_abstention(p_up: Floats, target: float) -> Abstention:
             1.0, never.threshold, never.achieved, never.tied, tuple(np.isfinite(p_up).sum(0).tolist())
         )
     threshold, achieved, tied, rows = zip(
-        *(_fit_one(np.abs(p[np.isfinite(p)] - 0.5), target) for p in p_up.T), strict=True
+        *(_fit_horizon(np.abs(p[np.isfinite(p)] - 0.5), target) for p in p_up.T), strict=True
     )
     return Abstention(target, threshold, achieved, tied, rows)
 
 
-def _fit_one(confidence: Floats, target: float) -> tuple[float, float, float, int]:
+def _fit_horizon(confidence: Floats, target: float) -> tuple[float, float, float, int]:
     """Return the threshold, the share at or above it, the share tied at the target's level, and the number of rows."""
     level, count = np.unique(confidence, return_counts=True)
     share = np.cumsum(count[::-1])[::-1] / len(confidence)

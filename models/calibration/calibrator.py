@@ -99,7 +99,7 @@ def fit_calibrator(
         calibration: The method and the target coverage.
     """
     fits = [
-        _fit_one(z[known], label[known], session[known], float(rate), calibration)
+        _fit_horizon(z[known], label[known], session[known], float(rate), calibration)
         for z, label, rate in zip(logits.T.astype(np.float64), y.T.astype(np.float64), base_rate, strict=True)
         for known in [~np.isnan(label)]
     ]
@@ -109,7 +109,7 @@ def fit_calibrator(
     return Calibrator(curves, tables, fit_abstention(p_up, calibration.coverage))
 
 
-def _fit_one(
+def _fit_horizon(
     logits: Floats, y: Floats, session: NDArray[np.integer], base_rate: float, calibration: Calibration
 ) -> tuple[Curve, tuple[Validation, ...]]:
     table: tuple[Validation, ...] = ()

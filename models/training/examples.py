@@ -27,7 +27,7 @@ def prepare_examples(
         x: Unscaled features, float32 [symbol, session, feature].
         mask: [symbol, session], true where the row is valid.
         y: float32 [symbol, session, horizon] in {0, 1}; NaN where unknown or not to be used.
-        train: Session numbers to learn from.
+        train: Session numbers to train on.
         stop: Session numbers that decide when training ends.
 
     Raises:

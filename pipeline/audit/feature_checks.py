@@ -65,11 +65,11 @@ class FeatureAudit:
     "features: future cut off",
     "Features, masks and labels were computed again from the bars up to a session alone, without any later bar.",
 )
-def check_cut_off(bench: FeatureAudit, known: Sequences, count: int) -> CheckResult:
+def check_cut_off(audit: FeatureAudit, known: Sequences, count: int) -> CheckResult:
     """Check that a session's features are the same without the later bars."""
-    parts = ((cut, bench.make(_part(bench.block, 0, cut + 1))) for cut in bench.cuts(known, count))
+    parts = ((cut, audit.make(_part(audit.block, 0, cut + 1))) for cut in audit.cuts(known, count))
     return _compare_all(
-        ((known.through(known.sessions[cut]), again) for cut, again in parts), bench.tolerance
+        ((known.through(known.sessions[cut]), again) for cut, again in parts), audit.tolerance
     )
 
 
@@ -77,33 +77,33 @@ def check_cut_off(bench: FeatureAudit, known: Sequences, count: int) -> CheckRes
     "features: future changed",
     "Every bar after a session was changed (prices, volumes, splits, dividends), and the features computed again.",
 )
-def check_changed(bench: FeatureAudit, known: Sequences, count: int) -> CheckResult:
+def check_changed(audit: FeatureAudit, known: Sequences, count: int) -> CheckResult:
     """Check that a session's features are the same when the later bars are changed."""
     rng = np.random.default_rng(0)
     pairs = (
         (
             known.through(known.sessions[cut]),
-            bench.make(_changed(bench.block, cut, rng)).through(known.sessions[cut]),
+            audit.make(_changed(audit.block, cut, rng)).through(known.sessions[cut]),
         )
-        for cut in bench.cuts(known, count)
+        for cut in audit.cuts(known, count)
     )
-    return _compare_all(pairs, bench.tolerance)
+    return _compare_all(pairs, audit.tolerance)
 
 
 @leakage_check(
     "features: reach",
     "The features of single sessions were computed again from only as many earlier bars as the set says it needs.",
 )
-def check_reach(bench: FeatureAudit, known: Sequences, count: int) -> CheckResult:
+def check_reach(audit: FeatureAudit, known: Sequences, count: int) -> CheckResult:
     """Check that a live forecast, which reads no more than `reach`, gets the same features as a training."""
-    reach, last = bench.features.reach, len(known.sessions) - 1
+    reach, last = audit.features.reach, len(known.sessions) - 1
     rows = sorted({int(row) for row in np.linspace(reach, last, count)}) if reach < last else []
     if not rows:
         return CheckResult("not applicable", f"{last + 1} sessions are no more than the reach of {reach}")
     pairs = (
         (
             _rows(known, row, row + 1),
-            _rows(bench.make(_part(bench.block, row - reach, row + 1)), reach, reach + 1),
+            _rows(audit.make(_part(audit.block, row - reach, row + 1)), reach, reach + 1),
         )
         for row in rows
     )
@@ -114,19 +114,19 @@ def check_reach(bench: FeatureAudit, known: Sequences, count: int) -> CheckResul
     "features: order of rows and symbols",
     "The features were computed from the same bars again, newest first, shuffled, and with the symbols reversed.",
 )
-def check_order(bench: FeatureAudit, known: Sequences) -> CheckResult:
+def check_order(audit: FeatureAudit, known: Sequences) -> CheckResult:
     """Check that features depend on nothing but the bars: not on order, and not on chance."""
     rng = np.random.default_rng(0)
-    rows = _as_rows(bench.block)
+    rows = _as_rows(audit.block)
     newest_first = rows.take(pa.array(np.arange(rows.num_rows)[::-1]))
     shuffled = rows.take(pa.array(rng.permutation(rows.num_rows)))
-    again = (bench.make(_lay_out_again(batch, bench.block)) for batch in (rows, newest_first, shuffled))
-    result = _compare_all(((known, one) for one in again), bench.tolerance)
+    again = (audit.make(_lay_out_again(batch, audit.block)) for batch in (rows, newest_first, shuffled))
+    result = _compare_all(((known, one) for one in again), audit.tolerance)
     if result.status == "failed":
         return result
     reversed_order = np.arange(len(known.symbols))[::-1]
     by_symbol = _compare_all(
-        [(_reorder(known, reversed_order), bench.make(_reorder_block(bench.block, reversed_order)))],
+        [(_reorder(known, reversed_order), audit.make(_reorder_block(audit.block, reversed_order)))],
         _NEW_START,
     )
     return result if by_symbol.status == "passed" else by_symbol
@@ -141,7 +141,7 @@ def check_labels(known: Sequences, rows: range) -> CheckResult:
     """Check that no feature predicts the label better than prices can: one that does has seen it.
 
     Args:
-        known: The whole block.
+        known: The sequences of all sessions.
         rows: Session numbers to use: those before the test, which stays untouched.
     """
     worst, evidence = 0.0, ""

@@ -133,7 +133,7 @@ def check_folds(folds: dict[str, Fold], sequences: Sequences) -> CheckResult:
 )
 def check_changed_rest(procedure: Procedure, fitted: Fitted) -> CheckResult:
     """Check that a fit uses its three ranges alone: no scale, label or base rate of the test."""
-    return _same_fit(
+    return _compare_fits(
         procedure, fitted, procedure.fitted(_with_other_rest(procedure.training_sequences(), procedure))
     )
 
@@ -172,7 +172,7 @@ def check_scale(procedure: Procedure) -> CheckResult:
 )
 def check_seed(procedure: Procedure, fitted: Fitted) -> CheckResult:
     """Check that the seed decides all randomness."""
-    return _same_fit(procedure, fitted, procedure.fitted())
+    return _compare_fits(procedure, fitted, procedure.fitted())
 
 
 @leakage_check(
@@ -188,8 +188,8 @@ def check_later_sessions(procedure: Procedure, fitted: Fitted, count: int) -> Ch
         earlier = known[known["as_of"] <= day]
         cut_off = procedure.forecasts(fitted, range(rows.start, cut + 1), sequences.through(day))
         changed = procedure.forecasts(fitted, rows, _with_other_future(sequences, cut + 1))
-        found.append(_same(earlier, cut_off, SAME))
-        found.append(_same(earlier, changed[changed["as_of"] <= day], procedure.tolerance))
+        found.append(_compare_forecasts(earlier, cut_off, SAME))
+        found.append(_compare_forecasts(earlier, changed[changed["as_of"] <= day], procedure.tolerance))
     return next((one for one in found if one.status == "failed"), found[-1])
 
 
@@ -201,7 +201,7 @@ def check_fewer_sessions(procedure: Procedure, fitted: Fitted, count: int) -> Ch
     """Check that no forecast depends on sessions before those that a live forecast reads."""
     known, rows = procedure.forecasts(fitted), _cuts(procedure.fold.test, count)
     alone = pd.concat([procedure.forecasts(fitted, range(row, row + 1)) for row in rows])
-    return _same(known[known["as_of"].isin(procedure.sequences.sessions[rows])], alone, SAME)
+    return _compare_forecasts(known[known["as_of"].isin(procedure.sequences.sessions[rows])], alone, SAME)
 
 
 @leakage_check(
@@ -220,8 +220,8 @@ def check_symbol_order(
     s, order = procedure.sequences, np.arange(len(procedure.sequences.symbols))[::-1]
     symbols = tuple(s.symbols[place] for place in order)
     backwards = replace(s, x=s.x[order], mask=s.mask[order], y=s.y[order], symbols=symbols)
-    turned = procedure.forecasts(arranged(order.tolist()), sequences=backwards)
-    return _same(procedure.forecasts(fitted), turned, SAME)
+    reordered = procedure.forecasts(arranged(order.tolist()), sequences=backwards)
+    return _compare_forecasts(procedure.forecasts(fitted), reordered, SAME)
 
 
 @leakage_check(
@@ -308,14 +308,14 @@ def _cuts(rows: range, count: int) -> list[int]:
     return sorted({int(row) for row in np.linspace(rows.start, rows.stop - 1, count)})
 
 
-def _same_fit(procedure: Procedure, one: Fitted, other: Fitted) -> CheckResult:
-    found = _same(procedure.forecasts(one), procedure.forecasts(other), procedure.tolerance)
+def _compare_fits(procedure: Procedure, one: Fitted, other: Fitted) -> CheckResult:
+    found = _compare_forecasts(procedure.forecasts(one), procedure.forecasts(other), procedure.tolerance)
     if found.status == "failed" or procedure.digest(one) == procedure.digest(other):
         return found
     return CheckResult("failed", f"{found.evidence}; but the weights, the scale or the calibration differ")
 
 
-def _same(one: pd.DataFrame, other: pd.DataFrame, tolerance: float) -> CheckResult:
+def _compare_forecasts(one: pd.DataFrame, other: pd.DataFrame, tolerance: float) -> CheckResult:
     """Compare forecasts row by row."""
     both = one.merge(other, on=FORECAST_KEY, how="outer", suffixes=("", "_again"), indicator=True)
     if both.empty:

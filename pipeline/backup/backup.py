@@ -163,7 +163,7 @@ def _check_paths(workspace: Workspace, path: Path) -> None:
         )
     if path.is_dir():
         raise InputError(
-            "The target of the backup is a folder",
+            "The target of the backup ends in .tar, but is a folder",
             where=str(path),
             fix="name a file, or a folder without .tar",
         )

@@ -69,7 +69,7 @@ def test_the_version_is_the_packages(nextday: CommandLine) -> None:
         (["backup"], "TARGET"),
         (["backup", ""], "empty"),
         (["backup", "copies", "--keep", "0"], "--keep"),
-        (["--home", "w", "backup", "copies"], "no workspace to copy"),
+        (["--home", "w", "backup", "copies"], "no workspace to back up"),
         (["restore"], "ARCHIVE"),
         (["--home", "w", "restore", "absent.tar"], "absent.tar"),
         (["restore", "."], "no backup in this folder"),

@@ -1,4 +1,4 @@
-"""What a network looks at, against closed forms and networks whose memory is planted."""
+"""Diagnostics of networks, against closed forms and networks with a planted memory."""
 
 import keras
 import numpy as np
@@ -40,7 +40,7 @@ def elman(factor: float, lookback: int = LENGTH) -> tuple[keras.Model, list[np.n
 
 
 def trained_to_read(model: keras.Model, feature: int, lag: int) -> list[np.ndarray]:
-    """Return weights that were fitted to say the sign of one feature at one lag."""
+    """Return weights fitted to predict the sign of one feature at one lag."""
     x = np.random.default_rng(5).normal(size=(2000, LENGTH, FEATURES)).astype(np.float32)
     model.compile(keras.optimizers.Adam(0.01), keras.losses.BinaryCrossentropy(from_logits=True))
     model.fit(x, (x[:, -1 - lag, feature] > 0).astype(np.float32), epochs=30, batch_size=100, verbose=0)

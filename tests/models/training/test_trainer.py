@@ -106,13 +106,13 @@ def test_an_unknown_label_moves_no_weight() -> None:
 @pytest.mark.slow
 def test_training_stops_after_patience_and_keeps_the_best_weights() -> None:
     # Noise learned at a high rate: the stop loss soon rises.
-    given, told = examples(160), list[Epoch]()
+    given, reported = examples(160), list[Epoch]()
     trainer = Trainer(NETWORK, Training(epochs=30, batch_size=16, learning_rate=1e-2, patience=3))
-    weights, history = trainer.train(given, seed=1, member=2, members=5, progress=told.append)
+    weights, history = trainer.train(given, seed=1, member=2, members=5, progress=reported.append)
     best = min(history, key=lambda epoch: epoch.stop_loss)
     assert len(history) == best.epoch + 3 < 30
-    assert told == history
-    assert {(epoch.member, epoch.members, epoch.epochs) for epoch in told} == {(2, 5, 30)}
+    assert reported == history
+    assert {(epoch.member, epoch.members, epoch.epochs) for epoch in reported} == {(2, 5, 30)}
     model = compiled(NETWORK, Training(), seed=0)
     model.set_weights(weights)
     again = model.evaluate(windows(given, given.stop), labels(given, given.stop), verbose=0)
@@ -139,7 +139,7 @@ def test_folds_of_different_length_share_one_compilation() -> None:
 
 
 @pytest.mark.slow
-def test_a_loss_that_is_no_number_is_an_error_with_its_place() -> None:
+def test_a_loss_that_is_not_finite_is_an_error_that_names_member_and_epoch() -> None:
     trainer = Trainer(NETWORK, Training(epochs=3, batch_size=16, learning_rate=3e38))
     with pytest.raises(DivergenceError, match="diverged") as failed:
         trainer.train(examples(160), seed=4, member=2, members=3)

@@ -1,4 +1,4 @@
-"""Copies that are damaged, forged, starved of disk or killed: what has a name is whole, and nothing leads out of it."""
+"""Backups that are damaged, forged, out of space or killed: a named file is complete and writes nothing outside."""
 
 import io
 import json
