@@ -1,7 +1,7 @@
-"""What a forecast has to beat: rules and small classical models, on the very rows that the network sees.
+"""Baselines that a forecast has to beat: rules and small classical models, on the same rows as the network.
 
-Each learns on the training rows only and speaks the same `fit` and `predict` as the network. A rule says the
-probability that the training rows gave to it.
+Each is fitted on the training rows alone and has the network's `fit` and `predict`. A rule forecasts the probability
+with which it was right on the training rows.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,13 +30,13 @@ from models.windows import (
 __all__ = ["BASELINES", "RECENT", "Baseline", "FittedBaseline", "baselines"]
 
 RECENT: Final = 5
-"""Sessions whose returns the classical models see, beside all features of the last one."""
+"""Number of recent returns that the classical models see, next to all features of the last session."""
 
 _CERTAIN: Final = 0.999
-"""No rule is surer than this, whatever its record: a single miss would cost an infinite log loss."""
+"""Highest probability of a rule: at 1, a single miss would cost an infinite log loss."""
 
-_TAKES_SIDES: Final = 0.501
-"""A rule takes its side even where it was no better than a coin."""
+_LEAST_SURE: Final = 0.501
+"""Lowest probability of a rule's direction: it issues one even if it was no better than chance in training."""
 
 Inputs = NDArray[np.float32]
 Estimate = Callable[[Inputs], NDArray[np.float64]]
@@ -48,16 +48,16 @@ Learn = Callable[[Inputs, NDArray[np.float32], int], Estimate]
 
 @dataclass(frozen=True)
 class FittedBaseline:
-    """A baseline that has learned.
+    """A fitted baseline.
 
     Attributes:
-        estimates: One a horizon.
+        estimates: One per horizon.
         base_rate: Share of ups among the training rows, [horizon].
         features: Columns of x.
         return_feature: Column of x with the last return.
-        lookback: Sessions a row needs, as the network does.
+        lookback: Sessions that a row needs, as for the network.
         mode: Which sessions these are, as for the network.
-        start: As the network's.
+        start: First session that is read, as for the network; None in windowed mode.
     """
 
     estimates: tuple[Estimate, ...]
@@ -69,19 +69,19 @@ class FittedBaseline:
     start: int | None
 
     def first_session(self, row: int) -> int:
-        """Return the first session that the forecasts from session `row` on read, in the block of the fit."""
+        """Return the first session read by forecasts of session `row` and later, in the block of the fit."""
         return first_session(self.start, self.lookback, row)
 
     @property
     def threshold(self) -> NDArray[np.float64]:
-        """A baseline always takes a side, [horizon]."""
+        """Zeros, [horizon]: a baseline never abstains."""
         return np.zeros(len(self.estimates))
 
     def predict(self, x: NDArray[np.float32], mask: NDArray[np.bool_]) -> Prediction:
         """Forecast every usable row of x [symbol, session, feature]; low = high = p_up.
 
         Raises:
-            ModelError: if the shapes do not fit, or a valid row is not finite.
+            ModelError: the shapes do not fit, or a valid row is not finite.
         """
         check_panel(x, mask, self.features)
         usable = usable_rows(mask, self.lookback, self.mode)
@@ -96,12 +96,12 @@ class FittedBaseline:
 
 @dataclass(frozen=True)
 class Baseline:
-    """A recipe with the same `fit` as the network's; it has nothing to stop or to calibrate.
+    """A baseline to be fitted, with the network's `fit`; nothing in it is stopped early or calibrated.
 
     Attributes:
-        learn: How one horizon is learned.
+        learn: Fits one horizon.
         return_feature: Column of x with the last return.
-        lookback: Sessions a row needs, as the network does.
+        lookback: Sessions that a row needs, as for the network.
         mode: Which sessions these are, as for the network.
     """
 
@@ -121,19 +121,19 @@ class Baseline:
         calibrate: range,
         seed: int,
     ) -> FittedBaseline:
-        """Learn from the labels of the sessions in `train`.
+        """Fit on the labels of the sessions in `train`.
 
         Args:
             x: Features, float32 [symbol, session, feature].
             mask: [symbol, session], true where the row is valid.
             y: float32 [symbol, session, horizon] in {0, 1}; NaN where unknown or not to be used.
-            train: Session numbers to learn from.
-            stop: Left alone, but that the network's run starts before it.
-            calibrate: Left alone.
-            seed: Seed of what is random.
+            train: Session numbers to fit on.
+            stop: Decides, as for the network, the first session that is read in sequence mode; nothing else.
+            calibrate: Unused.
+            seed: Seed of the classical models.
 
         Raises:
-            ModelError: if no row of `train` has a label, or a valid row is not finite.
+            ModelError: no row of `train` has a label, or a valid row is not finite.
         """
         check_panel(x, mask, x.shape[-1])
         usable = usable_rows(mask, self.lookback, self.mode)
@@ -164,7 +164,7 @@ def baselines(
         return_feature: Column of x with the return of the row's own session.
         lookback: Sessions that the network needs: the baselines forecast the same rows.
         mode: Which sessions these are, as for the network.
-        universe_features: Columns of x that speak of the other symbols; without any there is one baseline less.
+        universe_features: Columns of x about the other symbols; none: there is no logistic_without_universe.
     """
     learners = _learners(return_feature, min(RECENT, lookback))
     if universe_features:
@@ -175,7 +175,7 @@ def baselines(
 def _inputs(x: NDArray[np.float32], rows: NDArray[np.int32], return_feature: int, lookback: int) -> Inputs:
     """Return [row, column]: the features of the last session in their order, then the returns before it.
 
-    In sequence mode a session without a bar may lie between: it counts as one without a move.
+    In sequence mode there may be sessions without a bar in between, which count as returns of zero.
     """
     returns = gather_windows(x[:, :, [return_feature]], rows, min(RECENT, lookback))[:, :-1, 0]
     return np.concatenate([x.reshape(-1, x.shape[-1])[rows], returns], axis=1)
@@ -190,24 +190,24 @@ def _always(p_up: float) -> Estimate:
 
 
 def _learn_always_up(inputs: Inputs, labels: NDArray[np.float32], seed: int) -> Estimate:
-    return _always(max(_share_of_ups(labels), _TAKES_SIDES))
+    return _always(max(_share_of_ups(labels), _LEAST_SURE))
 
 
 def _learn_base_rate(inputs: Inputs, labels: NDArray[np.float32], seed: int) -> Estimate:
     return _always(_share_of_ups(labels))
 
 
-def _learn_sign(side_of: Callable[[Inputs], NDArray[np.float32]]) -> Learn:
-    """Return a rule that takes the side of a number's sign."""
+def _learn_sign(direction_of: Callable[[Inputs], NDArray[np.float32]]) -> Learn:
+    """Return a rule whose direction is the sign of a number."""
 
     def learn(inputs: Inputs, labels: NDArray[np.float32], seed: int) -> Estimate:
-        unsided, side = _share_of_ups(labels), side_of(inputs)
-        hits = ((side > 0) == (labels > 0.5))[side != 0]
-        trust = float(np.clip(hits.mean() if len(hits) else 0.0, _TAKES_SIDES, _CERTAIN))
+        base_rate, direction = _share_of_ups(labels), direction_of(inputs)
+        hits = ((direction > 0) == (labels > 0.5))[direction != 0]
+        hit_rate = float(np.clip(hits.mean() if len(hits) else 0.0, _LEAST_SURE, _CERTAIN))
 
         def estimate(inputs: Inputs) -> NDArray[np.float64]:
-            side = side_of(inputs)
-            return np.select([side > 0, side < 0], [trust, 1 - trust], unsided)
+            direction = direction_of(inputs)
+            return np.select([direction > 0, direction < 0], [hit_rate, 1 - hit_rate], base_rate)
 
         return estimate
 
@@ -222,7 +222,7 @@ def _learn_logistic(inputs: Inputs, labels: NDArray[np.float32], seed: int) -> E
 
 
 def _learn_logistic_without(columns: tuple[int, ...]) -> Learn:
-    """Return logistic regression that does not see some of the columns."""
+    """Return logistic regression without some of the columns."""
 
     def learn(inputs: Inputs, labels: NDArray[np.float32], seed: int) -> Estimate:
         estimate = _learn_logistic(np.delete(inputs, columns, axis=1), labels, seed)
@@ -232,7 +232,7 @@ def _learn_logistic_without(columns: tuple[int, ...]) -> Learn:
 
 
 def _momentum(return_feature: int, recent: int, inputs: Inputs) -> NDArray[np.float32]:
-    """Return the sum of the last `recent` returns: those before the last session stand behind its features."""
+    """Return the sum of the last `recent` returns; the inputs end with those before the last session."""
     before = inputs[:, inputs.shape[1] - (recent - 1) :]
     return np.asarray(inputs[:, return_feature] + before.sum(axis=1))
 
@@ -270,4 +270,4 @@ def _learners(return_feature: int, recent: int) -> dict[str, Learn]:
 
 
 BASELINES: Final = (*_learners(return_feature=0, recent=RECENT), "logistic_without_universe")
-"""Names of the baselines, from the simplest on; the last one only where the features speak of other symbols."""
+"""Names of the baselines, from the simplest on; the last one only if there are features about other symbols."""

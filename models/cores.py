@@ -1,10 +1,13 @@
-"""How many cores there are to compute on."""
+"""The number of CPU cores that this process may use."""
 
-import os
+from joblib import cpu_count
 
 __all__ = ["count_cores"]
 
 
 def count_cores() -> int:
-    """Return how many cores this process may use: a container or a service may have been given fewer than there are."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return the number of cores that this process may use: its CPU affinity, a container's quota, or all there are.
+
+    The environment variable LOKY_MAX_CPU_COUNT lowers it further.
+    """
+    return int(cpu_count())

@@ -6,7 +6,8 @@ __all__ = ["ModelError"]
 class ModelError(Exception):
     """Something a model could not do: exit code 1.
 
-    It has the shape of the pipeline's errors, which the models cannot import.
+    `pipeline.errors.NextdayError` has the same attributes (`what`, `where`, `fix`, `exit_code`) and text; the two are
+    separate because models import nothing from pipeline. Code that handles both reads these attributes alone.
 
     Args:
         what: What happened, in one sentence, with the values that matter.

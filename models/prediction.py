@@ -1,4 +1,4 @@
-"""What every model answers."""
+"""The forecast that every model returns."""
 
 from dataclasses import dataclass
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 __all__ = ["LIMIT", "Scaling", "fit_scaling"]
 
 # Daily returns have fat tails: unbounded, one crash at 20 standard deviations outweighs a year of ordinary
-# days in the gradient of the input weights, and one bad bar at night drives a cell into saturation.
+# days in the gradient of the input weights, and one bad bar in a forecast drives a cell into saturation.
 LIMIT: Final = 5.0
 """Scaled inputs are cut off at plus and minus this many standard deviations."""
 
@@ -27,10 +27,10 @@ class Scaling:
 
 
 def fit_scaling(x: NDArray[np.float32], mask: NDArray[np.bool_], sessions: range) -> Scaling:
-    """Return the scale of x [symbol, session, feature] on the valid rows of `sessions`, and on no other."""
+    """Return the scale of x [symbol, session, feature] on the valid rows of `sessions` alone."""
     inside = slice(sessions.start, sessions.stop)
     rows = x[:, inside][mask[:, inside]]
     variance = rows.var(axis=0, dtype=np.float64)
-    # A feature that never moved in training has no scale: it passes centred, and is cut off like the others.
+    # A feature that is constant in training has no scale: it is centred, and cut off like the others.
     variance[variance < np.finfo(np.float32).tiny] = 1.0
     return Scaling(rows.mean(axis=0, dtype=np.float64).astype(np.float32), variance.astype(np.float32))

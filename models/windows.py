@@ -2,8 +2,8 @@
 
 A panel is a block x [symbol, session, feature]. A row is one (symbol, session), named by its flat number
 symbol * sessions + session. Windowed, a network reads that session and the `lookback - 1` before it, all of them
-valid. In sequence mode it reads every valid session of the symbol so far, closed up: a session that is not valid
-(not yet listed, suspended, without a bar) is not there, so that it changes neither state nor loss.
+valid. In sequence mode it reads every valid session of the symbol so far, with the gaps closed up: a session that is
+not valid (not yet listed, suspended, without a bar) is skipped, and changes neither state nor loss.
 """
 
 from typing import Final, Literal
@@ -35,7 +35,7 @@ Spans = NDArray[np.int32]
 """(first, stop) places, int32 [span, 2]."""
 
 RUN_IN: Final = 756
-"""Sessions, three years, that a network in sequence mode has read before the first row that it is judged by."""
+"""Sessions (three years) that a network in sequence mode reads before the first row that it is judged on."""
 
 
 def usable_rows(mask: NDArray[np.bool_], lookback: int, mode: Mode) -> NDArray[np.bool_]:
@@ -57,33 +57,33 @@ def usable_rows(mask: NDArray[np.bool_], lookback: int, mode: Mode) -> NDArray[n
 
 
 def start_of_run(mode: Mode, stop: range, lookback: int) -> int | None:
-    """Return the session that a fitted network is run from, from a state of zero; None where windows need no run.
+    """Return the session at which a fitted network starts, from zero state; None in windowed mode, which has none.
 
-    It is fixed with the fit, so that a row has the same forecast on every later day. Where it lies is the same for
-    every fit of a procedure: before the stop range, the first that judges it.
+    It is fixed with the fit, so that a row has the same forecast on every later day. In every fit it lies RUN_IN
+    sessions and a lookback before the stop range, the first range that judges the network.
     """
     return max(stop.start - RUN_IN - lookback + 1, 0) if mode == "sequence" else None
 
 
 def first_session(start: int | None, lookback: int, row: int) -> int:
-    """Return the first session that the forecasts from session `row` on read: `start`, or that of the row's window."""
+    """Return the first session read by forecasts of session `row` and later: `start`, or the first of its window."""
     return max(row - lookback + 1, 0) if start is None else start
 
 
 def closed_up(mask: NDArray[np.bool_]) -> NDArray[np.int32]:
-    """Return the flat numbers of the valid rows, symbol by symbol: the order in which a network reads them."""
+    """Return the flat numbers of the valid rows in reading order: symbol by symbol, gaps closed up."""
     return np.flatnonzero(mask).astype(np.int32)
 
 
 def example_spans(mask: NDArray[np.bool_], rows: NDArray[np.int32], lookback: int, *, joined: bool) -> Spans:
-    """Return where in `closed_up(mask)` the examples lie that end with the labels of `rows`.
+    """Return the places in `closed_up(mask)` of the examples whose labels are those of `rows`.
 
     Args:
         mask: [symbol, session], true where the row is valid.
         rows: Flat numbers of usable rows, ascending.
-        lookback: Sessions before the first label of an example, that of the label included.
-        joined: One span a symbol, from `lookback - 1` sessions before its first label to its last label, instead of
-            one a row. A span never reaches beyond the last of `rows`.
+        lookback: Sessions up to the first label of an example, its own included.
+        joined: One span per symbol, from `lookback - 1` sessions before its first label to its last label, instead of
+            one per row. A span never reaches beyond the last of `rows`.
     """
     place = (np.cumsum(mask) - 1)[rows]
     first, stop = place - lookback + 1, place + 1
@@ -96,16 +96,16 @@ def example_spans(mask: NDArray[np.bool_], rows: NDArray[np.int32], lookback: in
 
 
 def cut_into_chunks(spans: Spans, steps: int, lookback: int, shift: NDArray[np.int64]) -> Spans:
-    """Cut spans into chunks of at most `steps` places, so that every label is carried by exactly one chunk.
+    """Cut spans into chunks of at most `steps` places, so that every label belongs to exactly one chunk.
 
-    Neighbours overlap in the `lookback - 1` places that carry no label.
+    Neighbours overlap in the `lookback - 1` places whose labels do not count.
 
     Args:
         spans: Places of the examples, [span, 2].
-        steps: Most places of a chunk, at least `lookback`.
-        lookback: Places up to the first label of a chunk, it included.
+        steps: Maximum places per chunk, at least `lookback`.
+        lookback: Places up to the first label of a chunk, its own included.
         shift: [span], in [0, steps - lookback]: how much earlier than the first label of a span its first chunk of
-            labels would begin. Other shifts put the borders elsewhere.
+            labels would begin. It moves the borders between chunks.
     """
     labels = steps - lookback + 1
     first_label = spans[:, 0] + lookback - 1 - shift
@@ -126,10 +126,10 @@ def labelled_rows(
         usable: [symbol, session], of `usable_rows`.
         y: [symbol, session, horizon] in {0, 1}, NaN where unknown.
         sessions: Consecutive session numbers.
-        name: What the range is for, as the error names it.
+        name: The range's name in the error message.
 
     Raises:
-        ModelError: if a horizon has no label at all in this range.
+        ModelError: a horizon has no label in this range.
     """
     inside = np.zeros(usable.shape[1], dtype=bool)
     inside[sessions.start : sessions.stop] = True
@@ -144,7 +144,7 @@ def labelled_rows(
 
 
 def share_of_ups(y: NDArray[np.float32], rows: NDArray[np.int32]) -> NDArray[np.float64]:
-    """Return the share of ups among the known labels of `rows`, one a horizon."""
+    """Return the share of ups among the known labels of `rows`, [horizon]."""
     return np.asarray(np.nanmean(y.reshape(-1, y.shape[-1])[rows], axis=0, dtype=np.float64))
 
 
@@ -158,7 +158,7 @@ def check_panel(x: NDArray[np.float32], mask: NDArray[np.bool_], features: int) 
     """Raise unless x is [symbol, session, features], fits its mask, and is finite wherever the mask holds.
 
     Raises:
-        ModelError: naming the two shapes, or the first row and feature that is not finite.
+        ModelError: the shapes differ, or a valid value is not finite; names the shapes or the first such value.
     """
     if x.shape != (*mask.shape, features):
         raise ModelError(
@@ -168,7 +168,7 @@ def check_panel(x: NDArray[np.float32], mask: NDArray[np.bool_], features: int) 
     if broken.any():
         symbol, session, feature = np.argwhere(broken)[0]
         raise ModelError(
-            f"x has {int(broken.sum())} values that are not finite although their row is valid",
+            f"x has {int(broken.sum())} values that are not finite in rows that the mask calls valid",
             where=f"first at symbol {symbol}, session {session}, feature {feature}",
             fix="mask the row, or fix the feature",
         )

@@ -15,6 +15,9 @@ __all__ = [
 class NextdayError(Exception):
     """An operation failed: exit code 1.
 
+    `models.errors.ModelError` has the same attributes (`what`, `where`, `fix`, `exit_code`) and text; the two are
+    separate because models import nothing from pipeline. Code that handles both reads these attributes alone.
+
     Args:
         what: What happened, in one sentence, with the values that matter.
         where: The file, table, symbol or session concerned.

@@ -42,7 +42,7 @@ from pipeline.tracking.trials import (
     State,
     Trial,
     TrialBook,
-    Tried,
+    TrialCounts,
     count_settings,
     digest_procedure,
 )
@@ -71,7 +71,7 @@ class Search:
     base_rate: float
     slices: list[tuple[pd.Timestamp, pd.Timestamp]]
     as_of: pd.Timestamp
-    tried: Tried
+    tried: TrialCounts
 
 
 @flow(name="search", persist_result=False)

@@ -102,7 +102,7 @@ def _lay_out_memory(memory: Sequence[Any], horizons: Sequence[int], lookback: in
             "half": one.half,
             "most": one.most,
             "decay": one.decay,
-            "finding": one.finding,
+            "finding": one.diagnosis,
             "lookback": lookback,
         }
         for horizon, one in zip(horizons, memory, strict=True)

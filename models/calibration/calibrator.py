@@ -1,4 +1,4 @@
-"""Probabilities that mean what they say, and when they take a side: all of it from the calibrate range."""
+"""The calibrator of a model: curves to probabilities and thresholds of abstention, fitted on the calibrate range."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -22,10 +22,9 @@ class Calibration:
     """How a model is to be calibrated.
 
     Attributes:
-        method: temperature, platt, isotonic; or auto: the one that cross-validation on the calibrate range chooses, for
-            each horizon on its own.
-        coverage: Share of forecasts that shall take a side.
-        gap: Sessions that the farthest label reaches ahead.
+        method: temperature, platt, isotonic; or auto: chosen per horizon by cross-validation on the calibrate range.
+        coverage: Share of forecasts that should issue a direction.
+        gap: Longest horizon of the labels, in sessions.
     """
 
     method: Literal["temperature", "platt", "isotonic", "auto"] = "temperature"
@@ -35,12 +34,12 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Calibrator:
-    """What the calibrate range said, one entry a horizon.
+    """A fitted calibration, with one entry per horizon.
 
     Attributes:
         curves: From the members' mean logit to p_up.
-        tables: What cross-validation found about every method; empty where nothing was compared.
-        abstention: From which confidence on a forecast takes a side.
+        tables: Cross-validation results of every method; empty if the method was not chosen by them.
+        abstention: The least confidence at which a direction is issued.
     """
 
     curves: tuple[Curve, ...]
@@ -48,7 +47,7 @@ class Calibrator:
     abstention: Abstention
 
     def p_up(self, logits: NDArray[np.floating]) -> Floats:
-        """Return the calibrated probability of each of `logits` [..., horizon], never falling in it."""
+        """Return the calibrated probabilities of `logits` [..., horizon], non-decreasing in the logit."""
         z = logits.astype(np.float64)
         return np.stack([curve.p_up(z[..., h]) for h, curve in enumerate(self.curves)], axis=-1)
 
@@ -62,15 +61,15 @@ class Calibrator:
 
 
 def uncalibrated(horizons: int) -> Calibrator:
-    """Return the calibrator that leaves every probability as the logit says it."""
+    """Return the calibrator that leaves every probability unchanged."""
     return Calibrator((Temperature(0.5, 1.0),) * horizons, ((),) * horizons, Abstention.never(horizons))
 
 
 def read_calibrator(kept: Mapping[str, Any]) -> Calibrator:
-    """Return the calibrator that `Calibrator.to_json` wrote, or one of before there were several methods.
+    """Return the calibrator that `Calibrator.to_json` wrote, also from the time when temperature was the only method.
 
     Raises:
-        KeyError, TypeError: it is none.
+        KeyError, TypeError: `kept` is not one.
     """
     if "slope" in kept:
         pairs = zip(kept["base_rate"], kept["slope"], strict=True)
@@ -90,17 +89,17 @@ def fit_calibrator(
     session: NDArray[np.integer],
     calibration: Calibration,
 ) -> Calibrator:
-    """Return the calibrator of rows that trained nothing.
+    """Fit a calibrator on rows that were not used in training.
 
     Args:
         logits: [row, horizon].
         y: [row, horizon] in {0, 1}; NaN where unknown, which is left out.
         base_rate: [horizon], share of ups among the training rows.
-        session: [row], number of the session; rows of one session are not independent.
-        calibration: How.
+        session: [row], number of the session; rows of one session are dependent.
+        calibration: The method and the target coverage.
     """
     fits = [
-        _fit_one(z[known], label[known], session[known], float(rate), calibration)
+        _fit_horizon(z[known], label[known], session[known], float(rate), calibration)
         for z, label, rate in zip(logits.T.astype(np.float64), y.T.astype(np.float64), base_rate, strict=True)
         for known in [~np.isnan(label)]
     ]
@@ -110,7 +109,7 @@ def fit_calibrator(
     return Calibrator(curves, tables, fit_abstention(p_up, calibration.coverage))
 
 
-def _fit_one(
+def _fit_horizon(
     logits: Floats, y: Floats, session: NDArray[np.integer], base_rate: float, calibration: Calibration
 ) -> tuple[Curve, tuple[Validation, ...]]:
     table: tuple[Validation, ...] = ()

@@ -1,7 +1,7 @@
-"""Which calibration to take: cross-validation by blocks of whole sessions, and the rule of one standard error.
+"""Choose the calibration method: cross-validation by blocks of whole sessions, and the one-standard-error rule.
 
-Rows of one session move together and labels of neighbouring sessions overlap, so a fold is a block of consecutive
-sessions, and on both sides of it as many sessions as the farthest label reaches are left out of what is fitted
+Rows of one session are correlated and labels of neighbouring sessions overlap, so a fold is a block of consecutive
+sessions, and the fit leaves out as many sessions on both sides of it as the longest horizon
 (Racine 2000, "Consistent cross-validatory model-selection for dependent data: hv-block cross-validation").
 """
 
@@ -23,23 +23,23 @@ FOLDS: Final = 5
 """Blocks of sessions that are held out, one after another."""
 
 _LEAST: Final = 20
-"""Sessions that a curve is fitted on at least: with fewer the comparison would be about their chance."""
+"""Minimum number of sessions to fit a curve on: with fewer, the comparison would be mostly noise."""
 
 _CLIP: Final = 1e-12
 
 
 @dataclass(frozen=True)
 class Validation:
-    """How one method did on rows that it was not fitted on.
+    """Score of one method on rows that it was not fitted on.
 
     Attributes:
         method: Its name.
         log_loss: Mean over sessions of the sessions' mean log losses.
-        behind: By how much that is more than the best method's.
-        standard_error: Of `behind`, by session: the methods stand on the same rows, so their difference is what
-            chance moves. Newey and West (1987).
+        behind: Difference to the log loss of the best method.
+        standard_error: Of `behind`, over sessions; it is paired, for all methods are scored on the same rows. Newey
+            and West (1987).
         n: Held-out rows.
-        sessions: Sessions they stand on.
+        sessions: Number of sessions of these rows.
     """
 
     method: str
@@ -51,10 +51,10 @@ class Validation:
 
 
 def choose_method(table: tuple[Validation, ...]) -> str:
-    """Return the method with the least freedom that is no more than one standard error behind the best.
+    """Return the simplest method that is at most one standard error behind the best.
 
     Breiman, Friedman, Olshen and Stone (1984), "Classification and regression trees", section 3.4.3; Hastie,
-    Tibshirani and Friedman (2009), "The elements of statistical learning", section 7.10. Without a table:
+    Tibshirani and Friedman (2009), "The elements of statistical learning", section 7.10. An empty table gives
     temperature.
     """
     near = (line.method for line in table if line.behind <= line.standard_error)
@@ -64,14 +64,14 @@ def choose_method(table: tuple[Validation, ...]) -> str:
 def cross_validate(
     logits: Floats, y: Floats, session: NDArray[np.integer], *, base_rate: float, gap: int
 ) -> tuple[Validation, ...]:
-    """Return how every method does in cross-validation, in the order of METHODS; empty with too few sessions.
+    """Return the cross-validation score of every method, in the order of METHODS; empty with too few sessions.
 
     Args:
         logits: [row].
         y: [row] in {0, 1}.
         session: [row], number of the session.
         base_rate: Share of ups among the training rows.
-        gap: Sessions that a label reaches ahead; so many are left out on both sides of a held-out block.
+        gap: Longest horizon; as many sessions are left out on both sides of a held-out block.
     """
     blocks = list(_blocks(session, gap))
     if not blocks or min(len(np.unique(session[fitted])) for fitted, _ in blocks) < _LEAST:
@@ -86,7 +86,7 @@ def cross_validate(
 
 
 def _blocks(session: NDArray[np.integer], gap: int) -> Iterator[tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
-    """Yield which rows are fitted on and which are held out [row], for blocks of consecutive sessions."""
+    """Yield the rows to fit on and the rows held out, both [row], for blocks of consecutive sessions."""
     for block in np.array_split(np.unique(session), FOLDS):
         if len(block):
             first, last = block[0], block[-1]
@@ -112,12 +112,11 @@ def _compare(loss: Floats, n: int, gap: int) -> tuple[Validation, ...]:
 
 
 def _standard_error(series: Floats, gap: int) -> float:
-    """Return the standard error of the mean of `series` [session], which may depend on what was `gap` before."""
+    """Return the standard error of the mean of `series` [session], whose values overlap over `gap` sessions."""
     if np.ptp(series) == 0:
         return 0.0
-    lag = max(
-        int(4 * (len(series) / 100) ** (2 / 9)), gap - 1
-    )  # Newey and West (1994), as the verdict's test
+    # Newey and West (1994), as in the verdict's test.
+    lag = max(int(4 * (len(series) / 100) ** (2 / 9)), gap - 1)
     return float(np.sqrt(Bartlett(series, bandwidth=lag).cov.long_run[0, 0] / len(series)))
 
 

@@ -1,4 +1,4 @@
-"""The ways from a logit to a probability: each is fitted for one horizon, never falls, and is kept as plain numbers."""
+"""Calibration curves from logit to probability: fitted per horizon, non-decreasing, stored as plain numbers."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -28,24 +28,24 @@ _FITS: Final[Mapping[str, Callable[[Floats, Floats, float, int], Curve]]] = {
 }
 
 METHODS: Final = tuple(_KINDS)
-"""The methods by name, from the one with the least freedom to the one with the most."""
+"""The methods' names, from the simplest to the most flexible."""
 
 
 def fit_curve(method: str, logits: Floats, y: Floats, *, base_rate: float, sessions: int) -> Curve:
-    """Return the curve of one method.
+    """Fit the curve of one method.
 
     Args:
         method: One of METHODS.
         logits: [row].
         y: [row] in {0, 1}.
         base_rate: Share of ups among the training rows.
-        sessions: On how many sessions the rows stand.
+        sessions: Number of sessions of these rows.
     """
     return _FITS[method](logits, y, base_rate, sessions)
 
 
 def name_curve(curve: Curve) -> str:
-    """Return the method that a curve is of."""
+    """Return the name of a curve's method."""
     return next(name for name, kind in _KINDS.items() if isinstance(curve, kind))
 
 
@@ -58,7 +58,7 @@ def curve_from_json(kept: Mapping[str, Any]) -> Curve:
     """Return the curve that `curve_to_json` wrote.
 
     Raises:
-        KeyError, TypeError: it is none.
+        KeyError, TypeError: `kept` is not one.
     """
     numbers: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value

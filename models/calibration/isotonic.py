@@ -1,11 +1,11 @@
-"""Isotonic calibration: the never falling curve with the least squared error, by pooling adjacent violators.
+"""Isotonic calibration: the non-decreasing curve with the least squared error, by pooling adjacent violators.
 
 Zadrozny and Elkan (2002), "Transforming classifier scores into accurate multiclass probability estimates"; Ayer et al.
 (1955), "An empirical distribution function for sampling with incomplete information". Rows with equal logits count as
-one point with their share of ups; between points the curve is a straight line, beyond them it stays level.
+one point with their share of ups; between points the curve is linear, beyond them constant.
 
-Rows of one session move together, so S sessions of ups alone are no more than S ups in a row: the curve is kept in
-[1 / (S + 2), (S + 1) / (S + 2)], Laplace's rule of succession, and is never 0 or 1.
+Rows of one session are correlated, so S sessions with nothing but ups count as no more than S independent ups: the
+curve is clipped to [1 / (S + 2), (S + 1) / (S + 2)], Laplace's rule of succession, and is never 0 or 1.
 """
 
 from dataclasses import dataclass
@@ -21,30 +21,30 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Isotonic:
-    """Points of a never falling curve.
+    """Points of a non-decreasing curve.
 
     Attributes:
-        logits: Where they stand, rising.
-        shares: The probability at each, never falling, inside (0, 1).
+        logits: Logit of each point, increasing.
+        shares: Probability at each point, non-decreasing, inside (0, 1).
     """
 
     logits: tuple[float, ...]
     shares: tuple[float, ...]
 
     def p_up(self, logits: Floats) -> Floats:
-        """Return the probability of each of `logits` [row], never falling in it."""
+        """Return the probabilities of `logits` [row], non-decreasing in the logit."""
         x, share = np.array(self.logits), np.array(self.shares)
-        # Rounding must not carry a line past the point that it leads to.
+        # Rounding must not lift an interpolated value above the next point.
         ahead = share[np.minimum(np.searchsorted(x, logits, side="right"), len(x) - 1)]
         return np.asarray(np.minimum(np.interp(logits, x, share), ahead))
 
 
 def fit_isotonic(logits: Floats, y: Floats, sessions: int) -> Isotonic:
-    """Return the curve of `logits` [row] against y [row], which stand on so many sessions."""
+    """Fit the curve of `logits` [row] against y [row], which come from so many sessions."""
     x, place, count = np.unique(logits, return_inverse=True, return_counts=True)
     share = isotonic_regression(np.bincount(place, weights=y) / count, weights=count.astype(float)).x
     share = np.clip(share, 1 / (sessions + 2), (sessions + 1) / (sessions + 2))
-    # Inside a pool every point says the same: its two ends are enough.
+    # All points of a pool have the same share: its two ends are enough.
     turns = np.diff(share) != 0
     kept = np.append(turns, True) | np.insert(turns, 0, True)
     return Isotonic(tuple(x[kept].tolist()), tuple(share[kept].tolist()))

@@ -2,7 +2,7 @@
 
 p_up = sigmoid(a z + c), fitted to targets a little inside (0, 1): (N+ + 1) / (N+ + 2) for an up and 1 / (N- + 2) for a
 down, with N+ ups and N- downs. Platt (1999), "Probabilistic outputs for support vector machines and comparisons to
-regularized likelihood methods", section 2.2. Unlike there, a is kept in [0, MAX_SLOPE], as the temperature's slope is.
+regularized likelihood methods", section 2.2. Unlike there, a is in [0, MAX_SLOPE], like the temperature's slope.
 """
 
 from dataclasses import dataclass
@@ -32,12 +32,12 @@ class Platt:
     intercept: float
 
     def p_up(self, logits: Floats) -> Floats:
-        """Return the probability of each of `logits` [row], never falling in it."""
+        """Return the probabilities of `logits` [row], non-decreasing in the logit."""
         return np.asarray(expit(self.intercept + self.slope * logits))
 
 
 def fit_platt(logits: Floats, y: Floats) -> Platt:
-    """Return the line with the least log loss of `logits` [row] against the smoothed targets of y [row]."""
+    """Fit the line with the least log loss of `logits` [row] against the smoothed targets of y [row]."""
     targets = smooth_targets(y)
     centre, scale = float(logits.mean()), float(logits.std()) or 1.0
     standard = (logits - centre) / scale
@@ -63,6 +63,6 @@ def fit_platt(logits: Floats, y: Floats) -> Platt:
 
 
 def smooth_targets(y: Floats) -> Floats:
-    """Return what stands for the outcomes y [row]: an up among many is no proof that down could not have been."""
+    """Return Platt's targets for the outcomes y [row], inside (0, 1): an up is no proof of probability 1."""
     ups = float(y.sum())
     return np.where(y > 0.5, (ups + 1) / (ups + 2), 1 / (len(y) - ups + 2))

@@ -2,8 +2,8 @@
 
 p_up = sigmoid(b + (z - b) / T) with z the network's logit and b the logit of the training base rate. T is the
 temperature of Guo et al. (2017), "On calibration of modern neural networks", measured from the base rate
-instead of from one half: T = 1 leaves the network's word as it is, and T = infinity says the base rate and
-nothing else, which is the honest answer on noise. 1 / T is the calibration slope of Cox (1958).
+instead of from one half: T = 1 leaves the network's probability unchanged, and T = infinity gives the base rate,
+which is the right forecast for noise. 1 / T is the calibration slope of Cox (1958).
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ __all__ = ["MAX_SLOPE", "Temperature", "fit_slope", "fit_temperature"]
 Floats = NDArray[np.float64]
 
 MAX_SLOPE: Final = 2.0
-"""Largest 1 / T: logits are sharpened no further: the calibrate range is short and its rows depend."""
+"""Largest 1 / T, a limit to sharpening: the calibrate range is short and its rows are dependent."""
 
 _RATES: Final = (1e-3, 1 - 1e-3)
 
@@ -38,17 +38,17 @@ class Temperature:
 
     @property
     def temperature(self) -> float:
-        """T; infinite where the calibrate range gave the logits no credit."""
+        """T; infinite if the logits did not help on the calibrate range."""
         return 1 / self.slope if self.slope > 0 else float("inf")
 
     def p_up(self, logits: Floats) -> Floats:
-        """Return the probability of each of `logits` [row], never falling in it."""
+        """Return the probabilities of `logits` [row], non-decreasing in the logit."""
         base = _base_logit(self.base_rate)
         return np.asarray(expit(base + self.slope * (logits - base)))
 
 
 def fit_temperature(logits: Floats, y: Floats, base_rate: float) -> Temperature:
-    """Return the temperature with the least log loss of `logits` [row] against y [row]."""
+    """Fit the temperature with the least log loss of `logits` [row] against y [row]."""
     return Temperature(base_rate, fit_slope(logits, y, base_rate))
 
 

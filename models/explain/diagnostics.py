@@ -1,9 +1,9 @@
-"""What a network looks at: how far back, through which layers, and at which features.
+"""Diagnose a network: how far back it looks, how large each layer's gradients are, which features it uses.
 
-Every function takes a network of `recurrent.build` (scaled inputs in, logits out), one list of weights a member, and
+Every function takes a network of `recurrent.build` (scaled inputs in, logits out), one list of weights per member, and
 windows x [row, time, feature] of scaled inputs. A row is forecast from its last session, time runs forwards, and lag k
-is the session k before the last one. The network starts from zero state at the first session of a window; one with a
-logit at every step is read at its last.
+is the session k before the last one. The network starts from zero state at the first session of a window; of one
+with a logit at every step, the last logit counts.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +20,7 @@ __all__ = [
     "TOLERANCE",
     "VANISHING",
     "Attribution",
-    "Finding",
+    "Diagnosis",
     "GradientNorm",
     "Memory",
     "attribute",
@@ -31,48 +31,50 @@ __all__ = [
 ]
 
 Weights = Sequence[Sequence[NDArray[np.float32]]]
-Finding = Literal["vanishing", "exploding", "in between", "blind"]
+Diagnosis = Literal["vanishing", "exploding", "in between", "blind"]
 
 VANISHING: Final = 0.01
-"""Below this share of the newest session's influence, what the oldest session of the lookback says is lost."""
+"""Gradients vanish if the oldest session of the lookback has less than this share of the newest one's influence."""
 EXPLODING: Final = 10.0
-"""Above this multiple of it, the oldest session drowns the newest."""
+"""They explode if it has more than this multiple of it."""
 TOLERANCE: Final = 1e-3
-"""By how much the attributions of a row may miss the difference of logits that they explain."""
+"""Largest error of the sum of a row's attributions, as a logit."""
 
-_BATCH: Final = 256  # one compiled shape; the last batch is filled up
-_STEPS: Final = 60 * _BATCH  # rows times sessions of a batch: what its gradient keeps must stay in the cache
+_BATCH: Final = 256  # one compiled shape; the last batch is padded
+_STEPS: Final = (
+    60 * _BATCH
+)  # rows times sessions of a batch: its activations must fit in the processor's cache
 _NODES: Final = 6
-_MOST_PIECES: Final = 32
-# float32 keeps 7 digits: what is smaller than this share of the largest norm is rounding.
+_MAX_PIECES: Final = 32
+# float32 has 7 digits: anything below this share of the largest norm is rounding.
 _FLOOR: Final = 1e-6
 
 
 @dataclass(frozen=True)
 class Memory:
-    """How far back a network really looks.
+    """How far back a network effectively looks.
 
     Attributes:
         half: The lag within which half of the total sensitivity lies.
         most: The lag within which 95% of it lies.
         decay: The factor by which sensitivity changes with each session farther back; NaN for a blind network.
-        finding: vanishing, exploding, in between, or blind: no input moves the logit at all.
+        diagnosis: vanishing, exploding, in between, or blind: no input moves the logit at all.
     """
 
     half: int
     most: int
     decay: float
-    finding: Finding
+    diagnosis: Diagnosis
 
 
 @dataclass(frozen=True)
 class GradientNorm:
-    """The mean norm of the gradient of one array of weights, member by member.
+    """The mean norm of the gradient of one array of weights, per member.
 
     Attributes:
         layer: The layer's name.
         part: kernel, recurrent_kernel or bias.
-        norms: One a member, float64 [member].
+        norms: float64 [member].
     """
 
     layer: str
@@ -82,14 +84,14 @@ class GradientNorm:
 
 @dataclass(frozen=True)
 class Attribution:
-    """What moved the members' mean logit away from where it stands for mean inputs.
+    """Contributions of the inputs to the members' mean logit, relative to its value for mean inputs.
 
     Attributes:
         values: Integrated gradients, float32 [row, lag, feature, horizon]; over lags and features they sum to
             logit - baseline.
         logit: Mean logit of the members, float64 [row, horizon].
         baseline: Their mean logit for inputs at the training mean, float64 [horizon].
-        gap: By how much that sum misses, at the worst horizon, float64 [row].
+        gap: Absolute error of that sum, at the worst horizon, float64 [row].
     """
 
     values: NDArray[np.float32]
@@ -118,18 +120,18 @@ def measure_sensitivity(model: keras.Model, weights: Weights, x: NDArray[np.floa
 
 
 def describe_memory(sensitivity: NDArray[np.floating], lookback: int) -> Memory:
-    """Say how far back a network looks, and name what its gradients do on the way.
+    """Return how far back a network looks, and whether its gradients vanish or explode.
 
     `decay` is exp of the least-squares slope of log sensitivity over lag, over all lags whose sensitivity is above
     the rounding of float32. The rule: influence over the lookback is decay ** (lookback - 1); the gradients are
     vanishing where that is below VANISHING and exploding where it is above EXPLODING. Vanishing and exploding mean
-    exponential decline and growth with lag (Pascanu, Mikolov and Bengio 2013, section 2); a decline is what a short
-    memory should show, and only a hundredfold one is called by that name, while influence that grows tenfold with age
-    is never wanted.
+    exponential decline and growth with lag (Pascanu, Mikolov and Bengio 2013, section 2). A short memory shows some
+    decline, so only a hundredfold one counts as vanishing; growth with age is never wanted, so a tenfold one already
+    counts as exploding.
 
     Args:
-        sensitivity: Of `measure_sensitivity`, for one horizon: [lag].
-        lookback: Sessions over which the network should see.
+        sensitivity: From `measure_sensitivity`, for one horizon: [lag].
+        lookback: Sessions that the network should use.
     """
     if not np.isfinite(sensitivity).all():
         last = len(sensitivity) - 1
@@ -140,12 +142,12 @@ def describe_memory(sensitivity: NDArray[np.floating], lookback: int) -> Memory:
     half, most = (int(np.searchsorted(shares, share - 1e-12)) for share in (0.5, 0.95))
     decay = _fit_decay(sensitivity)
     influence = decay ** max(lookback - 1, 1)
-    finding: Finding = "in between"
+    diagnosis: Diagnosis = "in between"
     if influence < VANISHING:
-        finding = "vanishing"
+        diagnosis = "vanishing"
     elif influence > EXPLODING:
-        finding = "exploding"
-    return Memory(half, most, decay, finding)
+        diagnosis = "exploding"
+    return Memory(half, most, decay, diagnosis)
 
 
 def measure_gradient_norms(
@@ -157,7 +159,7 @@ def measure_gradient_norms(
 
     Args:
         model: The network.
-        weights: One list a member.
+        weights: One list per member.
         x: Windows [row, time, feature].
         y: Labels [row, horizon] in {0, 1}; NaN where unknown.
     """
@@ -184,20 +186,20 @@ def measure_importance(
     seed: int,
     repeats: int = 2,
 ) -> NDArray[np.float64]:
-    """Return by how much each row's log loss rises when one feature tells another row's story.
+    """Return the increase of each row's log loss when one feature is replaced by another row's.
 
     Permutation importance (Breiman 2001; Fisher, Rudin and Dominici 2019, "model reliance"): the whole history of a
     feature in a window is replaced by that of a row drawn from the same x, all other features stay. The network is
-    not trained again, so no row is forecast with what it could not know: the figure says how much the network relies
-    on the feature, not what a network without it could do. The loss is that of the members' mean logit.
+    not retrained: the result says how much this network relies on the feature, not how well a network without it would
+    do. The loss is that of the members' mean logit.
 
     Args:
         model: The network.
-        weights: One list a member.
-        x: Windows [row, time, feature] of rows that trained nothing.
+        weights: One list per member.
+        x: Windows [row, time, feature] of rows that were not used in training.
         y: Their labels [row, horizon] in {0, 1}; NaN where unknown.
-        seed: Of the permutations.
-        repeats: Permutations a feature, whose losses are averaged.
+        seed: Seed of the permutations.
+        repeats: Permutations per feature, whose losses are averaged.
 
     Returns:
         Nats, float64 [feature, row, horizon]; NaN where the label is unknown.
@@ -223,7 +225,7 @@ def attribute(model: keras.Model, weights: Weights, x: NDArray[np.float32]) -> A
 
     The baseline is the training mean, zero in scaled units, at every session; the value of an input is that input
     times the mean gradient along the straight line from the baseline. The line integral is a Gauss-Legendre sum over
-    one piece of the line; a row whose values do not add up to its difference of logits ("completeness") gets twice the
+    one piece of the line. A row whose values do not add up to its difference of logits ("completeness") gets twice the
     pieces until they do, or until there are 32: then `adds_up` is false for it.
     """
     slopes = _compile_slopes(model)
@@ -231,7 +233,7 @@ def attribute(model: keras.Model, weights: Weights, x: NDArray[np.float32]) -> A
     logits = np.stack([slopes.run(member, ends)[0] for member in weights]).mean(axis=0, dtype=np.float64)
     values = np.empty((*x.shape, slopes.horizons), np.float32)
     gap, pieces = np.full((len(x), slopes.horizons), np.inf), 1
-    while (open_rows := np.flatnonzero(gap.max(axis=1) > TOLERANCE)).size and pieces <= _MOST_PIECES:
+    while (open_rows := np.flatnonzero(gap.max(axis=1) > TOLERANCE)).size and pieces <= _MAX_PIECES:
         at_once = max(_size_batch(x) // (pieces * _NODES), 1)
         for start in range(0, len(open_rows), at_once):
             row = open_rows[start : start + at_once]
@@ -271,7 +273,7 @@ class _Compiled:
     def run(
         self, weights: Sequence[NDArray[np.float32]], *rows: NDArray[np.float32]
     ) -> list[NDArray[np.float32]]:
-        """Return what the graph says of each row, batch by batch; fillers are zero and leave no trace."""
+        """Return the graph's outputs for all rows, computed in batches; padding rows are dropped."""
         constant = [tf.constant(array) for array in weights]
         parts = [
             [part.numpy()[:count] for part in self.graph(constant, *batch)]
@@ -284,10 +286,10 @@ def _batches(*rows: NDArray[np.float32]) -> Iterator[tuple[list[tf.Tensor], int]
     size = _size_batch(rows[0])
     for start in range(0, len(rows[0]), size):
         count = min(len(rows[0]) - start, size)
-        fillers = [(0, size - count)]
+        padding = [(0, size - count)]
         yield (
             [
-                tf.constant(np.pad(array[start : start + count], fillers + [(0, 0)] * (array.ndim - 1)))
+                tf.constant(np.pad(array[start : start + count], padding + [(0, 0)] * (array.ndim - 1)))
                 for array in rows
             ],
             count,
@@ -316,7 +318,7 @@ def _compile_slopes(model: keras.Model) -> _Compiled:
 
     def graph(weights: list[tf.Tensor], x: tf.Tensor) -> list[tf.Tensor]:
         logits = _last_logits(model, weights, x)
-        # Rows do not meet inside the network: the gradient of their sum is the gradient of each.
+        # The network computes rows independently: the gradient of their sum is the gradient of each.
         sums = tf.unstack(tf.reduce_sum(logits, axis=0))
         return [logits, tf.stack([tf.gradients(total, x)[0] for total in sums], axis=-1)]
 

@@ -1,8 +1,8 @@
-"""Look into a fitted ensemble: which rows are asked, over how many sessions, and what `diagnostics` finds there.
+"""Run `diagnostics` on a fitted ensemble: on which rows, and over how many sessions of each.
 
 Windowed, a row is read over its `lookback` sessions. In sequence mode a forecast runs over the symbol's whole history;
-here the network starts from zero state a stated number of valid sessions before the row, because one with an end can
-be taken apart. What that leaves out is measured: `Explanation.whole` is the logit of the forecast itself.
+here the network starts from zero state a fixed number of valid sessions before the row, because an attribution needs
+a finite window. The difference can be seen: `Explanation.whole` is the logit of the forecast itself.
 """
 
 from dataclasses import dataclass
@@ -22,21 +22,21 @@ from models.windows import closed_up, labelled_rows
 __all__ = ["Explanation", "Inspection", "explain", "inspect", "read_before", "read_scaling"]
 
 _FARTHEST: Final = 4
-"""Lookbacks that sensitivity is measured over in sequence mode, where history allows."""
+"""Number of lookbacks over which sensitivity is measured in sequence mode, where there is enough history."""
 _EXPLAINED: Final = 2
-"""Lookbacks that a forecast is attributed over in sequence mode, where history allows."""
+"""Number of lookbacks over which a forecast is attributed in sequence mode, where there is enough history."""
 _SENSITIVITY_ROWS, _GRADIENT_ROWS, _IMPORTANCE_ROWS = 256, 1024, 2048
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """What a fitted ensemble looks at.
+    """Diagnostics of a fitted ensemble.
 
     Attributes:
-        sensitivity: float64 [member, lag, horizon], over rows of the range that calibrated; see `diagnostics`.
-        memory: What follows from the members' mean of it, one a horizon.
-        gradients: On training rows, one an array of weights.
-        importance: Rise of each judged row's log loss, float64 [feature, row, horizon].
+        sensitivity: float64 [member, lag, horizon], on rows of the calibrate range; see `measure_sensitivity`.
+        memory: `describe_memory` of the members' mean sensitivity, one per horizon.
+        gradients: On training rows, one per array of weights.
+        importance: Increase of each judged row's log loss, float64 [feature, row, horizon].
         judged: The session numbers of those rows, int64 [row].
     """
 
@@ -49,13 +49,13 @@ class Inspection:
 
 @dataclass(frozen=True)
 class Explanation:
-    """What moved some forecasts.
+    """Attributions of forecasts to their inputs.
 
     Attributes:
-        attribution: Over the last sessions of each row; lags beyond what was read of a row are zero.
+        attribution: Over the last sessions of each row; zero at lags beyond a row's window.
         baseline: float64 [row, horizon], the logit of mean inputs over as many sessions.
         whole: float64 [row, horizon], the members' mean logit in the forecast itself.
-        sessions: How many sessions were read of each row, int64 [row].
+        sessions: Length of each row's window, in sessions, int64 [row].
     """
 
     attribution: Attribution
@@ -66,7 +66,7 @@ class Explanation:
 
 @dataclass(frozen=True)
 class _Panel:
-    """The rows of a block, ready to be read."""
+    """A block of scaled features, with its mask and labels."""
 
     x: NDArray[np.float32]
     mask: NDArray[np.bool_]
@@ -99,10 +99,10 @@ def inspect(
         x: Unscaled features, float32 [symbol, session, feature].
         mask: [symbol, session], true where the row is valid.
         y: float32 [symbol, session, horizon] in {0, 1}; NaN where unknown.
-        train: Session numbers that it learned from.
+        train: Session numbers that it was trained on.
         calibrate: Session numbers that it was calibrated on.
-        judge: Session numbers that trained nothing; they come after the others.
-        seed: Of what is drawn.
+        judge: Session numbers not used in the fit, after the others.
+        seed: Seed of the draws and permutations.
 
     Raises:
         ModelError: a range has no row with both history and label.
@@ -132,11 +132,11 @@ def inspect(
 def explain(
     fitted: RecurrentEnsemble, x: NDArray[np.float32], mask: NDArray[np.bool_], rows: NDArray[np.int32]
 ) -> Explanation:
-    """Attribute the logits of usable rows to the sessions and features that they were made of.
+    """Attribute the logits of usable rows to the sessions and features of their inputs.
 
     Args:
         fitted: The ensemble.
-        x: Unscaled features, float32 [symbol, session, feature], from where the ensemble's run starts.
+        x: Unscaled features, float32 [symbol, session, feature], from the session at which the ensemble starts.
         mask: [symbol, session], true where the row is valid.
         rows: Flat numbers of rows that can be forecast, ascending.
     """
@@ -158,13 +158,13 @@ def explain(
 def read_before(
     x: NDArray[np.float32], mask: NDArray[np.bool_], rows: NDArray[np.int32], length: int
 ) -> NDArray[np.float32]:
-    """Return the last `length` valid sessions up to each row, [row, length, feature]; the rows must have so many."""
+    """Return the last `length` valid sessions up to each row, [row, length, feature]; every row must have as many."""
     order, place = closed_up(mask), (np.cumsum(mask) - 1)[rows]
     return np.asarray(x.reshape(-1, x.shape[-1])[order[place[:, None] + np.arange(1 - length, 1)]])
 
 
 def read_scaling(deployable: keras.Model) -> Scaling:
-    """Return the scale inside a network of `recurrent.build_deployable`."""
+    """Return the input scale of a network of `recurrent.build_deployable`."""
     layer = deployable.get_layer("scale")
     return Scaling(*(np.asarray(part, np.float32).reshape(-1) for part in (layer.mean, layer.variance)))
 
@@ -172,7 +172,7 @@ def read_scaling(deployable: keras.Model) -> Scaling:
 def _lengths(
     fitted: RecurrentEnsemble, mask: NDArray[np.bool_], rows: NDArray[np.int32]
 ) -> NDArray[np.int64]:
-    """Return over how many sessions each row is explained."""
+    """Return the number of sessions over which each row is explained."""
     lookback = fitted.network.lookback
     if fitted.network.mode == "windowed":
         return np.full(len(rows), lookback)
@@ -183,7 +183,7 @@ def _lengths(
 def _with_history(
     fitted: RecurrentEnsemble, mask: NDArray[np.bool_], rows: NDArray[np.int32], lookbacks: int
 ) -> tuple[NDArray[np.int32], int]:
-    """Return the rows with `lookbacks` times the lookback behind them, or with fewer where most rows have less."""
+    """Return the rows with a history of `lookbacks` lookbacks, or of fewer if most rows have less, and its length."""
     lookback, behind = fitted.network.lookback, np.cumsum(mask, axis=1).reshape(-1)[rows]
     if fitted.network.mode == "windowed":
         return rows, lookback

@@ -2,12 +2,12 @@
 
 Each layer is Keras' own of the same name: the same weights in the same order, the same outputs, and the same gradients
 up to rounding, two to three times as fast over long sequences. A network is trained with these layers and saved with
-Keras' own. They know what `recurrent` asks for: Keras' activations, a bias, no dropout, no mask, float32.
+Keras' own. They support what `recurrent` uses: Keras' activations, a bias, no dropout, no mask, float32.
 
 A cell sees two projections of its gates, x = x_t W + b and h = h_{t-1} R + b'. Forwards, a loop keeps the states and
-the gates of every session. Backwards, a loop turns the gradient of a state into those of the two projections, and sums
-up the gradients of the weights while a session is still in the processor's cache: multiplied out at the end, in one
-large product, all sessions pass through memory once more, and a step of 64 rows took a fifth longer.
+the gates of every session. Backwards, a loop turns the gradient of a state into those of the two projections, and adds
+up the gradients of the weights while a session is still in the processor's cache: one large product at the end would
+read all sessions from memory again, and made a step of 64 rows a fifth slower.
 """
 
 from typing import Any, ClassVar, Protocol
@@ -21,11 +21,11 @@ Tensors = tuple[tf.Tensor, ...]
 
 
 class _Cell(Protocol):
-    """One session of a recurrent layer, with its derivative by hand; every tensor is [row, unit].
+    """One step of a recurrent layer and its hand-written derivative; every tensor is [row, unit].
 
     Attributes:
-        states: Tensors that pass from session to session; the first is the output h.
-        gates: Tensors that the derivative asks for besides.
+        states: Number of tensors that pass from session to session; the first is the output h.
+        gates: Number of further tensors that the derivative needs.
     """
 
     states: ClassVar[int]
@@ -39,7 +39,7 @@ class _Cell(Protocol):
     def backward(
         d: Tensors, before: Tensors, after: Tensors, gates: Tensors
     ) -> tuple[Tensors, Tensors, Tensors]:
-        """Return the gradients of x, of h, and of the states before as far as they do not pass through h."""
+        """Return the gradients of x, of h, and of the previous states along all paths but h."""
 
 
 class _Elman(_Cell):
@@ -106,7 +106,7 @@ class _LongShortTerm(_Cell):
 
 
 def _run(cell: type[_Cell], sequences: tf.Tensor, kernel: Any, recurrent: Any, bias: Any) -> tf.Tensor:
-    """Return the outputs [row, session, unit] of a cell over sequences [row, session, feature], from a state of zero.
+    """Return the outputs [row, session, unit] of a cell over sequences [row, session, feature], from zero state.
 
     Args:
         cell: The equations.
@@ -117,14 +117,14 @@ def _run(cell: type[_Cell], sequences: tf.Tensor, kernel: Any, recurrent: Any, b
     """
 
     def outputs(sequences: tf.Tensor, *weights: tf.Tensor) -> tuple[tf.Tensor, Any]:
-        x = _turn(sequences)
+        x = _swap_axes(sequences)
         states, gates = _run_forward(cell, x, *weights)
 
         def gradients(d: tf.Tensor) -> Tensors:
-            d_x, *d_weights = _run_backward(cell, _turn(d), x, states, gates, *weights)
-            return _turn(d_x), *d_weights
+            d_x, *d_weights = _run_backward(cell, _swap_axes(d), x, states, gates, *weights)
+            return _swap_axes(d_x), *d_weights
 
-        return _turn(states[0][1:]), gradients
+        return _swap_axes(states[0][1:]), gradients
 
     return tf.custom_gradient(outputs)(sequences, kernel, recurrent, bias)
 
@@ -132,7 +132,7 @@ def _run(cell: type[_Cell], sequences: tf.Tensor, kernel: Any, recurrent: Any, b
 def _run_forward(
     cell: type[_Cell], x: tf.Tensor, kernel: tf.Tensor, recurrent: tf.Tensor, bias: tf.Tensor
 ) -> tuple[Tensors, Tensors]:
-    """Return the states before each session and after the last, [session + 1, row, unit], and the gates of each."""
+    """Return the states before each session and after the last, [session + 1, row, unit], and each session's gates."""
     sessions, rows = _size(x, 0), _size(x, 1)
     count = kernel.shape[1] // recurrent.shape[0]
     zero = (tf.zeros([rows, recurrent.shape[0]]),) * cell.states
@@ -145,9 +145,9 @@ def _run_forward(
         after, kept = cell.forward(*projected, before)
         return t + 1, after, _write(states, t + 1, after), _write(gates, t, kept)
 
-    states = _write(_room(cell.states, sessions + 1), 0, zero)
-    room = (tf.constant(0), zero, states, _room(cell.gates, sessions))
-    _, _, states, gates = tf.while_loop(lambda t, *_: t < sessions, step, room)
+    states = _write(_make_arrays(cell.states, sessions + 1), 0, zero)
+    start = (tf.constant(0), zero, states, _make_arrays(cell.gates, sessions))
+    _, _, states, gates = tf.while_loop(lambda t, *_: t < sessions, step, start)
     return tuple(state.stack() for state in states), tuple(gate.stack() for gate in gates)
 
 
@@ -179,22 +179,22 @@ def _run_backward(
 
     end = tuple(tf.zeros_like(state[0]) for state in states)
     none = tuple(tf.zeros_like(weight) for weight in (kernel, recurrent, bias))
-    room = (tf.convert_to_tensor(sessions - 1), end, none, *_room(1, sessions))
-    _, _, sums, d_inputs = tf.while_loop(lambda t, *_: t >= 0, step, room)
+    start = (tf.convert_to_tensor(sessions - 1), end, none, *_make_arrays(1, sessions))
+    _, _, sums, d_inputs = tf.while_loop(lambda t, *_: t >= 0, step, start)
     return d_inputs.stack(), *sums
 
 
-def _turn(sequences: tf.Tensor) -> tf.Tensor:
-    """Swap rows and sessions: a session of all rows lies together in memory."""
+def _swap_axes(sequences: tf.Tensor) -> tf.Tensor:
+    """Swap rows and sessions, so that all rows of one session are adjacent in memory."""
     return tf.transpose(sequences, [1, 0, 2])
 
 
 def _size(x: tf.Tensor, axis: int) -> Any:
-    """Return a number where it is known before a graph runs: XLA wants to know how much room the gates need."""
+    """Return the size of an axis, as a number if it is known before the graph runs: XLA allocates the gates by it."""
     return x.shape[axis] or tf.shape(x)[axis]
 
 
-def _room(count: int, sessions: Any) -> tuple[tf.TensorArray, ...]:
+def _make_arrays(count: int, sessions: Any) -> tuple[tf.TensorArray, ...]:
     return tuple(tf.TensorArray(tf.float32, sessions) for _ in range(count))
 
 
@@ -206,8 +206,8 @@ def _at(arrays: Tensors, t: tf.Tensor) -> Tensors:
     return tuple(array[t] for array in arrays)
 
 
-class _ByHand:
-    """What the three layers share; the weights are those of Keras' layer, whose name and options they have."""
+class _HandWritten:
+    """The part that the three layers share; weights, name and options are those of Keras' layer."""
 
     equations: ClassVar[type[_Cell]]
     cell: Any
@@ -217,25 +217,25 @@ class _ByHand:
         """Return the outputs of all sessions [row, session, unit], or of the last one [row, unit]."""
         cell = self.cell
         kernel, recurrent, bias = map(tf.convert_to_tensor, (cell.kernel, cell.recurrent_kernel, cell.bias))
-        if bias.shape.rank == 1:  # one bias a gate, not two
+        if bias.shape.rank == 1:  # one bias per gate, not two
             bias = tf.stack([bias, tf.zeros_like(bias)])
         outputs = _run(self.equations, sequences, kernel, recurrent, bias)
         return outputs if self.return_sequences else outputs[:, -1]
 
 
-class SimpleRNN(_ByHand, keras.layers.SimpleRNN):  # type: ignore[misc]
+class SimpleRNN(_HandWritten, keras.layers.SimpleRNN):  # type: ignore[misc]
     """Elman's network."""
 
     equations = _Elman
 
 
-class GRU(_ByHand, keras.layers.GRU):  # type: ignore[misc]
+class GRU(_HandWritten, keras.layers.GRU):  # type: ignore[misc]
     """The gated recurrent unit."""
 
     equations = _Gated
 
 
-class LSTM(_ByHand, keras.layers.LSTM):  # type: ignore[misc]
+class LSTM(_HandWritten, keras.layers.LSTM):  # type: ignore[misc]
     """The long short-term memory."""
 
     equations = _LongShortTerm

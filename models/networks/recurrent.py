@@ -4,8 +4,8 @@
 structure in time"); `gru` is the gated recurrent unit (Cho et al. 2014) and `lstm` the long short-term memory
 (Hochreiter and Schmidhuber 1997). Recurrent weights start orthogonal (Saxe et al. 2014).
 
-Every network reads inputs of any length, and none looks ahead: a causal convolution may stand in front, and
-attention over the last `lookback` states beside the last one.
+Every network reads inputs of any length, and no output depends on later sessions. A causal convolution can precede the
+recurrent layers, and attention over the last `lookback` states can follow them.
 """
 
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ KINDS: Final = {"rnn": keras.layers.SimpleRNN, "gru": keras.layers.GRU, "lstm": 
 """The recurrent layer of each kind."""
 
 TRAINED: Final = {"rnn": bptt_layers.SimpleRNN, "gru": bptt_layers.GRU, "lstm": bptt_layers.LSTM}
-"""The same layers, faster, for training alone: what is saved is made of Keras' own."""
+"""The same layers with faster gradients, for training alone: saved networks consist of Keras' own layers."""
 
 
 @dataclass(frozen=True)
@@ -41,23 +41,23 @@ class Network:
     Attributes:
         kind: rnn, gru or lstm.
         features: Columns of the input.
-        lookback: windowed: sessions of a window; sequence: sessions that a forecast has behind it at least.
+        lookback: windowed: sessions per window; sequence: sessions that a forecast must have read, at least.
         units: Width of each recurrent layer.
-        layers: Recurrent layers, one on the other.
-        horizons: Logits, one a horizon.
-        convolution: Sessions that a causal convolution in front joins; 0 for none.
-        attention: Whether the output also sees the weighted mean of the last `lookback` states.
+        layers: Number of stacked recurrent layers.
+        horizons: Number of horizons, with one logit each.
+        convolution: Sessions that the kernel of a causal convolution spans, before the recurrent layers; 0: none.
+        attention: Whether the output layer also reads the weighted mean of the last `lookback` states.
         mode: windowed: many-to-one, [row, session, feature] in, the logits [row, horizon] of its last session out;
             sequence: many-to-many, the logits [row, session, horizon] of every session out.
 
     Raises:
-        ModelError: if the kind or the mode is not known or a size is below one.
+        ModelError: the kind or the mode is unknown, or a size is below one.
     """
 
     kind: Kind
     features: int
     lookback: int
-    units: int = 32
+    units: int = 16
     layers: int = 1
     horizons: int = 1
     convolution: int = 0
@@ -75,24 +75,24 @@ class Network:
         if min(self.features, self.lookback, self.units, self.layers, self.horizons) < 1:
             raise ModelError(f"every size of a network must be at least 1: {self}")
         if self.convolution < 0:
-            raise ModelError(f"a convolution joins 0 sessions or more: {self}")
+            raise ModelError(f"the convolution of a network must be 0 or more sessions: {self}")
 
 
 def build(network: Network, seed: int) -> keras.Model:
-    """Return the network without its scale: scaled inputs [row, session, feature] in, logits out.
+    """Return the network without its input scale: scaled inputs [row, session, feature] in, logits out.
 
-    All weights depend on `seed` alone; Keras' global seed is not drawn from.
+    All weights depend on `seed` alone; Keras' global generator is not used.
     """
     return _build(network, KINDS, seed)
 
 
 def build_to_train(network: Network, seed: int) -> keras.Model:
-    """Return what `build` does, of layers whose gradients cost a fraction: for the training loop alone."""
+    """Return the network of `build` with the faster layers of TRAINED, for the training loop alone."""
     return _build(network, TRAINED, seed)
 
 
 def build_deployable(network: Network, scaling: Scaling) -> keras.Model:
-    """Return the network as it is saved: unscaled inputs in, logits out, the scale inside.
+    """Return the network as it is saved: unscaled inputs in, logits out, with the input scale as layers.
 
     Its weights have the order and shapes of `build`'s.
     """
@@ -122,7 +122,7 @@ def _logits(
     network: Network, layers: Mapping[str, type], scaled: keras.KerasTensor, seed: int
 ) -> keras.KerasTensor:
     seeds = iter(np.random.SeedSequence(seed).generate_state(3 * network.layers + 2).tolist())
-    # The recurrent layers draw first: a network with an extra starts them as the one without.
+    # The recurrent layers come first: they start the same with and without convolution or attention.
     drawn = [[next(seeds) for _ in range(3)] for _ in range(network.layers)]
     hidden = _convolve(network, scaled, next(seeds)) if network.convolution else scaled
     is_many = network.attention or network.mode == "sequence"
@@ -137,8 +137,8 @@ def _logits(
         )(hidden)
     if network.attention:
         hidden = _attend(network, hidden, next(seeds))
-    # From zero, a network leaves its bias only for what it has learned: with random output weights the first
-    # epochs on noisy returns are spent on unlearning them.
+    # Zero output weights: at first every logit is the bias. With random ones, the first epochs on noisy returns
+    # are spent on unlearning them.
     return keras.layers.Dense(network.horizons, kernel_initializer="zeros", name="logits")(hidden)
 
 
@@ -154,7 +154,7 @@ def _convolve(network: Network, scaled: keras.KerasTensor, seed: int) -> keras.K
 
 
 def _attend(network: Network, states: keras.KerasTensor, seed: int) -> keras.KerasTensor:
-    """Return each state beside the weighted mean of the `lookback` states up to it.
+    """Return each state joined with the weighted mean of the `lookback` states up to it.
 
     The weight of a state is exp(u . tanh(W h + b)): the temporal attention of Feng et al. (2019), "Enhancing stock
     movement prediction with adversarial training", eq. 3. Its softmax over a moving window is a ratio of two moving
@@ -166,7 +166,7 @@ def _attend(network: Network, states: keras.KerasTensor, seed: int) -> keras.Ker
         kernel_initializer=keras.initializers.GlorotUniform(seed=seed),
         name="attention_energy",
     )(states)
-    # From zero: all states weigh the same before anything is learned.
+    # Zero weights: before training, all states count equally.
     weight = keras.layers.Dense(
         1, activation="exponential", use_bias=False, kernel_initializer="zeros", name="attention_weight"
     )(energy)

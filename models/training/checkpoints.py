@@ -1,7 +1,7 @@
-"""Trainings that are done, kept in files: a run that was interrupted goes on where it was.
+"""Finished trainings, stored in files, so that an interrupted run continues where it stopped.
 
-A training depends on what it learns from, on how it is done and on nothing else, so these decide the name of its file:
-one with other prices, settings or seed has another name, and is done anew.
+The name of a file is the digest of everything that its training depends on: examples, settings, seed, initial weights
+and code. A training with other prices, settings or seed has another name, and is run.
 """
 
 import json
@@ -25,7 +25,7 @@ __all__ = ["Checkpoints", "digest_examples", "name_training"]
 
 
 def digest_examples(examples: Examples) -> str:
-    """Return the digest of everything that there is to learn from."""
+    """Return the digest of the examples of a fit."""
     digest = blake2b(digest_size=16)
     for field in fields(Examples):
         part = np.ascontiguousarray(getattr(examples, field.name))
@@ -35,7 +35,7 @@ def digest_examples(examples: Examples) -> str:
 
 
 def name_training(facts: dict[str, Any], start: Weights | None) -> str:
-    """Return the name of a training: the digest of what is said of it, of its start, and of who does it."""
+    """Return the name of a training: the digest of its facts, its initial weights, and the code and libraries."""
     made_with = {"keras": keras.version(), "tensorflow": tf.version.VERSION, "models": _digest_code()}
     digest = blake2b(json.dumps(facts | made_with, sort_keys=True).encode(), digest_size=16)
     for array in start or []:
@@ -44,12 +44,12 @@ def name_training(facts: dict[str, Any], start: Weights | None) -> str:
 
 
 _CODE: Final = Path(__file__).parents[1]
-"""The package `models`, whose every folder can change what a training comes to."""
+"""The package `models`: code in any of its folders can change the result of a training."""
 
 
 @cache
 def _digest_code() -> str:
-    """Return the digest of everything in models/: another nextday may train otherwise."""
+    """Return the digest of all code in models/: another version of nextday may train differently."""
     digest = blake2b(digest_size=16)
     for file in sorted(_CODE.rglob("*.py")):
         digest.update(file.read_bytes())
@@ -58,16 +58,16 @@ def _digest_code() -> str:
 
 @dataclass(frozen=True)
 class Checkpoints:
-    """The trainings in a folder.
+    """The finished trainings in a folder.
 
     Attributes:
-        folder: Where they lie; it need not exist yet.
+        folder: The folder; the first write creates it.
     """
 
     folder: Path
 
     def read(self, name: str) -> tuple[Weights, list[Epoch]] | None:
-        """Return a training, None where it was not done, or where its file is damaged."""
+        """Return a finished training; None if there is none, or its file is damaged."""
         try:
             with self._path(name).open("rb") as opened, np.load(opened, allow_pickle=False) as file:
                 epochs = [Epoch(**epoch) for epoch in json.loads(str(file["epochs"]))]
@@ -76,10 +76,10 @@ class Checkpoints:
             return None
 
     def write(self, name: str, weights: Weights, epochs: list[Epoch]) -> None:
-        """Keep a training, whole or not at all.
+        """Write a finished training, atomically.
 
         Raises:
-            ModelError: the disk refuses.
+            ModelError: the file cannot be written.
         """
         half = self._path(name).with_suffix(".half.npz")
         parts: dict[str, Any] = {f"weight_{place}": array for place, array in enumerate(weights)}
@@ -89,13 +89,15 @@ class Checkpoints:
             with half.open("wb") as file:
                 np.savez(file, **parts)
                 file.flush()
-                os.fsync(file.fileno())  # else a power cut may leave the new name with nothing behind it
+                os.fsync(
+                    file.fileno()
+                )  # otherwise a power failure may leave an empty file under the new name
             half.replace(self._path(name))
         except OSError as error:
             raise ModelError(
-                f"a finished training cannot be kept: {error.strerror or error}",
+                f"a finished training cannot be saved: {error.strerror or error}",
                 where=str(self.folder),
-                fix="make room on that disk, then run this again: what is finished is not done again",
+                fix="free space on that disk, then run this again: finished trainings are not repeated",
             ) from None
         finally:
             with suppress(OSError):

@@ -1,4 +1,4 @@
-"""What a fit learns from: its inputs on their scale, and where in them its examples lie."""
+"""The examples of a fit: its scaled inputs, and the places of windows or spans in them."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,18 +20,18 @@ def prepare_examples(
     train: range,
     stop: range,
 ) -> tuple[Scaling, Examples]:
-    """Return the input scale of the rows of `train`, and what a fit on `train` and `stop` learns from.
+    """Return the input scale of the rows of `train`, and the examples of a fit on `train` and `stop`.
 
     Args:
-        network: What is fitted.
+        network: The network to fit.
         x: Unscaled features, float32 [symbol, session, feature].
         mask: [symbol, session], true where the row is valid.
         y: float32 [symbol, session, horizon] in {0, 1}; NaN where unknown or not to be used.
-        train: Session numbers to learn from.
+        train: Session numbers to train on.
         stop: Session numbers that decide when training ends.
 
     Raises:
-        ModelError: if a range has no usable label.
+        ModelError: a range has no usable label.
     """
     usable = usable_rows(mask, network.lookback, network.mode)
     rows, stop_rows = (
@@ -39,9 +39,8 @@ def prepare_examples(
     )
     scaling, is_joined = fit_scaling(x, mask, train), network.mode == "sequence"
     panel = scaling.apply(x)
-    panel[~mask] = (
-        0  # a short chunk is filled up with any row: what is no number there would spoil its weight of zero
-    )
+    # Short chunks are padded with arbitrary rows; NaN there would remain NaN under a weight of zero.
+    panel[~mask] = 0
     return scaling, Examples(
         panel=panel.reshape(-1, x.shape[-1]),
         labels=y.reshape(-1, y.shape[-1]),

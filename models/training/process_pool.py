@@ -1,8 +1,8 @@
-"""Long-lived processes that train: an executor of this machine, like any other of concurrent.futures.
+"""Long-lived training processes on this machine, as an executor of concurrent.futures.
 
-Each process is a plain child with a socket to its parent. It knows nothing of the parent's main script, which is not
-imported again; it leaves nothing behind but its answers; it ends, whatever it is at, as soon as the parent's end of
-the socket is gone, also where the parent was killed; and where it is killed itself, its job alone is done again.
+Each process is a child with a socket to its parent. It does not import the parent's main script, and leaves nothing
+behind but its results. It ends at once when the parent's end of the socket closes, also if the parent was killed. If
+it is killed itself, only its own job is repeated.
 """
 
 import importlib
@@ -28,22 +28,22 @@ __all__ = ["LocalWorkers"]
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_LOSSES: Final = 2
-"""Processes that may be lost over one job: the second time it is hardly by chance."""
+_ATTEMPTS: Final = 2
+"""Processes that one job may use up: a second loss is hardly a coincidence."""
 
 _GRACE: Final = 10.0
-"""Seconds that a process may take to end once its parent has let it go."""
+"""Seconds between terminating a process and killing it."""
 
 
 class LocalWorkers(Executor):
-    """Processes of this machine, of one thread each; they start when there is work, or when `start` is called.
+    """Single-threaded processes on this machine, started by the first jobs, or all at once by `start`.
 
-    As a context manager it waits for its work where the block ends well, and ends at once where it does not.
+    As a context manager it waits for its jobs at the end of the block; if the block raises, it ends at once.
 
     Args:
-        processes: How many.
-        folder: A folder for the work alone: a process whose parent is gone removes it.
-        ready: The module that a process imports before it is asked for anything.
+        processes: Number of processes.
+        folder: A folder for these jobs only: a process whose parent is gone removes it.
+        ready: The module that a process imports before its first job.
     """
 
     def __init__(
@@ -54,45 +54,45 @@ class LocalWorkers(Executor):
         self._threads = ThreadPoolExecutor(processes, thread_name_prefix="worker")
         self._idle: SimpleQueue[_Worker] = SimpleQueue()
         self._workers: set[_Worker] = set()
-        self._hiring = threading.Lock()
+        self._changing = threading.Lock()
 
     @property
     def pids(self) -> list[int]:
-        """The processes that are there."""
+        """The ids of the running processes."""
         return sorted(worker.process.pid for worker in self._workers)
 
     def start(self) -> None:
-        """Start all processes: what they import takes seconds, beside which other work can be done."""
+        """Start all processes now: they import for seconds, while the caller can do other work."""
         for _ in range(self._processes - len(self._workers)):
-            self._idle.put(self._hire())
+            self._idle.put(self._start_worker())
 
     def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
-        """Have a function of a module called in one of the processes; what goes in and comes out is pickled."""
+        """Call a module's function in one of the processes; its arguments and result are pickled."""
         return self._threads.submit(self._run, fn, args, kwargs)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """End the processes: after their work with `wait`, at once without."""
+        """End the processes: after their jobs if `wait`, otherwise at once."""
         self._threads.shutdown(wait=wait, cancel_futures=cancel_futures or not wait)
-        with self._hiring:
+        with self._changing:
             self._is_closed = True
             for worker in self._workers:
-                worker.let_go()
+                worker.terminate()
             for worker in self._workers:
                 worker.end()
             self._workers.clear()
         self._threads.shutdown()
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
-        """End, see the class."""
+        """End the processes, as described for the class."""
         self.shutdown(wait=kind is None)
 
     def _run(self, fn: Callable[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
-        for _ in range(_LOSSES):
-            worker = self._next()
+        for _ in range(_ATTEMPTS):
+            worker = self._take_worker()
             try:
-                outcome = worker.ask(fn, args, kwargs)
+                outcome = worker.call(fn, args, kwargs)
             except (EOFError, ConnectionError):
-                cause = self._bury(worker)
+                cause = self._drop(worker)
             except BaseException:
                 self._idle.put(worker)
                 raise
@@ -102,28 +102,28 @@ class LocalWorkers(Executor):
                     raise outcome.error
                 return outcome  # type: ignore[no-any-return]
         raise ModelError(
-            f"a training process was lost {_LOSSES} times over the same work: {cause}",
+            f"a training process was lost {_ATTEMPTS} times during the same job: {cause}",
             where=f"one of {self._processes} processes",
-            fix="it is often memory: make [training] processes smaller, and look at what else ran then",
+            fix="often memory ran out: lower [training] processes, and check what else was running",
         )
 
-    def _next(self) -> "_Worker":
+    def _take_worker(self) -> "_Worker":
         try:
             return self._idle.get_nowait()
         except Empty:
-            return self._hire()
+            return self._start_worker()
 
-    def _hire(self) -> "_Worker":
-        with self._hiring:
+    def _start_worker(self) -> "_Worker":
+        with self._changing:
             if self._is_closed:
                 raise CancelledError
             worker = _Worker(*self._arguments)
             self._workers.add(worker)
         return worker
 
-    def _bury(self, worker: "_Worker") -> str:
-        """Return what ended a process that is gone."""
-        with self._hiring:
+    def _drop(self, worker: "_Worker") -> str:
+        """Forget a process that has ended; return its exit code or signal, and its last line of output."""
+        with self._changing:
             if self._is_closed:
                 raise CancelledError
             self._workers.discard(worker)
@@ -134,59 +134,59 @@ class _Worker:
     """One process, as its parent sees it."""
 
     def __init__(self, *arguments: str) -> None:
-        self._connection, theirs = Pipe()
-        self._said = tempfile.TemporaryFile()  # noqa: SIM115 -- it lives as long as the process
-        number = theirs.fileno()
+        self._connection, child_end = Pipe()
+        self._output = tempfile.TemporaryFile()  # noqa: SIM115 -- it lives as long as the process
+        number = child_end.fileno()
         self.process = subprocess.Popen(
             [sys.executable, "-m", __name__, str(number), *arguments],
             pass_fds=[number],
             stdin=subprocess.DEVNULL,
-            stdout=self._said,
-            stderr=self._said,
+            stdout=self._output,
+            stderr=self._output,
             env=_environment(),
             start_new_session=True,  # Ctrl-C is for the parent, which then ends this one
         )
-        theirs.close()
+        child_end.close()
 
-    def ask(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Return what the function came to in the process."""
+    def call(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Call a function in the process and return its result."""
         self._connection.send((fn, args, kwargs))
         return self._connection.recv()
 
-    def let_go(self) -> None:
-        """End the process, whatever it is at."""
+    def terminate(self) -> None:
+        """Ask the process to end, without waiting for its job."""
         self.process.terminate()
 
     def end(self) -> str:
-        """Wait for the end of the process, and return what it was."""
+        """Wait until the process has ended; return its exit code or signal, and its last line of output."""
         try:
             code = self.process.wait(_GRACE)
         except subprocess.TimeoutExpired:
             self.process.kill()
             code = self.process.wait()
         self._connection.close()
-        self._said.seek(0)
-        last = self._said.read().decode(errors="replace").strip().splitlines()[-1:]
-        self._said.close()
+        self._output.seek(0)
+        last = self._output.read().decode(errors="replace").strip().splitlines()[-1:]
+        self._output.close()
         return " ".join([f"signal {-code}" if code < 0 else f"exit code {code}", *last])
 
 
 class _Failed:
-    """What a job raised."""
+    """An error that a job raised."""
 
     def __init__(self, error: BaseException) -> None:
         self.error = error
 
 
 def _environment() -> dict[str, str]:
-    """Return the environment of a process: it imports from where its parent does, and computes on one thread."""
+    """Return the environment of a process: the parent's import path, and one thread."""
     places = os.pathsep.join(place for place in sys.path if place)
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
     return {**os.environ, **threads, "PYTHONPATH": places, "TF_CPP_MIN_LOG_LEVEL": "3"}
 
 
 def _serve(number: int, ready: str, folder: str) -> None:
-    """Answer one job after another until the end."""
+    """Run one job after another, until the parent closes the socket."""
     threading.Thread(target=_end_with_parent, args=(number, folder), daemon=True).start()
     importlib.import_module(ready)
     with Connection(number) as parent:
@@ -204,9 +204,9 @@ def _outcome(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, An
 
 
 def _end_with_parent(number: int, folder: str) -> None:
-    """Wait until nobody holds the other end of the socket, then end the process, whatever it is at."""
+    """Wait until the parent's end of the socket closes, then end this process, even in the middle of a job."""
     watch = select.poll()
-    watch.register(number, 0)  # nothing but the hang-up
+    watch.register(number, 0)  # only the hang-up
     watch.poll()
     if folder:
         shutil.rmtree(folder, ignore_errors=True)
@@ -214,7 +214,7 @@ def _end_with_parent(number: int, folder: str) -> None:
 
 
 if __name__ == "__main__":
-    # Under the name that the parent pickles and unpickles.
+    # Imported under the name that the parent uses in its pickles.
     from models.training.process_pool import _serve as serve
 
     serve(int(sys.argv[1]), *sys.argv[2:])

@@ -1,4 +1,4 @@
-"""Tripwires of features: what a session knows must not depend on what came later, nor on the order of rows."""
+"""Leakage checks of features: a session's features must depend neither on later bars nor on the order of rows."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -20,24 +20,24 @@ from pipeline.prices.bar_block import COLUMNS, Block, build_block
 __all__ = ["FeatureAudit", "check_changed", "check_cut_off", "check_labels", "check_order", "check_reach"]
 
 _ROUNDING: Final = 1e-5
-"""Of a feature's spread and size: more than the last digits of single precision, less than any leak."""
+"""Tolerance relative to a feature's spread and size: above single-precision rounding, below any leak."""
 
 _NEW_START: Final = 1e-4
-"""The same where sums begin elsewhere: a live evening reads a feature's reach, a training all of history."""
+"""The same where sums start elsewhere: a live forecast reads a feature's reach, a training all of history."""
 
-_TELLING: Final = 0.15
-"""How far from 0.5 the share of pairs that one feature orders rightly may lie: no daily price tells so much."""
+_LARGEST_EDGE: Final = 0.15
+"""Largest plausible |AUC - 0.5| of one feature: no daily price predicts direction that well."""
 
 
 @dataclass(frozen=True, eq=False)
 class FeatureAudit:
-    """Bars, and how sequences are made of them.
+    """The bars and the feature set of an audit.
 
     Attributes:
-        block: As traded.
-        features: The set that is audited.
-        universe: Who belongs when; every symbol of it is in the block.
-        horizons: How many sessions ahead the labels lie.
+        block: The bars, as traded.
+        features: The audited feature set.
+        universe: The members by date; every symbol of it is in the block.
+        horizons: The labels' horizons, in sessions.
     """
 
     block: Block
@@ -46,131 +46,134 @@ class FeatureAudit:
     horizons: tuple[int, ...]
 
     def make(self, block: Block | None = None) -> Sequences:
-        """Make sequences of the bars, or of others."""
+        """Build sequences from the bars, or from other bars."""
         panel = build_panel(block or self.block)
         return build_sequences(panel, self.features, self.universe, self.horizons)
 
     def cuts(self, known: Sequences, count: int) -> list[int]:
-        """Return up to `count` sessions to cut at, spread over those with features."""
+        """Return the numbers of up to `count` sessions to cut at, spread over the sessions with features."""
         first, last = int(known.mask.any(axis=0).argmax()), len(known.sessions) - 2
         return sorted({int(cut) for cut in np.linspace(first, last, count + 1)[1:]}) if first <= last else []
 
     @property
     def tolerance(self) -> float:
-        """What may differ where the future is changed: nothing, where nextday promises it."""
+        """Allowed difference when the future is changed: none for nextday's own sets, which promise exact equality."""
         return 0.0 if FEATURE_SETS.get(self.features.name) is self.features else _ROUNDING
 
 
 @leakage_check(
     "features: future cut off",
-    "Features, masks and labels were made again from the bars up to a session, as if nothing had come after it.",
+    "Features, masks and labels were computed again from the bars up to a session alone, without any later bar.",
 )
-def check_cut_off(bench: FeatureAudit, known: Sequences, count: int) -> CheckResult:
-    """Look whether a session's features are the same without the later bars."""
-    parts = ((cut, bench.make(_part(bench.block, 0, cut + 1))) for cut in bench.cuts(known, count))
-    return _compared(((known.through(known.sessions[cut]), again) for cut, again in parts), bench.tolerance)
+def check_cut_off(audit: FeatureAudit, known: Sequences, count: int) -> CheckResult:
+    """Check that a session's features are the same without the later bars."""
+    parts = ((cut, audit.make(_part(audit.block, 0, cut + 1))) for cut in audit.cuts(known, count))
+    return _compare_all(
+        ((known.through(known.sessions[cut]), again) for cut, again in parts), audit.tolerance
+    )
 
 
 @leakage_check(
     "features: future changed",
-    "Every bar after a session was changed (prices, volumes, splits, dividends), and the features were made again.",
+    "Every bar after a session was changed (prices, volumes, splits, dividends), and the features computed again.",
 )
-def check_changed(bench: FeatureAudit, known: Sequences, count: int) -> CheckResult:
-    """Look whether a session's features are the same when the later bars are others."""
+def check_changed(audit: FeatureAudit, known: Sequences, count: int) -> CheckResult:
+    """Check that a session's features are the same when the later bars are changed."""
     rng = np.random.default_rng(0)
     pairs = (
         (
             known.through(known.sessions[cut]),
-            bench.make(_changed(bench.block, cut, rng)).through(known.sessions[cut]),
+            audit.make(_changed(audit.block, cut, rng)).through(known.sessions[cut]),
         )
-        for cut in bench.cuts(known, count)
+        for cut in audit.cuts(known, count)
     )
-    return _compared(pairs, bench.tolerance)
+    return _compare_all(pairs, audit.tolerance)
 
 
 @leakage_check(
     "features: reach",
-    "The features of single sessions were made again from as many bars before them as the set says that it needs.",
+    "The features of single sessions were computed again from only as many earlier bars as the set says it needs.",
 )
-def check_reach(bench: FeatureAudit, known: Sequences, count: int) -> CheckResult:
-    """Look whether a live evening, which reads no more than `reach`, sees what a training sees."""
-    reach, last = bench.features.reach, len(known.sessions) - 1
+def check_reach(audit: FeatureAudit, known: Sequences, count: int) -> CheckResult:
+    """Check that a live forecast, which reads no more than `reach`, gets the same features as a training."""
+    reach, last = audit.features.reach, len(known.sessions) - 1
     rows = sorted({int(row) for row in np.linspace(reach, last, count)}) if reach < last else []
     if not rows:
-        return CheckResult("not applicable", f"{last + 1} sessions are no more than a reach of {reach}")
+        return CheckResult("not applicable", f"{last + 1} sessions are no more than the reach of {reach}")
     pairs = (
         (
             _rows(known, row, row + 1),
-            _rows(bench.make(_part(bench.block, row - reach, row + 1)), reach, reach + 1),
+            _rows(audit.make(_part(audit.block, row - reach, row + 1)), reach, reach + 1),
         )
         for row in rows
     )
-    return _compared(((replace(a, y=b.y), b) for a, b in pairs), _NEW_START)
+    return _compare_all(((replace(a, y=b.y), b) for a, b in pairs), _NEW_START)
 
 
 @leakage_check(
     "features: order of rows and symbols",
-    "The bars were handed in newest first, shuffled, with the symbols backwards, and once more as they were.",
+    "The features were computed from the same bars again, newest first, shuffled, and with the symbols reversed.",
 )
-def check_order(bench: FeatureAudit, known: Sequences) -> CheckResult:
-    """Look whether anything but the bars themselves decides about features."""
+def check_order(audit: FeatureAudit, known: Sequences) -> CheckResult:
+    """Check that features depend on nothing but the bars: not on order, and not on chance."""
     rng = np.random.default_rng(0)
-    rows = _as_rows(bench.block)
+    rows = _as_rows(audit.block)
     newest_first = rows.take(pa.array(np.arange(rows.num_rows)[::-1]))
     shuffled = rows.take(pa.array(rng.permutation(rows.num_rows)))
-    again = (bench.make(_laid_out(batch, bench.block)) for batch in (rows, newest_first, shuffled))
-    found = _compared(((known, one) for one in again), bench.tolerance)
-    if found.status == "failed":
-        return found
-    backwards = np.arange(len(known.symbols))[::-1]
-    turned = _compared(
-        [(_arranged(known, backwards), bench.make(_with_symbols(bench.block, backwards)))], _NEW_START
+    again = (audit.make(_build_again(batch, audit.block)) for batch in (rows, newest_first, shuffled))
+    result = _compare_all(((known, one) for one in again), audit.tolerance)
+    if result.status == "failed":
+        return result
+    reversed_order = np.arange(len(known.symbols))[::-1]
+    by_symbol = _compare_all(
+        [(_reorder(known, reversed_order), audit.make(_reorder_block(audit.block, reversed_order)))],
+        _NEW_START,
     )
-    return found if turned.status == "passed" else turned
+    return result if by_symbol.status == "passed" else by_symbol
 
 
 @leakage_check(
     "features: none knows the label",
-    "For each feature and horizon, the share of pairs of a rise and a fall that it orders rightly was counted, before "
-    "the test.",
+    "For each feature and horizon, the AUC was computed on the sessions before the test: the share of pairs of a rise "
+    "and a fall that the feature ranks correctly.",
 )
 def check_labels(known: Sequences, rows: range) -> CheckResult:
-    """Look for a feature that tells the coming move better than any price can: it has another source.
+    """Check that no feature predicts the label better than prices can: one that does has seen it.
 
     Args:
-        known: The whole block.
-        rows: Sessions to look at: those before the test, which nobody looks at twice.
+        known: The sequences of all sessions.
+        rows: Session numbers to use: those before the test, which stays untouched.
     """
-    worst, told = 0.0, ""
+    worst, evidence = 0.0, ""
     for place, horizon in enumerate(known.horizons):
         part = slice(rows.start, rows.stop)
         y, x = known.y[:, part, place], known.x[:, part]
         chosen = known.mask[:, part] & np.isfinite(y)
         limit = _limit(int(chosen.any(axis=0).sum()), horizon)
         for column, name in enumerate(known.features):
-            share = _ordered(x[:, :, column][chosen], y[chosen])
+            share = _auc(x[:, :, column][chosen], y[chosen])
             if abs(share - 0.5) / limit > worst:
                 worst = abs(share - 0.5) / limit
-                told = (
-                    f"{name} orders {share:.1%} of the pairs rightly, {horizon} ahead; {0.5 - limit:.0%} to "
+                evidence = (
+                    f"{name} ranks {share:.1%} of the pairs correctly, {horizon} ahead; {0.5 - limit:.0%} to "
                 )
-                told += f"{0.5 + limit:.0%} are possible"
-    if not told:
-        return CheckResult("not applicable", "no feature varies beside both kinds of labels")
-    return CheckResult("failed" if worst > 1 else "passed", f"the most telling one: {told}")
+                evidence += f"{0.5 + limit:.0%} are plausible"
+    if not evidence:
+        return CheckResult("not applicable", "no feature varies on rows with both rises and falls")
+    return CheckResult("failed" if worst > 1 else "passed", f"the most predictive feature: {evidence}")
 
 
 def _limit(sessions: int, horizon: int) -> float:
-    """Return how far from 0.5 an honest share may lie: five standard errors of sessions that do not overlap, at least.
+    """Return the largest plausible |AUC - 0.5|: five standard errors of independent sessions, at least _LARGEST_EDGE.
 
-    Of n labels, half of them rises, the share has the standard error sqrt(1 / (3 n)) (Mann and Whitney 1947).
+    The AUC of n labels, half of them rises, has the standard error sqrt(1 / (3 n)) (Mann and Whitney 1947).
     """
-    apart = max(sessions / horizon, 1.0)
-    return float(min(max(_TELLING, 5 / np.sqrt(3 * apart)), 0.5))
+    independent = max(sessions / horizon, 1.0)
+    return float(min(max(_LARGEST_EDGE, 5 / np.sqrt(3 * independent)), 0.5))
 
 
-def _ordered(values: NDArray[np.float32], y: NDArray[np.float32]) -> float:
-    """Return the area under the curve of a feature, ties counted half; 0.5 where there is nothing to order."""
+def _auc(values: NDArray[np.float32], y: NDArray[np.float32]) -> float:
+    """Return the AUC of a feature, with ties counted half; 0.5 if all labels are equal."""
     ups = y > 0.5
     rises, falls = int(ups.sum()), int((~ups).sum())
     if not rises or not falls:
@@ -179,7 +182,7 @@ def _ordered(values: NDArray[np.float32], y: NDArray[np.float32]) -> float:
     return float(wins / (rises * falls))
 
 
-def _compared(pairs: Iterable[tuple[Sequences, Sequences]], tolerance: float) -> CheckResult:
+def _compare_all(pairs: Iterable[tuple[Sequences, Sequences]], tolerance: float) -> CheckResult:
     values, largest, compared = 0, 0.0, 0
     for known, again in pairs:
         offence = _first_offence(known, again, tolerance)
@@ -190,17 +193,17 @@ def _compared(pairs: Iterable[tuple[Sequences, Sequences]], tolerance: float) ->
         largest = max(largest, float(np.abs(known.x - again.x).max(initial=0.0)))
     if not compared:
         return CheckResult("not applicable", "no session has features")
-    same = "bit for bit the same" if largest == 0 else f"largest difference {largest:.1e}, rounding"
-    return CheckResult("passed", f"{compared} times, {values:,} values: {same}")
+    same = "bit for bit equal" if largest == 0 else f"largest difference {largest:.1e}, rounding"
+    return CheckResult("passed", f"{compared} comparisons of {values:,} values: {same}")
 
 
 def _first_offence(known: Sequences, again: Sequences, tolerance: float) -> str:
-    """Return the first symbol, session and feature that differs, in order of time; empty where none does."""
-    apart = known.mask != again.mask
-    if apart.any():
-        session, symbol = np.argwhere(apart.T)[0]
-        side = "is there no more" if known.mask[symbol, session] else "is there only now"
-        return f"{known.symbols[symbol]} {known.sessions[session]:%Y-%m-%d}: the row {side}"
+    """Return the first symbol, session and feature that differs, by time; empty if none does."""
+    rows = known.mask != again.mask
+    if rows.any():
+        session, symbol = np.argwhere(rows.T)[0]
+        change = "is missing" if known.mask[symbol, session] else "is new"
+        return f"{known.symbols[symbol]} {known.sessions[session]:%Y-%m-%d}: the row {change} in the second computation"
     spread = known.x[known.mask].std(axis=0) if known.mask.any() else np.zeros(len(known.features))
     moved = np.abs(known.x - again.x) > tolerance * (spread + np.abs(known.x))
     if moved.any():
@@ -233,7 +236,7 @@ def _rows(known: Sequences, first: int, stop: int) -> Sequences:
 
 
 def _changed(block: Block, cut: int, rng: np.random.Generator) -> Block:
-    """Return the bars with everything after `cut` changed: no price, volume, split or dividend stays."""
+    """Return the bars with every price, volume, split and dividend after `cut` changed."""
     values = np.array(block.values, np.float64)
     later = values[cut + 1 :]
     columns = {name: number for number, name in enumerate(COLUMNS)}
@@ -244,17 +247,17 @@ def _changed(block: Block, cut: int, rng: np.random.Generator) -> Block:
     return replace(block, values=values)
 
 
-def _with_symbols(block: Block, order: NDArray[np.intp]) -> Block:
+def _reorder_block(block: Block, order: NDArray[np.intp]) -> Block:
     return replace(block, values=block.values[:, order], symbols=[block.symbols[place] for place in order])
 
 
-def _arranged(known: Sequences, order: NDArray[np.intp]) -> Sequences:
+def _reorder(known: Sequences, order: NDArray[np.intp]) -> Sequences:
     symbols = tuple(known.symbols[place] for place in order)
     return replace(known, x=known.x[order], mask=known.mask[order], y=known.y[order], symbols=symbols)
 
 
 def _as_rows(block: Block) -> pa.RecordBatch:
-    """Return the bars as rows, as the store has them."""
+    """Return the bars as rows, in the form of the price store."""
     session, symbol = np.nonzero(~np.isnan(block.values).all(axis=2))
     frame = pd.DataFrame(block.values[session, symbol], columns=[*COLUMNS])
     frame["session"], frame["seq"] = block.sessions[session], 1
@@ -262,5 +265,5 @@ def _as_rows(block: Block) -> pa.RecordBatch:
     return pa.RecordBatch.from_pandas(frame, preserve_index=False)
 
 
-def _laid_out(batch: pa.RecordBatch, block: Block) -> Block:
+def _build_again(batch: pa.RecordBatch, block: Block) -> Block:
     return build_block([batch], block.symbols, block.sessions, instruments={})

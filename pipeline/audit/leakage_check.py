@@ -1,4 +1,4 @@
-"""A tripwire: one thing that no honest procedure does, looked for, and told with its evidence."""
+"""The form of a leakage check: it looks for one thing that a sound procedure never does, and reports evidence."""
 
 import functools
 from collections.abc import Callable
@@ -13,7 +13,7 @@ Status = Literal["passed", "failed", "not applicable"]
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What a look came to, with numbers; a failure names the first offender."""
+    """The result of a check: its status, and evidence in numbers; a failure names the first offender."""
 
     status: Status
     evidence: str
@@ -21,11 +21,11 @@ class CheckResult:
 
 @dataclass(frozen=True)
 class Check:
-    """One check of an audit.
+    """One check of an audit, as it is reported and recorded.
 
     Attributes:
-        name: In a few words.
-        what: What was done, in one sentence.
+        name: A few words.
+        what: What the check did, in one sentence.
         status: passed, failed, or not applicable.
         evidence: The numbers, or the first symbol, session and feature that offends.
     """
@@ -37,24 +37,24 @@ class Check:
 
 
 def leakage_check(name: str, what: str) -> Callable[[Callable[P, CheckResult]], Callable[P, Check]]:
-    """Return a decorator that makes a look a check; an error of ours in it is a failure, told in its words.
+    """Return a decorator that turns a function into a check; an error with a fix fails the check with its message.
 
     Args:
-        name: Of the check.
-        what: What it does, in one sentence.
+        name: The check's name, in a few words.
+        what: What the check does, in one sentence.
     """
 
-    def tell(look: Callable[P, CheckResult]) -> Callable[P, Check]:
-        @functools.wraps(look)
+    def decorate(examine: Callable[P, CheckResult]) -> Callable[P, Check]:
+        @functools.wraps(examine)
         def check(*args: P.args, **kwargs: P.kwargs) -> Check:
             try:
-                found = look(*args, **kwargs)
+                result = examine(*args, **kwargs)
             except Exception as error:
-                if not hasattr(error, "fix"):  # neither a NextdayError nor one of the models'
+                if not hasattr(error, "fix"):  # neither a NextdayError nor a ModelError
                     raise
-                found = CheckResult("failed", " ".join(str(error).split()))
-            return Check(name, what, found.status, found.evidence)
+                result = CheckResult("failed", " ".join(str(error).split()))
+            return Check(name, what, result.status, result.evidence)
 
         return check
 
-    return tell
+    return decorate

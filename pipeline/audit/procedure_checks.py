@@ -1,4 +1,4 @@
-"""Tripwires of a procedure: its folds, its fit and its forecasts must not know what nobody could have known."""
+"""Leakage checks of a procedure: its folds, its fit and its forecasts must not use information of the future."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -34,35 +34,35 @@ __all__ = [
 ]
 
 SAME: Final = 1e-6
-"""What a forecast may differ by where it is computed in another shape."""
+"""Allowed difference of a forecast that is computed in arrays of another shape."""
 
 _LAST_DIGITS: Final = 1e-9
-"""What the order of two forecasts may be wrong by."""
+"""Allowed difference before two forecasts count as being in another order."""
 
 _SHOWN: Final = 250
-"""Sessions of train whose forecasts are put in order."""
+"""Sessions of the training range whose forecasts are ranked."""
 
 _BASE_RATE: Final = "base_rate"
 
 
 @dataclass(frozen=True, eq=False)
 class Procedure:
-    """A model, and all that it is fitted and judged on.
+    """A model, with everything that it is fitted and judged on.
 
     Attributes:
-        name: Of the model.
-        model: As configured, or a smaller one.
-        base_rate: The model that says the base rate, which chance is measured beside.
-        sequences: The history.
-        fold: How it is cut; the test is not empty.
+        name: Name of the model.
+        model: The configured model, or a smaller one.
+        base_rate: The base-rate model, the reference for chance.
+        sequences: Features and labels of the whole history.
+        fold: How the history is split; its test is not empty.
         calendar: Gives the target sessions.
         returns: Simple total returns [symbol, session, horizon].
-        dead_zone: As configured.
-        seed: Of every fit.
+        dead_zone: The configured dead zone of the labels.
+        seed: Seed of every fit.
         last_return: The feature that holds the return of a row's own session.
-        digest: Returns what two equal fits have in common, weights and scale included; empty: they are not compared.
-        tolerance: What a forecast may differ by where it is computed in the same shape: nothing, where nextday promises
-            it.
+        digest: Returns the digest of a fit, its weights and scale included; empty: only forecasts are compared.
+        tolerance: Allowed difference of a forecast computed in arrays of the same shape: 0 where nextday promises exact
+            equality.
     """
 
     name: str
@@ -79,9 +79,9 @@ class Procedure:
     tolerance: float = 0.0
 
     def with_known_labels(self) -> "Procedure":
-        """Return the procedure with labels that can be learned: whether the last return was one of the higher ones.
+        """Return the procedure with labels that can be learned: whether the last return is above the median.
 
-        A network that finds nothing says the base rate every time, and then nothing can be seen of what it knows.
+        A network that learns nothing always forecasts the base rate, which would hide any leak.
         """
         s = self.sequences
         last = s.x[:, :, self.last_return]
@@ -89,18 +89,18 @@ class Procedure:
         y = np.where(np.isnan(s.y), s.y, higher[:, :, None]).astype(np.float32)
         return replace(self, sequences=replace(s, y=y))
 
-    def taught(self) -> Sequences:
-        """Return what a fit learns from."""
+    def training_sequences(self) -> Sequences:
+        """Return the sequences with only the labels that a fit may use."""
         return mask_labels(self.sequences, self.fold, self.returns, self.dead_zone)
 
-    def fitted(self, taught: Sequences | None = None) -> Fitted:
-        """Fit the model, on what it learns from or on something else."""
-        return fit(self.model, taught or self.taught(), self.fold, self.seed)
+    def fitted(self, sequences: Sequences | None = None) -> Fitted:
+        """Fit the model on its training sequences, or on others."""
+        return fit(self.model, sequences or self.training_sequences(), self.fold, self.seed)
 
     def forecasts(
         self, fitted: Fitted, rows: range | None = None, sequences: Sequences | None = None
     ) -> pd.DataFrame:
-        """Forecast the test, or other sessions, of the history or of another one."""
+        """Forecast the test, or other sessions, from the history or from other sequences."""
         return forecast(fitted, sequences or self.sequences, rows or self.fold.test, self.calendar)
 
 
@@ -109,7 +109,7 @@ class Procedure:
     "The session in which the last label of each range ends was compared with the first session of the next range.",
 )
 def check_folds(folds: dict[str, Fold], sequences: Sequences) -> CheckResult:
-    """Look for a range whose labels reach into the next one, at any horizon."""
+    """Check that no label of a range reaches into the next one, at any horizon."""
     borders = 0
     for name, fold in folds.items():
         parts = [(part, rows) for part, rows in fold.parts.items() if len(rows)]
@@ -128,59 +128,59 @@ def check_folds(folds: dict[str, Fold], sequences: Sequences) -> CheckResult:
 
 @leakage_check(
     "fit: the rest changed",
-    "The model was fitted on labels that can be learned, and again with all changed that lies outside train, stop and "
-    "calibrate: later features on another scale, labels of the gaps and of the test turned round.",
+    "The model was fitted on labels that can be learned, and again with everything outside train, stop and calibrate "
+    "changed: later features on another scale, labels of the gaps and of the test flipped.",
 )
 def check_changed_rest(procedure: Procedure, fitted: Fitted) -> CheckResult:
-    """Look for a fit that knows more than its three ranges: a scale, a label, a share of ups of the test."""
-    return _same_fit(procedure, fitted, procedure.fitted(_with_other_rest(procedure.taught(), procedure)))
+    """Check that a fit uses its three ranges alone: no scale, label or base rate of the test."""
+    return _compare_fits(
+        procedure, fitted, procedure.fitted(_with_other_rest(procedure.training_sequences(), procedure))
+    )
 
 
 @leakage_check(
     "fit: the scale is train's",
-    "The model was fitted for one epoch, and again with the features of stop and calibrate on another scale: the order "
-    "of its forecasts in train, which no calibration turns round, was compared.",
+    "The model was fitted for one epoch, and again with the features of stop and calibrate on another scale: the ranks "
+    "of its forecasts in train, which calibration does not change, were compared.",
 )
 def check_scale(procedure: Procedure) -> CheckResult:
-    """Look for a scale or a weight that comes from the ranges that only stop and calibrate.
+    """Check that no scale or weight comes from the stop and calibrate ranges.
 
     Args:
-        procedure: With a model of one epoch: of several, the stop range chooses one, as it should.
+        procedure: With a model of one epoch: among several epochs the stop range would choose, as it should.
     """
-    fold, taught = procedure.fold, procedure.taught()
-    x = taught.x.copy()
+    fold, known = procedure.fold, procedure.training_sequences()
+    x = known.x.copy()
     for rows in (fold.stop, fold.calibrate):
         x[:, rows.start : rows.stop] *= 3
     shown = range(max(fold.train.stop - _SHOWN, fold.train.start), fold.train.stop)
-    one, other = (
-        procedure.forecasts(procedure.fitted(each), shown) for each in (taught, replace(taught, x=x))
-    )
+    one, other = (procedure.forecasts(procedure.fitted(each), shown) for each in (known, replace(known, x=x)))
     both = one.merge(other, on=FORECAST_KEY, suffixes=("", "_again"))
     both = both.sort_values(["symbol", "horizon", "p_up", "p_up_again"])
     groups = both.groupby(["symbol", "horizon"])
-    turned = (groups["p_up_again"].diff() < -_LAST_DIGITS).sum()
-    told = f"{len(both):,} forecasts of {groups.ngroups} symbols and horizons"
-    if turned:
-        return CheckResult("failed", f"{told}: {turned:,} neighbours changed places")
+    swapped = (groups["p_up_again"].diff() < -_LAST_DIGITS).sum()
+    evidence = f"{len(both):,} forecasts of {groups.ngroups} symbols and horizons"
+    if swapped:
+        return CheckResult("failed", f"{evidence}: {swapped:,} neighbours in the ranking changed places")
     if min(both["p_up"].nunique(), both["p_up_again"].nunique()) < 2:
-        return CheckResult("not applicable", f"{told}: where all are one, nothing can be seen")
-    return CheckResult("passed", f"{told}, in the same order")
+        return CheckResult("not applicable", f"{evidence}, all equal: a leak could not be seen")
+    return CheckResult("passed", f"{evidence}, in the same order")
 
 
 @leakage_check(
     "fit: equal seeds", "The model was fitted twice with equal seeds, on labels that can be learned."
 )
 def check_seed(procedure: Procedure, fitted: Fitted) -> CheckResult:
-    """Look for chance that no seed decides."""
-    return _same_fit(procedure, fitted, procedure.fitted())
+    """Check that the seed decides all randomness."""
+    return _compare_fits(procedure, fitted, procedure.fitted())
 
 
 @leakage_check(
     "forecasts: future cut off, and changed",
-    "Sessions of the test were forecast again, without anything after them, and with everything after them changed.",
+    "Sessions of the test were forecast again, once without the later sessions and once with all of them changed.",
 )
 def check_later_sessions(procedure: Procedure, fitted: Fitted, count: int) -> CheckResult:
-    """Look for a forecast that depends on sessions after its own."""
+    """Check that no forecast depends on sessions after its own."""
     rows, sequences = procedure.fold.test, procedure.sequences
     known, found = procedure.forecasts(fitted), []
     for cut in _cuts(rows, count):
@@ -188,66 +188,68 @@ def check_later_sessions(procedure: Procedure, fitted: Fitted, count: int) -> Ch
         earlier = known[known["as_of"] <= day]
         cut_off = procedure.forecasts(fitted, range(rows.start, cut + 1), sequences.through(day))
         changed = procedure.forecasts(fitted, rows, _with_other_future(sequences, cut + 1))
-        found.append(_same(earlier, cut_off, SAME))
-        found.append(_same(earlier, changed[changed["as_of"] <= day], procedure.tolerance))
+        found.append(_compare_forecasts(earlier, cut_off, SAME))
+        found.append(_compare_forecasts(earlier, changed[changed["as_of"] <= day], procedure.tolerance))
     return next((one for one in found if one.status == "failed"), found[-1])
 
 
 @leakage_check(
     "forecasts: reach",
-    "Sessions of the test were forecast again one by one, from as many sessions before them as an evening reads.",
+    "Sessions of the test were forecast again one by one, from only as many earlier sessions as a live forecast reads.",
 )
 def check_fewer_sessions(procedure: Procedure, fitted: Fitted, count: int) -> CheckResult:
-    """Look for a forecast that depends on sessions before those that an evening reads."""
+    """Check that no forecast depends on sessions before those that a live forecast reads."""
     known, rows = procedure.forecasts(fitted), _cuts(procedure.fold.test, count)
     alone = pd.concat([procedure.forecasts(fitted, range(row, row + 1)) for row in rows])
-    return _same(known[known["as_of"].isin(procedure.sequences.sessions[rows])], alone, SAME)
+    return _compare_forecasts(known[known["as_of"].isin(procedure.sequences.sessions[rows])], alone, SAME)
 
 
-@leakage_check("forecasts: order of symbols", "The test was forecast again with the symbols backwards.")
+@leakage_check(
+    "forecasts: order of symbols", "The test was forecast again with the symbols in reverse order."
+)
 def check_symbol_order(
     procedure: Procedure, fitted: Fitted, arranged: Callable[[Sequence[int]], Fitted]
 ) -> CheckResult:
-    """Look for a forecast that depends on the place of a symbol among the others.
+    """Check that no forecast depends on its symbol's position among the others.
 
     Args:
         procedure: The procedure.
-        fitted: Its fit.
-        arranged: Returns the fit for a block whose symbols are these rows of the fitted one.
+        fitted: A fit of it.
+        arranged: Returns the fit for a block whose symbols are the given rows of the original block.
     """
     s, order = procedure.sequences, np.arange(len(procedure.sequences.symbols))[::-1]
     symbols = tuple(s.symbols[place] for place in order)
     backwards = replace(s, x=s.x[order], mask=s.mask[order], y=s.y[order], symbols=symbols)
-    turned = procedure.forecasts(arranged(order.tolist()), sequences=backwards)
-    return _same(procedure.forecasts(fitted), turned, SAME)
+    reordered = procedure.forecasts(arranged(order.tolist()), sequences=backwards)
+    return _compare_forecasts(procedure.forecasts(fitted), reordered, SAME)
 
 
 @leakage_check(
     "labels shuffled by session",
-    "Whole sessions' labels changed places, each session's kept together; the procedure was fitted and scored on "
-    "them, where nothing can be found, beside the base rate.",
+    "The labels of whole sessions were shuffled, each session's kept together; the procedure was fitted on them and "
+    "scored against the base rate, where there is nothing to find.",
 )
 def check_shuffled_labels(procedure: Procedure) -> CheckResult:
-    """Look for a procedure that scores above chance on labels that say nothing.
+    """Check that the procedure does not score above chance on labels without information.
 
-    An interval of 95% lies above zero in one of forty honest looks: then another shuffle has the last word.
+    A 95% interval lies above zero by chance once in forty times: then a second shuffle decides.
     """
-    told = ""
+    evidence = ""
     for shuffle in (0, 1):
         verdicts = _verdicts(_with_shuffled_labels(procedure, shuffle))
         if not any(np.isfinite(verdict.low) for verdict in verdicts):
             return CheckResult(
                 "not applicable", f"{verdicts[0].sessions} sessions of the test are too few for an interval"
             )
-        told = "; ".join(map(_tell, verdicts))
+        evidence = "; ".join(map(_format_verdict, verdicts))
         if not any(verdict.low > 0 for verdict in verdicts):
-            return CheckResult("passed", told + (" (of a second shuffle)" if shuffle else ""))
-    return CheckResult("failed", f"{told}: above chance, in two shuffles")
+            return CheckResult("passed", evidence + (" (second shuffle)" if shuffle else ""))
+    return CheckResult("failed", f"{evidence}: above chance, in two shuffles")
 
 
-def _tell(verdict: Verdict) -> str:
+def _format_verdict(verdict: Verdict) -> str:
     return (
-        f"log loss saved a session {verdict.difference:+z.5f} [{verdict.low:+z.5f}, {verdict.high:+z.5f}], "
+        f"log loss saved per session {verdict.difference:+z.5f} [{verdict.low:+z.5f}, {verdict.high:+z.5f}], "
         f"n = {verdict.n:,}"
     )
 
@@ -264,7 +266,7 @@ def _verdicts(procedure: Procedure) -> list[Verdict]:
         progress=lambda name: None,
     )
     own = pd.MultiIndex.from_frame(walked.test.loc[walked.test["model"] == procedure.name, FORECAST_KEY])
-    # A model may leave symbols out that have too little history; both stand on the same rows.
+    # A model may leave out symbols with too little history: the baseline is scored on its rows.
     rows = walked.test[pd.MultiIndex.from_frame(walked.test[FORECAST_KEY]).isin(own)]
     return [
         judge(select_horizon(rows, horizon), model=procedure.name, baseline=_BASE_RATE, seed=procedure.seed)
@@ -273,7 +275,7 @@ def _verdicts(procedure: Procedure) -> list[Verdict]:
 
 
 def _with_shuffled_labels(procedure: Procedure, seed: int) -> Procedure:
-    """Permute the sessions of the fold: what has a label there keeps having one."""
+    """Return the procedure with the labels of the fold's sessions permuted; features stay where they are."""
     first, stop = procedure.fold.train.start, procedure.fold.test.stop
     order = np.arange(len(procedure.sequences.sessions))
     order[first:stop] = first + np.random.default_rng(seed).permutation(stop - first)
@@ -283,18 +285,18 @@ def _with_shuffled_labels(procedure: Procedure, seed: int) -> Procedure:
     )
 
 
-def _with_other_rest(taught: Sequences, procedure: Procedure) -> Sequences:
-    """Return what a fit learns from, with the rest changed; features in the gaps are history for the next range."""
+def _with_other_rest(known: Sequences, procedure: Procedure) -> Sequences:
+    """Return a fit's sequences with the rest changed, but for features in the gaps, which the next range reads."""
     fold = procedure.fold
-    outside = np.ones(len(taught.sessions), dtype=bool)
+    outside = np.ones(len(known.sessions), dtype=bool)
     for rows in (fold.train, fold.stop, fold.calibrate):
         outside[rows.start : rows.stop] = False
-    turned = np.where(outside[None, :, None], 1 - procedure.sequences.y, taught.y)
-    return replace(_with_other_future(taught, fold.calibrate.stop), y=turned.astype(np.float32))
+    flipped = np.where(outside[None, :, None], 1 - procedure.sequences.y, known.y)
+    return replace(_with_other_future(known, fold.calibrate.stop), y=flipped.astype(np.float32))
 
 
 def _with_other_future(sequences: Sequences, first: int) -> Sequences:
-    """Return the block with every feature from `first` on another one, on another scale."""
+    """Return the sequences with every feature from session `first` on replaced by noise on another scale."""
     x = sequences.x.copy()
     rng = np.random.default_rng(1)
     later = rng.normal(3, 50, x[:, first:].shape).astype(np.float32)
@@ -306,14 +308,14 @@ def _cuts(rows: range, count: int) -> list[int]:
     return sorted({int(row) for row in np.linspace(rows.start, rows.stop - 1, count)})
 
 
-def _same_fit(procedure: Procedure, one: Fitted, other: Fitted) -> CheckResult:
-    found = _same(procedure.forecasts(one), procedure.forecasts(other), procedure.tolerance)
+def _compare_fits(procedure: Procedure, one: Fitted, other: Fitted) -> CheckResult:
+    found = _compare_forecasts(procedure.forecasts(one), procedure.forecasts(other), procedure.tolerance)
     if found.status == "failed" or procedure.digest(one) == procedure.digest(other):
         return found
     return CheckResult("failed", f"{found.evidence}; but the weights, the scale or the calibration differ")
 
 
-def _same(one: pd.DataFrame, other: pd.DataFrame, tolerance: float) -> CheckResult:
+def _compare_forecasts(one: pd.DataFrame, other: pd.DataFrame, tolerance: float) -> CheckResult:
     """Compare forecasts row by row."""
     both = one.merge(other, on=FORECAST_KEY, how="outer", suffixes=("", "_again"), indicator=True)
     if both.empty:
@@ -329,11 +331,11 @@ def _same(one: pd.DataFrame, other: pd.DataFrame, tolerance: float) -> CheckResu
             f"{first['p_up_again']:.8f}; {int(offends.sum()):,} of {len(both):,} forecasts differ",
         )
     largest = difference.max()
-    same = "bit for bit the same" if largest == 0 else f"largest difference {largest:.0e}"
-    told = f"{len(both):,} forecasts from {lowest:.1%} to {highest:.1%}, {same}"
+    same = "bit for bit equal" if largest == 0 else f"largest difference {largest:.0e}"
+    evidence = f"{len(both):,} forecasts from {lowest:.1%} to {highest:.1%}, {same}"
     if lowest == highest and len(both) > 1:
-        return CheckResult("not applicable", f"{told}: where all are one, nothing can be seen")
-    return CheckResult("passed", told)
+        return CheckResult("not applicable", f"{evidence}, all equal: a leak could not be seen")
+    return CheckResult("passed", evidence)
 
 
 def _day(sequences: Sequences, session: int) -> str:

@@ -1,4 +1,4 @@
-"""What an audit found, kept in the workspace: which code and which settings passed, and when."""
+"""The record of an audit in the workspace: which code and which settings passed, and when."""
 
 import json
 from collections.abc import Mapping
@@ -15,18 +15,18 @@ __all__ = ["Audit", "load_audit", "save_audit"]
 
 @dataclass(frozen=True)
 class Audit:
-    """One audit.
+    """The record of one audit.
 
     Attributes:
-        universe: Whose.
+        universe: The universe that was audited.
         when: The time of the run, UTC.
         as_of: The last session of the prices, as text.
         data_version: The price store's version.
-        config_digest: Of all settings.
-        procedure: Digest of those that decide what is forecast, and from which source.
-        code: The digest of each piece of the user's own code, by its place.
+        config_digest: Digest of all settings.
+        procedure: Digest of the settings that decide the forecasts, the source included.
+        code: The digest of each piece of custom code, by its name in the settings.
         extent: What was fitted on how much of history, in words.
-        checks: In their order.
+        checks: The checks, in their order.
     """
 
     universe: str
@@ -45,18 +45,18 @@ class Audit:
         return all(check.status != "failed" for check in self.checks)
 
     def count(self, status: str) -> int:
-        """Return how many checks ended so."""
+        """Return the number of checks with this status."""
         return sum(check.status == status for check in self.checks)
 
 
 def save_audit(path: Path, audit: Audit) -> None:
-    """Keep an audit in the place of the one before."""
+    """Write an audit, replacing the previous one."""
     facts = asdict(audit) | {"when": audit.when.isoformat(), "passed": audit.is_passed}
     write_text(path, json.dumps(facts, indent=1, allow_nan=False) + "\n")
 
 
 def load_audit(path: Path) -> Audit | None:
-    """Read what `save_audit` kept, None where nothing is.
+    """Return the audit that `save_audit` wrote; None if there is none.
 
     Raises:
         StoreError: the file is damaged.
@@ -72,5 +72,5 @@ def load_audit(path: Path) -> Audit | None:
         raise StoreError(
             f"The audit cannot be read: {error!r:.200}",
             where=str(path),
-            fix="`nextday audit` makes it again",
+            fix="run `nextday audit` again: it writes a new one",
         ) from None

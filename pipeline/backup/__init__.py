@@ -1,4 +1,4 @@
-"""The workspace in one file, and back: what goes in, the archive, and the proof that it reads back.
+"""Backup of the workspace in one file, and restore: its contents, the archive format, and the check that it reads back.
 
 May import `ledger`, `prices`, `tracking`, `storage` and below.
 """

@@ -1,6 +1,6 @@
-"""One file that holds a folder: a plain tar, whose last member lists the sha256 of every other one.
+"""The archive format of a backup: a plain tar whose last member, the manifest, lists the sha256 of every other member.
 
-A file that was cut off has no list, and one with a changed, missing or foreign member does not agree with it.
+A truncated file has no manifest; a changed, missing or added member does not match it.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from pipeline.errors import InputError, NextdayError
 __all__ = ["Manifest", "Packer", "Progress", "unpack"]
 
 Progress = Callable[[str, int], AbstractContextManager[Callable[[str], None]]]
-"""Shows the progress of long work: progress(title, total) gives what is called once a unit, with words on it."""
+"""Shows progress: `progress(title, total)` gives a function to call once per unit of work, with a description."""
 
 _MANIFEST: Final = "manifest.json"
 _FORMAT: Final = 1
@@ -29,10 +29,10 @@ _PART: Final = 1 << 20  # bytes
 
 @dataclass(frozen=True)
 class Manifest:
-    """What an archive says of itself.
+    """The manifest of an archive.
 
     Attributes:
-        made_by: The nextday that made it.
+        made_by: The version of nextday that made it.
         made_at: When, in UTC, as text.
         files: The sha256 of each file, by its name.
     """
@@ -43,9 +43,9 @@ class Manifest:
 
 
 class Packer:
-    """Writes an archive: files are added, then it is sealed.
+    """Writes an archive: add files, then seal it.
 
-    Of this machine and its users nothing goes along but names, contents and times.
+    It stores names, contents and times of files, but neither owners nor permissions.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -54,40 +54,40 @@ class Packer:
 
     @property
     def names(self) -> set[str]:
-        """The files that are in it."""
+        """The names of the files in it."""
         return set(self._files)
 
     def add(self, name: str, path: Path) -> None:
-        """Add a file as it is now; what is written behind its present end meanwhile is left out.
+        """Add a file at its present size; anything appended to it meanwhile is left out.
 
         Raises:
-            FileNotFoundError: it is not there any more.
-            OSError: it cannot be read, was cut shorter meanwhile, or the archive cannot be written.
+            FileNotFoundError: it no longer exists.
+            OSError: it cannot be read, was truncated meanwhile, or the archive cannot be written.
         """
         with path.open("rb") as file:
-            facts, content = os.fstat(file.fileno()), _Summed(file)
+            facts, content = os.fstat(file.fileno()), _HashingReader(file)
             self._add(name, facts.st_size, int(facts.st_mtime), content)
         self._files[name] = content.sum.hexdigest()
 
     def seal(self, made_at: str) -> None:
-        """Write the list, and end the archive.
+        """Write the manifest and close the archive.
 
         Raises:
             OSError: it cannot be written.
         """
         facts = {"format": _FORMAT, "made_by": f"nextday {version('nextday')}", "made_at": made_at}
         content = json.dumps({**facts, "files": self._files}, indent=1).encode() + b"\n"
-        self._add(_MANIFEST, len(content), 0, _Summed(BytesIO(content)))
+        self._add(_MANIFEST, len(content), 0, _HashingReader(BytesIO(content)))
         self._tar.close()
 
-    def _add(self, name: str, size: int, time: int, content: "_Summed") -> None:
+    def _add(self, name: str, size: int, time: int, content: "_HashingReader") -> None:
         member = tarfile.TarInfo(name)
         member.size, member.mtime, member.mode = size, time, 0o600
         self._tar.addfile(member, content)
 
 
-class _Summed:
-    """A file that is being read, and the sha256 of what was."""
+class _HashingReader:
+    """A file being read, with the sha256 of the part read so far."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file, self.sum = file, hashlib.sha256()
@@ -99,36 +99,36 @@ class _Summed:
 
 
 def unpack(archive: Path, folder: Path, progress: Progress) -> Manifest:
-    """Write every file of an archive into a folder that is there for them alone.
+    """Write every file of an archive into a folder of its own.
 
-    Nothing but plain files below the folder is ever made: a link, a device, or a name that leads out is refused.
+    Only regular files inside the folder are created: a link, a device, or a name that leads out of it is refused.
 
     Args:
         archive: The file.
-        folder: Where its files go; the caller makes it, and removes it if this fails.
-        progress: Shows the files.
+        folder: Where its files go; the caller creates it, and removes it if this fails.
+        progress: Shows progress by file.
 
     Raises:
-        InputError: it is no archive of nextday.
-        NextdayError: it is damaged, or a newer nextday made it.
+        InputError: it is not a backup of nextday.
+        NextdayError: it is damaged, or was made by a newer nextday.
         OSError: a file cannot be written.
     """
-    with _opened(archive) as tar:
+    with _open_archive(archive) as tar:
         members = tar.getmembers()
-        manifest = _manifest(tar, members, archive)
+        manifest = _read_manifest(tar, members, archive)
         names = [member.name for member in members[:-1]]
         if sorted(names) != sorted(manifest.files) or not all(map(_is_plain, members)):
-            raise _damaged("its files are not those of its list", archive)
+            raise _damaged("its files are not those of its manifest", archive)
         with progress("unpack", len(names)) as advance:
             for member in members[:-1]:
-                if _written(tar, member, folder / member.name) != manifest.files[member.name]:
-                    raise _damaged(f"{member.name} is not what was written", archive)
+                if _extract(tar, member, folder / member.name) != manifest.files[member.name]:
+                    raise _damaged(f"the content of {member.name} has changed", archive)
                 advance(member.name)
     return manifest
 
 
 @contextmanager
-def _opened(archive: Path) -> Iterator[tarfile.TarFile]:
+def _open_archive(archive: Path) -> Iterator[tarfile.TarFile]:
     try:
         with tarfile.open(archive, "r:") as tar:
             yield tar
@@ -140,21 +140,21 @@ def _opened(archive: Path) -> Iterator[tarfile.TarFile]:
         raise _damaged(str(error), archive) from None
 
 
-def _manifest(tar: tarfile.TarFile, members: list[tarfile.TarInfo], archive: Path) -> Manifest:
+def _read_manifest(tar: tarfile.TarFile, members: list[tarfile.TarInfo], archive: Path) -> Manifest:
     file = tar.extractfile(members[-1]) if members and members[-1].name == _MANIFEST else None
     if file is None:
-        raise _damaged("it has no list of its files at its end", archive)
+        raise _damaged("it does not end with its manifest", archive)
     try:
         found = json.load(file)
         manifest = Manifest(str(found["made_by"]), str(found["made_at"]), dict(found["files"]))
         made_in = int(found["format"])
     except (ValueError, KeyError, TypeError) as error:
-        raise _damaged(f"its list cannot be read, {error!r:.100}", archive) from None
+        raise _damaged(f"its manifest cannot be read, {error!r:.100}", archive) from None
     if made_in > _FORMAT:
         raise NextdayError(
-            f"{manifest.made_by} made this backup in format {made_in}; this one knows formats up to {_FORMAT}",
+            f"This backup has format {made_in}, made by {manifest.made_by}; this version reads formats up to {_FORMAT}",
             where=str(archive),
-            fix="install that nextday or a newer one",
+            fix="install that version of nextday or a newer one",
         )
     return manifest
 
@@ -164,11 +164,11 @@ def _is_plain(member: tarfile.TarInfo) -> bool:
     return member.isreg() and not path.is_absolute() and ".." not in path.parts and "\0" not in member.name
 
 
-def _written(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> str:
-    """Write a member to a path and return the sha256 of what was written."""
+def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> str:
+    """Write a member to a path and return the sha256 of its content."""
     path.parent.mkdir(parents=True, exist_ok=True)
     content, digest = tar.extractfile(member), hashlib.sha256()
-    assert content is not None  # it is a plain file
+    assert content is not None  # it is a regular file
     with path.open("xb") as file:
         while part := content.read(_PART):
             digest.update(part)
@@ -178,7 +178,7 @@ def _written(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> str:
 
 def _damaged(why: str, archive: Path) -> InputError:
     return InputError(
-        f"This is no whole backup of nextday: {why}",
+        f"This is not a complete backup of nextday: {why}",
         where=str(archive),
-        fix="name another one; `nextday backup` only ever leaves whole ones",
+        fix="use another one; `nextday backup` never leaves an incomplete file under a backup's name",
     )

@@ -1,8 +1,8 @@
-"""Copies of a workspace, made while evenings run, and the way back.
+"""Back up a workspace while other runs may be writing to it, and restore it.
 
-What points goes before what it points at: the ledger, the tracked runs and the lists of models first, then the prices,
-then everything else. Prices, models and settings are only added to, so all that a copied row names is in the copy.
-A copy counts only after it was unpacked and read again.
+References are copied before the files that they refer to: first the ledger, the tracked runs and the lists of models,
+then the prices, then everything else. Prices, models and settings are append-only, so everything that a copied row
+names is in the backup. A backup gets its name only after it was unpacked and read again.
 """
 
 import os
@@ -36,7 +36,7 @@ _BUSY_SECONDS: Final = 60.0
 
 @dataclass(frozen=True)
 class StoredUniverse:
-    """The prices of a universe: how many symbols, the newest session, the version."""
+    """The price store of a universe in a backup: number of symbols, newest session, version."""
 
     name: str
     symbols: int
@@ -46,13 +46,13 @@ class StoredUniverse:
 
 @dataclass(frozen=True)
 class Contents:
-    """What a copy holds, as those who work with it read it.
+    """The contents of a backup, as read from the unpacked files.
 
     Attributes:
-        made_by, made_at: Which nextday made the copy, and when (UTC).
-        files: How many files it has.
+        made_by, made_at: The version of nextday that made the backup, and when (UTC).
+        files: Number of files.
         universes: Every price store.
-        ledger: What its verification found; None where there is no ledger.
+        ledger: Result of the ledger's verification; None if there is no ledger.
     """
 
     made_by: str
@@ -64,7 +64,7 @@ class Contents:
 
 @dataclass(frozen=True)
 class Backup:
-    """A copy that was made: its file, what it holds, and the older ones that went."""
+    """A new backup: its file, its contents, and the older backups that were removed."""
 
     path: Path
     contents: Contents
@@ -72,23 +72,26 @@ class Backup:
 
 
 def back_up(home: Path, target: Path, *, now: datetime, keep: int, progress: Progress) -> Backup:
-    """Copy a workspace into one file; evenings may run meanwhile.
+    """Back up a workspace into one file; other runs may write to it meanwhile.
 
     Args:
         home: The workspace.
-        target: A file that ends in .tar, which is replaced; else a folder, in which the copy is named after `now`.
+        target: A file that ends in .tar, which is replaced; otherwise a folder, in which the backup is named by `now`.
         now: The time, UTC.
-        keep: In a folder: how many copies to keep, this one counted.
+        keep: In a folder: number of backups to keep, this one included.
         progress: Shows the progress.
 
     Raises:
-        InputError: there is no workspace, or the target cannot be one.
-        WorkspaceBusyError: another backup is at work in that folder.
-        NextdayError: something cannot be read or written, or the copy does not read back. Older copies stay.
+        InputError: there is no workspace, or the target cannot be used.
+        WorkspaceBusyError: another backup is running in that folder.
+        NextdayError: something cannot be read or written, or the backup does not read back. Older backups stay.
     """
     path = target if target.suffix == ".tar" else target / now.strftime(_NAME)
-    _check_places(Workspace(home), path)
-    with _told(path.parent), _working(path.parent / ".nextday-backup.half", path.parent) as half:
+    _check_paths(Workspace(home), path)
+    with (
+        _explain_errors(path.parent),
+        _work_folder(path.parent / ".nextday-backup.half", path.parent) as half,
+    ):
         whole = half / "archive"
         whole.touch(0o600)
         with whole.open("wb") as file:
@@ -97,7 +100,7 @@ def back_up(home: Path, target: Path, *, now: datetime, keep: int, progress: Pro
             packer.seal(now.isoformat(timespec="seconds"))
             file.flush()
             os.fsync(file.fileno())
-        contents = _unpacked(whole, half / "tried", home, progress)
+        contents = _unpack_and_read(whole, half / "tried", home, progress)
         whole.replace(path)
     old = [] if path == target else sorted(path.parent.glob(_NAMES))[:-keep]
     for each in old:
@@ -106,7 +109,7 @@ def back_up(home: Path, target: Path, *, now: datetime, keep: int, progress: Pro
 
 
 def newest(place: Path) -> Path:
-    """Return the newest copy of a folder; a file is the copy itself.
+    """Return the newest backup in a folder; a file is returned as it is.
 
     Raises:
         InputError: there is none.
@@ -115,75 +118,85 @@ def newest(place: Path) -> Path:
         return place
     found = sorted(place.glob(_NAMES))
     if not found:
-        raise InputError("There is no backup in this folder", where=str(place), fix="name its file")
+        raise InputError(
+            "There is no backup in this folder",
+            where=str(place),
+            fix="name the backup's file, or another folder",
+        )
     return found[-1]
 
 
 def restore(archive: Path, home: Path, *, progress: Progress) -> Contents:
-    """Make a workspace from a copy, whole or not at all; it may lie elsewhere than the one that was copied.
+    """Restore a workspace from a backup, completely or not at all; its path may differ from the original's.
 
     Args:
-        archive: The file.
-        home: The workspace to make; there is nothing in it yet.
+        archive: The backup's file.
+        home: The workspace to create; it must be empty or missing.
         progress: Shows the progress.
 
     Raises:
-        InputError: the workspace is not empty, or the file is no whole backup.
-        WorkspaceBusyError: another restore is at work there.
-        NextdayError: something cannot be written, or a newer nextday made the copy.
+        InputError: the workspace is not empty, or the file is not a complete backup.
+        WorkspaceBusyError: another restore is running there.
+        NextdayError: something cannot be written, or the backup was made by a newer nextday.
     """
     _check_empty(home)
     half = home.with_name(f"{home.name}.half")
-    with _told(home.parent), _working(half, half / "locks"):
-        contents = _unpacked(archive, half / "whole", archive, progress)
-        os.sync()  # else a power cut may leave the new name with nothing behind it
+    with _explain_errors(home.parent), _work_folder(half, half / "locks"):
+        contents = _unpack_and_read(archive, half / "whole", archive, progress)
+        os.sync()  # otherwise a power failure may leave empty files under the new name
         _check_empty(home)
         (half / "whole").replace(home)
     return contents
 
 
-def _check_places(workspace: Workspace, path: Path) -> None:
+def _check_paths(workspace: Workspace, path: Path) -> None:
     if not workspace.home.is_dir() or not any(workspace.home.iterdir()):
         raise InputError(
-            "There is no workspace to copy", where=str(workspace.home), fix="name it with --home DIR"
+            "There is no workspace to back up", where=str(workspace.home), fix="name it with --home DIR"
         )
     workspace.check()
     if path.absolute().is_relative_to(workspace.home.absolute()):
         raise InputError(
-            "A backup inside of what it copies is none", where=str(path), fix="name a place elsewhere"
+            "A backup cannot lie inside the workspace that it copies",
+            where=str(path),
+            fix="name a path outside of it",
         )
     if path.is_dir():
-        raise InputError("This is a folder", where=str(path), fix="name a file, or a folder without .tar")
+        raise InputError(
+            "The target of the backup ends in .tar, but is a folder",
+            where=str(path),
+            fix="name a file, or a folder without .tar",
+        )
 
 
 def _check_empty(home: Path) -> None:
     if home.exists() and (not home.is_dir() or any(home.iterdir())):
         raise InputError(
-            "There is something in this workspace already, and a restore overwrites nothing",
+            "This workspace is not empty, and a restore overwrites nothing",
             where=str(home),
             fix=f"name another with --home DIR, or: mv {home} {home}.old",
         )
 
 
 @contextmanager
-def _told(place: Path) -> Iterator[None]:
-    """Say in our words what the disk or SQLite has to complain about."""
+def _explain_errors(place: Path) -> Iterator[None]:
+    """Turn an error of the disk or of SQLite into a NextdayError."""
     try:
         yield
     except (OSError, sqlite3.Error) as error:
         reason = getattr(error, "strerror", None) or error
         raise NextdayError(
-            f"The copy was broken off: {reason}",
+            f"The backup or restore failed: {reason}",
             where=str(getattr(error, "filename", None) or place),
-            fix="see to disk space and rights, then run this again; what was there before is unchanged",
+            fix="check disk space and permissions, then run this again; existing files are unchanged",
         ) from None
 
 
 @contextmanager
-def _working(half: Path, locks: Path) -> Iterator[Path]:
-    """Give a folder to work in, for its owner alone: what a killed one left in it goes, and in the end the folder."""
+def _work_folder(half: Path, locks: Path) -> Iterator[Path]:
+    """Yield a private folder to work in, without what a killed run left in it, and remove it at the end."""
     half.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with hold_lock(locks / ".nextday-backup.lock", 0, f"the copies in {half.parent}"):
+    with hold_lock(locks / ".nextday-backup.lock", 0, f"the backups in {half.parent}"):
         for left in half.iterdir():
             if left != locks:
                 shutil.rmtree(left) if left.is_dir() else left.unlink()
@@ -194,7 +207,7 @@ def _working(half: Path, locks: Path) -> Iterator[Path]:
 
 
 def _pack(home: Path, packer: Packer, scratch: Path, progress: Progress) -> None:
-    """Add every file, in an order in which nothing is named that is not there."""
+    """Add every file, references before the files that they refer to."""
     for path in Workspace(home).databases:
         _copy_database(path, scratch)
         packer.add(_name(path, home), scratch)
@@ -215,7 +228,7 @@ def _add(
 ) -> None:
     with shown as advance:
         for path in paths:
-            with suppress(FileNotFoundError):  # one that vanishes meanwhile was not meant to stay
+            with suppress(FileNotFoundError):  # a file removed meanwhile was temporary
                 packer.add(_name(path, home), path)
             advance(_name(path, home))
 
@@ -225,7 +238,7 @@ def _name(path: Path, home: Path) -> str:
 
 
 def _copy_database(path: Path, copy: Path) -> None:
-    """Copy a database as of one moment, whoever writes to it."""
+    """Copy a database as of one moment, even while other processes write to it."""
     with (
         closing(
             sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=_BUSY_SECONDS)
@@ -241,27 +254,27 @@ def _stores(home: Path) -> list[PriceStore]:
 
 
 def _files(home: Path) -> list[Path]:
-    """Return the files outside of the databases and the stores; what is hidden is being written or is a lock."""
-    apart = {*_LEFT_OUT, *(_name(store.folder, home) for store in _stores(home))}
+    """Return the files outside of databases and price stores, without locks and hidden (half-written) files."""
+    excluded = {*_LEFT_OUT, *(_name(store.folder, home) for store in _stores(home))}
     databases = [_name(path, home) for path in Workspace(home).databases]
-    sides = {f"{name}{end}" for name in databases for end in ("", "-wal", "-shm", "-journal")}
+    database_files = {f"{name}{end}" for name in databases for end in ("", "-wal", "-shm", "-journal")}
     found = []
     for path in sorted(home.rglob("*")):
         name = path.relative_to(home)
-        is_apart = any(str(part) in apart for part in [name, *name.parents])
+        is_excluded = any(str(part) in excluded for part in [name, *name.parents])
         is_hidden = any(part.startswith(".") for part in name.parts) or path.suffix == ".lock"
-        if path.is_file() and not (is_apart or is_hidden or str(name) in sides):
+        if path.is_file() and not (is_excluded or is_hidden or str(name) in database_files):
             found.append(path)
     return found
 
 
-def _unpacked(archive: Path, folder: Path, source: Path, progress: Progress) -> Contents:
-    """Unpack a copy and read all of it: what this returns from is a workspace that works."""
+def _unpack_and_read(archive: Path, folder: Path, source: Path, progress: Progress) -> Contents:
+    """Unpack a backup and read all of it; on return, the folder is a working workspace."""
     folder.mkdir(mode=0o700)
     manifest = unpack(archive, folder, progress)
     Workspace(folder).check()
     try:
-        universes = [_examined(store) for store in _stores(folder)]
+        universes = [_describe_store(store) for store in _stores(folder)]
         ledger = Workspace(folder).ledger
         verification = Ledger(ledger, read_only=True).verify() if ledger.exists() else None
     except NextdayError as error:
@@ -271,7 +284,7 @@ def _unpacked(archive: Path, folder: Path, source: Path, progress: Progress) -> 
     return Contents(manifest.made_by, manifest.made_at, len(manifest.files), universes, verification)
 
 
-def _examined(store: PriceStore) -> StoredUniverse:
+def _describe_store(store: PriceStore) -> StoredUniverse:
     store.scan()
     bars = store.read(columns=[])
     last = None if bars.empty else bars["session"].max()
@@ -280,7 +293,7 @@ def _examined(store: PriceStore) -> StoredUniverse:
 
 def _unreadable(why: str, source: Path) -> NextdayError:
     return NextdayError(
-        f"The copy does not read back. {why}",
+        f"The backup does not read back. {why}",
         where=str(source),
-        fix="`nextday doctor` says what is damaged in a workspace; backups of before are as they were",
+        fix="`nextday doctor` finds damage in a workspace; earlier backups are unchanged",
     )

@@ -1,4 +1,4 @@
-"""What was trained, tried and promoted: MLflow runs and metrics, the registry of champions, the list of trials.
+"""Tracking of trainings, trials and promotions: MLflow runs and metrics, the registry of champions, the trials.
 
 May import `statistics`, `config`, `formatting`, `storage` and the ground floor.
 """

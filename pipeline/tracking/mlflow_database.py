@@ -1,4 +1,4 @@
-"""MLflow's database in the workspace: made and migrated once, whole or not at all, and moved along with it."""
+"""MLflow's database in the workspace: created and migrated atomically, and kept valid when the workspace moves."""
 
 import os
 import sqlite3
@@ -16,7 +16,7 @@ _ENVIRONMENT: Final = {
     "DO_NOT_TRACK": "true",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
-    # It logs a traceback of every error that it raises as well.
+    # MLflow also logs a traceback of every error that it raises.
     "MLFLOW_LOGGING_LEVEL": "CRITICAL",
     # A pooled connection would go on writing to a file that a migration has replaced.
     "MLFLOW_SQLALCHEMYSTORE_POOLCLASS": "NullPool",
@@ -25,7 +25,7 @@ _ENVIRONMENT: Final = {
 _LOCK_SECONDS: Final = 300.0
 
 _LOCATIONS: Final = (("experiments", "artifact_location"), ("runs", "artifact_uri"))
-"""Where MLflow writes down absolute locations; a registered model names its run instead."""
+"""Tables and columns in which MLflow stores absolute locations; a registered model names its run instead."""
 
 
 def database(home: Path) -> Path:
@@ -34,7 +34,7 @@ def database(home: Path) -> Path:
 
 
 def artifact_root(home: Path) -> str:
-    """Return the folder of the runs' files, as MLflow names it."""
+    """Return the location of the runs' files, as a URI."""
     return (home / "mlflow").as_uri()
 
 
@@ -46,8 +46,8 @@ def open_client(home: Path) -> Any:
 
     Raises:
         InputError: the workspace's path cannot be used.
-        WorkspaceBusyError: another process has been at the database for minutes.
-        Exception: whatever MLflow, Alembic or SQLAlchemy raise where the database cannot be made or migrated.
+        WorkspaceBusyError: another process held the database for five minutes.
+        Exception: any error of MLflow, Alembic or SQLAlchemy, if the database cannot be created or migrated.
     """
     url = _url(database(home))
     for name, value in _ENVIRONMENT.items():
@@ -57,7 +57,7 @@ def open_client(home: Path) -> Any:
     with locked(home):
         if _schema(database(home)) != _newest_schema():
             _migrate(home)
-        _follow(home)
+        _update_locations(home)
     return MlflowClient(url)
 
 
@@ -68,17 +68,17 @@ def locked(home: Path) -> Iterator[None]:
     Raises:
         WorkspaceBusyError: another process held it for five minutes.
     """
-    # No universe's name begins with a point, so this is no universe's lock.
+    # A universe's name cannot begin with a dot, so this cannot be a universe's lock.
     with hold_lock(home / "locks" / ".tracking.lock", _LOCK_SECONDS):
         yield
 
 
 def _url(path: Path) -> str:
-    if "?" in str(path):  # SQLAlchemy takes what follows it for options, and opens another file
+    if "?" in str(path):  # SQLAlchemy reads what follows as options, and opens another file
         raise InputError(
             "MLflow cannot use a folder with a ? in its path",
             where=str(path),
-            fix="name another with --home DIR",
+            fix="choose another with --home DIR",
         )
     return f"sqlite:///{path}"
 
@@ -103,7 +103,7 @@ def _newest_schema() -> str | None:
 
 
 def _migrate(home: Path) -> None:
-    """Bring a copy up to date and put it in place: MLflow's own migration, when killed, leaves a broken database."""
+    """Migrate a copy and move it into place: MLflow's own migration leaves a broken database when it is killed."""
     from mlflow.db import upgrade
 
     path = database(home)
@@ -124,8 +124,8 @@ def _remove(half: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _follow(home: Path) -> None:
-    """Rewrite the absolute locations of a workspace that was moved or copied: else new files go to the old place."""
+def _update_locations(home: Path) -> None:
+    """Rewrite the absolute locations of a moved or copied workspace, else new files go to the old one."""
     root = artifact_root(home)
     with closing(sqlite3.connect(database(home))) as connection, connection:
         left = connection.execute(

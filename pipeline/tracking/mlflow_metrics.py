@@ -1,4 +1,4 @@
-"""Settings, epochs and scores as a tracked run takes them: flat, under names that MLflow allows."""
+"""Parameters and metrics of a tracked run: settings, epochs and scores, flat, under names that MLflow allows."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -23,7 +23,7 @@ Measured = tuple[str, float, int]
 
 
 def list_params(settings: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
-    """Give every leaf of nested settings under its dotted name, as text of bounded length."""
+    """Yield every leaf of nested settings with its dotted name, as text of at most 500 characters."""
     for key, value in settings.items():
         if isinstance(value, Mapping):
             yield from list_params(value, f"{above}{key}.")
@@ -34,16 +34,16 @@ def list_params(settings: Mapping[str, Any], above: str = "") -> Iterator[tuple[
 
 
 def measure_epochs(epochs: pd.DataFrame) -> list[Measured]:
-    """Name what was measured at each epoch `fit/member-1/loss`."""
+    """Return the metrics of each epoch, named like `fit/member-1/loss`."""
     long = epochs.melt(id_vars=["fit", "member", "epoch"])
     names = long["fit"] + "/member-" + long["member"].astype(str) + "/" + long["variable"]
     return list(zip(names.map(allowed_name), long["value"], long["epoch"].astype(int), strict=True))
 
 
 def measure_scores(scores: pd.DataFrame) -> list[Measured]:
-    """Name a score `gru.hit_rate`, one of some rows or of a farther horizon `large moves/gru.hit_rate`.
+    """Return the scores, named like `gru.hit_rate`, by group or longer horizon `large moves/gru.hit_rate`.
 
-    The ends of its interval, n, effective n and the baseline's value follow as `gru.hit_rate.low` and so on.
+    The ends of the interval, n, effective n and the baseline's value follow as `gru.hit_rate.low` and so on.
     """
     keys = zip(scores["group"], scores["horizon"], scores["model"], scores["metric"], strict=True)
     names = [
@@ -70,22 +70,22 @@ def metric_prefix(group: str, horizon: int) -> str:
 
 
 def measure_trading(numbers: pd.DataFrame, names: Mapping[str, str]) -> list[Measured]:
-    """Name a number of the trading view `trading/gru.sharpe`; its evidence goes along.
+    """Return the numbers of the trading view, named like `trading/gru.sharpe`, with intervals and counts.
 
     Args:
-        numbers: Of `pipeline.report.trading_tables.list_numbers`.
-        names: Those to keep, by role, and what each is called.
+        numbers: From `pipeline.report.trading_tables.list_numbers`.
+        names: The roles to keep, and the name of each.
     """
-    own = numbers[numbers["role"].isin(names)]
-    labels = ("trading/" + own["role"].map(names) + "." + own["metric"]).map(allowed_name)
+    chosen = numbers[numbers["role"].isin(names)]
+    labels = ("trading/" + chosen["role"].map(names) + "." + chosen["metric"]).map(allowed_name)
     parts = {"": "value", ".low": "low", ".high": "high", ".n": "sessions", ".trades": "trades"}
     return [
         (f"{label}{suffix}", value, 0)
         for suffix, column in parts.items()
-        for label, value in zip(labels, own[column], strict=True)
+        for label, value in zip(labels, chosen[column], strict=True)
     ]
 
 
 def allowed_name(name: str) -> str:
-    """Replace what MLflow does not allow in the name of a metric."""
+    """Return the name with an underscore for every character that MLflow does not allow in a metric's name."""
     return re.sub(r"[^\w\-. /]", "_", name)

@@ -1,8 +1,8 @@
 """Tracked runs and the registry of models: MLflow on sqlite in the workspace, behind a small interface.
 
-Plain files say which model serves (`pipeline.tracking.registry`), because importing MLflow costs seconds every night
-and its database holds absolute paths; MLflow's registry and its alias `champion` mirror them for people, and `mirror`
-tells where the two disagree.
+Plain files decide which model serves (`pipeline.tracking.registry`), because importing MLflow takes seconds in every
+nightly run and its database holds absolute paths. MLflow's registry and its alias `champion` mirror them for people,
+and `mirror` reports where the two disagree.
 """
 
 import sys
@@ -32,19 +32,19 @@ __all__ = ["CHAMPION", "RegisteredModel", "TrackedRun", "Tracking"]
 CHAMPION: Final = "champion"
 """The alias of the serving model in MLflow's registry."""
 
-_MOST_METRICS, _MOST_PARAMS = 1000, 100
-"""What MLflow takes in one batch."""
+_MAX_METRICS, _MAX_PARAMS = 1000, 100
+"""MLflow's limits per batch."""
 
 _IDENTITY: Final = ("record", "model_version", "data_version", "config_digest", "trial_digest", "ledger_head")
-"""The tags by which two runs of one name are the same; others tell when and where it ran."""
+"""The tags that identify a run of a given name; the other tags hold when and where it ran."""
 
 
 @dataclass(frozen=True)
 class TrackedRun:
-    """A training that was written down.
+    """A recorded training.
 
     Attributes:
-        run_id: MLflow's run.
+        run_id: The id of MLflow's run.
         version: The model's number in MLflow's registry, from 1.
     """
 
@@ -56,11 +56,11 @@ class TrackedRun:
 class Tracking:
     """The tracked runs and models of a workspace.
 
-    Every method raises InputError where the universe has no proper name. Whoever records holds the universe's lock.
+    Every method raises InputError if the universe's name is invalid. Callers that record must hold the universe's lock.
 
     Attributes:
-        home: The workspace: mlflow.db, mlflow/ (the runs' files) and models/<universe>/<model_version>/ lie in it.
-        digest: Returns the model_version of the files in a folder, and raises if they are no model.
+        home: The workspace: mlflow.db, mlflow/ (the runs' files) and models/<universe>/<model_version>/ are in it.
+        digest: Returns the model_version of the files in a folder; raises if they are not a model.
     """
 
     home: Path
@@ -80,29 +80,29 @@ class Tracking:
         scores: pd.DataFrame,
         artifacts: Sequence[Path] = (),
     ) -> TrackedRun:
-        """Write down a training and register its model as `nextday-<universe>`.
+        """Record a training and register its model as `nextday-<universe>`.
 
-        A model that is registered already keeps its first registration, and a training that is written down already
-        (the same model, settings and prices) its run: one that was killed after it is only completed.
+        A model that is already registered keeps its first registration, and a training that is already recorded (the
+        same model, settings and prices) keeps its run; after a kill, recording again only completes it.
 
         Args:
             universe: The universe's name.
-            run_name: What people see.
+            run_name: The name that MLflow shows.
             config: The resolved settings; each leaf becomes a parameter, cut at 500 characters.
             config_digest: Their digest.
             model_dir: The model's files: models/<universe>/<model_version>/ of the workspace.
             model_version: The digest of those files.
-            tags: What to find the run by; `trained_through` (a date) must be among them.
-            epochs: One row an epoch: fit, member, epoch, and a column a metric.
+            tags: Tags of the run; `trained_through` (a date) must be among them.
+            epochs: One row per epoch: fit, member, epoch, and one column per metric.
             scores: schema.SCORES.
-            artifacts: Files to keep with the run.
+            artifacts: Files to store with the run.
 
         Raises:
-            NextdayError: the model's files are not those of `model_version` or lie elsewhere, or MLflow failed.
+            NextdayError: the model's files are not those of `model_version` or are in another folder, or MLflow failed.
         """
         directory = self._registry.verify(universe, model_version)
         if model_dir.resolve() != directory:
-            raise NextdayError(f"A model to register must lie in {directory}", where=str(model_dir))
+            raise NextdayError(f"A model to register must be in {directory}", where=str(model_dir))
         about = {**tags, "config_digest": config_digest, "model_version": model_version}
         with self._recording(universe, run_name, {**about, "record": "training"}) as (run, is_new):
             if is_new:
@@ -123,7 +123,7 @@ class Tracking:
         metrics: Mapping[str, float],
         artifacts: Sequence[Path] = (),
     ) -> str:
-        """Write down an evening without a training, unless it is written down already, and return its run_id.
+        """Record a nightly run without a training, unless it is already recorded, and return its run_id.
 
         Raises:
             NextdayError: MLflow failed.
@@ -146,7 +146,7 @@ class Tracking:
         trading: Sequence[Measured],
         artifacts: Sequence[Path],
     ) -> str:
-        """Write down a backtest, which registers no model, unless it is written down already; return its run_id.
+        """Record a backtest, which registers no model, unless it is already recorded, and return its run_id.
 
         Raises:
             NextdayError: MLflow failed.
@@ -161,12 +161,12 @@ class Tracking:
     def attach(
         self, run_id: str, artifacts: Sequence[Path] = (), tags: Mapping[str, str] | None = None
     ) -> None:
-        """Add files and tags to a run that was written down before.
+        """Add files and tags to a recorded run.
 
         Raises:
             NextdayError: there is no such run, or MLflow failed.
         """
-        with self._plainly(f"Nothing can be added to the tracked run {run_id}"):
+        with self._explain_errors(f"Nothing can be added to the tracked run {run_id}"):
             self._log_artifacts(run_id, artifacts)
             for name, value in (tags or {}).items():
                 self._client.set_tag(run_id, name, value)
@@ -176,14 +176,14 @@ class Tracking:
 
         Args:
             universe: The universe's name.
-            model_version: Which model.
+            model_version: The model's version.
             promoted_at: The run's clock (tz-aware).
 
         Raises:
             NextdayError: the model is not registered or its files are damaged, or MLflow failed.
         """
         former = self._registry.promote(universe, model_version, promoted_at)
-        with self._plainly(f"The model {model_version} serves, but MLflow's alias could not follow"):
+        with self._explain_errors(f"The model {model_version} serves, but MLflow's alias could not follow"):
             self._move_alias(_registered_name(universe), model_version, former, promoted_at)
 
     def champion(self, universe: str) -> RegisteredModel | None:
@@ -199,7 +199,7 @@ class Tracking:
         return self._registry.versions(universe)
 
     def mirror(self, universe: str) -> list[str]:
-        """Return where MLflow's registry disagrees with what serves, a sentence each; empty: they agree.
+        """Return where MLflow's registry differs from the serving model, one sentence each; empty if they agree.
 
         Raises:
             NextdayError: a file is damaged, or MLflow failed.
@@ -208,7 +208,7 @@ class Tracking:
         if serving is None and not database(self._home).exists():
             return []
         name = _registered_name(universe)
-        with self._plainly("MLflow's registry cannot be read"):
+        with self._explain_errors("MLflow's registry cannot be read"):
             shown = self._alias(name)
         if shown == serving:
             return []
@@ -220,12 +220,12 @@ class Tracking:
     def ui_command(self, port: int) -> list[str]:
         """Return the command line that shows MLflow's pages on 127.0.0.1, ready for os.execv.
 
-        It gets the database ready first, and sets the environment that the command inherits.
+        It first creates or migrates the database, and sets the environment that the command inherits.
 
         Raises:
-            NextdayError: the database cannot be made.
+            NextdayError: the database cannot be created or migrated.
         """
-        with self._plainly("MLflow's pages cannot be shown"):
+        with self._explain_errors("MLflow's pages cannot be shown"):
             url = self._client.tracking_uri
         place = ["--backend-store-uri", url, "--default-artifact-root", artifact_root(self._home)]
         serve = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
@@ -244,8 +244,8 @@ class Tracking:
         return open_client(self._home)
 
     @contextmanager
-    def _plainly(self, what: str) -> Iterator[None]:
-        """Turn whatever MLflow, Alembic, SQLAlchemy or the disk raise into one error of ours."""
+    def _explain_errors(self, what: str) -> Iterator[None]:
+        """Turn any error of MLflow, Alembic, SQLAlchemy or the disk into a NextdayError."""
         try:
             yield
         except NextdayError:
@@ -255,22 +255,22 @@ class Tracking:
             raise NextdayError(
                 f"{what}: {reason[0]}",
                 where=str(database(self._home)),
-                fix="forecasts and ledger stand without it: make room if the disk is full; if the file is damaged, "
-                "move it away, and the next run makes a new one",
+                fix="forecasts and ledger do not need it: free space if the disk is full; if the file is damaged, "
+                "move it away, and the next run creates a new one",
             ) from error
 
     @contextmanager
     def _recording(self, universe: str, run_name: str, tags: Mapping[str, str]) -> Iterator[tuple[Any, bool]]:
-        """Give a run and whether there is anything to write: not if one that says the same has ended well.
+        """Yield a run and whether it has to be written: not if a finished run has the same identity.
 
-        A run whose writer failed or was killed is taken up again: what it says already is said a second time without
-        effect. What is new or taken up ends FINISHED or FAILED.
+        A run whose writer failed or was killed is resumed: logging the same values again has no effect. A new or
+        resumed run ends as FINISHED or FAILED.
         """
         name = _registered_name(universe)
-        with self._plainly(f"The run {run_name!r} cannot be tracked"):
+        with self._explain_errors(f"The run {run_name!r} cannot be tracked"):
             experiment = self._experiment(name)
-            said = self._same(experiment, run_name, tags)
-            run = said.get("FINISHED") or next(iter(said.values()), None)
+            recorded = self._find_recorded(experiment, run_name, tags)
+            run = recorded.get("FINISHED") or next(iter(recorded.values()), None)
             self._end_killed(experiment, run)
             if run and run.info.status == "FINISHED":
                 yield run, False
@@ -283,8 +283,8 @@ class Tracking:
                 raise
             self._client.set_terminated(run.info.run_id, "FINISHED")
 
-    def _same(self, experiment: str, run_name: str, tags: Mapping[str, str]) -> dict[str, Any]:
-        """Return, by status, a run that says the same."""
+    def _find_recorded(self, experiment: str, run_name: str, tags: Mapping[str, str]) -> dict[str, Any]:
+        """Return the runs with the same name and identity, one per status."""
         same = [f"tags.{name} = '{tags[name]}'" for name in _IDENTITY if name in tags]
         found = self._client.search_runs(
             [experiment], " and ".join([f"attributes.run_name = '{run_name}'", *same])
@@ -292,7 +292,7 @@ class Tracking:
         return {run.info.status: run for run in found}
 
     def _end_killed(self, experiment: str, but: Any | None) -> None:
-        """Mark what has no end: one run a universe works at a time, so whoever began these is dead."""
+        """Mark unfinished runs as killed: a universe has one writer at a time, so their writers are dead."""
         for run in self._client.search_runs([experiment], "attributes.status = 'RUNNING'"):
             if "record" in run.data.tags and run.info.run_id != (but and but.info.run_id):
                 self._client.set_terminated(run.info.run_id, "KILLED")
@@ -308,8 +308,8 @@ class Tracking:
     def _log_params(self, run: Any, params: Sequence[tuple[str, str]]) -> None:
         from mlflow.entities import Param
 
-        for start in range(0, len(params), _MOST_PARAMS):
-            some = [Param(*pair) for pair in params[start : start + _MOST_PARAMS]]
+        for start in range(0, len(params), _MAX_PARAMS):
+            some = [Param(*pair) for pair in params[start : start + _MAX_PARAMS]]
             self._client.log_batch(run.info.run_id, params=some)
 
     def _log_metrics(self, run: Any, measured: Sequence[Measured]) -> None:
@@ -317,8 +317,8 @@ class Tracking:
 
         at = run.info.start_time
         metrics = [Metric(name, float(value), at, step) for name, value, step in measured if pd.notna(value)]
-        for start in range(0, len(metrics), _MOST_METRICS):
-            self._client.log_batch(run.info.run_id, metrics=metrics[start : start + _MOST_METRICS])
+        for start in range(0, len(metrics), _MAX_METRICS):
+            self._client.log_batch(run.info.run_id, metrics=metrics[start : start + _MAX_METRICS])
 
     def _log_artifacts(self, run_id: str, artifacts: Sequence[Path]) -> None:
         for path in artifacts:
@@ -356,7 +356,7 @@ class Tracking:
             raise NextdayError(
                 f"MLflow's registry has lost the model {model_version} of {name}",
                 where=str(database(self._home)),
-                fix="it serves all the same; `nextday retrain` registers a new one",
+                fix="it still serves; `nextday retrain` registers a new one",
             )
         self._client.set_registered_model_alias(name, CHAMPION, str(number))
         if former == model_version:

@@ -1,4 +1,4 @@
-"""What the trials of a search are worth beside the settings that are configured: the first trial, number 0."""
+"""Rank the trials of a search against the configured settings, which are the first trial, number 0."""
 
 import json
 import math
@@ -19,11 +19,11 @@ _DRAWS = 1000
 
 @dataclass(frozen=True)
 class Comparison:
-    """A complete trial beside the configured settings, on the same sessions.
+    """A complete trial compared with the configured settings on the same sessions.
 
     Attributes:
         trial: The trial.
-        saved: Log loss saved a session against the configured settings; positive is better.
+        saved: Log loss saved per session against the configured settings; positive is better.
         low: Lower end of its 95% interval, by blocks of sessions; NaN with too few of them.
         high: Upper end.
         error: Its standard error.
@@ -41,8 +41,8 @@ class Ranking:
     """The complete trials, the best first.
 
     Attributes:
-        comparisons: The configured settings among them.
-        tried: Trials that were better or worse by some number: complete and pruned, the configured ones among them.
+        comparisons: The configured settings included.
+        tried: Number of trials with a result, complete or pruned, the configured settings included.
     """
 
     comparisons: list[Comparison]
@@ -50,15 +50,15 @@ class Ranking:
 
     @property
     def best(self) -> Comparison:
-        """The one with the least log loss."""
+        """The comparison with the lowest log loss."""
         return self.comparisons[0]
 
     @property
     def luck(self) -> float:
-        """What the best of so many would seem to save if all were as good as the configured settings.
+        """Expected saving of the best of as many trials if all were only as good as the configured settings.
 
         The expected maximum of as many standard normals, times the median standard error of a difference. Trials
-        of one search are alike, so this is rather too much; NaN where there is nothing to compare.
+        of one search are similar, so this is rather an overestimate; NaN if there is nothing to compare.
         """
         errors = [each.error for each in self.comparisons if each.trial.number]
         if not errors or self.tried < 2:
@@ -67,24 +67,28 @@ class Ranking:
 
     @property
     def sentence(self) -> str:
-        """What the best trial is worth, in plain words."""
+        """The result of the best trial, and what luck alone would give, as text."""
         others = self.tried - 1
         if others < 1:
-            return "Nothing was tried yet beside the configured settings."
+            return "Nothing was tried yet but the configured settings."
         if self.best.trial.number == 0:
             return (
                 f"None of {count(others, 'trial')} is better than the configured settings: nothing to change."
             )
         luck = max(self.luck, 0.0)
-        opening = f"The best of {count(others, 'trial')} saves {self.best.saved:.5f} nats a session; were all as good "
-        opening += f"as the configured settings, the luckiest would seem to save about {luck:.5f}."
+        opening = (
+            f"The best of {count(others, 'trial')} saves {self.best.saved:.5f} nats per session. If all were "
+        )
+        opening += (
+            f"only as good as the configured settings, the luckiest would seem to save about {luck:.5f}."
+        )
         if not self.best.saved > luck:
-            return f"{opening} So this is no evidence that it is better."
-        return f"{opening} It saves more, but a chosen loss is optimistic: only the untouched test decides, once."
+            return f"{opening} So there is no evidence that it is better."
+        return f"{opening} It saves more, but a selected loss is optimistic: only the untouched test decides."
 
 
 def compare(trial: Trial, configured: Trial) -> Comparison:
-    """Return what a complete trial saves against the configured settings, with an interval by blocks of sessions."""
+    """Return the log loss that a complete trial saves, with an interval by blocks of sessions."""
     difference = np.array(configured.losses) - np.array(trial.losses)
     drawn = _mean_draws(difference)
     low, high = bootstrap.percentile_interval(drawn)
@@ -94,7 +98,7 @@ def compare(trial: Trial, configured: Trial) -> Comparison:
 
 
 def rank(trials: Sequence[Trial]) -> Ranking:
-    """Return the complete trials of one search, the best first; the first of `trials` is of the configured settings."""
+    """Return the complete trials of one search, the best first; the first of `trials` has the configured settings."""
     configured = trials[0]
     complete = [compare(trial, configured) for trial in trials if trial.state == "complete"]
     return Ranking(
@@ -106,11 +110,11 @@ def rank(trials: Sequence[Trial]) -> Ranking:
 def toml_lines(chosen: Parameters, configured: Parameters) -> list[str]:
     """Return the lines for nextday.toml that make the configured settings the chosen ones, section by section."""
     lines: list[str] = []
-    for place in sorted(name for name in chosen if chosen[name] != configured[name]):
-        section, _, name = place.partition(".")
+    for setting in sorted(name for name in chosen if chosen[name] != configured[name]):
+        section, _, name = setting.partition(".")
         if f"[{section}]" not in lines:
             lines.append(f"[{section}]")
-        lines.append(f"{name} = {json.dumps(chosen[place])}")
+        lines.append(f"{name} = {json.dumps(chosen[setting])}")
     return lines
 
 

@@ -1,8 +1,8 @@
-"""Every setting that was ever tried on a universe: one line a trial, only ever added to.
+"""All trials of a universe: every setting that was ever tried, in an append-only file with one line per trial.
 
-The best of many trials is partly the luckiest. How much of it is luck depends on how many there were and on how far
-their results lie apart (Bailey and López de Prado 2014, "The deflated Sharpe ratio"), so both are kept, also of the
-trials that nobody liked.
+The best of many trials is partly the luckiest. How much of it is luck depends on the number of trials and on the spread
+of their results (Bailey and López de Prado 2014, "The deflated Sharpe ratio"), so both are kept, rejected trials
+included.
 """
 
 import json
@@ -23,7 +23,7 @@ __all__ = [
     "State",
     "Trial",
     "TrialBook",
-    "Tried",
+    "TrialCounts",
     "count_settings",
     "digest_procedure",
     "list_parameters",
@@ -40,25 +40,25 @@ Parameters = dict[str, str | int | float | bool]
 
 @dataclass(frozen=True)
 class Trial:
-    """One setting, tried.
+    """One trial: settings and their result.
 
     Attributes:
-        kind: search: on slices of the training data; test: on the test rows, by a training.
+        kind: search: scored on slices of the training data; test: scored on the test rows, by a training.
         when: The time of the run, UTC.
-        digest: Of the settings that make the procedure, see `digest_procedure`.
-        state: complete, pruned (it was ended early, for others were better by then) or failed.
-        parameters: What a search chose; of a test, all of [model] and [training].
-        objective: Mean over sessions of the sessions' mean log loss, of a pruned one over those it came to; None
-            where it failed.
-        folds: The same of each slice.
-        sessions: How many sessions the objective stands on.
-        losses: The mean log loss of each session, in order of time.
+        digest: Digest of the settings that define the procedure, see `digest_procedure`.
+        state: complete, pruned (stopped early because others were better by then) or failed.
+        parameters: The parameters that a search chose; of a test, all of [model] and [training].
+        objective: Mean over sessions of the sessions' mean log loss; of a pruned trial, over the sessions it reached;
+            None if it failed.
+        folds: The same for each slice.
+        sessions: Number of sessions of the objective.
+        losses: Mean log loss of each session, by time.
         as_of: The last session of the prices, as text.
         data_version: The price store's version.
-        study: Which search it belongs to; empty for the test.
-        number: Its place in that search, from 0.
-        sharpe: Of a backtest, the Sharpe ratio of its trading after costs, of one session, not of a year; None where it
-            has none, or where it was written down before these were kept.
+        study: The search that it belongs to; empty for a test.
+        number: Its number in that search, from 0.
+        sharpe: Of a backtest, the Sharpe ratio of its trading net of costs, per session, not annualized; None if it
+            has none, or was recorded before Sharpe ratios were.
     """
 
     kind: Literal["search", "test"]
@@ -78,22 +78,22 @@ class Trial:
 
     @property
     def key(self) -> tuple[str, str, str, int, int, str, bool]:
-        """What two lines of one trial have in common: a run that was killed and done again.
+        """The identity of a trial: a run that was killed and repeated has the same.
 
-        One that was written down without its Sharpe ratio may be done again for it: it is no further setting.
+        A trial recorded without its Sharpe ratio may be recorded again with it; it does not count as another setting.
         """
         is_known = self.sharpe is not None
         return self.kind, self.digest, self.study, self.number, self.data_version, self.as_of, is_known
 
 
 @dataclass(frozen=True)
-class Tried:
-    """How many different settings were tried.
+class TrialCounts:
+    """Numbers of different settings that were tried.
 
     Attributes:
         settings: In all.
-        searched: By searches, on slices of the training data.
-        tested: By trainings, on the test rows.
+        searched: In searches, on slices of the training data.
+        tested: In trainings, on the test rows.
     """
 
     settings: int
@@ -102,7 +102,7 @@ class Tried:
 
     @property
     def sentence(self) -> str:
-        """The same in words; empty where nothing was tried."""
+        """The counts as text; empty if nothing was tried."""
         if not self.settings:
             return ""
         were = "was" if self.settings == 1 else "were"
@@ -117,19 +117,19 @@ class TrialBook:
     """The trials of one universe.
 
     Attributes:
-        path: The file: a line of JSON a trial.
+        path: The file: one line of JSON per trial.
     """
 
     path: Path
 
     def add(self, trial: Trial) -> None:
-        """Write a trial down for good; one that stands already is not written twice.
+        """Append a trial, durably; one that is already recorded is not written again.
 
-        What a killed writer left of a line is cut off: that trial was never whole.
+        A partial line that a killed process left at the end is removed.
 
         Raises:
             NextdayError: the file cannot be written, or another process held it for a minute.
-            StoreError: a line that was whole is damaged.
+            StoreError: a complete line is damaged.
         """
         with hold_lock(self.path.with_suffix(".lock"), _LOCK_SECONDS, f"the trials in {self.path}"):
             if trial.key in {each.key for each in self.read()}:
@@ -143,16 +143,16 @@ class TrialBook:
                     os.fsync(file.fileno())
             except OSError as error:
                 raise NextdayError(
-                    f"The trial cannot be written down: {error.strerror}",
+                    f"The trial cannot be recorded: {error.strerror}",
                     where=str(self.path),
-                    fix="look at the file's rights and the free space, then run this again",
+                    fix="check the file's permissions and the free space, then run this again",
                 ) from None
 
     def read(self, until: datetime | None = None) -> list[Trial]:
         """Return the trials in the order in which they were written.
 
         Args:
-            until: Leave out those of later runs.
+            until: Leave out the trials of later runs.
 
         Raises:
             StoreError: a line is damaged.
@@ -170,7 +170,7 @@ class TrialBook:
             raise StoreError(
                 f"The trials cannot be read: {error.strerror}",
                 where=str(self.path),
-                fix="look at the file and its rights",
+                fix="check the file and its permissions",
             ) from None
         return content[: content.rfind(b"\n") + 1]
 
@@ -183,25 +183,25 @@ class TrialBook:
             raise StoreError(
                 f"Line {number} of the trials cannot be read: {error!r:.200}",
                 where=str(self.path),
-                fix="put the file back from a backup: without it nobody knows how many settings were tried",
+                fix="restore the file from a backup: without it the number of settings tried is unknown",
             ) from None
 
 
-def count_settings(trials: Iterable[Trial]) -> Tried:
-    """Return how many different settings the trials are of; one that was tried again is no further one."""
+def count_settings(trials: Iterable[Trial]) -> TrialCounts:
+    """Return the number of different settings of the trials; a setting tried again counts once."""
     kinds: dict[str, set[str]] = {"search": set(), "test": set()}
     for trial in trials:
         kinds[trial.kind].add(trial.digest)
-    return Tried(len(kinds["search"] | kinds["test"]), len(kinds["search"]), len(kinds["test"]))
+    return TrialCounts(len(kinds["search"] | kinds["test"]), len(kinds["search"]), len(kinds["test"]))
 
 
 def list_sharpes(trials: Iterable[Trial]) -> list[float]:
-    """Return the Sharpe ratio, of one session, of each setting that has one: of its newest trial."""
+    """Return the Sharpe ratio per session of each setting that has one, from its newest trial."""
     return list({trial.digest: trial.sharpe for trial in trials if trial.sharpe is not None}.values())
 
 
 def list_parameters(config: Config) -> Parameters:
-    """Return what the settings say about the network and its training, by their place."""
+    """Return the settings of [model] and [training], by their place in nextday.toml."""
     sections = config.resolved()
     return {
         f"{section}.{name}": json.dumps(value) if isinstance(value, dict) else value
@@ -211,11 +211,11 @@ def list_parameters(config: Config) -> Parameters:
 
 
 def digest_procedure(config: Config, code: Mapping[str, str] | None = None) -> str:
-    """Return the digest of what decides how a procedure scores: settings, but not names, source or schedule.
+    """Return the digest of everything that decides a procedure's score: settings, but not names, source or schedule.
 
     Args:
         config: The settings.
-        code: Digests of the user's own code; none: all of it is ours.
+        code: Digests of custom code; none if there is none.
     """
     settings = {name: section for name, section in config.resolved().items() if name in _PROCEDURE}
     return digest(settings | dict(code or {}))

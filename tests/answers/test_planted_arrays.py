@@ -55,7 +55,7 @@ def learned(
 ) -> RecurrentEnsemble:
     sizes = {"features": 1, "lookback": LOOKBACK, "units": 8} | settings.pop("sizes", {}) | extras
     training = Training(
-        **{"epochs": 12, "learning_rate": 0.01, "chunk": 200, "schedule": "cosine"} | settings
+        **{"epochs": 12, "learning_rate": 0.01, "chunk": 200, "schedule": "cosine", "patience": 6} | settings
     )
     return RecurrentModel(Network(kind, mode=mode, **sizes), training, members=1).fit(
         *market, **RANGES, seed=3

@@ -42,7 +42,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rng = np.random.default_rng(1)
     x, mask = rng.standard_normal((4, 120, 2)).astype(np.float32), np.ones((4, 120), bool)
     y = (rng.random((4, 120, 1)) < 0.5).astype(np.float32)
-    recipe = RecurrentModel(Network("gru", features=2, lookback=4, units=2), Training(epochs=1), members=1)
+    recipe = RecurrentModel(
+        Network("gru", features=2, lookback=4, units=2), Training(epochs=1, learning_rate=1e-3), members=1
+    )
     folder = tmp_path_factory.mktemp("models") / "model"
     recipe.fit(x, mask, y, train=range(60), stop=range(61, 80), calibrate=range(81, 100), seed=1).save(folder)
     return folder

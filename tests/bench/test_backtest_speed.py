@@ -57,7 +57,7 @@ def fold_runner(known: Sequences, executor: object, folder: Path) -> Callable[[F
 
     network = RecurrentModel(
         Network("gru", FEATURES, 60, units=64, mode="sequence"),
-        Training(epochs=EPOCHS, batch_size=64 * (252 - 59), patience=EPOCHS),
+        Training(epochs=EPOCHS, batch_size=64 * (252 - 59), learning_rate=1e-3, patience=EPOCHS),
         members=MEMBERS,
         executor=executor,  # type: ignore[arg-type]
         folder=folder,

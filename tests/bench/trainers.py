@@ -120,7 +120,9 @@ def train(load: Load, mode: str, epochs: int = 4) -> Callable[[], float]:
     from models.training.trainer import Epoch, Trainer, Training
 
     labels = load.labels if mode == "sequence" else load.batch
-    training = Training(epochs=epochs, batch_size=labels, chunk=load.chunk, patience=epochs)
+    training = Training(
+        epochs=epochs, batch_size=labels, chunk=load.chunk, learning_rate=1e-3, patience=epochs
+    )
     network = Network("gru", load.features, load.lookback, units=load.units, mode=mode)
     trainer, (given, count) = Trainer(network, training), examples(load, mode)
 
@@ -211,7 +213,9 @@ def fit_members(load: Load, epochs: int = 2) -> Callable[[], float]:
     from models.training.trainer import Training
 
     network = Network("gru", load.features, load.lookback, units=load.units, mode="sequence")
-    training = Training(epochs=epochs, batch_size=load.labels, chunk=load.chunk, patience=epochs)
+    training = Training(
+        epochs=epochs, batch_size=load.labels, chunk=load.chunk, learning_rate=1e-3, patience=epochs
+    )
     model, last = RecurrentModel(network, training, members=load.members), load.sessions
     panel, train = load.panel(), range(last - 600)
 
@@ -231,7 +235,7 @@ def fit_once(load: Load) -> Callable[[], float]:
     from models.training.trainer import Training
 
     network = Network("gru", load.features, load.lookback, units=load.units, mode="sequence")
-    training = Training(epochs=1, batch_size=load.labels, chunk=load.chunk)
+    training = Training(epochs=1, batch_size=load.labels, chunk=load.chunk, learning_rate=1e-3)
     model, last = RecurrentModel(network, training, members=1), load.sessions
     imported = peak()
 

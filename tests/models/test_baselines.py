@@ -1,4 +1,4 @@
-"""What a forecast has to beat."""
+"""The baselines that a forecast has to beat."""
 
 import subprocess
 import sys
@@ -21,7 +21,7 @@ def fit(name: str, x: np.ndarray, y: np.ndarray, train: range = range(250)) -> F
 
 
 def panel(returns: list[float], ups: list[float]) -> tuple[np.ndarray, np.ndarray]:
-    """Return one symbol with these last returns and labels, behind as many filler sessions as a window needs."""
+    """Return one symbol with these last returns and labels, after as many filler sessions as a window needs."""
     x = np.array([0.0] * (LOOKBACK - 1) + returns, dtype=np.float32)
     y = np.array([np.nan] * (LOOKBACK - 1) + ups, dtype=np.float32)
     return np.stack([x, np.ones_like(x)], axis=-1)[None], y[None, :, None]
@@ -47,22 +47,22 @@ X, Y = panel([0.02, 0.01, -0.01, -0.02, 0.0], [1, 1, 0, 1, 1])
     [
         ("always_up", [0.8] * 5),
         ("base_rate", [0.8] * 5),
-        # Followed, the sign hits 3 of its 4 sessions; it has no say at a return of zero.
+        # Followed, the sign hits 3 of its 4 sessions; it forecasts the base rate at a return of zero.
         ("last_sign", [0.75, 0.75, 0.25, 0.25, 0.8]),
-        # Opposed, it hits 1 of 4: it still takes its side, by the least there is.
+        # Reversed, it hits 1 of 4: it still issues its direction, with the lowest confidence.
         ("reversal", [0.499, 0.499, 0.501, 0.501, 0.8]),
-        # The sums of 4 sessions are 0.02, 0.03, 0.02, 0.0 and -0.02: it hits 2 of the 4 that have a side.
+        # The sums of 4 sessions are 0.02, 0.03, 0.02, 0.0 and -0.02: it hits 2 of the 4 that are not zero.
         ("momentum", [0.501, 0.501, 0.501, 0.8, 0.499]),
     ],
 )
-def test_a_rule_says_the_probability_that_training_gave_it(name: str, expected: list[float]) -> None:
+def test_a_rule_forecasts_its_hit_rate_in_training(name: str, expected: list[float]) -> None:
     prediction = fit(name, X, Y, train=range(X.shape[1])).predict(X, np.ones((1, X.shape[1]), dtype=bool))
     assert prediction.p_up[0, LOOKBACK - 1 :, 0] == pytest.approx(expected)
     assert np.array_equal(prediction.low, prediction.p_up, equal_nan=True)
     assert np.array_equal(prediction.high, prediction.p_up, equal_nan=True)
 
 
-def test_always_up_says_up_after_a_falling_market_where_the_base_rate_says_down() -> None:
+def test_always_up_forecasts_up_after_a_falling_market_where_the_base_rate_forecasts_down() -> None:
     x, y = panel([0.01] * 5, [0, 0, 0, 0, 1])
     assert fit("always_up", x, y, range(8)).predict(x, np.ones((1, 8), dtype=bool)).p_up[0, -1, 0] > 0.5
     assert fit("base_rate", x, y, range(8)).predict(x, np.ones((1, 8), dtype=bool)).p_up[0, -1, 0] == 0.2
@@ -104,7 +104,7 @@ def test_logistic_regression_sees_the_last_features_and_the_returns_before_them(
     assert p_up == pytest.approx(reference.predict_proba(last[None])[0, 1], abs=1e-5)
 
 
-def test_one_logistic_regression_does_not_see_what_speaks_of_the_others() -> None:
+def test_one_logistic_regression_does_not_see_features_about_other_symbols() -> None:
     x, y = noise()
     y[:, :, 0] = x[:, :, 1] > 0
     assert hit_rate(fit("logistic_regression", x, y), x, y) > 0.9

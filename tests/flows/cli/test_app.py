@@ -69,11 +69,11 @@ def test_the_version_is_the_packages(nextday: CommandLine) -> None:
         (["backup"], "TARGET"),
         (["backup", ""], "empty"),
         (["backup", "copies", "--keep", "0"], "--keep"),
-        (["--home", "w", "backup", "copies"], "no workspace to copy"),
+        (["--home", "w", "backup", "copies"], "no workspace to back up"),
         (["restore"], "ARCHIVE"),
         (["--home", "w", "restore", "absent.tar"], "absent.tar"),
         (["restore", "."], "no backup in this folder"),
-        (["restore", "nextday.toml", "--home", "w"], "no whole backup"),
+        (["restore", "nextday.toml", "--home", "w"], "not a complete backup"),
     ],
 )
 def test_a_wrong_argument_is_named(nextday: CommandLine, arguments: list[str], words: str) -> None:

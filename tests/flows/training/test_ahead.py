@@ -223,7 +223,7 @@ def test_a_disk_that_has_no_room_for_a_kept_training_ends_the_walk(
     market: MadeMarket, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "kept").write_text("a file stands where the folder should be")
-    with Crew(2) as crew, pytest.raises(ModelError, match="cannot be kept"):
+    with Crew(2) as crew, pytest.raises(ModelError, match="cannot be saved"):
         market.walk(Compute(crew, 2, 1, tmp_path, checkpoints=tmp_path / "kept"))
 
 

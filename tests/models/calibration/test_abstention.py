@@ -1,4 +1,4 @@
-"""When a forecast takes a side: the target is met where it can be, and ties are told."""
+"""Abstention: the target coverage is met where it can be, and ties are reported."""
 
 import json
 
@@ -22,19 +22,19 @@ def test_without_ties_the_threshold_is_a_quantile_of_the_confidence(target: floa
     assert (fitted.rows, fitted.tied) == ((1000,), (0.001,))
 
 
-def test_both_sides_count_by_their_distance_from_one_half() -> None:
+def test_both_directions_count_by_their_distance_from_one_half() -> None:
     p_up = np.array([0.30, 0.45, 0.49, 0.52, 0.54, 0.58])
     fitted = fit_abstention(p_up[:, None], 0.5)
     assert p_up[np.abs(p_up - 0.5) >= fitted.threshold].tolist() == [0.30, 0.45, 0.58]
 
 
-def test_a_network_without_credit_says_one_probability_and_all_take_a_side() -> None:
+def test_a_network_with_one_probability_for_all_rows_never_abstains() -> None:
     fitted = fit_abstention(np.full((50, 1), 0.53), 0.1)
     assert fitted.achieved == fitted.tied == (1.0,)
     assert fitted.threshold == (pytest.approx(0.03),)
 
 
-def test_equal_confidences_take_a_side_together_on_whichever_side_of_the_target_is_nearer() -> None:
+def test_equal_confidences_abstain_together_and_the_nearer_coverage_is_taken() -> None:
     levels = np.repeat([0.60, 0.56, 0.53], [20, 50, 30])
     assert fit_abstention(levels[:, None], 0.6).achieved == (0.7,)
     assert fit_abstention(levels[:, None], 0.4).achieved == (0.2,)

@@ -60,7 +60,7 @@ def test_what_is_kept_as_numbers_comes_back_whole(method: str) -> None:
     assert read_calibrator(json.loads(json.dumps(calibrator.to_json(), allow_nan=False))) == calibrator
 
 
-def test_a_model_from_before_there_were_methods_still_says_the_same_and_takes_every_side() -> None:
+def test_a_model_saved_before_there_were_methods_forecasts_the_same_and_never_abstains() -> None:
     kept = {"base_rate": [0.53, 0.55], "slope": [0.4, 0.0]}
     calibrator = read_calibrator(kept)
     assert calibrator == Calibrator(
@@ -72,7 +72,7 @@ def test_a_model_from_before_there_were_methods_still_says_the_same_and_takes_ev
     assert calibrator.abstention.threshold == (0.0, 0.0)
 
 
-def test_the_share_of_sides_is_set_on_the_calibrated_probabilities() -> None:
+def test_the_coverage_is_set_on_the_calibrated_probabilities() -> None:
     logits, y = rows((0.6,))
     calibrator = fit_calibrator(logits, y, np.array([0.5]), SESSION, Calibration(coverage=0.6))
     takes_a_side = np.abs(calibrator.p_up(logits) - 0.5) >= calibrator.abstention.threshold

@@ -30,7 +30,7 @@ def chosen(logits: np.ndarray, y: np.ndarray, base_rate: float = 0.5) -> str:
     return choose_method(cross_validate(logits, y, SESSION, base_rate=base_rate, gap=1))
 
 
-def test_a_network_that_is_only_too_loud_keeps_the_temperature() -> None:
+def test_a_network_that_is_only_overconfident_keeps_the_temperature() -> None:
     assert chosen(*rows_of(lambda z: expit(0.4 * z))) == "temperature"
 
 
@@ -126,7 +126,7 @@ def test_too_few_sessions_are_not_compared_and_keep_the_temperature() -> None:
 
 @pytest.mark.parametrize(("sessions", "is_compared"), [(28, True), (26, False)])
 def test_a_curve_is_fitted_on_twenty_sessions_at_least(sessions: int, is_compared: bool) -> None:
-    # Of 28 sessions a block of 6 and one beside it on both sides leave 20, of 26 they leave 18.
+    # Of 28 sessions, a block of 6 and a gap of one on both sides leave 20; of 26 they leave 18.
     logits, y = rows_of(expit)
     kept = sessions * SYMBOLS
     assert bool(cross_validate(logits[:kept], y[:kept], SESSION[:kept], base_rate=0.5, gap=1)) is is_compared

@@ -26,7 +26,7 @@ def draw(p: np.ndarray) -> np.ndarray:
 
 
 class Logits(ClassifierMixin, BaseEstimator):
-    """Stands where scikit-learn wants a classifier: its decision function is the logit that it is given."""
+    """A classifier for scikit-learn whose decision function is the logit that it is given."""
 
     def fit(self, x: np.ndarray, y: np.ndarray) -> "Logits":
         self.classes_ = np.unique(y)
@@ -61,7 +61,7 @@ def test_the_slope_solves_the_closed_form_where_all_logits_are_equal() -> None:
     assert fit_slope(np.full(10, logit(word)), y, base_rate) == pytest.approx(expected)
 
 
-def test_an_overconfident_network_gets_the_temperature_that_mends_it() -> None:
+def test_an_overconfident_network_gets_the_temperature_that_corrects_it() -> None:
     truth = logit(0.53) + RNG.normal(0, 0.5, 200_000)
     shouted = logit(0.53) + 3 * (truth - logit(0.53))
     assert fit_temperature(shouted, draw(expit(truth)), 0.53).temperature == pytest.approx(3, rel=0.05)
@@ -101,7 +101,7 @@ def test_platts_line_is_that_of_a_logistic_regression_without_a_penalty_on_his_t
     assert curve.intercept == pytest.approx(reference.intercept_[0], rel=1e-5)
 
 
-def test_platt_says_what_scikit_learns_sigmoid_says() -> None:
+def test_platt_equals_scikit_learns_sigmoid() -> None:
     logits = RNG.normal(0.3, 1, 800)
     y = draw(expit(0.7 * logits - 0.2))
     assert fit_platt(logits, y).p_up(logits) == pytest.approx(calibrated("sigmoid", logits, y), abs=1e-5)
@@ -117,7 +117,7 @@ def test_outcomes_of_one_kind_leave_platt_a_finite_constant(y: np.ndarray) -> No
     assert p_up == pytest.approx(np.full(2, 51 / 52 if y[0] else 1 / 52), abs=1e-6)
 
 
-def test_platt_never_turns_a_network_round() -> None:
+def test_platt_never_reverses_a_network() -> None:
     logits = RNG.normal(0, 1, 1000)
     y = draw(expit(0.4 - logits))
     curve = fit_platt(logits, y)
@@ -146,7 +146,7 @@ def test_violators_are_pooled_as_by_hand() -> None:
     assert curve.shares == pytest.approx((1 / 10, 2 / 3, 2 / 3, 9 / 10))
 
 
-def test_an_isotonic_curve_of_one_point_says_its_share() -> None:
+def test_an_isotonic_curve_of_one_point_returns_its_share() -> None:
     curve = fit_isotonic(np.full(8, 0.2), np.array([1.0, 0, 0, 0] * 2), sessions=8)
     assert (curve.logits, curve.shares) == ((0.2,), (0.25,))
     assert curve.p_up(np.array([-9.0, 0.2, 9.0])).tolist() == [0.25] * 3
@@ -181,7 +181,7 @@ def test_a_curve_never_falls_stays_inside_and_comes_back_from_json(
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("seed", range(3))
 def test_on_noise_every_method_stays_near_the_base_rate(method: str, seed: int) -> None:
-    """Twenty thousand rows of chance: what is left of them in p_up is a share of their standard error."""
+    """On twenty thousand rows of noise, p_up deviates from the base rate by a fraction of a standard error."""
     rng = np.random.default_rng(seed)
     logits, y = rng.normal(0.1, 0.1, 20_000), (rng.random(20_000) < 0.52).astype(float)
     p_up = fit_curve(method, logits, y, base_rate=0.52, sessions=200).p_up(rng.normal(0.1, 0.1, 5000))

@@ -1,4 +1,4 @@
-"""What a network looks at, against closed forms and networks whose memory is planted."""
+"""Diagnostics of networks, against closed forms and networks with a planted memory."""
 
 import keras
 import numpy as np
@@ -40,7 +40,7 @@ def elman(factor: float, lookback: int = LENGTH) -> tuple[keras.Model, list[np.n
 
 
 def trained_to_read(model: keras.Model, feature: int, lag: int) -> list[np.ndarray]:
-    """Return weights that were fitted to say the sign of one feature at one lag."""
+    """Return weights fitted to predict the sign of one feature at one lag."""
     x = np.random.default_rng(5).normal(size=(2000, LENGTH, FEATURES)).astype(np.float32)
     model.compile(keras.optimizers.Adam(0.01), keras.losses.BinaryCrossentropy(from_logits=True))
     model.fit(x, (x[:, -1 - lag, feature] > 0).astype(np.float32), epochs=30, batch_size=100, verbose=0)
@@ -60,13 +60,13 @@ def test_sensitivity_is_the_product_of_matrices_where_tanh_is_its_own_argument(f
 
 
 @pytest.mark.parametrize(
-    ("factor", "finding"),
+    ("factor", "diagnosis"),
     [(0.5, "vanishing"), (0.97, "in between"), (1.0, "in between"), (1.1, "in between"), (1.5, "exploding")],
 )
-def test_vanishing_and_exploding_gradients_are_named(factor: float, finding: str) -> None:
+def test_vanishing_and_exploding_gradients_are_named(factor: float, diagnosis: str) -> None:
     model, weights = elman(factor)
     memory = describe_memory(measure_sensitivity(model, [weights], 1e-4 * WINDOWS)[0, :, 0], LENGTH)
-    assert memory.finding == finding
+    assert memory.diagnosis == diagnosis
     assert memory.decay == pytest.approx(factor, rel=0.1)
 
 
@@ -98,9 +98,9 @@ def test_rounding_far_back_does_not_slow_the_decay() -> None:
 
 
 def test_a_network_that_reads_nothing_is_called_blind_and_one_that_overflows_exploding() -> None:
-    assert describe_memory(np.zeros(5), 5).finding == "blind"
-    assert describe_memory(np.array([1, 1e30, np.inf]), 3).finding == "exploding"
-    assert describe_memory(np.array([1.0, 0, 0]), 3).finding == "vanishing"
+    assert describe_memory(np.zeros(5), 5).diagnosis == "blind"
+    assert describe_memory(np.array([1, 1e30, np.inf]), 3).diagnosis == "exploding"
+    assert describe_memory(np.array([1.0, 0, 0]), 3).diagnosis == "vanishing"
 
 
 def test_the_lag_and_the_feature_that_were_learned_stand_out() -> None:

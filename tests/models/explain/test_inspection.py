@@ -52,7 +52,7 @@ def random_weights(network: Network, seed: int) -> list[np.ndarray]:
 
 
 def an_ensemble(network: Network) -> RecurrentEnsemble:
-    """Return an ensemble that nobody trained: two members with random weights, read from the first session."""
+    """Return an untrained ensemble: two members with random weights, read from the first session."""
     members = Members(
         network, build_deployable(network, SCALING), [random_weights(network, seed) for seed in (1, 2)]
     )
@@ -124,13 +124,13 @@ def test_the_scale_is_read_back_from_the_network() -> None:
 
 
 @pytest.mark.parametrize("mode", ["windowed", "sequence"])
-def test_an_ensemble_that_learned_one_feature_is_found_out(mode: Any) -> None:
+def test_the_one_feature_that_an_ensemble_learned_is_found(mode: Any) -> None:
     x, mask, y = panel()
     y[:, :-1] = np.repeat(x[:, :-1, 1:2] > SCALING.mean[1], 2, axis=2)
     y[:, -1] = np.nan
     recipe = RecurrentModel(
         Network("gru", FEATURES, LOOKBACK, units=4, horizons=2, mode=mode),
-        Training(epochs=15, batch_size=64, chunk=30, learning_rate=0.03),
+        Training(epochs=15, batch_size=64, chunk=30, learning_rate=0.03, patience=6),
         members=2,
     )
     ranges = {"train": range(0, 160), "calibrate": range(200, 240)}
@@ -148,7 +148,7 @@ def test_an_ensemble_that_learned_one_feature_is_found_out(mode: Any) -> None:
     assert np.array_equal(found.importance, again.importance, equal_nan=True)
 
 
-def test_what_is_looked_at_does_not_change_the_ensemble() -> None:
+def test_an_inspection_does_not_change_the_ensemble() -> None:
     x, mask, y = panel()
     fitted = an_ensemble(NETWORKS[0])
     before = fitted.members.logits(x, mask, np.array([SESSIONS - 1], np.int32))

@@ -85,7 +85,7 @@ def examples(network: Network) -> Examples:
 
 def trained(network: Network, runs: int = 1) -> list[list[np.ndarray]]:
     """Return the weights after an epoch, of as many runs of one trainer."""
-    trainer = Trainer(network, Training(epochs=1, batch_size=16, chunk=12))
+    trainer = Trainer(network, Training(epochs=1, batch_size=16, chunk=12, learning_rate=1e-3))
     return [trainer.train(examples(network), seed=1)[0] for _ in range(runs)]
 
 
@@ -104,7 +104,7 @@ def test_an_epoch_ends_where_keras_own_layers_end(network: Network, monkeypatch:
 
 @pytest.mark.parametrize("kind", ["rnn", "gru", "lstm"])
 def test_the_deployed_network_holds_nothing_but_keras_own_layers(kind: Kind) -> None:
-    network = Network(kind, features=4, lookback=6, layers=2)
+    network = Network(kind, features=4, lookback=6, units=32, layers=2)
     modules = {type(layer).__module__ for layer in build_deployable(network, NO_SCALE).layers}
     assert all(module.startswith("keras.") for module in modules)
     assert "models.networks.bptt_layers" in {

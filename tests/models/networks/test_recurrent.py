@@ -56,7 +56,7 @@ def test_recurrent_weights_start_orthogonal() -> None:
 
 
 def test_weights_follow_the_seed_and_no_global_generator() -> None:
-    network = Network("gru", features=3, lookback=7, layers=2)
+    network = Network("gru", features=3, lookback=7, units=32, layers=2)
     first = build(network, seed=5).get_weights()
     random.seed(99)
     np.random.seed(98)

@@ -1,4 +1,4 @@
-"""A training that is done is not done again, and nothing else is taken for it."""
+"""A finished training is not repeated, and nothing else is mistaken for it."""
 
 from concurrent.futures import Executor
 from dataclasses import replace
@@ -129,8 +129,8 @@ def test_a_damaged_file_is_trained_again(given: Examples, trained: list[int], tm
     assert Checkpoints(tmp_path).read(file.stem) is not None
 
 
-def test_a_full_disk_is_told(given: Examples, tmp_path: Path) -> None:
+def test_a_full_disk_is_reported(given: Examples, tmp_path: Path) -> None:
     with disk(tmp_path / "small", kilobytes=8) as small:
         (small / "filled").write_bytes(b"0" * 4096)
-        with pytest.raises(ModelError, match="cannot be kept"):
+        with pytest.raises(ModelError, match="cannot be saved"):
             train_all([given], JOBS[:1], checkpoints=small / "finished")

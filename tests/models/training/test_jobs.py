@@ -101,7 +101,7 @@ def test_every_epoch_is_told_once_while_members_are_trained_elsewhere(
     given: Examples, workers: LocalWorkers
 ) -> None:
     told: list[tuple[float, Epoch]] = []
-    many = Training(epochs=150, batch_size=64, patience=200)
+    many = Training(epochs=150, batch_size=64, learning_rate=1e-3, patience=200)
     runs = train_all(
         [given],
         members(2, many),

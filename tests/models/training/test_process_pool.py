@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 
 def is_alive(pid: int) -> bool:
-    """Return whether a process runs; one that nobody has waited for does not."""
+    """Return whether a process runs; a zombie does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
@@ -34,7 +34,7 @@ def wait_until(is_so: Callable[[], bool], seconds: float = 60) -> bool:
 
 
 def die(own_death: str, deaths: int) -> int:
-    """Be killed `deaths` times, then answer."""
+    """Be killed `deaths` times, then return that number."""
     path = Path(own_death)
     died = len(path.read_text()) if path.exists() else 0
     if died < deaths:
@@ -43,8 +43,8 @@ def die(own_death: str, deaths: int) -> int:
     return died
 
 
-def sleep_beside(log: str, seconds: float) -> int:
-    """Say who sleeps, then sleep."""
+def log_and_sleep(log: str, seconds: float) -> int:
+    """Log the process id, then sleep."""
     with Path(log).open("a") as file:
         file.write(f"{os.getpid()}\n")
     time.sleep(seconds)
@@ -64,7 +64,7 @@ def test_processes_live_on_from_job_to_job_and_end_with_the_block(tmp_path: Path
         workers.start()
         started = workers.pids
         for _ in range(2):
-            asked = [workers.submit(sleep_beside, str(tmp_path / "log"), 0.2) for _ in range(4)]
+            asked = [workers.submit(log_and_sleep, str(tmp_path / "log"), 0.2) for _ in range(4)]
             assert {future.result() for future in asked} <= set(started)
         assert workers.pids == started
         assert os.getpid() not in started
@@ -82,10 +82,10 @@ def test_an_error_of_a_job_comes_back_whole_and_the_process_stays() -> None:
         assert len(workers.pids) == 1
 
 
-def test_a_job_whose_process_is_killed_is_done_again_and_no_other_is(tmp_path: Path) -> None:
+def test_only_the_job_whose_process_was_killed_is_repeated(tmp_path: Path) -> None:
     with LocalWorkers(2, ready="json") as workers:
         lost = workers.submit(die, str(tmp_path / "lost"), 1)
-        other = workers.submit(sleep_beside, str(tmp_path / "log"), 1.0)
+        other = workers.submit(log_and_sleep, str(tmp_path / "log"), 1.0)
         assert lost.result() == 1
         assert other.result() in workers.pids
     assert len(sleepers(tmp_path / "log")) == 1
@@ -105,7 +105,7 @@ def test_an_error_in_the_block_ends_processes_that_are_at_work_and_jobs_that_wai
 
     def be_interrupted() -> None:
         with LocalWorkers(1, ready="json") as workers:
-            asked.extend(workers.submit(sleep_beside, str(log), 600) for _ in range(3))
+            asked.extend(workers.submit(log_and_sleep, str(log), 600) for _ in range(3))
             assert wait_until(lambda: bool(sleepers(log)))
             raise KeyboardInterrupt
 
@@ -122,10 +122,10 @@ PARENT = """
 import sys
 from pathlib import Path
 from models.training.process_pool import LocalWorkers
-from tests.models.training.test_process_pool import sleep_beside
+from tests.models.training.test_process_pool import log_and_sleep
 folder = Path(sys.argv[1])
 with LocalWorkers(2, folder / "scratch", ready="json") as workers:
-    asked = [workers.submit(sleep_beside, str(folder / "log"), 600) for _ in range(2)]
+    asked = [workers.submit(log_and_sleep, str(folder / "log"), 600) for _ in range(2)]
     for future in asked:
         future.result()
 """

@@ -1,4 +1,4 @@
-"""Sequence mode: many labels from one run, nothing from the future, nothing from sessions that are not there."""
+"""Sequence mode: many labels per run, nothing from the future, nothing from invalid sessions."""
 
 from pathlib import Path
 
@@ -88,7 +88,7 @@ def test_the_future_changes_no_logit(kind: Kind, extras: dict[str, object]) -> N
 
 
 @pytest.mark.parametrize("extras", EXTRAS, ids=str)
-def test_a_session_that_is_not_valid_is_as_if_it_had_never_been(extras: dict[str, object]) -> None:
+def test_a_session_that_is_not_valid_is_skipped(extras: dict[str, object]) -> None:
     x, mask, _ = market()
     run = members(described(**extras))
     garbage = x.copy()
@@ -177,7 +177,7 @@ def test_an_epoch_takes_the_steps_that_plain_keras_takes_on_the_same_chunks() ->
         assert found == pytest.approx(expected, abs=2e-6)
 
 
-def test_labels_outside_the_ranges_and_in_the_run_in_carry_no_loss() -> None:
+def test_labels_outside_the_ranges_and_in_the_run_in_do_not_count() -> None:
     network, training = described(), Training(epochs=3, batch_size=64, chunk=40, learning_rate=1e-2)
     x, mask, y = market()
     trainer = Trainer(network, training)
@@ -252,7 +252,7 @@ def test_the_run_starts_at_a_session_that_is_fixed_with_the_fit(recipe: Recurren
     assert [fit.first_session(row) for row in (1100, 1400)] == [fit.start] * 2
 
 
-def test_baselines_stand_on_the_rows_of_the_network(fitted: RecurrentEnsemble) -> None:
+def test_baselines_forecast_the_rows_of_the_network(fitted: RecurrentEnsemble) -> None:
     x, mask, y = market()
     rows = ~np.isnan(fitted.predict(x, mask).p_up)
     for baseline in baselines(0, LOOKBACK, "sequence").values():

@@ -80,7 +80,7 @@ def test_the_stop_range_is_scored_on_its_known_labels_alone() -> None:
     network = replace(NETWORK, horizons=2)
     given = examples(160, horizons=2)
     given.labels[given.stop[::3, 1] - 1, 1] = np.nan
-    weights, (epoch,) = Trainer(network, Training(epochs=1)).train(given, seed=3)
+    weights, (epoch,) = Trainer(network, Training(epochs=1, learning_rate=1e-3)).train(given, seed=3)
     model = build(network, 0)
     model.set_weights(weights)
     p_up = 1 / (1 + np.exp(-np.float64(model(windows(given, given.stop)))))
@@ -97,7 +97,7 @@ def test_an_unknown_label_moves_no_weight() -> None:
     given.labels[:, 1] = np.nan
     given.labels[given.stop[:, 1] - 1, 1] = 1
     given.base_rate[1] = 0.5
-    weights, _ = Trainer(network, Training(epochs=2)).train(given, seed=3)
+    weights, _ = Trainer(network, Training(epochs=2, learning_rate=1e-3)).train(given, seed=3)
     start = build(network, 3).get_weights()
     assert np.array_equal(weights[-2][:, 1], start[-2][:, 1])
     assert not np.array_equal(weights[-2][:, 0], start[-2][:, 0])
@@ -106,13 +106,13 @@ def test_an_unknown_label_moves_no_weight() -> None:
 @pytest.mark.slow
 def test_training_stops_after_patience_and_keeps_the_best_weights() -> None:
     # Noise learned at a high rate: the stop loss soon rises.
-    given, told = examples(160), list[Epoch]()
+    given, reported = examples(160), list[Epoch]()
     trainer = Trainer(NETWORK, Training(epochs=30, batch_size=16, learning_rate=1e-2, patience=3))
-    weights, history = trainer.train(given, seed=1, member=2, members=5, progress=told.append)
+    weights, history = trainer.train(given, seed=1, member=2, members=5, progress=reported.append)
     best = min(history, key=lambda epoch: epoch.stop_loss)
     assert len(history) == best.epoch + 3 < 30
-    assert told == history
-    assert {(epoch.member, epoch.members, epoch.epochs) for epoch in told} == {(2, 5, 30)}
+    assert reported == history
+    assert {(epoch.member, epoch.members, epoch.epochs) for epoch in reported} == {(2, 5, 30)}
     model = compiled(NETWORK, Training(), seed=0)
     model.set_weights(weights)
     again = model.evaluate(windows(given, given.stop), labels(given, given.stop), verbose=0)
@@ -121,7 +121,7 @@ def test_training_stops_after_patience_and_keeps_the_best_weights() -> None:
 
 @pytest.mark.slow
 def test_a_member_is_the_same_whatever_was_trained_before_it() -> None:
-    training = Training(epochs=2, batch_size=16)
+    training = Training(epochs=2, batch_size=16, learning_rate=1e-3)
     used, fresh = Trainer(NETWORK, training), Trainer(NETWORK, training)
     used.train(examples(160), seed=1)
     after, alone = used.train(examples(153), seed=2), fresh.train(examples(153), seed=2)
@@ -131,7 +131,7 @@ def test_a_member_is_the_same_whatever_was_trained_before_it() -> None:
 
 @pytest.mark.slow
 def test_folds_of_different_length_share_one_compilation() -> None:
-    trainer = Trainer(NETWORK, Training(epochs=1, batch_size=16))
+    trainer = Trainer(NETWORK, Training(epochs=1, batch_size=16, learning_rate=1e-3))
     for train in (160, 153, 40):
         trainer.train(examples(train), seed=train)
     assert trainer._learn.experimental_get_tracing_count() == 1
@@ -139,7 +139,7 @@ def test_folds_of_different_length_share_one_compilation() -> None:
 
 
 @pytest.mark.slow
-def test_a_loss_that_is_no_number_is_an_error_with_its_place() -> None:
+def test_a_loss_that_is_not_finite_is_an_error_that_names_member_and_epoch() -> None:
     trainer = Trainer(NETWORK, Training(epochs=3, batch_size=16, learning_rate=3e38))
     with pytest.raises(DivergenceError, match="diverged") as failed:
         trainer.train(examples(160), seed=4, member=2, members=3)

@@ -34,7 +34,7 @@ from pipeline.forecasting.folds import scoring_fold
 from pipeline.market.calendar import Calendar
 from tests.conftest import small_settings
 from tests.flows.operations.test_audit_command import CONFIG, HOME, LIVE, SOURCE, forget, kept, statuses
-from tests.pipeline.audit.test_procedure_checks import EVALUATION, TRAINING, bench_of, market
+from tests.pipeline.audit.test_procedure_checks import EVALUATION, TRAINING, audit_of, market
 from tests.pipeline.forecasting.test_custom_model import LOOKBACK, adopted, block
 from tests.support.command_line import CommandLine, told
 
@@ -44,7 +44,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def honest(xnys: Calendar) -> Procedure:
     bars = market(xnys)
-    known = bench_of(bars, FEATURE_SETS["default"]).make()
+    known = audit_of(bars, FEATURE_SETS["default"]).make()
     return Procedure(
         name="Written",
         model=CustomModel(adopted(), LOOKBACK),
@@ -166,7 +166,7 @@ def _is_refused_after_a_change(nextday: CommandLine, as_of: str) -> None:
     assert nextday(*LIVE, "replay", as_of).code == 0
 
 
-def test_a_model_whose_code_is_gone_is_told_so(own_modules: Path) -> None:
+def test_a_model_whose_code_is_gone_is_refused(own_modules: Path) -> None:
     (own_modules / "my_model.py").write_text(block("my_model.py"))
     model = find_model("my_model:Logistic", {}, own_modules)
     run: Any = SimpleNamespace(base=own_modules)

@@ -1,4 +1,4 @@
-"""Every tripwire is torn by the leak that it was laid for, and by nothing that nextday ships."""
+"""Every leakage check fails for the leak that it is meant to find, and for nothing that nextday ships."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -61,7 +61,7 @@ def market(days: Calendar) -> Block:
     return build_block([batch], SYMBOLS, sessions, instruments={})
 
 
-def bench_of(block: Block, features: FeatureSet, horizons: tuple[int, ...] = (1,)) -> FeatureAudit:
+def audit_of(block: Block, features: FeatureSet, horizons: tuple[int, ...] = (1,)) -> FeatureAudit:
     entries = pd.DataFrame({"symbol": block.symbols, "first": pd.NaT, "last": pd.NaT})
     everybody = Universe("u", entries.astype({"first": "datetime64[us]", "last": "datetime64[us]"}))
     return FeatureAudit(block, features, everybody, horizons)
@@ -132,8 +132,8 @@ LEAKS = [
 def test_a_feature_that_knows_later_bars_is_caught(
     block: Block, leak: Column, check: Callable[[FeatureAudit, object, int], Check]
 ) -> None:
-    bench = bench_of(block, planted(leak))
-    found = check(bench, bench.make(), 6)
+    audit = audit_of(block, planted(leak))
+    found = check(audit, audit.make(), 6)
     assert found.status == "failed"
     assert "planted" in found.evidence
     assert found.evidence.split()[0] in SYMBOLS
@@ -142,13 +142,13 @@ def test_a_feature_that_knows_later_bars_is_caught(
 
 @pytest.mark.parametrize("leak", [the_label, the_future_return])
 @pytest.mark.parametrize("horizons", [(1,), (1, 5)])
-def test_a_feature_that_tells_the_label_is_caught(
+def test_a_feature_that_predicts_the_label_is_caught(
     block: Block, leak: Column, horizons: tuple[int, ...]
 ) -> None:
-    known = bench_of(block, planted(leak), horizons).make()
+    known = audit_of(block, planted(leak), horizons).make()
     found = check_labels(known, range(SESSIONS - 60))
     assert found.status == "failed"
-    assert "planted orders 100.0% of the pairs rightly, 1 ahead" in found.evidence
+    assert "planted ranks 100.0% of the pairs correctly, 1 ahead" in found.evidence
 
 
 def test_a_future_that_comes_from_elsewhere_is_caught_by_the_label_alone(block: Block) -> None:
@@ -159,9 +159,9 @@ def test_a_future_that_comes_from_elsewhere_is_caught_by_the_label_alone(block: 
         columns = [block.symbols.index(symbol) for symbol in panel.symbols]
         return pd.DataFrame(tomorrow.to_numpy()[np.ix_(rows, columns)])
 
-    bench = bench_of(block, planted(from_a_file))
-    known = bench.make()
-    assert check_cut_off(bench, known, 6).status == "passed"
+    audit = audit_of(block, planted(from_a_file))
+    known = audit.make()
+    assert check_cut_off(audit, known, 6).status == "passed"
     assert check_labels(known, range(SESSIONS)).status == "failed"
 
 
@@ -175,8 +175,8 @@ def chance(panel: Panel) -> pd.DataFrame:
 
 @pytest.mark.parametrize("leak", [a_place_among_the_others, chance])
 def test_a_feature_that_depends_on_order_or_chance_is_caught(block: Block, leak: Column) -> None:
-    bench = bench_of(block, planted(leak))
-    found = check_order(bench, bench.make())
+    audit = audit_of(block, planted(leak))
+    found = check_order(audit, audit.make())
     assert (found.status, "planted" in found.evidence) == ("failed", True)
 
 
@@ -190,18 +190,18 @@ def a_long_memory(panel: Panel) -> pd.DataFrame:
 
 @pytest.mark.parametrize("column", [a_price, a_long_memory])
 def test_a_feature_that_needs_more_than_its_reach_is_caught(block: Block, column: Column) -> None:
-    bench = bench_of(block, planted(column))
-    known = bench.make()
-    assert check_cut_off(bench, known, 6).status == "passed"
-    found = check_reach(bench, known, 6)
+    audit = audit_of(block, planted(column))
+    known = audit.make()
+    assert check_cut_off(audit, known, 6).status == "passed"
+    found = check_reach(audit, known, 6)
     assert (found.status, "planted" in found.evidence) == ("failed", True)
 
 
 def test_a_row_that_is_there_only_with_later_bars_is_named(block: Block) -> None:
-    bench = bench_of(block, planted(lambda panel: log_return(panel).shift(-1)))
-    found = check_cut_off(bench, bench.make(), 3)
+    audit = audit_of(block, planted(lambda panel: log_return(panel).shift(-1)))
+    found = check_cut_off(audit, audit.make(), 3)
     assert found.status == "failed"
-    assert "the row is there no more" in found.evidence
+    assert "the row is missing in the second computation" in found.evidence
 
 
 @pytest.mark.parametrize("features", FEATURE_SETS)
@@ -209,19 +209,19 @@ def test_a_row_that_is_there_only_with_later_bars_is_named(block: Block) -> None
 def test_the_shipped_features_pass_bit_for_bit(
     block: Block, features: str, horizons: tuple[int, ...]
 ) -> None:
-    bench = bench_of(block, FEATURE_SETS[features], horizons)
-    known = bench.make()
+    audit = audit_of(block, FEATURE_SETS[features], horizons)
+    known = audit.make()
     for check in (check_cut_off, check_changed):
-        found = check(bench, known, 6)
+        found = check(audit, known, 6)
         assert (found.status, "bit for bit" in found.evidence) == ("passed", True), found
-    assert check_reach(bench, known, 6).status == "passed"
-    assert check_order(bench, known).status == "passed"
+    assert check_reach(audit, known, 6).status == "passed"
+    assert check_order(audit, known).status == "passed"
     assert check_labels(known, range(SESSIONS - 60)).status == "passed"
 
 
 def test_a_history_shorter_than_the_reach_has_nothing_to_show(block: Block) -> None:
-    bench = bench_of(block, planted(log_return, reach=SESSIONS))
-    assert check_reach(bench, bench.make(), 6).status == "not applicable"
+    audit = audit_of(block, planted(log_return, reach=SESSIONS))
+    assert check_reach(audit, audit.make(), 6).status == "not applicable"
 
 
 # Folds.
@@ -229,7 +229,7 @@ def test_a_history_shorter_than_the_reach_has_nothing_to_show(block: Block) -> N
 
 @pytest.mark.parametrize("horizons", [(1,), (1, 5, 20)])
 def test_the_shipped_folds_leave_gaps(block: Block, horizons: tuple[int, ...]) -> None:
-    known = bench_of(block, FEATURE_SETS["alstm11"], horizons).make()
+    known = audit_of(block, FEATURE_SETS["alstm11"], horizons).make()
     ends = [block.sessions[n].date() for n in (240, 330, 400)]
     dated = EvaluationConfig(train_end=ends[0], validation_end=ends[1], test_end=ends[2])
     folds = {
@@ -244,7 +244,7 @@ def test_the_shipped_folds_leave_gaps(block: Block, horizons: tuple[int, ...]) -
 
 @pytest.mark.parametrize(("gap", "horizons"), [(0, (1,)), (1, (1, 2)), (4, (1, 5))])
 def test_a_gap_shorter_than_the_horizon_is_caught(block: Block, gap: int, horizons: tuple[int, ...]) -> None:
-    known = bench_of(block, FEATURE_SETS["alstm11"], horizons).make()
+    known = audit_of(block, FEATURE_SETS["alstm11"], horizons).make()
     fold = Fold(range(30, 250 - gap), range(250, 290), range(310, 350), range(370, 400))
     found = check_folds({"score": fold}, known)
     assert found.status == "failed"
@@ -332,8 +332,8 @@ class SimpleFit:
 @pytest.fixture(scope="module")
 def honest(block: Block, xnys: Calendar) -> Procedure:
     features = FEATURE_SETS["default"]
-    bench = bench_of(block, features)
-    known = bench.make()
+    audit = audit_of(block, features)
+    known = audit.make()
     return Procedure(
         name="simple",
         model=Simple(),
@@ -364,12 +364,12 @@ def failed(procedure: Procedure) -> list[str]:
     return [name for name, found in looks(procedure).items() if found.status == "failed"]
 
 
-def test_an_honest_model_tears_nothing(honest: Procedure) -> None:
+def test_an_honest_model_passes_every_check(honest: Procedure) -> None:
     assert {found.status for found in looks(honest).values()} == {"passed"}
 
 
 @pytest.mark.parametrize(
-    ("model", "torn"),
+    ("model", "expected"),
     [
         (Simple(scale_of_everything=True), ["rest", "scale"]),
         (Simple(scale_until_the_test=True), ["scale"]),
@@ -380,29 +380,29 @@ def test_an_honest_model_tears_nothing(honest: Procedure) -> None:
         (Simple(looks_at_neighbours=True), ["order"]),
     ],
 )
-def test_a_model_that_knows_too_much_tears_its_wire(
-    honest: Procedure, model: Simple, torn: list[str]
+def test_a_model_that_knows_too_much_fails_the_checks_of_it(
+    honest: Procedure, model: Simple, expected: list[str]
 ) -> None:
-    assert failed(replace(honest, model=model)) == torn
+    assert failed(replace(honest, model=model)) == expected
 
 
 SLOW = {"gradient_boosting": pytest.mark.slow}
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=SLOW.get(name, ())) for name in BASELINES])
-def test_the_shipped_baselines_tear_nothing(honest: Procedure, name: str) -> None:
+def test_the_shipped_baselines_pass_every_check(honest: Procedure, name: str) -> None:
     procedure = replace(honest, model=baselines(0, 5, universe_features=[1])[name], name=name)
     assert failed(procedure) == []
 
 
-def test_a_fit_that_says_the_same_but_is_another_is_caught(honest: Procedure) -> None:
+def test_a_fit_with_equal_forecasts_but_other_weights_is_caught(honest: Procedure) -> None:
     digests = iter("ab")
     found = check_seed(replace(honest, digest=lambda fitted: next(digests)), honest.fitted())
     assert found.status == "failed"
     assert "the weights, the scale or the calibration differ" in found.evidence
 
 
-def test_forecasts_that_are_all_one_show_nothing(honest: Procedure) -> None:
+def test_a_check_on_equal_forecasts_is_not_applicable(honest: Procedure) -> None:
     found = check_seed(
         replace(honest, model=honest.base_rate), replace(honest, model=honest.base_rate).fitted()
     )
@@ -415,7 +415,7 @@ def with_real_labels(honest: Procedure) -> Procedure:
     return replace(honest, sequences=replace(honest.sequences, y=y))
 
 
-def test_shuffled_labels_leave_nothing_to_an_honest_procedure(honest: Procedure) -> None:
+def test_an_honest_procedure_finds_nothing_in_shuffled_labels(honest: Procedure) -> None:
     found = check_shuffled_labels(with_real_labels(honest))
     assert found.status == "passed"
     assert "n = 356" in found.evidence
@@ -435,10 +435,10 @@ def test_a_test_too_short_for_an_interval_is_no_proof(honest: Procedure) -> None
     assert check_shuffled_labels(replace(honest, fold=fold)).status == "not applicable"
 
 
-# What is kept.
+# The record.
 
 
-def test_an_error_of_ours_is_a_failure_in_its_words() -> None:
+def test_an_error_with_a_fix_fails_the_check_with_its_message() -> None:
     @leakage_check("a name", "What was done.")
     def look() -> CheckResult:
         raise InputError("no such thing", where="here")
@@ -446,7 +446,7 @@ def test_an_error_of_ours_is_a_failure_in_its_words() -> None:
     assert look() == Check("a name", "What was done.", "failed", "no such thing where: here")
 
 
-def test_an_audit_is_read_as_it_was_kept(tmp_path: Path) -> None:
+def test_an_audit_is_read_as_it_was_saved(tmp_path: Path) -> None:
     checks = (Check("a", "b", "passed", "c"), Check("d", "e", "not applicable", "f"))
     audit = Audit(
         "u", datetime(2019, 1, 4, tzinfo=UTC), "2019-01-03", 3, "0" * 16, "1" * 16, {"m:N": "2"}, "all", checks

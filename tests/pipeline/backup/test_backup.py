@@ -1,4 +1,4 @@
-"""A workspace in one file, right while evenings run, and back again."""
+"""Backup of a workspace in one file, also while other runs write to it, and restore."""
 
 import shutil
 import sqlite3
@@ -42,7 +42,7 @@ def names(archive: Path) -> list[str]:
         return tar.getnames()
 
 
-def test_a_restored_workspace_says_what_the_copied_one_said(home: Path, tmp_path: Path) -> None:
+def test_a_restored_workspace_has_the_contents_of_the_original(home: Path, tmp_path: Path) -> None:
     made = copy(home, tmp_path / "copies")
     assert made.path == tmp_path / "copies" / "2019-01-04T033000Z.tar"
     back = tmp_path / "elsewhere" / "w"
@@ -63,7 +63,7 @@ def test_a_restored_workspace_says_what_the_copied_one_said(home: Path, tmp_path
     assert sorted(path.name for path in (tmp_path / "elsewhere").iterdir()) == ["w"]
 
 
-def test_evenings_go_on_in_a_restored_workspace(home: Path, tmp_path: Path, xnys: Calendar) -> None:
+def test_nightly_runs_continue_in_a_restored_workspace(home: Path, tmp_path: Path, xnys: Calendar) -> None:
     back = tmp_path / "back"
     restore(copy(home, tmp_path / "c.tar").path, back, progress=unseen)
     store = PriceStore(back / "prices" / "sample")
@@ -84,7 +84,7 @@ def test_what_can_be_made_again_or_is_being_written_is_left_out(home: Path, tmp_
     assert len(years) == 2 < len([*home.glob("prices/sample/year=*/*")])
 
 
-def test_a_copy_is_for_its_owner_alone_and_names_nobody(home: Path, tmp_path: Path) -> None:
+def test_a_copy_is_for_its_owner_alone_and_names_no_user(home: Path, tmp_path: Path) -> None:
     made = copy(home, tmp_path / "c.tar").path
     assert made.stat().st_mode & 0o077 == 0
     with tarfile.open(made) as tar:
@@ -163,7 +163,7 @@ def test_a_backup_inside_of_its_workspace_or_of_none_is_refused(home: Path, tmp_
         newest(home)
 
 
-def test_two_backups_into_one_folder_do_not_meet(home: Path, tmp_path: Path) -> None:
+def test_two_backups_into_one_folder_exclude_each_other(home: Path, tmp_path: Path) -> None:
     copies = tmp_path / "copies"
     with hold_lock(copies / ".nextday-backup.lock", 0), pytest.raises(WorkspaceBusyError, match=str(copies)):
         copy(home, copies)

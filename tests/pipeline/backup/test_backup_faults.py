@@ -1,4 +1,4 @@
-"""Copies that are damaged, forged, starved of disk or killed: what has a name is whole, and nothing leads out of it."""
+"""Backups that are damaged, forged, out of space or killed: a named file is complete and writes nothing outside."""
 
 import io
 import json
@@ -107,7 +107,7 @@ CHANGES: dict[str, Callable[[tarfile.TarInfo, bytes], tuple[str, bytes] | None]]
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_changed_copy_is_refused_and_nothing_of_it_is_left(home: Path, tmp_path: Path, change: str) -> None:
     changed = rewritten(copy(home, tmp_path / "c.tar").path, CHANGES[change])
-    with pytest.raises(InputError, match="no whole backup") as refused:
+    with pytest.raises(InputError, match="not a complete backup") as refused:
         restore(changed, tmp_path / "back", progress=unseen)
     assert refused.value.exit_code == 2
     assert sorted(path.name for path in tmp_path.iterdir() if path.suffix != ".lock") == [
@@ -127,7 +127,7 @@ def test_a_copy_cannot_write_outside_of_the_workspace(home: Path, tmp_path: Path
         return (name if member.name.endswith(".keras") else member.name), content
 
     changed = rewritten(copy(home, tmp_path / "c.tar").path, leading_out)
-    with pytest.raises(InputError, match="no whole backup"):
+    with pytest.raises(InputError, match="not a complete backup"):
         restore(changed, tmp_path / "deep" / "back", progress=unseen)
     assert [*tmp_path.rglob("*out.csv")] == []
     assert not Path("/tmp/nextday-out.csv").exists()
@@ -140,7 +140,7 @@ def test_a_link_in_a_copy_is_refused(home: Path, tmp_path: Path) -> None:
             if member.name.endswith(".keras"):
                 member.type, member.linkname, member.size = tarfile.SYMTYPE, "/etc/passwd", 0
             new.addfile(member, old.extractfile(member) if member.isreg() else None)
-    with pytest.raises(InputError, match="no whole backup"):
+    with pytest.raises(InputError, match="not a complete backup"):
         restore(tmp_path / "changed.tar", tmp_path / "back", progress=unseen)
 
 
@@ -150,7 +150,7 @@ def test_a_copy_that_was_cut_off_is_refused(home: Path, tmp_path: Path, share: f
     content = made.read_bytes()
     end = content.rindex(b"manifest.json") + 900  # what follows the list is padding
     made.write_bytes(content[: int(end * share)])
-    with pytest.raises(InputError, match="no whole backup"):
+    with pytest.raises(InputError, match="not a complete backup"):
         restore(made, tmp_path / "back", progress=unseen)
 
 

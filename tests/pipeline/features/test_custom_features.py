@@ -20,7 +20,7 @@ from pipeline.features.panel import Panel, build_panel
 from pipeline.market.calendar import Calendar
 from pipeline.plugins import digest_code
 from tests.conftest import PROJECT
-from tests.pipeline.audit.test_procedure_checks import bench_of, market
+from tests.pipeline.audit.test_procedure_checks import audit_of, market
 from tests.support.command_line import HERE, CommandLine, told
 
 PAGE = (PROJECT / "docs" / "own_features.md").read_text()
@@ -63,7 +63,7 @@ def test_the_documented_set_computes_what_its_columns_are_named_for(pages: Featu
 
 
 def test_the_pages_set_passes_what_the_audit_asks_of_features(pages: FeatureSet, xnys: Calendar) -> None:
-    bench = bench_of(market(xnys), pages)
+    bench = audit_of(market(xnys), pages)
     known = bench.make()
     checks = [
         *(check(bench, known, 6) for check in (check_cut_off, check_changed, check_reach)),

@@ -1,4 +1,4 @@
-"""What MLflow knows afterwards, read back with MLflow's own client."""
+"""Tracked runs and models, read back with MLflow's own client."""
 
 import hashlib
 import json
@@ -110,7 +110,7 @@ def tracking(home: Path) -> Tracking:
     return Tracking(home, digest)
 
 
-def test_a_training_is_written_down_whole(tracking: Tracking, home: Path) -> None:
+def test_a_training_is_recorded_completely(tracking: Tracking, home: Path) -> None:
     folder = save_model(home, "a")
     report = home / "report.html"
     report.write_text("<p>report</p>")
@@ -136,7 +136,7 @@ def test_every_epoch_of_every_member_is_a_point_of_its_own_curve(tracking: Track
     assert len([name for name in names if "/member-" in name]) == 2 * 2 * 5
 
 
-def test_a_score_never_stands_without_its_evidence(tracking: Tracking, home: Path) -> None:
+def test_a_score_is_recorded_with_its_interval_and_counts(tracking: Tracking, home: Path) -> None:
     made = record(tracking, save_model(home, "a"), epochs=epochs()[:0])
     evidence = {"": 0.52, ".low": 0.49, ".high": 0.55, ".n": 1006, ".effective_n": 700, ".baseline": 0.53}
     expected = {f"gru.hit_rate{part}": value for part, value in evidence.items()}
@@ -168,7 +168,7 @@ def record_walk(tracking: Tracking, costs: str = "one") -> str:
     )
 
 
-def test_what_trading_came_to_stands_with_its_evidence_and_nothing_that_nobody_could_have_had(
+def test_trading_results_are_recorded_with_intervals_and_counts_and_only_for_the_given_roles(
     tracking: Tracking, home: Path
 ) -> None:
     run_id = record_walk(tracking)
@@ -244,10 +244,10 @@ def test_the_same_model_from_other_settings_is_a_new_run_and_no_new_version(
 
 
 class Killed(BaseException):
-    """Stands for what nothing can catch."""
+    """Stands in for a kill: no `except Exception` catches it."""
 
 
-def test_a_run_whose_writer_was_killed_is_taken_up_and_written_to_its_end(
+def test_a_run_whose_writer_was_killed_is_resumed_and_completed(
     tracking: Tracking, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, killer = save_model(home, "a"), Tracking(home, digest)
@@ -285,7 +285,7 @@ def test_a_registration_that_died_halfway_is_finished_by_the_next(tracking: Trac
     assert [model.number for model in tracking.versions("sample")] == [1]
 
 
-def test_an_alias_moved_by_hand_is_found_and_mended(tracking: Tracking, home: Path) -> None:
+def test_an_alias_moved_by_hand_is_found_and_fixed(tracking: Tracking, home: Path) -> None:
     first, second = save_model(home, "a"), save_model(home, "b")
     record(tracking, first)
     record(tracking, second)
@@ -339,13 +339,13 @@ def test_a_run_that_breaks_off_is_marked_and_registers_nothing(tracking: Trackin
 
 def test_a_model_elsewhere_or_under_another_version_is_not_registered(tracking: Tracking, home: Path) -> None:
     folder = save_model(home, "a")
-    with pytest.raises(NextdayError, match="must lie in"):
+    with pytest.raises(NextdayError, match="must be in"):
         record(tracking, folder, model_dir=shutil.copytree(folder, home / folder.name))
     with pytest.raises(NextdayError, match="missing or damaged"):
         record(tracking, folder, model_version="0" * 16)
 
 
-def test_an_evening_is_written_down_and_added_to(tracking: Tracking, home: Path) -> None:
+def test_a_nightly_run_is_recorded_and_can_be_added_to(tracking: Tracking, home: Path) -> None:
     forecast = home / "forecast.csv"
     forecast.write_text("symbol\n")
     run_id = tracking.record_forecast(

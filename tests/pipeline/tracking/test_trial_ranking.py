@@ -1,4 +1,4 @@
-"""The best of many trials is told together with what luck alone would have made of it."""
+"""The best of many trials is reported together with what luck alone would give."""
 
 from dataclasses import replace
 from tomllib import loads
@@ -42,12 +42,12 @@ def test_a_difference_has_the_interval_of_a_mean_of_independent_sessions() -> No
 
 @pytest.mark.slow
 def test_luck_is_what_the_best_of_equals_seems_to_save_and_that_is_no_evidence() -> None:
-    """Drawn anew 20 times: what one search alone says of luck is the mean of what luck alone has made of the best."""
+    """Over 20 searches without any gain, the mean of the estimated luck equals the mean saving of the best trial."""
     searches = [rank(alike(13, seed)) for seed in range(20)]
     best = np.mean([max(each.saved for each in one.comparisons if each.trial.number) for one in searches])
-    said = np.mean([one.luck for one in searches])
+    luck = np.mean([one.luck for one in searches])
     # The best of 12 has a standard deviation of 0.57 standard errors, a thirteenth of its mean over 20 searches.
-    assert said == pytest.approx(best, rel=0.2)
+    assert luck == pytest.approx(best, rel=0.2)
     assert any("no evidence" in one.sentence for one in searches)
 
 

@@ -1,4 +1,4 @@
-"""Every trial is written down once, for good, and counted as one setting however often it was tried."""
+"""Every trial is recorded once, durably, and counted as one setting however often it was tried."""
 
 import json
 import os
@@ -109,7 +109,7 @@ def test_a_full_disk_is_told_in_words_and_the_trials_stay(
     assert trial(0) in book.read()
 
 
-def test_a_file_that_is_none_is_told_in_words(book: TrialBook) -> None:
+def test_a_file_that_cannot_be_read_is_reported(book: TrialBook) -> None:
     book.path.mkdir(parents=True)
     with pytest.raises(StoreError, match="cannot be read"):
         book.read()
@@ -159,7 +159,7 @@ def test_a_line_of_before_sharpe_ratios_were_kept_is_read_and_gets_its_ratio_whe
     assert list_sharpes(book.read()) == [0.04]
 
 
-def test_a_report_of_then_does_not_know_later_trials(book: TrialBook) -> None:
+def test_a_report_as_of_then_excludes_later_trials(book: TrialBook) -> None:
     book.add(trial(0))
     book.add(trial(1, when=NOW + timedelta(days=1)))
     assert book.read(until=NOW) == [trial(0)]
