@@ -28,7 +28,7 @@ from flows.training.walk_forward import BEST_BEFORE, fits_at_once, walk_history
 from pipeline.config import digest
 from pipeline.errors import NextdayError, StoreError
 from pipeline.evaluation.horizons import select_horizon
-from pipeline.evaluation.robustness import RobustnessTests, examine
+from pipeline.evaluation.robustness import RobustnessTests, run_robustness_tests
 from pipeline.evaluation.subgroups import score_groups, trailing_volatility
 from pipeline.evaluation.verdict import Verdict
 from pipeline.forecasting.folds import Fold, walk_folds
@@ -168,7 +168,7 @@ def _score_groups(run: Run, known: History, walk: Walk, verdict: Verdict) -> pd.
 
 @task("test further")
 def _test_further(run: Run, walk: Walk, verdict: Verdict) -> RobustnessTests:
-    found = examine(
+    found = run_robustness_tests(
         select_horizon(walk.test),
         model=verdict.model,
         baseline=verdict.baseline,

@@ -11,7 +11,14 @@ from pipeline.errors import StoreError
 from pipeline.storage.csv_output import disarm
 from pipeline.storage.files import write_text
 
-__all__ = ["FILE", "LAGS", "lay_out", "load_attributions", "save_attributions", "select_strongest"]
+__all__ = [
+    "FILE",
+    "LAGS",
+    "load_attributions",
+    "save_attributions",
+    "select_strongest",
+    "tabulate_attributions",
+]
 
 FILE: Final = "attributions.csv"
 
@@ -22,7 +29,7 @@ _KEY: Final = ["symbol", "horizon", "as_of", "model_version", "data_version"]
 _MADE_OF: Final = ["target_session", *_KEY]
 
 
-def lay_out(
+def tabulate_attributions(
     rows: pd.DataFrame, values: NDArray[np.float32], features: tuple[str, ...], facts: pd.DataFrame
 ) -> pd.DataFrame:
     """Return one row per forecast and feature, the strongest feature of a forecast first.

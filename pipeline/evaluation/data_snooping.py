@@ -20,7 +20,7 @@ from pipeline.statistics.significance import drop_rounding
 __all__ = [
     "ConfidenceSet",
     "SuperiorAbility",
-    "choose_common_block",
+    "choose_common_block_length",
     "find_confidence_set",
     "session_losses",
     "superior_ability",
@@ -79,7 +79,7 @@ def session_losses(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({model: table.log_loss(model) for model in table.p}, index=sessions)
 
 
-def choose_common_block(losses: pd.DataFrame) -> int:
+def choose_common_block_length(losses: pd.DataFrame) -> int:
     """Return the longest optimal block length of the differences of two columns, in whole sessions."""
     series = losses.to_numpy(float).T
     lengths = [choose_block_length(one - other) for one, other in combinations(series, 2)]
@@ -104,7 +104,7 @@ def superior_ability(
         losses: [session], a column per model: every candidate that was tried and the benchmark.
         benchmark: The column that the others are compared with.
         horizon: Sessions ahead; blocks are at least as long.
-        block_length: By default that of `choose_common_block`.
+        block_length: By default that of `choose_common_block_length`.
         draws: Samples of the bootstrap.
         seed: Of the bootstrap.
 
@@ -121,7 +121,7 @@ def superior_ability(
     if gain <= 0 or best not in differs:
         return SuperiorAbility(best, gain, 1.0, 1.0, 1.0, others.shape[1], len(losses), max(horizon, 1))
     others = others[differs]
-    block = max(block_length or choose_common_block(losses), horizon)
+    block = max(block_length or choose_common_block_length(losses), horizon)
     spa = SPA(
         losses[benchmark].to_numpy(),
         others.to_numpy(),
@@ -153,7 +153,7 @@ def find_confidence_set(
         losses: [session], a column per model.
         level: The probability that the best one is missing.
         horizon: Sessions ahead; blocks are at least as long.
-        block_length: By default that of `choose_common_block`.
+        block_length: By default that of `choose_common_block_length`.
         draws: Samples of the bootstrap.
         seed: Of the bootstrap.
 
@@ -161,7 +161,7 @@ def find_confidence_set(
         NextdayError: too few models or sessions.
     """
     _checked(losses, horizon)
-    block = max(block_length or choose_common_block(losses), horizon)
+    block = max(block_length or choose_common_block_length(losses), horizon)
     unlike = losses.T.drop_duplicates().T
     p_values = {str(unlike.columns[0]): 1.0}
     if unlike.shape[1] > 1:

@@ -18,7 +18,7 @@ from pipeline.schema import MIN_SESSIONS
 from pipeline.statistics.pesaran_timmermann import PesaranTimmermann, pesaran_timmermann
 from pipeline.statistics.power import SampleSize, estimate_sample_size
 
-__all__ = ["RobustnessTests", "examine"]
+__all__ = ["RobustnessTests", "run_robustness_tests"]
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def _describe_confidence_set(found: ConfidenceSet) -> str:
     )
 
 
-def examine(
+def run_robustness_tests(
     rows: pd.DataFrame, *, model: str, baseline: str, draws: int = 1000, seed: int = 0
 ) -> RobustnessTests:
     """Test the directions of a model, and all models against the baseline.

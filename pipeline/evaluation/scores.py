@@ -24,7 +24,6 @@ __all__ = ["score"]
 
 
 Array = NDArray[np.float64]
-_BASE_RATE: Final = "base_rate"
 
 
 def score(

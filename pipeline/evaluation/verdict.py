@@ -10,12 +10,12 @@ import pandas as pd
 
 from pipeline.errors import NextdayError
 from pipeline.evaluation.aligned import LabelledRows, gather_labelled
-from pipeline.evaluation.scores import _BASE_RATE
 from pipeline.statistics import bootstrap, significance
 
 __all__ = ["ENOUGH_SESSIONS", "Verdict", "best_baseline", "enough_sessions", "judge"]
 
 
+_BASE_RATE: Final = "base_rate"
 ENOUGH_SESSIONS: Final = 60
 """With fewer sessions (a quarter of trading) there is no verdict: bootstrap intervals are too narrow there.
 In simulated sessions of 30 rows with a common shock the 95% interval covered the truth in 83% of runs with 10 sessions,
@@ -183,7 +183,7 @@ def _describe_base_rate(paired: _Paired | None) -> str:
 
 
 def _describe_verdict(v: Verdict, against: _Paired, horizon: int) -> str:
-    needed = round(significance.forecasts_needed(0.52), -1)
+    needed = round(significance.forecasts_needed(0.52, power=0.8, level=0.05), -1)
     hint = (
         f"About {needed:,} independent forecasts are needed to distinguish a 52% hit rate from 50% "
         "(80% power, one-sided 5%)."
@@ -191,12 +191,12 @@ def _describe_verdict(v: Verdict, against: _Paired, horizon: int) -> str:
     ahead = f", {horizon} sessions ahead" if horizon > 1 else ""
     if not v.sessions:
         return f"Not enough data: no forecast by {v.model}{ahead} has an outcome yet. {hint}"
-    sign, side = (1, "lower") if v.difference >= 0 else (-1, "higher")
+    sign, order = (1, "lower") if v.difference >= 0 else (-1, "higher")
     low, high = sorted((sign * v.low, sign * v.high))
     interval = f" [{low:z.4f}, {high:z.4f}]" if low <= high else ""
     evidence = (
         f"over {v.sessions:,} session{'s' * (v.sessions > 1)} ({v.n:,} forecasts{ahead}) {v.model}'s log loss is "
-        f"{side} than {v.baseline}'s by {abs(v.difference):.4f}{interval} per session"
+        f"{order} than {v.baseline}'s by {abs(v.difference):.4f}{interval} per session"
     )
     opening = f"{v.conclusion.capitalize()}: {evidence}"
     if v.conclusion == "not enough data":

@@ -7,7 +7,7 @@ from arch.bootstrap import MCS, SPA
 
 from pipeline.errors import NextdayError
 from pipeline.evaluation.data_snooping import (
-    choose_common_block,
+    choose_common_block_length,
     find_confidence_set,
     session_losses,
     superior_ability,
@@ -100,9 +100,9 @@ def test_equals_stay_in_the_set_together_and_twins_share_a_fate() -> None:
 
 def test_blocks_are_as_long_as_dependence_and_overlap_ask_for() -> None:
     frame = losses(300, {"gru": 0.0}, seed=6)
-    assert choose_common_block(frame) >= 1
+    assert choose_common_block_length(frame) >= 1
     smooth = frame.rolling(20, min_periods=1).mean()
-    assert choose_common_block(smooth) > 5
+    assert choose_common_block_length(smooth) > 5
     assert superior_ability(frame, "base_rate", horizon=20, draws=50).block_length >= 20
 
 

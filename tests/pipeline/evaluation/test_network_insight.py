@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from pipeline.errors import StoreError
-from pipeline.evaluation.attributions import FILE, lay_out, load_attributions, save_attributions
+from pipeline.evaluation.attributions import FILE, load_attributions, save_attributions, tabulate_attributions
 from pipeline.evaluation.network_insight import Insight, load_insight, rate_importance, save_insight
 from pipeline.report.charts.insight import draw_importance, draw_sensitivity
 from pipeline.report.evening_page import render
@@ -48,7 +48,7 @@ def moved(*symbols: str, **columns: Any) -> pd.DataFrame:
     facts = pd.DataFrame(
         {"logit": 0.1, "baseline_logit": 0.13, "forecast_logit": 0.1, "sessions": 60}, rows.index
     )
-    return lay_out(rows, values, FEATURES, facts)
+    return tabulate_attributions(rows, values, FEATURES, facts)
 
 
 def test_importance_has_the_mean_of_its_rows_and_an_interval_by_session() -> None:

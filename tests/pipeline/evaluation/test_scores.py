@@ -73,7 +73,7 @@ def test_a_model_equal_to_the_base_rate_has_no_edge_over_a_bad_rule() -> None:
     assert verdict.low > 0
     assert verdict.p_value < 0.05
     assert "the 95% interval excludes zero (" in verdict.sentence
-    assert "Compared with the base rate on the same rows: improvement (+" in verdict.sentence
+    assert "Compared with the base rate on the same rows: no improvement" in verdict.sentence
     without = judge(rows[rows["model"] != "base_rate"], model="gru", baseline="last_sign")
     assert without.conclusion == "edge"
     skilled = stack(keys, gru=0.2 + 0.6 * keys["outcome"], last_sign=0.5, base_rate=0.53)

@@ -14,7 +14,7 @@ import pytest
 from flows.backtest import Backtested
 from flows.cli.output import show_backtest
 from pipeline.config import TradingConfig
-from pipeline.evaluation.robustness import examine
+from pipeline.evaluation.robustness import run_robustness_tests
 from pipeline.evaluation.scores import score
 from pipeline.evaluation.subgroups import score_groups
 from pipeline.evaluation.verdict import judge
@@ -78,7 +78,7 @@ def made(skill: float = 0.02, **changes: Any) -> Backtest:
         "ranges": _ranges(days),
         "epochs": pd.DataFrame(columns=["fit", "member", "epoch", "loss", "stop_loss"]),
         "groups": score_groups(rows, **names, draws=100),
-        "tests": examine(rows, **names, draws=100),
+        "tests": run_robustness_tests(rows, **names, draws=100),
         "trading": view_trading(rows, fills, TradingConfig(), **names, trials=3, draws=100),
         "method": {"network": "gru of 1 layer of 16 units", "settings": "0123456789abcdef"},
         "tried": "3 settings were tried on this universe.",
