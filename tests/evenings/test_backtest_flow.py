@@ -98,7 +98,7 @@ def test_the_baseline_of_each_fold_was_chosen_before_its_test(walked: Backtested
         (name,) = part["chosen"].unique()
         own = rows[(rows["model"] == name) & (rows["fold"] == fold)]
         np.testing.assert_array_equal(part["p_up"], own["p_up"])
-        assert re.search(rf"{name} in fold [^;]*\b{fold}\b", walked.backtest.method["best before"])
+        assert re.search(rf"{name} in fold [^;]*\b{fold}\b", walked.backtest.method["prior-best baseline"])
 
 
 def test_another_threshold_or_another_walk_is_another_setting_tried(

@@ -130,7 +130,7 @@ class Mortal:
         """Return the error that it told, after checking its three parts."""
         said = "\n".join(self.said())
         assert "Traceback" not in said, said
-        assert "This should not have happened" not in said, said
+        assert "Unexpected error" not in said, said
         error = said[max(said.rfind("nextday: "), 0) :]
         assert "\n  where: " in error, error
         assert "\n  fix:   " in error, error

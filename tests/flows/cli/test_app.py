@@ -160,7 +160,7 @@ def test_files_that_cannot_be_used_are_named_before_anything_is_made(
     [
         (prices(), 'symbols = ["ZZZ"]', "ZZZ: not_found: prices.csv has no rows of it"),
         (prices(close=-5.0), "", "close: it must be above zero: 7 bars, e.g. A 2018-11-26"),
-        (prices(), 'file = "past.csv"', "Nobody belongs to the universe 'u' on 2018-12-04"),
+        (prices(), 'file = "past.csv"', "The universe 'u' has no member on 2018-12-04"),
     ],
 )
 def test_prices_that_hold_nothing_of_use_are_named(
@@ -237,7 +237,7 @@ def test_what_nobody_foresaw_is_three_lines_and_debug_shows_the_rest(
     monkeypatch.setattr(nightly, "update_prices", fail)
     said = nextday(*HERE, "update")
     assert said.code == 1
-    assert told(said)[0] == "nextday: This should not have happened: ZeroDivisionError: a surprise"
+    assert told(said)[0] == "nextday: Unexpected error: ZeroDivisionError: a surprise"
     assert "test_app.py" in said.err
     with pytest.raises(ZeroDivisionError):
         nextday("--debug", *HERE, "update")

@@ -110,4 +110,4 @@ def test_many_symbols_without_a_forecast_are_counted(monkeypatch: pytest.MonkeyP
     skipped = pd.DataFrame({"symbol": [f"X{i}" for i in range(37)], "reason": "[delisted]"})
     lines = printed(monkeypatch, 80, "show_evening", evening(skipped=skipped))
     assert "no forecast for X0: [delisted]" in lines
-    assert "no forecast for 32 more: the page names them" in lines
+    assert "no forecast for 32 more: the page lists them" in lines

@@ -115,7 +115,7 @@ def test_a_table_of_bars_fits_eighty_columns_and_a_pipe_has_the_whole_bar(
         assert max(map(len, narrow.out.splitlines())) <= 80
     shown = nextday(*HERE, "prices", "show", "A", "--known-at", "2018-12-13T22:00Z")
     assert table(shown)[-1]["status"] == "provisional"
-    assert "open, high, low and volume stand in a terminal of 120 columns" in shown.out
+    assert "open, high, low and volume are shown in a terminal of 120 columns" in shown.out
 
 
 def test_reading_writes_and_locks_nothing(nextday: CommandLine) -> None:
@@ -211,14 +211,14 @@ def test_an_export_that_fails_leaves_the_old_file_and_no_half(
         (["show", "AA"], "nearest symbols: A"),
         (["show", "no\nsymbol"], "There is no bar of a symbol 'no\\nsymbol'"),
         (["show", "A", "--last", "0"], "--last"),
-        (["show", "A", "--as-of", "yesterday"], "'yesterday' is no date"),
+        (["show", "A", "--as-of", "yesterday"], "'yesterday' is not a date"),
         (["show", "A", "--as-of", "2018-12-09"], "2018-12-09 is not a session of XNYS"),
         (["show", "A", "--as-of", "0001-01-01"], "is not a session of XNYS"),
         (["show", "A", "--as-of", "9999-12-31"], "is not a session of XNYS"),
         (["show", "A", "--as-of", "2018-12-21"], "2018-12-21 has not closed yet"),
         (["show", "A", "--as-of", "2018-12-07"], "The bars of A begin on 2018-12-10"),
-        (["show", "A", "--known-at", "noon"], "'noon' is no time"),
-        (["show", "A", "--known-at", "2018-12-20T22:01Z"], "2018-12-20 22:01 UTC lies in the future"),
+        (["show", "A", "--known-at", "noon"], "'noon' is not a time"),
+        (["show", "A", "--known-at", "2018-12-20T22:01Z"], "2018-12-20 22:01 UTC is in the future"),
         (["show", "A", "--known-at", "9999-12-31T23:59"], "9999-12-31"),
         (["show", "A", "--known-at", "0001-01-01T00:00+14:00"], "0001-01-01"),
         (["show", "A", "--known-at", "2018-11-04T01:30"], "is not one moment in America/New_York"),

@@ -43,7 +43,7 @@ def test_the_ledger_is_shown_checked_and_exported(nextday: CommandLine) -> None:
     assert shown.code == 0
     assert shown.out.split()[-9:-2] == ["2018-12-10", "2018-12-11", "^GSPC", "late", "52.0%", "up", "open"]
     verified = nextday(*HERE, "ledger", "verify", "--head", head)
-    assert (verified.code, verified.out.splitlines()[-2:]) == (0, ["the seal holds", f"head {head}"])
+    assert (verified.code, verified.out.splitlines()[-2:]) == (0, ["the seal is intact", f"head {head}"])
     assert nextday(*HERE, "ledger", "verify", "--head", "0" * 64).code == 1
     exported = nextday(*HERE, "ledger", "export", "--csv", "-")
     assert exported.out.splitlines()[1].startswith("sample,^GSPC,2018-12-10,2018-12-11,1,")

@@ -71,7 +71,7 @@ def test_even_a_clock_a_minute_back_is_a_given_one(folder: Path) -> None:
 
 def test_a_live_source_refuses_a_clock_of_the_future(folder: Path) -> None:
     tomorrow = datetime.now(UTC) + timedelta(days=1)
-    with pytest.raises(InputError, match="lies in the future"):
+    with pytest.raises(InputError, match="is in the future"):
         run(folder, historical="false", now=tomorrow)
     assert run(folder, historical="true", now=tomorrow).now == tomorrow
 
@@ -186,7 +186,7 @@ def test_settings_of_another_nextday_are_named(folder: Path) -> None:
     resolved = made.resolved | {"settings": made.resolved["settings"] | {"weather": {}}}
     name = digest(resolved)
     write_text(made.workspace.home / "settings" / f"{name}.json", json.dumps(resolved))
-    with pytest.raises(NextdayError, match="of another nextday"):
+    with pytest.raises(NextdayError, match="another version of nextday"):
         with_former_settings(made, name)
 
 

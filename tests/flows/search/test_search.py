@@ -340,9 +340,9 @@ def test_the_command_prints_the_trials_and_the_lines_to_paste_and_leaves_the_set
         anew = nextday("--trials", "1", "--anew")
     assert [first.code, second.code, anew.code] == [0, 0, 0], first
     assert "3 trials (3 complete)" in first.out
-    assert "the test was not looked at" in first.out
+    assert "the test set was not used" in first.out
     assert "12 trials" in second.out
-    assert "going on with the search on the prices through" in second.err
+    assert "continuing the search on the prices through" in second.err
     assert "13 trials" in anew.out  # nothing new has been stored: these are the prices of today
     assert "were tried on this universe: 0 scored on test rows" in second.out
     assert "learning_rate = " in second.out

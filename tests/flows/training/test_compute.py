@@ -201,5 +201,5 @@ def test_the_champion_goes_on_from_the_scored_fit_only_where_it_may_and_says_whe
         assert choose_start(warm, scored, fold) is scored
         assert told.lines == []
         assert choose_start(warm, PerSymbol([], may_start=False), fold) is None
-    assert "from chance" in told.lines[0]
+    assert "random initialization" in told.lines[0]
     assert choose_start(run(tmp_path), scored, fold) is None
