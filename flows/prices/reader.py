@@ -116,7 +116,7 @@ def open_stored_prices(config: Path | None, home: Path | None, now: datetime | N
 
     Args:
         config: The configuration file; default: NEXTDAY_CONFIG, or nextday.toml of the checkout.
-        home: The workspace; default: NEXTDAY_HOME, or data/ beside the configuration.
+        home: The workspace; default: NEXTDAY_HOME, or data/ next to the configuration.
         now: The clock; default: the wall clock. Without an offset it is in the exchange's time.
 
     Raises:

@@ -76,8 +76,8 @@ def load_evaluation(folder: Path) -> Evaluation:
         test_rows = pd.read_parquet(folder / "test_rows.parquet")
         if "direction" not in test_rows:  # written by a version without abstention
             test_rows["direction"] = choose_directions(test_rows["p_up"].to_numpy())
-        farther = folder / _FARTHER if (test_rows["horizon"] > NEXT).any() else None
-        verdicts = json.loads(farther.read_text(encoding="utf-8")) if farther else {}
+        path = folder / _FARTHER if (test_rows["horizon"] > NEXT).any() else None
+        verdicts = json.loads(path.read_text(encoding="utf-8")) if path else {}
         further = {int(horizon): Verdict(**facts) for horizon, facts in verdicts.items()}
         insight = load_insight(folder)
         return Evaluation(**tables, verdict=verdict, test_rows=test_rows, further=further, insight=insight)

@@ -1,4 +1,4 @@
-"""Maintenance makes reads fast and the disk tidy, and changes nothing that anybody reads."""
+"""Maintenance speeds up reads and frees disk space, and changes no data."""
 
 import json
 import sqlite3
@@ -94,7 +94,7 @@ def test_what_killed_runs_left_goes_and_what_living_ones_write_stays(nextday: Co
     assert [name for name in stay if not (Path("w") / name).exists()] == []
 
 
-def test_a_databases_log_is_folded_into_it(nextday: CommandLine) -> None:
+def test_a_databases_log_is_checkpointed(nextday: CommandLine) -> None:
     ledger = Ledger(Path("w/ledger.sqlite"))
     issue(ledger, 0, ["AAPL"])
     with closing(

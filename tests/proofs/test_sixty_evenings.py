@@ -15,7 +15,7 @@ from pipeline.market.calendar import Calendar
 from pipeline.prices.ingest.listing_status import find_listings, recent_bars
 from pipeline.sources.yahoo import YahooSource
 from tests.support import street as street_module
-from tests.support.made_market import PriceStatus, make_market
+from tests.support.made_market import MadeMarket, make_market
 from tests.support.street import Street
 from tests.support.yahoo_quirks import Extra, Missing, Null, Twice, Unadjusted, Unlisted, Unsettled, late
 from tests.support.yahoo_server import FAULTS
@@ -34,7 +34,7 @@ class Season:
     """Everything that was seen: the market's truth, the workspace, and what was known on each evening."""
 
     street: Street
-    market: PriceStatus
+    market: MadeMarket
     sessions: list[str]
     views: dict[str, tuple[pd.Timestamp, int, pd.DataFrame]]
     ways: set[str]
@@ -46,7 +46,7 @@ def way(symbol: str, clock: pd.Timestamp) -> str:
     return WAYS[draw // 3 % len(WAYS)] if draw % 3 == 0 else ""
 
 
-def with_quirks(market: PriceStatus, sessions: list[str]) -> PriceStatus:
+def with_quirks(market: MadeMarket, sessions: list[str]) -> MadeMarket:
     """Let Yahoo get things wrong besides: actions late, bars unsettled, null, doubled, missing, on a Sunday."""
     wild = {"volume": 0.73, "high": 1.01, "low": 0.99}
     made = {}
@@ -61,10 +61,10 @@ def with_quirks(market: PriceStatus, sessions: list[str]) -> PriceStatus:
             kinds = [late(day, fixed), (Unlisted(day, until=fixed),), (Unadjusted(day, until=fixed),), ()]
             quirks += kinds[(number + place) % 4]
         made[name] = replace(listing, stock=listing.stock.with_quirks(*quirks))
-    return PriceStatus(made)
+    return MadeMarket(made)
 
 
-def gone(market: PriceStatus) -> str:
+def gone(market: MadeMarket) -> str:
     """Return the one listing that was delisted."""
     end = pd.Timestamp(LAST, tz="UTC")
     (name,) = [name for name, listing in market.listings.items() if listing.stock.failing(end)]
@@ -83,7 +83,7 @@ def season(tmp_path_factory: pytest.TempPathFactory, xnys: Calendar) -> Iterator
         next(place, None)
 
 
-def live(street: Street, market: PriceStatus) -> Season:
+def live(street: Street, market: MadeMarket) -> Season:
     all_sessions = street.sessions(FIRST, LAST)
     sessions, ways = all_sessions[-EVENINGS:], set[str]()
     market = with_quirks(market, sessions)

@@ -1,4 +1,4 @@
-"""A made-up market on real sessions: listings that walk at random, what happens to them, and the truth about it."""
+"""A simulated market on real sessions: random-walk listings, their corporate actions, and the true prices."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,7 +23,7 @@ class Listing:
 
     @property
     def stocks(self) -> dict[str, Stock]:
-        """What is shown under each of its symbols; from the renaming on the old one is unknown."""
+        """The stock shown under each of its symbols; from the renaming on the old symbol is unknown."""
         if self.renamed is None:
             return {self.instrument_id: self.stock}
         symbol, day = self.renamed
@@ -43,7 +43,7 @@ class Listing:
 
     @property
     def total_return(self) -> "pd.Series[float]":
-        """What one share bought at the first close is worth, by session, each dividend having bought more shares.
+        """The value of one share bought at the first close, by session, with dividends reinvested.
 
         It buys them at the close before, less itself: that price is what makes Yahoo's factor 1 - D/C.
         """
@@ -56,14 +56,14 @@ class Listing:
 
 
 @dataclass(frozen=True, eq=False)
-class PriceStatus:
+class MadeMarket:
     """All listings, by instrument_id."""
 
     listings: dict[str, Listing]
 
     @cached_property
     def stocks(self) -> dict[str, Stock]:
-        """What is shown, by symbol: `server.stocks = dict(market.stocks)`."""
+        """The stocks shown, by symbol: `server.stocks = dict(market.stocks)`."""
         return {symbol: stock for each in self.listings.values() for symbol, stock in each.stocks.items()}
 
     @cached_property
@@ -142,7 +142,7 @@ def make_market(
     renames: int = 1,
     delistings: int = 1,
     seed: int = 20,
-) -> PriceStatus:
+) -> MadeMarket:
     """Return listings S00, S01, ... over [first, last]; everything happens in the last `busy` sessions.
 
     Nothing happens in the last tenth of that time, so that what comes late still comes; renamings (S05 becomes S05X)
@@ -172,7 +172,7 @@ def make_market(
         if name in end:
             stock = stock.with_quirks(Broken("not found", since=end[name]))
         made[name] = Listing(name, stock, alias.get(name))
-    return PriceStatus(made)
+    return MadeMarket(made)
 
 
 def in_hours(stock: Stock, days: Calendar) -> Stock:

@@ -1,4 +1,4 @@
-"""A store with a week of two symbols in it, a split, a dividend, and a bar that settled otherwise than it came."""
+"""A store with a week of two symbols, a split, a dividend, and a provisional bar that settled with another value."""
 
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -14,7 +14,7 @@ from tests.support.command_line import CommandLine
 
 WEEK = pd.DatetimeIndex(["2018-12-10", "2018-12-11", "2018-12-12", "2018-12-13"])
 FIRST, SECOND, THIRD = (datetime(2018, 12, day, 22, tzinfo=UTC) for day in (13, 14, 17))
-"""When the source was asked: on the evening of the last session, on the next one, and on the Monday after."""
+"""The times of the fetches: in the evening of the last session, on the next one, and on the Monday after."""
 
 A = [100.0, 102.0, 51.5, 52.0]
 """Closes as traded; a two-for-one split took effect on the 12th, and 0.5 was paid on the 13th."""
@@ -52,7 +52,7 @@ def nextday(
     store: PriceStore,
     days: Calendar,
 ) -> CommandLine:
-    """Return the command line beside a store in which A's last bar came provisional and settled otherwise."""
+    """Return the command line with a store in which A's last bar was provisional and settled with another value."""
     nextday = CommandLine(tmp_path, monkeypatch, capsys)
     settings('symbols = ["A", "B"]')
     both = [rows(days, "A", A, FIRST, provisional=1), rows(days, "B", [10, 11, 12, 13], FIRST, provisional=1)]

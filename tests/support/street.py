@@ -1,4 +1,4 @@
-"""A street of made-up listings with the stand-in for Yahoo on it, a workspace, and evenings of fetching prices."""
+"""Simulated listings served by the stand-in for Yahoo, a workspace, and price updates of several evenings."""
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -33,7 +33,7 @@ ca_bundle = "{ca_bundle}"
 
 
 class Street:
-    """Evenings of one universe; the flows' tasks run as the plain functions that they are.
+    """Evenings of one universe; the flows' tasks run as plain functions.
 
     Args:
         folder: Of the settings and the workspace.
@@ -53,7 +53,7 @@ class Street:
         (self.folder / "members.csv").write_text("\n".join(["symbol,from,to,name,formerly", *rows]) + "\n")
 
     def opens(self, *symbols: str, last: str = "2018-12-31", **stocks: Stock) -> None:
-        """Let listings walk at random, and be members; named ones as they are given."""
+        """Add random-walk listings as members; named ones as given."""
         sessions = self.days.sessions_between(pd.Timestamp(self.first), pd.Timestamp(last))
         made = {symbol: make_stock(self.days, sessions, seed) for seed, symbol in enumerate(symbols)}
         self.server.stocks |= made | stocks
@@ -70,7 +70,7 @@ class Street:
         return open_run(self.folder / "nextday.toml", self.folder / "data", now)
 
     def evening(self, session: str, hours: float = 2) -> PriceStatus:
-        """Fetch, check and keep prices."""
+        """Fetch, check and store prices."""
         return update_prices(self.run(session, hours))
 
     def sessions(self, first: str, last: str) -> list[str]:
@@ -90,7 +90,7 @@ class Street:
         return pd.Series(adjusted_close(*columns)[:, 0], bars.index)
 
     def requests(self, symbol: str) -> int:
-        """Return how many chart requests came for the symbol since this was last asked."""
+        """Return the number of chart requests for the symbol since the last call."""
         count = self.server.asked(symbol)
         self.server.requests = [each for each in self.server.requests if each.symbol != symbol]
         return count
@@ -101,9 +101,9 @@ def total_return(stock: Stock) -> "pd.Series[float]":
     return Listing("", stock).total_return
 
 
-def rules(market: PriceStatus) -> dict[str, list[str]]:
+def rules(price_status: PriceStatus) -> dict[str, list[str]]:
     """Return which rules each symbol broke."""
-    return {str(s): sorted(set(rows["rule"])) for s, rows in market.findings.groupby("symbol")}
+    return {str(s): sorted(set(rows["rule"])) for s, rows in price_status.findings.groupby("symbol")}
 
 
 def assert_true(street: Street, symbol: str, last: str) -> None:

@@ -5,14 +5,14 @@ import pandas as pd
 import pytest
 
 from pipeline.market.calendar import Calendar
-from tests.support.made_market import Listing, PriceStatus, make_market, make_stock
+from tests.support.made_market import Listing, MadeMarket, make_market, make_stock
 from tests.support.yahoo_market import Stock
 
 LAST = "2018-12-31"
 
 
 @pytest.fixture(scope="module")
-def market(xnys: Calendar) -> PriceStatus:
+def market(xnys: Calendar) -> MadeMarket:
     return make_market(xnys, "2018-01-02", LAST)
 
 
@@ -20,9 +20,7 @@ def at_the_end(stock: Stock) -> pd.DataFrame:
     return stock.honest(stock.clock(pd.Timestamp(LAST))).bars
 
 
-def test_two_splits_eleven_dividends_one_rename_and_one_delisting(
-    market: PriceStatus, xnys: Calendar
-) -> None:
+def test_two_splits_eleven_dividends_one_rename_and_one_delisting(market: MadeMarket, xnys: Calendar) -> None:
     assert list(market.listings) == [f"S{number:02d}" for number in range(12)]
     assert (market.actions["split"] != 1).sum() == 2
     assert (market.actions["dividend"] > 0).sum() == 11
@@ -47,7 +45,7 @@ def test_two_splits_eleven_dividends_one_rename_and_one_delisting(
 
 
 def test_the_same_seed_gives_the_same_market_and_another_one_another(
-    market: PriceStatus, xnys: Calendar
+    market: MadeMarket, xnys: Calendar
 ) -> None:
     again = make_market(xnys, "2018-01-02", LAST)
     pd.testing.assert_frame_equal(again.traded, market.traded)
@@ -55,7 +53,7 @@ def test_the_same_seed_gives_the_same_market_and_another_one_another(
     assert not make_market(xnys, "2018-01-02", LAST, seed=21).actions.equals(market.actions)
 
 
-def test_prices_are_whole_cents_within_their_range(market: PriceStatus) -> None:
+def test_prices_are_whole_cents_within_their_range(market: MadeMarket) -> None:
     traded = market.traded
     prices = traded[["open", "high", "low", "close"]]
     np.testing.assert_allclose(prices * 100, (prices * 100).round(), atol=1e-6)
@@ -64,7 +62,7 @@ def test_prices_are_whole_cents_within_their_range(market: PriceStatus) -> None:
     assert prices.gt(0).all(axis=None)
 
 
-def test_the_total_return_is_what_yahoos_adjusted_close_moves_by(market: PriceStatus) -> None:
+def test_the_total_return_is_what_yahoos_adjusted_close_moves_by(market: MadeMarket) -> None:
     for name, each in market.listings.items():
         adjusted = at_the_end(each.stock)["adj_close"]
         truth = market.total_return[name].dropna()
@@ -80,7 +78,7 @@ def test_the_total_return_of_a_split_and_a_dividend_by_hand(xnys: Calendar) -> N
     close, cash = stock.traded["close"].tolist(), list(stock.dividends.values())
     assert list(stock.dividends) == ["2018-03-06", "2018-03-08"]
     assert cash == [pytest.approx(0.005 * close[0], abs=5e-4), pytest.approx(0.02 * close[2], abs=5e-4)]
-    market = PriceStatus({"A": Listing("A", stock)})
+    market = MadeMarket({"A": Listing("A", stock)})
     returns = (market.total_return["A"] / market.total_return["A"].shift()).dropna().tolist()
     assert returns == pytest.approx(
         [close[1] / (close[0] / 2 - cash[0]), close[2] / close[1], close[3] / (close[2] - cash[1])]
@@ -93,7 +91,7 @@ def test_a_longer_walk_begins_with_the_shorter_one(xnys: Calendar) -> None:
     pd.testing.assert_frame_equal(short, long.iloc[:100])
 
 
-def test_the_exchanges_hours_hold_early_closes(market: PriceStatus) -> None:
+def test_the_exchanges_hours_hold_early_closes(market: MadeMarket) -> None:
     stock = market.listings["S03"].stock
     assert (stock.timezone, stock.opens, stock.closes) == ("America/New_York", "09:30", "16:00")
     assert stock.early == {"2018-07-03": "13:00", "2018-11-23": "13:00", "2018-12-24": "13:00"}

@@ -43,7 +43,7 @@ def refused(nextday: CommandLine, *arguments: str) -> str:
     return " ".join(said.err.split())
 
 
-def test_bars_are_shown_as_traded_beside_their_adjusted_closes(nextday: CommandLine) -> None:
+def test_bars_are_shown_as_traded_with_their_adjusted_closes(nextday: CommandLine) -> None:
     said = nextday(*HERE, "prices", "show", "A")
     assert said.code == 0
     bars = table(said)
@@ -58,7 +58,7 @@ def test_bars_are_shown_as_traded_beside_their_adjusted_closes(nextday: CommandL
     assert "revised" not in said.out
 
 
-def test_what_was_known_then_is_shown_and_what_was_revised_later_is_said(nextday: CommandLine) -> None:
+def test_what_was_known_then_is_shown_and_later_revisions_are_listed(nextday: CommandLine) -> None:
     said = nextday(*HERE, "prices", "show", "A", "--known-at", "2018-12-13T22:00Z")
     bars = table(said)
     assert (bars[-1]["close"], bars[-1]["status"]) == ("52.00", "provisional")
@@ -86,7 +86,7 @@ def test_a_time_without_an_offset_is_the_exchanges_and_a_bare_date_is_its_end(ne
     assert last("2018-12-14") == "52.25"
 
 
-def test_sessions_are_shown_up_to_one_and_as_many_as_asked(nextday: CommandLine) -> None:
+def test_sessions_are_shown_up_to_one_and_as_many_as_requested(nextday: CommandLine) -> None:
     said = nextday(*HERE, "prices", "show", "A", "--as-of", "2018-12-12", "--last", "2")
     assert [bar["session"] for bar in table(said)] == ["2018-12-11", "2018-12-12"]
     assert table(said)[-1]["adjusted"] == "103.00"  # still in the units of the first bar, which is not shown
@@ -256,7 +256,7 @@ def test_a_universe_without_prices_says_so_and_nothing_is_made(
 
 
 @pytest.mark.parametrize("command", [["show", "A"], ["check"], ["export", "--csv", "x.csv"]])
-def test_a_damaged_store_is_told_and_left_alone(
+def test_a_damaged_store_is_reported_and_left_alone(
     nextday: CommandLine, store: PriceStore, command: list[str]
 ) -> None:
     next(store.folder.rglob("*.parquet")).write_bytes(b"gone")

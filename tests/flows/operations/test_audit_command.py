@@ -1,4 +1,4 @@
-"""`nextday audit` on real fits: what ships passes, what leaks fails, and own code may run live only after it."""
+"""`nextday audit` on real fits: shipped models pass, leaks fail, and custom code may run live only after it."""
 
 import json
 import sys
@@ -83,7 +83,7 @@ def configure(sections: str = "", **model: object) -> None:
 
 
 def forget(module: str, code: str) -> None:
-    """Write a module anew: a command that begins later reads it anew."""
+    """Write a module again: a command that starts later imports it again."""
     Path(f"{module}.py").write_text(code)
     sys.modules.pop(module, None)
 
@@ -126,7 +126,7 @@ def test_what_ships_passes(nextday: CommandLine, sections: str) -> None:
 
 
 def only(monkeypatch: pytest.MonkeyPatch, *places: int) -> None:
-    """Lay some of the tripwires alone: each fit takes a second or two."""
+    """Run only some of the leakage checks: each fit takes a second or two."""
     every = auditing._list_checks
     monkeypatch.setattr(auditing, "_list_checks", lambda *subject: [every(*subject)[n] for n in places])
 
@@ -180,7 +180,7 @@ def live_run() -> Run:
 
 
 @pytest.mark.slow
-def test_own_code_runs_live_only_as_it_was_audited(nextday: CommandLine) -> None:
+def test_custom_code_runs_live_only_as_it_was_audited(nextday: CommandLine) -> None:
     forget("my_prices", SOURCE)
     forget("my_features", block("my_features.py"))
     sections = f'{OWN}[universe]\nname = "mine"\nsource = "my_prices:Mine"\n'
@@ -222,16 +222,16 @@ def test_an_audit_that_failed_is_no_pass(nextday: CommandLine, monkeypatch: pyte
     forget("my_prices", SOURCE)
     configure('[universe]\nname = "mine"\nsource = "my_prices:Mine"\n')
     run = live_run()
-    torn = Check("a wire", "It was laid.", "failed", "A on Monday")
-    monkeypatch.setattr(auditing, "run_checks", lambda subject: [torn])
-    monkeypatch.setattr(auditing, "check_custom_source", lambda run, block: replace(torn, status="passed"))
+    leak = Check("a check", "It was run.", "failed", "A on Monday")
+    monkeypatch.setattr(auditing, "run_checks", lambda subject: [leak])
+    monkeypatch.setattr(auditing, "check_custom_source", lambda run, block: replace(leak, status="passed"))
     assert nextday(*LIVE, "update").code == 0
     assert nextday(*LIVE, "audit").code == 1
-    with pytest.raises(InputError, match=r"failed the audit of .*: a wire: A on Monday"):
+    with pytest.raises(InputError, match=r"failed the audit of .*: a check: A on Monday"):
         require_audit(run)
 
 
-def test_a_source_that_changes_its_word_fails(nextday: CommandLine) -> None:
+def test_a_source_that_changes_its_answers_fails(nextday: CommandLine) -> None:
     forget("my_prices", SOURCE.replace("ord(symbol)", ""))
     configure('[universe]\nname = "mine"\nsource = "my_prices:Mine"\n')
     assert nextday(*LIVE, "update").code == 0
@@ -241,7 +241,7 @@ def test_a_source_that_changes_its_word_fails(nextday: CommandLine) -> None:
     assert "asked twice, it gives other values" in found.evidence
 
 
-def test_nextdays_own_code_needs_no_audit(nextday: CommandLine) -> None:
+def test_built_in_code_needs_no_audit(nextday: CommandLine) -> None:
     configure()
     run = live_run()
     assert list_code(run) == {}

@@ -1,4 +1,4 @@
-"""The doctor names what is wrong, and for each thing the fix."""
+"""The doctor reports each problem with its fix."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -45,14 +45,14 @@ def no_server() -> Iterator[None]:
 
 
 class Patient:
-    """A workspace to look at."""
+    """A workspace to check."""
 
     def __init__(self, folder: Path) -> None:
         self.config, self.home = folder / "nextday.toml", folder / "w"
         self.config.write_text("[prices]\nstart = 2018-11-01\n")
 
     def complaint(self, words: str) -> HealthCheck:
-        """Return the one thing to fix that is told with these words."""
+        """Return the one failed check whose text contains these words."""
         found = [item for item in examine(self.config, self.home, NOW) if not item.is_passed]
         (said,) = [item for item in found if words in item.what]
         assert said.fix
@@ -69,7 +69,7 @@ def patient(tmp_path: Path) -> Patient:
 
 
 class Server:
-    """What Prefect's client answers, as far as the doctor asks: a schedule that is well, unless told otherwise."""
+    """The answers of Prefect's client that the doctor uses: a working schedule, unless a test changes it."""
 
     def __init__(self, home: Path) -> None:
         self.version, self.is_paused = prefect.__version__, False
@@ -180,7 +180,7 @@ def test_a_new_workspace_lacks_prices_champion_ledger_and_server(patient: Patien
     assert "prefect server start" in patient.complaint("No Prefect server answers").fix
 
 
-def test_something_to_mend_is_an_exit_code_and_each_thing_has_its_fix(
+def test_a_failed_check_sets_the_exit_code_and_prints_its_fix(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     said = CommandLine(tmp_path, monkeypatch, capsys)("--config", "nextday.toml", "--home", "w", "doctor")
@@ -191,7 +191,7 @@ def test_something_to_mend_is_an_exit_code_and_each_thing_has_its_fix(
     assert all(lines[at + 1].startswith("     ") and lines[at + 1].strip() for at in complaints)
 
 
-def test_settings_that_cannot_be_read_end_the_examination_with_the_nearest_key(patient: Patient) -> None:
+def test_settings_that_cannot_be_read_end_the_checks_with_the_nearest_key(patient: Patient) -> None:
     patient.config.write_text("[model]\nunit = 3\n")
     found = examine(patient.config, patient.home, NOW)
     assert not found[-1].is_passed
@@ -243,7 +243,7 @@ def test_prices_in_many_small_files_are_joined_by_the_maintenance(
     assert "small files" not in " ".join(item.what for item in examine(live.config, live.home, NOW))
 
 
-def test_a_missed_evening_is_told_without_asking_prefect(live: Patient) -> None:
+def test_a_missed_session_is_reported_without_prefect(live: Patient) -> None:
     ledger = Ledger(live.home / "ledger.sqlite")
     issue(ledger, 0, ["A"])
     said = live.complaint("no forecast from 2018-12-19, though its nightly run should be over")
@@ -272,14 +272,14 @@ def test_an_evening_is_missed_an_hour_and_a_half_after_its_time_and_never_on_a_h
     assert any(f"no forecast from {due}" in item.what for item in found)
 
 
-def test_a_disk_that_is_nearly_full_is_told_before_an_evening_is_lost(
+def test_a_nearly_full_disk_is_reported_before_a_run_is_lost(
     patient: Patient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: SimpleNamespace(free=2**30))
     assert str(patient.home / "cache") in patient.complaint("1.0 GiB free").fix
 
 
-def test_a_changed_ledger_row_is_told_with_the_way_to_the_whole_list(patient: Patient) -> None:
+def test_a_changed_ledger_row_is_reported_with_the_command_that_lists_all(patient: Patient) -> None:
     issue(Ledger(patient.home / "ledger.sqlite"), 0, ["AAPL", "MSFT"])
     assert "ledger: 2 forecasts, 0 outcomes" in patient.praise
     forge(patient.home / "ledger.sqlite", "UPDATE forecasts SET p_up = 0.9 WHERE symbol = 'AAPL'")
@@ -296,13 +296,13 @@ def test_a_file_that_is_no_ledger_is_left_as_it_is(patient: Patient) -> None:
     assert (patient.home / "ledger.sqlite").read_bytes() == b"something else" * 100
 
 
-def test_an_idle_server_is_told_to_be_deployed_to(patient: Patient, server: Server) -> None:
+def test_a_server_without_deployments_needs_a_deploy(patient: Patient, server: Server) -> None:
     server.deployments = []
     for flow in FLOWS:
         assert patient.complaint(f"no {flow} deployment of 'sample'").fix == "nextday deploy"
 
 
-def test_a_schedule_that_runs_is_well(patient: Patient, server: Server) -> None:
+def test_a_working_schedule_passes(patient: Patient, server: Server) -> None:
     server.workers.append(worker("old", "OFFLINE", seconds=9e6))
     assert f"Prefect {prefect.__version__} answers" in patient.praise
     assert "deployment nightly/nightly: next run 2018-12-20 23:30Z" in patient.praise
