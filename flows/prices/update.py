@@ -274,7 +274,7 @@ def _suggest_fix(missing: Mapping[str, str]) -> str:
     reasons = [*missing.values()]
     gone = any(reason.startswith(("suspended", "delisted")) for reason in reasons)
     held = any(reason.startswith("quarantine") for reason in reasons)
-    return ("; end the membership of delisted symbols (column to)" if gone else "") + (
+    return ("; end the membership of suspended or delisted symbols (column to)" if gone else "") + (
         "; nextday prices quarantine list lists the quarantine" if held else ""
     )
 
