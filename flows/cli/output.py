@@ -198,7 +198,7 @@ def show_record(record: pd.DataFrame, last: int) -> None:
     newest = sorted(record["as_of"].unique())[-last:]
     shown = record[record["as_of"].isin(newest)]
     console.print(f"{count(len(shown), 'forecast')}: {count_directions(shown)}")
-    table = make_table("as_of", "for", "symbol", "kind", "P(up)", "direction", "outcome", "return", "model")
+    table = make_table("as_of", "for", "symbol", "kind", "P(up)", "issued", "outcome", "return", "model")
     for row in _rows(shown):
         outcome = {1.0: "up", 0.0: "down"}.get(row.outcome, "open" if pd.isna(row.settled_at) else "no label")
         change = "–" if pd.isna(row.realized_return) else f"{row.realized_return:+.2%}"

@@ -238,7 +238,7 @@ def test_prices_in_many_small_files_are_joined_by_the_maintenance(
     sessions = xnys.sessions_between(pd.Timestamp("2018-12-17"), pd.Timestamp("2018-12-18"))
     store = PriceStore(live.home / "prices" / "sample")
     store.append(prices_of({"A": random_bars(sessions, 2)}, xnys, NOW), run="test")
-    assert live.complaint("the prices lie in 2 small files").fix == "nextday maintain"
+    assert live.complaint("the prices are in 2 small files").fix == "nextday maintain"
     store.compact(timedelta(days=30))
     assert "small files" not in " ".join(item.what for item in examine(live.config, live.home, NOW))
 

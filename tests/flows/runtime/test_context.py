@@ -80,7 +80,7 @@ def test_prices_of_two_sources_do_not_join(folder: Path) -> None:
     stored(run(folder))
     other = open_run(folder / "nextday.toml", folder / "data", NOW)
     object.__setattr__(other.source, "name", "elsewhere")
-    with pytest.raises(InputError, match="two vendors' bars do not join"):
+    with pytest.raises(InputError, match="bars of two vendors cannot be joined"):
         check_prices.fn(other, [], {})
 
 
