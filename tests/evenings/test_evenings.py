@@ -213,7 +213,7 @@ def test_runs_and_chapters_have_names_that_tell_the_story(ten: tuple[Place, list
         "make sequences through 2018-12-10",
         "train",
         "score",
-        "look inside",
+        "inspect network",
         "train the champion",
         "promote",
         "forecast from 2018-12-10",

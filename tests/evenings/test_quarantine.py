@@ -39,7 +39,7 @@ def test_the_evidence_is_listed_with_what_ends_it(nextday: CommandLine, log: Fet
     said = " ".join(nextday(*QUARANTINE, "list").out.split())
     assert "A split fault, since 2018-12-14 22:00 UTC" in said
     assert HOLD.evidence in said
-    assert "out when that contradicts nothing any more" in said
+    assert "the quarantine ends when that has no contradiction left" in said
     assert "1 symbol of the universe u in quarantine" in said
 
 
@@ -88,7 +88,7 @@ def test_the_doctor_names_who_is_held(nextday: CommandLine, log: FetchLog) -> No
     log.put("held", [HOLD], SECOND)
     said = " ".join(nextday(*HERE, "doctor").out.split())
     assert "FIX 1 symbol in quarantine: A" in said
-    assert "nextday prices quarantine list says why" in said
+    assert "nextday prices quarantine list shows why" in said
 
 
 def test_a_damaged_log_is_told_without_a_traceback(nextday: CommandLine, log: FetchLog) -> None:

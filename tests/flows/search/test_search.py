@@ -428,9 +428,9 @@ def test_real_networks_are_searched_and_a_killed_search_loses_the_trial_under_wa
     assert all(0.6 < float(trial.objective or 0) < 0.8 for trial in again.trials)
 
 
-def test_a_search_among_models_of_single_symbols_is_refused(folder: Path, tmp_path: Path) -> None:
+def test_a_search_among_per_symbol_models_is_refused(folder: Path, tmp_path: Path) -> None:
     settings = tmp_path / "nextday.toml"
     text = SETTINGS.replace("[model]", '[model]\nscope = "symbol"', 1)
     settings.write_text(text.replace("prices.parquet", str(folder / "prices.parquet")))
-    with pytest.raises(InputError, match="models of single symbols"):
+    with pytest.raises(InputError, match="per-symbol models"):
         search.fn(settings, tmp_path / "data", NOW)

@@ -149,7 +149,7 @@ def _is_refused_where_the_settings_name_it_no_more() -> None:
         require_named_code(other, facts, champion.directory)
     options = run.config.model.model_copy(update={"options": {"sessions": 4}})
     other = replace(run, config=run.config.model_copy(update={"model": options}))
-    with pytest.raises(InputError, match="by other settings than the audited ones"):
+    with pytest.raises(InputError, match="under other settings than the audited ones"):
         require_named_code(other, facts, champion.directory)
 
 
