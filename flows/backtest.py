@@ -1,4 +1,4 @@
-"""The backtest: the procedure as it would have been run through history, scored fit after fit."""
+"""The backtest flow: refit and forecast through history (walk-forward), score the forecasts and trade them."""
 
 import json
 import shutil
@@ -24,6 +24,7 @@ from flows.training.compute import open_compute
 from flows.training.evaluation import range_table
 from flows.training.history import History, make_sequences
 from flows.training.scoring import score_longer_horizons, score_procedure
+from flows.training.trials import describe_trials
 from flows.training.walk_forward import BEST_BEFORE, fits_at_once, walk_history
 from pipeline.config import digest
 from pipeline.errors import NextdayError, StoreError
@@ -58,7 +59,7 @@ __all__ = ["Backtested", "backtest"]
 
 @dataclass(frozen=True, eq=False)
 class Backtested:
-    """A backtest and where its files lie."""
+    """A backtest and the paths of its files."""
 
     backtest: Backtest
     paths: dict[str, Path]
@@ -71,9 +72,9 @@ def backtest(
     now: datetime | None = None,
     out: Path | None = None,
 ) -> Backtested:
-    """Walk through history, fitting the procedure anew as time goes on, and score what it would have said.
+    """Run a walk-forward backtest: refit the procedure through history and score the forecasts after each fit.
 
-    Evenings may run meanwhile. An interrupted walk goes on at the first training that is not done.
+    Nightly runs may go on meanwhile. An interrupted walk resumes at the first network that is not trained yet.
 
     Args:
         config: The configuration file.
@@ -83,75 +84,79 @@ def backtest(
 
     Raises:
         InputError: there is too little history for a walk.
-        WorkspaceBusyError: another backtest of the universe is at work.
+        WorkspaceBusyError: another backtest of the universe is running.
     """
     run = open_run(config, home, now)
     lock = run.workspace.home / "locks" / f"{run.name}.backtest.lock"
     with hold_lock(lock, 0, f"a backtest of the universe {run.name!r}"):
         with open_locked_run(config, home, now) as run:
-            market = _go_on(run, update_prices(run))
-            known = make_sequences(run, market.as_of, market.seq)
+            price_status = _resume_prices(run, update_prices(run))
+            known = make_sequences(run, price_status.as_of, price_status.seq)
         paths = backtest_paths(out or run.workspace.reports / run.name / "backtest")
-        made = _make(run, market, known)
+        made = _run_backtest(run, price_status, known)
         _write(made, paths)
         with run.workspace.locked(run.name, timeout=PATIENCE, log=log_line):
             _track(run, made, paths)
-        shutil.rmtree(_kept(run), ignore_errors=True)  # it served an interrupted walk, and this one is whole
+        shutil.rmtree(_checkpoints(run), ignore_errors=True)  # only an interrupted walk needs them
         _publish(made)
     return Backtested(made, paths)
 
 
-def _kept(run: Run) -> Path:
-    """Return where an interrupted walk left what it had done."""
+def _checkpoints(run: Run) -> Path:
+    """Return the folder with the trained networks of an interrupted walk."""
     return run.workspace.cache / "backtest" / run.name
 
 
-def _go_on(run: Run, market: PriceStatus) -> PriceStatus:
-    """Return the prices that an interrupted walk of these settings began with; else those of now, for one to come."""
-    note, settings = _kept(run) / "began.json", _digest(run)
+def _resume_prices(run: Run, price_status: PriceStatus) -> PriceStatus:
+    """Return the price status that an interrupted walk of these settings started with; else note and return today's."""
+    note, settings = _checkpoints(run) / "began.json", _digest(run)
     try:
         began = json.loads(note.read_text(encoding="utf-8"))
         as_of, seq = pd.Timestamp(began["as_of"]), int(began["data_version"])
-        if began["settings"] == settings and as_of <= market.as_of and seq <= market.seq:
-            log_line(f"going on with the walk on the prices through {as_of:%Y-%m-%d}")
-            return replace(market, as_of=as_of, seq=seq)
+        if began["settings"] == settings and as_of <= price_status.as_of and seq <= price_status.seq:
+            log_line(f"resuming the walk on the prices through {as_of:%Y-%m-%d}")
+            return replace(price_status, as_of=as_of, seq=seq)
     except (OSError, ValueError, KeyError, TypeError):
         pass
-    facts = {"settings": settings, "as_of": f"{market.as_of:%Y-%m-%d}", "data_version": market.seq}
+    facts = {
+        "settings": settings,
+        "as_of": f"{price_status.as_of:%Y-%m-%d}",
+        "data_version": price_status.seq,
+    }
     write_text(note, json.dumps(facts) + "\n")
-    return market
+    return price_status
 
 
-def _make(run: Run, market: PriceStatus, known: History) -> Backtest:
+def _run_backtest(run: Run, price_status: PriceStatus, known: History) -> Backtest:
     settings = run.config
     folds = walk_folds(known.sequences, settings.evaluation, settings.training, settings.backtest)
-    with open_compute(run, known.sequences, fits_at_once(run, folds)) as workshop:
-        walk, own, epochs = walk_history(run, known, folds, replace(workshop, checkpoints=_kept(run)))
+    with open_compute(run, known.sequences, fits_at_once(run, folds)) as compute:
+        walk, rows, epochs = walk_history(run, known, folds, replace(compute, checkpoints=_checkpoints(run)))
     scores, verdict = score_procedure(run, walk, BEST_BEFORE)
-    farther = score_longer_horizons(run, walk, BEST_BEFORE) if len(settings.labels.horizons) > 1 else None
+    longer = score_longer_horizons(run, walk, BEST_BEFORE) if len(settings.labels.horizons) > 1 else None
     trading = _trade(run, known, walk, verdict)
     sharpe = trading.deflated.sharpe if trading.deflated else None
-    count_trial(run, market, walk.test, study="backtest", digest=_digest_trial(run), sharpe=sharpe)
+    count_trial(run, price_status, walk.test, study="backtest", digest=_digest_trial(run), sharpe=sharpe)
     return Backtest(
         universe=run.name,
         calendar=run.calendar.name,
         as_of=known.as_of,
         made_at=run.clock(),
-        forecasts=_forecasts(run, known, own),
+        forecasts=_make_forecasts(run, known, rows),
         test_rows=walk.test,
-        scores=pd.concat([scores, farther[0]], ignore_index=True) if farther else scores,
+        scores=pd.concat([scores, longer[0]], ignore_index=True) if longer else scores,
         verdict=verdict,
-        further=farther[1] if farther else {},
+        further=longer[1] if longer else {},
         ranges=range_table(known, {f"fold {number}": fold for number, fold in enumerate(folds, start=1)}),
         epochs=epochs,
         groups=_score_groups(run, known, walk, verdict),
-        tests=_test_further(run, walk, verdict),
-        trading=_allow_for_trials(run, trading),
-        method=_describe(run, known, folds, walk),
-        tried=_tried(run),
+        tests=_test_robustness(run, walk, verdict),
+        trading=_deflate_sharpe(run, trading),
+        method=_describe_method(run, known, folds, walk),
+        tried=describe_trials(run),
         unaudited=describe_missing_audit(run),
         bias=run.universe.bias,
-        notes=_notes(run, market),
+        notes=_notes(run, price_status),
     )
 
 
@@ -166,21 +171,21 @@ def _score_groups(run: Run, known: History, walk: Walk, verdict: Verdict) -> pd.
     )
 
 
-@task("test further")
-def _test_further(run: Run, walk: Walk, verdict: Verdict) -> RobustnessTests:
-    found = run_robustness_tests(
+@task("test robustness")
+def _test_robustness(run: Run, walk: Walk, verdict: Verdict) -> RobustnessTests:
+    tests = run_robustness_tests(
         select_horizon(walk.test),
         model=verdict.model,
         baseline=verdict.baseline,
         seed=run.config.training.seed,
     )
-    log_line(found.size.sentence)
-    return found
+    log_line(tests.size.sentence)
+    return tests
 
 
 @task("trade")
 def _trade(run: Run, known: History, walk: Walk, verdict: Verdict) -> TradingView:
-    """Return what the forecasts would have earned, as if nothing else had been tried."""
+    """Return the trading results of the forecasts, with the Sharpe ratio not yet deflated by the trials."""
     view = view_trading(
         select_horizon(walk.test),
         read_fills(known.panel),
@@ -194,13 +199,13 @@ def _trade(run: Run, known: History, walk: Walk, verdict: Verdict) -> TradingVie
     return view
 
 
-def _allow_for_trials(run: Run, view: TradingView) -> TradingView:
-    """Hold the Sharpe ratio against the luck of all settings that were tried; this one is written down among them."""
+def _deflate_sharpe(run: Run, view: TradingView) -> TradingView:
+    """Return the view with its Sharpe ratio deflated by all settings tried, including this one, already recorded."""
     if view.deflated is None:
         return view
     try:
         trials = TrialBook(run.workspace.trials(run.name)).read()
-    except StoreError:  # what is not known cannot be allowed for
+    except StoreError:  # an unknown number of trials cannot be allowed for
         return replace(view, deflated=None)
     settings = max(count_settings(trials).settings, 1)
     return replace(
@@ -211,20 +216,20 @@ def _allow_for_trials(run: Run, view: TradingView) -> TradingView:
 def _count_searched(run: Run) -> int:
     try:
         return count_settings(TrialBook(run.workspace.trials(run.name)).read()).searched
-    except StoreError:  # the report says that it is not known
+    except StoreError:  # describe_trials reports it
         return 0
 
 
-def _forecasts(run: Run, known: History, rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the network's rows as FORECAST_COLUMNS."""
+def _make_forecasts(run: Run, known: History, rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the model's test rows with the columns FORECAST_COLUMNS."""
     session = known.sequences.sessions.get_indexer(pd.DatetimeIndex(rows["as_of"]))
     symbol = pd.Index(known.panel.symbols).get_indexer(pd.Index(rows["symbol"]))
-    begins = len(known.panel.sessions) - len(known.sequences.sessions)
+    offset = len(known.panel.sessions) - len(known.sequences.sessions)
     versions = {fold: _version(run, known, int(fold)) for fold in rows["fold"].unique()}
     return rows.assign(
         model_version=rows["fold"].map(versions),
         issued_at=pd.Timestamp(run.clock()),
-        last_close=known.panel.last_close[begins + session, symbol],
+        last_close=known.panel.last_close[offset + session, symbol],
         data_version=known.seq,
         config_digest=_digest(run),
         role="champion",
@@ -233,77 +238,73 @@ def _forecasts(run: Run, known: History, rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _digest(run: Run) -> str:
-    """Return the digest of what decides a backtest: the settings of the forecasts, and those of the walk."""
+    """Return the digest of the settings of a backtest: of the forecasts, the walk and the custom code."""
     walk = {"backtest": run.config.backtest.model_dump(mode="json"), "code": digest_code_of(run)}
     return digest(run.resolved | walk)
 
 
 def _digest_trial(run: Run) -> str:
-    """Return what a backtest counts as: other costs or another threshold, looked at, are another setting tried."""
+    """Return the digest under which a backtest counts as a trial: other costs or thresholds are another trial."""
     return digest({"walk": _digest(run), "trading": run.config.trading.model_dump(mode="json")})
 
 
 def _version(run: Run, known: History, fold: int) -> str:
-    """Return what a fold's fit is called: equal settings, prices and folds have equal ones, and no model is kept."""
+    """Return the model version of a fold's fit: a digest of settings, prices and fold, as no model is saved."""
     return digest({"backtest": _digest(run), "data": known.seq, "as_of": str(known.as_of), "fold": fold})
 
 
-def _describe(run: Run, known: History, folds: list[Fold], walk_made: Walk) -> dict[str, str]:
+def _describe_method(run: Run, known: History, folds: list[Fold], walked: Walk) -> dict[str, str]:
     model, training, walk = run.config.model, run.config.training, run.config.backtest
     by_dates = run.config.evaluation.test_end is not None
     size = f"{count(model.members, 'member')}, lookback {model.lookback}"
     layers = count(model.layers, "layer")
-    made = {"network": f"{model.kind} of {layers} of {model.units} units, {size}, trained {training.mode}"}
+    described = {
+        "network": f"{model.kind} of {layers} of {model.units} units, {size}, trained {training.mode}"
+    }
     if model.is_custom:
-        made = {"model": f"{describe_custom_model(model.model_dump())}, {size}"}
+        described = {"model": f"{describe_custom_model(model.model_dump())}, {size}"}
     return {
-        **made,
+        **described,
         "features": f"{run.config.features.set} ({len(known.sequences.features)} columns)",
-        "walk": "a single fit, cut by dates"
+        "walk": "a single fit, split by dates"
         if by_dates
-        else f"{walk.window}, the first fit on {walk.train_sessions} sessions, a new one every {walk.refit_sessions}",
-        "best before": _tell_chosen(walk_made),
-        "warm start": _tell_starts(run, folds),
+        else f"{walk.window}, the first fit on {walk.train_sessions} sessions, refit every {walk.refit_sessions}",
+        "prior-best baseline": _describe_baselines(walked),
+        "warm start": _describe_starts(run, folds),
         "seeds": f"{training.seed} to {training.seed + model.members - 1}",
         "settings": _digest(run),
         "data version": str(known.seq),
     }
 
 
-def _tell_chosen(walk: Walk) -> str:
-    """Say in which folds which baseline was best before the test."""
+def _describe_baselines(walk: Walk) -> str:
+    """Return which baseline was the prior-best one in which folds."""
     rows = select_horizon(walk.test)
     chosen = rows[rows["model"] == BEST_BEFORE].groupby("chosen")["fold"].unique()
     return "; ".join(f"{name} in fold {', '.join(map(str, sorted(folds)))}" for name, folds in chosen.items())
 
 
-def _tell_starts(run: Run, folds: list[Fold]) -> str:
+def _describe_starts(run: Run, folds: list[Fold]) -> str:
     if not run.config.training.warm_start:
         return "none"
     may = sum(former.stop.stop <= fold.train.stop for former, fold in pairwise(folds))
-    return f"{may} of {count(len(folds) - 1, 'further fit')} went on from the one before"
+    return f"{may} of {count(len(folds) - 1, 'further fit')} started from the fit before"
 
 
-def _tried(run: Run) -> str:
-    try:
-        return count_settings(TrialBook(run.workspace.trials(run.name)).read()).sentence
-    except StoreError as error:
-        return f"How many settings were tried is not known. {error.what}."
-
-
-def _notes(run: Run, market: PriceStatus) -> list[str]:
+def _notes(run: Run, price_status: PriceStatus) -> list[str]:
     notes = [
-        "The forecasts of a backtest lie in this folder alone: they never enter the ledger, and are no record.",
-        f"The prices are those that were known when this was made (data version {market.seq}): a source that has "
-        "corrected a bar since is believed, so this is history as it is told now.",
+        "The forecasts of a backtest are stored in this folder only: they never enter the ledger, and are no track "
+        "record.",
+        f"The prices are those known when this backtest was made (data version {price_status.seq}), including all "
+        "corrections by the source up to then: they are revised history, not what was known at the time.",
     ]
     if searched := _count_searched(run):
         notes.append(
             f"{count(searched, 'setting')} tried by a search on slices of this history: where this walk scores those "
-            "sessions, settings that a search proposed have seen them."
+            "sessions, settings proposed by a search were selected on them."
         )
-    if market.missing:
-        notes.append(f"Without a bar on the last session: {', '.join(sorted(market.missing))}.")
+    if price_status.missing:
+        notes.append(f"Without a bar on the last session: {', '.join(sorted(price_status.missing))}.")
     return notes
 
 
@@ -314,7 +315,7 @@ def _write(made: Backtest, paths: dict[str, Path]) -> None:
     write_text(paths["scores.csv"], scores_csv(made))
     write_text(paths["groups.csv"], groups_csv(made))
     write_text(paths["trading.csv"], format_csv(list_numbers(made.trading)))
-    write_text(paths["report.html"], render_backtest(made))  # last: where it lies, the others do
+    write_text(paths["report.html"], render_backtest(made))  # last: if it exists, the others do
     log_line(f"report: {paths['report.html']}")
 
 
@@ -342,7 +343,7 @@ def _track(run: Run, made: Backtest, paths: dict[str, Path]) -> None:
             artifacts=list(paths.values()),
         )
     except NextdayError as error:
-        log_line(f"the backtest is reported, but not tracked; running it again tries again. {error}")
+        log_line(f"the report is written, but the backtest is not tracked; running it again retries. {error}")
 
 
 def _publish(made: Backtest) -> None:
@@ -355,4 +356,4 @@ def _publish(made: Backtest) -> None:
             description=f"backtest of {made.universe}: {made.verdict.conclusion}",
         )
     except PREFECT_ERRORS as error:
-        log_line(f"the backtest is reported, but Prefect does not show it: {error}")
+        log_line(f"the report is written, but not published in Prefect: {error}")

@@ -1,4 +1,4 @@
-"""The monthly flow: join the small files of the prices, tidy the databases, remove what killed runs have left."""
+"""The monthly flow: compact the price files and the databases, and remove the leftovers of killed runs."""
 
 import sqlite3
 from contextlib import closing
@@ -24,13 +24,13 @@ _BUSY_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class Maintenance:
-    """What a maintenance came to.
+    """The result of a maintenance.
 
     Attributes:
-        reads_before, reads_after: How many files a read of all prices opens.
-        folder: The price store's folder, everything in it counted.
-        databases: The bytes of each database and its side files, before and after, by its name.
-        leftovers: What killed runs had left, and is gone.
+        reads_before, reads_after: Number of files that a read of all prices opens.
+        folder: Files and bytes in the price store's folder, before and after.
+        databases: Bytes of each database with its side files, before and after, by its name.
+        leftovers: Removed files and folders of killed runs.
     """
 
     reads_before: int
@@ -44,7 +44,7 @@ class Maintenance:
 def maintenance(
     config: Path | None = None, home: Path | None = None, now: datetime | None = None
 ) -> Maintenance:
-    """Make reads fast again and the disk tidy; no bar, no version and no forecast is ever removed.
+    """Speed up reads and free disk space; no bar, version or forecast is ever removed.
 
     Args:
         config: The configuration file.
@@ -61,29 +61,29 @@ def maintenance(
     try:
         _publish(done, run.name)
     except PREFECT_ERRORS as error:
-        log_line(f"all is done, but Prefect does not show it: {error}")
+        log_line(f"maintenance is done, but not published in Prefect: {error}")
     return done
 
 
 @task("compact prices")
 def compact_prices(run: Run) -> Compaction:
-    """Join the small files of the universe's prices; those that they replace stay for `keep_days`."""
+    """Join the small files of the universe's prices; the replaced files are kept for `keep_days`."""
     return run.store.compact(timedelta(days=run.config.prices.keep_days))
 
 
 @task("tidy databases")
 def tidy_databases(run: Run) -> dict[str, tuple[int, int]]:
-    """Fold each database's log into it, and let it count its rows anew; return their bytes before and after."""
+    """Checkpoint each database's log and update its statistics; return their bytes before and after."""
     found = {}
     for path in run.workspace.databases:
         before = _size(path)
         try:
             with closing(sqlite3.connect(path, timeout=_BUSY_SECONDS)) as db:
-                db.execute("PRAGMA optimize")  # first: what it writes goes into the log as well
+                db.execute("PRAGMA optimize")  # first: it writes to the log too
                 db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        # Another universe's run is at it, or it is damaged: the doctor looks at that.
+        # Another universe's run is using it, or it is damaged: nextday doctor checks that.
         except sqlite3.Error as error:
-            log_quietly(f"{path.name} stays as it is: {error}")
+            log_quietly(f"{path.name} is left as it is: {error}")
         found[path.name] = (before, _size(path))
     return found
 
@@ -96,12 +96,12 @@ def _summary(done: Maintenance, keep_days: int) -> list[str]:
     lines = [
         f"prices: read from {count(done.reads_after, 'file')}, before from {done.reads_before:,}; "
         f"{_mb(done.folder.bytes_after)} on disk, before {_mb(done.folder.bytes_before)}",
-        f"replaced files stay for their readers for {count(keep_days, 'day')}; no bar and no version was removed",
+        f"replaced files are kept for {count(keep_days, 'day')}; no bar and no version was removed",
     ]
     for name, (before, after) in done.databases.items():
         lines.append(f"{name}: {_mb(after)}, before {_mb(before)}")
     if done.leftovers:
-        lines.append(f"{count(len(done.leftovers), 'left-over')} of killed runs removed")
+        lines.append(f"{count(len(done.leftovers), 'leftover')} of killed runs removed")
     return lines
 
 
@@ -121,7 +121,7 @@ def _publish(done: Maintenance, universe: str) -> None:
             {"what": name, "before": _mb(before), "after": _mb(after)}
             for name, (before, after) in done.databases.items()
         ),
-        {"what": "left-overs of killed runs", "before": len(done.leftovers), "after": 0},
+        {"what": "leftovers of killed runs", "before": len(done.leftovers), "after": 0},
     ]
     key = f"nextday-{universe.replace('_', '-')}-maintenance"
     create_table_artifact(rows, key=key, description=f"Maintenance of {universe}")

@@ -1,4 +1,4 @@
-"""The command line. Heavy imports live inside the commands, so that help answers at once."""
+"""The command line. Heavy imports are inside the commands, so that `--help` answers at once."""
 
 import os
 import signal
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.cli.arguments import flow_arguments, parse_date, parse_path, parse_time, place
+from flows.cli.arguments import flow_arguments, options, parse_date, parse_path, parse_time
 from flows.cli.audit_commands import audit_app
 from flows.cli.backup_commands import backup_app
 from flows.cli.ledger_commands import ledger_app
@@ -28,14 +28,14 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     add_completion=False,
-    help="""Forecast, every evening, whether each stock closes up or down on its next session; write it down before
-the market opens; score it afterwards.
+    help="""Forecast every evening whether each stock will close up or down in its next session; seal the forecasts
+before the market opens; score them afterwards.
 
-**First time:** `nextday forecast` works at once, offline, on twenty years of two indices. Then edit nextday.toml.
+**First time:** `nextday forecast` works offline, on twenty years of two indices. Then edit nextday.toml.
 
-**Every evening:** `nextday deploy` hands the flows to Prefect; `nextday doctor` says what is wrong and how to fix it.
+**Every evening:** `nextday deploy` schedules the flows in Prefect; `nextday doctor` checks the installation.
 
-Exit codes: 0 done (also: nothing new to do), 1 could not do it, 2 wrong input.
+Exit codes: 0 success (also if there was nothing new to do), 1 failure, 2 invalid input.
 """,
 )
 app.add_typer(ledger_app, name="ledger")
@@ -44,11 +44,11 @@ app.add_typer(backup_app)
 app.add_typer(audit_app)
 
 
-_SESSION = "The session whose close they were made from (as_of in the CSV), or the one that they speak of."
+_SESSION = "The session whose close the forecasts were made from (as_of in the CSV), or their target session."
 
 
-def _show_version(asked: bool) -> None:
-    if asked:
+def _show_version(is_requested: bool) -> None:
+    if is_requested:
         from importlib.metadata import version
 
         typer.echo(f"nextday {version('nextday')}")
@@ -69,14 +69,14 @@ def _options(
         Path | None,
         typer.Option(
             help="The workspace.",
-            show_default="NEXTDAY_HOME, or data/ beside the configuration",
+            show_default="NEXTDAY_HOME, or data/ next to the configuration",
             parser=parse_path,
         ),
     ] = None,
     now: Annotated[
         str,
         typer.Option(
-            help="The clock, e.g. 2018-12-10T22:00Z; without an offset the exchange's; a bare date is its last minute.",
+            help="The clock, e.g. 2018-12-10T22:00Z; without an offset in the exchange's time; a date means its end.",
             show_default="the wall clock",
         ),
     ] = "",
@@ -85,18 +85,19 @@ def _options(
         bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_show_version)
     ] = False,
 ) -> None:
-    place.config, place.home, place.debug = config, home, debug
-    place.now = parse_time(now, "--now")
+    options.config, options.home, options.debug = config, home, debug
+    options.now = parse_time(now, "--now")
     _set_environment()
 
 
 @app.command()
 def forecast() -> None:
-    """Run the whole evening: fetch, check, catch up, settle, forecast, seal, report.
+    """Run the nightly session, from fetching prices to the report.
 
-    Trains a model first if there is none. Running it twice changes nothing: the first row of a forecast stands.
+    The steps: fetch and check prices, catch up missed sessions, settle, forecast, seal, report. Trains a model first
+    if there is none. Running it again changes nothing: the first row of a forecast is final.
     """
-    arguments = _prepared_for_a_flow()
+    arguments = _prepare_flow()
     from flows.cli.output import show_evening
     from flows.nightly import nightly
     from flows.runtime.progress import show_progress
@@ -107,8 +108,8 @@ def forecast() -> None:
 
 @app.command()
 def update() -> None:
-    """Fetch and check prices, and say how far they reach."""
-    arguments = _prepared_for_a_flow()
+    """Fetch and check prices; print the last session they cover."""
+    arguments = _prepare_flow()
     from flows.cli.output import show_price_status
     from flows.nightly import update as update_flow
     from flows.runtime.progress import show_progress
@@ -120,7 +121,7 @@ def update() -> None:
 @app.command()
 def retrain() -> None:
     """Train, score and promote a new champion."""
-    arguments = _prepared_for_a_flow()
+    arguments = _prepare_flow()
     from flows.cli.output import show_evaluation
     from flows.retrain import retrain as retrain_flow
     from flows.runtime.progress import show_progress
@@ -140,11 +141,12 @@ def backtest(
         ),
     ] = None,
 ) -> None:
-    """Walk through history: fit anew as time goes on, forecast what follows each fit, and score it.
+    """Run a walk-forward backtest and write its report.
 
-    Nothing of it enters the ledger. Interrupted, it goes on at the first network that was not trained yet.
+    The model is refit through history; each fit forecasts the sessions after it, and these are scored. Nothing is
+    written to the ledger. If interrupted, it resumes at the first network that is not trained yet.
     """
-    arguments = _prepared_for_a_flow()
+    arguments = _prepare_flow()
     from flows.backtest import backtest as backtest_flow
     from flows.cli.output import show_backtest
     from flows.runtime.progress import show_progress
@@ -155,24 +157,22 @@ def backtest(
 
 @app.command()
 def search(
-    trials: Annotated[
-        int, typer.Option(help="How many settings to try, in addition to earlier ones.", min=1)
-    ] = 20,
+    trials: Annotated[int, typer.Option(help="How many trials to add to those already made.", min=1)] = 20,
     timeout: Annotated[
-        float | None, typer.Option(help="Minutes after which no trial begins.", min=0, show_default="none")
+        float | None,
+        typer.Option(help="Minutes after which no new trial starts.", min=0, show_default="none"),
     ] = None,
-    anew: Annotated[
-        bool, typer.Option("--anew", help="Begin another search, on the prices of today.")
-    ] = False,
+    anew: Annotated[bool, typer.Option("--anew", help="Start a new search, on today's prices.")] = False,
 ) -> None:
-    """Look for better settings of the network, inside the training data; nextday.toml stays as it is.
+    """Search for better hyperparameters inside the training data.
 
-    Every trial is kept and counted. Ending it at any time loses no more than the trial under way.
+    nextday.toml is not changed. Every trial is kept and counted. Stopping at any time loses at most the trial in
+    progress.
     """
     from flows.cli.arguments import require_optuna
 
     require_optuna()
-    arguments = _prepared_for_a_flow()
+    arguments = _prepare_flow()
     from flows.cli.search_output import show_search
     from flows.runtime.progress import show_progress
     from flows.search.search import search as search_flow
@@ -183,8 +183,8 @@ def search(
 
 @app.command()
 def settle() -> None:
-    """Fetch prices and write down what happened to the forecasts whose session has come."""
-    arguments = _prepared_for_a_flow()
+    """Fetch prices and record the outcomes of forecasts now due."""
+    arguments = _prepare_flow()
     from flows.nightly import settle_only
     from flows.runtime.progress import show_progress
 
@@ -194,8 +194,8 @@ def settle() -> None:
 
 @app.command()
 def maintain() -> None:
-    """Join the small files of the prices, tidy the databases, and remove what killed runs have left."""
-    arguments = _prepared_for_a_flow()
+    """Compact prices and databases; remove leftovers of killed runs."""
+    arguments = _prepare_flow()
     from flows.maintenance import maintenance
     from flows.runtime.progress import show_progress
 
@@ -207,16 +207,16 @@ def maintain() -> None:
 def replay(
     session: Annotated[str, typer.Argument(help=_SESSION)],
 ) -> None:
-    """Make the sealed forecasts of a SESSION again and compare, row by row."""
+    """Recompute a session's sealed forecasts and compare each row."""
     day = parse_date(session)
     from flows.cli.output import show_replay
     from flows.evening.forecasting import replay as replay_session
     from flows.runtime.context import open_run
 
     run = open_run(**flow_arguments(), read_only=True)
-    made = replay_session(run, _session(run, day))
-    show_replay(made)
-    if not made.is_same:
+    replayed = replay_session(run, _find_as_of(run, day))
+    show_replay(replayed)
+    if not replayed.is_same:
         raise typer.Exit(1)
 
 
@@ -224,7 +224,7 @@ def replay(
 def report(
     session: Annotated[str, typer.Argument(help=f"{_SESSION} Default: the newest.")] = "",
 ) -> None:
-    """Write the reports of a session again, from the ledger and the kept evaluation."""
+    """Write a session's reports again from ledger and evaluation."""
     day = parse_date(session) if session else None
     from flows.cli.output import show_paths
     from flows.evening.reporting import rebuild_report
@@ -232,36 +232,39 @@ def report(
     from flows.runtime.tasks import PATIENCE
 
     run = open_run(**flow_arguments(), read_only=True)
-    session_day = _session(run, day) if day else None
+    session_day = _find_as_of(run, day) if day else None
     with run.workspace.locked(run.name, timeout=PATIENCE, log=typer.echo):
         show_paths(rebuild_report(run, session_day))
 
 
 @app.command()
 def deploy() -> None:
-    """Create Prefect's work pool and the deployments `nightly`, `retrain`, `maintenance` and `backtest`."""
-    _prepared()
+    """Create Prefect's work pool and the deployments of the flows.
+
+    The deployments are `nightly`, `retrain`, `maintenance` and `backtest`.
+    """
+    _prepare()
     from flows.operations.deploy import deploy as deploy_flows
     from flows.runtime.progress import show_progress
 
     with show_progress():
-        for line in deploy_flows(place.config, place.home):
+        for line in deploy_flows(options.config, options.home):
             typer.echo(line)
 
 
 @app.command()
 def doctor() -> None:
-    """Look for what is wrong and say how to fix it."""
+    """Check the installation and print a fix for each problem."""
     from pipeline.errors import NextdayError
 
-    with suppress(NextdayError):  # a workspace that cannot be used is what the examination finds
+    with suppress(NextdayError):  # examine() reports a workspace that cannot be used
         _prepare_prefect()
     from flows.cli.output import show_health
     from flows.operations.doctor import examine
 
-    found = examine(place.config, place.home, place.now)
-    show_health(found)
-    if any(not item.is_well for item in found):
+    checks = examine(options.config, options.home, options.now)
+    show_health(checks)
+    if any(not check.is_passed for check in checks):
         raise typer.Exit(1)
 
 
@@ -269,37 +272,37 @@ def doctor() -> None:
 def ui(
     port: Annotated[int, typer.Option(help="The port on 127.0.0.1.", min=1, max=65535)] = 5000,
 ) -> None:
-    """Open MLflow's pages on the tracked runs and models."""
+    """Start the MLflow UI for the tracked runs and models."""
     from flows.runtime.context import open_run
     from flows.runtime.tracking import tracking
 
-    command = tracking(open_run(place.config, place.home, place.now)).ui_command(port)
-    typer.echo(f"MLflow on http://127.0.0.1:{port} (end it with Ctrl+C)")
+    command = tracking(open_run(options.config, options.home, options.now)).ui_command(port)
+    typer.echo(f"MLflow on http://127.0.0.1:{port} (stop it with Ctrl+C)")
     os.execv(command[0], command)
 
 
 def main() -> None:
-    """Run the command line; an error of ours is a few lines and an exit code, never a traceback."""
+    """Run the command line; an error is printed in a few lines and sets the exit code, without a traceback."""
     try:
         app(standalone_mode=True)
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     except Exception as error:
-        if place.debug:
+        if options.debug:
             raise
-        told_to_end = _find_signal(error)
-        if told_to_end == signal.SIGINT:
+        number = _find_signal(error)
+        if number == signal.SIGINT:
             raise SystemExit(130) from None
-        if told_to_end:
-            signal.signal(told_to_end, signal.SIG_DFL)
-            os.kill(os.getpid(), told_to_end)
+        if number:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
         is_ours = hasattr(error, "fix")
-        typer.echo(f"nextday: {error if is_ours else _unexpected(error)}", err=True)
+        typer.echo(f"nextday: {error if is_ours else _describe_unexpected(error)}", err=True)
         raise SystemExit(getattr(error, "exit_code", 1) if is_ours else 1) from None
 
 
 def _find_signal(error: BaseException | None) -> int:
-    """Return which signal led to the error, 0 for none: Prefect trips over one that comes while it makes a task run."""
+    """Return the signal that caused the error, 0 for none: Prefect fails on one that arrives as it makes a task run."""
     while error is not None:
         if isinstance(error, KeyboardInterrupt):
             return signal.SIGINT
@@ -309,19 +312,20 @@ def _find_signal(error: BaseException | None) -> int:
     return 0
 
 
-def _unexpected(error: Exception) -> str:
+def _describe_unexpected(error: Exception) -> str:
     from pipeline.errors import NextdayError
 
     last = traceback.extract_tb(error.__traceback__)[-1]
-    told = NextdayError(
-        f"This should not have happened: {type(error).__name__}: {error}",
+    described = NextdayError(
+        f"Unexpected error: {type(error).__name__}: {error}",
         where=f"{last.filename}, line {last.lineno}",
-        fix="nextday --debug and the same command again shows the whole traceback",
+        fix="run the same command with nextday --debug to see the whole traceback",
     )
-    return str(told)
+    return str(described)
 
 
-def _session(run: "Run", day: date) -> "pd.Timestamp":
+def _find_as_of(run: "Run", day: date) -> "pd.Timestamp":
+    """Return `day` where forecasts were made from it, else the as_of of those whose target session it is."""
     import pandas as pd
 
     from pipeline.evaluation.horizons import select_horizon
@@ -329,21 +333,21 @@ def _session(run: "Run", day: date) -> "pd.Timestamp":
     session = pd.Timestamp(day)
     run.calendar.position(session)
     if run.ledger.forecasts(run.name, as_of=session).empty:
-        meant = select_horizon(run.ledger.forecasts(run.name, target_session=session))["as_of"]
-        return session if meant.empty else meant.max()
+        targeting = select_horizon(run.ledger.forecasts(run.name, target_session=session))["as_of"]
+        return session if targeting.empty else targeting.max()
     return session
 
 
-def _prepared() -> dict[str, Any]:
-    """Return what every flow asks for, with everything ready for the import of Prefect."""
+def _prepare() -> dict[str, Any]:
+    """Prepare the environment for the import of Prefect, and return the arguments of every flow."""
     arguments = flow_arguments()
     _prepare_prefect()
     return arguments
 
 
-def _prepared_for_a_flow() -> dict[str, Any]:
-    """Return the same, after a look whether the server that somebody has named answers."""
-    arguments = _prepared()
+def _prepare_flow() -> dict[str, Any]:
+    """Do the same, and check that the Prefect server answers if PREFECT_API_URL is set."""
+    arguments = _prepare()
     from prefect.settings import PREFECT_API_URL
 
     if PREFECT_API_URL.value():
@@ -354,23 +358,23 @@ def _prepared_for_a_flow() -> dict[str, Any]:
 
 
 def _set_environment() -> None:
-    """Set what Prefect and TensorFlow read once, at import: no telemetry, no log on the terminal."""
+    """Set what Prefect and TensorFlow read at import: no telemetry, no log on the terminal."""
     os.environ.setdefault("DO_NOT_TRACK", "1")
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    if not place.debug:
+    if not options.debug:
         os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
-    # A proxy is for Yahoo: Prefect would send its messages to the server on this machine through it.
+    # A proxy is meant for Yahoo; Prefect would use it for its requests to the server on this machine.
     direct = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
     if direct != "*":
         os.environ["no_proxy"] = os.environ["NO_PROXY"] = f"{direct},127.0.0.1,localhost,::1".lstrip(",")
 
 
 def _prepare_prefect() -> None:
-    """Keep Prefect's state in the workspace, on a machine that does not use Prefect yet."""
+    """Keep Prefect's state in the workspace where the machine has no ~/.prefect yet."""
     if not Path("~/.prefect").expanduser().exists():
-        # The database of its temporary server needs the folder to be there.
-        workspace = place.workspace()
+        # The database of its temporary server needs an existing folder.
+        workspace = options.workspace()
         workspace.create()
         os.environ.setdefault("PREFECT_HOME", str(workspace.home / "prefect"))

@@ -1,4 +1,4 @@
-"""What every command is told before its name, and how words of the command line become paths, days and times."""
+"""The options before a command's name, and the parsers of paths, dates and times."""
 
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -12,20 +12,20 @@ if TYPE_CHECKING:
     from pipeline.storage.workspace import Workspace
 
 __all__ = [
-    "Place",
+    "GlobalOptions",
     "flow_arguments",
+    "options",
     "parse_date",
     "parse_path",
     "parse_time",
-    "place",
     "require_folder",
     "require_optuna",
 ]
 
 
 @dataclass
-class Place:
-    """The options that stand before a command: one command line is one process, and has one of these."""
+class GlobalOptions:
+    """The options before a command's name; each process has one instance."""
 
     config: Path | None = None
     home: Path | None = None
@@ -33,42 +33,41 @@ class Place:
     debug: bool = False
 
     def workspace(self) -> "Workspace":
-        """Return the workspace that these options name, whether there is one or not."""
+        """Return the workspace at the given path, whether it exists or not."""
         from flows.runtime.context import absolute_path, default_config, default_home
         from pipeline.storage.workspace import Workspace
 
         return Workspace(absolute_path(self.home or default_home(self.config or default_config())))
 
 
-place = Place()
+options = GlobalOptions()
 
 
 def flow_arguments() -> dict[str, Any]:
-    """Return what every flow asks for; a wrong setting is told now, and not after the start of a server."""
+    """Return the arguments of every flow, after checking the settings: an error is raised before a server starts."""
     from flows.runtime.context import absolute_path, default_config
     from pipeline.config import load
 
-    load(absolute_path(place.config or default_config()))
-    return {"config": place.config, "home": place.home, "now": place.now}
+    load(absolute_path(options.config or default_config()))
+    return {"config": options.config, "home": options.home, "now": options.now}
 
 
 def parse_path(text: str) -> Path:
-    """Return the path that a text names."""
-    # An unset variable in a script would mean the current folder.
+    """Return the path; an empty text is refused: an unset variable in a script would mean the current folder."""
     if not text.strip():
         raise typer.BadParameter("the path is empty; write . for this folder")
     return Path(text)
 
 
 def require_folder(file: Path, option: str) -> None:
-    """Refuse a file to write whose folder is not there, or that is a folder itself."""
+    """Refuse an output file whose folder does not exist, or which is a folder itself."""
     if file.is_dir() or not file.parent.is_dir():
-        wrong = f"{file} is a folder" if file.is_dir() else f"there is no folder {file.parent}"
-        raise typer.BadParameter(f"{wrong}; name a file in a folder that is there", param_hint=option)
+        problem = f"{file} is a folder" if file.is_dir() else f"there is no folder {file.parent}"
+        raise typer.BadParameter(f"{problem}; give a file in an existing folder", param_hint=option)
 
 
 def require_optuna() -> None:
-    """Refuse to search without the package that does it, which is installed on request only."""
+    """Refuse to search without Optuna, which is an optional dependency."""
     from pipeline.errors import InputError
 
     if find_spec("optuna") is None:
@@ -80,21 +79,21 @@ def require_optuna() -> None:
 
 
 def parse_time(text: str, option: str) -> datetime | None:
-    """Return the time that a text names, None where it is empty; a bare date is its end."""
+    """Return the time, None for an empty text; a date alone means its last minute."""
     if not text:
         return None
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
         raise typer.BadParameter(
-            f"{text!r} is no time; write 2018-12-10 or 2018-12-10T22:00Z", param_hint=option
+            f"{text!r} is not a time; write 2018-12-10 or 2018-12-10T22:00Z", param_hint=option
         ) from None
     return moment.replace(hour=23, minute=59) if len(text) <= len("2018-12-10") else moment
 
 
 def parse_date(text: str, option: str = "SESSION") -> date:
-    """Return the day that a text names."""
+    """Return the date."""
     try:
         return date.fromisoformat(text)
     except ValueError:
-        raise typer.BadParameter(f"{text!r} is no date; write 2018-12-31", param_hint=option) from None
+        raise typer.BadParameter(f"{text!r} is not a date; write 2018-12-31", param_hint=option) from None

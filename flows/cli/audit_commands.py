@@ -1,4 +1,4 @@
-"""`nextday audit`: does the procedure know what nobody could have known?"""
+"""`nextday audit`: check the procedure for look-ahead bias and leakage."""
 
 from typing import Annotated
 
@@ -17,9 +17,9 @@ def audit(
         bool, typer.Option("--full", help="Fit everything as configured, on all of history.")
     ] = False,
 ) -> None:
-    """Look whether features, folds, fit or forecasts know what nobody could have known.
+    """Check features, folds, fit and forecasts for leakage.
 
-    Code of your own has to pass it before it may forecast live. Exit code 1 if a check fails.
+    Nothing may depend on the future. Custom code has to pass before it may forecast live. Exit code 1 if a check fails.
     """
     arguments = flow_arguments()
     from flows.cli.audit_output import show_audit
@@ -29,7 +29,7 @@ def audit(
 
     run = open_run(**arguments)
     with show_progress():
-        found = audit_run(run, full=full)
-    show_audit(found, run.workspace.audit(run.name), full=full)
-    if not found.is_passed:
+        result = audit_run(run, full=full)
+    show_audit(result, run.workspace.audit(run.name), full=full)
+    if not result.is_passed:
         raise typer.Exit(1)

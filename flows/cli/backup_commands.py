@@ -1,4 +1,4 @@
-"""`nextday backup` and `nextday restore`: a workspace into one file, and back."""
+"""`nextday backup` and `nextday restore`: copy a workspace into one file, and back."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.arguments import parse_path, place
+from flows.cli.arguments import options, parse_path
 
 if TYPE_CHECKING:
     from pipeline.backup.archive import Progress
@@ -22,48 +22,51 @@ def backup(
     target: Annotated[
         Path,
         typer.Argument(
-            help="A folder, in which the copy is named after the time; or the .tar file itself.",
+            help="A folder, where the backup is named after the time; or the .tar file itself.",
             parser=parse_path,
         ),
     ],
-    keep: Annotated[int, typer.Option(help="In a folder: how many copies stay.", min=1)] = 14,
+    keep: Annotated[int, typer.Option(help="In a folder: how many backups to keep.", min=1)] = 14,
 ) -> None:
-    """Copy the workspace into one file, while evenings run; what was copied is read again before it counts."""
+    """Copy the workspace into one file and verify the copy.
+
+    Nightly runs may go on meanwhile.
+    """
     from flows.runtime.context import absolute_path
     from pipeline.backup.backup import back_up
 
-    home, now = place.workspace().home, datetime.now(UTC)
-    made = back_up(home, absolute_path(target), now=now, keep=keep, progress=_progress())
-    for old in made.removed:
+    home, now = options.workspace().home, datetime.now(UTC)
+    result = back_up(home, absolute_path(target), now=now, keep=keep, progress=_progress())
+    for old in result.removed:
         typer.echo(f"removed {old}")
-    _tell(made.contents)
-    typer.echo(f"{made.path}: {made.path.stat().st_size / 1e6:,.1f} MB, read back whole")
+    _print_contents(result.contents)
+    typer.echo(f"{result.path}: {result.path.stat().st_size / 1e6:,.1f} MB, verified")
 
 
 @backup_app.command("restore")
 def restore(
     archive: Annotated[
-        Path, typer.Argument(help="The copy, or a folder of them for its newest.", parser=parse_path)
+        Path, typer.Argument(help="The backup, or a folder of backups: its newest.", parser=parse_path)
     ],
     home: Annotated[
         Path | None,
         typer.Option(
-            help="The workspace to make.",
-            show_default="NEXTDAY_HOME, or data/ beside the configuration",
+            help="The workspace to create.",
+            show_default="NEXTDAY_HOME, or data/ next to the configuration",
             parser=parse_path,
         ),
     ] = None,
 ) -> None:
-    """Make a workspace from a copy, here or elsewhere; one that is there already is never touched."""
+    """Create a workspace from a backup; never overwrites one."""
     from flows.runtime.context import absolute_path
     from pipeline.backup.backup import newest
     from pipeline.backup.backup import restore as restore_workspace
 
-    place.home = home or place.home
-    workspace = place.workspace()
+    options.home = home or options.home
+    workspace = options.workspace()
     contents = restore_workspace(newest(absolute_path(archive)), workspace.home, progress=_progress())
-    _tell(contents)
-    typer.echo(f"{workspace.home}: restored as of {contents.made_at}; what came after that is not in it")
+    _print_contents(contents)
+    typer.echo(f"{workspace.home}: restored as of {contents.made_at}; later data is not in it")
 
 
 def _progress() -> "Progress":
@@ -76,8 +79,8 @@ def _progress() -> "Progress":
     return functools.partial(draw_bar, Console(stderr=True))
 
 
-def _tell(contents: "Contents") -> None:
-    """Print what a copy holds; the ledger's head goes into the journal of whoever runs this every day."""
+def _print_contents(contents: "Contents") -> None:
+    """Print what the backup contains, and the ledger's head: where it runs daily, the system log keeps every head."""
     from pipeline.formatting import count
 
     typer.echo(f"{count(contents.files, 'file')}, by {contents.made_by}")
@@ -88,5 +91,5 @@ def _tell(contents: "Contents") -> None:
         typer.echo("no ledger yet")
         return
     forecasts, outcomes = contents.ledger.forecasts, contents.ledger.outcomes
-    typer.echo(f"ledger: {count(forecasts, 'forecast')}, {count(outcomes, 'outcome')}, the seal holds")
+    typer.echo(f"ledger: {count(forecasts, 'forecast')}, {count(outcomes, 'outcome')}, the seal is intact")
     typer.echo(f"head {contents.ledger.head.hash}")

@@ -1,4 +1,4 @@
-"""`nextday ledger`: the sealed record, shown, checked and written out."""
+"""`nextday ledger`: show, verify and export the sealed record."""
 
 import re
 import sys
@@ -7,23 +7,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.arguments import parse_path, place, require_folder
+from flows.cli.arguments import options, parse_path, require_folder
 
 if TYPE_CHECKING:
     from pipeline.ledger.ledger import Ledger
 
 __all__ = ["ledger_app"]
 
-ledger_app = typer.Typer(
-    no_args_is_help=True, help="The sealed record: what was forecast, and what happened."
-)
+ledger_app = typer.Typer(no_args_is_help=True, help="The sealed record: forecasts and their outcomes.")
 
 
 @ledger_app.command("show")
 def ledger_show(
     last: Annotated[int, typer.Option(help="How many sessions.", min=1)] = 5,
 ) -> None:
-    """Show the newest forecasts, with what happened."""
+    """Show the newest forecasts with their outcomes."""
     from flows.cli.output import show_record
 
     ledger, universe = _ledger(), _universe_name()
@@ -33,11 +31,13 @@ def ledger_show(
 
 @ledger_app.command("verify")
 def ledger_verify(
-    head: Annotated[str, typer.Option(help="A head hash noted elsewhere, for example in a report.")] = "",
+    head: Annotated[str, typer.Option(help="A head hash kept elsewhere, for example in a report.")] = "",
 ) -> None:
-    """Recompute both hash chains and name every row or batch that was changed."""
+    """Recompute both hash chains and list every row or batch that was changed."""
     if head and not re.fullmatch("[0-9a-f]{64}", head):
-        raise typer.BadParameter(f"{head!r} is no head hash: it has 64 of 0-9 and a-f", param_hint="--head")
+        raise typer.BadParameter(
+            f"{head!r} is not a head hash: one has 64 characters of 0-9 and a-f", param_hint="--head"
+        )
     from flows.cli.output import show_verification
 
     ledger = _ledger()
@@ -50,10 +50,12 @@ def ledger_verify(
 
 @ledger_app.command("export")
 def ledger_export(
-    csv: Annotated[Path, typer.Option(help="The file to write; - is standard output.", parser=parse_path)],
-    everything: Annotated[bool, typer.Option("--all", help="Every universe, not only this one.")] = False,
+    csv: Annotated[Path, typer.Option(help="The file to write; - for standard output.", parser=parse_path)],
+    everything: Annotated[
+        bool, typer.Option("--all", help="Every universe, not only the configured one.")
+    ] = False,
 ) -> None:
-    """Write every forecast with its outcome as CSV."""
+    """Export every forecast with its outcome as CSV."""
     require_folder(csv, "--csv")
     ledger, universe = _ledger(), None if everything else _universe_name()
     ledger.export_csv(universe, sys.stdout if str(csv) == "-" else csv)
@@ -62,7 +64,7 @@ def ledger_export(
 def _ledger() -> "Ledger":
     from pipeline.ledger.ledger import Ledger
 
-    workspace = place.workspace()
+    workspace = options.workspace()
     workspace.check()
     return Ledger(workspace.ledger, read_only=True)
 
@@ -71,4 +73,4 @@ def _universe_name() -> str:
     from flows.runtime.context import default_config
     from pipeline.config import load
 
-    return load(place.config or default_config()).universe.name
+    return load(options.config or default_config()).universe.name

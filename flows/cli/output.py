@@ -1,4 +1,4 @@
-"""What the commands print: the same story as the report, for eyes on a terminal and for pipes."""
+"""What the commands print: the content of the report, for a terminal and for pipes."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from flows.backtest import Backtested
     from flows.evening.forecasting import Replay
     from flows.nightly import Evening
-    from flows.operations.health import Finding
+    from flows.operations.health import HealthCheck
     from flows.prices.update import PriceStatus
     from flows.training.evaluation import Evaluation
     from pipeline.ledger.hash_chain import Verification
@@ -70,7 +70,7 @@ _NUMBERS = {
     "p",
 }
 _PIPE = 160
-"""Columns where nobody's terminal says how many there are: whoever reads a file scrolls."""
+"""Columns of output to a pipe or a file, where there is no terminal width."""
 
 console = Console(highlight=False)
 if not console.is_terminal:
@@ -78,14 +78,14 @@ if not console.is_terminal:
 
 
 def show_evening(evening: "Evening") -> None:
-    """Print the verdict, the forecasts, how fresh and how old everything is, and where the reports lie."""
+    """Print the verdict, the forecasts, the age of prices and model, and the paths of the reports."""
     report = evening.report
     console.print()
     console.print(report.verdict.sentence if report.verdict else "Not scored yet", style="bold", markup=False)
     for further in report.further.values():
         console.print(further.sentence, markup=False)
     console.print(
-        f"\n{report.universe}: {count_forecasts(report.forecasts)} {_leading_to(report)} "
+        f"\n{report.universe}: {count_forecasts(report.forecasts)} {_preposition(report)} "
         f"[bold]{report.target_session:%A %Y-%m-%d}[/bold] from the close of {format_day(report.as_of)}, "
         f"{report.kind}, issued {format_moment(report.issued_at)}: {count_directions(report.forecasts)}\n"
     )
@@ -94,7 +94,7 @@ def show_evening(evening: "Evening") -> None:
     for row in _rows(report.skipped.head(_FEW)):
         console.print(f"no forecast for {row.symbol}: {row.reason}", markup=False)
     if len(report.skipped) > _FEW:
-        console.print(f"no forecast for {len(report.skipped) - _FEW} more: the page names them")
+        console.print(f"no forecast for {len(report.skipped) - _FEW} more: the page lists them")
     if evening.settled:
         console.print(f"{count(evening.settled, 'earlier forecast')} settled")
     _show_key_facts(report)
@@ -102,7 +102,7 @@ def show_evening(evening: "Evening") -> None:
     show_paths(evening.paths)
 
 
-def _leading_to(report: Report) -> str:
+def _preposition(report: Report) -> str:
     return "for" if len(report.horizons) == 1 else "the first for"
 
 
@@ -115,7 +115,7 @@ def _show_key_facts(report: Report) -> None:
             grid.add_row("", Text(fact.warning, style="bold"))
     console.print(grid)
     for fact in facts:
-        if fact.command:  # on a line of its own, unbroken: it is there to be copied
+        if fact.command:  # on its own line, unbroken, to be copied
             console.print(f"  {fact.command}", markup=False, soft_wrap=True)
 
 
@@ -134,75 +134,73 @@ def show_evaluation(evaluation: "Evaluation | Backtest") -> None:
     console.print(table)
 
 
-def show_backtest(made: "Backtested") -> None:
-    """Print the verdict, the scores, what was found beside them, and where the files lie."""
+def show_backtest(backtested: "Backtested") -> None:
+    """Print the verdict, the scores, the further results, and the paths of the files."""
     from pipeline.report.backtest_markdown import (
-        summary_sentences,  # its libraries take a second, which no other command needs
+        summary_sentences,  # takes a second to import; no other command needs it
     )
 
-    show_evaluation(made.backtest)
+    show_evaluation(backtested.backtest)
     console.print()
-    for name, sentence in summary_sentences(made.backtest).items():
+    for name, sentence in summary_sentences(backtested.backtest).items():
         console.print(f"[bold]{name}[/bold]: {escape(sentence)}")
     console.print()
-    for path in made.paths.values():
+    for path in backtested.paths.values():
         console.print(f"  {path}", markup=False, soft_wrap=True)
 
 
-def show_price_status(market: "PriceStatus") -> None:
-    """Print how far the prices reach and what was found."""
+def show_price_status(status: "PriceStatus") -> None:
+    """Print the last session of the prices, which members lack a bar, and what the checks found."""
     console.print(
-        f"prices reach {market.as_of:%Y-%m-%d}: {market.covered} of {market.members} members have a bar "
-        f"(version {market.seq})"
+        f"prices reach {status.as_of:%Y-%m-%d}: {status.covered} of {status.members} members have a bar "
+        f"(version {status.seq})"
     )
-    for symbol, reason in [*market.missing.items()][:_MOST]:
+    for symbol, reason in [*status.missing.items()][:_MOST]:
         console.print(f"  {symbol}: {reason}", markup=False)
-    if market.findings.empty:
+    if status.findings.empty:
         return
-    counts = market.findings.groupby("rule").size().sort_values(ascending=False)
-    console.print(f"{count(len(market.findings), 'finding')}:")
+    counts = status.findings.groupby("rule").size().sort_values(ascending=False)
+    console.print(f"{count(len(status.findings), 'finding')}:")
     for rule, often in counts.items():
-        example = market.findings[market.findings["rule"] == rule].iloc[0]
+        example = status.findings[status.findings["rule"] == rule].iloc[0]
         console.print(
             f"  {often:>5}  {rule}   e.g. {example['symbol']} {example['session']:%Y-%m-%d}: {example['detail']}",
             markup=False,
         )
 
 
-def show_replay(made: "Replay") -> None:
-    """Print whether the sealed rows could be made again, and each that could not."""
-    worst = made.rows["difference"].abs().max()
-    if made.is_same:
-        console.print(f"{len(made.rows)} forecasts made again: the same (largest difference {worst:.1e})")
+def show_replay(replay: "Replay") -> None:
+    """Print whether the recomputed rows equal the sealed ones, and each that does not."""
+    worst = replay.rows["difference"].abs().max()
+    if replay.is_same:
+        console.print(f"{len(replay.rows)} forecasts recomputed: the same (largest difference {worst:.1e})")
         return
-    console.print(f"{len(made.rows)} forecasts made again; these differ:")
-    differing = made.rows[(made.rows["difference"].abs() > 1e-6) | ~made.rows["same_direction"]]
+    console.print(f"{len(replay.rows)} forecasts recomputed; these differ:")
+    differing = replay.rows[(replay.rows["difference"].abs() > 1e-6) | ~replay.rows["same_direction"]]
     for row in _rows(differing):
         ahead = "" if row.horizon == NEXT else f", {describe_horizon(row.horizon)}"
         console.print(
-            f"  {row.symbol}{ahead}: sealed {row.p_up:.8f}, made again {row.replayed:.8f}", markup=False
+            f"  {row.symbol}{ahead}: sealed {row.p_up:.8f}, recomputed {row.replayed:.8f}", markup=False
         )
 
 
 def show_paths(paths: "Paths") -> None:
-    """Print where the reports lie, one a line, so that a terminal can open them."""
+    """Print the paths of the reports, one per line, so that a terminal can open them."""
     for path in (paths.html, paths.forecast_csv, paths.scores_csv, paths.latest_csv):
         console.print(f"  {path}", markup=False, soft_wrap=True)
 
 
 def show_record(record: pd.DataFrame, last: int) -> None:
-    """Print the newest sealed forecasts beside what happened."""
+    """Print the newest sealed forecasts with their outcomes."""
     if record.empty:
         console.print("no forecast of this universe yet")
         return
     newest = sorted(record["as_of"].unique())[-last:]
     shown = record[record["as_of"].isin(newest)]
     console.print(f"{count(len(shown), 'forecast')}: {count_directions(shown)}")
-    table = make_table("as_of", "for", "symbol", "kind", "P(up)", "said", "happened", "return", "model")
+    table = make_table("as_of", "for", "symbol", "kind", "P(up)", "issued", "outcome", "return", "model")
     for row in _rows(shown):
-        happened = {1.0: "up", 0.0: "down"}.get(
-            row.outcome, "open" if pd.isna(row.settled_at) else "no label"
-        )
+        outcome = {1.0: "up", 0.0: "down"}.get(row.outcome, "open" if pd.isna(row.settled_at) else "no label")
         change = "–" if pd.isna(row.realized_return) else f"{row.realized_return:+.2%}"
         table.add_row(
             f"{row.as_of:%Y-%m-%d}",
@@ -211,7 +209,7 @@ def show_record(record: pd.DataFrame, last: int) -> None:
             row.kind,
             format_percent(row.p_up),
             row.direction,
-            happened,
+            outcome,
             change,
             row.model_version[:8],
         )
@@ -219,22 +217,22 @@ def show_record(record: pd.DataFrame, last: int) -> None:
 
 
 def show_verification(verification: "Verification") -> None:
-    """Print whether the seal holds, and every problem."""
+    """Print whether the seal is intact, and every problem."""
     console.print(
         f"{verification.batches} batches, {verification.forecasts} forecasts, {verification.outcomes} outcomes"
     )
     for problem in verification.problems:
         console.print(f"  {problem}", markup=False)
-    console.print("the seal holds" if verification.ok else "the seal is broken")
+    console.print("the seal is intact" if verification.ok else "the seal is broken")
     console.print(f"head {verification.head.hash}", markup=False, soft_wrap=True)
 
 
-def show_health(found: "list[Finding]") -> None:
-    """Print every item, and for each that is not well the way to fix it."""
-    for item in found:
-        console.print(f"{'ok  ' if item.is_well else 'FIX'}  {item.what}", markup=False, soft_wrap=True)
-        if not item.is_well:
-            console.print(f"      {item.fix}", markup=False, soft_wrap=True)
+def show_health(checks: "list[HealthCheck]") -> None:
+    """Print every check, and the fix of each that failed."""
+    for check in checks:
+        console.print(f"{'OK ' if check.is_passed else 'FIX'}  {check.what}", markup=False, soft_wrap=True)
+        if not check.is_passed:
+            console.print(f"     {check.fix}", markup=False, soft_wrap=True)
 
 
 def _rows(frame: pd.DataFrame) -> Iterator[Any]:
@@ -243,7 +241,7 @@ def _rows(frame: pd.DataFrame) -> Iterator[Any]:
 
 def _forecast_table(forecasts: pd.DataFrame) -> Table:
     if len(list_horizons(forecasts)) > 1:
-        return _table_ahead(forecasts)
+        return _horizon_table(forecasts)
     shown = sort_by_distance(forecasts).head(_MOST)
     table = make_table("symbol", "direction", "P(up)", "band", "base rate", "last close")
     if len(shown) < len(forecasts):
@@ -260,7 +258,7 @@ def _forecast_table(forecasts: pd.DataFrame) -> Table:
     return table
 
 
-def _table_ahead(forecasts: pd.DataFrame) -> Table:
+def _horizon_table(forecasts: pd.DataFrame) -> Table:
     rows = [{name: cell for name, cell in row.items() if name != "kind"} for row in forecast_cells(forecasts)]
     table = make_table(*rows[0])
     table.title = "direction, P(up) and in brackets the base rate"
@@ -272,7 +270,7 @@ def _table_ahead(forecasts: pd.DataFrame) -> Table:
 
 
 def make_table(*headings: str) -> Table:
-    """Return a table that fits 80 columns; in a narrower terminal its cells fold, and nothing is cut off."""
+    """Return an empty table with these columns; in a narrow terminal its cells fold, nothing is cut off."""
     table = Table(
         box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False, show_edge=False, title_justify="left"
     )

@@ -1,4 +1,4 @@
-"""`nextday prices`: read the stored prices, as they stand or as they were known; see to the quarantine."""
+"""`nextday prices`: read the stored prices, now or as known at a time; manage the quarantine."""
 
 import sys
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.arguments import parse_date, parse_path, parse_time, place, require_folder
+from flows.cli.arguments import options, parse_date, parse_path, parse_time, require_folder
 
 if TYPE_CHECKING:
     from flows.prices.reader import StoredPrices
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 __all__ = ["prices_app"]
 
 prices_app = typer.Typer(
-    no_args_is_help=True, help="The stored prices: as they stand, or as they were known at a time."
+    no_args_is_help=True, help="The stored prices: as known now, or as known at an earlier time."
 )
 quarantine_app = typer.Typer(
     no_args_is_help=True,
-    help="Symbols whose source contradicts what is stored: nothing new of them is stored.",
+    help="Symbols whose source contradicts the stored prices: no new bars of them are stored.",
 )
 prices_app.add_typer(quarantine_app, name="quarantine")
 
@@ -29,7 +29,7 @@ _KnownAt = Annotated[
     str,
     typer.Option(
         help="Leave out what was observed later, e.g. 2018-12-10T22:00Z; without an offset in the exchange's time; "
-        "a bare date is its end.",
+        "a date means its end.",
         show_default="everything stored",
     ),
 ]
@@ -42,15 +42,15 @@ def show(
     known_at: _KnownAt = "",
     last: Annotated[int, typer.Option(help="How many bars.", min=1)] = 20,
 ) -> None:
-    """Show a symbol's newest bars as traded, with their adjusted closes, and what was revised later."""
+    """Show a symbol's newest bars as traded, with adjusted closes and later revisions."""
     day, time = parse_date(as_of, "--as-of") if as_of else None, parse_time(known_at, "--known-at")
     from flows.cli.prices_output import show_history
     from pipeline.prices.revisions import read_history
 
-    stored = _stored_bars()
+    stored = _open_bars()
     known = stored.instant(time)
-    now_called = stored.members().current.get(symbol, symbol)
-    history = read_history(stored.store, now_called, stored.session(day), known)
+    current = stored.members().current.get(symbol, symbol)
+    history = read_history(stored.store, current, stored.session(day), known)
     show_history(history, stored.config.universe.name, known, last)
 
 
@@ -58,11 +58,11 @@ def show(
 def check(
     everything: Annotated[bool, typer.Option("--all", help="Every finding, not only the newest.")] = False,
 ) -> None:
-    """Check everything that is stored again; exit code 1 if a finding needs a person."""
+    """Check all stored prices again; exit code 1 if a finding needs a person."""
     from flows.cli.prices_output import show_price_findings
     from pipeline.prices.ingest.store_check import check_store
 
-    stored = _stored_bars()
+    stored = _open_bars()
     found = check_store(
         stored.store,
         stored.fetch_log,
@@ -79,19 +79,19 @@ def check(
 @prices_app.command("export")
 def export(
     csv: Annotated[
-        Path | None, typer.Option(help="The file to write; - is standard output.", parser=parse_path)
+        Path | None, typer.Option(help="The file to write; - for standard output.", parser=parse_path)
     ] = None,
     parquet: Annotated[Path | None, typer.Option(help="The file to write.", parser=parse_path)] = None,
     as_of: _AsOf = "",
     known_at: _KnownAt = "",
 ) -> None:
-    """Write every bar as CSV or as Parquet: the whole file or nothing."""
-    path = _file_to_write(csv, parquet)
+    """Export every bar as CSV or Parquet: the whole file or nothing."""
+    path = _require_one_file(csv, parquet)
     day, time = parse_date(as_of, "--as-of") if as_of else None, parse_time(known_at, "--known-at")
     from flows.cli.prices_output import show_export
     from pipeline.prices.export import export_csv, export_parquet
 
-    stored = _stored_bars()
+    stored = _open_bars()
     session, known = stored.session(day), stored.instant(time)
     if csv is None:
         show_export(export_parquet(stored.store, path, session, known), path)
@@ -103,12 +103,12 @@ def export(
 
 @quarantine_app.command("list")
 def list_quarantine(
-    everything: Annotated[bool, typer.Option("--all", help="Everything that ever happened in it.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="All events of the quarantine so far.")] = False,
 ) -> None:
-    """List the symbols whose source contradicts what is stored, with the evidence."""
+    """List the symbols whose source contradicts the stored prices, with the evidence."""
     from flows.cli.prices_output import show_quarantine, show_quarantine_events
 
-    stored = _stored()
+    stored = _open_prices()
     if everything:
         show_quarantine_events(stored.fetch_log.events())
     show_quarantine([*stored.fetch_log.quarantined().values()], stored.config.universe.name)
@@ -116,32 +116,34 @@ def list_quarantine(
 
 @quarantine_app.command("release")
 def release(symbol: Annotated[str, typer.Argument(help="One symbol in quarantine.")]) -> None:
-    """Decide that the source is right: its next answer is taken as it is, and what stood before stays readable."""
+    """Accept the source: its next answer replaces the stored prices, which stay readable with --known-at."""
     from flows.cli.prices_output import show_release
 
-    stored = _stored()
+    stored = _open_prices()
     show_release(stored.release(symbol))
 
 
-def _file_to_write(csv: Path | None, parquet: Path | None) -> Path:
+def _require_one_file(csv: Path | None, parquet: Path | None) -> Path:
     if csv is not None and parquet is None:
         require_folder(csv, "--csv")
         return csv
     if parquet is not None and csv is None:
         if str(parquet) == "-":
-            raise typer.BadParameter("only CSV goes to standard output; name a file", param_hint="--parquet")
+            raise typer.BadParameter(
+                "only CSV can go to standard output; give a file", param_hint="--parquet"
+            )
         require_folder(parquet, "--parquet")
         return parquet
-    raise typer.BadParameter("name one file, with --csv FILE or with --parquet FILE")
+    raise typer.BadParameter("give one file, with --csv FILE or --parquet FILE")
 
 
-def _stored() -> "StoredPrices":
+def _open_prices() -> "StoredPrices":
     from flows.prices.reader import open_stored_prices
 
-    return open_stored_prices(place.config, place.home, place.now)
+    return open_stored_prices(options.config, options.home, options.now)
 
 
-def _stored_bars() -> "StoredPrices":
-    stored = _stored()
+def _open_bars() -> "StoredPrices":
+    stored = _open_prices()
     stored.require_bars()
     return stored

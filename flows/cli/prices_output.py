@@ -1,4 +1,4 @@
-"""What `nextday prices` prints: bars as they were known, findings, and who is in quarantine."""
+"""What `nextday prices` prints: bars as they were known, findings, and the quarantine."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -28,11 +28,11 @@ __all__ = [
 
 _MOST, _FEW = 20, 5
 _WIDE = 120
-"""Columns from which a table of bars has room for open, high, low and volume."""
+"""Terminal width from which a table of bars has room for open, high, low and volume."""
 
 
 def show_history(history: "SymbolHistory", universe: str, known_at: datetime | None, last: int) -> None:
-    """Print the newest `last` bars, in which units they are, and what became of them after `known_at`."""
+    """Print the newest `last` bars, their units, and how they were revised after `known_at`."""
     bars = history.bars
     shown = bars.tail(last)
     when = f"as known at {known_at:%Y-%m-%d %H:%M:%S} UTC" if known_at else "as known now"
@@ -48,7 +48,7 @@ def show_history(history: "SymbolHistory", universe: str, known_at: datetime | N
     console.print()
     console.print(_bar_table(shown))
     if console.width < _WIDE:
-        console.print(f"open, high, low and volume stand in a terminal of {_WIDE} columns, and in pipes")
+        console.print(f"open, high, low and volume are shown in a terminal of {_WIDE} columns, and in pipes")
     if known_at is not None:
         _show_revised(history.revisions)
 
@@ -61,7 +61,7 @@ def _bar_table(bars: pd.DataFrame) -> Table:
         "adjusted", "div.", "split", "status", "observed (UTC)",
     )  # fmt: skip
     for row in _rows(bars):
-        # Rounded up, so that the time shown is one at which the bar was known.
+        # Rounded up, so that the bar was known at the time shown.
         observed = row.observed_at.ceil("min")
         table.add_row(
             f"{row.session:%Y-%m-%d}",
@@ -82,19 +82,19 @@ def _show_revised(revised: pd.DataFrame) -> None:
     if revised.empty:
         console.print("none of these bars was revised later")
         return
-    console.print(f"revised later ({count(len(revised), 'row')} superseded a bar of then):")
+    console.print(f"revised later ({count(len(revised), 'row')} superseded one of these bars):")
     grid = Table.grid(padding=(0, 2))
     newest = revised.sort_values(["session", "seq"], ascending=False)
     for row in _rows(newest.head(_MOST)):
-        told = f"{row.change}; observed {row.observed_at:%Y-%m-%d %H:%M} UTC, version {row.seq}"
-        grid.add_row(f"  {row.session:%Y-%m-%d}", Text(told))
+        text = f"{row.change}; observed {row.observed_at:%Y-%m-%d %H:%M} UTC, version {row.seq}"
+        grid.add_row(f"  {row.session:%Y-%m-%d}", Text(text))
     console.print(grid)
     if len(revised) > _MOST:
         console.print(f"  and {len(revised) - _MOST:,} of earlier sessions")
 
 
 def show_price_findings(found: "PriceFindings", universe: str, *, everything: bool) -> None:
-    """Print how well each symbol is covered, and every finding: those that need a person are marked FIX."""
+    """Print each symbol's coverage, and the findings: those that need a person are marked FIX."""
     coverage, rows = found.coverage, found.rows
     console.print(
         f"prices of the universe {universe} to {found.newest:%Y-%m-%d}: {count(len(coverage), 'symbol')}, "
@@ -114,13 +114,13 @@ def show_price_findings(found: "PriceFindings", universe: str, *, everything: bo
         grid.add_row("FIX" if row.needs_person else "note", Text(f"{title}\n{row.evidence}\n{row.done}"))
     console.print(grid)
     if len(shown) < len(rows):
-        console.print(f"{len(rows) - len(shown):,} more findings: nextday prices check --all names them")
-    people = int(rows["needs_person"].sum())
-    console.print(f"{count(len(rows), 'finding')}, {people:,} of them for a person to look at")
+        console.print(f"{len(rows) - len(shown):,} more findings: nextday prices check --all lists them")
+    need_person = int(rows["needs_person"].sum())
+    console.print(f"{count(len(rows), 'finding')}, {need_person:,} of them need a person")
 
 
 def _newest_findings(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the newest few of each rule; all of those that need a person, in the order of `rows`."""
+    """Return the newest few findings of each rule and all that need a person, in the order of `rows`."""
     newest = rows.sort_values("session", ascending=False).groupby("rule").head(_FEW)
     return rows[rows["needs_person"] | rows.index.isin(newest.index)]
 
@@ -140,41 +140,41 @@ def _coverage_table(coverage: pd.DataFrame) -> Table:
 
 
 def show_export(bars: int, path: Path) -> None:
-    """Print how many bars were written, and where to."""
+    """Print how many bars were exported, and the path."""
     console.print(f"{count(bars, 'bar')} written to {path}", markup=False, soft_wrap=True)
 
 
-def show_quarantine(holds: "list[QuarantineEntry]", universe: str) -> None:
-    """Print who is in quarantine, why, and what ends it."""
-    if not holds:
-        console.print(f"nobody of the universe {universe} is in quarantine", markup=False)
+def show_quarantine(entries: "list[QuarantineEntry]", universe: str) -> None:
+    """Print which symbols are in quarantine, why, and what ends it."""
+    if not entries:
+        console.print(f"no symbol of the universe {universe} is in quarantine", markup=False)
         return
     grid = Table.grid(padding=(0, 2))
-    for hold in sorted(holds, key=lambda hold: hold.symbol):
+    for entry in sorted(entries, key=lambda entry: entry.symbol):
         state = (
-            "released: the next run takes the source as it is"
-            if hold.is_released
-            else "every run asks for its whole history; it is out when that contradicts nothing any more"
+            "released: the next run accepts the source as it is"
+            if entry.is_released
+            else "every run fetches its whole history; the quarantine ends when that has no contradiction left"
         )
-        told = f"{hold.rule}, since {hold.since:%Y-%m-%d %H:%M} UTC\n{hold.evidence}\n{state}"
-        grid.add_row(hold.symbol, Text(told))
+        text = f"{entry.rule}, since {entry.since:%Y-%m-%d %H:%M} UTC\n{entry.evidence}\n{state}"
+        grid.add_row(entry.symbol, Text(text))
     console.print(grid)
-    console.print(f"{count(len(holds), 'symbol')} of the universe {universe} in quarantine", markup=False)
+    console.print(f"{count(len(entries), 'symbol')} of the universe {universe} in quarantine", markup=False)
 
 
 def show_quarantine_events(events: pd.DataFrame) -> None:
-    """Print what happened in quarantine, the oldest first."""
+    """Print the events of the quarantine, the oldest first."""
     table = make_table("at (UTC)", "symbol", "event", "rule")
     for row in _rows(events):
         table.add_row(f"{row.at:.16}".replace("T", " "), row.symbol, row.event, row.rule)
     console.print(table)
 
 
-def show_release(hold: "QuarantineEntry") -> None:
-    """Print what a release brings about."""
+def show_release(entry: "QuarantineEntry") -> None:
+    """Print the effect of a release."""
     console.print(
-        f"{hold.symbol} is released: the next run asks for its whole history and takes it as the source gives it.\n"
-        "What stood before stays readable with --known-at."
+        f"{entry.symbol} is released: the next run fetches its whole history and accepts it as it is.\n"
+        "The prices stored before stay readable with --known-at."
     )
 
 

@@ -1,4 +1,4 @@
-"""What `nextday search` prints: the best trials beside the configured settings, and what to make of them."""
+"""What `nextday search` prints: the best trials compared with the configured settings, and how to use them."""
 
 import math
 from collections.abc import Iterator
@@ -17,12 +17,12 @@ _MOST = 10
 
 
 def show_search(found: Search) -> None:
-    """Print the best trials, what the best is worth, and its lines for nextday.toml."""
+    """Print the best trials, how much the best one improves, and its lines for nextday.toml."""
     if not found.trials:
-        console.print("no trial was made: the time was up before the first one")
+        console.print("no trial was run: the time was up before the first one")
         return
     ranking = rank(found.trials)
-    for line in _account(found):
+    for line in _summary(found):
         console.print(line, markup=False)
     console.print()
     if ranking.comparisons:
@@ -32,20 +32,20 @@ def show_search(found: Search) -> None:
     console.print(found.tried.sentence, markup=False)
     lines = toml_lines(ranking.best.trial.parameters, found.configured) if ranking.comparisons else []
     if lines:
-        console.print("\nFor nextday.toml, should you want to try them on the test; that look counts too:\n")
+        console.print("\nFor nextday.toml, to score them on the test set; that counts as a trial too:\n")
         for line in lines:
             console.print(line, markup=False, soft_wrap=True)
 
 
-def _account(found: Search) -> Iterator[str]:
+def _summary(found: Search) -> Iterator[str]:
     states = [trial.state for trial in found.trials]
     ended = ", ".join(
         f"{states.count(state)} {state}" for state in ("complete", "pruned", "failed") if state in states
     )
     yield f"{count(len(states), 'trial')} ({ended}) on prices through {found.as_of:%Y-%m-%d}"
     slices = ", ".join(f"{first:%Y-%m-%d} to {last:%Y-%m-%d}" for first, last in found.slices)
-    yield f"validated inside the training data: {slices}; the test was not looked at"
-    yield f"whoever says the base rate has a log loss of {found.base_rate:.5f} there"
+    yield f"validated inside the training data: {slices}; the test set was not used"
+    yield f"the base rate has a log loss of {found.base_rate:.5f} there"
 
 
 def _table(ranking: Ranking, found: Search) -> Table:
@@ -71,6 +71,6 @@ def _interval(each: Comparison) -> str:
 
 def _describe(chosen: Parameters, configured: Parameters) -> str:
     changed = [
-        f"{place.partition('.')[2]} {value}" for place, value in chosen.items() if value != configured[place]
+        f"{key.partition('.')[2]} {value}" for key, value in chosen.items() if value != configured[key]
     ]
     return ", ".join(changed) or "as configured"

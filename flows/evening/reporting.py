@@ -1,6 +1,5 @@
 """Gather what an evening came to, write it down for people, and show it in Prefect."""
 
-from datetime import datetime
 from typing import Any
 
 import pandas as pd
@@ -15,6 +14,7 @@ from flows.runtime.tasks import task
 from flows.runtime.tracking import tracking
 from flows.training.evaluation import Evaluation, load_evaluation
 from flows.training.per_symbol import explain_unmodelled
+from flows.training.trials import describe_trials
 from models.ensembles.model_files import read_metadata
 from models.errors import ModelError
 from pipeline.config import Config, ModelConfig
@@ -29,7 +29,6 @@ from pipeline.report.evening_report import Report
 from pipeline.report.files import Paths, report_paths, write
 from pipeline.schema import SCORES, empty
 from pipeline.tracking.registry import RegisteredModel
-from pipeline.tracking.trials import TrialBook, count_settings
 
 __all__ = ["rebuild_report", "write_missing", "write_report"]
 
@@ -162,18 +161,11 @@ def _gather(run: Run, market: PriceStatus, standing: pd.DataFrame, remarks: list
         config_digest=str(first["config_digest"]),
         ledger_head=run.ledger.head().hash,
         notes=_notes(run, standing, champion, remarks + lost + unread),
-        tried=_tried(run, first["issued_at"].to_pydatetime()),
+        tried=describe_trials(run, until=first["issued_at"].to_pydatetime()),
         further=evaluation.further if evaluation else {},
         insight=evaluation.insight if evaluation else None,
         attributions=attributions,
     )
-
-
-def _tried(run: Run, by_then: datetime) -> str:
-    try:
-        return count_settings(TrialBook(run.workspace.trials(run.name)).read(until=by_then)).sentence
-    except StoreError as error:
-        return f"How many settings were tried is not known. {error.what}."
 
 
 def _evaluation(run: Run, champion: RegisteredModel) -> tuple[Evaluation | None, list[str]]:

@@ -1,4 +1,4 @@
-"""What looks after an installation: deploy, doctor, Prefect's server, the audit command.
+"""Operate an installation: deploy, doctor, checks of the Prefect server, and the audit.
 
 May import `evening` and below.
 """

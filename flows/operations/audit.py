@@ -1,4 +1,4 @@
-"""The audit of a procedure as it is configured: every tripwire laid, and what they caught kept in the workspace."""
+"""The audit of the configured procedure: run every leakage check, and save the results in the workspace."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -50,33 +50,33 @@ from pipeline.prices.bar_block import Block
 from pipeline.sources.conformance import ConformanceError, check_source
 from pipeline.sources.custom import CustomSource
 
-__all__ = ["Subject", "audit", "examine_subject", "gather"]
+__all__ = ["AuditInput", "audit", "gather", "run_checks"]
 
 _EPOCHS, _LEARNING_RATE = 3, 0.01
-"""Of a quick audit: fast enough to have learned something by then."""
+"""Of a quick audit: enough for the model to learn something."""
 
 _SYMBOLS: Final = {"pooled": 40, "symbol": 4}
 _TRAIN_SESSIONS: Final = 750
 _CUTS: Final = {False: 6, True: 24}
-"""How many sessions are cut at, quick and full."""
+"""Number of sessions at which history is cut off, by whether the audit is full."""
 
 
 @dataclass(frozen=True, eq=False)
-class Subject:
-    """What is audited.
+class AuditInput:
+    """The run, data and folds that are audited.
 
     Attributes:
         run: As configured, or with a smaller model and fewer symbols.
-        bench: The bars, and how sequences come of them.
-        sequences: Of all of those bars.
-        folds: How they are cut, to score and for the champion.
+        features: The bars, and the features computed from them.
+        sequences: Of all of these bars.
+        folds: The folds of the score and of the champion.
         seq: The price store's version.
-        extent: What is fitted on how much of history, in words.
-        cuts: How many sessions are cut at.
+        extent: A description of the model's size and of the part of history it is fitted on.
+        cuts: Number of sessions at which history is cut off.
     """
 
     run: Run
-    bench: FeatureAudit
+    features: FeatureAudit
     sequences: Sequences
     folds: dict[str, Fold]
     seq: int
@@ -85,22 +85,22 @@ class Subject:
 
 
 def audit(run: Run, *, full: bool = False) -> Audit:
-    """Lay every tripwire to the configured procedure and keep what they caught.
+    """Run every leakage check on the configured procedure and save the results.
 
-    Nothing is fetched but what a source of the user's own is asked, and no score of the test is looked at: the one
-    that is made stands on shuffled labels.
+    Nothing is fetched except the queries to a custom source, and no score of the test range is revealed: the only
+    one computed uses shuffled labels.
 
     Args:
-        run: As configured.
+        run: The run.
         full: Fit the model as configured, on all of history; default: a small one, on a part of it.
 
     Raises:
         InputError: there are no prices, or too few.
         ModelError: the model cannot be fitted at all.
     """
-    code = list_code(run)  # as it was imported: an edit during the audit is not what has passed
+    code = list_code(run)  # as imported: code edited during the audit has not passed it
     subject = gather(run, full=full)
-    found = Audit(
+    result = Audit(
         universe=run.name,
         when=run.clock(),
         as_of=f"{subject.sequences.sessions[-1]:%Y-%m-%d}",
@@ -109,14 +109,14 @@ def audit(run: Run, *, full: bool = False) -> Audit:
         procedure=digest_audited(run),
         code=code,
         extent=subject.extent,
-        checks=(*examine_subject(subject), check_custom_source(run, subject.bench.block), check_replay(run)),
+        checks=(*run_checks(subject), check_custom_source(run, subject.features.block), check_replay(run)),
     )
-    save_audit(run.workspace.audit(run.name), found)
-    return found
+    save_audit(run.workspace.audit(run.name), result)
+    return result
 
 
-def gather(run: Run, *, full: bool) -> Subject:
-    """Read the prices, as many as are needed, and cut them.
+def gather(run: Run, *, full: bool) -> AuditInput:
+    """Read the prices that the audit needs, and make sequences and folds of them.
 
     Raises:
         InputError: there are no prices, or too few.
@@ -124,39 +124,39 @@ def gather(run: Run, *, full: bool) -> Subject:
     as_of = run.store.latest("session", run.last_closed, symbols=run.universe.symbols)
     if as_of is None:
         raise InputError(
-            f"There are no prices of the universe {run.name!r} to audit anything on",
+            f"There are no prices of the universe {run.name!r}, which an audit needs",
             where=str(run.store.folder),
             fix="`nextday update` fetches them",
         )
-    seq, since = run.store.seq(), run.calendar.sessions[0] if full else _since(run, as_of)
+    seq, since = run.store.seq(), run.calendar.sessions[0] if full else _first_session(run, as_of)
     whole = run.store.read_block(run.calendar.sessions_between(since, as_of), run.universe.symbols, seq)
-    chosen = run if full else _smaller(run, whole)
-    block = _only(whole, chosen.universe.symbols).from_first_bar()
-    bench = FeatureAudit(block, run.feature_set(), chosen.universe, run.config.labels.horizons)
-    known = bench.make()
+    chosen = run if full else _shrink(run, whole)
+    block = _select_symbols(whole, chosen.universe.symbols).from_first_bar()
+    features = FeatureAudit(block, run.feature_set(), chosen.universe, run.config.labels.horizons)
+    known = features.make()
     folds = {
         "score": scoring_fold(known, run.config.evaluation, run.config.training),
         "champion": final_fold(known, run.config.training),
     }
-    return Subject(chosen, bench, known, folds, seq, _extent(run, chosen, known), _CUTS[full])
+    return AuditInput(chosen, features, known, folds, seq, _describe_extent(run, chosen, known), _CUTS[full])
 
 
-def examine_subject(subject: Subject) -> list[Check]:
-    """Lay the tripwires of features, folds, fit and forecasts."""
-    with _procedure(subject) as procedure:
-        looks = _looks(subject, procedure, _learned(procedure))
-        checks = []
-        with bar("audit", len(looks)) as advance:
-            for look in looks:
-                checks.append(look())
-                advance(f"{checks[-1].name}: {checks[-1].status}")
-    return checks
+def run_checks(subject: AuditInput) -> list[Check]:
+    """Run the leakage checks of features, folds, fit and forecasts."""
+    with _open_procedure(subject) as procedure:
+        checks = _list_checks(subject, procedure, _with_known_labels(procedure))
+        results = []
+        with bar("audit", len(checks)) as advance:
+            for check in checks:
+                results.append(check())
+                advance(f"{results[-1].name}: {results[-1].status}")
+    return results
 
 
-def _learned(procedure: Procedure) -> Procedure:
-    """Return the procedure on labels that can be learned; a model of the user's own says what it says by itself.
+def _with_known_labels(procedure: Procedure) -> Procedure:
+    """Return the procedure with labels that can be learned; a custom model is used without calibration.
 
-    It may not be one that learns such labels, and a calibration that gives it no credit would hide what it looks at.
+    A custom model may not learn such labels; a calibration that gives it no weight would hide what it uses.
     """
     learned = procedure.with_known_labels()
     if isinstance(learned.model, CustomModel):
@@ -164,14 +164,14 @@ def _learned(procedure: Procedure) -> Procedure:
     return learned
 
 
-def _looks(subject: Subject, procedure: Procedure, learned: Procedure) -> list[Callable[[], Check]]:
-    bench, known, cuts, fitted = subject.bench, subject.sequences, subject.cuts, learned.fitted()
+def _list_checks(subject: AuditInput, procedure: Procedure, learned: Procedure) -> list[Callable[[], Check]]:
+    features, known, cuts, fitted = subject.features, subject.sequences, subject.cuts, learned.fitted()
     before_test = range(procedure.fold.train.start, procedure.fold.calibrate.stop)
     return [
-        partial(check_cut_off, bench, known, cuts),
-        partial(check_changed, bench, known, cuts),
-        partial(check_reach, bench, known, cuts),
-        partial(check_order, bench, known),
+        partial(check_cut_off, features, known, cuts),
+        partial(check_changed, features, known, cuts),
+        partial(check_reach, features, known, cuts),
+        partial(check_order, features, known),
         partial(check_labels, known, before_test),
         partial(check_folds, subject.folds, known),
         partial(check_changed_rest, learned, fitted),
@@ -180,47 +180,47 @@ def _looks(subject: Subject, procedure: Procedure, learned: Procedure) -> list[C
         partial(check_fewer_sessions, learned, fitted, cuts),
         partial(check_symbol_order, learned, fitted, cast(FittedEnsemble, fitted).arranged),
         partial(check_shuffled_labels, procedure),
-        *_scale_looks(learned),
+        *_scale_check(learned),
     ]
 
 
-def _scale_looks(learned: Procedure) -> list[Callable[[], Check]]:
-    """Return the look at a network's scale; a model of the user's own has no first epoch to look at."""
+def _scale_check(learned: Procedure) -> list[Callable[[], Check]]:
+    """Return the check of a network's scaling; none for a custom model, which has no first epoch to check."""
     if isinstance(learned.model, CustomModel):
         return []
-    # The last one: it compiles its network anew.
-    return [partial(check_scale, replace(learned, model=_of_one_epoch(learned.model)))]
+    # The last check: it compiles its network again.
+    return [partial(check_scale, replace(learned, model=_limit_to_one_epoch(learned.model)))]
 
 
 @leakage_check(
     "own source: keeps its rules",
-    "The source was asked for one symbol's bars as an evening asks, again, from a later day on, and for a symbol that "
-    "nobody has.",
+    "The source was queried for one symbol's bars as in a nightly run, again, from a later day on, and for an unknown "
+    "symbol.",
 )
 def check_custom_source(run: Run, block: Block) -> CheckResult:
-    """Look whether a source of the user's own gives the same answer to the same question."""
+    """Check whether a custom source gives the same answer to the same query."""
     if not isinstance(run.source, CustomSource):
-        return CheckResult("not applicable", "the source is nextday's own")
+        return CheckResult("not applicable", "the source is built into nextday")
     column = int(block.has_bar.any(axis=0).argmax())
-    sessions = block.sessions[block.has_bar[:, column]][-_ASKED:]
+    sessions = block.sessions[block.has_bar[:, column]][-_QUERIED:]
     symbol, first, last = block.symbols[column], sessions[0], sessions[max(len(sessions) - 3, 0)]
-    asked = f"{symbol} from {first:%Y-%m-%d} to {last:%Y-%m-%d}"
+    query = f"{symbol} from {first:%Y-%m-%d} to {last:%Y-%m-%d}"
     try:
         answer = check_source(run.source, symbol, start=first, end=last, now=run.clock())
-    except ConformanceError as broken:
-        return CheckResult("failed", str(broken))
-    return CheckResult("passed", f"{asked}: {len(answer.bars)} bars, the same each time")
+    except ConformanceError as error:
+        return CheckResult("failed", str(error))
+    return CheckResult("passed", f"{query}: {len(answer.bars)} bars, the same each time")
 
 
-_ASKED: Final = 250
+_QUERIED: Final = 250
 
 
 @leakage_check(
     "replay: the ledger's newest session",
-    "The newest sealed forecasts were made again from the data, model and settings that they name.",
+    "The newest sealed forecasts were recomputed from their stored data version, model and settings.",
 )
 def check_replay(run: Run) -> CheckResult:
-    """Look whether what was sealed can be made again."""
+    """Check whether the newest sealed forecasts can be recomputed."""
     path = run.workspace.ledger
     rows = Ledger(path, read_only=True).forecasts(run.name) if path.exists() else pd.DataFrame()
     if rows.empty or not (rows["role"] == "champion").any():
@@ -230,17 +230,15 @@ def check_replay(run: Run) -> CheckResult:
     as_of = newest["as_of"].iloc[0]
     models = [run.workspace.model(run.name, version) for version in newest["model_version"].unique()]
     if any(find_changed(run, read_metadata(model)["extra"]) for model in models):
-        return CheckResult(
-            "not applicable", f"the rows of {as_of:%Y-%m-%d} were made with other code of your own"
-        )
-    made = replay(run, as_of)
-    worst = made.rows["difference"].abs().max()
-    told = f"{len(made.rows)} forecasts from {as_of:%Y-%m-%d}, largest difference {worst:.1e}"
-    return CheckResult("passed" if made.is_same else "failed", told)
+        return CheckResult("not applicable", f"the rows of {as_of:%Y-%m-%d} were made with other custom code")
+    replayed = replay(run, as_of)
+    worst = replayed.rows["difference"].abs().max()
+    evidence = f"{len(replayed.rows)} forecasts from {as_of:%Y-%m-%d}, largest difference {worst:.1e}"
+    return CheckResult("passed" if replayed.is_same else "failed", evidence)
 
 
-def _since(run: Run, as_of: pd.Timestamp) -> pd.Timestamp:
-    """Return the first session that a quick audit reads: enough for every range, a short train and a warm-up."""
+def _first_session(run: Run, as_of: pd.Timestamp) -> pd.Timestamp:
+    """Return the first session that a quick audit reads: enough for all ranges, a short training set and a warm-up."""
     training, evaluation = run.config.training, run.config.evaluation
     end = as_of if evaluation.train_end is None else pd.Timestamp(evaluation.train_end)
     back = _TRAIN_SESSIONS + run.feature_set().reach + run.config.model.lookback
@@ -251,11 +249,11 @@ def _since(run: Run, as_of: pd.Timestamp) -> pd.Timestamp:
     return run.calendar.sessions[max(last - back, 0)]
 
 
-def _smaller(run: Run, block: Block) -> Run:
+def _shrink(run: Run, block: Block) -> Run:
     """Return the run with one member, few epochs, and some of the symbols that have bars."""
-    here = [block.symbols[place] for place in np.flatnonzero(block.has_bar.any(axis=0))]
+    present = [block.symbols[column] for column in np.flatnonzero(block.has_bar.any(axis=0))]
     most = _SYMBOLS[run.config.model.scope]
-    chosen = [here[int(place)] for place in np.unique(np.linspace(0, len(here) - 1, most).astype(int))]
+    chosen = [present[int(at)] for at in np.unique(np.linspace(0, len(present) - 1, most).astype(int))]
     entries = run.universe.entries
     config, training = run.config, run.config.training
     small = {
@@ -274,12 +272,12 @@ def _smaller(run: Run, block: Block) -> Run:
     )
 
 
-def _only(block: Block, symbols: list[str]) -> Block:
+def _select_symbols(block: Block, symbols: list[str]) -> Block:
     columns = [block.symbols.index(symbol) for symbol in symbols]
     return replace(block, values=block.values[:, columns], symbols=symbols)
 
 
-def _extent(run: Run, chosen: Run, known: Sequences) -> str:
+def _describe_extent(run: Run, chosen: Run, known: Sequences) -> str:
     model, training = chosen.config.model, chosen.config.training
     first, last = known.sessions[0], known.sessions[-1]
     epochs = "" if model.is_custom else f"{training.epochs} of {run.config.training.epochs} epochs, "
@@ -291,15 +289,15 @@ def _extent(run: Run, chosen: Run, known: Sequences) -> str:
 
 
 @contextmanager
-def _procedure(subject: Subject) -> Iterator[Procedure]:
-    run, known, features = subject.run, subject.sequences, subject.bench.features
-    panel, last_return = build_panel(subject.bench.block), features.columns.index(features.last_return)
-    ours = make_baselines(run, features)
-    with open_compute(run, known) as workshop, symbols_named(known.symbols):
+def _open_procedure(subject: AuditInput) -> Iterator[Procedure]:
+    run, known, features = subject.run, subject.sequences, subject.features.features
+    panel, last_return = build_panel(subject.features.block), features.columns.index(features.last_return)
+    baselines = make_baselines(run, features)
+    with open_compute(run, known) as compute, symbols_named(known.symbols):
         yield Procedure(
             name=run.config.model.name,
-            model=make_recipe(run, features, lambda epoch: None, workshop),
-            base_rate=ours["base_rate"],
+            model=make_recipe(run, features, lambda epoch: None, compute),
+            base_rate=baselines["base_rate"],
             sequences=known,
             fold=subject.folds["score"],
             calendar=run.calendar,
@@ -313,11 +311,11 @@ def _procedure(subject: Subject) -> Iterator[Procedure]:
 
 
 def _digest_fit(run: Run, fitted: Any) -> str:
-    """Return the version that the fit would have as a model: the digest of its files."""
+    """Return the version that the fit would have as a saved model: the digest of its files."""
     with run.workspace.scratch() as folder:
         fitted.save(folder / "fit", extra={})
         return model_version(folder / "fit")
 
 
-def _of_one_epoch(model: Any) -> Any:
+def _limit_to_one_epoch(model: Any) -> Any:
     return replace(model, training=replace(model.training, epochs=1))

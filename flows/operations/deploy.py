@@ -1,4 +1,4 @@
-"""Hand the flows to Prefect: a work pool, and prefect.yaml with the project and the workspace filled in."""
+"""Deploy the flows to Prefect: the work pool, and prefect.yaml with project and workspace filled in."""
 
 import asyncio
 import os
@@ -39,60 +39,60 @@ __all__ = [
 POOL = "nextday-local"
 
 FLOWS = {"nightly": "after-close", "retrain": "weekly", "maintenance": "monthly", "backtest": ""}
-"""What is deployed: the slug of the schedule that the line of that name in [schedule] plans; empty: none does."""
+"""The deployed flows, each with the slug of its schedule from [schedule]; empty: it has no schedule."""
 
 PLANNED = [name for name, slug in FLOWS.items() if slug]
-"""What starts by itself."""
+"""The flows with a schedule."""
 
 PATIENCE = 60.0
-"""Seconds that `deploy` waits for a server: one that was just started answers after 10 to 40."""
+"""Seconds that `deploy` waits for a server: a new one answers 10 to 40 seconds after its start."""
 
-_MOST = 1000
-"""Starts looked at in a day: a cron line that plans more is none for evenings."""
+_MAX_STARTS = 1000
+"""Starts read per period: a cron line with more is not meant for nightly runs."""
 
 _PREFECT = Path(sys.executable).with_name("prefect")
 
 
 def server_url(patience: float = 0) -> str:
-    """Return the API's address, checked to answer.
+    """Return the API's address, after checking that the server answers.
 
     Args:
-        patience: Seconds to go on asking.
+        patience: Seconds to wait for an answer.
 
     Raises:
-        ConfigError: the address holds a password.
+        ConfigError: the address contains a password.
         NextdayError: no Prefect server answers there.
     """
     url = str(PREFECT_API_URL.value() or "http://127.0.0.1:4200/api").rstrip("/")
     if "@" in url:
         raise ConfigError(
-            "The address of the Prefect server holds a password, which messages and commands would repeat",
+            "The address of the Prefect server contains a password, which messages and commands would repeat",
             where="PREFECT_API_URL",
-            fix="take it out there, and set PREFECT_API_AUTH_STRING=user:password",
+            fix="remove it there, and set PREFECT_API_AUTH_STRING=user:password",
         )
-    refusal, end = _refusal(url), time.monotonic() + patience
-    if refusal and patience:
-        log_line(f"waiting for the Prefect server at {url}: one that was just started takes a while")
-    while refusal and time.monotonic() < end:
+    problem, end = _check_server(url), time.monotonic() + patience
+    if problem and patience:
+        log_line(f"waiting for the Prefect server at {url}: a new one takes a while to start")
+    while problem and time.monotonic() < end:
         time.sleep(1)
-        refusal = _refusal(url)
-    if refusal:
+        problem = _check_server(url)
+    if problem:
         raise NextdayError(
-            f"No Prefect server answers: {refusal}",
+            f"No Prefect server answers: {problem}",
             where=url,
             fix=f"start one and keep it running: {prefect_command('server start --host 127.0.0.1')}"
-            "\n           (a server elsewhere: set PREFECT_API_URL to its address, ending in /api; unset it, and a "
-            "command by hand needs none)",
+            "\n           (a remote server: set PREFECT_API_URL to its address, ending in /api; where it is unset, "
+            "commands need no server)",
         )
     return url
 
 
 @contextmanager
 def connect(url: str) -> Iterator[SyncPrefectClient]:
-    """Open Prefect's own client of the server at `url`, which knows its password too.
+    """Open Prefect's client for the server at `url`; it uses PREFECT_API_AUTH_STRING if set.
 
     Raises:
-        NextdayError: the server refused something.
+        NextdayError: the server refused a request.
     """
     try:
         with temporary_settings({PREFECT_API_URL: url}), get_client(sync_client=True) as client:
@@ -101,32 +101,32 @@ def connect(url: str) -> Iterator[SyncPrefectClient]:
         raise NextdayError(
             f"The Prefect server refused: {(str(error) or type(error).__name__).splitlines()[0]}",
             where=url,
-            fix="a server with a password: set PREFECT_API_AUTH_STRING=user:password; else nextday deploy",
+            fix="if the server has a password, set PREFECT_API_AUTH_STRING=user:password; otherwise nextday deploy",
         ) from None
 
 
 def prefect_command(arguments: str, url: str = "") -> str:
-    """Return a line for the shell: this environment's `prefect`, talking to the server at `url`."""
+    """Return a shell command that runs this environment's `prefect` with the server at `url`."""
     return f"{f'PREFECT_API_URL={url} ' if url else ''}{_PREFECT} {arguments}"
 
 
 def worker_command(url: str) -> str:
-    """Return what starts a worker: nothing runs without one.
+    """Return the shell command that starts a worker, without which no run starts.
 
-    One run at a time: after a long outage dozens of late runs may wait, and each is a TensorFlow of its own.
+    Limited to one run at a time: after a long outage dozens of late runs may wait, each with its own TensorFlow.
     """
     return prefect_command(f"worker start --pool {POOL} --limit 1", url)
 
 
 def deploy(config: Path | None, home: Path | None) -> list[str]:
-    """Create the process work pool and deploy prefect.yaml; doing it again changes only what the settings changed.
+    """Create the process work pool and deploy prefect.yaml; deploying again applies changed settings only.
 
     Returns:
-        The lines that tell what to do next.
+        Lines with the next steps.
 
     Raises:
-        ConfigError: a line of [schedule] is no cron.
-        NextdayError: no server answers, or Prefect refused; its own words are in the message.
+        ConfigError: a line of [schedule] is not a cron line.
+        NextdayError: no server answers, or Prefect refused; its message is included.
     """
     run, path = open_run(config, home), (config or default_config()).resolve()
     variables = deployment_variables(run, path)
@@ -140,19 +140,19 @@ def deploy(config: Path | None, home: Path | None) -> list[str]:
     planned = {name: f"{getattr(run.config.schedule, name)}  ({timezone})" for name in PLANNED}
     return [
         *(
-            f"deployed {name}/{name}{suffix}: {planned.get(name, 'no schedule, it starts when it is asked for')}"
+            f"deployed {name}/{name}{suffix}: {planned.get(name, 'no schedule, it is started by hand')}"
             for name in FLOWS
         ),
         f"keep a worker running: {worker_command(url)}",
-        f"try it at once:        {prefect_command(f'deployment run nightly/nightly{suffix}', url)}",
-        f"look at it:            {url.removesuffix('/api')}",
+        f"start a run now:       {prefect_command(f'deployment run nightly/nightly{suffix}', url)}",
+        f"Prefect's UI:          {url.removesuffix('/api')}",
     ]
 
 
 def deployment_variables(run: Run, config: Path) -> dict[str, str]:
-    """Return what prefect.yaml asks for.
+    """Return the variables of prefect.yaml.
 
-    A configuration other than the project's own gets deployments of its own, named after its universe.
+    A configuration other than the project's gets separate deployments, named after its universe.
     """
     path = config.resolve()
     return {
@@ -166,7 +166,8 @@ def deployment_variables(run: Run, config: Path) -> dict[str, str]:
     }
 
 
-def _refusal(url: str) -> str:
+def _check_server(url: str) -> str:
+    """Return why the server does not answer; empty if it does."""
     try:
         httpx.get(f"{url}/health", timeout=10).raise_for_status()
     except (httpx.HTTPError, httpx.InvalidURL) as error:
@@ -175,14 +176,14 @@ def _refusal(url: str) -> str:
 
 
 def planned_evening(run: Run, before: datetime) -> datetime | None:
-    """Return when [schedule] planned the last nightly run before a time; None: none in the 40 days before.
+    """Return the last start of the nightly run before a time, as planned in [schedule]; None: none in 40 days.
 
     Raises:
-        ConfigError: the line is no cron.
+        ConfigError: the line is not a cron line.
     """
     schedule = _cron("nightly", run, "[schedule]")
     for days in (1, 8, 40):
-        starts = asyncio.run(schedule.get_dates(_MOST, before - timedelta(days=days), before))
+        starts = asyncio.run(schedule.get_dates(_MAX_STARTS, before - timedelta(days=days), before))
         if starts:
             return starts[-1]
     return None
@@ -194,14 +195,14 @@ def _cron(name: str, run: Run, where: Path | str) -> CronSchedule:
         return CronSchedule(cron=line, timezone=run.calendar.timezone)
     except ValueError:
         raise ConfigError(
-            f"[schedule] {name} = {line!r} is no cron line",
+            f"[schedule] {name} = {line!r} is not a cron line",
             where=str(where),
             fix="minute, hour, day, month, weekday, for example 30 18 * * MON-FRI",
         ) from None
 
 
 def _create_pool(client: SyncPrefectClient) -> None:
-    """Create the work pool; one that is there stays as its owner has set it up."""
+    """Create the work pool; an existing one is left as it is."""
     template = ProcessWorker.get_default_base_job_template()
     with suppress(ObjectAlreadyExists):
         client.create_work_pool(WorkPoolCreate(name=POOL, type="process", base_job_template=template))
@@ -219,5 +220,5 @@ def _deploy_all(environment: dict[str, str]) -> None:
         check=False,
     )
     if done.returncode:
-        words = (done.stdout + done.stderr).strip()[-800:]
-        raise NextdayError(f"Prefect refused to deploy:\n{words}", where=arguments[-1])
+        output = (done.stdout + done.stderr).strip()[-800:]
+        raise NextdayError(f"Prefect refused to deploy:\n{output}", where=arguments[-1])

@@ -1,4 +1,4 @@
-"""Look for what is wrong, and say how to fix it."""
+"""Check the installation, and give a fix for each problem."""
 
 import importlib.metadata
 import shutil
@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 from packaging.version import Version
 
-from flows.operations.health import Finding, mend, run_check, told, well
+from flows.operations.health import HealthCheck, describe_error, failed, passed, run_check
 from flows.runtime.context import Run, open_run
 from flows.runtime.custom_code import describe_audit_gap, list_code
 from flows.runtime.tracking import tracking
@@ -18,19 +18,19 @@ from pipeline.formatting import count
 from pipeline.ledger.ledger import Ledger
 from pipeline.report.facts import OLD_MODEL
 
-__all__ = ["Finding", "examine"]
+__all__ = ["HealthCheck", "examine"]
 
 _PATIENCE = timedelta(minutes=90)
-"""After a planned evening: one that waits for another run, or trains its first model, may take so long."""
+"""Time that a nightly run may take: it may wait for another run, or train its first model."""
 
 _SOON = timedelta(days=30)
-"""Before the end of a calendar: time enough to install a newer one."""
+"""Time before the calendar ends at which the check fails: enough to install a newer release."""
 
-_LEAST_FREE = 2.0
-"""GiB: a training, its tracked copy and a report take far less, an evening in the middle of a full disk is lost."""
+_MIN_FREE = 2.0
+"""GiB: a training, its tracked copy and a report take far less; a nightly run on a full disk is lost."""
 
 _MANY_FILES = 1000
-"""An evening adds one or two, a history that is fetched again one a year: reading a thousand takes seconds."""
+"""A nightly run adds one or two, fetching a history again one per year; reading a thousand takes seconds."""
 
 _PINS = {
     "prefect": ("3.8.8", "3.9", "3.9 needs packages that are not released"),
@@ -38,170 +38,174 @@ _PINS = {
     "sqlalchemy": (
         "2",
         "2.1",
-        "with 2.1 Prefect never creates a scheduled run, and says so only in its own log",
+        "with 2.1 Prefect never creates a scheduled run, and reports that only in its own log",
     ),
-    "yfinance": ("1.7", "1.8", "the answers of another release have not been checked"),
+    "yfinance": ("1.7", "1.8", "responses of other releases have not been tested"),
 }
 
 
-def examine(config: Path | None, home: Path | None, now: datetime | None) -> list[Finding]:
-    """Look at packages, settings, disk, prices, champion, ledger, the last evening and the schedule."""
-    found = list(_packages())
+def examine(config: Path | None, home: Path | None, now: datetime | None) -> list[HealthCheck]:
+    """Check packages, settings, disk, calendar, custom code, prices, champion, ledger, last forecast and schedule."""
+    found = list(_check_packages())
     try:
         run = open_run(config, home, now)
     except NextdayError as error:
-        return [*found, mend(f"settings: {error.what}", told(error))]
-    found.append(well(f"settings {run.digest}, workspace {run.workspace.home}"))
-    for look in (
-        _disk,
-        _calendar,
-        _own_code,
-        _prices,
-        _quarantine,
-        _champion,
-        _ledger,
-        _last_evening,
-        _schedule,
+        return [*found, failed(f"settings: {error.what}", describe_error(error))]
+    found.append(passed(f"settings {run.digest}, workspace {run.workspace.home}"))
+    for check in (
+        _check_disk,
+        _check_calendar,
+        _check_custom_code,
+        _check_prices,
+        _check_quarantine,
+        _check_champion,
+        _check_ledger,
+        _check_last_forecast,
+        _check_schedule,
     ):
-        found += run_check(look, run)
+        found += run_check(check, run)
     return found
 
 
-def _packages() -> Iterator[Finding]:
+def _check_packages() -> Iterator[HealthCheck]:
     for name, (least, below, why) in _PINS.items():
         version = importlib.metadata.version(name)
-        is_well = Version(least) <= Version(version) < Version(below)
-        yield Finding(
-            is_well, f"{name} {version}", f"{why}: install from requirements.lock (make clean, make forecast)"
+        is_passed = Version(least) <= Version(version) < Version(below)
+        yield HealthCheck(
+            is_passed,
+            f"{name} {version}",
+            f"{why}: install from requirements.lock (make clean, make forecast)",
         )
     owners = importlib.metadata.packages_distributions()
     for package in ("pipeline", "models", "flows"):
         others = set(owners.get(package, ["nextday"])) - {"nextday"}
         if others:
-            yield mend(
-                f"the package {package!r} belongs to {', '.join(others)} too",
-                "use an environment of its own",
+            yield failed(
+                f"the package {package!r} also belongs to {', '.join(others)}",
+                "install nextday in a virtual environment of its own",
             )
 
 
-def _disk(run: Run) -> list[Finding]:
+def _check_disk(run: Run) -> list[HealthCheck]:
     free = shutil.disk_usage(run.workspace.home).free / 2**30
     what = f"{free:,.1f} GiB free in {run.workspace.home}"
-    if free >= _LEAST_FREE:
-        return [well(what)]
+    if free >= _MIN_FREE:
+        return [passed(what)]
     return [
-        mend(what, f"make room, for example {run.workspace.cache} and old reports; then nextday forecast")
+        failed(
+            what, f"free some space, for example {run.workspace.cache} and old reports; then nextday forecast"
+        )
     ]
 
 
-def _calendar(run: Run) -> list[Finding]:
-    """Say in time that the calendar knows no session beyond a day: after it there is no evening."""
+def _check_calendar(run: Run) -> list[HealthCheck]:
+    """Fail early when the calendar is about to end: no forecast can be made after its last session."""
     ends = run.calendar.ends
     if ends is None or run.is_historical:
         return []
-    what = f"the calendar {run.calendar.name} knows sessions until {ends:%Y-%m-%d}"
+    what = f"the calendar {run.calendar.name} has sessions until {ends:%Y-%m-%d}"
     if ends - run.calendar.day(run.now) > _SOON:
-        return [well(what)]
-    return [mend(f"{what}; after it nothing is forecast", "install a newer release of exchange-calendars")]
+        return [passed(what)]
+    return [failed(f"{what}; after it nothing is forecast", "install a newer release of exchange-calendars")]
 
 
-def _own_code(run: Run) -> list[Finding]:
-    """Say before the evening that it would be refused: own code has to pass the audit first."""
+def _check_custom_code(run: Run) -> list[HealthCheck]:
+    """Fail where a live forecast would be refused: custom code has to pass the audit first."""
     code = list_code(run)
     if not code or run.is_historical:
         return []
-    lack = describe_audit_gap(run, code)
-    return [mend(lack, "nextday audit")] if lack else [well(f"{' and '.join(code)} passed the audit")]
+    gap = describe_audit_gap(run, code)
+    return [failed(gap, "nextday audit")] if gap else [passed(f"{' and '.join(code)} passed the audit")]
 
 
 def _due(run: Run) -> pd.Timestamp:
-    """Return the session whose evening should be over by now, as [schedule] plans it."""
+    """Return the newest session whose nightly run, as planned in [schedule], should have ended by now."""
     from flows.operations.deploy import planned_evening
 
     planned = planned_evening(run, run.now - _PATIENCE)
     return run.closed_by(planned or run.now)
 
 
-def _prices(run: Run) -> list[Finding]:
+def _check_prices(run: Run) -> list[HealthCheck]:
     prices = run.store.read(columns=[])
     if prices.empty:
-        return [mend("no prices yet", "nextday forecast")]
+        return [failed("no prices yet", "nextday forecast")]
     last, due = prices["session"].max(), _due(run)
     behind = len(run.calendar.sessions_between(last, due)) - 1
     what = f"prices reach {last:%Y-%m-%d} ({prices['symbol'].nunique()} symbols, version {run.store.seq()})"
     files = run.store.count_files()
-    scattered = [mend(f"the prices lie in {files:,} small files: reads are slow", "nextday maintain")]
-    found = scattered if files > _MANY_FILES else []
+    fragmented = [failed(f"the prices are in {files:,} small files: reads are slow", "nextday maintain")]
+    found = fragmented if files > _MANY_FILES else []
     if run.is_historical or behind <= 0:
-        return [well(what + ("; the source is historical" if run.is_historical else "")), *found]
+        return [passed(what + ("; the source is historical" if run.is_historical else "")), *found]
     return [
         *found,
-        mend(
+        failed(
             f"{what}: {behind} sessions behind {due:%Y-%m-%d}",
-            "nextday update says what the source answered for each symbol",
+            "nextday update lists the source's answer for each symbol",
         ),
     ]
 
 
-def _quarantine(run: Run) -> list[Finding]:
-    """Name whose source contradicts the store: a late split heals by itself, the rest waits for a person."""
+def _check_quarantine(run: Run) -> list[HealthCheck]:
+    """List the symbols in quarantine: one with a late split leaves it without help, the others need a person."""
     ids = run.universe.instruments.values()
     held = sorted(entry.symbol for id_, entry in run.fetch_log.quarantined().items() if id_ in ids)
     if not held:
-        return [well("nobody is in quarantine")]
+        return [passed("no symbol is in quarantine")]
     named = ", ".join(held[:5]) + (", ..." if len(held) > 5 else "")
     return [
-        mend(
-            f"{count(len(held), 'symbol')} in quarantine: {named}", "nextday prices quarantine list says why"
+        failed(
+            f"{count(len(held), 'symbol')} in quarantine: {named}", "nextday prices quarantine list shows why"
         )
     ]
 
 
-def _champion(run: Run) -> list[Finding]:
+def _check_champion(run: Run) -> list[HealthCheck]:
     book = tracking(run)
     champion = book.champion(run.name)
     if champion is None:
-        return [mend("no champion yet", "nextday forecast trains one")]
+        return [failed("no champion yet", "nextday forecast trains one")]
     last = run.last_closed if not run.is_historical else run.store.read(columns=[])["session"].max()
     age = len(run.calendar.sessions_between(champion.trained_through, last)) - 1
     what = f"champion {champion.model_version}, trained through {champion.trained_through:%Y-%m-%d}, {age} sessions old"
-    found = [Finding(age <= OLD_MODEL, what, "nextday retrain")]
-    return found + [mend(fault, "nextday retrain") for fault in book.mirror(run.name)]
+    found = [HealthCheck(age <= OLD_MODEL, what, "nextday retrain")]
+    return found + [failed(problem, "nextday retrain") for problem in book.mirror(run.name)]
 
 
-def _last_evening(run: Run) -> list[Finding]:
-    """Miss an evening without asking Prefect: nobody else notices a schedule that has silently stopped."""
+def _check_last_forecast(run: Run) -> list[HealthCheck]:
+    """Detect a missed session without Prefect: nothing else notices a schedule that has silently stopped."""
     if run.is_historical or not run.workspace.ledger.exists():
         return []
     due, last = _due(run), Ledger(run.workspace.ledger, read_only=True).last_as_of(run.name)
     if last is not None and last >= due:
-        return [well(f"the last evening stands: forecast from {last:%Y-%m-%d}")]
+        return [passed(f"the last session is forecast: from {last:%Y-%m-%d}")]
     return [
-        mend(
-            f"no forecast from {due:%Y-%m-%d}, though its evening is over; the last one is "
-            + (f"from {last:%Y-%m-%d}" if last is not None else "not there yet"),
-            "nextday forecast says why, and catches up; before the next open it is still live",
+        failed(
+            f"no forecast from {due:%Y-%m-%d}, though its nightly run should be over; the last one is "
+            + (f"from {last:%Y-%m-%d}" if last is not None else "still to come"),
+            "nextday forecast shows why, and catches up; before the next open its rows are still live",
         )
     ]
 
 
-def _ledger(run: Run) -> list[Finding]:
+def _check_ledger(run: Run) -> list[HealthCheck]:
     path = run.workspace.ledger
     if not path.exists():
-        return [mend("no ledger yet", "nextday forecast")]
+        return [failed("no ledger yet", "nextday forecast")]
     verification = Ledger(path, read_only=True).verify()
     what = f"ledger: {verification.forecasts} forecasts, {verification.outcomes} outcomes"
     if verification.ok:
-        return [well(what)]
+        return [passed(what)]
     return [
-        mend(
+        failed(
             f"{what}, and its seal is broken: {verification.problems[0]}",
-            f"`nextday ledger verify` names everything that was changed; put a copy back from before that: {path}",
+            f"`nextday ledger verify` lists every change; restore a backup from before it: {path}",
         )
     ]
 
 
-def _schedule(run: Run) -> list[Finding]:
+def _check_schedule(run: Run) -> list[HealthCheck]:
     from flows.operations.prefect_server import examine_schedule
 
     return examine_schedule(run)

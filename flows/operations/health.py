@@ -1,4 +1,4 @@
-"""What an examination finds: one thing looked at, and how to fix it."""
+"""The result of one check of the installation: whether it passed, what was found, and the fix."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,36 +6,42 @@ from dataclasses import dataclass
 from flows.runtime.context import Run
 from pipeline.errors import NextdayError
 
-__all__ = ["Finding", "mend", "run_check", "told", "well"]
+__all__ = ["HealthCheck", "describe_error", "failed", "passed", "run_check"]
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One thing looked at."""
+class HealthCheck:
+    """The result of one check.
 
-    is_well: bool
+    Attributes:
+        is_passed: Whether there is nothing to fix.
+        what: What was found, in one line.
+        fix: How to fix it: a command where there is one.
+    """
+
+    is_passed: bool
     what: str
     fix: str = ""
 
 
-def well(what: str) -> Finding:
-    """Return that there is nothing to fix."""
-    return Finding(True, what)
+def passed(what: str) -> HealthCheck:
+    """Return a check with nothing to fix."""
+    return HealthCheck(True, what)
 
 
-def mend(what: str, fix: str) -> Finding:
-    """Return what is wrong, and the exact fix."""
-    return Finding(False, what, fix)
+def failed(what: str, fix: str) -> HealthCheck:
+    """Return a check with a problem and its fix."""
+    return HealthCheck(False, what, fix)
 
 
-def run_check(look: Callable[[Run], list[Finding]], run: Run) -> list[Finding]:
-    """Return what `look` finds; what it cannot look at is something to fix too."""
+def run_check(check: Callable[[Run], list[HealthCheck]], run: Run) -> list[HealthCheck]:
+    """Return the results of `check`; an error that it raises is a failed check."""
     try:
-        return look(run)
+        return check(run)
     except NextdayError as error:
-        return [mend(error.what, told(error))]
+        return [failed(error.what, describe_error(error))]
 
 
-def told(error: NextdayError) -> str:
-    """Return where an error happened and the fix, in one line."""
+def describe_error(error: NextdayError) -> str:
+    """Return where an error happened and its fix, in one line."""
     return ": ".join(part for part in (error.where, error.fix) if part)

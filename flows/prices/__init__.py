@@ -1,4 +1,4 @@
-"""The steps of a price update: fetch, check, store; and how far the prices reach.
+"""The steps of a price update: fetch, check and store prices, and report their status.
 
 May import `runtime`.
 """

@@ -1,4 +1,4 @@
-"""Ask the source for what is missing: a few symbols at once, in chunks that are tried again on their own."""
+"""Fetch missing prices from the source: a few symbols at once, in chunks that are retried separately."""
 
 import threading
 from collections.abc import Mapping, Sequence
@@ -19,25 +19,25 @@ __all__ = ["Answers", "fetch_all", "fetch_prices", "plan_tonight"]
 
 _CHUNK = 25
 _MINUTES = 20
-"""A try at a chunk may take: 25 symbols, each with the requests' own limits, end long before."""
+"""Time limit of one try at a chunk: 25 symbols, each within its requests' own limits, take far less."""
 _RETRIES = 3
-_DEAD = 3
-"""Failures in a row after which a source is down: asking on would cost a timeout a symbol, all night."""
+_MAX_FAILURES = 3
+"""Failures in a row after which the source counts as down: going on would cost one timeout per symbol."""
 
 Answers = dict[str, Fetched]
-"""What the source said, by symbol."""
+"""The source's answers, by symbol."""
 
 
 class _UnfinishedError(SourceError):
-    """Some symbols could not be had this time; trying again may help."""
+    """Some symbols could not be fetched this time; a retry may help."""
 
 
 def plan_tonight(run: Run) -> dict[str, FetchRequest]:
-    """Return what to ask for, by symbol; a source that costs nothing is read whole."""
+    """Return the requests for tonight, by symbol; a local source is read whole."""
     symbols, beginning = run.universe.symbols, pd.Timestamp(run.config.prices.start)
-    if run.is_simulated and _was_later(run):
+    if run.is_simulated and _has_later_bars(run):
         log_line(
-            "the clock stands before the newest bar that is stored: nothing is fetched, the past stays as it was known"
+            "the clock is before the newest stored bar: nothing is fetched, the past stays as it was known"
         )
         return {}
     if run.source.is_local:
@@ -54,16 +54,16 @@ def plan_tonight(run: Run) -> dict[str, FetchRequest]:
     )
 
 
-def _was_later(run: Run) -> bool:
+def _has_later_bars(run: Run) -> bool:
     """Whether bars are stored that were observed after the given clock."""
     newest = run.store.observed_at()
     return newest is not None and newest > pd.Timestamp(run.now)
 
 
 def fetch_all(run: Run, plan: Mapping[str, FetchRequest]) -> Answers:
-    """Ask the source for every symbol of the plan."""
+    """Fetch every symbol of the plan from the source."""
     symbols, answers = list(plan), dict[str, Fetched]()
-    starts = {symbol: asking.start for symbol, asking in plan.items()}
+    starts = {symbol: request.start for symbol, request in plan.items()}
     with bar("fetch prices", len(symbols)) as advance:
         for first in range(0, len(symbols), _CHUNK):
             chunk = symbols[first : first + _CHUNK]
@@ -73,14 +73,14 @@ def fetch_all(run: Run, plan: Mapping[str, FetchRequest]) -> Answers:
                 log_line(str(unfinished))
                 if all(symbol not in answers or answers[symbol].outcome == "transient" for symbol in chunk):
                     break
-    answers |= {symbol: _not_asked(run, symbol) for symbol in symbols if symbol not in answers}
-    _tell(run, answers)
+    answers |= {symbol: _not_fetched(run, symbol) for symbol in symbols if symbol not in answers}
+    _log_outcomes(run, answers)
     return answers
 
 
 @task(
     "fetch prices",
-    run_name="fetch prices of {symbols[0]} and what follows",
+    run_name="fetch prices from {symbols[0]} on",
     timeout=_MINUTES * 60,
     retries=_RETRIES,
     retry_delay_seconds=exponential_backoff(backoff_factor=2),
@@ -96,52 +96,52 @@ def fetch_prices(
     answers: Answers,
     advance: Advance,
 ) -> None:
-    """Fill `answers`; a retry asks only for the symbols whose last answer was transient.
+    """Fill `answers`; a retry fetches only the symbols whose last answer was transient.
 
     Raises:
         _UnfinishedError: the network or the vendor failed for some symbols; the others are in `answers`.
     """
-    open_ones = [s for s in symbols if s not in answers or answers[s].outcome == "transient"]
-    asker = _Asker(run, starts)
+    pending = [s for s in symbols if s not in answers or answers[s].outcome == "transient"]
+    fetcher = _Fetcher(run, starts)
     with ThreadPoolExecutor(run.source.threads) as pool:
-        for symbol, answer in zip(open_ones, pool.map(asker.ask, open_ones), strict=True):
+        for symbol, answer in zip(pending, pool.map(fetcher.fetch, pending), strict=True):
             if symbol not in answers:
                 advance(f"{symbol} {answer.outcome}")
             answers[symbol] = answer
     failed = [symbol for symbol in symbols if answers[symbol].outcome == "transient"]
     if failed:
         raise _UnfinishedError(
-            f"{len(failed)} of {len(symbols)} symbols could not be fetched, {failed[0]} for one: "
+            f"{len(failed)} of {len(symbols)} symbols could not be fetched, e.g. {failed[0]}: "
             f"{answers[failed[0]].reason}"
         )
 
 
-class _Asker:
-    """Asks for one symbol after another, from a few threads; gives up on a source that is down."""
+class _Fetcher:
+    """Fetches one symbol after another, from a few threads; gives up on a source that is down."""
 
     def __init__(self, run: Run, starts: Mapping[str, pd.Timestamp]) -> None:
-        self._run, self._starts, self._in_a_row, self._lock = run, starts, 0, threading.Lock()
+        self._run, self._starts, self._failures, self._lock = run, starts, 0, threading.Lock()
 
-    def ask(self, symbol: str) -> Fetched:
-        """Return the symbol's answer."""
+    def fetch(self, symbol: str) -> Fetched:
+        """Return the answer for the symbol."""
         run = self._run
-        if self._in_a_row >= _DEAD:
-            return _not_asked(run, symbol)
+        if self._failures >= _MAX_FAILURES:
+            return _not_fetched(run, symbol)
         answer = run.source.fetch(symbol, self._starts[symbol], run.last_closed, run.clock())
         with self._lock:
-            self._in_a_row = self._in_a_row + 1 if answer.outcome == "transient" else 0
+            self._failures = self._failures + 1 if answer.outcome == "transient" else 0
         return answer
 
 
-def _not_asked(run: Run, symbol: str) -> Fetched:
-    return Fetched(symbol, "transient", run.now, reason="not asked: the source was down")
+def _not_fetched(run: Run, symbol: str) -> Fetched:
+    return Fetched(symbol, "transient", run.now, reason="not fetched: the source was down")
 
 
-def _tell(run: Run, answers: Answers) -> None:
-    said = [
+def _log_outcomes(run: Run, answers: Answers) -> None:
+    outcomes = [
         f"{n} {name}"
         for name, n in pd.Series([answer.outcome for answer in answers.values()]).value_counts().items()
     ]
     finished = len(run.universe.symbols) - len(answers)
-    said += [f"{finished} had already what there can be tonight"] if finished else []
-    log_line(f"fetched from {run.source.name}: {', '.join(said)}")
+    outcomes += [f"{finished} already complete for tonight"] if finished else []
+    log_line(f"fetched from {run.source.name}: {', '.join(outcomes)}")

@@ -1,4 +1,4 @@
-"""The stored prices of the configured universe, opened to be read; nothing is fetched or locked."""
+"""Read the stored prices of the configured universe; nothing is fetched or locked."""
 
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -20,15 +20,15 @@ __all__ = ["StoredPrices", "open_stored_prices"]
 
 @dataclass(frozen=True, eq=False)
 class StoredPrices:
-    """A store, and what is needed to ask for a part of it.
+    """The price store, with the settings, calendar and clock needed to read it.
 
     Attributes:
-        config: The settings as they were read.
-        base: The folder that relative paths of the settings start from.
+        config: The settings as read.
+        base: The folder that relative paths in the settings refer to.
         calendar: As configured.
-        now: The time it is, UTC.
+        now: The current time, UTC.
         store: The universe's prices.
-        fetch_log: What the source answered, and who is in quarantine.
+        fetch_log: The log of fetches and of the quarantine.
     """
 
     config: Config
@@ -40,12 +40,12 @@ class StoredPrices:
 
     @property
     def last_closed(self) -> pd.Timestamp:
-        """The last session that counts as closed; what is stored can be read after the calendar's end."""
+        """The last session that counts as closed; stored prices can be read after the calendar's end."""
         delay = timedelta(minutes=self.config.prices.delay_minutes)
         return self.calendar.last_closed_session(self.now, delay, may_have_ended=True)
 
     def require_bars(self) -> None:
-        """Refuse to go on without a bar.
+        """Refuse an empty store.
 
         Raises:
             InputError: nothing is stored.
@@ -54,15 +54,15 @@ class StoredPrices:
             raise InputError(
                 f"There are no prices of the universe {self.config.universe.name!r} yet",
                 where=str(self.store.folder),
-                fix="`nextday update` fetches them; another workspace is named with --home DIR",
+                fix="`nextday update` fetches them; --home DIR selects another workspace",
             )
 
     def members(self) -> Universe:
-        """Return the universe; where neither a list nor a file names its members, everything stored belongs."""
+        """Return the universe; where neither a list nor a file names its members, they are all stored symbols."""
         return universe(self.config.universe, self.base, self.store.symbols())
 
     def release(self, symbol: str) -> QuarantineEntry:
-        """Let a symbol out of quarantine: the source is taken as it is, next time it is asked.
+        """Release a symbol from quarantine: the next fetch accepts the source as it is.
 
         Raises:
             InputError: it is not in quarantine.
@@ -71,7 +71,7 @@ class StoredPrices:
         entries = self.fetch_log.quarantined().values()
         found = next((entry for entry in entries if symbol in (entry.symbol, entry.instrument_id)), None)
         if found is None:
-            held = ", ".join(sorted(entry.symbol for entry in entries)) or "nobody"
+            held = ", ".join(sorted(entry.symbol for entry in entries)) or "none"
             raise InputError(
                 f"{quoted(symbol)} is not in quarantine",
                 where=str(self.fetch_log.path),
@@ -80,14 +80,14 @@ class StoredPrices:
         if not found.is_released:
             self.fetch_log.record_quarantine("released", [found], self.now)
         if found.instrument_id not in self.members().instruments.values():
-            self.fetch_log.record_quarantine("ended", [found], self.now)  # nobody asks for it any more
+            self.fetch_log.record_quarantine("ended", [found], self.now)  # it is not fetched any more
         return found
 
     def session(self, day: date | None) -> pd.Timestamp | None:
-        """Return the session of a day.
+        """Return the session of a date.
 
         Raises:
-            InputError: it is none, or it has not closed yet.
+            InputError: the date is no session, or it has not closed yet.
         """
         if day is None:
             return None
@@ -98,16 +98,16 @@ class StoredPrices:
         return session
 
     def instant(self, when: datetime | None) -> datetime | None:
-        """Return a time in UTC; without an offset it is the exchange's own.
+        """Return a time in UTC; without an offset it is in the exchange's time.
 
         Raises:
-            InputError: it has not come yet.
+            InputError: it is in the future.
         """
         if when is None:
             return None
         moment = self.calendar.instant(when)
         if moment > self.now:
-            raise _future(f"{moment:%Y-%m-%d %H:%M} UTC lies in the future", self.now, "--known-at")
+            raise _future(f"{moment:%Y-%m-%d %H:%M} UTC is in the future", self.now, "--known-at")
         return moment
 
 
@@ -116,8 +116,8 @@ def open_stored_prices(config: Path | None, home: Path | None, now: datetime | N
 
     Args:
         config: The configuration file; default: NEXTDAY_CONFIG, or nextday.toml of the checkout.
-        home: The workspace; default: NEXTDAY_HOME, or data/ beside the configuration.
-        now: The clock; default: the wall clock. Without an offset it is the exchange's own time.
+        home: The workspace; default: NEXTDAY_HOME, or data/ next to the configuration.
+        now: The clock; default: the wall clock. Without an offset it is in the exchange's time.
 
     Raises:
         InputError: the settings cannot be used.
@@ -140,7 +140,7 @@ def open_stored_prices(config: Path | None, home: Path | None, now: datetime | N
 
 def _future(what: str, now: datetime, option: str) -> InputError:
     return InputError(
-        f"{what}: the clock stands at {now:%Y-%m-%d %H:%M} UTC",
+        f"{what}: the clock is at {now:%Y-%m-%d %H:%M} UTC",
         where=option,
-        fix="leave it away, or name a time that has been",
+        fix="omit it, or give a past time",
     )

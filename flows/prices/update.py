@@ -1,4 +1,4 @@
-"""The evening's market: prices fetched, checked and kept, and how far they reach."""
+"""Update the prices: fetch, check and store them, and report their status."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,22 +22,22 @@ from pipeline.sources import Fetched
 
 __all__ = ["PriceStatus", "check_prices", "read_price_status", "update_prices"]
 
-_BARS = 500_000
-"""Checked at a time, about: what is large is never in memory as a whole, what is small is looked at in one go."""
+_MAX_BARS = 500_000
+"""Bars checked at a time, about: a large history is never in memory as a whole, a small one is one block."""
 
 
 @dataclass(frozen=True, eq=False)
 class PriceStatus:
-    """What is known of the prices this evening.
+    """The state of the stored prices in this session.
 
     Attributes:
         as_of: The last session that a forecast may use.
-        seq: The version of the store that says so.
-        observed_at: When the newest bar that it holds was observed.
-        missing: Why a member has no bar at as_of.
-        findings: What the checks found (quality.FINDING_COLUMNS).
-        covered: Members with a bar at as_of.
-        members: Members at as_of.
+        seq: The version of the store.
+        observed_at: When its newest bar was observed.
+        missing: Why a member has no bar at as_of, by symbol.
+        findings: The findings of the checks (quality.FINDING_COLUMNS).
+        covered: Number of members with a bar at as_of.
+        members: Number of members at as_of.
     """
 
     as_of: pd.Timestamp
@@ -50,46 +50,48 @@ class PriceStatus:
 
 
 def update_prices(run: Run) -> PriceStatus:
-    """Fetch what is new, keep what is right, and say how far the prices reach.
+    """Fetch new bars, check and store them, and return the price status.
 
     Raises:
-        SourceError: a live source lacks the session that has closed, for too many members: it is stale.
+        SourceError: the prices are stale: a live source lacks the last closed session for too many members.
     """
     plan = plan_tonight(run)
     answers = fetch_all(run, plan)
     findings = check_prices(run, [a for a in answers.values() if a.outcome == "ok"], plan)
-    _record(run, plan, answers)
-    market = read_price_status(run, _reasons(run, answers), findings)
+    _log_answers(run, plan, answers)
+    price_status = read_price_status(run, _explain_missing(run, answers), findings)
     run.save_settings()
-    label_flow_run(run, market.as_of)
-    return market
+    label_flow_run(run, price_status.as_of)
+    return price_status
 
 
 @task("check prices")
 def check_prices(run: Run, answers: Sequence[Fetched], plan: Mapping[str, FetchRequest]) -> pd.DataFrame:
-    """Check the bars, append those that are good and new to the store, and return the findings.
+    """Check the bars, append the valid new ones to the store, and return the findings.
 
-    One block of symbols after another: a long history of many is never in memory as a whole.
+    Symbols are checked block by block, so that a large history is never in memory as a whole.
 
     Args:
         run: The run.
-        answers: Those whose outcome is ok.
-        plan: What was asked for.
+        answers: The answers whose outcome is ok.
+        plan: The requests, by symbol.
     """
     _require_one_source(run)
-    quarantined = run.fetch_log.quarantined()
-    whole = frozenset(symbol for symbol, asking in plan.items() if asking.is_whole)
-    findings, admitted, bars = [no_findings()], list[Reconciliation](), 0
+    quarantine = run.fetch_log.quarantined()
+    whole = frozenset(symbol for symbol, request in plan.items() if request.is_whole)
+    findings, reconciled, bars = [no_findings()], list[Reconciliation](), 0
     for block in _blocks(answers, whole):
-        stored = _standing(run, block, plan)
+        stored = _read_stored(run, block, plan)
         checked = _check(run, block, stored)
-        admitted.append(reconcile(run.store, checked.prices, stored, quarantined, whole))
-        findings += [checked.findings, admitted[-1].findings]
+        reconciled.append(reconcile(run.store, checked.prices, stored, quarantine, whole))
+        findings += [checked.findings, reconciled[-1].findings]
         bars += len(checked.prices)
     added = 0
-    if admitted:
-        added = run.store.append(pd.concat([a.new for a in admitted], ignore_index=True), run=run.digest)
-    _log_quarantine(run, admitted)
+    if reconciled:
+        added = run.store.append(
+            pd.concat([each.new for each in reconciled], ignore_index=True), run=run.digest
+        )
+    _log_quarantine(run, reconciled)
     found = pd.concat(findings, ignore_index=True)
     unknown = find_unknown_sessions(found, len(answers), run.calendar.name)
     found = pd.concat([unknown, found], ignore_index=True)
@@ -98,10 +100,10 @@ def check_prices(run: Run, answers: Sequence[Fetched], plan: Mapping[str, FetchR
 
 
 def _blocks(answers: Sequence[Fetched], whole: frozenset[str]) -> Iterator[list[Fetched]]:
-    """Give parts of the answers, short and whole histories apart: the latter are compared with all that is stored."""
+    """Yield blocks of answers, whole histories apart: those are compared with all stored bars of their symbols."""
     block, bars = list[Fetched](), 0
     for answer in sorted(answers, key=lambda answer: answer.symbol in whole):
-        if block and (bars >= _BARS or (answer.symbol in whole) != (block[-1].symbol in whole)):
+        if block and (bars >= _MAX_BARS or (answer.symbol in whole) != (block[-1].symbol in whole)):
             yield block
             block, bars = [], 0
         block.append(answer)
@@ -110,7 +112,7 @@ def _blocks(answers: Sequence[Fetched], whole: frozenset[str]) -> Iterator[list[
         yield block
 
 
-def _standing(run: Run, answers: Sequence[Fetched], plan: Mapping[str, FetchRequest]) -> pd.DataFrame:
+def _read_stored(run: Run, answers: Sequence[Fetched], plan: Mapping[str, FetchRequest]) -> pd.DataFrame:
     symbols = [answer.symbol for answer in answers]
     since = min(plan[symbol].start for symbol in symbols)
     return run.store.read(since=since, symbols=symbols, columns=COMPARED_COLUMNS)
@@ -129,26 +131,26 @@ def _check(run: Run, answers: Sequence[Fetched], stored: pd.DataFrame) -> Checke
     )
 
 
-def _log_quarantine(run: Run, admitted: Sequence[Reconciliation]) -> None:
-    """Write down who goes into quarantine and who leaves it; the bars are stored by now."""
-    held = [entry for each in admitted for entry in each.quarantined]
-    ended = [hold for each in admitted for hold in each.ended]
+def _log_quarantine(run: Run, reconciled: Sequence[Reconciliation]) -> None:
+    """Record which symbols enter quarantine and which leave it; their bars are stored already."""
+    held = [entry for each in reconciled for entry in each.quarantined]
+    ended = [entry for each in reconciled for entry in each.ended]
     if held:
         run.fetch_log.record_quarantine("held", held, run.clock())
-        named = ", ".join(f"{h.symbol} ({h.rule})" for h in held[:5])
-        log_line(f"into quarantine: {count(len(held), 'symbol')}: {named}; nextday prices quarantine list")
+        examples = ", ".join(f"{entry.symbol} ({entry.rule})" for entry in held[:5])
+        log_line(f"into quarantine: {count(len(held), 'symbol')}: {examples}; nextday prices quarantine list")
     if ended:
         run.fetch_log.record_quarantine("ended", ended, run.clock())
         log_line(
-            f"out of quarantine: {count(len(ended), 'symbol')}: {', '.join(h.symbol for h in ended[:5])}"
+            f"out of quarantine: {count(len(ended), 'symbol')}: {', '.join(entry.symbol for entry in ended[:5])}"
         )
 
 
-def _record(run: Run, plan: Mapping[str, FetchRequest], answers: Answers) -> None:
-    """Log what was answered; a source that is read whole every time needs no memory."""
+def _log_answers(run: Run, plan: Mapping[str, FetchRequest], answers: Answers) -> None:
+    """Log the answers; a local source, read whole every time, needs no log."""
     if run.source.is_local:
         return
-    said = [
+    logged = [
         Answer(
             symbol,
             answer.outcome,
@@ -160,25 +162,26 @@ def _record(run: Run, plan: Mapping[str, FetchRequest], answers: Answers) -> Non
         )
         for symbol, answer in answers.items()
     ]
-    run.fetch_log.record(run.last_closed, said)
+    run.fetch_log.record(run.last_closed, logged)
 
 
-def _reasons(run: Run, answers: Answers) -> dict[str, str]:
-    """Return why a symbol may have no bar tonight, the gravest reason each."""
-    symbols, quarantined = run.universe.symbols, run.fetch_log.quarantined()
+def _explain_missing(run: Run, answers: Answers) -> dict[str, str]:
+    """Return why symbols may have no bar tonight: the most serious reason of each."""
+    symbols, quarantine = run.universe.symbols, run.fetch_log.quarantined()
     bars = recent_bars(run.store, run.calendar, symbols, run.last_closed)
     listings = find_listings(bars, run.fetch_log, run.calendar, symbols, run.last_closed)
-    told = {
+    by_state = {
         state: {s: f"{state}: {each.evidence}" for s, each in listings.items() if each.state == state}
         for state in ("suspended", "delisted")
     }
-    tonight = {s: f"{a.outcome}: {a.reason}" for s, a in answers.items() if a.outcome != "ok"}
+    unanswered = {s: f"{a.outcome}: {a.reason}" for s, a in answers.items() if a.outcome != "ok"}
     instruments = run.universe.instruments
-    held = {s: quarantined[instruments[s]] for s in symbols if instruments[s] in quarantined}
+    held = {s: quarantine[instruments[s]] for s in symbols if instruments[s] in quarantine}
     in_quarantine = {
-        s: f"quarantine since {h.since:%Y-%m-%d}: {h.rule}: {h.evidence}" for s, h in held.items()
+        s: f"quarantine since {entry.since:%Y-%m-%d}: {entry.rule}: {entry.evidence}"
+        for s, entry in held.items()
     }
-    return told["suspended"] | tonight | told["delisted"] | in_quarantine
+    return by_state["suspended"] | unanswered | by_state["delisted"] | in_quarantine
 
 
 def read_price_status(
@@ -189,52 +192,54 @@ def read_price_status(
     as_of: pd.Timestamp | None = None,
     seq: int | None = None,
 ) -> PriceStatus:
-    """Say how far the stored prices reach.
+    """Return the status of the stored prices.
 
     Args:
         run: The run.
         reasons: Why a symbol could not be fetched, by symbol.
-        findings: What the checks of this run found.
-        as_of: The session to look from; default: the last one closed, or a historical source's last.
-        seq: The version of the store to look at; default: the newest.
+        findings: The findings of this run's checks.
+        as_of: The session to report on; default: the last one closed, or a historical source's last.
+        seq: The version of the store; default: the newest.
 
     Raises:
-        InputError: a local source has no prices, or nobody belongs to the universe at as_of.
+        InputError: a local source has no prices, or the universe has no member at as_of.
         SourceError: there are no prices, or those of a live source end before the last closed session.
     """
     symbols, last = run.universe.symbols, as_of or run.last_closed
     newest = run.store.latest("session", last, seq, symbols=symbols)
     observed_at = run.store.latest("observed_at", last, seq, symbols=symbols)
     if newest is None or observed_at is None:
-        raise _no_price(run, reasons, findings)
+        raise _no_prices_error(run, reasons, findings)
     if as_of is None:
         as_of = newest if run.is_historical else run.last_closed
     members = run.universe.members(as_of)
     if not members:
         raise InputError(
-            f"Nobody belongs to the universe {run.name!r} on {as_of:%Y-%m-%d}",
+            f"The universe {run.name!r} has no member on {as_of:%Y-%m-%d}",
             where=f"[universe] file = {run.config.universe.file!r}",
-            fix="fix the columns from and to of that file",
+            fix="correct the columns from and to of that file",
         )
-    here = set(run.store.read(as_of, seq, since=as_of, symbols=symbols, columns=[])["symbol"])
+    present = set(run.store.read(as_of, seq, since=as_of, symbols=symbols, columns=[])["symbol"])
     missing = {
-        symbol: reasons.get(symbol, f"no bar on {as_of:%Y-%m-%d}") for symbol in members if symbol not in here
+        symbol: reasons.get(symbol, f"no bar on {as_of:%Y-%m-%d}")
+        for symbol in members
+        if symbol not in present
     }
     is_tonight = not run.is_historical and as_of == run.last_closed
-    if is_tonight and len(here & set(members)) < MIN_COVERAGE * len(members):
-        raise _stale(run, as_of, missing, len(members))
+    if is_tonight and len(present & set(members)) < MIN_COVERAGE * len(members):
+        raise _stale_prices_error(run, as_of, missing, len(members))
     return PriceStatus(
         as_of=as_of,
         seq=run.store.seq() if seq is None else seq,
         observed_at=observed_at,
         missing=missing,
         findings=findings,
-        covered=len(here & set(members)),
+        covered=len(present & set(members)),
         members=len(members),
     )
 
 
-def _no_price(run: Run, reasons: dict[str, str], findings: pd.DataFrame) -> InputError | SourceError:
+def _no_prices_error(run: Run, reasons: dict[str, str], findings: pd.DataFrame) -> InputError | SourceError:
     examples = [f"{symbol}: {reason}" for symbol, reason in reasons.items()]
     for rule, rows in findings.groupby("rule"):
         first = rows.iloc[0]
@@ -242,15 +247,15 @@ def _no_price(run: Run, reasons: dict[str, str], findings: pd.DataFrame) -> Inpu
     what = f"There is no usable price of any of the {len(run.universe.symbols)} symbols of {run.name!r}"
     where = f"source {run.source.name}" + "".join(f"\n           {line}" for line in examples[:5])
     if run.source.is_local:
-        fix = "fix the prices, or [universe] and [prices] start"
+        fix = "correct the prices, or [universe] and [prices] start"
         if run.source.name == "sample":
-            fix = 'for symbols of your own set [universe] source = "yahoo" or "files"'
+            fix = 'to use your own symbols, set [universe] source = "yahoo" or "files"'
         return InputError(what, where=where, fix=fix)
-    fix = "see the reasons above; `nextday update` tries again; `nextday prices quarantine list` names who is held"
+    fix = "see the reasons above; `nextday update` tries again; `nextday prices quarantine list` lists the quarantine"
     return SourceError(what, where=where, fix=fix)
 
 
-def _stale(run: Run, as_of: pd.Timestamp, missing: dict[str, str], members: int) -> SourceError:
+def _stale_prices_error(run: Run, as_of: pd.Timestamp, missing: dict[str, str], members: int) -> SourceError:
     examples = "".join(f"\n           {symbol}: {reason}" for symbol, reason in [*missing.items()][:5])
     is_silent = len(missing) == members and not any(
         reason.startswith(("transient", "rate_limited")) for reason in missing.values()
@@ -258,19 +263,19 @@ def _stale(run: Run, as_of: pd.Timestamp, missing: dict[str, str], members: int)
     closed = "; if the exchange was closed, write the day into [universe] closures" if is_silent else ""
     return SourceError(
         f"The prices are stale: {len(missing)} of {members} members have no bar on {as_of:%Y-%m-%d}, the last "
-        f"session that closed; under {MIN_COVERAGE:.0%} coverage nothing is forecast",
+        f"session that closed; below {MIN_COVERAGE:.0%} coverage nothing is forecast",
         where=f"source {run.source.name}{examples}",
-        fix=f"run again later: the missed session is caught up, its rows marked late{closed}{_mend(missing)}",
+        fix=f"run again later: the missed session is caught up, its rows flagged late{closed}{_suggest_fix(missing)}",
     )
 
 
-def _mend(missing: Mapping[str, str]) -> str:
-    """Return what a person can do about members that will not come back by themselves."""
+def _suggest_fix(missing: Mapping[str, str]) -> str:
+    """Return the fix for members that will not get a bar without a person."""
     reasons = [*missing.values()]
     gone = any(reason.startswith(("suspended", "delisted")) for reason in reasons)
     held = any(reason.startswith("quarantine") for reason in reasons)
-    return ("; end the membership of who is gone (column to)" if gone else "") + (
-        "; nextday prices quarantine list names who is held" if held else ""
+    return ("; end the membership of suspended or delisted symbols (column to)" if gone else "") + (
+        "; nextday prices quarantine list lists the quarantine" if held else ""
     )
 
 
@@ -278,8 +283,8 @@ def _require_one_source(run: Run) -> None:
     others = [name for name in run.store.sources() if name != run.source.name]
     if others:
         raise InputError(
-            f"The prices of the universe {run.name!r} came from {others[0]!r}, and the settings now say "
-            f"{run.source.name!r}: two vendors' bars do not join",
+            f"The prices of the universe {run.name!r} came from {others[0]!r}, but the settings now name "
+            f"{run.source.name!r}: bars of two vendors cannot be joined",
             where="[universe] source",
-            fix="give the universe another name, or move its folder of prices away: " + str(run.store.folder),
+            fix="give the universe another name, or move its price folder away: " + str(run.store.folder),
         )

@@ -1,4 +1,4 @@
-"""One run: its settings, clock, lock, tasks, progress, tracking and the user's own code.
+"""One run: its settings, clock, lock, tasks, progress, tracking and custom code.
 
-It has no step of its own. May import `pipeline` and `models` only.
+Contains no step of a flow. May import `pipeline` and `models` only.
 """

@@ -1,4 +1,4 @@
-"""One run: which settings, which workspace, what time it is."""
+"""The context of a run: its settings, workspace and clock."""
 
 import importlib
 import json
@@ -42,15 +42,15 @@ PROJECT = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """Everything that a run knows before it reads a price.
+    """The context of one run, complete before any price is read.
 
     Attributes:
-        config: The settings as they were read.
-        base: The folder that relative paths of the settings start from.
-        workspace: Where everything made at run time lies.
-        now: When the run began to look, UTC: it decides which sessions have closed.
-        is_simulated: Whether `now` was given instead of read from the wall clock: what the source says today was
-            not all known then, so nothing of such a run is ever live.
+        config: The settings as read.
+        base: The folder that relative paths in the settings refer to.
+        workspace: Where all files written at run time are.
+        now: When the run started, UTC: it decides which sessions have closed.
+        is_simulated: Whether `now` was given instead of read from the wall clock: the source answers with data not
+            known at that time, so no row of such a run is ever live.
         calendar, source, universe: As configured.
         resolved: The settings with defaults filled in and the universe's members written out.
     """
@@ -66,7 +66,7 @@ class Run:
     resolved: dict[str, Any]
 
     def clock(self) -> datetime:
-        """Return the time it is: the wall clock's, or `now` for ever where it was given. Nothing else tells it."""
+        """Return the current time: the wall clock's, or always `now` where it was given. No other clock is read."""
         return self.now if self.is_simulated else datetime.now(UTC)
 
     @property
@@ -76,24 +76,24 @@ class Run:
 
     @property
     def digest(self) -> str:
-        """The digest of `resolved`: it goes on every forecast."""
+        """The digest of `resolved`, stored with every forecast."""
         return digest(self.resolved)
 
     @property
     def is_historical(self) -> bool:
-        """Whether the prices ended in the past: then nothing is ever live or stale."""
+        """Whether the source ended in the past: its forecasts are never live, its prices never stale."""
         return self.source.historical
 
     def feature_set(self, name: str = "") -> FeatureSet:
         """Return the configured feature set, or the named one.
 
         Raises:
-            ConfigError: it is the user's own, and cannot be found.
+            ConfigError: it is a custom set, and cannot be found.
         """
         return find_features(name or self.config.features.set, self.base)
 
-    def own_model(self) -> CheckedModel:
-        """Return the model of the user's own that is configured.
+    def custom_model(self) -> CheckedModel:
+        """Return the configured custom model.
 
         Raises:
             ConfigError: it cannot be found.
@@ -107,7 +107,7 @@ class Run:
 
     @property
     def fetch_log(self) -> FetchLog:
-        """What the source answered, and who is in quarantine."""
+        """The log of fetches and of the quarantine."""
         return FetchLog(self.workspace.fetch_log(self.name))
 
     @property
@@ -117,7 +117,7 @@ class Run:
 
     @property
     def today(self) -> pd.Timestamp | None:
-        """The day it is at the exchange; None where the clock was given, and later bars are no wonder."""
+        """The current date at the exchange; None where the clock was given: later bars are expected then."""
         if self.is_simulated:
             return None
         return self.calendar.day(self.now)
@@ -134,18 +134,18 @@ class Run:
 
     @property
     def settings_file(self) -> Path:
-        """Where the resolved settings are kept."""
-        return _settings(self.workspace, self.digest)
+        """The file with the resolved settings."""
+        return _settings_path(self.workspace, self.digest)
 
     def save_settings(self) -> None:
-        """Keep the resolved settings under their digest, so that any forecast can be made again."""
+        """Save the resolved settings under their digest, so that every forecast can be recomputed."""
         path = self.settings_file
         if not path.exists():
             write_text(path, json.dumps(self.resolved, indent=1, sort_keys=True) + "\n")
 
 
 def absolute_path(path: Path) -> Path:
-    """Return the path from the root on, without links; a loop of links stays for its reader to refuse."""
+    """Return the absolute path without symbolic links; a loop of links is left in, reading it fails later."""
     return Path(os.path.realpath(path))
 
 
@@ -155,7 +155,7 @@ def default_config() -> Path:
 
 
 def default_home(config: Path) -> Path:
-    """Return NEXTDAY_HOME, or data/ beside the configuration."""
+    """Return NEXTDAY_HOME, or data/ next to the configuration."""
     return Path(os.environ.get("NEXTDAY_HOME") or absolute_path(config).parent / "data")
 
 
@@ -166,13 +166,13 @@ def open_run(
     *,
     read_only: bool = False,
 ) -> Run:
-    """Read the settings and get everything ready that needs no prices.
+    """Read the settings and make everything ready that needs no prices.
 
     Args:
         config: The configuration file; default: NEXTDAY_CONFIG, or nextday.toml of the checkout.
-        home: The workspace; default: NEXTDAY_HOME, or data/ beside the configuration.
-        now: The clock; default: the wall clock. Without an offset it is the exchange's own time.
-        read_only: Make no workspace: there must be one with a ledger.
+        home: The workspace; default: NEXTDAY_HOME, or data/ next to the configuration.
+        now: The clock; default: the wall clock. Without an offset it is in the exchange's time.
+        read_only: Create no workspace: one with a ledger must exist.
 
     Raises:
         InputError: the settings, the universe, the files they name or the workspace cannot be used.
@@ -195,13 +195,13 @@ def open_run(
         )  # a model may bring TensorFlow: see flows.training.load_models
         find_model(settings.model.kind, settings.model.options, path.parent)
     source = _source(settings, path.parent, workspace)
-    members = universe(settings.universe, path.parent, _listed(settings.universe, source))
+    members = universe(settings.universe, path.parent, _source_symbols(settings.universe, source))
     moment = days.instant(clock)
     if moment > wall and not source.historical:
         raise InputError(
-            f"The clock {moment:%Y-%m-%d %H:%M}Z lies in the future: bars would count as final that are not",
+            f"The clock {moment:%Y-%m-%d %H:%M}Z is in the future: unfinished bars would count as final",
             where="--now",
-            fix="leave it away, or name a time that has been",
+            fix="omit it, or give a past time",
         )
     if not read_only:
         workspace.create()
@@ -219,12 +219,12 @@ def open_run(
 
 
 def configured_calendar(settings: Config, base: Path, clock: datetime) -> Calendar:
-    """Return the calendar of the settings, with what their closures' file says.
+    """Return the configured calendar, with the overrides of the closures file.
 
     Args:
         settings: The settings.
-        base: The folder that a relative path of theirs starts from.
-        clock: The time it is; without an offset nearly so, which decides how far the calendar goes.
+        base: The folder that relative paths in the settings refer to.
+        clock: The current time, which decides how far the calendar reaches; without an offset it counts as UTC.
 
     Raises:
         InputError: the calendar or the closures cannot be used.
@@ -236,12 +236,12 @@ def configured_calendar(settings: Config, base: Path, clock: datetime) -> Calend
 
 
 def with_former_settings(run: Run, former: str) -> Run:
-    """Return the run as the settings of the digest `former` would have it; source and clock stay.
+    """Return the run with the saved settings of the digest `former`; source and clock stay.
 
     Raises:
-        NextdayError: those settings are not in the workspace, or were changed there.
+        NextdayError: these settings are not in the workspace, or were changed there.
     """
-    path = _settings(run.workspace, former)
+    path = _settings_path(run.workspace, former)
     resolved = _read_settings(path)
     if resolved is None or digest(resolved) != former:
         raise NextdayError(
@@ -249,7 +249,7 @@ def with_former_settings(run: Run, former: str) -> Run:
             if resolved is None
             else "These settings were changed",
             where=str(path),
-            fix="restore that file: a forecast is made again with the settings of then",
+            fix="restore that file: a forecast is recomputed with the settings it was made with",
         )
     entries = pd.DataFrame(resolved["members"], columns=["symbol", "first", "last"])
     dates = {name: pd.to_datetime(entries[name]).astype("datetime64[us]") for name in ("first", "last")}
@@ -273,13 +273,13 @@ def _former_config(settings: dict[str, Any], path: Path) -> Config:
         return Config.model_validate(settings)
     except ValueError:
         raise NextdayError(
-            "These settings are of another nextday, and this one does not know them all",
+            "These settings were saved by another version of nextday, and this one does not know all of them",
             where=str(path),
-            fix="make that forecast again with the nextday that made it",
+            fix="recompute that forecast with the version of nextday that made it",
         ) from None
 
 
-def _settings(workspace: Workspace, name: str) -> Path:
+def _settings_path(workspace: Workspace, name: str) -> Path:
     return workspace.home / "settings" / f"{name}.json"
 
 
@@ -298,7 +298,7 @@ def _resolved(settings: Config, members: Universe, overrides: tuple[Override, ..
         entries["symbol"], *(day.astype(object).where(day.notna(), None) for day in days), strict=True
     )
     resolved = {"settings": settings.resolved(), "members": [list(span) for span in spans]}
-    # Later keys, only where there is something to tell: digests of settings without it stay what they were.
+    # Keys added later, and only where they have a value: the digests of older settings stay the same.
     if members.former:
         resolved["former"] = {symbol: list(older) for symbol, older in members.former.items()}
     if overrides:
@@ -306,8 +306,8 @@ def _resolved(settings: Config, members: Universe, overrides: tuple[Override, ..
     return resolved
 
 
-def _listed(chosen: UniverseConfig, source: PriceSource) -> list[str]:
-    # A list that is far away is asked for only where it is needed.
+def _source_symbols(chosen: UniverseConfig, source: PriceSource) -> list[str]:
+    # A remote source is asked for its list only where it is needed.
     return source.symbols() if source.is_local or not (chosen.symbols or chosen.file) else []
 
 

@@ -1,4 +1,4 @@
-"""The user's own code in a run: which it is, whether the audit has passed it, whether a model was made with it."""
+"""Custom code in a run: its digests, whether it passed the audit, and whether a model was made with it."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,11 +27,11 @@ __all__ = [
     "require_same_code",
 ]
 
-_SEAMS = {"features": custom_features.EXTENSION_POINT, "model": custom_model.EXTENSION_POINT}
+_EXTENSION_POINTS = {"features": custom_features.EXTENSION_POINT, "model": custom_model.EXTENSION_POINT}
 
 
 def list_code(run: Run) -> dict[str, str]:
-    """Return the digest of each piece of the user's own code that the settings name, by its place."""
+    """Return the digest of each piece of custom code in the settings, by its location."""
     config, code = run.config, {}
     if config.universe.has_custom_source:
         code[config.universe.source] = digest_code(config.universe.source, run.base, custom.EXTENSION_POINT)
@@ -45,7 +45,7 @@ def list_code(run: Run) -> dict[str, str]:
 
 
 def digest_audited(run: Run) -> str:
-    """Return the digest of the settings that an audit stands for: another member or hour asks for no new one."""
+    """Return the digest of the settings that an audit covers: other members or hours need no new audit."""
     source = run.config.resolved()["universe"]
     return digest(
         {
@@ -56,16 +56,16 @@ def digest_audited(run: Run) -> str:
 
 
 def describe_audit_gap(run: Run, code: Mapping[str, str]) -> str:
-    """Return why the code may not run live yet; empty where a kept audit has passed it with these settings.
+    """Return why the code may not run live yet; empty if it passed an audit with these settings.
 
     Raises:
-        StoreError: the kept audit is damaged.
+        StoreError: the saved audit is damaged.
     """
     named, audit = " and ".join(code), load_audit(run.workspace.audit(run.name))
     if audit is None:
-        return f"{named}: code of your own that no audit has looked at"
+        return f"{named}: custom code that was never audited"
     if audit.code != code:
-        return f"{named}: code of your own that has changed since the audit of {audit.when:%Y-%m-%d}"
+        return f"{named}: custom code that has changed since the audit of {audit.when:%Y-%m-%d}"
     if audit.procedure != digest_audited(run):
         return f"{named}: the settings have changed since the audit of {audit.when:%Y-%m-%d}"
     if not audit.is_passed:
@@ -75,106 +75,106 @@ def describe_audit_gap(run: Run, code: Mapping[str, str]) -> str:
 
 
 def describe_missing_audit(run: Run) -> str:
-    """Return a warning where code of the user's own has made what is told and no audit stands behind it; else empty."""
+    """Return a warning where results come from custom code that has not passed an audit; else empty."""
     code = list_code(run)
     try:
-        lack = describe_audit_gap(run, code) if code else ""
+        gap = describe_audit_gap(run, code) if code else ""
     except StoreError as error:
-        lack = f"{' and '.join(code)}: {error.what}"
+        gap = f"{' and '.join(code)}: {error.what}"
     return (
-        lack and f"Not audited, so these figures may know the future: {lack}. `nextday audit` looks for it."
+        gap and f"Not audited, so these figures may use future information: {gap}. `nextday audit` checks it."
     )
 
 
 def require_audit(run: Run) -> None:
-    """Refuse to forecast live with code of the user's own that has not passed the audit.
+    """Refuse to forecast live with custom code that has not passed the audit.
 
     Raises:
-        InputError: it has not.
-        StoreError: the kept audit is damaged.
+        InputError: it has not passed.
+        StoreError: the saved audit is damaged.
     """
     if run.is_historical or run.is_simulated:
         return
     code = list_code(run)
-    if code and (lack := describe_audit_gap(run, code)):
+    if code and (gap := describe_audit_gap(run, code)):
         raise InputError(
-            f"No live forecast: {lack}",
+            f"No live forecast: {gap}",
             where=str(run.workspace.audit(run.name)),
-            fix="`nextday audit` looks at it; once it has passed, run this again",
+            fix="`nextday audit`; once it has passed, run this again",
         )
 
 
 def digest_code_of(run: Run) -> dict[str, str]:
-    """Return digests of the user's own code that makes a model; nothing where all of it is ours."""
+    """Return the digests of the custom code that makes a model; empty if there is none."""
     named = {"features": run.config.features.set, "model": run.config.model.kind}
     return {
-        f"{what}_code": digest_code(place, run.base, _SEAMS[what])
-        for what, place in named.items()
-        if is_custom_code(place)
+        f"{what}_code": digest_code(location, run.base, _EXTENSION_POINTS[what])
+        for what, location in named.items()
+        if is_custom_code(location)
     }
 
 
 def note_code(run: Run) -> dict[str, str]:
-    """Return what a model keeps of the user's own code: its digests, and that of the settings to be audited."""
+    """Return what model.json stores of the custom code: its digests, and that of the settings to be audited."""
     code = digest_code_of(run)
     return code | {"to_be_audited": digest_audited(run)} if code else {}
 
 
 def find_changed(run: Run, facts: Mapping[str, Any]) -> str:
-    """Return what code of the user's own a model was made with that is another one now, or gone; empty: none.
+    """Return the custom code of a model that has changed or is missing; empty if none has.
 
     Args:
         run: The run.
-        facts: What the model keeps beside its weights.
+        facts: The metadata of the model (`extra` of model.json).
     """
-    for what, seam in _SEAMS.items():
+    for what, extension_point in _EXTENSION_POINTS.items():
         if f"{what}_code" not in facts:
             continue
-        place = str(facts[what])
+        location = str(facts[what])
         try:
-            is_same = digest_code(place, run.base, seam) == facts[f"{what}_code"]
+            is_same = digest_code(location, run.base, extension_point) == facts[f"{what}_code"]
         except ConfigError:
             is_same = False
         if not is_same:
-            return f"{place} (code {facts[f'{what}_code']})"
+            return f"{location} (code {facts[f'{what}_code']})"
     return ""
 
 
 def require_named_code(run: Run, facts: Mapping[str, Any], directory: Path) -> None:
-    """Refuse to forecast live with a model made with the user's own code by other settings: nobody audits them.
+    """Refuse to forecast live with a model made with custom code under other settings, which no audit covers.
 
     Args:
         run: The run.
-        facts: What the model keeps beside its weights.
+        facts: The metadata of the model (`extra` of model.json).
         directory: The model's.
 
     Raises:
-        InputError: the settings do not name that code, or are others of those that an audit stands for.
+        InputError: the settings do not name that code, or those that an audit covers are different.
     """
     if run.is_historical or run.is_simulated:
         return
     named = (run.config.features.set, run.config.model.kind)
-    for what in _SEAMS:
+    for what in _EXTENSION_POINTS:
         if f"{what}_code" in facts and facts[what] not in named:
             raise InputError(
-                f"No live forecast: the champion was made with {facts[what]}, which the settings do not name any more",
+                f"No live forecast: the champion was made with {facts[what]}, which the settings no longer name",
                 where=str(directory),
-                fix="`nextday retrain` makes one with these settings",
+                fix="`nextday retrain` trains one with these settings",
             )
     if facts.get("to_be_audited", digest_audited(run)) != digest_audited(run):
         raise InputError(
-            "No live forecast: the champion was made with code of your own by other settings than the audited ones",
+            "No live forecast: the champion was made with custom code under other settings than the audited ones",
             where=str(directory),
-            fix="`nextday retrain` makes one with these settings",
+            fix="`nextday retrain` trains one with these settings",
         )
 
 
 def require_same_code(run: Run, facts: Mapping[str, Any], directory: Path) -> None:
-    """Refuse to ask a model that was made with other code of the user's own than there is now.
+    """Refuse to use a model whose custom code has changed since it was made.
 
     Args:
         run: The run.
-        facts: What the model keeps beside its weights.
+        facts: The metadata of the model (`extra` of model.json).
         directory: The model's.
 
     Raises:
@@ -184,5 +184,5 @@ def require_same_code(run: Run, facts: Mapping[str, Any], directory: Path) -> No
         raise NextdayError(
             f"The model was made with {changed}, and that file has changed since",
             where=str(directory),
-            fix="put that code back, or train with the new one: `nextday audit`, then `nextday retrain`",
+            fix="restore that code, or train with the new one: `nextday audit`, then `nextday retrain`",
         )

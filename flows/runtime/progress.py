@@ -1,4 +1,4 @@
-"""What a person sees of long work: rich bars in a terminal, quiet lines elsewhere."""
+"""Progress of long work: rich bars in a terminal, log lines elsewhere."""
 
 import logging
 import time
@@ -31,44 +31,44 @@ __all__ = [
 ]
 
 PREFECT_ERRORS = (httpx.HTTPError, PrefectException)
-"""What Prefect's client raises where the server is away: no reason to lose an evening's work."""
+"""Raised by Prefect's client where the server is not reachable: no reason to lose the run's work."""
 
-_PAUSE = 2.0
-"""Seconds between two looks of Prefect's at long work; shorter work is not shown there."""
+_UPDATE_SECONDS = 2.0
+"""Seconds between two updates of the progress in Prefect's UI; shorter work is not shown there."""
 
 
 class ProgressView(Protocol):
-    """Somebody who looks on."""
+    """Shows log lines and progress bars."""
 
     def log_line(self, line: str) -> None:
-        """Take a line of the story."""
+        """Show a line."""
         ...
 
     @contextmanager
     def bar(self, title: str, total: int) -> Iterator[Advance]:
-        """Follow `total` units of work."""
+        """Show the progress of `total` units of work."""
         ...
 
 
 class PlainProgress:
-    """Lines only: a schedule's run, a pipe, a test.
+    """Shows lines only: for scheduled runs, pipes and tests.
 
     Args:
-        console: Where they are printed too; None where the log is enough.
+        console: Where the lines are printed besides the log; None: nowhere.
     """
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console
 
     def log_line(self, line: str) -> None:
-        """Log the line in the flow run, or in our own logger outside of one."""
+        """Log the line in the flow run, or with the logger `nextday` outside of one."""
         if self.console:
             self.console.print(line, markup=False, highlight=False, soft_wrap=True)
         _logger().info(line)
 
     @contextmanager
     def bar(self, title: str, total: int) -> Iterator[Advance]:
-        """Log the first, the last and every quarter of the work."""
+        """Log a line after every quarter of the work."""
         done, every = 0, max(total // 4, 1)
 
         def advance(note: str) -> None:
@@ -81,7 +81,7 @@ class PlainProgress:
 
 
 class TerminalProgress(PlainProgress):
-    """Lines, and bars that move."""
+    """Shows lines and rich progress bars."""
 
     @contextmanager
     def bar(self, title: str, total: int) -> Iterator[Advance]:
@@ -91,13 +91,13 @@ class TerminalProgress(PlainProgress):
             yield advance
 
 
-_view: ContextVar[ProgressView] = ContextVar("watcher", default=PlainProgress())  # noqa: B039 -- Lines has no state
+_view: ContextVar[ProgressView] = ContextVar("progress_view", default=PlainProgress())  # noqa: B039 -- it has no state
 
 
 @contextmanager
-def progress_shown_by(watcher: ProgressView) -> Iterator[None]:
-    """Send the lines and bars of the block to `watcher`."""
-    token = _view.set(watcher)
+def progress_shown_by(view: ProgressView) -> Iterator[None]:
+    """Show the lines and bars of the block with `view`."""
+    token = _view.set(view)
     try:
         yield
     finally:
@@ -106,59 +106,59 @@ def progress_shown_by(watcher: ProgressView) -> Iterator[None]:
 
 @contextmanager
 def show_progress() -> Iterator[None]:
-    """Send the lines and bars of the block to standard error: bars only where somebody looks."""
+    """Show the lines and bars of the block on standard error: bars only in a terminal."""
     console = Console(stderr=True)
     with progress_shown_by(TerminalProgress(console) if console.is_terminal else PlainProgress(console)):
         yield
 
 
 def log_line(line: str) -> None:
-    """Tell whoever looks on."""
+    """Show a line in the current view, and log it."""
     _view.get().log_line(line)
 
 
 def log_quietly(line: str) -> None:
-    """Write a line into the log alone: it is not worth a reader's eye on a terminal."""
+    """Log a line without showing it on the terminal."""
     _logger().info(line)
 
 
 @contextmanager
 def bar(title: str, total: int) -> Iterator[Advance]:
-    """Show the progress of `total` units of work to whoever looks on, and in Prefect's pages."""
-    shown = _Shown(title, total)
+    """Show the progress of `total` units of work in the current view and in Prefect's UI."""
+    artifact = _ProgressArtifact(title, total)
     with _view.get().bar(title, total) as advance:
 
-        def step(words: str) -> None:
-            advance(words)
-            shown.step(words)
+        def step(note: str) -> None:
+            advance(note)
+            artifact.step(note)
 
         yield step
 
 
-class _Shown:
-    """A progress artifact of the flow run, for work that takes longer than a look."""
+class _ProgressArtifact:
+    """A progress artifact of the flow run, created once the work takes longer than _UPDATE_SECONDS."""
 
     def __init__(self, title: str, total: int) -> None:
         self._title, self._total, self._done = title, total, 0
-        self._seen = time.monotonic()
+        self._updated = time.monotonic()
         self._artifact: UUID | None = None
 
-    def step(self, words: str) -> None:
+    def step(self, note: str) -> None:
         self._done += 1
         is_last = self._done == self._total and self._artifact is not None
-        if FlowRunContext.get() and (is_last or time.monotonic() - self._seen >= _PAUSE):
-            self._seen = time.monotonic()
+        if FlowRunContext.get() and (is_last or time.monotonic() - self._updated >= _UPDATE_SECONDS):
+            self._updated = time.monotonic()
             with suppress(*PREFECT_ERRORS):
-                self._show(f"{self._title}: {self._done} of {self._total}  {words}")
+                self._publish(f"{self._title}: {self._done} of {self._total}  {note}")
 
-    def _show(self, words: str) -> None:
+    def _publish(self, description: str) -> None:
         percent = min(100.0 * self._done / self._total, 100.0)
         if self._artifact is None:
-            made = create_progress_artifact(percent, description=words)
+            made = create_progress_artifact(percent, description=description)
             assert isinstance(made, UUID)
             self._artifact = made
         else:
-            update_progress_artifact(self._artifact, progress=percent, description=words)
+            update_progress_artifact(self._artifact, progress=percent, description=description)
 
 
 def _logger() -> "logging.Logger | logging.LoggerAdapter[logging.Logger]":

@@ -1,4 +1,4 @@
-"""Bars that move in a terminal; they need no Prefect, whose import alone makes a folder in the user's home."""
+"""Progress bars in a terminal, without Prefect: importing it creates a folder in the user's home."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,12 +16,12 @@ from rich.progress import (
 __all__ = ["Advance", "draw_bar"]
 
 Advance = Callable[[str], None]
-"""Called once a unit of work with what there is to say about it."""
+"""Called after each unit of work with a note on it."""
 
 
 @contextmanager
 def draw_bar(console: Console, title: str, total: int) -> Iterator[Advance]:
-    """Draw a bar of `total` units for the block; where nobody looks, nothing is drawn."""
+    """Draw a bar of `total` units for the block; outside of a terminal nothing is drawn."""
     columns = (
         TextColumn("{task.description:<14}"),
         BarColumn(bar_width=28),

@@ -1,4 +1,4 @@
-"""The story as Prefect tells it: each chapter a task under its plain name, each run named after its evening."""
+"""Prefect tasks with nextday's defaults, names of flow runs, and the run under its universe's lock."""
 
 import functools
 import time
@@ -23,44 +23,45 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 MAX_SECONDS = 12 * 3600.0
-"""Seconds after which an evening is lost anyway: a run that hangs must not stand in the next one's way."""
+"""Seconds after which a flow run is stopped: one that hangs must not block the next one."""
 
 PATIENCE = 1800.0
-"""Seconds that a run waits for another one of the same universe."""
+"""Seconds that a run waits for another run of the same universe."""
 
 
 def task(
     name: str, *, run_name: str = "", timeout: float | None = None, **retries: Any
 ) -> Callable[[Callable[P, R]], Task[P, R]]:
-    """Return a decorator that makes a function a task; nothing of it is cached or pickled.
+    """Return a decorator like Prefect's `task`, with results neither cached nor persisted and durations logged.
 
     Args:
-        name: What the chapter is called; its duration is logged under it.
-        run_name: Prefect's template of the run's name, of the function's arguments; default: `name`.
+        name: The task's name; its duration is logged under it.
+        run_name: Prefect's template of the task run's name, filled with the function's arguments; default: `name`.
         timeout: Seconds after which it is stopped.
-        retries: Prefect's options of retrying.
+        retries: Prefect's retry options.
     """
 
-    def tell(work: Callable[P, R]) -> Task[P, R]:
+    def decorate(work: Callable[P, R]) -> Task[P, R]:
         @functools.wraps(work)
         def timed(*args: P.args, **kwargs: P.kwargs) -> R:
-            begun = time.monotonic()
+            started = time.monotonic()
             try:
                 return work(*args, **kwargs)
             finally:
-                log_quietly(f"{name}: {time.monotonic() - begun:.1f} s")
+                log_quietly(f"{name}: {time.monotonic() - started:.1f} s")
 
         options = {"cache_policy": NO_CACHE, "persist_result": False, "timeout_seconds": timeout, **retries}
         return prefect_task(timed, name=name, task_run_name=run_name or name, **options)  # type: ignore[call-overload, no-any-return]
 
-    return tell
+    return decorate
 
 
 @contextmanager
 def open_locked_run(config: Path | None, home: Path | None, now: datetime | None) -> Iterator[Run]:
-    """Open the run and hold its universe's lock; the flow run is called after the universe.
+    """Open the run under its universe's lock, and name the flow run after the universe.
 
-    Who waited opens the run again: the clock has gone on, and files were read when their last bar may not have closed.
+    After a wait the run is opened again: the clock has moved on, and files were read when their last bar may still
+    have been open.
 
     Raises:
         InputError: the settings, the universe, the files they name or the workspace cannot be used.
@@ -68,19 +69,19 @@ def open_locked_run(config: Path | None, home: Path | None, now: datetime | None
     """
     run, waits = open_run(config, home, now), []
 
-    def wait(line: str) -> None:
+    def log_wait(line: str) -> None:
         waits.append(line)
         log_line(line)
 
-    with run.workspace.locked(run.name, timeout=PATIENCE, log=wait):
+    with run.workspace.locked(run.name, timeout=PATIENCE, log=log_wait):
         label_flow_run(run)
         yield open_run(config, home, now) if waits else run
 
 
 def label_flow_run(run: Run, as_of: pd.Timestamp | None = None) -> None:
-    """Name and tag the flow run that is under way by universe and session; outside of one there is nothing to label.
+    """Name and tag the current flow run by universe and session; outside of a flow run nothing happens.
 
-    Tags stand on the flow run alone: a tagged task asks the server for a slot before it may begin.
+    Tasks get no tags: a tagged task asks the server for a concurrency slot before it starts.
     """
     context = FlowRunContext.get()
     if context is None or context.flow_run is None:

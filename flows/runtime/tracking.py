@@ -1,4 +1,4 @@
-"""The workspace's runs and models, as MLflow and the serving pointer know them."""
+"""The workspace's MLflow tracking, and the tags of a tracked run."""
 
 from prefect.runtime import flow_run
 
@@ -15,6 +15,6 @@ def tracking(run: Run) -> Tracking:
 
 
 def run_tags(run: Run) -> dict[str, str]:
-    """Return the tags that join a tracked run with its Prefect flow run."""
+    """Return the tags that link a tracked run to its Prefect flow run."""
     known = {"flow_run_id": flow_run.id, "flow_run_name": flow_run.name, "flow_run_url": flow_run.ui_url}
     return {"now": run.now.isoformat()} | {name: str(value) for name, value in known.items() if value}

@@ -1,4 +1,4 @@
 """The hyperparameter search: the flow, its search space, sampler and objective.
 
-Optuna lives only here. May import `evening` and below.
+The only package that imports Optuna. May import `evening` and below.
 """

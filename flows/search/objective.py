@@ -1,4 +1,4 @@
-"""What a search may see, and how good a setting is on it: nothing behind the training data of the score is there."""
+"""The objective of a search: cross-validation inside the training data; the test range is cut off."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -27,22 +27,22 @@ from pipeline.statistics.metrics import log_losses
 __all__ = ["MEMBERS", "Inside", "base_rate_losses", "cut_history", "validate"]
 
 MEMBERS: Final = 2
-"""Networks that a trial trains, at most: two rank settings nearly as five do, for less than half of the time."""
+"""Networks that a trial trains at most: two rank settings nearly as five do, in less than half the time."""
 
 Losses = NDArray[np.float64]
-"""The mean log loss of each session [session], in order of time."""
+"""The mean log loss of each session [session], in time order."""
 
 
 @dataclass(frozen=True, eq=False)
 class Inside:
-    """History through the last training label of the fold that scores, cut again.
+    """History through the last training label of the scoring fold, split into inner folds.
 
     Attributes:
-        sequences: Nothing later is in them, neither features nor labels.
-        returns: Simple total returns [symbol, session, horizon]; NaN where they reach farther.
-        folds: In order of time; `test` validates.
+        sequences: Features and labels, nothing later than that.
+        returns: Simple total returns [symbol, session, horizon]; NaN where they end later.
+        folds: In time order; `test` is the validation slice.
         comparable: [symbol, session], the rows that every network of the space can forecast.
-        as_of: The last session of the prices that this was cut from.
+        as_of: The last session of the prices that this was made from.
         seq: Their version.
     """
 
@@ -55,12 +55,12 @@ class Inside:
 
 
 def cut_history(run: Run, known: History, lookback: int) -> Inside:
-    """Cut off everything behind the last training label of the fold that scores, and cut the rest again.
+    """Cut off everything after the last training label of the scoring fold, and split the rest into inner folds.
 
     Args:
         run: The configured settings.
         known: All of history.
-        lookback: The most sessions that a network reads: trials are compared where all of them forecast.
+        lookback: The longest lookback of the space: trials are compared on rows that all of them forecast.
 
     Raises:
         InputError: there is too little history.
@@ -69,8 +69,8 @@ def cut_history(run: Run, known: History, lookback: int) -> Inside:
     scored, horizons = scoring_fold(known.sequences, evaluation, training), known.sequences.horizons
     stop = last_inside(scored, horizons) + 1
     sequences, returns = known.sequences.through(known.sequences.sessions[stop - 1]), known.returns[:, :stop]
-    for place, horizon in enumerate(horizons):
-        returns[:, stop - horizon :, place] = np.nan
+    for column, horizon in enumerate(horizons):
+        returns[:, stop - horizon :, column] = np.nan
     folds = cut_inside(
         sequences,
         scored,
@@ -83,58 +83,58 @@ def cut_history(run: Run, known: History, lookback: int) -> Inside:
     for fold in folds:
         if not np.isfinite(_labels(inside, fold)).any():
             raise InputError(
-                f"No symbol has {lookback} sessions in a row where a search would compare its trials",
+                f"No symbol has {lookback} sessions in a row in a validation slice of the search",
                 where=f"sessions from {sequences.sessions[fold.test.start]:%Y-%m-%d}",
-                fix="fetch a longer history ([prices] start), or symbols with fewer holes",
+                fix="fetch a longer history ([prices] start), or symbols with fewer gaps",
             )
     return inside
 
 
 def validate(run: Run, inside: Inside, config: Config) -> Iterator[Losses]:
-    """Yield the losses of each slice that validates, by networks that were fitted on what lies before it.
+    """Yield the losses of each validation slice, from networks fitted on the sessions before it.
 
     Args:
-        run: Of the search; its settings are not looked at.
-        inside: What it sees.
-        config: The settings to be validated.
+        run: The run of the search; its settings are replaced by `config`.
+        inside: The data of the search.
+        config: The settings to validate.
 
     Raises:
-        ModelError: a network cannot be fitted so.
+        ModelError: a network cannot be fitted with these settings.
     """
     few = config.model.model_copy(update={"members": min(config.model.members, MEMBERS)})
     settings = replace(run, config=config.model_copy(update={"model": few}))
     network = make_recipe(settings, settings.feature_set(), lambda epoch: None, Compute())
     for fold in inside.folds:
-        taught = mask_labels(inside.sequences, fold, inside.returns, config.labels.dead_zone)
-        fitted = fit(network, taught, fold, config.training.seed)
+        labelled = mask_labels(inside.sequences, fold, inside.returns, config.labels.dead_zone)
+        fitted = fit(network, labelled, fold, config.training.seed)
         rows = forecast(fitted, inside.sequences, fold.test, run.calendar)
         p_up = np.full(inside.sequences.y.shape, np.nan)
-        p_up[_place(rows, inside.sequences)] = rows["p_up"]
-        losses = _by_session(p_up, inside, fold)
+        p_up[_indices(rows, inside.sequences)] = rows["p_up"]
+        losses = _session_losses(p_up, inside, fold)
         if np.isnan(losses).any():
             raise ModelError("a row that every network of the search can forecast has no forecast")
         yield losses
 
 
 def base_rate_losses(inside: Inside) -> Losses:
-    """Return the losses of all slices for whoever says the share of ups among the training labels before each."""
-    return np.concatenate([_of_base_rate(inside, fold) for fold in inside.folds])
+    """Return the losses of the base rate on all slices: the share of ups among the training labels before each."""
+    return np.concatenate([_base_rate_losses_of_fold(inside, fold) for fold in inside.folds])
 
 
-def _of_base_rate(inside: Inside, fold: Fold) -> Losses:
+def _base_rate_losses_of_fold(inside: Inside, fold: Fold) -> Losses:
     train, y = slice(fold.train.start, fold.train.stop), inside.sequences.y
     labels = np.where(inside.sequences.mask[:, train, None], y[:, train], np.nan)
     rate = np.nanmean(labels, axis=(0, 1), dtype=np.float64)
-    return _by_session(np.broadcast_to(rate, y.shape), inside, fold)
+    return _session_losses(np.broadcast_to(rate, y.shape), inside, fold)
 
 
 def _labels(inside: Inside, fold: Fold) -> NDArray[np.float64]:
-    """Return the labels of a slice [symbol, session, horizon], NaN where trials cannot be compared."""
+    """Return the labels of a slice [symbol, session, horizon], NaN where not every network forecasts."""
     part = slice(fold.test.start, fold.test.stop)
     return np.where(inside.comparable[:, part, None], inside.sequences.y[:, part].astype(float), np.nan)
 
 
-def _by_session(p_up: NDArray[np.float64], inside: Inside, fold: Fold) -> Losses:
+def _session_losses(p_up: NDArray[np.float64], inside: Inside, fold: Fold) -> Losses:
     y = _labels(inside, fold)
     is_known = np.isfinite(y)
     rows = is_known.sum(axis=(0, 2))
@@ -142,7 +142,7 @@ def _by_session(p_up: NDArray[np.float64], inside: Inside, fold: Fold) -> Losses
     return np.asarray(losses.sum(axis=(0, 2))[rows > 0] / rows[rows > 0])
 
 
-def _place(rows: pd.DataFrame, sequences: Sequences) -> tuple[NDArray[np.intp], ...]:
+def _indices(rows: pd.DataFrame, sequences: Sequences) -> tuple[NDArray[np.intp], ...]:
     return (
         pd.Index(sequences.symbols).get_indexer(pd.Index(rows["symbol"])),
         sequences.sessions.get_indexer(pd.DatetimeIndex(rows["as_of"])),

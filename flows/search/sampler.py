@@ -1,7 +1,7 @@
-"""Which settings come next: Optuna's answer to the trials that are written down, and to nothing else.
+"""Sample the settings of the next trial with Optuna, from the recorded trials alone.
 
-The list of trials is a search's only memory. The study is made anew from it before each trial, and each trial has a
-seed of its own: a search that was killed, or is asked for more later, goes on exactly as one that never ended.
+The list of trials is the only state of a search. The Optuna study is rebuilt from it before each trial, and each
+trial has its own seed: a search that was killed, or is extended later, continues exactly as one that never stopped.
 """
 
 from collections.abc import Iterable, Mapping
@@ -16,8 +16,8 @@ from pipeline.tracking.trials import Parameters, Trial
 
 __all__ = ["ask"]
 
-_BY_CHANCE: Final = 8
-"""Trials that are drawn by chance before the sampler draws conclusions, and that end before one is pruned."""
+_STARTUP_TRIALS: Final = 8
+"""Trials sampled at random before the sampler uses results, and completed before one may be pruned."""
 
 _STATES: Final = {
     "complete": TrialState.COMPLETE,
@@ -32,29 +32,29 @@ def ask(
     configured: Parameters,
     seed: tuple[int, int],
 ) -> optuna.Trial:
-    """Return the next trial; its `params` are what to try, and it is told after each slice.
+    """Return the next trial: its `params` are the settings to try; the caller reports each slice's loss to it.
 
     The sampler is the tree-structured Parzen estimator (Bergstra et al. 2011, "Algorithms for hyper-parameter
     optimization"); a trial is pruned if its first slice is worse than the median of the first slices before.
 
     Args:
-        space: What to choose among.
+        space: The distribution of each setting.
         past: The trials of this search.
-        configured: What the first trial has to be.
-        seed: Of the search, and the trial's number.
+        configured: The settings of the first trial.
+        seed: The seed of the search, and the trial's number.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(
-        sampler=optuna.samplers.TPESampler(seed=_mixed(seed), n_startup_trials=_BY_CHANCE),
-        pruner=optuna.pruners.MedianPruner(n_startup_trials=_BY_CHANCE),
+        sampler=optuna.samplers.TPESampler(seed=_combine(seed), n_startup_trials=_STARTUP_TRIALS),
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=_STARTUP_TRIALS),
     )
-    study.add_trials([_frozen(trial, space) for trial in past])
+    study.add_trials([_frozen_trial(trial, space) for trial in past])
     if not study.trials:
         study.enqueue_trial(configured)
     return study.ask(dict(space))
 
 
-def _frozen(trial: Trial, space: Mapping[str, BaseDistribution]) -> FrozenTrial:
+def _frozen_trial(trial: Trial, space: Mapping[str, BaseDistribution]) -> FrozenTrial:
     return optuna.trial.create_trial(
         state=_STATES[trial.state],
         params=dict(trial.parameters),
@@ -64,5 +64,5 @@ def _frozen(trial: Trial, space: Mapping[str, BaseDistribution]) -> FrozenTrial:
     )
 
 
-def _mixed(seed: tuple[int, int]) -> int:
+def _combine(seed: tuple[int, int]) -> int:
     return int(np.random.SeedSequence(seed).generate_state(1)[0])

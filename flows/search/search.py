@@ -1,7 +1,7 @@
-"""The search: try settings inside the training data, one trial after another, and write every one of them down.
+"""The hyperparameter search: run trials inside the training data, one after another, and record each of them.
 
-It is a flow, for it fetches prices as the others do, takes hours, and is followed in Prefect's pages; but one without
-a schedule: a search every week would be a choice by chance every week.
+It is a flow, because it fetches prices as the others do, takes hours, and can be watched in Prefect's UI. It has no
+schedule: searching every week would mean choosing by luck every week.
 """
 
 import time
@@ -48,22 +48,22 @@ from pipeline.tracking.trials import (
 )
 
 if TYPE_CHECKING:
-    from optuna import Trial as Asked
+    from optuna import Trial as OptunaTrial
 
 __all__ = ["Search", "search", "search_inside"]
 
 
 @dataclass(frozen=True)
 class Search:
-    """What a search came to.
+    """The result of a search.
 
     Attributes:
-        trials: All of this search, in their order; the first is of the configured settings.
-        configured: Their parameters.
-        base_rate: Mean over sessions of the log loss of whoever says the base rate.
-        slices: First and last session of each slice that validated.
-        as_of: The last session of the prices that training data was cut from.
-        tried: Every setting that was ever tried on the universe.
+        trials: All trials of this search, in order; the first has the configured settings.
+        configured: The configured parameters.
+        base_rate: The log loss of the base rate, mean over sessions.
+        slices: First and last session of each validation slice.
+        as_of: The last session of the prices that the training data was taken from.
+        tried: How many settings were ever tried on the universe.
     """
 
     trials: list[Trial]
@@ -84,35 +84,35 @@ def search(
     minutes: float | None = None,
     anew: bool = False,
 ) -> Search:
-    """Try `trials` more settings; evenings may run meanwhile.
+    """Run `trials` more trials; nightly runs may go on meanwhile.
 
-    A search goes on with the prices that it began with, so that all of its trials stand on the same sessions.
+    A search keeps using the prices that it started with, so that all of its trials cover the same sessions.
 
     Args:
         config: The configuration file.
         home: The workspace.
         now: The clock; default: the wall clock.
-        trials: How many; the first of a search is of the configured settings.
-        minutes: After so many no trial begins.
-        anew: Begin another search, with the prices of today.
+        trials: How many; the first of a search has the configured settings.
+        minutes: Time after which no new trial starts; default: no limit.
+        anew: Start a new search, with today's prices.
 
     Raises:
-        ConfigError: the model is one of the user's own.
-        InputError: there is too little history to be cut again.
-        WorkspaceBusyError: another search of the universe is at work.
+        ConfigError: the model is a custom one.
+        InputError: there is too little history for inner folds, or [model] scope is "symbol".
+        WorkspaceBusyError: another search of the universe is running.
     """
     run = open_run(config, home, now)
     if run.config.model.scope == "symbol":
         raise InputError(
-            "A search compares settings on rows that all of its networks forecast; models of single symbols lack some",
+            "A search compares settings on rows that all of its networks forecast; per-symbol models lack some of them",
             where='[model] scope = "symbol"',
-            fix='search with scope = "pooled" in a file of its own (--config)',
+            fix='search with scope = "pooled" in another file (--config)',
         )
     if run.config.model.is_custom:
         raise ConfigError(
-            "A search tries settings of nextday's networks; those of a model of your own are not known to it",
+            "A search tries settings of nextday's networks; it cannot search the options of a custom model",
             where=f"[model] kind = {run.config.model.kind!r}",
-            fix="compare its options by `nextday backtest`, or search with kind = 'gru' in another file (--config)",
+            fix="compare its options with `nextday backtest`, or search with kind = 'gru' in another file (--config)",
         )
     lock = run.workspace.home / "locks" / f"{run.name}.search.lock"
     with hold_lock(lock, 0, f"a search of the universe {run.name!r}"):
@@ -122,15 +122,15 @@ def search(
 
 
 def search_inside(run: Run, inside: Inside, *, trials: int, minutes: float | None = None) -> Search:
-    """Try `trials` more settings on what a search sees, and write each down as soon as it is over."""
-    book, began = TrialBook(run.workspace.trials(run.name)), time.monotonic()
+    """Run `trials` more trials on the data of the search, and record each as soon as it ends."""
+    book, started = TrialBook(run.workspace.trials(run.name)), time.monotonic()
     past = _of_this_search(book.read(), run, inside)
     with bar("search", trials * FOLDS) as advance:
-        for made in range(trials):
-            if minutes is not None and time.monotonic() - began >= 60 * minutes:
-                log_line(f"the time is up after {made} of {trials} trials; the same command goes on")
+        for done in range(trials):
+            if minutes is not None and time.monotonic() - started >= 60 * minutes:
+                log_line(f"the time is up after {done} of {trials} trials; the same command continues")
                 break
-            trial = _try(run, inside, past, advance)
+            trial = _run_trial(run, inside, past, advance)
             book.add(trial)
             past.append(trial)
     sessions = inside.sequences.sessions
@@ -145,24 +145,24 @@ def search_inside(run: Run, inside: Inside, *, trials: int, minutes: float | Non
 
 
 def _history(run: Run, anew: bool) -> History:
-    """Return the prices that the latest search of these settings began with; today's where there is none."""
-    study, known_by_now = _study(run), f"{run.last_closed:%Y-%m-%d}"
+    """Return the history that the latest search of these settings started with; today's if there is none."""
+    study, newest = _digest_study(run), f"{run.last_closed:%Y-%m-%d}"
     earlier = [
         trial
         for trial in TrialBook(run.workspace.trials(run.name)).read()
-        if trial.study == study and trial.as_of <= known_by_now
+        if trial.study == study and trial.as_of <= newest
     ]
     if earlier and not anew:
         last = earlier[-1]
-        log_line(f"going on with the search on the prices through {last.as_of}; --anew begins another")
+        log_line(f"continuing the search on the prices through {last.as_of}; --anew starts a new one")
         return make_sequences(run, pd.Timestamp(last.as_of), last.data_version)
-    market = update_prices(run)
-    return make_sequences(run, market.as_of, market.seq)
+    price_status = update_prices(run)
+    return make_sequences(run, price_status.as_of, price_status.seq)
 
 
-def _study(run: Run) -> str:
-    """Return what the trials of one search have in common, beside the prices."""
-    space = {place: repr(choices) for place, choices in space_around(run.config).items()}
+def _digest_study(run: Run) -> str:
+    """Return a digest of what the trials of one search share, apart from the prices."""
+    space = {setting: repr(choices) for setting, choices in space_around(run.config).items()}
     facts = {
         "procedure": digest_procedure(run.config, digest_code_of(run)),
         "members": run.resolved["members"],
@@ -172,17 +172,17 @@ def _study(run: Run) -> str:
 
 
 def _of_this_search(trials: Iterable[Trial], run: Run, inside: Inside) -> list[Trial]:
-    this = (_study(run), f"{inside.as_of:%Y-%m-%d}", inside.seq)
+    this = (_digest_study(run), f"{inside.as_of:%Y-%m-%d}", inside.seq)
     return [trial for trial in trials if (trial.study, trial.as_of, trial.data_version) == this]
 
 
-def _try(run: Run, inside: Inside, past: list[Trial], advance: Advance) -> Trial:
+def _run_trial(run: Run, inside: Inside, past: list[Trial], advance: Advance) -> Trial:
     number, configured = len(past), configured_parameters(run.config)
     space = space_around(run.config)
-    asked = ask(space, past, configured, (run.config.training.seed, number))
-    parameters = round_parameters(asked.params, space) if past else configured
+    optuna_trial = ask(space, past, configured, (run.config.training.seed, number))
+    parameters = round_parameters(optuna_trial.params, space) if past else configured
     config = with_parameters(run.config, parameters)
-    state, slices = _follow(asked, validate(run, inside, config), advance)
+    state, slices = _validate_slices(optuna_trial, validate(run, inside, config), advance)
     losses = np.concatenate([np.empty(0), *slices])
     return Trial(
         kind="search",
@@ -196,30 +196,32 @@ def _try(run: Run, inside: Inside, past: list[Trial], advance: Advance) -> Trial
         losses=tuple(np.round(losses, 8).tolist()),
         as_of=f"{inside.as_of:%Y-%m-%d}",
         data_version=inside.seq,
-        study=_study(run),
+        study=_digest_study(run),
         number=number,
     )
 
 
-def _follow(
-    asked: "Asked", validated: Iterator[NDArray[np.float64]], advance: Advance
+def _validate_slices(
+    optuna_trial: "OptunaTrial", validated: Iterator[NDArray[np.float64]], advance: Advance
 ) -> tuple[State, list[NDArray[np.float64]]]:
-    """Validate slice by slice until the last one, until the trial fails, or until it is not worth going on."""
+    """Validate slice by slice until the last one, or until the trial fails or is pruned."""
     slices: list[NDArray[np.float64]] = []
     state: State = "complete"
     try:
         for losses in validated:
             slices.append(losses)
-            advance(f"trial {asked.number}, slice {len(slices)} of {FOLDS}: log loss {losses.mean():.5f}")
-            asked.report(float(losses.mean()), len(slices) - 1)
-            if asked.number and len(slices) < FOLDS and asked.should_prune():
+            advance(
+                f"trial {optuna_trial.number}, slice {len(slices)} of {FOLDS}: log loss {losses.mean():.5f}"
+            )
+            optuna_trial.report(float(losses.mean()), len(slices) - 1)
+            if optuna_trial.number and len(slices) < FOLDS and optuna_trial.should_prune():
                 state = "pruned"
                 break
     except ModelError as error:
-        if not asked.number:  # nothing can be compared with settings that do not work
+        if not optuna_trial.number:  # without the configured settings there is nothing to compare with
             raise
         state, slices = "failed", []
-        log_quietly(f"trial {asked.number} failed: {error.what}")
+        log_quietly(f"trial {optuna_trial.number} failed: {error.what}")
     for _ in range(len(slices), FOLDS):
-        advance(f"trial {asked.number} {state}")
+        advance(f"trial {optuna_trial.number} {state}")
     return state, slices

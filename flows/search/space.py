@@ -1,7 +1,7 @@
-"""What a search chooses among: the settings that decide what the network is and how it learns.
+"""The search space: the settings that define the network and its training.
 
-A learning rate is tried with two digits, so that the lines to paste are the settings that were tried. Members are
-many or few for the spread, not for the mean: a search trains a few, and leaves their number as it is configured.
+A learning rate has two digits, so that the lines to paste are exactly the settings that were tried. The number of
+members affects the spread of the forecasts, not their mean: a search trains a few, and leaves the setting unchanged.
 """
 
 from collections.abc import Mapping
@@ -36,22 +36,22 @@ SPACE: Final[Mapping[str, BaseDistribution]] = {
     "training.batch_size": CategoricalDistribution((64, 128, 256, 512)),
     "training.learning_rate": FloatDistribution(1e-4, 1e-2, log=True),
 }
-"""Every setting that a search may change, and to what."""
+"""Every setting that a search may change, with its distribution."""
 
 
 def configured_parameters(config: Config) -> Parameters:
-    """Return what the settings say to each part of the space."""
+    """Return the configured value of each setting of the space."""
     parameters = list_parameters(config)
-    return {place: parameters[place] for place in SPACE}
+    return {setting: parameters[setting] for setting in SPACE}
 
 
 def space_around(config: Config) -> dict[str, BaseDistribution]:
-    """Return the space, widened where the configured settings lie outside of it: they are the first trial.
+    """Return the space, extended to include the configured settings: they are the first trial.
 
-    It is narrowed to what leaves room for labels in a chunk of sequence mode, whatever is combined.
+    Lookbacks that leave no room for labels in a chunk of sequence mode are left out.
     """
     configured, chunk = configured_parameters(config), config.training.chunk
-    space = {place: _widened(SPACE[place], value) for place, value in configured.items()}
+    space = {setting: _extended(SPACE[setting], value) for setting, value in configured.items()}
     if config.model.lookback >= chunk:
         space["training.mode"] = CategoricalDistribution((config.training.mode,))
         return space
@@ -60,13 +60,13 @@ def space_around(config: Config) -> dict[str, BaseDistribution]:
 
 
 def longest_lookback(config: Config) -> int:
-    """Return the most sessions that a network of the space reads: trials are compared where all of them forecast."""
+    """Return the longest lookback of the space: trials are compared on rows that all of them forecast."""
     return int(max(_choices(space_around(config)["model.lookback"])))
 
 
 def round_parameters(parameters: Mapping[str, Any], space: Mapping[str, BaseDistribution]) -> Parameters:
-    """Return the parameters with numbers that a person would write, as far as the space has them."""
-    return {place: _rounded(value, space[place]) for place, value in parameters.items()}
+    """Return the parameters with numbers rounded to two digits, within the bounds of the space."""
+    return {setting: _rounded(value, space[setting]) for setting, value in parameters.items()}
 
 
 def _rounded(value: Any, distribution: BaseDistribution) -> Any:
@@ -76,23 +76,23 @@ def _rounded(value: Any, distribution: BaseDistribution) -> Any:
 
 
 def with_parameters(config: Config, parameters: Parameters, members: int | None = None) -> Config:
-    """Return the settings with the parameters in their places.
+    """Return the settings with these parameters.
 
     Args:
         config: The settings.
-        parameters: By their place.
+        parameters: Values by setting, e.g. "model.units".
         members: How many to train; default: as configured.
     """
     sections = config.model_dump(mode="python")
-    for place, value in parameters.items():
-        section, _, name = place.partition(".")
+    for setting, value in parameters.items():
+        section, _, name = setting.partition(".")
         sections[section][name] = value
     if members is not None:
         sections["model"]["members"] = members
     return Config.model_validate(sections)
 
 
-def _widened(distribution: BaseDistribution, value: Any) -> BaseDistribution:
+def _extended(distribution: BaseDistribution, value: Any) -> BaseDistribution:
     if isinstance(distribution, FloatDistribution):
         return FloatDistribution(
             min(distribution.low, value), max(distribution.high, value), log=distribution.log

@@ -1,4 +1,4 @@
-"""The steps of a training: history, fit, score, walk-forward, champion, and where the work is computed.
+"""The steps of a training: history, fit, scores, walk-forward, champion, and the processes that compute them.
 
 May import `prices` and `runtime`.
 """

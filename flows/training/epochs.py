@@ -1,4 +1,4 @@
-"""What the epochs of a training come to: steps of a bar while they pass, a table afterwards."""
+"""The epochs of a training: a progress bar while it runs, a table afterwards."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,9 +16,9 @@ __all__ = ["epoch_table", "epochs_shown", "folds_shown", "plan_epochs"]
 
 
 def plan_epochs(config: Config, symbols: int) -> tuple[int, int, int]:
-    """Return how many members a fit trains, for how many epochs at most, and with how much patience.
+    """Return the members of a fit, their maximum number of epochs, and the patience of early stopping.
 
-    A model of the user's own keeps its epochs to itself: each member counts as one.
+    A custom model reports no epochs: each of its members counts as one.
     """
     model, training = config.model, config.training
     if model.is_custom:
@@ -29,7 +29,7 @@ def plan_epochs(config: Config, symbols: int) -> tuple[int, int, int]:
 
 @contextmanager
 def epochs_shown(title: str, members: int, epochs: int, patience: int) -> Iterator[Callable[[Any], None]]:
-    """Give what is to be called after every epoch of every member, in whatever order the members train."""
+    """Show a bar; yield the callback for every epoch of every member, in whatever order the members train."""
     with bar(title, members * epochs) as advance:
         yield _EpochBar(advance, epochs, patience)
 
@@ -38,47 +38,47 @@ def epochs_shown(title: str, members: int, epochs: int, patience: int) -> Iterat
 def folds_shown(
     title: str, folds: int, members: int, epochs: int, patience: int
 ) -> Iterator[Callable[[], Callable[[Any], None]]]:
-    """Give what makes, for one fold after another, what is to be called after every epoch of its members."""
+    """Show a bar; yield a function that returns, fold by fold, the callback for every epoch of its members."""
     with bar(title, folds * members * epochs) as advance:
         yield lambda: _EpochBar(advance, epochs, patience)
 
 
 def epoch_table(fitted: Any, fit_name: str) -> pd.DataFrame:
-    """Return the epochs of a fit: fit, member, epoch and what was measured; none of a model of the user's own."""
+    """Return the epochs of a fit: fit, member, epoch and the measurements; empty for a custom model."""
     columns = ["member", "epoch", "loss", "hit_rate", "stop_loss", "stop_hit_rate", "gradient_norm"]
     epochs = [asdict(epoch) for epoch in fitted.history]
     return pd.DataFrame(epochs, columns=columns).assign(fit=fit_name)
 
 
 @dataclass
-class _Course:
-    """How a member has come along."""
+class _MemberState:
+    """A member's best loss so far on its early-stopping set, and the epochs since."""
 
     best: float = float("inf")
     waited: int = 0
 
 
 class _EpochBar:
-    """Turns epochs into steps of one bar; a member that stops early finishes its share at once."""
+    """Advances one bar by epochs; a member that stops early completes its share at once."""
 
     def __init__(self, advance: Advance, epochs: int, patience: int) -> None:
         self._advance, self._epochs, self._patience = advance, epochs, patience
-        self._courses: dict[int, _Course] = {}
+        self._members: dict[int, _MemberState] = {}
 
     def __call__(self, epoch: Any) -> None:
         if isinstance(epoch, Trained):
             self._advance(f"member {epoch.member} of {epoch.members}")
             return
-        course = self._courses.setdefault(epoch.member, _Course())
-        is_better = epoch.stop_loss < course.best
-        course.best = min(course.best, epoch.stop_loss)
-        course.waited = 0 if is_better else course.waited + 1
-        stops = course.waited >= self._patience
+        state = self._members.setdefault(epoch.member, _MemberState())
+        is_better = epoch.stop_loss < state.best
+        state.best = min(state.best, epoch.stop_loss)
+        state.waited = 0 if is_better else state.waited + 1
+        stops = state.waited >= self._patience
         for _ in range(self._epochs - epoch.epoch + 1 if stops else 1):
-            self._advance(_told(epoch))
+            self._advance(_describe_epoch(epoch))
 
 
-def _told(epoch: Any) -> str:
+def _describe_epoch(epoch: Any) -> str:
     return (
         f"member {epoch.member} of {epoch.members}, epoch {epoch.epoch}: loss {epoch.loss:.4f}, "
         f"stop loss {epoch.stop_loss:.4f}, hit rate {epoch.stop_hit_rate:.3f}, "

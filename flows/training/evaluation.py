@@ -1,4 +1,4 @@
-"""What the score of a training came to, and the files it is kept in."""
+"""The evaluation of a training: its scores and verdicts, and the files that store them."""
 
 import json
 from collections.abc import Mapping
@@ -22,16 +22,16 @@ __all__ = ["Evaluation", "load_evaluation", "range_table", "save_evaluation"]
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """What the training of one model found out about its procedure.
+    """The results of scoring the procedure that made a model.
 
     Attributes:
         scores: schema.SCORES.
-        verdict: On the next session, in words, with its evidence.
-        test_rows: Every forecast of the test, the baselines' too.
+        verdict: On the next session, with its evidence.
+        test_rows: Every forecast of the test range, those of the baselines too.
         epochs: fit, member, epoch, loss, hit_rate, stop_loss, stop_hit_rate, gradient_norm.
-        ranges: How history was cut: fit, part, first_session, last_session, sessions, rows.
-        further: The verdicts on the farther horizons, by horizon.
-        insight: What the network of the scoring fit looks at; None where that is not kept.
+        ranges: How history was split: fit, part, first_session, last_session, sessions, rows.
+        further: The verdicts on the longer horizons, by horizon.
+        insight: Sensitivity, memory and feature importance of the scored network; None where not measured.
     """
 
     scores: pd.DataFrame
@@ -44,7 +44,7 @@ class Evaluation:
 
 
 def save_evaluation(folder: Path, evaluation: Evaluation) -> None:
-    """Keep an evaluation beside its model."""
+    """Write an evaluation to its model's folder."""
     for name in ("scores", "epochs", "ranges"):
         write_text(folder / f"{name}.csv", getattr(evaluation, name).to_csv(index=False))
     write_bytes(folder / "test_rows.parquet", evaluation.test_rows.to_parquet(index=False))
@@ -57,11 +57,11 @@ def save_evaluation(folder: Path, evaluation: Evaluation) -> None:
 
 
 _FARTHER = "verdicts_farther.json"
-"""Only where the model looks beyond the next session."""
+"""Exists only where the model forecasts more than the next session."""
 
 
 def load_evaluation(folder: Path) -> Evaluation:
-    """Read what `save_evaluation` kept.
+    """Read what `save_evaluation` wrote.
 
     Raises:
         StoreError: a file is missing or damaged.
@@ -73,18 +73,18 @@ def load_evaluation(folder: Path) -> Evaluation:
             tables["ranges"][name] = pd.to_datetime(tables["ranges"][name])
         verdict = Verdict.from_json(json.loads((folder / "verdict.json").read_text(encoding="utf-8")))
         test_rows = pd.read_parquet(folder / "test_rows.parquet")
-        if "direction" not in test_rows:  # written before a forecast could take no side
+        if "direction" not in test_rows:  # written by a version without abstention
             test_rows["direction"] = choose_directions(test_rows["p_up"].to_numpy())
-        farther = folder / _FARTHER if (test_rows["horizon"] > NEXT).any() else None
-        stored = json.loads(farther.read_text(encoding="utf-8")) if farther else {}
-        further = {int(horizon): Verdict.from_json(facts) for horizon, facts in stored.items()}
+        path = folder / _FARTHER if (test_rows["horizon"] > NEXT).any() else None
+        verdicts = json.loads(path.read_text(encoding="utf-8")) if path else {}
+        further = {int(horizon): Verdict.from_json(facts) for horizon, facts in verdicts.items()}
         insight = load_insight(folder)
         return Evaluation(**tables, verdict=verdict, test_rows=test_rows, further=further, insight=insight)
     except (OSError, ValueError, TypeError) as error:
         raise StoreError(
             f"The evaluation of the champion cannot be read: {error}",
             where=str(folder),
-            fix="`nextday retrain` makes a new champion and a new evaluation",
+            fix="`nextday retrain` trains a new champion and evaluates it",
         ) from None
 
 
@@ -99,7 +99,7 @@ def _complete_scores(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def range_table(known: History, folds: dict[str, Fold]) -> pd.DataFrame:
-    """Return how history was cut, one line a fit and part."""
+    """Return how history was split, one row per fit and part."""
     sessions, labelled = (
         known.sequences.sessions,
         np.isfinite(known.sequences.y).any(axis=2) & known.sequences.mask,

@@ -1,4 +1,4 @@
-"""The history a training learns from: stored prices as a panel and as sequences."""
+"""The history that a model learns from: the stored prices as a panel and as sequences."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +18,13 @@ __all__ = ["History", "make_sequences", "price_panel"]
 
 @dataclass(frozen=True, eq=False)
 class History:
-    """The universe's prices through one session, as one version of the store knows them."""
+    """The universe's prices through one session, as of one version of the store.
+
+    Attributes:
+        panel: The adjusted prices.
+        sequences: Features, labels and mask of each symbol.
+        seq: The version of the store.
+    """
 
     panel: Panel
     sequences: Sequences
@@ -44,23 +50,23 @@ def make_sequences(
     first: pd.Timestamp | None = None,
     horizons: tuple[int, ...] = (),
 ) -> History:
-    """Read the prices through `as_of` as known at `seq`, and make sequences of them.
+    """Read the prices through `as_of`, as of the version `seq`, and build the sequences.
 
     Args:
         run: The run.
         as_of: The last session.
         seq: The version of the store.
-        feature_set: Default: as configured.
+        feature_set: Its name; default: as configured.
         first: The first session of the sequences; default: that of the first bar.
-        horizons: How many sessions ahead the labels lie; default: as configured.
+        horizons: How many sessions ahead the labels are; default: as configured.
 
     Raises:
-        StoreError: there are none.
+        StoreError: there are no prices.
     """
     chosen = run.feature_set(feature_set)
     since = None
     if first is not None:
-        # A row depends on no session before these: bars older than that are not even read.
+        # Rows depend on at most `reach` earlier sessions: older bars are not read.
         since = run.calendar.sessions[max(int(run.calendar.sessions.searchsorted(first)) - chosen.reach, 0)]
     panel = price_panel(run, as_of, seq, since=since)
     sequences = build_sequences(panel, chosen, run.universe, horizons or run.config.labels.horizons)
@@ -80,7 +86,7 @@ def price_panel(
     symbols: list[str] | None = None,
     since: pd.Timestamp | None = None,
 ) -> Panel:
-    """Lay the stored prices through `as_of`, as known at `seq`, onto the calendar.
+    """Return the stored prices through `as_of`, as of the version `seq`, aligned with the calendar.
 
     Args:
         run: The run.
@@ -90,11 +96,11 @@ def price_panel(
         since: The first session; default: that of the first bar.
 
     Raises:
-        StoreError: there are none.
+        StoreError: there are no prices.
     """
     symbols = symbols or run.universe.symbols
     sessions = run.calendar.sessions_between(since or run.calendar.sessions[0], as_of)
     block = run.store.read_block(sessions, symbols, seq).from_first_bar()
     if len(block.sessions) == 0:
-        raise StoreError(f"The store holds no bar up to {as_of:%Y-%m-%d}", where=str(run.store.folder))
+        raise StoreError(f"The store has no bar up to {as_of:%Y-%m-%d}", where=str(run.store.folder))
     return build_panel(block)

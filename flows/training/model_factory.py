@@ -1,4 +1,4 @@
-"""From the settings to the recipe of a network, and to the fit that it goes on from."""
+"""Build models from the settings: the network or custom model, the baselines, and the start of a warm start."""
 
 from collections.abc import Callable
 from typing import Any
@@ -21,24 +21,24 @@ def make_recipe(
     run: Run,
     features: FeatureSet,
     progress: Callable[[Any], None],
-    workshop: Compute,
+    compute: Compute,
     start: FittedEnsemble | None = None,
 ) -> EnsembleModel:
-    """Return the network of the settings, or the model of the user's own, ready to be fitted.
+    """Return the configured network or custom model, ready to be fitted.
 
     Args:
         run: The run.
-        features: What it reads.
+        features: Its inputs.
         progress: Called after every epoch.
-        workshop: Where it is trained.
-        start: An earlier fit to start from; None: random initialization.
+        compute: Where it is trained.
+        start: An earlier fit whose weights are the start; None: random initialization.
     """
     model, training = run.config.model, run.config.training
     calibration = _calibration(run)
     if model.is_custom:
-        return CustomModel(run.own_model(), model.lookback, model.members, progress, calibration)
+        return CustomModel(run.custom_model(), model.lookback, model.members, progress, calibration)
     recipe, network, settings = load_recipe(model.scope)
-    made: EnsembleModel = recipe(
+    model_to_fit: EnsembleModel = recipe(
         network=network(
             kind=model.kind,
             features=len(features.columns),
@@ -61,14 +61,14 @@ def make_recipe(
         ),
         members=model.members,
         progress=progress,
-        executor=workshop.executor,
-        folder=workshop.folder,
-        rescue=workshop.rescue,
-        checkpoints=workshop.checkpoints,
+        executor=compute.executor,
+        folder=compute.folder,
+        rescue=compute.rescue,
+        checkpoints=compute.checkpoints,
         start=start,
         calibration=calibration,
     )
-    return made
+    return model_to_fit
 
 
 def _calibration(run: Run) -> Calibration:
@@ -77,7 +77,7 @@ def _calibration(run: Run) -> Calibration:
 
 
 def make_baselines(run: Run, features: FeatureSet) -> dict[str, Model]:
-    """Return what the network is held against, unasked: rules and small models that see the same features."""
+    """Return the baselines that the network is always compared with: rules and small models on the same features."""
     return {
         **baselines(
             features.columns.index(features.last_return),
@@ -89,16 +89,16 @@ def make_baselines(run: Run, features: FeatureSet) -> dict[str, Model]:
 
 
 def choose_start(run: Run, scored: FittedEnsemble, fold: Fold) -> FittedEnsemble | None:
-    """Return the fit to go on from: one of this very training, and only if it knows no later label.
+    """Return the fit whose weights are the start: one of the same training, and only if it has seen no later label.
 
-    It never comes from the workspace: last week's champion has seen the sessions that a score is measured on.
+    It is never loaded from the workspace: last week's champion has seen sessions of the test range.
     """
     if not run.config.training.warm_start:
         return None
     if not scored.may_start(fold.train):
         log_line(
-            "this fit starts from random initialization: the one before it stopped early on sessions that this one "
-            "must not learn from; a test longer than [training] stop_sessions leaves room"
+            "this fit starts from random initialization: the fit before it used sessions for early stopping that are "
+            "not in this fit's training range; a test range longer than [training] stop_sessions avoids that"
         )
         return None
     return scored

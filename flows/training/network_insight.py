@@ -1,4 +1,4 @@
-"""What the trained network looks at: its sensitivity to inputs and its memory, for the report."""
+"""Inspect the trained network for the report: sensitivity, memory, gradients and feature importance."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,39 +17,38 @@ __all__ = ["inspect_network"]
 
 
 _MINUTES = 15
-"""Far more than 500 symbols take."""
+"""Time limit: far more than 500 symbols take."""
 
 
 def inspect_network(run: Run, known: History, fitted: Any, fold: Fold) -> Insight | None:
-    """Find out what the network of the scoring fit looks at; None, and why, where that cannot be had.
+    """Return the inspection of the scored network; None, with the reason logged, where it cannot be made.
 
-    Whatever goes wrong here costs no training.
+    An error here is logged and does not stop the training.
 
     Args:
         run: The run.
-        known: The history that it was fitted with.
+        known: The history that it was fitted on.
         fitted: The network of the walk.
-        fold: How that history was cut.
+        fold: How that history was split.
     """
     if not fitted.explainable:
-        own = "a model of your own is not looked into" if run.config.model.is_custom else ""
-        log_line(
-            f"what the network looks at is not measured: {own or 'every symbol has a network of its own'}"
-        )
+        is_custom = run.config.model.is_custom
+        reason = "it is a custom model" if is_custom else "every symbol has a network of its own"
+        log_line(f"the network is not inspected: {reason}")
         return None
     try:
-        return _look_inside(run, known, fitted, fold)
+        return _inspect(run, known, fitted, fold)
     except Exception as error:
-        log_line(f"what the network looks at is not measured: {error}")
+        log_line(f"the network is not inspected: {error}")
         return None
 
 
-@task("look inside", timeout=_MINUTES * 60)
-def _look_inside(run: Run, known: History, fitted: Any, fold: Fold) -> Insight:
+@task("inspect network", timeout=_MINUTES * 60)
+def _inspect(run: Run, known: History, fitted: Any, fold: Fold) -> Insight:
     from models.explain.inspection import inspect
 
     sequences, part = known.sequences, "test" if len(fold.test) else "calibrate"
-    found = inspect(
+    inspection = inspect(
         fitted,
         *(sequences.x, sequences.mask, sequences.y),
         train=fold.train,
@@ -58,18 +57,18 @@ def _look_inside(run: Run, known: History, fitted: Any, fold: Fold) -> Insight:
         seed=run.config.training.seed,
     )
     insight = Insight(
-        sensitivity=_lay_out_sensitivity(found.sensitivity, sequences.horizons),
-        memory=_lay_out_memory(found.memory, sequences.horizons, fitted.network.lookback),
+        sensitivity=_sensitivity_table(inspection.sensitivity, sequences.horizons),
+        memory=_memory_table(inspection.memory, sequences.horizons, fitted.network.lookback),
         gradients=pd.DataFrame(
             {"layer": one.layer, "part": one.part, "member": member, "norm": norm}
-            for one in found.gradients
+            for one in inspection.gradients
             for member, norm in enumerate(one.norms, start=1)
         ),
         importance=pd.concat(
             [
                 rate_importance(
-                    found.importance[:, :, place],
-                    found.judged,
+                    inspection.importance[:, :, place],
+                    inspection.judged,
                     sequences.features,
                     run.config.training.seed,
                     horizon,
@@ -86,16 +85,14 @@ def _look_inside(run: Run, known: History, fitted: Any, fold: Fold) -> Insight:
     return insight
 
 
-def _lay_out_sensitivity(
-    norms: np.ndarray[Any, np.dtype[np.float64]], horizons: Sequence[int]
-) -> pd.DataFrame:
+def _sensitivity_table(norms: np.ndarray[Any, np.dtype[np.float64]], horizons: Sequence[int]) -> pd.DataFrame:
     member, lag, horizon = np.indices(norms.shape).reshape(3, -1)
     return pd.DataFrame(
         {"horizon": np.array(horizons)[horizon], "member": member + 1, "lag": lag, "norm": norms.reshape(-1)}
     )
 
 
-def _lay_out_memory(memory: Sequence[Any], horizons: Sequence[int], lookback: int) -> pd.DataFrame:
+def _memory_table(memory: Sequence[Any], horizons: Sequence[int], lookback: int) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "horizon": horizon,

@@ -1,4 +1,4 @@
-"""Scores of a procedure on its test range: each horizon, each subgroup, the verdict."""
+"""Score a procedure on its test range: every horizon, the issued directions, large moves, and the verdict."""
 
 import pandas as pd
 
@@ -16,7 +16,13 @@ __all__ = ["score_longer_horizons", "score_procedure"]
 
 @task("score")
 def score_procedure(run: Run, walk: Walk, baseline: str = "") -> tuple[pd.DataFrame, Verdict]:
-    """Score the test rows of the next session against the baseline, by default that which was best before the test."""
+    """Score the test rows of the next session against `baseline`.
+
+    Args:
+        run: The run.
+        walk: The rows before the test range and in it.
+        baseline: Default: the prior-best one, with the lowest log loss on the rows before the test range.
+    """
     scores, verdict = _score_horizon(run, walk, NEXT, baseline)
     if run.config.labels.dead_zone != (0, 0):
         down, up = run.config.labels.dead_zone
@@ -28,11 +34,11 @@ def score_procedure(run: Run, walk: Walk, baseline: str = "") -> tuple[pd.DataFr
     return scores.reset_index(drop=True), verdict
 
 
-@task("score farther ahead")
+@task("score longer horizons")
 def score_longer_horizons(
     run: Run, walk: Walk, baseline: str = ""
 ) -> tuple[pd.DataFrame, dict[int, Verdict]]:
-    """Score each farther horizon by itself, by default against what was best for it before the test began."""
+    """Score each longer horizon separately, against `baseline`; default: the horizon's prior-best one."""
     found = {h: _score_horizon(run, walk, h, baseline) for h in run.config.labels.horizons if h != NEXT}
     scores = pd.concat([scores for scores, _ in found.values()], ignore_index=True)
     return scores, {horizon: verdict for horizon, (_, verdict) in found.items()}
@@ -44,16 +50,16 @@ def _score_horizon(run: Run, walk: Walk, horizon: int, baseline: str) -> tuple[p
     baseline = baseline or best_baseline(before[before["model"] != model])
     parts = [score(test, baseline=baseline, seed=seed)]
     if run.config.calibration.coverage < 1:
-        parts += _score_sides(run, test, baseline, horizon)
+        parts += _score_issued(run, test, baseline, horizon)
     verdict = judge(test, model=model, baseline=baseline, seed=seed)
     log_line(verdict.sentence)
     return pd.concat(parts), verdict
 
 
-def _score_sides(run: Run, rows: pd.DataFrame, baseline: str, horizon: int) -> list[pd.DataFrame]:
-    """Say how many rows the network takes a side on, and score every model on those."""
+def _score_issued(run: Run, rows: pd.DataFrame, baseline: str, horizon: int) -> list[pd.DataFrame]:
+    """Score the share of rows on which the network issues a direction, and every model on those rows."""
     model, seed = run.config.model.name, run.config.training.seed
     target = run.config.calibration.coverage
     share = score_coverage(rows, model=model, target=target, seed=seed)
-    told = score(select_issued(rows, model), baseline=baseline, group="sides taken", seed=seed)
-    return [part for part in (share, told) if len(part)]
+    issued = score(select_issued(rows, model), baseline=baseline, group="sides taken", seed=seed)
+    return [part for part in (share, issued) if len(part)]

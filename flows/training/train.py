@@ -1,4 +1,4 @@
-"""Train a procedure, score it on sessions it never saw, then fit it once more through tonight."""
+"""Train the procedure with its test range held back, then fit it once more through tonight as the champion."""
 
 import shutil
 from typing import Any, cast
@@ -23,21 +23,21 @@ __all__ = ["fitted_network", "train_champion", "train_procedure"]
 
 
 @task("train")
-def train_procedure(run: Run, known: History, workshop: Compute) -> tuple[Walk, pd.DataFrame, Fold]:
-    """Fit the network and every baseline with the test held back, and forecast the test.
+def train_procedure(run: Run, known: History, compute: Compute) -> tuple[Walk, pd.DataFrame, Fold]:
+    """Fit the network and every baseline with the test range held back, and forecast the test range.
 
     Args:
         run: The run.
         known: The history.
-        workshop: Where the network is trained.
+        compute: Where the network is trained.
 
     Returns:
-        The walk, the network's epochs, and the fold.
+        The walk, the network's epochs (see `epoch_table`), and the fold.
     """
     fold = scoring_fold(known.sequences, run.config.evaluation, run.config.training)
     features, planned = run.feature_set(), plan_epochs(run.config, len(known.sequences.symbols))
     with epochs_shown("train to score", *planned) as progress, symbols_named(known.sequences.symbols):
-        models: dict[str, Model] = {run.config.model.name: make_recipe(run, features, progress, workshop)}
+        models: dict[str, Model] = {run.config.model.name: make_recipe(run, features, progress, compute)}
         models |= make_baselines(run, features)
         walk = walk_forward(
             models,
@@ -60,44 +60,44 @@ def fitted_network(run: Run, walk: Walk) -> FittedEnsemble:
 
 @task("train the champion")
 def train_champion(
-    run: Run, known: History, workshop: Compute, scored: FittedEnsemble
+    run: Run, known: History, compute: Compute, scored: FittedEnsemble
 ) -> tuple[str, pd.DataFrame, Fold]:
-    """Fit the same procedure through as_of and keep its files.
+    """Fit the same procedure through as_of and save the model.
 
     Args:
         run: The run.
         known: The history.
-        workshop: Where it is trained.
-        scored: The fit of `train_procedure`, to go on from where the settings say so.
+        compute: Where it is trained.
+        scored: The fit of `train_procedure`, whose weights are the start if [training] warm_start is set.
 
     Returns:
-        The model's version, its epochs, and its fold.
+        The model's version, its epochs (see `epoch_table`), and its fold.
     """
     fold = final_fold(known.sequences, run.config.training)
-    taught = mask_labels(known.sequences, fold, known.returns, run.config.labels.dead_zone)
+    labelled = mask_labels(known.sequences, fold, known.returns, run.config.labels.dead_zone)
     features, start = run.feature_set(), choose_start(run, scored, fold)
     planned = plan_epochs(run.config, len(known.sequences.symbols))
     with epochs_shown("train champion", *planned) as progress, symbols_named(known.sequences.symbols):
-        recipe = make_recipe(run, features, progress, workshop, start)
-        champion = submit(recipe, taught, fold, run.config.training.seed).result()
-    half = run.workspace.model(run.name, ".new")
-    shutil.rmtree(half, ignore_errors=True)
-    champion.save(half, extra=_facts(run, known, champion))
-    version = model_version(half)
-    whole = run.workspace.model(run.name, version)
-    if whole.exists() and model_version(whole) != version:
-        shutil.rmtree(whole)  # damaged; it has just been made again
-    if whole.exists():
-        shutil.rmtree(half)
+        recipe = make_recipe(run, features, progress, compute, start)
+        champion = submit(recipe, labelled, fold, run.config.training.seed).result()
+    draft = run.workspace.model(run.name, ".new")
+    shutil.rmtree(draft, ignore_errors=True)
+    champion.save(draft, extra=_metadata(run, known, champion))
+    version = model_version(draft)
+    folder = run.workspace.model(run.name, version)
+    if folder.exists() and model_version(folder) != version:
+        shutil.rmtree(folder)  # damaged: replaced by the new fit
+    if folder.exists():
+        shutil.rmtree(draft)
     else:
-        half.replace(whole)
+        draft.replace(folder)
     log_line(f"champion {version} fitted through {known.as_of:%Y-%m-%d}")
     for row, reason in champion.left_out.items():
         log_line(f"{known.sequences.symbols[row]} has no model of its own: {reason}")
     return version, epoch_table(champion, "champion"), fold
 
 
-def _facts(run: Run, known: History, champion: FittedEnsemble) -> dict[str, Any]:
+def _metadata(run: Run, known: History, champion: FittedEnsemble) -> dict[str, Any]:
     row = champion.start
     start = None if row is None else f"{known.sequences.sessions[row]:%Y-%m-%d}"
     return {

@@ -142,7 +142,7 @@ def main(folder: Path) -> None:
     model_factory.make_baselines = lambda *_: {name: method(name) for name in METHODS if name != "gru"}  # type: ignore
     as_of = known.sequences.sessions[-1]
     found = PriceStatus(as_of, 1, pd.Timestamp(NOW), {}, no_findings(), SYMBOLS, SYMBOLS)
-    made = backtest._make(run, found, known)
+    made = backtest._run_backtest(run, found, known)
     backtest._write(made, backtest_paths(folder / "out"))
     print(f"imports {imported:.0f} MB, from the walk on {time.perf_counter() - ended[0]:.1f} seconds")
 

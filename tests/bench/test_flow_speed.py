@@ -36,12 +36,12 @@ def home(folder: Path, name: str) -> tuple[str, ...]:
 
 
 def durations(lap: Lap) -> str:
-    """Return the seconds of each chapter as the log of a `--debug` run has them, and what lies around them."""
+    """Return the seconds of each task, as logged by a `--debug` run, and the rest of the time."""
     found = re.findall(r"- ([a-z ]+): ([0-9.]+) s$", lap.said, flags=re.MULTILINE)
     table = pd.DataFrame(found, columns=["task", "seconds"]).astype({"seconds": float})
     spent = table.groupby("task", sort=False)["seconds"].sum()
-    in_chapters = spent.drop("make sequences").sum()  # which the forecast's own time holds
-    spent["around: Python, settings, reading files, Prefect's server"] = lap.wall - in_chapters
+    in_tasks = spent.drop("make sequences").sum()  # which the forecast's own time holds
+    spent["around: Python, settings, reading files, Prefect's server"] = lap.wall - in_tasks
     return spent.round(1).to_string()
 
 

@@ -98,7 +98,7 @@ def test_the_baseline_of_each_fold_was_chosen_before_its_test(walked: Backtested
         (name,) = part["chosen"].unique()
         own = rows[(rows["model"] == name) & (rows["fold"] == fold)]
         np.testing.assert_array_equal(part["p_up"], own["p_up"])
-        assert re.search(rf"{name} in fold [^;]*\b{fold}\b", walked.backtest.method["best before"])
+        assert re.search(rf"{name} in fold [^;]*\b{fold}\b", walked.backtest.method["prior-best baseline"])
 
 
 def test_another_threshold_or_another_walk_is_another_setting_tried(
@@ -121,7 +121,7 @@ def test_nothing_of_it_enters_the_ledger_and_the_setting_is_counted(folder: Path
     assert (trial.study, trial.sharpe) == ("backtest", found.sharpe)
     assert (found.trials, found.ratios) == (1, 0)
     assert "1 setting was tried" in walked.backtest.tried
-    assert not flow._kept(run).exists()
+    assert not flow._checkpoints(run).exists()
 
 
 def test_it_is_tracked_with_its_files_and_registers_no_model(folder: Path, walked: Backtested) -> None:

@@ -206,14 +206,14 @@ def test_runs_and_chapters_have_names_that_tell_the_story(ten: tuple[Place, list
     assert [run.name for run in evenings][:2] == ["sample 2018-12-10", "sample 2018-12-11"]
     names = [task.name for task in first]
     assert names == [
-        "fetch prices of ^GSPC and what follows",
+        "fetch prices from ^GSPC on",
         "check prices",
         "catch up",
         "settle",
         "make sequences through 2018-12-10",
         "train",
         "score",
-        "look inside",
+        "inspect network",
         "train the champion",
         "promote",
         "forecast from 2018-12-10",
@@ -241,7 +241,7 @@ def test_only_fetching_is_tried_again() -> None:
 
 
 def test_long_work_shows_its_progress_in_prefect(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress, "_PAUSE", 0.0)
+    monkeypatch.setattr(progress, "_UPDATE_SECONDS", 0.0)
 
     @flow
     def long_work() -> None:

@@ -30,7 +30,7 @@ def log(store: PriceStore, days: Calendar) -> FetchLog:
 def test_an_empty_quarantine_is_said_to_be_empty_and_nothing_is_written(nextday: CommandLine) -> None:
     before = contents(Path())
     said = nextday(*QUARANTINE, "list")
-    assert (said.code, said.out) == (0, "nobody of the universe u is in quarantine\n")
+    assert (said.code, said.out) == (0, "no symbol of the universe u is in quarantine\n")
     assert contents(Path()) == before
 
 
@@ -39,7 +39,7 @@ def test_the_evidence_is_listed_with_what_ends_it(nextday: CommandLine, log: Fet
     said = " ".join(nextday(*QUARANTINE, "list").out.split())
     assert "A split fault, since 2018-12-14 22:00 UTC" in said
     assert HOLD.evidence in said
-    assert "out when that contradicts nothing any more" in said
+    assert "the quarantine ends when that has no contradiction left" in said
     assert "1 symbol of the universe u in quarantine" in said
 
 
@@ -48,10 +48,10 @@ def test_a_release_is_written_down_once_and_said(nextday: CommandLine, log: Fetc
     for _ in range(2):
         said = nextday(*QUARANTINE, "release", "A")
         assert said.code == 0
-        assert "takes it as the source gives it" in said.out
+        assert "accepts it as it is" in said.out
     assert log.quarantined()["A"].is_released
     assert log.events()["event"].tolist() == ["held", "released"]
-    assert "released: the next run takes the source as it is" in " ".join(
+    assert "released: the next run accepts the source as it is" in " ".join(
         nextday(*QUARANTINE, "list").out.split()
     )
 
@@ -64,7 +64,7 @@ def test_all_lists_what_ever_happened(nextday: CommandLine, log: FetchLog) -> No
         ["2018-12-14", "22:00", "A", "held"],
         ["2018-12-17", "22:00", "A", "ended"],
     ]
-    assert "nobody of the universe u is in quarantine" in said
+    assert "no symbol of the universe u is in quarantine" in said
 
 
 def test_only_who_is_in_quarantine_can_be_released(nextday: CommandLine, log: FetchLog) -> None:
@@ -84,11 +84,11 @@ def test_the_check_names_who_is_held_and_needs_a_person(nextday: CommandLine, lo
 
 
 def test_the_doctor_names_who_is_held(nextday: CommandLine, log: FetchLog) -> None:
-    assert "nobody is in quarantine" in nextday(*HERE, "doctor").out
+    assert "no symbol is in quarantine" in nextday(*HERE, "doctor").out
     log.record_quarantine("held", [HOLD], SECOND)
     said = " ".join(nextday(*HERE, "doctor").out.split())
     assert "FIX 1 symbol in quarantine: A" in said
-    assert "nextday prices quarantine list says why" in said
+    assert "nextday prices quarantine list shows why" in said
 
 
 def test_a_damaged_log_is_told_without_a_traceback(nextday: CommandLine, log: FetchLog) -> None:

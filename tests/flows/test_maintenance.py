@@ -1,4 +1,4 @@
-"""Maintenance makes reads fast and the disk tidy, and changes nothing that anybody reads."""
+"""Maintenance speeds up reads and frees disk space, and changes no data."""
 
 import json
 import sqlite3
@@ -49,7 +49,7 @@ def test_what_was_known_when_is_read_as_before_from_fewer_files(nextday: Command
     said = nextday(*HERE, "maintain")
     assert said.code == 0, said.err
     assert "prices: read from 2 files, before from 20;" in said.err
-    assert "replaced files stay for their readers for 30 days" in said.err
+    assert "replaced files are kept for 30 days" in said.err
     assert store.count_files() == 2
     for before, after in zip(
         known, [store.versions(), *(store.read(seq=seq) for seq in range(1, 11))], strict=True
@@ -89,12 +89,12 @@ def test_what_killed_runs_left_goes_and_what_living_ones_write_stays(nextday: Co
         (Path("w") / name).parent.mkdir(parents=True, exist_ok=True)
         (Path("w") / name).write_text("hal")
     said = nextday(*HERE, "maintain")
-    assert "5 left-overs of killed runs removed" in said.err
+    assert "5 leftovers of killed runs removed" in said.err
     assert [name for name in left if (Path("w") / name).exists()] == []
     assert [name for name in stay if not (Path("w") / name).exists()] == []
 
 
-def test_a_databases_log_is_folded_into_it(nextday: CommandLine) -> None:
+def test_a_databases_log_is_checkpointed(nextday: CommandLine) -> None:
     ledger = Ledger(Path("w/ledger.sqlite"))
     issue(ledger, 0, ["AAPL"])
     with closing(

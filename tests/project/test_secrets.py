@@ -182,7 +182,9 @@ def test_nextday_and_its_worker_work_with_a_server_that_has_a_password(guarded: 
     assert deployed.returncode == 0, deployed.stderr
     with guarded.worker("w1") as worker:
         wait_for(
-            lambda: "worker w1 waits" in guarded.nextday("doctor").stdout or None, 120, "the worker is seen"
+            lambda: "worker w1 is running" in guarded.nextday("doctor").stdout or None,
+            120,
+            "the worker is seen",
         )
         run = ["nightly/nightly-sample", "--param", 'now="2018-12-20T22:00:00Z"', "--watch"]
         asked = subprocess.run(

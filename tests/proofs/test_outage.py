@@ -150,8 +150,8 @@ def test_another_worker_finishes_at_once_what_a_killed_worker_and_its_run_have_l
         assert stage.place.flow_run(struck)["state_name"] == "Running"
         an_hour_later = f"{datetime.now(UTC) + timedelta(hours=1):%Y-%m-%dT%H:%MZ}"
         said = stage.place.nextday("--now", an_hour_later, "doctor").stdout
-        assert "is called online, and missed its last" in said
-        stage.place.follow(said, "is Running, and nothing was heard of it since")
+        assert "is shown as online, but missed its last" in said
+        stage.place.follow(said, "is Running, but has sent no heartbeat since")
         assert stage.place.flow_run(struck)["state_name"] == "Crashed"
 
 

@@ -244,7 +244,7 @@ def test_what_the_doctor_finds_is_mended_by_the_command_that_it_gives(place: Pla
     complaints = (
         "a schedule of retrain/retrain is paused",
         f"the work pool {POOL} is paused",
-        "retrain/retrain: 1 of 1 slots are taken, and 0 run",
+        "retrain/retrain: 1 of 1 slots are taken, but 0 are running",
     )
     with paused_schedule(place, retrain), paused_pool(place), taken_slot(place, retrain):
         said = place.nextday("doctor")
@@ -290,7 +290,7 @@ def test_the_doctor_finds_nothing_to_mend_while_the_schedule_runs(
     done = place.nextday("doctor")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "deployment nightly/nightly: next run" in done.stdout
-    assert f"worker w1 waits at the work pool {POOL}" in done.stdout
+    assert f"worker w1 is running for the work pool {POOL}" in done.stdout
 
 
 def test_without_a_server_deploy_says_how_to_start_one(

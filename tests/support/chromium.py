@@ -1,4 +1,4 @@
-"""A headless Chromium, spoken to over its DevTools protocol: what a page looks like, prints like and asks for."""
+"""A headless Chromium, controlled over its DevTools protocol: how a page renders and prints, and what it requests."""
 
 import base64
 import json
@@ -115,7 +115,7 @@ def open_tab() -> Iterator[Tab]:
 
 
 def _tab_address(profile: Path) -> str:
-    """Return where the first tab listens; Chromium writes the port that it was given into its profile."""
+    """Return the address of the first tab; Chromium writes its port into its profile."""
     told = profile / "DevToolsActivePort"
     end = time.monotonic() + _PATIENCE
     while not told.exists() or len(told.read_text().splitlines()) < 2:

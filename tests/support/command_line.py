@@ -1,4 +1,4 @@
-"""The command line, called in process: what it said, and what it left behind."""
+"""The command line, called in process: its output, and the files it left."""
 
 import sys
 from datetime import UTC, datetime
@@ -20,7 +20,7 @@ HERE = ("--config", "nextday.toml", "--home", "w", "--now", "2018-12-20T22:00Z")
 
 
 class Said(NamedTuple):
-    """What a command ended with."""
+    """The exit code and output of a command."""
 
     code: int
     out: str
@@ -28,7 +28,7 @@ class Said(NamedTuple):
 
 
 class CommandLine:
-    """`nextday` in a folder of its own, with a short nextday.toml in it.
+    """`nextday` in a separate folder with a short nextday.toml.
 
     Flows and tasks run as the plain functions that they are: errors cross them, no server starts.
     """
@@ -58,7 +58,7 @@ class CommandLine:
 
 
 def told(said: Said) -> list[str]:
-    """Return an error's lines after checking that it names thing, place and fix."""
+    """Return the lines of an error, after checking that it states what, where and the fix."""
     lines = said.err[said.err.index("nextday: ") :].splitlines()
     assert any(line.startswith("  where: ") for line in lines), said.err
     assert any(line.startswith("  fix:   ") for line in lines), said.err
@@ -66,7 +66,7 @@ def told(said: Said) -> list[str]:
 
 
 def contents(folder: Path) -> dict[str, str]:
-    """Return the digest of every file of a folder; locks are no content."""
+    """Return the digest of every file of a folder, lock files excepted."""
     files = (path for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock")
     return {str(path.relative_to(folder)): sha256(path.read_bytes()).hexdigest() for path in files}
 

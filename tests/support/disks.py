@@ -1,4 +1,4 @@
-"""Disks of a test's own, as small as it likes."""
+"""Small disks, mounted for one test."""
 
 import shutil
 import subprocess
@@ -11,7 +11,7 @@ from tests.conftest import skip_unless
 
 @contextmanager
 def disk(place: Path, kilobytes: int) -> Iterator[Path]:
-    """Mount a disk of its own for the block; where nobody may, the test is skipped."""
+    """Mount a separate disk for the block; without the permission, skip the test."""
     place.mkdir()
     is_mounted = not mount(place, f"size={kilobytes}k", "-t", "tmpfs", "tmpfs")
     skip_unless(is_mounted, "a disk of its own, which only root may mount")

@@ -1,4 +1,4 @@
-"""A workspace with something of everything in it, and copies of it."""
+"""A workspace with a file of every kind, and backups of it."""
 
 import sqlite3
 from contextlib import closing
@@ -30,7 +30,7 @@ def rows(days: Calendar, closes: list[float], symbol: str = "A") -> pd.DataFrame
 
 
 def write(home: Path, *names: str) -> None:
-    """Make files of a workspace; each holds its own name."""
+    """Make files of a workspace; each contains its own name."""
     for name in names:
         (home / name).parent.mkdir(parents=True, exist_ok=True)
         (home / name).write_text(name)

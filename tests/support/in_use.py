@@ -35,7 +35,7 @@ def universe(line: str, settings: str = "") -> str:
 
 @pytest.fixture(autouse=True)
 def never_hangs() -> Iterator[None]:
-    """End a test that waits for a pipe: it would wait for ever."""
+    """Stop a test that waits for a pipe: it would wait forever."""
 
     def end(*_: object) -> None:
         raise AssertionError("it hangs")
@@ -74,7 +74,7 @@ def make_used(nextday: CommandLine) -> None:
 
 
 def refused(nextday: CommandLine, *words: str, code: int = 2, command: tuple[str, ...] = ("update",)) -> None:
-    """Check that a command says these words, in few lines, and leaves the workspace as it was."""
+    """Check that a command fails with these words, in few lines, and leaves the workspace unchanged."""
     before = contents(Path("w"))
     said = nextday(*HERE, *command)
     assert said.code == code, said
@@ -82,5 +82,5 @@ def refused(nextday: CommandLine, *words: str, code: int = 2, command: tuple[str
     for word in words:
         assert word in "\n".join(lines), said.err
     assert max(map(len, lines)) < 400
-    assert "should not have happened" not in said.err
+    assert "Unexpected error" not in said.err
     assert contents(Path("w")) == before

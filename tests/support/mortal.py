@@ -97,13 +97,13 @@ class Mortal:
         self.process.start()
 
     def said(self) -> list[str]:
-        """Return what it said on standard error so far."""
+        """Return its standard error so far."""
         with suppress(FileNotFoundError):
             return self.log.read_text().splitlines()
         return []
 
     def reaches(self, line: str, seconds: float = 300) -> bool:
-        """Wait for a line that begins so; False if the run ended without it."""
+        """Wait for a line that starts so; False if the run ended without it."""
         end = time.monotonic() + seconds
         while not any(each.startswith(line) for each in self.said()):
             if not self.process.is_alive():
@@ -127,10 +127,10 @@ class Mortal:
         return self.process.exitcode
 
     def error(self) -> str:
-        """Return the error that it told, after checking its three parts."""
+        """Return the error that it printed, after checking its three parts."""
         said = "\n".join(self.said())
         assert "Traceback" not in said, said
-        assert "This should not have happened" not in said, said
+        assert "Unexpected error" not in said, said
         error = said[max(said.rfind("nextday: "), 0) :]
         assert "\n  where: " in error, error
         assert "\n  fix:   " in error, error
@@ -139,7 +139,7 @@ class Mortal:
 
 @dataclass(frozen=True)
 class Moment:
-    """A moment of a run: so many seconds after it said a line (or began, for an empty one)."""
+    """A moment of a run: so many seconds after it printed a line (or started, for an empty one)."""
 
     line: str
     seconds: float
@@ -166,7 +166,7 @@ def timed_lines(run: Mortal) -> list[tuple[float, str]]:
 
 
 def state(home: Path) -> dict[str, Any]:
-    """Return all that a workspace says: what two equal histories must have in common."""
+    """Return the state of a workspace: what two equal histories must have in common."""
     ledger = Ledger(home / "ledger.sqlite", read_only=True)
     assert ledger.verify().problems == []
     return {
@@ -183,7 +183,7 @@ def state(home: Path) -> dict[str, Any]:
 
 
 def differences(found: dict[str, Any], wanted: dict[str, Any], where: str = "") -> Iterator[str]:
-    """Give each place where two states differ."""
+    """Yield each place where two states differ."""
     for name in sorted(found.keys() | wanted.keys()):
         one, other = found.get(name, "nothing"), wanted.get(name, "nothing")
         if isinstance(one, dict) and isinstance(other, dict):
@@ -264,7 +264,7 @@ def _tracked(home: Path) -> dict[str, Any]:
 
 
 def _names(home: Path) -> Iterator[str]:
-    """Give every file outside of the price store and MLflow's folder, whose names are drawn by chance."""
+    """Yield every file outside of the price store and MLflow's folder, whose names are random."""
     for path in _files(home):
         name = str(path.relative_to(home))
         if not name.startswith(("mlflow/", "prices/sample/", "cache/")):
@@ -272,7 +272,7 @@ def _names(home: Path) -> Iterator[str]:
 
 
 def halves(home: Path) -> list[str]:
-    """Return what only a writer that is at work may have: hidden files and folders that are no locks."""
+    """Return the hidden files and folders, locks excepted: only a running writer may have any."""
     hidden = (path for path in home.rglob(".*") if path.suffix != ".lock")
     return sorted(str(path.relative_to(home)) for path in hidden)
 

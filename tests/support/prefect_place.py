@@ -20,7 +20,7 @@ ENDED = ["COMPLETED", "FAILED", "CRASHED", "CANCELLED"]
 
 
 def wait_for(look: Callable[[], Any], seconds: float, what: str, every: float = 1) -> Any:
-    """Return what `look` finds, asking again and again; None is nothing found."""
+    """Call `look` until it returns something other than None, and return that."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         found = look()
@@ -32,19 +32,19 @@ def wait_for(look: Callable[[], Any], seconds: float, what: str, every: float = 
 
 @dataclass(frozen=True)
 class Running:
-    """A process that a test has started, at the head of a group of its own."""
+    """A process started by a test, as the leader of its own process group."""
 
     process: "subprocess.Popen[bytes]"
     log: Path
 
     def kill(self) -> None:
-        """End it and its children at once, as a crash of the machine would."""
+        """Kill it and its children at once, as a crash of the machine would."""
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, SIGKILL)
         self.process.wait(30)
 
     def stop(self) -> None:
-        """End it as its owner would, and what is left of it the hard way."""
+        """Terminate it as a user would, and kill what is left."""
         self.process.terminate()
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(30)
@@ -129,7 +129,7 @@ class Place:
         )
 
     def follow(self, said: str, complaint: str) -> None:
-        """Run the command that the doctor gives below a complaint."""
+        """Run the command that the doctor prints below a failed check."""
         lines = said.splitlines()
         (at,) = [at for at, line in enumerate(lines) if line.startswith("FIX") and complaint in line]
         command = lines[at + 1][lines[at + 1].index("PREFECT_API_URL=") :]
@@ -139,7 +139,7 @@ class Place:
         return self.request("POST", path, fields if body is None else body)
 
     def request(self, method: str, path: str, body: Any) -> Any:
-        """Return what the server answers; one whose database is busy is asked again, as Prefect's client does."""
+        """Return the server's answer; retry while its database is busy, as Prefect's client does."""
 
         def answered() -> httpx.Response | None:
             answer = httpx.request(method, f"{self.url}/{path}", json=body, timeout=30)

@@ -1,4 +1,4 @@
-"""Processes that may be killed at any moment: who writes prices, and who copies a workspace.
+"""Processes that may be killed at any moment: writers of prices and copiers of a workspace.
 
 They import the pipeline alone, once: each is a fork of a process that has done so (multiprocessing's forkserver).
 Each append touches several years, so several files; and bars of old years are revised every time.
@@ -30,7 +30,7 @@ _START = datetime(2018, 12, 10, 23, tzinfo=UTC)
 
 @contextmanager
 def ready_to_fork() -> Iterator[None]:
-    """Keep the process that all of them are forks of for the block."""
+    """Keep the process that all of them are forked from for the block."""
     CONTEXT.set_forkserver_preload(["tests.support.victims"])
     forkserver.ensure_running()
     try:
@@ -45,7 +45,7 @@ def ready_to_fork() -> Iterator[None]:
 
 @contextmanager
 def unseen(title: str, total: int) -> Iterator[Callable[[str], None]]:
-    """Show progress to nobody."""
+    """Show no progress."""
     yield lambda words: None
 
 
@@ -62,7 +62,7 @@ def restore_workspace(archive: Path, home: Path) -> None:
 def bars(
     evening: int, symbols: dict[str, pd.Timestamp], close: float, status: str = "settled"
 ) -> pd.DataFrame:
-    """Return a bar a symbol at its session."""
+    """Return one bar per symbol at its session."""
     rows = pd.DataFrame({"symbol": [*symbols], "session": [*symbols.values()]})
     price = close + np.arange(len(rows), dtype=float)
     rows = rows.assign(instrument_id=rows["symbol"], volume=1e6, dividend=0.0, split=1.0)
@@ -76,7 +76,7 @@ def bars(
 
 
 def evening_rows(evening: int) -> pd.DataFrame:
-    """Return what an evening appends: new bars, those of the session before settled, and two of old years revised."""
+    """Return the rows of one evening: new bars, the settled bars of the session before, and two revised old ones."""
     new = bars(evening, dict.fromkeys("ABC", SESSIONS[evening]), 100.0 + evening, "provisional")
     settled = bars(evening, dict.fromkeys("ABC", SESSIONS[evening - 1]), 99.0 + evening) if evening else None
     old = bars(evening, {"D": pd.Timestamp("2016-03-01"), "E": pd.Timestamp("2017-03-01")}, 10.0 + evening)
@@ -94,7 +94,7 @@ class Steps:
 
 
 def append_evenings(folder: Path, log: Path, first: int, last: int, compact_every: int) -> None:
-    """Append evenings and say each step before and after it; meant to be killed."""
+    """Append evenings and log each step before and after it; meant to be killed."""
     store, steps, write = PriceStore(folder), Steps(log), delta_table.write_deltalake
 
     def told(*arguments: Any, **options: Any) -> None:
@@ -116,7 +116,7 @@ def append_evenings(folder: Path, log: Path, first: int, last: int, compact_ever
 
 
 def append_beside_others(folder: Path, writer: int, evenings: int) -> None:
-    """Append, evening after evening, rows of one's own, rows that all writers have, and one that all contest."""
+    """Append, evening by evening, rows of this writer, rows that all writers have, and one on which they conflict."""
     store = PriceStore(folder)
     for evening in range(evenings):
         own = {f"W{writer}": SESSIONS[evening], f"X{writer}": pd.Timestamp("2017-03-01")}

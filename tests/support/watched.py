@@ -1,4 +1,4 @@
-"""Processes that tell what they did (sockets, names looked up, pickles that name code), and what lies in wait for them.
+"""Processes that report their actions (sockets, name look-ups, pickles that name code), and traps for them.
 
 They tell Python's audit events: a socket that compiled code (libcurl, TensorFlow, Rust) opens by itself raises none.
 `WATCH` goes into a folder as sitecustomize.py; with that folder on PYTHONPATH, a process and all its children report.
@@ -41,7 +41,7 @@ def watched_environment(folder: Path, **variables: str) -> dict[str, str]:
 
 
 def told_by(folder: Path) -> set[str]:
-    """Return what the processes have reported, each thing once."""
+    """Return the distinct reports of the processes."""
     log = folder / "log"
     return set(log.read_text().splitlines()) if log.exists() else set()
 
@@ -57,6 +57,6 @@ class Trap:
 
 
 def holding(secret: str, *folders: Path) -> list[Path]:
-    """Return the files that hold a text."""
+    """Return the files that contain the text."""
     files = (path for folder in folders for path in folder.rglob("*") if path.is_file())
     return [path for path in files if secret.encode() in path.read_bytes()]

@@ -1,4 +1,4 @@
-"""Wrong input on the command line is named, with its place and the fix, and nothing is lost or half made."""
+"""Invalid input on the command line is reported with its place and the fix, and nothing is lost or half done."""
 
 import os
 import signal
@@ -160,7 +160,7 @@ def test_files_that_cannot_be_used_are_named_before_anything_is_made(
     [
         (prices(), 'symbols = ["ZZZ"]', "ZZZ: not_found: prices.csv has no rows of it"),
         (prices(close=-5.0), "", "close: it must be above zero: 7 bars, e.g. A 2018-11-26"),
-        (prices(), 'file = "past.csv"', "Nobody belongs to the universe 'u' on 2018-12-04"),
+        (prices(), 'file = "past.csv"', "The universe 'u' has no member on 2018-12-04"),
     ],
 )
 def test_prices_that_hold_nothing_of_use_are_named(
@@ -176,7 +176,7 @@ def test_prices_that_hold_nothing_of_use_are_named(
 
 
 @pytest.mark.parametrize("close", [np.linspace(10, 11, 7), 10.0])
-def test_too_little_history_and_prices_that_never_change_are_told_before_a_model_is_made(
+def test_too_little_history_and_prices_that_never_change_are_reported_before_a_model_is_made(
     nextday: CommandLine, close: "float | np.ndarray"
 ) -> None:
     prices(close=close).to_csv("prices.csv", index=False)
@@ -228,7 +228,7 @@ def test_a_workspace_in_use_is_left_alone(nextday: CommandLine, monkeypatch: pyt
     assert not Path("w/prices").exists()
 
 
-def test_what_nobody_foresaw_is_three_lines_and_debug_shows_the_rest(
+def test_an_unexpected_error_is_three_lines_and_debug_shows_the_traceback(
     nextday: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object, **__: object) -> None:
@@ -237,13 +237,13 @@ def test_what_nobody_foresaw_is_three_lines_and_debug_shows_the_rest(
     monkeypatch.setattr(nightly, "update_prices", fail)
     said = nextday(*HERE, "update")
     assert said.code == 1
-    assert told(said)[0] == "nextday: This should not have happened: ZeroDivisionError: a surprise"
+    assert told(said)[0] == "nextday: Unexpected error: ZeroDivisionError: a surprise"
     assert "test_app.py" in said.err
     with pytest.raises(ZeroDivisionError):
         nextday("--debug", *HERE, "update")
 
 
-def test_ctrl_c_ends_with_130_and_no_word_even_where_prefect_trips_over_it(
+def test_ctrl_c_ends_with_130_and_no_output_even_where_prefect_fails_on_it(
     nextday: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def trip(*_: object, **__: object) -> None:
@@ -257,7 +257,7 @@ def test_ctrl_c_ends_with_130_and_no_word_even_where_prefect_trips_over_it(
     assert (said.code, said.err) == (130, "")
 
 
-def test_sigterm_ends_the_process_by_it_even_where_prefect_trips_over_it(
+def test_sigterm_ends_the_process_even_where_prefect_fails_on_it(
     nextday: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def trip(*_: object, **__: object) -> None:

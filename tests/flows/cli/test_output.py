@@ -85,7 +85,7 @@ def evening(**fields: Any) -> Any:
 
 
 @pytest.mark.parametrize("width", [80, 120])
-def test_the_evening_tells_the_facts_of_the_page(monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+def test_the_terminal_shows_the_facts_of_the_page(monkeypatch: pytest.MonkeyPatch, width: int) -> None:
     lines = printed(monkeypatch, width, "show_evening", evening(model_age=OLD_MODEL + 1))
     text = " ".join(" ".join(lines).split())
     for fact in collect_key_facts(a_report(model_age=OLD_MODEL + 1)):
@@ -95,7 +95,7 @@ def test_the_evening_tells_the_facts_of_the_page(monkeypatch: pytest.MonkeyPatch
     assert max(map(len, prose)) <= width
 
 
-def test_the_evening_tells_coverage_and_survivorship(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_terminal_shows_coverage_and_survivorship(monkeypatch: pytest.MonkeyPatch) -> None:
     bias = "survivorship-biased: 12 of 30 entries of the list have no dates"
     lines = printed(monkeypatch, 80, "show_evening", evening(covered=29, members=30, bias=bias))
     assert f"29 of 30 members have a bar; {bias}" in " ".join(" ".join(lines).split())
@@ -110,4 +110,4 @@ def test_many_symbols_without_a_forecast_are_counted(monkeypatch: pytest.MonkeyP
     skipped = pd.DataFrame({"symbol": [f"X{i}" for i in range(37)], "reason": "[delisted]"})
     lines = printed(monkeypatch, 80, "show_evening", evening(skipped=skipped))
     assert "no forecast for X0: [delisted]" in lines
-    assert "no forecast for 32 more: the page names them" in lines
+    assert "no forecast for 32 more: the page lists them" in lines

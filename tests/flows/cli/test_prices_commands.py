@@ -43,7 +43,7 @@ def refused(nextday: CommandLine, *arguments: str) -> str:
     return " ".join(said.err.split())
 
 
-def test_bars_are_shown_as_traded_beside_their_adjusted_closes(nextday: CommandLine) -> None:
+def test_bars_are_shown_as_traded_with_their_adjusted_closes(nextday: CommandLine) -> None:
     said = nextday(*HERE, "prices", "show", "A")
     assert said.code == 0
     bars = table(said)
@@ -58,7 +58,7 @@ def test_bars_are_shown_as_traded_beside_their_adjusted_closes(nextday: CommandL
     assert "revised" not in said.out
 
 
-def test_what_was_known_then_is_shown_and_what_was_revised_later_is_said(nextday: CommandLine) -> None:
+def test_what_was_known_then_is_shown_and_later_revisions_are_listed(nextday: CommandLine) -> None:
     said = nextday(*HERE, "prices", "show", "A", "--known-at", "2018-12-13T22:00Z")
     bars = table(said)
     assert (bars[-1]["close"], bars[-1]["status"]) == ("52.00", "provisional")
@@ -86,7 +86,7 @@ def test_a_time_without_an_offset_is_the_exchanges_and_a_bare_date_is_its_end(ne
     assert last("2018-12-14") == "52.25"
 
 
-def test_sessions_are_shown_up_to_one_and_as_many_as_asked(nextday: CommandLine) -> None:
+def test_sessions_are_shown_up_to_one_and_as_many_as_requested(nextday: CommandLine) -> None:
     said = nextday(*HERE, "prices", "show", "A", "--as-of", "2018-12-12", "--last", "2")
     assert [bar["session"] for bar in table(said)] == ["2018-12-11", "2018-12-12"]
     assert table(said)[-1]["adjusted"] == "103.00"  # still in the units of the first bar, which is not shown
@@ -115,7 +115,7 @@ def test_a_table_of_bars_fits_eighty_columns_and_a_pipe_has_the_whole_bar(
         assert max(map(len, narrow.out.splitlines())) <= 80
     shown = nextday(*HERE, "prices", "show", "A", "--known-at", "2018-12-13T22:00Z")
     assert table(shown)[-1]["status"] == "provisional"
-    assert "open, high, low and volume stand in a terminal of 120 columns" in shown.out
+    assert "open, high, low and volume are shown in a terminal of 120 columns" in shown.out
 
 
 def test_reading_writes_and_locks_nothing(nextday: CommandLine) -> None:
@@ -211,23 +211,23 @@ def test_an_export_that_fails_leaves_the_old_file_and_no_half(
         (["show", "AA"], "nearest symbols: A"),
         (["show", "no\nsymbol"], "There is no bar of a symbol 'no\\nsymbol'"),
         (["show", "A", "--last", "0"], "--last"),
-        (["show", "A", "--as-of", "yesterday"], "'yesterday' is no date"),
+        (["show", "A", "--as-of", "yesterday"], "'yesterday' is not a date"),
         (["show", "A", "--as-of", "2018-12-09"], "2018-12-09 is not a session of XNYS"),
         (["show", "A", "--as-of", "0001-01-01"], "is not a session of XNYS"),
         (["show", "A", "--as-of", "9999-12-31"], "is not a session of XNYS"),
         (["show", "A", "--as-of", "2018-12-21"], "2018-12-21 has not closed yet"),
         (["show", "A", "--as-of", "2018-12-07"], "The bars of A begin on 2018-12-10"),
-        (["show", "A", "--known-at", "noon"], "'noon' is no time"),
-        (["show", "A", "--known-at", "2018-12-20T22:01Z"], "2018-12-20 22:01 UTC lies in the future"),
+        (["show", "A", "--known-at", "noon"], "'noon' is not a time"),
+        (["show", "A", "--known-at", "2018-12-20T22:01Z"], "2018-12-20 22:01 UTC is in the future"),
         (["show", "A", "--known-at", "9999-12-31T23:59"], "9999-12-31"),
         (["show", "A", "--known-at", "0001-01-01T00:00+14:00"], "0001-01-01"),
         (["show", "A", "--known-at", "2018-11-04T01:30"], "is no unique instant in America/New_York"),
         (["show", "A", "--known-at", "2018-12-13T21:59Z"], "the first was observed at 2018-12-13 22:00:00"),
-        (["export"], "--csv FILE or with --parquet FILE"),
-        (["export", "--csv", "x", "--parquet", "y"], "name one file"),
+        (["export"], "--csv FILE or --parquet FILE"),
+        (["export", "--csv", "x", "--parquet", "y"], "give one file"),
         (["export", "--csv", "absent/x.csv"], "there is no folder absent"),
         (["export", "--parquet", "."], "is a folder"),
-        (["export", "--parquet", "-"], "only CSV goes to standard output"),
+        (["export", "--parquet", "-"], "only CSV can go to standard output"),
         (["export", "--csv", ""], "the path is empty"),
         (["export", "--csv", "x.csv", "--known-at", "2018-12-01"], "nothing was written"),
         (["export", "--csv", "-", "--known-at", "2018-12-01"], "No bar was known then"),
@@ -256,7 +256,7 @@ def test_a_universe_without_prices_says_so_and_nothing_is_made(
 
 
 @pytest.mark.parametrize("command", [["show", "A"], ["check"], ["export", "--csv", "x.csv"]])
-def test_a_damaged_store_is_told_and_left_alone(
+def test_a_damaged_store_is_reported_and_left_alone(
     nextday: CommandLine, store: PriceStore, command: list[str]
 ) -> None:
     next(store.folder.rglob("*.parquet")).write_bytes(b"gone")

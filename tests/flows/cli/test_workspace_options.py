@@ -43,7 +43,7 @@ def test_the_ledger_is_shown_checked_and_exported(nextday: CommandLine) -> None:
     assert shown.code == 0
     assert shown.out.split()[-9:-2] == ["2018-12-10", "2018-12-11", "^GSPC", "late", "52.0%", "up", "open"]
     verified = nextday(*HERE, "ledger", "verify", "--head", head)
-    assert (verified.code, verified.out.splitlines()[-2:]) == (0, ["the seal holds", f"head {head}"])
+    assert (verified.code, verified.out.splitlines()[-2:]) == (0, ["the seal is intact", f"head {head}"])
     assert nextday(*HERE, "ledger", "verify", "--head", "0" * 64).code == 1
     exported = nextday(*HERE, "ledger", "export", "--csv", "-")
     assert exported.out.splitlines()[1].startswith("sample,^GSPC,2018-12-10,2018-12-11,1,")
@@ -82,7 +82,7 @@ def test_a_session_may_be_named_by_its_target_too(nextday: CommandLine, command:
 
 
 @pytest.mark.parametrize("command", ["replay", "report"])
-def test_a_day_that_is_no_session_is_told_with_its_neighbours(nextday: CommandLine, command: str) -> None:
+def test_a_day_that_is_no_session_is_reported_with_its_neighbours(nextday: CommandLine, command: str) -> None:
     seal_one()
     said = nextday(*HERE, command, "2018-12-09")
     assert said.code == 2
@@ -91,7 +91,7 @@ def test_a_day_that_is_no_session_is_told_with_its_neighbours(nextday: CommandLi
 
 
 @pytest.mark.parametrize("command", ["replay", "report"])
-def test_a_session_without_a_forecast_is_told(nextday: CommandLine, command: str) -> None:
+def test_a_session_without_a_forecast_is_reported(nextday: CommandLine, command: str) -> None:
     seal_one()
     before = contents(Path("w"))
     said = nextday(*HERE, command, "2018-12-12")
@@ -127,7 +127,7 @@ def test_a_damaged_ledger_is_named(
     assert not Path("x.csv").exists()
 
 
-def test_an_error_of_the_models_is_told_like_one_of_ours(nextday: CommandLine) -> None:
+def test_an_error_of_the_models_is_reported_like_any_other(nextday: CommandLine) -> None:
     folder = seal_with_model()
     assert nextday(*HERE, "update").code == 0
     said = nextday(*HERE, "replay", "2018-12-10")
@@ -136,7 +136,7 @@ def test_an_error_of_the_models_is_told_like_one_of_ours(nextday: CommandLine) -
     assert str(folder / "model.json") in said.err
 
 
-def test_a_damaged_model_is_never_asked(nextday: CommandLine) -> None:
+def test_a_damaged_model_is_never_used(nextday: CommandLine) -> None:
     folder = seal_with_model()
     (folder / "member-1.keras").write_bytes(b"junk")
     before = contents(Path("w/models"))
@@ -161,7 +161,9 @@ def test_a_damaged_pointer_is_no_missing_champion(nextday: CommandLine, text: st
 
 
 @pytest.mark.parametrize(("text", "words"), [(None, "not in the workspace"), ("{}", "were changed")])
-def test_settings_of_then_that_are_gone_are_named(nextday: CommandLine, text: str | None, words: str) -> None:
+def test_former_settings_that_are_missing_are_named(
+    nextday: CommandLine, text: str | None, words: str
+) -> None:
     seal_with_model()
     former = next(Path("w/settings").iterdir())
     Path("nextday.toml").write_text("[prices]\nstart = 2018-11-02\n")

@@ -1,4 +1,4 @@
-"""`nextday audit` on real fits: what ships passes, what leaks fails, and own code may run live only after it."""
+"""`nextday audit` on real fits: shipped models pass, leaks fail, and custom code may run live only after it."""
 
 import json
 import sys
@@ -83,7 +83,7 @@ def configure(sections: str = "", **model: object) -> None:
 
 
 def forget(module: str, code: str) -> None:
-    """Write a module anew: a command that begins later reads it anew."""
+    """Write a module again: a command that starts later imports it again."""
     Path(f"{module}.py").write_text(code)
     sys.modules.pop(module, None)
 
@@ -121,14 +121,14 @@ def test_what_ships_passes(nextday: CommandLine, sections: str) -> None:
         "replay: the ledger's newest session",
         "fit: the scale is train's",
     }
-    assert "the audit is passed" in said.out
+    assert "the audit passed" in said.out
     assert "1 of 1 members" in said.out
 
 
 def only(monkeypatch: pytest.MonkeyPatch, *places: int) -> None:
-    """Lay some of the tripwires alone: each fit takes a second or two."""
-    every = auditing._looks
-    monkeypatch.setattr(auditing, "_looks", lambda *subject: [every(*subject)[n] for n in places])
+    """Run only some of the leakage checks: each fit takes a second or two."""
+    every = auditing._list_checks
+    monkeypatch.setattr(auditing, "_list_checks", lambda *subject: [every(*subject)[n] for n in places])
 
 
 @pytest.mark.slow
@@ -169,7 +169,7 @@ def test_a_network_whose_scale_knows_too_much_is_caught(
     subject = gather(open_run(CONFIG, HOME), full=False)
     only(monkeypatch, 6, 7, 12)
     with_scaling(lambda train, whole: whole, monkeypatch)
-    found = {check.name: check.status for check in auditing.examine_subject(subject)}
+    found = {check.name: check.status for check in auditing.run_checks(subject)}
     assert found["fit: the rest changed"] == "failed"
     assert found["fit: the scale is train's"] == "failed"
     assert found["fit: equal seeds"] == "passed"
@@ -180,23 +180,23 @@ def live_run() -> Run:
 
 
 @pytest.mark.slow
-def test_own_code_runs_live_only_as_it_was_audited(nextday: CommandLine) -> None:
+def test_custom_code_runs_live_only_as_it_was_audited(nextday: CommandLine) -> None:
     forget("my_prices", SOURCE)
     forget("my_features", block("my_features.py"))
     sections = f'{OWN}[universe]\nname = "mine"\nsource = "my_prices:Mine"\n'
     configure(sections, start="2023-01-02")
     said = nextday(*LIVE, "forecast")
     assert said.code == 2
-    assert "my_prices:Mine and my_features:MINE: code of your own that no audit has" in told(said)[0]
+    assert "my_prices:Mine and my_features:MINE: custom code that was never audited" in told(said)[0]
     assert "`nextday audit`" in said.err
-    assert "no audit has looked at" in _mended()
+    assert "was never audited" in _failed_checks()
     assert live_run().store.seq() == 1
     assert not (HOME / "ledger.sqlite").exists()
     said = nextday(*LIVE, "audit")
     assert said.code == 0, said.out
     assert statuses(kept("mine"))["own source: keeps its rules"] == "passed"
     require_audit(live_run())
-    assert "own" not in _mended()
+    assert "custom code" not in _failed_checks()
     _refused_after_a_change(nextday, sections)
 
 
@@ -213,35 +213,35 @@ def _refused_after_a_change(nextday: CommandLine, sections: str) -> None:
     require_audit(replace(live_run(), is_simulated=True))
 
 
-def _mended() -> str:
-    found = [item for item in examine(CONFIG, HOME, None) if not item.is_well]
-    return "\n".join(item.what for item in found if "own" in item.what)
+def _failed_checks() -> str:
+    failed = [check for check in examine(CONFIG, HOME, None) if not check.is_passed]
+    return "\n".join(check.what for check in failed if "custom code" in check.what)
 
 
 def test_an_audit_that_failed_is_no_pass(nextday: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     forget("my_prices", SOURCE)
     configure('[universe]\nname = "mine"\nsource = "my_prices:Mine"\n')
     run = live_run()
-    torn = Check("a wire", "It was laid.", "failed", "A on Monday")
-    monkeypatch.setattr(auditing, "examine_subject", lambda subject: [torn])
-    monkeypatch.setattr(auditing, "check_custom_source", lambda run, block: replace(torn, status="passed"))
+    leak = Check("a check", "It was run.", "failed", "A on Monday")
+    monkeypatch.setattr(auditing, "run_checks", lambda subject: [leak])
+    monkeypatch.setattr(auditing, "check_custom_source", lambda run, block: replace(leak, status="passed"))
     assert nextday(*LIVE, "update").code == 0
     assert nextday(*LIVE, "audit").code == 1
-    with pytest.raises(InputError, match=r"failed the audit of .*: a wire: A on Monday"):
+    with pytest.raises(InputError, match=r"failed the audit of .*: a check: A on Monday"):
         require_audit(run)
 
 
-def test_a_source_that_changes_its_word_fails(nextday: CommandLine) -> None:
+def test_a_source_that_changes_its_answers_fails(nextday: CommandLine) -> None:
     forget("my_prices", SOURCE.replace("ord(symbol)", ""))
     configure('[universe]\nname = "mine"\nsource = "my_prices:Mine"\n')
     assert nextday(*LIVE, "update").code == 0
     run = live_run()
-    found = auditing.check_custom_source(run, gather(run, full=False).bench.block)
+    found = auditing.check_custom_source(run, gather(run, full=False).features.block)
     assert found.status == "failed"
     assert "asked twice, it returns other values" in found.evidence
 
 
-def test_nextdays_own_code_needs_no_audit(nextday: CommandLine) -> None:
+def test_built_in_code_needs_no_audit(nextday: CommandLine) -> None:
     configure()
     run = live_run()
     assert list_code(run) == {}

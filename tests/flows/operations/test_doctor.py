@@ -1,4 +1,4 @@
-"""The doctor names what is wrong, and for each thing the fix."""
+"""The doctor reports each problem with its fix."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -25,7 +25,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from flows.operations import doctor, prefect_server
 from flows.operations.deploy import FLOWS
 from flows.operations.doctor import examine
-from flows.operations.health import Finding
+from flows.operations.health import HealthCheck
 from pipeline.ledger.ledger import Ledger
 from pipeline.market.calendar import Calendar
 from pipeline.prices.store import PriceStore
@@ -45,22 +45,22 @@ def no_server() -> Iterator[None]:
 
 
 class Patient:
-    """A workspace to look at."""
+    """A workspace to check."""
 
     def __init__(self, folder: Path) -> None:
         self.config, self.home = folder / "nextday.toml", folder / "w"
         self.config.write_text("[prices]\nstart = 2018-11-01\n")
 
-    def complaint(self, words: str) -> Finding:
-        """Return the one thing to fix that is told with these words."""
-        found = [item for item in examine(self.config, self.home, NOW) if not item.is_well]
+    def complaint(self, words: str) -> HealthCheck:
+        """Return the one failed check whose text contains these words."""
+        found = [item for item in examine(self.config, self.home, NOW) if not item.is_passed]
         (said,) = [item for item in found if words in item.what]
         assert said.fix
         return said
 
     @property
     def praise(self) -> str:
-        return "\n".join(item.what for item in examine(self.config, self.home, NOW) if item.is_well)
+        return "\n".join(item.what for item in examine(self.config, self.home, NOW) if item.is_passed)
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def patient(tmp_path: Path) -> Patient:
 
 
 class Server:
-    """What Prefect's client answers, as far as the doctor asks: a schedule that is well, unless told otherwise."""
+    """The answers of Prefect's client that the doctor uses: a working schedule, unless a test changes it."""
 
     def __init__(self, home: Path) -> None:
         self.version, self.is_paused = prefect.__version__, False
@@ -180,7 +180,7 @@ def test_a_new_workspace_lacks_prices_champion_ledger_and_server(patient: Patien
     assert "prefect server start" in patient.complaint("No Prefect server answers").fix
 
 
-def test_something_to_mend_is_an_exit_code_and_each_thing_has_its_fix(
+def test_a_failed_check_sets_the_exit_code_and_prints_its_fix(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     said = CommandLine(tmp_path, monkeypatch, capsys)("--config", "nextday.toml", "--home", "w", "doctor")
@@ -188,13 +188,13 @@ def test_something_to_mend_is_an_exit_code_and_each_thing_has_its_fix(
     lines = said.out.splitlines()
     complaints = [at for at, line in enumerate(lines) if line.startswith("FIX  ")]
     assert len(complaints) == 4
-    assert all(lines[at + 1].startswith("      ") and lines[at + 1].strip() for at in complaints)
+    assert all(lines[at + 1].startswith("     ") and lines[at + 1].strip() for at in complaints)
 
 
-def test_settings_that_cannot_be_read_end_the_examination_with_the_nearest_key(patient: Patient) -> None:
+def test_settings_that_cannot_be_read_end_the_checks_with_the_nearest_key(patient: Patient) -> None:
     patient.config.write_text("[model]\nunit = 3\n")
     found = examine(patient.config, patient.home, NOW)
-    assert not found[-1].is_well
+    assert not found[-1].is_passed
     assert "unit" in found[-1].what
     assert "units" in found[-1].what + found[-1].fix
 
@@ -238,15 +238,15 @@ def test_prices_in_many_small_files_are_joined_by_the_maintenance(
     sessions = xnys.sessions_between(pd.Timestamp("2018-12-17"), pd.Timestamp("2018-12-18"))
     store = PriceStore(live.home / "prices" / "sample")
     store.append(prices_of({"A": random_bars(sessions, 2)}, xnys, NOW), run="test")
-    assert live.complaint("the prices lie in 2 small files").fix == "nextday maintain"
+    assert live.complaint("the prices are in 2 small files").fix == "nextday maintain"
     store.compact(timedelta(days=30))
     assert "small files" not in " ".join(item.what for item in examine(live.config, live.home, NOW))
 
 
-def test_a_missed_evening_is_told_without_asking_prefect(live: Patient) -> None:
+def test_a_missed_session_is_reported_without_prefect(live: Patient) -> None:
     ledger = Ledger(live.home / "ledger.sqlite")
     issue(ledger, 0, ["A"])
-    said = live.complaint("no forecast from 2018-12-19, though its evening is over")
+    said = live.complaint("no forecast from 2018-12-19, though its nightly run should be over")
     assert "the last one is from 2018-12-10" in said.what
     assert "nextday forecast" in said.fix
 
@@ -272,14 +272,14 @@ def test_an_evening_is_missed_an_hour_and_a_half_after_its_time_and_never_on_a_h
     assert any(f"no forecast from {due}" in item.what for item in found)
 
 
-def test_a_disk_that_is_nearly_full_is_told_before_an_evening_is_lost(
+def test_a_nearly_full_disk_is_reported_before_a_run_is_lost(
     patient: Patient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: SimpleNamespace(free=2**30))
     assert str(patient.home / "cache") in patient.complaint("1.0 GiB free").fix
 
 
-def test_a_changed_ledger_row_is_told_with_the_way_to_the_whole_list(patient: Patient) -> None:
+def test_a_changed_ledger_row_is_reported_with_the_command_that_lists_all(patient: Patient) -> None:
     issue(Ledger(patient.home / "ledger.sqlite"), 0, ["AAPL", "MSFT"])
     assert "ledger: 2 forecasts, 0 outcomes" in patient.praise
     forge(patient.home / "ledger.sqlite", "UPDATE forecasts SET p_up = 0.9 WHERE symbol = 'AAPL'")
@@ -296,17 +296,17 @@ def test_a_file_that_is_no_ledger_is_left_as_it_is(patient: Patient) -> None:
     assert (patient.home / "ledger.sqlite").read_bytes() == b"something else" * 100
 
 
-def test_an_idle_server_is_told_to_be_deployed_to(patient: Patient, server: Server) -> None:
+def test_a_server_without_deployments_needs_a_deploy(patient: Patient, server: Server) -> None:
     server.deployments = []
     for flow in FLOWS:
         assert patient.complaint(f"no {flow} deployment of 'sample'").fix == "nextday deploy"
 
 
-def test_a_schedule_that_runs_is_well(patient: Patient, server: Server) -> None:
+def test_a_working_schedule_passes(patient: Patient, server: Server) -> None:
     server.workers.append(worker("old", "OFFLINE", seconds=9e6))
     assert f"Prefect {prefect.__version__} answers" in patient.praise
     assert "deployment nightly/nightly: next run 2018-12-20 23:30Z" in patient.praise
-    assert "worker w1 waits" in patient.praise
+    assert "worker w1 is running" in patient.praise
 
 
 def test_a_server_of_another_version_is_to_be_started_from_this_environment(
@@ -336,11 +336,11 @@ def test_a_paused_schedule_is_resumed_by_its_own_name(patient: Patient, server: 
 
 def test_a_schedule_that_was_edited_but_not_deployed_is_named(patient: Patient, server: Server) -> None:
     patient.config.write_text('[prices]\nstart = 2018-11-01\n[schedule]\nnightly = "0 20 * * MON-FRI"\n')
-    assert patient.complaint("not planned as [schedule] says").fix == "nextday deploy"
+    assert patient.complaint("does not run as planned in [schedule]").fix == "nextday deploy"
 
 
 def test_a_backtest_needs_no_schedule_and_may_have_one_of_its_own(patient: Patient, server: Server) -> None:
-    assert "deployment backtest/backtest: no schedule, it starts when it is asked for" in patient.praise
+    assert "deployment backtest/backtest: no schedule, it is started by hand" in patient.praise
     walk = server.deployments[-1]
     walk.schedules = schedules("own", "0 10 * * SUN")
     server.runs.append(flow_run(walk, "Scheduled", DUE))
@@ -360,7 +360,7 @@ def test_a_run_whose_process_is_gone_is_named_with_the_way_to_end_it(
 ) -> None:
     lost = flow_run(server.nightly, "Running", NOW - timedelta(hours=3))
     server.runs.append(lost)
-    said = patient.complaint("brave-otter is Running, and nothing was heard of it since 2018-12-20 19:00Z")
+    said = patient.complaint("brave-otter is Running, but has sent no heartbeat since 2018-12-20 19:00Z")
     assert "pid 4711" in said.fix
     assert f"prefect api POST /flow_runs/{lost.id}/set_state" in said.fix
     # A long training goes on sending heartbeats.
@@ -374,7 +374,7 @@ def test_a_slot_that_a_crash_has_kept_is_freed_by_hand(patient: Patient, server:
         id=uuid4(), name=limit, limit=1, active=True, active_slots=1, slot_decay_per_second=0
     )
     server.runs.append(flow_run(server.nightly, "AwaitingConcurrencySlot", NOW - timedelta(hours=1)))
-    said = patient.complaint("1 of 1 slots are taken, and 0 run")
+    said = patient.complaint("1 of 1 slots are taken, but 0 are running")
     assert f"prefect global-concurrency-limit update {limit} --active-slots 0" in said.fix
     assert "nextday deploy" in patient.complaint("1 waiting for a slot since 2018-12-20 21:00Z").fix
 
@@ -386,14 +386,14 @@ def test_a_paused_pool_is_named(patient: Patient, server: Server) -> None:
 
 def test_a_worker_that_is_gone_is_named(patient: Patient, server: Server) -> None:
     server.workers = [worker("w1", "OFFLINE", seconds=9e6)]
-    assert "prefect worker start --pool nextday-local" in patient.complaint("no worker waits").fix
+    assert "prefect worker start --pool nextday-local" in patient.complaint("no worker is running").fix
 
 
 def test_a_killed_worker_is_named_while_prefect_still_calls_it_online(
     patient: Patient, server: Server
 ) -> None:
     server.workers = [worker("w1", "ONLINE", seconds=75)]
-    said = patient.complaint("worker w1 is called online, and missed its last 2 heartbeats")
+    said = patient.complaint("worker w1 is shown as online, but missed its last 2 heartbeats")
     assert "prefect worker start" in said.fix
 
 

@@ -138,10 +138,10 @@ def test_the_units_command_lines_bring_up_a_server_a_worker_and_the_doctor(home:
         worker = home.command("nextday-worker.service")
         with started(worker, logs / "worker.log", home.environment):
             doctor = home.command("nextday-doctor.service")
-            waits = f"ok    worker {socket.gethostname()} waits at the work pool"
+            waits = f"OK   worker {socket.gethostname()} is running for the work pool"
             wait_for(lambda: waits in home.run(*doctor).stdout or None, 60, "the worker waits")
             said = home.run(*doctor)
-            assert "ok    deployment nightly/nightly-sample: next run" in said.stdout
+            assert "OK   deployment nightly/nightly-sample: next run" in said.stdout
             # Nothing has been forecast in this home yet: the unit fails, and its alert is sent.
             assert "FIX  no ledger yet" in said.stdout
             assert said.returncode == 1

@@ -1,4 +1,4 @@
-"""The run's clock and its prices: what counts as now, and what does not join."""
+"""The run's clock, settings and prices: what counts as now, and which prices cannot be joined."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -71,7 +71,7 @@ def test_even_a_clock_a_minute_back_is_a_given_one(folder: Path) -> None:
 
 def test_a_live_source_refuses_a_clock_of_the_future(folder: Path) -> None:
     tomorrow = datetime.now(UTC) + timedelta(days=1)
-    with pytest.raises(InputError, match="lies in the future"):
+    with pytest.raises(InputError, match="is in the future"):
         run(folder, historical="false", now=tomorrow)
     assert run(folder, historical="true", now=tomorrow).now == tomorrow
 
@@ -80,7 +80,7 @@ def test_prices_of_two_sources_do_not_join(folder: Path) -> None:
     stored(run(folder))
     other = open_run(folder / "nextday.toml", folder / "data", NOW)
     object.__setattr__(other.source, "name", "elsewhere")
-    with pytest.raises(InputError, match="two vendors' bars do not join"):
+    with pytest.raises(InputError, match="bars of two vendors cannot be joined"):
         check_prices.fn(other, [], {})
 
 
@@ -113,7 +113,7 @@ def test_a_symbol_that_left_the_universe_is_settled_all_the_same(folder: Path) -
     assert outcomes.loc["B", "realized_return"] == pytest.approx(112 / 111 - 1)
 
 
-def test_a_close_that_is_revised_after_its_outcome_is_listed_beside_it_once(folder: Path) -> None:
+def test_a_close_that_is_revised_after_its_outcome_is_listed_with_it_once(folder: Path) -> None:
     issue(stored(run(folder)), 20)
     assert settled(run(folder)) == 2
     table = pd.read_csv(folder / "prices.csv")
@@ -140,13 +140,13 @@ def test_a_historical_source_with_members_that_ended_is_not_stale(folder: Path) 
     assert set(market.missing) == {"B"}
 
 
-def test_who_waited_for_another_run_reads_the_files_and_the_clock_again(folder: Path) -> None:
+def test_a_run_that_waited_for_another_reads_the_files_and_the_clock_again(folder: Path) -> None:
     first = run(folder, symbols="[]", now=None)
     lock = FileLock(folder / "data" / "locks" / "u.lock")
     Path(lock.lock_file).parent.mkdir(parents=True)
     lines: list[str] = []
 
-    class ProgressView(PlainProgress):
+    class ReleasesLock(PlainProgress):
         def log_line(self, line: str) -> None:
             lines.append(line)
             table = pd.read_csv(folder / "prices.csv")
@@ -155,7 +155,7 @@ def test_who_waited_for_another_run_reads_the_files_and_the_clock_again(folder: 
 
     lock.acquire()
     with (
-        progress_shown_by(ProgressView()),
+        progress_shown_by(ReleasesLock()),
         open_locked_run(first.base / "nextday.toml", folder / "data", None) as again,
     ):
         assert again.universe.symbols == ["A"]
@@ -181,12 +181,12 @@ def test_the_model_that_was_known_then_is_the_first_of_the_list_whatever_its_num
     assert champion_known_at(models, pd.Timestamp("2018-11-30")) is None
 
 
-def test_settings_of_another_nextday_are_named(folder: Path) -> None:
+def test_settings_of_another_version_are_reported(folder: Path) -> None:
     made = run(folder)
     resolved = made.resolved | {"settings": made.resolved["settings"] | {"weather": {}}}
     name = digest(resolved)
     write_text(made.workspace.home / "settings" / f"{name}.json", json.dumps(resolved))
-    with pytest.raises(NextdayError, match="of another nextday"):
+    with pytest.raises(NextdayError, match="another version of nextday"):
         with_former_settings(made, name)
 
 
@@ -197,7 +197,7 @@ def listed(folder: Path, rows: str) -> Run:
     return open_run(folder / "nextday.toml", folder / "data", NOW)
 
 
-def test_a_replay_knows_the_renames_of_then(folder: Path) -> None:
+def test_a_replay_uses_the_renames_known_at_its_time(folder: Path) -> None:
     made = listed(folder, "A,,,OLD OLDER\nB,,,")
     made.save_settings()
     later = listed(folder, "A,,,\nB,,,")
@@ -234,7 +234,7 @@ def test_a_forecast_for_a_day_that_turned_out_closed_is_never_settled(folder: Pa
     assert later.ledger.verify().ok
 
 
-def test_an_evening_says_once_that_everybody_traded_on_a_day_without_a_session(folder: Path) -> None:
+def test_bars_of_all_symbols_on_a_day_without_a_session_are_one_finding(folder: Path) -> None:
     day = run(folder).calendar.sessions[11]
     told = close(folder, day)
     answers = [told.source.fetch(s, pd.Timestamp("1999-01-01"), told.last_closed, NOW) for s in ("A", "B")]

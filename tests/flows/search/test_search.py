@@ -1,4 +1,4 @@
-"""A search sees the training data alone, remembers every trial, and says what its best one is worth."""
+"""A search uses the training data alone, records every trial, and reports how much its best one improves."""
 
 import json
 import os
@@ -86,13 +86,13 @@ def known(run: Run) -> History:
 
 
 def chance_of(distance: float, x: np.ndarray) -> np.ndarray:
-    """Return what the fake network says: nonsense, the more the farther off it is."""
+    """Return the fake network's forecasts: the worse, the larger its distance from the best settings."""
     return 1 / (1 + np.exp(-0.3 * distance - x[:, :, 0]))
 
 
 @dataclass(frozen=True)
 class Fake:
-    """A network that is the better the nearer its learning rate is to 0.001, and tells what it was given."""
+    """A network that is best at a learning rate of 0.001, and records its inputs."""
 
     config: Config
     seen: list[tuple[Any, ...]]
@@ -114,7 +114,7 @@ class Fake:
 
 @pytest.fixture
 def seen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
-    """Let searches fit the fake network, and return what it is given."""
+    """Let searches fit the fake network, and return its recorded inputs."""
     given: list[tuple[Any, ...]] = []
     monkeypatch.setattr(objective, "make_recipe", lambda run, *_: Fake(run.config, given))
     return given
@@ -276,17 +276,17 @@ def test_other_settings_are_another_search_and_all_trials_are_counted(
     assert (first.tried.settings, second.tried.settings) == (2, 3)
 
 
-def test_too_few_sessions_in_a_row_are_told(run: Run, known: History) -> None:
+def test_too_few_sessions_in_a_row_are_reported(run: Run, known: History) -> None:
     holes = known.sequences.mask.copy()
     holes[:, ::30] = False
     with pytest.raises(InputError, match="60 sessions in a row"):
         inside(run, History(known.panel, replace(known.sequences, mask=holes), known.seq))
 
 
-def test_a_look_at_the_test_is_a_trial_too_and_done_again_it_is_the_same_one(
+def test_a_score_on_the_test_range_is_a_trial_too_and_repeated_it_is_the_same_one(
     run: Run, known: History
 ) -> None:
-    """A run that was killed after it and done again has looked once; so has a training on newer prices."""
+    """A run that was killed after it and repeated counts once; so does a training on newer prices."""
     days = known.sequences.sessions[-60:]
     rows = pd.DataFrame(
         {
@@ -312,7 +312,7 @@ def test_a_look_at_the_test_is_a_trial_too_and_done_again_it_is_the_same_one(
 def command_line(
     folder: Path, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Iterator[Callable[..., Any]]:
-    """Give `nextday search` in a folder with prices."""
+    """Return `nextday search` in a folder with prices."""
     nextday = CommandLine(home, monkeypatch, capsys)
     monkeypatch.chdir(home)
     options = (
@@ -340,9 +340,9 @@ def test_the_command_prints_the_trials_and_the_lines_to_paste_and_leaves_the_set
         anew = nextday("--trials", "1", "--anew")
     assert [first.code, second.code, anew.code] == [0, 0, 0], first
     assert "3 trials (3 complete)" in first.out
-    assert "the test was not looked at" in first.out
+    assert "the test set was not used" in first.out
     assert "12 trials" in second.out
-    assert "going on with the search on the prices through" in second.err
+    assert "continuing the search on the prices through" in second.err
     assert "13 trials" in anew.out  # nothing new has been stored: these are the prices of today
     assert "were tried on this universe: 0 scored on test rows" in second.out
     assert "learning_rate = " in second.out
@@ -395,7 +395,7 @@ def test_without_optuna_the_command_says_how_to_install_it(
 def test_real_networks_are_searched_and_a_killed_search_loses_the_trial_under_way_at_most(
     folder: Path, run: Run, known: History, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Killed without warning after its first trial, and done again, it ends as one that nobody disturbed."""
+    """Killed without warning after its first trial, and done again, it ends like one that was never interrupted."""
     environment = os.environ | {
         "PYTHONPATH": str(PROJECT),
         "PREFECT_HOME": str(tmp_path / "p"),
@@ -428,9 +428,9 @@ def test_real_networks_are_searched_and_a_killed_search_loses_the_trial_under_wa
     assert all(0.6 < float(trial.objective or 0) < 0.8 for trial in again.trials)
 
 
-def test_a_search_among_models_of_single_symbols_is_refused(folder: Path, tmp_path: Path) -> None:
+def test_a_search_among_per_symbol_models_is_refused(folder: Path, tmp_path: Path) -> None:
     settings = tmp_path / "nextday.toml"
     text = SETTINGS.replace("[model]", '[model]\nscope = "symbol"', 1)
     settings.write_text(text.replace("prices.parquet", str(folder / "prices.parquet")))
-    with pytest.raises(InputError, match="models of single symbols"):
+    with pytest.raises(InputError, match="per-symbol models"):
         search.fn(settings, tmp_path / "data", NOW)

@@ -102,7 +102,7 @@ def test_a_bar_is_full_once_whatever_the_order_of_the_members_and_wherever_they_
     assert "gradient norm 0.1" in steps[-1]
 
 
-def test_a_workshop_leaves_no_folder_and_removes_those_of_killed_runs_alone(tmp_path: Path) -> None:
+def test_a_training_leaves_no_folder_and_removes_those_of_killed_runs_alone(tmp_path: Path) -> None:
     made = run(tmp_path, "[training]\nprocesses = 1")
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
@@ -203,5 +203,5 @@ def test_the_champion_goes_on_from_the_scored_fit_only_where_it_may_and_says_whe
         assert choose_start(warm, scored, fold) is scored
         assert told.lines == []
         assert choose_start(warm, PerSymbol([], may_start=False), fold) is None
-    assert "from random initialization" in told.lines[0]
+    assert "random initialization" in told.lines[0]
     assert choose_start(run(tmp_path), scored, fold) is None

@@ -1,4 +1,4 @@
-"""What is kept of an evaluation beside its model, and what an older nextday kept."""
+"""An evaluation reads back as it was saved, also by an older version of nextday."""
 
 import json
 from pathlib import Path

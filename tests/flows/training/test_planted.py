@@ -41,7 +41,7 @@ test_sessions = 200
 
 
 def walk(signs: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Return closes [session, symbol] whose moves have these signs and sizes that tell nothing."""
+    """Return closes [session, symbol] whose moves have these signs and sizes without information."""
     return 100 * np.exp(np.cumsum(signs * np.abs(rng.normal(0, 0.01, signs.shape)), axis=0))
 
 
@@ -52,7 +52,7 @@ def markov_signs(repeats: float, rng: np.random.Generator) -> np.ndarray:
 
 
 def history_of(folder: Path, xnys: Calendar, closes: np.ndarray, settings: str) -> tuple[Run, History]:
-    """Return a run on these closes [session, symbol] and what it knows of them."""
+    """Return a run on these closes [session, symbol] and their history."""
     sessions = xnys.sessions[: len(closes)]
     parts = [vendor_bars(sessions, closes[:, k]).assign(symbol=f"S{k:02d}") for k in range(closes.shape[1])]
     pd.concat(parts).drop(columns=["adj_close"]).rename(columns={"session": "date"}).to_parquet(
@@ -75,8 +75,8 @@ def planted(
 
 
 def verdict_of(run: Run, known: History) -> tuple[Verdict, pd.DataFrame]:
-    with open_compute(run, known.sequences) as workshop:
-        walked, _, _ = train_procedure.fn(run, known, workshop)
+    with open_compute(run, known.sequences) as compute:
+        walked, _, _ = train_procedure.fn(run, known, compute)
     scores, verdict = score_procedure.fn(run, walked)
     return verdict, scores.set_index(["model", "metric"])
 
@@ -122,7 +122,7 @@ def test_a_label_used_as_a_feature_would_be_seen_at_once(tmp_path: Path, xnys: C
     assert scores.loc[("gru", "hit_rate"), "low"] > 0.9
 
 
-def test_about_the_share_that_was_asked_for_takes_a_side(tmp_path: Path, xnys: Calendar) -> None:
+def test_about_the_configured_share_of_rows_gets_a_direction(tmp_path: Path, xnys: Calendar) -> None:
     settings = f'{SETTINGS}[calibration]\nmethod = "auto"\ncoverage = 0.4\n'
     verdict, scores = verdict_of(*planted(tmp_path, xnys, REPEATS, seed=5, settings=settings))
     told = scores[scores["group"] == "sides taken"].loc[("gru", "hit_rate")]

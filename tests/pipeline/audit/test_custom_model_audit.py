@@ -108,9 +108,9 @@ def test_the_pages_model_lives_a_whole_life(nextday: CommandLine) -> None:
     said = nextday(*LIVE, "forecast")
     assert said.code == 2
     assert describe_missing_audit(open_run(CONFIG, HOME)).startswith(
-        "Not audited, so these figures may know the future: my_"
+        "Not audited, so these figures may use future information: my_"
     )
-    assert "my_prices:Mine and my_model:Logistic: code of your own that no audit has" in told(said)[0]
+    assert "my_prices:Mine and my_model:Logistic: custom code that was never audited" in told(said)[0]
     assert nextday(*LIVE, "audit").code == 0
     assert {statuses(kept("mine"))[name] for name in ("fit: equal seeds", "forecasts: reach")} == {"passed"}
     said = nextday(*LIVE, "forecast")
@@ -121,7 +121,7 @@ def test_the_pages_model_lives_a_whole_life(nextday: CommandLine) -> None:
     assert set(rows["kind"]) == {"live"}
     assert sorted(rows["symbol"]) == ["A", "B", "C"]
     as_of = f"{rows['as_of'].iloc[0]:%Y-%m-%d}"
-    assert "3 forecasts made again: the same" in nextday(*LIVE, "replay", as_of).out
+    assert "3 forecasts recomputed: the same" in nextday(*LIVE, "replay", as_of).out
     _stands_beside_the_baselines(nextday)
     _is_refused_where_the_settings_name_it_no_more()
     _is_refused_after_a_change(nextday, as_of)
@@ -145,19 +145,17 @@ def _is_refused_where_the_settings_name_it_no_more() -> None:
     facts = read_metadata(champion.directory)["extra"]
     require_named_code(run, facts, champion.directory)
     other = replace(run, config=run.config.model_copy(update={"model": Config().model}))
-    with pytest.raises(
-        InputError, match="made with my_model:Logistic, which the settings do not name any more"
-    ):
+    with pytest.raises(InputError, match="made with my_model:Logistic, which the settings no longer name"):
         require_named_code(other, facts, champion.directory)
     options = run.config.model.model_copy(update={"options": {"sessions": 4}})
     other = replace(run, config=run.config.model_copy(update={"model": options}))
-    with pytest.raises(InputError, match="by other settings than the audited ones"):
+    with pytest.raises(InputError, match="under other settings than the audited ones"):
         require_named_code(other, facts, champion.directory)
 
 
 def _is_refused_after_a_change(nextday: CommandLine, as_of: str) -> None:
     forget("my_model", block("my_model.py") + "# a word\n")
-    with pytest.raises(InputError, match="my_model:Logistic: code of your own that has changed since"):
+    with pytest.raises(InputError, match="my_model:Logistic: custom code that has changed since"):
         require_audit(open_run(CONFIG, HOME))
     said = nextday(*LIVE, "replay", as_of)
     assert said.code == 1

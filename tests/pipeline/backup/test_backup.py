@@ -177,7 +177,7 @@ def test_the_commands_say_what_was_copied_and_restored(
     head = Ledger(home / "ledger.sqlite").head().hash
     made = nextday("--home", "w", "backup", "copies")
     assert made.code == 0, made.err
-    for words in ("prices of sample: 1 symbol to 2019-01-03, version 2", f"head {head}", "read back whole"):
+    for words in ("prices of sample: 1 symbol to 2019-01-03, version 2", f"head {head}", "verified"):
         assert words in made.out
     back = nextday("restore", "copies", "--home", "back")
     assert back.code == 0, back.err

@@ -310,7 +310,7 @@ def test_bars_of_two_sources_do_not_join(database: Path, nextday: CommandLine) -
     Path("my_moved.py").write_text(block("my_prices.py"))
     Path("nextday.toml").write_text(settings.replace("my_prices:", "my_moved:"))
     said = nextday(*evening)
-    assert (said.code, "two vendors' bars do not join" in said.err) == (2, True)
+    assert (said.code, "bars of two vendors cannot be joined" in said.err) == (2, True)
     Path("my_moved.py").write_text(block("my_prices.py") + "    name = 'my_prices:MyDatabase'\n")
     del sys.modules["my_moved"]
     assert nextday(*evening).code == 0

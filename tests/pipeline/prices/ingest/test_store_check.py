@@ -159,6 +159,6 @@ def test_many_findings_are_counted_and_all_of_them_can_be_listed(
     short, whole = nextday(*HERE, "prices", "check"), nextday(*HERE, "prices", "check", "--all")
     left = len(findings(whole)) - len(findings(short))
     assert left > 0
-    assert f"{left} more findings: nextday prices check --all names them" in short.out
+    assert f"{left} more findings: nextday prices check --all lists them" in short.out
     marked = [line for line in findings(whole) if line.startswith("FIX")]
     assert [line for line in findings(short) if line.startswith("FIX")] == marked
