@@ -20,7 +20,7 @@ from pipeline.sources.answers import AnswerError, as_fetched
 __all__ = ["EXTENSION_POINT", "CustomSource", "load_source"]
 
 _TAKEN = ("sample", "files", "yahoo")
-_PAGE = "docs/own_source.md shows a whole one"
+_PAGE = "docs/custom_source.md shows a whole one"
 EXTENSION_POINT = ExtensionPoint("[universe] source", _PAGE)
 """Where such a source is named."""
 
