@@ -27,6 +27,7 @@ def test_every_path_on_a_page_exists(page: Path) -> None:
     assert [path for path in sorted(named) if not (PROJECT / path).exists()] == []
 
 
+@pytest.mark.slow
 @pages
 def test_every_dotted_name_on_a_page_can_be_imported(page: Path) -> None:
     text = page.read_text()
