@@ -27,6 +27,19 @@ def test_every_path_on_a_page_exists(page: Path) -> None:
     assert [path for path in sorted(named) if not (PROJECT / path).exists()] == []
 
 
+def test_every_page_that_code_and_settings_name_exists() -> None:
+    files = [
+        path for root in ("pipeline", "flows", "models", "tests") for path in (PROJECT / root).rglob("*.py")
+    ]
+    named = {
+        (page, path.name)
+        for path in [*files, PROJECT / "nextday.toml"]
+        for page in re.findall(r"docs/\w+\.md", path.read_text("utf-8"))
+    }
+    assert named
+    assert {(page, name) for page, name in named if not (PROJECT / page).exists()} == set()
+
+
 @pytest.mark.slow
 @pages
 def test_every_dotted_name_on_a_page_can_be_imported(page: Path) -> None:
