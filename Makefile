@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 NEXTDAY := $(BIN)/nextday
 
 .DEFAULT_GOAL := help
-.PHONY: help forecast test proofs check lint format types bench yahoo clean
+.PHONY: help forecast test proofs check lint format types bench yahoo architecture clean
 
 help:  ## Show the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -e 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -e 's/:.*## /\t/' | expand -t 14
 
 forecast: $(VENV)/.installed  ## Forecast the next session on the sample prices, then write the reports
 	$(NEXTDAY) forecast
@@ -30,15 +30,18 @@ lint: $(VENV)/.installed-dev  ## Format check, lint and import rules
 types: $(VENV)/.installed-dev  ## Strict type check
 	$(BIN)/mypy
 
-format: $(VENV)/.installed-dev  ## Format and mend what can be mended
+format: $(VENV)/.installed-dev  ## Format and fix what can be fixed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 bench: $(VENV)/.installed-dev  ## Measure the speed (minutes)
 	$(BIN)/python -m pytest tests/bench -m bench -s
 
-yahoo: $(VENV)/.installed-dev  ## A made-up Yahoo on this machine, to try nextday offline (OPTIONS="--clock 2026-10-01T22:00")
+yahoo: $(VENV)/.installed-dev  ## A simulated Yahoo on this machine, to try nextday offline (OPTIONS="--clock 2026-10-01T22:00")
 	@$(BIN)/python -m tests.support.yahoo_by_hand $(OPTIONS)
+
+architecture: $(VENV)/.created  ## Draw docs/architecture.svg from the imports
+	$(BIN)/python docs/draw_architecture.py
 
 clean:  ## Remove the environment and the caches, never the workspace data/
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache dist

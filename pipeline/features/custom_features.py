@@ -16,7 +16,7 @@ from pipeline.plugins import ExtensionPoint, as_read_only, describe_error, find_
 
 __all__ = ["EXTENSION_POINT", "find_features", "wrap_features"]
 
-EXTENSION_POINT = ExtensionPoint("[features] set", "docs/own_features.md has a complete example")
+EXTENSION_POINT = ExtensionPoint("[features] set", "docs/custom_features.md has a complete example")
 """The setting that names a custom feature set."""
 
 _ARRAYS: Final = ("open", "high", "low", "close", "volume", "adj_close", "last_close", "is_index")

@@ -15,7 +15,7 @@ from pipeline.plugins import ExtensionPoint, as_read_only, describe_error, find_
 
 __all__ = ["EXTENSION_POINT", "CheckedFit", "CheckedModel", "find_model", "wrap_model"]
 
-EXTENSION_POINT = ExtensionPoint("[model] kind", "docs/own_model.md has a complete example")
+EXTENSION_POINT = ExtensionPoint("[model] kind", "docs/custom_model.md has a complete example")
 """The setting that names a custom model."""
 
 

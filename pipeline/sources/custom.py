@@ -20,7 +20,7 @@ from pipeline.sources.answers import AnswerError, as_fetched
 __all__ = ["EXTENSION_POINT", "CustomSource", "load_source"]
 
 _BUILT_IN = ("sample", "files", "yahoo")
-_PAGE = "docs/own_source.md has a complete example"
+_PAGE = "docs/custom_source.md has a complete example"
 EXTENSION_POINT = ExtensionPoint("[universe] source", _PAGE)
 """The setting that names a custom source."""
 

@@ -1,8 +1,12 @@
 """The shape of the code is a promise too: who may import whom, and how large a thing may grow."""
 
 import ast
+import re
+import runpy
 import subprocess
 import sys
+import tomllib
+import xml.etree.ElementTree
 from pathlib import Path
 from statistics import median
 
@@ -102,3 +106,42 @@ def test_the_lock_names_no_registry_and_pins_every_package() -> None:
     lines = (PROJECT / "requirements.lock").read_text().splitlines()
     assert lines
     assert [line for line in lines if "==" not in line or "://" in line or line.startswith("-")] == []
+
+
+def _folders() -> list[Path]:
+    return sorted({path.parent for path in SOURCES})
+
+
+def test_every_folder_says_in_one_to_three_sentences_what_belongs_there() -> None:
+    for folder in _folders():
+        text = ast.get_docstring(ast.parse((folder / "__init__.py").read_text())) or ""
+        assert 1 <= len(re.findall(r"[.?!](?:\s|$)", text)) <= 3, (folder, text)
+
+
+def test_no_folder_has_more_than_fifteen_files() -> None:
+    assert {folder.name: n for folder in _folders() if (n := len(list(folder.glob("*.py")))) > 15} == {}
+
+
+@pytest.mark.parametrize("package", [*PACKAGES, "pipeline.prices"])
+def test_no_folder_or_file_comes_without_a_place_in_the_layers(package: str) -> None:
+    contracts = tomllib.loads((PROJECT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    (contract,) = (each for each in contracts if each.get("containers") == [package])
+    folder = PROJECT / package.replace(".", "/")
+    children = {path.stem for path in folder.glob("*.py")} | {
+        path.parent.name for path in folder.glob("*/*.py")
+    }
+    assert (contract["type"], contract["exhaustive"]) == ("layers", True)
+    assert set(re.findall(r"\w+", " ".join(contract["layers"]))) == children - {"__init__"}
+
+
+def test_the_picture_of_the_architecture_is_up_to_date() -> None:
+    drawing = runpy.run_path(str(PROJECT / "docs" / "draw_architecture.py"))
+    made = drawing["draw"]()
+    assert made == drawing["PICTURE"].read_text("utf-8"), "run `make architecture`"
+    xml.etree.ElementTree.fromstring(made)
+
+
+def test_the_architecture_page_names_every_folder() -> None:
+    page = (PROJECT / "docs" / "architecture.md").read_text()
+    named = set(re.findall(r"^\| `([a-z_/]+)` \|", page, re.M))
+    assert named == {folder.relative_to(PROJECT).as_posix() for folder in _folders()} - set(PACKAGES)

@@ -21,7 +21,9 @@ def test_it_is_short() -> None:
     assert len(README.splitlines()) <= 150
 
 
-@pytest.mark.parametrize("target", ["forecast", "test", "check", "lint", "bench", "yahoo", "clean"])
+@pytest.mark.parametrize(
+    "target", ["forecast", "test", "check", "lint", "bench", "yahoo", "architecture", "clean"]
+)
 def test_make_knows_the_targets(target: str) -> None:
     done = subprocess.run(["make", "-n", target], cwd=PROJECT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -23,7 +23,7 @@ from tests.conftest import PROJECT
 from tests.pipeline.audit.test_procedure_checks import audit_of, market
 from tests.support.command_line import HERE, CommandLine, told
 
-PAGE = (PROJECT / "docs" / "own_features.md").read_text()
+PAGE = (PROJECT / "docs" / "custom_features.md").read_text()
 
 
 def block(name: str) -> str:

@@ -23,7 +23,7 @@ from tests.conftest import PROJECT
 from tests.flows.operations.test_audit_command import CONFIG
 from tests.support.command_line import HERE, CommandLine, told
 
-PAGE = (PROJECT / "docs" / "own_model.md").read_text()
+PAGE = (PROJECT / "docs" / "custom_model.md").read_text()
 SYMBOLS, SESSIONS, LOOKBACK = 4, 300, 3
 RANGES = {"train": range(20, 150), "stop": range(152, 200), "calibrate": range(202, 250)}
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray]

@@ -36,7 +36,7 @@ from tests.pipeline.sources.test_custom_answers import (
 )
 from tests.support.command_line import HERE, CommandLine, contents, told
 
-PAGE = (PROJECT / "docs" / "own_source.md").read_text()
+PAGE = (PROJECT / "docs" / "custom_source.md").read_text()
 
 
 def block(name: str) -> str:
