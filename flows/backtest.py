@@ -28,7 +28,7 @@ from flows.training.walk_forward import BEST_BEFORE, fits_at_once, walk_history
 from pipeline.config import digest
 from pipeline.errors import NextdayError, StoreError
 from pipeline.evaluation.horizons import select_horizon
-from pipeline.evaluation.robustness import RobustnessTests, examine
+from pipeline.evaluation.robustness import RobustnessTests, run_robustness_tests
 from pipeline.evaluation.subgroups import score_groups, trailing_volatility
 from pipeline.evaluation.verdict import Verdict
 from pipeline.forecasting.folds import Fold, walk_folds
@@ -168,7 +168,7 @@ def _score_groups(run: Run, known: History, walk: Walk, verdict: Verdict) -> pd.
 
 @task("test further")
 def _test_further(run: Run, walk: Walk, verdict: Verdict) -> RobustnessTests:
-    found = examine(
+    found = run_robustness_tests(
         select_horizon(walk.test),
         model=verdict.model,
         baseline=verdict.baseline,
@@ -331,7 +331,7 @@ def _track(run: Run, made: Backtest, paths: dict[str, Path]) -> None:
                 "config_digest": _digest(run),
                 "trial_digest": _digest_trial(run),
                 "data_version": made.method["data version"],
-                "verdict": made.verdict.finding,
+                "verdict": made.verdict.conclusion,
             },
             epochs=made.epochs,
             scores=made.scores,
@@ -352,7 +352,7 @@ def _publish(made: Backtest) -> None:
         create_markdown_artifact(
             backtest_markdown(made),
             key=f"nextday-{made.universe.replace('_', '-')}-backtest",
-            description=f"backtest of {made.universe}: {made.verdict.finding}",
+            description=f"backtest of {made.universe}: {made.verdict.conclusion}",
         )
     except PREFECT_ERRORS as error:
         log_line(f"the backtest is reported, but Prefect does not show it: {error}")

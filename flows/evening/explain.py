@@ -10,7 +10,7 @@ from flows.runtime.progress import log_line
 from flows.runtime.tasks import task
 from flows.training.history import History
 from flows.training.network_insight import _MINUTES
-from pipeline.evaluation.attributions import lay_out, save_attributions
+from pipeline.evaluation.attributions import save_attributions, tabulate_attributions
 from pipeline.report.files import report_paths
 
 __all__ = ["explain_forecasts"]
@@ -62,4 +62,6 @@ def _attribute(fitted: Any, known: History, rows: pd.DataFrame) -> pd.DataFrame:
             "sessions": found.sessions[at],
         }
     )
-    return lay_out(rows[fits], found.attribution.values[at, ..., ahead], sequences.features, facts)
+    return tabulate_attributions(
+        rows[fits], found.attribution.values[at, ..., ahead], sequences.features, facts
+    )

@@ -32,7 +32,7 @@ def publish(report: Report) -> None:
     create_markdown_artifact(
         summary_markdown(report),
         key=f"nextday-{key}-summary",
-        description=f"{what}: {report.verdict.finding if report.verdict else 'not scored yet'}",
+        description=f"{what}: {report.verdict.conclusion if report.verdict else 'not scored yet'}",
     )
     create_table_artifact(
         forecast_rows(report),

@@ -114,9 +114,9 @@ def promote(run: Run, market: PriceStatus, version: str, evaluation: Evaluation)
         | {
             "trained_through": f"{market.as_of:%Y-%m-%d}",
             "data_version": str(market.seq),
-            "verdict": evaluation.verdict.finding,
+            "verdict": evaluation.verdict.conclusion,
         }
-        | {f"verdict_{horizon}": verdict.finding for horizon, verdict in evaluation.further.items()},
+        | {f"verdict_{horizon}": verdict.conclusion for horizon, verdict in evaluation.further.items()},
         epochs=evaluation.epochs,
         scores=evaluation.scores,
         artifacts=[*sorted(folder.iterdir()), run.settings_file],

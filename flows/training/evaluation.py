@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -50,8 +50,8 @@ def save_evaluation(folder: Path, evaluation: Evaluation) -> None:
     write_bytes(folder / "test_rows.parquet", evaluation.test_rows.to_parquet(index=False))
     if evaluation.insight:
         save_insight(folder, evaluation.insight)
-    write_text(folder / "verdict.json", json.dumps(asdict(evaluation.verdict), indent=1) + "\n")
-    further = {horizon: asdict(verdict) for horizon, verdict in evaluation.further.items()}
+    write_text(folder / "verdict.json", json.dumps(evaluation.verdict.to_json(), indent=1) + "\n")
+    further = {horizon: verdict.to_json() for horizon, verdict in evaluation.further.items()}
     if further:
         write_text(folder / _FARTHER, json.dumps(further, indent=1) + "\n")
 
@@ -71,13 +71,13 @@ def load_evaluation(folder: Path) -> Evaluation:
         tables["scores"] = _complete_scores(tables["scores"])
         for name in ("first_session", "last_session"):
             tables["ranges"][name] = pd.to_datetime(tables["ranges"][name])
-        verdict = Verdict(**json.loads((folder / "verdict.json").read_text(encoding="utf-8")))
+        verdict = Verdict.from_json(json.loads((folder / "verdict.json").read_text(encoding="utf-8")))
         test_rows = pd.read_parquet(folder / "test_rows.parquet")
         if "direction" not in test_rows:  # written before a forecast could take no side
             test_rows["direction"] = choose_directions(test_rows["p_up"].to_numpy())
         farther = folder / _FARTHER if (test_rows["horizon"] > NEXT).any() else None
-        told = json.loads(farther.read_text(encoding="utf-8")) if farther else {}
-        further = {int(horizon): Verdict(**verdict) for horizon, verdict in told.items()}
+        stored = json.loads(farther.read_text(encoding="utf-8")) if farther else {}
+        further = {int(horizon): Verdict.from_json(facts) for horizon, facts in stored.items()}
         insight = load_insight(folder)
         return Evaluation(**tables, verdict=verdict, test_rows=test_rows, further=further, insight=insight)
     except (OSError, ValueError, TypeError) as error:

@@ -1,5 +1,5 @@
-"""How good forecasts were, and how sure that is: scores with intervals and baselines, the verdict, subgroups.
+"""Evaluation of forecasts: scores with intervals and baselines, the verdict, subgroups, selective prediction.
 
-Whatever takes frames of forecasts with their outcomes belongs here; it draws nothing and writes no page. May import
-`features`, `statistics`, `formatting`, `storage` and the ground floor.
+What takes frames of forecasts with their outcomes belongs here; figures and pages do not. May import `features`,
+`statistics`, `formatting`, `storage` and the modules below them.
 """

@@ -1,4 +1,4 @@
-"""The forecasts that have an outcome, every model on the very same rows: what each score and test begins with."""
+"""The forecasts with an outcome, all models aligned on the same rows: the input of every score and test."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,10 +25,10 @@ class LabelledRows:
     Attributes:
         p: Probability of up of every model [n].
         y: Outcome [n].
-        session: Number of the target session [n], from 0 without holes.
+        session: Number of the target session [n], from 0 without gaps.
         horizon: Sessions ahead.
-        symbol, as_of, target: Each row's place [n] among
-        levels: the symbols, the as_of and the target sessions.
+        symbol, as_of, target: Each row's index [n] into the three `levels`.
+        levels: The symbols, the as_of and the target sessions.
     """
 
     p: Mapping[str, Floats]
@@ -42,7 +42,7 @@ class LabelledRows:
 
     @property
     def sessions(self) -> int:
-        """How many there are."""
+        """The number of target sessions."""
         return int(self.session[-1]) + 1 if len(self.session) else 0
 
     def by_session(self, values: Floats) -> Floats:
@@ -51,23 +51,23 @@ class LabelledRows:
         return sums
 
     def log_loss(self, model: str) -> Floats:
-        """Return the mean log loss of each session."""
+        """Return the mean log loss per session [session]."""
         return self.by_session(metrics.log_losses(self.p[model], self.y)) / np.bincount(self.session)
 
     def require(self, model: str) -> None:
-        """Raise where there are rows and none is by `model`."""
+        """Raise a NextdayError if there are rows and none is by `model`."""
         if len(self.y) and model not in self.p:
             raise NextdayError(f"There is no forecast by {model!r}; there are {', '.join(sorted(self.p))}")
 
 
 def gather_labelled(rows: pd.DataFrame) -> LabelledRows:
-    """Put the labelled rows of every model side by side.
+    """Align the labelled rows of all models.
 
     Args:
-        rows: model, symbol, as_of, target_session, horizon, p_up, outcome (NaN where there is no label: left out).
+        rows: model, symbol, as_of, target_session, horizon, p_up, outcome (NaN without a label: left out).
 
     Raises:
-        NextdayError: of several horizons, or the models stand on different rows.
+        NextdayError: there are several horizons, or the models have different rows.
     """
     labelled = rows["outcome"].notna().to_numpy()
     horizon = _only_horizon(rows["horizon"][labelled].unique())
@@ -82,7 +82,7 @@ def gather_labelled(rows: pd.DataFrame) -> LabelledRows:
         p[name] = _on_every_row(name, row[name], p_up, len(known))
         y = y if len(p) > 1 else _put(row[name], outcome, len(known))
         if not np.array_equal(y[row[name]], outcome):
-            raise NextdayError(f"{name} has other outcomes than the models before it on the same rows")
+            raise NextdayError(f"The outcomes of {name} differ from those of other models on the same rows")
     symbol, as_of, target = _keys_of(known, levels)
     return LabelledRows(
         p, y, np.cumsum(np.diff(target, prepend=target[:1]) > 0), horizon, symbol, as_of, target, levels
@@ -102,7 +102,7 @@ _KEYS: Final = ("symbol", "as_of", "target_session")
 
 
 def _number_rows(rows: pd.DataFrame, chosen: Places, levels: "list[pd.Index[Any]]") -> NDArray[np.int64]:
-    """Return a number for the key of each chosen row, which rises with the target session."""
+    """Return a number for the key of each chosen row; it rises with the target session."""
     number, size = np.zeros(len(chosen), np.int64), 1
     for key, level in zip(_KEYS, levels, strict=True):
         number += _place_in(level, rows[key].take(chosen)) * size
@@ -117,11 +117,13 @@ def _place_in(level: "pd.Index[Any]", values: "pd.Series[Any]") -> Places:
 
 
 def _match(numbers: Mapping[str, NDArray[np.int64]]) -> tuple[NDArray[np.int64], Mapping[str, Places]]:
-    """Return the numbers that there are, by size, and the place among them of each model's rows."""
+    """Return the distinct numbers in rising order, and the index of each model's rows into them."""
     if not numbers:
         return np.empty(0, np.int64), {}
     first, *others = numbers.values()
-    if all(np.array_equal(first, other) for other in others):  # as they are made: one search, not ten
+    if all(
+        np.array_equal(first, other) for other in others
+    ):  # the usual case: one search instead of one per model
         known = np.sort(pd.unique(first))
         return known, dict.fromkeys(numbers, np.searchsorted(known, first))
     known = np.sort(pd.unique(np.concatenate([first, *others])))
@@ -140,15 +142,15 @@ def _on_every_row(model: str, row: Places, p_up: Floats, rows: int) -> Floats:
     if len(row) != rows or np.isnan(p).any():
         missing, extra = int(np.isnan(p).sum()), len(row) - len(np.unique(row))
         raise NextdayError(
-            f"The models do not stand on the same rows: {model} has no p_up on {missing} of {rows} rows and more "
+            f"The models do not have the same rows: {model} has no p_up on {missing} of {rows} rows and more "
             f"than one on {extra}",
-            fix=f"score models on one row per {', '.join(FORECAST_KEY)} each",
+            fix=f"give every model exactly one row per {', '.join(FORECAST_KEY)}",
         )
     return p
 
 
 def _put(row: Places, values: Floats, rows: int) -> Floats:
-    """Return [rows] with the values where they belong, NaN elsewhere."""
+    """Return an array [rows] with the values at `row`, NaN elsewhere."""
     put = np.full(rows, np.nan)
     put[row] = values
     return put

@@ -1,4 +1,4 @@
-"""What moved the forecasts of an evening: feature by feature, in a CSV beside forecast.csv."""
+"""Feature attributions of one session's forecasts, in attributions.csv next to forecast.csv."""
 
 from pathlib import Path
 from typing import Final
@@ -11,21 +11,28 @@ from pipeline.errors import StoreError
 from pipeline.storage.csv_output import disarm
 from pipeline.storage.files import write_text
 
-__all__ = ["FILE", "LAGS", "lay_out", "load_attributions", "save_attributions", "select_strongest"]
+__all__ = [
+    "FILE",
+    "LAGS",
+    "load_attributions",
+    "save_attributions",
+    "select_strongest",
+    "tabulate_attributions",
+]
 
 FILE: Final = "attributions.csv"
 
 LAGS: Final = ((0, 1), (1, 2), (2, 5), (5, 10), (10, 20), (20, 40), (40, None))
-"""Sessions before the last one, first and stop, that one column of the file adds up; the last has no end."""
+"""Ranges of lags (first, stop) in sessions before the last one; each is summed in one column, the last is open."""
 
 _KEY: Final = ["symbol", "horizon", "as_of", "model_version", "data_version"]
 _MADE_OF: Final = ["target_session", *_KEY]
 
 
-def lay_out(
+def tabulate_attributions(
     rows: pd.DataFrame, values: NDArray[np.float32], features: tuple[str, ...], facts: pd.DataFrame
 ) -> pd.DataFrame:
-    """Return one line a forecast and feature, the strongest feature of a forecast first.
+    """Return one row per forecast and feature, the strongest feature of a forecast first.
 
     Args:
         rows: The forecasts, in the order of `values`: target_session, symbol, horizon, as_of, model_version,
@@ -35,7 +42,7 @@ def lay_out(
         facts: logit, baseline_logit, forecast_logit, sessions, in the order of `values`.
 
     Returns:
-        The columns of attributions.csv, rounded as they are there: what is written and what is read tell the same.
+        The columns of attributions.csv, rounded as in the file, so that the frame equals what is read back.
     """
     total = values.sum(axis=1, dtype=np.float64)
     order = np.argsort(-np.abs(total), axis=1, kind="stable")
@@ -50,7 +57,7 @@ def lay_out(
 
 
 def save_attributions(folder: Path, made: pd.DataFrame) -> None:
-    """Add to what the folder holds already; of two lines that say the same forecast was moved, the first one stands.
+    """Add attributions to those in the folder; a row of a forecast and feature that is stored already is kept.
 
     Raises:
         NextdayError: the file cannot be written.
@@ -64,7 +71,7 @@ def save_attributions(folder: Path, made: pd.DataFrame) -> None:
 
 
 def load_attributions(folder: Path, standing: pd.DataFrame) -> pd.DataFrame:
-    """Return the lines that belong to forecasts as they stand: of the same model and the same prices.
+    """Return the stored attributions of the official forecasts: those of the same model and the same prices.
 
     Raises:
         StoreError: the file is damaged.
@@ -72,8 +79,8 @@ def load_attributions(folder: Path, standing: pd.DataFrame) -> pd.DataFrame:
     kept = _read(folder)
     if kept is None:
         return pd.DataFrame(columns=[*_MADE_OF, "feature", "attribution"])
-    asked = standing[_KEY].assign(plain=standing["symbol"], symbol=standing["symbol"].map(disarm))
-    found = kept.merge(asked, on=_KEY, how="inner")
+    official = standing[_KEY].assign(plain=standing["symbol"], symbol=standing["symbol"].map(disarm))
+    found = kept.merge(official, on=_KEY, how="inner")
     return found.assign(symbol=found.pop("plain"))
 
 
@@ -82,7 +89,7 @@ def select_strongest(attributions: pd.DataFrame, most: int) -> dict[str, list[tu
 
     Args:
         attributions: Of one horizon.
-        most: How many a symbol.
+        most: How many features per symbol.
     """
     return {
         str(symbol): list(zip(rows["feature"][:most], rows["attribution"][:most], strict=True))
@@ -106,7 +113,7 @@ def _read(folder: Path) -> pd.DataFrame | None:
         return kept.assign(**{name: pd.to_datetime(kept[name]) for name in ("target_session", "as_of")})
     except (OSError, ValueError, KeyError) as error:
         raise StoreError(
-            f"What moved the forecasts cannot be read: {error}",
+            f"The attributions of the forecasts cannot be read: {error}",
             where=str(folder / FILE),
-            fix="remove the file: the page then says that it is not kept",
+            fix="remove the file; the page then says that there are no attributions",
         ) from None

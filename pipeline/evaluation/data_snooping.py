@@ -1,7 +1,7 @@
-"""Many candidates, one record: is the best one better than luck, and which ones cannot be told from it?
+"""Tests against data snooping: is the best of many candidates better than luck, and which are as good as it?
 
-Who tries forty settings and shows the best has shown the luckiest. Both tests look at all candidates at once, by the
-mean log loss of each session, and resample blocks of sessions.
+The best of forty settings is partly the luckiest. Both tests compare all candidates at once, by the mean log loss per
+session, and resample blocks of sessions.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from pipeline.statistics.significance import drop_rounding
 __all__ = [
     "ConfidenceSet",
     "SuperiorAbility",
-    "choose_common_block",
+    "choose_common_block_length",
     "find_confidence_set",
     "session_losses",
     "superior_ability",
@@ -29,16 +29,17 @@ __all__ = [
 
 @dataclass(frozen=True)
 class SuperiorAbility:
-    """What Hansen's test found.
+    """The result of Hansen's test of superior predictive ability.
 
     Attributes:
         best: The candidate with the lowest mean loss.
         gain: The benchmark's mean loss less that of the best.
-        p_value: Of "no candidate is better than the benchmark", the consistent one.
-        lower: Hansen's lower bound of it, which leaves poor candidates out of account.
-        upper: His upper bound, that of White's (2000) reality check, which takes all as good as the benchmark.
-        candidates: How many there are.
-        sessions: How many the losses come from.
+        p_value: The consistent one, of "no candidate is better than the benchmark".
+        lower: Hansen's lower bound of it, which ignores poor candidates.
+        upper: Hansen's upper bound, that of White's (2000) reality check, which takes all candidates to be as good as
+            the benchmark.
+        candidates: Number of candidates.
+        sessions: Number of sessions.
         block_length: In sessions.
     """
 
@@ -54,13 +55,13 @@ class SuperiorAbility:
 
 @dataclass(frozen=True)
 class ConfidenceSet:
-    """What the model confidence set found.
+    """The model confidence set.
 
     Attributes:
-        members: Models that cannot be told from the best one, the lowest loss first.
-        p_values: Of each model; a member's is above `level`.
-        level: One less the confidence of the set.
-        sessions: How many the losses come from.
+        members: Models that are not significantly worse than the best one, the lowest loss first.
+        p_values: By model; those of members are above `level`.
+        level: 1 minus the confidence of the set.
+        sessions: Number of sessions.
         block_length: In sessions.
     """
 
@@ -78,8 +79,8 @@ def session_losses(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({model: table.log_loss(model) for model in table.p}, index=sessions)
 
 
-def choose_common_block(losses: pd.DataFrame) -> int:
-    """Return the block length in whole sessions that suits the most dependent difference of two columns."""
+def choose_common_block_length(losses: pd.DataFrame) -> int:
+    """Return the longest optimal block length of the differences of two columns, in whole sessions."""
     series = losses.to_numpy(float).T
     lengths = [choose_block_length(one - other) for one, other in combinations(series, 2)]
     return int(np.ceil(max(lengths, default=1.0)))
@@ -100,10 +101,10 @@ def superior_ability(
     where no candidate is better, by the stationary bootstrap.
 
     Args:
-        losses: [session], a column a model: every candidate that was tried and the benchmark.
-        benchmark: Which column is held against.
+        losses: [session], a column per model: every candidate that was tried and the benchmark.
+        benchmark: The column that the others are compared with.
         horizon: Sessions ahead; blocks are at least as long.
-        block_length: By default of `choose_common_block`.
+        block_length: By default that of `choose_common_block_length`.
         draws: Samples of the bootstrap.
         seed: Of the bootstrap.
 
@@ -112,7 +113,7 @@ def superior_ability(
     """
     others = _checked(losses, horizon, benchmark).drop(columns=benchmark)
     best = str(others.mean().idxmin())
-    # Who says what the benchmark says has no variance to divide by, and the test would take it for certain.
+    # A candidate equal to the benchmark has no variance to divide by; the test would take it for certain.
     differs = [
         name for name in others if np.any(drop_rounding((others[name] - losses[benchmark]).to_numpy(float)))
     ]
@@ -120,7 +121,7 @@ def superior_ability(
     if gain <= 0 or best not in differs:
         return SuperiorAbility(best, gain, 1.0, 1.0, 1.0, others.shape[1], len(losses), max(horizon, 1))
     others = others[differs]
-    block = max(block_length or choose_common_block(losses), horizon)
+    block = max(block_length or choose_common_block_length(losses), horizon)
     spa = SPA(
         losses[benchmark].to_numpy(),
         others.to_numpy(),
@@ -145,14 +146,14 @@ def find_confidence_set(
 ) -> ConfidenceSet:
     """Return the models among which the best one is with probability 1 - `level`.
 
-    Hansen, Lunde and Nason (2011), "The model confidence set", with the range statistic: the worst model is thrown out
-    as long as equal ability is rejected. Little data keeps many models, and says so by that.
+    Hansen, Lunde and Nason (2011), "The model confidence set", with the range statistic: the worst model is removed
+    as long as equal ability is rejected. With little data the set stays large.
 
     Args:
-        losses: [session], a column a model.
-        level: How often the best one may be missing.
+        losses: [session], a column per model.
+        level: The probability that the best one is missing.
         horizon: Sessions ahead; blocks are at least as long.
-        block_length: By default of `choose_common_block`.
+        block_length: By default that of `choose_common_block_length`.
         draws: Samples of the bootstrap.
         seed: Of the bootstrap.
 
@@ -160,7 +161,7 @@ def find_confidence_set(
         NextdayError: too few models or sessions.
     """
     _checked(losses, horizon)
-    block = max(block_length or choose_common_block(losses), horizon)
+    block = max(block_length or choose_common_block_length(losses), horizon)
     unlike = losses.T.drop_duplicates().T
     p_values = {str(unlike.columns[0]): 1.0}
     if unlike.shape[1] > 1:
@@ -169,7 +170,7 @@ def find_confidence_set(
         )
         found.compute()
         p_values = {str(model): float(p) for model, p in found.pvalues["Pvalue"].items()}
-    for model in losses:  # equal columns have no variance to divide by: they share their twin's fate
+    for model in losses:  # equal columns have no variance to divide by: they get the p-value of their twin
         twin = next(name for name in unlike if losses[name].equals(losses[model]))
         p_values[str(model)] = p_values[str(twin)]
     order = [str(model) for model in losses.mean().sort_values(kind="stable").index]
@@ -181,9 +182,9 @@ def _checked(losses: pd.DataFrame, horizon: int, benchmark: str | None = None) -
     if benchmark is not None and benchmark not in losses:
         raise NextdayError(f"There is no forecast by {benchmark!r}; there are {', '.join(map(str, losses))}")
     if losses.shape[1] < 2:
-        raise NextdayError("A test of candidates needs two models or more")
+        raise NextdayError("A test of several candidates needs two models or more")
     if len(losses) < MIN_SESSIONS * horizon:
         raise NextdayError(
-            f"A test of candidates needs {MIN_SESSIONS * horizon} sessions; there are {len(losses)}"
+            f"A test of several candidates needs {MIN_SESSIONS * horizon} sessions; there are {len(losses)}"
         )
     return losses

@@ -1,4 +1,4 @@
-"""How much a score stands on: its rows, the sessions they come from, and how many independent rows they are worth."""
+"""The effective sample size of each metric: its rows, their sessions, and how many independent rows they are worth."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,16 +15,16 @@ from pipeline.statistics.metrics import effective_n_of
 __all__ = ["CLASSIFICATION_METRICS", "EffectiveN", "measure_effective_n"]
 
 CLASSIFICATION_METRICS: Final = ("hit_rate", "balanced_accuracy", "mcc")
-"""Metrics of the sides taken: rows with p = 0.5 take none and are not in them."""
+"""Metrics of the forecast directions: rows with p = 0.5 have none and are left out."""
 
 
 @dataclass(frozen=True)
 class EffectiveN:
-    """What a score stands on.
+    """The sample size of a score.
 
     Attributes:
         n: Rows.
-        effective_n: Independent rows that would know as much.
+        effective_n: Independent rows that would estimate the metric as precisely.
         sessions: Sessions that the rows come from.
     """
 
@@ -34,15 +34,15 @@ class EffectiveN:
 
 
 def measure_effective_n(rows: LabelledRows, model: str, sums: SessionSums) -> Mapping[str, EffectiveN]:
-    """Return what each metric of a model stands on.
+    """Return the sample size of each metric of a model.
 
-    effective_n is `metrics.effective_n` of the hits (for the metrics of the sides taken), the log losses, the outcomes
-    (uncertainty), the parts that the rows have in an AUC, or else the squared errors; between sessions it is the
-    number of sessions that count. Where a model takes no side at all, the rows on offer are counted.
+    effective_n is `metrics.effective_n` of the hits (for CLASSIFICATION_METRICS), the log losses, the outcomes
+    (uncertainty), the rows' contributions to an AUC, or else the squared errors; for the AUC between sessions it is the
+    number of sessions that count. For a model without any direction all rows are counted.
     """
     p, y, session = rows.p[model], rows.y, rows.session
-    called = p != 0.5 if (p != 0.5).any() else np.ones(len(p), bool)
-    hits = ((p > 0.5) == (y == 1)).astype(float)[called]
+    issued = p != 0.5 if (p != 0.5).any() else np.ones(len(p), bool)
+    hits = ((p > 0.5) == (y == 1)).astype(float)[issued]
     decided = ~np.isnan(sums.won)
     within = auc.effective_n_within_sessions(sums.wins, sums.pairs, sums.rows)
     squared = _count(sums.rows, effective_n_of(metrics.squared_errors(p, y), session))
@@ -50,7 +50,7 @@ def measure_effective_n(rows: LabelledRows, model: str, sums: SessionSums) -> Ma
     return {
         **dict.fromkeys(
             CLASSIFICATION_METRICS,
-            _count(np.bincount(session[called]), effective_n_of(hits, session[called])),
+            _count(np.bincount(session[issued]), effective_n_of(hits, session[issued])),
         ),
         **dict.fromkeys(("brier", "brier_skill", "miscalibration", "discrimination", "ece"), squared),
         "uncertainty": _count(sums.rows, effective_n_of(y, session)),

@@ -1,4 +1,4 @@
-"""Several sessions ahead: every horizon has its own name, rows, scores and place on the page; none is pooled."""
+"""Horizons of several sessions ahead: names and selection of their rows; horizons are never pooled."""
 
 from typing import Final
 
@@ -16,16 +16,16 @@ __all__ = [
 
 
 NEXT: Final = 1
-"""The horizon of the next session: what the verdict, the figures and the folder of a report speak of."""
+"""The horizon of the next session: that of the main verdict, the figures and the folder of a report."""
 
 
 def describe_horizon(horizon: int) -> str:
-    """Say how far ahead a horizon lies."""
+    """Describe how far ahead a horizon lies: "next session", "5 sessions ahead"."""
     return "next session" if horizon == NEXT else f"{horizon} sessions ahead"
 
 
 def describe_horizons(horizons: list[int]) -> str:
-    """Say it of several: "1, 5 and 20 sessions ahead"."""
+    """Describe several horizons: "1, 5 and 20 sessions ahead"."""
     *first, last = map(str, horizons)
     return f"{', '.join(first)} and {last} sessions ahead" if first else describe_horizon(horizons[0])
 
@@ -53,6 +53,6 @@ def list_horizons(rows: pd.DataFrame) -> list[int]:
 
 
 def select_horizon(rows: pd.DataFrame, horizon: int = NEXT) -> pd.DataFrame:
-    """Return the rows of one horizon: all of them, and no copy, where there is no other."""
+    """Return the rows of one horizon; without a copy where there is no other."""
     chosen = rows["horizon"] == horizon
     return rows if chosen.all() else rows[chosen]

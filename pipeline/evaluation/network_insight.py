@@ -1,4 +1,4 @@
-"""What a training found out about what its network looks at, as tables that lie beside its evaluation."""
+"""Diagnostics of a trained network: sensitivity, memory, gradients and importance, kept next to its evaluation."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,13 +19,13 @@ _DRAWS: Final = 1000
 
 @dataclass(frozen=True, eq=False)
 class Insight:
-    """What the network of the scoring fit looks at.
+    """Diagnostics of the network of the scoring fit.
 
     Attributes:
         sensitivity: horizon, member, lag, norm: the mean norm of d logit[t] / d x[t - lag], in logits per standard
             deviation.
         memory: horizon, half, most, decay, finding, lookback: how far back 50% and 95% of the sensitivity lie, the
-            factor a session, and vanishing, exploding, in between or blind.
+            decay factor per session, and vanishing, exploding, in between or blind.
         gradients: layer, part, member, norm: of the log loss on training rows.
         importance: horizon, part, feature, rise, low, high, n, sessions: of the log loss on rows of that part (test, or
             calibrate where there is no test) when the feature is permuted, with its 95% interval.
@@ -38,13 +38,13 @@ class Insight:
 
 
 def save_insight(folder: Path, insight: Insight) -> None:
-    """Keep an insight beside the evaluation of the same training."""
+    """Write an insight next to the evaluation of the same training."""
     for name in _TABLES:
         write_text(folder / f"{name}.csv", getattr(insight, name).to_csv(index=False))
 
 
 def load_insight(folder: Path) -> Insight | None:
-    """Read what `save_insight` kept; None where a former version kept nothing.
+    """Read what `save_insight` wrote; None where an earlier version wrote nothing.
 
     Raises:
         ValueError: a file is damaged.
@@ -61,16 +61,16 @@ def rate_importance(
     seed: int,
     horizon: int = 1,
 ) -> pd.DataFrame:
-    """Return each feature's mean rise of the log loss with its 95% interval, the strongest first.
+    """Return the mean rise of the log loss per permuted feature with its 95% interval, the largest first.
 
     Rows of one session move together, so whole sessions are resampled (`bootstrap.resample_sessions`); low and high are
     NaN with too few of them.
 
     Args:
         rises: [feature, row]; NaN where the row has no label.
-        session: Its session, [row].
+        session: Of each row, [row].
         features: Their names.
-        seed: Of the draws.
+        seed: Of the bootstrap.
         horizon: Sessions ahead.
     """
     known = np.isfinite(rises[0])

@@ -1,4 +1,4 @@
-"""What stands beside a verdict: is any direction told, is anyone better than luck, how long would a small edge take?"""
+"""Robustness tests next to the verdict: directional accuracy, data snooping, and the sample size of a small edge."""
 
 from dataclasses import dataclass
 
@@ -18,18 +18,18 @@ from pipeline.schema import MIN_SESSIONS
 from pipeline.statistics.pesaran_timmermann import PesaranTimmermann, pesaran_timmermann
 from pipeline.statistics.power import SampleSize, estimate_sample_size
 
-__all__ = ["RobustnessTests", "examine"]
+__all__ = ["RobustnessTests", "run_robustness_tests"]
 
 
 @dataclass(frozen=True)
 class RobustnessTests:
-    """What was found on the rows of one horizon.
+    """The results on the rows of one horizon.
 
     Attributes:
-        model: Whose directions were tested.
-        baseline: What all candidates are held against.
+        model: The model whose directions were tested.
+        baseline: The baseline that all candidates are compared with.
         direction: Pesaran and Timmermann's test.
-        size: How many sessions it takes to tell 52% hits from 50% here.
+        size: How many sessions are needed to distinguish a hit rate of 52% from 50% on these rows.
         ability: Hansen's test; None with too few sessions.
         confidence: The model confidence set; None with too few sessions.
     """
@@ -43,51 +43,49 @@ class RobustnessTests:
 
     @property
     def sentences(self) -> dict[str, str]:
-        """Each test in plain words, by its name."""
-        said = {"Pesaran and Timmermann": self._tell_direction()}
+        """The result of each test in plain words, by its name."""
+        sentences = {"Pesaran and Timmermann": self._describe_direction()}
         if self.ability:
-            said["superior predictive ability"] = self._tell_ability(self.ability)
+            sentences["superior predictive ability"] = self._describe_ability(self.ability)
         if self.confidence:
-            said["model confidence set"] = _tell_set(self.confidence)
-        return said
+            sentences["model confidence set"] = _describe_confidence_set(self.confidence)
+        return sentences
 
-    def _tell_direction(self) -> str:
+    def _describe_direction(self) -> str:
         found = self.direction
         if np.isnan(found.statistic):
-            return (
-                f"{self.model} took one side only, or too few sessions were scored: there is nothing to test."
-            )
+            return f"{self.model} forecast one direction only, or has too few sessions: there is nothing to test."
         p, alone = describe_p_value(found.p_value), describe_p_value(found.independent_p_value)
         hits = f"{format_percent(found.hit_rate)} of {found.n:,} over {count(found.sessions, 'session')}"
         return (
-            f"{self.model} hit {hits}; directions independent of what happened, with "
-            f"as many ups, would have hit {format_percent(found.by_chance)} (one-sided {p} by whole sessions; "
+            f"{self.model} hit {hits}; random directions with as many ups would have hit "
+            f"{format_percent(found.by_chance)} (one-sided {p} by whole sessions; "
             f"{alone} if rows were independent)."
         )
 
-    def _tell_ability(self, found: SuperiorAbility) -> str:
+    def _describe_ability(self, found: SuperiorAbility) -> str:
         return (
             f"The best of {count(found.candidates, 'candidate')} in the test was {found.best}, better than "
-            f"{self.baseline} by {found.gain:+z.4f} a session. That none of them is truly better: Hansen's "
+            f"{self.baseline} by {found.gain:+z.4f} per session. Hansen's test that no candidate is better: "
             f"{describe_p_value(found.p_value)} ({count(found.sessions, 'session')}, all candidates at once)."
         )
 
 
-def _tell_set(found: ConfidenceSet) -> str:
+def _describe_confidence_set(found: ConfidenceSet) -> str:
     among = f"{len(found.members)} of {len(found.p_values)}"
     return (
         f"With {1 - found.level:.0%} confidence the best method is among {among}: {', '.join(found.members)}."
     )
 
 
-def examine(
+def run_robustness_tests(
     rows: pd.DataFrame, *, model: str, baseline: str, draws: int = 1000, seed: int = 0
 ) -> RobustnessTests:
     """Test the directions of a model, and all models against the baseline.
 
     Args:
         rows: The long frame of `pipeline.evaluation.scores`: every candidate, one horizon, at least one outcome.
-        model: Whose directions.
+        model: The model whose directions are tested.
         baseline: Chosen before the test.
         draws: Samples of the bootstraps.
         seed: Of the bootstraps.

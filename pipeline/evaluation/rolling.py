@@ -1,4 +1,4 @@
-"""Hit rate over time."""
+"""The rolling hit rate over time."""
 
 from typing import Final
 
@@ -11,11 +11,11 @@ __all__ = ["ROLLING", "roll_hit_rate", "select_record"]
 
 
 ROLLING: Final = 60
-"""Sessions of a rolling hit rate: about a quarter, enough for an interval, short enough to see a change."""
+"""Sessions in the window of a rolling hit rate: about a quarter, enough for an interval, short enough for changes."""
 
 
 def roll_hit_rate(rows: pd.DataFrame, baseline: pd.DataFrame) -> pd.DataFrame:
-    """Return the hit rate of the last ROLLING sessions with an interval that keeps each session whole.
+    """Return the rolling hit rate over ROLLING sessions, with an interval clustered by session.
 
     The interval is that of a ratio of session sums (Cochran 1977, Sampling Techniques, section 6.4), sessions
     taken as independent: rate -+ 1.96 sqrt(W / (W - 1) sum (hits - rate n)^2) / sum n.
@@ -33,15 +33,17 @@ def roll_hit_rate(rows: pd.DataFrame, baseline: pd.DataFrame) -> pd.DataFrame:
 
 
 def _hits_by_session(rows: pd.DataFrame) -> tuple["pd.Series[float]", "pd.Series[float]"]:
-    told = rows[rows["p_up"] != 0.5]
-    hits = ((told["p_up"] > 0.5) == (told["outcome"] == 1)).astype(float).groupby(told["target_session"])
+    issued = rows[rows["p_up"] != 0.5]
+    hits = (
+        ((issued["p_up"] > 0.5) == (issued["outcome"] == 1)).astype(float).groupby(issued["target_session"])
+    )
     return hits.sum(), hits.count().astype(float)
 
 
 def select_record(record: pd.DataFrame) -> pd.DataFrame:
-    """Return the settled rows that the record is drawn by: the live ones, or while there is none the late ones.
+    """Return the settled rows to draw: the live ones, or the late ones while there are no live ones.
 
-    Only those of the next session: farther ones overlap, and stand in the tables of scores.
+    Next session only: rows of farther horizons overlap; their scores are in the tables.
     """
     settled = select_horizon(record[record["outcome"].notna()])
     live = settled[settled["kind"] == "live"]

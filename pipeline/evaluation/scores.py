@@ -1,8 +1,8 @@
-"""Scores beside their best baseline, and a verdict in plain words.
+"""Scores of models, each compared with the best baseline on the same rows.
 
-`rows` is a long frame: model, symbol, as_of, target_session, horizon, p_up, outcome (1.0 up, 0.0 down, NaN where
-there is no label: left out). Every model must stand on the very same rows, and all rows have one horizon: what lies
-one session ahead and what lies twenty ahead are two questions, with two answers.
+`rows` is a long frame: model, symbol, as_of, target_session, horizon, p_up, outcome (1.0 up, 0.0 down, NaN without a
+label: left out). All models must have the same rows, and all rows the same horizon: forecasts of one and of twenty
+sessions ahead are scored apart.
 """
 
 import math
@@ -24,35 +24,34 @@ __all__ = ["score"]
 
 
 Array = NDArray[np.float64]
-_BASE_RATE: Final = "base_rate"
 
 
 def score(
     rows: pd.DataFrame, *, baseline: str, group: str = "all", draws: int = 1000, seed: int = 0
 ) -> pd.DataFrame:
-    """Score every model of `rows`, each beside the baseline on the same rows.
+    """Score every model of `rows`, compared with the baseline on the same rows.
 
-    Intervals are 95% percentile intervals of the stationary bootstrap of whole sessions, its blocks at least as long
-    as the horizon: outcomes of neighbouring sessions overlap. p_value is two-sided, of no
-    difference from the baseline: Diebold and Mariano's on session means for log_loss, brier (and with it
-    brier_skill) and hit_rate (rows where both gave a direction), the paired bootstrap for the others. What chance
-    alone lifts above zero (ece, miscalibration, discrimination) has intervals that take that back: a miscalibration
-    may lie above its own. A model's scores do not depend on which other models stand in `rows`.
+    Intervals are 95% percentile intervals of the stationary bootstrap of whole sessions, with blocks at least as long
+    as the horizon, because outcomes of neighbouring sessions overlap. p_value is two-sided, of no difference from the
+    baseline: Diebold and Mariano's on session means for log_loss, brier (and with it brier_skill) and hit_rate (rows
+    where both gave a direction), the paired bootstrap for the others. Metrics that chance alone lifts above zero (ece,
+    miscalibration, discrimination) have bias-corrected intervals, so a miscalibration may lie above its own. A model's
+    scores do not depend on the other models in `rows`.
 
     Args:
         rows: The long frame.
-        baseline: The model that the others are held against, chosen before the test (see `best_baseline`).
-        group: What the rows have in common; goes into the column `group`.
+        baseline: The model that the others are compared with, chosen before the test (see `best_baseline`).
+        group: The name of these rows; goes into the column `group`, the rows' horizon into the column `horizon`.
         draws: Samples of the bootstrap.
         seed: Of the bootstrap.
 
     Returns:
-        schema.SCORES, a row a model and metric; n, effective_n and sessions count the rows that the metric stands on
-        (where no row gave a direction hit_rate, balanced_accuracy and mcc are NaN, and n counts the rows on offer).
-        Without an outcome: no row.
+        schema.SCORES, one row per model and metric; n, effective_n and sessions count the rows that enter the metric
+        (where no row has a direction, hit_rate, balanced_accuracy and mcc are NaN, and n counts all rows).
+        No row without an outcome.
 
     Raises:
-        NextdayError: the baseline is not among the models, or the models stand on different rows.
+        NextdayError: the baseline is not among the models, or the models have different rows.
     """
     table = gather_labelled(rows)
     table.require(baseline)
@@ -63,26 +62,26 @@ def score(
         [
             {"model": model, "group": group, "horizon": table.horizon, "baseline": baseline, **line}
             for model in table.p
-            for line in _lines(table, model, baseline, reference, draws, seed)
+            for line in _score_model(table, model, baseline, reference, draws, seed)
         ]
     )
     return validated(scores, SCORES)
 
 
-def _lines(
+def _score_model(
     table: LabelledRows, model: str, baseline: str, reference: SessionSums, draws: int, seed: int
 ) -> Iterator[dict[str, str | float]]:
     sums = reference if model == baseline else sum_sessions(table, model)
     copies = bootstrap.resample_sessions(table.log_loss(model), horizon=table.horizon, draws=draws, seed=seed)
-    drawn, drawn_beside = sums.resample(copies, reference), reference.resample(copies, reference)
-    value, beside = sums.measure(reference), reference.measure(reference)
-    evidence = measure_effective_n(table, model, sums)
+    drawn, drawn_baseline = sums.resample(copies, reference), reference.resample(copies, reference)
+    value, baseline_value = sums.measure(reference), reference.measure(reference)
+    sizes = measure_effective_n(table, model, sums)
     for metric in METRICS:
         line = {
             "metric": metric,
             "value": value[metric],
-            "baseline_value": beside[metric],
-            **asdict(evidence[metric]),
+            "baseline_value": baseline_value[metric],
+            **asdict(sizes[metric]),
         }
         line["low"], line["high"] = _interval(metric, value[metric], drawn)
         if model == baseline:
@@ -90,20 +89,20 @@ def _lines(
         elif metric in _SESSION_LOSSES:
             line["p_value"] = _loss_test(table, model, baseline, metric)
         else:
-            differences = drawn[metric] - drawn_beside[metric]
-            line["p_value"] = _drawn_p_value(metric, value[metric] - beside[metric], differences)
+            differences = drawn[metric] - drawn_baseline[metric]
+            line["p_value"] = _drawn_p_value(metric, value[metric] - baseline_value[metric], differences)
         yield line
 
 
 _LIFTED: Final = ("ece", "miscalibration", "discrimination")
-"""Chance alone lifts these above zero, and a resample lifts them once more."""
+"""Metrics that chance alone lifts above zero; resampling lifts them once more."""
 
 
 def _interval(metric: str, value: float, drawn: Mapping[str, Array]) -> tuple[float, float]:
-    """Return the percentile interval; of a metric that chance lifts one that takes the lift back, no lower than zero.
+    """Return the percentile interval; for the metrics of _LIFTED a bias-corrected one, with ends of at least zero.
 
-    The calibration error is a sum of distances, so it cannot be farther from the true one than the bins are from
-    theirs: value -+ the 95th percentile of how far those of the samples lie. The others have the basic interval
+    The calibration error is a sum of distances, so its error is at most the sum of the errors of the bins: its interval
+    is value -+ the 95th percentile of that sum in the samples. The others have the basic interval
     [2 v - q_97.5, 2 v - q_2.5] of Davison and Hinkley (1997), section 5.2.
     """
     low, high = bootstrap.percentile_interval(drawn[metric])
@@ -121,7 +120,7 @@ def _drawn_p_value(metric: str, difference: float, drawn: Array) -> float:
 
 
 def _misses(p: Array, y: Array) -> Array:
-    """Return 1 for a miss and 0 for a hit [row], NaN where p takes no side."""
+    """Return 1 for a miss and 0 for a hit [row], NaN where p = 0.5 has no direction."""
     return np.where(p == 0.5, np.nan, (p > 0.5) != (y == 1))
 
 
@@ -134,7 +133,7 @@ _SESSION_LOSSES: Final[Mapping[str, Callable[[Array, Array], Array]]] = {
 
 
 def _loss_test(table: LabelledRows, model: str, baseline: str, metric: str) -> float:
-    """Return Diebold and Mariano's p of equal session means, over the rows where both have a loss."""
+    """Return Diebold and Mariano's p-value of equal session means, over the rows where both have a loss."""
     loss = _SESSION_LOSSES[metric]
     difference = significance.drop_rounding(loss(table.p[baseline], table.y) - loss(table.p[model], table.y))
     both = ~np.isnan(difference)

@@ -1,6 +1,6 @@
-"""Selective prediction: on which rows a model issues a direction, how often, and how good it is there.
+"""Selective prediction: on which rows a model issues a direction, how often, and how accurate it is there.
 
-The threshold on |p_up - 0.5| was set on the calibration range; `pipeline.forecasting.forecast.choose_directions`
+The threshold on |p_up - 0.5| is set on the calibration range; `pipeline.forecasting.forecast.choose_directions`
 applies it. The risk-coverage curve: El-Yaniv and Wiener (2010), "On the foundations of noise-free selective
 classification"; Geifman and El-Yaniv (2017), "Selective classification for deep neural networks". At coverage c it
 gives the hit rate of the share c of forecasts with the largest |p_up - 0.5|.
@@ -31,69 +31,69 @@ __all__ = [
 
 Floats = NDArray[np.float64]
 ISSUED_SHARE: Final = "sides_taken"
-"""The metric that says which share of the forecasts took a side; its baseline is the target."""
+"""The stored name of the metric coverage: the share of forecasts with a direction; its baseline is the target."""
 
 
 def select_issued(rows: pd.DataFrame, model: str) -> pd.DataFrame:
-    """Return the rows of every model where `model` takes a side: on them it can be held against the others.
+    """Return the rows of all models where `model` issues a direction, so that they can be compared there.
 
     Args:
         rows: The long frame of `pipeline.evaluation.scores`, with direction.
-        model: Whose side counts.
+        model: The model that selects the rows.
     """
     own = rows[(rows["model"] == model) & (rows["direction"] != "none")]
-    told = pd.MultiIndex.from_frame(own[FORECAST_KEY])
-    return rows[pd.MultiIndex.from_frame(rows[FORECAST_KEY]).isin(told)]
+    issued = pd.MultiIndex.from_frame(own[FORECAST_KEY])
+    return rows[pd.MultiIndex.from_frame(rows[FORECAST_KEY]).isin(issued)]
 
 
 def score_coverage(
     rows: pd.DataFrame, *, model: str, target: float, group: str = "all", draws: int = 1000, seed: int = 0
 ) -> pd.DataFrame:
-    """Return the share of a model's rows that take a side, beside the share that was asked for.
+    """Return the coverage of a model, the share of its rows with a direction, compared with the target.
 
     Args:
         rows: The long frame of `pipeline.evaluation.scores`, with direction: rows that the threshold was not set on.
-        model: Whose.
-        target: What was asked for.
-        group: What the rows have in common.
-        draws: Samples of the stationary bootstrap of whole sessions that the 95% interval is taken from.
+        model: The model.
+        target: The target coverage.
+        group: The name of these rows.
+        draws: Samples of the stationary bootstrap of whole sessions, for the 95% interval.
         seed: Of the bootstrap.
 
     Returns:
-        schema.SCORES, one row; none without an outcome.
+        schema.SCORES, one row; no row without an outcome.
     """
     own = rows[(rows["model"] == model) & rows["outcome"].notna()]
     if own.empty:
         return empty(SCORES)
-    is_told = own["direction"] != "none"
-    takes = is_told.groupby(own["target_session"])
-    told, n = takes.sum().to_numpy(float), takes.count().to_numpy(float)
+    is_issued = own["direction"] != "none"
+    by_session = is_issued.groupby(own["target_session"])
+    issued, n = by_session.sum().to_numpy(float), by_session.count().to_numpy(float)
     horizon = int(own["horizon"].max())
-    copies = bootstrap.resample_sessions(told / n, horizon=horizon, draws=draws, seed=seed)
-    low, high = bootstrap.percentile_interval(mean_of(copies @ told, copies @ n))
-    line = {"value": told.sum() / n.sum(), "low": low, "high": high, "n": int(n.sum()), "sessions": len(n)}
-    line["effective_n"] = effective_n(np.asarray(is_told, np.float64), own["target_session"].to_numpy())
+    copies = bootstrap.resample_sessions(issued / n, horizon=horizon, draws=draws, seed=seed)
+    low, high = bootstrap.percentile_interval(mean_of(copies @ issued, copies @ n))
+    line = {"value": issued.sum() / n.sum(), "low": low, "high": high, "n": int(n.sum()), "sessions": len(n)}
+    line["effective_n"] = effective_n(np.asarray(is_issued, np.float64), own["target_session"].to_numpy())
     names = {"model": model, "group": group, "horizon": horizon, "metric": ISSUED_SHARE, "baseline": "target"}
     return validated(pd.DataFrame([{**names, **line, "baseline_value": target, "p_value": np.nan}]), SCORES)
 
 
 COVERAGES: Final = tuple(percent / 100 for percent in range(5, 101, 5))
-"""The shares of forecasts that a curve is measured at."""
+"""The coverages of a curve: shares of the forecasts."""
 _COLUMNS: Final = ["coverage", "confidence", "n", "sessions", "hit_rate", "low", "high", "baseline_rate"]
 
 
 @dataclass(frozen=True)
 class AchievedCoverage:
-    """What the threshold that the calibrate range set came to on rows that it was not set on.
+    """The coverage that the threshold of the calibration range achieves on other rows.
 
     Attributes:
-        target: Share of forecasts that was to take a side.
-        coverage: Share that did, with its 95% interval [low, high].
-        low: Lower end.
-        high: Upper end.
+        target: Target share of forecasts with a direction.
+        coverage: Achieved share, with its 95% interval [low, high].
+        low: Lower end; NaN with too few sessions.
+        high: Upper end; NaN with too few sessions.
         n: Rows.
-        sessions: Sessions they stand on.
-        tied: Share of the rows that have the least confidence that took a side: they take it together.
+        sessions: Sessions they come from.
+        tied: Share of the rows whose confidence is the lowest with a direction: they get a direction together.
     """
 
     target: float
@@ -108,13 +108,13 @@ class AchievedCoverage:
 def measure_achieved_coverage(
     scores: pd.DataFrame, rows: pd.DataFrame, *, model: str, group: str = "all", horizon: int = NEXT
 ) -> AchievedCoverage | None:
-    """Return how often a model took a side; None where it was not asked to leave any out.
+    """Return how often a model issued a direction; None for a model that never abstains by its settings.
 
     Args:
-        scores: schema.SCORES, with the share of sides taken.
+        scores: schema.SCORES, with the metric ISSUED_SHARE.
         rows: p_up and direction of the model on the rows that were scored.
-        model: Which.
-        group: Which rows they are.
+        model: The model.
+        group: The name of these rows.
         horizon: Sessions ahead.
     """
     own = scores[(scores["metric"] == ISSUED_SHARE) & (scores["model"] == model)]
@@ -126,8 +126,8 @@ def measure_achieved_coverage(
 
 
 def _measure_tied(rows: pd.DataFrame) -> float:
-    confidence, takes = (rows["p_up"] - 0.5).abs(), rows["direction"] != "none"
-    return float((confidence == confidence[takes].min()).mean()) if takes.any() else 0.0
+    confidence, issued = (rows["p_up"] - 0.5).abs(), rows["direction"] != "none"
+    return float((confidence == confidence[issued].min()).mean()) if issued.any() else 0.0
 
 
 def trace_curve(
@@ -138,28 +138,28 @@ def trace_curve(
     draws: int = 1000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Return the hit rate at every coverage, from the surest rows to all.
+    """Return the hit rate at every coverage, from the most confident rows to all.
 
-    Rows of equal confidence come together: where only a part of them belongs to a coverage, each counts by that part,
-    which is what a random choice among them would give on average. Rows with p_up = 0.5 take no side, so the last
-    coverage may lie below 1. The 95% band is that of the stationary bootstrap of whole sessions, the choice of rows
-    kept as it is.
+    Ties in confidence are split: where only a fraction of the tied rows belongs to a coverage, each has that fraction
+    as its weight, the average of a random choice among them. Rows with p_up = 0.5 have no direction, so the last
+    coverage may lie below 1. The 95% band comes from the stationary bootstrap of whole sessions, with the selected rows
+    fixed.
 
     Args:
         rows: target_session, symbol, horizon, p_up, outcome of one model and horizon, all with an outcome.
-        baseline: The same rows as the baseline forecasts them.
-        marked: Coverages to be measured beside COVERAGES.
+        baseline: The forecasts of the baseline on the same rows.
+        marked: Coverages to measure in addition to COVERAGES.
         draws: Samples of the bootstrap.
         seed: Of the bootstrap.
 
     Returns:
-        coverage, confidence (the least |p_up - 0.5| of its rows), n, sessions, hit_rate, low, high, baseline_rate (on
-        the same rows); no point where no row takes a side.
+        coverage, confidence (the lowest |p_up - 0.5| of its rows), n, sessions, hit_rate, low, high, baseline_rate (on
+        the same rows); low and high are NaN with too few sessions; no point where no row has a direction.
     """
     keys = ["symbol", "target_session"]
     both = rows.merge(baseline[[*keys, "p_up"]], on=keys, suffixes=("", "_baseline"), validate="1:1")
     up = both["outcome"].to_numpy() == 1
-    p, said = both["p_up"].to_numpy(float), both["p_up_baseline"].to_numpy(float)
+    p, baseline_p = both["p_up"].to_numpy(float), both["p_up_baseline"].to_numpy(float)
     session = np.unique(both["target_session"].to_numpy(), return_inverse=True)[1]
     coverage, weights, confidence = _weigh(np.abs(p - 0.5), (*COVERAGES, *marked))
     if not len(coverage):
@@ -168,30 +168,30 @@ def trace_curve(
     def by_session(values: Floats) -> Floats:
         return np.stack([np.bincount(session, weights=values * w) for w in weights], axis=1)
 
-    told, hits = by_session(np.ones_like(p)), by_session(((p > 0.5) == up).astype(float))
-    called = (said != 0.5).astype(float)
-    said_hits, said_told = by_session(called * ((said > 0.5) == up)), by_session(called)
-    low, high = _measure_band(hits, told, int(both["horizon"].max()), draws, seed)
+    issued, hits = by_session(np.ones_like(p)), by_session(((p > 0.5) == up).astype(float))
+    directed = (baseline_p != 0.5).astype(float)
+    baseline_hits, baseline_issued = by_session(directed * ((baseline_p > 0.5) == up)), by_session(directed)
+    low, high = _measure_band(hits, issued, int(both["horizon"].max()), draws, seed)
     return pd.DataFrame(
         {
             "coverage": coverage,
             "confidence": confidence,
-            "n": np.rint(told.sum(axis=0)).astype(int),
-            "sessions": (told > 0).sum(axis=0),
-            "hit_rate": mean_of(hits.sum(axis=0), told.sum(axis=0)),
+            "n": np.rint(issued.sum(axis=0)).astype(int),
+            "sessions": (issued > 0).sum(axis=0),
+            "hit_rate": mean_of(hits.sum(axis=0), issued.sum(axis=0)),
             "low": low,
             "high": high,
-            "baseline_rate": mean_of(said_hits.sum(axis=0), said_told.sum(axis=0)),
+            "baseline_rate": mean_of(baseline_hits.sum(axis=0), baseline_issued.sum(axis=0)),
         }
     )
 
 
-def _weigh(confidence: Floats, asked: tuple[float, ...]) -> tuple[Floats, list[Floats], Floats]:
-    """Return the coverages, how much each row [row] counts at each of them, and the least confidence there."""
+def _weigh(confidence: Floats, requested: tuple[float, ...]) -> tuple[Floats, list[Floats], Floats]:
+    """Return the coverages, the weights [row] of each of them, and its lowest confidence."""
     level, place, size = np.unique(-confidence, return_inverse=True, return_counts=True)
     above = np.cumsum(size) - size
     reach = float((confidence > 0).mean()) if len(confidence) else 0.0
-    coverage = np.unique([min(share, reach) for share in asked if reach > 0])
+    coverage = np.unique([min(share, reach) for share in requested if reach > 0])
     weights = [np.clip((share * len(confidence) - above) / size, 0, 1) for share in coverage]
     least = np.array([-level[np.flatnonzero(weight > 1e-9)[-1]] for weight in weights])
     return coverage, [weight[place] for weight in weights], least

@@ -1,4 +1,4 @@
-"""One model's rows summed by session: every metric of a sample of whole sessions comes from these alone."""
+"""One model's rows summed by session: enough to compute every metric of resampled whole sessions."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ METRICS: Final = (
 )
 
 _BINS: Final = 10
-"""Of the calibration error."""
+"""Bins of the calibration error."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,19 +41,19 @@ class SessionSums:
     """One model's rows summed by session.
 
     Attributes:
-        rows: Their number, [session].
+        rows: Number of rows, [session].
         confusion: Of `metrics.confusion`, [session, 4].
         squared_error: [session].
         log_loss: [session].
-        gaps: Outcome less p in each bin of the calibration error, [session, bin].
+        gaps: Sum of outcome less p in each bin of the calibration error, [session, bin].
         ups: [session, bin of p].
         downs: [session, bin of p].
-        wins: Pairs of one session in which the up had the higher p, [session].
-        pairs: Pairs of one session, [session].
+        wins: Pairs of an up and a down of the session in which the up had the higher p, [session].
+        pairs: All pairs of an up and a down of the session, [session].
         mean_p: [session].
-        won: 1 where more than half went up, 0 for fewer, NaN for just half, [session].
+        won: 1 where more than half went up, 0 for less than half, NaN for exactly half, [session].
         auc_effective_n: Of `ranking.effective_n_of_auc`.
-        exact: What the bins of p would only nearly tell, of all rows.
+        exact: Metrics of all rows that the bins of p only approximate, by name.
     """
 
     rows: Floats
@@ -71,15 +71,15 @@ class SessionSums:
     exact: Mapping[str, float]
 
     def measure(self, reference: "SessionSums") -> dict[str, float]:
-        """Return every metric of the rows themselves."""
+        """Return every metric of the rows, by name."""
         whole = self.resample(np.ones((1, len(self.rows))), reference)
         return {name: float(values[0]) for name, values in whole.items()} | dict(self.exact)
 
     def resample(self, copies: Floats, reference: "SessionSums") -> dict[str, Floats]:
-        """Return every metric [draw] of samples that hold session s copies[:, s] times.
+        """Return every metric [draw] of samples that contain session s copies[:, s] times.
 
-        The bins of p and of the calibration error stay those of all rows. `ece_reach` is how far the bins of a sample
-        lie from those of all rows: no calibration error can have moved by more.
+        The bins of p and of the calibration error stay those of all rows. `ece_reach` is the sum of the bins' distances
+        from those of all rows, an upper bound of the change of the calibration error.
 
         Args:
             copies: [draw, session].

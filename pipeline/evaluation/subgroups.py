@@ -1,7 +1,7 @@
-"""Where does a model do well? Its scores by symbol, year, volatility, weekday and confidence, luck allowed for.
+"""Subgroup analysis: scores by symbol, year, volatility, weekday and confidence, adjusted for multiple testing.
 
-Of twenty groups one looks good by chance: a p-value is adjusted for how many groups of its family were tested, and
-groups with too few sessions are shown but not tested.
+One of twenty groups looks good by chance: p-values are adjusted for the number of groups of the family that were
+tested. Groups with too few sessions are shown but not tested.
 """
 
 from collections.abc import Iterator, Mapping
@@ -24,7 +24,7 @@ Floats = NDArray[np.float64]
 Places = NDArray[np.integer]
 
 FAMILIES: Final = ("symbol", "year", "volatility", "weekday", "confidence")
-"""By what the rows are grouped, each by itself."""
+"""The families of groups; each divides the rows independently of the others."""
 
 _THIRDS: Final = ("calm", "middling", "wild")
 _FIFTHS: Final = ("least sure", "less sure", "middling", "surer", "surest")
@@ -42,25 +42,25 @@ def score_groups(
 ) -> pd.DataFrame:
     """Score one model against its baseline in every group of every family.
 
-    value is the mean over the group's rows of the log loss, or the hit rate of those that took a side; its 95% interval
-    is that of the stationary bootstrap of whole sessions, the same draws for all groups. p_value is Diebold and
+    value is the mean log loss of the group's rows, or the hit rate of those with a direction; its 95% interval comes
+    from the stationary bootstrap of whole sessions, with the same draws for all groups. p_value is Diebold and
     Mariano's on the group's session means, NaN with fewer than `scores.enough_sessions`; adjusted_p is Holm's over the
     `groups` of the family that were tested.
 
     Args:
-        rows: The long frame of `pipeline.evaluation.scores`; other models may stand in it.
-        model: Which.
-        baseline: Which it is held against, chosen before the test.
-        volatility: By as_of: how much the universe moved, as known at that close (a trailing realised volatility, for
-            example); rows fall into thirds of its values on the scored sessions. None, or NaN: no such group.
+        rows: The long frame of `pipeline.evaluation.scores`; rows of other models are ignored.
+        model: The model to score.
+        baseline: The baseline it is compared with, chosen before the test.
+        volatility: By as_of: the volatility of the universe as known at that close (for example a trailing realised
+            one); rows are split into thirds of its values on the scored sessions. None, or NaN: no such group.
         draws: Samples of the bootstrap.
         seed: Of the bootstrap.
 
     Returns:
-        schema.GROUP_SCORES, the families and groups in order, two rows a group; no row without an outcome.
+        schema.GROUP_SCORES, the families and groups in order, two rows per group; no row without an outcome.
 
     Raises:
-        NextdayError: one of the two is not in `rows`, or they stand on different rows.
+        NextdayError: one of the two is not in `rows`, or they have different rows.
     """
     table = gather_labelled(rows[rows["model"].isin([model, baseline])])
     table.require(model)
@@ -81,7 +81,7 @@ def score_groups(
 
 
 def trailing_volatility(panel: Panel, sessions: int = 21) -> "pd.Series[float]":
-    """Return how much the universe's mean has moved, as known at each close: by session, NaN at the beginning.
+    """Return the trailing volatility of the universe as known at each close, by session; NaN at the beginning.
 
     The standard deviation of the equally weighted log total return over the last `sessions`, about a month.
     """
@@ -93,7 +93,7 @@ def trailing_volatility(panel: Panel, sessions: int = 21) -> "pd.Series[float]":
 
 
 def _losses(table: LabelledRows, model: str, baseline: str) -> Mapping[str, tuple[Floats, Floats]]:
-    """Return the losses [row] of the two, by metric; NaN where a row does not count."""
+    """Return the losses [row] of model and baseline, by metric; NaN where a row has none."""
 
     def misses(p: Floats) -> Floats:
         return np.where(p == 0.5, np.nan, (p > 0.5) != (table.y == 1))
@@ -108,7 +108,7 @@ def _losses(table: LabelledRows, model: str, baseline: str) -> Mapping[str, tupl
 def _families(
     table: LabelledRows, model: str, volatility: "pd.Series[float] | None"
 ) -> Iterator[tuple[str, Places, list[str]]]:
-    """Yield each family: its name, the number of each row's group (-1 for none), and the groups' names."""
+    """Yield each family: its name, the group number of each row (-1 for none), and the names of the groups."""
     symbols, as_of, targets = table.levels
     target = pd.DatetimeIndex(targets)
     yield "symbol", table.symbol, [str(symbol) for symbol in symbols]
@@ -123,13 +123,13 @@ def _families(
 
 
 def _cut(values: Floats, used: Places, parts: int) -> Places:
-    """Return which part of the used values each of them lies in, by rising value; -1 where it is not known."""
+    """Return the quantile part of each value, with edges from the used values; -1 for NaN."""
     edges = np.nanquantile(values[used], np.arange(1, parts) / parts) if len(used) else np.empty(0)
     return np.where(np.isnan(values), -1, np.searchsorted(edges, values, side="right")).astype(int)
 
 
 def _name_fifths(confidence: Floats) -> tuple[Places, list[str]]:
-    """Return the fifth of each row and what the fifths are called; equal confidence may leave fewer of them."""
+    """Return the fifth of each row and the names of the fifths; with equal confidences there may be fewer."""
     place = metrics.bins_of_equal_count(confidence, len(_FIFTHS))
     found = int(place.max()) + 1
     if found == len(_FIFTHS):
@@ -145,14 +145,14 @@ def _score_family(
     groups: list[str],
     copies: Floats,
 ) -> list[dict[str, Any]]:
-    """Return a line a group that has rows with a loss of the model."""
+    """Return one row per group with a loss of the model."""
     members = list(_split(place, groups, ~np.isnan(losses[0])))
     lines = [_score_group(table, metric, losses, rows) for _, rows in members]
     p_values = np.array([line["p_value"] for line in lines], float)
     tested, adjusted = int(np.count_nonzero(~np.isnan(p_values))), significance.adjust_p_values(p_values)
     sums = [[line.pop(part) for line in lines] for part in ("total", "rows")]
     drawn = [copies @ np.reshape(each, (len(lines), table.sessions)).T for each in sums]
-    values = _told(metric, metrics.mean_of(*drawn))
+    values = _to_metric(metric, metrics.mean_of(*drawn))
     for number, ((group, _), line) in enumerate(zip(members, lines, strict=True)):
         line |= {"group": group, "metric": metric, "adjusted_p": adjusted[number], "groups": tested}
         enough = line["sessions"] >= schema.MIN_SESSIONS * table.horizon
@@ -162,7 +162,7 @@ def _score_family(
 
 
 def _split(place: Places, groups: list[str], counts: NDArray[np.bool_]) -> Iterator[tuple[str, Places]]:
-    """Yield each group that has rows that count, and those rows."""
+    """Yield each group with rows that count, and those rows."""
     order = np.argsort(place, kind="stable")
     order = order[counts[order]]
     bounds = np.searchsorted(place[order], np.arange(len(groups) + 1))
@@ -174,7 +174,7 @@ def _split(place: Places, groups: list[str], counts: NDArray[np.bool_]) -> Itera
 def _score_group(
     table: LabelledRows, metric: str, losses: tuple[Floats, Floats], members: Places
 ) -> dict[str, Any]:
-    """Return what one group's rows say, with their sums by session."""
+    """Return the scores of one group, with its sums by session."""
     own, other = (loss[members] for loss in losses)
     session, both = table.session[members], ~np.isnan(other)
     rows = np.bincount(session, minlength=table.sessions)
@@ -183,8 +183,8 @@ def _score_group(
     differences = total[paired > 0] / paired[paired > 0]
     enough = len(differences) >= enough_sessions(table.horizon)
     return {
-        "value": float(_told(metric, np.mean(own))),
-        "baseline_value": float(_told(metric, np.mean(other[both]))) if both.any() else np.nan,
+        "value": float(_to_metric(metric, np.mean(own))),
+        "baseline_value": float(_to_metric(metric, np.mean(other[both]))) if both.any() else np.nan,
         "n": len(members),
         "effective_n": metrics.effective_n_of(own, session),
         "sessions": int(np.count_nonzero(rows)),
@@ -196,6 +196,6 @@ def _score_group(
     }
 
 
-def _told(metric: str, loss: Any) -> Any:
-    """Return a mean loss as its metric: a hit rate is one less the share of misses."""
+def _to_metric(metric: str, loss: Any) -> Any:
+    """Return the metric of a mean loss: a hit rate is 1 minus the share of misses."""
     return 1 - loss if metric == "hit_rate" else loss

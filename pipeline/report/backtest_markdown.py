@@ -29,7 +29,7 @@ def backtest_markdown(backtest: Backtest) -> str:
     """Return the backtest in Markdown: the verdict, the network's scores, then one sentence for each other result."""
     scores = backtest.scores[backtest.scores["model"] == backtest.model]
     lines = [
-        f"# {backtest.universe}: {backtest.verdict.finding}",
+        f"# {backtest.universe}: {backtest.verdict.conclusion}",
         "",
         f"**{format_cell(backtest.verdict.sentence)}**",
         "",

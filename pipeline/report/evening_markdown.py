@@ -53,7 +53,7 @@ def _format_scores(report: Report) -> list[str]:
     lines = []
     for (group, horizon), scores in select_own_scores(report).groupby(["group", "horizon"], sort=False):
         rows = [{name: cell for name, cell in row.items() if name != "rows"} for row in score_rows(scores)]
-        lines += [f"## Scores of {name_model(report)}: {describe_group(group, horizon)}", ""]
+        lines += [f"## Scores of {name_model(report)}: {describe_group(str(group), int(str(horizon)))}", ""]
         lines += [*format_table(rows), ""]
     return lines
 

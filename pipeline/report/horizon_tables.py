@@ -110,7 +110,7 @@ def verdict_cells(further: Mapping[int, Verdict]) -> list[dict[str, str]]:
     return [
         {
             "ahead": describe_horizon(horizon),
-            "verdict": verdict.finding,
+            "verdict": verdict.conclusion,
             "log loss saved": _format_difference(verdict.difference),
             "95% interval": f"{_format_difference(verdict.low)} to {_format_difference(verdict.high)}"
             if verdict.low <= verdict.high

@@ -116,11 +116,10 @@ def select_own_scores(report: Report) -> pd.DataFrame:
     live = own[own["group"].str.startswith("live")]
     order = list(dict.fromkeys([*_group_keys(report.scores), *_group_keys(live), *_group_keys(own)]))
     metrics = list(dict.fromkeys([*METRIC_CAPTIONS, *own["metric"]]))
-    places = {
-        "_group": [order.index(key) for key in _group_keys(own)],
-        "_metric": own["metric"].map(metrics.index),
-    }
-    return own.assign(**places).sort_values([*places]).drop(columns=[*places])
+    placed = own.assign(
+        _group=[order.index(key) for key in _group_keys(own)], _metric=own["metric"].map(metrics.index)
+    )
+    return placed.sort_values(["_group", "_metric"]).drop(columns=["_group", "_metric"])
 
 
 def _group_keys(scores: pd.DataFrame) -> list[tuple[str, int]]:

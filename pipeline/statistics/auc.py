@@ -1,7 +1,7 @@
-"""Does a higher p go with an up? AUC over all pairs, over the pairs of one session, and over sessions.
+"""AUC over all pairs of rows, over the pairs within a session, and between sessions.
 
-The plain AUC mixes two skills: telling the stocks of one session apart, and telling good sessions from bad ones. A
-model of which only the first one holds needs another use than one of which only the second does.
+The plain AUC mixes two skills: ranking the stocks of one session, and market timing, which ranks the sessions. They
+call for different uses of a model, so they are measured apart.
 """
 
 from typing import Final
@@ -29,34 +29,34 @@ __all__ = [
 ]
 
 BINS: Final = 1000
-"""Resampled AUCs and recalibrations know p by its place among at most so many bins of equally many rows. With no more
-distinct p than this they are exact; beyond, what they miss is the order inside one bin, a thousandth of the rows."""
+"""Resampled AUCs and recalibrations replace p by its bin, among at most this many bins of equally many rows. With no
+more distinct p than this they are exact; otherwise they ignore the order inside a bin, a thousandth of the rows."""
 
 Floats = NDArray[np.float64]
 Places = NDArray[np.intp]
 
 
 def auc_within_sessions(p: Floats, y: Floats, session: Places) -> float:
-    """Return the chance that an up was given a higher p than a down of its own session; ties count half.
+    """Return the AUC within sessions: the chance that an up has a higher p than a down of its session; ties count half.
 
     sum over sessions of wins_s / sum over sessions of n1_s n0_s, with Mann and Whitney's (1947) count of wins: the
-    AUC stratified by session, each pair weighing the same. What moves a whole session, right or wrong, is not in it.
+    AUC stratified by session, with equal weight per pair. Moves of a whole session do not enter it.
     The stratified test goes back to van Elteren (1960), "On the combination of independent two sample tests of
     Wilcoxon"; as a measure of discrimination, Janes and Pepe (2009), "Covariate-adjusted ROC curve".
 
     Args:
         p, y: Forecasts and outcomes, [row].
-        session: [row], numbers from 0 without holes.
+        session: [row], numbers from 0 without gaps.
     """
     wins, pairs = wins_within_sessions(rank_levels(p), y, session)
     return float(mean_of(wins.sum(), pairs.sum()))
 
 
 def auc_between_sessions(p: Floats, y: Floats, session: Places) -> float:
-    """Return the chance that a session that rose had a higher mean p than one that fell; ties count half.
+    """Return the AUC between sessions: the chance that a risen session has a higher mean p than a fallen one.
 
-    The AUC of one case a session: its mean p against whether more than half of its labelled rows went up. Sessions
-    with exactly half of them are no case. It is market timing: what sets rows of one session apart is not in it.
+    The AUC of one case per session: its mean p against whether more than half of its labelled rows went up; ties count
+    half. Sessions with exactly half are left out. It measures market timing: differences within a session do not enter.
     """
     won = sessions_won(y, session)
     decided = ~np.isnan(won)
@@ -74,7 +74,7 @@ def count_levels(level: Places, y: Floats) -> tuple[Floats, Floats]:
 
 
 def wins_within_sessions(level: Places, y: Floats, session: Places) -> tuple[Floats, Floats]:
-    """Return for each session how often an up was given more than a down (ties: half), and of how many pairs.
+    """Return the pairs of each session whose up has the higher p (ties: half), and all its pairs of an up and a down.
 
     Args:
         level: Of `rank_levels`, [row].
@@ -87,22 +87,22 @@ def wins_within_sessions(level: Places, y: Floats, session: Places) -> tuple[Flo
 
 
 def sessions_won(y: Floats, session: Places) -> Floats:
-    """Return 1 for a session in which more than half of the rows went up, 0 for fewer, NaN for just half."""
+    """Return [session] 1 where more than half of the rows went up, 0 for less than half, NaN for exactly half."""
     share = mean_by_session(y, session)
     return np.where(share == 0.5, np.nan, (share > 0.5).astype(float))
 
 
 def mean_by_session(values: Floats, session: Places) -> Floats:
-    """Return the mean of each session, rounded to 9 digits: equal values shall have equal means."""
+    """Return the mean of each session, rounded to 9 digits so that equal values have equal means."""
     return np.round(np.bincount(session, values) / np.bincount(session), 9)
 
 
 def ranked_bins(level: Places, most: int = BINS) -> Places:
-    """Return the bin of each row, numbered by rising p: one a distinct p, or `most` of about equally many rows.
+    """Return the bin of each row, numbered by rising p: one bin per distinct p, or `most` of about equally many rows.
 
     Args:
         level: Of `rank_levels`, [row].
-        most: So many bins at most.
+        most: The largest number of bins.
     """
     count = np.bincount(level)
     if len(count) <= most:
@@ -112,17 +112,17 @@ def ranked_bins(level: Places, most: int = BINS) -> Places:
 
 
 def auc_of_bins(ups: Floats, downs: Floats) -> Floats:
-    """Return the AUC [...] of counts [..., bin], the bins by rising p; rows that share a bin are tied."""
+    """Return the AUC [...] of counts [..., bin], the bins by rising p; rows of one bin are ties."""
     beaten = np.cumsum(downs, axis=-1) - downs / 2
     return mean_of((ups * beaten).sum(axis=-1), ups.sum(axis=-1) * downs.sum(axis=-1))
 
 
 def auc_of_copies(p: Floats, y: Floats, copies: Floats) -> Floats:
-    """Return the AUC [draw] of cases of which each draw has so many copies.
+    """Return the AUC [draw] of resampled cases.
 
     Args:
         p, y: Forecasts and outcomes, [case].
-        copies: [draw, case].
+        copies: [draw, case], how often each draw has each case.
     """
     if not len(p):
         return np.full(len(copies), np.nan)
@@ -137,11 +137,11 @@ def auc_of_copies(p: Floats, y: Floats, copies: Floats) -> Floats:
 
 
 def effective_n_of_auc(level: Places, y: Floats, session: Places) -> float:
-    """Return how many independent rows would know the AUC as well as these rows do.
+    """Return the number of independent rows that would estimate the AUC as precisely as these rows.
 
-    `effective_n` of each row's part in it: the share of downs that an up beats, or of ups that beat a down, as a
-    distance from the AUC and in the weight of its class. Obuchowski (1997), "Nonparametric analysis of clustered ROC
-    curve data", of the placements of DeLong, DeLong and Clarke-Pearson (1988).
+    `effective_n` of each row's contribution: the share of downs that an up beats, or of ups that beat a down, less the
+    AUC and weighted by its class. Obuchowski (1997), "Nonparametric analysis of clustered ROC
+    curve data", on the placements of DeLong, DeLong and Clarke-Pearson (1988).
 
     Args:
         level: Of `rank_levels`, [row].
@@ -161,10 +161,10 @@ def effective_n_of_auc(level: Places, y: Floats, session: Places) -> float:
 
 
 def effective_n_within_sessions(wins: Floats, pairs: Floats, rows: Floats) -> float:
-    """Return how many independent rows would know the AUC within sessions as well as these rows do.
+    """Return the number of independent rows that would estimate the AUC within sessions as precisely as these rows.
 
-    n sum(n1_s n0_s (n_s + 1) / 12) / sum((wins_s - AUC n1_s n0_s)^2), kept in [1, n]: Mann and Whitney's (1947)
-    variance of the wins of independent rows over the one that the sessions show.
+    n sum(n1_s n0_s (n_s + 1) / 12) / sum((wins_s - AUC n1_s n0_s)^2), clipped to [1, n]: Mann and Whitney's (1947)
+    variance of the wins of independent rows, divided by the observed variance over the sessions.
 
     Args:
         wins, pairs: Of `wins_within_sessions`, [session].

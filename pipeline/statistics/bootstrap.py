@@ -19,7 +19,7 @@ __all__ = [
 
 
 def choose_block_length(series: Floats) -> float:
-    """Return the mean block length, in sessions and at least 1, that suits the dependence in `series` [session].
+    """Return the optimal mean block length for `series` [session], in sessions and at least 1.
 
     Politis and White (2004), "Automatic block-length selection for the dependent bootstrap", with the
     correction of Patton, Politis and White (2009). A constant or very short series gives 1.
@@ -65,7 +65,7 @@ def resample_sessions(series: Floats, *, horizon: int = 1, draws: int, seed: int
 
 
 def percentile_interval(values: Floats) -> tuple[float, float]:
-    """Return the 2.5th and the 97.5th percentile of `values` [draw], NaN where no draw is defined.
+    """Return the 2.5th and the 97.5th percentile of `values` [draw], NaN without a finite draw.
 
     Efron and Tibshirani (1993), "An introduction to the bootstrap", chapter 13.
     """
@@ -80,7 +80,7 @@ def bootstrap_p_value(differences: Floats) -> float:
     """Return the two-sided p-value of "no difference" from drawn paired differences [draw].
 
     2 (1 + the smaller of #(d <= 0) and #(d >= 0)) / (draws + 1), at most 1: the level at which the percentile
-    interval begins to hold zero. Davison and Hinkley (1997), "Bootstrap methods and their application".
+    interval begins to include zero. Davison and Hinkley (1997), "Bootstrap methods and their application".
     """
     defined = differences[np.isfinite(differences)]
     if len(defined) == 0:

@@ -1,10 +1,10 @@
-"""How good probabilities are: pure functions on arrays, each with its formula and its paper.
+"""Metrics of probability forecasts: pure functions on arrays, each with its formula and its paper.
 
 `p` [row] is the probability of up and `y` [row] the outcome, 1 up and 0 down, without NaN. A metric that is not
-defined on the rows (none of them, or one class only) is NaN. Losses fall and scores rise with better forecasts.
+defined on the rows (no rows, or one class only) is NaN. Better forecasts have lower losses and higher scores.
 
-Metrics that are ratios of sums come in two steps, contributions of each row and a function of their sums, so
-that a resampling of sessions needs sums alone.
+Metrics that are ratios of sums have two functions, one of the contributions of each row and one of their sums, so
+that resampling sessions needs sums only.
 """
 
 from typing import Any, Final
@@ -39,15 +39,15 @@ __all__ = [
 ]
 
 CLIP: Final = 1e-12
-"""Log losses take p from [CLIP, 1 - CLIP]: one certain miss costs 27.6, not infinity."""
+"""Log losses clip p to [CLIP, 1 - CLIP]: a miss with certainty costs 27.6, not infinity."""
 
 Floats = NDArray[np.float64]
 
 
 def hit_rate(p: Floats, y: Floats) -> float:
-    """Return the share of forecasts that took the right side.
+    """Return the share of forecasts with the right direction.
 
-    hits / (hits + misses), where p > 0.5 says up and p < 0.5 down; p = 0.5 takes no side and is left out.
+    hits / (hits + misses), where p > 0.5 forecasts up and p < 0.5 down; p = 0.5 has no direction and is left out.
     """
     return float(hit_rate_of(confusion(p, y).sum(axis=0)))
 
@@ -55,17 +55,18 @@ def hit_rate(p: Floats, y: Floats) -> float:
 def balanced_accuracy(p: Floats, y: Floats) -> float:
     """Return the mean of the hit rates among ups and among downs; 0.5 is no skill, whatever the base rate.
 
-    (TP / (TP + FN) + TN / (TN + FP)) / 2; p = 0.5 takes no side and is left out. Brodersen, Ong, Stephan and
+    (TP / (TP + FN) + TN / (TN + FP)) / 2; p = 0.5 has no direction and is left out. Brodersen, Ong, Stephan and
     Buhmann (2010), "The balanced accuracy and its posterior distribution".
     """
     return float(balanced_accuracy_of(confusion(p, y).sum(axis=0)))
 
 
 def mcc(p: Floats, y: Floats) -> float:
-    """Return Matthews' correlation of the sides taken with the outcomes, in [-1, 1]; 0 is no skill.
+    """Return Matthews' correlation of the forecast directions with the outcomes, in [-1, 1]; 0 is no skill.
 
-    (TP TN - FP FN) / sqrt((TP + FP)(TP + FN)(TN + FP)(TN + FN)); p = 0.5 takes no side and is left out. Forecasts
-    of one side only have 0, the limit of a coin that hardly ever takes the other; outcomes of one side only, NaN.
+    (TP TN - FP FN) / sqrt((TP + FP)(TP + FN)(TN + FP)(TN + FN)); p = 0.5 has no direction and is left out. Forecasts of
+    one direction only have 0, the limit of random forecasts that hardly ever give the other; outcomes of one direction
+    only, NaN.
     Matthews (1975), "Comparison of the predicted and observed secondary structure of T4 phage lysozyme".
     """
     return float(mcc_of(confusion(p, y).sum(axis=0)))
@@ -85,7 +86,7 @@ def brier_skill(p: Floats, y: Floats, reference: Floats) -> float:
 
 
 def log_loss(p: Floats, y: Floats) -> float:
-    """Return the mean of -ln(probability given to what happened), in nats; p is clipped to [CLIP, 1 - CLIP].
+    """Return the mean of -ln(probability of the outcome that occurred), in nats; p is clipped to [CLIP, 1 - CLIP].
 
     Good (1952), "Rational decisions".
     """
@@ -93,7 +94,7 @@ def log_loss(p: Floats, y: Floats) -> float:
 
 
 def auc(p: Floats, y: Floats) -> float:
-    """Return the chance that a random up was given a higher p than a random down; ties count half.
+    """Return the area under the ROC curve: the chance that a random up has a higher p than a random down; ties half.
 
     (R - n1 (n1 + 1) / 2) / (n1 n0), with R the sum of the midranks of the n1 ups.
     Mann and Whitney (1947); Hanley and McNeil (1982), "The meaning and use of the area under a ROC curve".
@@ -113,22 +114,22 @@ def ece(p: Floats, y: Floats, bins: int = 10) -> float:
 
     sum over bins of n_b / n |share of ups_b - mean p_b|. Naeini, Cooper and Hauskrecht (2015), "Obtaining well
     calibrated probabilities using Bayesian binning"; bins of equal count as in Nixon et al. (2019), "Measuring
-    calibration in deep learning", for daily forecasts crowd around one half. Even perfect probabilities show
-    about 0.8 sqrt(p (1 - p) bins / n) by chance.
+    calibration in deep learning", because daily forecasts crowd around one half. Even perfect probabilities have an
+    ECE of about 0.8 sqrt(p (1 - p) bins / n) by chance.
     """
     _, count, sum_p, sum_y = _binned(p, y, bins)
     return float(mean_of(np.abs(sum_y - sum_p).sum(), count.sum()))
 
 
 def reliability(p: Floats, y: Floats, bins: int = 10, *, session: NDArray[Any] | None = None) -> pd.DataFrame:
-    """Return the points of a reliability diagram, one row a bin of equally many rows, by rising p.
+    """Return the points of a reliability diagram: one row per bin of equally many rows, by rising p.
 
-    Equal p share a bin, so there may be fewer bins than asked for. Murphy and Winkler (1977), "Reliability of
+    Equal p share a bin, so there may be fewer bins than requested. Murphy and Winkler (1977), "Reliability of
     subjective probability forecasts of precipitation and temperature".
 
     Args:
         p, y: Forecasts and outcomes, [row].
-        bins: At most so many.
+        bins: The largest number of bins.
         session: [row]; rows of one session are then taken as dependent, which widens the intervals.
 
     Returns:
@@ -145,11 +146,11 @@ def reliability(p: Floats, y: Floats, bins: int = 10, *, session: NDArray[Any] |
 
 
 def effective_n(values: Floats, session: NDArray[Any]) -> float:
-    """Return how many independent rows would know the mean of `values` [row] as well as these rows do.
+    """Return the number of independent rows that would estimate the mean of `values` [row] as precisely as these rows.
 
-    n sum(d^2) / sum over sessions of (sum of d)^2, with d = values - mean, kept in [1, n]: n over the design
-    effect of Kish (1965), "Survey sampling". Values that are all equal count once a session. Dependence
-    between sessions is not looked at.
+    n sum(d^2) / sum over sessions of (sum of d)^2, with d = values - mean, clipped to [1, n]: n over the design
+    effect of Kish (1965), "Survey sampling". Values that are all equal count once per session. Dependence
+    between sessions is ignored.
     """
     return effective_n_of(values, np.unique(session, return_inverse=True)[1])
 
@@ -168,12 +169,12 @@ def effective_n_of(values: Floats, session: NDArray[np.intp]) -> float:
 
 
 def confusion(p: Floats, y: Floats) -> Floats:
-    """Return [row, 4] of 0 and 1: said up and was, said up and was not, said down and was not, said down and was.
+    """Return the confusion cells [row, 4] of 0 and 1: true up, false up, false down, true down.
 
     A row with p = 0.5 is all 0.
     """
-    says_up, says_down = p > 0.5, p < 0.5
-    cells = (says_up & (y == 1), says_up & (y == 0), says_down & (y == 1), says_down & (y == 0))
+    is_up, is_down = p > 0.5, p < 0.5
+    cells = (is_up & (y == 1), is_up & (y == 0), is_down & (y == 1), is_down & (y == 0))
     return np.stack(cells, axis=-1).astype(float)
 
 
@@ -183,7 +184,7 @@ def squared_errors(p: Floats, y: Floats) -> Floats:
 
 
 def log_losses(p: Floats, y: Floats) -> Floats:
-    """Return -ln(probability given to what happened) [row], in nats."""
+    """Return -ln(probability of the outcome that occurred) [row], in nats."""
     return np.asarray(-np.log(np.clip(np.where(y == 1, p, 1 - p), CLIP, 1 - CLIP)))
 
 
@@ -201,20 +202,20 @@ def balanced_accuracy_of(cells: Floats) -> Floats:
 def mcc_of(cells: Floats) -> Floats:
     """Return Matthews' correlation [...] of summed `confusion` cells [..., 4]."""
     true_up, false_up, false_down, true_down = np.moveaxis(cells, -1, 0)
-    said = (true_up + false_up) * (true_down + false_down)
-    happened = (true_up + false_down) * (true_down + false_up)
-    correlation = mean_of(true_up * true_down - false_up * false_down, np.sqrt(said) * np.sqrt(happened))
-    return np.where((said == 0) & (happened > 0), 0.0, correlation)
+    forecast = (true_up + false_up) * (true_down + false_down)
+    actual = (true_up + false_down) * (true_down + false_up)
+    correlation = mean_of(true_up * true_down - false_up * false_down, np.sqrt(forecast) * np.sqrt(actual))
+    return np.where((forecast == 0) & (actual > 0), 0.0, correlation)
 
 
 def mean_of(total: Floats | float, weight: Floats | float) -> Floats:
-    """Return total / weight [...], NaN where there is no weight."""
+    """Return total / weight [...], NaN where the weight is 0."""
     total, weight = np.broadcast_arrays(np.asarray(total, float), np.asarray(weight, float))
     return np.asarray(np.divide(total, weight, out=np.full(total.shape, np.nan), where=weight > 0))
 
 
 def bins_of_equal_count(p: Floats, bins: int) -> NDArray[np.intp]:
-    """Return the bin of each row, numbered by rising p: at most `bins`, of equally many rows, equal p in one."""
+    """Return the bin of each row, numbered by rising p: at most `bins` of equally many rows; equal p share a bin."""
     edges = np.unique(np.quantile(p, np.arange(1, bins) / bins)) if len(p) else np.empty(0)
     place = np.searchsorted(edges, p, side="right")
     used = np.bincount(place) > 0
@@ -222,7 +223,7 @@ def bins_of_equal_count(p: Floats, bins: int) -> NDArray[np.intp]:
 
 
 def _binned(p: Floats, y: Floats, bins: int) -> tuple[NDArray[np.intp], Floats, Floats, Floats]:
-    """Return the bin of each row, and the count, sum of p and sum of y of each bin that has rows."""
+    """Return the bin of each row, and the count, sum of p and sum of y of each non-empty bin."""
     place = bins_of_equal_count(p, bins)
     count, sum_p, sum_y = (np.bincount(place, weights).astype(float) for weights in (None, p, y))
     return place, count, sum_p, sum_y

@@ -1,4 +1,4 @@
-"""How many sessions it takes: the price, in time, of telling a small edge from none on this very universe."""
+"""Power analysis: how many sessions are needed to distinguish a small edge from none on this universe."""
 
 import math
 from dataclasses import dataclass
@@ -18,14 +18,14 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class SampleSize:
-    """What it takes to tell a hit rate from another.
+    """The sample size needed to distinguish two hit rates.
 
     Attributes:
-        needed: Sessions in all; NaN where there are too few to know.
-        more: Of which are still missing; NaN as well.
-        sessions: Sessions with a side taken.
-        per_session: Forecasts of a mean session.
-        worth: Independent forecasts that a mean session is worth.
+        needed: Sessions in total; NaN where too few are scored to estimate it.
+        more: Sessions still missing; NaN where `needed` is.
+        sessions: Sessions with a forecast direction.
+        per_session: Mean number of forecasts per session.
+        worth: Independent forecasts that a session is worth on average.
         sentence: In plain words.
     """
 
@@ -48,29 +48,29 @@ def estimate_sample_size(
     level: float = 0.05,
     horizon: int = 1,
 ) -> SampleSize:
-    """Return how many sessions tell `hit_rate` from `against`, one-sided, from how much those seen so far vary.
+    """Return how many sessions are needed to distinguish `hit_rate` from `against`, in a one-sided test.
 
-    ((z_level + z_power) s / (hit_rate - against))^2, with s^2 the long-run variance of the sessions' mean hit rates
-    (Newey and West, 1987): stocks that move together, and sessions that follow each other, cost sessions. With
-    independent forecasts it is `significance.forecasts_needed` over the forecasts of a session.
+    ((z_level + z_power) s / (hit_rate - against))^2, with s^2 the long-run variance of the hit rates per session
+    (Newey and West, 1987): correlated stocks and autocorrelated sessions raise the number. With independent forecasts
+    it is `significance.forecasts_needed` divided by the forecasts per session.
 
     Args:
-        p, y: Forecasts and outcomes, [row]; p = 0.5 takes no side and is left out.
+        p, y: Forecasts and outcomes, [row]; p = 0.5 has no direction and is left out.
         session: [row], numbers that rise with time.
-        hit_rate: The one to be told from
-        against: this one.
-        power: How often it shall be told.
-        level: How often it may be told falsely.
-        horizon: Sessions ahead; outcomes of neighbours overlap.
+        hit_rate: The hit rate under the alternative.
+        against: The hit rate under the null hypothesis.
+        power: The probability of detecting `hit_rate`.
+        level: The significance level.
+        horizon: Sessions ahead; outcomes of neighbouring sessions overlap.
     """
-    told = p != 0.5
-    hits, names = ((p[told] > 0.5) == (y[told] == 1)).astype(float), session[told]
+    issued = p != 0.5
+    hits, names = ((p[issued] > 0.5) == (y[issued] == 1)).astype(float), session[issued]
     place = np.unique(names, return_inverse=True)[1]
     rows = np.bincount(place).astype(float)
     rates = np.bincount(place, hits) / rows
-    goal = f"tell {hit_rate:.0%} from {against:.0%}"
+    goal = f"distinguish a hit rate of {hit_rate:.0%} from {against:.0%}"
     if len(rates) < MIN_SESSIONS * horizon:
-        sentence = f"How many sessions it takes to {goal} here cannot be said from {len(rates)}."
+        sentence = f"Too few sessions ({len(rates)}) to estimate how many are needed to {goal}."
         return SampleSize(
             math.nan, math.nan, len(rates), float(np.mean(rows)) if len(rows) else 0.0, math.nan, sentence
         )
@@ -83,17 +83,14 @@ def estimate_sample_size(
 
 
 def _sentence(goal: str, more: int, sessions: int, rows: Floats, worth: float) -> str:
-    takes = (
-        f"takes about {_round(more):,} more sessions"
-        if more
-        else f"takes no more than these {sessions:,} sessions"
-    )
-    if math.isnan(worth):  # all sides hit alike: nothing varies, and nothing can be said
-        return f"To {goal} here {takes}."
-    many = f"the {rows.mean():.0f} forecasts" if rows.mean() >= 1.5 else "the forecasts"
-    return f"To {goal} here {takes}: {many} of a session are worth about {worth:.1f} independent ones."
+    needs = f"About {_round(more):,} more sessions" if more else f"No more than these {sessions:,} sessions"
+    needs = f"{needs} are needed to {goal} on this universe"
+    if math.isnan(worth):  # the hit rate is the same in every session: there is no variance to estimate
+        return f"{needs}."
+    forecasts = f"the {rows.mean():.0f} forecasts" if rows.mean() >= 1.5 else "the forecasts"
+    return f"{needs}: {forecasts} of a session are worth about {worth:.1f} independent ones."
 
 
 def _round(number: int) -> int:
-    """Keep two digits: more of them would claim what nobody knows."""
+    """Round to two significant digits: more would overstate the precision."""
     return round(number, 2 - len(str(number)))

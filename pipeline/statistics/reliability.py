@@ -1,7 +1,7 @@
-"""Do probabilities mean what they say? Isotonic recalibration: the diagram, and what the Brier score is made of.
+"""Calibration by isotonic regression: the reliability diagram and the decomposition of the Brier score.
 
 CORP of Dimitriadis, Gneiting and Jordan (2021), "Stable reliability diagrams for probabilistic classifiers", PNAS
-118 (8): no bins to choose; the recalibrated probability is the share of ups by the never falling curve that fits best.
+118 (8): no bins to choose; the recalibrated probability is the share of ups by isotonic regression.
 """
 
 from dataclasses import dataclass
@@ -26,18 +26,18 @@ __all__ = [
 ]
 
 POINTS: Final = 200
-"""A diagram has at most so many points; with more distinct p they are of equally many rows."""
+"""The largest number of points of a diagram; with more distinct p the points have equally many rows."""
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Decomposition:
-    """What a Brier score is made of: miscalibration - discrimination + uncertainty.
+    """The parts of a Brier score: miscalibration - discrimination + uncertainty.
 
     Attributes:
         miscalibration: What recalibration would save; 0 is best.
-        discrimination: What the recalibrated forecast saves beside the base rate of the rows; more is better.
+        discrimination: What the recalibrated forecast saves compared with the rows' base rate; more is better.
         uncertainty: The Brier score of that base rate: how hard the rows are, r (1 - r).
     """
 
@@ -50,28 +50,28 @@ def decompose_brier(p: Floats, y: Floats) -> Decomposition:
     """Split the Brier score of the rows.
 
     MCB = S(p) - S(c), DSC = S(r) - S(c), UNC = S(r), with c the isotonic recalibration of p and r the share of ups:
-    Dimitriadis, Gneiting and Jordan (2021), in the line of Murphy (1973), "A new vector partition of the probability
-    score". Chance alone lifts the first two of few rows above zero.
+    Dimitriadis, Gneiting and Jordan (2021), following Murphy (1973), "A new vector partition of the
+    probability score". With few rows chance alone lifts the first two above zero.
     """
     level = rank_levels(p)
     return decompose_counts(brier(p, y), *count_levels(level, y))
 
 
 def decompose_counts(score: float, count: Floats, ups: Floats) -> Decomposition:
-    """Return the parts of a Brier score of rows of which `count` [level] have each p, by rising p, and `ups` rose."""
+    """Return the parts of a Brier score, from the rows `count` [level] of each p, by rising p, and their `ups`."""
     after, share = float(recalibrated_brier(count, ups)), float(mean_of(ups.sum(), count.sum()))
     uncertainty = share * (1 - share)
     return Decomposition(score - after, uncertainty - after, uncertainty)
 
 
 def recalibrate(count: Floats, ups: Floats) -> Floats:
-    """Return the share of ups [bin] by the best never falling curve, NaN where a bin has no row.
+    """Return the isotonic regression of the share of ups [bin], NaN where a bin has no row.
 
     The pool-adjacent-violators algorithm: Ayer, Brunk, Ewing, Reid and Silverman (1955).
 
     Args:
         count: Rows of each bin, the bins by rising p.
-        ups: Those that went up.
+        ups: Rows of each bin that went up.
     """
     curve, has = np.full(len(count), np.nan), count > 0
     if has.any():
@@ -80,9 +80,9 @@ def recalibrate(count: Floats, ups: Floats) -> Floats:
 
 
 def recalibrated_brier(count: Floats, ups: Floats) -> Floats:
-    """Return the Brier score [...] of the recalibrated forecast, of counts [..., bin].
+    """Return the Brier score [...] of the recalibrated forecast from counts [..., bin].
 
-    sum n_b c_b (1 - c_b) / n: among rows of one recalibrated probability c, the share c went up.
+    sum n_b c_b (1 - c_b) / n: of the rows with recalibrated probability c the share c went up.
     """
     loss = np.empty(count.shape[:-1])
     for draw in np.ndindex(loss.shape):
@@ -96,18 +96,18 @@ def trace_reliability(
 ) -> pd.DataFrame:
     """Return the curve of a reliability diagram with a 95% band, by rising p.
 
-    The band is pointwise, of the recalibrations of resampled whole sessions; where a draw lacks the rows of a point,
-    it stands between its neighbours. It is wide at both ends, where few rows hold the curve.
+    The band is pointwise, from recalibrating resampled whole sessions; where a draw has no row of a point, its curve is
+    interpolated there. It is wide at both ends, where few rows determine the curve.
 
     Args:
         p, y: Forecasts and outcomes, [row].
-        session: [row], numbers from 0 without holes, in order of time.
+        session: [row], numbers from 0 without gaps, in order of time.
         horizon: Sessions ahead; blocks are at least as long.
         draws: Samples of the stationary bootstrap.
         seed: Of the bootstrap.
 
     Returns:
-        mean_p, share_up (recalibrated), low, high, n; NaN low and high with too few sessions.
+        mean_p, share_up (recalibrated), low, high, n; low and high are NaN with too few sessions.
     """
     place = ranked_bins(rank_levels(p), POINTS)
     points, sessions = int(place.max(initial=-1)) + 1, int(session.max(initial=-1)) + 1
@@ -131,7 +131,7 @@ def trace_reliability(
 
 
 def _drawn_curves(count: Floats, ups: Floats, horizon: int, draws: int, seed: int) -> Floats:
-    """Return the curve of each draw, [draw, point]."""
+    """Return the recalibration curves [draw, point] of resampled sessions."""
     share = mean_of(ups.sum(axis=1), count.sum(axis=1))
     copies = bootstrap.resample_sessions(share, horizon=horizon, draws=draws, seed=seed)
     curves = [recalibrate(n, up) for n, up in zip(copies @ count, copies @ ups, strict=True)]

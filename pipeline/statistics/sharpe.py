@@ -1,7 +1,7 @@
-"""What a Sharpe ratio is worth after few sessions, fat tails and many trials.
+"""Probabilistic and deflated Sharpe ratios: corrected for few sessions, fat tails and many trials.
 
-A ratio here is of one session, not of a year, unless said otherwise: mean return over its standard deviation, the
-risk-free rate taken as zero (Sharpe 1994, "The Sharpe ratio").
+Ratios are per session, not annualized: mean return over its standard deviation, with a risk-free rate of zero (Sharpe
+1994, "The Sharpe ratio").
 """
 
 from collections.abc import Sequence
@@ -28,22 +28,23 @@ __all__ = [
 Floats = NDArray[np.float64]
 
 LEAST_RATIOS: Final = 5
-"""Ratios that their variance is measured from. Of five normal ones its standard error is sqrt(2 / 4) = 71% of it, so
-about 35% of the luck, which goes with its root; of two it would be 141%, and say nothing."""
+"""The smallest number of ratios whose variance is estimated. With five normal ones its standard error is
+sqrt(2 / 4) = 71% of it, so about 35% of the luck, which is proportional to its root; with two it would be 141%."""
 
 
 @dataclass(frozen=True)
 class DeflatedSharpe:
-    """How sure it is that a Sharpe ratio is more than luck.
+    """The deflated Sharpe ratio and what it is computed from.
 
     Attributes:
         probability: That the true ratio lies above `luck`: the deflated Sharpe ratio, in [0, 1].
-        above_zero: That it lies above zero, as if nothing else had been tried: the probabilistic Sharpe ratio.
-        sharpe: The ratio found, of one session.
-        luck: What the best of so many trials without skill is expected to show, of one session.
+        above_zero: That it lies above zero, as for a single trial: the probabilistic Sharpe ratio.
+        sharpe: The observed ratio per session.
+        luck: The expected maximum over `trials` trials without skill, per session.
         trials: How many settings were tried.
-        variance: Of the trials' ratios, of one session.
-        ratios: Of how many trials it was measured; 0: it is that of trials without skill, for want of theirs.
+        variance: Of the trials' ratios per session.
+        ratios: The number of trials that the variance was estimated from; 0: the variance of trials without skill is
+            assumed.
         skewness, kurtosis: Of the returns; a normal distribution has 0 and 3.
         sessions: How many returns there are.
     """
@@ -71,7 +72,7 @@ def sharpe_of(total: Floats | float, squares: Floats | float, n: int) -> Floats:
     """Return the Sharpe ratio [...] of n returns with the sum `total` and the sum of squares `squares`."""
     mean = np.asarray(total, float) / n
     variance = np.asarray(squares / n - mean**2) * n / (n - 1)
-    is_constant = variance <= 1e-12 * np.asarray(squares) / n  # what rounding leaves of a variance of zero
+    is_constant = variance <= 1e-12 * np.asarray(squares) / n  # a variance of zero, up to rounding
     deviation = np.sqrt(np.where(is_constant, 1.0, variance))
     return np.where(is_constant, np.nan, mean / deviation)
 
@@ -93,8 +94,8 @@ def expected_maximum_sharpe(trials: int, variance: float) -> float:
 
     sqrt(V) ((1 - g) Z(1 - 1 / N) + g Z(1 - 1 / (N e))), with g the constant of Euler and Mascheroni and Z the
     quantile of the standard normal; 0 for a single one. Bailey and López de Prado (2014), "The deflated Sharpe ratio:
-    correcting for selection bias, backtest overfitting and non-normality". Trials that are alike are fewer than
-    they look, so this is rather too much for them.
+    correcting for selection bias, backtest overfitting and non-normality". Correlated trials count as fewer
+    independent ones, so for them this is an upper bound.
     """
     if trials <= 1:
         return 0.0
@@ -103,11 +104,11 @@ def expected_maximum_sharpe(trials: int, variance: float) -> float:
 
 
 def deflate(returns: Floats, *, trials: int, ratios: Sequence[float] = ()) -> DeflatedSharpe | None:
-    """Return what the Sharpe ratio of the best of `trials` is worth; None where it is not defined or n is too small.
+    """Return the deflated Sharpe ratio of the best of `trials`; None where it is not defined or n is too small.
 
     Args:
-        returns: [session], of the setting that was kept.
-        trials: How many different settings were tried, those that nobody liked among them.
+        returns: [session], of the selected setting.
+        trials: How many different settings were tried, the rejected ones included.
         ratios: See `deflate_by_trials`.
     """
     sharpe, n = sharpe_ratio(returns), len(returns)
@@ -120,16 +121,16 @@ def deflate(returns: Floats, *, trials: int, ratios: Sequence[float] = ()) -> De
 
 
 def deflate_by_trials(found: DeflatedSharpe, *, trials: int, ratios: Sequence[float] = ()) -> DeflatedSharpe:
-    """Return the same Sharpe ratio, held against what the best of `trials` is expected to show by luck.
+    """Return the Sharpe ratio deflated by the expected maximum of `trials` trials without skill.
 
-    The deflated Sharpe ratio of Bailey and López de Prado (2014): the probabilistic one with that luck as benchmark.
+    The deflated Sharpe ratio of Bailey and López de Prado (2014): the probabilistic one with that maximum as benchmark.
 
     Args:
-        found: The ratio.
+        found: The ratio of a single trial.
         trials: How many different settings were tried.
-        ratios: The Sharpe ratios, of one session, of those that have one. With fewer than LEAST_RATIOS their variance
-            is assumed: 1 / (n - 1), which is that of ratios estimated from n returns where the true one is zero; a
-            smaller one is not believed either: settings that hardly differ do not make luck smaller.
+        ratios: The trials' Sharpe ratios per session, where defined. With fewer than LEAST_RATIOS their variance is
+            assumed to be 1 / (n - 1), that of ratios estimated from n returns whose true ratio is zero; it is also the
+            lower bound of the estimate: settings that hardly differ do not make luck smaller.
     """
     assumed = 1 / (found.sessions - 1)
     variance = max(float(np.var(ratios, ddof=1)), assumed) if len(ratios) >= LEAST_RATIOS else assumed

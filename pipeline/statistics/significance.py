@@ -1,11 +1,13 @@
-"""How far chance alone reaches: rows of one session move together, so whole sessions are resampled and compared.
+"""Tests of forecasts against each other and what they need: Diebold-Mariano, Holm, sample sizes, long-run variance.
 
-A series here has one number a session, in order of time.
+Rows of one session move together, so the tests compare whole sessions: a series has one number per session, in order of
+time.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
+from arch.covariance.kernel import Bartlett
 from numpy.typing import NDArray
 from scipy.integrate import quad
 from scipy.stats import norm, t
@@ -28,22 +30,23 @@ Floats = NDArray[np.float64]
 
 
 def drop_rounding(differences: Floats) -> Floats:
-    """Return the differences, zero where they are rounding: a network calibrated to the base rate says nothing else.
+    """Return the differences with rounding errors set to zero.
 
-    Without this, a constant difference in the sixteenth digit is an edge that no test can overlook.
+    A network calibrated to the base rate differs from it in the sixteenth digit only; without this a test would take
+    such a constant difference for certain.
     """
     return np.where(np.abs(differences) < 1e-9, 0.0, differences)
 
 
 @dataclass(frozen=True)
 class DieboldMariano:
-    """What the test found.
+    """The result of the test.
 
     Attributes:
         difference: Mean of the loss differences.
-        statistic: Their mean in standard errors, corrected for the small sample.
-        p_value: Two-sided, of "both are equally good".
-        lag: Autocovariances that went into the standard error, in sessions.
+        statistic: Their mean in standard errors, with the small-sample correction.
+        p_value: Two-sided, of equal expected losses.
+        lag: Number of autocovariances in the standard error, in sessions.
     """
 
     difference: float
@@ -53,20 +56,20 @@ class DieboldMariano:
 
 
 def diebold_mariano(differences: Floats, *, horizon: int = 1, lag: int | None = None) -> DieboldMariano:
-    """Test whether two forecasts are equally good on average.
+    """Test whether two forecasts have equal expected losses.
 
     Diebold and Mariano (1995), "Comparing predictive accuracy", with Bartlett weights (Newey and West, 1987) and
     the small-sample correction sqrt((n + 1 - 2h + h (h - 1) / n) / n) on n - 1 degrees of freedom of Harvey,
     Leybourne and Newbold (1997), "Testing the equality of prediction mean squared errors".
 
     Args:
-        differences: [session], the one's mean loss of a session less the other's.
-        horizon: h, in sessions; losses of neighbours overlap in h - 1 of them.
-        lag: Autocovariances used; by default 4 (n / 100)^(2/9), rounded down (Newey and West, 1994), and no
+        differences: [session], one forecast's mean loss per session less the other's.
+        horizon: h, in sessions; losses of neighbouring sessions overlap in h - 1 of them.
+        lag: Number of autocovariances; by default 4 (n / 100)^(2/9), rounded down (Newey and West, 1994), and no
             fewer than h - 1.
 
     Returns:
-        The result; statistic and p_value are NaN with fewer than MIN_SESSIONS sessions for each one ahead.
+        The result; statistic and p_value are NaN with fewer than MIN_SESSIONS * horizon sessions.
     """
     n = len(differences)
     if lag is None:
@@ -87,10 +90,10 @@ def diebold_mariano(differences: Floats, *, horizon: int = 1, lag: int | None = 
 def forecasts_needed(
     hit_rate: float, against: float = 0.5, *, power: float = 0.8, level: float = 0.05
 ) -> int:
-    """Return how many independent forecasts tell `hit_rate` from `against`, one-sided.
+    """Return how many independent forecasts are needed to distinguish `hit_rate` from `against`, in a one-sided test.
 
     ((z_level sqrt(q (1 - q)) + z_power sqrt(p (1 - p))) / (p - q))^2 with p the hit rate and q the other, by the
-    normal approximation: 52% against 50% takes (62.15)^2, 3,863.
+    normal approximation: 52% against 50% needs (62.15)^2, 3,863.
     """
     chance = norm.ppf(1 - level) * np.sqrt(against * (1 - against))
     skill = norm.ppf(power) * np.sqrt(hit_rate * (1 - hit_rate))
@@ -98,10 +101,10 @@ def forecasts_needed(
 
 
 def adjust_p_values(p_values: Floats) -> Floats:
-    """Return p-values [test] that allow for how many tests there are; NaN is no test and stays NaN.
+    """Return Holm's adjusted p-values [test]; NaN means not tested and stays NaN.
 
-    The j-th smallest of m becomes the largest of (m - i + 1) p_i over i <= j, at most 1: the chance of even one false
-    rejection stays below the level, whatever the dependence. Holm (1979), "A simple sequentially rejective multiple
+    The j-th smallest of m becomes the largest of (m - i + 1) p_i over i <= j, at most 1: the probability of any false
+    rejection stays below the level under any dependence. Holm (1979), "A simple sequentially rejective multiple
     test procedure".
     """
     adjusted, order = np.full(len(p_values), np.nan), np.argsort(p_values)
@@ -112,22 +115,19 @@ def adjust_p_values(p_values: Floats) -> Floats:
 
 
 def expected_maximum(n: int) -> float:
-    """Return the mean of the largest of n independent standard normals: what the best of n equals seems to be worth.
+    """Return the expected maximum of n independent standard normals: what the best of n equal ones seems to gain.
 
-    The integral of x n phi(x) Phi(x)^(n - 1) (David and Nagaraja 2003, "Order statistics"); 0 for a single one.
+    The integral of x n phi(x) Phi(x)^(n - 1) (David and Nagaraja 2003, "Order statistics"); 0 for n = 1.
     """
     mean, _ = quad(lambda x: x * n * norm.pdf(x) * norm.cdf(x) ** (n - 1), -10, 10, limit=200)
     return float(mean)
 
 
 def newey_west_lag(sessions: int, horizon: int = 1) -> int:
-    """Return how many autocovariances enter a long-run variance: 4 (n / 100)^(2/9), and no fewer than h - 1."""
+    """Return the number of autocovariances of a long-run variance: 4 (n / 100)^(2/9), rounded down, at least h - 1."""
     return max(int(4 * (sessions / 100) ** (2 / 9)), horizon - 1)
 
 
 def long_run_variance(series: Floats, lag: int) -> float:
     """Return n times the variance of the mean of `series` [session], by Bartlett weights (Newey and West, 1987)."""
-    distance, n = series - series.mean(), len(series)
-    covariances = [float(distance[k:] @ distance[: n - k]) / n for k in range(min(lag, n - 1) + 1)]
-    weights = [1.0] + [2 * (1 - k / (lag + 1)) for k in range(1, len(covariances))]
-    return float(np.dot(weights, covariances))
+    return float(Bartlett(series, bandwidth=lag).cov.long_run[0, 0])

@@ -71,7 +71,7 @@ def test_the_files_lie_where_they_were_asked_for(folder: Path, walked: Backteste
     assert {"gru", "base_rate", "logistic_regression", "gradient_boosting"} <= set(scores["model"])
     assert set(scores["baseline"]) == {"best_before"}
     page = walked.paths["report.html"].read_text()
-    assert walked.backtest.verdict.finding.capitalize() in page
+    assert walked.backtest.verdict.conclusion.capitalize() in page
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert len(page) < 2_000_000
 

@@ -190,7 +190,7 @@ def test_the_artifacts_are_in_prefect(ten: tuple[Place, list[Evening]]) -> None:
     found = {row["key"]: row for row in answer.json()}
     assert set(found) == {"nextday-sample-summary", "nextday-sample-forecasts"}
     assert ten[1][-1].report.verdict is not None
-    assert ten[1][-1].report.verdict.finding.lower() in found["nextday-sample-summary"]["data"].lower()
+    assert ten[1][-1].report.verdict.conclusion.lower() in found["nextday-sample-summary"]["data"].lower()
     assert len(json.loads(found["nextday-sample-forecasts"]["data"])) == 2
 
 

@@ -193,6 +193,6 @@ def test_a_signal_five_sessions_ahead_is_found_there_and_not_claimed_for_the_nex
     assert far.loc[("gru", "log_loss"), "high"] < far.loc[("base_rate", "log_loss"), "low"]
     assert far["n"].max() == 40 * 320
     assert further[5].sessions == 320
-    assert verdict.finding != "edge"
+    assert verdict.conclusion != "edge"
     assert near.loc[("gru", "auc"), "low"] <= 0.5 <= near.loc[("gru", "auc"), "high"]
     assert near.loc[("gru", "log_loss"), "value"] == pytest.approx(math.log(2), abs=0.003)

@@ -82,7 +82,7 @@ def test_what_is_not_kept_is_said_and_costs_nothing(
     assert line(*HERE, "report").code == 0
     page = report.read_text()
     assert "looks at was not kept" in page
-    assert "What moved the forecasts cannot be read" in page
+    assert "The attributions of the forecasts cannot be read" in page
     assert "Verdict on the method" in page
     report.with_name(FILE).unlink()
     assert line(*HERE, "report").code == 0

@@ -56,6 +56,6 @@ def test_in_ten_universes_of_random_walks_an_edge_is_found_once_at_most(
         (tmp_path / str(seed)).mkdir()
         verdicts.append(walk_through(tmp_path / str(seed), xnys, seed))
         print(verdicts[-1].sentence)
-    findings = [verdict.finding for verdict in verdicts]
+    findings = [verdict.conclusion for verdict in verdicts]
     assert "not enough data" not in findings
     assert findings.count("edge") <= 1, findings

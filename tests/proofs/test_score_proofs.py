@@ -80,7 +80,7 @@ def test_noise_on_a_real_calendar_with_real_volatilities_is_an_edge_in_5_percent
         # What a model might make of noise: it follows the last move of each stock and of the market.
         p = 0.5 + 0.01 * np.tanh((moves[:-1] + market[:-1]) / moves.std())
         rows = stack(keys.assign(outcome=(moves[1:] > 0).astype(float).ravel()), gru=p.ravel(), base_rate=0.5)
-        findings.append(judge(rows, model="gru", baseline="base_rate", draws=300, seed=seed).finding)
+        findings.append(judge(rows, model="gru", baseline="base_rate", draws=300, seed=seed).conclusion)
     edges = findings.count("edge")
     interval = binomtest(edges, runs).proportion_ci()
     print(edges, interval, findings.count("worse than the baseline"))
@@ -125,7 +125,7 @@ def test_the_verdict_on_probabilities_finds_the_same_edge_as_often_as_its_closed
         chance = 0.5 + edge * rng.choice([-1, 1], (sessions, 1)) * np.ones(symbols)
         y = happen(rng, chance)
         rows = stack(keys.assign(outcome=y.ravel()), gru=chance.ravel(), base_rate=0.5)
-        findings.append(judge(rows, model="gru", baseline="base_rate", draws=300, seed=seed).finding)
+        findings.append(judge(rows, model="gru", baseline="base_rate", draws=300, seed=seed).conclusion)
         spread.append(((chance > 0.5) == (y == 1)).mean(axis=1).std())
     power = norm.sf(norm.ppf(0.975) - edge * math.sqrt(sessions) / (2 * np.mean(spread)))
     interval = binomtest(findings.count("edge"), runs).proportion_ci()

@@ -75,9 +75,9 @@ def _limits(curve: pd.DataFrame) -> tuple[float, float]:
 
 def _describe(curve: pd.DataFrame, baseline: str, achieved: AchievedCoverage | None) -> str:
     values = "; ".join(
-        f"{r.coverage:.0%} {r.hit_rate:.1%} ({_describe_ends(r.low, r.high)}, n {r.n:,}, "
-        f"{baseline} {r.baseline_rate:.1%})"
-        for r in curve.itertuples()
+        f"{row['coverage']:.0%} {row['hit_rate']:.1%} ({_describe_ends(row['low'], row['high'])}, n {row['n']:,}, "
+        f"{baseline} {row['baseline_rate']:.1%})"
+        for row in curve.to_dict("records")
     )
     target = (
         f" The target coverage is {achieved.target:.1%}, the achieved one {achieved.coverage:.1%}."

@@ -1,5 +1,6 @@
 """What is kept of an evaluation beside its model, and what an older nextday kept."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,14 @@ def test_an_evaluation_is_read_as_it_was_kept(kept: tuple[Path, Evaluation]) -> 
     read = load_evaluation(folder)
     pd.testing.assert_frame_equal(validated(read.scores, SCORES), evaluation.scores)
     assert read.verdict == evaluation.verdict
+
+
+def test_a_stored_verdict_keeps_the_keys_of_earlier_versions(kept: tuple[Path, Evaluation]) -> None:
+    folder, evaluation = kept
+    stored = json.loads((folder / "verdict.json").read_text())
+    keys = "finding sentence model baseline difference low high p_value n sessions"
+    assert list(stored) == keys.split()
+    assert stored["finding"] == evaluation.verdict.conclusion
 
 
 def test_scores_whose_group_named_the_horizon_are_read_with_a_column_of_it(

@@ -90,7 +90,7 @@ def test_a_planted_sign_is_found_as_well_as_it_can_be_and_no_better(tmp_path: Pa
     assert hit_rate["n"] == SYMBOLS * 200
     # The rule that knows the truth is the best baseline, and nothing beats it.
     assert verdict.baseline == "last_sign"
-    assert verdict.finding != "edge"
+    assert verdict.conclusion != "edge"
     base_rate = scores.loc[("base_rate", "log_loss"), "value"]
     bayes = -(REPEATS * np.log(REPEATS) + (1 - REPEATS) * np.log(1 - REPEATS))
     assert scores.loc[("gru", "log_loss"), "low"] <= bayes < base_rate
@@ -100,7 +100,7 @@ def test_a_planted_sign_is_found_as_well_as_it_can_be_and_no_better(tmp_path: Pa
 def test_noise_is_not_found(tmp_path: Path, xnys: Calendar) -> None:
     run, known = planted(tmp_path, xnys, 0.5, seed=2)
     verdict, scores = verdict_of(run, known)
-    assert verdict.finding == "no edge found"
+    assert verdict.conclusion == "no edge found"
     assert scores.loc[("gru", "auc"), "low"] <= 0.5 <= scores.loc[("gru", "auc"), "high"]
 
 
@@ -109,7 +109,7 @@ def test_labels_shuffled_by_session_leave_nothing_to_find(tmp_path: Path, xnys: 
     order = np.random.default_rng(0).permutation(SESSIONS)
     shuffled = History(known.panel, replace(known.sequences, y=known.sequences.y[:, order]), known.seq)
     verdict, scores = verdict_of(run, shuffled)
-    assert verdict.finding != "edge"
+    assert verdict.conclusion != "edge"
     assert scores.loc[("gru", "auc"), "low"] <= 0.5 <= scores.loc[("gru", "auc"), "high"]
 
 

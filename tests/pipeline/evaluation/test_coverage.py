@@ -78,14 +78,14 @@ def test_sessions_that_move_as_one_widen_the_band() -> None:
     assert widths[1] > 2 * widths[0]
 
 
-def test_a_model_that_says_one_probability_stays_level() -> None:
+def test_a_constant_probability_has_a_level_curve() -> None:
     rows = rows_of(np.full((100, 10), 0.53))
     curve = trace_curve(rows, baseline_of(rows))
     assert curve["hit_rate"].to_numpy() == pytest.approx(np.full(len(COVERAGES), rows["outcome"].mean()))
     assert curve["n"].tolist() == [round(share * 1000) for share in COVERAGES]
 
 
-def test_rows_without_a_side_end_the_curve_before_all() -> None:
+def test_rows_without_a_direction_end_the_curve_below_full_coverage() -> None:
     p_up = np.full((100, 10), 0.5)
     p_up[:, :4] = 0.6
     rows = rows_of(p_up)
@@ -124,7 +124,7 @@ def abstaining(threshold: float = 0.02) -> dict[str, object]:
     return {"test_rows": rows, "scores": pd.concat([scored(), share, scored("sides taken")])}
 
 
-def test_the_page_says_what_was_asked_for_and_what_it_came_to() -> None:
+def test_the_page_has_the_target_and_the_achieved_coverage() -> None:
     page = render(a_report(**abstaining()))
     rows = abstaining()["test_rows"]
     own = rows[rows["model"] == "gru"]  # type: ignore[index]
@@ -165,17 +165,17 @@ def test_without_abstention_the_curve_stands_alone() -> None:
     assert "target</span>" not in page
 
 
-def test_a_model_that_never_takes_a_side_has_no_curve() -> None:
+def test_a_model_without_any_direction_has_no_curve() -> None:
     rows = pd.concat([told("gru", 1), told("base_rate", 2)]).assign(p_up=0.5, direction="none")
     page = render(a_report(test_rows=rows, verdict=replace(verdict(), difference=0.0)))
     assert "Are the most confident" not in page
 
 
-def test_a_model_that_always_takes_a_side_was_not_asked_for_less() -> None:
+def test_a_model_that_never_abstains_has_no_achieved_coverage() -> None:
     assert measure_achieved_coverage(scored(), told("gru", 1), model="gru") is None
 
 
-def test_forecasts_that_are_alike_take_a_side_together_and_the_page_says_so() -> None:
+def test_tied_forecasts_get_a_direction_together_and_the_page_says_so() -> None:
     rows = pd.concat([told("gru", 1).assign(p_up=0.53, direction="up"), told("base_rate", 2)])
     share = score_coverage(rows, model="gru", target=0.6)
     page = render(a_report(test_rows=rows, scores=pd.concat([scored(), share])))

@@ -7,7 +7,7 @@ from arch.bootstrap import MCS, SPA
 
 from pipeline.errors import NextdayError
 from pipeline.evaluation.data_snooping import (
-    choose_common_block,
+    choose_common_block_length,
     find_confidence_set,
     session_losses,
     superior_ability,
@@ -34,7 +34,7 @@ def test_the_losses_are_the_means_of_the_sessions() -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_who_says_what_the_benchmark_says_is_no_evidence(seed: int) -> None:
+def test_a_candidate_equal_to_the_benchmark_is_no_evidence(seed: int) -> None:
     frame = losses(250, {"poor": -0.004}, seed=seed)
     frame = frame.assign(twin=frame["base_rate"], rounded=frame["base_rate"] + 1e-17)
     found = superior_ability(frame, "base_rate", draws=200)
@@ -45,7 +45,7 @@ def test_who_says_what_the_benchmark_says_is_no_evidence(seed: int) -> None:
     assert superior_ability(skilled, "base_rate", draws=200).p_value < 0.05
 
 
-def test_superior_ability_is_the_librarys_with_the_seed_and_the_block_that_were_asked_for() -> None:
+def test_superior_ability_is_the_librarys_with_the_given_seed_and_block() -> None:
     frame = losses(200, {"gru": 0.002, "lstm": 0.0}, seed=1)
     other = SPA(
         frame["base_rate"], frame[["gru", "lstm"]], block_size=7, reps=300, seed=np.random.default_rng(4)
@@ -57,7 +57,7 @@ def test_superior_ability_is_the_librarys_with_the_seed_and_the_block_that_were_
     assert found == superior_ability(frame, "base_rate", block_length=7, draws=300, seed=4)
 
 
-def test_the_set_is_the_librarys_with_the_seed_and_the_block_that_were_asked_for() -> None:
+def test_the_set_is_the_librarys_with_the_given_seed_and_block() -> None:
     frame = losses(200, {"gru": 0.004, "lstm": 0.0}, seed=2)
     other = MCS(frame, size=0.1, block_size=5, reps=300, method="R", seed=np.random.default_rng(4))
     other.compute()
@@ -66,7 +66,7 @@ def test_the_set_is_the_librarys_with_the_seed_and_the_block_that_were_asked_for
     assert found.p_values == pytest.approx(other.pvalues["Pvalue"].to_dict())
 
 
-def test_a_planted_gain_is_found_and_stands_alone_in_the_set() -> None:
+def test_a_planted_gain_is_found_and_alone_in_the_set() -> None:
     frame = losses(500, {"gru": 0.01, "lstm": 0.0, "rnn": -0.01}, seed=3)
     found = superior_ability(frame, "base_rate", draws=500)
     assert (found.best, found.candidates, found.sessions) == ("gru", 3, 500)
@@ -100,9 +100,9 @@ def test_equals_stay_in_the_set_together_and_twins_share_a_fate() -> None:
 
 def test_blocks_are_as_long_as_dependence_and_overlap_ask_for() -> None:
     frame = losses(300, {"gru": 0.0}, seed=6)
-    assert choose_common_block(frame) >= 1
+    assert choose_common_block_length(frame) >= 1
     smooth = frame.rolling(20, min_periods=1).mean()
-    assert choose_common_block(smooth) > 5
+    assert choose_common_block_length(smooth) > 5
     assert superior_ability(frame, "base_rate", horizon=20, draws=50).block_length >= 20
 
 

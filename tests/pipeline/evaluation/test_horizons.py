@@ -1,4 +1,4 @@
-"""Several sessions ahead, from prices to page: every horizon is cut, taught, scored, sealed and told by itself."""
+"""Several sessions ahead, from prices to page: every horizon is split, scored, sealed and reported by itself."""
 
 import re
 from dataclasses import dataclass, field, replace
@@ -69,7 +69,7 @@ def three_ahead(days: pd.DatetimeIndex) -> tuple[Sequences, np.ndarray]:
     return Sequences(x, mask, y, ("A", "B"), days, AHEAD, ("f", "g", "h")), returns
 
 
-def test_each_horizon_tells_its_sides_by_its_own_threshold(xnys: Calendar) -> None:
+def test_each_horizon_issues_directions_by_its_own_threshold(xnys: Calendar) -> None:
     sequences, _ = three_ahead(xnys.sessions[:200])
     rows = forecast(Threefold(), sequences, range(200), xnys)
     told = rows[rows["direction"] != "none"]
@@ -117,7 +117,7 @@ def test_dates_cut_so_that_all_that_a_row_forecasts_lies_in_its_part() -> None:
     assert days[fold.train.stop - 1 + 20] <= days[400]
 
 
-def test_what_the_gaps_take_is_said_where_it_is_much() -> None:
+def test_a_large_loss_of_rows_to_the_gaps_is_an_error() -> None:
     with pytest.raises(InputError, match="80 are left out for labels 20 sessions ahead"):
         scoring_fold(block(300, AHEAD), EvaluationConfig(test_sessions=100), TRAINING)
     with pytest.raises(InputError) as caught:
@@ -204,7 +204,7 @@ def test_blocks_are_as_long_as_the_outcomes_overlap() -> None:
         assert (line["low"], line["high"]) == pytest.approx(bootstrap.percentile_interval(drawn))
 
 
-def test_no_interval_and_no_test_stand_on_fewer_than_ten_spans() -> None:
+def test_fewer_than_ten_spans_have_no_interval_and_no_test() -> None:
     far = {"baseline": "base_rate", "draws": 50}
     scores = score(overlapping(49, 5, seed=1), **far)
     assert scores[["low", "high", "p_value"]].isna().all(axis=None)
@@ -216,11 +216,11 @@ def test_a_verdict_five_sessions_ahead_needs_five_times_the_sessions() -> None:
     keys, p = truth(300, 6, seed=1, signal=0.2)
     rows = stack(keys.assign(horizon=5), gru=p, base_rate=0.53)
     found = judge(rows, model="gru", baseline="base_rate")
-    assert found.finding == "edge"
+    assert found.conclusion == "edge"
     assert "over 300 sessions (1,800 forecasts, 5 sessions ahead) gru's" in found.sentence
     short = rows[rows["target_session"] < rows["target_session"].max()]
     verdict = judge(short, model="gru", baseline="base_rate")
-    assert verdict.finding == "not enough data"
+    assert verdict.conclusion == "not enough data"
     assert "a verdict needs 300 sessions" in verdict.sentence
 
 
@@ -233,7 +233,7 @@ def test_overlap_is_not_taken_for_evidence() -> None:
         naive.append(judge(rows.assign(horizon=1), model="gru", baseline="base_rate", draws=200))
     # With lags that cover the overlap p-values are larger, and an edge without skill is as rare as it should be.
     assert np.mean([v.p_value for v in told]) > np.mean([v.p_value for v in naive])
-    assert sum(v.finding == "edge" for v in told) <= 4
+    assert sum(v.conclusion == "edge" for v in told) <= 4
 
 
 # --- names ---

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from pipeline.errors import StoreError
-from pipeline.evaluation.attributions import FILE, lay_out, load_attributions, save_attributions
+from pipeline.evaluation.attributions import FILE, load_attributions, save_attributions, tabulate_attributions
 from pipeline.evaluation.network_insight import Insight, load_insight, rate_importance, save_insight
 from pipeline.report.charts.insight import draw_importance, draw_sensitivity
 from pipeline.report.evening_page import render
@@ -48,7 +48,7 @@ def moved(*symbols: str, **columns: Any) -> pd.DataFrame:
     facts = pd.DataFrame(
         {"logit": 0.1, "baseline_logit": 0.13, "forecast_logit": 0.1, "sessions": 60}, rows.index
     )
-    return lay_out(rows, values, FEATURES, facts)
+    return tabulate_attributions(rows, values, FEATURES, facts)
 
 
 def test_importance_has_the_mean_of_its_rows_and_an_interval_by_session() -> None:
@@ -84,7 +84,7 @@ def test_importance_over_too_few_sessions_has_no_interval_and_the_page_says_why(
     assert "There is no interval: 60 sessions are too few for 20 sessions ahead." in page
 
 
-def test_an_insight_is_kept_beside_the_evaluation(tmp_path: Path) -> None:
+def test_an_insight_is_kept_next_to_the_evaluation(tmp_path: Path) -> None:
     save_insight(tmp_path, an_insight())
     again = load_insight(tmp_path)
     assert again is not None
@@ -109,7 +109,7 @@ def test_the_figure_names_what_the_gradients_do(finding: str) -> None:
     assert "last 5 sessions" in page
 
 
-def test_a_blind_network_is_said_to_be_blind() -> None:
+def test_a_blind_network_is_reported_as_blind() -> None:
     blind = an_insight("blind", half=0, most=0, decay=float("nan"))
     page = render(a_report(insight=replace(blind, sensitivity=blind.sensitivity.assign(norm=0.0))))
     assert "Nothing that the network reads moves its forecast" in page
@@ -121,7 +121,7 @@ def test_importance_says_its_values_in_words() -> None:
     assert "log_return_1 +3 (+1 to +5)" in svg
 
 
-def test_every_horizon_is_told() -> None:
+def test_every_horizon_is_on_the_page() -> None:
     page = render(a_report(insight=an_insight(horizons=(1, 5))))
     assert "How far back the network looks, by horizon" in page
     assert "by horizon" not in render(a_report(insight=an_insight()))
@@ -146,7 +146,7 @@ def test_the_strongest_features_of_each_symbol_are_on_the_page() -> None:
     assert len(figures(page)) == len(figures(render(a_report("AAA", "BBB")))) + 2
 
 
-def test_forecasts_at_the_base_rate_are_not_said_to_be_moved() -> None:
+def test_forecasts_at_the_base_rate_are_not_reported_as_moved() -> None:
     plain = forecasts("AAA", p_up=0.53)
     page = render(a_report(forecasts=plain, attributions=moved("AAA")))
     assert "Calibration gave the network no credit" in page
@@ -176,7 +176,7 @@ def test_attributions_are_read_back_as_they_were_made(tmp_path: Path) -> None:
     assert ",'=BBB," in (tmp_path / FILE).read_text()
 
 
-def test_only_what_moved_the_standing_forecasts_is_told(tmp_path: Path) -> None:
+def test_only_attributions_of_the_official_forecasts_are_loaded(tmp_path: Path) -> None:
     save_attributions(tmp_path, moved("AAA"))
     first = (tmp_path / FILE).read_text()
     save_attributions(tmp_path, moved("AAA").assign(attribution=9.0))

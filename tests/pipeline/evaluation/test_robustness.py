@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from pipeline.evaluation.data_snooping import session_losses
-from pipeline.evaluation.robustness import examine
+from pipeline.evaluation.robustness import run_robustness_tests
 
 
 def rows(sessions: int, skill: float, seed: int = 1) -> pd.DataFrame:
@@ -31,7 +31,7 @@ def rows(sessions: int, skill: float, seed: int = 1) -> pd.DataFrame:
 
 
 def test_who_knows_something_passes_every_test_and_is_named() -> None:
-    found = examine(rows(400, 0.08), model="gru", baseline="base_rate")
+    found = run_robustness_tests(rows(400, 0.08), model="gru", baseline="base_rate")
     said = found.sentences
     assert found.direction.p_value < 0.001
     assert "(one-sided p < 0.001 by whole sessions" in said["Pesaran and Timmermann"]
@@ -41,8 +41,8 @@ def test_who_knows_something_passes_every_test_and_is_named() -> None:
     assert said["model confidence set"].endswith("among 1 of 4: gru.")
 
 
-def test_who_knows_nothing_is_told_so_and_stands_among_equals() -> None:
-    found = examine(rows(400, 0.0), model="gru", baseline="base_rate")
+def test_a_model_without_skill_is_one_of_many_in_the_set() -> None:
+    found = run_robustness_tests(rows(400, 0.0), model="gru", baseline="base_rate")
     assert np.isnan(found.direction.statistic)  # p is one half all along: no side to test
     assert "there is nothing to test" in found.sentences["Pesaran and Timmermann"]
     assert found.ability is not None
@@ -53,12 +53,12 @@ def test_who_knows_nothing_is_told_so_and_stands_among_equals() -> None:
 
 @pytest.mark.parametrize("sessions", [1, 9])
 def test_a_few_sessions_are_not_tested_and_nothing_is_claimed(sessions: int) -> None:
-    found = examine(rows(sessions, 0.1), model="gru", baseline="base_rate")
+    found = run_robustness_tests(rows(sessions, 0.1), model="gru", baseline="base_rate")
     assert found.ability is None
     assert found.confidence is None
     assert list(found.sentences) == ["Pesaran and Timmermann"]
-    assert "cannot be said" in found.size.sentence
+    assert "to estimate how many are needed" in found.size.sentence
 
 
-def test_all_candidates_stand_in_the_same_sessions() -> None:
+def test_all_candidates_have_the_same_sessions() -> None:
     assert session_losses(rows(30, 0.1)).shape == (30, 4)

@@ -45,7 +45,7 @@ def stack(keys: pd.DataFrame, **forecasts: object) -> pd.DataFrame:
 def test_a_planted_edge_is_found() -> None:
     keys, p = truth(300, 6, seed=1, signal=0.08)
     verdict = judge(stack(keys, gru=p, base_rate=0.53), model="gru", baseline="base_rate")
-    assert verdict.finding == "edge"
+    assert verdict.conclusion == "edge"
     # The expected gain is the difference of the entropies: what the forecast knows.
     gain = -sum(q * math.log(q) for q in (0.53, 0.47))
     gain += sum(0.5 * q * math.log(q) for q in (0.61, 0.39, 0.45, 0.55))
@@ -59,43 +59,43 @@ def test_a_planted_edge_is_found() -> None:
 def test_a_worse_model_is_called_worse_and_the_sentence_turns_round() -> None:
     keys, p = truth(300, 6, seed=2, signal=0.08)
     verdict = judge(stack(keys, gru=1 - p, base_rate=0.53), model="gru", baseline="base_rate")
-    assert verdict.finding == "worse than the baseline"
+    assert verdict.conclusion == "worse than the baseline"
     assert verdict.low <= verdict.difference <= verdict.high < 0
     assert f"higher than base_rate's by {-verdict.difference:.4f} [{-verdict.high:.4f}, " in verdict.sentence
 
 
-def test_who_says_the_base_rate_has_no_edge_over_a_bad_rule() -> None:
+def test_a_model_equal_to_the_base_rate_has_no_edge_over_a_bad_rule() -> None:
     keys, _ = truth(400, 6, seed=8, signal=0.0)
     nearly = 0.53 + 1e-3 * np.random.default_rng(1).standard_normal(len(keys))
     rows = stack(keys, gru=nearly, last_sign=np.where(np.arange(len(keys)) % 2, 0.75, 0.25), base_rate=0.53)
     verdict = judge(rows, model="gru", baseline="last_sign")
-    assert verdict.finding == "no edge found"
+    assert verdict.conclusion == "no edge found"
     assert verdict.low > 0
     assert verdict.p_value < 0.05
-    assert "an interval without zero" in verdict.sentence
-    assert "Beside base_rate on the same rows it is" in verdict.sentence
+    assert "the 95% interval excludes zero (" in verdict.sentence
+    assert "Compared with the base rate on the same rows: no improvement" in verdict.sentence
     without = judge(rows[rows["model"] != "base_rate"], model="gru", baseline="last_sign")
-    assert without.finding == "edge"
+    assert without.conclusion == "edge"
     skilled = stack(keys, gru=0.2 + 0.6 * keys["outcome"], last_sign=0.5, base_rate=0.53)
-    assert judge(skilled, model="gru", baseline="last_sign").finding == "edge"
+    assert judge(skilled, model="gru", baseline="last_sign").conclusion == "edge"
 
 
 def test_identical_forecasts_are_no_edge() -> None:
     keys, p = truth(120, 3, seed=3, signal=0.05)
     verdict = judge(stack(keys, gru=p, base_rate=p), model="gru", baseline="base_rate")
-    assert verdict.finding == "no edge found"
+    assert verdict.conclusion == "no edge found"
     assert (verdict.difference, verdict.low, verdict.high, verdict.p_value) == (0, 0, 0, 1)
-    assert "that interval holds zero" in verdict.sentence
-    assert "about 3,860 independent forecasts" in verdict.sentence
+    assert "the 95% interval includes zero" in verdict.sentence
+    assert "About 3,860 independent forecasts are needed" in verdict.sentence
 
 
 def test_one_session_too_few_is_not_enough_data_however_good_the_model() -> None:
     keys, p = truth(ENOUGH_SESSIONS, 20, seed=4, signal=0.3)
     rows = stack(keys, gru=p, base_rate=0.53)
-    assert judge(rows, model="gru", baseline="base_rate").finding == "edge"
+    assert judge(rows, model="gru", baseline="base_rate").conclusion == "edge"
     short = rows[rows["target_session"] < rows["target_session"].max()]
     verdict = judge(short, model="gru", baseline="base_rate")
-    assert verdict.finding == "not enough data"
+    assert verdict.conclusion == "not enough data"
     assert verdict.sessions == ENOUGH_SESSIONS - 1
     assert f"a verdict needs {ENOUGH_SESSIONS} sessions" in verdict.sentence
 
@@ -107,7 +107,7 @@ def test_hardly_any_session_gives_a_sentence_without_nan(sessions: int) -> None:
     rows.loc[rows["target_session"] > keys["target_session"].unique()[sessions - 1], "outcome"] = np.nan
     rows["outcome"] = rows["outcome"] if sessions else np.nan
     verdict = judge(rows, model="gru", baseline="base_rate")
-    assert (verdict.finding, verdict.sessions, verdict.n) == ("not enough data", sessions, 2 * sessions)
+    assert (verdict.conclusion, verdict.sessions, verdict.n) == ("not enough data", sessions, 2 * sessions)
     assert "nan" not in verdict.sentence
     assert math.isnan(verdict.low)
 
@@ -123,9 +123,9 @@ def test_a_verdict_needs_the_interval_and_the_test(sign: int, finding: str) -> N
     rejected = [v.p_value < 0.05 for v in verdicts]
     agreed = [a and b for a, b in zip(outside, rejected, strict=True)]
     assert agreed != outside
-    assert [v.finding == finding for v in verdicts] == agreed
+    assert [v.conclusion == finding for v in verdicts] == agreed
     torn = [v.sentence for v, a, b in zip(verdicts, outside, rejected, strict=True) if a and not b]
-    assert all("leaves zero out, but the test does not reject" in sentence for sentence in torn)
+    assert all("excludes zero, but the test does not reject" in sentence for sentence in torn)
 
 
 def test_longer_horizons_are_tested_as_such() -> None:
@@ -143,7 +143,7 @@ def test_noise_is_found_no_more_often_than_chance_allows() -> None:
         keys, _ = truth(250, 4, seed=100 + seed)
         noise = np.random.default_rng(seed).uniform(0.48, 0.58, len(keys))
         rows = stack(keys, gru=noise, base_rate=0.53)
-        findings.append(judge(rows, model="gru", baseline="base_rate", draws=300).finding)
+        findings.append(judge(rows, model="gru", baseline="base_rate", draws=300).conclusion)
     # Under a true null, at most 2.5% a draw: two or more of twenty happen once in eleven.
     assert findings.count("edge") <= 1
     assert "no edge found" in findings
@@ -235,7 +235,7 @@ def test_abstentions_count_for_probabilities_and_not_for_calls() -> None:
         assert (n, sessions) == ((60, 30) if metric in CALLS else (80, 40))
 
 
-def test_a_model_that_never_takes_a_side_has_no_hit_rate() -> None:
+def test_a_model_without_any_direction_has_no_hit_rate() -> None:
     keys, _ = truth(30, 2, seed=12)
     scores = score(stack(keys, gru=0.5, base_rate=0.53), baseline="base_rate", draws=50)
     mute = scores[(scores["model"] == "gru") & scores["metric"].isin(CALLS)]
@@ -277,7 +277,7 @@ def test_a_first_evening_has_values_and_no_interval() -> None:
     assert math.isnan(hit_rate["p_value"])
 
 
-def test_models_must_stand_on_the_same_rows_once() -> None:
+def test_models_must_have_the_same_rows_once() -> None:
     keys, p = truth(30, 2, seed=17)
     rows = stack(keys, gru=p, base_rate=0.53)
     with pytest.raises(NextdayError, match="gru has no p_up on 1 of 60 rows"):
@@ -286,7 +286,7 @@ def test_models_must_stand_on_the_same_rows_once() -> None:
         judge(pd.concat([rows, rows.iloc[[5]]]), model="gru", baseline="base_rate")
     with pytest.raises(NextdayError, match="gru has no p_up on 1 of 60 rows"):
         best_baseline(rows.assign(p_up=rows["p_up"].where(rows.index != 5)))
-    with pytest.raises(NextdayError, match="other outcomes"):
+    with pytest.raises(NextdayError, match=r"outcomes of .* differ"):
         score(
             rows.assign(outcome=rows["outcome"].where(rows.index != 5, 1 - rows["outcome"])),
             baseline="base_rate",
@@ -328,7 +328,7 @@ def test_a_difference_in_the_last_digits_is_no_edge() -> None:
     lines = score(stack(keys, gru=last_digits, base_rate=0.53), baseline="base_rate", draws=50)
     p_values = lines.loc[lines["model"] == "gru"].set_index("metric")["p_value"]
     assert (p_values == 1).all()
-    assert (verdict.finding, verdict.difference, verdict.p_value) == ("no edge found", 0, 1)
+    assert (verdict.conclusion, verdict.difference, verdict.p_value) == ("no edge found", 0, 1)
 
 
 def test_beating_a_rule_that_failed_is_no_edge_where_the_base_rate_does_as_well() -> None:
@@ -338,13 +338,13 @@ def test_beating_a_rule_that_failed_is_no_edge_where_the_base_rate_does_as_well(
     assert verdict.low > 0
     assert verdict.p_value < 0.05
     better = judge(rows[rows["model"] != "base_rate"], model="gru", baseline="last_sign", draws=100)
-    assert better.finding == "edge"
+    assert better.conclusion == "edge"
     worse_than_base_rate = rows.assign(
         p_up=np.where(rows["model"] == "base_rate", rows["outcome"].mean(), rows["p_up"])
     )
     held = judge(worse_than_base_rate, model="gru", baseline="last_sign", draws=100)
-    assert held.finding == "no edge found"
-    assert "Beside base_rate" in held.sentence
+    assert held.conclusion == "no edge found"
+    assert "Compared with the base rate on the same rows: no improvement" in held.sentence
 
 
 def test_what_chance_lifts_has_an_interval_that_takes_the_lift_back() -> None:
@@ -371,7 +371,7 @@ def test_the_parts_of_the_brier_score_add_up() -> None:
         assert parts == pytest.approx(value["brier"])
 
 
-def test_every_score_says_how_many_independent_rows_it_is_worth() -> None:
+def test_every_score_has_its_effective_n() -> None:
     keys, p = truth(100, 10, seed=25, signal=0.1)
     lines = score(stack(keys, gru=p, base_rate=0.53), baseline="base_rate", draws=20)
     own, y = lines[lines["model"] == "gru"].set_index("metric"), keys["outcome"].to_numpy()

@@ -32,7 +32,7 @@ def rows_of(p_up: np.ndarray, threshold: float = 0.0, model: str = "gru", seed: 
     )
 
 
-def test_a_side_is_told_from_the_threshold_on_and_never_at_one_half() -> None:
+def test_a_direction_is_issued_from_the_threshold_on_and_never_at_one_half() -> None:
     p_up = np.array([0.40, 0.44, 0.50, 0.55, 0.56, 0.60])
     assert choose_directions(p_up, 0.06).tolist() == ["down", "down", "none", "none", "up", "up"]
     assert choose_directions(p_up).tolist() == ["down", "down", "none", "up", "up", "up"]
@@ -42,7 +42,7 @@ def test_every_row_has_the_threshold_of_its_horizon() -> None:
     assert choose_directions(np.array([0.52, 0.52]), np.array([0.0, 0.03])).tolist() == ["up", "none"]
 
 
-def test_no_side_survives_a_csv() -> None:
+def test_the_direction_none_survives_a_csv() -> None:
     frame = pd.DataFrame({"direction": choose_directions(np.array([0.4, 0.5, 0.6])).astype(str)})
     assert pd.read_csv(io.StringIO(frame.to_csv(index=False))).equals(frame)
 
@@ -55,11 +55,11 @@ def test_no_side_survives_a_csv() -> None:
         (["none"] * 1200, "1,200 none"),
     ],
 )
-def test_sides_are_counted_in_words(directions: list[str], words: str) -> None:
+def test_directions_are_counted_in_words(directions: list[str], words: str) -> None:
     assert count_directions(pd.DataFrame({"direction": directions})) == words
 
 
-def test_the_share_of_sides_stands_beside_its_target_with_n_and_an_interval() -> None:
+def test_coverage_comes_with_its_target_n_and_an_interval() -> None:
     p_up = np.random.default_rng(1).beta(30, 28, (100, 10))
     rows = rows_of(p_up, threshold=0.03)
     rows.loc[::7, "outcome"] = np.nan
@@ -74,7 +74,7 @@ def test_the_share_of_sides_stands_beside_its_target_with_n_and_an_interval() ->
     assert line["high"] - line["low"] == pytest.approx(2 * half, rel=0.3)
 
 
-def test_sides_that_come_and_go_with_the_session_have_a_wider_interval() -> None:
+def test_directions_that_come_and_go_with_the_session_have_a_wider_interval() -> None:
     by_row = np.random.default_rng(1).choice([0.51, 0.56], (100, 10))
     by_session = np.repeat(by_row[:, :1], 10, axis=1)
     widths = [
@@ -85,13 +85,13 @@ def test_sides_that_come_and_go_with_the_session_have_a_wider_interval() -> None
     assert widths[1] > 2 * widths[0]
 
 
-def test_a_model_is_held_against_the_others_where_it_takes_a_side() -> None:
+def test_a_model_is_compared_with_the_others_where_it_issues_a_direction() -> None:
     p_up = np.random.default_rng(1).beta(30, 28, (100, 10))
     both = pd.concat([rows_of(p_up, 0.05), rows_of(np.full_like(p_up, 0.53), model="base_rate")])
-    told = select_issued(both, "gru")
+    issued = select_issued(both, "gru")
     confident = np.abs(p_up.ravel() - 0.5) >= 0.05
-    assert told.groupby("model").size().to_dict() == dict.fromkeys(("gru", "base_rate"), confident.sum())
-    scores = score(told, baseline="base_rate", group="sides taken", draws=50).set_index(["model", "metric"])
+    assert issued.groupby("model").size().to_dict() == dict.fromkeys(("gru", "base_rate"), confident.sum())
+    scores = score(issued, baseline="base_rate", group="sides taken", draws=50).set_index(["model", "metric"])
     outcome = both.loc[both["model"] == "gru", "outcome"].to_numpy()[confident]
     hit_rate = np.mean((p_up.ravel()[confident] > 0.5) == (outcome == 1))
     assert scores.loc[("gru", "hit_rate"), "value"] == pytest.approx(hit_rate)

@@ -14,7 +14,7 @@ import pytest
 from flows.backtest import Backtested
 from flows.cli.output import show_backtest
 from pipeline.config import TradingConfig
-from pipeline.evaluation.robustness import examine
+from pipeline.evaluation.robustness import run_robustness_tests
 from pipeline.evaluation.scores import score
 from pipeline.evaluation.subgroups import score_groups
 from pipeline.evaluation.verdict import judge
@@ -78,7 +78,7 @@ def made(skill: float = 0.02, **changes: Any) -> Backtest:
         "ranges": _ranges(days),
         "epochs": pd.DataFrame(columns=["fit", "member", "epoch", "loss", "stop_loss"]),
         "groups": score_groups(rows, **names, draws=100),
-        "tests": examine(rows, **names, draws=100),
+        "tests": run_robustness_tests(rows, **names, draws=100),
         "trading": view_trading(rows, fills, TradingConfig(), **names, trials=3, draws=100),
         "method": {"network": "gru of 1 layer of 16 units", "settings": "0123456789abcdef"},
         "tried": "3 settings were tried on this universe.",
@@ -119,7 +119,7 @@ def page() -> str:
 def test_the_verdict_comes_first_and_says_how_long_it_would_take(page: str) -> None:
     places = [page.index(words) for words in ("Verdict on the method", "How good is", "would have earned")]
     assert places == sorted(places)
-    assert "To tell 52% from 50% here takes about" in page
+    assert "more sessions are needed to distinguish a hit rate of 52% from 50%" in page
     assert "3 settings were tried" in page
 
 
@@ -166,7 +166,7 @@ def test_many_symbols_are_listed_in_part_and_the_rest_is_named() -> None:
 
 
 def test_a_verdict_of_an_edge_says_so() -> None:
-    page = render_backtest(made(verdict=replace(made().verdict, finding="edge", sentence="Edge: here.")))
+    page = render_backtest(made(verdict=replace(made().verdict, conclusion="edge", sentence="Edge: here.")))
     assert '<h2 id="verdict">Edge</h2>' in page
 
 
@@ -196,7 +196,7 @@ def test_the_terminal_and_prefect_say_what_the_page_says(capsys: pytest.CaptureF
     short = backtest_markdown(backtest)
     show_backtest(Backtested(backtest, {}))
     shown = " ".join(capsys.readouterr().out.split())
-    assert short.startswith(f"# three: {backtest.verdict.finding}\n\n**{backtest.verdict.sentence}**")
+    assert short.startswith(f"# three: {backtest.verdict.conclusion}\n\n**{backtest.verdict.sentence}**")
     assert "| log loss |" in short
     tests, size, trading = backtest.tests.sentences, backtest.tests.size.sentence, backtest.trading.sentence
     for sentence in (*tests.values(), size, trading, backtest.tried, backtest.bias):

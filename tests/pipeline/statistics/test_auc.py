@@ -55,7 +55,7 @@ def test_between_sessions_each_session_is_one_case() -> None:
     assert auc.auc_between_sessions(p, y, session) == pytest.approx(expected)
 
 
-def test_picking_stocks_and_timing_the_market_are_told_apart() -> None:
+def test_picking_stocks_and_timing_the_market_are_measured_apart() -> None:
     picker, timer = (simulate(400, 20, timing=t, picking=k) for t, k in ((0, 1), (1, 0)))
     assert auc.auc_within_sessions(*picker) > 0.6
     assert auc.auc_between_sessions(*picker) == pytest.approx(0.5, abs=0.1)
@@ -63,7 +63,7 @@ def test_picking_stocks_and_timing_the_market_are_told_apart() -> None:
     assert auc.auc_between_sessions(*timer) > 0.65
 
 
-def test_a_constant_tells_nothing_apart_even_where_means_differ_in_the_last_digit() -> None:
+def test_a_constant_has_an_auc_of_one_half_even_where_means_differ_in_the_last_digit() -> None:
     session = np.repeat(np.arange(50), RNG.integers(1, 40, 50))
     y = (RNG.random(len(session)) < 0.53).astype(float)
     p = np.full(len(session), 0.53)

@@ -55,7 +55,7 @@ def test_a_pencil_gives_the_same_numbers() -> None:
     assert metrics.base_rate(y) == 0.5
 
 
-def test_one_half_exactly_takes_no_side() -> None:
+def test_one_half_exactly_has_no_direction() -> None:
     p, y = np.array([0.5, 0.5, 0.6, 0.4, 0.3]), np.array([1.0, 0.0, 1.0, 0.0, 1.0])
     assert metrics.hit_rate(p, y) == pytest.approx(2 / 3)
     assert metrics.mcc(p, y) == pytest.approx(sk.matthews_corrcoef(y[2:], p[2:] > 0.5))

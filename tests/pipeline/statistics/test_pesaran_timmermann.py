@@ -28,7 +28,7 @@ def together(sessions: int, symbols: int) -> tuple[np.ndarray, np.ndarray, np.nd
 
 
 @pytest.mark.parametrize("skill", [-0.02, 0.0, 0.05])
-def test_its_square_is_the_chi_square_of_the_table_of_sides_and_outcomes(skill: float) -> None:
+def test_its_square_is_the_chi_square_of_the_table_of_directions_and_outcomes(skill: float) -> None:
     p, y, session = independent(800, skill)
     table = [[np.sum((p > 0.5) == side, where=y == up) for side in (True, False)] for up in (1, 0)]
     expected = chi2_contingency(table, correction=False).statistic
@@ -82,7 +82,7 @@ def test_a_drift_that_all_ride_is_no_skill() -> None:
     assert found.p_value > 0.05
 
 
-def test_one_side_only_or_no_side_has_no_statistic() -> None:
+def test_one_direction_only_or_none_has_no_statistic() -> None:
     y, session = np.array([1.0, 0.0] * 20), np.arange(40)
     for p in (np.full(40, 0.6), np.full(40, 0.5)):
         found = pesaran_timmermann(p, y, session)

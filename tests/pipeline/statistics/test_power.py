@@ -44,18 +44,18 @@ def test_the_variance_is_that_of_a_hac_regression() -> None:
     assert found.needed == math.ceil(300 * other.bse[0] ** 2 * (z / 0.03) ** 2)
 
 
-def test_the_sentence_says_the_number_and_what_a_session_is_worth() -> None:
+def test_the_sentence_has_the_number_and_what_a_session_is_worth() -> None:
     short = estimate_sample_size(*calls(120, 30, shared=0.36))
     more = round(short.more, 2 - len(str(short.more)))
     assert short.sentence == (
-        f"To tell 52% from 50% here takes about {more:,} more sessions: the 30 forecasts of a session are worth about "
-        f"{short.worth:.1f} independent ones."
+        f"About {more:,} more sessions are needed to distinguish a hit rate of 52% from 50% on this universe: "
+        f"the 30 forecasts of a session are worth about {short.worth:.1f} independent ones."
     )
     enough = estimate_sample_size(*calls(1500, 30, shared=0.0))
-    assert "takes no more than these 1,500 sessions" in enough.sentence
+    assert "No more than these 1,500 sessions are needed" in enough.sentence
 
 
-def test_rows_without_a_side_do_not_count() -> None:
+def test_rows_without_a_direction_do_not_count() -> None:
     p, y, session = calls(100, 4, shared=0.2)
     silent = np.where(session < 50, 0.5, p)
     cut = estimate_sample_size(p[session >= 50], y[session >= 50], session[session >= 50])
@@ -63,9 +63,9 @@ def test_rows_without_a_side_do_not_count() -> None:
 
 
 @pytest.mark.parametrize("sessions", [0, 1, 9])
-def test_of_hardly_any_session_nothing_is_said(sessions: int) -> None:
+def test_too_few_sessions_give_no_sample_size(sessions: int) -> None:
     found = estimate_sample_size(*calls(sessions, 3, shared=0.2))
     assert math.isnan(found.needed)
     assert math.isnan(found.more)
-    assert found.sentence.endswith(f"cannot be said from {sessions}.")
+    assert found.sentence.startswith(f"Too few sessions ({sessions}) to estimate")
     assert math.isnan(estimate_sample_size(*calls(49, 3, shared=0.2), horizon=5).needed)

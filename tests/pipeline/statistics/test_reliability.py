@@ -47,7 +47,7 @@ def test_a_pencil_gives_the_same_parts() -> None:
     assert parts.miscalibration == pytest.approx((0.64 + 0.04 + 0.16 + 0.16 + 0.01) / 5 - after)
 
 
-def test_a_constant_tells_nothing_apart_and_misses_by_its_distance() -> None:
+def test_a_constant_has_no_discrimination_and_misses_by_its_distance() -> None:
     y = (RNG.random(400) < 0.6).astype(float)
     parts = decompose_brier(np.full(400, 0.53), y)
     assert parts.discrimination == pytest.approx(0)

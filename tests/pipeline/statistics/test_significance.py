@@ -55,6 +55,17 @@ def test_equal_forecasts_are_rejected_about_as_often_as_announced(rho: float) ->
     assert 0.03 < np.mean(p_values < 0.05) < 0.11
 
 
+@pytest.mark.parametrize("n", [10, 11, 250])
+@pytest.mark.parametrize("lag", [0, 4, 9, 30])
+def test_the_long_run_variance_is_newey_and_west_s_sum(n: int, lag: int) -> None:
+    series = autoregression(0.5, n)
+    distance = series - series.mean()
+    covariances = [float(distance[k:] @ distance[: n - k]) / n for k in range(min(lag, n - 1) + 1)]
+    expected = covariances[0] + sum(2 * (1 - k / (lag + 1)) * c for k, c in enumerate(covariances) if k)
+    assert sig.long_run_variance(series, lag) == pytest.approx(expected, rel=1e-12)
+    assert sig.long_run_variance(np.ones(n), lag) == 0
+
+
 def test_no_difference_at_all_and_a_certain_one() -> None:
     assert sig.diebold_mariano(np.zeros(100)).p_value == 1
     assert sig.diebold_mariano(np.full(100, -0.1)).p_value == 0
@@ -122,7 +133,7 @@ def test_the_interval_leaves_out_draws_that_are_not_defined() -> None:
     assert math.isnan(bootstrap.percentile_interval(np.full(3, np.nan))[1])
 
 
-def test_the_p_value_of_draws_is_twice_the_rarer_side() -> None:
+def test_the_p_value_of_draws_is_twice_the_rarer_sign() -> None:
     assert bootstrap.bootstrap_p_value(np.append(np.full(970, 1.0), np.full(29, -1.0))) == pytest.approx(0.06)
     assert bootstrap.bootstrap_p_value(-np.append(np.full(970, 1.0), np.full(29, -1.0))) == pytest.approx(
         0.06
@@ -131,7 +142,7 @@ def test_the_p_value_of_draws_is_twice_the_rarer_side() -> None:
     assert bootstrap.bootstrap_p_value(np.zeros(999)) == 1
 
 
-def test_telling_52_percent_from_50_takes_as_many_forecasts_as_its_power_says() -> None:
+def test_distinguishing_52_percent_from_50_needs_as_many_forecasts_as_its_power_says() -> None:
     n = sig.forecasts_needed(0.52)
     assert n == 3863
     threshold = 0.5 + norm.ppf(0.95) * 0.5 / math.sqrt(n)
