@@ -26,7 +26,7 @@ _DAY: Final = re.compile(r"([A-Z][a-z]{2} )?\d{4}-\d\d-\d\d( \d\d:\d\d UTC)?")
 def render_page(template: str, **facts: object) -> str:
     """Return the page that the template gives for `facts`; equal facts give equal bytes."""
     return (
-        _environment().get_template(template).render(meaning=MEANING, metrics=tables.METRIC_LABELS, **facts)
+        _environment().get_template(template).render(meaning=MEANING, metrics=tables.METRIC_CAPTIONS, **facts)
     )
 
 

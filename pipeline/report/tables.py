@@ -13,7 +13,7 @@ from pipeline.schema import DIRECTIONS
 
 __all__ = [
     "FURTHER_METRICS",
-    "METRIC_LABELS",
+    "METRIC_CAPTIONS",
     "collect_scores",
     "count_directions",
     "describe_group",
@@ -32,7 +32,7 @@ def count_directions(forecasts: pd.DataFrame) -> str:
     return ", ".join(f"{counts[name]:,} {name}" for name in DIRECTIONS if counts.get(name))
 
 
-METRIC_LABELS: Final = {
+METRIC_CAPTIONS: Final = {
     ISSUED_SHARE: (
         "directions issued",
         "share of forecasts that issued a direction, up or down; its baseline is the target share",
@@ -77,7 +77,7 @@ METRIC_LABELS: Final = {
     ),
 }
 """The label of each metric, and what it means."""
-FURTHER_METRICS: Final = tuple(METRIC_LABELS)[list(METRIC_LABELS).index("auc") + 1 :]
+FURTHER_METRICS: Final = tuple(METRIC_CAPTIONS)[list(METRIC_CAPTIONS).index("auc") + 1 :]
 """Metrics that the short tables leave out; scores.csv has every metric."""
 _GROUPS: Final = {
     "all": "backtest, all test rows",
@@ -115,11 +115,11 @@ def select_own_scores(report: Report) -> pd.DataFrame:
     own = scores[scores["model"] == name_model(report)]
     live = own[own["group"].str.startswith("live")]
     order = list(dict.fromkeys([*_group_keys(report.scores), *_group_keys(live), *_group_keys(own)]))
-    metrics = list(dict.fromkeys([*METRIC_LABELS, *own["metric"]]))
-    ordered = own.assign(
+    metrics = list(dict.fromkeys([*METRIC_CAPTIONS, *own["metric"]]))
+    placed = own.assign(
         _group=[order.index(key) for key in _group_keys(own)], _metric=own["metric"].map(metrics.index)
     )
-    return ordered.sort_values(["_group", "_metric"]).drop(columns=["_group", "_metric"])
+    return placed.sort_values(["_group", "_metric"]).drop(columns=["_group", "_metric"])
 
 
 def _group_keys(scores: pd.DataFrame) -> list[tuple[str, int]]:
@@ -160,7 +160,7 @@ def score_rows(scores: pd.DataFrame) -> list[dict[str, str]]:
     return [
         {
             "rows": name_group(row["group"], row["horizon"]),
-            "score": METRIC_LABELS.get(row["metric"], (row["metric"],))[0],
+            "score": METRIC_CAPTIONS.get(row["metric"], (row["metric"],))[0],
             "value": format_score(row["value"], row["metric"]),
             "95% interval": format_interval(
                 row["low"], row["high"], row["metric"], row["sessions"], row["horizon"]

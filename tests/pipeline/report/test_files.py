@@ -19,7 +19,7 @@ from pipeline.report.evening_markdown import summary_markdown
 from pipeline.report.evening_page import render
 from pipeline.report.evening_report import Report
 from pipeline.report.files import FORECAST_COLUMNS, write
-from pipeline.report.tables import METRIC_LABELS, forecast_rows
+from pipeline.report.tables import METRIC_CAPTIONS, forecast_rows
 from pipeline.schema import FORECASTS, SCORES, empty
 from tests.conftest import PROJECT
 
@@ -318,11 +318,11 @@ def test_no_score_lacks_interval_n_and_baseline(page: str) -> None:
 def test_short_tables_leave_further_metrics_to_the_file(tmp_path: Path) -> None:
     further = scored().query("metric == 'log_loss'").assign(metric="ece")
     report = a_report(scores=pd.concat([scored(), further]))
-    assert METRIC_LABELS["ece"][0] not in summary_markdown(report)
+    assert METRIC_CAPTIONS["ece"][0] not in summary_markdown(report)
     page = render(report)
     own, _, every = page.partition("Every method, every score")
-    assert f"{METRIC_LABELS['ece'][0]}</th>" not in own
-    assert METRIC_LABELS["ece"][0] in every
+    assert f"{METRIC_CAPTIONS['ece'][0]}</th>" not in own
+    assert METRIC_CAPTIONS["ece"][0] in every
     assert "ece" in set(pd.read_csv(write(report, tmp_path).scores_csv)["metric"])
 
 
