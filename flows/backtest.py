@@ -255,7 +255,7 @@ def _describe(run: Run, known: History, folds: list[Fold], walk_made: Walk) -> d
     layers = count(model.layers, "layer")
     made = {"network": f"{model.kind} of {layers} of {model.units} units, {size}, trained {training.mode}"}
     if model.is_own:
-        made = {"model": f"{describe_custom_model(model.model_dump())}, {size}"}
+        made = {"model": f"{describe_custom_model(model.kind, model.options)}, {size}"}
     return {
         **made,
         "features": f"{run.config.features.set} ({len(known.sequences.features)} columns)",
