@@ -112,7 +112,7 @@ def _forecast_tonight(
         return standing
     champion = _choose_champion(run, market, champions)
     require_named_code(run, champion.code, champion.directory)
-    rows = forecast_session(run, market.as_of, market.seq, champion)
+    rows = forecast_session(run, market.as_of, market, champion)
     if rows.empty:
         raise NextdayError(
             f"No member of {run.name!r} has a complete window on {market.as_of:%Y-%m-%d}",

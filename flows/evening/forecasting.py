@@ -25,7 +25,7 @@ __all__ = ["Replay", "catch_up", "forecast_session", "replay", "seal"]
 
 
 @task("forecast", run_name="forecast from {as_of:%Y-%m-%d}")
-def forecast_session(run: Run, as_of: pd.Timestamp, seq: int, champion: Champion) -> pd.DataFrame:
+def forecast_session(run: Run, as_of: pd.Timestamp, market: PriceStatus, champion: Champion) -> pd.DataFrame:
     """Forecast the sessions after `as_of` at the configured horizons, for every symbol with a complete window.
 
     Horizons that the champion did not learn are not forecast; those no longer configured are left out.
@@ -37,7 +37,7 @@ def forecast_session(run: Run, as_of: pd.Timestamp, seq: int, champion: Champion
         ModelError: the champion's files cannot be read.
         NextdayError: the custom code that the champion was made with has changed.
     """
-    known = make_sequences(run, as_of, seq, *_inputs(run, as_of, champion))
+    known = make_sequences(run, as_of, market.seq, *_inputs(run, as_of, champion), market.bars)
     fitted = _load(run, champion, known)
     rows = _forecast(run, known, champion, fitted)
     rows = rows[rows["horizon"].isin(run.config.labels.horizons)].reset_index(drop=True)
@@ -186,7 +186,7 @@ def _catch_up_session(
         return f"{missed}: no model was trained by then"
     if find_changed(run, champion.code):
         return f"{missed}: the model known by then was trained with an older version of your code"
-    rows = forecast_session(run, session, market.seq, champion)
+    rows = forecast_session(run, session, market, champion)
     if rows.empty:
         return f"{missed}: no symbol has a complete window there"
     seal(run, record, rows, session, market.observed_at)

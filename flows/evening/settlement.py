@@ -37,8 +37,8 @@ def settle(run: Run, market: PriceStatus, record: UniverseRecord) -> int:
     current = run.universe.current
     due = due.assign(listing=[current.get(symbol, symbol) for symbol in due["symbol"]])
     symbols = sorted(due["listing"].unique())
-    panel = price_panel(run, market.as_of, market.seq, symbols, since=due["as_of"].min())
-    outcomes = _outcomes(run, due, panel, market.seq)
+    panel = price_panel(run, market.as_of, market.seq, symbols, since=due["as_of"].min(), bars=market.bars)
+    outcomes = _outcomes(run, due, panel, market)
     settled = record.settle(outcomes) if not outcomes.empty else 0
     corrected = len(record.corrections) - corrections
     log_line(
@@ -48,10 +48,10 @@ def settle(run: Run, market: PriceStatus, record: UniverseRecord) -> int:
     return settled
 
 
-def _outcomes(run: Run, due: pd.DataFrame, panel: Panel, seq: int) -> pd.DataFrame:
+def _outcomes(run: Run, due: pd.DataFrame, panel: Panel, market: PriceStatus) -> pd.DataFrame:
     """Return schema.OUTCOMES of the rows whose two bars are settled; `listing` is a symbol's present name."""
-    prices = run.store.read(
-        panel.sessions[-1], seq, since=panel.sessions[0], symbols=panel.symbols, columns=["status"]
+    prices = (market.bars or run.store).read(
+        panel.sessions[-1], market.seq, since=panel.sessions[0], symbols=panel.symbols, columns=["status"]
     )
     settled = pd.MultiIndex.from_frame(prices.loc[prices["status"] == "settled", ["symbol", "session"]])
     both = [pd.MultiIndex.from_frame(due[["listing", name]]) for name in ("as_of", "target_session")]
@@ -70,5 +70,5 @@ def _outcomes(run: Run, due: pd.DataFrame, panel: Panel, seq: int) -> pd.DataFra
         outcome=np.where(np.isnan(change) | (change == 0), np.nan, (change > 0).astype(float)),
         realized_return=change,
         settled_at=pd.Series(run.clock(), index=due.index, dtype="datetime64[us, UTC]"),
-        data_version=seq,
+        data_version=market.seq,
     )

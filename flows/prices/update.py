@@ -13,11 +13,12 @@ from pipeline.errors import InputError, SourceError
 from pipeline.formatting import count
 from pipeline.market.universe import MIN_COVERAGE
 from pipeline.prices.ingest.fetch_log import Answer
-from pipeline.prices.ingest.fetch_plan import FetchRequest
-from pipeline.prices.ingest.listing_status import find_listings, recent_bars
+from pipeline.prices.ingest.fetch_plan import OVERLAP, FetchRequest
+from pipeline.prices.ingest.listing_status import RECENT, find_listings, recent_bars
 from pipeline.prices.ingest.quality import Checked, check, no_findings
 from pipeline.prices.ingest.reconciliation import STANDING, Reconciliation, reconcile
 from pipeline.prices.ingest.unknown_closures import find_unknown_sessions
+from pipeline.prices.recent_bars import RecentBars
 from pipeline.sources import Fetched
 
 __all__ = ["PriceStatus", "check_prices", "read_price_status", "update_prices"]
@@ -38,6 +39,7 @@ class PriceStatus:
         findings: What the checks found (quality.FINDING_COLUMNS).
         covered: Members with a bar at as_of.
         members: Members at as_of.
+        bars: The newest sessions at `seq`, read once; None: the steps read the store.
     """
 
     as_of: pd.Timestamp
@@ -47,6 +49,7 @@ class PriceStatus:
     findings: pd.DataFrame
     covered: int
     members: int
+    bars: RecentBars | None = None
 
 
 def update_prices(run: Run) -> PriceStatus:
@@ -59,7 +62,8 @@ def update_prices(run: Run) -> PriceStatus:
     answers = fetch_all(run, plan)
     findings = check_prices(run, [a for a in answers.values() if a.outcome == "ok"], plan)
     _record(run, plan, answers)
-    market = read_price_status(run, _reasons(run, answers), findings)
+    bars = _read_recent_bars(run)
+    market = read_price_status(run, _reasons(run, answers, bars), findings, bars=bars)
     run.save_settings()
     label_flow_run(run, market.as_of)
     return market
@@ -77,18 +81,20 @@ def check_prices(run: Run, answers: Sequence[Fetched], plan: Mapping[str, FetchR
         plan: What was asked for.
     """
     _require_one_source(run)
-    holds = run.fetch_log.holds()
+    holds, seq = run.fetch_log.holds(), run.store.seq()
     whole = frozenset(symbol for symbol, asking in plan.items() if asking.is_whole)
     findings, admitted, bars = [no_findings()], list[Reconciliation](), 0
     for block in _blocks(answers, whole):
-        stored = _standing(run, block, plan)
+        since = min(plan[answer.symbol].start for answer in block)
+        stored = _standing(run, block, since)
         checked = _check(run, block, stored)
-        admitted.append(reconcile(run.store, checked.prices, stored, holds, whole))
+        admitted.append(reconcile(run.store, checked.prices, stored, holds, whole, since))
         findings += [checked.findings, admitted[-1].findings]
         bars += len(checked.prices)
     added = 0
     if admitted:
-        added = run.store.append(pd.concat([a.new for a in admitted], ignore_index=True), run=run.digest)
+        new = pd.concat([a.new for a in admitted], ignore_index=True)
+        added = run.store.append(new, run=run.digest, selected_at=seq)
     _log_quarantine(run, admitted)
     found = pd.concat(findings, ignore_index=True)
     unknown = find_unknown_sessions(found, len(answers), run.calendar.name)
@@ -110,9 +116,8 @@ def _blocks(answers: Sequence[Fetched], whole: frozenset[str]) -> Iterator[list[
         yield block
 
 
-def _standing(run: Run, answers: Sequence[Fetched], plan: Mapping[str, FetchRequest]) -> pd.DataFrame:
+def _standing(run: Run, answers: Sequence[Fetched], since: pd.Timestamp) -> pd.DataFrame:
     symbols = [answer.symbol for answer in answers]
-    since = min(plan[symbol].start for symbol in symbols)
     return run.store.read(since=since, symbols=symbols, columns=STANDING)
 
 
@@ -163,10 +168,20 @@ def _record(run: Run, plan: Mapping[str, FetchRequest], answers: Answers) -> Non
     run.fetch_log.record(run.last_closed, said)
 
 
-def _reasons(run: Run, answers: Answers) -> dict[str, str]:
+def _read_recent_bars(run: Run) -> RecentBars:
+    """Read the sessions that tonight's steps need: listing states, settlement, and the configured model's window."""
+    store, sessions, last, config = run.store, run.calendar.sessions, run.last_closed, run.config
+    window = config.model.lookback + run.feature_set().reach
+    count = max(RECENT, window, OVERLAP + max(config.labels.horizons)) + 1
+    newest = min(store.newest_session() or last, last)
+    since = sessions[max(int(sessions.searchsorted(newest)) - count, 0)]
+    return RecentBars(store, since, last, store.seq())
+
+
+def _reasons(run: Run, answers: Answers, stored: RecentBars) -> dict[str, str]:
     """Return why a symbol may have no bar tonight, the gravest reason each."""
     symbols, holds = run.universe.symbols, run.fetch_log.holds()
-    bars = recent_bars(run.store, run.calendar, symbols, run.last_closed)
+    bars = recent_bars(stored, run.calendar, symbols, run.last_closed)
     listings = find_listings(bars, run.fetch_log, run.calendar, symbols, run.last_closed)
     told = {
         state: {s: f"{state}: {each.evidence}" for s, each in listings.items() if each.state == state}
@@ -188,6 +203,7 @@ def read_price_status(
     *,
     as_of: pd.Timestamp | None = None,
     seq: int | None = None,
+    bars: RecentBars | None = None,
 ) -> PriceStatus:
     """Say how far the stored prices reach.
 
@@ -197,14 +213,16 @@ def read_price_status(
         findings: What the checks of this run found.
         as_of: The session to look from; default: the last one closed, or a historical source's last.
         seq: The version of the store to look at; default: the newest.
+        bars: The newest sessions, where they have been read already.
 
     Raises:
         InputError: a local source has no prices, or nobody belongs to the universe at as_of.
         SourceError: there are no prices, or those of a live source end before the last closed session.
     """
     symbols, last = run.universe.symbols, as_of or run.last_closed
-    newest = run.store.latest("session", last, seq, symbols=symbols)
-    observed_at = run.store.latest("observed_at", last, seq, symbols=symbols)
+    store = bars or run.store
+    newest = store.latest("session", last, seq, symbols=symbols)
+    observed_at = store.latest("observed_at", last, seq, symbols=symbols)
     if newest is None or observed_at is None:
         raise _no_price(run, reasons, findings)
     if as_of is None:
@@ -216,7 +234,7 @@ def read_price_status(
             where=f"[universe] file = {run.config.universe.file!r}",
             fix="fix the columns from and to of that file",
         )
-    here = set(run.store.read(as_of, seq, since=as_of, symbols=symbols, columns=[])["symbol"])
+    here = set(store.read(as_of, seq, since=as_of, symbols=symbols, columns=[])["symbol"])
     missing = {
         symbol: reasons.get(symbol, f"no bar on {as_of:%Y-%m-%d}") for symbol in members if symbol not in here
     }
@@ -231,6 +249,7 @@ def read_price_status(
         findings=findings,
         covered=len(here & set(members)),
         members=len(members),
+        bars=bars,
     )
 
 

@@ -8,9 +8,10 @@ import pandas as pd
 
 from pipeline.market.calendar import Calendar
 from pipeline.prices.ingest.fetch_log import FetchLog
+from pipeline.prices.recent_bars import RecentBars
 from pipeline.prices.store import PriceStore
 
-__all__ = ["DELISTED_AFTER", "SUSPENDED_AFTER", "Listing", "find_listings", "recent_bars"]
+__all__ = ["DELISTED_AFTER", "RECENT", "SUSPENDED_AFTER", "Listing", "find_listings", "recent_bars"]
 
 DELISTED_AFTER = 5
 """Sessions in a row on which the source must not know a symbol: one evening's 404 is as likely an outage."""
@@ -18,8 +19,8 @@ DELISTED_AFTER = 5
 SUSPENDED_AFTER = 10
 """Sessions without a bar on which the source answered all the same: an outage is no suspension."""
 
-# Sessions that tell the state of nearly every symbol: the whole of a large store need not be read.
-_RECENT = 60
+RECENT = 60
+"""Sessions that decide the state of nearly every symbol: the whole of a large store need not be read."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def find_listings(
         StoreError: the log cannot be read.
     """
     newest, unknown = bars.groupby("symbol")["session"].max(), log.times_unknown()
-    heard = log.heard_since(calendar.sessions[max(calendar.position(last) - _RECENT, 0)])
+    heard = log.heard_since(calendar.sessions[max(calendar.position(last) - RECENT, 0)])
     listings = {}
     for symbol in symbols:
         end = newest.get(symbol)
@@ -67,14 +68,14 @@ def find_listings(
 
 
 def recent_bars(
-    store: PriceStore, calendar: Calendar, symbols: Sequence[str], last: pd.Timestamp
+    store: PriceStore | RecentBars, calendar: Calendar, symbols: Sequence[str], last: pd.Timestamp
 ) -> pd.DataFrame:
     """Return symbol, session and status of the bars of the last months; of symbols without such a bar, of all theirs.
 
     Raises:
         StoreError: the store cannot be read.
     """
-    since = calendar.sessions[max(calendar.position(last) - _RECENT, 0)]
+    since = calendar.sessions[max(calendar.position(last) - RECENT, 0)]
     recent = store.read(last, since=since, symbols=symbols, columns=["status"])
     others = sorted(set(symbols) - set(recent["symbol"]))
     older = store.read(last, symbols=others, columns=["status"]) if others else recent.head(0)

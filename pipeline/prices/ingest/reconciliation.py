@@ -14,12 +14,14 @@ from pipeline.prices.ingest.discrepancies import (
 from pipeline.prices.ingest.fetch_log import QuarantineEntry
 from pipeline.prices.ingest.quality import no_findings
 from pipeline.prices.revisions import REVISION
-from pipeline.prices.store import PriceStore
+from pipeline.prices.store import VALUES, PriceStore
 
 __all__ = ["STANDING", "Reconciliation", "reconcile"]
 
-STANDING = ["close", "split", "dividend", "status", "currency"]
-"""What of the stored bars, beside symbol and session, an answer is compared with."""
+STANDING = ["instrument_id", *VALUES]
+"""The columns of the stored bars, next to symbol and session, that an answer is compared with."""
+
+_COMPARED = ["symbol", "session", "close", "split", "dividend", "status", "currency"]
 
 _KEY = ["symbol", "session"]
 
@@ -47,6 +49,7 @@ def reconcile(
     stored: pd.DataFrame,
     holds: Mapping[str, QuarantineEntry],
     whole: frozenset[str],
+    since: pd.Timestamp = pd.Timestamp.min,
 ) -> Reconciliation:
     """Compare what a source says now with what it said before.
 
@@ -56,9 +59,10 @@ def reconcile(
     Args:
         store: What was said before.
         prices: Checked rows (schema.PRICES), all of a symbol's answer.
-        stored: STANDING columns of what stands of these symbols, from the first session that was asked for on.
+        stored: STANDING columns of what stands of these symbols, from `since` on.
         holds: Who is in quarantine, by instrument_id.
         whole: The symbols whose whole history was asked for.
+        since: The first session that was asked for; an answer that begins earlier is compared with all of its bars.
 
     Raises:
         StoreError: the store cannot be read.
@@ -68,14 +72,15 @@ def reconcile(
     ids = _instruments(prices)
     waiting = {symbol: holds[id_] for symbol, id_ in ids.items() if id_ in holds}
     released = {symbol for symbol, hold in waiting.items() if hold.is_released}
-    faults = _find_faults(prices, stored, whole)
+    compared = stored[_COMPARED]
+    faults = _find_faults(prices, compared, whole)
     faults = faults[~faults["symbol"].isin(released)]
     # The first row of a part is for comparing only: what acted just before it is not in the answer.
     is_anchor = ~prices["symbol"].isin(whole) & ~prices["symbol"].duplicated()
     good = prices[~prices["symbol"].isin(faults["symbol"]) & ~is_anchor]
     return Reconciliation(
-        new=store.select_new(good),
-        findings=pd.concat([_refusals(faults), find_revisions(stored, good)], ignore_index=True),
+        new=store.select_new(good, stored if good.empty or good["session"].min() >= since else None),
+        findings=pd.concat([_refusals(faults), find_revisions(compared, good)], ignore_index=True),
         held=[hold for symbol, hold in _new_holds(faults, ids, prices).items() if symbol not in waiting],
         ended=[hold for symbol, hold in waiting.items() if symbol not in set(faults["symbol"])],
     )
