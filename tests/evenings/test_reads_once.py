@@ -5,13 +5,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
+from flows.training import verified_champion
 from models.ensembles import model_files
 from pipeline.ledger import hash_chain
 from pipeline.ledger.ledger import Ledger
 from pipeline.market.calendar import Calendar
 from pipeline.prices.delta_table import StoreFiles
+from pipeline.tracking.registry import Registry
 from tests.evenings.test_evenings import Place
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_server")]
@@ -19,7 +22,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_server")]
 
 @contextmanager
 def counted(patch: pytest.MonkeyPatch) -> Iterator[Counter[str]]:
-    """Count the digests of files by file name, and the ledger's and the price store's reads, inside the block."""
+    """Count inside the block: digests of model files by name, and reads of metadata, registry, ledger and prices."""
     reads: Counter[str] = Counter()
     digest, reading, writing = model_files._digest, Ledger._reading, Ledger._writing
     rows, batches, opened = StoreFiles.rows, StoreFiles.batches, hash_chain.opened
@@ -40,6 +43,10 @@ def counted(patch: pytest.MonkeyPatch) -> Iterator[Counter[str]]:
         during.setattr(Ledger, "_reading", count("ledger read", reading))
         during.setattr(Ledger, "_writing", count("ledger written", writing))
         during.setattr(hash_chain, "opened", count("ledger opened", opened))
+        during.setattr(
+            verified_champion, "parse_metadata", count("metadata", verified_champion.parse_metadata)
+        )
+        during.setattr(Registry, "_read", count("registry", Registry._read))
         during.setattr(StoreFiles, "rows", count("prices", rows))
         during.setattr(StoreFiles, "batches", count("prices", batches))
         yield reads
@@ -54,12 +61,28 @@ def test_an_evening_with_a_champion_reads_each_thing_once(
         evening = place.run("2018-12-11")
     assert (evening.new_rows, evening.settled) == (2, 2)
     digests = {name: n for name, n in reads.items() if name.startswith("digest of")}
-    print(dict(reads))
-    assert len(digests) == len(
-        list(Path(evening.paths.folder, "../../../models/sample").resolve().glob("*/*"))
-    )
+    assert len(digests) == len(list((place.home / "models" / "sample").glob("*/*"))) == 3
     assert set(digests.values()) == {1}
+    assert reads["metadata"] == 1
+    assert reads["registry"] == 1
     assert reads["ledger read"] == 1
     assert reads["ledger written"] == 2  # the outcomes, then the forecasts: each is sealed by itself
     assert reads["ledger opened"] == 3
-    assert reads["prices"] <= 2
+    assert reads["prices"] == 2  # what stands before new bars are appended, and what every later step needs
+
+
+def test_the_report_holds_what_was_written_in_the_same_run(
+    tmp_path: Path, xnys: Calendar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = Place(tmp_path, xnys)
+    place.run("2018-12-10")
+    with counted(monkeypatch) as reads:
+        evening = place.run("2018-12-13")
+    # Two sessions were caught up and their reports written: still one verification and one reading.
+    assert evening.settled == 6
+    assert {n for name, n in reads.items() if name.startswith("digest of")} == {1}
+    assert reads["ledger read"] == 1
+    assert reads["ledger written"] == 4  # two missed sessions, the outcomes, tonight's forecasts
+    pd.testing.assert_frame_equal(evening.report.record, place.record())
+    assert evening.report.record["outcome"].notna().sum() == 6
+    assert evening.report.ledger_head == place.ledger.head().hash
