@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
@@ -159,7 +160,9 @@ def read_champion(model: RegisteredModel) -> Champion:
             dead_zone=settings["labels"]["dead_zone"],
             settings=settings,
             code={name: str(extra[name]) for name in _CODE if name in extra},
-            metadata=metadata,
+            metadata=MappingProxyType(
+                metadata
+            ),  # Prefect walks through a task's dicts: this one may be large
         )
     except (KeyError, TypeError, AttributeError, ValueError) as broken:
         raise ModelError(
