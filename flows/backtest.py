@@ -262,7 +262,7 @@ def _describe_method(run: Run, known: History, folds: list[Fold], walked: Walk) 
         "network": f"{model.kind} of {layers} of {model.units} units, {size}, trained {training.mode}"
     }
     if model.is_custom:
-        described = {"model": f"{describe_custom_model(model.model_dump())}, {size}"}
+        described = {"model": f"{describe_custom_model(model.kind, model.options)}, {size}"}
     return {
         **described,
         "features": f"{run.config.features.set} ({len(known.sequences.features)} columns)",

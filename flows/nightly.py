@@ -1,4 +1,4 @@
-"""The evening's flow: fetch, check, catch up, settle, forecast, seal, report, publish."""
+"""The nightly flow: fetch, check, catch up, settle, forecast, seal, report, publish."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 from prefect import flow
 
-from flows.evening.forecasting import catch_up, champion_known_at, forecast_session, seal
+from flows.evening.forecasting import catch_up, forecast_session, seal
 from flows.evening.publish import publish, track
 from flows.evening.reporting import write_missing, write_report
 from flows.evening.settlement import settle as settle_forecasts
@@ -17,21 +17,26 @@ from flows.runtime.context import Run
 from flows.runtime.custom_code import require_audit, require_named_code
 from flows.runtime.progress import PREFECT_ERRORS, log_line
 from flows.runtime.tasks import MAX_SECONDS, open_locked_run
-from flows.runtime.tracking import tracking
 from flows.training.champion import make_champion
-from models.ensembles.model_files import read_metadata
+from flows.training.verified_champion import Champion, Champions
 from pipeline.errors import InputError, NextdayError
+from pipeline.ledger.ledger import UniverseRecord
 from pipeline.report.evening_report import Report
 from pipeline.report.files import Paths
-from pipeline.tracking.registry import RegisteredModel
-from pipeline.tracking.runs import Tracking
 
 __all__ = ["Evening", "nightly", "settle_only", "update"]
 
 
 @dataclass(frozen=True, eq=False)
 class Evening:
-    """What an evening came to."""
+    """The result of a nightly run.
+
+    Attributes:
+        report: Its report.
+        paths: The report's files.
+        new_rows: How many forecasts it sealed for tonight's session.
+        settled: How many forecasts it settled.
+    """
 
     report: Report
     paths: Paths
@@ -41,7 +46,7 @@ class Evening:
 
 @flow(name="nightly", timeout_seconds=MAX_SECONDS, persist_result=False)
 def nightly(config: Path | None = None, home: Path | None = None, now: datetime | None = None) -> Evening:
-    """Forecast the next session and write it down; doing it twice changes nothing.
+    """Forecast the next session, seal and report it; a second run changes nothing.
 
     Args:
         config: The configuration file.
@@ -61,77 +66,80 @@ def update(config: Path | None = None, home: Path | None = None, now: datetime |
 
 @flow(name="settle", timeout_seconds=MAX_SECONDS, persist_result=False)
 def settle_only(config: Path | None = None, home: Path | None = None, now: datetime | None = None) -> int:
-    """Fetch prices and settle the forecasts whose session has come."""
+    """Fetch prices and settle the forecasts whose target session has closed."""
     with open_locked_run(config, home, now) as run:
-        return settle_forecasts(run, update_prices(run))
+        market = update_prices(run)
+        return settle_forecasts(run, market, run.ledger.universe_record(run.name))
 
 
 def _evening(run: Run) -> Evening:
-    market, book = update_prices(run), tracking(run)
+    market = update_prices(run)
     require_audit(run)
-    remarks = catch_up(run, market, book.versions(run.name))
-    remarks += write_missing(run, before=market.as_of)
-    settled = settle_forecasts(run, market)
-    standing = _forecast_tonight(run, market, book)
-    report, paths = write_report(run, market, standing, remarks)
+    # Both are read once: what this run seals and trains is added, and nothing else writes while it holds the lock.
+    record, champions = run.ledger.universe_record(run.name), Champions(run)
+    remarks = catch_up(run, market, record, champions)
+    remarks += write_missing(run, record, champions, before=market.as_of)
+    settled = settle_forecasts(run, market, record)
+    standing = _forecast_tonight(run, market, record, champions)
+    champion = champions.version(str(standing.sort_values("horizon", kind="stable")["model_version"].iloc[0]))
+    report, paths = write_report(run, market, standing, record, champion, remarks)
     new_rows = int(standing["is_new"].sum())
     try:
-        track(run, report, paths)
+        track(run, report, paths, champion)
     except (NextdayError, TimeoutError) as error:
-        log_line(
-            f"the evening is sealed and reported, but not tracked; running it again tries again. {error}"
-        )
+        log_line(f"the forecasts are sealed and reported, but not tracked; the next run tries again. {error}")
     if not new_rows:
-        log_line(f"nothing new: the forecasts for {report.target_session:%Y-%m-%d} stand already")
+        log_line(f"nothing new: the forecasts for {report.target_session:%Y-%m-%d} are sealed already")
     try:
         publish(report)
     except (*PREFECT_ERRORS, TimeoutError) as error:
-        log_line(f"the evening is sealed and reported, but Prefect does not show it: {error}")
+        log_line(f"the forecasts are sealed and reported, but not shown in Prefect: {error}")
     return Evening(report, paths, new_rows, settled)
 
 
-def _forecast_tonight(run: Run, market: PriceStatus, book: Tracking) -> pd.DataFrame:
-    """Return the standing rows; a model is only asked if a member lacks one at a horizon that is configured.
+def _forecast_tonight(
+    run: Run, market: PriceStatus, record: UniverseRecord, champions: Champions
+) -> pd.DataFrame:
+    """Return tonight's sealed rows; a model forecasts only if a member lacks a row at a configured horizon.
 
-    Only what is lacking is sealed: a closure or a new name since would give what stands another key.
+    Only the lacking rows are sealed: a closure or a symbol's new name since would give the others another key.
     """
-    standing = run.ledger.forecasts(run.name, as_of=market.as_of)
-    standing = standing[standing["role"] == "champion"].assign(is_new=False)
-    spoken_for = {*zip(standing["symbol"].replace(run.universe.current), standing["horizon"], strict=True)}
+    standing = record.forecasts(market.as_of).assign(is_new=False)
+    sealed = {*zip(standing["symbol"].replace(run.universe.current), standing["horizon"], strict=True)}
     present = set(run.universe.members(market.as_of)) - set(market.missing)
-    waiting = {*product(present, run.config.labels.horizons)} - spoken_for
-    if not waiting:
+    lacking = {*product(present, run.config.labels.horizons)} - sealed
+    if not lacking:
         return standing
-    champion = _champion(run, market, book)
-    require_named_code(run, read_metadata(champion.directory)["extra"], champion.directory)
-    rows = forecast_session(run, market.as_of, market.seq, champion)
+    champion = _choose_champion(run, market, champions)
+    require_named_code(run, champion.code, champion.directory)
+    rows = forecast_session(run, market.as_of, market, champion)
     if rows.empty:
         raise NextdayError(
-            f"No member of {run.name!r} has a whole window on {market.as_of:%Y-%m-%d}",
+            f"No member of {run.name!r} has a complete window on {market.as_of:%Y-%m-%d}",
             where=str(run.store.folder),
-            fix="the champion reads many sessions without a hole; `nextday update` lists what is missing",
+            fix="the champion reads many sessions without a gap; `nextday update` lists what is missing",
         )
-    lacking = [key in waiting for key in zip(rows["symbol"], rows["horizon"], strict=True)]
-    if not any(lacking):
+    is_lacking = [key in lacking for key in zip(rows["symbol"], rows["horizon"], strict=True)]
+    if not any(is_lacking):
         return standing
-    sealed = seal(run, rows[lacking], market.as_of, market.observed_at)
-    whole = pd.concat([standing, sealed]) if len(standing) else sealed
+    new = seal(run, record, rows[is_lacking], market.as_of, market.observed_at)
+    whole = pd.concat([standing, new]) if len(standing) else new
     return whole.sort_values(["symbol", "target_session"], ignore_index=True)
 
 
-def _champion(run: Run, market: PriceStatus, book: Tracking) -> RegisteredModel:
-    """Return the model that speaks tonight: the champion, or after a clock set back the one that was known then."""
-    champion = book.champion(run.name)
+def _choose_champion(run: Run, market: PriceStatus, champions: Champions) -> Champion:
+    """Return the model that forecasts tonight: the champion, or after a clock set back the one that was known then."""
+    champion = champions.serving()
     if champion is None:
         log_line("there is no champion yet: training one")
-        return make_champion(run, market)[0]
+        return champions.add(make_champion(run, market)[0])
     if champion.trained_through <= market.as_of:
         return champion
-    known_then = champion_known_at(book.versions(run.name), market.as_of)
+    known_then = champions.known_at(market.as_of)
     if known_then is None:
         raise InputError(
             f"No model was known on {market.as_of:%Y-%m-%d}: all were trained on later sessions",
             where="--now",
-            fix="leave --now away, or try a past evening in a workspace of its own (--home)",
+            fix="leave --now away, or simulate a past session in a separate workspace (--home)",
         )
     return known_then

@@ -1,4 +1,4 @@
-"""The weekly flow: train, score, promote."""
+"""The weekly flow: train, score and promote a new champion."""
 
 from datetime import datetime
 from pathlib import Path
@@ -11,18 +11,18 @@ from flows.evening.settlement import settle
 from flows.prices.update import update_prices
 from flows.runtime.progress import log_line
 from flows.runtime.tasks import MAX_SECONDS, open_locked_run
-from flows.runtime.tracking import tracking
 from flows.training.champion import make_champion
 from flows.training.evaluation import Evaluation
+from flows.training.verified_champion import Champions
 
 __all__ = ["retrain"]
 
 
 @flow(name="retrain", timeout_seconds=2 * MAX_SECONDS, persist_result=False)
 def retrain(config: Path | None = None, home: Path | None = None, now: datetime | None = None) -> Evaluation:
-    """Train and score the procedure on fresh prices, and promote its refit through as_of.
+    """Train and score the procedure on fresh prices, refit it through as_of and promote that model.
 
-    What was missed is caught up first, so that no late row can come from a model that was trained after it.
+    Missed sessions are caught up first, so that no late row comes from a model that was trained after it.
 
     Args:
         config: The configuration file.
@@ -31,9 +31,10 @@ def retrain(config: Path | None = None, home: Path | None = None, now: datetime 
     """
     with open_locked_run(config, home, now) as run:
         market = update_prices(run)
-        remarks = catch_up(run, market, tracking(run).versions(run.name))
-        for remark in remarks + write_missing(run):
+        record, champions = run.ledger.universe_record(run.name), Champions(run)
+        remarks = catch_up(run, market, record, champions)
+        for remark in remarks + write_missing(run, record, champions):
             log_line(remark)
-        settle(run, market)
+        settle(run, market, record)
         _, evaluation = make_champion(run, market)
     return evaluation

@@ -1,4 +1,4 @@
-"""The steps of an evening: forecast, seal, settle, replay, explain, report, publish.
+"""The steps of a nightly run: forecast, seal, settle, replay, explain, report, publish.
 
-A new step of the evening belongs here. May import `training` and below.
+A new step of the nightly run belongs here. May import `training` and below.
 """

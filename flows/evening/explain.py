@@ -1,4 +1,4 @@
-"""Look into the networks: once a training at what they read, every evening at what moved the forecasts."""
+"""Attribute tonight's forecasts to the network's inputs, and save that next to the report."""
 
 from typing import Any
 
@@ -9,20 +9,22 @@ from flows.runtime.context import Run
 from flows.runtime.progress import log_line
 from flows.runtime.tasks import task
 from flows.training.history import History
-from flows.training.network_insight import _MINUTES
 from pipeline.evaluation.attributions import save_attributions, tabulate_attributions
 from pipeline.report.files import report_paths
 
 __all__ = ["explain_forecasts"]
 
+_MINUTES = 15
+"""Far more than 500 symbols take."""
+
 
 def explain_forecasts(run: Run, fitted: Any, known: History, rows: pd.DataFrame) -> None:
-    """Keep what moved the forecasts of one evening beside its report; whatever goes wrong here costs no forecast.
+    """Save the attributions of one session's forecasts next to its report; no error in here costs a forecast.
 
     Args:
         run: The run.
-        fitted: The model that made them.
-        known: The sequences that it made them from; they are forecasts from the last session.
+        fitted: The model that made the forecasts.
+        known: The sequences that it read; the forecasts are from the last session.
         rows: The forecasts: schema.FORECASTS without `kind` and `issued_at`.
     """
     if rows.empty or not fitted.explainable:
@@ -30,15 +32,14 @@ def explain_forecasts(run: Run, fitted: Any, known: History, rows: pd.DataFrame)
     try:
         _explain(run, fitted, known, rows)
     except Exception as error:
-        log_line(f"what moved the forecasts is not kept: {error}")
+        log_line(f"the attributions of the forecasts are not saved: {error}")
 
 
 @task("explain", timeout=_MINUTES * 60)
 def _explain(run: Run, fitted: Any, known: History, rows: pd.DataFrame) -> None:
-    made = _attribute(fitted, known, rows)
-    save_attributions(
-        report_paths(run.workspace.reports, run.name, rows["target_session"].min()).folder, made
-    )
+    attributions = _attribute(fitted, known, rows)
+    folder = report_paths(run.workspace.reports, run.name, rows["target_session"].min()).folder
+    save_attributions(folder, attributions)
 
 
 def _attribute(fitted: Any, known: History, rows: pd.DataFrame) -> pd.DataFrame:
@@ -46,14 +47,14 @@ def _attribute(fitted: Any, known: History, rows: pd.DataFrame) -> pd.DataFrame:
 
     sequences = known.sequences
     symbol = pd.Index(sequences.symbols).get_indexer(pd.Index(rows["symbol"]))
-    asked, place = np.unique(symbol, return_inverse=True)
+    explained, position = np.unique(symbol, return_inverse=True)
     count = sequences.mask.shape[1]
-    found = explain(fitted, sequences.x, sequences.mask, (asked * count + count - 1).astype(np.int32))
-    fits = found.attribution.adds_up[place]
+    found = explain(fitted, sequences.x, sequences.mask, (explained * count + count - 1).astype(np.int32))
+    fits = found.attribution.adds_up[position]
     if not fits.all():
         log_line(f"{int((~fits).sum())} forecasts are not explained: their attributions do not add up")
     horizon = pd.Index(sequences.horizons).get_indexer(pd.Index(rows["horizon"]))
-    at, ahead = place[fits], horizon[fits]
+    at, ahead = position[fits], horizon[fits]
     facts = pd.DataFrame(
         {
             "logit": found.attribution.logit[at, ahead],

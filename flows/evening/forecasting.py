@@ -1,7 +1,6 @@
-"""Forecast a session with the champion, seal the rows, settle those whose session has come, replay old ones."""
+"""Forecast a session with the champion, seal the rows, backfill missed sessions, and replay sealed ones."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,55 +12,53 @@ from flows.runtime.context import Run, with_former_settings
 from flows.runtime.custom_code import find_changed, require_same_code
 from flows.runtime.progress import log_line
 from flows.runtime.tasks import task
-from flows.runtime.tracking import tracking
 from flows.training.history import History, make_sequences
 from flows.training.load_models import load_model
 from flows.training.per_symbol import arrange
-from models.ensembles.model_files import read_metadata, verify
+from flows.training.verified_champion import Champion, Champions
 from pipeline.errors import InputError, NextdayError
-from pipeline.evaluation.horizons import NEXT
 from pipeline.forecasting.forecast import forecast
+from pipeline.ledger.ledger import UniverseRecord
 from pipeline.schema import FORECAST_KEY
-from pipeline.tracking.registry import RegisteredModel
 
-__all__ = ["Replay", "catch_up", "champion_known_at", "forecast_session", "known_horizons", "replay", "seal"]
+__all__ = ["Replay", "catch_up", "forecast_session", "replay", "seal"]
 
 
 @task("forecast", run_name="forecast from {as_of:%Y-%m-%d}")
-def forecast_session(run: Run, as_of: pd.Timestamp, seq: int, champion: RegisteredModel) -> pd.DataFrame:
-    """Forecast the sessions after `as_of` for every symbol with a whole window, as far ahead as is configured.
+def forecast_session(run: Run, as_of: pd.Timestamp, market: PriceStatus, champion: Champion) -> pd.DataFrame:
+    """Forecast the sessions after `as_of` at the configured horizons, for every symbol with a complete window.
 
-    What the champion did not learn it does not forecast; what the settings do not ask for any more is left out.
+    Horizons that the champion did not learn are not forecast; those no longer configured are left out.
 
     Returns:
         schema.FORECASTS without `kind`, which the ledger decides, and `issued_at`.
 
     Raises:
-        ModelError: the champion's files are missing or damaged.
+        ModelError: the champion's files cannot be read.
+        NextdayError: the custom code that the champion was made with has changed.
     """
-    verify(champion.directory, champion.model_version)
-    feature_set, first, horizons = _inputs(run, champion.directory, as_of)
-    known = make_sequences(run, as_of, seq, feature_set, first, horizons)
+    known = make_sequences(run, as_of, market.seq, *_inputs(run, as_of, champion), market.bars)
     fitted = _load(run, champion, known)
     rows = _forecast(run, known, champion, fitted)
     rows = rows[rows["horizon"].isin(run.config.labels.horizons)].reset_index(drop=True)
-    # Before they are sealed: whoever does a killed evening again finds nothing of it to explain once its rows stand.
+    # Before they are sealed: a run that resumes a killed one makes no sealed row again, so it could not explain it.
     explain_forecasts(run, fitted, known, rows)
     return rows
 
 
 @task("seal", run_name="seal forecasts from {as_of:%Y-%m-%d}")
-def seal(run: Run, rows: pd.DataFrame, as_of: pd.Timestamp, observed_at: pd.Timestamp) -> pd.DataFrame:
-    """Write the rows into the ledger; rows that stand already stay.
+def seal(
+    run: Run, record: UniverseRecord, rows: pd.DataFrame, as_of: pd.Timestamp, observed_at: pd.Timestamp
+) -> pd.DataFrame:
+    """Write the rows into the ledger; rows that are sealed already are kept.
 
     Returns:
-        The standing rows (schema.FORECASTS and is_new).
+        The sealed rows (schema.FORECASTS and is_new).
     """
     rows = rows.assign(issued_at=pd.Series(run.clock(), index=rows.index, dtype="datetime64[us, UTC]"))
     next_open = run.calendar.opens[run.calendar.next_session(as_of)].to_pydatetime()
-    standing = run.ledger.issue(
+    standing = record.issue(
         rows,
-        universe=run.name,
         opens={as_of: next_open},
         newest_observed_at=observed_at.to_pydatetime(),
         historical=run.is_historical or run.is_simulated,
@@ -69,35 +66,37 @@ def seal(run: Run, rows: pd.DataFrame, as_of: pd.Timestamp, observed_at: pd.Time
     new = int(standing["is_new"].sum())
     old = len(standing) - new
     log_line(
-        f"sealed {new} forecasts from {as_of:%Y-%m-%d}" + (f"; {old} stood already and stay" if old else "")
+        f"sealed {new} forecasts from {as_of:%Y-%m-%d}"
+        + (f"; {old} were sealed before and stay" if old else "")
     )
     return standing
 
 
 @task("catch up")
-def catch_up(run: Run, market: PriceStatus, champions: list[RegisteredModel]) -> list[str]:
-    """Forecast the sessions that were missed, each with a model that was known by then.
+def catch_up(run: Run, market: PriceStatus, record: UniverseRecord, champions: Champions) -> list[str]:
+    """Forecast the missed sessions, each with a model that was known by then.
 
     Args:
         run: The run.
         market: How far the prices reach.
-        champions: The registered models, newest first; only what was once champion is asked.
+        record: The universe's part of the ledger.
+        champions: The registered models; only those that were once champion forecast.
 
     Returns:
-        A remark for each session that could not be caught up.
+        A remark on each session that could not be caught up.
     """
-    last = run.ledger.last_as_of(run.name)
+    last = record.last_as_of
     if last is None:
         return []
     since = run.calendar.sessions_between(last, market.as_of)
     missed = since[(since > last) & (since < market.as_of)]
-    found = [_catch_up_one(run, session, market, champions) for session in missed]
-    return [remark for remark in found if remark]
+    remarks = [_catch_up_session(run, session, market, record, champions) for session in missed]
+    return [remark for remark in remarks if remark]
 
 
 @dataclass(frozen=True, eq=False)
 class Replay:
-    """Standing rows beside the same rows made again: symbol, horizon, p_up, replayed, difference, same_direction."""
+    """Sealed rows next to the same rows made again: symbol, horizon, p_up, replayed, difference, same_direction."""
 
     rows: pd.DataFrame
 
@@ -112,7 +111,7 @@ def replay(run: Run, as_of: pd.Timestamp) -> Replay:
 
     Raises:
         InputError: there is no such forecast.
-        NextdayError: something that it was made of is gone.
+        NextdayError: the data, model or settings that it was made from are gone.
     """
     standing = run.ledger.forecasts(run.name, as_of=as_of)
     standing = standing[standing["role"] == "champion"]
@@ -122,17 +121,19 @@ def replay(run: Run, as_of: pd.Timestamp) -> Replay:
             where=str(run.workspace.ledger),
             fix="`nextday ledger show` lists the sessions; SESSION is the as_of, the last session used",
         )
-    parts = []
+    parts, champions = [], Champions(run)
     made_of = ["model_version", "data_version", "config_digest"]
     for rows in [rows for _, rows in standing.groupby(made_of)]:
         version, seq, settings = rows[made_of].iloc[0]
-        model = tracking(run).version(run.name, version)
-        verify(model.directory, version)
-        former = with_former_settings(run, settings)
-        known = make_sequences.fn(former, as_of, int(seq), *_inputs(former, model.directory, as_of))
-        again = _forecast(former, known, model, _load(former, model, known))
+        champion, former = champions.version(version), with_former_settings(run, settings)
+        known = make_sequences.fn(former, as_of, int(seq), *_inputs(former, as_of, champion))
+        again = _forecast(former, known, champion, _load(former, champion, known))
         parts.append(rows.merge(again, on=FORECAST_KEY, how="left", suffixes=("", "_again")))
-    both = pd.concat(parts, ignore_index=True)
+    return _compare(pd.concat(parts, ignore_index=True))
+
+
+def _compare(both: pd.DataFrame) -> Replay:
+    """Compare sealed columns with those of the same name and `_again`."""
     return Replay(
         pd.DataFrame(
             {
@@ -147,14 +148,14 @@ def replay(run: Run, as_of: pd.Timestamp) -> Replay:
     )
 
 
-def _load(run: Run, champion: RegisteredModel, known: History) -> Any:
-    return arrange(load_model(champion.directory, run.base), run, known.sequences.symbols)
+def _load(run: Run, champion: Champion, known: History) -> Any:
+    return arrange(load_model(champion, run.base), run, known.sequences.symbols)
 
 
-def _forecast(run: Run, known: History, champion: RegisteredModel, fitted: Any) -> pd.DataFrame:
+def _forecast(run: Run, known: History, champion: Champion, fitted: Any) -> pd.DataFrame:
     if champion.trained_through > known.as_of:
         raise NextdayError(
-            f"The model {champion.model_version} was trained through {champion.trained_through:%Y-%m-%d}: it knows "
+            f"The model {champion.version} was trained through {champion.trained_through:%Y-%m-%d}: it knows "
             f"what happened after {known.as_of:%Y-%m-%d}",
             where=str(champion.directory),
             fix="a session is only forecast with a model that was known by then",
@@ -165,50 +166,37 @@ def _forecast(run: Run, known: History, champion: RegisteredModel, fitted: Any) 
     horizon = pd.Index(known.sequences.horizons).get_indexer(pd.Index(rows["horizon"]))
     rows["horizon"] = rows["horizon"].astype("int64")
     return rows.assign(
-        # One base rate a horizon, or one a symbol and horizon.
+        # The base rate is per horizon (pooled model), or per symbol and horizon (per-symbol models).
         baseline_p_up=np.broadcast_to(fitted.base_rate, known.sequences.y[:, 0].shape)[column, horizon],
         last_close=known.panel.last_close[-1, column],
-        model_version=champion.model_version,
+        model_version=champion.version,
         data_version=known.seq,
         config_digest=run.digest,
         role="champion",
     ).astype({"model_version": "str", "config_digest": "str", "role": "str", "data_version": "int64"})
 
 
-def champion_known_at(models: list[RegisteredModel], session: pd.Timestamp) -> RegisteredModel | None:
-    """Return the first of `models`, newest first, that was once promoted and whose labels were known at `session`."""
-    known = (m for m in models if m.promoted_at is not None and m.trained_through <= session)
-    return next(known, None)
-
-
-def _catch_up_one(
-    run: Run, session: pd.Timestamp, market: PriceStatus, champions: list[RegisteredModel]
+def _catch_up_session(
+    run: Run, session: pd.Timestamp, market: PriceStatus, record: UniverseRecord, champions: Champions
 ) -> str | None:
-    known_then = champion_known_at(champions, session)
-    if known_then is None:
-        return f"{session:%Y-%m-%d} was missed and stays so: no model was trained by then"
-    verify(known_then.directory, known_then.model_version)
-    if find_changed(run, read_metadata(known_then.directory)["extra"]):
-        return f"{session:%Y-%m-%d} was missed and stays so: the model known by then learned from other code of yours"
-    rows = forecast_session(run, session, market.seq, known_then)
+    """Forecast and seal one missed session, or return why not."""
+    missed = f"{session:%Y-%m-%d} was missed and cannot be caught up"
+    champion = champions.known_at(session)
+    if champion is None:
+        return f"{missed}: no model was trained by then"
+    if find_changed(run, champion.code):
+        return f"{missed}: the model known by then was trained with an older version of your code"
+    rows = forecast_session(run, session, market, champion)
     if rows.empty:
-        return f"{session:%Y-%m-%d} was missed and stays so: no symbol has a whole window there"
-    seal(run, rows, session, market.observed_at)
+        return f"{missed}: no symbol has a complete window there"
+    seal(run, record, rows, session, market.observed_at)
     return None
 
 
-def known_horizons(directory: Path) -> tuple[int, ...]:
-    """Return how many sessions ahead a model forecasts, in the order of what it answers."""
-    labels = read_metadata(directory)["extra"]["settings"]["labels"]
-    return tuple(labels.get("horizons", [NEXT]))  # before there was a choice, it was the next session
-
-
-def _inputs(run: Run, directory: Path, as_of: pd.Timestamp) -> tuple[str, pd.Timestamp, tuple[int, ...]]:
-    """Return the features that a model reads, the first session that it reads from `as_of`, and how far it looks."""
-    facts, horizons = read_metadata(directory), known_horizons(directory)
-    require_same_code(run, facts["extra"], directory)
-    if facts["extra"].get("start"):
-        return str(facts["extra"]["features"]), pd.Timestamp(facts["extra"]["start"]), horizons
-    window = int(facts["extra"]["settings"]["model"]["lookback"])
-    first = run.calendar.sessions[max(run.calendar.position(as_of) - window + 1, 0)]
-    return str(facts["extra"]["features"]), first, horizons
+def _inputs(run: Run, as_of: pd.Timestamp, champion: Champion) -> tuple[str, pd.Timestamp, tuple[int, ...]]:
+    """Return the champion's features, the first session that it reads to forecast from `as_of`, and its horizons."""
+    require_same_code(run, champion.code, champion.directory)
+    first = champion.start
+    if first is None:
+        first = run.calendar.sessions[max(run.calendar.position(as_of) - champion.lookback + 1, 0)]
+    return champion.features, first, champion.horizons

@@ -1,4 +1,4 @@
-"""MLflow and Prefect artifacts."""
+"""Publish a nightly run: a tracked run in MLflow, artifacts in Prefect."""
 
 import json
 
@@ -6,10 +6,10 @@ import pandas as pd
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.context import FlowRunContext
 
-from flows.evening.reporting import _MINUTES
 from flows.runtime.context import Run
 from flows.runtime.tasks import task
 from flows.runtime.tracking import run_tags, tracking
+from flows.training.verified_champion import Champion
 from pipeline.evaluation.attributions import FILE
 from pipeline.report.evening_markdown import summary_markdown
 from pipeline.report.evening_report import Report
@@ -21,34 +21,48 @@ from pipeline.tracking.mlflow_metrics import metric_prefix
 
 __all__ = ["publish", "track"]
 
+_MINUTES = 15
+"""Far more than MLflow's database on the same disk or Prefect's server may take."""
+
 
 @task("publish", timeout=_MINUTES * 60)
 def publish(report: Report) -> None:
-    """Show the forecasts and the verdict in Prefect; outside a flow run there is nowhere to show them."""
+    """Show the forecasts and the verdict as Prefect artifacts; outside a flow run do nothing."""
     if FlowRunContext.get() is None:
         return
     key = report.universe.replace("_", "-")
-    what = f"{report.universe} for {report.target_session:%Y-%m-%d}"
+    title = f"{report.universe} for {report.target_session:%Y-%m-%d}"
     create_markdown_artifact(
         summary_markdown(report),
         key=f"nextday-{key}-summary",
-        description=f"{what}: {report.verdict.conclusion if report.verdict else 'not scored yet'}",
+        description=f"{title}: {report.verdict.conclusion if report.verdict else 'not scored yet'}",
     )
     create_table_artifact(
         forecast_rows(report),
         key=f"nextday-{key}-forecasts",
-        description=f"Forecasts of {what}",
+        description=f"Forecasts of {title}",
     )
 
 
 @task("track", timeout=_MINUTES * 60)
-def track(run: Run, report: Report, paths: Paths) -> None:
-    """Keep the evening as a tracked run, once: counts, head hash, report."""
+def track(run: Run, report: Report, paths: Paths, champion: Champion) -> None:
+    """Track the nightly run in MLflow, once: counts, the ledger's head hash, the report.
+
+    Args:
+        run: The run.
+        report: Its report.
+        paths: The report's files.
+        champion: The model that made the report's forecasts.
+
+    Raises:
+        NextdayError: MLflow failed.
+    """
     forecasts, done = report.forecasts, paths.folder / "tracked.json"
     if done.exists() and not forecasts["is_new"].any():
         return
     written = [paths.forecast_csv, paths.scores_csv, paths.html, paths.folder / FILE]
-    run_id = tracking(run).record_forecast(
+    book = tracking(run)
+    run_id = book.record_forecast(
         universe=run.name,
         run_name=f"{run.name} for {report.target_session:%Y-%m-%d}",
         tags=run_tags(run)
@@ -68,13 +82,12 @@ def track(run: Run, report: Report, paths: Paths) -> None:
         },
         artifacts=[path for path in written if path.exists()],
     )
-    champion = tracking(run).version(run.name, report.model["version"])
     if champion.trained_through == report.as_of:
-        tracking(run).attach(champion.run_id, artifacts=[paths.html])
+        book.attach(champion.run_id, artifacts=[paths.html])
     write_text(done, json.dumps({"mlflow_run_id": run_id} | run_tags(run), indent=1) + "\n")
 
 
 def _mean_p_up(forecasts: pd.DataFrame) -> dict[str, float]:
-    """Return the mean forecast of each horizon under its name."""
+    """Return the mean forecast of each horizon, by metric name."""
     means = {int(str(h)): float(mean) for h, mean in forecasts.groupby("horizon")["p_up"].mean().items()}
     return {f"{metric_prefix('all', horizon)}mean_p_up": mean for horizon, mean in means.items()}

@@ -1,4 +1,4 @@
-"""Write down what happened."""
+"""Settle forecasts: seal the outcomes of the sessions that have closed."""
 
 import numpy as np
 import pandas as pd
@@ -10,6 +10,7 @@ from flows.runtime.tasks import task
 from flows.training.history import price_panel
 from pipeline.features.panel import Panel
 from pipeline.features.sequences import total_returns
+from pipeline.ledger.ledger import UniverseRecord
 from pipeline.prices.ingest.fetch_plan import OVERLAP
 from pipeline.schema import FORECAST_KEY
 
@@ -17,57 +18,57 @@ __all__ = ["settle"]
 
 
 @task("settle")
-def settle(run: Run, market: PriceStatus) -> int:
-    """Write down what happened to every forecast whose session has come and whose bars are settled.
+def settle(run: Run, market: PriceStatus, record: UniverseRecord) -> int:
+    """Seal the outcome of every forecast whose target session has closed and whose bars are settled.
 
-    The newest settled ones are looked at again: what the vendor has revised since is listed beside the first outcome,
-    which counts.
+    The newest settled forecasts are checked again: a return that the vendor has revised since is listed as a
+    correction; the first outcome counts.
 
     Returns:
         How many forecasts were settled.
     """
-    record, known = run.ledger.record(run.name), len(run.ledger.corrections(run.name))
-    has_come, is_open = record["target_session"] <= market.as_of, record["settled_at"].isna()
+    rows, corrections = record.rows, len(record.corrections)
+    has_closed, is_open = rows["target_session"] <= market.as_of, rows["settled_at"].isna()
     first = run.calendar.sessions[max(run.calendar.position(market.as_of) - OVERLAP + 1, 0)]
-    asked = record[has_come & (is_open | (record["target_session"] >= first))]
-    if asked.empty:
-        log_line("no forecast waits for a session that has come")
+    due = rows[has_closed & (is_open | (rows["target_session"] >= first))]
+    if due.empty:
+        log_line("no forecast to settle: no target session has closed")
         return 0
     current = run.universe.current
-    asked = asked.assign(listing=[current.get(symbol, symbol) for symbol in asked["symbol"]])
-    symbols = sorted(asked["listing"].unique())
-    panel = price_panel(run, market.as_of, market.seq, symbols, since=asked["as_of"].min())
-    outcomes = _outcomes(run, asked, panel, market.seq)
-    settled = run.ledger.settle(outcomes, universe=run.name) if not outcomes.empty else 0
-    corrected = len(run.ledger.corrections(run.name)) - known
+    due = due.assign(listing=[current.get(symbol, symbol) for symbol in due["symbol"]])
+    symbols = sorted(due["listing"].unique())
+    panel = price_panel(run, market.as_of, market.seq, symbols, since=due["as_of"].min(), bars=market.bars)
+    outcomes = _outcomes(run, due, panel, market)
+    settled = record.settle(outcomes) if not outcomes.empty else 0
+    corrected = len(record.corrections) - corrections
     log_line(
-        f"settled {settled} of {int((has_come & is_open).sum())} forecasts that waited for their session"
-        + (f"; {corrected} earlier outcomes are given otherwise now" if corrected else "")
+        f"settled {settled} of {int((has_closed & is_open).sum())} forecasts whose target session has closed"
+        + (f"; the source has revised {corrected} earlier outcomes" if corrected else "")
     )
     return settled
 
 
-def _outcomes(run: Run, waiting: pd.DataFrame, panel: Panel, seq: int) -> pd.DataFrame:
-    """Return schema.OUTCOMES for the rows whose two bars are settled; `listing` is the present name of a symbol."""
-    prices = run.store.read(
-        panel.sessions[-1], seq, since=panel.sessions[0], symbols=panel.symbols, columns=["status"]
+def _outcomes(run: Run, due: pd.DataFrame, panel: Panel, market: PriceStatus) -> pd.DataFrame:
+    """Return schema.OUTCOMES of the rows whose two bars are settled; `listing` is a symbol's present name."""
+    prices = (market.bars or run.store).read(
+        panel.sessions[-1], market.seq, since=panel.sessions[0], symbols=panel.symbols, columns=["status"]
     )
     settled = pd.MultiIndex.from_frame(prices.loc[prices["status"] == "settled", ["symbol", "session"]])
-    both = [pd.MultiIndex.from_frame(waiting[["listing", name]]) for name in ("as_of", "target_session")]
-    waiting = waiting[both[0].isin(settled) & both[1].isin(settled)]
-    waiting = waiting[waiting["as_of"].isin(panel.sessions) & waiting["target_session"].isin(panel.sessions)]
-    column = pd.Index(panel.symbols).get_indexer(pd.Index(waiting["listing"]))
+    both = [pd.MultiIndex.from_frame(due[["listing", name]]) for name in ("as_of", "target_session")]
+    due = due[both[0].isin(settled) & both[1].isin(settled)]
+    due = due[due["as_of"].isin(panel.sessions) & due["target_session"].isin(panel.sessions)]
+    column = pd.Index(panel.symbols).get_indexer(pd.Index(due["listing"]))
     row, target = (
-        panel.sessions.get_indexer(pd.DatetimeIndex(waiting[name])) for name in ("as_of", "target_session")
+        panel.sessions.get_indexer(pd.DatetimeIndex(due[name])) for name in ("as_of", "target_session")
     )
-    change = np.full(len(waiting), np.nan)
-    # Not the horizon: a session that was written down later may lie between the two.
+    change = np.full(len(due), np.nan)
+    # Not the horizon: the calendar may have gained a session between the two since.
     for ahead in np.unique(target - row):
         at = target - row == ahead
         change[at] = total_returns(panel, int(ahead))[row[at], column[at]]
-    return waiting[FORECAST_KEY].assign(
+    return due[FORECAST_KEY].assign(
         outcome=np.where(np.isnan(change) | (change == 0), np.nan, (change > 0).astype(float)),
         realized_return=change,
-        settled_at=pd.Series(run.clock(), index=waiting.index, dtype="datetime64[us, UTC]"),
-        data_version=seq,
+        settled_at=pd.Series(run.clock(), index=due.index, dtype="datetime64[us, UTC]"),
+        data_version=market.seq,
     )

@@ -56,8 +56,11 @@ def plan_tonight(run: Run) -> dict[str, FetchRequest]:
 
 def _has_later_bars(run: Run) -> bool:
     """Whether bars are stored that were observed after the given clock."""
+    now, bound = pd.Timestamp(run.now), run.store.observed_by()
+    if bound is not None and bound <= now:
+        return False
     newest = run.store.observed_at()
-    return newest is not None and newest > pd.Timestamp(run.now)
+    return newest is not None and newest > now
 
 
 def fetch_all(run: Run, plan: Mapping[str, FetchRequest]) -> Answers:

@@ -13,11 +13,12 @@ from pipeline.errors import InputError, SourceError
 from pipeline.formatting import count
 from pipeline.market.universe import MIN_COVERAGE
 from pipeline.prices.ingest.fetch_log import Answer
-from pipeline.prices.ingest.fetch_plan import FetchRequest
-from pipeline.prices.ingest.listing_status import find_listings, recent_bars
+from pipeline.prices.ingest.fetch_plan import OVERLAP, FetchRequest
+from pipeline.prices.ingest.listing_status import RECENT, find_listings, recent_bars
 from pipeline.prices.ingest.quality import Checked, check, no_findings
 from pipeline.prices.ingest.reconciliation import COMPARED_COLUMNS, Reconciliation, reconcile
 from pipeline.prices.ingest.unknown_closures import find_unknown_sessions
+from pipeline.prices.recent_bars import RecentBars
 from pipeline.sources import Fetched
 
 __all__ = ["PriceStatus", "check_prices", "read_price_status", "update_prices"]
@@ -38,6 +39,7 @@ class PriceStatus:
         findings: The findings of the checks (quality.FINDING_COLUMNS).
         covered: Number of members with a bar at as_of.
         members: Number of members at as_of.
+        bars: The newest sessions at `seq`, read once; None: the steps read the store.
     """
 
     as_of: pd.Timestamp
@@ -47,6 +49,7 @@ class PriceStatus:
     findings: pd.DataFrame
     covered: int
     members: int
+    bars: RecentBars | None = None
 
 
 def update_prices(run: Run) -> PriceStatus:
@@ -59,7 +62,8 @@ def update_prices(run: Run) -> PriceStatus:
     answers = fetch_all(run, plan)
     findings = check_prices(run, [a for a in answers.values() if a.outcome == "ok"], plan)
     _log_answers(run, plan, answers)
-    price_status = read_price_status(run, _explain_missing(run, answers), findings)
+    bars = _read_recent_bars(run)
+    price_status = read_price_status(run, _explain_missing(run, answers, bars), findings, bars=bars)
     run.save_settings()
     label_flow_run(run, price_status.as_of)
     return price_status
@@ -77,20 +81,20 @@ def check_prices(run: Run, answers: Sequence[Fetched], plan: Mapping[str, FetchR
         plan: The requests, by symbol.
     """
     _require_one_source(run)
-    quarantine = run.fetch_log.quarantined()
+    quarantine, seq = run.fetch_log.quarantined(), run.store.seq()
     whole = frozenset(symbol for symbol, request in plan.items() if request.is_whole)
     findings, reconciled, bars = [no_findings()], list[Reconciliation](), 0
     for block in _blocks(answers, whole):
-        stored = _read_stored(run, block, plan)
+        since = min(plan[answer.symbol].start for answer in block)
+        stored = _read_stored(run, block, since)
         checked = _check(run, block, stored)
-        reconciled.append(reconcile(run.store, checked.prices, stored, quarantine, whole))
+        reconciled.append(reconcile(run.store, checked.prices, stored, quarantine, whole, since))
         findings += [checked.findings, reconciled[-1].findings]
         bars += len(checked.prices)
     added = 0
     if reconciled:
-        added = run.store.append(
-            pd.concat([each.new for each in reconciled], ignore_index=True), run=run.digest
-        )
+        new = pd.concat([each.new for each in reconciled], ignore_index=True)
+        added = run.store.append(new, run=run.digest, selected_at=seq)
     _log_quarantine(run, reconciled)
     found = pd.concat(findings, ignore_index=True)
     unknown = find_unknown_sessions(found, len(answers), run.calendar.name)
@@ -112,9 +116,8 @@ def _blocks(answers: Sequence[Fetched], whole: frozenset[str]) -> Iterator[list[
         yield block
 
 
-def _read_stored(run: Run, answers: Sequence[Fetched], plan: Mapping[str, FetchRequest]) -> pd.DataFrame:
+def _read_stored(run: Run, answers: Sequence[Fetched], since: pd.Timestamp) -> pd.DataFrame:
     symbols = [answer.symbol for answer in answers]
-    since = min(plan[symbol].start for symbol in symbols)
     return run.store.read(since=since, symbols=symbols, columns=COMPARED_COLUMNS)
 
 
@@ -165,10 +168,20 @@ def _log_answers(run: Run, plan: Mapping[str, FetchRequest], answers: Answers) -
     run.fetch_log.record(run.last_closed, logged)
 
 
-def _explain_missing(run: Run, answers: Answers) -> dict[str, str]:
+def _read_recent_bars(run: Run) -> RecentBars:
+    """Read the sessions that tonight's steps need: listing states, settlement, and the configured model's window."""
+    store, sessions, last, config = run.store, run.calendar.sessions, run.last_closed, run.config
+    window = config.model.lookback + run.feature_set().reach
+    count = max(RECENT, window, OVERLAP + max(config.labels.horizons)) + 1
+    newest = min(store.newest_session() or last, last)
+    since = sessions[max(int(sessions.searchsorted(newest)) - count, 0)]
+    return RecentBars(store, since, last, store.seq())
+
+
+def _explain_missing(run: Run, answers: Answers, stored: RecentBars) -> dict[str, str]:
     """Return why symbols may have no bar tonight: the most serious reason of each."""
     symbols, quarantine = run.universe.symbols, run.fetch_log.quarantined()
-    bars = recent_bars(run.store, run.calendar, symbols, run.last_closed)
+    bars = recent_bars(stored, run.calendar, symbols, run.last_closed)
     listings = find_listings(bars, run.fetch_log, run.calendar, symbols, run.last_closed)
     by_state = {
         state: {s: f"{state}: {each.evidence}" for s, each in listings.items() if each.state == state}
@@ -191,6 +204,7 @@ def read_price_status(
     *,
     as_of: pd.Timestamp | None = None,
     seq: int | None = None,
+    bars: RecentBars | None = None,
 ) -> PriceStatus:
     """Return the status of the stored prices.
 
@@ -200,14 +214,16 @@ def read_price_status(
         findings: The findings of this run's checks.
         as_of: The session to report on; default: the last one closed, or a historical source's last.
         seq: The version of the store; default: the newest.
+        bars: The newest sessions, where they have been read already.
 
     Raises:
         InputError: a local source has no prices, or the universe has no member at as_of.
         SourceError: there are no prices, or those of a live source end before the last closed session.
     """
     symbols, last = run.universe.symbols, as_of or run.last_closed
-    newest = run.store.latest("session", last, seq, symbols=symbols)
-    observed_at = run.store.latest("observed_at", last, seq, symbols=symbols)
+    store = bars or run.store
+    newest = store.latest("session", last, seq, symbols=symbols)
+    observed_at = store.latest("observed_at", last, seq, symbols=symbols)
     if newest is None or observed_at is None:
         raise _no_prices_error(run, reasons, findings)
     if as_of is None:
@@ -219,7 +235,7 @@ def read_price_status(
             where=f"[universe] file = {run.config.universe.file!r}",
             fix="correct the columns from and to of that file",
         )
-    present = set(run.store.read(as_of, seq, since=as_of, symbols=symbols, columns=[])["symbol"])
+    present = set(store.read(as_of, seq, since=as_of, symbols=symbols, columns=[])["symbol"])
     missing = {
         symbol: reasons.get(symbol, f"no bar on {as_of:%Y-%m-%d}")
         for symbol in members
@@ -236,6 +252,7 @@ def read_price_status(
         findings=findings,
         covered=len(present & set(members)),
         members=len(members),
+        bars=bars,
     )
 
 

@@ -1,4 +1,4 @@
-"""Train, score, refit, register, promote."""
+"""Make a champion: train, score, refit, register, promote."""
 
 import pandas as pd
 
@@ -14,23 +14,23 @@ from flows.training.history import make_sequences
 from flows.training.network_insight import inspect_network
 from flows.training.scoring import score_longer_horizons, score_procedure
 from flows.training.train import fitted_network, train_champion, train_procedure
+from flows.training.verified_champion import Champion, read_champion
 from pipeline.errors import NextdayError
 from pipeline.evaluation.horizons import select_horizon
 from pipeline.evaluation.verdict import Verdict
 from pipeline.report.evening_page import evaluation_figures
 from pipeline.statistics.metrics import log_losses
 from pipeline.storage.files import write_text
-from pipeline.tracking.registry import RegisteredModel
 from pipeline.tracking.trials import Trial, TrialBook, count_settings, digest_procedure, list_parameters
 
 __all__ = ["count_trial", "make_champion"]
 
 
-def make_champion(run: Run, market: PriceStatus) -> tuple[RegisteredModel, Evaluation]:
-    """Train, score, fit once more through as_of, register and promote."""
+def make_champion(run: Run, market: PriceStatus) -> tuple[Champion, Evaluation]:
+    """Train and score the procedure, refit it through as_of, register and promote that model."""
     known = make_sequences(run, market.as_of, market.seq)
-    with open_compute(run, known.sequences) as workshop:
-        walk, score_epochs, fold = train_procedure(run, known, workshop)
+    with open_compute(run, known.sequences) as compute:
+        walk, score_epochs, fold = train_procedure(run, known, compute)
         network = fitted_network(run, walk)
         scores, verdict = score_procedure(run, walk)
         count_trial(run, market, walk.test)
@@ -43,7 +43,7 @@ def make_champion(run: Run, market: PriceStatus) -> tuple[RegisteredModel, Evalu
             log_line(f"the scores are {run.universe.bias}")
         if unaudited := describe_missing_audit(run):
             log_line(unaudited)
-        version, champion_epochs, final = train_champion(run, known, workshop, network)
+        version, champion_epochs, final = train_champion(run, known, compute, network)
     evaluation = Evaluation(
         scores=scores,
         verdict=verdict,
@@ -68,10 +68,21 @@ def count_trial(
     digest: str = "",
     sharpe: float | None = None,
 ) -> None:
-    """Write down that these settings were scored on the test, and say how many have been tried so far."""
+    """Record that these settings were scored on the test set, and log how many have been tried so far.
+
+    Args:
+        run: The run.
+        market: How far the prices reach.
+        test_rows: The forecasts of the test set with their outcomes.
+        study: The search that the settings come from, if any.
+        digest: The digest of the settings; default: that of the run's.
+        sharpe: The Sharpe ratio of their trading, where it was simulated.
+    """
     scored = select_horizon(test_rows)
-    own = scored[(scored["model"] == run.config.model.name) & scored["outcome"].notna()]
-    losses = pd.Series(log_losses(own["p_up"].to_numpy(float), own["outcome"].to_numpy(float)), own["as_of"])
+    rows = scored[(scored["model"] == run.config.model.name) & scored["outcome"].notna()]
+    losses = pd.Series(
+        log_losses(rows["p_up"].to_numpy(float), rows["outcome"].to_numpy(float)), rows["as_of"]
+    )
     by_session = losses.groupby(level=0).mean()
     if by_session.empty:
         return
@@ -99,8 +110,8 @@ def count_trial(
 
 
 @task("promote")
-def promote(run: Run, market: PriceStatus, version: str, evaluation: Evaluation) -> RegisteredModel:
-    """Track the training and make its model the champion."""
+def promote(run: Run, market: PriceStatus, version: str, evaluation: Evaluation) -> Champion:
+    """Track the training in MLflow, register its model and make it the champion."""
     book = tracking(run)
     folder = run.workspace.evaluation(run.name, version)
     book.record_training(
@@ -125,4 +136,4 @@ def promote(run: Run, market: PriceStatus, version: str, evaluation: Evaluation)
     log_line(f"champion {version} promoted")
     champion = book.champion(run.name)
     assert champion is not None
-    return champion
+    return read_champion(champion)

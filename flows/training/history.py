@@ -12,6 +12,7 @@ from flows.runtime.tasks import task
 from pipeline.errors import StoreError
 from pipeline.features.panel import Panel, build_panel
 from pipeline.features.sequences import Sequences, build_sequences, label_returns
+from pipeline.prices.recent_bars import RecentBars
 
 __all__ = ["History", "make_sequences", "price_panel"]
 
@@ -49,6 +50,7 @@ def make_sequences(
     feature_set: str = "",
     first: pd.Timestamp | None = None,
     horizons: tuple[int, ...] = (),
+    bars: RecentBars | None = None,
 ) -> History:
     """Read the prices through `as_of`, as of the version `seq`, and build the sequences.
 
@@ -59,6 +61,7 @@ def make_sequences(
         feature_set: Its name; default: as configured.
         first: The first session of the sequences; default: that of the first bar.
         horizons: How many sessions ahead the labels are; default: as configured.
+        bars: The newest sessions, where they have been read already.
 
     Raises:
         StoreError: there are no prices.
@@ -68,7 +71,7 @@ def make_sequences(
     if first is not None:
         # Rows depend on at most `reach` earlier sessions: older bars are not read.
         since = run.calendar.sessions[max(int(run.calendar.sessions.searchsorted(first)) - chosen.reach, 0)]
-    panel = price_panel(run, as_of, seq, since=since)
+    panel = price_panel(run, as_of, seq, since=since, bars=bars)
     sequences = build_sequences(panel, chosen, run.universe, horizons or run.config.labels.horizons)
     if first is not None:
         sequences = sequences.since(first)
@@ -85,6 +88,7 @@ def price_panel(
     seq: int,
     symbols: list[str] | None = None,
     since: pd.Timestamp | None = None,
+    bars: RecentBars | None = None,
 ) -> Panel:
     """Return the stored prices through `as_of`, as of the version `seq`, aligned with the calendar.
 
@@ -94,13 +98,14 @@ def price_panel(
         seq: The version of the store.
         symbols: The columns; default: the universe's.
         since: The first session; default: that of the first bar.
+        bars: The newest sessions, where they have been read already.
 
     Raises:
         StoreError: there are no prices.
     """
     symbols = symbols or run.universe.symbols
     sessions = run.calendar.sessions_between(since or run.calendar.sessions[0], as_of)
-    block = run.store.read_block(sessions, symbols, seq).from_first_bar()
+    block = (bars or run.store).read_block(sessions, symbols, seq).from_first_bar()
     if len(block.sessions) == 0:
         raise StoreError(f"The store has no bar up to {as_of:%Y-%m-%d}", where=str(run.store.folder))
     return build_panel(block)

@@ -1,4 +1,4 @@
-"""Load TensorFlow, without what it prints while it starts."""
+"""Load models, and TensorFlow without its start-up messages."""
 
 import importlib
 import os
@@ -10,8 +10,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from flows.training.verified_champion import Champion
 from models.ensembles import custom_ensemble
-from models.ensembles.model_files import read_metadata
 from pipeline.forecasting.custom_model import find_model
 
 __all__ = ["load_ensembles", "load_model", "load_recipe"]
@@ -19,16 +19,16 @@ __all__ = ["load_ensembles", "load_model", "load_recipe"]
 
 def load_ensembles() -> ModuleType:
     """Return models.ensembles.pooled; the first call imports TensorFlow, which takes seconds."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # it is read once, at import
-    # TensorFlow shows its own libcurl to the whole process: curl_cffi, which asks Yahoo, must have its own before.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # read once, at import
+    # TensorFlow exports its own libcurl to the whole process: curl_cffi, which fetches from Yahoo, must load first.
     importlib.import_module("curl_cffi.requests")
     with _silenced():
-        from models.ensembles import pooled as ensemble
-    return ensemble
+        from models.ensembles import pooled
+    return pooled
 
 
 def load_recipe(scope: str) -> tuple[Any, Any, Any]:
-    """Return the recipe of a scope, pooled or symbol, and the classes of its network and its training."""
+    """Return the model class of a scope, pooled or symbol, and the classes of its network and its training."""
     pooled = load_ensembles()
     from models.ensembles.per_symbol import SymbolModel
     from models.networks.recurrent import Network
@@ -37,49 +37,50 @@ def load_recipe(scope: str) -> tuple[Any, Any, Any]:
     return (SymbolModel if scope == "symbol" else pooled.RecurrentModel), Network, Training
 
 
-def load_model(directory: Path, base: Path) -> Any:
-    """Return the fitted model in a folder: pooled, one a symbol, or of the user's own code.
+def load_model(champion: Champion, base: Path) -> Any:
+    """Return the fitted model of a champion: pooled, one model per symbol, or custom code.
+
+    Its files are not verified again.
 
     Args:
-        directory: The model's.
-        base: Where nextday.toml lies, and code of the user's own.
+        champion: The model.
+        base: The folder of nextday.toml, from which custom code is found.
 
     Raises:
-        ModelError: its files are missing, damaged or refused.
-        InputError: it is of the user's own code, which cannot be found or fails.
+        ModelError: its files cannot be read, or are refused.
+        InputError: its custom code cannot be found, or fails.
     """
-    facts = read_metadata(directory)
-    if facts.get("family") == custom_ensemble.FAMILY:
-        settings = facts["extra"]["settings"]["model"]
-        return custom_ensemble.load(
-            directory, find_model(settings["kind"], settings.get("options", {}), base)
-        )
+    directory, metadata = champion.directory, champion.metadata
+    family = metadata.get("family")
+    if family == custom_ensemble.FAMILY:
+        written = find_model(champion.kind, dict(champion.options), base)
+        return custom_ensemble.load(directory, written, metadata)
     pooled = load_ensembles()
     from models.ensembles import per_symbol_fitted
 
-    if facts.get("family") == per_symbol_fitted.FAMILY:
-        return per_symbol_fitted.load(directory)
-    return pooled.load(directory)
+    if family == per_symbol_fitted.FAMILY:
+        return per_symbol_fitted.load(directory, metadata)
+    return pooled.load(directory, metadata)
 
 
 @contextmanager
 def _silenced() -> Iterator[None]:
-    """Keep the file descriptor of standard error shut: TensorFlow's first lines heed no setting.
+    """Silence the file descriptor of standard error: no setting suppresses TensorFlow's first lines.
 
-    If the import fails, they are shown after all.
+    If the import fails, they are shown.
     """
     if "tensorflow" in sys.modules:
         yield
         return
     sys.stderr.flush()
     kept = os.dup(2)
-    with tempfile.TemporaryFile() as said:
-        os.dup2(said.fileno(), 2)
+    with tempfile.TemporaryFile() as output:
+        os.dup2(output.fileno(), 2)
         try:
             yield
         except BaseException:
-            said.seek(0)
-            os.write(kept, said.read())
+            output.seek(0)
+            os.write(kept, output.read())
             raise
         finally:
             os.dup2(kept, 2)

@@ -289,17 +289,18 @@ class CustomModel:
         return _logits(fits, x, mask, wanted), y[wanted], np.nonzero(wanted)[1]
 
 
-def load(directory: Path, written: UserModel) -> CustomEnsemble:
+def load(directory: Path, written: UserModel, metadata: Mapping[str, Any] | None = None) -> CustomEnsemble:
     """Return the ensemble that `CustomEnsemble.save` wrote; the user's model loads its members.
 
     Args:
         directory: The model's folder.
         written: The user's model.
+        metadata: Its metadata, if the files are verified already; else they are verified here.
 
     Raises:
         ModelError: naming the file that is missing or damaged.
     """
-    metadata = read_metadata(directory)
+    metadata = read_metadata(directory) if metadata is None else metadata
     try:
         horizons = len(metadata["base_rate"])
         members = range(1, len(metadata["seeds"]) + 1)

@@ -16,6 +16,7 @@ __all__ = [
     "METADATA",
     "make_reproducible",
     "model_version",
+    "parse_metadata",
     "read_metadata",
     "verify",
     "write_metadata",
@@ -112,17 +113,26 @@ def read_metadata(directory: Path) -> dict[str, Any]:
     Raises:
         ModelError: naming the file that is missing or damaged.
     """
+    metadata = parse_metadata(directory)
+    for name, digest in metadata["files"].items():
+        _check_file(directory / name, digest)
+    return metadata
+
+
+def parse_metadata(directory: Path) -> dict[str, Any]:
+    """Return the metadata of a model whose files have just been verified: none is hashed again.
+
+    Raises:
+        ModelError: there is no metadata, or it cannot be read.
+    """
     path = directory / METADATA
     try:
         metadata = json.loads(path.read_text(encoding="utf-8"))
-        files = dict(metadata["files"])
+        return {**metadata, "files": dict(metadata["files"])}
     except FileNotFoundError:
         raise ModelError("there is no model here", where=str(path), fix=_FIX) from None
     except (OSError, ValueError, KeyError, TypeError) as broken:
         raise ModelError(f"cannot read: {broken!r}", where=str(path), fix=_FIX) from None
-    for name, digest in files.items():
-        _check_file(directory / name, digest)
-    return dict(metadata)
 
 
 def _check_file(path: Path, digest: str) -> None:

@@ -195,13 +195,17 @@ class SymbolEnsemble:
         }
 
 
-def load(directory: Path) -> SymbolEnsemble:
+def load(directory: Path, metadata: Mapping[str, Any] | None = None) -> SymbolEnsemble:
     """Return the ensembles that `SymbolEnsemble.save` wrote; no code in the files is ever run.
+
+    Args:
+        directory: The model's folder.
+        metadata: Its metadata, if the files are verified already; else they are verified here.
 
     Raises:
         ModelError: naming the file that is missing, damaged or refused.
     """
-    metadata = read_metadata(directory)
+    metadata = read_metadata(directory) if metadata is None else metadata
     arrays = _read_arrays(directory / _ARRAYS)
     try:
         network, seeds = Network(**metadata["network"]), tuple(metadata["seeds"])

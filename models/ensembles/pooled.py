@@ -287,13 +287,17 @@ class RecurrentModel:
         return dict(zip(seeds, self.start.members.weights, strict=True))
 
 
-def load(directory: Path) -> RecurrentEnsemble:
+def load(directory: Path, metadata: Mapping[str, Any] | None = None) -> RecurrentEnsemble:
     """Return the ensemble that `RecurrentEnsemble.save` wrote; no code in the files is ever run.
+
+    Args:
+        directory: The model's folder.
+        metadata: Its metadata, if the files are verified already; else they are verified here.
 
     Raises:
         ModelError: naming the file that is missing, damaged or refused.
     """
-    metadata = read_metadata(directory)
+    metadata = read_metadata(directory) if metadata is None else metadata
     try:
         network, seeds = Network(**metadata["network"]), tuple(metadata["seeds"])
         return RecurrentEnsemble(

@@ -4,7 +4,7 @@ import csv
 import io
 import math
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -19,7 +19,7 @@ from pipeline.schema import FORECASTS, OUTCOMES, column_types, validated
 from pipeline.storage.csv_output import disarm
 from pipeline.storage.files import write_text
 
-__all__ = ["Head", "Ledger", "Verification"]
+__all__ = ["Head", "Ledger", "UniverseRecord", "Verification"]
 
 _SAME_RETURN: Final = 1e-9  # a smaller difference comes from rounding in a later adjustment factor
 
@@ -70,6 +70,7 @@ class Ledger:
         opens: Mapping[pd.Timestamp, datetime],
         newest_observed_at: datetime,
         historical: bool,
+        read_back: Callable[[sqlite3.Connection], None] = lambda db: None,
     ) -> pd.DataFrame:
         """Append the forecasts whose key is new as one sealed batch; return the official row of each key.
 
@@ -85,6 +86,7 @@ class Ledger:
             opens: By as_of, when the session after it opens (UTC); ignored for a historical source.
             newest_observed_at: When the newest bar that the forecasts used was observed (UTC).
             historical: Whether the source ended in the past.
+            read_back: Called with the transaction before it is committed.
 
         Returns:
             FORECASTS columns and `is_new` (bool): the official row of each given row, in the same order.
@@ -104,10 +106,17 @@ class Ledger:
                 row["kind"] = "live" if _is_live(row, last) else "late"
             batch = hash_chain.append(db, hash_chain.FORECAST, fresh)
             found = [official for row in given for official in _find_official(db, row)]
+            read_back(db)
         official = _decode(found, ("batch", *_FORECAST)).drop_duplicates(ignore_index=True)
         return official[list(_FORECAST)].assign(is_new=official["batch"] == (batch or 0))
 
-    def settle(self, outcomes: pd.DataFrame, *, universe: str) -> int:
+    def settle(
+        self,
+        outcomes: pd.DataFrame,
+        *,
+        universe: str,
+        read_back: Callable[[sqlite3.Connection], None] = lambda db: None,
+    ) -> int:
         """Append outcomes (OUTCOMES columns) as one sealed batch; return how many keys it settled.
 
         The first outcome of a key is final. The same one again is ignored; a different one is appended as a
@@ -124,6 +133,7 @@ class Ledger:
                 if last is None or not _is_same(last, row):
                     fresh.append(row | {"correction": int(last is not None)})
             hash_chain.append(db, hash_chain.OUTCOME, fresh)
+            read_back(db)
         return sum(row["correction"] == 0 for row in fresh)
 
     def record(self, universe: str, *, role: str = "champion") -> pd.DataFrame:
@@ -143,15 +153,13 @@ class Ledger:
 
     def corrections(self, universe: str) -> pd.DataFrame:
         """Return the outcomes that differ from the first one: OUTCOMES columns, first_outcome and first_return."""
-        same_key = " AND ".join(f"later.{name} = first.{name}" for name in _KEY)
-        query = (
-            "SELECT later.*, first.outcome AS first_outcome, first.realized_return AS first_return "
-            f"FROM outcomes later JOIN outcomes first ON {same_key} AND first.correction = 0 "
-            "WHERE later.correction = 1 AND later.universe = ? "
-            "ORDER BY later.as_of, later.symbol, later.target_session, later.horizon, later.batch"
-        )
         with self._reading() as db:
-            return _decode(db.execute(query, [universe]), _CORRECTION)
+            return _read_corrections(db, universe)
+
+    def universe_record(self, universe: str) -> "UniverseRecord":
+        """Read what the ledger holds of a universe in one transaction; see UniverseRecord."""
+        with self._reading() as db:
+            return UniverseRecord(self, universe, db)
 
     def last_as_of(self, universe: str) -> pd.Timestamp | None:
         """Return the last session that a champion forecast was made on, None before the first."""
@@ -214,6 +222,82 @@ class Ledger:
             db.execute("BEGIN IMMEDIATE")
             yield db
             db.execute("COMMIT")
+
+
+class UniverseRecord:
+    """What the ledger holds of one universe: read once, and read back as far as it changes when it is written here.
+
+    It is what the ledger holds as long as nothing else writes the same universe: a run holds the universe's lock.
+
+    Attributes:
+        rows: The champions' forecasts with their outcomes, as `Ledger.record` returns them.
+        corrections: As `Ledger.corrections` returns them.
+        head: The heads of both chains.
+    """
+
+    rows: pd.DataFrame
+    corrections: pd.DataFrame
+    head: Head
+
+    def __init__(self, ledger: Ledger, universe: str, db: sqlite3.Connection) -> None:
+        self._ledger, self._universe = ledger, universe
+        self.rows = _decode([], _RECORD)
+        self._read(db, "")
+
+    @property
+    def last_as_of(self) -> pd.Timestamp | None:
+        """The last session that a forecast was made on, None before the first."""
+        return None if self.rows.empty else self.rows["as_of"].max()
+
+    def forecasts(self, as_of: pd.Timestamp) -> pd.DataFrame:
+        """Return the forecasts of one session, FORECASTS columns."""
+        return self.rows.loc[self.rows["as_of"] == as_of, list(_FORECAST)].reset_index(drop=True)
+
+    def issue(
+        self,
+        forecasts: pd.DataFrame,
+        *,
+        opens: Mapping[pd.Timestamp, datetime],
+        newest_observed_at: datetime,
+        historical: bool,
+    ) -> pd.DataFrame:
+        """Write down forecasts: see Ledger.issue."""
+        return self._ledger.issue(
+            forecasts,
+            universe=self._universe,
+            opens=opens,
+            newest_observed_at=newest_observed_at,
+            historical=historical,
+            read_back=self._read_since(forecasts),
+        )
+
+    def settle(self, outcomes: pd.DataFrame) -> int:
+        """Write down outcomes: see Ledger.settle."""
+        return self._ledger.settle(outcomes, universe=self._universe, read_back=self._read_since(outcomes))
+
+    def _read_since(self, written: pd.DataFrame) -> Callable[[sqlite3.Connection], None]:
+        return lambda db: self._read(db, _encode_cell(written["as_of"].min()))
+
+    def _read(self, db: sqlite3.Connection, since: str) -> None:
+        """Read everything, or what may have changed: the rows of the sessions from `since` (a date) on."""
+        where = "universe = :universe AND role = 'champion' AND as_of >= :since"
+        rows = db.execute(_query(_RECORD, where), {"universe": self._universe, "since": since})
+        kept = self.rows[self.rows["as_of"] < pd.Timestamp(since)] if since else self.rows
+        read = _decode(rows, _RECORD)
+        self.rows = pd.concat([kept, read], ignore_index=True) if len(kept) else read
+        self.corrections = _read_corrections(db, self._universe)
+        self.head = hash_chain.head(db)
+
+
+def _read_corrections(db: sqlite3.Connection, universe: str) -> pd.DataFrame:
+    same_key = " AND ".join(f"later.{name} = first.{name}" for name in _KEY)
+    query = (
+        "SELECT later.*, first.outcome AS first_outcome, first.realized_return AS first_return "
+        f"FROM outcomes later JOIN outcomes first ON {same_key} AND first.correction = 0 "
+        "WHERE later.correction = 1 AND later.universe = ? "
+        "ORDER BY later.as_of, later.symbol, later.target_session, later.horizon, later.batch"
+    )
+    return _decode(db.execute(query, [universe]), _CORRECTION)
 
 
 def _instant(when: datetime) -> str:

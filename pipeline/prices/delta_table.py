@@ -125,6 +125,24 @@ class StoreFiles:
         highest: int | None = pc.max(_statistics(table, f"max.{column}")[0]).as_py()
         return highest
 
+    def bounds(self) -> pd.DataFrame:
+        """Return what the log says of each file: first_session, last_session, observed_at (the latest; in ms).
+
+        Raises:
+            StoreError: the log cannot be read.
+        """
+        kinds = {
+            "first_session": ("min.session", "datetime64[us]"),
+            "last_session": ("max.session", "datetime64[us]"),
+            "observed_at": ("max.observed_at", "datetime64[us, UTC]"),
+        }
+        table = self._table()
+        if table is None:
+            return pd.DataFrame({name: pd.Series([], dtype=kind) for name, (_, kind) in kinds.items()})
+        known = _statistics(table, *(statistic for statistic, _ in kinds.values()))
+        columns = zip(kinds.items(), known, strict=True)
+        return pd.DataFrame({name: values.to_pandas().astype(kind) for (name, (_, kind)), values in columns})
+
     def active_files(self) -> list[Path]:
         """Return the files of the newest version, Delta log included; none where nothing was ever appended.
 

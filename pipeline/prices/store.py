@@ -52,16 +52,17 @@ class PriceStore:
         self.folder = folder
         self._files = StoreFiles(folder)
         self._current = current
-        self._instruments = {symbol: instrument for instrument, symbol in current.items()}
+        self.instruments = {symbol: instrument for instrument, symbol in current.items()}
         # Rows stored before the two symbols were joined in `formerly`: the symbol now belongs to another instrument_id.
-        self._superseded = [symbol for symbol in self._instruments if symbol not in current]
+        self._superseded = [symbol for symbol in self.instruments if symbol not in current]
 
-    def append(self, prices: pd.DataFrame, *, run: str) -> int:
+    def append(self, prices: pd.DataFrame, *, run: str, selected_at: int | None = None) -> int:
         """Append the new rows and return their number.
 
         Args:
             prices: Rows of schema.PRICES; a row whose values all equal those of the stored bar is not new.
             run: The run that writes them, stored with the commit.
+            selected_at: The seq at which `select_new` chose them: if it is still the newest, all of them are new.
 
         Raises:
             NextdayError: a row violates the schema.
@@ -69,7 +70,7 @@ class PriceStore:
         """
         prices = validated(prices, PRICES)
         with self._lock():
-            new = self.select_new(prices)
+            new = prices if self.seq() == selected_at else self.select_new(prices)
             if not new.empty:
                 self._files.append(new.assign(seq=self.seq() + 1), run)
         return len(new)
@@ -111,12 +112,18 @@ class PriceStore:
         """
         self._files.scan()
 
-    def select_new(self, prices: pd.DataFrame) -> pd.DataFrame:
+    def select_new(self, prices: pd.DataFrame, stored: pd.DataFrame | None = None) -> pd.DataFrame:
         """Return the rows (schema.PRICES) whose bar is not stored, or stored with other values.
+
+        Args:
+            prices: The rows.
+            stored: instrument_id, session and VALUES of all stored bars in the span of the rows; default: read.
 
         Raises:
             StoreError: the store cannot be read.
         """
+        if stored is not None:
+            return _changed(prices, stored)
         return pd.concat([prices.head(0), *(_changed(rows, self._stored(rows)) for rows in _chunks(prices))])
 
     def read(
@@ -169,7 +176,18 @@ class PriceStore:
         """
         wanted = _filter(sessions[-1], seq, sessions[0], known_at)
         rows = self._files.batches(["instrument_id", "session", *COLUMNS, "seq"], wanted)
-        return build_block(rows, symbols, sessions, instruments=self._instruments, dtype=dtype)
+        return build_block(rows, symbols, sessions, instruments=self.instruments, dtype=dtype)
+
+    def read_batches(
+        self, columns: Sequence[str], as_of: pd.Timestamp, seq: int, *, since: pd.Timestamp
+    ) -> list[pa.RecordBatch]:
+        """Return the rows from `since` to `as_of` as known at `seq`, superseded ones too: see bar_block.build_block.
+
+        Raises:
+            StoreError: the store cannot be read.
+        """
+        wanted = ["instrument_id", "session", *columns, "seq"]
+        return list(self._files.batches(wanted, _filter(as_of, seq, since)))
 
     def latest(
         self,
@@ -209,6 +227,32 @@ class PriceStore:
         rows = self._files.rows(["observed_at"], None)
         highest = None if rows is None else pc.max(rows["observed_at"]).as_py()
         return None if highest is None else pd.Timestamp(highest)
+
+    def observed_by(self, before: pd.Timestamp | None = None) -> pd.Timestamp | None:
+        """Return a time by which every bar was observed, from the files' statistics alone; None: they do not know.
+
+        Args:
+            before: Only the files with bars of sessions before this one; default: all files.
+
+        Raises:
+            StoreError: the store cannot be read.
+        """
+        files = self._files.bounds()
+        if before is not None:
+            files = files[~(files["first_session"] >= before)]
+        if files.empty:
+            return pd.Timestamp(0, tz="UTC")
+        # The statistics keep milliseconds.
+        return None if files["observed_at"].isna().any() else files["observed_at"].max() + pd.Timedelta("1ms")
+
+    def newest_session(self) -> pd.Timestamp | None:
+        """Return the newest session of the files' statistics, superseded rows too; None: none is known.
+
+        Raises:
+            StoreError: the store cannot be read.
+        """
+        newest = self._files.bounds()["last_session"].max()
+        return None if pd.isna(newest) else newest
 
     def symbols(self) -> list[str]:
         """Return the current symbols that have a bar, sorted."""
@@ -250,7 +294,7 @@ class PriceStore:
 
     def _select_symbols(self, symbols: Sequence[str] | None) -> ds.Expression | None:
         if symbols is not None:
-            return _is_any_of([self._instruments.get(symbol, symbol) for symbol in symbols])
+            return _is_any_of([self.instruments.get(symbol, symbol) for symbol in symbols])
         return ~_is_any_of(self._superseded) if self._superseded else None
 
 

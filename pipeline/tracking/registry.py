@@ -1,4 +1,4 @@
-"""Which models there are and which one serves: plain files beside them, read without an engine or a database.
+"""The registered models and the champion: JSON files next to the models, read without TensorFlow or MLflow's database.
 
 They hold no absolute path, so a workspace may be moved.
 """
@@ -19,22 +19,22 @@ from pipeline.storage.files import hold_lock, write_text
 
 __all__ = ["RegisteredModel", "Registry", "check_universe"]
 
-_PATIENCE: Final = 60.0  # seconds: who holds it writes two small files
+_PATIENCE: Final = 60.0  # seconds: the holder of the lock writes two small files
 _UNIVERSE: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
 
 @dataclass(frozen=True)
 class RegisteredModel:
-    """A model that can serve.
+    """A registered model.
 
     Attributes:
         model_version: Digest of its files.
-        directory: Where they lie.
+        directory: The folder of its files.
         trained_through: The last session it may have learned from (tz-naive midnight).
         promoted_at: When it last became champion (UTC); None if it never did.
         run_id: MLflow's run of its training.
         number: Its number in MLflow's registry, from 1.
-        tags: What was written down with it.
+        tags: The tags it was registered with.
     """
 
     model_version: str
@@ -50,68 +50,72 @@ class RegisteredModel:
 class Registry:
     """The models of a workspace, in models/<universe>/<model_version>/.
 
-    Every method raises InputError where the universe has no proper name, and NextdayError where versions.json (all
-    registered models, oldest first) or champion.json (the entry of the one that serves) is damaged.
+    Every method raises InputError if the universe's name is invalid, and NextdayError if versions.json (all registered
+    models, oldest first) or champion.json (the champion's entry) is damaged.
 
     Attributes:
         home: The workspace.
-        digest: Returns the model_version of the files in a folder, and raises if they are no model.
+        digest: Returns the model_version of the files in a folder; raises if they are not a model.
     """
 
     home: Path
     digest: Callable[[Path], str]
 
     def champion(self, universe: str) -> RegisteredModel | None:
-        """Return the serving model, its files checked, or None if none was promoted yet.
+        """Return the champion, its files verified, or None if none was promoted yet.
 
         Raises:
             NextdayError: the model's files are missing or damaged.
         """
-        entry = self._read(universe, "champion.json")
-        return self._checked(universe, entry) if entry else None
+        model = self.serving(universe)
+        if model is not None:
+            self.verify(universe, model.model_version)
+        return model
 
     def version(self, universe: str, model_version: str) -> RegisteredModel:
-        """Return one registered model, its files checked.
+        """Return one registered model, its files verified.
 
         Raises:
             NextdayError: there is no such model, or its files are missing or damaged.
         """
-        return self._checked(universe, _entry(self._entries(universe), universe, model_version))
+        entry = _find_entry(self._entries(universe), universe, model_version)
+        self.verify(universe, model_version)
+        return self._model(universe, entry)
 
     def versions(self, universe: str) -> list[RegisteredModel]:
-        """Return every registered model, newest first, their files unchecked."""
+        """Return every registered model, newest first, without verifying their files."""
         return [self._model(universe, entry) for entry in reversed(self._entries(universe))]
 
-    def serving(self, universe: str) -> str | None:
-        """Return the champion's model_version, its files unchecked."""
+    def serving(self, universe: str) -> RegisteredModel | None:
+        """Return the champion without verifying its files, or None if none was promoted yet."""
         entry = self._read(universe, "champion.json")
-        return str(entry["model_version"]) if entry else None
+        return self._model(universe, entry) if entry else None
 
     def add(
         self, universe: str, model_version: str, run_id: str, number: int, tags: Mapping[str, str]
     ) -> None:
-        """Register a model; one that is registered already stays as it is.
+        """Register a model; an entry that exists already is kept.
 
         Args:
             universe: The universe's name.
             model_version: Digest of its files.
             run_id: MLflow's run of its training.
             number: Its number in MLflow's registry.
-            tags: What to keep with it; `trained_through` (a date) must be among them.
+            tags: Its tags; `trained_through` (a date) must be among them.
         """
         with self._locked(universe):
             entries = self._entries(universe)
             if any(entry["model_version"] == model_version for entry in entries):
                 return
-            facts = {"model_version": model_version, "trained_through": tags["trained_through"]}
-            entry = {**facts, "promoted_at": None, "run_id": run_id, "number": number, "tags": dict(tags)}
+            named = {"model_version": model_version, "trained_through": tags["trained_through"]}
+            entry = {**named, "promoted_at": None, "run_id": run_id, "number": number, "tags": dict(tags)}
             self._write(universe, "versions.json", [*entries, entry])
 
     def promote(self, universe: str, model_version: str, promoted_at: datetime) -> str | None:
-        """Make a registered model the champion; the champion itself stays as it is.
+        """Make a registered model the champion; if it already is, nothing changes.
 
         Returns:
-            The model_version that served before.
+            The model_version of the champion before.
 
         Raises:
             NextdayError: the model is not registered, or its files are missing or damaged.
@@ -119,12 +123,12 @@ class Registry:
         self.verify(universe, model_version)
         with self._locked(universe):
             former, entries = self.serving(universe), self._entries(universe)
-            entry = _entry(entries, universe, model_version)
-            if former != model_version:
+            entry = _find_entry(entries, universe, model_version)
+            if former is None or former.model_version != model_version:
                 entry["promoted_at"] = promoted_at.astimezone(UTC).isoformat()
                 self._write(universe, "versions.json", entries)
                 self._write(universe, "champion.json", entry)
-        return former
+        return None if former is None else former.model_version
 
     def verify(self, universe: str, model_version: str) -> Path:
         """Return the model's folder if it holds exactly the files of `model_version`.
@@ -135,7 +139,7 @@ class Registry:
         directory = self._folder(universe) / model_version
         try:
             found = self.digest(directory)
-        except Exception as error:  # the digest is the caller's, and so are its errors
+        except Exception as error:  # the caller's digest raises its own errors
             found = f"none ({(str(error) or type(error).__name__).splitlines()[0]})"
         if found != model_version:
             raise NextdayError(
@@ -172,10 +176,6 @@ class Registry:
     def _write(self, universe: str, name: str, content: object) -> None:
         write_text(self._folder(universe) / name, json.dumps(content, indent=1) + "\n")
 
-    def _checked(self, universe: str, entry: Mapping[str, Any]) -> RegisteredModel:
-        self.verify(universe, entry["model_version"])
-        return self._model(universe, entry)
-
     def _model(self, universe: str, entry: Mapping[str, Any]) -> RegisteredModel:
         promoted_at = entry["promoted_at"]
         return RegisteredModel(
@@ -190,10 +190,10 @@ class Registry:
 
 
 def check_universe(name: str) -> None:
-    """Raise unless `name` can name a universe's folders and its registered model.
+    """Raise unless `name` is valid as the name of a universe: its folders and its registered model bear it.
 
     Raises:
-        InputError: it cannot.
+        InputError: it is not.
     """
     if not _UNIVERSE.fullmatch(name):
         raise InputError(
@@ -202,7 +202,7 @@ def check_universe(name: str) -> None:
         )
 
 
-def _entry(entries: list[dict[str, Any]], universe: str, model_version: str) -> dict[str, Any]:
+def _find_entry(entries: list[dict[str, Any]], universe: str, model_version: str) -> dict[str, Any]:
     for entry in entries:
         if entry["model_version"] == model_version:
             return entry

@@ -204,7 +204,8 @@ class Tracking:
         Raises:
             NextdayError: a file is damaged, or MLflow failed.
         """
-        serving = self._registry.serving(universe)
+        champion = self._registry.serving(universe)
+        serving = None if champion is None else champion.model_version
         if serving is None and not database(self._home).exists():
             return []
         name = _registered_name(universe)

@@ -15,17 +15,16 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId, LogFilter, LogFilterFlowRunId
 from prefect.client.schemas.sorting import FlowRunSort, TaskRunSort
 
-from flows import retrain as retraining
-from flows.evening import forecasting, reporting
+from flows.evening import explain, forecasting, publish, reporting, settlement
 from flows.evening.forecasting import replay
 from flows.evening.reporting import rebuild_report
 from flows.nightly import Evening, nightly
-from flows.prices import fetch
+from flows.prices import fetch, update
 from flows.retrain import retrain
 from flows.runtime import progress
 from flows.runtime.context import open_run
 from flows.runtime.tracking import tracking
-from flows.training import train
+from flows.training import champion, history, network_insight, scoring, train
 from pipeline.errors import InputError, NextdayError
 from pipeline.ledger.ledger import Ledger
 from pipeline.market.calendar import Calendar
@@ -36,7 +35,8 @@ from tests.conftest import small_settings
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_server")]
 
 SMALL = small_settings(members=2, epochs=3, test_sessions=100)
-STORY = (fetch, forecasting, train, retraining, reporting)
+STEPS = (update, fetch, history, train, scoring, network_insight, champion,
+         forecasting, explain, settlement, reporting, publish)  # fmt: skip
 CLOSES = {"^GSPC": sp500.load()["Close"], "^IXIC": nasdaq.load()["Close"]}
 
 
@@ -194,7 +194,7 @@ def test_the_artifacts_are_in_prefect(ten: tuple[Place, list[Evening]]) -> None:
     assert len(json.loads(found["nextday-sample-forecasts"]["data"])) == 2
 
 
-def test_runs_and_chapters_have_names_that_tell_the_story(ten: tuple[Place, list[Evening]]) -> None:
+def test_runs_and_tasks_are_named_after_their_session(ten: tuple[Place, list[Evening]]) -> None:
     with get_client(sync_client=True) as client:
         newest = FlowRunSort.START_TIME_ASC
         evenings = [run for run in client.read_flow_runs(sort=newest) if run.name.startswith("sample ")]
@@ -232,10 +232,10 @@ def test_runs_and_chapters_have_names_that_tell_the_story(ten: tuple[Place, list
 
 
 def test_only_fetching_is_tried_again() -> None:
-    chapters = [thing for module in STORY for thing in vars(module).values() if isinstance(thing, Task)]
-    assert len(chapters) >= 14
-    assert {task.name for task in chapters if task.retries} == {"fetch prices"}
-    assert not any(task.persist_result for task in chapters)
+    tasks = [thing for module in STEPS for thing in vars(module).values() if isinstance(thing, Task)]
+    assert len({task.name for task in tasks}) >= 14
+    assert {task.name for task in tasks if task.retries} == {"fetch prices"}
+    assert not any(task.persist_result for task in tasks)
     assert nightly.retries == 0
     assert fetch.fetch_prices.retry_jitter_factor
 

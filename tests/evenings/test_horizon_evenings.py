@@ -145,7 +145,9 @@ def test_a_horizon_that_is_asked_for_later_begins_with_the_next_training(
     # The champion says what it knows, and the report what is to be done.
     evening = place.run("2018-12-11")
     assert set(evening.report.forecasts["horizon"]) == {1}
-    assert any("5 sessions ahead: the champion has not learned it" in note for note in evening.report.notes)
+    assert any(
+        "5 sessions ahead: the champion was not trained for it" in note for note in evening.report.notes
+    )
     assert place.run("2018-12-11").new_rows == 0
     # Trained anew, the same evening gets what it lacks; what stands already stays.
     retrain(config=place.config, home=place.home, now=place.evening("2018-12-11"))

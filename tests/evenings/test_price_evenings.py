@@ -95,7 +95,7 @@ def test_a_forecast_under_the_old_name_is_settled_from_bars_of_the_new_one(stree
     for session in (WEDNESDAY, THURSDAY):
         market = street.evening(session)
     run = street.run(THURSDAY)
-    assert settle.fn(run, market) == 1
+    assert settle.fn(run, market, run.ledger.universe_record(run.name)) == 1
     (row,) = run.ledger.record("street").itertuples()
     close = street.server.stocks["NEW"].traded["close"]
     assert row.symbol == "A"

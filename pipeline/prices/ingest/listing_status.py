@@ -8,9 +8,10 @@ import pandas as pd
 
 from pipeline.market.calendar import Calendar
 from pipeline.prices.ingest.fetch_log import FetchLog
+from pipeline.prices.recent_bars import RecentBars
 from pipeline.prices.store import PriceStore
 
-__all__ = ["DELISTED_AFTER", "SUSPENDED_AFTER", "Listing", "find_listings", "recent_bars"]
+__all__ = ["DELISTED_AFTER", "RECENT", "SUSPENDED_AFTER", "Listing", "find_listings", "recent_bars"]
 
 DELISTED_AFTER = 5
 """Consecutive sessions with `not_found` after which a symbol counts as delisted: a single 404 may be an outage."""
@@ -18,8 +19,8 @@ DELISTED_AFTER = 5
 SUSPENDED_AFTER = 10
 """Sessions answered without a bar after which a symbol counts as suspended; outages do not count."""
 
-# Recent sessions that decide the state of nearly every symbol, so that a large store is not read whole.
-_RECENT = 60
+RECENT = 60
+"""Recent sessions that decide the state of nearly every symbol, so that a large store is not read whole."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def find_listings(
         StoreError: the log cannot be read.
     """
     newest, streaks = bars.groupby("symbol")["session"].max(), log.not_found_streaks()
-    answered = log.answered_since(calendar.sessions[max(calendar.position(last) - _RECENT, 0)])
+    answered = log.answered_since(calendar.sessions[max(calendar.position(last) - RECENT, 0)])
     listings = {}
     for symbol in symbols:
         end = newest.get(symbol)
@@ -67,14 +68,14 @@ def find_listings(
 
 
 def recent_bars(
-    store: PriceStore, calendar: Calendar, symbols: Sequence[str], last: pd.Timestamp
+    store: PriceStore | RecentBars, calendar: Calendar, symbols: Sequence[str], last: pd.Timestamp
 ) -> pd.DataFrame:
     """Return symbol, session and status of the recent bars; for symbols without a recent bar, of all their bars.
 
     Raises:
         StoreError: the store cannot be read.
     """
-    since = calendar.sessions[max(calendar.position(last) - _RECENT, 0)]
+    since = calendar.sessions[max(calendar.position(last) - RECENT, 0)]
     recent = store.read(last, since=since, symbols=symbols, columns=["status"])
     others = sorted(set(symbols) - set(recent["symbol"]))
     older = store.read(last, symbols=others, columns=["status"]) if others else recent.head(0)

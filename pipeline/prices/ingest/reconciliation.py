@@ -14,12 +14,14 @@ from pipeline.prices.ingest.discrepancies import (
 from pipeline.prices.ingest.fetch_log import QuarantineEntry
 from pipeline.prices.ingest.quality import no_findings
 from pipeline.prices.revisions import REVISION
-from pipeline.prices.store import PriceStore
+from pipeline.prices.store import VALUES, PriceStore
 
 __all__ = ["COMPARED_COLUMNS", "Reconciliation", "reconcile"]
 
-COMPARED_COLUMNS = ["close", "split", "dividend", "status", "currency"]
+COMPARED_COLUMNS = ["instrument_id", *VALUES]
 """The columns of the stored bars, besides symbol and session, that an answer is compared with."""
+
+_COMPARED = ["symbol", "session", "close", "split", "dividend", "status", "currency"]
 
 _KEY = ["symbol", "session"]
 
@@ -47,6 +49,7 @@ def reconcile(
     stored: pd.DataFrame,
     quarantined: Mapping[str, QuarantineEntry],
     whole: frozenset[str],
+    since: pd.Timestamp = pd.Timestamp.min,
 ) -> Reconciliation:
     """Compare a source's answer with the stored bars.
 
@@ -57,9 +60,10 @@ def reconcile(
     Args:
         store: The price store.
         prices: Checked rows (schema.PRICES), each symbol's complete answer.
-        stored: COMPARED_COLUMNS of these symbols' stored bars, from the first requested session on.
+        stored: COMPARED_COLUMNS of these symbols' stored bars, from `since` on.
         quarantined: The entries now in quarantine, by instrument_id.
         whole: The symbols whose whole history was requested.
+        since: The first requested session; an answer that begins earlier is compared with all of its symbol's bars.
 
     Raises:
         StoreError: the store cannot be read.
@@ -69,14 +73,15 @@ def reconcile(
     ids = _instruments(prices)
     present = {symbol: quarantined[id_] for symbol, id_ in ids.items() if id_ in quarantined}
     released = {symbol for symbol, entry in present.items() if entry.is_released}
-    faults = _find_faults(prices, stored, whole)
+    compared = stored[_COMPARED]
+    faults = _find_faults(prices, compared, whole)
     faults = faults[~faults["symbol"].isin(released)]
     # The first row of a partial answer serves for comparison only: actions just before it are not in the answer.
     is_anchor = ~prices["symbol"].isin(whole) & ~prices["symbol"].duplicated()
     good = prices[~prices["symbol"].isin(faults["symbol"]) & ~is_anchor]
     return Reconciliation(
-        new=store.select_new(good),
-        findings=pd.concat([_quarantine_findings(faults), find_revisions(stored, good)], ignore_index=True),
+        new=store.select_new(good, stored if good.empty or good["session"].min() >= since else None),
+        findings=pd.concat([_quarantine_findings(faults), find_revisions(compared, good)], ignore_index=True),
         quarantined=[entry for s, entry in _make_entries(faults, ids, prices).items() if s not in present],
         ended=[entry for symbol, entry in present.items() if symbol not in set(faults["symbol"])],
     )

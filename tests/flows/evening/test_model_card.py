@@ -1,4 +1,4 @@
-"""What the model card says of calibration and abstention."""
+"""The model card's lines on calibration and abstention."""
 
 import numpy as np
 import pytest
@@ -17,9 +17,7 @@ SESSION = np.repeat(np.arange(100), 20)
 
 def card(calibrator: Calibrator | dict[str, object], *horizons: int) -> dict[str, str]:
     kept = calibrator.to_json() if isinstance(calibrator, Calibrator) else calibrator
-    return describe_calibration(
-        {"calibrator": kept, "extra": {"settings": {"labels": {"horizons": [*horizons]}}}}
-    )
+    return describe_calibration({"calibrator": kept}, horizons)
 
 
 def fitted(calibration: Calibration, horizons: int = 1) -> Calibrator:
@@ -28,12 +26,12 @@ def fitted(calibration: Calibration, horizons: int = 1) -> Calibrator:
     return fit_calibrator(logits, y, np.full(horizons, 0.5), SESSION, calibration)
 
 
-def test_the_default_is_a_temperature_and_a_side_for_every_forecast() -> None:
+def test_the_default_is_a_temperature_and_a_direction_for_every_forecast() -> None:
     calibrator = fitted(Calibration())
     (curve,) = calibrator.curves
     assert card(calibrator, 1) == {
         "calibration": f"temperature {1 / curve.slope:.3g}",  # type: ignore[union-attr]
-        "direction": "always told, by the side of 50%",
+        "direction": "issued for every forecast, up above 50%",
     }
 
 
@@ -42,53 +40,56 @@ def test_other_methods_have_their_name(method: str, word: str) -> None:
     assert card(fitted(Calibration(method)), 1)["calibration"].startswith(word)  # type: ignore[arg-type]
 
 
-def test_what_was_compared_is_told_with_losses_errors_n_and_the_choice() -> None:
-    told = card(fitted(Calibration("auto")), 1)["compared by cross-validation"]
-    assert told.count("log loss") == 1
-    assert told.count("standard error") == 2
-    assert told.count("(least)") == 1
-    assert told.endswith("n 2,000 over 100 sessions; taken: temperature")
+def test_the_comparison_lists_losses_errors_n_and_the_choice() -> None:
+    lines = card(fitted(Calibration("auto")), 1)["compared by cross-validation"]
+    assert lines.count("log loss") == 1
+    assert lines.count("standard error") == 2
+    assert lines.count("(least)") == 1
+    assert lines.endswith("n 2,000 over 100 sessions; chosen: temperature")
 
 
-def test_the_threshold_is_told_with_its_target_and_what_it_came_to() -> None:
+def test_the_threshold_comes_with_its_target_and_achieved_coverage() -> None:
     calibrator = fitted(Calibration(coverage=0.6))
     threshold = 100 * calibrator.abstention.threshold[0]
     assert card(calibrator, 1)["direction"] == (
-        f"told from {threshold:.2f} points beside 50% on, as 60.0% of n 2,000 calibrate rows are (target 60.0%)"
+        f"issued at {threshold:.2f} points or more from 50%: 60.0% of n 2,000 calibration rows (target 60.0%)"
     )
 
 
-def test_forecasts_that_are_all_alike_are_told_of() -> None:
+def test_tied_forecasts_are_mentioned() -> None:
     z = np.zeros((2000, 1))
     calibrator = fit_calibrator(
         z, np.tile([[1.0], [0.0]], (1000, 1)), np.array([0.52]), SESSION, Calibration(coverage=0.6)
     )
     assert "100.0% of n 2,000" in card(calibrator, 1)["direction"]
-    assert "100.0% of them are alike where the target falls" in card(calibrator, 1)["direction"]
+    assert "100.0% of them are tied at the threshold" in card(calibrator, 1)["direction"]
 
 
-def test_horizons_are_told_apart_and_an_old_model_as_it_was() -> None:
-    told = card(fitted(Calibration(coverage=0.5), horizons=2), 1, 5)
-    assert told["calibration"].startswith("1 ahead: temperature ")
-    assert "; 5 ahead: temperature " in told["calibration"]
+def test_horizons_are_listed_apart_and_an_old_model_is_described() -> None:
+    lines = card(fitted(Calibration(coverage=0.5), horizons=2), 1, 5)
+    assert lines["calibration"].startswith("1 ahead: temperature ")
+    assert "; 5 ahead: temperature " in lines["calibration"]
     old = card({"base_rate": [0.53], "slope": [0.0]}, 1)
-    assert old["calibration"] == "temperature infinite: the calibrate range gave the network no credit"
-    assert old["direction"] == "always told, by the side of 50%"
+    assert (
+        old["calibration"]
+        == "temperature infinite: on the calibration set the network was no better than the base rate"
+    )
+    assert old["direction"] == "issued for every forecast, up above 50%"
 
 
 def test_models_of_symbols_are_counted_by_method_with_the_range_of_their_thresholds() -> None:
     own = [fitted(Calibration(method, coverage=0.6)) for method in ("temperature", "isotonic", "temperature")]
-    told = describe_calibration({"calibrators": [each.to_json() for each in own]})
-    assert told["calibration"] == "each symbol by itself: 2 by temperature, 1 by isotonic"
+    lines = describe_calibration({"calibrators": [each.to_json() for each in own]}, [1])
+    assert lines["calibration"] == "per symbol: 2 by temperature, 1 by isotonic"
     low, high = (100 * end([each.abstention.threshold[0] for each in own]) for end in (min, max))
-    assert told["direction"] == (
-        f"told from {low:.2f} to {high:.2f} points beside 50% on, by each symbol's own threshold (target 60.0%)"
+    assert lines["direction"] == (
+        f"issued at {low:.2f} to {high:.2f} points or more from 50%, per symbol (target 60.0%)"
     )
-    always = describe_calibration({"calibrators": [fitted(Calibration()).to_json()] * 2})
-    assert always["direction"] == "always told, by the side of 50%"
+    always = describe_calibration({"calibrators": [fitted(Calibration()).to_json()] * 2}, [1])
+    assert always["direction"] == "issued for every forecast, up above 50%"
 
 
-def test_the_record_is_scored_once_more_where_a_side_was_taken() -> None:
+def test_the_record_is_scored_once_more_where_a_direction_was_issued() -> None:
     record = settled_record("live")
     record.loc[::3, "direction"] = "none"
     scores = _live_scores(record, "gru").set_index(["group", "model", "metric"])

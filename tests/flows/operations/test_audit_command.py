@@ -260,16 +260,12 @@ def test_a_model_refuses_features_of_other_code(
     with pytest.raises(NextdayError, match="has changed since"):
         require_same_code(live_run(), learned, HOME)
     require_same_code(live_run(), {"features": "default"}, HOME)
-    monkeypatch.setattr(forecasting, "verify", lambda directory, version: None)
-    monkeypatch.setattr(forecasting, "read_metadata", lambda directory: {"extra": learned})
     session = pd.Timestamp("2018-12-10")
-    champion = SimpleNamespace(
-        directory=HOME, model_version="a", promoted_at=session, trained_through=session
-    )
-    # What was missed stays so, or no training could ever follow a change of the code.
-    said = forecasting._catch_up_one(live_run(), session, None, [champion])  # type: ignore[arg-type, list-item]
-    assert said is not None
-    assert "2018-12-10 was missed and stays so: the model known by then learned from other code" in said
+    champions = SimpleNamespace(known_at=lambda session: SimpleNamespace(code=learned))
+    # A missed session is given up, or no training could ever follow a change of the code.
+    remark = forecasting._catch_up_session(live_run(), session, None, None, champions)  # type: ignore[arg-type]
+    assert remark is not None
+    assert "2018-12-10 was missed and cannot be caught up: the model known by then was trained with" in remark
     Path("my_features.py").unlink()
     sys.modules.pop("my_features", None)
     assert find_changed(run, learned)

@@ -9,13 +9,13 @@ import pandas as pd
 import pytest
 from filelock import FileLock
 
-from flows.evening.forecasting import champion_known_at
 from flows.evening.settlement import settle
 from flows.prices.fetch import plan_tonight
 from flows.prices.update import check_prices, read_price_status
 from flows.runtime.context import Run, open_run, with_former_settings
 from flows.runtime.progress import PlainProgress, progress_shown_by
 from flows.runtime.tasks import open_locked_run
+from flows.training.verified_champion import champion_known_at
 from pipeline.config import digest
 from pipeline.errors import InputError, NextdayError
 from pipeline.market.calendar import Calendar
@@ -101,7 +101,7 @@ def issue(made: Run, place: int) -> None:
 
 
 def settled(made: Run) -> int:
-    return settle.fn(made, read_price_status(made, {}, no_findings()))
+    return settle.fn(made, read_price_status(made, {}, no_findings()), made.ledger.universe_record(made.name))
 
 
 def test_a_symbol_that_left_the_universe_is_settled_all_the_same(folder: Path) -> None:

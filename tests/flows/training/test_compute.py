@@ -178,7 +178,7 @@ def test_the_model_card_tells_scope_parameters_and_agreement() -> None:
     assert describe_agreement(agree | {"seeds": [1]}) == "not measured"
     assert describe_agreement({"seeds": [1, 2]}) == "not measured"
     still = {"seeds": [1, 2], "agreement": {"correlation": None, "spread": 0.0, "rows": 9}}
-    assert describe_agreement(still).startswith("they do not move")
+    assert describe_agreement(still).startswith("constant forecasts")
 
 
 def test_methods_are_compared_on_the_symbols_that_have_a_model() -> None:

@@ -78,7 +78,9 @@ def test_promoting_names_the_model_that_served_before_and_the_champion_keeps_its
         EVENING + timedelta(days=7),
         EVENING,
     ]
-    assert registry.serving("sample") == second
+    serving = registry.serving("sample")
+    assert serving is not None
+    assert serving.model_version == second
 
 
 def test_a_model_that_is_registered_already_stays_as_it_is(registry: Registry, home: Path) -> None:

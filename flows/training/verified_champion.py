@@ -1,0 +1,172 @@
+"""The models that serve or served, each verified once per run, with typed facts."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import pandas as pd
+
+from flows.runtime.context import Run
+from models.ensembles.model_files import METADATA, model_version, parse_metadata
+from models.errors import ModelError
+from pipeline.config import Config, ModelConfig
+from pipeline.evaluation.horizons import NEXT
+from pipeline.tracking.registry import RegisteredModel, Registry
+
+__all__ = ["Champion", "Champions", "champion_known_at", "read_champion"]
+
+_CODE = ("features", "model", "features_code", "model_code", "to_be_audited")
+
+
+@dataclass(frozen=True, eq=False)
+class Champion:
+    """A model that serves or served: its registration, what it reads and how it was trained.
+
+    Attributes:
+        version: Digest of its files.
+        directory: The folder of its files.
+        trained_through: The last session it may have learned from.
+        promoted_at: When it last became champion (UTC); None if it never did.
+        run_id: MLflow's run of its training.
+        features: The name of its feature set.
+        lookback: How many sessions one forecast reads.
+        horizons: How many sessions ahead it forecasts, in the order of its outputs.
+        start: The session that a model in sequence mode reads from; None: a window of `lookback` sessions.
+        kind: [model] kind.
+        options: [model] options of a custom model.
+        dead_zone: [labels] dead_zone.
+        settings: All settings that it was trained with, as they were stored.
+        code: Custom code that made it: its places and digests, and the digest of the settings to be audited.
+        metadata: The content of its model.json, for its weights and its card.
+    """
+
+    version: str
+    directory: Path
+    trained_through: pd.Timestamp
+    promoted_at: datetime | None
+    run_id: str
+    features: str
+    lookback: int
+    horizons: tuple[int, ...]
+    start: pd.Timestamp | None
+    kind: str
+    options: Mapping[str, Any]
+    dead_zone: list[float]
+    settings: Mapping[str, Any]
+    code: Mapping[str, str]
+    metadata: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The model's name in scores."""
+        return ModelConfig(kind=self.kind).name
+
+    def resolve_settings(self) -> Mapping[str, Any]:
+        """Return the settings it was trained with; a key that was added later has its default."""
+        try:
+            return Config.model_validate(self.settings).resolved()
+        except ValueError:  # of another nextday
+            return self.settings
+
+
+class Champions:
+    """The registered models of the run's universe; the files of each are verified once, when it is first needed."""
+
+    def __init__(self, run: Run) -> None:
+        self._registry, self._universe = Registry(run.workspace.home, model_version), run.name
+        self._verified: dict[str, Champion] = {}
+
+    def serving(self) -> Champion | None:
+        """Return the champion, or None if none was promoted yet.
+
+        Raises:
+            NextdayError: its files are missing or damaged.
+            ModelError: its metadata cannot be read.
+        """
+        model = self._registry.serving(self._universe)
+        return None if model is None else self._verify(model)
+
+    def version(self, model_version: str) -> Champion:
+        """Return one registered model.
+
+        Raises:
+            NextdayError: there is no such model, or its files are missing or damaged.
+            ModelError: its metadata cannot be read.
+        """
+        if model_version in self._verified:
+            return self._verified[model_version]
+        for model in self._registered:
+            if model.model_version == model_version:
+                return self._verify(model)
+        return self.add(read_champion(self._registry.version(self._universe, model_version)))
+
+    def known_at(self, session: pd.Timestamp) -> Champion | None:
+        """Return the newest former or present champion whose labels were known at `session`, if there is one.
+
+        Raises:
+            NextdayError: its files are missing or damaged.
+            ModelError: its metadata cannot be read.
+        """
+        model = champion_known_at(self._registered, session)
+        return None if model is None else self._verify(model)
+
+    def add(self, champion: Champion) -> Champion:
+        """Keep a model that has been verified already, and return it."""
+        return self._verified.setdefault(champion.version, champion)
+
+    @cached_property
+    def _registered(self) -> list[RegisteredModel]:
+        return self._registry.versions(self._universe)
+
+    def _verify(self, model: RegisteredModel) -> Champion:
+        if model.model_version not in self._verified:
+            self._registry.verify(self._universe, model.model_version)
+            self.add(read_champion(model))
+        return self._verified[model.model_version]
+
+
+def champion_known_at(models: list[RegisteredModel], session: pd.Timestamp) -> RegisteredModel | None:
+    """Return the first of `models`, newest first, that was once promoted and whose labels were known at `session`."""
+    known = (m for m in models if m.promoted_at is not None and m.trained_through <= session)
+    return next(known, None)
+
+
+def read_champion(model: RegisteredModel) -> Champion:
+    """Return the facts of a registered model whose files have just been verified.
+
+    Raises:
+        ModelError: its metadata cannot be read.
+    """
+    metadata = parse_metadata(model.directory)
+    try:
+        extra, settings = metadata["extra"], metadata["extra"]["settings"]
+        return Champion(
+            version=model.model_version,
+            directory=model.directory,
+            trained_through=model.trained_through,
+            promoted_at=model.promoted_at,
+            run_id=model.run_id,
+            features=str(extra["features"]),
+            lookback=int(settings["model"]["lookback"]),
+            # Settings from before there were horizons mean the next session.
+            horizons=tuple(settings["labels"].get("horizons", [NEXT])),
+            start=pd.Timestamp(extra["start"]) if extra.get("start") else None,
+            kind=settings["model"]["kind"],
+            options=settings["model"].get("options", {}),
+            dead_zone=settings["labels"]["dead_zone"],
+            settings=settings,
+            code={name: str(extra[name]) for name in _CODE if name in extra},
+            metadata=MappingProxyType(
+                metadata
+            ),  # Prefect walks through a task's dicts: this one may be large
+        )
+    except (KeyError, TypeError, AttributeError, ValueError) as broken:
+        raise ModelError(
+            f"this is no description of a champion: {broken!r}",
+            where=str(model.directory / METADATA),
+            fix="read it with the version of nextday that saved it, or train again",
+        ) from None
