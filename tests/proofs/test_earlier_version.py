@@ -96,6 +96,7 @@ def test_both_versions_are_the_code_that_runs(versions: tuple[Version, Version])
         found = subprocess.run(
             [sys.executable, "-c", code],
             env={"PYTHONPATH": str(version.code)},
+            cwd=version.folder,
             capture_output=True,
             text=True,
             check=True,
@@ -112,7 +113,7 @@ def test_what_an_earlier_version_sealed_verifies_replays_and_is_reported(
     home = copied(now, "opened")
     before = ledger_tables(home / "ledger.sqlite")
     now.run("opened", FIRST, "ledger", "verify")
-    assert "4 of 4" in now.run("opened", FIRST, "replay", "2018-12-10")
+    assert "4 forecasts recomputed: the same" in now.run("opened", FIRST, "replay", "2018-12-10")
     scores = next((home / "reports" / "sample").glob("*/scores.csv"))
     written = pd.read_csv(scores)
     scores.unlink()

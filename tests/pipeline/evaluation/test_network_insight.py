@@ -191,5 +191,5 @@ def test_only_attributions_of_the_official_forecasts_are_loaded(tmp_path: Path) 
 def test_no_file_is_nothing_kept_and_a_damaged_one_is_named(tmp_path: Path) -> None:
     assert load_attributions(tmp_path, forecasts("AAA")).empty
     (tmp_path / FILE).write_text("not,a,table\n1,2,3\n")
-    with pytest.raises(StoreError, match="What moved the forecasts cannot be read"):
+    with pytest.raises(StoreError, match="The attributions of the forecasts cannot be read"):
         load_attributions(tmp_path, forecasts("AAA"))

@@ -108,9 +108,9 @@ def test_the_figure_says_in_words_what_it_draws(n: int, digits: int) -> None:
     parts, curve = decompose_brier(p, y), trace_reliability(p, y, np.arange(n) // 15, draws=30)
     figure = draw_recalibration(curve, parts, "5 sessions ahead")
     ElementTree.fromstring(figure.replace("<svg", '<svg xmlns:xlink="x"', 1))
-    assert "what the forecast should have said, 5 sessions ahead</title>" in figure
+    assert "isotonic recalibration of the forecasts, 5 sessions ahead</title>" in figure
     first = curve.iloc[0]
-    assert f"{first['mean_p']:.1%} said, {first['share_up']:.1%} recalibrated" in figure
+    assert f"{first['mean_p']:.1%} forecast, {first['share_up']:.1%} recalibrated" in figure
     assert f"discrimination {parts.discrimination:.4f}" in figure
     assert "nan" not in figure.lower()
 
@@ -120,4 +120,4 @@ def test_one_and_the_same_forecast_is_drawn_as_a_dot() -> None:
     p = np.full(300, 0.53)
     curve = trace_reliability(p, y, np.arange(300) // 3, draws=30)
     assert len(curve) == 1
-    assert "53.0% said" in draw_recalibration(curve, decompose_brier(p, y))
+    assert "53.0% forecast" in draw_recalibration(curve, decompose_brier(p, y))
