@@ -68,21 +68,21 @@ def update(config: Path | None = None, home: Path | None = None, now: datetime |
 def settle_only(config: Path | None = None, home: Path | None = None, now: datetime | None = None) -> int:
     """Fetch prices and settle the forecasts whose target session has closed."""
     with open_locked_run(config, home, now) as run:
-        market = update_prices(run)
-        return settle_forecasts(run, market, run.ledger.universe_record(run.name))
+        price_status = update_prices(run)
+        return settle_forecasts(run, price_status, run.ledger.universe_record(run.name))
 
 
 def _evening(run: Run) -> Evening:
-    market = update_prices(run)
+    price_status = update_prices(run)
     require_audit(run)
     # Both are read once: what this run seals and trains is added, and nothing else writes while it holds the lock.
     record, champions = run.ledger.universe_record(run.name), Champions(run)
-    remarks = catch_up(run, market, record, champions)
-    remarks += write_missing(run, record, champions, before=market.as_of)
-    settled = settle_forecasts(run, market, record)
-    standing = _forecast_tonight(run, market, record, champions)
+    remarks = catch_up(run, price_status, record, champions)
+    remarks += write_missing(run, record, champions, before=price_status.as_of)
+    settled = settle_forecasts(run, price_status, record)
+    standing = _forecast_tonight(run, price_status, record, champions)
     champion = champions.version(str(standing.sort_values("horizon", kind="stable")["model_version"].iloc[0]))
-    report, paths = write_report(run, market, standing, record, champion, remarks)
+    report, paths = write_report(run, price_status, standing, record, champion, remarks)
     new_rows = int(standing["is_new"].sum())
     try:
         track(run, report, paths, champion)
@@ -98,47 +98,47 @@ def _evening(run: Run) -> Evening:
 
 
 def _forecast_tonight(
-    run: Run, market: PriceStatus, record: UniverseRecord, champions: Champions
+    run: Run, price_status: PriceStatus, record: UniverseRecord, champions: Champions
 ) -> pd.DataFrame:
     """Return tonight's sealed rows; a model forecasts only if a member lacks a row at a configured horizon.
 
     Only the lacking rows are sealed: a closure or a symbol's new name since would give the others another key.
     """
-    standing = record.forecasts(market.as_of).assign(is_new=False)
+    standing = record.forecasts(price_status.as_of).assign(is_new=False)
     sealed = {*zip(standing["symbol"].replace(run.universe.current), standing["horizon"], strict=True)}
-    present = set(run.universe.members(market.as_of)) - set(market.missing)
+    present = set(run.universe.members(price_status.as_of)) - set(price_status.missing)
     lacking = {*product(present, run.config.labels.horizons)} - sealed
     if not lacking:
         return standing
-    champion = _choose_champion(run, market, champions)
+    champion = _choose_champion(run, price_status, champions)
     require_named_code(run, champion.code, champion.directory)
-    rows = forecast_session(run, market.as_of, market, champion)
+    rows = forecast_session(run, price_status.as_of, price_status, champion)
     if rows.empty:
         raise NextdayError(
-            f"No member of {run.name!r} has a complete window on {market.as_of:%Y-%m-%d}",
+            f"No member of {run.name!r} has a complete window on {price_status.as_of:%Y-%m-%d}",
             where=str(run.store.folder),
             fix="the champion reads many sessions without a gap; `nextday update` lists what is missing",
         )
     is_lacking = [key in lacking for key in zip(rows["symbol"], rows["horizon"], strict=True)]
     if not any(is_lacking):
         return standing
-    new = seal(run, record, rows[is_lacking], market.as_of, market.observed_at)
+    new = seal(run, record, rows[is_lacking], price_status.as_of, price_status.observed_at)
     whole = pd.concat([standing, new]) if len(standing) else new
     return whole.sort_values(["symbol", "target_session"], ignore_index=True)
 
 
-def _choose_champion(run: Run, market: PriceStatus, champions: Champions) -> Champion:
+def _choose_champion(run: Run, price_status: PriceStatus, champions: Champions) -> Champion:
     """Return the model that forecasts tonight: the champion, or after a clock set back the one that was known then."""
     champion = champions.serving()
     if champion is None:
         log_line("there is no champion yet: training one")
-        return champions.add(make_champion(run, market)[0])
-    if champion.trained_through <= market.as_of:
+        return champions.add(make_champion(run, price_status)[0])
+    if champion.trained_through <= price_status.as_of:
         return champion
-    known_then = champions.known_at(market.as_of)
+    known_then = champions.known_at(price_status.as_of)
     if known_then is None:
         raise InputError(
-            f"No model was known on {market.as_of:%Y-%m-%d}: all were trained on later sessions",
+            f"No model was known on {price_status.as_of:%Y-%m-%d}: all were trained on later sessions",
             where="--now",
             fix="leave --now away, or simulate a past session in a separate workspace (--home)",
         )

@@ -30,11 +30,11 @@ def retrain(config: Path | None = None, home: Path | None = None, now: datetime 
         now: The clock; default: the wall clock.
     """
     with open_locked_run(config, home, now) as run:
-        market = update_prices(run)
+        price_status = update_prices(run)
         record, champions = run.ledger.universe_record(run.name), Champions(run)
-        remarks = catch_up(run, market, record, champions)
+        remarks = catch_up(run, price_status, record, champions)
         for remark in remarks + write_missing(run, record, champions):
             log_line(remark)
-        settle(run, market, record)
-        _, evaluation = make_champion(run, market)
+        settle(run, price_status, record)
+        _, evaluation = make_champion(run, price_status)
     return evaluation

@@ -25,7 +25,9 @@ __all__ = ["Replay", "catch_up", "forecast_session", "replay", "seal"]
 
 
 @task("forecast", run_name="forecast from {as_of:%Y-%m-%d}")
-def forecast_session(run: Run, as_of: pd.Timestamp, market: PriceStatus, champion: Champion) -> pd.DataFrame:
+def forecast_session(
+    run: Run, as_of: pd.Timestamp, price_status: PriceStatus, champion: Champion
+) -> pd.DataFrame:
     """Forecast the sessions after `as_of` at the configured horizons, for every symbol with a complete window.
 
     Horizons that the champion did not learn are not forecast; those no longer configured are left out.
@@ -37,7 +39,7 @@ def forecast_session(run: Run, as_of: pd.Timestamp, market: PriceStatus, champio
         ModelError: the champion's files cannot be read.
         NextdayError: the custom code that the champion was made with has changed.
     """
-    known = make_sequences(run, as_of, market.seq, *_inputs(run, as_of, champion), market.bars)
+    known = make_sequences(run, as_of, price_status.seq, *_inputs(run, as_of, champion), price_status.bars)
     fitted = _load(run, champion, known)
     rows = _forecast(run, known, champion, fitted)
     rows = rows[rows["horizon"].isin(run.config.labels.horizons)].reset_index(drop=True)
@@ -73,12 +75,12 @@ def seal(
 
 
 @task("catch up")
-def catch_up(run: Run, market: PriceStatus, record: UniverseRecord, champions: Champions) -> list[str]:
+def catch_up(run: Run, price_status: PriceStatus, record: UniverseRecord, champions: Champions) -> list[str]:
     """Forecast the missed sessions, each with a model that was known by then.
 
     Args:
         run: The run.
-        market: How far the prices reach.
+        price_status: How far the prices reach.
         record: The universe's part of the ledger.
         champions: The registered models; only those that were once champion forecast.
 
@@ -88,9 +90,9 @@ def catch_up(run: Run, market: PriceStatus, record: UniverseRecord, champions: C
     last = record.last_as_of
     if last is None:
         return []
-    since = run.calendar.sessions_between(last, market.as_of)
-    missed = since[(since > last) & (since < market.as_of)]
-    remarks = [_catch_up_session(run, session, market, record, champions) for session in missed]
+    since = run.calendar.sessions_between(last, price_status.as_of)
+    missed = since[(since > last) & (since < price_status.as_of)]
+    remarks = [_catch_up_session(run, session, price_status, record, champions) for session in missed]
     return [remark for remark in remarks if remark]
 
 
@@ -177,7 +179,7 @@ def _forecast(run: Run, known: History, champion: Champion, fitted: Any) -> pd.D
 
 
 def _catch_up_session(
-    run: Run, session: pd.Timestamp, market: PriceStatus, record: UniverseRecord, champions: Champions
+    run: Run, session: pd.Timestamp, price_status: PriceStatus, record: UniverseRecord, champions: Champions
 ) -> str | None:
     """Forecast and seal one missed session, or return why not."""
     missed = f"{session:%Y-%m-%d} was missed and cannot be caught up"
@@ -186,10 +188,10 @@ def _catch_up_session(
         return f"{missed}: no model was trained by then"
     if find_changed(run, champion.code):
         return f"{missed}: the model known by then was trained with an older version of your code"
-    rows = forecast_session(run, session, market, champion)
+    rows = forecast_session(run, session, price_status, champion)
     if rows.empty:
         return f"{missed}: no symbol has a complete window there"
-    seal(run, record, rows, session, market.observed_at)
+    seal(run, record, rows, session, price_status.observed_at)
     return None
 
 

@@ -42,7 +42,7 @@ _MINUTES = 15
 @task("report", timeout=_MINUTES * 60)
 def write_report(
     run: Run,
-    market: PriceStatus,
+    price_status: PriceStatus,
     standing: pd.DataFrame,
     record: UniverseRecord,
     champion: Champion,
@@ -52,13 +52,13 @@ def write_report(
 
     Args:
         run: The run.
-        market: How far the prices reach.
+        price_status: How far the prices reach.
         standing: The sealed rows (schema.FORECASTS and is_new).
         record: The universe's part of the ledger.
         champion: The model of the first row.
         remarks: What else to mention in the report.
     """
-    report = _gather(run, market, standing, record, champion, remarks)
+    report = _gather(run, price_status, standing, record, champion, remarks)
     paths = write(report, run.workspace.reports)
     log_line(f"report: {paths.html}")
     return report, paths
@@ -132,17 +132,17 @@ def _gather_again(run: Run, standing: pd.DataFrame, record: UniverseRecord, cham
     """Gather the report of one session's sealed rows with the settings and prices of that session."""
     first = _first(standing)
     former = with_former_settings(run, str(first["config_digest"]))
-    market = read_price_status(
+    price_status = read_price_status(
         former, {}, no_findings(), as_of=first["as_of"], seq=int(first["data_version"])
     )
     champion = champions.version(str(first["model_version"]))
     remarks = ["Written later, from the ledger; the record of outcomes is that of the day of writing."]
-    return _gather(former, market, standing.assign(is_new=False), record, champion, remarks)
+    return _gather(former, price_status, standing.assign(is_new=False), record, champion, remarks)
 
 
 def _gather(
     run: Run,
-    market: PriceStatus,
+    price_status: PriceStatus,
     standing: pd.DataFrame,
     record: UniverseRecord,
     champion: Champion,
@@ -160,9 +160,9 @@ def _gather(
         kind="live" if (standing["kind"] == "live").all() else "late",
         historical=run.is_historical,
         forecasts=standing,
-        skipped=_skipped(run, market, standing, champion),
-        members=market.members,
-        covered=market.covered,
+        skipped=_skipped(run, price_status, standing, champion),
+        members=price_status.members,
+        covered=price_status.covered,
         bias=run.universe.bias,
         verdict=evaluation.verdict if evaluation else None,
         scores=evaluation.scores if evaluation else empty(SCORES),
@@ -172,13 +172,13 @@ def _gather(
         corrections=record.corrections,
         epochs=evaluation.epochs if evaluation else pd.DataFrame(columns=_EPOCHS),
         ranges=evaluation.ranges if evaluation else pd.DataFrame(columns=_RANGES),
-        findings=market.findings,
+        findings=price_status.findings,
         model=build_model_card(champion),
         trained_through=champion.trained_through,
         model_age=run.calendar.position(first["as_of"]) - run.calendar.position(champion.trained_through),
         promoted_at=champion.promoted_at,
         data_version=int(first["data_version"]),
-        newest_observed_at=market.observed_at.to_pydatetime(),
+        newest_observed_at=price_status.observed_at.to_pydatetime(),
         sessions_behind=_sessions_behind(run, first),
         config_digest=str(first["config_digest"]),
         ledger_head=record.head.hash,
@@ -207,12 +207,12 @@ def _load_attributions(run: Run, standing: pd.DataFrame) -> tuple[pd.DataFrame, 
         return pd.DataFrame(), [f"{error.what}. {error.fix.capitalize()}."]
 
 
-def _skipped(run: Run, market: PriceStatus, standing: pd.DataFrame, champion: Champion) -> pd.DataFrame:
+def _skipped(run: Run, price_status: PriceStatus, standing: pd.DataFrame, champion: Champion) -> pd.DataFrame:
     """Return the members without a forecast: symbol and reason."""
-    absent = sorted(set(run.universe.members(market.as_of)) - set(standing["symbol"]))
+    absent = sorted(set(run.universe.members(price_status.as_of)) - set(standing["symbol"]))
     explain = explain_unmodelled(run, champion.metadata)
     reasons = [
-        market.missing.get(symbol)
+        price_status.missing.get(symbol)
         or explain(symbol)
         or "its history has a gap, or is shorter than one window"
         for symbol in absent

@@ -18,7 +18,7 @@ __all__ = ["settle"]
 
 
 @task("settle")
-def settle(run: Run, market: PriceStatus, record: UniverseRecord) -> int:
+def settle(run: Run, price_status: PriceStatus, record: UniverseRecord) -> int:
     """Seal the outcome of every forecast whose target session has closed and whose bars are settled.
 
     The newest settled forecasts are checked again: a return that the vendor has revised since is listed as a
@@ -28,8 +28,8 @@ def settle(run: Run, market: PriceStatus, record: UniverseRecord) -> int:
         How many forecasts were settled.
     """
     rows, corrections = record.rows, len(record.corrections)
-    has_closed, is_open = rows["target_session"] <= market.as_of, rows["settled_at"].isna()
-    first = run.calendar.sessions[max(run.calendar.position(market.as_of) - OVERLAP + 1, 0)]
+    has_closed, is_open = rows["target_session"] <= price_status.as_of, rows["settled_at"].isna()
+    first = run.calendar.sessions[max(run.calendar.position(price_status.as_of) - OVERLAP + 1, 0)]
     due = rows[has_closed & (is_open | (rows["target_session"] >= first))]
     if due.empty:
         log_line("no forecast to settle: no target session has closed")
@@ -37,8 +37,10 @@ def settle(run: Run, market: PriceStatus, record: UniverseRecord) -> int:
     current = run.universe.current
     due = due.assign(listing=[current.get(symbol, symbol) for symbol in due["symbol"]])
     symbols = sorted(due["listing"].unique())
-    panel = price_panel(run, market.as_of, market.seq, symbols, since=due["as_of"].min(), bars=market.bars)
-    outcomes = _outcomes(run, due, panel, market)
+    panel = price_panel(
+        run, price_status.as_of, price_status.seq, symbols, since=due["as_of"].min(), bars=price_status.bars
+    )
+    outcomes = _outcomes(run, due, panel, price_status)
     settled = record.settle(outcomes) if not outcomes.empty else 0
     corrected = len(record.corrections) - corrections
     log_line(
@@ -48,10 +50,14 @@ def settle(run: Run, market: PriceStatus, record: UniverseRecord) -> int:
     return settled
 
 
-def _outcomes(run: Run, due: pd.DataFrame, panel: Panel, market: PriceStatus) -> pd.DataFrame:
+def _outcomes(run: Run, due: pd.DataFrame, panel: Panel, price_status: PriceStatus) -> pd.DataFrame:
     """Return schema.OUTCOMES of the rows whose two bars are settled; `listing` is a symbol's present name."""
-    prices = (market.bars or run.store).read(
-        panel.sessions[-1], market.seq, since=panel.sessions[0], symbols=panel.symbols, columns=["status"]
+    prices = (price_status.bars or run.store).read(
+        panel.sessions[-1],
+        price_status.seq,
+        since=panel.sessions[0],
+        symbols=panel.symbols,
+        columns=["status"],
     )
     settled = pd.MultiIndex.from_frame(prices.loc[prices["status"] == "settled", ["symbol", "session"]])
     both = [pd.MultiIndex.from_frame(due[["listing", name]]) for name in ("as_of", "target_session")]
@@ -70,5 +76,5 @@ def _outcomes(run: Run, due: pd.DataFrame, panel: Panel, market: PriceStatus) ->
         outcome=np.where(np.isnan(change) | (change == 0), np.nan, (change > 0).astype(float)),
         realized_return=change,
         settled_at=pd.Series(run.clock(), index=due.index, dtype="datetime64[us, UTC]"),
-        data_version=market.seq,
+        data_version=price_status.seq,
     )

@@ -26,14 +26,14 @@ from pipeline.tracking.trials import Trial, TrialBook, count_settings, digest_pr
 __all__ = ["count_trial", "make_champion"]
 
 
-def make_champion(run: Run, market: PriceStatus) -> tuple[Champion, Evaluation]:
+def make_champion(run: Run, price_status: PriceStatus) -> tuple[Champion, Evaluation]:
     """Train and score the procedure, refit it through as_of, register and promote that model."""
-    known = make_sequences(run, market.as_of, market.seq)
+    known = make_sequences(run, price_status.as_of, price_status.seq)
     with open_compute(run, known.sequences) as compute:
         walk, score_epochs, fold = train_procedure(run, known, compute)
         network = fitted_network(run, walk)
         scores, verdict = score_procedure(run, walk)
-        count_trial(run, market, walk.test)
+        count_trial(run, price_status, walk.test)
         further: dict[int, Verdict] = {}
         if len(run.config.labels.horizons) > 1:
             farther, further = score_longer_horizons(run, walk)
@@ -57,12 +57,12 @@ def make_champion(run: Run, market: PriceStatus) -> tuple[Champion, Evaluation]:
     save_evaluation(folder, evaluation)
     for name, svg in evaluation_figures(evaluation, run.ledger.record(run.name)):
         write_text(folder / f"{name}.svg", svg)
-    return promote(run, market, version, evaluation), evaluation
+    return promote(run, price_status, version, evaluation), evaluation
 
 
 def count_trial(
     run: Run,
-    market: PriceStatus,
+    price_status: PriceStatus,
     test_rows: pd.DataFrame,
     study: str = "",
     digest: str = "",
@@ -72,7 +72,7 @@ def count_trial(
 
     Args:
         run: The run.
-        market: How far the prices reach.
+        price_status: How far the prices reach.
         test_rows: The forecasts of the test set with their outcomes.
         study: The search that the settings come from, if any.
         digest: The digest of the settings; default: that of the run's.
@@ -96,8 +96,8 @@ def count_trial(
         folds=(float(by_session.mean()),),
         sessions=len(by_session),
         losses=tuple(by_session.round(8).tolist()),
-        as_of=f"{market.as_of:%Y-%m-%d}",
-        data_version=market.seq,
+        as_of=f"{price_status.as_of:%Y-%m-%d}",
+        data_version=price_status.seq,
         study=study,
         sharpe=sharpe,
     )
@@ -110,21 +110,21 @@ def count_trial(
 
 
 @task("promote")
-def promote(run: Run, market: PriceStatus, version: str, evaluation: Evaluation) -> Champion:
+def promote(run: Run, price_status: PriceStatus, version: str, evaluation: Evaluation) -> Champion:
     """Track the training in MLflow, register its model and make it the champion."""
     book = tracking(run)
     folder = run.workspace.evaluation(run.name, version)
     book.record_training(
         universe=run.name,
-        run_name=f"{run.name} through {market.as_of:%Y-%m-%d}",
+        run_name=f"{run.name} through {price_status.as_of:%Y-%m-%d}",
         config=run.resolved["settings"],
         config_digest=run.digest,
         model_dir=run.workspace.model(run.name, version),
         model_version=version,
         tags=run_tags(run)
         | {
-            "trained_through": f"{market.as_of:%Y-%m-%d}",
-            "data_version": str(market.seq),
+            "trained_through": f"{price_status.as_of:%Y-%m-%d}",
+            "data_version": str(price_status.seq),
             "verdict": evaluation.verdict.conclusion,
         }
         | {f"verdict_{horizon}": verdict.conclusion for horizon, verdict in evaluation.further.items()},

@@ -1,4 +1,4 @@
-"""What the members of an ensemble say together, and how far they say the same."""
+"""How closely the members of an ensemble agree, and the band of their logits."""
 
 from dataclasses import dataclass
 from typing import Final
