@@ -75,9 +75,8 @@ def _functions() -> list[tuple[str, int]]:
 
 def test_a_function_fits_in_a_glance() -> None:
     sizes = _functions()
-    long = [name for name, size in sizes if size > 50]
-    assert median(size for _, size in sizes) <= 8
-    assert len(long) <= 0.02 * len(sizes), long
+    assert median(size for _, size in sizes) <= 6
+    assert [name for name, size in sizes if size > 50] == []
 
 
 def test_a_file_is_one_idea() -> None:

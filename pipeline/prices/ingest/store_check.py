@@ -70,13 +70,7 @@ def check_store(
         StoreError: the store cannot be read.
     """
     known = store.read(last, since=calendar.sessions[0], columns=["observed_at"])
-    on_sessions = known[known["session"].isin(calendar.sessions)]
-    if on_sessions.empty:
-        raise InputError(
-            f"There is no bar from {calendar.sessions[0]:%Y-%m-%d} to {last:%Y-%m-%d}",
-            where=f"the price store {store.folder}",
-            fix="give another --now, or another [prices] start",
-        )
+    on_sessions = _on_sessions(known, calendar, last, store)
     newest, last_fetch = on_sessions["session"].max(), known["observed_at"].max()
     present = set(members.members(newest))
     ids = members.instruments
@@ -111,6 +105,20 @@ def check_store(
         superseded=len(changed),
         immaterial=int((~changed["is_material"]).sum()),
     )
+
+
+def _on_sessions(
+    known: pd.DataFrame, calendar: Calendar, last: pd.Timestamp, store: PriceStore
+) -> pd.DataFrame:
+    """Return the bars on the calendar's sessions, or raise where there is none."""
+    on_sessions = known[known["session"].isin(calendar.sessions)]
+    if on_sessions.empty:
+        raise InputError(
+            f"There is no bar from {calendar.sessions[0]:%Y-%m-%d} to {last:%Y-%m-%d}",
+            where=f"the price store {store.folder}",
+            fix="give another --now, or another [prices] start",
+        )
+    return on_sessions
 
 
 def _chunks(
