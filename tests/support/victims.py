@@ -103,7 +103,7 @@ def append_evenings(folder: Path, log: Path, first: int, last: int, compact_ever
         steps.log_line("written")
 
     delta_table.write_deltalake = told
-    delta_table._READING = timedelta(0)  # so that a compaction removes files at once
+    delta_table._READER_GRACE = timedelta(0)  # so that a compaction removes files at once
     steps.log_line("ready")
     for evening in range(first, last):
         store.append(evening_rows(evening), run=f"evening {evening}")

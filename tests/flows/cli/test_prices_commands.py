@@ -141,8 +141,8 @@ def test_more_symbols_than_a_block_are_checked_and_exported_alike(
         ]
 
     whole = answers()
-    monkeypatch.setattr("pipeline.prices.ingest.store_check._BLOCK", 1)
-    monkeypatch.setattr("pipeline.prices.export._BLOCK", 1)
+    monkeypatch.setattr("pipeline.prices.ingest.store_check._CHUNK", 1)
+    monkeypatch.setattr("pipeline.prices.export._CHUNK", 1)
     assert answers() == whole
 
 
@@ -187,7 +187,7 @@ def test_no_cell_of_the_csv_is_a_formula(nextday: CommandLine, store: PriceStore
 def test_an_export_that_fails_leaves_the_old_file_and_no_half(
     nextday: CommandLine, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    monkeypatch.setattr(export, "_BLOCK", 1)
+    monkeypatch.setattr(export, "_CHUNK", 1)
     true_read = PriceStore.read
 
     def read(self: PriceStore, *arguments: object, **named: object) -> pd.DataFrame:

@@ -130,7 +130,7 @@ def test_the_pages_model_lives_a_whole_life(nextday: CommandLine) -> None:
 def _stands_beside_the_baselines(nextday: CommandLine) -> None:
     page = next(HOME.glob("reports/mine/*/report.html")).read_text()
     assert "my_model:Logistic with sessions = 5, code " in page
-    assert "or it is a model of your own" in page
+    assert "or it is a custom model" in page
     assert nextday(*LIVE, "backtest").code == 0
     for scores in (next(HOME.glob("reports/mine/2*/scores.csv")), HOME / "reports/mine/backtest/scores.csv"):
         assert {"Logistic", "base_rate", "gradient_boosting"} <= set(pd.read_csv(scores)["model"])

@@ -350,7 +350,7 @@ def far_page() -> str:
 def test_the_csv_begins_with_the_next_session_and_ends_with_the_horizon(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.report.evening_page.render", lambda report: "a page")
+    monkeypatch.setattr("pipeline.report.files.render", lambda report: "a page")
     paths = write(a_far_report("^IXIC", "^GSPC"), tmp_path)
     assert paths.folder.name == "2019-01-02"
     read = pd.read_csv(paths.forecast_csv)

@@ -256,19 +256,19 @@ def live(folder: Path, name: str, now: datetime) -> Run:
     [("2026-11-20", True), ("2026-11-30", True), ("2026-12-01", False), ("2027-01-04", False)],
 )
 def test_the_doctor_warns_a_month_before_a_calendar_ends(tmp_path: Path, day: str, is_well: bool) -> None:
-    from flows.operations.doctor import _calendar
+    from flows.operations.doctor import _check_calendar
 
     made = live(tmp_path, "XSHG", datetime(2026, 11, 20, 12, tzinfo=UTC))
-    (finding,) = _calendar(replace(made, now=datetime.fromisoformat(day).replace(hour=9, tzinfo=UTC)))
+    (finding,) = _check_calendar(replace(made, now=datetime.fromisoformat(day).replace(hour=9, tzinfo=UTC)))
     assert finding.is_passed is is_well
     assert "the calendar XSHG has sessions until 2026-12-31" in finding.what
     assert is_well or "newer release of exchange-calendars" in finding.fix
 
 
 def test_the_doctor_does_not_warn_of_a_calendar_that_does_not_end(tmp_path: Path) -> None:
-    from flows.operations.doctor import _calendar
+    from flows.operations.doctor import _check_calendar
 
-    assert _calendar(live(tmp_path, "XLON", datetime(2026, 11, 20, 12, tzinfo=UTC))) == []
+    assert _check_calendar(live(tmp_path, "XLON", datetime(2026, 11, 20, 12, tzinfo=UTC))) == []
 
 
 def test_a_live_evening_after_the_calendars_end_fails_and_a_historical_one_does_not(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def store(tmp_path: Path, xnys: Calendar) -> PriceStore:
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let files go without waiting for their readers."""
-    monkeypatch.setattr("pipeline.prices.delta_table._READING", timedelta(0))
+    monkeypatch.setattr("pipeline.prices.delta_table._READER_GRACE", timedelta(0))
 
 
 def live_files(store: PriceStore) -> list[str]:

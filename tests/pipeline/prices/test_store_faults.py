@@ -119,7 +119,7 @@ class Story:
 def test_killed_two_hundred_times_it_ends_as_if_undisturbed(
     tmp_path: Path, writers: None, wanted: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(delta_table, "_READING", timedelta(0))
+    monkeypatch.setattr(delta_table, "_READER_GRACE", timedelta(0))
     chance, struck = Random(SEED), Counter[str]()
     stories = [Story(tmp_path / "0", wanted)]
     while struck.total() < KILLS:

@@ -132,7 +132,7 @@ def long_page() -> str:
 
 @pytest.fixture
 def only_tables(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.report.evening_page.render", lambda report: "a page")
+    monkeypatch.setattr("pipeline.report.files.render", lambda report: "a page")
 
 
 @pytest.mark.usefixtures("only_tables")

@@ -22,7 +22,7 @@ days, store, nextday = stored_week.days, stored_week.store, stored_week.nextday
 
 
 def findings(said: Said) -> list[str]:
-    return [" ".join(line.split()) for line in said.out.splitlines() if line[:4] in ("FIX", "note")]
+    return [" ".join(line.split()) for line in said.out.splitlines() if line.split(" ")[0] in ("FIX", "note")]
 
 
 def test_good_prices_need_no_user(nextday: CommandLine) -> None:
@@ -141,7 +141,7 @@ def test_stored_bars_that_break_a_rule_or_the_calendar_are_named(
     bad.loc[0, "low"] = 99.0
     bad.loc[3, "session"] = pd.Timestamp("2018-12-09")
     with monkeypatch.context() as patch:  # another hand wrote them
-        patch.setattr("pipeline.schema.validated", lambda frame, schema: frame)
+        patch.setattr("pipeline.prices.store.validated", lambda frame, schema: frame)
         store.append(bad.iloc[[0, 3]], run="r")
     said = nextday(*HERE, "prices", "check")
     assert said.code == 1
