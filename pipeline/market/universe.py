@@ -63,8 +63,13 @@ class Universe:
         A list of today's members lacks those that have left.
         """
         undated, listed = int(self.entries[["first", "last"]].isna().all(axis=1).sum()), len(self.entries)
-        which = "the members" if undated == listed else f"{undated:,} of {listed:,} entries of the list"
-        return f"survivorship-biased: {which} have no dates" if undated else ""
+        if undated == listed:
+            return "survivorship-biased: the constituent list has no entry and exit dates"
+        return (
+            f"survivorship-biased: {undated:,} of {listed:,} entries of the list have no dates"
+            if undated
+            else ""
+        )
 
     def members(self, as_of: pd.Timestamp) -> list[str]:
         """Return the members on `as_of`, sorted."""

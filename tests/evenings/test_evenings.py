@@ -320,7 +320,7 @@ def test_missed_evenings_are_caught_up_with_the_model_of_then_and_the_first_row_
 
     with progress.progress_shown_by(ProgressView()):
         retrain(config=place.config, home=place.home, now=place.evening("2018-12-13"))
-    assert "the scores are survivorship-biased: the members have no dates" in told
+    assert "the scores are survivorship-biased: the constituent list has no entry and exit dates" in told
     again = place.run("2018-12-13")
     pd.testing.assert_frame_equal(place.record()[key], record[key])
     assert again.new_rows == 0

@@ -36,7 +36,7 @@ def test_membership_is_a_frame_by_session(tmp_path: Path) -> None:
 def test_a_list_without_dates_is_survivorship_biased(tmp_path: Path) -> None:
     assert universe(listed(tmp_path, "symbol\nA\n"), tmp_path, []).bias
     assert universe(listed(tmp_path, "symbol\nA\n"), tmp_path, []).bias == (
-        "survivorship-biased: the members have no dates"
+        "survivorship-biased: the constituent list has no entry and exit dates"
     )
 
 

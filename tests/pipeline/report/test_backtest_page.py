@@ -82,7 +82,7 @@ def made(skill: float = 0.02, **changes: Any) -> Backtest:
         "trading": view_trading(rows, fills, TradingConfig(), **names, trials=3, draws=100),
         "method": {"network": "gru of 1 layer of 16 units", "settings": "0123456789abcdef"},
         "tried": "3 settings were tried on this universe.",
-        "bias": "survivorship-biased: the members have no dates",
+        "bias": "survivorship-biased: the constituent list has no entry and exit dates",
         "notes": ["A note with a <b>tag</b> and a day, 2019-06-01."],
     }
     return Backtest(**facts | changes)

@@ -61,7 +61,7 @@ def test_freshness_age_and_head_are_the_same_on_page_and_summary() -> None:
 @pytest.mark.parametrize(
     "bias",
     [
-        "survivorship-biased: the members have no dates",
+        "survivorship-biased: the constituent list has no entry and exit dates",
         "survivorship-biased: 12 of 30 entries of the list have no dates",
     ],
 )
