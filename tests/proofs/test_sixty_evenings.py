@@ -75,7 +75,7 @@ def gone(market: MadeMarket) -> str:
 def season(tmp_path_factory: pytest.TempPathFactory, xnys: Calendar) -> Iterator[Season]:
     """Live through the sixty evenings, and two quiet ones after them, on which what came late settles."""
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setitem(YahooSource.__init__.__kwdefaults__, "timeout", 0.5)
+        monkeypatch.setitem(YahooSource.__init__.__kwdefaults__, "timeout", 1.0)
         street_fixture = street_module.street.__wrapped__  # type: ignore[attr-defined]
         place = street_fixture(tmp_path_factory.mktemp("season"), xnys, monkeypatch)
         street = next(place)
