@@ -314,11 +314,11 @@ def test_missed_evenings_are_caught_up_with_the_model_of_then_and_the_first_row_
     key = [*FORECAST_KEY, "p_up", "model_version"]
     told: list[str] = []
 
-    class ProgressView(progress.PlainProgress):
+    class KeptLines(progress.PlainProgress):
         def log_line(self, line: str) -> None:
             told.append(line)
 
-    with progress.progress_shown_by(ProgressView()):
+    with progress.progress_shown_by(KeptLines()):
         retrain(config=place.config, home=place.home, now=place.evening("2018-12-13"))
     assert "the scores are survivorship-biased: the constituent list has no entry and exit dates" in told
     again = place.run("2018-12-13")
