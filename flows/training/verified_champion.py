@@ -160,9 +160,8 @@ def read_champion(model: RegisteredModel) -> Champion:
             dead_zone=settings["labels"]["dead_zone"],
             settings=settings,
             code={name: str(extra[name]) for name in _CODE if name in extra},
-            metadata=MappingProxyType(
-                metadata
-            ),  # Prefect walks through a task's dicts: this one may be large
+            # Prefect walks through a task's dicts: this one may be large.
+            metadata=MappingProxyType(metadata),
         )
     except (KeyError, TypeError, AttributeError, ValueError) as broken:
         raise ModelError(
