@@ -33,7 +33,7 @@ def test_the_readmes_two_commands_work(version: str, tmp_path: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     environment |= {"HOME": str(tmp_path), "PYTEST_ADDOPTS": f"{SMOKE} -q"}
     environment.pop("PYTHONPATH", None)
-    for target in ("forecast", "test"):
+    for target in ("test", "forecast"):  # in this order pip runs once
         done = subprocess.run(
             ["make", target, f"PYTHON={python}"],
             cwd=clone,

@@ -403,7 +403,7 @@ def test_real_networks_are_searched_and_a_killed_search_loses_the_trial_under_wa
     code = (
         "import sys, datetime, prefect\n"
         "prefect.Task.__call__ = lambda self, *a, **k: self.fn(*a, **k)\n"
-        "from flows.search import search\n"
+        "from flows.search.search import search\n"
         "from pathlib import Path\n"
         "now = datetime.datetime.fromisoformat(sys.argv[3])\n"
         "search.fn(Path(sys.argv[1]), Path(sys.argv[2]), now, trials=3)"
