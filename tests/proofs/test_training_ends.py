@@ -12,6 +12,7 @@ import pytest
 
 from tests.conftest import PROJECT, small_settings
 from tests.models.training.test_process_pool import is_alive, wait_until
+from tests.support.prefect_place import prefect_home
 
 pytestmark = pytest.mark.proof
 
@@ -41,7 +42,7 @@ def start(folder: Path, home: str, settings: str, processes: int) -> subprocess.
     with (folder / f"{home}.log").open("ab") as log:
         run = subprocess.Popen(
             [*COMMAND, *options, "--now", "2018-12-10T22:00Z", "forecast"],
-            env={**os.environ, "PYTHONPATH": places, "PREFECT_HOME": str(folder / "prefect")},
+            env={**os.environ, "PYTHONPATH": places, "PREFECT_HOME": str(prefect_home(folder / "prefect"))},
             stdout=log,
             stderr=log,
             start_new_session=True,
