@@ -17,7 +17,7 @@ test: $(VENV)/.installed-dev  ## All tests but the slow proofs
 	$(BIN)/pytest -n 2 --dist loadfile -m "not proof and not bench"
 
 proofs: $(VENV)/.installed-dev  ## Slow proofs: real servers, kills, simulated months
-	$(BIN)/pytest -n 2 --dist loadfile -m proof
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m proof  # files of few tests are the long ones here
 
 check: $(VENV)/.installed-dev lint types  ## Format, lint, types, import rules and the fast tests
 	$(BIN)/pytest -n 2 --dist loadfile -m "not proof and not slow and not bench" -q
