@@ -10,21 +10,17 @@ import numpy as np
 import pandas as pd
 import pytest
 from arch.data import nasdaq, sp500
-from prefect import Task, flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId, LogFilter, LogFilterFlowRunId
 from prefect.client.schemas.sorting import FlowRunSort, TaskRunSort
 
-from flows.evening import explain, forecasting, publish, reporting, settlement
 from flows.evening.forecasting import replay
 from flows.evening.reporting import rebuild_report
 from flows.nightly import Evening, nightly
-from flows.prices import fetch, update
 from flows.retrain import retrain
 from flows.runtime import progress
 from flows.runtime.context import open_run
 from flows.runtime.tracking import tracking
-from flows.training import champion, history, network_insight, scoring, train
 from pipeline.errors import InputError, NextdayError
 from pipeline.ledger.ledger import Ledger
 from pipeline.market.calendar import Calendar
@@ -35,8 +31,6 @@ from tests.conftest import small_settings
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_server")]
 
 SMALL = small_settings(members=2, epochs=3, test_sessions=100)
-STEPS = (update, fetch, history, train, scoring, network_insight, champion,
-         forecasting, explain, settlement, reporting, publish)  # fmt: skip
 CLOSES = {"^GSPC": sp500.load()["Close"], "^IXIC": nasdaq.load()["Close"]}
 
 
@@ -229,34 +223,6 @@ def test_runs_and_tasks_are_named_after_their_session(ten: tuple[Place, list[Eve
     told = [log.message for log in logs]
     assert any(re.fullmatch(r"train: \d+\.\d s", line) for line in told)
     assert "checked 1984 bars: 1984 new, 0 findings" in told
-
-
-def test_only_fetching_is_tried_again() -> None:
-    tasks = [thing for module in STEPS for thing in vars(module).values() if isinstance(thing, Task)]
-    assert len({task.name for task in tasks}) >= 14
-    assert {task.name for task in tasks if task.retries} == {"fetch prices"}
-    assert not any(task.persist_result for task in tasks)
-    assert nightly.retries == 0
-    assert fetch.fetch_prices.retry_jitter_factor
-
-
-def test_long_work_shows_its_progress_in_prefect(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress, "_UPDATE_SECONDS", 0.0)
-
-    @flow
-    def long_work() -> None:
-        with progress.bar("count", 4) as advance:
-            for number in range(4):
-                advance(f"number {number}")
-
-    long_work()
-    with get_client(sync_client=True) as client:
-        answer = client._client.post(
-            "/artifacts/filter", json={"artifacts": {"type": {"any_": ["progress"]}}, "sort": "CREATED_DESC"}
-        )
-    (last, *_) = answer.json()
-    assert last["data"] == 100.0
-    assert last["description"] == "count: 4 of 4  number 3"
 
 
 def test_the_training_is_tracked_with_its_model_and_joined_to_the_flow_run(

@@ -48,7 +48,7 @@ def prefect_home(folder: Path) -> Path:
 
 
 def _migrate(home: Path) -> None:
-    part = home.with_suffix(".part")
+    part = home.with_name(f"{home.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}

@@ -6,9 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -16,108 +14,24 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 import pytest
-from filelock import FileLock
 
 from flows.prices.update import PriceStatus
-from flows.runtime.context import Run, open_run
+from flows.runtime.context import Run
 from flows.search import objective
 from flows.search.objective import Inside, cut_history
 from flows.search.search import search, search_inside
 from flows.search.space import configured_parameters, longest_lookback, with_parameters
 from flows.training.champion import count_trial
-from flows.training.history import History, make_sequences
+from flows.training.history import History
 from models.errors import ModelError
-from models.prediction import Prediction
-from pipeline.config import Config
 from pipeline.errors import InputError
 from pipeline.features.panel import Panel
 from pipeline.forecasting.folds import scoring_fold
-from pipeline.market.calendar import Calendar
-from pipeline.prices.ingest.quality import check
 from pipeline.tracking.trials import Trial, TrialBook, count_settings, digest_procedure
-from tests.conftest import NOW, PROJECT, random_bars
-from tests.support.command_line import CommandLine, told
+from tests.conftest import NOW, PROJECT
+from tests.flows.search.conftest import Fake, chance_of
 
 pytestmark = pytest.mark.slow
-
-SYMBOLS, SESSIONS = ("A", "B", "C"), 700
-SETTINGS = """
-[universe]
-name = "u"
-source = "files"
-path = "prices.parquet"
-historical = true
-[model]
-units = 4
-members = 3
-lookback = 5
-[training]
-epochs = 2
-stop_sessions = 40
-calibrate_sessions = 40
-[evaluation]
-test_sessions = 60
-"""
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory, xnys: Calendar) -> Path:
-    """Return a folder with settings, prices and a workspace that has stored them."""
-    folder, sessions = tmp_path_factory.mktemp("search"), xnys.sessions[:SESSIONS]
-    bars = [random_bars(sessions, seed).assign(symbol=symbol) for seed, symbol in enumerate(SYMBOLS)]
-    table = pd.concat(bars).drop(columns=["adj_close"]).rename(columns={"session": "date"})
-    table.to_parquet(folder / "prices.parquet")
-    (folder / "nextday.toml").write_text(SETTINGS)
-    return folder
-
-
-@pytest.fixture
-def run(folder: Path, tmp_path: Path) -> Run:
-    made = open_run(folder / "nextday.toml", tmp_path / "data", NOW)
-    last = made.calendar.sessions[SESSIONS - 1]
-    answers = [made.source.fetch(s, made.calendar.sessions[0], last, NOW) for s in made.universe.symbols]
-    made.store.append(check(answers, made.calendar, last, source="files", historical=True).prices, run="test")
-    return made
-
-
-@pytest.fixture
-def known(run: Run) -> History:
-    return make_sequences.fn(run, run.calendar.sessions[SESSIONS - 1], run.store.seq())
-
-
-def chance_of(distance: float, x: np.ndarray) -> np.ndarray:
-    """Return the fake network's forecasts: the worse, the larger its distance from the best settings."""
-    return 1 / (1 + np.exp(-0.3 * distance - x[:, :, 0]))
-
-
-@dataclass(frozen=True)
-class Fake:
-    """A network that is best at a learning rate of 0.001, and records its inputs."""
-
-    config: Config
-    seen: list[tuple[Any, ...]]
-    base_rate: tuple[float, ...] = (0.5,)
-    threshold: tuple[float, ...] = (0.0,)
-
-    def fit(self, x: np.ndarray, mask: np.ndarray, y: np.ndarray, **ranges: Any) -> "Fake":
-        self.seen.append((self.config, x.copy(), mask.copy(), y.copy(), ranges))
-        return self
-
-    def first_session(self, row: int) -> int:
-        return max(row - self.config.model.lookback + 1, 0)
-
-    def predict(self, x: np.ndarray, mask: np.ndarray) -> Prediction:
-        distance = abs(np.log(self.config.training.learning_rate / 0.001))
-        p_up = np.where(mask, chance_of(distance, x), np.nan)[:, :, None]
-        return Prediction(p_up, p_up, p_up)
-
-
-@pytest.fixture
-def seen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
-    """Let searches fit the fake network, and return its recorded inputs."""
-    given: list[tuple[Any, ...]] = []
-    monkeypatch.setattr(objective, "make_recipe", lambda run, *_: Fake(run.config, given))
-    return given
 
 
 def inside(run: Run, known: History) -> Inside:
@@ -308,89 +222,6 @@ def test_a_score_on_the_test_range_is_a_trial_too_and_repeated_it_is_the_same_on
     assert count_settings(written(run)).tested == 1
 
 
-@contextmanager
-def command_line(
-    folder: Path, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Iterator[Callable[..., Any]]:
-    """Return `nextday search` in a folder with prices."""
-    nextday = CommandLine(home, monkeypatch, capsys)
-    monkeypatch.chdir(home)
-    options = (
-        "--config",
-        str(folder / "nextday.toml"),
-        "--home",
-        str(home / "w"),
-        "--now",
-        "2019-06-01T12:00Z",
-    )
-    yield lambda *more: nextday(*options, "search", *more)
-
-
-def test_the_command_prints_the_trials_and_the_lines_to_paste_and_leaves_the_settings_alone(
-    folder: Path,
-    tmp_path: Path,
-    seen: list[tuple[Any, ...]],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    settings = (folder / "nextday.toml").read_bytes()
-    with command_line(folder, tmp_path, monkeypatch, capsys) as nextday:
-        first = nextday("--trials", "3")
-        second = nextday("--trials", "9")
-        anew = nextday("--trials", "1", "--anew")
-    assert [first.code, second.code, anew.code] == [0, 0, 0], first
-    assert "3 trials (3 complete)" in first.out
-    assert "the test set was not used" in first.out
-    assert "12 trials" in second.out
-    assert "continuing the search on the prices through" in second.err
-    assert "13 trials" in anew.out  # nothing new has been stored: these are the prices of today
-    assert "were tried on this universe: 0 scored on test rows" in second.out
-    assert "learning_rate = " in second.out
-    assert "[training]" in second.out
-    assert (folder / "nextday.toml").read_bytes() == settings
-
-
-def test_two_searches_at_once_are_one_too_many(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    lock = tmp_path / "w" / "locks" / "u.search.lock"
-    lock.parent.mkdir(parents=True)
-    with command_line(folder, tmp_path, monkeypatch, capsys) as nextday, FileLock(lock):
-        said = nextday("--trials", "1")
-    assert said.code == 1
-    assert "a search of the universe 'u'" in told(said)[0]
-
-
-def test_a_search_leaves_the_evening_its_lock(
-    folder: Path,
-    tmp_path: Path,
-    seen: list[tuple[Any, ...]],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    held: list[bool] = []
-
-    def fit(self: Fake, *_: Any, **__: Any) -> Fake:
-        with FileLock(tmp_path / "w" / "locks" / "u.lock").acquire(timeout=0):
-            held.append(True)
-        return self
-
-    monkeypatch.setattr(Fake, "fit", fit)
-    monkeypatch.setattr("prefect.Task.__call__", lambda self, *a, **k: self.fn(*a, **k))
-    search.fn(folder / "nextday.toml", tmp_path / "w", NOW, trials=1)
-    assert held == [True, True]
-
-
-def test_without_optuna_the_command_says_how_to_install_it(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("flows.cli.arguments.find_spec", lambda name: None)
-    with command_line(folder, tmp_path, monkeypatch, capsys) as nextday:
-        said = nextday()
-    assert said.code == 2
-    assert ".[search]" in "\n".join(told(said))
-    assert not (tmp_path / "w").exists()
-
-
 @pytest.mark.proof
 def test_real_networks_are_searched_and_a_killed_search_loses_the_trial_under_way_at_most(
     folder: Path, run: Run, known: History, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -426,11 +257,3 @@ def test_real_networks_are_searched_and_a_killed_search_loses_the_trial_under_wa
     facts = [(trial.parameters, trial.state, trial.losses) for trial in undisturbed.trials]
     assert [(trial.parameters, trial.state, trial.losses) for trial in again.trials] == facts
     assert all(0.6 < float(trial.objective or 0) < 0.8 for trial in again.trials)
-
-
-def test_a_search_among_per_symbol_models_is_refused(folder: Path, tmp_path: Path) -> None:
-    settings = tmp_path / "nextday.toml"
-    text = SETTINGS.replace("[model]", '[model]\nscope = "symbol"', 1)
-    settings.write_text(text.replace("prices.parquet", str(folder / "prices.parquet")))
-    with pytest.raises(InputError, match="per-symbol models"):
-        search.fn(settings, tmp_path / "data", NOW)

@@ -34,7 +34,8 @@ from pipeline.forecasting.folds import scoring_fold
 from pipeline.market.calendar import Calendar
 from tests.conftest import small_settings
 from tests.flows.operations.test_audit_command import CONFIG, HOME, LIVE, SOURCE, forget, kept, statuses
-from tests.pipeline.audit.test_procedure_checks import EVALUATION, TRAINING, audit_of, market
+from tests.pipeline.audit.conftest import audit_of, market
+from tests.pipeline.audit.test_procedure_checks import EVALUATION, TRAINING
 from tests.pipeline.forecasting.test_custom_model import LOOKBACK, adopted, block
 from tests.support.command_line import CommandLine, told
 

@@ -20,7 +20,7 @@ from pipeline.features.panel import Panel, build_panel
 from pipeline.market.calendar import Calendar
 from pipeline.plugins import digest_code
 from tests.conftest import PROJECT
-from tests.pipeline.audit.test_procedure_checks import audit_of, market
+from tests.pipeline.audit.conftest import audit_of, market
 from tests.support.command_line import HERE, CommandLine, told
 
 PAGE = (PROJECT / "docs" / "custom_features.md").read_text()

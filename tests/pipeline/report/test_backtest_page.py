@@ -46,17 +46,7 @@ def made(skill: float = 0.02, **changes: Any) -> Backtest:
         "base_rate": np.full(up.shape, 0.51),
         BASELINE: 0.5 + 0.05 * rng.standard_normal(up.shape),
     }
-    keys = pd.DataFrame(
-        {
-            "symbol": np.tile(np.array(SYMBOLS, dtype=object), SESSIONS),
-            "as_of": days[:-1].repeat(len(SYMBOLS)),
-            "target_session": days[1:].repeat(len(SYMBOLS)),
-            "horizon": 1,
-            "outcome": up.ravel().astype(float),
-            "realized_return": np.expm1(moves[1:]).ravel(),
-            "fold": np.repeat([1, 2], SESSIONS * len(SYMBOLS) // 2),
-        }
-    ).astype({"symbol": "str"})
+    keys = _outcomes(days, up, np.expm1(moves[1:]))
     rows = pd.concat(
         [keys.assign(model=name, p_up=each.ravel(), direction="up") for name, each in p.items()],
         ignore_index=True,
@@ -86,6 +76,21 @@ def made(skill: float = 0.02, **changes: Any) -> Backtest:
         "notes": ["A note with a <b>tag</b> and a day, 2019-06-01."],
     }
     return Backtest(**facts | changes)
+
+
+def _outcomes(days: pd.DatetimeIndex, up: np.ndarray, returns: np.ndarray) -> pd.DataFrame:
+    """Return the keys of two folds with what happened, from [session, symbol]."""
+    return pd.DataFrame(
+        {
+            "symbol": np.tile(np.array(SYMBOLS, dtype=object), SESSIONS),
+            "as_of": days[:-1].repeat(len(SYMBOLS)),
+            "target_session": days[1:].repeat(len(SYMBOLS)),
+            "horizon": 1,
+            "outcome": up.ravel().astype(float),
+            "realized_return": returns.ravel(),
+            "fold": np.repeat([1, 2], SESSIONS * len(SYMBOLS) // 2),
+        }
+    ).astype({"symbol": "str"})
 
 
 def _forecasts(rows: pd.DataFrame, moment: datetime) -> pd.DataFrame:

@@ -12,7 +12,6 @@ import pandas as pd
 import pytest
 
 from pipeline.errors import NextdayError
-from pipeline.evaluation.rolling import ROLLING, roll_hit_rate
 from pipeline.evaluation.verdict import Verdict
 from pipeline.report.charts.evaluation import draw_forecasts
 from pipeline.report.evening_markdown import summary_markdown
@@ -383,22 +382,6 @@ def test_the_rows_for_a_table_are_short_texts_by_symbol() -> None:
         "last close": "2,506.85",
         "kind": "late",
     }
-
-
-def test_with_one_symbol_the_rolling_interval_is_that_of_a_mean() -> None:
-    rows = told("gru", 5).head(len(DAYS))
-    hits = ((rows["p_up"] > 0.5) == (rows["outcome"] == 1)).astype(float).rolling(ROLLING)
-    table = roll_hit_rate(rows, rows)
-    assert len(table) == len(DAYS) - ROLLING + 1
-    np.testing.assert_allclose(table["rate"], hits.mean().dropna())
-    np.testing.assert_allclose(table["high"] - table["rate"], 1.96 * hits.sem().dropna(), atol=1e-9)
-    np.testing.assert_allclose(table["baseline_rate"], table["rate"])
-
-
-def test_symbols_that_move_as_one_do_not_narrow_the_rolling_interval() -> None:
-    rows = told("gru", 5).head(len(DAYS))
-    twins = pd.concat([rows, rows.assign(symbol="TWIN"), rows.assign(symbol="THIRD")])
-    pd.testing.assert_frame_equal(roll_hit_rate(twins, twins), roll_hit_rate(rows, rows))
 
 
 def test_the_forecasts_of_these_tests_are_valid() -> None:

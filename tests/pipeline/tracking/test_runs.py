@@ -14,7 +14,7 @@ import pytest
 from pipeline.errors import InputError, NextdayError
 from pipeline.schema import SCORES, validated
 from pipeline.storage.workspace import Workspace
-from pipeline.tracking.mlflow_metrics import measure_scores, measure_trading
+from pipeline.tracking.mlflow_metrics import measure_trading
 from pipeline.tracking.runs import TrackedRun, Tracking
 
 pytestmark = pytest.mark.slow
@@ -393,16 +393,3 @@ def test_a_moved_workspace_works_on_and_never_writes_to_its_old_place(
     copy = client(tmp_path / "moved").download_artifacts(made.run_id, "model", str(tmp_path))
     assert digest(Path(copy)) == folder.name
     assert not home.exists()
-
-
-def test_the_names_of_scores_in_mlflow_stay_what_they_were() -> None:
-    keys = [("all", 1), ("large moves", 1), ("all", 5), ("late, sides taken", 20)]
-    lines = [scores().head(1).assign(group=group, horizon=horizon) for group, horizon in keys]
-    names = [name for name, _, _ in measure_scores(pd.concat(lines))]
-    assert names[:4] == [
-        "gru.hit_rate",
-        "large moves/gru.hit_rate",
-        "5 sessions ahead/gru.hit_rate",
-        "late_ sides taken_ 20 sessions ahead/gru.hit_rate",
-    ]
-    assert names[4] == "gru.hit_rate.low"
