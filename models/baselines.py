@@ -1,7 +1,8 @@
 """Baselines that a forecast has to beat: rules and small classical models, on the same rows as the network.
 
 Each is fitted on the training rows alone and has the network's `fit` and `predict`. A rule forecasts the probability
-with which it was right on the training rows.
+with which it was right on the training rows. scikit-learn is imported where a model is fitted: a forecast needs none
+of it.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,10 +12,6 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.ensemble import HistGradientBoostingClassifier
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from models.prediction import Prediction, on_panel
 from models.windows import (
@@ -216,6 +213,10 @@ def _learn_sign(direction_of: Callable[[Inputs], NDArray[np.float32]]) -> Learn:
 
 def _learn_logistic(inputs: Inputs, labels: NDArray[np.float32], seed: int) -> Estimate:
     """Logistic regression on standardised inputs, with a modest L2 penalty."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     return _learn_classifier(
         make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=500)), inputs, labels
     )
@@ -239,6 +240,8 @@ def _momentum(return_feature: int, recent: int, inputs: Inputs) -> NDArray[np.fl
 
 def _learn_boosting(inputs: Inputs, labels: NDArray[np.float32], seed: int) -> Estimate:
     """Gradient boosting of small trees, kept short: daily returns are nearly all noise."""
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
     trees = HistGradientBoostingClassifier(
         max_iter=50,
         learning_rate=0.05,

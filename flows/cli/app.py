@@ -3,6 +3,7 @@
 import os
 import signal
 import traceback
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import date
 from pathlib import Path
@@ -15,6 +16,7 @@ from flows.cli.audit_commands import audit_app
 from flows.cli.backup_commands import backup_app
 from flows.cli.ledger_commands import ledger_app
 from flows.cli.prices_commands import prices_app
+from flows.cli.startup import start_quickly, working
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -98,11 +100,12 @@ def forecast() -> None:
     if there is none. Running it again changes nothing: the first row of a forecast is final.
     """
     arguments = _prepare_flow()
+    wait_for_server = _start_server()
     from flows.cli.output import show_evening
     from flows.nightly import nightly
-    from flows.runtime.progress import show_progress
 
-    with show_progress():
+    with working():
+        wait_for_server()
         show_evening(nightly(**arguments))
 
 
@@ -112,21 +115,22 @@ def update() -> None:
     arguments = _prepare_flow()
     from flows.cli.output import show_price_status
     from flows.nightly import update as update_flow
-    from flows.runtime.progress import show_progress
+    from flows.runtime.tasks import call_flow
 
-    with show_progress():
-        show_price_status(update_flow(**arguments))
+    with working():
+        show_price_status(call_flow(update_flow, **arguments))
 
 
 @app.command()
 def retrain() -> None:
     """Train, score and promote a new champion."""
     arguments = _prepare_flow()
+    wait_for_server = _start_server()
     from flows.cli.output import show_evaluation
     from flows.retrain import retrain as retrain_flow
-    from flows.runtime.progress import show_progress
 
-    with show_progress():
+    with working():
+        wait_for_server()
         show_evaluation(retrain_flow(**arguments))
 
 
@@ -149,10 +153,10 @@ def backtest(
     arguments = _prepare_flow()
     from flows.backtest import backtest as backtest_flow
     from flows.cli.output import show_backtest
-    from flows.runtime.progress import show_progress
+    from flows.runtime.tasks import call_flow
 
-    with show_progress():
-        show_backtest(backtest_flow(**arguments, out=out.resolve() if out else None))
+    with working():
+        show_backtest(call_flow(backtest_flow, **arguments, out=out.resolve() if out else None))
 
 
 @app.command()
@@ -174,11 +178,11 @@ def search(
     require_optuna()
     arguments = _prepare_flow()
     from flows.cli.search_output import show_search
-    from flows.runtime.progress import show_progress
+    from flows.runtime.tasks import call_flow
     from flows.search.search import search as search_flow
 
-    with show_progress():
-        show_search(search_flow(**arguments, trials=trials, minutes=timeout, anew=anew))
+    with working():
+        show_search(call_flow(search_flow, **arguments, trials=trials, minutes=timeout, anew=anew))
 
 
 @app.command()
@@ -186,10 +190,10 @@ def settle() -> None:
     """Fetch prices and record the outcomes of forecasts now due."""
     arguments = _prepare_flow()
     from flows.nightly import settle_only
-    from flows.runtime.progress import show_progress
+    from flows.runtime.tasks import call_flow
 
-    with show_progress():
-        settle_only(**arguments)
+    with working():
+        call_flow(settle_only, **arguments)
 
 
 @app.command()
@@ -197,10 +201,10 @@ def maintain() -> None:
     """Compact prices and databases; remove leftovers of killed runs."""
     arguments = _prepare_flow()
     from flows.maintenance import maintenance
-    from flows.runtime.progress import show_progress
+    from flows.runtime.tasks import call_flow
 
-    with show_progress():
-        maintenance(**arguments)
+    with working():
+        call_flow(maintenance, **arguments)
 
 
 @app.command()
@@ -245,9 +249,8 @@ def deploy() -> None:
     """
     _prepare()
     from flows.operations.deploy import deploy as deploy_flows
-    from flows.runtime.progress import show_progress
 
-    with show_progress():
+    with working():
         for line in deploy_flows(options.config, options.home):
             typer.echo(line)
 
@@ -283,6 +286,7 @@ def ui(
 
 def main() -> None:
     """Run the command line; an error is printed in a few lines and sets the exit code, without a traceback."""
+    start_quickly()
     try:
         app(standalone_mode=True)
     except KeyboardInterrupt:
@@ -351,17 +355,27 @@ def _prepare_flow() -> dict[str, Any]:
     from prefect.settings import PREFECT_API_URL
 
     if PREFECT_API_URL.value():
-        from flows.operations.deploy import server_url
+        from flows.runtime.prefect_api import server_url
 
         server_url()
     return arguments
+
+
+def _start_server() -> Callable[[], None]:
+    """Start Prefect's temporary server if PREFECT_API_URL names none, and return a function that waits for it."""
+    from prefect.settings import PREFECT_API_URL
+
+    if PREFECT_API_URL.value():
+        return lambda: None
+    from flows.runtime.temporary_server import TemporaryServer
+
+    return TemporaryServer().wait
 
 
 def _set_environment() -> None:
     """Set what Prefect and TensorFlow read at import: no telemetry, no log on the terminal."""
     os.environ.setdefault("DO_NOT_TRACK", "1")
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if not options.debug:
         os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")

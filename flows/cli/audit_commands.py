@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from flows.cli.arguments import flow_arguments
+from flows.cli.startup import working
 
 __all__ = ["audit_app"]
 
@@ -25,10 +26,9 @@ def audit(
     from flows.cli.audit_output import show_audit
     from flows.operations.audit import audit as audit_run
     from flows.runtime.context import open_run
-    from flows.runtime.progress import show_progress
 
     run = open_run(**arguments)
-    with show_progress():
+    with working():
         result = audit_run(run, full=full)
     show_audit(result, run.workspace.audit(run.name), full=full)
     if not result.is_passed:

@@ -43,7 +43,7 @@ def _explain(run: Run, fitted: Any, known: History, rows: pd.DataFrame) -> None:
 
 
 def _attribute(fitted: Any, known: History, rows: pd.DataFrame) -> pd.DataFrame:
-    from models.explain.inspection import explain
+    from models.explain.attribution import explain
 
     sequences = known.sequences
     symbol = pd.Index(sequences.symbols).get_indexer(pd.Index(rows["symbol"]))

@@ -4,7 +4,6 @@ import asyncio
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
@@ -19,7 +18,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.workers.process import ProcessWorker
 
 from flows.runtime.context import PROJECT, Run, default_config, open_run
-from flows.runtime.progress import log_line
+from flows.runtime.prefect_api import prefect_command, server_url
 from pipeline.errors import ConfigError, NextdayError
 
 __all__ = [
@@ -31,8 +30,6 @@ __all__ = [
     "deploy",
     "deployment_variables",
     "planned_evening",
-    "prefect_command",
-    "server_url",
     "worker_command",
 ]
 
@@ -49,42 +46,6 @@ PATIENCE = 60.0
 
 _MAX_STARTS = 1000
 """Starts read per period: a cron line with more is not meant for nightly runs."""
-
-_PREFECT = Path(sys.executable).with_name("prefect")
-
-
-def server_url(patience: float = 0) -> str:
-    """Return the API's address, after checking that the server answers.
-
-    Args:
-        patience: Seconds to wait for an answer.
-
-    Raises:
-        ConfigError: the address contains a password.
-        NextdayError: no Prefect server answers there.
-    """
-    url = str(PREFECT_API_URL.value() or "http://127.0.0.1:4200/api").rstrip("/")
-    if "@" in url:
-        raise ConfigError(
-            "The address of the Prefect server contains a password, which messages and commands would repeat",
-            where="PREFECT_API_URL",
-            fix="remove it there, and set PREFECT_API_AUTH_STRING=user:password",
-        )
-    problem, end = _check_server(url), time.monotonic() + patience
-    if problem and patience:
-        log_line(f"waiting for the Prefect server at {url}: a new one takes a while to start")
-    while problem and time.monotonic() < end:
-        time.sleep(1)
-        problem = _check_server(url)
-    if problem:
-        raise NextdayError(
-            f"No Prefect server answers: {problem}",
-            where=url,
-            fix=f"start one and keep it running: {prefect_command('server start --host 127.0.0.1')}"
-            "\n           (a remote server: set PREFECT_API_URL to its address, ending in /api; where it is unset, "
-            "commands need no server)",
-        )
-    return url
 
 
 @contextmanager
@@ -103,11 +64,6 @@ def connect(url: str) -> Iterator[SyncPrefectClient]:
             where=url,
             fix="if the server has a password, set PREFECT_API_AUTH_STRING=user:password; otherwise nextday deploy",
         ) from None
-
-
-def prefect_command(arguments: str, url: str = "") -> str:
-    """Return a shell command that runs this environment's `prefect` with the server at `url`."""
-    return f"{f'PREFECT_API_URL={url} ' if url else ''}{_PREFECT} {arguments}"
 
 
 def worker_command(url: str) -> str:
@@ -164,15 +120,6 @@ def deployment_variables(run: Run, config: Path) -> dict[str, str]:
         "NEXTDAY_TIMEZONE": run.calendar.timezone,
         **{f"NEXTDAY_{name.upper()}": str(getattr(run.config.schedule, name)) for name in PLANNED},
     }
-
-
-def _check_server(url: str) -> str:
-    """Return why the server does not answer; empty if it does."""
-    try:
-        httpx.get(f"{url}/health", timeout=10).raise_for_status()
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        return str(error) or type(error).__name__
-    return ""
 
 
 def planned_evening(run: Run, before: datetime) -> datetime | None:

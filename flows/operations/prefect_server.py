@@ -13,9 +13,10 @@ from prefect.client.schemas.sorting import FlowRunSort
 from prefect.events.filters import EventFilter, EventNameFilter, EventOccurredFilter, EventResourceFilter
 from prefect.exceptions import ObjectNotFound
 
-from flows.operations.deploy import FLOWS, PLANNED, POOL, connect, prefect_command, server_url, worker_command
+from flows.operations.deploy import FLOWS, PLANNED, POOL, connect, worker_command
 from flows.operations.health import HealthCheck, failed, passed
 from flows.runtime.context import Run
+from flows.runtime.prefect_api import prefect_command, server_url
 
 __all__ = ["SILENCE", "examine_schedule"]
 

@@ -5,12 +5,11 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pandas as pd
-from prefect.tasks import exponential_backoff
 
 from flows.runtime.context import Run
 from flows.runtime.progress import bar, log_line
 from flows.runtime.progress_bars import Advance
-from flows.runtime.tasks import task
+from flows.runtime.tasks import Retries, task
 from pipeline.errors import SourceError
 from pipeline.prices.ingest.fetch_plan import FetchRequest, plan_requests
 from pipeline.sources import Fetched
@@ -20,7 +19,6 @@ __all__ = ["Answers", "fetch_all", "fetch_prices", "plan_tonight"]
 _CHUNK = 25
 _MINUTES = 20
 """Time limit of one try at a chunk: 25 symbols, each within its requests' own limits, take far less."""
-_RETRIES = 3
 _MAX_FAILURES = 3
 """Failures in a row after which the source counts as down: going on would cost one timeout per symbol."""
 
@@ -85,12 +83,7 @@ def fetch_all(run: Run, plan: Mapping[str, FetchRequest]) -> Answers:
     "fetch prices",
     run_name="fetch prices from {symbols[0]} on",
     timeout=_MINUTES * 60,
-    retries=_RETRIES,
-    retry_delay_seconds=exponential_backoff(backoff_factor=2),
-    retry_jitter_factor=0.5,
-    retry_condition_fn=lambda task, run, state: isinstance(
-        state.result(raise_on_failure=False), _UnfinishedError
-    ),
+    retries=Retries(_UnfinishedError, delays=(2.0, 4.0, 8.0)),
 )
 def fetch_prices(
     run: Run,

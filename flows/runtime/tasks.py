@@ -1,23 +1,26 @@
-"""Prefect tasks with nextday's defaults, names of flow runs, and the run under its universe's lock."""
+"""Prefect tasks with nextday's defaults, flows with and without a server, and the run under its universe's lock."""
 
 import functools
+import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import pandas as pd
-from prefect import Task, get_client
-from prefect import task as prefect_task
+from prefect import Flow, Task, get_client
 from prefect.cache_policies import NO_CACHE
 from prefect.context import FlowRunContext
+from prefect.settings import PREFECT_API_URL
+from prefect.utilities.timeout import timeout as time_limit
 
 from flows.runtime.context import Run, open_run
 from flows.runtime.progress import PREFECT_ERRORS, log_line, log_quietly
 
-__all__ = ["MAX_SECONDS", "PATIENCE", "label_flow_run", "open_locked_run", "task"]
+__all__ = ["MAX_SECONDS", "PATIENCE", "Retries", "call_flow", "label_flow_run", "open_locked_run", "task"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -29,16 +32,33 @@ PATIENCE = 1800.0
 """Seconds that a run waits for another run of the same universe."""
 
 
+@dataclass(frozen=True)
+class Retries:
+    """When and how often a task is tried again.
+
+    Attributes:
+        error: The error after which it is tried again; after others it is not.
+        delays: Seconds before each retry, which vary by `jitter`: runs that failed together do not retry together.
+        jitter: Largest relative change of a delay.
+    """
+
+    error: type[Exception]
+    delays: tuple[float, ...]
+    jitter: float = 0.5
+
+
 def task(
-    name: str, *, run_name: str = "", timeout: float | None = None, **retries: Any
+    name: str, *, run_name: str = "", timeout: float | None = None, retries: Retries | None = None
 ) -> Callable[[Callable[P, R]], Task[P, R]]:
     """Return a decorator like Prefect's `task`, with results neither cached nor persisted and durations logged.
+
+    Outside of a flow run the task is the plain function, with the same time limit and retries: no server is needed.
 
     Args:
         name: The task's name; its duration is logged under it.
         run_name: Prefect's template of the task run's name, filled with the function's arguments; default: `name`.
         timeout: Seconds after which it is stopped.
-        retries: Prefect's retry options.
+        retries: Default: none.
     """
 
     def decorate(work: Callable[P, R]) -> Task[P, R]:
@@ -50,10 +70,52 @@ def task(
             finally:
                 log_quietly(f"{name}: {time.monotonic() - started:.1f} s")
 
-        options = {"cache_policy": NO_CACHE, "persist_result": False, "timeout_seconds": timeout, **retries}
-        return prefect_task(timed, name=name, task_run_name=run_name or name, **options)  # type: ignore[call-overload, no-any-return]
+        options = {"cache_policy": NO_CACHE, "persist_result": False, "timeout_seconds": timeout}
+        return _Task(timed, retries, name=name, task_run_name=run_name or name, **options)
 
     return decorate
+
+
+class _Task(Task[P, R]):
+    """A task that Prefect runs inside of a flow run, and that is a plain function elsewhere."""
+
+    def __init__(self, work: Callable[P, R], again: Retries | None, **options: Any) -> None:
+        if again is not None:
+            options |= {
+                "retries": len(again.delays),
+                "retry_delay_seconds": list(again.delays),
+                "retry_jitter_factor": again.jitter,
+                "retry_condition_fn": lambda task, run, state: isinstance(
+                    state.result(raise_on_failure=False), again.error
+                ),
+            }
+        super().__init__(work, **options)
+        self._again = again
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:  # type: ignore[override]
+        if FlowRunContext.get() is not None:
+            return super().__call__(*args, **kwargs)
+        for delay in self._again.delays if self._again else ():
+            try:
+                return self._call_once(*args, **kwargs)
+            except Exception as error:
+                assert self._again is not None
+                if not isinstance(error, self._again.error):
+                    raise
+                time.sleep(delay * random.uniform(1 - self._again.jitter, 1 + self._again.jitter))
+        return self._call_once(*args, **kwargs)
+
+    def _call_once(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        with time_limit(self.timeout_seconds):
+            return self.fn(*args, **kwargs)
+
+
+def call_flow(work: Flow[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """Run a flow in Prefect if PREFECT_API_URL names a server; else call its function, without a server.
+
+    The work and its results are the same; there is no flow run to look at.
+    """
+    return work(*args, **kwargs) if PREFECT_API_URL.value() else work.fn(*args, **kwargs)
 
 
 @contextmanager

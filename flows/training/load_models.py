@@ -1,4 +1,4 @@
-"""Load models, and TensorFlow without its start-up messages."""
+"""Load saved models, and TensorFlow, which only training needs, without its start-up messages."""
 
 import importlib
 import os
@@ -12,6 +12,7 @@ from typing import Any
 
 from flows.training.verified_champion import Champion
 from models.ensembles import custom_ensemble
+from models.serving import ensemble
 from pipeline.forecasting.custom_model import find_model
 
 __all__ = ["load_ensembles", "load_model", "load_recipe"]
@@ -31,14 +32,14 @@ def load_recipe(scope: str) -> tuple[Any, Any, Any]:
     """Return the model class of a scope, pooled or symbol, and the classes of its network and its training."""
     pooled = load_ensembles()
     from models.ensembles.per_symbol import SymbolModel
-    from models.networks.recurrent import Network
+    from models.networks.network import Network
     from models.training.trainer import Training
 
     return (SymbolModel if scope == "symbol" else pooled.RecurrentModel), Network, Training
 
 
 def load_model(champion: Champion, base: Path) -> Any:
-    """Return the fitted model of a champion: pooled, one model per symbol, or custom code.
+    """Return the saved model of a champion: pooled, one model per symbol, or custom code; TensorFlow is not needed.
 
     Its files are not verified again.
 
@@ -55,12 +56,7 @@ def load_model(champion: Champion, base: Path) -> Any:
     if family == custom_ensemble.FAMILY:
         written = find_model(champion.kind, dict(champion.options), base)
         return custom_ensemble.load(directory, written, metadata)
-    pooled = load_ensembles()
-    from models.ensembles import per_symbol_fitted
-
-    if family == per_symbol_fitted.FAMILY:
-        return per_symbol_fitted.load(directory, metadata)
-    return pooled.load(directory, metadata)
+    return ensemble.load(directory, metadata)
 
 
 @contextmanager

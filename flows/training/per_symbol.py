@@ -8,7 +8,7 @@ from typing import Any
 from flows.runtime.context import Run
 from flows.runtime.progress import log_line
 from models.errors import ModelError
-from pipeline.forecasting.model import FittedEnsemble
+from pipeline.forecasting.model import FittedEnsemble, SavedEnsemble
 from pipeline.forecasting.walk_forward import Walk
 
 __all__ = [
@@ -43,20 +43,20 @@ def symbols_named(symbols: Sequence[str]) -> Iterator[None]:
         raise
 
 
-def arrange(fitted: FittedEnsemble, run: Run, symbols: Sequence[str]) -> FittedEnsemble:
+def arrange(saved: SavedEnsemble, run: Run, symbols: Sequence[str]) -> SavedEnsemble:
     """Return the model arranged for a block of these symbols, by the symbols' names of today."""
-    if not fitted.per_symbol:
-        return fitted
+    if not saved.per_symbol:
+        return saved
     current = run.universe.current
     rows = {
         current.get(symbol, symbol): row
-        for row, symbol in enumerate(fitted.extra["symbols"])
-        if row not in fitted.left_out
+        for row, symbol in enumerate(saved.extra["symbols"])
+        if row not in saved.left_out
     }
     unknown = [symbol for symbol in symbols if symbol not in rows]
     if unknown:
         log_line(f"no model of their own, so no forecast: {', '.join(unknown)}")
-    return fitted.arranged([rows.get(symbol, -1) for symbol in symbols])
+    return saved.arranged([rows.get(symbol, -1) for symbol in symbols])
 
 
 def explain_unmodelled(run: Run, facts: Mapping[str, Any]) -> Callable[[str], str]:

@@ -1,8 +1,10 @@
 """Train the procedure with its test range held back, then fit it once more through tonight as the champion."""
 
 import shutil
-from typing import Any, cast
+from pathlib import Path
+from typing import Any, Final, cast
 
+import numpy as np
 import pandas as pd
 
 from flows.runtime.context import Run
@@ -14,12 +16,17 @@ from flows.training.epochs import epoch_table, epochs_shown, plan_epochs
 from flows.training.history import History
 from flows.training.model_factory import choose_start, make_baselines, make_recipe
 from flows.training.per_symbol import drop_skipped_symbols, symbols_named
-from models.ensembles.model_files import model_version
+from models.ensembles.model_files import PER_SYMBOL, POOLED, model_version, read_metadata
+from models.serving.ensemble import load
+from pipeline.errors import NextdayError
 from pipeline.forecasting.folds import Fold, final_fold, scoring_fold
 from pipeline.forecasting.model import FittedEnsemble, Model, submit
 from pipeline.forecasting.walk_forward import Walk, mask_labels, walk_forward
 
-__all__ = ["fitted_network", "train_champion", "train_procedure"]
+__all__ = ["MAX_DIFFERENCE", "fitted_network", "train_champion", "train_procedure"]
+
+MAX_DIFFERENCE: Final = 1e-6
+"""Largest difference in p_up between the network as trained, in float32, and as it serves, in float64."""
 
 
 @task("train")
@@ -83,6 +90,7 @@ def train_champion(
     draft = run.workspace.model(run.name, ".new")
     shutil.rmtree(draft, ignore_errors=True)
     champion.save(draft, extra=_metadata(run, known, champion))
+    _require_same_forecasts(champion, draft, known)
     version = model_version(draft)
     folder = run.workspace.model(run.name, version)
     if folder.exists() and model_version(folder) != version:
@@ -95,6 +103,27 @@ def train_champion(
     for row, reason in champion.left_out.items():
         log_line(f"{known.sequences.symbols[row]} has no model of its own: {reason}")
     return version, epoch_table(champion, "champion"), fold
+
+
+def _require_same_forecasts(champion: FittedEnsemble, draft: Path, known: History) -> None:
+    """Compare the last session's forecasts of the trained network with those of its files, which will serve.
+
+    Raises:
+        NextdayError: they differ.
+    """
+    metadata = read_metadata(draft)
+    if metadata["family"] not in (POOLED, PER_SYMBOL):
+        return  # custom code forecasts with itself
+    first = champion.first_session(len(known.sequences.sessions) - 1)
+    block = known.sequences.x[:, first:], known.sequences.mask[:, first:]
+    trained, saved = champion.predict(*block).p_up[:, -1], load(draft, metadata).predict(*block).p_up[:, -1]
+    if not np.allclose(trained, saved, rtol=0, atol=MAX_DIFFERENCE, equal_nan=True):
+        apart = np.nanmax(np.abs(trained - saved))
+        raise NextdayError(
+            f"The saved model gives other forecasts than the trained one: p_up differs by up to {apart:.1e}",
+            where=str(draft),
+            fix="keep the champion that serves, and report this as a fault of nextday with the [model] settings",
+        )
 
 
 def _metadata(run: Run, known: History, champion: FittedEnsemble) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from arch.covariance.kernel import Bartlett
 from numpy.typing import NDArray
 
 from models.calibration.curves import METHODS, fit_curve
@@ -115,6 +114,10 @@ def _standard_error(series: Floats, gap: int) -> float:
     """Return the standard error of the mean of `series` [session], whose values overlap over `gap` sessions."""
     if np.ptp(series) == 0:
         return 0.0
+    from arch.covariance.kernel import (
+        Bartlett,  # here: it takes seconds, and loading a model needs none of it
+    )
+
     # Newey and West (1994), as in the verdict's test.
     lag = max(int(4 * (len(series) / 100) ** (2 / 9)), gap - 1)
     return float(np.sqrt(Bartlett(series, bandwidth=lag).cov.long_run[0, 0] / len(series)))

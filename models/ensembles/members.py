@@ -1,13 +1,11 @@
 """The members of an ensemble: one network with many sets of weights, run in one compiled graph."""
 
-import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Final
-from zipfile import ZipFile
 
 import keras
 import numpy as np
@@ -15,14 +13,15 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from models.cores import count_cores
-from models.ensembles.model_files import make_reproducible
+from models.ensembles.model_files import make_reproducible, member_file
 from models.errors import ModelError
-from models.networks.recurrent import Network, build_deployable
+from models.networks.network import Network
+from models.networks.recurrent import build_deployable
 from models.scaling import Scaling
 from models.training.trainer import DivergenceError
 from models.windows import gather_windows, labelled_rows, usable_rows
 
-__all__ = ["Members", "calibration_rows", "keep_last_good", "load_members", "member_file"]
+__all__ = ["Members", "calibration_rows", "keep_last_good"]
 
 
 # Windows always pass through the graph this many at a time, filled up with zeros: one compiled shape gives a
@@ -35,22 +34,6 @@ _ROUND: Final = 4
 _SESSIONS: Final = 256
 _Batch = tuple[NDArray[np.float32], Any]
 """Inputs of a run of the graph, and the index of the rows that are asked for in what comes out."""
-_MADE_OF: Final = {
-    (None, "__keras_tensor__"),
-    ("keras", "DTypePolicy"),
-    ("keras.src.models.functional", "Functional"),
-    *(("keras.initializers", name) for name in ("GlorotUniform", "Orthogonal", "Zeros")),
-    *(("keras.layers", name) for name in ("Activation", "Dense", "InputLayer", "Normalization", "Rescaling")),
-    *(("keras.layers", name) for name in ("GRU", "LSTM", "SimpleRNN")),
-    *(
-        ("keras.layers", name)
-        for name in ("AveragePooling1D", "Concatenate", "Conv1D", "Multiply", "ZeroPadding1D")
-    ),
-    *(("keras.src.ops.numpy", name) for name in ("Divide", "GetItem")),
-}
-"""Module and class of every part of a network of `recurrent`."""
-_PARTS: Final = {"config.json", "metadata.json", "model.weights.h5"}
-"""What a .keras file of ours consists of."""
 
 
 @dataclass(frozen=True)
@@ -163,55 +146,6 @@ def _share_out(symbols: int) -> int:
     """Return how many symbols pass at a time: the same in every batch, and few numbers, for each is compiled once."""
     batches = -(-symbols // _SYMBOLS)
     return -(-symbols // batches // _ROUND) * _ROUND
-
-
-def member_file(number: int) -> str:
-    """Return the file name of a member, from 1."""
-    return f"member-{number}.keras"
-
-
-def load_members(directory: Path, network: Network, count: int) -> Members:
-    """Return the members saved in a folder.
-
-    Raises:
-        ModelError: naming the file that cannot be read or that asks to run code.
-    """
-    models = [_load(directory / member_file(number)) for number in range(1, count + 1)]
-    return Members(network, models[0], [model.get_weights() for model in models])
-
-
-def _load(path: Path) -> keras.Model:
-    try:
-        _refuse_strangers(path)
-        return keras.models.load_model(path, compile=False, safe_mode=True)
-    # Keras raises what its readers of zip, JSON and HDF5 raise, and ValueError where a file brings code.
-    except Exception as broken:
-        raise ModelError(
-            f"this network is refused: {(str(broken) or type(broken).__name__).splitlines()[0]}",
-            where=str(path),
-            fix="use a model that nextday trained, or train again",
-        ) from None
-
-
-def _refuse_strangers(path: Path) -> None:
-    """Look at what a file would have Keras make: its safe mode knows the ways to run code that were found so far."""
-    with ZipFile(path) as archive:
-        for name in archive.namelist():
-            if name not in _PARTS:
-                raise ValueError(f"it holds {name}, which no network of nextday has")
-        description = json.loads(archive.read("config.json"))
-    for module, name in _parts(description):
-        if (module, name) not in _MADE_OF:
-            raise ValueError(f"it asks for {module}.{name}, which no network of nextday has")
-
-
-def _parts(description: Any) -> Iterator[tuple[Any, Any]]:
-    """Yield module and class of everything that a description names."""
-    if isinstance(description, dict) and "class_name" in description:
-        yield description.get("module"), description["class_name"]
-    inner = description.values() if isinstance(description, dict) else description
-    for part in inner if isinstance(description, dict | list) else ():
-        yield from _parts(part)
 
 
 def keep_last_good(

@@ -14,7 +14,11 @@ from models.errors import ModelError
 
 __all__ = [
     "METADATA",
+    "PER_SYMBOL",
+    "POOLED",
+    "SYMBOL_ARRAYS",
     "make_reproducible",
+    "member_file",
     "model_version",
     "parse_metadata",
     "read_metadata",
@@ -25,6 +29,15 @@ __all__ = [
 
 METADATA: Final = "model.json"
 """The file that describes the others and holds their digests."""
+
+POOLED: Final = "recurrent"
+"""The `family` in the metadata of one ensemble for all symbols."""
+
+PER_SYMBOL: Final = "recurrent, one a symbol"
+"""The `family` in the metadata of an ensemble for each symbol."""
+
+SYMBOL_ARRAYS: Final = "symbols.npz"
+"""The file with the weights and input scales of all symbols' ensembles."""
 
 _FIX: Final = "restore the folder from where it was copied, or train again"
 
@@ -99,6 +112,11 @@ def make_reproducible(archive: Path) -> None:
     with ZipFile(archive, "w") as plain:
         for name, content in parts.items():
             plain.writestr(ZipInfo(name), content)
+
+
+def member_file(number: int) -> str:
+    """Return the file name of a pooled ensemble's member, from 1."""
+    return f"member-{number}.keras"
 
 
 def write_metadata(directory: Path, metadata: dict[str, Any]) -> None:

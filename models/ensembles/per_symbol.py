@@ -18,7 +18,7 @@ from models.ensembles.agreement import measure_agreement
 from models.ensembles.members import calibration_rows, keep_last_good
 from models.ensembles.per_symbol_fitted import SymbolEnsemble, SymbolMember, unweighted
 from models.errors import ModelError
-from models.networks.recurrent import Network
+from models.networks.network import Network
 from models.scaling import Scaling
 from models.training.examples import prepare_examples
 from models.training.futures import DeferredFuture

@@ -1,4 +1,4 @@
-"""A fitted ensemble for each symbol: saved, loaded and forecast with.
+"""A fitted ensemble for each symbol: forecast with and saved.
 
 A row of a block is known only by its number: the caller that saves such a model stores the symbols' names, and
 uses them to arrange the model for later blocks (`SymbolEnsemble.arranged`).
@@ -8,30 +8,26 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar
 
 import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from models.calibration.calibrator import Calibrator, read_calibrator
+from models.calibration.calibrator import Calibrator
 from models.ensembles.agreement import Agreement, banded, join_agreements
 from models.ensembles.members import Members
-from models.ensembles.model_files import METADATA, read_metadata, write_metadata, writing
+from models.ensembles.model_files import PER_SYMBOL, SYMBOL_ARRAYS, write_metadata, writing
 from models.errors import ModelError
-from models.networks.recurrent import Network, build, count_parameters
+from models.networks.network import Network
+from models.networks.recurrent import build, count_parameters
 from models.prediction import Prediction
 from models.scaling import Scaling
 from models.training.trainer import Epoch, Training, Weights
 from models.windows import check_panel, closed_up, first_session
 
-__all__ = ["FAMILY", "SymbolEnsemble", "SymbolMember", "load", "unweighted"]
-
-FAMILY: Final = "recurrent, one a symbol"
-"""The `family` in the metadata of such a model."""
-
-_ARRAYS: Final = "symbols.npz"
+__all__ = ["SymbolEnsemble", "SymbolMember", "unweighted"]
 
 
 @dataclass(frozen=True)
@@ -67,7 +63,6 @@ class SymbolEnsemble:
         history: The mean epochs of each member over the symbols that still trained.
         start: As for a pooled ensemble.
         learned_before: As for a pooled ensemble.
-        extra: What the caller saved with the model.
         per_symbol: Whether each symbol has a model of its own; it has.
         explainable: Whether `models.explain` can inspect it; it cannot.
     """
@@ -82,9 +77,8 @@ class SymbolEnsemble:
     places: tuple[int, ...]
     left_out: Mapping[int, str]
     history: list[Epoch] = field(repr=False)
-    start: int | None = None
-    learned_before: int | None = None
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    start: int | None
+    learned_before: int
 
     @property
     def base_rate(self) -> NDArray[np.float64]:
@@ -107,7 +101,7 @@ class SymbolEnsemble:
 
     def may_start(self, train: range) -> bool:
         """Return whether a fit on the sessions `train` of the same block may start from these weights."""
-        return self.learned_before is not None and self.learned_before <= train.stop
+        return self.learned_before <= train.stop
 
     def arranged(self, rows: Sequence[int]) -> "SymbolEnsemble":
         """Return the ensemble for blocks whose symbols are the rows `rows` of the fitted one, -1 for others."""
@@ -137,14 +131,14 @@ class SymbolEnsemble:
 
         Args:
             directory: A folder that does not exist yet, or is empty.
-            extra: JSON-ready metadata to keep with the model; by default what it was loaded with.
+            extra: JSON-ready metadata to keep with the model.
 
         Raises:
             ModelError: if the folder holds something already.
         """
         with writing(directory) as draft:
-            np.savez(draft / _ARRAYS, allow_pickle=False, **self._arrays())
-            write_metadata(draft, self._metadata(self.extra if extra is None else extra))
+            np.savez(draft / SYMBOL_ARRAYS, allow_pickle=False, **self._arrays())
+            write_metadata(draft, self._metadata(extra or {}))
 
     def _by_symbol(self, values: list[NDArray[np.float64]]) -> NDArray[np.float64]:
         none = np.full(self.network.horizons, np.nan)
@@ -176,7 +170,7 @@ class SymbolEnsemble:
 
     def _metadata(self, extra: Mapping[str, Any]) -> dict[str, Any]:
         return {
-            "family": FAMILY,
+            "family": PER_SYMBOL,
             "network": asdict(self.network),
             "parameters": count_parameters(self.network),
             "training": asdict(self.training),
@@ -193,68 +187,6 @@ class SymbolEnsemble:
             "extra": dict(extra),
             "history": [asdict(epoch) for epoch in self.history],
         }
-
-
-def load(directory: Path, metadata: Mapping[str, Any] | None = None) -> SymbolEnsemble:
-    """Return the ensembles that `SymbolEnsemble.save` wrote; no code in the files is ever run.
-
-    Args:
-        directory: The model's folder.
-        metadata: Its metadata, if the files are verified already; else they are verified here.
-
-    Raises:
-        ModelError: naming the file that is missing, damaged or refused.
-    """
-    metadata = read_metadata(directory) if metadata is None else metadata
-    arrays = _read_arrays(directory / _ARRAYS)
-    try:
-        network, seeds = Network(**metadata["network"]), tuple(metadata["seeds"])
-        return SymbolEnsemble(
-            network=network,
-            training=Training(**metadata["training"]),
-            seeds=seeds,
-            models=tuple(
-                _read_model(arrays, number, len(seeds), metadata)
-                for number in range(len(metadata["calibrators"]))
-            ),
-            places=tuple(metadata["places"]),
-            left_out={int(row): reason for row, reason in metadata["left_out"].items()},
-            history=[Epoch(**epoch) for epoch in metadata["history"]],
-            start=0 if network.mode == "sequence" else None,
-            extra=metadata["extra"],
-        )
-    except (KeyError, TypeError, AttributeError, ValueError, IndexError) as broken:
-        raise ModelError(
-            f"this is no description of an ensemble: {broken!r}",
-            where=str(directory / METADATA),
-            fix="load it with the version of nextday that saved it, or train again",
-        ) from None
-
-
-def _read_arrays(path: Path) -> dict[str, NDArray[np.float32]]:
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return {name: np.asarray(arrays[name], np.float32) for name in arrays.files}
-    # NumPy raises what its readers of zip files raise, and ValueError where a file brings objects.
-    except Exception as broken:
-        raise ModelError(
-            f"these weights are refused: {(str(broken) or type(broken).__name__).splitlines()[0]}",
-            where=str(path),
-            fix="use a model that nextday trained, or train again",
-        ) from None
-
-
-def _read_model(
-    arrays: Mapping[str, NDArray[np.float32]], number: int, members: int, metadata: Mapping[str, Any]
-) -> SymbolMember:
-    stacked = [arrays[f"weight-{place}"][number] for place in range(len(arrays) - 2)]
-    return SymbolMember(
-        scaling=Scaling(arrays["mean"][number], arrays["variance"][number]),
-        weights=[[array[member] for array in stacked] for member in range(members)],
-        calibrator=read_calibrator(metadata["calibrators"][number]),
-        base_rate=np.array(metadata["base_rates"][number]),
-        agreement=Agreement(**metadata["agreements"][number]),
-    )
 
 
 @lru_cache(maxsize=1)

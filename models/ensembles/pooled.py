@@ -11,12 +11,13 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from models.calibration.calibrator import Calibration, Calibrator, fit_calibrator, read_calibrator
+from models.calibration.calibrator import Calibration, Calibrator, fit_calibrator
 from models.ensembles.agreement import Agreement, banded, measure_agreement
-from models.ensembles.members import Members, calibration_rows, keep_last_good, load_members
-from models.ensembles.model_files import METADATA, read_metadata, write_metadata, writing
+from models.ensembles.members import Members, calibration_rows, keep_last_good
+from models.ensembles.model_files import POOLED, write_metadata, writing
 from models.errors import ModelError
-from models.networks.recurrent import Network, build_deployable, count_parameters
+from models.networks.network import Network
+from models.networks.recurrent import build_deployable, count_parameters
 from models.prediction import Prediction, on_panel
 from models.scaling import Scaling
 from models.training.examples import prepare_examples
@@ -25,7 +26,7 @@ from models.training.jobs import Job, Progress, Run, submit_all
 from models.training.trainer import DivergenceError, Epoch, Training, Weights
 from models.windows import check_panel, closed_up, first_session, start_of_run
 
-__all__ = ["RecurrentEnsemble", "RecurrentModel", "load"]
+__all__ = ["RecurrentEnsemble", "RecurrentModel"]
 
 
 @dataclass(frozen=True)
@@ -40,13 +41,10 @@ class RecurrentEnsemble:
         calibrator: Maps the members' mean logit to p_up and to a direction.
         base_rate: Share of ups among the training rows, [horizon].
         history: Every epoch of every member.
-        agreement: How closely the members agree on the calibration rows; None for a model saved before this was
-            measured.
+        agreement: How closely the members agree on the calibration rows.
         start: The session, as a row number of the fitted block, from which the network is run with a zero state; None
             in windowed mode. The caller that saves the model stores this session: later blocks have to begin there.
-        learned_before: The weights know only labels of sessions before this row of the block (train and stop ranges);
-            None for a loaded model, whose block is unknown.
-        extra: What the caller saved with the model.
+        learned_before: The weights know only labels of sessions before this row of the block (train and stop ranges).
         per_symbol: Whether each symbol has a model of its own; it has not.
         explainable: Whether `models.explain` can inspect it; it can.
         left_out: Why a row of the fitted block has no model; always empty.
@@ -63,10 +61,9 @@ class RecurrentEnsemble:
     calibrator: Calibrator
     base_rate: NDArray[np.float64]
     history: list[Epoch] = field(repr=False)
-    agreement: Agreement | None = None
-    start: int | None = None
-    learned_before: int | None = None
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    agreement: Agreement
+    start: int | None
+    learned_before: int
 
     def arranged(self, rows: Sequence[int]) -> "RecurrentEnsemble":
         """Return the ensemble for blocks whose symbols are the rows `rows` of the fitted one: itself, it is pooled."""
@@ -86,7 +83,7 @@ class RecurrentEnsemble:
 
         It may if they know no label from after its training range.
         """
-        return self.learned_before is not None and self.learned_before <= train.stop
+        return self.learned_before <= train.stop
 
     def predict(self, x: NDArray[np.float32], mask: NDArray[np.bool_]) -> Prediction:
         """Forecast every row that has a full valid window, or in sequence mode `lookback` valid sessions behind it.
@@ -112,25 +109,25 @@ class RecurrentEnsemble:
 
         Args:
             directory: A folder that does not exist yet, or is empty.
-            extra: JSON-ready metadata to keep with the model; by default what it was loaded with.
+            extra: JSON-ready metadata to keep with the model.
 
         Raises:
             ModelError: if the folder holds something already.
         """
         with writing(directory) as draft:
             self.members.save(draft)
-            write_metadata(draft, self._metadata(self.extra if extra is None else extra))
+            write_metadata(draft, self._metadata(extra or {}))
 
     def _metadata(self, extra: Mapping[str, Any]) -> dict[str, Any]:
         return {
-            "family": "recurrent",
+            "family": POOLED,
             "network": asdict(self.network),
             "parameters": count_parameters(self.network),
             "training": asdict(self.training),
             "seeds": self.seeds,
             "calibrator": self.calibrator.to_json(),
             "base_rate": self.base_rate.tolist(),
-            "agreement": self.agreement and asdict(self.agreement),
+            "agreement": asdict(self.agreement),
             "keras": keras.version(),
             "tensorflow": tf.version.VERSION,
             "jit": True,
@@ -278,43 +275,9 @@ class RecurrentModel:
             return {}
         if not self.start.may_start(train):
             raise ModelError(
-                f"a fit on sessions before {train.stop} cannot go on from weights that know "
-                + ("an unknown block" if self.start.learned_before is None else "later labels"),
+                f"a fit on sessions before {train.stop} cannot go on from weights that know later labels",
                 fix="start it from random initialization, or from a fit that ended earlier",
             )
         if (self.start.network, self.start.seeds) != (self.network, seeds):
             raise ModelError("a fit can go on from the same network and seeds only")
         return dict(zip(seeds, self.start.members.weights, strict=True))
-
-
-def load(directory: Path, metadata: Mapping[str, Any] | None = None) -> RecurrentEnsemble:
-    """Return the ensemble that `RecurrentEnsemble.save` wrote; no code in the files is ever run.
-
-    Args:
-        directory: The model's folder.
-        metadata: Its metadata, if the files are verified already; else they are verified here.
-
-    Raises:
-        ModelError: naming the file that is missing, damaged or refused.
-    """
-    metadata = read_metadata(directory) if metadata is None else metadata
-    try:
-        network, seeds = Network(**metadata["network"]), tuple(metadata["seeds"])
-        return RecurrentEnsemble(
-            network=network,
-            training=Training(**metadata["training"]),
-            seeds=seeds,
-            members=load_members(directory, network, len(seeds)),
-            calibrator=read_calibrator(metadata["calibrator"]),
-            base_rate=np.array(metadata["base_rate"]),
-            history=[Epoch(**epoch) for epoch in metadata["history"]],
-            agreement=Agreement(**metadata["agreement"]) if metadata.get("agreement") else None,
-            start=0 if network.mode == "sequence" else None,
-            extra=metadata["extra"],
-        )
-    except (KeyError, TypeError, AttributeError) as broken:
-        raise ModelError(
-            f"this is no description of an ensemble: {broken!r}",
-            where=str(directory / METADATA),
-            fix="load it with the version of nextday that saved it, or train again",
-        ) from None

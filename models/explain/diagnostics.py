@@ -17,13 +17,10 @@ from numpy.typing import NDArray
 
 __all__ = [
     "EXPLODING",
-    "TOLERANCE",
     "VANISHING",
-    "Attribution",
     "Diagnosis",
     "GradientNorm",
     "Memory",
-    "attribute",
     "describe_memory",
     "measure_gradient_norms",
     "measure_importance",
@@ -37,15 +34,11 @@ VANISHING: Final = 0.01
 """Gradients vanish if the oldest session of the lookback has less than this share of the newest one's influence."""
 EXPLODING: Final = 10.0
 """They explode if it has more than this multiple of it."""
-TOLERANCE: Final = 1e-3
-"""Largest error of the sum of a row's attributions, as a logit."""
 
 _BATCH: Final = 256  # one compiled shape; the last batch is padded
 _STEPS: Final = (
     60 * _BATCH
 )  # rows times sessions of a batch: its activations must fit in the processor's cache
-_NODES: Final = 6
-_MAX_PIECES: Final = 32
 # float32 has 7 digits: anything below this share of the largest norm is rounding.
 _FLOOR: Final = 1e-6
 
@@ -80,29 +73,6 @@ class GradientNorm:
     layer: str
     part: str
     norms: NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Attribution:
-    """Contributions of the inputs to the members' mean logit, relative to its value for mean inputs.
-
-    Attributes:
-        values: Integrated gradients, float32 [row, lag, feature, horizon]; over lags and features they sum to
-            logit - baseline.
-        logit: Mean logit of the members, float64 [row, horizon].
-        baseline: Their mean logit for inputs at the training mean, float64 [horizon].
-        gap: Absolute error of that sum, at the worst horizon, float64 [row].
-    """
-
-    values: NDArray[np.float32]
-    logit: NDArray[np.float64]
-    baseline: NDArray[np.float64]
-    gap: NDArray[np.float64]
-
-    @property
-    def adds_up(self) -> NDArray[np.bool_]:
-        """The rows whose values explain their logit within TOLERANCE, [row]."""
-        return self.gap <= TOLERANCE
 
 
 def measure_sensitivity(model: keras.Model, weights: Weights, x: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -218,42 +188,6 @@ def measure_importance(
             changed[:, :, feature] = x[chance.permutation(len(x)), :, feature]
             rise += log_loss(changed) - usual
     return rises / repeats
-
-
-def attribute(model: keras.Model, weights: Weights, x: NDArray[np.float32]) -> Attribution:
-    """Attribute each row's logit to its inputs by integrated gradients (Sundararajan, Taly and Yan 2017).
-
-    The baseline is the training mean, zero in scaled units, at every session; the value of an input is that input
-    times the mean gradient along the straight line from the baseline. The line integral is a Gauss-Legendre sum over
-    one piece of the line. A row whose values do not add up to its difference of logits ("completeness") gets twice the
-    pieces until they do, or until there are 32: then `adds_up` is false for it.
-    """
-    slopes = _compile_slopes(model)
-    ends = np.concatenate([x, np.zeros_like(x[:1])])
-    logits = np.stack([slopes.run(member, ends)[0] for member in weights]).mean(axis=0, dtype=np.float64)
-    values = np.empty((*x.shape, slopes.horizons), np.float32)
-    gap, pieces = np.full((len(x), slopes.horizons), np.inf), 1
-    while (open_rows := np.flatnonzero(gap.max(axis=1) > TOLERANCE)).size and pieces <= _MAX_PIECES:
-        at_once = max(_size_batch(x) // (pieces * _NODES), 1)
-        for start in range(0, len(open_rows), at_once):
-            row = open_rows[start : start + at_once]
-            values[row] = _integrate(slopes, weights, x[row], pieces)[:, ::-1]
-        gap = np.abs(values.sum(axis=(1, 2), dtype=np.float64) - (logits[:-1] - logits[-1]))
-        pieces *= 2
-    return Attribution(values, logits[:-1], logits[-1], gap.max(axis=1))
-
-
-def _integrate(
-    slopes: "_Compiled", weights: Weights, x: NDArray[np.float32], pieces: int
-) -> NDArray[np.floating]:
-    """Return x times the mean gradient between zero and x, over the members, [row, time, feature, horizon]."""
-    nodes, shares = np.polynomial.legendre.leggauss(_NODES)
-    places = ((np.arange(pieces)[:, None] + (nodes + 1) / 2) / pieces).reshape(-1)
-    line = (places[:, None, None, None] * x).astype(np.float32).reshape(-1, *x.shape[1:])
-    by_input = np.mean([slopes.run(member, line)[1] for member in weights], axis=0, dtype=np.float64)
-    by_place = by_input.reshape(len(places), *x.shape, slopes.horizons)
-    mean = np.tensordot(np.tile(shares / 2 / pieces, pieces), by_place, axes=1)
-    return np.asarray(x[..., None] * mean)
 
 
 def _fit_decay(sensitivity: NDArray[np.floating]) -> float:

@@ -1,8 +1,7 @@
 """Run `diagnostics` on a fitted ensemble: on which rows, and over how many sessions of each.
 
-Windowed, a row is read over its `lookback` sessions. In sequence mode a forecast runs over the symbol's whole history;
-here the network starts from zero state a fixed number of valid sessions before the row, because an attribution needs
-a finite window. The difference can be seen: `Explanation.whole` is the logit of the forecast itself.
+Windowed, a row is read over its `lookback` sessions. In sequence mode the network starts from zero state a fixed number
+of valid sessions before the row, as in `attribution`.
 """
 
 from dataclasses import dataclass
@@ -14,17 +13,16 @@ from numpy.typing import NDArray
 
 from models.ensembles.pooled import RecurrentEnsemble
 from models.explain import diagnostics
-from models.explain.diagnostics import Attribution, GradientNorm, Memory, attribute, describe_memory
+from models.explain.attribution import LOOKBACKS, read_before
+from models.explain.diagnostics import GradientNorm, Memory, describe_memory
 from models.networks.recurrent import build
 from models.scaling import Scaling
-from models.windows import closed_up, labelled_rows
+from models.windows import labelled_rows
 
-__all__ = ["Explanation", "Inspection", "explain", "inspect", "read_before", "read_scaling"]
+__all__ = ["Inspection", "inspect", "read_scaling"]
 
 _FARTHEST: Final = 4
 """Number of lookbacks over which sensitivity is measured in sequence mode, where there is enough history."""
-_EXPLAINED: Final = 2
-"""Number of lookbacks over which a forecast is attributed in sequence mode, where there is enough history."""
 _SENSITIVITY_ROWS, _GRADIENT_ROWS, _IMPORTANCE_ROWS = 256, 1024, 2048
 
 
@@ -45,23 +43,6 @@ class Inspection:
     gradients: list[GradientNorm]
     importance: NDArray[np.float64]
     judged: NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Explanation:
-    """Attributions of forecasts to their inputs.
-
-    Attributes:
-        attribution: Over the last sessions of each row; zero at lags beyond a row's window.
-        baseline: float64 [row, horizon], the logit of mean inputs over as many sessions.
-        whole: float64 [row, horizon], the members' mean logit in the forecast itself.
-        sessions: Length of each row's window, in sessions, int64 [row].
-    """
-
-    attribution: Attribution
-    baseline: NDArray[np.float64]
-    whole: NDArray[np.float64]
-    sessions: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -121,63 +102,18 @@ def inspect(
 
     _, windows = draw(calibrate, "calibrate", _SENSITIVITY_ROWS, _FARTHEST)
     sensitivity = diagnostics.measure_sensitivity(core, weights, windows)
-    rows, windows = draw(train, "train", _GRADIENT_ROWS, _EXPLAINED)
+    rows, windows = draw(train, "train", _GRADIENT_ROWS, LOOKBACKS)
     gradients = diagnostics.measure_gradient_norms(core, weights, windows, panel.labels(rows))
-    rows, windows = draw(judge, "judge", _IMPORTANCE_ROWS, _EXPLAINED)
+    rows, windows = draw(judge, "judge", _IMPORTANCE_ROWS, LOOKBACKS)
     importance = diagnostics.measure_importance(core, weights, windows, panel.labels(rows), seed=seed)
     memory = [describe_memory(norms, fitted.network.lookback) for norms in sensitivity.mean(axis=0).T]
     return Inspection(sensitivity, memory, gradients, importance, rows.astype(np.int64) % mask.shape[1])
-
-
-def explain(
-    fitted: RecurrentEnsemble, x: NDArray[np.float32], mask: NDArray[np.bool_], rows: NDArray[np.int32]
-) -> Explanation:
-    """Attribute the logits of usable rows to the sessions and features of their inputs.
-
-    Args:
-        fitted: The ensemble.
-        x: Unscaled features, float32 [symbol, session, feature], from the session at which the ensemble starts.
-        mask: [symbol, session], true where the row is valid.
-        rows: Flat numbers of rows that can be forecast, ascending.
-    """
-    whole = fitted.members.logits(x, mask, rows).mean(axis=0, dtype=np.float64)
-    sessions = _lengths(fitted, mask, rows)
-    scaled, core = read_scaling(fitted.members.model).apply(x), build(fitted.network, seed=0)
-    features, horizons = x.shape[-1], fitted.network.horizons
-    values = np.zeros((len(rows), int(sessions.max(initial=0)), features, horizons), np.float32)
-    logit, baseline, gap = np.empty_like(whole), np.empty_like(whole), np.empty(len(rows))
-    for length in np.unique(sessions).tolist():
-        some = sessions == length
-        found = attribute(core, fitted.members.weights, read_before(scaled, mask, rows[some], length))
-        values[some, :length], logit[some], gap[some] = found.values, found.logit, found.gap
-        baseline[some] = found.baseline
-    mean = Attribution(values, logit, baseline.mean(axis=0), gap)
-    return Explanation(mean, baseline, whole, sessions)
-
-
-def read_before(
-    x: NDArray[np.float32], mask: NDArray[np.bool_], rows: NDArray[np.int32], length: int
-) -> NDArray[np.float32]:
-    """Return the last `length` valid sessions up to each row, [row, length, feature]; every row must have as many."""
-    order, place = closed_up(mask), (np.cumsum(mask) - 1)[rows]
-    return np.asarray(x.reshape(-1, x.shape[-1])[order[place[:, None] + np.arange(1 - length, 1)]])
 
 
 def read_scaling(deployable: keras.Model) -> Scaling:
     """Return the input scale of a network of `recurrent.build_deployable`."""
     layer = deployable.get_layer("scale")
     return Scaling(*(np.asarray(part, np.float32).reshape(-1) for part in (layer.mean, layer.variance)))
-
-
-def _lengths(
-    fitted: RecurrentEnsemble, mask: NDArray[np.bool_], rows: NDArray[np.int32]
-) -> NDArray[np.int64]:
-    """Return the number of sessions over which each row is explained."""
-    lookback = fitted.network.lookback
-    if fitted.network.mode == "windowed":
-        return np.full(len(rows), lookback)
-    has_more = np.cumsum(mask, axis=1).reshape(-1)[rows] >= _EXPLAINED * lookback
-    return np.where(has_more, _EXPLAINED * lookback, lookback)
 
 
 def _with_history(

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from models.networks.recurrent import Network
+from models.networks.network import Network
 from models.scaling import Scaling, fit_scaling
 from models.training.trainer import Examples
 from models.windows import closed_up, example_spans, labelled_rows, share_of_ups, usable_rows

@@ -20,7 +20,7 @@ from typing import Any, Final
 import numpy as np
 
 from models.errors import ModelError
-from models.networks.recurrent import Network
+from models.networks.network import Network
 from models.threads import check_one_thread
 from models.training.checkpoints import Checkpoints, digest_examples, name_training
 from models.training.futures import DeferredFuture

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from scipy.special import logit
 
 from models.errors import ModelError
-from models.networks.recurrent import Network, build_to_train
+from models.networks.network import Network
+from models.networks.recurrent import build_to_train
 from models.windows import Spans, cut_into_chunks
 
 __all__ = ["DivergenceError", "Epoch", "Examples", "Trainer", "Training", "Weights"]

@@ -1,7 +1,7 @@
 """Tests against data snooping: is the best of many candidates better than luck, and which are as good as it?
 
 The best of forty settings is partly the luckiest. Both tests compare all candidates at once, by the mean log loss per
-session, and resample blocks of sessions.
+session, and resample blocks of sessions. `arch` is imported where it is used: it takes seconds.
 """
 
 from dataclasses import dataclass
@@ -9,7 +9,6 @@ from itertools import combinations
 
 import numpy as np
 import pandas as pd
-from arch.bootstrap import MCS, SPA
 
 from pipeline.errors import NextdayError
 from pipeline.evaluation.aligned import gather_labelled
@@ -122,6 +121,8 @@ def superior_ability(
         return SuperiorAbility(best, gain, 1.0, 1.0, 1.0, others.shape[1], len(losses), max(horizon, 1))
     others = others[differs]
     block = max(block_length or choose_common_block_length(losses), horizon)
+    from arch.bootstrap import SPA
+
     spa = SPA(
         losses[benchmark].to_numpy(),
         others.to_numpy(),
@@ -165,6 +166,8 @@ def find_confidence_set(
     unlike = losses.T.drop_duplicates().T
     p_values = {str(unlike.columns[0]): 1.0}
     if unlike.shape[1] > 1:
+        from arch.bootstrap import MCS
+
         found = MCS(
             unlike, size=level, block_size=block, reps=draws, method="R", seed=np.random.default_rng(seed)
         )

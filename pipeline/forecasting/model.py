@@ -14,7 +14,16 @@ from numpy.typing import NDArray
 from pipeline.features.sequences import Sequences
 from pipeline.forecasting.folds import Fold
 
-__all__ = ["EnsembleModel", "Fitted", "FittedEnsemble", "Model", "Prediction", "fit", "submit"]
+__all__ = [
+    "EnsembleModel",
+    "Fitted",
+    "FittedEnsemble",
+    "Model",
+    "Prediction",
+    "SavedEnsemble",
+    "fit",
+    "submit",
+]
 
 
 class Prediction(Protocol):
@@ -77,16 +86,6 @@ class FittedEnsemble(Fitted, Protocol):
         ...
 
     @property
-    def extra(self) -> Mapping[str, Any]:
-        """What the caller saved with the model."""
-        ...
-
-    @property
-    def per_symbol(self) -> bool:
-        """Whether each symbol has a model of its own."""
-        ...
-
-    @property
     def explainable(self) -> bool:
         """Whether `models.explain` can inspect it."""
         ...
@@ -101,6 +100,34 @@ class FittedEnsemble(Fitted, Protocol):
 
     def save(self, directory: Path, extra: Mapping[str, Any] | None = None) -> None:
         """Write the model into a new folder, all or nothing."""
+        ...
+
+
+class SavedEnsemble(Fitted, Protocol):
+    """A model read from its files: it forecasts, and nothing else."""
+
+    @property
+    def left_out(self) -> Mapping[int, str]:
+        """Why a row of the fitted block has no model, by row number; empty for a pooled model."""
+        ...
+
+    @property
+    def extra(self) -> Mapping[str, Any]:
+        """What the caller saved with the model."""
+        ...
+
+    @property
+    def per_symbol(self) -> bool:
+        """Whether each symbol has a model of its own."""
+        ...
+
+    @property
+    def explainable(self) -> bool:
+        """Whether `models.explain` can attribute its forecasts."""
+        ...
+
+    def arranged(self, rows: Sequence[int]) -> "SavedEnsemble":
+        """Return the model for blocks whose symbols are the rows `rows` of the fitted block, -1 for others."""
         ...
 
 

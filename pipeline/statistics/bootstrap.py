@@ -2,10 +2,11 @@
 
 Every interval of the project that resamples sessions gets its draws from `resample_sessions`, so that the rule of
 MIN_SESSIONS stands in one place: with too few sessions there is no draw, and the interval is NaN.
+
+`arch` is imported where it is used: it takes seconds, which an evening with few settled forecasts need not wait.
 """
 
 import numpy as np
-from arch.bootstrap import StationaryBootstrap, optimal_block_length
 
 from pipeline.schema import MIN_SESSIONS
 from pipeline.statistics.significance import Floats
@@ -26,6 +27,8 @@ def choose_block_length(series: Floats) -> float:
     """
     if len(series) < MIN_SESSIONS or np.ptp(series) == 0:
         return 1.0
+    from arch.bootstrap import optimal_block_length
+
     with np.errstate(all="ignore"):
         length = float(optimal_block_length(series)["stationary"].iloc[0])
     return max(length, 1.0) if np.isfinite(length) else 1.0
@@ -40,6 +43,8 @@ def _draw_sessions(sessions: int, *, block_length: float, draws: int, seed: int)
     Returns:
         [draw, session], how often each draw has each session; every row sums to `sessions`.
     """
+    from arch.bootstrap import StationaryBootstrap
+
     bootstrap = StationaryBootstrap(block_length, np.arange(sessions), seed=np.random.default_rng(seed))
     drawn = (np.bincount(data[0], minlength=sessions) for data, _ in bootstrap.bootstrap(draws))
     return np.stack(list(drawn)).astype(float)

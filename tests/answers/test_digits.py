@@ -6,7 +6,8 @@ import pytest
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from models.networks.recurrent import Kind, Network, build, count_parameters
+from models.networks.network import Kind, Network
+from models.networks.recurrent import build, count_parameters
 
 pytestmark = pytest.mark.proof
 

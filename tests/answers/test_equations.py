@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from models.networks.recurrent import Kind, Network, build
+from models.networks.network import Kind, Network
+from models.networks.recurrent import build
 
 pytestmark = pytest.mark.slow
 

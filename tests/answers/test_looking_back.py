@@ -8,7 +8,8 @@ import pytest
 
 from models.ensembles.pooled import RecurrentEnsemble
 from models.explain.diagnostics import measure_sensitivity
-from models.networks.recurrent import Kind, build
+from models.networks.network import Kind
+from models.networks.recurrent import build
 from tests.answers.test_planted_arrays import CONVOLUTION, LAG, LOOKBACK, PLAIN, echo, hits, learned
 
 pytestmark = pytest.mark.slow

@@ -9,7 +9,8 @@ from scipy.special import expit, logit
 
 from models.calibration.temperature import Temperature
 from models.ensembles.pooled import RecurrentEnsemble, RecurrentModel
-from models.networks.recurrent import KINDS, Kind, Network
+from models.networks.network import Kind, Network
+from models.networks.recurrent import KINDS
 from models.scaling import LIMIT
 from models.training.trainer import Training
 from models.windows import Mode

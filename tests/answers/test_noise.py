@@ -17,7 +17,7 @@ import pytest
 from scipy.stats import binom, norm, t
 
 from models.ensembles.pooled import RecurrentModel
-from models.networks.recurrent import Network
+from models.networks.network import Network
 from models.training.trainer import Training
 from models.windows import Mode
 

@@ -11,7 +11,7 @@ import pytest
 from scipy.stats import binom
 
 from models.ensembles.pooled import RecurrentEnsemble, RecurrentModel
-from models.networks.recurrent import Kind, Network
+from models.networks.network import Kind, Network
 from models.training.trainer import Training
 from models.windows import Mode
 

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from models.ensembles.model_files import METADATA
-from models.ensembles.pooled import RecurrentModel, load
+from models.ensembles.pooled import RecurrentModel
 from models.errors import ModelError
-from models.networks.recurrent import Network
+from models.networks.network import Network
+from models.serving.ensemble import load
 from models.training.trainer import Training
 
 pytestmark = pytest.mark.slow
@@ -118,7 +119,7 @@ def test_a_pickle_that_is_called_a_network_is_refused(folder: Path, tmp_path: Pa
 def test_a_pickle_beside_the_model_is_never_opened(folder: Path, tmp_path: Path) -> None:
     for name in ("model.pkl", "member-1.pkl", "model.json.pkl"):
         (folder / name).write_bytes(pickle.dumps(Trap(tmp_path / "sprung")))
-    assert load(folder).seeds == (1,)
+    assert np.isfinite(load(folder).base_rate).all()
     assert not (tmp_path / "sprung").exists()
 
 

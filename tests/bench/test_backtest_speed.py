@@ -51,7 +51,7 @@ def fold_runner(known: Sequences, executor: object, folder: Path) -> Callable[[F
     """Return what does a fold, and how many seconds it took."""
     from models.baselines import baselines
     from models.ensembles.pooled import RecurrentModel
-    from models.networks.recurrent import Network
+    from models.networks.network import Network
     from models.training.trainer import Training
     from pipeline.forecasting.walk_forward import walk_forward
 

@@ -94,7 +94,7 @@ def echoed(rng: np.random.Generator) -> np.ndarray:
 
 def ensemble(case: Case, mode: str) -> Any:
     from models.ensembles.pooled import RecurrentModel
-    from models.networks.recurrent import Network
+    from models.networks.network import Network
     from models.training.trainer import Training
 
     width, shipped = len(case.sequences.features), SHIPPED.training

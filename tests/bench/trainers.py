@@ -116,7 +116,7 @@ def predict_windows(load: Load) -> Callable[[], float]:
 
 def train(load: Load, mode: str, epochs: int = 4) -> Callable[[], float]:
     """Return laps of a whole run of the trainer; its first epoch, which also makes the first weights, is not timed."""
-    from models.networks.recurrent import Network
+    from models.networks.network import Network
     from models.training.trainer import Epoch, Trainer, Training
 
     labels = load.labels if mode == "sequence" else load.batch
@@ -175,7 +175,8 @@ def train_with_torch(load: Load) -> Callable[[], float]:
 
 def forecast_in_one_pass(load: Load) -> Callable[[], float]:
     from models.ensembles.members import Members
-    from models.networks.recurrent import Network, build, build_deployable
+    from models.networks.network import Network
+    from models.networks.recurrent import build, build_deployable
     from models.scaling import Scaling
     from models.windows import closed_up
 
@@ -209,7 +210,7 @@ def multiply(load: Load, side: int = 2048) -> Callable[[], float]:
 def fit_members(load: Load, epochs: int = 2) -> Callable[[], float]:
     """Return laps of a whole fit of so many members: their epochs, the calibration, the forecasts for it."""
     from models.ensembles.pooled import RecurrentModel
-    from models.networks.recurrent import Network
+    from models.networks.network import Network
     from models.training.trainer import Training
 
     network = Network("gru", load.features, load.lookback, units=load.units, mode="sequence")
@@ -231,7 +232,7 @@ def fit_members(load: Load, epochs: int = 2) -> Callable[[], float]:
 def fit_once(load: Load) -> Callable[[], float]:
     """Return a lap of one fit that says how many MB it took at its peak, above what Python and TensorFlow took."""
     from models.ensembles.pooled import RecurrentModel
-    from models.networks.recurrent import Network
+    from models.networks.network import Network
     from models.training.trainer import Training
 
     network = Network("gru", load.features, load.lookback, units=load.units, mode="sequence")

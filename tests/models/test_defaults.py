@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from models.calibration.calibrator import Calibration
 from models.ensembles.pooled import RecurrentModel
-from models.networks.recurrent import Network
+from models.networks.network import Network
 from models.training.trainer import Training
 from pipeline.config import CalibrationConfig, ModelConfig, TrainingConfig
 

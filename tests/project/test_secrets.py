@@ -16,7 +16,8 @@ import httpx
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from flows.operations.deploy import POOL, server_url
+from flows.operations.deploy import POOL
+from flows.runtime.prefect_api import server_url
 from pipeline.config import Config
 from pipeline.errors import ConfigError
 from tests.conftest import small_settings

@@ -4,13 +4,14 @@ import sys
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import pandas as pd
 import pytest
 from prefect import Flow, Task
 
-from flows.cli import app
+from flows.cli import app, startup
 from flows.runtime.context import open_run
 from models.ensembles.model_files import model_version
 from pipeline.tracking.registry import Registry
@@ -39,8 +40,10 @@ class CommandLine:
         self._monkeypatch, self._capsys = monkeypatch, capsys
         for kind in (Flow, Task):
             monkeypatch.setattr(kind, "__call__", lambda self, *a, **k: self.fn(*a, **k))
-        for preparation in ("_set_environment", "_prepare_prefect"):
+        for preparation in ("_set_environment", "_prepare_prefect", "start_quickly"):
             monkeypatch.setattr(app, preparation, lambda: None)
+        monkeypatch.setattr(app, "_start_server", lambda: lambda: None)
+        monkeypatch.setattr(startup, "gc", SimpleNamespace(freeze=lambda: None, enable=lambda: None))
         monkeypatch.chdir(folder)
         Path("nextday.toml").write_text("[prices]\nstart = 2018-11-01\n")
 

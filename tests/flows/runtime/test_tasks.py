@@ -1,11 +1,16 @@
-"""Which tasks of an evening are tried again."""
+"""Which tasks of an evening are tried again, and that a task outside of a flow run needs no server."""
+
+import time
 
 import pytest
-from prefect import Task
+from prefect import Task, flow
+from prefect.context import FlowRunContext
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.evening import explain, forecasting, publish, reporting, settlement
 from flows.nightly import nightly
 from flows.prices import fetch, update
+from flows.runtime.tasks import Retries, call_flow, task
 from flows.training import champion, history, network_insight, scoring, train
 
 pytestmark = pytest.mark.slow
@@ -20,4 +25,77 @@ def test_only_fetching_is_tried_again() -> None:
     assert {task.name for task in tasks if task.retries} == {"fetch prices"}
     assert not any(task.persist_result for task in tasks)
     assert nightly.retries == 0
+    assert (fetch.fetch_prices.retries, fetch.fetch_prices.retry_delay_seconds) == (3, [2.0, 4.0, 8.0])
     assert fetch.fetch_prices.retry_jitter_factor
+
+
+NOBODY = "http://127.0.0.1:9/api"
+
+
+class Failing:
+    """Fails a number of times, then returns how often it was called."""
+
+    def __init__(self, failures: int, error: type[Exception] = ConnectionError) -> None:
+        self.failures, self.error, self.calls = failures, error, 0
+
+    def __call__(self) -> int:
+        self.calls += 1
+        if self.calls <= self.failures:
+            raise self.error(f"failure {self.calls}")
+        return self.calls
+
+
+@pytest.fixture
+def waited(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Return the seconds slept between tries, which are not slept."""
+    seconds: list[float] = []
+    monkeypatch.setattr(time, "sleep", seconds.append)
+    return seconds
+
+
+def tried(work: Failing) -> int:
+    @task("try", retries=Retries(ConnectionError, delays=(2.0, 4.0)))
+    def attempt() -> int:
+        return work()
+
+    with temporary_settings({PREFECT_API_URL: NOBODY}):  # asked, it would fail
+        return attempt()
+
+
+def test_outside_of_a_flow_run_a_task_is_its_function_with_its_retries(waited: list[float]) -> None:
+    assert tried(Failing(0)) == 1
+    assert not waited
+    assert tried(Failing(2)) == 3
+    assert [1 <= waited[0] <= 3, 2 <= waited[1] <= 6] == [True, True]
+    with pytest.raises(ConnectionError, match="failure 3"):
+        tried(Failing(3))
+    del waited[:]
+    with pytest.raises(KeyError):
+        tried(Failing(1, KeyError))
+    assert not waited
+
+
+def test_outside_of_a_flow_run_a_task_has_its_time_limit() -> None:
+    @task("hang", timeout=0.2)
+    def hang() -> None:
+        time.sleep(20)
+
+    with pytest.raises(TimeoutError):
+        hang()
+
+
+def test_without_a_server_a_flow_is_called_as_its_function() -> None:
+    @flow
+    def work(number: int) -> tuple[int, bool]:
+        return number, FlowRunContext.get() is None
+
+    with temporary_settings(restore_defaults={PREFECT_API_URL}):
+        assert call_flow(work, 3) == (3, True)
+
+
+def test_with_a_server_a_flow_runs_in_it(prefect_server: None) -> None:
+    @flow
+    def work(number: int) -> tuple[int, bool]:
+        return number, FlowRunContext.get() is None
+
+    assert call_flow(work, 3) == (3, False)

@@ -8,10 +8,10 @@ import keras
 import numpy as np
 import pytest
 
-from models.ensembles.members import load_members
 from models.ensembles.per_symbol import SymbolModel
 from models.ensembles.pooled import RecurrentModel
-from models.networks.recurrent import Network
+from models.networks.network import Network
+from models.serving.saved_files import read_members
 from models.training.trainer import DivergenceError, Training
 from tests.conftest import small_settings
 from tests.support.command_line import CommandLine, told
@@ -82,4 +82,4 @@ def test_kept_weights_are_a_member_like_any_other(tmp_path: Path, explosive: Non
         RecurrentModel(network, Training(epochs=5), 1, rescue=tmp_path).fit(*block(), **RANGES, seed=7)
     (path,) = tmp_path.glob("*.keras")
     path.rename(tmp_path / "member-1.keras")
-    assert len(load_members(tmp_path, network, 1).weights) == 1
+    assert len(read_members(tmp_path, network, 1)[1]) == 1

@@ -1,15 +1,14 @@
 """A fit may go on from weights that know no label it is not to learn from, and from no others."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from models.ensembles.per_symbol import SymbolModel
-from models.ensembles.pooled import RecurrentEnsemble, RecurrentModel, load
+from models.ensembles.pooled import RecurrentEnsemble, RecurrentModel
 from models.errors import ModelError
-from models.networks.recurrent import Network
+from models.networks.network import Network
 from models.training.trainer import Training
 
 pytestmark = pytest.mark.slow
@@ -79,16 +78,6 @@ def test_no_label_after_the_train_range_of_the_refit_moves_a_weight_of_it_before
         for start, labels in ((early, y), (blind, hidden))
     ]
     assert refit[0].history[0].loss == refit[1].history[0].loss
-
-
-def test_a_model_from_files_starts_nothing_for_nobody_knows_what_it_knows(
-    early: RecurrentEnsemble, tmp_path: Path
-) -> None:
-    early.save(tmp_path / "model")
-    loaded = load(tmp_path / "model")
-    assert not loaded.may_start(LATE["train"])
-    with pytest.raises(ModelError, match="unknown block"):
-        replace(RECIPE, start=loaded).fit(*BLOCK, **LATE, seed=7)
 
 
 def test_another_network_or_other_seeds_start_nothing(early: RecurrentEnsemble) -> None:

@@ -4,15 +4,16 @@ import keras
 import numpy as np
 import pytest
 
+from models.explain.attribution import TOLERANCE, attribute
 from models.explain.diagnostics import (
-    TOLERANCE,
-    attribute,
     describe_memory,
     measure_gradient_norms,
     measure_importance,
     measure_sensitivity,
 )
-from models.networks.recurrent import Network, build
+from models.networks.network import Network
+from models.networks.recurrent import build
+from models.serving.network import ServedNetwork
 
 pytestmark = pytest.mark.slow
 
@@ -25,9 +26,12 @@ def orthogonal(size: int) -> np.ndarray:
     return np.linalg.qr(np.random.default_rng(7).normal(size=(size, size)))[0]
 
 
-def elman(factor: float, lookback: int = LENGTH) -> tuple[keras.Model, list[np.ndarray]]:
+ELMAN = Network("rnn", features=FEATURES, lookback=LENGTH, units=UNITS, horizons=2)
+
+
+def elman(factor: float) -> tuple[keras.Model, list[np.ndarray]]:
     """Return an Elman network whose recurrent matrix is `factor` times orthogonal, and its weights."""
-    model = build(Network("rnn", features=FEATURES, lookback=lookback, units=UNITS, horizons=2), seed=1)
+    model = build(ELMAN, seed=1)
     chance = np.random.default_rng(2)
     weights = [
         chance.normal(size=(FEATURES, UNITS)),
@@ -104,22 +108,24 @@ def test_a_network_that_reads_nothing_is_called_blind_and_one_that_overflows_exp
 
 
 def test_the_lag_and_the_feature_that_were_learned_stand_out() -> None:
-    model = build(Network("gru", features=FEATURES, lookback=LENGTH, units=8), seed=3)
+    network = Network("gru", features=FEATURES, lookback=LENGTH, units=8)
+    model = build(network, seed=3)
     weights = trained_to_read(model, feature=1, lag=4)
     assert measure_sensitivity(model, [weights], WINDOWS)[0, :, 0].argmax() == 4
-    attribution = attribute(model, [weights], WINDOWS)
+    attribution = attribute(ServedNetwork(network, [weights]), WINDOWS)
     strength = np.abs(attribution.values).mean(axis=(0, 3))
     assert np.unravel_index(strength.argmax(), strength.shape) == (4, 1)
 
 
 @pytest.mark.parametrize("kind", ["rnn", "gru", "lstm"])
 def test_attributions_add_up_to_the_logit(kind: str) -> None:
-    model = build(Network(kind, features=FEATURES, lookback=LENGTH, units=8, horizons=2), seed=3)
+    network = Network(kind, features=FEATURES, lookback=LENGTH, units=8, horizons=2)
+    model = build(network, seed=3)
     chance = np.random.default_rng(1)
     members = [
         [chance.normal(0, 0.5, array.shape).astype(np.float32) for array in model.get_weights()] for _ in "ab"
     ]
-    found = attribute(model, members, WINDOWS)
+    found = attribute(ServedNetwork(network, members), WINDOWS)
     logits = []
     for weights in members:
         model.set_weights(weights)
@@ -132,18 +138,18 @@ def test_attributions_add_up_to_the_logit(kind: str) -> None:
 
 
 def test_attributions_of_a_linear_network_are_its_terms() -> None:
-    model, weights = elman(0.8)
+    _, weights = elman(0.8)
     w_xh, w_hh, _, w_hy, _ = (np.float64(array) for array in weights)
     tiny = 1e-3 * WINDOWS
-    found = attribute(model, [weights], tiny).values
+    found = attribute(ServedNetwork(ELMAN, [weights]), tiny).values
     for lag in (0, 3, LENGTH - 1):
         terms = tiny[:, -1 - lag, :, None] * (w_xh @ np.linalg.matrix_power(w_hh, lag) @ w_hy)
         assert found[:, lag] == pytest.approx(terms, abs=1e-6)
 
 
 def test_a_row_whose_attributions_do_not_add_up_says_so() -> None:
-    model, weights = elman(1.0)
-    found = attribute(model, [[1e4 * array for array in weights]], WINDOWS[:2])
+    _, weights = elman(1.0)
+    found = attribute(ServedNetwork(ELMAN, [[1e4 * array for array in weights]]), WINDOWS[:2])
     assert not found.adds_up.any()
 
 

@@ -8,10 +8,14 @@ import pytest
 
 from models.ensembles.members import Members
 from models.ensembles.pooled import RecurrentEnsemble, RecurrentModel
-from models.explain.diagnostics import TOLERANCE, attribute, measure_sensitivity
-from models.explain.inspection import explain, inspect, read_before, read_scaling
-from models.networks.recurrent import Network, build, build_deployable
+from models.explain.attribution import TOLERANCE, attribute, explain, read_before
+from models.explain.diagnostics import measure_sensitivity
+from models.explain.inspection import inspect, read_scaling
+from models.networks.network import Network
+from models.networks.recurrent import build, build_deployable
 from models.scaling import Scaling
+from models.serving.ensemble import ServedEnsemble
+from models.serving.network import ServedNetwork
 from models.training.trainer import Training
 
 pytestmark = pytest.mark.slow
@@ -58,7 +62,13 @@ def an_ensemble(network: Network) -> RecurrentEnsemble:
     )
     nothing: Any = None
     rate = np.full(2, 0.5)
-    return RecurrentEnsemble(network, Training(), (1, 2), members, nothing, rate, history=[], start=0)
+    return RecurrentEnsemble(network, Training(), (1, 2), members, nothing, rate, [], nothing, 0, 0)
+
+
+def served(network: Network) -> ServedEnsemble:
+    """Return the same as it is served from its files."""
+    members, nothing = ServedNetwork(network, [random_weights(network, seed) for seed in (1, 2)]), None
+    return ServedEnsemble(network, SCALING, members, nothing, np.full(2, 0.5), {})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -82,7 +92,7 @@ def test_sensitivity_and_attributions_hold_for_every_network(network: Network) -
     found = measure_sensitivity(model, [weights], x)[0]
     # Differences of float32 logits; a rectified convolution has kinks.
     assert found == pytest.approx(expected, rel=0.1, abs=2e-2 * expected.max())
-    attribution = attribute(model, [weights], x)
+    attribution = attribute(ServedNetwork(network, [weights]), x)
     apart = logits(x) - logits(np.zeros_like(x))
     assert attribution.values.sum(axis=(1, 2)) == pytest.approx(apart, abs=TOLERANCE)
 
@@ -90,10 +100,10 @@ def test_sensitivity_and_attributions_hold_for_every_network(network: Network) -
 @pytest.mark.parametrize("network", NETWORKS[:1] + NETWORKS[4:5], ids=lambda n: n.mode)
 def test_a_forecast_is_explained_over_the_sessions_that_it_read(network: Network) -> None:
     x, mask, _ = panel()
-    fitted = an_ensemble(network)
+    fitted, ensemble = an_ensemble(network), served(network)
     mask[3, : SESSIONS - LOOKBACK - 1] = False  # forecast, but with less than twice the lookback behind it
     rows = np.flatnonzero(fitted.members.usable(mask)[:, -1]).astype(np.int32) * SESSIONS + SESSIONS - 1
-    found = explain(fitted, x, mask, rows)
+    found = explain(ensemble, x, mask, rows)
     assert found.attribution.adds_up.all()
     moved = found.attribution.logit - found.baseline
     assert found.attribution.values.sum(axis=(1, 2)) == pytest.approx(moved, abs=TOLERANCE)

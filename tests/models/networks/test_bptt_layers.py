@@ -6,7 +6,8 @@ import pytest
 import tensorflow as tf
 
 from models.networks import recurrent
-from models.networks.recurrent import KINDS, Kind, Network, build, build_deployable, build_to_train
+from models.networks.network import Kind, Network
+from models.networks.recurrent import KINDS, build, build_deployable, build_to_train
 from models.scaling import Scaling
 from models.training.trainer import Examples, Trainer, Training
 from models.windows import closed_up, example_spans

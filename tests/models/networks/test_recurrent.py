@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from models.errors import ModelError
-from models.networks.recurrent import Kind, Network, build, build_deployable, count_parameters
+from models.networks.network import Kind, Network
+from models.networks.recurrent import build, build_deployable, count_parameters
 from models.scaling import Scaling
 
 SCALING = Scaling(np.array([1, -2, 0.5], dtype=np.float32), np.array([4, 0.01, 1], dtype=np.float32))

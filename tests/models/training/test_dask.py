@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from models.ensembles.pooled import RecurrentModel
-from models.networks.recurrent import Network
+from models.networks.network import Network
 from models.training.trainer import Epoch, Training
 from tests.models.ensembles.test_pooled import LOOKBACK, MARKET, RANGES
 

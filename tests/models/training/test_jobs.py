@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from models.errors import ModelError
-from models.networks.recurrent import Network
+from models.networks.network import Network
 from models.training import jobs
 from models.training.examples import prepare_examples
 from models.training.jobs import Job, Run, submit_all

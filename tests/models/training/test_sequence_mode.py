@@ -8,10 +8,12 @@ import pytest
 
 from models.baselines import baselines
 from models.ensembles.members import Members
-from models.ensembles.pooled import RecurrentEnsemble, RecurrentModel, load
+from models.ensembles.pooled import RecurrentEnsemble, RecurrentModel
 from models.errors import ModelError
-from models.networks.recurrent import Kind, Network, build, build_deployable, count_parameters
+from models.networks.network import Kind, Network
+from models.networks.recurrent import build, build_deployable, count_parameters
 from models.scaling import Scaling
+from models.serving.ensemble import load
 from models.training.trainer import Examples, Trainer, Training
 from models.windows import RUN_IN, closed_up, cut_into_chunks, example_spans, usable_rows
 
@@ -241,7 +243,7 @@ def test_a_loaded_model_forecasts_the_same(fitted: RecurrentEnsemble, tmp_path: 
     fitted.save(tmp_path / "model")
     x, mask, _ = market()
     loaded = load(tmp_path / "model")
-    assert np.array_equal(loaded.predict(x, mask).p_up, fitted.predict(x, mask).p_up, equal_nan=True)
+    assert loaded.predict(x, mask).p_up == pytest.approx(fitted.predict(x, mask).p_up, abs=1e-6, nan_ok=True)
 
 
 def test_the_run_starts_at_a_session_that_is_fixed_with_the_fit(recipe: RecurrentModel) -> None:

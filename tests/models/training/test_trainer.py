@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import log_loss
 
-from models.networks.recurrent import Network, build, build_deployable
+from models.networks.network import Network
+from models.networks.recurrent import build, build_deployable
 from models.scaling import Scaling
 from models.training.trainer import DivergenceError, Epoch, Examples, Trainer, Training
 
