@@ -77,7 +77,11 @@ def task(
 
 
 class _Task(Task[P, R]):
-    """A task that Prefect runs inside of a flow run, and that is a plain function elsewhere."""
+    """A task that Prefect runs inside of a flow run, and that is a plain function elsewhere.
+
+    Attributes:
+        again: When it is tried again; None: never.
+    """
 
     def __init__(self, work: Callable[P, R], again: Retries | None, **options: Any) -> None:
         if again is not None:
@@ -90,19 +94,19 @@ class _Task(Task[P, R]):
                 ),
             }
         super().__init__(work, **options)
-        self._again = again
+        self.again = again
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:  # type: ignore[override]
         if FlowRunContext.get() is not None:
             return super().__call__(*args, **kwargs)
-        for delay in self._again.delays if self._again else ():
+        for delay in self.again.delays if self.again else ():
             try:
                 return self._call_once(*args, **kwargs)
             except Exception as error:
-                assert self._again is not None
-                if not isinstance(error, self._again.error):
+                assert self.again is not None
+                if not isinstance(error, self.again.error):
                     raise
-                time.sleep(delay * random.uniform(1 - self._again.jitter, 1 + self._again.jitter))
+                time.sleep(delay * random.uniform(1 - self.again.jitter, 1 + self.again.jitter))
         return self._call_once(*args, **kwargs)
 
     def _call_once(self, *args: P.args, **kwargs: P.kwargs) -> R:

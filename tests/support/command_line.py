@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 import pandas as pd
 import pytest
-from prefect import Flow, Task
+from prefect import Flow
 
 from flows.cli import app, startup
+from flows.prices import fetch
 from flows.runtime.context import open_run
 from models.ensembles.model_files import model_version
 from pipeline.tracking.registry import Registry
@@ -38,8 +39,8 @@ class CommandLine:
         self, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         self._monkeypatch, self._capsys = monkeypatch, capsys
-        for kind in (Flow, Task):
-            monkeypatch.setattr(kind, "__call__", lambda self, *a, **k: self.fn(*a, **k))
+        monkeypatch.setattr(Flow, "__call__", lambda self, *a, **k: self.fn(*a, **k))
+        monkeypatch.setattr(fetch.fetch_prices, "again", None)  # a retry waits for seconds
         for preparation in ("_set_environment", "_prepare_prefect", "start_quickly"):
             monkeypatch.setattr(app, preparation, lambda: None)
         monkeypatch.setattr(app, "_start_server", lambda: lambda: None)

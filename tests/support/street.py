@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from prefect import Task
 from yfinance.data import SingletonMeta
 
+from flows.prices import fetch
 from flows.prices.update import PriceStatus, update_prices
 from flows.runtime.context import Run, open_run
 from pipeline.market.calendar import Calendar
@@ -122,6 +122,6 @@ def street(tmp_path: Path, xnys: Calendar, monkeypatch: pytest.MonkeyPatch) -> I
     """Return a Street without listings; the rate limit is off."""
     monkeypatch.setattr(SingletonMeta, "_instances", {})
     monkeypatch.setattr(yahoo._RateLimiter, "wait", lambda self: None)
-    monkeypatch.setattr(Task, "__call__", lambda self, *a, **k: self.fn(*a, **k))
+    monkeypatch.setattr(fetch.fetch_prices, "again", None)  # a retry waits for seconds
     with YahooServer(tmp_path / "server") as server:
         yield Street(tmp_path, xnys, server)

@@ -224,7 +224,7 @@ def test_a_score_on_the_test_range_is_a_trial_too_and_repeated_it_is_the_same_on
 
 @pytest.mark.proof
 def test_real_networks_are_searched_and_a_killed_search_loses_the_trial_under_way_at_most(
-    folder: Path, run: Run, known: History, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, run: Run, known: History, tmp_path: Path
 ) -> None:
     """Killed without warning after its first trial, and done again, it ends like one that was never interrupted."""
     environment = os.environ | {
@@ -232,8 +232,7 @@ def test_real_networks_are_searched_and_a_killed_search_loses_the_trial_under_wa
         "PREFECT_HOME": str(tmp_path / "p"),
     }
     code = (
-        "import sys, datetime, prefect\n"
-        "prefect.Task.__call__ = lambda self, *a, **k: self.fn(*a, **k)\n"
+        "import sys, datetime\n"
         "from flows.search.search import search\n"
         "from pathlib import Path\n"
         "now = datetime.datetime.fromisoformat(sys.argv[3])\n"
@@ -250,7 +249,6 @@ def test_real_networks_are_searched_and_a_killed_search_loses_the_trial_under_wa
         os.kill(process.pid, signal.SIGKILL)
     first = book.read()
     assert 1 <= len(first) < 3
-    monkeypatch.setattr("prefect.Task.__call__", lambda self, *a, **k: self.fn(*a, **k))
     again = search.fn(folder / "nextday.toml", home, NOW, trials=3 - len(first))
     assert again.trials[: len(first)] == first
     undisturbed = search_inside(run, inside(run, known), trials=3)

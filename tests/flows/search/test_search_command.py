@@ -84,7 +84,6 @@ def test_a_search_leaves_the_evening_its_lock(
         return self
 
     monkeypatch.setattr(Fake, "fit", fit)
-    monkeypatch.setattr("prefect.Task.__call__", lambda self, *a, **k: self.fn(*a, **k))
     search.fn(folder / "nextday.toml", tmp_path / "w", NOW, trials=1)
     assert held == [True, True]
 
