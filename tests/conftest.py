@@ -91,16 +91,28 @@ def xnys() -> Calendar:
 
 
 @pytest.fixture(scope="session")
-def prefect_server() -> Iterator[None]:
-    """Run flows against a temporary Prefect server of the tests' own."""
-    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
-    from prefect.testing.utilities import prefect_test_harness
+def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Run flows against a temporary Prefect server of the tests' own; commands started by tests do not see it."""
+    from prefect.context import refresh_global_settings_context
+    from prefect.settings import (
+        PREFECT_API_URL,
+        PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+        PREFECT_HOME,
+        temporary_settings,
+    )
 
-    with (
-        prefect_test_harness(server_startup_timeout=180),
-        temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
-    ):
-        yield
+    from flows.runtime.temporary_server import TemporaryServer
+    from tests.support.prefect_place import prefect_home
+
+    home = prefect_home(tmp_path_factory.mktemp("server") / "prefect")
+    server = TemporaryServer(os.environ | {"PREFECT_HOME": str(home)})
+    with pytest.MonkeyPatch.context() as patch:  # for threads, which read Prefect's global settings
+        patch.setenv("PREFECT_API_URL", server.url)
+        refresh_global_settings_context()
+    settings = {PREFECT_API_URL: server.url, PREFECT_HOME: home, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
+    with temporary_settings(settings):
+        server.wait()
+        yield  # it ends with the process, after Prefect has sent its last log lines
 
 
 def vendor_bars(sessions: pd.DatetimeIndex, close: "np.ndarray", **columns: object) -> pd.DataFrame:

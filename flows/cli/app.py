@@ -369,7 +369,9 @@ def _start_server() -> Callable[[], None]:
         return lambda: None
     from flows.runtime.temporary_server import TemporaryServer
 
-    return TemporaryServer().wait
+    server = TemporaryServer()
+    server.use()
+    return server.wait
 
 
 def _set_environment() -> None:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Mapping
 from contextlib import suppress
 
 __all__ = ["TemporaryServer", "is_running"]
@@ -33,12 +34,11 @@ def is_running() -> bool:
 class TemporaryServer:
     """A running Prefect server on a free port of 127.0.0.1, whose database is in PREFECT_HOME.
 
-    From its creation on, Prefect's settings name it as the API. `wait` has to be called before a flow.
+    Args:
+        environment: Its environment; default: that of this process.
     """
 
-    def __init__(self) -> None:
-        from prefect.context import refresh_global_settings_context
-
+    def __init__(self, environment: Mapping[str, str] | None = None) -> None:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 -- the server writes into it until it ends
         # The server inherits a listening socket: there is no race for the port, and requests queue until it answers.
         with socket.create_server(("127.0.0.1", 0)) as listening:
@@ -49,14 +49,20 @@ class TemporaryServer:
                 stdin=subprocess.PIPE,
                 stdout=self._errors,
                 stderr=self._errors,
+                env=environment,
                 start_new_session=True,  # Ctrl+C is for the command, which tells the server how its run ended
             )
+        # Registered before Prefect's own: those send the last log lines first.
+        atexit.register(self.stop)
+
+    def use(self) -> None:
+        """Make it the API of this process and of those that it starts."""
+        from prefect.context import refresh_global_settings_context
+
         global _running
         _running = True
         os.environ["PREFECT_API_URL"] = self.url
         refresh_global_settings_context()
-        # Registered before Prefect's own: those send the last log lines first.
-        atexit.register(self.stop)
 
     def wait(self) -> None:
         """Wait until the server answers.
@@ -73,9 +79,11 @@ class TemporaryServer:
             health = httpx.get(f"{self.url}/health", timeout=_START_SECONDS, trust_env=False)
             health.raise_for_status()
         except httpx.HTTPError as error:
-            self.stop()
+            self._end()
+            reason = self._last_error() or error
+            self._errors.close()
             raise NextdayError(
-                f"Prefect's temporary server does not start: {self._last_error() or error}",
+                f"Prefect's temporary server does not start: {reason}",
                 where=f"PREFECT_HOME = {PREFECT_HOME.value()}",
                 fix="look at that folder's rights and the free space; or start a server (prefect server start) and set "
                 "PREFECT_API_URL",
@@ -83,6 +91,10 @@ class TemporaryServer:
 
     def stop(self) -> None:
         """End the server."""
+        self._end()
+        self._errors.close()
+
+    def _end(self) -> None:
         atexit.unregister(self.stop)
         assert self._process.stdin is not None
         with suppress(OSError):

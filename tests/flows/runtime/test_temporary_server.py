@@ -18,6 +18,7 @@ START = """
 import time
 from flows.runtime.temporary_server import TemporaryServer
 server = TemporaryServer()
+server.use()
 server.wait()
 print(server.url, server._process.pid, flush=True)
 """
