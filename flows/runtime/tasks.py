@@ -2,18 +2,21 @@
 
 import functools
 import random
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from types import FrameType
+from typing import Any, NoReturn, ParamSpec, TypeVar
 
 import pandas as pd
 from prefect import Flow, Task, get_client
 from prefect.cache_policies import NO_CACHE
 from prefect.context import FlowRunContext
+from prefect.exceptions import TerminationSignal
 from prefect.settings import PREFECT_API_URL
 from prefect.utilities.timeout import timeout as time_limit
 
@@ -117,9 +120,22 @@ class _Task(Task[P, R]):
 def call_flow(work: Flow[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     """Run a flow in Prefect if PREFECT_API_URL names a server; else call its function, without a server.
 
-    The work and its results are the same; there is no flow run to look at.
+    The work and its results are the same, and a SIGTERM ends it as in Prefect; there is no flow run to look at.
+
+    Raises:
+        TerminationSignal: this process got a SIGTERM: what the work had begun is cleared away.
     """
-    return work(*args, **kwargs) if PREFECT_API_URL.value() else work.fn(*args, **kwargs)
+    if PREFECT_API_URL.value():
+        return work(*args, **kwargs)
+
+    def end(number: int, frame: FrameType | None) -> NoReturn:
+        raise TerminationSignal(number)
+
+    former = signal.signal(signal.SIGTERM, end)
+    try:
+        return work.fn(*args, **kwargs)
+    finally:
+        signal.signal(signal.SIGTERM, former)
 
 
 @contextmanager
