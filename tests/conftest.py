@@ -1,5 +1,6 @@
 """What several test files share: the real datasets, made-up prices, and a clock."""
 
+import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -35,6 +36,12 @@ _COMPILED.mkdir(parents=True, exist_ok=True)
 os.environ["TF_XLA_FLAGS"] = f"--tf_xla_persistent_cache_directory={_COMPILED}"
 for _name in ("NEXTDAY_CONFIG", "NEXTDAY_HOME"):
     os.environ.pop(_name, None)  # whoever runs the tests may have evenings of his own
+
+
+def pytest_collection_finish() -> None:
+    """Take what is imported by now out of the garbage collector's rounds, which it only makes longer."""
+    gc.collect()
+    gc.freeze()
 
 
 def small_settings(
