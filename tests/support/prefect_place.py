@@ -116,6 +116,7 @@ class Place:
             self._chosen = ["--config", str(self.config)]
         kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
         self.environment = kept | {
+            "PYTHONPATH": str(PROJECT / "tests" / "support" / "quick_start"),
             "PREFECT_HOME": str(prefect_home(folder / "prefect")),
             "PREFECT_API_URL": self.url,
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
