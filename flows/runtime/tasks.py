@@ -102,14 +102,12 @@ class _Task(Task[P, R]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:  # type: ignore[override]
         if FlowRunContext.get() is not None:
             return super().__call__(*args, **kwargs)
-        for delay in self.again.delays if self.again else ():
+        again = self.again or Retries(Exception, delays=())
+        for delay in again.delays:
             try:
                 return self._call_once(*args, **kwargs)
-            except Exception as error:
-                assert self.again is not None
-                if not isinstance(error, self.again.error):
-                    raise
-                time.sleep(delay * random.uniform(1 - self.again.jitter, 1 + self.again.jitter))
+            except again.error:
+                time.sleep(delay * random.uniform(1 - again.jitter, 1 + again.jitter))
         return self._call_once(*args, **kwargs)
 
     def _call_once(self, *args: P.args, **kwargs: P.kwargs) -> R:

@@ -114,9 +114,8 @@ def _standard_error(series: Floats, gap: int) -> float:
     """Return the standard error of the mean of `series` [session], whose values overlap over `gap` sessions."""
     if np.ptp(series) == 0:
         return 0.0
-    from arch.covariance.kernel import (
-        Bartlett,  # here: it takes seconds, and loading a model needs none of it
-    )
+    # Imported here: it takes seconds, and loading a model needs none of it.
+    from arch.covariance.kernel import Bartlett
 
     # Newey and West (1994), as in the verdict's test.
     lag = max(int(4 * (len(series) / 100) ** (2 / 9)), gap - 1)

@@ -26,7 +26,7 @@ def rnn(x: Array, weights: list[Array], *, keep: bool) -> tuple[Array, Backward]
     Args:
         x: Inputs.
         weights: K [member, input, unit], R [member, unit, unit], b [member, unit].
-        keep: Whether the backward pass is needed.
+        keep: As for the other layers; this one needs no more than its states.
     """
     kernel, recurrent, bias = weights
     inputs = x @ kernel + bias[:, None]
