@@ -3,7 +3,7 @@
 Every interval of the project that resamples sessions gets its draws from `resample_sessions`, so that the rule of
 MIN_SESSIONS stands in one place: with too few sessions there is no draw, and the interval is NaN.
 
-`arch` is imported where it is used: it takes seconds, which an evening with few settled forecasts need not wait.
+`arch` is imported where it is used: it takes seconds, and commands that resample nothing are spared them.
 """
 
 import numpy as np

@@ -129,6 +129,6 @@ def newey_west_lag(sessions: int, horizon: int = 1) -> int:
 
 def long_run_variance(series: Floats, lag: int) -> float:
     """Return n times the variance of the mean of `series` [session], by Bartlett weights (Newey and West, 1987)."""
-    from arch.covariance.kernel import Bartlett  # here: it takes seconds, and few evenings need it
+    from arch.covariance.kernel import Bartlett  # here: it takes seconds, and most commands need none of it
 
     return float(Bartlett(series, bandwidth=lag).cov.long_run[0, 0])
