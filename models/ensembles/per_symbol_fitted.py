@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from models.calibration.calibrator import Calibrator
 from models.ensembles.agreement import Agreement, banded, join_agreements
+from models.ensembles.by_symbol import arrange_places, forecast_by_symbol, spread_over_rows
 from models.ensembles.members import Members
 from models.ensembles.model_files import PER_SYMBOL, SYMBOL_ARRAYS, write_metadata, writing
-from models.errors import ModelError
 from models.networks.network import Network
 from models.networks.recurrent import build, count_parameters
 from models.prediction import Prediction
@@ -83,12 +83,14 @@ class SymbolEnsemble:
     @property
     def base_rate(self) -> NDArray[np.float64]:
         """Share of ups among the training rows, [symbol, horizon]; NaN for a symbol without a model."""
-        return self._by_symbol([model.base_rate for model in self.models])
+        return spread_over_rows([model.base_rate for model in self.models], self.places)
 
     @property
     def threshold(self) -> NDArray[np.float64]:
         """The least |p_up - 0.5| at which a direction is issued, [symbol, horizon]; NaN without a model."""
-        return self._by_symbol([np.array(model.calibrator.abstention.threshold) for model in self.models])
+        return spread_over_rows(
+            [np.array(model.calibrator.abstention.threshold) for model in self.models], self.places
+        )
 
     @property
     def agreement(self) -> Agreement:
@@ -105,7 +107,7 @@ class SymbolEnsemble:
 
     def arranged(self, rows: Sequence[int]) -> "SymbolEnsemble":
         """Return the ensemble for blocks whose symbols are the rows `rows` of the fitted one, -1 for others."""
-        return replace(self, places=tuple(self.places[row] if row >= 0 else -1 for row in rows))
+        return replace(self, places=arrange_places(self.places, rows))
 
     def predict(self, x: NDArray[np.float32], mask: NDArray[np.bool_]) -> Prediction:
         """Forecast every row with enough history of each symbol that has a model, as a pooled ensemble does.
@@ -114,17 +116,7 @@ class SymbolEnsemble:
             ModelError: if the shapes do not fit, or a valid row is not finite.
         """
         check_panel(x, mask, self.network.features)
-        if len(x) != len(self.places):
-            raise ModelError(
-                f"x has {len(x)} symbols, and this model is arranged for {len(self.places)}",
-                fix="arrange it by the symbols of the block",
-            )
-        made = np.full((3, *mask.shape, self.network.horizons), np.nan)
-        for symbol, place in enumerate(self.places):
-            if place >= 0:
-                only = slice(symbol, symbol + 1)
-                made[:, symbol] = self._forecast(self.models[place], x[only], mask[only])
-        return Prediction(*made)
+        return forecast_by_symbol(self._forecast, self.places, x, mask, self.network.horizons)
 
     def save(self, directory: Path, extra: Mapping[str, Any] | None = None) -> None:
         """Write symbols.npz and model.json into a new folder, all or nothing.
@@ -140,14 +132,9 @@ class SymbolEnsemble:
             np.savez(draft / SYMBOL_ARRAYS, allow_pickle=False, **self._arrays())
             write_metadata(draft, self._metadata(extra or {}))
 
-    def _by_symbol(self, values: list[NDArray[np.float64]]) -> NDArray[np.float64]:
-        none = np.full(self.network.horizons, np.nan)
-        return np.array([values[place] if place >= 0 else none for place in self.places])
-
-    def _forecast(
-        self, model: SymbolMember, x: NDArray[np.float32], mask: NDArray[np.bool_]
-    ) -> NDArray[np.float64]:
+    def _forecast(self, place: int, x: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.float64]:
         """Return p_up, low and high of one symbol, [3, session, horizon]."""
+        model = self.models[place]
         members = unweighted(self.network).with_weights(model.weights)
         usable = members.usable(mask)
         logits = members.logits(model.scaling.apply(x), mask, closed_up(usable))

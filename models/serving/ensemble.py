@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from models.calibration.calibrator import Calibrator, read_calibrator
 from models.ensembles.agreement import banded
+from models.ensembles.by_symbol import arrange_places, forecast_by_symbol, spread_over_rows
 from models.ensembles.model_files import METADATA, PER_SYMBOL, SYMBOL_ARRAYS, read_metadata
 from models.errors import ModelError
 from models.networks.network import Network
@@ -115,16 +116,16 @@ class ServedSymbolEnsemble:
     @property
     def base_rate(self) -> NDArray[np.float64]:
         """Share of ups among the training rows, [symbol, horizon]; NaN for a symbol without a model."""
-        return self._by_symbol([model.base_rate for model in self.models])
+        return spread_over_rows([model.base_rate for model in self.models], self.places)
 
     @property
     def threshold(self) -> NDArray[np.float64]:
         """The least |p_up - 0.5| at which a direction is issued, [symbol, horizon]; NaN without a model."""
-        return self._by_symbol([model.threshold for model in self.models])
+        return spread_over_rows([model.threshold for model in self.models], self.places)
 
     def arranged(self, rows: Sequence[int]) -> "ServedSymbolEnsemble":
         """Return the ensemble for blocks whose symbols are the rows `rows` of the fitted one, -1 for others."""
-        return replace(self, places=tuple(self.places[row] if row >= 0 else -1 for row in rows))
+        return replace(self, places=arrange_places(self.places, rows))
 
     def first_session(self, row: int) -> int:
         """Return the first session that forecasts from session `row` on read, in a block that begins at the start."""
@@ -137,22 +138,11 @@ class ServedSymbolEnsemble:
             ModelError: if the shapes do not fit, or a valid row is not finite.
         """
         check_panel(x, mask, self.network.features)
-        if len(x) != len(self.places):
-            raise ModelError(
-                f"x has {len(x)} symbols, and this model is arranged for {len(self.places)}",
-                fix="arrange it by the symbols of the block",
-            )
-        made = np.full((3, *mask.shape, self.network.horizons), np.nan)
-        for symbol, place in enumerate(self.places):
-            if place >= 0:
-                only = slice(symbol, symbol + 1)
-                own = self.models[place].predict(x[only], mask[only])
-                made[:, symbol] = own.p_up[0], own.low[0], own.high[0]
-        return Prediction(*made)
+        return forecast_by_symbol(self._forecast, self.places, x, mask, self.network.horizons)
 
-    def _by_symbol(self, values: list[NDArray[np.float64]]) -> NDArray[np.float64]:
-        none = np.full(self.network.horizons, np.nan)
-        return np.array([values[place] if place >= 0 else none for place in self.places])
+    def _forecast(self, place: int, x: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.float64]:
+        own = self.models[place].predict(x, mask)
+        return np.stack([own.p_up[0], own.low[0], own.high[0]])
 
 
 def load(directory: Path, metadata: Mapping[str, Any] | None = None) -> ServedEnsemble | ServedSymbolEnsemble:
