@@ -3,6 +3,8 @@ SHELL := /bin/sh
 VENV := .venv
 BIN := $(VENV)/bin
 NEXTDAY := $(BIN)/nextday
+# Most of 60,000 installed files are never imported: Python compiles a module when it is, which halves the install.
+INSTALL := $(BIN)/python -m pip --disable-pip-version-check --quiet install --no-compile --constraint requirements.lock
 
 .DEFAULT_GOAL := help
 .PHONY: help forecast test proofs check lint format types bench yahoo architecture clean
@@ -58,10 +60,10 @@ $(VENV)/.created:
 
 $(VENV)/.installed: $(VENV)/.created pyproject.toml requirements.lock
 	@echo "Installing nextday and its pinned packages (a few minutes, 3.4 GB)"
-	@$(BIN)/python -m pip --disable-pip-version-check --quiet install --constraint requirements.lock --editable .
+	@$(INSTALL) --editable .
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.created pyproject.toml requirements.lock
 	@echo "Installing nextday, its pinned packages and the tools of its tests (a few minutes, 3.4 GB)"
-	@$(BIN)/python -m pip --disable-pip-version-check --quiet install --constraint requirements.lock --editable '.[dev,dask]'
+	@$(INSTALL) --editable '.[dev,dask]'
 	@touch $@ $(VENV)/.installed

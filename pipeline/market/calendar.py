@@ -1,6 +1,7 @@
 """Exchange calendars: sessions, their opens and closes, and when their bars settle."""
 
 import difflib
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from functools import lru_cache
@@ -25,7 +26,7 @@ _FIXES = {
 """Fixes for the calendars that no release can build with pandas 3: Orthodox Easter, and Sundays in Tel Aviv."""
 
 _COMMON_MONTH = ("2026-03-02", "2026-03-31")
-"""A month within the bounds of every calendar: building just this finds the calendar's class and bounds quickly."""
+"""A month within the bounds of every calendar: building just this finds the calendar's class and bounds."""
 
 _LATEST = date(2200, 1, 1)
 """Calendars use nanosecond timestamps, which end in 2262."""
@@ -170,7 +171,7 @@ def calendar(name: str, first: date, now: datetime, overrides: tuple[Override, .
 
 @lru_cache(maxsize=8)
 def _calendar(name: str, first: date, last: date, overrides: tuple[Override, ...]) -> Calendar:
-    built = _build(name, first, last)
+    built = _build(name, first, date(last.year, 12, 31))  # whole years: consecutive evenings share one
     if (built.closes.to_numpy()[:-1] >= built.opens.to_numpy()[1:]).any():
         raise ConfigError(
             f"The market of the calendar {name!r} never closes: there is no next session to forecast",
@@ -178,7 +179,7 @@ def _calendar(name: str, first: date, last: date, overrides: tuple[Override, ...
             fix="use the calendar of an exchange that closes, for example XNYS",
         )
     hours = pd.DataFrame({"opens": built.opens, "closes": built.closes})
-    hours = hours.set_axis(pd.DatetimeIndex(built.sessions.as_unit("us")))
+    hours = hours.set_axis(pd.DatetimeIndex(built.sessions.as_unit("us"))).loc[: pd.Timestamp(last)]
     hours = hours.apply(lambda instants: instants.dt.as_unit("us"))
     ends = built.bound_max()
     for number, override in enumerate(overrides, 1):
@@ -243,6 +244,7 @@ def _instant(day: pd.Timestamp, hour: time, timezone: Any, where: str) -> pd.Tim
         ) from None
 
 
+@lru_cache(maxsize=8)
 def _build(name: str, first: date, last: date) -> Any:
     known = xc.get_calendar_names(include_aliases=True)
     if name not in known:
@@ -253,6 +255,8 @@ def _build(name: str, first: date, last: date) -> Any:
             fix=f"nearest names: {', '.join(nearest) or 'XNYS'} (the names of exchange_calendars)",
         )
     try:
+        with suppress(ValueError):  # most calendars have no bounds, or none that matter
+            return xc.get_calendar(name, start=pd.Timestamp(first), end=pd.Timestamp(last))
         bounds = type(xc.get_calendar(name, start=_COMMON_MONTH[0], end=_COMMON_MONTH[1]))
         start = max(bound for bound in (pd.Timestamp(first), bounds.bound_min()) if bound is not None)
         end = min(bound for bound in (pd.Timestamp(last), bounds.bound_max()) if bound is not None)
