@@ -2,6 +2,7 @@
 
 import gc
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
@@ -14,12 +15,14 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from filelock import FileLock
 
 from pipeline.features.panel import Panel, build_panel
 from pipeline.market.calendar import Calendar, calendar
 from pipeline.prices.bar_block import COLUMNS, build_block
 from pipeline.prices.ingest.quality import check
 from pipeline.sources import Fetched
+from pipeline.tracking import mlflow_database
 
 PROJECT = Path(__file__).parents[1]
 """The checkout."""
@@ -97,6 +100,30 @@ def datasets() -> Path:
 def xnys() -> Calendar:
     """Return New York's calendar from 1999 to 2020."""
     return calendar("XNYS", date(1999, 1, 1), NOW)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def migrated_tracking() -> Iterator[None]:
+    """Let new workspaces begin with a copy of an empty MLflow database: its migrations take seconds each time."""
+    ready = PROJECT / ".pytest_cache" / f"mlflow-{version('mlflow')}"
+    migrate = mlflow_database._migrate
+
+    def copy_or_migrate(home: Path) -> None:
+        new = mlflow_database.database(home)
+        if new.exists():
+            migrate(home)
+            return
+        with FileLock(f"{ready}.lock"):
+            if not ready.exists():
+                part = ready.with_name(f"{ready.name}.part")
+                part.mkdir(exist_ok=True)
+                migrate(part)
+                part.rename(ready)
+        shutil.copyfile(mlflow_database.database(ready), new)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mlflow_database, "_migrate", copy_or_migrate)
+        yield
 
 
 @pytest.fixture(scope="session")
