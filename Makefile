@@ -19,7 +19,8 @@ test: $(VENV)/.installed-dev  ## All tests but the slow proofs
 	$(BIN)/pytest -n 2 --dist loadfile -m "not proof and not bench"
 
 proofs: $(VENV)/.installed-dev  ## Slow proofs: real servers, kills, simulated months
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m proof  # files of few tests are the long ones here
+	@# Only files with proofs: to import all takes a minute. In their order: files of few tests are the long ones here.
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m proof $$(grep -rl --include='test_*.py' mark.proof tests | sort)
 
 check: $(VENV)/.installed-dev lint types  ## Format, lint, types, import rules and the fast tests
 	$(BIN)/pytest -n 2 --dist loadfile -m "not proof and not slow and not bench" -q

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from rich.markup import escape
 
-from flows.cli.output import console, make_table
+from flows.cli.console import console, make_table
 from pipeline.audit.record import Audit
 from pipeline.formatting import count
 

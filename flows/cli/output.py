@@ -4,12 +4,11 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from rich import box
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from flows.cli.console import console, make_table
 from pipeline.evaluation.horizons import NEXT, describe_horizon, list_horizons
 from pipeline.formatting import count, format_day, format_moment, format_percent, format_price
 from pipeline.report.evening_report import Report
@@ -29,8 +28,6 @@ if TYPE_CHECKING:
     from pipeline.report.files import Paths
 
 __all__ = [
-    "console",
-    "make_table",
     "show_backtest",
     "show_evaluation",
     "show_evening",
@@ -43,38 +40,6 @@ __all__ = [
 ]
 
 _MOST, _FEW = 20, 5
-_NUMBERS = {
-    "open",
-    "high",
-    "low",
-    "close",
-    "adjusted",
-    "volume",
-    "div.",
-    "split",
-    "bars",
-    "of",
-    "coverage",
-    "P(up)",
-    "band",
-    "base rate",
-    "log loss",
-    "saved",
-    "trial",
-    "last close",
-    "return",
-    "value",
-    "95% interval",
-    "n",
-    "sessions",
-    "p",
-}
-_PIPE = 160
-"""Columns of output to a pipe or a file, where there is no terminal width."""
-
-console = Console(highlight=False)
-if not console.is_terminal:
-    console = Console(highlight=False, width=_PIPE)
 
 
 def show_evening(evening: "Evening") -> None:
@@ -266,14 +231,4 @@ def _horizon_table(forecasts: pd.DataFrame) -> Table:
         table.title += f"; the {_MOST} of {len(rows):,} symbols farthest from it next session"
     for row in rows[:_MOST]:
         table.add_row(*map(escape, row.values()))
-    return table
-
-
-def make_table(*headings: str) -> Table:
-    """Return an empty table with these columns; in a narrow terminal its cells fold, nothing is cut off."""
-    table = Table(
-        box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False, show_edge=False, title_justify="left"
-    )
-    for heading in headings:
-        table.add_column(heading, overflow="fold", justify="right" if heading in _NUMBERS else "left")
     return table

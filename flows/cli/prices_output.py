@@ -9,7 +9,7 @@ import pandas as pd
 from rich.table import Table
 from rich.text import Text
 
-from flows.cli.output import console, make_table
+from flows.cli.console import console, make_table
 from pipeline.formatting import count, format_percent, format_price
 
 if TYPE_CHECKING:

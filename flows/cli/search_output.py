@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from rich.table import Table
 
-from flows.cli.output import console, make_table
+from flows.cli.console import console, make_table
 from flows.search.search import Search
 from pipeline.formatting import count
 from pipeline.tracking.trial_ranking import Comparison, Ranking, rank, toml_lines

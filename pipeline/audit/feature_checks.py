@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from pipeline.audit.leakage_check import CheckResult, leakage_check
 from pipeline.features.feature_sets import FEATURE_SETS, FeatureSet
@@ -16,6 +15,7 @@ from pipeline.features.panel import build_panel
 from pipeline.features.sequences import Sequences, build_sequences
 from pipeline.market.universe import Universe
 from pipeline.prices.bar_block import COLUMNS, Block, build_block
+from pipeline.statistics.metrics import mean_ranks
 
 __all__ = ["FeatureAudit", "check_changed", "check_cut_off", "check_labels", "check_order", "check_reach"]
 
@@ -178,7 +178,7 @@ def _auc(values: NDArray[np.float32], y: NDArray[np.float32]) -> float:
     rises, falls = int(ups.sum()), int((~ups).sum())
     if not rises or not falls:
         return 0.5
-    wins = rankdata(values)[ups].sum() - rises * (rises + 1) / 2
+    wins = mean_ranks(values.astype(float))[ups].sum() - rises * (rises + 1) / 2
     return float(wins / (rises * falls))
 
 

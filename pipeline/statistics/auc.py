@@ -8,9 +8,8 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
-from pipeline.statistics.metrics import auc, effective_n_of, mean_of
+from pipeline.statistics.metrics import auc, effective_n_of, mean_of, mean_ranks
 
 __all__ = [
     "BINS",
@@ -82,7 +81,7 @@ def wins_within_sessions(level: Places, y: Floats, session: Places) -> tuple[Flo
     """
     rows, ups = np.bincount(session), np.bincount(session, y)
     before = np.cumsum(rows) - rows
-    rank = rankdata(session * (level.max(initial=0) + 1) + level) - before[session]
+    rank = mean_ranks(session * (level.max(initial=0) + 1) + level) - before[session]
     return np.bincount(session, rank * y) - ups * (ups + 1) / 2, ups * (rows - ups)
 
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import norm, rankdata
+from scipy.special import ndtri
 
 __all__ = [
     "CLIP",
@@ -34,6 +34,7 @@ __all__ = [
     "mcc",
     "mcc_of",
     "mean_of",
+    "mean_ranks",
     "reliability",
     "squared_errors",
 ]
@@ -100,8 +101,14 @@ def auc(p: Floats, y: Floats) -> float:
     Mann and Whitney (1947); Hanley and McNeil (1982), "The meaning and use of the area under a ROC curve".
     """
     ups, downs = float(y.sum()), float((1 - y).sum())
-    above = float(rankdata(p)[y == 1].sum()) - ups * (ups + 1) / 2
+    above = float(mean_ranks(p)[y == 1].sum()) - ups * (ups + 1) / 2
     return float(mean_of(above, ups * downs))
+
+
+def mean_ranks(values: Floats) -> Floats:
+    """Return the rank of each value [row] from 1; equal values share the mean of their ranks."""
+    level, rows = np.unique(values, return_inverse=True, return_counts=True)[1:]
+    return (np.cumsum(rows) - (rows - 1) / 2)[level]
 
 
 def base_rate(y: Floats) -> float:
@@ -230,7 +237,7 @@ def _binned(p: Floats, y: Floats, bins: int) -> tuple[NDArray[np.intp], Floats, 
 
 
 def _wilson(share: Floats, n: Floats) -> tuple[Floats, Floats]:
-    z = float(norm.ppf(0.975))
+    z = float(ndtri(0.975))
     middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
     return middle - half, middle + half

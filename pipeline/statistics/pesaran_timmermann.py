@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm, t
+from scipy.special import ndtr, stdtr
 
 from pipeline.schema import MIN_SESSIONS
 from pipeline.statistics.metrics import mean_of
@@ -83,9 +83,9 @@ def pesaran_timmermann(
         float(np.mean(z == up)),
         by_chance,
         robust,
-        float(t.sf(robust, len(by_session) - 1)) if len(by_session) >= MIN_SESSIONS * horizon else np.nan,
+        float(stdtr(len(by_session) - 1, -robust)) if len(by_session) >= MIN_SESSIONS * horizon else np.nan,
         alone,
-        float(norm.sf(alone)),
+        float(ndtr(-alone)),
         n,
         len(by_session),
     )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from pipeline.schema import MIN_SESSIONS
 from pipeline.statistics.metrics import mean_of
@@ -75,7 +75,7 @@ def estimate_sample_size(
             math.nan, math.nan, len(rates), float(np.mean(rows)) if len(rows) else 0.0, math.nan, sentence
         )
     variance = long_run_variance(rates, newey_west_lag(len(rates), horizon))
-    needed = math.ceil(variance * ((norm.ppf(1 - level) + norm.ppf(power)) / (hit_rate - against)) ** 2)
+    needed = math.ceil(variance * ((ndtri(1 - level) + ndtri(power)) / (hit_rate - against)) ** 2)
     more, worth = max(needed - len(rates), 0), float(mean_of(against * (1 - against), variance))
     return SampleSize(
         needed, more, len(rates), float(rows.mean()), worth, _sentence(goal, more, len(rates), rows, worth)

@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import kurtosis, norm, skew
+from scipy.special import ndtr, ndtri
 
 from pipeline.schema import MIN_SESSIONS
 
@@ -86,7 +86,7 @@ def probabilistic_sharpe(
     (3 for a normal distribution). Bailey and López de Prado (2012), "The Sharpe ratio efficient frontier".
     """
     spread = 1 - skewness * sharpe + (kurtosis - 1) / 4 * sharpe**2
-    return float(norm.cdf((sharpe - benchmark) * np.sqrt((sessions - 1) / max(spread, 1e-12))))
+    return float(ndtr((sharpe - benchmark) * np.sqrt((sessions - 1) / max(spread, 1e-12))))
 
 
 def expected_maximum_sharpe(trials: int, variance: float) -> float:
@@ -99,7 +99,7 @@ def expected_maximum_sharpe(trials: int, variance: float) -> float:
     """
     if trials <= 1:
         return 0.0
-    below, beyond = norm.ppf(1 - 1 / trials), norm.ppf(1 - 1 / (trials * np.e))
+    below, beyond = ndtri(1 - 1 / trials), ndtri(1 - 1 / (trials * np.e))
     return float(np.sqrt(variance) * ((1 - np.euler_gamma) * below + np.euler_gamma * beyond))
 
 
@@ -111,6 +111,8 @@ def deflate(returns: Floats, *, trials: int, ratios: Sequence[float] = ()) -> De
         trials: How many different settings were tried, the rejected ones included.
         ratios: See `deflate_by_trials`.
     """
+    from scipy.stats import kurtosis, skew  # here: it takes a second, and most commands need none of it
+
     sharpe, n = sharpe_ratio(returns), len(returns)
     if np.isnan(sharpe) or n < MIN_SESSIONS:
         return None

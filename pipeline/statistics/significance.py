@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.integrate import quad
-from scipy.stats import norm, t
+from scipy.special import ndtri, stdtr
 
 from pipeline.schema import MIN_SESSIONS
 
@@ -83,7 +82,7 @@ def diebold_mariano(differences: Floats, *, horizon: int = 1, lag: int | None = 
         )
     correction = np.sqrt((n + 1 - 2 * horizon + horizon * (horizon - 1) / n) / n)
     statistic = float(correction * mean / np.sqrt(long_run_variance(differences, lag) / n))
-    return DieboldMariano(mean, statistic, float(2 * t.sf(abs(statistic), n - 1)), lag)
+    return DieboldMariano(mean, statistic, float(2 * stdtr(n - 1, -abs(statistic))), lag)
 
 
 def forecasts_needed(
@@ -94,8 +93,8 @@ def forecasts_needed(
     ((z_level sqrt(q (1 - q)) + z_power sqrt(p (1 - p))) / (p - q))^2 with p the hit rate and q the other, by the
     normal approximation: 52% against 50% needs (62.15)^2, 3,863.
     """
-    chance = norm.ppf(1 - level) * np.sqrt(against * (1 - against))
-    skill = norm.ppf(power) * np.sqrt(hit_rate * (1 - hit_rate))
+    chance = ndtri(1 - level) * np.sqrt(against * (1 - against))
+    skill = ndtri(power) * np.sqrt(hit_rate * (1 - hit_rate))
     return int(np.ceil(((chance + skill) / (hit_rate - against)) ** 2))
 
 
@@ -118,6 +117,9 @@ def expected_maximum(n: int) -> float:
 
     The integral of x n phi(x) Phi(x)^(n - 1) (David and Nagaraja 2003, "Order statistics"); 0 for n = 1.
     """
+    from scipy.integrate import quad  # here: they take a second, and most commands need none of it
+    from scipy.stats import norm
+
     mean, _ = quad(lambda x: x * n * norm.pdf(x) * norm.cdf(x) ** (n - 1), -10, 10, limit=200)
     return float(mean)
 

@@ -1,5 +1,6 @@
 """What one nightly run with a champion reads: the model's files, the ledger and the price store."""
 
+import shutil
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -52,11 +53,23 @@ def counted(patch: pytest.MonkeyPatch) -> Iterator[Counter[str]]:
         yield reads
 
 
+@pytest.fixture(scope="module")
+def with_a_champion(tmp_path_factory: pytest.TempPathFactory, xnys: Calendar) -> Path:
+    """Return the folder of a place after its first evening, in which a champion was trained."""
+    folder = tmp_path_factory.mktemp("first")
+    Place(folder, xnys).run("2018-12-10")
+    return folder
+
+
+@pytest.fixture
+def place(with_a_champion: Path, tmp_path: Path, xnys: Calendar) -> Place:
+    """Return a copy of that place."""
+    return Place(shutil.copytree(with_a_champion, tmp_path / "copy"), xnys)
+
+
 def test_an_evening_with_a_champion_reads_each_thing_once(
-    tmp_path: Path, xnys: Calendar, monkeypatch: pytest.MonkeyPatch
+    place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place = Place(tmp_path, xnys)
-    place.run("2018-12-10")
     with counted(monkeypatch) as reads:
         evening = place.run("2018-12-11")
     assert (evening.new_rows, evening.settled) == (2, 2)
@@ -72,10 +85,8 @@ def test_an_evening_with_a_champion_reads_each_thing_once(
 
 
 def test_the_report_holds_what_was_written_in_the_same_run(
-    tmp_path: Path, xnys: Calendar, monkeypatch: pytest.MonkeyPatch
+    place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place = Place(tmp_path, xnys)
-    place.run("2018-12-10")
     with counted(monkeypatch) as reads:
         evening = place.run("2018-12-13")
     # Two sessions were caught up and their reports written: still one verification and one reading.

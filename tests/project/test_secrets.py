@@ -133,13 +133,16 @@ def test_no_secret_of_the_environment_reaches_a_file_or_the_terminal(evening: Ev
 
 
 @pytest.mark.proof
-def test_mlflows_pages_are_served_on_loopback_only(evening: Evening) -> None:
+def test_mlflows_pages_show_the_runs_and_are_served_on_loopback_only(evening: Evening) -> None:
     (evening.folder / "log").unlink()
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])
     command = [str(Path(sys.executable).with_name("nextday")), "--config", "nextday.toml", "--home", "w"]
     with started([*command, "ui", "--port", port], evening.folder / "ui.log", evening.environment) as pages:
         wait_for(lambda: answers(f"http://127.0.0.1:{port}/health"), 180, "the pages are there")
+        api = f"http://127.0.0.1:{port}/api/2.0/mlflow"
+        assert "nextday-sample" in httpx.post(f"{api}/experiments/search", json={"max_results": 10}).text
+        assert '"champion"' in httpx.get(f"{api}/registered-models/search").text
     assert any(line.startswith("socket.bind") and port in line for line in told_by(evening.folder))
     assert calls_outside(evening.folder) == set()
     assert SECRET not in pages.log.read_text()

@@ -220,7 +220,7 @@ def test_a_killed_writer_leaves_no_half_batch_and_loses_no_word_given(tmp_path: 
     ledger = Ledger(path)
     found = ledger.verify()
     assert found.ok, found.problems
-    assert len(acknowledged) > 20
+    assert len(acknowledged) > 5  # some 60 on a machine whose pace does not change meanwhile
     assert set(acknowledged) <= set(written(ledger))
     assert found.batches <= len(acknowledged) + 20
 

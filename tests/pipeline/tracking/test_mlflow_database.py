@@ -1,14 +1,10 @@
 """MLflow's database: made once, migrated whole, moved along, silent and offline."""
 
-import json
 import os
 import shutil
-import socket
 import sqlite3
 import subprocess
 import sys
-import time
-import urllib.request
 from contextlib import closing
 from pathlib import Path
 
@@ -173,41 +169,3 @@ def test_a_path_that_sqlalchemy_would_cut_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"a \? in its path"):
         open_client(tmp_path / "what?")
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.proof
-def test_the_pages_answer_on_this_machine_only_and_show_the_runs(tmp_path: Path) -> None:
-    home, cwd = tmp_path / "home", tmp_path / "cwd"
-    cwd.mkdir()
-    process = start(home, "one", cwd)
-    assert process.communicate(timeout=120) == ("", "")
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = Tracking(home, digest=str).ui_command(port)
-    server = subprocess.Popen(command, cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        names = ask(port, "experiments/search", {"max_results": 10})
-        assert "nextday-one" in names
-        assert '"a1"' in ask(port, "registered-models/search", None)
-    finally:
-        server.terminate()
-        server.wait(timeout=30)
-    assert list(cwd.iterdir()) == []
-
-
-def ask(port: int, what: str, body: dict[str, int] | None) -> str:
-    url = f"http://127.0.0.1:{port}/api/2.0/mlflow/{what}"
-    data = json.dumps(body).encode() if body else None
-    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
-    for _ in range(240):
-        try:
-            with urllib.request.urlopen(request, timeout=30) as answer:
-                return str(answer.read().decode())
-        except ConnectionError:
-            time.sleep(0.25)
-        except urllib.error.URLError as error:
-            if not isinstance(error.reason, ConnectionError):
-                raise
-            time.sleep(0.25)
-    raise AssertionError("the server never answered")
