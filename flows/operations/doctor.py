@@ -76,9 +76,10 @@ def _check_packages() -> Iterator[HealthCheck]:
             f"{name} {version}",
             f"{why}: install from requirements.lock (make clean, make forecast)",
         )
-    installed = [(each, _files(each)) for each in importlib.metadata.distributions()]
+    installed = [(each, _contents(each)) for each in importlib.metadata.distributions()]
     for package in ("pipeline", "models", "flows"):
-        others = {each.name for each, files in installed if f"\n{package}/" in files} - {"nextday"}
+        named = (f"\n{package}\n", f"\n{package}/")
+        others = {each.name for each, lines in installed if any(n in lines for n in named)} - {"nextday"}
         if others:
             yield failed(
                 f"the package {package!r} also belongs to {', '.join(others)}",
@@ -86,9 +87,9 @@ def _check_packages() -> Iterator[HealthCheck]:
             )
 
 
-def _files(installed: importlib.metadata.Distribution) -> str:
-    """Return the list of a distribution's files; metadata.packages_distributions() takes seconds to parse them all."""
-    return "\n" + (installed.read_text("RECORD") or "")
+def _contents(installed: importlib.metadata.Distribution) -> str:
+    """Return the lines of a distribution's packages and files, unparsed: metadata.packages_distributions() is slow."""
+    return "\n".join(["", installed.read_text("top_level.txt") or "", installed.read_text("RECORD") or ""])
 
 
 def _check_disk(run: Run) -> list[HealthCheck]:

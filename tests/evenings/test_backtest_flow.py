@@ -227,7 +227,7 @@ def test_an_evening_need_not_wait_for_a_walk_but_a_second_walk_is_refused(
 @pytest.mark.proof
 @pytest.mark.parametrize(
     ("processes", "sent"),
-    [(2, signal.SIGKILL), (1, signal.SIGTERM), (2, signal.SIGINT)],
+    [(1, signal.SIGKILL), (2, signal.SIGKILL), (2, signal.SIGTERM), (2, signal.SIGINT)],
 )
 def test_a_walk_that_is_ended_goes_on_to_the_same_files(
     folder: Path, walked: Backtested, processes: int, sent: signal.Signals

@@ -139,7 +139,7 @@ def kill_and_finish(story: Story, name: str, chance: Random, kills: int) -> None
     shutil.rmtree(home)
 
 
-@pytest.mark.parametrize(("kind", "chains"), [("first", 2), ("later", 2), ("retrained", 2)])
+@pytest.mark.parametrize(("kind", "chains"), [("first", 3), ("later", 3), ("retrained", 2)])
 def test_killed_anywhere_five_times_and_run_again_it_ends_as_if_undisturbed(
     request: pytest.FixtureRequest, kind: str, chains: int
 ) -> None:

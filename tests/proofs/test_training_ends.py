@@ -80,7 +80,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return champions(folder, "home")
 
 
-@pytest.mark.parametrize("deadly", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("deadly", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_a_run_that_is_killed_while_it_trains_leaves_nothing_and_is_done_again(
     tmp_path: Path, undisturbed: list[str], deadly: signal.Signals
 ) -> None:

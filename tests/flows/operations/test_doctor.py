@@ -58,6 +58,26 @@ def test_a_package_that_stops_the_schedule_is_named(
     assert "requirements.lock" in patient.complaint(f"{package} {version}").fix
 
 
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("RECORD", "models/__init__.py,,\n"),
+        ("top_level.txt", "models\n"),
+    ],  # a project in editable mode lists no file
+)
+def test_another_projects_package_of_the_same_name_is_named(
+    patient: Patient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, text: str
+) -> None:
+    info = tmp_path / "site" / "other_project-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: other-project\nVersion: 1.0\n")
+    (info / file).write_text(text)
+    assert not [each for each in doctor._check_packages() if not each.is_passed]
+    monkeypatch.syspath_prepend(str(info.parent))
+    fix = patient.complaint("the package 'models' also belongs to other-project").fix
+    assert "virtual environment of its own" in fix
+
+
 @pytest.fixture
 def live(patient: Patient, xnys: Calendar) -> Patient:
     """A workspace of today's prices, which reach Friday the 14th and should reach Wednesday the 19th."""

@@ -27,7 +27,7 @@ from tests.support.victims import (
     ready_to_fork,
 )
 
-KILLS, EVENINGS, COMPACT_EVERY, SEED = 100, 20, 3, 20
+KILLS, EVENINGS, COMPACT_EVERY, SEED = 200, 20, 3, 20
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +116,7 @@ class Story:
 
 
 @pytest.mark.proof
-def test_killed_a_hundred_times_it_ends_as_if_undisturbed(
+def test_killed_two_hundred_times_it_ends_as_if_undisturbed(
     tmp_path: Path, writers: None, wanted: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(delta_table, "_READER_GRACE", timedelta(0))
