@@ -11,13 +11,7 @@ from tests.conftest import PROJECT, skip_unless, small_settings
 
 pytestmark = pytest.mark.proof
 
-SMOKE = " ".join(
-    [
-        "tests/pipeline/market/test_exchanges.py",
-        "tests/pipeline/ledger/test_ledger.py",
-        "tests/models/networks/test_recurrent.py",
-    ]
-)
+SMOKE = "tests/pipeline/market tests/pipeline/ledger tests/models/networks/test_recurrent.py"
 """Calendars (NumPy, pandas), SQLite and Keras: where versions of Python and of packages differ most."""
 
 
