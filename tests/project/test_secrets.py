@@ -134,6 +134,7 @@ def test_no_secret_of_the_environment_reaches_a_file_or_the_terminal(evening: Ev
 
 @pytest.mark.proof
 def test_mlflows_pages_show_the_runs_and_are_served_on_loopback_only(evening: Evening) -> None:
+    before = {path.name for path in evening.folder.iterdir()}
     (evening.folder / "log").unlink()
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])
@@ -146,6 +147,8 @@ def test_mlflows_pages_show_the_runs_and_are_served_on_loopback_only(evening: Ev
     assert any(line.startswith("socket.bind") and port in line for line in told_by(evening.folder))
     assert calls_outside(evening.folder) == set()
     assert SECRET not in pages.log.read_text()
+    # MLflow leaves nothing of its own.
+    assert {path.name for path in evening.folder.iterdir()} == before | {"ui.log"}
 
 
 def answers(url: str) -> bool | None:
