@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 NEXTDAY := $(BIN)/nextday
 # Most of 60,000 installed files are never imported: Python compiles a module when it is, which halves the install.
+# It begins with pip itself: the one that comes with an older Python takes half as long again.
 INSTALL := $(BIN)/python -m pip --disable-pip-version-check --quiet install --no-compile --constraint requirements.lock
 
 .DEFAULT_GOAL := help
@@ -19,8 +20,8 @@ test: $(VENV)/.installed-dev  ## All tests but the slow proofs
 	$(BIN)/pytest -n 2 --dist loadfile -m "not proof and not bench"
 
 proofs: $(VENV)/.installed-dev  ## Slow proofs: real servers, kills, simulated months
-	@# Only files with proofs: to import all takes a minute. In their order: files of few tests are the long ones here.
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m proof $$(grep -rl --include='test_*.py' mark.proof tests | sort)
+	@# Only files with proofs: to import all takes a minute. Backwards, for the long ones are those of tests/proofs.
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m proof $$(grep -rl --include='test_*.py' mark.proof tests | sort -r)
 
 check: $(VENV)/.installed-dev lint types  ## Format, lint, types, import rules and the fast tests
 	$(BIN)/pytest -n 2 --dist loadfile -m "not proof and not slow and not bench" -q
@@ -61,10 +62,12 @@ $(VENV)/.created:
 
 $(VENV)/.installed: $(VENV)/.created pyproject.toml requirements.lock
 	@echo "Installing nextday and its pinned packages (a few minutes, 3.4 GB)"
+	@$(INSTALL) pip
 	@$(INSTALL) --editable .
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.created pyproject.toml requirements.lock
 	@echo "Installing nextday, its pinned packages and the tools of its tests (a few minutes, 3.4 GB)"
+	@$(INSTALL) pip
 	@$(INSTALL) --editable '.[dev,dask]'
 	@touch $@ $(VENV)/.installed

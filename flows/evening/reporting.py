@@ -187,6 +187,7 @@ def _gather(
         further=evaluation.further if evaluation else {},
         insight=evaluation.insight if evaluation else None,
         attributions=attributions,
+        figures=evaluation.figures if evaluation else {},
     )
 
 

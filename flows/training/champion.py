@@ -1,5 +1,7 @@
 """Make a champion: train, score, refit, register, promote."""
 
+from dataclasses import replace
+
 import pandas as pd
 
 from flows.prices.update import PriceStatus
@@ -20,7 +22,6 @@ from pipeline.evaluation.horizons import select_horizon
 from pipeline.evaluation.verdict import Verdict
 from pipeline.report.evening_page import evaluation_figures
 from pipeline.statistics.metrics import log_losses
-from pipeline.storage.files import write_text
 from pipeline.tracking.trials import Trial, TrialBook, count_settings, digest_procedure, list_parameters
 
 __all__ = ["count_trial", "make_champion"]
@@ -53,10 +54,9 @@ def make_champion(run: Run, price_status: PriceStatus) -> tuple[Champion, Evalua
         further=further,
         insight=insight,
     )
-    folder = run.workspace.evaluation(run.name, version)
-    save_evaluation(folder, evaluation)
-    for name, svg in evaluation_figures(evaluation, run.ledger.record(run.name)):
-        write_text(folder / f"{name}.svg", svg)
+    figures = dict(evaluation_figures(evaluation, run.ledger.record(run.name)))
+    evaluation = replace(evaluation, figures=figures)
+    save_evaluation(run.workspace.evaluation(run.name, version), evaluation)
     return promote(run, price_status, version, evaluation), evaluation
 
 

@@ -32,6 +32,7 @@ class Evaluation:
         ranges: How history was split: fit, part, first_session, last_session, sessions, rows.
         further: The verdicts on the longer horizons, by horizon.
         insight: Sensitivity, memory and feature importance of the scored network; None where not measured.
+        figures: The figures that were drawn of it: SVG by name.
     """
 
     scores: pd.DataFrame
@@ -41,6 +42,7 @@ class Evaluation:
     ranges: pd.DataFrame
     further: Mapping[int, Verdict] = field(default_factory=dict)
     insight: Insight | None = None
+    figures: Mapping[str, str] = field(default_factory=dict)
 
 
 def save_evaluation(folder: Path, evaluation: Evaluation) -> None:
@@ -48,6 +50,8 @@ def save_evaluation(folder: Path, evaluation: Evaluation) -> None:
     for name in ("scores", "epochs", "ranges"):
         write_text(folder / f"{name}.csv", getattr(evaluation, name).to_csv(index=False))
     write_bytes(folder / "test_rows.parquet", evaluation.test_rows.to_parquet(index=False))
+    for name, svg in evaluation.figures.items():
+        write_text(folder / f"{name}.svg", svg)
     if evaluation.insight:
         save_insight(folder, evaluation.insight)
     write_text(folder / "verdict.json", json.dumps(evaluation.verdict.to_json(), indent=1) + "\n")
@@ -78,8 +82,14 @@ def load_evaluation(folder: Path) -> Evaluation:
         path = folder / _FARTHER if (test_rows["horizon"] > NEXT).any() else None
         verdicts = json.loads(path.read_text(encoding="utf-8")) if path else {}
         further = {int(horizon): Verdict.from_json(facts) for horizon, facts in verdicts.items()}
-        insight = load_insight(folder)
-        return Evaluation(**tables, verdict=verdict, test_rows=test_rows, further=further, insight=insight)
+        return Evaluation(
+            **tables,
+            verdict=verdict,
+            test_rows=test_rows,
+            further=further,
+            insight=load_insight(folder),
+            figures={path.stem: path.read_text(encoding="utf-8") for path in folder.glob("*.svg")},
+        )
     except (OSError, ValueError, TypeError) as error:
         raise StoreError(
             f"The evaluation of the champion cannot be read: {error}",

@@ -1,7 +1,8 @@
 """The nightly report as one self-contained HTML page."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Final, Protocol
 
 import pandas as pd
@@ -103,7 +104,7 @@ def render(report: Report) -> str:
         moves=insight_tables.collect_moves(
             report.attributions, horizon_tables.sort_by_distance(select_horizon(report.forecasts)), _MOST
         ),
-        figures={name: Markup(svg) for name, svg in _figures(report)},
+        figures={name: Markup(svg) for name, svg in _figures(report, curves)},
     )
 
 
@@ -113,53 +114,74 @@ def _farthest_horizon(report: Report) -> int:
     return int(known["horizon"].max())
 
 
-def _figures(report: Report) -> Iterator[tuple[str, str]]:
-    """Yield the figures that have data, as (name, SVG)."""
+_GROWING: Final = ("rolling", "rolling_record")
+"""Figures of an evaluation that change with the record, at least in their axis."""
+
+
+def _figures(report: Report, curves: list[Curve]) -> Iterator[tuple[str, str]]:
+    """Yield the figures that have data, as (name, SVG): stored ones as they are, which spares drawing them again."""
     yield "forecasts", evaluation.draw_forecasts(select_horizon(report.forecasts))
-    yield from evaluation_figures(report, report.record)
+    for name, draw in _list_figures(report, report.record, curves):
+        stored = "" if name in _GROWING else report.figures.get(name, "")
+        yield name, stored or draw()
 
 
 def evaluation_figures(found: Evaluated, record: pd.DataFrame) -> Iterator[tuple[str, str]]:
-    """Yield the figures of an evaluation that have data, as (name, SVG).
+    """Draw the figures of an evaluation that have data, and yield them as (name, SVG).
 
     Args:
         found: The evaluation of a trained model.
         record: The ledger's rows, for the rolling hit rate.
     """
+    for name, draw in _list_figures(found, record, _curves(found)):
+        yield name, draw()
+
+
+_Draw = Callable[[], str]
+
+
+def _list_figures(found: Evaluated, record: pd.DataFrame, curves: list[Curve]) -> Iterator[tuple[str, _Draw]]:
+    """Yield the figures of an evaluation that have data, as (name, function that draws it)."""
     if found.verdict:
         yield from _score_figures(found, found.verdict, record)
-    yield from ((curve.key, curve.draw()) for curve in _curves(found))
+    yield from ((curve.key, curve.draw) for curve in curves)
     scored = found.epochs[found.epochs["fit"] == "score"]
     if len(scored):
-        yield "training", evaluation.draw_training(scored)
+        yield "training", partial(evaluation.draw_training, scored)
     if len(found.ranges):
-        yield "ranges", evaluation.draw_ranges(found.ranges)
+        yield "ranges", partial(evaluation.draw_ranges, found.ranges)
     if found.insight:
         yield from _insight_figures(found.insight)
 
 
-def _insight_figures(insight: Insight) -> Iterator[tuple[str, str]]:
+def _insight_figures(insight: Insight) -> Iterator[tuple[str, _Draw]]:
     importance = insight.importance
     nearest = importance[importance["horizon"] == importance["horizon"].min()]
     if (insight.sensitivity["norm"] > 0).any():
-        yield "sensitivity", insight_charts.draw_sensitivity(insight)
-    yield "importance", insight_charts.draw_importance(nearest)
+        yield "sensitivity", partial(insight_charts.draw_sensitivity, insight)
+    yield "importance", partial(insight_charts.draw_importance, nearest)
 
 
-def _score_figures(report: Evaluated, verdict: Verdict, record: pd.DataFrame) -> Iterator[tuple[str, str]]:
+def _score_figures(report: Evaluated, verdict: Verdict, record: pd.DataFrame) -> Iterator[tuple[str, _Draw]]:
     if math.isfinite(verdict.low) and math.isfinite(verdict.high):
-        yield "difference", evaluation.draw_difference(verdict.difference, verdict.low, verdict.high)
+        yield (
+            "difference",
+            partial(evaluation.draw_difference, verdict.difference, verdict.low, verdict.high),
+        )
     scores = select_horizon(report.scores)
     losses = scores[(scores["metric"] == "log_loss") & (scores["group"] == "all")]
     if len(losses):
-        yield "methods", evaluation.draw_methods(losses, model=verdict.model, baseline=verdict.baseline)
+        yield (
+            "methods",
+            partial(evaluation.draw_methods, losses, model=verdict.model, baseline=verdict.baseline),
+        )
     every = report.test_rows[report.test_rows["outcome"].notna()]
     for horizon, rows in every[every["model"] == verdict.model].groupby("horizon"):
         if horizon == horizons.NEXT:
-            yield "reliability", evaluation.draw_reliability(_reliability(rows))
+            yield "reliability", partial(_draw_reliability, rows)
         else:
             about = horizons.describe_horizon(int(str(horizon)))
-            yield f"reliability_{horizon}", evaluation.draw_reliability(_reliability(rows), about)
+            yield f"reliability_{horizon}", partial(_draw_reliability, rows, about)
     labelled = select_horizon(every)
     own = labelled[labelled["model"] == verdict.model]
     yield from _rolling_figures(
@@ -179,7 +201,7 @@ def _curves(found: Evaluated) -> list[Curve]:
 
 def _rolling_figures(
     backtest: pd.DataFrame, baseline: str, record: pd.DataFrame
-) -> Iterator[tuple[str, str]]:
+) -> Iterator[tuple[str, _Draw]]:
     tables = [
         ("rolling", backtest, "backtest", baseline),
         ("rolling_record", record, "record", "base_rate"),
@@ -187,13 +209,14 @@ def _rolling_figures(
     for key, rows, name, compared in tables:
         if len(rows):
             limits = evaluation.hit_rate_limits(backtest, record)
-            yield key, evaluation.draw_rolling(rows, name, compared, limits)
+            yield key, partial(evaluation.draw_rolling, rows, name, compared, limits)
 
 
-def _reliability(rows: pd.DataFrame) -> pd.DataFrame:
-    return reliability(
+def _draw_reliability(rows: pd.DataFrame, about: str = "") -> str:
+    table = reliability(
         rows["p_up"].to_numpy(), rows["outcome"].to_numpy(), _BINS, session=rows["target_session"].to_numpy()
     )
+    return evaluation.draw_reliability(table, about)
 
 
 def _roll_record(record: pd.DataFrame) -> pd.DataFrame:

@@ -54,6 +54,7 @@ class Report:
         further: The verdicts on the farther horizons, by horizon.
         insight: Diagnostics of the network of the scoring fit; None where they were not kept.
         attributions: Feature attributions of the forecasts, columns of attributions.csv; empty where none were kept.
+        figures: The figures of the evaluation that were stored with it: SVG by name. Others are drawn.
     """
 
     universe: str
@@ -91,6 +92,7 @@ class Report:
     further: Mapping[int, Verdict] = field(default_factory=dict)
     insight: Insight | None = None
     attributions: pd.DataFrame = field(default_factory=pd.DataFrame)
+    figures: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def horizons(self) -> list[int]:

@@ -170,10 +170,15 @@ class Place:
         """Return the server's answer; retry while its database is busy, as Prefect's client does."""
 
         def answered() -> httpx.Response | None:
-            answer = httpx.request(method, f"{self.url}/{path}", json=body, timeout=30)
+            try:
+                answer = httpx.request(method, f"{self.url}/{path}", json=body, timeout=30)
+            except httpx.ReadTimeout:
+                if method == "GET":  # any other request may have been carried out
+                    return None
+                raise
             return None if answer.status_code == 503 else answer.raise_for_status()
 
-        answer: httpx.Response = wait_for(answered, 60, f"{method} {path}")
+        answer: httpx.Response = wait_for(answered, 120, f"{method} {path}")
         return answer.json() if answer.content else None
 
     def deployments(self) -> dict[str, dict[str, Any]]:

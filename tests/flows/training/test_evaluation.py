@@ -26,6 +26,7 @@ def kept(tmp_path: Path) -> tuple[Path, Evaluation]:
         test_rows=rows.assign(direction=choose_directions(rows["p_up"].to_numpy()).to_numpy()),
         epochs=pd.DataFrame({"fit": ["score"], "epoch": [1], "loss": [0.69]}),
         ranges=ranges.assign(last_session=pd.Timestamp("2015-04-24")),
+        figures={"training": "<svg>Verläufe</svg>"},
     )
     save_evaluation(tmp_path, evaluation)
     return tmp_path, evaluation
@@ -36,6 +37,7 @@ def test_an_evaluation_is_read_as_it_was_kept(kept: tuple[Path, Evaluation]) -> 
     read = load_evaluation(folder)
     pd.testing.assert_frame_equal(validated(read.scores, SCORES), evaluation.scores)
     assert read.verdict == evaluation.verdict
+    assert read.figures == evaluation.figures
 
 
 def test_a_stored_verdict_keeps_the_keys_of_earlier_versions(kept: tuple[Path, Evaluation]) -> None:
