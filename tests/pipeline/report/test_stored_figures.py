@@ -1,4 +1,4 @@
-"""Figures that were stored with an evaluation stand on the page as they are: only what changes is drawn each evening."""
+"""Figures that were stored with an evaluation stand on the page as they are: only what changes is drawn anew."""
 
 import pandas as pd
 import pytest
