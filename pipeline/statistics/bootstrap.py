@@ -3,8 +3,11 @@
 Every interval of the project that resamples sessions gets its draws from `resample_sessions`, so that the rule of
 MIN_SESSIONS stands in one place: with too few sessions there is no draw, and the interval is NaN.
 
-`arch` is imported where it is used: it takes seconds, and commands that resample nothing are spared them.
+Every evening resamples its record, and importing `arch` takes seconds: block length and draws are computed here, and a
+test compares both with those of `arch`, digit by digit.
 """
+
+import math
 
 import numpy as np
 
@@ -25,13 +28,35 @@ def choose_block_length(series: Floats) -> float:
     Politis and White (2004), "Automatic block-length selection for the dependent bootstrap", with the
     correction of Patton, Politis and White (2009). A constant or very short series gives 1.
     """
-    if len(series) < MIN_SESSIONS or np.ptp(series) == 0:
+    n = len(series)
+    if n < MIN_SESSIONS or np.ptp(series) == 0:
         return 1.0
-    from arch.bootstrap import optimal_block_length
-
+    covariance, lag = _autocovariances(series - series.mean())
+    k = np.arange(1, lag + 1)
+    # The flat-top window of Politis and Romano (1995): 1 up to half of the last lag, then falling to 0.
+    weighted = np.minimum(1, 2 * (1 - k / lag)) * covariance[1 : lag + 1]
     with np.errstate(all="ignore"):
-        length = float(optimal_block_length(series)["stationary"].iloc[0])
-    return max(length, 1.0) if np.isfinite(length) else 1.0
+        ratio = 2 * (k * weighted).sum() / (covariance[0] + 2 * weighted.sum())
+    length = float(np.cbrt(n * ratio**2))
+    return 1.0 if math.isnan(length) else max(min(length, math.ceil(min(3 * math.sqrt(n), n / 3))), 1.0)
+
+
+def _autocovariances(centred: Floats) -> tuple[Floats, int]:
+    """Return the autocovariances of `centred` [session] by lag, and the last lag that counts.
+
+    That is twice the first lag after which so many correlations in a row are insignificant: below 2 sqrt(log10(n) / n).
+    """
+    n = len(centred)
+    few = max(5, int(math.log10(n)))
+    last = math.ceil(math.sqrt(n)) + few
+    products = np.array([centred[k:] @ centred[: n - k] for k in range(last + 1)])
+    squares = np.concatenate([[0.0], np.cumsum(centred**2)])
+    k = np.arange(last)
+    with np.errstate(all="ignore"):
+        correlation = np.abs(products[:last]) / np.sqrt((squares[n] - squares[k + 1]) * squares[n - k - 1])
+    is_small = correlation < 2 * math.sqrt(math.log10(n) / n)
+    starts = np.flatnonzero(np.lib.stride_tricks.sliding_window_view(is_small, few).all(axis=1))
+    return products / n, min(2 * max(int(starts[0]), 1), last) if len(starts) else last
 
 
 def _draw_sessions(sessions: int, *, block_length: float, draws: int, seed: int) -> Floats:
@@ -43,11 +68,15 @@ def _draw_sessions(sessions: int, *, block_length: float, draws: int, seed: int)
     Returns:
         [draw, session], how often each draw has each session; every row sums to `sessions`.
     """
-    from arch.bootstrap import StationaryBootstrap
-
-    bootstrap = StationaryBootstrap(block_length, np.arange(sessions), seed=np.random.default_rng(seed))
-    drawn = (np.bincount(data[0], minlength=sessions) for data, _ in bootstrap.bootstrap(draws))
-    return np.stack(list(drawn)).astype(float)
+    random, place = np.random.default_rng(seed), np.arange(sessions)
+    drawn = np.empty((draws, sessions))
+    for copy in drawn:
+        first = random.integers(sessions, size=sessions)
+        is_start = random.random(sessions) <= 1 / block_length
+        is_start[0] = True
+        begun = np.maximum.accumulate(np.where(is_start, place, 0))
+        copy[:] = np.bincount((first[begun] + place - begun) % sessions, minlength=sessions)
+    return drawn
 
 
 def resample_sessions(series: Floats, *, horizon: int = 1, draws: int, seed: int) -> Floats:

@@ -130,7 +130,10 @@ def newey_west_lag(sessions: int, horizon: int = 1) -> int:
 
 
 def long_run_variance(series: Floats, lag: int) -> float:
-    """Return n times the variance of the mean of `series` [session], by Bartlett weights (Newey and West, 1987)."""
-    from arch.covariance.kernel import Bartlett  # here: it takes seconds, and most commands need none of it
+    """Return n times the variance of the mean of `series` [session], by Bartlett weights (Newey and West, 1987).
 
-    return float(Bartlett(series, bandwidth=lag).cov.long_run[0, 0])
+    g_0 + 2 sum over k = 1 .. lag of (1 - k / (lag + 1)) g_k, with g_k the sum of products k sessions apart, over n.
+    """
+    centred, n = series - series.mean(), len(series)
+    covariance = [float(centred[k:] @ centred[: n - k]) / n for k in range(min(lag, n - 1) + 1)]
+    return covariance[0] + 2 * sum((1 - k / (lag + 1)) * g for k, g in enumerate(covariance) if k)

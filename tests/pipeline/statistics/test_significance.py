@@ -1,10 +1,13 @@
 """Intervals that hold the truth as often as they say, and a test against another library."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 import statsmodels.api as sm
+from arch.bootstrap import StationaryBootstrap, optimal_block_length
+from arch.covariance.kernel import Bartlett
 from scipy.stats import norm, ttest_1samp
 
 from pipeline import schema
@@ -110,6 +113,36 @@ def test_blocks_grow_with_dependence_and_are_never_shorter_than_a_session() -> N
     assert bootstrap.choose_block_length(np.ones(3)) == 1
     # For an AR(1): (2 rho / (1 - rho^2))^(2/3) n^(1/3), Politis and White (2004), section 3.
     assert lengths[1] == pytest.approx((2 * 0.5 / 0.75) ** (2 / 3) * 2000 ** (1 / 3), rel=0.5)
+
+
+SHAPES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "plain": lambda series: series,
+    "rounded": lambda series: np.round(series),
+    "rare": lambda series: (series > 1).astype(float),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("sessions", [10, 11, 29, 60, 250, 1500])
+def test_block_length_and_long_run_variance_are_those_of_arch(sessions: int, shape: str) -> None:
+    for rho in (-0.8, 0.0, 0.3, 0.95):
+        series = SHAPES[shape](autoregression(rho, sessions))
+        if np.ptp(series) == 0:
+            continue
+        with np.errstate(all="ignore"):
+            length = float(optimal_block_length(series)["stationary"].iloc[0])
+        expected = max(length, 1.0) if math.isfinite(length) else 1.0
+        assert bootstrap.choose_block_length(series) == pytest.approx(expected, rel=1e-9)
+        for lag in (0, 1, 4, 9):
+            other = float(Bartlett(series, bandwidth=lag).cov.long_run[0, 0])
+            assert sig.long_run_variance(series, lag) == pytest.approx(other, rel=1e-9, abs=1e-12)
+
+
+@pytest.mark.parametrize(("sessions", "block_length"), [(10, 1.0), (80, 4.0), (500, 7.3)])
+def test_the_drawn_sessions_are_those_of_arch(sessions: int, block_length: float) -> None:
+    other = StationaryBootstrap(block_length, np.arange(sessions), seed=np.random.default_rng(7))
+    expected = [np.bincount(data[0], minlength=sessions) for data, _ in other.bootstrap(50)]
+    assert (bootstrap._draw_sessions(sessions, block_length=block_length, draws=50, seed=7) == expected).all()
 
 
 def test_the_interval_of_a_shared_shock_holds_the_truth_and_that_of_independent_rows_does_not() -> None:
