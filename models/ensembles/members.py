@@ -109,7 +109,7 @@ class Members:
             # Stateless: the weights are arguments, so that the members share one compilation.
             return self.model.stateless_call(weights, self.model.non_trainable_variables, inputs)[0]
 
-        return tf.function(forward, jit_compile=True)
+        return tf.function(forward, autograph=False, jit_compile=True)
 
 
 def _run(

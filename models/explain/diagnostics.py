@@ -235,7 +235,7 @@ def _size_batch(x: NDArray[np.float32]) -> int:
 
 
 def _compile(model: keras.Model, graph: Callable[..., Sequence[tf.Tensor]]) -> _Compiled:
-    return _Compiled(tf.function(graph, jit_compile=True), model.output_shape[-1])
+    return _Compiled(tf.function(graph, autograph=False, jit_compile=True), model.output_shape[-1])
 
 
 def _last_logits(model: keras.Model, weights: list[tf.Tensor], x: tf.Tensor) -> tf.Tensor:

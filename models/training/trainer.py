@@ -170,8 +170,8 @@ class Trainer:
         self._optimizer = keras.optimizers.Adam(training.learning_rate, global_clipnorm=training.clip_norm)
         self._optimizer.build(self._core.trainable_variables)
         self._fresh_state = [variable.numpy() for variable in self._optimizer.variables]
-        self._learn = tf.function(self._learn_graph, jit_compile=True)
-        self._measure = tf.function(self._measure_graph, jit_compile=True)
+        self._learn = tf.function(self._learn_graph, autograph=False, jit_compile=True)
+        self._measure = tf.function(self._measure_graph, autograph=False, jit_compile=True)
 
     def train(
         self,

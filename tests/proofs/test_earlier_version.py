@@ -7,11 +7,9 @@ The earlier version is the code of one commit, taken from the repository's own h
 to be kept.
 """
 
-import io
 import shutil
 import subprocess
 import sys
-import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,8 +71,8 @@ def earlier_code(folder: Path) -> Path:
         check=False,
     )
     skip_unless(packed.returncode == 0, f"the history of the repository, back to {EARLIER[:7]}")
-    with tarfile.open(fileobj=io.BytesIO(packed.stdout)) as archive:
-        archive.extractall(folder, filter="data")
+    folder.mkdir()
+    subprocess.run(["tar", "--extract", "--directory", str(folder)], input=packed.stdout, check=True)
     return folder
 
 

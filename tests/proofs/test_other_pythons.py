@@ -31,7 +31,7 @@ def test_the_readmes_two_commands_work(version: str, tmp_path: Path) -> None:
     clone = tmp_path / "nextday"
     subprocess.run(["git", "clone", "--quiet", str(PROJECT), str(clone)], check=True)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-    environment |= {"HOME": str(tmp_path), "PYTEST_ADDOPTS": f"{SMOKE} -q"}
+    environment |= {"HOME": str(tmp_path), "PYTEST_ADDOPTS": f"{SMOKE} -q", "PYTHONDONTWRITEBYTECODE": "1"}
     for name in ("PYTHONPATH", "XLA_FLAGS"):
         environment.pop(name, None)
     # The versions differ in what is installed and imported, not in how long a network trains.
@@ -50,6 +50,8 @@ def test_the_readmes_two_commands_work(version: str, tmp_path: Path) -> None:
     assert f"Python {version}" in subprocess.check_output(
         [clone / ".venv/bin/python", "--version"], text=True
     )
+    compiled = (clone / ".venv").glob("lib/*/site-packages/tensorflow/__pycache__/__init__.*.pyc")
+    assert [*compiled], "every command compiles all that it imports"
     latest = clone / "data" / "reports" / "sample" / "latest.csv"
     assert latest.read_text().count("2019-01-02") == 2
     shutil.rmtree(clone)

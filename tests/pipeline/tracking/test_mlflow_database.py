@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import InputError, NextdayError
-from pipeline.tracking.mlflow_database import artifact_root, open_client
+from pipeline.tracking.mlflow_database import _newest_schema, artifact_root, open_client
 from pipeline.tracking.runs import Tracking
 from tests.conftest import PROJECT
 
@@ -169,3 +169,16 @@ def test_a_path_that_sqlalchemy_would_cut_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"a \? in its path"):
         open_client(tmp_path / "what?")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_newest_schema_is_the_one_that_alembic_names(tmp_path: Path) -> None:
+    import mlflow
+    from alembic.script import ScriptDirectory
+
+    migrations = Path(mlflow.__file__).parent / "store" / "db_migrations"
+    assert _newest_schema(migrations) == ScriptDirectory(str(migrations)).get_current_head()
+    (tmp_path / "versions").mkdir()
+    for name, before in {"a": None, "b": "a", "c": "a", "d": ("b", "c")}.items():
+        script = f"revision = {name!r}\ndown_revision = {before!r}\n"
+        (tmp_path / "versions" / f"{name}.py").write_text(script)
+    assert _newest_schema(tmp_path) == "d"
