@@ -238,11 +238,12 @@ def test_a_walk_that_is_ended_goes_on_to_the_same_files(
     settings.write_text(text.replace("[training]", f"[training]\nprocesses = {processes}"))
     nextday = [str(Path(sys.executable).with_name("nextday")), "--config", str(settings), "--home", str(home)]
     walk = [*nextday, "--now", "2019-06-01T12:00Z", "backtest", "--out", str(after)]
-    process = subprocess.Popen(walk, start_new_session=True, stderr=subprocess.DEVNULL)
+    with home.with_suffix(".log").open("w") as log:
+        process = subprocess.Popen(walk, start_new_session=True, stdout=log, stderr=log)
     kept = home / "cache" / "backtest" / "sample"
     wait_for(lambda: len([*kept.glob("*.npz")]) >= 3 or None, 120, "three trainings", every=0.05)
     (os.killpg if sent == signal.SIGKILL else os.kill)(process.pid, sent)
-    assert process.wait(30) != 0
+    assert process.wait(30) != 0, home.with_suffix(".log").read_text()
     assert not after.exists()
     if sent != signal.SIGKILL:
         assert [*kept.glob("*.half.npz"), *kept.parents[1].glob(".scratch.*")] == []
