@@ -1,7 +1,7 @@
 # Everything here works as the first command in a fresh clone: it needs Python 3.11 to 3.13 and make.
 SHELL := /bin/sh
 # Container images often set this one. What is installed here is compiled when it is first imported: without a place to
-# keep it, every command would compile ten thousand modules again, and take twice as long.
+# keep it, every command would compile all that it imports again, and take twice as long.
 unexport PYTHONDONTWRITEBYTECODE
 VENV := .venv
 BIN := $(VENV)/bin

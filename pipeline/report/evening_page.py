@@ -114,7 +114,7 @@ def _farthest_horizon(report: Report) -> int:
     return int(known["horizon"].max())
 
 
-_GROWING: Final = ("rolling", "rolling_record")
+_CHANGED_BY_RECORD: Final = ("rolling", "rolling_record")
 """Figures of an evaluation that change with the record, at least in their axis."""
 
 
@@ -122,7 +122,7 @@ def _figures(report: Report, curves: list[Curve]) -> Iterator[tuple[str, str]]:
     """Yield the figures that have data, as (name, SVG): stored ones as they are, which spares drawing them again."""
     yield "forecasts", evaluation.draw_forecasts(select_horizon(report.forecasts))
     for name, draw in _list_figures(report, report.record, curves):
-        stored = "" if name in _GROWING else report.figures.get(name, "")
+        stored = "" if name in _CHANGED_BY_RECORD else report.figures.get(name, "")
         yield name, stored or draw()
 
 

@@ -97,7 +97,7 @@ def _schema(path: Path) -> str | None:
 
 
 def _newest_schema(migrations: Path) -> str | None:
-    """Return the revision that no other one follows; read as text, for Alembic runs every script: half a second."""
+    """Return the revision that no other one follows; read as text, for Alembic would run every script."""
     text = "\n".join(path.read_text(encoding="utf-8") for path in (migrations / "versions").glob("*.py"))
     known, followed = (
         {*re.findall(rf"""^{name} = ["'](\w+)["']$""", text, flags=re.MULTILINE)}

@@ -178,7 +178,7 @@ class Place:
                 raise
             return None if answer.status_code == 503 else answer.raise_for_status()
 
-        answer: httpx.Response = wait_for(answered, 120, f"{method} {path}")
+        answer: httpx.Response = wait_for(answered, 60, f"{method} {path}")
         return answer.json() if answer.content else None
 
     def deployments(self) -> dict[str, dict[str, Any]]:
