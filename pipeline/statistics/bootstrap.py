@@ -44,7 +44,8 @@ def choose_block_length(series: Floats) -> float:
 def _autocovariances(centred: Floats) -> tuple[Floats, int]:
     """Return the autocovariances of `centred` [session] by lag, and the last lag that counts.
 
-    That is twice the first lag that max(5, log10(n)) insignificant correlations in a row begin at: below 2 sqrt(log10(n) / n).
+    That is twice the first lag at which max(5, log10(n)) insignificant correlations in a row begin: each below
+    2 sqrt(log10(n) / n).
     """
     n = len(centred)
     few = max(5, int(math.log10(n)))
