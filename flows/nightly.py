@@ -1,5 +1,6 @@
 """The nightly flow: fetch, check, catch up, settle, forecast, seal, report, publish."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import product
@@ -19,12 +20,14 @@ from flows.runtime.progress import PREFECT_ERRORS, log_line
 from flows.runtime.tasks import MAX_SECONDS, open_locked_run
 from flows.training.champion import make_champion
 from flows.training.verified_champion import Champion, Champions
+from models.ensembles.model_files import model_version
 from pipeline.errors import InputError, NextdayError
 from pipeline.ledger.ledger import UniverseRecord
 from pipeline.report.evening_report import Report
 from pipeline.report.files import Paths
+from pipeline.tracking.registry import Registry
 
-__all__ = ["Evening", "nightly", "settle_only", "update"]
+__all__ = ["Evening", "has_champion", "is_sealed", "nightly", "settle_only", "update"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +75,42 @@ def settle_only(config: Path | None = None, home: Path | None = None, now: datet
         return settle_forecasts(run, price_status, run.ledger.universe_record(run.name))
 
 
+def is_sealed(run: Run) -> bool:
+    """Whether every member's forecasts from the newest closed session are sealed: no network is needed any more.
+
+    Then a nightly run only updates prices, settles, and writes the report again.
+    """
+    newest = _newest_closed(run)
+    if newest is None or not run.workspace.ledger.exists():
+        return False
+    standing = run.ledger.forecasts(run.name, as_of=newest)
+    return not _find_lacking(run, standing, run.universe.members(newest))
+
+
+def has_champion(run: Run) -> bool:
+    """Whether a champion was promoted already; its files are not read."""
+    return Registry(run.workspace.home, model_version).serving(run.name) is not None
+
+
+def _newest_closed(run: Run) -> pd.Timestamp | None:
+    """Return the newest session that has closed, of a historical source the last one; None if only a fetch can tell."""
+    if not run.is_historical:
+        return run.last_closed
+    if not run.source.is_local:
+        return None
+    since, until = pd.Timestamp(run.config.prices.start), run.last_closed
+    answers = [run.source.fetch(symbol, since, until, run.now) for symbol in run.universe.symbols]
+    sessions = pd.concat([answer.bars["session"] for answer in answers])
+    closed = sessions[sessions <= until]
+    return None if closed.empty else closed.max()
+
+
+def _find_lacking(run: Run, standing: pd.DataFrame, symbols: Collection[str]) -> set[tuple[str, int]]:
+    """Return which of the symbols lack a sealed row, by current name and configured horizon."""
+    sealed = {*zip(standing["symbol"].replace(run.universe.current), standing["horizon"], strict=True)}
+    return {*product(symbols, run.config.labels.horizons)} - sealed
+
+
 def _evening(run: Run) -> Evening:
     price_status = update_prices(run)
     require_audit(run)
@@ -105,9 +144,9 @@ def _forecast_tonight(
     Only the lacking rows are sealed: a closure or a symbol's new name since would give the others another key.
     """
     standing = record.forecasts(price_status.as_of).assign(is_new=False)
-    sealed = {*zip(standing["symbol"].replace(run.universe.current), standing["horizon"], strict=True)}
-    present = set(run.universe.members(price_status.as_of)) - set(price_status.missing)
-    lacking = {*product(present, run.config.labels.horizons)} - sealed
+    lacking = _find_lacking(
+        run, standing, {*run.universe.members(price_status.as_of)} - {*price_status.missing}
+    )
     if not lacking:
         return standing
     champion = _choose_champion(run, price_status, champions)

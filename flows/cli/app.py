@@ -2,8 +2,6 @@
 
 import os
 import signal
-import traceback
-from collections.abc import Callable
 from contextlib import suppress
 from datetime import date
 from pathlib import Path
@@ -14,14 +12,16 @@ import typer
 from flows.cli.arguments import flow_arguments, options, parse_date, parse_path, parse_time
 from flows.cli.audit_commands import audit_app
 from flows.cli.backup_commands import backup_app
+from flows.cli.failures import describe_unexpected, find_signal
 from flows.cli.ledger_commands import ledger_app
 from flows.cli.prices_commands import prices_app
-from flows.cli.startup import start_quickly, working
+from flows.cli.startup import import_beside, start_quickly, start_server_early, working
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from flows.runtime.context import Run
+    from flows.runtime.temporary_server import TemporaryServer
 
 __all__ = ["app", "main"]
 
@@ -99,14 +99,20 @@ def forecast() -> None:
     The steps: fetch and check prices, catch up missed sessions, settle, forecast, seal, report. Trains a model first
     if there is none. Running it again changes nothing: the first row of a forecast is final.
     """
-    arguments = _prepare_flow()
-    wait_for_server = _start_server()
+    arguments, server = _prepare_flow_and_server()
     from flows.cli.output import show_evening
-    from flows.nightly import nightly
+    from flows.nightly import has_champion, is_sealed, nightly
+    from flows.runtime.context import open_run
+    from flows.runtime.tasks import call_flow
 
+    if server:
+        run = open_run(**arguments)
+        if is_sealed(run):  # what is left to do needs no server
+            server.stop()
+        else:
+            import_beside(server, trains=not (run.config.model.is_custom or has_champion(run)))
     with working():
-        wait_for_server()
-        show_evening(nightly(**arguments))
+        show_evening(call_flow(nightly, **arguments))
 
 
 @app.command()
@@ -124,13 +130,13 @@ def update() -> None:
 @app.command()
 def retrain() -> None:
     """Train, score and promote a new champion."""
-    arguments = _prepare_flow()
-    wait_for_server = _start_server()
+    arguments, server = _prepare_flow_and_server()
     from flows.cli.output import show_evaluation
     from flows.retrain import retrain as retrain_flow
 
+    if server:
+        import_beside(server, trains=True)
     with working():
-        wait_for_server()
         show_evaluation(retrain_flow(**arguments))
 
 
@@ -294,38 +300,15 @@ def main() -> None:
     except Exception as error:
         if options.debug:
             raise
-        number = _find_signal(error)
+        number = find_signal(error)
         if number == signal.SIGINT:
             raise SystemExit(130) from None
         if number:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
         is_ours = hasattr(error, "fix")
-        typer.echo(f"nextday: {error if is_ours else _describe_unexpected(error)}", err=True)
+        typer.echo(f"nextday: {error if is_ours else describe_unexpected(error)}", err=True)
         raise SystemExit(getattr(error, "exit_code", 1) if is_ours else 1) from None
-
-
-def _find_signal(error: BaseException | None) -> int:
-    """Return the signal that caused the error, 0 for none: Prefect fails on one that arrives as it makes a task run."""
-    while error is not None:
-        if isinstance(error, KeyboardInterrupt):
-            return signal.SIGINT
-        if type(error).__name__ == "TerminationSignal":  # Prefect's, which may not be loaded
-            return int(getattr(error, "signal", signal.SIGTERM))
-        error = error.__context__
-    return 0
-
-
-def _describe_unexpected(error: Exception) -> str:
-    from pipeline.errors import NextdayError
-
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    described = NextdayError(
-        f"Unexpected error: {type(error).__name__}: {error}",
-        where=f"{last.filename}, line {last.lineno}",
-        fix="run the same command with nextday --debug to see the whole traceback",
-    )
-    return str(described)
 
 
 def _find_as_of(run: "Run", day: date) -> "pd.Timestamp":
@@ -361,17 +344,19 @@ def _prepare_flow() -> dict[str, Any]:
     return arguments
 
 
-def _start_server() -> Callable[[], None]:
-    """Start Prefect's temporary server if PREFECT_API_URL names none, and return a function that waits for it."""
+def _prepare_flow_and_server() -> "tuple[dict[str, Any], TemporaryServer | None]":
+    """Do the same, and start Prefect's temporary server if PREFECT_API_URL names none."""
+    server = start_server_early()
+    arguments = _prepare_flow()
     from prefect.settings import PREFECT_API_URL
 
     if PREFECT_API_URL.value():
-        return lambda: None
+        if server:
+            server.stop()
+        return arguments, None
     from flows.runtime.temporary_server import TemporaryServer
 
-    server = TemporaryServer()
-    server.use()
-    return server.wait
+    return arguments, server or TemporaryServer()
 
 
 def _set_environment() -> None:

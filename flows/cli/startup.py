@@ -1,11 +1,17 @@
-"""Start a command quickly: nothing is collected as garbage while it imports what it needs."""
+"""Start a command quickly: Prefect's server beside the imports, and no garbage collected meanwhile."""
 
 import atexit
 import gc
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-__all__ = ["start_quickly", "working"]
+if TYPE_CHECKING:
+    from flows.runtime.temporary_server import TemporaryServer
+
+__all__ = ["import_beside", "start_quickly", "start_server_early", "working"]
 
 
 def start_quickly() -> None:
@@ -15,6 +21,41 @@ def start_quickly() -> None:
     """
     gc.disable()
     atexit.register(gc.freeze)
+
+
+def start_server_early() -> "TemporaryServer | None":
+    """Start Prefect's temporary server before anything else is imported: the command waits for it longest.
+
+    Returns:
+        The server; None where another one may be configured, or Prefect's folder depends on the settings.
+    """
+    folder = Path(os.environ.get("PREFECT_HOME", "~/.prefect")).expanduser()
+    profiles = folder / "profiles.toml"
+    if os.environ.get("PREFECT_API_URL") or not folder.is_dir():
+        return None
+    if profiles.is_file() and "PREFECT_API_URL" in profiles.read_text(encoding="utf-8", errors="replace"):
+        return None
+    from flows.runtime.temporary_server import TemporaryServer
+
+    return TemporaryServer()
+
+
+def import_beside(server: "TemporaryServer", *, trains: bool) -> None:
+    """Import what takes seconds while the server starts, then wait for it: MLflow, or for a training TensorFlow.
+
+    MLflow gets ready while the training computes.
+
+    Raises:
+        NextdayError: the server cannot start.
+    """
+    from flows.training.load_models import load_ensembles
+    from pipeline.tracking.mlflow_database import import_mlflow
+
+    if trains:
+        load_ensembles()
+    else:
+        import_mlflow()
+    server.use()
 
 
 @contextmanager

@@ -5,7 +5,9 @@ import random
 import signal
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -23,7 +25,16 @@ from prefect.utilities.timeout import timeout as time_limit
 from flows.runtime.context import Run, open_run
 from flows.runtime.progress import PREFECT_ERRORS, log_line, log_quietly
 
-__all__ = ["MAX_SECONDS", "PATIENCE", "Retries", "call_flow", "label_flow_run", "open_locked_run", "task"]
+__all__ = [
+    "MAX_SECONDS",
+    "PATIENCE",
+    "Retries",
+    "call_flow",
+    "label_flow_run",
+    "open_locked_run",
+    "run_beside",
+    "task",
+]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -113,6 +124,13 @@ class _Task(Task[P, R]):
     def _call_once(self, *args: P.args, **kwargs: P.kwargs) -> R:
         with time_limit(self.timeout_seconds):
             return self.fn(*args, **kwargs)
+
+
+@contextmanager
+def run_beside(work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Iterator[Future[R]]:
+    """Call `work` in a thread, as part of the same flow run, while the block runs; the block's end waits for it."""
+    with ThreadPoolExecutor(1) as pool:
+        yield pool.submit(copy_context().run, lambda: work(*args, **kwargs))
 
 
 def call_flow(work: Flow[P, R], *args: P.args, **kwargs: P.kwargs) -> R:

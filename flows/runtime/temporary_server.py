@@ -14,6 +14,10 @@ import tempfile
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import uvicorn
 
 __all__ = ["TemporaryServer", "is_running"]
 
@@ -56,9 +60,14 @@ class TemporaryServer:
         atexit.register(self.stop)
 
     def use(self) -> None:
-        """Make it the API of this process and of those that it starts."""
+        """Wait until it answers, and make it the API of this process and of those that it starts.
+
+        Raises:
+            NextdayError: it cannot start.
+        """
         from prefect.context import refresh_global_settings_context
 
+        self.wait()
         global _running
         _running = True
         os.environ["PREFECT_API_URL"] = self.url
@@ -76,7 +85,7 @@ class TemporaryServer:
         from pipeline.errors import NextdayError
 
         try:
-            health = httpx.get(f"{self.url}/health", timeout=_START_SECONDS, trust_env=False)
+            health = httpx.get(f"{self.url}/health", timeout=_START_SECONDS, trust_env=False, verify=False)
             health.raise_for_status()
         except httpx.HTTPError as error:
             self._end()
@@ -113,23 +122,31 @@ class TemporaryServer:
 
 def _serve(listening: socket.socket) -> None:
     """Serve until standard input ends, as it does with the process that holds its other end."""
+    server: uvicorn.Server | None = None
+
+    def end_with_command() -> None:
+        sys.stdin.buffer.read()
+        if server is None:
+            os._exit(0)  # it has not opened the database yet
+        server.should_exit = True
+
+    threading.Thread(target=end_with_command, daemon=True).start()
+    server = _make_server()
+    server.run(sockets=[listening])
+    os._exit(0)  # to free every object one by one takes seconds
+
+
+def _make_server() -> "uvicorn.Server":
     gc.disable()  # what is imported stays: collecting garbage meanwhile is a third of the time
     import uvicorn
     from prefect.server.api.server import create_app
 
+    gc.freeze()  # Prefect collects garbage as it makes the app
     app = create_app(ephemeral=True, final=True)
     gc.freeze()
     gc.enable()
     config = uvicorn.Config(app, log_level="error", lifespan="on", timeout_graceful_shutdown=_STOP_SECONDS)
-    server = uvicorn.Server(config)
-
-    def end_with_command() -> None:
-        sys.stdin.buffer.read()
-        server.should_exit = True
-
-    threading.Thread(target=end_with_command, daemon=True).start()
-    server.run(sockets=[listening])
-    os._exit(0)  # to free every object one by one takes seconds
+    return uvicorn.Server(config)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from flows.prices.update import PriceStatus
 from flows.runtime.context import Run
 from flows.runtime.custom_code import describe_missing_audit, digest_code_of
 from flows.runtime.progress import log_line
-from flows.runtime.tasks import task
+from flows.runtime.tasks import run_beside, task
 from flows.runtime.tracking import run_tags, tracking
 from flows.training.compute import open_compute
 from flows.training.evaluation import Evaluation, range_table, save_evaluation
@@ -30,7 +30,7 @@ __all__ = ["count_trial", "make_champion"]
 def make_champion(run: Run, price_status: PriceStatus) -> tuple[Champion, Evaluation]:
     """Train and score the procedure, refit it through as_of, register and promote that model."""
     known = make_sequences(run, price_status.as_of, price_status.seq)
-    with open_compute(run, known.sequences) as compute:
+    with open_compute(run, known.sequences) as compute, run_beside(tracking(run).prepare):
         walk, score_epochs, fold = train_procedure(run, known, compute)
         network = fitted_network(run, walk)
         scores, verdict = score_procedure(run, walk)
@@ -39,12 +39,12 @@ def make_champion(run: Run, price_status: PriceStatus) -> tuple[Champion, Evalua
         if len(run.config.labels.horizons) > 1:
             farther, further = score_longer_horizons(run, walk)
             scores = pd.concat([scores, farther], ignore_index=True)
-        insight = inspect_network(run, known, network, fold)
         if run.universe.bias:
             log_line(f"the scores are {run.universe.bias}")
         if unaudited := describe_missing_audit(run):
             log_line(unaudited)
-        version, champion_epochs, final = train_champion(run, known, compute, network)
+        with run_beside(inspect_network, run, known, network, fold) as insight:
+            version, champion_epochs, final = train_champion(run, known, compute, network)
     evaluation = Evaluation(
         scores=scores,
         verdict=verdict,
@@ -52,7 +52,7 @@ def make_champion(run: Run, price_status: PriceStatus) -> tuple[Champion, Evalua
         epochs=pd.concat([score_epochs, champion_epochs], ignore_index=True),
         ranges=range_table(known, {"score": fold, "champion": final}),
         further=further,
-        insight=insight,
+        insight=insight.result(),
     )
     figures = dict(evaluation_figures(evaluation, run.ledger.record(run.name)))
     evaluation = replace(evaluation, figures=figures)

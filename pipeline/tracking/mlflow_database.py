@@ -5,13 +5,14 @@ import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
 from pipeline.errors import InputError
 from pipeline.storage.files import hold_lock
 
-__all__ = ["artifact_root", "database", "locked", "open_client"]
+__all__ = ["artifact_root", "database", "import_mlflow", "locked", "open_client"]
 
 _ENVIRONMENT: Final = {
     "DO_NOT_TRACK": "true",
@@ -39,8 +40,16 @@ def artifact_root(home: Path) -> str:
     return (home / "mlflow").as_uri()
 
 
+def import_mlflow() -> None:
+    """Import MLflow and its database store, which takes seconds."""
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    import_module("mlflow.store.tracking.sqlalchemy_store")
+    import_module("mlflow.store.model_registry.sqlalchemy_store")
+
+
 def open_client(home: Path) -> Any:
-    """Import MLflow (seconds), get its database ready, and return its MlflowClient.
+    """Import MLflow, get its database ready, and return its MlflowClient.
 
     Args:
         home: The workspace, an absolute path.
@@ -51,8 +60,7 @@ def open_client(home: Path) -> Any:
         Exception: any error of MLflow, Alembic or SQLAlchemy, if the database cannot be created or migrated.
     """
     url = _url(database(home))
-    for name, value in _ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+    import_mlflow()
     import mlflow
 
     migrations = Path(mlflow.__file__).parent / "store" / "db_migrations"

@@ -7,7 +7,7 @@ and `mirror` reports where the two disagree.
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -65,6 +65,14 @@ class Tracking:
 
     home: Path
     digest: Callable[[Path], str]
+
+    def prepare(self) -> None:
+        """Import MLflow and get its database ready, which takes seconds the first time.
+
+        What fails here fails again, with its error, when the database is first used.
+        """
+        with suppress(Exception):
+            open_client(self._home)
 
     def record_training(
         self,

@@ -52,8 +52,15 @@ def median(laps: Sequence[Lap], figure: str = "wall") -> float:
     return statistics.median(getattr(lap, figure) for lap in laps)
 
 
-def tell(name: str, laps: Sequence[Lap], reference: Sequence[Lap] = (), limit: float | None = None) -> None:
-    """Print the median, the spread, the ratio to the reference and the figure that is promised."""
+def tell(
+    name: str,
+    laps: Sequence[Lap],
+    reference: Sequence[Lap] = (),
+    limit: float | None = None,
+    *,
+    most: float | None = None,
+) -> None:
+    """Print the median, the spread, the ratio to the reference and the promised `limit` or the `most` of that ratio."""
     walls = [lap.wall for lap in laps]
     print(
         f"{name:<50} {median(laps):6.2f} s  ({min(walls):.2f} to {max(walls):.2f}, n {len(laps)})   "
@@ -61,4 +68,5 @@ def tell(name: str, laps: Sequence[Lap], reference: Sequence[Lap] = (), limit: f
         + (f"   peak {peak:5.0f} MB" if (peak := median(laps, "peak")) else "")
         + (f"   {median(laps) / median(reference):5.2f} x the reference" if reference else "")
         + (f"   promised {limit:g} s" if limit is not None else "")
+        + (f"   promised {most:g} x" if most is not None else "")
     )

@@ -43,7 +43,7 @@ class CommandLine:
         monkeypatch.setattr(fetch.fetch_prices, "again", None)  # a retry waits for seconds
         for preparation in ("_set_environment", "_prepare_prefect", "start_quickly"):
             monkeypatch.setattr(app, preparation, lambda: None)
-        monkeypatch.setattr(app, "_start_server", lambda: lambda: None)
+        monkeypatch.setattr(app, "_prepare_flow_and_server", lambda: (app._prepare_flow(), None))
         monkeypatch.setattr(startup, "gc", SimpleNamespace(freeze=lambda: None, enable=lambda: None))
         monkeypatch.chdir(folder)
         Path("nextday.toml").write_text("[prices]\nstart = 2018-11-01\n")

@@ -1,5 +1,6 @@
 """Which tasks of an evening are tried again, and that a task outside of a flow run needs no server."""
 
+import threading
 import time
 
 import pytest
@@ -10,7 +11,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from flows.evening import explain, forecasting, publish, reporting, settlement
 from flows.nightly import nightly
 from flows.prices import fetch, update
-from flows.runtime.tasks import Retries, call_flow, task
+from flows.runtime.tasks import Retries, call_flow, run_beside, task
 from flows.training import champion, history, network_insight, scoring, train
 
 pytestmark = pytest.mark.slow
@@ -100,3 +101,47 @@ def test_with_a_server_a_flow_runs_in_it(prefect_server: None) -> None:
         return number, FlowRunContext.get() is None
 
     assert call_flow(work, 3) == (3, False)
+
+
+@pytest.mark.parametrize("server", [False, True])
+def test_work_beside_the_block_belongs_to_the_same_flow_run(
+    server: bool, request: pytest.FixtureRequest
+) -> None:
+    if server:
+        request.getfixturevalue("prefect_server")
+
+    @flow
+    def work() -> tuple[bool, bool, bool]:
+        begun, here = threading.Event(), FlowRunContext.get()
+
+        def beside() -> bool:
+            begun.set()
+            return FlowRunContext.get() is here
+
+        with run_beside(beside) as result:
+            is_at_once = begun.wait(10)
+        return is_at_once, result.result(), here is not None
+
+    if server:
+        assert work() == (True, True, True)
+    else:
+        with temporary_settings(restore_defaults={PREFECT_API_URL}):
+            assert call_flow(work) == (True, True, False)
+
+
+def test_the_block_waits_for_the_work_beside_it_also_when_it_fails() -> None:
+    ended = []
+
+    def fail() -> None:
+        raise ValueError("failed")
+
+    def work() -> None:
+        time.sleep(0.2)
+        ended.append(True)
+
+    with pytest.raises(ValueError, match="failed"), run_beside(work):
+        fail()
+    assert ended
+    with run_beside(fail) as result:
+        pass
+    assert isinstance(result.exception(), ValueError)

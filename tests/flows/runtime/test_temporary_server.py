@@ -19,7 +19,6 @@ import time
 from flows.runtime.temporary_server import TemporaryServer
 server = TemporaryServer()
 server.use()
-server.wait()
 print(server.url, server._process.pid, flush=True)
 """
 FLOW = """
