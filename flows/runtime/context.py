@@ -194,7 +194,7 @@ def open_run(
             "curl_cffi.requests"
         )  # a model may bring TensorFlow: see flows.training.load_models
         find_model(settings.model.kind, settings.model.options, path.parent)
-    source = _source(settings, path.parent, workspace)
+    source = _source(settings, path.parent, workspace, days.timezone)
     members = universe(settings.universe, path.parent, _source_symbols(settings.universe, source))
     moment = days.instant(clock)
     if moment > wall and not source.historical:
@@ -311,13 +311,16 @@ def _source_symbols(chosen: UniverseConfig, source: PriceSource) -> list[str]:
     return source.symbols() if source.is_local or not (chosen.symbols or chosen.file) else []
 
 
-def _source(settings: Config, base: Path, workspace: Workspace) -> PriceSource:
+def _source(settings: Config, base: Path, workspace: Workspace, timezone: str) -> PriceSource:
     chosen: UniverseConfig = settings.universe
     if chosen.source == "files":
         from pipeline.sources.files import FilesSource
 
         return FilesSource(
-            base / chosen.path, adjustment=settings.prices.adjustment, historical=chosen.historical
+            base / chosen.path,
+            adjustment=settings.prices.adjustment,
+            historical=chosen.historical,
+            timezone=timezone,
         )
     if chosen.source == "yahoo":
         from pipeline.sources.yahoo import YahooSource

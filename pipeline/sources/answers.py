@@ -12,7 +12,7 @@ import pandas as pd
 from pipeline.errors import quoted
 from pipeline.market.corporate_actions import Adjustment, find_adjustment
 from pipeline.sources import BAR_COLUMNS, Fetched, Outcome, no_bars
-from pipeline.sources.columns import COLUMN_NAMES, DEFAULTS, REQUIRED, find_meaning
+from pipeline.sources.columns import COLUMN_NAMES, DEFAULTS, REQUIRED, assign_meanings, find_meaning
 
 __all__ = ["AnswerError", "as_fetched", "meanings"]
 
@@ -62,7 +62,7 @@ def as_fetched(
 
 def meanings(table: pd.DataFrame) -> dict[object, str | None]:
     """Return the bar column that each column of a table maps to, None for an unknown column."""
-    return {column: find_meaning(column) for column in table.columns}
+    return assign_meanings(table.columns)
 
 
 def _check_fetched(answer: Fetched, symbol: str, now: datetime) -> Fetched:

@@ -1,27 +1,23 @@
 """Prices from the user's files: one long CSV or Parquet file, or a folder with one file per symbol."""
 
 import re
-import warnings
-import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
-from pandas.errors import ParserWarning
 
 from pipeline.errors import InputError, quoted
 from pipeline.market.corporate_actions import Adjustment, find_adjustment
 from pipeline.schema import SYMBOL_FIX, find_bad_symbol
 from pipeline.sources import BAR_COLUMNS, Fetched
-from pipeline.sources.columns import COLUMN_NAMES, DEFAULTS, REQUIRED, find_meaning
+from pipeline.sources.cells import read_numbers, read_sessions, require_none
+from pipeline.sources.columns import DEFAULTS, REQUIRED, assign_meanings, find_meaning
+from pipeline.sources.tables import READERS, read_table, refuse_duplicates
 
 __all__ = ["FilesSource"]
-
-_READERS = {".csv": "csv", ".gz": "csv", ".parquet": "parquet", ".pq": "parquet"}
-_NO_VALUE = ["", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "NULL", "null", "None", "-nan", "-NaN"]
 
 
 class FilesSource:
@@ -35,14 +31,17 @@ class FilesSource:
         path: The file or the folder.
         adjustment: How the prices are adjusted; `auto` infers it from splits or adjusted closes.
         historical: Whether the data ended in the past on purpose.
+        timezone: The exchange's time zone: an instant counts as its day there. Default: instants are refused.
     """
 
     name = "files"
     is_local = True
     threads = 1
 
-    def __init__(self, path: Path, *, adjustment: Literal["auto"] | Adjustment, historical: bool) -> None:
-        self.path, self.adjustment, self.historical = path, adjustment, historical
+    def __init__(
+        self, path: Path, *, adjustment: Literal["auto"] | Adjustment, historical: bool, timezone: str = ""
+    ) -> None:
+        self.path, self.adjustment, self.historical, self.timezone = path, adjustment, historical, timezone
 
     def symbols(self) -> list[str]:
         """Return the symbols in the files, sorted.
@@ -74,6 +73,7 @@ class FilesSource:
     @cached_property
     def _tables(self) -> dict[str, pd.DataFrame]:
         long = pd.concat(list(self._read()), ignore_index=True)
+        self._refuse_intraday(long)
         if long.empty:
             raise InputError(
                 "There is no row below the header",
@@ -85,83 +85,50 @@ class FilesSource:
             for symbol, rows in long.groupby("symbol", sort=True)
         }
 
+    def _refuse_intraday(self, long: pd.DataFrame) -> None:
+        again = long.duplicated(["symbol", "session"])
+        if again.sum() > len(long) / 2:
+            row = long[again].iloc[0]
+            raise InputError(
+                f"Most days have several rows, e.g. {row['symbol']} {row['session']:%Y-%m-%d}: these are no daily bars",
+                where=str(self.path),
+                fix="give one row per symbol and session",
+            )
+
     def _read(self) -> Iterator[pd.DataFrame]:
         if not self.path.exists():
             raise InputError(
                 "There is no such file or folder", where=str(self.path), fix="correct [universe] path"
             )
         files = (
-            sorted(f for f in self.path.iterdir() if f.suffix in _READERS)
+            sorted(f for f in self.path.iterdir() if f.suffix in READERS)
             if self.path.is_dir()
             else [self.path]
         )
         if not files:
             raise InputError(
-                "The folder holds no .csv and no .parquet file",
+                "The folder holds no .csv, no .txt and no .parquet file",
                 where=str(self.path),
                 fix="correct [universe] path",
             )
         for file in files:
-            yield _bars(_table(file), file, file_symbol=_file_symbol(file) if self.path.is_dir() else "")
+            yield _bars(
+                read_table(file),
+                file,
+                file_symbol=_file_symbol(file) if self.path.is_dir() else "",
+                timezone=self.timezone,
+            )
 
 
 def _file_symbol(file: Path) -> str:
-    return re.sub(r"\.(csv|gz|parquet|pq)$", "", re.sub(r"\.gz$", "", file.name))
+    return re.sub(r"\.(csv|txt|gz|parquet|pq)$", "", re.sub(r"\.gz$", "", file.name))
 
 
-def _table(file: Path) -> pd.DataFrame:
-    kind = _READERS.get(file.suffix)
-    if kind is None:
-        raise InputError(
-            "Only .csv, .csv.gz and .parquet can be read", where=str(file), fix="correct [universe] path"
-        )
-    if not file.is_file():  # reading a pipe would block for ever
-        raise InputError(
-            "This is no regular file, but a folder, a pipe, a device or a broken link",
-            where=str(file),
-            fix="move it away, or correct [universe] path",
-        )
-    try:
-        table = pd.read_parquet(file) if kind == "parquet" else _csv(file)
-    except (OSError, ValueError, EOFError, zlib.error) as error:
-        reason = str(error).partition("\n")[0]
-        raise InputError(
-            f"The file cannot be read: {reason:.200}",
-            where=str(file),
-            fix="write the file again (text in UTF-8), or fix [universe] path",
-        ) from None
-    if isinstance(table.index, pd.DatetimeIndex):
-        table = table.reset_index(names="date")
-    return table
-
-
-def _csv(file: Path) -> pd.DataFrame:
-    first = pd.read_csv(file, encoding="utf-8-sig", header=None, nrows=1, dtype=str, keep_default_na=False)
-    header = [str(column) for column in first.iloc[0]]
-    _refuse_duplicates(header, file)  # pandas would rename the second one
-    # A symbol is always text: 000001 is no number, and NA is a ticker.
-    symbols = {column for column in header if find_meaning(column) == "symbol"}
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", ParserWarning)
-        try:
-            return pd.read_csv(
-                file,
-                encoding="utf-8-sig",
-                index_col=False,
-                dtype=dict.fromkeys(symbols, str),
-                keep_default_na=False,
-                na_values={column: _NO_VALUE for column in header if column not in symbols},
-                low_memory=False,
-            )
-        except ParserWarning:
-            raise ValueError(
-                "rows have more cells than there are columns; is there a comma in a number?"
-            ) from None
-
-
-def _bars(table: pd.DataFrame, file: Path, file_symbol: str) -> pd.DataFrame:
-    names = {c: find_meaning(c) for c in table.columns}
-    _refuse_duplicates([str(column) for column in table.columns], file)
+def _bars(table: pd.DataFrame, file: Path, file_symbol: str, timezone: str) -> pd.DataFrame:
+    refuse_duplicates(table.columns, file)
+    names = assign_meanings(table.columns)
+    if file_symbol:  # a name of second choice may be that of the company
+        names |= {c: None for c in names if names[c] == "symbol" and find_meaning(c) is None}
     table = table[[c for c, name in names.items() if name]].rename(columns=names)
     if "symbol" not in table and file_symbol:
         table = table.assign(symbol=file_symbol)
@@ -174,46 +141,14 @@ def _bars(table: pd.DataFrame, file: Path, file_symbol: str) -> pd.DataFrame:
             fix="columns, with commas between them: date, symbol, open, high, low, close; "
             "also volume, adj_close, dividends, stock splits",
         )
-    table = table.assign(session=_sessions(table["session"], file))
+    table = table.assign(session=read_sessions(table["session"], file, timezone))
     table["symbol"] = _symbols(table["symbol"], file)
     for name, default in DEFAULTS.items():
-        table[name] = _numbers(table[name], file) if name in table else default
+        table[name] = read_numbers(table[name], file) if name in table else default
     for name in ("open", "high", "low", "close"):
-        table[name] = _numbers(table[name], file)
+        table[name] = read_numbers(table[name], file)
     table["split"] = _split_ratios(table["split"], file)
     return table
-
-
-def _refuse_duplicates(header: Sequence[str], file: Path) -> None:
-    meanings = [(column, find_meaning(column)) for column in header]
-    for name in COLUMN_NAMES:
-        if len(columns := [column for column, meaning in meanings if meaning == name]) > 1:
-            raise InputError(
-                f"The columns {' and '.join(columns)} both mean {name.replace('session', 'date')}",
-                where=str(file),
-                fix="rename or delete one of them",
-            )
-
-
-def _sessions(dates: "pd.Series[Any]", file: Path) -> "pd.Series[pd.Timestamp]":
-    if isinstance(dates.dtype, pd.DatetimeTZDtype):
-        dates = dates.dt.tz_localize(None)
-    if pd.api.types.is_datetime64_any_dtype(dates):
-        parsed = dates.dt.normalize()
-    else:
-        # In a timestamp with an offset the first ten characters are the exchange's local date; the UTC date may differ.
-        texts = dates.astype(str).str.slice(0, 10)
-        parsed = pd.to_datetime(texts, format="%Y-%m-%d", errors="coerce")
-    if parsed.isna().any():
-        row = int(parsed.isna().to_numpy().argmax())
-        given = "An empty cell" if pd.isna(dates.iloc[row]) else quoted(dates.iloc[row])
-        raise InputError(
-            f"{given} is no date",
-            where=f"{file}, data row {row + 1}",
-            fix="write dates as 2018-12-31",
-        )
-    days: pd.Series[pd.Timestamp] = parsed.astype("datetime64[us]")
-    return days
 
 
 def _symbols(symbols: "pd.Series[Any]", file: Path) -> "pd.Series[str]":
@@ -224,26 +159,8 @@ def _symbols(symbols: "pd.Series[Any]", file: Path) -> "pd.Series[str]":
     return text
 
 
-def _numbers(values: "pd.Series[Any]", file: Path) -> "pd.Series[float]":
-    if not pd.api.types.is_numeric_dtype(values) or pd.api.types.is_bool_dtype(values):
-        values = values.astype(str).where(values.notna())  # pandas fails on integers with hundreds of digits
-    numbers = pd.to_numeric(values, errors="coerce").astype(float)
-    _require_none(numbers.isna() & values.notna(), values, "number", file)
-    return numbers
-
-
 def _split_ratios(splits: "pd.Series[float]", file: Path) -> "pd.Series[float]":
     """Return the split ratios, 1.0 where there is none; one wrong ratio would change all earlier prices."""
     splits = splits.replace(0.0, 1.0).fillna(1.0)
-    _require_none(~splits.between(0, float("inf"), inclusive="neither"), splits, "split ratio", file)
+    require_none(~splits.between(0, float("inf"), inclusive="neither"), splits, "split ratio", file)
     return splits
-
-
-def _require_none(broken: "pd.Series[bool]", values: "pd.Series[Any]", what: str, file: Path) -> None:
-    if broken.any():
-        row = int(broken.to_numpy().argmax())
-        raise InputError(
-            f"{quoted(values.iloc[row])} in {values.name} is no {what}",
-            where=f"{file}, data row {row + 1}",
-            fix="fix the cell, or leave it empty: the bar is then dropped with a finding",
-        )

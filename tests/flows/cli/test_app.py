@@ -123,7 +123,7 @@ def test_wrong_settings_are_named_before_prefect_is_given_a_home(
         ('calendar = "XNYSE"', "XNYS"),
         ('calendar = "24/7"', "never closes"),
         ('path = "absent.csv"', "absent.csv"),
-        ('path = "empty"', "no .csv and no .parquet"),
+        ('path = "empty"', "no .csv, no .txt and no .parquet"),
         ('path = "header.csv"', "no row below the header"),
         ('path = "columns.csv"', "lacks the columns date, open"),
         ('path = "double.csv"', "Close and CLOSE both mean close"),
