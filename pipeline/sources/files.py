@@ -67,8 +67,17 @@ class FilesSource:
     def _kind(self) -> Adjustment:
         if self.adjustment != "auto":
             return self.adjustment
-        kinds = {find_adjustment(bars) for bars in self._tables.values()}
-        return "raw" if "raw" in kinds else "split"
+        kinds = {symbol: find_adjustment(bars) for symbol, bars in self._tables.items()}
+        payers = {s for s, bars in self._tables.items() if (bars["dividend"] > 0).any()}
+        adjusted = {symbol for symbol, kind in kinds.items() if kind == "split+dividend"}
+        if adjusted and (others := payers - adjusted):
+            raise InputError(
+                f"The closes of {min(adjusted)} are adjusted for the dividends beside them, those of {min(others)} are "
+                "not, or it cannot be told",
+                where=str(self.path),
+                fix='set [prices] adjustment: "split+dividend", which is the default of yfinance, or "split" or "raw"',
+            )
+        return "split+dividend" if adjusted else "raw" if "raw" in kinds.values() else "split"
 
     @cached_property
     def _tables(self) -> dict[str, pd.DataFrame]:

@@ -213,3 +213,61 @@ def test_whatever_bars_are_dropped_every_split_between_kept_ones_is_kept(
     # Cash, in the shares of the first bar: each share of then has become so many since.
     cash = np.cumsum(traded["dividend"] * np.cumprod(traded["split"]))[kept]
     np.testing.assert_allclose(np.cumsum(carried["dividend"] * shares), cash, rtol=1e-9, atol=1e-12)
+
+
+def traded_with_dividends(seed: int, dividends: dict[int, float], splits: dict[int, float]) -> pd.DataFrame:
+    """A random walk in whole cents as traded, of 120 sessions, with its actions and no adjusted close."""
+    rng = np.random.default_rng(seed)
+    split, dividend = np.ones(120), np.zeros(120)
+    for place, ratio in splits.items():
+        split[place] = ratio
+    for place, cash in dividends.items():
+        dividend[place] = cash
+    close = np.round(80 * np.exp(np.cumsum(rng.normal(0, 0.01, 120))) / np.cumprod(split), 2)
+    columns = dict.fromkeys(("open", "high", "low", "close"), close)
+    return pd.DataFrame({**columns, "volume": 1.0, "dividend": dividend, "split": split, "adj_close": np.nan})
+
+
+def adjusted_by_yfinance(traded: pd.DataFrame, *, single: bool) -> pd.DataFrame:
+    """What `Ticker.history()` returns of these bars: closes multiplied by the factors of splits and dividends."""
+    close, dividend, split = (traded[name].to_numpy() for name in ("close", "dividend", "split"))
+    ratio = later_splits(split)
+    close, dividend = close / ratio, dividend / ratio
+    step = np.ones(len(close))
+    step[1:] = 1 - dividend[1:] / close[:-1]
+    factor = later_splits(step)
+    closes = (close * factor).astype(np.float32).astype(float) if single else close * factor
+    return traded.assign(close=closes, dividend=dividend)
+
+
+@pytest.mark.parametrize("single", [False, True])
+@pytest.mark.parametrize(
+    ("dividends", "splits"),
+    [
+        ({60: 0.4}, {}),
+        ({30: 0.4, 90: 0.5}, {}),
+        ({30: 0.8, 90: 0.2}, {60: 4.0}),
+        ({30: 0.8, 60: 0.8}, {90: 3.0}),
+    ],
+)
+def test_closes_adjusted_for_the_dividends_beside_them_are_recognised(
+    dividends: dict[int, float], splits: dict[int, float], single: bool
+) -> None:
+    for seed in range(20):
+        traded = traded_with_dividends(seed, dividends, splits)
+        assert find_adjustment(adjusted_by_yfinance(traded, single=single)) == "split+dividend"
+        assert find_adjustment(traded) == ("raw" if splits else "split")
+        ratio = later_splits(traded["split"].to_numpy())
+        split_only = traded.assign(close=traded["close"] / ratio, dividend=traded["dividend"] / ratio)
+        assert find_adjustment(split_only) == "split"
+
+
+def test_prices_in_sixteenths_before_cents_are_not_taken_for_adjusted_ones() -> None:
+    traded = traded_with_dividends(0, {30: 0.4, 60: 0.5}, {})
+    sixteenths = np.where(np.arange(120) < 60, np.round(traded["close"] * 16) / 16, traded["close"])
+    assert find_adjustment(traded.assign(close=sixteenths)) == "split"
+
+
+def test_a_dividend_too_near_the_end_shows_nothing() -> None:
+    traded = traded_with_dividends(0, {118: 0.5}, {})
+    assert find_adjustment(adjusted_by_yfinance(traded, single=False)) == "split"

@@ -3,6 +3,7 @@
 import gzip
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -203,3 +204,26 @@ def test_an_error_names_the_row_of_the_file(tmp_path: Path) -> None:
     (tmp_path / "p.csv").write_text(text)
     with pytest.raises(InputError, match="data row 3"):
         read(tmp_path / "p.csv").symbols()
+
+
+def paying(factor: float) -> pd.DataFrame:
+    """Twelve sessions in whole cents, multiplied by `factor` before a dividend on the seventh."""
+    close = np.array([10.01, 10.02, 10.03, 10.04, 10.05, 10.0, 9.5, 9.51, 9.52, 9.53, 9.54, 9.55])
+    close[:6] *= factor
+    table = pd.DataFrame({"date": pd.bdate_range("2018-11-01", periods=12), "close": close})
+    return table.assign(open=close, high=close, low=close, volume=1, dividends=[0] * 6 + [0.5] + [0] * 5)
+
+
+def test_dividends_are_not_counted_twice(tmp_path: Path) -> None:
+    adjusted, plain_closes = paying(1 - 0.5 / 10.0), paying(1)
+    adjusted.to_csv(tmp_path / "A.csv", index=False)
+    assert read(tmp_path).fetch("A", START, END, NOW).adjustment == "split+dividend"
+    plain_closes.drop(columns="dividends").to_csv(tmp_path / "B.csv", index=False)  # it pays nothing
+    assert read(tmp_path).fetch("B", START, END, NOW).adjustment == "split+dividend"
+    plain_closes.to_csv(tmp_path / "C.csv", index=False)
+    with pytest.raises(
+        InputError, match="The closes of A are adjusted for the dividends beside them, those of C"
+    ):
+        read(tmp_path).fetch("A", START, END, NOW)
+    said = FilesSource(tmp_path, adjustment="split", historical=True)
+    assert said.fetch("A", START, END, NOW).adjustment == "split"
