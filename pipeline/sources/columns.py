@@ -45,11 +45,8 @@ def find_meaning(column: object) -> str | None:
 def assign_meanings(columns: Iterable[object]) -> dict[object, str | None]:
     """Return the bar column that each column of a table means, None for an unknown one."""
     found = {column: find_meaning(column) for column in columns}
-    known = {*found.values()}
-    return {
-        column: meaning or next((m for m in [_SECOND.get(_plain(column))] if m not in known), None)
-        for column, meaning in found.items()
-    }
+    open_ones = {alias: meaning for alias, meaning in _SECOND.items() if meaning not in found.values()}
+    return {column: meaning or open_ones.get(_plain(column)) for column, meaning in found.items()}
 
 
 def _plain(column: object) -> str:

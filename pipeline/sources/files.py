@@ -104,16 +104,17 @@ class FilesSource:
                 fix="give one row per symbol and session",
             )
 
+    def _list_files(self) -> list[Path]:
+        """Return the folder's files; a .txt beside others is a note."""
+        files = sorted(file for file in self.path.iterdir() if file.suffix in READERS)
+        return [file for file in files if file.suffix != ".txt"] or files
+
     def _read(self) -> Iterator[pd.DataFrame]:
         if not self.path.exists():
             raise InputError(
                 "There is no such file or folder", where=str(self.path), fix="correct [universe] path"
             )
-        files = (
-            sorted(f for f in self.path.iterdir() if f.suffix in READERS)
-            if self.path.is_dir()
-            else [self.path]
-        )
+        files = self._list_files() if self.path.is_dir() else [self.path]
         if not files:
             raise InputError(
                 "The folder holds no .csv, no .txt and no .parquet file",

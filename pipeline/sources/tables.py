@@ -69,9 +69,9 @@ def refuse_duplicates(columns: "pd.Index[Any] | list[str]", file: Path) -> None:
     Raises:
         InputError: they do.
     """
-    meanings = [(str(column), find_meaning(column)) for column in columns]
+    meanings = assign_meanings(columns)
     for name in COLUMN_NAMES:
-        if len(same := [column for column, meaning in meanings if meaning == name]) > 1:
+        if len(same := [str(column) for column in columns if meanings[column] == name]) > 1:
             raise InputError(
                 f"The columns {' and '.join(same)} both mean {name.replace('session', 'date')}",
                 where=str(file),

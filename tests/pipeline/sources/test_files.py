@@ -227,3 +227,16 @@ def test_dividends_are_not_counted_twice(tmp_path: Path) -> None:
         read(tmp_path).fetch("A", START, END, NOW)
     said = FilesSource(tmp_path, adjustment="split", historical=True)
     assert said.fetch("A", START, END, NOW).adjustment == "split"
+
+
+def test_a_text_beside_other_files_is_a_note(tmp_path: Path) -> None:
+    plain().drop(columns="symbol").to_csv(tmp_path / "A.csv", index=False)
+    (tmp_path / "README.txt").write_text("Where these prices come from.")
+    assert read(tmp_path).symbols() == ["A"]
+
+
+def test_two_columns_of_second_choice_cannot_both_be_the_close(tmp_path: Path) -> None:
+    table = plain().drop(columns="close").assign(Price=CLOSES, price=CLOSES)
+    table.to_csv(tmp_path / "p.csv", index=False)
+    with pytest.raises(InputError, match="The columns Price and price both mean close"):
+        read(tmp_path / "p.csv").symbols()

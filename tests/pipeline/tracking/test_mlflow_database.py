@@ -182,3 +182,14 @@ def test_the_newest_schema_is_the_one_that_alembic_names(tmp_path: Path) -> None
         script = f"revision = {name!r}\ndown_revision = {before!r}\n"
         (tmp_path / "versions" / f"{name}.py").write_text(script)
     assert _newest_schema(tmp_path) == "d"
+
+
+def test_the_database_is_prepared_ahead_and_a_failure_is_told_by_the_first_use(tmp_path: Path) -> None:
+    Tracking(tmp_path, digest=str).prepare()
+    assert (tmp_path / "mlflow.db").stat().st_size > 100_000
+    blocked = tmp_path / "blocked"
+    blocked.mkdir()
+    (blocked / "mlflow.db").write_text("no database at all " * 1000)
+    Tracking(blocked, digest=str).prepare()
+    with pytest.raises(NextdayError, match="MLflow's pages cannot be shown"):
+        Tracking(blocked, digest=str).ui_command(5000)

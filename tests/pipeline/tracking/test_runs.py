@@ -393,14 +393,3 @@ def test_a_moved_workspace_works_on_and_never_writes_to_its_old_place(
     copy = client(tmp_path / "moved").download_artifacts(made.run_id, "model", str(tmp_path))
     assert digest(Path(copy)) == folder.name
     assert not home.exists()
-
-
-def test_the_database_is_prepared_ahead_and_a_failure_is_told_by_the_first_use(tmp_path: Path) -> None:
-    Tracking(tmp_path, digest=digest).prepare()
-    assert (tmp_path / "mlflow.db").stat().st_size > 100_000
-    blocked = tmp_path / "blocked"
-    blocked.mkdir()
-    (blocked / "mlflow.db").write_text("no database at all " * 1000)
-    Tracking(blocked, digest=digest).prepare()
-    with pytest.raises(NextdayError, match="MLflow's pages cannot be shown"):
-        Tracking(blocked, digest=digest).ui_command(5000)
