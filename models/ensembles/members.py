@@ -1,13 +1,16 @@
-"""The members of an ensemble: one network with many sets of weights, run in one compiled graph."""
+"""The members of an ensemble: one network with many sets of weights, run in one compiled graph.
+
+The graph is compiled once a process and network: the weights are its arguments, and the input scale, which differs from
+fit to fit, is applied before it.
+"""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from dataclasses import dataclass
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any, Final
 
-import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
@@ -16,9 +19,9 @@ from models.cores import count_cores
 from models.ensembles.model_files import make_reproducible, member_file
 from models.errors import ModelError
 from models.networks.network import Network
-from models.networks.recurrent import build_deployable
+from models.networks.recurrent import build, build_deployable
 from models.scaling import Scaling
-from models.training.trainer import DivergenceError
+from models.training.trainer import DivergenceError, Weights
 from models.windows import gather_windows, labelled_rows, usable_rows
 
 __all__ = ["Members", "calibration_rows", "keep_last_good"]
@@ -42,19 +45,13 @@ class Members:
 
     Attributes:
         network: What it is.
-        model: It, unscaled inputs in, logits out; the weights in it are of no account.
+        scaling: Its input scale.
         weights: One list of arrays a member, in the order of the network's trainable variables.
     """
 
     network: Network
-    model: keras.Model
-    weights: list[list[NDArray[np.float32]]]
-
-    def with_weights(self, weights: list[list[NDArray[np.float32]]]) -> "Members":
-        """Return the same network with other weights; what is compiled serves both."""
-        other = replace(self, weights=weights)
-        vars(other)["_forward"] = self._forward
-        return other
+    scaling: Scaling
+    weights: list[Weights]
 
     def usable(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Return the rows that can be forecast, bool [symbol, session]."""
@@ -65,24 +62,25 @@ class Members:
     ) -> NDArray[np.float32]:
         """Return the logits [member, row, horizon] of the usable rows of x with the flat numbers `rows`, ascending.
 
-        Windowed, each row is forecast from its own window. In sequence mode the network runs once over every symbol's
-        valid sessions, from the first of the block and a state of zero, whatever rows are asked for.
+        x is unscaled. Windowed, each row is forecast from its own window. In sequence mode the network runs once over
+        every symbol's valid sessions, from the first of the block and a state of zero, whatever rows are asked for.
         """
         if not len(rows):
             return np.empty((len(self.weights), 0, self.network.horizons), dtype=np.float32)
         batches = (
             self._windows(x, rows) if self.network.mode == "windowed" else self._histories(x, mask, rows)
         )
-        run = partial(_run, self._forward, self._tensors)
+        run = partial(_run, _compile_forward(self.network), self._tensors, self.scaling)
         # TensorFlow computes a batch on one thread, and without Python's lock: each core takes its own.
         with ThreadPoolExecutor(count_cores()) as cores:
             return np.concatenate([*cores.map(run, batches)], axis=1)
 
     def save(self, directory: Path) -> None:
         """Write member-<k>.keras for each member, from 1."""
+        model = build_deployable(self.network, self.scaling)
         for number, weights in enumerate(self.weights, start=1):
-            self.model.set_weights(weights)
-            self.model.save(directory / member_file(number))
+            model.set_weights(weights)
+            model.save(directory / member_file(number))
             make_reproducible(directory / member_file(number))
 
     def _windows(self, x: NDArray[np.float32], rows: NDArray[np.int32]) -> Iterator[Callable[[], _Batch]]:
@@ -103,22 +101,28 @@ class Members:
     def _tensors(self) -> list[list[tf.Tensor]]:
         return [[tf.constant(array) for array in weights] for weights in self.weights]
 
-    @cached_property
-    def _forward(self) -> tf.types.experimental.PolymorphicFunction:
-        def forward(weights: list[tf.Tensor], inputs: tf.Tensor) -> tf.Tensor:
-            # Stateless: the weights are arguments, so that the members share one compilation.
-            return self.model.stateless_call(weights, self.model.non_trainable_variables, inputs)[0]
 
-        return tf.function(forward, autograph=False, jit_compile=True)
+@lru_cache(maxsize=2)
+def _compile_forward(network: Network) -> tf.types.experimental.PolymorphicFunction:
+    """Return weights and scaled inputs in, logits out."""
+    core = build(network, seed=0)
+
+    def forward(weights: list[tf.Tensor], inputs: tf.Tensor) -> tf.Tensor:
+        return core.stateless_call(weights, core.non_trainable_variables, inputs)[0]
+
+    return tf.function(forward, autograph=False, jit_compile=True)
 
 
 def _run(
-    forward: Callable[..., tf.Tensor], members: list[list[tf.Tensor]], gather: Callable[[], _Batch]
+    forward: Callable[..., tf.Tensor],
+    members: list[list[tf.Tensor]],
+    scaling: Scaling,
+    gather: Callable[[], _Batch],
 ) -> NDArray[np.float32]:
     """Return the logits [member, row, horizon] of a batch, which is gathered only now."""
     inputs, asked = gather()
-    fed = tf.constant(inputs)
-    return np.stack([forward(weights, fed).numpy()[asked] for weights in members])
+    scaled = tf.constant(scaling.apply(inputs))
+    return np.stack([forward(weights, scaled).numpy()[asked] for weights in members])
 
 
 def _gather(x: NDArray[np.float32], rows: NDArray[np.int32], lookback: int) -> _Batch:

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from models.calibration.calibrator import Calibration, fit_calibrator
 from models.ensembles.agreement import measure_agreement
-from models.ensembles.members import calibration_rows, keep_last_good
-from models.ensembles.per_symbol_fitted import SymbolEnsemble, SymbolMember, unweighted
+from models.ensembles.members import Members, calibration_rows, keep_last_good
+from models.ensembles.per_symbol_fitted import SymbolEnsemble, SymbolMember
 from models.errors import ModelError
 from models.networks.network import Network
 from models.scaling import Scaling
@@ -230,10 +230,8 @@ class SymbolModel:
         start: int,
     ) -> SymbolMember:
         x, mask, y = block
-        members = unweighted(self.network).with_weights(weights)
-        logits, labels, sessions = calibration_rows(
-            members, scale.scaling.apply(x), mask, y, calibrate, start
-        )
+        members = Members(self.network, scale.scaling, weights)
+        logits, labels, sessions = calibration_rows(members, x, mask, y, calibrate, start)
         return SymbolMember(
             scaling=scale.scaling,
             weights=weights,

@@ -6,7 +6,6 @@ uses them to arrange the model for later blocks (`SymbolEnsemble.arranged`).
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -21,13 +20,13 @@ from models.ensembles.by_symbol import arrange_places, forecast_by_symbol, sprea
 from models.ensembles.members import Members
 from models.ensembles.model_files import PER_SYMBOL, SYMBOL_ARRAYS, write_metadata, writing
 from models.networks.network import Network
-from models.networks.recurrent import build, count_parameters
+from models.networks.recurrent import count_parameters
 from models.prediction import Prediction
 from models.scaling import Scaling
 from models.training.trainer import Epoch, Training, Weights
 from models.windows import check_panel, closed_up, first_session
 
-__all__ = ["SymbolEnsemble", "SymbolMember", "unweighted"]
+__all__ = ["SymbolEnsemble", "SymbolMember"]
 
 
 @dataclass(frozen=True)
@@ -135,9 +134,9 @@ class SymbolEnsemble:
     def _forecast(self, place: int, x: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.float64]:
         """Return p_up, low and high of one symbol, [3, session, horizon]."""
         model = self.models[place]
-        members = unweighted(self.network).with_weights(model.weights)
+        members = Members(self.network, model.scaling, model.weights)
         usable = members.usable(mask)
-        logits = members.logits(model.scaling.apply(x), mask, closed_up(usable))
+        logits = members.logits(x, mask, closed_up(usable))
         made = np.full((3, mask.shape[1], self.network.horizons), np.nan)
         for number, z in enumerate(banded(logits)):
             made[number, usable[0]] = model.calibrator.p_up(z)
@@ -174,9 +173,3 @@ class SymbolEnsemble:
             "extra": dict(extra),
             "history": [asdict(epoch) for epoch in self.history],
         }
-
-
-@lru_cache(maxsize=1)
-def unweighted(network: Network) -> Members:
-    """Return the network without weights, scaled inputs in: it is compiled once for all symbols."""
-    return Members(network, build(network, seed=0), [])

@@ -17,7 +17,7 @@ from models.ensembles.members import Members, calibration_rows, keep_last_good
 from models.ensembles.model_files import POOLED, write_metadata, writing
 from models.errors import ModelError
 from models.networks.network import Network
-from models.networks.recurrent import build_deployable, count_parameters
+from models.networks.recurrent import count_parameters
 from models.prediction import Prediction, on_panel
 from models.scaling import Scaling
 from models.training.examples import prepare_examples
@@ -251,9 +251,7 @@ class RecurrentModel:
         calibrate: range,
     ) -> RecurrentEnsemble:
         """Return the ensemble of trained members, calibrated."""
-        members = Members(
-            self.network, build_deployable(self.network, scaling), [weights for weights, _ in runs]
-        )
+        members = Members(self.network, scaling, [weights for weights, _ in runs])
         start = start_of_run(self.network.mode, stop, self.network.lookback)
         logits, labels, sessions = calibration_rows(members, *block, calibrate, start or 0)
         return RecurrentEnsemble(

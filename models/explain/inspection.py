@@ -7,7 +7,6 @@ of valid sessions before the row, as in `attribution`.
 from dataclasses import dataclass
 from typing import Final
 
-import keras
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,10 +15,9 @@ from models.explain import diagnostics
 from models.explain.attribution import LOOKBACKS, read_before
 from models.explain.diagnostics import GradientNorm, Memory, describe_memory
 from models.networks.recurrent import build
-from models.scaling import Scaling
 from models.windows import labelled_rows
 
-__all__ = ["Inspection", "inspect", "read_scaling"]
+__all__ = ["Inspection", "inspect"]
 
 _FARTHEST: Final = 4
 """Number of lookbacks over which sensitivity is measured in sequence mode, where there is enough history."""
@@ -88,7 +86,7 @@ def inspect(
     Raises:
         ModelError: a range has no row with both history and label.
     """
-    scaled = read_scaling(fitted.members.model).apply(x)
+    scaled = fitted.members.scaling.apply(x)
     panel, usable = _Panel(scaled, mask, y), fitted.members.usable(mask)
     core, weights = build(fitted.network, seed=0), fitted.members.weights
 
@@ -108,12 +106,6 @@ def inspect(
     importance = diagnostics.measure_importance(core, weights, windows, panel.labels(rows), seed=seed)
     memory = [describe_memory(norms, fitted.network.lookback) for norms in sensitivity.mean(axis=0).T]
     return Inspection(sensitivity, memory, gradients, importance, rows.astype(np.int64) % mask.shape[1])
-
-
-def read_scaling(deployable: keras.Model) -> Scaling:
-    """Return the input scale of a network of `recurrent.build_deployable`."""
-    layer = deployable.get_layer("scale")
-    return Scaling(*(np.asarray(part, np.float32).reshape(-1) for part in (layer.mean, layer.variance)))
 
 
 def _with_history(

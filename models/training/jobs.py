@@ -24,6 +24,7 @@ from models.networks.network import Network
 from models.threads import check_one_thread
 from models.training.checkpoints import Checkpoints, digest_examples, name_training
 from models.training.futures import DeferredFuture
+from models.training.graphs import Graphs
 from models.training.trainer import Epoch, Examples, Trainer, Training, Weights
 
 __all__ = ["Job", "Progress", "Run", "submit_all", "train_from_files"]
@@ -38,8 +39,8 @@ _POLL_SECONDS: Final = 0.2
 
 _PARTS: Final = tuple(field.name for field in fields(Examples))
 
-_TRAINER_LOCK: Final = threading.Lock()
-"""A trainer serves one job at a time; a thread-based executor may start several jobs in one process."""
+_GRAPHS_LOCK: Final = threading.Lock()
+"""The graphs serve one job at a time; a thread-based executor may start several jobs in one process."""
 
 
 @dataclass(frozen=True)
@@ -181,16 +182,17 @@ def train_from_files(place: str, job: Job) -> Run:
 
 def _train(examples: Examples, job: Job, progress: Progress) -> Run:
     check_one_thread()
-    with _TRAINER_LOCK:
-        return _trainer(job.network, job.training).train(
+    with _GRAPHS_LOCK:
+        graphs = _graphs(job.network, job.training.chunk_of(job.network), job.training.clip_norm)
+        return Trainer(job.network, job.training, graphs).train(
             examples, job.seed, member=job.member, members=job.members, progress=progress, start=job.start
         )
 
 
 @lru_cache(maxsize=1)
-def _trainer(network: Network, training: Training) -> Trainer:
-    """Return the trainer of this process, which is compiled once."""
-    return Trainer(network, training)
+def _graphs(network: Network, chunk: int, clip_norm: float) -> Graphs:
+    """Return the graphs of this process, which are compiled once for all trainings that can share them."""
+    return Graphs(network, chunk, clip_norm)
 
 
 def _write_examples(examples: Sequence[Examples], folder: Path | None, stack: ExitStack) -> Path:

@@ -1,20 +1,18 @@
-"""The training loop of both modes: compiled graphs of many steps around the network.
+"""The training loop of both modes: epochs, early stopping, and the best weights of a member.
 
 A chunk is a run of valid sessions of one symbol. Its labels count in the loss from the `lookback`-th session on; the
 sessions before only warm up the state. Windowed training uses chunks of `lookback` sessions, with one label each.
 Sequence training cuts each symbol's history into longer chunks, with other borders every epoch, and so pays for one
 warm-up per chunk instead of one per label.
 
-The panel is in memory once; the graph gathers the chunks of a step from it. Folds of different length and all
-members of an ensemble share one compilation.
+The steps themselves run in the compiled graphs of `models.training.graphs`.
 """
 
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Literal
 
-import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
@@ -23,14 +21,12 @@ from scipy.special import logit
 from models.errors import ModelError
 from models.networks.network import Network
 from models.networks.recurrent import build_to_train
+from models.training.graphs import STEPS, Graphs
 from models.windows import Spans, cut_into_chunks
 
 __all__ = ["DivergenceError", "Epoch", "Examples", "Trainer", "Training", "Weights"]
 
 Weights = list[NDArray[np.float32]]
-
-_STEPS: Final = 64
-"""Steps per call of the graph: its shape does not depend on the number of examples."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +56,10 @@ class Training:
         if self.schedule == "constant":
             return self.learning_rate
         return self.learning_rate * 0.5 * (1 + math.cos(math.pi * (epoch - 1) / self.epochs))
+
+    def chunk_of(self, network: Network) -> int:
+        """Return the sessions per chunk of a network in its mode."""
+        return self.chunk if network.mode == "sequence" else network.lookback
 
 
 @dataclass(frozen=True)
@@ -149,12 +149,21 @@ class _Pass:
 
 
 class Trainer:
-    """One compiled network that trains one member after another; not thread-safe.
+    """Trains one member after another; not thread-safe.
 
     Every run starts with a fresh optimizer, from weights that depend on its seed alone, or from given weights.
+
+    Args:
+        network: What is trained.
+        training: How.
+        graphs: The compiled graphs to use, of the same network, chunk and clip norm: trainings that differ in nothing
+            else can share them, one after another. Default: new ones.
+
+    Raises:
+        ModelError: the chunk is no longer than the lookback.
     """
 
-    def __init__(self, network: Network, training: Training) -> None:
+    def __init__(self, network: Network, training: Training, graphs: Graphs | None = None) -> None:
         if network.mode == "sequence" and training.chunk <= network.lookback:
             raise ModelError(
                 f"a chunk of {training.chunk} sessions leaves no room for labels after a lookback of "
@@ -163,15 +172,10 @@ class Trainer:
                 fix="make the chunk a few times as long as the lookback",
             )
         self._network, self._training = network, training
-        self._chunk = training.chunk if network.mode == "sequence" else network.lookback
+        self._chunk = training.chunk_of(network)
         self._labels_per_chunk = self._chunk - network.lookback + 1
         self._chunks_per_step = max(training.batch_size // self._labels_per_chunk, 1)
-        self._core = build_to_train(network, seed=0)
-        self._optimizer = keras.optimizers.Adam(training.learning_rate, global_clipnorm=training.clip_norm)
-        self._optimizer.build(self._core.trainable_variables)
-        self._fresh_state = [variable.numpy() for variable in self._optimizer.variables]
-        self._learn = tf.function(self._learn_graph, autograph=False, jit_compile=True)
-        self._measure = tf.function(self._measure_graph, autograph=False, jit_compile=True)
+        self._graphs = graphs or Graphs(network, self._chunk, training.clip_norm)
 
     def train(
         self,
@@ -219,7 +223,7 @@ class Trainer:
             if progress is not None:
                 progress(epoch)
             if epoch.stop_loss < best_loss:
-                best, best_loss, waited = self._core.get_weights(), epoch.stop_loss, 0
+                best, best_loss, waited = self._graphs.core.get_weights(), epoch.stop_loss, 0
             else:
                 waited += 1
             if waited >= self._training.patience:
@@ -235,10 +239,10 @@ class Trainer:
         data = tuple(tf.constant(part) for part in (examples.panel, examples.labels, order))
         stop_chunks = self._cut(examples.stop, np.zeros(len(examples.stop), np.int64))
         for epoch in range(1, self._training.epochs + 1):
-            self._optimizer.learning_rate.assign(self._training.rate(epoch))
+            self._graphs.set_rate(self._training.rate(epoch))
             chunks = self._cut(examples.train, rng.integers(self._labels_per_chunk, size=len(examples.train)))
-            learned = self._run(self._learn, data, rng.permutation(chunks))
-            yield learned, self._run(self._measure, data, stop_chunks)
+            learned = self._run(self._graphs.learn, data, rng.permutation(chunks))
+            yield learned, self._run(self._graphs.measure, data, stop_chunks)
 
     def _cut(self, spans: Spans, shift: NDArray[np.int64]) -> Spans:
         return cut_into_chunks(spans, self._chunk, self._network.lookback, shift)
@@ -249,66 +253,15 @@ class Trainer:
             # The last weight is the bias of the logits: an untrained network predicts the base rate, and calibration,
             # which scales logits relative to it, leaves that unchanged.
             weights[-1] = np.asarray(logit(np.clip(base_rate, 0.01, 0.99)), np.float32)
-        self._core.set_weights(weights)
-        for variable, value in zip(self._optimizer.variables, self._fresh_state, strict=True):
-            variable.assign(value)
+        self._graphs.restart(weights)
 
     def _run(self, graph: Callable[..., tf.Tensor], data: tuple[tf.Tensor, ...], chunks: Spans) -> _Pass:
         steps = -(-len(chunks) // self._chunks_per_step)
-        filled = np.full((-(-steps // _STEPS) * _STEPS * self._chunks_per_step, 2), -1, np.int32)
+        filled = np.full((-(-steps // STEPS) * STEPS * self._chunks_per_step, 2), -1, np.int32)
         filled[: len(chunks)] = chunks
         total = np.zeros(4)
-        for number, batches in enumerate(filled.reshape(-1, _STEPS, self._chunks_per_step, 2)):
-            left = tf.constant(min(steps - number * _STEPS, _STEPS))
+        for number, batches in enumerate(filled.reshape(-1, STEPS, self._chunks_per_step, 2)):
+            left = tf.constant(min(steps - number * STEPS, STEPS))
             total += graph(*data, tf.constant(batches), left).numpy()
         loss, hits, known, norm = total
         return _Pass(float(loss / known), float(hits / known), float(norm / steps))
-
-    def _learn_graph(
-        self, panel: tf.Tensor, labels: tf.Tensor, order: tf.Tensor, batches: tf.Tensor, steps: tf.Tensor
-    ) -> tf.Tensor:
-        variables = self._core.trainable_variables
-
-        def step(chunks: tf.Tensor) -> tf.Tensor:
-            with tf.GradientTape() as tape:
-                loss, hits, known = self._loss(panel, labels, order, chunks, training=True)
-                mean = loss / tf.maximum(known, 1.0)
-            gradients = tape.gradient(mean, variables)
-            self._optimizer.apply(gradients, variables)
-            return tf.stack([loss, hits, known, tf.linalg.global_norm(gradients)])
-
-        return _sum_over(batches, steps, step)
-
-    def _measure_graph(
-        self, panel: tf.Tensor, labels: tf.Tensor, order: tf.Tensor, batches: tf.Tensor, steps: tf.Tensor
-    ) -> tf.Tensor:
-        def step(chunks: tf.Tensor) -> tf.Tensor:
-            return tf.stack([*self._loss(panel, labels, order, chunks, training=False), 0.0])
-
-        return _sum_over(batches, steps, step)
-
-    def _loss(
-        self, panel: tf.Tensor, labels: tf.Tensor, order: tf.Tensor, chunks: tf.Tensor, *, training: bool
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Return the sums over a step's chunks [chunk, 2] of log loss and hits, and the number of labels in them."""
-        place = chunks[:, :1] + tf.range(self._chunk)
-        # A short chunk is padded at its end, which affects neither its states nor its loss.
-        rows = tf.gather(order, tf.clip_by_value(place, 0, order.shape[0] - 1))
-        logits = self._core(tf.gather(panel, rows), training=training)
-        logits = tf.reshape(logits, [chunks.shape[0], -1, labels.shape[-1]])[:, -self._labels_per_chunk :]
-        counts = (place < chunks[:, 1:])[:, -self._labels_per_chunk :]
-        label = tf.gather(labels, rows[:, -self._labels_per_chunk :])
-        known = counts[:, :, None] & ~tf.math.is_nan(label)
-        label, weight = tf.where(known, label, 0.0), tf.cast(known, tf.float32)
-        loss = tf.nn.sigmoid_cross_entropy_with_logits(labels=label, logits=logits)
-        hits = tf.cast((logits > 0) == (label > 0.5), tf.float32)
-        return tf.reduce_sum(weight * loss), tf.reduce_sum(weight * hits), tf.reduce_sum(weight)
-
-
-def _sum_over(batches: tf.Tensor, steps: tf.Tensor, step: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
-    """Return the sum of step(batch) over the first `steps` batches, in order, as float64 [4]."""
-    return tf.while_loop(
-        lambda number, _: number < steps,
-        lambda number, total: (number + 1, total + tf.cast(step(batches[number]), tf.float64)),
-        (tf.constant(0), tf.zeros(4, tf.float64)),
-    )[1]

@@ -40,8 +40,8 @@ def fitted(kind: Kind, mode: Mode) -> RecurrentEnsemble:
 
 
 def scaled(ensemble: RecurrentEnsemble, x: np.ndarray) -> np.ndarray:
-    scale = ensemble.members.model.get_layer("scale")
-    mean, variance = (np.asarray(each, np.float64).reshape(-1) for each in (scale.mean, scale.variance))
+    scale = ensemble.members.scaling
+    mean, variance = (each.astype(np.float64) for each in (scale.mean, scale.variance))
     return np.clip((x - mean) / np.sqrt(variance), -LIMIT, LIMIT)
 
 

@@ -176,13 +176,13 @@ def train_with_torch(load: Load) -> Callable[[], float]:
 def forecast_in_one_pass(load: Load) -> Callable[[], float]:
     from models.ensembles.members import Members
     from models.networks.network import Network
-    from models.networks.recurrent import build, build_deployable
+    from models.networks.recurrent import build
     from models.scaling import Scaling
     from models.windows import closed_up
 
     no_scale = Scaling(np.zeros(load.features, np.float32), np.ones(load.features, np.float32))
     network = Network("gru", load.features, load.lookback, units=load.units, mode="sequence")
-    members = Members(network, build_deployable(network, no_scale), [build(network, 1).get_weights()])
+    members = Members(network, no_scale, [build(network, 1).get_weights()])
     x, mask, _ = load.panel()
     rows = closed_up(members.usable(mask))
 

@@ -235,11 +235,11 @@ def network(tmp_path: Path) -> Path:
     """Return a folder with one saved member of an ensemble."""
     from models.ensembles.members import Members
     from models.ensembles.model_files import member_file
-    from models.networks.recurrent import build_deployable
+    from models.networks.recurrent import build
     from models.scaling import Scaling
 
-    model = build_deployable(saved_network(), Scaling(np.zeros(3, np.float32), np.ones(3, np.float32)))
-    Members(saved_network(), model, [model.get_weights()]).save(tmp_path)
+    scaling = Scaling(np.zeros(3, np.float32), np.ones(3, np.float32))
+    Members(saved_network(), scaling, [build(saved_network(), seed=0).get_weights()]).save(tmp_path)
     assert (tmp_path / member_file(1)).is_file()
     return tmp_path
 

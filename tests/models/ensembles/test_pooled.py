@@ -19,6 +19,7 @@ from models.ensembles.model_files import METADATA, model_version
 from models.ensembles.pooled import RecurrentEnsemble, RecurrentModel
 from models.errors import ModelError
 from models.networks.network import Network
+from models.networks.recurrent import build_deployable
 from models.serving.ensemble import load
 from models.training.trainer import Epoch, Training
 from models.windows import usable_rows
@@ -169,7 +170,7 @@ def test_only_rows_with_a_full_window_are_forecast_and_the_band_holds_p_up(fitte
 
 def test_the_band_is_the_spread_of_the_members_around_their_mean_logit(fitted: RecurrentEnsemble) -> None:
     x, mask, _ = MARKET
-    one = fitted.members.model
+    one = build_deployable(fitted.network, fitted.members.scaling)
     logits = []
     for weights in fitted.members.weights:
         one.set_weights(weights)

@@ -10,9 +10,9 @@ from models.ensembles.members import Members
 from models.ensembles.pooled import RecurrentEnsemble, RecurrentModel
 from models.explain.attribution import TOLERANCE, attribute, explain, read_before
 from models.explain.diagnostics import measure_sensitivity
-from models.explain.inspection import inspect, read_scaling
+from models.explain.inspection import inspect
 from models.networks.network import Network
-from models.networks.recurrent import build, build_deployable
+from models.networks.recurrent import build
 from models.scaling import Scaling
 from models.serving.ensemble import ServedEnsemble
 from models.serving.network import ServedNetwork
@@ -57,9 +57,7 @@ def random_weights(network: Network, seed: int) -> list[np.ndarray]:
 
 def an_ensemble(network: Network) -> RecurrentEnsemble:
     """Return an untrained ensemble: two members with random weights, read from the first session."""
-    members = Members(
-        network, build_deployable(network, SCALING), [random_weights(network, seed) for seed in (1, 2)]
-    )
+    members = Members(network, SCALING, [random_weights(network, seed) for seed in (1, 2)])
     nothing: Any = None
     rate = np.full(2, 0.5)
     return RecurrentEnsemble(network, Training(), (1, 2), members, nothing, rate, [], nothing, 0, 0)
@@ -125,12 +123,6 @@ def test_sessions_without_a_bar_are_closed_up() -> None:
     x, mask, _ = panel()
     read = read_before(x, mask, np.array([2 * SESSIONS + 92], np.int32), 4)
     assert np.array_equal(read[0], x[2, [87, 88, 89, 92]])
-
-
-def test_the_scale_is_read_back_from_the_network() -> None:
-    scaling = read_scaling(build_deployable(NETWORKS[0], SCALING))
-    assert np.array_equal(scaling.mean, SCALING.mean)
-    assert np.array_equal(scaling.variance, SCALING.variance)
 
 
 @pytest.mark.parametrize("mode", ["windowed", "sequence"])

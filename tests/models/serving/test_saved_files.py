@@ -8,7 +8,6 @@ import pytest
 from models.ensembles.members import Members
 from models.errors import ModelError
 from models.networks.network import Network
-from models.networks.recurrent import build_deployable
 from models.scaling import Scaling
 from models.serving.network import weight_shapes
 from models.serving.saved_files import read_members
@@ -22,7 +21,7 @@ DEEP = {"layers": 2, "horizons": 2, "convolution": 3, "attention": True}
 def saved(network: Network, folder: Path) -> list[list[np.ndarray]]:
     chance = np.random.default_rng(1)
     weights = [[chance.normal(size=s).astype(np.float32) for s in weight_shapes(network)] for _ in range(2)]
-    Members(network, build_deployable(network, SCALING), weights).save(folder)
+    Members(network, SCALING, weights).save(folder)
     return weights
 
 

@@ -179,10 +179,11 @@ def test_a_process_that_had_tensorflow_on_several_threads_is_refused(
 
 
 def test_one_compilation_serves_all_fits_of_a_process(given: Examples) -> None:
-    jobs._trainer.cache_clear()
+    jobs._graphs.cache_clear()
     for seed in (1, 2):
         train_all([examples(seed)], members(2))
-    assert jobs._trainer.cache_info().misses == 1
-    trainer = jobs._trainer(NETWORK, TRAINING)
-    assert trainer._learn.experimental_get_tracing_count() == 1
+    train_all([examples(3)], members(2, Training(epochs=1, batch_size=64, learning_rate=1e-2, patience=1)))
+    assert jobs._graphs.cache_info().misses == 1
+    graphs = jobs._graphs(NETWORK, TRAINING.chunk_of(NETWORK), TRAINING.clip_norm)
+    assert graphs.learn.experimental_get_tracing_count() == 1
     assert threading.active_count() >= 1

@@ -48,8 +48,7 @@ def described(kind: Kind = "gru", **extras: object) -> Network:
 
 
 def members(network: Network, seed: int = 2) -> Members:
-    model = build_deployable(network, NO_SCALE)
-    return Members(network, model, [drawn(model, seed)])
+    return Members(network, NO_SCALE, [drawn(build(network, seed=0), seed)])
 
 
 def panel_of(run: Members, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -65,8 +64,9 @@ def test_a_run_is_the_cell_stepped_one_valid_session_at_a_time(kind: Kind) -> No
     x, mask, _ = market()
     run = members(described(kind))
     found = panel_of(run, x, mask)
-    run.model.set_weights(run.weights[0])
-    cell, last = run.model.get_layer("recurrent_1").cell, run.model.get_layer("logits")
+    model = build(run.network, seed=0)
+    model.set_weights(run.weights[0])
+    cell, last = model.get_layer("recurrent_1").cell, model.get_layer("logits")
     for symbol in (0, 3):
         state = [np.zeros((1, 4), np.float32)] * (2 if kind == "lstm" else 1)
         for session in np.flatnonzero(mask[symbol]):
@@ -107,7 +107,7 @@ def test_both_modes_agree_on_the_first_row_that_has_a_forecast(extras: dict[str,
     x, mask, _ = market()
     sequence = members(described(**extras))
     windowed_network = Network("gru", features=2, lookback=LOOKBACK, units=4, **extras)  # type: ignore[arg-type]
-    windowed = Members(windowed_network, build_deployable(windowed_network, NO_SCALE), sequence.weights)
+    windowed = Members(windowed_network, NO_SCALE, sequence.weights)
     found = panel_of(sequence, x, mask)
     for symbol in range(SYMBOLS):
         first = np.flatnonzero(mask[symbol])[:LOOKBACK]

@@ -135,8 +135,8 @@ def test_folds_of_different_length_share_one_compilation() -> None:
     trainer = Trainer(NETWORK, Training(epochs=1, batch_size=16, learning_rate=1e-3))
     for train in (160, 153, 40):
         trainer.train(examples(train), seed=train)
-    assert trainer._learn.experimental_get_tracing_count() == 1
-    assert trainer._measure.experimental_get_tracing_count() == 1
+    assert trainer._graphs.learn.experimental_get_tracing_count() == 1
+    assert trainer._graphs.measure.experimental_get_tracing_count() == 1
 
 
 @pytest.mark.slow
