@@ -1,6 +1,5 @@
 """The objective of a search: cross-validation inside the training data; the test range is cut off."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -20,11 +19,20 @@ from pipeline.features.sequences import Sequences
 from pipeline.forecasting.folds import Fold, scoring_fold
 from pipeline.forecasting.forecast import forecast
 from pipeline.forecasting.inner_folds import cut_inside, last_inside
-from pipeline.forecasting.model import fit
+from pipeline.forecasting.model import EnsembleModel, fit
 from pipeline.forecasting.walk_forward import mask_labels
+from pipeline.market.calendar import Calendar
 from pipeline.statistics.metrics import log_losses
 
-__all__ = ["MEMBERS", "Inside", "base_rate_losses", "cut_history", "validate"]
+__all__ = [
+    "MEMBERS",
+    "Inside",
+    "Losses",
+    "base_rate_losses",
+    "cut_history",
+    "trial_network",
+    "validate_slice",
+]
 
 MEMBERS: Final = 2
 """Networks that a trial trains at most: two rank settings nearly as five do, in less than half the time."""
@@ -90,30 +98,47 @@ def cut_history(run: Run, known: History, lookback: int) -> Inside:
     return inside
 
 
-def validate(run: Run, inside: Inside, config: Config) -> Iterator[Losses]:
-    """Yield the losses of each validation slice, from networks fitted on the sessions before it.
+def trial_network(run: Run, config: Config) -> EnsembleModel:
+    """Return the network that a trial fits.
 
     Args:
         run: The run of the search; its settings are replaced by `config`.
-        inside: The data of the search.
-        config: The settings to validate.
-
-    Raises:
-        ModelError: a network cannot be fitted with these settings.
+        config: The settings of the trial.
     """
     few = config.model.model_copy(update={"members": min(config.model.members, MEMBERS)})
     settings = replace(run, config=config.model_copy(update={"model": few}))
-    network = make_recipe(settings, settings.feature_set(), lambda epoch: None, Compute())
-    for fold in inside.folds:
-        labelled = mask_labels(inside.sequences, fold, inside.returns, config.labels.dead_zone)
-        fitted = fit(network, labelled, fold, config.training.seed)
-        rows = forecast(fitted, inside.sequences, fold.test, run.calendar)
-        p_up = np.full(inside.sequences.y.shape, np.nan)
-        p_up[_indices(rows, inside.sequences)] = rows["p_up"]
-        losses = _session_losses(p_up, inside, fold)
-        if np.isnan(losses).any():
-            raise ModelError("a row that every network of the search can forecast has no forecast")
-        yield losses
+    return make_recipe(settings, settings.feature_set(), _ignore_epoch, Compute())
+
+
+def validate_slice(
+    inside: Inside, calendar: Calendar, network: EnsembleModel, config: Config, number: int
+) -> Losses:
+    """Return the losses of a validation slice, from a network fitted on the sessions before it.
+
+    Args:
+        inside: The data of the search.
+        calendar: The sessions of the exchange.
+        network: The network to fit.
+        config: The settings to validate.
+        number: The number of the slice, from 0.
+
+    Raises:
+        ModelError: the network cannot be fitted with these settings.
+    """
+    fold = inside.folds[number]
+    labelled = mask_labels(inside.sequences, fold, inside.returns, config.labels.dead_zone)
+    fitted = fit(network, labelled, fold, config.training.seed)
+    rows = forecast(fitted, inside.sequences, fold.test, calendar)
+    p_up = np.full(inside.sequences.y.shape, np.nan)
+    p_up[_indices(rows, inside.sequences)] = rows["p_up"]
+    losses = _session_losses(p_up, inside, fold)
+    if np.isnan(losses).any():
+        raise ModelError("a row that every network of the search can forecast has no forecast")
+    return losses
+
+
+def _ignore_epoch(epoch: object) -> None:
+    """Tell nobody: a search shows its trials."""
 
 
 def base_rate_losses(inside: Inside) -> Losses:

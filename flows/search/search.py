@@ -22,7 +22,14 @@ from flows.runtime.custom_code import digest_code_of
 from flows.runtime.progress import bar, log_line, log_quietly
 from flows.runtime.progress_bars import Advance
 from flows.runtime.tasks import open_locked_run
-from flows.search.objective import Inside, base_rate_losses, cut_history, validate
+from flows.search.objective import (
+    Inside,
+    base_rate_losses,
+    cut_history,
+    trial_network,
+    validate_slice,
+)
+from flows.search.processes import Processes
 from flows.search.sampler import ask
 from flows.search.space import (
     configured_parameters,
@@ -33,7 +40,7 @@ from flows.search.space import (
 )
 from flows.training.history import History, make_sequences
 from models.errors import ModelError
-from pipeline.config import digest
+from pipeline.config import Config, digest
 from pipeline.errors import ConfigError, InputError
 from pipeline.forecasting.inner_folds import FOLDS
 from pipeline.storage.files import hold_lock
@@ -118,11 +125,27 @@ def search(
     with hold_lock(lock, 0, f"a search of the universe {run.name!r}"):
         with open_locked_run(config, home, now) as run:
             inside = cut_history(run, _history(run, anew), longest_lookback(run.config))
-        return search_inside(run, inside, trials=trials, minutes=minutes)
+        with Processes() as processes:
+            return search_inside(run, inside, processes, trials=trials, minutes=minutes)
 
 
-def search_inside(run: Run, inside: Inside, *, trials: int, minutes: float | None = None) -> Search:
-    """Run `trials` more trials on the data of the search, and record each as soon as it ends."""
+def search_inside(
+    run: Run,
+    inside: Inside,
+    processes: Processes | None = None,
+    *,
+    trials: int,
+    minutes: float | None = None,
+) -> Search:
+    """Run `trials` more trials on the data of the search, and record each as soon as it ends.
+
+    Args:
+        run: The run of the search.
+        inside: Its data.
+        processes: Where the networks are fitted; None: in this process, which keeps what each compiles.
+        trials: How many.
+        minutes: Time after which no new trial starts; default: no limit.
+    """
     book, started = TrialBook(run.workspace.trials(run.name)), time.monotonic()
     past = _of_this_search(book.read(), run, inside)
     with bar("search", trials * FOLDS) as advance:
@@ -130,7 +153,7 @@ def search_inside(run: Run, inside: Inside, *, trials: int, minutes: float | Non
             if minutes is not None and time.monotonic() - started >= 60 * minutes:
                 log_line(f"the time is up after {done} of {trials} trials; the same command continues")
                 break
-            trial = _run_trial(run, inside, past, advance)
+            trial = _run_trial(run, inside, past, advance, processes)
             book.add(trial)
             past.append(trial)
     sessions = inside.sequences.sessions
@@ -176,13 +199,15 @@ def _of_this_search(trials: Iterable[Trial], run: Run, inside: Inside) -> list[T
     return [trial for trial in trials if (trial.study, trial.as_of, trial.data_version) == this]
 
 
-def _run_trial(run: Run, inside: Inside, past: list[Trial], advance: Advance) -> Trial:
+def _run_trial(
+    run: Run, inside: Inside, past: list[Trial], advance: Advance, processes: Processes | None
+) -> Trial:
     number, configured = len(past), configured_parameters(run.config)
     space = space_around(run.config)
     optuna_trial = ask(space, past, configured, (run.config.training.seed, number))
     parameters = round_parameters(optuna_trial.params, space) if past else configured
     config = with_parameters(run.config, parameters)
-    state, slices = _validate_slices(optuna_trial, validate(run, inside, config), advance)
+    state, slices = _validate_slices(optuna_trial, _validate(run, inside, config, processes), advance)
     losses = np.concatenate([np.empty(0), *slices])
     return Trial(
         kind="search",
@@ -199,6 +224,18 @@ def _run_trial(run: Run, inside: Inside, past: list[Trial], advance: Advance) ->
         study=_digest_study(run),
         number=number,
     )
+
+
+def _validate(
+    run: Run, inside: Inside, config: Config, processes: Processes | None
+) -> Iterator[NDArray[np.float64]]:
+    """Yield the losses of one validation slice after another."""
+    network = trial_network(run, config)
+    if processes is not None:
+        processes.begin_trial()
+    validate = validate_slice if processes is None else processes.validate
+    for number in range(len(inside.folds)):
+        yield validate(inside, run.calendar, network, config, number)
 
 
 def _validate_slices(
