@@ -199,7 +199,9 @@ def test_runs_and_tasks_are_named_after_their_session(ten: tuple[Place, list[Eve
         logs = client.read_logs(LogFilter(flow_run_id=LogFilterFlowRunId(any_=[evenings[0].id])))
     assert [run.name for run in evenings][:2] == ["sample 2018-12-10", "sample 2018-12-11"]
     names = [task.name for task in first]
-    assert names == [
+    # These two run beside each other, and start in either order.
+    assert sorted(names[7:9]) == ["inspect network", "train the champion"]
+    assert names[:7] + names[9:] == [
         "fetch prices from ^GSPC on",
         "check prices",
         "catch up",
@@ -207,8 +209,6 @@ def test_runs_and_tasks_are_named_after_their_session(ten: tuple[Place, list[Eve
         "make sequences through 2018-12-10",
         "train",
         "score",
-        "inspect network",
-        "train the champion",
         "promote",
         "forecast from 2018-12-10",
         "make sequences through 2018-12-10",
