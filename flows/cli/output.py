@@ -116,6 +116,8 @@ def show_backtest(backtested: "Backtested") -> None:
 
 def show_price_status(status: "PriceStatus") -> None:
     """Print the last session of the prices, which members lack a bar, and what the checks found."""
+    from flows.prices.missing import summarize_findings
+
     console.print(
         f"prices reach {status.as_of:%Y-%m-%d}: {status.covered} of {status.members} members have a bar "
         f"(version {status.seq})"
@@ -124,14 +126,9 @@ def show_price_status(status: "PriceStatus") -> None:
         console.print(f"  {symbol}: {reason}", markup=False)
     if status.findings.empty:
         return
-    counts = status.findings.groupby("rule").size().sort_values(ascending=False)
     console.print(f"{count(len(status.findings), 'finding')}:")
-    for rule, often in counts.items():
-        example = status.findings[status.findings["rule"] == rule].iloc[0]
-        console.print(
-            f"  {often:>5}  {rule}   e.g. {example['symbol']} {example['session']:%Y-%m-%d}: {example['detail']}",
-            markup=False,
-        )
+    for line in summarize_findings(status.findings):
+        console.print(f"  {line}", markup=False)
 
 
 def show_replay(replay: "Replay") -> None:

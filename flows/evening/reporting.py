@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from flows.evening.model_card import build_model_card
+from flows.prices.missing import Reasons
 from flows.prices.update import PriceStatus, read_price_status
 from flows.runtime.context import Run, with_former_settings
 from flows.runtime.custom_code import describe_missing_audit
@@ -133,7 +134,7 @@ def _gather_again(run: Run, standing: pd.DataFrame, record: UniverseRecord, cham
     first = _first(standing)
     former = with_former_settings(run, str(first["config_digest"]))
     price_status = read_price_status(
-        former, {}, no_findings(), as_of=first["as_of"], seq=int(first["data_version"])
+        former, Reasons(), no_findings(), as_of=first["as_of"], seq=int(first["data_version"])
     )
     champion = champions.version(str(first["model_version"]))
     remarks = ["Written later, from the ledger; the record of outcomes is that of the day of writing."]

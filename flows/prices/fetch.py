@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 
 import pandas as pd
 
@@ -20,7 +21,10 @@ _CHUNK = 25
 _MINUTES = 20
 """Time limit of one try at a chunk: 25 symbols, each within its requests' own limits, take far less."""
 _MAX_FAILURES = 3
-"""Failures in a row after which the source counts as down: going on would cost one timeout per symbol."""
+"""Alike failures in a row after which the source counts as down: going on would cost one timeout per symbol."""
+
+_FAILURES = ("transient", "bad_payload")
+_NOT_FETCHED = "not fetched: the source was down"
 
 Answers = dict[str, Fetched]
 """The source's answers, by symbol."""
@@ -63,16 +67,16 @@ def _has_later_bars(run: Run) -> bool:
 
 def fetch_all(run: Run, plan: Mapping[str, FetchRequest]) -> Answers:
     """Fetch every symbol of the plan from the source."""
-    symbols, answers = list(plan), dict[str, Fetched]()
+    symbols, answers, breaker = list(plan), dict[str, Fetched](), _Breaker()
     starts = {symbol: request.start for symbol, request in plan.items()}
     with bar("fetch prices", len(symbols)) as advance:
         for first in range(0, len(symbols), _CHUNK):
             chunk = symbols[first : first + _CHUNK]
             try:
-                fetch_prices(run, chunk, starts, answers, advance)
+                fetch_prices(run, chunk, starts, answers, breaker, advance)
             except (_UnfinishedError, TimeoutError) as unfinished:
                 log_line(str(unfinished))
-                if all(symbol not in answers or answers[symbol].outcome == "transient" for symbol in chunk):
+                if all(symbol not in answers or answers[symbol].outcome in _FAILURES for symbol in chunk):
                     break
     answers |= {symbol: _not_fetched(run, symbol) for symbol in symbols if symbol not in answers}
     _log_outcomes(run, answers)
@@ -90,17 +94,24 @@ def fetch_prices(
     symbols: Sequence[str],
     starts: Mapping[str, pd.Timestamp],
     answers: Answers,
+    breaker: "_Breaker",
     advance: Advance,
 ) -> None:
     """Fill `answers`; a retry fetches only the symbols whose last answer was transient.
 
+    While the source counts as down, one symbol is requested alone, and the others only if that succeeds.
+
     Raises:
         _UnfinishedError: the network or the vendor failed for some symbols; the others are in `answers`.
     """
+    fetcher = _Fetcher(run, starts, breaker)
     pending = [s for s in symbols if s not in answers or answers[s].outcome == "transient"]
-    fetcher = _Fetcher(run, starts)
+    # Symbols that the source was never asked for come first: they show best whether it is back.
+    pending.sort(key=lambda s: s in answers and answers[s].reason != _NOT_FETCHED)
+    first = [fetcher.ask(symbol) for symbol in pending[:1]] if breaker.is_open else []
     with ThreadPoolExecutor(run.source.threads) as pool:
-        for symbol, answer in zip(pending, pool.map(fetcher.fetch, pending), strict=True):
+        others = pool.map(fetcher.fetch, pending[len(first) :])
+        for symbol, answer in zip(pending, chain(first, others), strict=True):
             if symbol not in answers:
                 advance(f"{symbol} {answer.outcome}")
             answers[symbol] = answer
@@ -112,25 +123,50 @@ def fetch_prices(
         )
 
 
+class _Breaker:
+    """Counts alike failures in a row, from a few threads: after a few of them the source counts as down.
+
+    Failures of the network or the vendor are all alike; answers that cannot be read are where they read the same.
+    """
+
+    def __init__(self) -> None:
+        self._failures, self._cause, self._lock = 0, "", threading.Lock()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the source counts as down."""
+        return self._failures >= _MAX_FAILURES
+
+    def note(self, answer: Fetched) -> None:
+        """Count an answer; one that is no failure closes the breaker."""
+        cause = answer.reason if answer.outcome == "bad_payload" else answer.outcome
+        with self._lock:
+            is_alike = self._failures == 0 or cause == self._cause
+            self._failures = 0 if answer.outcome not in _FAILURES else self._failures + 1 if is_alike else 1
+            self._cause = cause
+
+
 class _Fetcher:
     """Fetches one symbol after another, from a few threads; gives up on a source that is down."""
 
-    def __init__(self, run: Run, starts: Mapping[str, pd.Timestamp]) -> None:
-        self._run, self._starts, self._failures, self._lock = run, starts, 0, threading.Lock()
+    def __init__(self, run: Run, starts: Mapping[str, pd.Timestamp], breaker: _Breaker) -> None:
+        self._run, self._starts, self._breaker = run, starts, breaker
 
     def fetch(self, symbol: str) -> Fetched:
-        """Return the answer for the symbol."""
+        """Return the answer for the symbol; the source is not asked while it counts as down."""
+        return _not_fetched(self._run, symbol) if self._breaker.is_open else self.ask(symbol)
+
+    def ask(self, symbol: str) -> Fetched:
+        """Return the source's answer for the symbol."""
         run = self._run
-        if self._failures >= _MAX_FAILURES:
-            return _not_fetched(run, symbol)
         answer = run.source.fetch(symbol, self._starts[symbol], run.last_closed, run.clock())
-        with self._lock:
-            self._failures = self._failures + 1 if answer.outcome == "transient" else 0
+        if answer.outcome != "bad_payload" or not run.source.is_local:  # a local file costs no time-out
+            self._breaker.note(answer)
         return answer
 
 
 def _not_fetched(run: Run, symbol: str) -> Fetched:
-    return Fetched(symbol, "transient", run.now, reason="not fetched: the source was down")
+    return Fetched(symbol, "transient", run.now, reason=_NOT_FETCHED)
 
 
 def _log_outcomes(run: Run, answers: Answers) -> None:

@@ -6,18 +6,20 @@ from dataclasses import dataclass
 import pandas as pd
 
 from flows.prices.fetch import Answers, fetch_all, plan_tonight
+from flows.prices.missing import Reasons, explain_missing, no_prices_error, stale_prices_error
 from flows.runtime.context import Run
 from flows.runtime.progress import log_line
 from flows.runtime.tasks import label_flow_run, task
-from pipeline.errors import InputError, SourceError
+from pipeline.errors import InputError
 from pipeline.formatting import count
 from pipeline.market.universe import MIN_COVERAGE
 from pipeline.prices.ingest.fetch_log import Answer
 from pipeline.prices.ingest.fetch_plan import OVERLAP, FetchRequest
-from pipeline.prices.ingest.listing_status import RECENT, find_listings, recent_bars
+from pipeline.prices.ingest.listing_status import RECENT
 from pipeline.prices.ingest.quality import Checked, check, no_findings
 from pipeline.prices.ingest.reconciliation import COMPARED_COLUMNS, Reconciliation, reconcile
 from pipeline.prices.ingest.unknown_closures import find_unknown_sessions
+from pipeline.prices.ingest.volume import blank_unreported
 from pipeline.prices.recent_bars import RecentBars
 from pipeline.sources import Fetched
 
@@ -56,6 +58,7 @@ def update_prices(run: Run) -> PriceStatus:
     """Fetch new bars, check and store them, and return the price status.
 
     Raises:
+        InputError: no symbol trades on the calendar's exchange, or a local source has no prices.
         SourceError: the prices are stale: a live source lacks the last closed session for too many members.
     """
     plan = plan_tonight(run)
@@ -63,7 +66,8 @@ def update_prices(run: Run) -> PriceStatus:
     findings = check_prices(run, [a for a in answers.values() if a.outcome == "ok"], plan)
     _log_answers(run, plan, answers)
     bars = _read_recent_bars(run)
-    price_status = read_price_status(run, _explain_missing(run, answers, bars), findings, bars=bars)
+    reasons = explain_missing(run, answers, findings, bars)
+    price_status = read_price_status(run, reasons, findings, bars=bars)
     run.save_settings()
     label_flow_run(run, price_status.as_of)
     return price_status
@@ -83,14 +87,16 @@ def check_prices(run: Run, answers: Sequence[Fetched], plan: Mapping[str, FetchR
     _require_one_source(run)
     quarantine, seq = run.fetch_log.quarantined(), run.store.seq()
     whole = frozenset(symbol for symbol, request in plan.items() if request.is_whole)
-    findings, reconciled, bars = [no_findings()], list[Reconciliation](), 0
+    findings, reconciled, bars, unreported = [no_findings()], list[Reconciliation](), 0, list[str]()
     for block in _blocks(answers, whole):
         since = min(plan[answer.symbol].start for answer in block)
         stored = _read_stored(run, block, since)
-        checked = _check(run, block, stored)
+        volumes = blank_unreported(block, whole, stored)
+        checked = _check(run, volumes.answers, stored)
         reconciled.append(reconcile(run.store, checked.prices, stored, quarantine, whole, since))
         findings += [checked.findings, reconciled[-1].findings]
         bars += len(checked.prices)
+        unreported += [symbol for symbol in volumes.unreported if symbol in whole]
     added = 0
     if reconciled:
         new = pd.concat([each.new for each in reconciled], ignore_index=True)
@@ -100,6 +106,11 @@ def check_prices(run: Run, answers: Sequence[Fetched], plan: Mapping[str, FetchR
     unknown = find_unknown_sessions(found, len(answers), run.calendar.name)
     found = pd.concat([unknown, found], ignore_index=True)
     log_line(f"checked {bars} bars: {added} new, {count(len(found), 'finding')}")
+    if unreported:
+        log_line(
+            f"no volume is reported for {count(len(unreported), 'symbol')}, e.g. {unreported[0]}: a volume of 0 "
+            "on every bar does not count as untraded"
+        )
     return found
 
 
@@ -178,28 +189,9 @@ def _read_recent_bars(run: Run) -> RecentBars:
     return RecentBars(store, since, last, store.seq())
 
 
-def _explain_missing(run: Run, answers: Answers, stored: RecentBars) -> dict[str, str]:
-    """Return why symbols may have no bar tonight: the most serious reason of each."""
-    symbols, quarantine = run.universe.symbols, run.fetch_log.quarantined()
-    bars = recent_bars(stored, run.calendar, symbols, run.last_closed)
-    listings = find_listings(bars, run.fetch_log, run.calendar, symbols, run.last_closed)
-    by_state = {
-        state: {s: f"{state}: {each.evidence}" for s, each in listings.items() if each.state == state}
-        for state in ("suspended", "delisted")
-    }
-    unanswered = {s: f"{a.outcome}: {a.reason}" for s, a in answers.items() if a.outcome != "ok"}
-    instruments = run.universe.instruments
-    held = {s: quarantine[instruments[s]] for s in symbols if instruments[s] in quarantine}
-    in_quarantine = {
-        s: f"quarantine since {entry.since:%Y-%m-%d}: {entry.rule}: {entry.evidence}"
-        for s, entry in held.items()
-    }
-    return by_state["suspended"] | unanswered | by_state["delisted"] | in_quarantine
-
-
 def read_price_status(
     run: Run,
-    reasons: dict[str, str],
+    reasons: Reasons,
     findings: pd.DataFrame,
     *,
     as_of: pd.Timestamp | None = None,
@@ -210,7 +202,7 @@ def read_price_status(
 
     Args:
         run: The run.
-        reasons: Why a symbol could not be fetched, by symbol.
+        reasons: What is known about missing bars.
         findings: The findings of this run's checks.
         as_of: The session to report on; default: the last one closed, or a historical source's last.
         seq: The version of the store; default: the newest.
@@ -225,7 +217,7 @@ def read_price_status(
     newest = store.latest("session", last, seq, symbols=symbols)
     observed_at = store.latest("observed_at", last, seq, symbols=symbols)
     if newest is None or observed_at is None:
-        raise _no_prices_error(run, reasons, findings)
+        raise no_prices_error(run, reasons, findings)
     if as_of is None:
         as_of = newest if run.is_historical else run.last_closed
     members = run.universe.members(as_of)
@@ -237,13 +229,13 @@ def read_price_status(
         )
     present = set(store.read(as_of, seq, since=as_of, symbols=symbols, columns=[])["symbol"])
     missing = {
-        symbol: reasons.get(symbol, f"no bar on {as_of:%Y-%m-%d}")
+        symbol: reasons.by_symbol.get(symbol, f"no bar on {as_of:%Y-%m-%d}")
         for symbol in members
         if symbol not in present
     }
     is_tonight = not run.is_historical and as_of == run.last_closed
     if is_tonight and len(present & set(members)) < MIN_COVERAGE * len(members):
-        raise _stale_prices_error(run, as_of, missing, len(members))
+        raise stale_prices_error(run, as_of, missing, len(members), reasons, findings)
     return PriceStatus(
         as_of=as_of,
         seq=run.store.seq() if seq is None else seq,
@@ -253,46 +245,6 @@ def read_price_status(
         covered=len(present & set(members)),
         members=len(members),
         bars=bars,
-    )
-
-
-def _no_prices_error(run: Run, reasons: dict[str, str], findings: pd.DataFrame) -> InputError | SourceError:
-    examples = [f"{symbol}: {reason}" for symbol, reason in reasons.items()]
-    for rule, rows in findings.groupby("rule"):
-        first = rows.iloc[0]
-        examples.append(f"{rule}: {len(rows)} bars, e.g. {first['symbol']} {first['session']:%Y-%m-%d}")
-    what = f"There is no usable price of any of the {len(run.universe.symbols)} symbols of {run.name!r}"
-    where = f"source {run.source.name}" + "".join(f"\n           {line}" for line in examples[:5])
-    if run.source.is_local:
-        fix = "correct the prices, or [universe] and [prices] start"
-        if run.source.name == "sample":
-            fix = 'to use your own symbols, set [universe] source = "yahoo" or "files"'
-        return InputError(what, where=where, fix=fix)
-    fix = "see the reasons above; `nextday update` tries again; `nextday prices quarantine list` lists the quarantine"
-    return SourceError(what, where=where, fix=fix)
-
-
-def _stale_prices_error(run: Run, as_of: pd.Timestamp, missing: dict[str, str], members: int) -> SourceError:
-    examples = "".join(f"\n           {symbol}: {reason}" for symbol, reason in [*missing.items()][:5])
-    is_silent = len(missing) == members and not any(
-        reason.startswith(("transient", "rate_limited")) for reason in missing.values()
-    )
-    closed = "; if the exchange was closed, write the day into [universe] closures" if is_silent else ""
-    return SourceError(
-        f"The prices are stale: {len(missing)} of {members} members have no bar on {as_of:%Y-%m-%d}, the last "
-        f"session that closed; below {MIN_COVERAGE:.0%} coverage nothing is forecast",
-        where=f"source {run.source.name}{examples}",
-        fix=f"run again later: the missed session is caught up, its rows flagged late{closed}{_suggest_fix(missing)}",
-    )
-
-
-def _suggest_fix(missing: Mapping[str, str]) -> str:
-    """Return the fix for members that will not get a bar without a person."""
-    reasons = [*missing.values()]
-    gone = any(reason.startswith(("suspended", "delisted")) for reason in reasons)
-    held = any(reason.startswith("quarantine") for reason in reasons)
-    return ("; end the membership of suspended or delisted symbols (column to)" if gone else "") + (
-        "; nextday prices quarantine list lists the quarantine" if held else ""
     )
 
 

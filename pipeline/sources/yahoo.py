@@ -12,7 +12,6 @@ import threading
 import time
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -25,10 +24,11 @@ from curl_cffi.requests import Session
 from pandas.errors import Pandas4Warning
 from yfinance import cache
 from yfinance.data import YfData
-from yfinance.exceptions import YFPricesMissingError
 
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, quoted
 from pipeline.sources import BAR_COLUMNS, Fetched, Outcome
+from pipeline.sources.yahoo_answers import Action, Answer, explain_failure, read_response
+from pipeline.sources.yahoo_symbols import is_isin, is_same_symbol, suggest_symbol
 
 __all__ = ["YahooSource"]
 
@@ -44,6 +44,8 @@ _COLUMNS = {
     "Volume": "volume",
     "Adj Close": "adj_close",
 }
+_WITHOUT_VOLUME = {"MUTUALFUND", "MONEYMARKET", "INDEX", "CURRENCY"}
+"""Instrument types that are not traded by volume: Yahoo's 0 means that it reports none."""
 
 
 class YahooSource:
@@ -100,18 +102,28 @@ class YahooSource:
         with every later split: cut by session after `as_traded` (corporate_actions), not before. The newest bar may
         belong to a session that is still open, and a row may be on a day that is no session.
 
-        After the first 429 later calls on this object return `rate_limited` without a request.
+        After the first 429 or 999 later calls on this object return `rate_limited` without a request.
         """
+        if is_isin(symbol):
+            return Fetched(
+                symbol, "not_found", now, reason=f"{symbol} is an ISIN; Yahoo needs its own symbol"
+            )
         try:
             table, meta = self._request_history(symbol, start)
-            bars = _bars(table, self._session.answer.actions)
+            answer = self._session.answer
+            bars = _bars(table, answer)
         # yfinance raises any error of its parsing; the HTTP response shows the cause.
         except Exception as error:
-            outcome, reason = _explain(self._session.answer, error)
+            outcome, reason = self._explain(error)
+            if outcome == "not_found" and (written := suggest_symbol(symbol)) is not None:
+                reason = f"Yahoo knows no symbol {symbol}; Yahoo writes {written}"
             return Fetched(symbol, outcome, now, reason=reason)
         finally:
             # yfinance opens one SQLite connection per thread, which nothing else closes.
             cache._TzDBManager.close_db()
+        if answer.symbol and not is_same_symbol(symbol, answer.symbol):
+            reason = f"Yahoo was asked for {symbol} and answered for {quoted(answer.symbol)}"
+            return Fetched(symbol, "bad_payload", now, reason=reason)
         if not bars["session"].between(start, end).any():
             return Fetched(symbol, "empty", now, reason="Yahoo has no bar in the requested sessions")
         return Fetched(
@@ -123,10 +135,19 @@ class YahooSource:
             currency=meta.get("currency") or "",
             timezone=meta.get("exchangeTimezoneName") or "",
             lists_actions=True,
+            findings=tuple(
+                (bars["session"].iloc[-1] if fault.day is None else fault.day, fault.rule, fault.detail)
+                for fault in answer.faults
+            ),
         )
 
+    def _explain(self, error: Exception) -> tuple[Outcome, str]:
+        if isinstance(error, _LimitedError):
+            return "rate_limited", str(error)
+        return explain_failure(self._session.answer, error)
+
     def _request_history(self, symbol: str, start: pd.Timestamp) -> tuple[pd.DataFrame, Any]:
-        self._session.answer = _Answer()
+        self._session.answer = Answer()
         # yfinance caches responses in memory, including failures and outdated adjustments.
         YfData.cache_get.cache_clear()
         ticker = yf.Ticker(symbol, session=self._session)
@@ -146,39 +167,12 @@ class YahooSource:
         return table, ticker.history_metadata
 
 
-@dataclass
-class _Action:
-    """The corporate actions that took effect on one date of the exchange."""
-
-    dividend: float = 0.0
-    split: float = 1.0
-    gain: float = 0.0
-
-
-@dataclass(frozen=True)
-class _Answer:
-    """The response to a chart request: its status with Yahoo's error code, or the name of an exception.
-
-    `actions` are the listed ones by their own date: yfinance moves those of a missing row to the row before.
-    """
-
-    status: int = 0
-    code: str = ""
-    failure: str = ""
-    actions: Mapping[pd.Timestamp, _Action] = field(default_factory=dict)
-
-    @property
-    def is_final(self) -> bool:
-        """Whether new cookies cannot change the answer; yfinance would try some after each error."""
-        return self.status in (404, 429) or self.status >= 500
-
-
 class _RefusedError(OSError):
     """The session does not send this request, or no further request."""
 
 
 class _LimitedError(_RefusedError):
-    """Yahoo answered 429 to this or an earlier request."""
+    """Yahoo limits this address since this or an earlier request."""
 
 
 class _RateLimiter:
@@ -205,45 +199,54 @@ class _Session(Session):  # type: ignore[misc]  # curl_cffi is untyped here
         super().__init__(impersonate="chrome", proxy=proxy or None, verify=ca_bundle or True)
         self._limiter, self._time_limit = limiter, timeout
         self._is_limited, self._advice = threading.Event(), "try again in some hours"
+        self._limited_by = 429
         self._of_thread = threading.local()
 
     @property
-    def answer(self) -> _Answer:
-        return getattr(self._of_thread, "answer", _Answer())
+    def answer(self) -> Answer:
+        return getattr(self._of_thread, "answer", Answer())
 
     @answer.setter
-    def answer(self, answer: _Answer) -> None:
+    def answer(self, answer: Answer) -> None:
         self._of_thread.answer = answer
 
     def request(self, method: str, url: str, **options: Any) -> Any:
-        """Send a request under the rate limit; record the response to a chart request, and raise where it is final."""
+        """Send a request under the rate limit; read the response to a chart request, and raise where it is final."""
         if not _is_needed(url):
             raise _RefusedError(f"yfinance requested {urlsplit(url).path}, which is not needed for prices")
         self._wait()
         options["timeout"] = self._time_limit
-        if _CHART not in url:
-            return super().request(method, url, **options)
         try:
             response = super().request(method, url, **options)
         except Exception as error:
-            self.answer = _Answer(failure=type(error).__name__)
+            if _CHART in url:
+                self.answer = Answer(failure=type(error).__name__)
             raise
-        self.answer = _Answer(response.status_code, _error_code(response), actions=_actions(response))
-        if self.answer.status == 429:
+        # A request for prices may end at the page that asks for consent, and the consent at the prices.
+        if _CHART in url or _CHART in response.url:
+            self._read_answer(response)
+        return response
+
+    def _read_answer(self, response: Any) -> None:
+        """Read the response to a chart request, and raise where it is final."""
+        self.answer = read_response(response)
+        if self.answer.is_limited:
             wait = str(response.headers.get("Retry-After", ""))
             if wait.isdecimal():
                 self._advice = f"wait {wait} s"
+            self._limited_by = self.answer.status
             self._is_limited.set()
-            raise _LimitedError(f"Yahoo answered 429: it limits this address, {self._advice}")
+            raise _LimitedError(f"Yahoo answered {self._limited_by}: it limits this address, {self._advice}")
         if self.answer.is_final:
             raise _RefusedError(f"Yahoo answered {self.answer.status}")
-        return response
 
     def _wait(self) -> None:
         if not self._is_limited.is_set():
             self._limiter.wait()
         if self._is_limited.is_set():
-            raise _LimitedError(f"Yahoo answered 429 earlier: it limits this address, {self._advice}")
+            raise _LimitedError(
+                f"Yahoo answered {self._limited_by} earlier: it limits this address, {self._advice}"
+            )
 
 
 class _CookieMemory:
@@ -296,83 +299,27 @@ def _is_needed(url: str) -> bool:
     return parts.hostname in _COOKIE_HOSTS or parts.path.startswith((_CHART, _CRUMB))
 
 
-def _error_code(response: Any) -> str:
-    if response.status_code < 400:
-        return ""
-    try:
-        return str(response.json()["chart"]["error"]["code"])
-    except (ValueError, KeyError, TypeError):
-        return ""
-
-
-def _actions(response: Any) -> dict[pd.Timestamp, _Action]:
-    """Return the listed actions by exchange date; none for an unreadable response, for which yfinance raises."""
-    actions: dict[pd.Timestamp, _Action] = {}
-    try:
-        (result,) = response.json()["chart"]["result"]
-        zone, listed = result["meta"]["exchangeTimezoneName"], result.get("events") or {}
-
-        def action_of(event: Any) -> _Action:
-            day = pd.Timestamp(event["date"], unit="s", tz="UTC").tz_convert(zone)
-            return actions.setdefault(day.tz_localize(None).normalize(), _Action())
-
-        for event in listed.get("dividends", {}).values():
-            action_of(event).dividend += float(event["amount"])
-        for event in listed.get("capitalGains", {}).values():
-            action_of(event).gain += float(event["amount"])
-        for event in listed.get("splits", {}).values():
-            action_of(event).split *= float(event["numerator"]) / float(event["denominator"])
-    except (ValueError, KeyError, TypeError, ZeroDivisionError):
-        return {}
-    return actions
-
-
-def _explain(answer: _Answer, error: Exception) -> tuple[Outcome, str]:
-    """Return the outcome and a sentence for the user."""
-    status = f"{answer.status} {answer.code}".strip()
-    if isinstance(error, _LimitedError):
-        return "rate_limited", str(error)
-    if answer == _Answer():
-        return "bad_payload", f"yfinance failed before it requested prices: {error!s:.200}"
-    if answer.failure:
-        hint = (
-            "; behind a company's proxy set [prices] proxy and ca_bundle" if "Cert" in answer.failure else ""
-        )
-        return "transient", f"Yahoo could not be reached ({answer.failure}){hint}"
-    if answer.status >= 500:
-        return "transient", f"Yahoo is out of order ({status})"
-    if answer.status in (401, 403):
-        return "transient", f"Yahoo refused access ({status})"
-    if answer.status == 404 and answer.code == "Not Found":
-        return "not_found", "Yahoo knows no such symbol; it may be delisted, renamed or misspelt"
-    if isinstance(error, YFPricesMissingError):
-        return "empty", f"Yahoo has no bar in the requested sessions{_yahoo_reason(error)}"
-    if answer.status >= 400:
-        return "bad_payload", f"Yahoo refused the request ({status})"
-    return "bad_payload", f"Yahoo's answer could not be read ({type(error).__name__})"
-
-
-def _yahoo_reason(error: Any) -> str:
-    return f": {error.yahoo_reason:.200}" if error.yahoo_reason else ""
-
-
-def _bars(table: pd.DataFrame, actions: Mapping[pd.Timestamp, _Action]) -> pd.DataFrame:
+def _bars(table: pd.DataFrame, answer: Answer) -> pd.DataFrame:
     """Return BAR_COLUMNS of yfinance's table, whose index has midnights of the exchange's time zone.
 
     A day with an action and no row gets a row without prices.
     """
+    actions = answer.actions
     midnights = pd.DatetimeIndex(table.index).tz_localize(None).normalize()
     bars = table.rename(columns=_COLUMNS)[list(_COLUMNS.values())].assign(
         session=midnights.astype("datetime64[us]")
     )
     rowless = pd.DataFrame({"session": [day for day in actions if day not in midnights]})
     bars = pd.concat([bars, rowless.astype({"session": "datetime64[us]"})] if len(rowless) else [bars])
-    listed = [actions.get(session, _Action()) for session in bars["session"]]
+    listed = [actions.get(session, Action()) for session in bars["session"]]
     # Yahoo lists a fund's capital gains sometimes separately, sometimes inside the dividend (yfinance repairs the
     # latter): a dividend at least as large as the gain includes it.
     bars["dividend"] = [a.dividend + (a.gain if a.dividend < a.gain else 0.0) for a in listed]
     bars["split"] = [a.split for a in listed]
     # yfinance writes 0 where Yahoo has no volume; without any price the volume is missing.
-    bars["volume"] = bars["volume"].where(bars[["open", "high", "low", "close"]].notna().any(axis=1))
+    is_reported = bars[["open", "high", "low", "close"]].notna().any(axis=1)
+    if answer.kind in _WITHOUT_VOLUME:
+        is_reported &= bars["volume"] != 0
+    bars["volume"] = bars["volume"].where(is_reported)
     bars = bars[BAR_COLUMNS].astype(dict.fromkeys(BAR_COLUMNS[1:], float))
     return bars.sort_values("session", ignore_index=True, kind="stable")

@@ -18,6 +18,7 @@ from pipeline.sources import Fetched
 
 __all__ = [
     "FINDING_COLUMNS",
+    "WRONG_CALENDAR",
     "Checked",
     "check",
     "find_broken_rules",
@@ -27,6 +28,9 @@ __all__ = [
 ]
 
 FINDING_COLUMNS = ["symbol", "session", "rule", "detail"]
+WRONG_CALENDAR = "wrong calendar"
+"""The rule that a symbol breaks which trades in another time zone than the calendar: nothing of it is stored."""
+
 _DIVIDEND_TOLERANCE = 1e-3
 """How far a dividend and the step of the adjusted close may differ, as a share of the price."""
 
@@ -87,6 +91,7 @@ def check(
     fits = [_matches_time_zone(answer, calendar) for answer in answers]
     found = [no_findings()]
     found += [_wrong_calendar(answer, calendar) for answer, fit in zip(answers, fits, strict=True) if not fit]
+    found += [_source_findings(answer) for answer in answers if answer.findings]
     if not any(fits):
         return Checked(empty(PRICES), pd.concat(found, ignore_index=True))
     bars = _concatenate(
@@ -126,6 +131,8 @@ def _concatenate(answers: Sequence[Fetched], source: str, instruments: Mapping[s
     parts = [as_traded(a.bars, a.adjustment, lists_actions=a.lists_actions) for a in answers]
     counts = [len(part) for part in parts]
     bars = pd.concat(parts, ignore_index=True).rename(columns={"adj_close": "vendor_adj_close"})
+    # An adjusted close is evidence only, so one that is not finite counts as missing and costs no bar.
+    bars["vendor_adj_close"] = bars["vendor_adj_close"].where(np.isfinite(bars["vendor_adj_close"]))
     bars["vendor_close"] = pd.concat([answer.bars["close"] for answer in answers], ignore_index=True)
     texts: dict[str, list[Any]] = {
         "instrument_id": [instruments.get(answer.symbol, answer.symbol) for answer in answers],
@@ -152,9 +159,12 @@ def _wrong_calendar(fetched: Fetched, calendar: Calendar) -> pd.DataFrame:
     detail = f"{fetched.symbol} trades in {fetched.timezone}, {calendar.name} in {calendar.timezone}"
     if (suggested := suggest_calendar(fetched.timezone, fetched.symbol)) is not None:
         detail += f", and the calendar of its exchange is {suggested}"
-    return _findings(
-        fetched.bars[["session"]].tail(1).assign(symbol=fetched.symbol), "wrong calendar", detail
-    )
+    return _findings(fetched.bars[["session"]].tail(1).assign(symbol=fetched.symbol), WRONG_CALENDAR, detail)
+
+
+def _source_findings(fetched: Fetched) -> pd.DataFrame:
+    rows = [(fetched.symbol, *finding) for finding in fetched.findings]
+    return pd.DataFrame(rows, columns=FINDING_COLUMNS)
 
 
 def _matches_time_zone(fetched: Fetched, calendar: Calendar) -> bool:
@@ -208,16 +218,22 @@ def find_broken_rules(rows: pd.DataFrame) -> pd.DataFrame:
     # A rule across columns lists every column of the row: one finding per row and rule is enough.
     across = cases["schema_context"] == "DataFrameSchema"
     cases = pd.concat([cases[~across], cases[across].drop_duplicates(["index", "check"])])
-    place = cases["index"].astype(int).to_numpy()
-    column = np.where(cases["schema_context"] == "DataFrameSchema", "", cases["column"].astype(str) + ": ")
-    rule = [_RULE_NAMES.get(str(check), str(check)) for check in cases["check"]]
-    given = [_format_bar(rows.iloc[row]) for row in place]
+    is_across = cases["schema_context"] == "DataFrameSchema"
+    cases = cases.assign(
+        index=cases["index"].astype(int),
+        rule=[_RULE_NAMES.get(str(check), str(check)) for check in cases["check"]],
+        column=cases["column"].astype(str).where(~is_across, ""),
+    )
+    # One finding per row and rule: a row without prices breaks the same rule in four columns.
+    merged = cases.groupby(["index", "rule"], sort=False)["column"].agg(", ".join).reset_index()
+    place = merged["index"].to_numpy()
+    columns = [f"{names}: " if names else "" for names in merged["column"]]
     return pd.DataFrame(
         {
             "symbol": rows["symbol"].to_numpy()[place],
             "session": rows["session"].to_numpy()[place],
-            "rule": [f"{c}{r}" for c, r in zip(column, rule, strict=True)],
-            "detail": given,
+            "rule": [f"{names}{rule}" for names, rule in zip(columns, merged["rule"], strict=True)],
+            "detail": [_format_bar(rows.iloc[row]) for row in place],
         }
     )
 

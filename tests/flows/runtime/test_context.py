@@ -11,6 +11,7 @@ from filelock import FileLock
 
 from flows.evening.settlement import settle
 from flows.prices.fetch import plan_tonight
+from flows.prices.missing import Reasons
 from flows.prices.update import check_prices, read_price_status
 from flows.runtime.context import Run, open_run, with_former_settings
 from flows.runtime.progress import PlainProgress, progress_shown_by
@@ -101,7 +102,9 @@ def issue(made: Run, place: int) -> None:
 
 
 def settled(made: Run) -> int:
-    return settle.fn(made, read_price_status(made, {}, no_findings()), made.ledger.universe_record(made.name))
+    return settle.fn(
+        made, read_price_status(made, Reasons(), no_findings()), made.ledger.universe_record(made.name)
+    )
 
 
 def test_a_symbol_that_left_the_universe_is_settled_all_the_same(folder: Path) -> None:
@@ -135,7 +138,7 @@ def test_a_historical_source_with_members_that_ended_is_not_stale(folder: Path) 
     table = pd.read_csv(folder / "prices.csv")
     table = table[(table["symbol"] == "A") | (table["date"] < "1999-01-20")]
     table.to_csv(folder / "prices.csv", index=False)
-    market = read_price_status(stored(run(folder)), {}, no_findings())
+    market = read_price_status(stored(run(folder)), Reasons(), no_findings())
     assert (market.members, market.covered) == (2, 1)
     assert set(market.missing) == {"B"}
 
