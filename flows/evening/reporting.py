@@ -1,6 +1,7 @@
 """Gather the report of a nightly run and write it: tonight's, missing ones and old ones again."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import pandas as pd
@@ -13,6 +14,7 @@ from flows.runtime.custom_code import describe_missing_audit
 from flows.runtime.progress import log_line
 from flows.runtime.tasks import task
 from flows.training.evaluation import Evaluation, load_evaluation
+from flows.training.history import explain_masked
 from flows.training.per_symbol import explain_unmodelled
 from flows.training.trials import describe_trials
 from flows.training.verified_champion import Champion, Champions
@@ -213,13 +215,25 @@ def _skipped(run: Run, price_status: PriceStatus, standing: pd.DataFrame, champi
     """Return the members without a forecast: symbol and reason."""
     absent = sorted(set(run.universe.members(price_status.as_of)) - set(standing["symbol"]))
     explain = explain_unmodelled(run, champion.metadata)
+    unexplained = [s for s in absent if s not in price_status.missing and not explain(s)]
+    masked = _masked(run, price_status, unexplained, champion)
     reasons = [
         price_status.missing.get(symbol)
         or explain(symbol)
+        or masked.get(symbol)
         or "its history has a gap, or is shorter than one window"
         for symbol in absent
     ]
     return pd.DataFrame({"symbol": absent, "reason": reasons}, dtype="str")
+
+
+def _masked(run: Run, price_status: PriceStatus, symbols: list[str], champion: Champion) -> dict[str, str]:
+    """Return the features that are not finite, by symbol; nothing where that cannot be told any more."""
+    with suppress(NextdayError):
+        return explain_masked(
+            run, price_status.as_of, price_status.seq, symbols, champion.features, champion.lookback
+        )
+    return {}
 
 
 def _live_scores(record: pd.DataFrame, name: str) -> pd.DataFrame:

@@ -9,12 +9,17 @@ import pandas as pd
 from flows.runtime.context import Run
 from flows.runtime.progress import log_line
 from flows.runtime.tasks import task
-from pipeline.errors import StoreError
+from pipeline.errors import InputError, StoreError
+from pipeline.features.feature_sets import FeatureSet
 from pipeline.features.panel import Panel, build_panel
 from pipeline.features.sequences import Sequences, build_sequences, label_returns
+from pipeline.features.unused_rows import describe_masked, describe_unused
 from pipeline.prices.recent_bars import RecentBars
 
-__all__ = ["History", "make_sequences", "price_panel"]
+__all__ = ["History", "explain_masked", "make_sequences", "price_panel"]
+
+_MOST = 5
+"""Symbols that are named."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +84,25 @@ def make_sequences(
         f"made sequences of {len(sequences.symbols)} symbols x {len(sequences.sessions)} sessions x "
         f"{len(sequences.features)} features: {int(sequences.mask.sum())} valid rows"
     )
+    if first is None:
+        _report_unused(panel, chosen, run, sequences)
     return History(panel, sequences, seq)
+
+
+def _report_unused(panel: Panel, features: FeatureSet, run: Run, sequences: Sequences) -> None:
+    """Log why many rows of a symbol are not used; raise where none is left."""
+    lines = describe_unused(panel, features, run.universe, sequences)
+    has_label = ~np.isnan(sequences.y).all(axis=-1)
+    if lines and not (sequences.mask & has_label).any():
+        raise InputError(
+            "No row has both features and a label",
+            where="".join(f"\n           {line}" for line in lines[:_MOST]).strip(),
+            fix="add symbols that trade, or choose other features ([features] set)",
+        )
+    for line in lines[:_MOST]:
+        log_line(line)
+    if len(lines) > _MOST:
+        log_line(f"and {len(lines) - _MOST:,} more symbols of which many rows are not used")
 
 
 def price_panel(
@@ -109,3 +132,20 @@ def price_panel(
     if len(block.sessions) == 0:
         raise StoreError(f"The store has no bar up to {as_of:%Y-%m-%d}", where=str(run.store.folder))
     return build_panel(block)
+
+
+def explain_masked(
+    run: Run, as_of: pd.Timestamp, seq: int, symbols: list[str], feature_set: str, lookback: int
+) -> dict[str, str]:
+    """Return, by symbol, which features are not finite in the window that ends with `as_of`; others are left out.
+
+    Raises:
+        ConfigError: the feature set is custom, and cannot be found.
+        StoreError: there are no prices.
+    """
+    if not symbols:
+        return {}
+    chosen = run.feature_set(feature_set)
+    first = max(run.calendar.position(as_of) - lookback - 2 * chosen.reach, 0)
+    panel = price_panel(run, as_of, seq, symbols, since=run.calendar.sessions[first])
+    return dict(describe_masked(panel, chosen, run.universe, symbols, last=lookback))

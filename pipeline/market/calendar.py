@@ -1,6 +1,5 @@
 """Exchange calendars: sessions, their opens and closes, and when their bars settle."""
 
-import difflib
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
@@ -12,6 +11,7 @@ import pandas as pd
 
 from pipeline.errors import ConfigError, InputError, NextdayError
 from pipeline.market.closures import Override
+from pipeline.market.exchanges import suggest_names
 
 __all__ = ["Calendar", "calendar"]
 
@@ -248,7 +248,7 @@ def _instant(day: pd.Timestamp, hour: time, timezone: Any, where: str) -> pd.Tim
 def _build(name: str, first: date, last: date) -> Any:
     known = xc.get_calendar_names(include_aliases=True)
     if name not in known:
-        nearest = difflib.get_close_matches(name.upper(), known, n=3, cutoff=0.4)
+        nearest = suggest_names(name, known)
         raise ConfigError(
             f"There is no calendar {name!r}",
             where="[universe] calendar",
