@@ -114,7 +114,8 @@ def fetch_prices(
         for symbol, answer in zip(pending, chain(first, others), strict=True):
             if symbol not in answers:
                 advance(f"{symbol} {answer.outcome}")
-            answers[symbol] = answer
+            if symbol not in answers or answer.reason != _NOT_FETCHED:  # an earlier failure says more
+                answers[symbol] = answer
     failed = [symbol for symbol in symbols if answers[symbol].outcome == "transient"]
     if failed:
         raise _UnfinishedError(

@@ -147,5 +147,5 @@ def explain_masked(
         return {}
     chosen = run.feature_set(feature_set)
     first = max(run.calendar.position(as_of) - lookback - 2 * chosen.reach, 0)
-    panel = price_panel(run, as_of, seq, symbols, since=run.calendar.sessions[first])
+    panel = price_panel(run, as_of, seq, since=run.calendar.sessions[first])
     return dict(describe_masked(panel, chosen, run.universe, symbols, last=lookback))

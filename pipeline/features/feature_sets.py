@@ -53,10 +53,11 @@ class FeatureSet:
 def leave_one_out_mean(values: pd.DataFrame, belongs: NDArray[np.bool_]) -> pd.DataFrame:
     """Return the mean of `values` over the other members per session, [session, symbol].
 
-    NaN where fewer than half of the other members have a value; 0 where there are no other members.
+    NaN where fewer than half of the other members have a value; 0 where there are no other members. An infinite value
+    (the logarithm of the volatility of a price that never changed) counts as none: it would mask every other member.
     """
     others = np.where(belongs, values.to_numpy(), np.nan)
-    valid = ~np.isnan(others)
+    valid = np.isfinite(others)
     total = np.where(valid, others, 0.0)
     count = valid.sum(axis=1, keepdims=True) - valid
     members = belongs.sum(axis=1, keepdims=True) - belongs

@@ -1,12 +1,10 @@
 """Which rows of a symbol the model cannot use, and why: a feature that is not finite, or a bar without trades."""
 
 from collections.abc import Mapping
-from dataclasses import fields, replace
 from typing import Final
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from pipeline.features.feature_sets import UNIVERSE, FeatureSet
 from pipeline.features.panel import Panel
@@ -66,18 +64,18 @@ def describe_masked(
     """
     if not symbols:
         return {}
-    part = _select(panel, symbols)
-    belongs = universe.membership(part.sessions, part.symbols).to_numpy()
-    columns = feature_set.compute(part, belongs)
-    later = part.has_bar & belongs & (np.cumsum(part.has_bar, axis=0) > feature_set.reach)
+    belongs = universe.membership(panel.sessions, panel.symbols).to_numpy()
+    columns = feature_set.compute(panel, belongs)
+    later = panel.has_bar & belongs & (np.cumsum(panel.has_bar, axis=0) > feature_set.reach)
     if last is not None:
         later[: max(len(later) - last, 0)] = False
     found: dict[str, list[tuple[int, str]]] = {symbol: [] for symbol in symbols}
     for name in sorted(feature_set.columns, key=lambda name: name.startswith(UNIVERSE)):
         is_lost = later & ~np.isfinite(columns[name].to_numpy(np.float32))
-        for number, symbol in enumerate(symbols):
-            if is_lost[:, number].any() and not (found[symbol] and name.startswith(UNIVERSE)):
-                found[symbol].append(_describe(name, part.sessions[is_lost[:, number]]))
+        for symbol in symbols:
+            rows = is_lost[:, panel.symbols.index(symbol)]
+            if rows.any() and not (found[symbol] and name.startswith(UNIVERSE)):
+                found[symbol].append(_describe(name, panel.sessions[rows]))
     return {
         symbol: "; ".join(text for _, text in sorted(texts, reverse=True)[:3])
         for symbol, texts in found.items()
@@ -89,14 +87,3 @@ def _describe(name: str, sessions: pd.DatetimeIndex) -> tuple[int, str]:
     count = len(sessions)
     when = f"{sessions[0]:%Y-%m-%d}" + (f" to {sessions[-1]:%Y-%m-%d}" if count > 1 else "")
     return count, f"{name} is not finite on {count:,} ({when})"
-
-
-def _select(panel: Panel, symbols: list[str]) -> Panel:
-    """Return the panel of some of its symbols."""
-    columns: NDArray[np.intp] = pd.Index(panel.symbols).get_indexer(pd.Index(symbols))
-    arrays = {
-        field.name: getattr(panel, field.name)[..., columns]
-        for field in fields(panel)
-        if field.name not in ("sessions", "symbols")
-    }
-    return replace(panel, symbols=symbols, **arrays)

@@ -94,7 +94,10 @@ def _is_material(before: pd.DataFrame, after: pd.DataFrame) -> "pd.Series[bool]"
     for name in VALUES:
         old, new = before[name], after[name]
         if name in _NUMBERS:
-            changed |= ~np.isclose(new, old, rtol=REVISION, atol=0, equal_nan=True)
+            is_same = np.isclose(new, old, rtol=REVISION, atol=0, equal_nan=True)
+            if name == "volume":
+                is_same |= (old == 0) & new.isna()  # a volume that the source turned out not to report
+            changed |= ~is_same
         elif name != "status":
             changed |= ~((old == new) | (old.isna() & new.isna()))
     return changed

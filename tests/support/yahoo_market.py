@@ -92,6 +92,8 @@ class Stock:
     `traded` has the columns open, high, low, close, volume (NaN: Yahoo says null) and a tz-naive session index;
     dividends, splits (new, old) and gains are keyed by session in the units of that session. An action is known
     from the open of its session on. `opens` and `closes` are local times, `early` holds earlier closes by session.
+    `listed` has events as Yahoo's JSON lists them, by kind, beside the others; `stated` is the symbol that Yahoo
+    states where it is not the one asked for.
     `single` rounds prices to single precision, as Yahoo does. `fault` makes all answers fail, at any time.
     """
 
@@ -106,6 +108,8 @@ class Stock:
     closes: str = "16:00"
     early: dict[str, str] = field(default_factory=dict)
     quirks: tuple[Quirk, ...] = ()
+    listed: dict[str, Any] = field(default_factory=dict)
+    stated: str = ""
     single: bool = False
     fault: str = ""
 
@@ -197,7 +201,8 @@ class Stock:
 
     def _meta(self, shown: Shown) -> dict[str, Any]:
         first = self.traded.index[:1]
-        return {
+        stated = {"symbol": self.stated} if self.stated else {}
+        return stated | {
             "currency": shown.currency,
             "instrumentType": self.kind,
             "exchangeTimezoneName": self.timezone,
@@ -223,7 +228,10 @@ class Stock:
                 said = {"amount": event.amount}
             name = {"split": "splits", "dividend": "dividends", "gain": "capitalGains"}[event.kind]
             listed[name][str(stamp)] = {"date": stamp, **said}
-        return {name: found for name, found in listed.items() if found}
+        found = {name: events for name, events in listed.items() if events}
+        for name, events in self.listed.items():
+            found[name] = found.get(name, {}) | events if isinstance(events, dict) else events
+        return found
 
     @cached_property
     def _stamps(self) -> pd.DataFrame:

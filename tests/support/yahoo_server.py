@@ -17,7 +17,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from socket import SO_LINGER, SOL_SOCKET, socket
 from typing import Any, Self
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 import pandas as pd
 from cryptography import x509
@@ -49,10 +49,15 @@ def _error(code: str, description: str) -> str:
     return json.dumps({"chart": {"result": None, "error": {"code": code, "description": description}}})
 
 
+_CRUMB = {"code": "Unauthorized", "description": "Invalid Crumb"}
+
 FAULTS = {
     "not found": Fault(404, _error("Not Found", "No data found, symbol may be delisted")),
     "bad request": Fault(400, _error("Bad Request", "Data doesn't exist for startDate")),
     "unauthorized": Fault(401, _error("Unauthorized", "Invalid Crumb")),
+    "invalid crumb": Fault(401, json.dumps({"finance": {"result": None, "error": _CRUMB}})),
+    "too many requests with 200": Fault(200, "<html>Edge: Too Many Requests</html>"),
+    "blocked": Fault(999, "Request denied"),
     "rate limited": Fault(429, "Too Many Requests"),
     "rate limited for a while": Fault(429, "Too Many Requests", (("Retry-After", "30"),)),
     "server error": Fault(500, _error("Internal Server Error", "internal error")),
@@ -129,6 +134,7 @@ class YahooServer:
             is the end of that day at each exchange; None is the wall clock.
         failing: Which fault the answers about a symbol have at a clock; empty for none. It comes before a stock's own.
         cookie_ends: Whether its cookie states when it expires.
+        asks_consent: Whether a request for prices leads to the page that asks for consent to cookies, and back.
         is_trusted: Whether its certificate comes from the authority in ca_bundle.
         requests: Every request so far, in order.
         heard: Called with each request, as it comes.
@@ -138,6 +144,7 @@ class YahooServer:
     def __init__(self, folder: Path, *, port: int = 0, valid: timedelta = timedelta(hours=1)) -> None:
         self.clock: pd.Timestamp | None = pd.Timestamp("2100-01-01")
         self.cookie_ends = True
+        self.asks_consent = False
         self.is_trusted = True
         self.stocks: dict[str, Stock] = {}
         self.failing: Callable[[str, pd.Timestamp], str] = lambda symbol, clock: ""
@@ -239,7 +246,10 @@ class _Handler(BaseHTTPRequestHandler):
             request = replace(request, fault="" if is_spared else fault)
         self.yahoo.requests.append(request)
         self.yahoo.heard(request)
-        if request.fault:
+        if leads_to := self._leads_to(request):
+            agreed = [("Set-Cookie", self._cookie("GUCS"))] if request.method == "POST" else []
+            self._send(302, "", headers=[("Location", leads_to), *agreed])
+        elif request.fault:
             self._fail(request, FAULTS[request.fault])
         elif request.symbol:
             self._send(200, json.dumps(self._chart(request)))
@@ -250,10 +260,22 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._send(*((404, "") if request.kind == "other" else (200, FORM)))
 
+    def _leads_to(self, request: Request) -> str:
+        """Return where the answer redirects to: to the consent page, or from there to what was asked; else empty."""
+        session = parse_qs(urlsplit(request.path).query).get("sessionId", [""])[0]
+        if request.method == "POST" and session.startswith("https://"):
+            return session
+        if not (request.symbol and self.yahoo.asks_consent) or "GUCS" in self.headers.get("Cookie", ""):
+            return ""
+        asked = quote(f"https://{request.host}{request.path}", safe="")
+        return f"https://consent.yahoo.com/v2/collectConsent?sessionId={asked}"
+
     def _chart(self, request: Request, *, empty: bool = False) -> dict[str, Any]:
         stock = self.yahoo.stocks[request.symbol]
         start, end = (moment.timestamp() for moment in request.asked or (DAWN, DUSK))
-        return stock.chart(request.clock, start, start if empty else end)
+        chart = stock.chart(request.clock, start, start if empty else end)
+        chart["chart"]["result"][0]["meta"].setdefault("symbol", request.symbol)
+        return chart
 
     def _fail(self, request: Request, fault: Fault) -> None:
         if fault.happens == "empty":
@@ -274,9 +296,9 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._send(fault.status, fault.text, headers=fault.headers)
 
-    def _cookie(self) -> str:
+    def _cookie(self, name: str = "A3") -> str:
         expires = f"; Expires={datetime.now(UTC) + timedelta(days=300):%a, %d %b %Y %H:%M:%S GMT}"
-        return f"A3=a; Domain=.yahoo.com; Path=/{expires if self.yahoo.cookie_ends else ''}"
+        return f"{name}=a; Domain=.yahoo.com; Path=/{expires if self.yahoo.cookie_ends else ''}"
 
     def _send(
         self, status: int, text: str, *, headers: Sequence[tuple[str, str]] = (), more: int = 0

@@ -215,24 +215,20 @@ def find_broken_rules(rows: pd.DataFrame) -> pd.DataFrame:
         cases = error.failure_cases
     else:
         return no_findings()
-    # A rule across columns lists every column of the row: one finding per row and rule is enough.
-    across = cases["schema_context"] == "DataFrameSchema"
-    cases = pd.concat([cases[~across], cases[across].drop_duplicates(["index", "check"])])
-    is_across = cases["schema_context"] == "DataFrameSchema"
-    cases = cases.assign(
-        index=cases["index"].astype(int),
-        rule=[_RULE_NAMES.get(str(check), str(check)) for check in cases["check"]],
-        column=cases["column"].astype(str).where(~is_across, ""),
-    )
-    # One finding per row and rule: a row without prices breaks the same rule in four columns.
-    merged = cases.groupby(["index", "rule"], sort=False)["column"].agg(", ".join).reset_index()
-    place = merged["index"].to_numpy()
-    columns = [f"{names}: " if names else "" for names in merged["column"]]
+    # A rule across columns lists every column of the row: one finding per row and rule is enough. Values that are
+    # missing in one row are one finding too.
+    across, missing = cases["schema_context"] == "DataFrameSchema", cases["check"] == "not_nullable"
+    named = cases["column"].astype(str)
+    together = named.groupby([cases["index"], missing]).transform(", ".join)
+    columns = together.where(missing, named).where(~across, "")
+    cases = cases.assign(column=columns).drop_duplicates(["index", "check", "column"])
+    place = cases["index"].astype(int).to_numpy()
+    rules = [_RULE_NAMES.get(str(check), str(check)) for check in cases["check"]]
     return pd.DataFrame(
         {
             "symbol": rows["symbol"].to_numpy()[place],
             "session": rows["session"].to_numpy()[place],
-            "rule": [f"{names}{rule}" for names, rule in zip(columns, merged["rule"], strict=True)],
+            "rule": [f"{c}: {r}" if c else r for c, r in zip(cases["column"], rules, strict=True)],
             "detail": [_format_bar(rows.iloc[row]) for row in place],
         }
     )

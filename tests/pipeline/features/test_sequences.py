@@ -109,6 +109,13 @@ def test_a_mean_of_too_few_others_is_missing() -> None:
     assert leave_one_out_mean(values, belongs).to_numpy()[0, :2].tolist() == [2, 1]
 
 
+def test_an_infinite_value_is_none_for_the_others() -> None:
+    values = pd.DataFrame([[1.0, 2.0, 6.0, -np.inf]])
+    mean = leave_one_out_mean(values, np.ones((1, 4), bool)).to_numpy()[0]
+    assert mean[:3].tolist() == [4, 3.5, 1.5]
+    assert np.isnan(mean[3])
+
+
 def test_a_universe_of_one_still_has_rows(xnys: Calendar) -> None:
     sessions = xnys.sessions[:120]
     panel = laid_out(prices_of({"A": random_bars(sessions, 1)}, xnys), sessions, ["A"])

@@ -4,7 +4,7 @@ import exchange_calendars as xc
 import pandas as pd
 import pytest
 
-from pipeline.market.exchanges import EXCHANGES, suggest_calendar
+from pipeline.market.exchanges import EXCHANGES, suggest_calendar, suggest_names
 
 pytestmark = pytest.mark.slow
 
@@ -55,3 +55,26 @@ def test_the_time_zone_decides_and_the_suffix_between_equals(
     timezone: str, symbol: str, name: str | None
 ) -> None:
     assert suggest_calendar(timezone, symbol) == name
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("NSE", ["XBOM"]),
+        ("nse", ["XBOM"]),
+        ("India", ["XBOM"]),
+        ("Tokyo", ["XTKS"]),
+        ("Hong Kong", ["XHKG"]),
+        ("Frankfurt", ["XFRA"]),
+        ("XETRA", ["XETR"]),
+        ("Euronext", ["XPAR", "XAMS", "XBRU", "XLIS"]),
+        ("TO", ["XTSE"]),
+    ],
+)
+def test_an_exchange_is_known_by_its_usual_names(name: str, meant: list[str]) -> None:
+    assert suggest_names(name, ["XNYS", "NYSE", "SSE", "OSE"]) == meant
+
+
+def test_a_misspelt_calendar_has_its_nearest_names() -> None:
+    assert "XNYS" in suggest_names("XNSY", ["XNYS", "XLON"])
+    assert suggest_names("S&P500", ["XNYS", "XLON"]) == []

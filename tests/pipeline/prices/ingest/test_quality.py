@@ -50,6 +50,33 @@ def test_each_broken_bar_is_named_by_symbol_session_and_rule_and_kept_out(xnys: 
     assert result.prices["session"].tolist() == [WEEK[4]]
 
 
+def test_a_row_without_prices_is_one_finding(xnys: Calendar) -> None:
+    bars = vendor_bars(WEEK, [10.0, 10, 10, 10, 10])
+    bars.loc[1, ["open", "high", "low", "close", "volume"]] = np.nan
+    bars.loc[2, ["open", "close"]] = np.nan
+    found = checked(bars, xnys).findings
+    assert found[["session", "rule"]].values.tolist() == [
+        [WEEK[1], "open, high, low, close: the value is missing"],
+        [WEEK[2], "open, close: the value is missing"],
+    ]
+
+
+@pytest.mark.parametrize("adjusted", [np.inf, -np.inf, np.nan])
+def test_an_adjusted_close_that_is_not_finite_costs_no_bar(xnys: Calendar, adjusted: float) -> None:
+    bars = vendor_bars(WEEK, np.arange(5) + 10.0)
+    bars["adj_close"] = bars["close"].where(bars.index > 2, adjusted)
+    result = checked(bars, xnys)
+    assert (len(result.prices), len(result.findings)) == (5, 0)
+    assert result.prices["vendor_adj_close"].isna().tolist() == [True, True, True, False, False]
+
+
+def test_what_a_source_found_itself_is_a_finding(xnys: Calendar) -> None:
+    found = (WEEK[1], "action not read", "the split 1:0 is not read")
+    answer = Fetched("A", "ok", NOW, bars=vendor_bars(WEEK, np.arange(5) + 10.0), findings=(found,))
+    result = check([answer], xnys, LATER, source="test", historical=True)
+    assert result.findings.values.tolist() == [["A", *found]]
+
+
 def test_negative_prices_are_kept_out(xnys: Calendar) -> None:
     result = checked(vendor_bars(WEEK, [10.0, -10, 10, 10, 10]), xnys)
     assert WEEK[1] not in set(result.prices["session"])

@@ -1,0 +1,54 @@
+"""A volume of 0 on every bar is one that the source does not report; among others it is a day without trades."""
+
+from datetime import UTC, datetime
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline.prices.ingest.volume import blank_unreported
+from pipeline.sources import Fetched, no_bars
+
+DAYS = pd.bdate_range("2024-03-04", periods=5).astype("datetime64[us]")
+NAN = np.nan
+
+
+def fetched(volume: list[float], symbol: str = "FUND") -> Fetched:
+    columns = dict.fromkeys(("open", "high", "low", "close", "adj_close"), 10.0) | {
+        "dividend": 0.0,
+        "split": 1.0,
+    }
+    bars = pd.DataFrame({"session": DAYS[: len(volume)]}).assign(**columns, volume=volume)
+    return Fetched(symbol, "ok", datetime(2024, 4, 1, tzinfo=UTC), bars=bars[no_bars().columns])
+
+
+def stored(volume: list[float]) -> pd.DataFrame:
+    return pd.DataFrame({"symbol": "FUND", "volume": volume})
+
+
+@pytest.mark.parametrize("volume", [[0.0] * 5, [0.0, NAN, 0.0, 0.0, NAN], [NAN] * 5])
+def test_a_whole_history_without_any_volume_has_none_reported(volume: list[float]) -> None:
+    found = blank_unreported([fetched(volume)], {"FUND"})
+    assert found.answers[0].bars["volume"].isna().all()
+    assert found.unreported == ["FUND"]
+
+
+@pytest.mark.parametrize("volume", [[0.0, 0, 0, 0, 7], [0.0, NAN, 3, 0, 0]])
+def test_a_single_volume_shows_that_zeros_are_real(volume: list[float]) -> None:
+    answer = fetched(volume)
+    found = blank_unreported([answer], {"FUND"})
+    assert found.answers == [answer]
+    assert found.unreported == []
+
+
+@pytest.mark.parametrize(
+    ("before", "is_blank"), [([NAN, NAN], True), ([0.0, 0.0], False), ([5.0, NAN], False)]
+)
+def test_part_of_a_history_follows_the_stored_bars(before: list[float], is_blank: bool) -> None:
+    found = blank_unreported([fetched([0.0, 0.0])], frozenset(), stored(before))
+    assert found.answers[0].bars["volume"].isna().all() == is_blank
+
+
+def test_a_volume_that_begins_later_is_kept() -> None:
+    found = blank_unreported([fetched([0.0, 9.0])], frozenset(), stored([NAN, NAN]))
+    assert found.answers[0].bars["volume"].tolist() == [0.0, 9.0]
