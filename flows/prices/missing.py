@@ -145,7 +145,9 @@ def stale_prices_error(
         f"The prices are stale: {len(missing)} of {members} members have no bar on {as_of:%Y-%m-%d}, the last "
         f"session that closed; below {MIN_COVERAGE:.0%} coverage nothing is forecast",
         where=f"source {run.source.name}" + _list_evidence(missing, findings),
-        fix="; ".join(filter(None, [*fix, _suggest_fix(missing, reasons.calendars)])),
+        fix="; ".join(
+            filter(None, [*fix, _suggest_fix(missing, reasons.calendars, others=len(missing) < members)])
+        ),
     )
 
 
@@ -163,26 +165,31 @@ def _first(lines: list[str]) -> list[str]:
     return lines if more <= 0 else [*lines[:_MOST], f"and {more:,} more"]
 
 
-def _suggest_fix(reasons: Mapping[str, str], calendars: Mapping[str, str | None]) -> str:
-    """Return the fix for symbols that will not get a bar without a person; empty where there are none."""
+def _suggest_fix(
+    reasons: Mapping[str, str], calendars: Mapping[str, str | None], *, others: bool = False
+) -> str:
+    """Return the fix for symbols that will not get a bar without a person; empty where there are none.
+
+    `others`: whether other symbols trade on the configured calendar.
+    """
     gone = any(reason.startswith(("suspended", "delisted")) for reason in reasons.values())
     held = any(reason.startswith("quarantine") for reason in reasons.values())
     parts = [
-        _suggest_calendars(calendars) if calendars else "",
+        _suggest_calendars(calendars, others) if calendars else "",
         "end the membership of suspended or delisted symbols (column to)" if gone else "",
         "`nextday prices quarantine list` lists the quarantine" if held else "",
     ]
     return "; ".join(filter(None, parts))
 
 
-def _suggest_calendars(calendars: Mapping[str, str | None]) -> str:
+def _suggest_calendars(calendars: Mapping[str, str | None], others: bool) -> str:
     """Return which calendar to set; several exchanges need a configuration each."""
     symbols = dict[str | None, list[str]]()
     for symbol, name in calendars.items():
         symbols.setdefault(name, []).append(symbol)
     unknown = symbols.pop(None, [])
     parts = [f"remove {unknown[0]}: nextday knows no calendar of its exchange"] if unknown else []
-    if len(symbols) == 1:
+    if len(symbols) == 1 and not others:
         parts.append(f'set [universe] calendar = "{next(iter(symbols))}"')
     elif symbols:
         each = ", ".join(f'"{name}" for {names[0]}' for name, names in symbols.items())

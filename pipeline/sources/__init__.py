@@ -36,7 +36,7 @@ class Fetched:
         reason: One sentence for the user where the outcome is not `ok`.
         currency, timezone: As stated by the vendor, "" if it does not state them.
         lists_actions: Whether the vendor lists splits and dividends, so that none listed means there was none.
-        findings: What the source itself found in the answer: session, rule and detail of each.
+        findings: What a built-in source itself found in the answer: session, rule and detail of each.
     """
 
     symbol: str

@@ -81,7 +81,7 @@ def _check_fetched(answer: Fetched, symbol: str, now: datetime) -> Fetched:
         return replace(answer, bars=no_bars(), observed_at=now, reason=reason)
     if not isinstance(answer.bars, pd.DataFrame) or answer.bars.empty:
         raise AnswerError("the outcome ok needs bars; without any, it is empty")
-    return replace(answer, bars=_to_bars(answer.bars, symbol), observed_at=now)
+    return replace(answer, bars=_to_bars(answer.bars, symbol), observed_at=now, findings=())
 
 
 def _to_bars(table: pd.DataFrame, symbol: str) -> pd.DataFrame:

@@ -225,7 +225,7 @@ def test_a_row_without_prices_on_an_ex_date_gives_its_dividend_to_the_next_bar(s
     street.opens(*SIX, X=make_stock(street.days, sessions, 9, payouts={TUESDAY: 0.02}))
     street.quirk("X", Null(TUESDAY))
     street.evening(MONDAY)
-    assert "close: the value is missing" in rules(street.evening(TUESDAY))["X"]
+    assert "open, high, low, close: the value is missing" in rules(street.evening(TUESDAY))["X"]
     assert "action moved" in rules(street.evening(WEDNESDAY))["X"]
     bars = street.bars("X")
     assert pd.Timestamp(TUESDAY) not in bars.index

@@ -89,6 +89,14 @@ def test_two_exchanges_need_a_configuration_each(street: Street) -> None:
     assert '"XLON" for A.L, "XPAR" for B.PA' in error.value.fix
 
 
+def test_a_calendar_that_fits_some_is_not_replaced(street: Street) -> None:
+    street.opens("A.L", "B", "C")
+    change(street, "A.L", timezone="Europe/London", opens="08:00")
+    with pytest.raises(SourceError) as error:
+        street.evening(MONDAY)
+    assert 'write one per exchange: "XLON" for A.L' in error.value.fix
+
+
 def test_one_symbol_abroad_has_its_calendar_as_its_reason(street: Street) -> None:
     street.opens("A.L", "B", "C", "D", "E")
     change(street, "A.L", timezone="Europe/London", opens="08:00")
