@@ -7,6 +7,8 @@ import pandas as pd
 import pytest
 
 from pipeline.prices.ingest.volume import blank_unreported
+from pipeline.prices.revisions import find_changes
+from pipeline.schema import PRICES, empty
 from pipeline.sources import Fetched, no_bars
 
 DAYS = pd.bdate_range("2024-03-04", periods=5).astype("datetime64[us]")
@@ -52,3 +54,22 @@ def test_part_of_a_history_follows_the_stored_bars(before: list[float], is_blank
 def test_a_volume_that_begins_later_is_kept() -> None:
     found = blank_unreported([fetched([0.0, 9.0])], frozenset(), stored([NAN, NAN]))
     assert found.answers[0].bars["volume"].tolist() == [0.0, 9.0]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "is_material"), [(0.0, NAN, False), (7.0, NAN, True), (NAN, 7.0, True)]
+)
+def test_a_stored_zero_that_becomes_unreported_is_no_revision_to_look_at(
+    before: float, after: float, is_material: bool
+) -> None:
+    row = dict.fromkeys(("open", "high", "low", "close", "split"), 1.0) | {"dividend": 0.0, "currency": "USD"}
+    row |= {
+        "symbol": "FUND",
+        "instrument_id": "FUND",
+        "session": DAYS[0],
+        "status": "settled",
+        "source": "made",
+    }
+    versions = pd.DataFrame([row | {"seq": 1, "volume": before}, row | {"seq": 2, "volume": after}])
+    missing = {name: None for name in empty(PRICES).columns if name not in versions}
+    assert find_changes(versions.assign(**missing))["is_material"].tolist() == [is_material]
