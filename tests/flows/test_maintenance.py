@@ -42,6 +42,7 @@ def scatter(home: Path, days: Calendar, evenings: int = 10) -> PriceStore:
     return store
 
 
+@pytest.mark.slow
 def test_what_was_known_when_is_read_as_before_from_fewer_files(nextday: CommandLine, xnys: Calendar) -> None:
     store = scatter(Path("w"), xnys)
     known = [store.versions(), *(store.read(seq=seq) for seq in range(1, 11))]

@@ -294,6 +294,7 @@ def test_the_doctor_finds_nothing_to_mend_while_the_schedule_runs(
     assert f"worker w1 is running for the work pool {POOL}" in done.stdout
 
 
+@pytest.mark.slow
 def test_without_a_server_deploy_says_how_to_start_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

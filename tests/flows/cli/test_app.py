@@ -175,6 +175,7 @@ def test_prices_that_hold_nothing_of_use_are_named(
     assert not Path("w/ledger.sqlite").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("close", [np.linspace(10, 11, 7), 10.0])
 def test_too_little_history_and_prices_that_never_change_are_reported_before_a_model_is_made(
     nextday: CommandLine, close: "float | np.ndarray"

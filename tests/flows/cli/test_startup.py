@@ -61,6 +61,7 @@ def test_its_folder_must_not_depend_on_the_settings(
     assert isinstance(startup.start_server_early(), Server)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("settings", "calls"), [(ONE, ["stop"]), (TWO, ["use"])])
 def test_a_forecast_waits_for_it_unless_everything_is_sealed(
     settings: str,

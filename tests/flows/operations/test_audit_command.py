@@ -218,6 +218,7 @@ def _failed_checks() -> str:
     return "\n".join(check.what for check in failed if "custom code" in check.what)
 
 
+@pytest.mark.slow
 def test_an_audit_that_failed_is_no_pass(nextday: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     forget("my_prices", SOURCE)
     configure('[universe]\nname = "mine"\nsource = "my_prices:Mine"\n')
@@ -231,6 +232,7 @@ def test_an_audit_that_failed_is_no_pass(nextday: CommandLine, monkeypatch: pyte
         require_audit(run)
 
 
+@pytest.mark.slow
 def test_a_source_that_changes_its_answers_fails(nextday: CommandLine) -> None:
     forget("my_prices", SOURCE.replace("ord(symbol)", ""))
     configure('[universe]\nname = "mine"\nsource = "my_prices:Mine"\n')

@@ -116,6 +116,7 @@ def test_a_symbol_that_left_the_universe_is_settled_all_the_same(folder: Path) -
     assert outcomes.loc["B", "realized_return"] == pytest.approx(112 / 111 - 1)
 
 
+@pytest.mark.slow
 def test_a_close_that_is_revised_after_its_outcome_is_listed_with_it_once(folder: Path) -> None:
     issue(stored(run(folder)), 20)
     assert settled(run(folder)) == 2

@@ -42,6 +42,7 @@ def names(archive: Path) -> list[str]:
         return tar.getnames()
 
 
+@pytest.mark.slow
 def test_a_restored_workspace_has_the_contents_of_the_original(home: Path, tmp_path: Path) -> None:
     made = copy(home, tmp_path / "copies")
     assert made.path == tmp_path / "copies" / "2019-01-04T033000Z.tar"

@@ -124,6 +124,7 @@ def abstaining(threshold: float = 0.02) -> dict[str, object]:
     return {"test_rows": rows, "scores": pd.concat([scored(), share, scored("sides taken")])}
 
 
+@pytest.mark.slow
 def test_the_page_has_the_target_and_the_achieved_coverage() -> None:
     page = render(a_report(**abstaining()))
     rows = abstaining()["test_rows"]
@@ -158,6 +159,7 @@ def test_the_curve_has_an_interval_only_where_the_score_of_the_same_rows_has_one
     assert share["low"].isna().all() == (sessions < 200)
 
 
+@pytest.mark.slow
 def test_without_abstention_the_curve_stands_alone() -> None:
     page = render(a_report())
     assert "Are the most confident forecasts right more often?" in page
@@ -165,6 +167,7 @@ def test_without_abstention_the_curve_stands_alone() -> None:
     assert "target</span>" not in page
 
 
+@pytest.mark.slow
 def test_a_model_without_any_direction_has_no_curve() -> None:
     rows = pd.concat([told("gru", 1), told("base_rate", 2)]).assign(p_up=0.5, direction="none")
     page = render(a_report(test_rows=rows, verdict=replace(verdict(), difference=0.0)))
@@ -175,6 +178,7 @@ def test_a_model_that_never_abstains_has_no_achieved_coverage() -> None:
     assert measure_achieved_coverage(scored(), told("gru", 1), model="gru") is None
 
 
+@pytest.mark.slow
 def test_tied_forecasts_get_a_direction_together_and_the_page_says_so() -> None:
     rows = pd.concat([told("gru", 1).assign(p_up=0.53, direction="up"), told("base_rate", 2)])
     share = score_coverage(rows, model="gru", target=0.6)
@@ -184,6 +188,7 @@ def test_tied_forecasts_get_a_direction_together_and_the_page_says_so() -> None:
     assert "have exactly the lowest confidence" not in render(a_report(**abstaining()))
 
 
+@pytest.mark.slow
 def test_each_horizon_has_its_own_curve_baseline_and_target() -> None:
     rows = abstaining()["test_rows"]
     both = pd.concat([rows, rows.assign(horizon=5)])  # type: ignore[call-overload, union-attr]

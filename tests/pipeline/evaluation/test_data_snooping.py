@@ -75,6 +75,7 @@ def test_a_planted_gain_is_found_and_alone_in_the_set() -> None:
     assert find_confidence_set(frame, draws=500).members == ("gru",)
 
 
+@pytest.mark.slow
 def test_the_luckiest_of_forty_is_no_finding() -> None:
     p_values, naive = [], []
     for seed in range(40):

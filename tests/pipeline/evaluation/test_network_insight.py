@@ -121,6 +121,7 @@ def test_importance_says_its_values_in_words() -> None:
     assert "log_return_1 +3 (+1 to +5)" in svg
 
 
+@pytest.mark.slow
 def test_every_horizon_is_on_the_page() -> None:
     page = render(a_report(insight=an_insight(horizons=(1, 5))))
     assert "How far back the network looks, by horizon" in page
@@ -133,6 +134,7 @@ def test_the_page_says_plainly_what_is_not_kept() -> None:
     assert "What moved each of these forecasts was not kept" in page
 
 
+@pytest.mark.slow
 def test_the_strongest_features_of_each_symbol_are_on_the_page() -> None:
     report = a_report("AAA", "BBB", attributions=moved("AAA", "BBB"), insight=an_insight())
     page = render(report)
@@ -146,6 +148,7 @@ def test_the_strongest_features_of_each_symbol_are_on_the_page() -> None:
     assert len(figures(page)) == len(figures(render(a_report("AAA", "BBB")))) + 2
 
 
+@pytest.mark.slow
 def test_forecasts_at_the_base_rate_are_not_reported_as_moved() -> None:
     plain = forecasts("AAA", p_up=0.53)
     page = render(a_report(forecasts=plain, attributions=moved("AAA")))

@@ -64,6 +64,7 @@ def test_a_group_is_scored_by_its_rows_alone() -> None:
     assert (line["value"] < line["high"]).all()
 
 
+@pytest.mark.slow
 def test_p_values_allow_for_the_groups_of_their_family() -> None:
     found, _, _ = grouped()
     for _, family in found.groupby(["family", "metric"]):
@@ -107,6 +108,7 @@ def test_where_the_skill_lies_is_found() -> None:
     assert (symbols.loc[["S0", "S2"], "adjusted_p"] > 0.05).all()
 
 
+@pytest.mark.slow
 def test_noise_makes_a_finding_no_more_often_than_its_family_is_allowed_to() -> None:
     raw = adjusted = 0
     for seed in range(60):

@@ -81,6 +81,7 @@ def test_hardly_any_session_gives_a_sentence_without_nan(sessions: int) -> None:
     assert math.isnan(verdict.low)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("sign", "finding"), [(1, "edge"), (-1, "worse than the baseline")])
 def test_a_verdict_needs_the_interval_and_the_test(sign: int, finding: str) -> None:
     verdicts = []

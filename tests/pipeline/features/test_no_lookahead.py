@@ -92,6 +92,7 @@ def test_the_scale_of_prices_does_not_matter(prices: pd.DataFrame, xnys: Calenda
         np.testing.assert_allclose(one.x, other.x, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("features", FEATURE_SETS)
 def test_a_row_depends_on_no_session_beyond_its_reach(
     prices: pd.DataFrame, xnys: Calendar, features: str

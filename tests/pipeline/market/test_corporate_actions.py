@@ -179,6 +179,7 @@ def as_yahoo_has_it(traded: pd.DataFrame) -> pd.DataFrame:
     return shown
 
 
+@pytest.mark.slow
 @settings(max_examples=80, deadline=None)
 @given(traded=listings())
 def test_traded_bars_are_restored_from_yahoos(traded: pd.DataFrame) -> None:
@@ -187,6 +188,7 @@ def test_traded_bars_are_restored_from_yahoos(traded: pd.DataFrame) -> None:
         np.testing.assert_allclose(back[name], traded[name], rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.slow
 @settings(max_examples=80, deadline=None)
 @given(traded=listings(), share=st.floats(0.1, 1.0))
 def test_adjusted_returns_are_yahoos_and_no_later_session_changes_an_earlier_value(
@@ -200,6 +202,7 @@ def test_adjusted_returns_are_yahoos_and_no_later_session_changes_an_earlier_val
     assert np.array_equal(adjusted_close(*(column[:first] for column in columns))[:, 0], whole[:first])
 
 
+@pytest.mark.slow
 @settings(max_examples=80, deadline=None)
 @given(traded=listings(), data=st.data())
 def test_whatever_bars_are_dropped_every_split_between_kept_ones_is_kept(

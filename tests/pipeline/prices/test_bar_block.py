@@ -53,6 +53,7 @@ def assert_same(block: Block, rows: pd.DataFrame) -> None:
     pd.testing.assert_frame_equal(rows_of(block), rows[["symbol", "session", *COLUMNS]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compacted", [False, True])
 def test_a_block_holds_the_last_row_of_each_bar_at_every_seq(
     store: PriceStore, sessions: pd.DatetimeIndex, compacted: bool
@@ -65,12 +66,14 @@ def test_a_block_holds_the_last_row_of_each_bar_at_every_seq(
         assert_same(block, store.read(seq=seq))
 
 
+@pytest.mark.slow
 def test_a_block_holds_what_was_known_at_an_instant(store: PriceStore, sessions: pd.DatetimeIndex) -> None:
     for evening in range(EVENINGS):
         block = store.read_block(sessions, SYMBOLS, known_at=seen(evening))
         assert_same(block, store.read(known_at=seen(evening)))
 
 
+@pytest.mark.slow
 def test_only_the_requested_symbols_and_sessions_are_in_the_block(
     store: PriceStore, sessions: pd.DatetimeIndex
 ) -> None:

@@ -122,6 +122,7 @@ def test_an_empty_store_has_no_recent_bars(tmp_path: Path) -> None:
     assert np.isnan(bars.read_block(WEEK, ["A"], 0).values).all()
 
 
+@pytest.mark.slow
 def test_rows_selected_at_the_present_version_are_not_compared_again(
     store: PriceStore, xnys: Calendar, reads: list[str]
 ) -> None:

@@ -121,6 +121,7 @@ def page() -> str:
     return render_backtest(made())
 
 
+@pytest.mark.slow
 def test_the_verdict_comes_first_and_says_how_long_it_would_take(page: str) -> None:
     places = [page.index(words) for words in ("Verdict on the method", "How good is", "would have earned")]
     assert places == sorted(places)
@@ -128,6 +129,7 @@ def test_the_verdict_comes_first_and_says_how_long_it_would_take(page: str) -> N
     assert "3 settings were tried" in page
 
 
+@pytest.mark.slow
 def test_equal_backtests_give_equal_bytes_and_make_no_request(page: str) -> None:
     assert render_backtest(made()) == page
     assert not re.findall(r"(?:src|href|url)\s*[=(]\s*[\"']?https?:", page)
@@ -162,6 +164,7 @@ def test_the_tables_for_machines_have_every_row() -> None:
     assert len(groups_csv(backtest).splitlines()) == 1 + len(backtest.groups)
 
 
+@pytest.mark.slow
 def test_many_symbols_are_listed_in_part_and_the_rest_is_named() -> None:
     groups = made().groups
     symbol = groups[(groups["family"] == "symbol") & (groups["group"] == SYMBOLS[0])]
@@ -170,6 +173,7 @@ def test_many_symbols_are_listed_in_part_and_the_rest_is_named() -> None:
     assert "50 more are in groups.csv" in page
 
 
+@pytest.mark.slow
 def test_a_verdict_of_an_edge_says_so() -> None:
     page = render_backtest(made(verdict=replace(made().verdict, conclusion="edge", sentence="Edge: here.")))
     assert '<h2 id="verdict">Edge</h2>' in page

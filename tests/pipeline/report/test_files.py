@@ -209,6 +209,7 @@ def test_a_damaged_latest_is_replaced(tmp_path: Path, damage: bytes) -> None:
     assert paths.latest_csv.read_bytes() == paths.forecast_csv.read_bytes()
 
 
+@pytest.mark.slow
 def test_a_file_that_cannot_be_written_is_named_and_nothing_half_remains(tmp_path: Path) -> None:
     blocked = tmp_path / "sample" / "2019-01-02" / "report.html"
     blocked.mkdir(parents=True)
@@ -223,6 +224,7 @@ def test_a_file_that_cannot_be_written_is_named_and_nothing_half_remains(tmp_pat
     ]
 
 
+@pytest.mark.slow
 def test_a_second_render_gives_the_same_bytes(page: str) -> None:
     assert render(a_report()) == page
 
@@ -237,6 +239,7 @@ def test_another_process_gives_the_same_bytes(page: str) -> None:
     assert run.stdout == page
 
 
+@pytest.mark.slow
 def test_the_page_makes_no_request(page: str, long_page: str) -> None:
     for text in (page, long_page):
         assert not re.findall(r'(?:src|href|action)\s*=\s*"(?!#)[^"]*"', text)
@@ -266,6 +269,7 @@ def test_every_id_is_unique_on_the_page(page: str) -> None:
     assert len(ids) == len(set(ids)) > 10
 
 
+@pytest.mark.slow
 def test_what_others_wrote_is_shown_and_never_run() -> None:
     report = a_report(
         skipped=pd.DataFrame({"symbol": ["ZZZ"], "reason": [EVIL]}),
@@ -280,6 +284,7 @@ def test_what_others_wrote_is_shown_and_never_run() -> None:
     assert "<script>" not in summary_markdown(report)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("finding", ["edge", "no edge found", "worse than the baseline", "not enough data"])
 def test_every_finding_is_a_headline_with_its_meaning(finding: str) -> None:
     page = render(a_report(verdict=verdict(finding)))
@@ -295,6 +300,7 @@ def test_the_verdict_comes_before_the_forecasts(page: str) -> None:
     assert summary.index("No edge found") < summary.index("| ^GSPC")
 
 
+@pytest.mark.slow
 def test_how_many_settings_were_tried_is_next_to_the_verdict() -> None:
     report = a_report(tried="23 settings were tried on this universe.")
     page = render(report)
@@ -314,6 +320,7 @@ def test_no_score_lacks_interval_n_and_baseline(page: str) -> None:
     )
 
 
+@pytest.mark.slow
 def test_short_tables_leave_further_metrics_to_the_file(tmp_path: Path) -> None:
     further = scored().query("metric == 'log_loss'").assign(metric="ece")
     report = a_report(scores=pd.concat([scored(), further]))
@@ -388,6 +395,7 @@ def test_the_forecasts_of_these_tests_are_valid() -> None:
     FORECASTS.validate(forecasts("^GSPC", "^IXIC").drop(columns="is_new")[list(FORECASTS.columns)])
 
 
+@pytest.mark.slow
 def test_revised_outcomes_are_listed_next_to_the_first_ones() -> None:
     page = render(a_report(record=settled_record("live"), corrections=corrections()))
     assert "The source has since revised 2 outcomes. The first value counts" in page

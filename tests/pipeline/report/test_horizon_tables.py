@@ -77,6 +77,7 @@ def test_the_csv_begins_with_the_next_session_and_ends_with_the_horizon(
     assert newer.latest_csv.read_bytes() == newer.forecast_csv.read_bytes()
 
 
+@pytest.mark.slow
 def test_the_page_has_one_row_a_symbol_and_one_column_a_horizon(far_page: str) -> None:
     table = re.search(r'<table class="sortable">.*?</table>', far_page, flags=re.DOTALL)
     assert table
@@ -145,6 +146,7 @@ def test_summary_and_table_have_one_row_a_symbol() -> None:
     assert "6 forecasts, 1, 5 and 20 sessions ahead, from the close" in summary
 
 
+@pytest.mark.slow
 def test_a_horizon_that_a_symbol_lacks_is_a_dash() -> None:
     issued = issued_ahead("A", "B")
     lacking = issued[~((issued["symbol"] == "B") & (issued["horizon"] == 20))]

@@ -20,6 +20,7 @@ def stored(report: Report) -> dict[str, str]:
     return dict(evaluation_figures(report, report.record.head(0)))
 
 
+@pytest.mark.slow
 def test_the_page_is_the_same_with_stored_figures_as_with_drawn_ones(
     report: Report, stored: dict[str, str]
 ) -> None:
@@ -46,6 +47,7 @@ def test_a_figure_that_was_not_stored_is_drawn(report: Report, stored: dict[str,
     assert "Training curves" in titles(render(a_report(record=report.record, figures=few)))
 
 
+@pytest.mark.slow
 def test_figures_of_what_has_no_data_any_more_are_left_out(report: Report, stored: dict[str, str]) -> None:
     page = render(a_report(record=report.record, ranges=pd.DataFrame(), figures=stored))
     assert "Splits of history" not in titles(page)

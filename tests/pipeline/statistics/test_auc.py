@@ -115,6 +115,7 @@ def test_independent_rows_are_worth_about_themselves_and_shared_ones_far_less() 
     assert worth_within(p, together, session) > 4000
 
 
+@pytest.mark.slow
 def test_the_spread_of_an_auc_is_that_of_as_many_independent_rows() -> None:
     """Mann and Whitney's variance without skill is (n + 1) / (12 n1 n0), here of effective_n rows."""
     session = np.arange(100).repeat(20)

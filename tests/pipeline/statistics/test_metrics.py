@@ -32,6 +32,7 @@ def simulate(sessions: int, symbols: int) -> tuple[np.ndarray, np.ndarray, np.nd
     return p, (shock + RNG.normal(0, 1, len(session)) < norm.ppf(p) * math.sqrt(2)).astype(float), session
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(forecasts())
 def test_every_metric_agrees_with_scikit_learn(case: tuple[np.ndarray, np.ndarray]) -> None:

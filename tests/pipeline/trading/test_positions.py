@@ -163,6 +163,7 @@ books = st.integers(0, 10_000).flatmap(
 )
 
 
+@pytest.mark.slow
 @given(books, st.floats(0, 0.49), st.floats(0, 0.01))
 def test_costs_only_lower_and_more_of_them_lower_more(
     book: tuple[Fills, np.ndarray], threshold: float, cost: float
@@ -175,6 +176,7 @@ def test_costs_only_lower_and_more_of_them_lower_more(
     assert (dear.net <= cheap.net).all()
 
 
+@pytest.mark.slow
 @given(books, st.floats(0, 0.49))
 def test_no_position_earns_nothing_and_costs_nothing(
     book: tuple[Fills, np.ndarray], threshold: float
@@ -189,6 +191,7 @@ def test_no_position_earns_nothing_and_costs_nothing(
     assert np.abs(held.weights).sum(axis=1).max() <= 1 + 1e-12
 
 
+@pytest.mark.slow
 @given(books, st.floats(0, 0.49))
 def test_the_other_side_earns_the_opposite_before_costs(
     book: tuple[Fills, np.ndarray], threshold: float
@@ -205,6 +208,7 @@ def test_the_other_side_earns_the_opposite_before_costs(
 # What could not be known, and what cannot be had.
 
 
+@pytest.mark.slow
 @given(st.integers(0, 50), st.integers(1, 58))
 def test_other_prices_later_change_no_earlier_position_and_no_earlier_return(seed: int, last: int) -> None:
     fills, rng = walk_of(seed), np.random.default_rng(seed)

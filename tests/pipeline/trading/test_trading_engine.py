@@ -64,6 +64,7 @@ def run_engine(engine: object, fills: Fills, sides: np.ndarray, cost: float) -> 
     return made.run()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cost", [0.0, 0.0003, 0.002])
 @pytest.mark.parametrize("threshold", [0.0, 0.1])
 def test_every_trade_and_the_capital_are_those_of_another_engine(

@@ -108,6 +108,7 @@ def test_a_number_and_its_interval_are_those_of_arch(
     assert (found.sessions, found.trades) == (300, 300)
 
 
+@pytest.mark.slow
 def test_the_interval_holds_the_true_ratio_about_as_often_as_it_says() -> None:
     true = math.sqrt(252) * 0.05
     held = []

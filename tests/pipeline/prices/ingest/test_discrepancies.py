@@ -213,6 +213,7 @@ def test_two_splits_a_year_apart_are_none(xnys: Calendar) -> None:
     assert find_split_faults(answered(xnys, np.full(300, 50.0), split, "split")).empty
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     day=st.integers(2, N - 1),

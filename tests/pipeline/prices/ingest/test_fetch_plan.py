@@ -137,6 +137,7 @@ def test_a_store_without_a_log_is_compared_whole_once(desk: Desk) -> None:
     assert desk.plan(40) == dict.fromkeys("AB", FetchRequest(desk.beginning, is_whole=True))
 
 
+@pytest.mark.slow
 def test_a_symbol_is_delisted_after_five_sessions_and_then_requested_on_its_audits_only(desk: Desk) -> None:
     desk.keep(30, "AB")
     desk.keep(60, "A")

@@ -179,6 +179,7 @@ def test_a_settled_close_that_changes_is_named(xnys: Calendar) -> None:
     assert "10.01" in found["detail"].iloc[0]
 
 
+@pytest.mark.slow
 def test_the_holes_of_the_real_panel_are_found(datasets: Path, xnys: Calendar) -> None:
     source = FilesSource(datasets / "sp500" / "prices.parquet", adjustment="auto", historical=True)
     raw = pd.read_parquet(datasets / "sp500" / "prices.parquet")
