@@ -8,7 +8,8 @@ BIN := $(VENV)/bin
 NEXTDAY := $(BIN)/nextday
 # Most of 60,000 installed files are never imported: Python compiles a module when it is, which halves the install.
 # It begins with pip itself: the one that comes with an older Python takes half as long again.
-INSTALL := $(BIN)/python -m pip --disable-pip-version-check --quiet install --no-compile --constraint requirements.lock
+# In a terminal it shows what it does; a log needs no 300 lines of it.
+INSTALL := $(BIN)/python -m pip --disable-pip-version-check $(shell [ -t 2 ] || echo --quiet) install --no-compile --constraint requirements.lock
 
 .DEFAULT_GOAL := help
 .PHONY: help forecast test proofs check lint format types bench yahoo architecture clean

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from contextlib import suppress
 from datetime import date
 from pathlib import Path
@@ -9,7 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.cli.arguments import flow_arguments, options, parse_date, parse_path, parse_time
+from flows.cli.arguments import (
+    flow_arguments,
+    options,
+    parse_date,
+    parse_path,
+    parse_time,
+    put_options_first,
+)
 from flows.cli.audit_commands import audit_app
 from flows.cli.backup_commands import backup_app
 from flows.cli.failures import describe_unexpected, find_signal
@@ -63,7 +71,7 @@ def _options(
         Path | None,
         typer.Option(
             help="The configuration file.",
-            show_default="NEXTDAY_CONFIG, or nextday.toml of the project",
+            show_default="nextday.toml here or in a folder above, NEXTDAY_CONFIG, the one of the checkout",
             parser=parse_path,
         ),
     ] = None,
@@ -89,6 +97,8 @@ def _options(
 ) -> None:
     options.config, options.home, options.debug = config, home, debug
     options.now = parse_time(now, "--now")
+    if "--help" not in sys.argv:
+        typer.echo(f"Settings {options.settings()}, workspace {options.folder()}", err=True)
     _set_environment()
 
 
@@ -294,7 +304,7 @@ def main() -> None:
     """Run the command line; an error is printed in a few lines and sets the exit code, without a traceback."""
     start_quickly()
     try:
-        app(standalone_mode=True)
+        app(put_options_first(sys.argv[1:]), standalone_mode=True)
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     except Exception as error:
@@ -347,6 +357,8 @@ def _prepare_flow() -> dict[str, Any]:
 def _prepare_flow_and_server() -> "tuple[dict[str, Any], TemporaryServer | None]":
     """Do the same, and start Prefect's temporary server if PREFECT_API_URL names none."""
     server = start_server_early()
+    if server and sys.stderr.isatty():
+        typer.echo("Starting Prefect's temporary server ...", err=True)
     arguments = _prepare_flow()
     from prefect.settings import PREFECT_API_URL
 

@@ -1,10 +1,10 @@
-"""The options before a command's name, and the parsers of paths, dates and times."""
+"""The options that every command shares, and the parsers of paths, dates and times."""
 
 from dataclasses import dataclass
 from datetime import date, datetime
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import typer
 
@@ -18,6 +18,7 @@ __all__ = [
     "parse_date",
     "parse_path",
     "parse_time",
+    "put_options_first",
     "require_folder",
     "require_optuna",
 ]
@@ -25,7 +26,7 @@ __all__ = [
 
 @dataclass
 class GlobalOptions:
-    """The options before a command's name; each process has one instance."""
+    """The options that every command shares; each process has one instance."""
 
     config: Path | None = None
     home: Path | None = None
@@ -34,21 +35,55 @@ class GlobalOptions:
 
     def workspace(self) -> "Workspace":
         """Return the workspace at the given path, whether it exists or not."""
-        from flows.runtime.context import absolute_path, default_config, default_home
         from pipeline.storage.workspace import Workspace
 
-        return Workspace(absolute_path(self.home or default_home(self.config or default_config())))
+        return Workspace(self.folder())
+
+    def folder(self) -> Path:
+        """Return the absolute path of the workspace, whether it exists or not."""
+        from flows.runtime.locations import absolute_path, default_home
+
+        return absolute_path(self.home or default_home(self.settings()))
+
+    def settings(self) -> Path:
+        """Return the absolute path of the settings file, whether it exists or not."""
+        from flows.runtime.locations import absolute_path, default_config
+
+        return absolute_path(self.config or default_config())
 
 
 options = GlobalOptions()
 
+_SHARED: Final = ("--config", "--home", "--now")
+"""Shared options with a value."""
+
+
+def put_options_first(arguments: list[str]) -> list[str]:
+    """Return the arguments of the command line with the shared options, wherever they stand, before the command."""
+    first: list[str] = []
+    rest: list[str] = []
+    left = iter(arguments)
+    for argument in left:
+        name, is_whole, _ = argument.partition("=")
+        if argument == "--":
+            rest += [argument, *left]
+        elif argument == "--debug" or (name in _SHARED and is_whole):
+            first.append(argument)
+        elif argument in _SHARED:
+            value = next(left, None)
+            if value is None:
+                return [argument]  # refused: it lacks its value, and must not take the command for one
+            first += [argument, value]
+        else:
+            rest.append(argument)
+    return first + rest
+
 
 def flow_arguments() -> dict[str, Any]:
     """Return the arguments of every flow, after checking the settings: an error is raised before a server starts."""
-    from flows.runtime.context import absolute_path, default_config
     from pipeline.config import load
 
-    load(absolute_path(options.config or default_config()))
+    load(options.settings())
     return {"config": options.config, "home": options.home, "now": options.now}
 
 

@@ -32,7 +32,7 @@ def backup(
 
     Nightly runs may go on meanwhile.
     """
-    from flows.runtime.context import absolute_path
+    from flows.runtime.locations import absolute_path
     from pipeline.backup.backup import back_up
 
     home, now = options.workspace().home, datetime.now(UTC)
@@ -58,7 +58,7 @@ def restore(
     ] = None,
 ) -> None:
     """Create a workspace from a backup; never overwrites one."""
-    from flows.runtime.context import absolute_path
+    from flows.runtime.locations import absolute_path
     from pipeline.backup.backup import newest
     from pipeline.backup.backup import restore as restore_workspace
 

@@ -70,7 +70,7 @@ def _ledger() -> "Ledger":
 
 
 def _universe_name() -> str:
-    from flows.runtime.context import default_config
+    from flows.runtime.locations import default_config
     from pipeline.config import load
 
     return load(options.config or default_config()).universe.name

@@ -17,7 +17,8 @@ from prefect.server.schemas.schedules import CronSchedule
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.workers.process import ProcessWorker
 
-from flows.runtime.context import PROJECT, Run, default_config, open_run
+from flows.runtime.context import Run, open_run
+from flows.runtime.locations import PROJECT, default_config
 from flows.runtime.prefect_api import prefect_command, server_url
 from pipeline.errors import ConfigError, NextdayError
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from flows.runtime.context import absolute_path, configured_calendar, default_config, default_home
+from flows.runtime.context import configured_calendar
+from flows.runtime.locations import absolute_path, default_config, default_home
 from pipeline.config import Config, load
 from pipeline.errors import InputError, quoted
 from pipeline.market.calendar import Calendar

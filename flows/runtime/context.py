@@ -2,7 +2,6 @@
 
 import importlib
 import json
-import os
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from flows.runtime.locations import absolute_path, default_config, default_home
 from pipeline.config import Config, UniverseConfig, digest, load
 from pipeline.errors import InputError, NextdayError
 from pipeline.features.custom_features import find_features
@@ -26,18 +26,11 @@ from pipeline.storage.files import write_text
 from pipeline.storage.workspace import Workspace
 
 __all__ = [
-    "PROJECT",
     "Run",
-    "absolute_path",
     "configured_calendar",
-    "default_config",
-    "default_home",
     "open_run",
     "with_former_settings",
 ]
-
-PROJECT = Path(__file__).resolve().parents[2]
-"""The folder of the checkout."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,21 +137,6 @@ class Run:
             write_text(path, json.dumps(self.resolved, indent=1, sort_keys=True) + "\n")
 
 
-def absolute_path(path: Path) -> Path:
-    """Return the absolute path without symbolic links; a loop of links is left in, reading it fails later."""
-    return Path(os.path.realpath(path))
-
-
-def default_config() -> Path:
-    """Return NEXTDAY_CONFIG, or nextday.toml of the checkout."""
-    return Path(os.environ.get("NEXTDAY_CONFIG") or PROJECT / "nextday.toml")
-
-
-def default_home(config: Path) -> Path:
-    """Return NEXTDAY_HOME, or data/ next to the configuration."""
-    return Path(os.environ.get("NEXTDAY_HOME") or absolute_path(config).parent / "data")
-
-
 def open_run(
     config: Path | None = None,
     home: Path | None = None,
@@ -169,8 +147,8 @@ def open_run(
     """Read the settings and make everything ready that needs no prices.
 
     Args:
-        config: The configuration file; default: NEXTDAY_CONFIG, or nextday.toml of the checkout.
-        home: The workspace; default: NEXTDAY_HOME, or data/ next to the configuration.
+        config: The configuration file; default: `locations.default_config`.
+        home: The workspace; default: `locations.default_home`.
         now: The clock; default: the wall clock. Without an offset it is in the exchange's time.
         read_only: Create no workspace: one with a ledger must exist.
 

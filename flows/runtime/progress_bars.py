@@ -12,6 +12,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 
 __all__ = ["Advance", "draw_bar"]
 
@@ -21,16 +22,22 @@ Advance = Callable[[str], None]
 
 @contextmanager
 def draw_bar(console: Console, title: str, total: int) -> Iterator[Advance]:
-    """Draw a bar of `total` units for the block; outside of a terminal nothing is drawn."""
+    """Draw a bar of `total` units for the block; outside of a terminal nothing is drawn.
+
+    The note gets what is left of a narrow line, and ends with an ellipsis where that is too little.
+    """
+    whole, rest = Column(no_wrap=True), Column(ratio=1, no_wrap=True, overflow="ellipsis")
     columns = (
-        TextColumn("{task.description:<14}"),
-        BarColumn(bar_width=28),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}", style="dim"),
+        TextColumn("{task.description:<14}", table_column=whole),
+        BarColumn(bar_width=min(max(console.width // 6, 8), 28), table_column=whole),
+        MofNCompleteColumn(table_column=whole),
+        TimeElapsedColumn(table_column=whole),
+        TextColumn("left", table_column=whole),
+        TimeRemainingColumn(table_column=whole),
+        TextColumn("{task.fields[note]}", style="dim", table_column=rest),
     )
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal, expand=True
+    ) as progress:
         task = progress.add_task(title, total=total, note="")
         yield lambda note: progress.update(task, advance=1, note=note)

@@ -16,7 +16,7 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 from yfinance.scrapers.history import PriceHistory
 
-from flows.runtime.context import PROJECT
+from flows.runtime.locations import PROJECT
 from pipeline.errors import SourceError
 from pipeline.features.panel import build_panel
 from pipeline.features.sequences import total_returns

@@ -16,7 +16,8 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.operations import deploy
 from flows.operations.deploy import POOL, connect, deployment_variables
-from flows.runtime.context import PROJECT, default_config, open_run
+from flows.runtime.context import open_run
+from flows.runtime.locations import PROJECT, default_config
 from flows.runtime.prefect_api import server_url
 from pipeline.errors import NextdayError
 from pipeline.ledger.ledger import Ledger

@@ -68,6 +68,7 @@ def test_the_environment_names_the_configuration(
     nextday: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seal_one()
+    Path("nextday.toml").rename("its.toml")
     Path("mine.toml").write_text("[universe]\nname = 'mine'\n")
     monkeypatch.setenv("NEXTDAY_CONFIG", "mine.toml")
     assert "universe mine" in nextday("--home", "w", "ledger", "show").out

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.runtime.context import PROJECT
+from flows.runtime.locations import PROJECT
 from pipeline.ledger.ledger import Ledger
 from tests.conftest import skip_unless
 from tests.pipeline.ledger.test_sealed_ledger import issue

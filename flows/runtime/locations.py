@@ -1,0 +1,39 @@
+"""Where the settings and the workspace are, if nobody says."""
+
+import os
+from pathlib import Path
+from typing import Final
+
+__all__ = ["PROJECT", "SETTINGS", "absolute_path", "default_config", "default_home"]
+
+PROJECT: Final = Path(__file__).resolve().parents[2]
+"""The folder of the checkout."""
+
+SETTINGS: Final = "nextday.toml"
+"""The name of the settings file."""
+
+
+def absolute_path(path: Path) -> Path:
+    """Return the absolute path without symbolic links; a loop of links is left in, reading it fails later."""
+    return Path(os.path.realpath(path))
+
+
+def default_config() -> Path:
+    """Return the nextday.toml of the current folder or of the nearest one above it that has one.
+
+    Without one it is NEXTDAY_CONFIG, and last the file of the checkout, also for who stands in the checkout.
+    """
+    shipped = PROJECT / SETTINGS
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:  # somebody has removed it
+        here = PROJECT
+    for folder in (here, *here.parents):
+        if (found := folder / SETTINGS) != shipped and found.is_file():
+            return found
+    return Path(os.environ.get("NEXTDAY_CONFIG") or shipped)
+
+
+def default_home(config: Path) -> Path:
+    """Return NEXTDAY_HOME, or data/ next to the settings file."""
+    return Path(os.environ.get("NEXTDAY_HOME") or absolute_path(config).parent / "data")
