@@ -178,3 +178,5 @@ def _log_outcomes(run: Run, answers: Answers) -> None:
     finished = len(run.universe.symbols) - len(answers)
     outcomes += [f"{finished} already complete for tonight"] if finished else []
     log_line(f"fetched from {run.source.name}: {', '.join(outcomes)}")
+    for note in dict.fromkeys(note for answer in answers.values() for note in answer.notes):
+        log_line(note)

@@ -1,46 +1,110 @@
 """Read the cells of users' files: dates and numbers, as programs and as people write them."""
 
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
 from pipeline.errors import InputError, quoted
+from pipeline.sources.tables import NO_VALUE
 
-__all__ = ["read_numbers", "read_sessions", "require_none"]
+__all__ = ["Cells", "Decimal", "find_decimal", "read_numbers", "read_sessions", "read_splits"]
+
+Decimal = Literal[".", ","]
+"""The mark before the decimals of a file's numbers."""
 
 
-def read_sessions(dates: "pd.Series[Any]", file: Path, timezone: str) -> "pd.Series[pd.Timestamp]":
-    """Return the session of each date: 2018-12-31, 20181231, 12/31/2018, or a time, which counts as its day.
+@dataclass(frozen=True)
+class Cells:
+    """The cells of one column as read.
 
-    An instant, a time with an offset from UTC other than midnight, counts as the day in `timezone`.
+    Attributes:
+        values: Sessions or numbers; NaT or NaN where the cell is empty or cannot be read.
+        is_bad: bool [row]: whether the cell cannot be read.
+        kind: What such a cell is not: a date, a number, a split ratio.
+    """
+
+    values: "pd.Series[Any]"
+    is_bad: "pd.Series[bool]"
+    kind: str
+
+    @property
+    def is_empty(self) -> "pd.Series[bool]":
+        """bool [row]: whether the cell has no value."""
+        return self.values.isna() & ~self.is_bad
+
+
+_TIME = r"(?:[T ]+(?P<time>\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?(?: ?[AaPp][Mm])?)\s*(?P<zone>Z|UTC|[+-]\d{2}:?\d{2})?)?$"
+_DATES = {
+    "%Y-%m-%d": r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}",
+    "%Y%m%d": r"\d{8}",
+    "slashed": r"\d{1,2}(?P<sign>[-/.])\d{1,2}(?P=sign)\d{4}",
+    "epoch": r"\d{9,19}",
+    "%d %b %Y": r"\d{1,2}[- ][A-Za-z]{3}[- ]\d{4}",
+    "%b %d %Y": r"[A-Za-z]{3} \d{1,2},? \d{4}",
+}
+"""The forms of dates; all dates of a file have one of them."""
+_UNITS: dict[int, Literal["s", "ms", "us", "ns"]] = {
+    9: "s",
+    10: "s",
+    12: "ms",
+    13: "ms",
+    15: "us",
+    16: "us",
+    18: "ns",
+    19: "ns",
+}
+"""The unit of an epoch by its number of digits, from 1973 on."""
+_MIDNIGHT = r"(?:00:00(?::00(?:\.0+)?)?|12:00(?::00)? ?[Aa][Mm])"
+
+
+def read_sessions(dates: "pd.Series[Any]", file: Path, timezone: str) -> Cells:
+    """Read the session of each date: 2018-12-31, 20181231, 31.12.2018, 12/31/2018, 31-Dec-2018, an epoch.
+
+    A time of day counts as its day. An instant (an epoch, or a time with an offset from UTC, other than midnight)
+    counts as the day in `timezone`.
 
     Raises:
-        InputError: a cell is no date, the dates can be read in two ways, or there are instants and no `timezone`.
+        InputError: the dates can be read in two ways, or there are instants and no `timezone`.
     """
     if pd.api.types.is_datetime64_any_dtype(dates):
         parsed = _local_days(dates, file, timezone)
     else:
-        texts = dates.astype(str).str.strip()
-        parsed = pd.to_datetime(texts.str.slice(0, 10), format=_date_format(texts, file), errors="coerce")
-        is_instant = texts.str.contains(_TIME_WITH_OFFSET)
-        instants = pd.to_datetime(texts[is_instant], utc=True, format="ISO8601", errors="coerce")
-        if is_instant.any():
-            parsed[is_instant] = _local_days(instants, file, timezone)
-    if parsed.isna().any():
-        row = int(parsed.isna().to_numpy().argmax())
-        given = "An empty cell" if pd.isna(dates.iloc[row]) else quoted(dates.iloc[row])
-        raise InputError(
-            f"{given} is no date",
-            where=f"{file}, data row {dates.index[row] + 1}",
-            fix="write dates as 2018-12-31",
-        )
-    days: pd.Series[pd.Timestamp] = parsed.astype("datetime64[us]")
-    return days
+        if pd.api.types.is_float_dtype(dates) and (dates.dropna() % 1 == 0).all():
+            dates = dates.astype("Int64")
+        codes, unique = pd.factorize(dates.astype("str").str.strip())
+        days = _parse_dates(pd.Series(unique, dtype="str"), file, timezone)
+        parsed = days.reindex(codes).set_axis(dates.index)
+    parsed = parsed.astype("datetime64[us]")
+    return Cells(parsed, parsed.isna(), "date")
 
 
-_TIME_WITH_OFFSET = r"[T ](?!00:00(?::00(?:\.0+)?)?(?:Z|[+-]))\d{2}:\d{2}.*(?:Z|[+-]\d{2}:?\d{2})$"
-"""A time of day other than midnight, with its offset from UTC: an instant."""
+def _parse_dates(texts: "pd.Series[str]", file: Path, timezone: str) -> "pd.Series[pd.Timestamp]":
+    """Return the day of each text in the form that most of them have; NaT where one has another."""
+    found = {form: texts.str.extract(f"^(?P<day>{pattern}){_TIME}") for form, pattern in _DATES.items()}
+    form = max(found, key=lambda name: found[name]["day"].notna().sum())
+    parts = found[form]
+    day = parts["day"].str.replace(r"[-/., ]+", " " if "%b" in form else "-", regex=True)
+    if form == "epoch":
+        unit = _UNITS.get(int(day.str.len().mode().iloc[0]), "s")
+        is_instant = day.notna()
+        epochs = pd.to_numeric(day).astype("Int64")
+        instants = pd.to_datetime(epochs, unit=unit, utc=True, errors="coerce")
+        parsed = pd.Series(pd.NaT, index=texts.index, dtype="datetime64[us]")
+    else:
+        if form == "slashed":
+            form = _order_of_day_and_month(day, parts["sign"], file)
+        parsed = pd.to_datetime(day, format=form, errors="coerce").astype("datetime64[us]")
+        zone = parts["zone"].replace("UTC", "Z")
+        is_instant = zone.notna() & ~parts["time"].str.fullmatch(_MIDNIGHT, na=False)
+        moments = parsed[is_instant].dt.strftime("%Y-%m-%d ") + parts["time"][is_instant] + zone[is_instant]
+        instants = pd.to_datetime(moments, utc=True, format="ISO8601", errors="coerce").reindex(texts.index)
+    if is_instant.any():
+        parsed = parsed.where(~is_instant, _local_days(instants, file, timezone))
+    return parsed
 
 
 def _local_days(moments: "pd.Series[Any]", file: Path, timezone: str) -> "pd.Series[pd.Timestamp]":
@@ -61,76 +125,139 @@ def _local_days(moments: "pd.Series[Any]", file: Path, timezone: str) -> "pd.Ser
     return days  # noqa: RET504 -- named for its type
 
 
-def _date_format(texts: "pd.Series[str]", file: Path) -> str:
-    """Return the one format in which all dates can be read: 2018-12-31, 20181231, 12/31/2018 or 31/12/2018."""
-    texts = texts.str.slice(0, 10).dropna()
-    if texts.head(1).str.fullmatch(r"\d{8}").any() and texts.str.fullmatch(r"\d{8}").all():
-        return "%Y%m%d"
-    slashed = r"\d{1,2}/\d{1,2}/\d{4}"
-    if not (texts.head(1).str.fullmatch(slashed).any() and texts.str.fullmatch(slashed).all()):
-        return "%Y-%m-%d"
-    formats = [
-        form
-        for form in ("%m/%d/%Y", "%d/%m/%Y")
-        if pd.to_datetime(texts, format=form, errors="coerce").notna().all()
-    ]
-    if len(formats) == 2:
+def _order_of_day_and_month(day: "pd.Series[str]", sign: "pd.Series[str]", file: Path) -> str:
+    """Return the format of dates such as 12/31/2018: with dots the day is first, else the numbers must show it."""
+    numbers = day.str.split("-", expand=True).apply(pd.to_numeric, errors="coerce")
+    first, second = (int((numbers[at] > 12).sum()) for at in (0, 1))
+    if sign.mode().iloc[0] == "." or first > second:
+        return "%d-%m-%Y"
+    if first == second:
+        written = day.dropna().iloc[0].replace("-", str(sign.dropna().iloc[0]))
         raise InputError(
-            f"Dates such as {quoted(texts.iloc[0])} can be read in two ways: month first, or day first",
+            f"Dates such as {quoted(written)} can be read in two ways: month first, or day first",
             where=str(file),
-            fix="write dates as 2018-12-31",
+            fix=f"write dates as 2018-12-31: {_in_pandas(file, 't[c] = pd.to_datetime(t[c], dayfirst=True)')}",
         )
-    return formats[0] if formats else "%m/%d/%Y"
+    return "%m-%d-%Y"
 
 
-def read_numbers(values: "pd.Series[Any]", file: Path) -> "pd.Series[float]":
-    """Return the numbers, NaN for empty cells and a hyphen.
-
-    Raises:
-        InputError: a cell is no number.
-    """
-    if not pd.api.types.is_numeric_dtype(values) or pd.api.types.is_bool_dtype(values):
-        # As text: pandas fails on integers with hundreds of digits.
-        values = values.astype(str).where(values.notna()).str.strip()
-    numbers = pd.to_numeric(values, errors="coerce").astype(float)
-    if (numbers.isna() & values.notna()).any():
-        numbers = numbers.fillna(_read_written(values.where(numbers.isna())))
-    require_none(numbers.isna() & values.notna() & (values != "-"), values, "number", file)
-    return numbers
+def _in_pandas(file: Path, change: str) -> str:
+    """Return the line to type that changes a file's first column c."""
+    return (
+        f"python -c \"import pandas as pd; f = '{file.name}'; "
+        "t = pd.read_csv(f, sep=None, engine='python', dtype=str); "
+        f'c = t.columns[0]; {change}; t.to_csv(f, index=False)"'
+    )
 
 
-_WRITTEN = r"^[$€£]?(-?[\d,]+(?:\.\d+)?)([KMB]?)$"
-_TIMES = {"": 1.0, "K": 1e3, "M": 1e6, "B": 1e9}
-_GROUPED = r"^-?\d{1,3}(?:,\d{3})+(?:\.\d+)?$"
-_SURELY_GROUPED = r"^-?\d{1,3}(?:,\d{3})+\.\d+$|,\d{3},"
+_SIGNS = r"[$€£¥₹]"
+_SURE = {
+    ".": r"\.\d{1,2}$|\.\d{4,}$|,\d{3}\.\d+$|,\d{2,3},\d{3}$|^-?(?:0|\d{4,})\.\d+$",
+    ",": r",\d{1,2}$|,\d{4,}$|\.\d{3},\d+$|\.\d{3}\.\d{3}$|^-?(?:0|\d{4,}),\d+$",
+}
+"""What shows the decimal mark of a number: 1,101 and 1.101 alone do not."""
 
 
-def _read_written(texts: "pd.Series[Any]") -> "pd.Series[float]":
-    """Return the numbers written for people, as $3,240.00 or a volume of 0.43M; NaN where there is none.
+def find_decimal(columns: Sequence["pd.Series[Any]"], separator: str, file: Path) -> Decimal:
+    """Return the decimal mark of a file: that of most numbers which can be read in one way alone.
 
-    Commas group thousands only where a value of the column shows it, as 3,240.00 does: 3,240 alone may be a decimal.
-    """
-    parts = texts.astype("str").str.extract(_WRITTEN)
-    digits = parts[0].astype("str")
-    is_plain = ~digits.str.contains(",", na=False)
-    if digits.str.contains(_SURELY_GROUPED, na=False).any():
-        is_plain |= digits.str.contains(_GROUPED, na=False)
-    plain = pd.to_numeric(digits.where(is_plain).str.replace(",", ""), errors="coerce").astype(float)
-    times = parts[1].map(_TIMES if texts.name == "volume" else {"": 1.0}).astype(float)
-    numbers: pd.Series[float] = (plain * times).round(6)  # 0.29 * 1e6 is 290,000 and a billionth
-    return numbers
-
-
-def require_none(broken: "pd.Series[bool]", values: "pd.Series[Any]", what: str, file: Path) -> None:
-    """Refuse the first broken cell, which is no `what`.
+    Args:
+        columns: Those of numbers, as text.
+        separator: Between the file's cells. Beside a comma, or in Parquet, the mark is a point where nothing shows it.
+        file: Named in the error.
 
     Raises:
-        InputError: there is one.
+        InputError: there are numbers with a mark, and none shows which it is.
     """
-    if broken.any():
-        row = int(broken.to_numpy().argmax())
+    texts = [_bare(column.drop_duplicates()) for column in columns if not _is_numeric(column)]
+    if not texts:
+        return "."
+    cells = pd.concat(texts).str.replace("[KMB]$", "", regex=True)
+    often = {mark: int(cells.str.contains(pattern, na=False).sum()) for mark, pattern in _SURE.items()}
+    if often[","] > often["."]:
+        return ","
+    doubtful = cells[cells.str.contains(r"\d[.,]\d", na=False)]
+    if often["."] == 0 and separator not in ("", ",") and len(doubtful):
         raise InputError(
-            f"{quoted(values.iloc[row])} in {values.name} is no {what}",
-            where=f"{file}, data row {values.index[row] + 1}",
-            fix="fix the cell, or leave it empty: the bar is then dropped with a finding",
+            f"Numbers such as {quoted(doubtful.iloc[0])} can be read in two ways: with decimals, or with thousands",
+            where=str(file),
+            fix="write the numbers without thousands separators and with a decimal point",
         )
+    return "."
+
+
+def read_numbers(values: "pd.Series[Any]", decimal: Decimal = ".") -> Cells:
+    """Read numbers; NaN for empty cells and a hyphen.
+
+    Written for people, as $3,240.00, 3.240,00 or 3 240,00, they are read by the file's decimal mark. Other marks group
+    thousands only where a number of the column shows it, as 3,240.00 does, and none of it has four digits together:
+    3,240 alone may be a decimal. A volume need not show it, and may have K, M or B.
+    """
+    if _is_numeric(values):
+        return Cells(values.astype(float), pd.Series(False, index=values.index), "number")
+    # As text: pandas fails on integers with hundreds of digits.
+    texts = values.astype("str").where(values.notna()).str.strip()
+    texts = texts.mask(texts.isin(NO_VALUE))
+    numbers = pd.Series(float("nan"), index=texts.index)
+    if decimal == ".":
+        numbers = pd.to_numeric(texts, errors="coerce").astype(float)
+    rest = texts[texts.notna() & numbers.isna()]
+    if len(rest):
+        written = _read_written(
+            _bare(rest), decimal, is_volume=values.name == "volume", plain=texts.drop(rest.index)
+        )
+        numbers = numbers.fillna(written)
+    return Cells(numbers, numbers.isna() & texts.notna(), "number")
+
+
+_TIMES = {"": 1.0, "K": 1e3, "M": 1e6, "B": 1e9}
+
+
+def _read_written(
+    texts: "pd.Series[Any]", decimal: Decimal, *, is_volume: bool, plain: "pd.Series[Any]"
+) -> "pd.Series[float]":
+    """Return the numbers of texts; NaN where there is none.
+
+    `plain` are the column's other numbers.
+    """
+    mark, group = (re.escape(decimal), "['’ \u00a0\u202f,]" if decimal == "." else "['’ \u00a0\u202f.]")
+    parts = texts.str.extract(rf"^(-?\d[\d{group[1:-1]}]*(?:{mark}\d+)?)([KMB]?)$")
+    digits = parts[0].astype("str")
+    is_grouped = digits.str.fullmatch(
+        rf"-?\d{{1,3}}(?:{group}\d{{2,3}})*{group}\d{{3}}(?:{mark}\d+)?", na=False
+    )
+    is_plain = digits.str.fullmatch(rf"-?\d+(?:{mark}\d+)?", na=False)
+    is_sure = digits.str.contains(rf"{group}\d{{3}}{mark}\d+$|{group}\d{{2,3}}{group}\d{{3}}", na=False)
+    is_long = pd.concat([plain, digits[is_plain]]).astype("str").str.contains(r"^-?\d{4}", na=False)
+    if is_long.any() or not (is_volume or (is_grouped & is_sure).any()):
+        is_grouped[:] = False
+    digits = digits.where(is_plain | is_grouped).str.replace(group, "", regex=True).str.replace(decimal, ".")
+    times = parts[1].map(_TIMES if is_volume else {"": 1.0}).astype(float)
+    numbers: pd.Series[float] = (pd.to_numeric(digits).astype(float) * times).round(
+        6
+    )  # 0.29 * 1e6 is no integer
+    return numbers
+
+
+def read_splits(values: "pd.Series[Any]", decimal: Decimal = ".") -> Cells:
+    """Read split ratios, also 4:1 and 4/1; 1.0 where there is none. One wrong ratio would change all earlier prices."""
+    pairs = (
+        values.astype("str").str.extract(r"^\s*(\d+(?:\.\d+)?)\s*[:/]\s*(\d+(?:\.\d+)?)\s*$").astype(float)
+    )
+    is_pair = pairs[0].notna()
+    numbers = read_numbers(values.mask(is_pair) if is_pair.any() else values, decimal)
+    ratios = numbers.values.fillna(pairs[0] / pairs[1]).replace(0.0, 1.0)
+    is_ratio = ratios.between(0, float("inf"), inclusive="neither") | (ratios.isna() & ~numbers.is_bad)
+    return Cells(
+        ratios.fillna(1.0), numbers.is_bad | ~is_ratio, "number" if numbers.is_bad.any() else "split ratio"
+    )
+
+
+def _bare(texts: "pd.Series[Any]") -> "pd.Series[str]":
+    """Return the texts without currency signs and blanks around them."""
+    texts = texts.astype("str").str.strip()
+    return texts.str.replace(rf"^{_SIGNS}\s*|\s*{_SIGNS}$", "", regex=True)
+
+
+def _is_numeric(values: "pd.Series[Any]") -> bool:
+    return pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)

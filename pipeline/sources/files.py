@@ -1,31 +1,35 @@
 """Prices from the user's files: one long CSV or Parquet file, or a folder with one file per symbol."""
 
-import re
-from collections.abc import Iterator
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import pandas as pd
 
-from pipeline.errors import InputError, quoted
+from pipeline.errors import InputError
+from pipeline.formatting import count
 from pipeline.market.corporate_actions import Adjustment, find_adjustment
-from pipeline.schema import SYMBOL_FIX, find_bad_symbol
-from pipeline.sources import BAR_COLUMNS, Fetched
-from pipeline.sources.cells import read_numbers, read_sessions, require_none
-from pipeline.sources.columns import DEFAULTS, REQUIRED, assign_meanings, find_meaning
-from pipeline.sources.tables import READERS, read_table, refuse_duplicates
+from pipeline.schema import find_bad_symbol
+from pipeline.sources import BAR_COLUMNS, Fetched, no_bars
+from pipeline.sources.file_bars import FileBars, join_errors, read_bars
+from pipeline.sources.tables import NoPricesError, file_kind, file_stem
 
 __all__ = ["FilesSource"]
+
+_MOST = 5
+"""Files that a line lists."""
 
 
 class FilesSource:
     """Bars from CSV or Parquet.
 
-    Column names ignore case, blanks and underscores; Yahoo's names (Date, Adj Close, Dividends, Stock Splits) are
-    known. Required: date, open, high, low, close, and in a long file symbol. In a folder, the file name is the symbol
-    of a file without a symbol column.
+    The columns of many vendors are known (docs/files.md). Required: date, open, high, low, close, and in a long file
+    symbol. In a folder, the file name is the symbol of a file without a symbol column.
+
+    A cell or a file that cannot be read is the failure of its symbol, and of no other.
 
     Args:
         path: The file or the folder.
@@ -44,31 +48,44 @@ class FilesSource:
         self.path, self.adjustment, self.historical, self.timezone = path, adjustment, historical, timezone
 
     def symbols(self) -> list[str]:
-        """Return the symbols in the files, sorted.
+        """Return the symbols in the files, sorted, with those whose rows cannot be read.
 
         Raises:
-            InputError: a file is missing or unreadable, a column is missing, or a value is no number or date.
+            InputError: no symbol can be read.
         """
-        return sorted(self._tables)
+        return sorted({*self._content.tables, *self._content.faults})
 
     def fetch(self, symbol: str, start: pd.Timestamp, end: pd.Timestamp, now: datetime) -> Fetched:
         """Return the symbol's bars from `start` on, those after `end` included: they show later splits."""
-        if symbol not in self._tables:
-            return Fetched(symbol, "not_found", now, reason=f"{self.path.name} has no rows of it")
-        bars = self._tables[symbol]
+        content = self._content
+        if (fault := content.faults.get(symbol)) is not None:
+            reason = f"{fault.what} ({fault.where}); {fault.fix}"
+            return Fetched(symbol, "bad_payload", now, reason=reason, notes=content.notes)
+        if symbol not in content.tables:
+            reason = f"{self.path.name} has no rows of it{content.explain_absence(symbol)}"
+            return Fetched(symbol, "not_found", now, reason=reason, notes=content.notes)
+        bars = content.tables[symbol]
         bars = bars[bars["session"] >= start].reset_index(drop=True)
         if not (bars["session"] <= end).any():
-            return Fetched(
-                symbol, "empty", now, reason=f"{self.path.name} has no row of it in the requested sessions"
-            )
-        return Fetched(symbol, "ok", now, bars=bars, adjustment=self._kind)
+            reason = f"{self.path.name} has no row of it in the requested sessions"
+            return Fetched(symbol, "empty", now, reason=reason, notes=content.notes)
+        return Fetched(
+            symbol,
+            "ok",
+            now,
+            bars=bars,
+            adjustment=self._kind,
+            notes=content.notes,
+            unread_columns=content.unread_columns.get(symbol, ""),
+        )
 
     @cached_property
     def _kind(self) -> Adjustment:
         if self.adjustment != "auto":
             return self.adjustment
-        kinds = {symbol: find_adjustment(bars) for symbol, bars in self._tables.items()}
-        payers = {s for s, bars in self._tables.items() if (bars["dividend"] > 0).any()}
+        tables = self._content.tables
+        kinds = {symbol: find_adjustment(bars) for symbol, bars in tables.items()}
+        payers = {s for s, bars in tables.items() if (bars["dividend"] > 0).any()}
         adjusted = {symbol for symbol, kind in kinds.items() if kind == "split+dividend"}
         if adjusted and (others := payers - adjusted):
             raise InputError(
@@ -80,97 +97,196 @@ class FilesSource:
         return "split+dividend" if adjusted else "raw" if "raw" in kinds.values() else "split"
 
     @cached_property
-    def _tables(self) -> dict[str, pd.DataFrame]:
-        long = pd.concat(list(self._read()), ignore_index=True)
-        self._refuse_intraday(long)
-        if long.empty:
-            raise InputError(
-                "There is no row below the header",
-                where=str(self.path),
-                fix="fix the file, or [universe] path",
-            )
-        return {
-            str(symbol): rows.sort_values("session", kind="stable")[BAR_COLUMNS].reset_index(drop=True)
-            for symbol, rows in long.groupby("symbol", sort=True)
-        }
-
-    def _refuse_intraday(self, long: pd.DataFrame) -> None:
-        again = long.duplicated(["symbol", "session"])
-        if again.sum() > len(long) / 2:
-            row = long[again].iloc[0]
-            raise InputError(
-                f"Most days have several rows, e.g. {row['symbol']} {row['session']:%Y-%m-%d}: these are no daily bars",
-                where=str(self.path),
-                fix="give one row per symbol and session",
-            )
-
-    def _list_files(self) -> list[Path]:
-        """Return the folder's files; a .txt beside others is a note."""
-        files = sorted(file for file in self.path.iterdir() if file.suffix in READERS)
-        return [file for file in files if file.suffix != ".txt"] or files
-
-    def _read(self) -> Iterator[pd.DataFrame]:
+    def _content(self) -> "_Content":
         if not self.path.exists():
             raise InputError(
                 "There is no such file or folder", where=str(self.path), fix="correct [universe] path"
             )
-        files = self._list_files() if self.path.is_dir() else [self.path]
-        if not files:
-            raise InputError(
-                "The folder holds no .csv, no .txt and no .parquet file",
-                where=str(self.path),
-                fix="correct [universe] path",
-            )
-        for file in files:
-            yield _bars(
-                read_table(file),
-                file,
-                file_symbol=_file_symbol(file) if self.path.is_dir() else "",
-                timezone=self.timezone,
-            )
+        if self.path.is_dir():
+            return _read_folder(self.path, self.timezone)
+        found = read_bars(self.path, "", self.timezone)
+        if found.bars.empty and not found.faults:
+            raise _no_rows_error(self.path)
+        return _merge(self.path, {self.path: found})
 
 
-def _file_symbol(file: Path) -> str:
-    return re.sub(r"\.(csv|txt|gz|parquet|pq)$", "", re.sub(r"\.gz$", "", file.name))
+@dataclass(frozen=True, eq=False)
+class _Content:
+    """What the file or the folder holds.
+
+    Attributes:
+        tables: BAR_COLUMNS by symbol.
+        faults: Why a symbol cannot be read.
+        notes: What was read as what, and what was not read.
+        unread_columns: Of the first symbol of each kind of file with doubtful columns, what to do with them.
+        unread: Why a file is not read, by its name.
+    """
+
+    tables: Mapping[str, pd.DataFrame]
+    faults: Mapping[str, InputError]
+    notes: tuple[str, ...]
+    unread_columns: Mapping[str, str]
+    unread: Mapping[str, str]
+
+    def explain_absence(self, symbol: str) -> str:
+        """Return which file of the symbol is not read, and why."""
+        files = [
+            f"; {file} is not read: {why}"
+            for file, why in self.unread.items()
+            if file.startswith(f"{symbol}.")
+        ]
+        return "".join(files[:1])
 
 
-def _bars(table: pd.DataFrame, file: Path, file_symbol: str, timezone: str) -> pd.DataFrame:
-    refuse_duplicates(table.columns, file)
-    names = assign_meanings(table.columns)
-    if file_symbol:  # a name of second choice may be that of the company
-        names |= {c: None for c in names if names[c] == "symbol" and find_meaning(c) is None}
-    table = table[[c for c, name in names.items() if name]].rename(columns=names)
-    if "symbol" not in table and file_symbol:
-        table = table.assign(symbol=file_symbol)
-    if missing := [name for name in [*REQUIRED, "symbol"] if name not in table]:
-        present = ", ".join(map(str, names))
+def _read_folder(folder: Path, timezone: str) -> _Content:
+    read, unread, faults = dict[Path, FileBars](), dict[str, str](), dict[str, InputError]()
+    for file in sorted(folder.iterdir()):
+        if why := _why_unread(file):
+            unread[f"{file.name}{'/' * file.is_dir()}"] = why
+            continue
+        try:
+            found = read_bars(file, file_stem(file), timezone)
+            if found.bars.empty and not found.faults:
+                raise _no_rows_error(file)
+            read[file] = found
+        except NoPricesError:
+            unread[file.name] = "it has no column of prices"
+        except InputError as error:
+            faults[file_stem(file)] = error
+    if not read and not faults:
         raise InputError(
-            f"The file lacks the column{'s' * (len(missing) > 1)} {', '.join(missing).replace('session', 'date')}; "
-            f"it has {quoted(present)}",
-            where=str(file),
-            fix="columns, with commas between them: date, symbol, open, high, low, close; "
-            "also volume, adj_close, dividends, stock splits",
+            "The folder holds no .csv, no .txt and no .parquet file with prices",
+            where=f"{folder}{_list_unread(unread)}",
+            fix="correct [universe] path",
         )
-    table = table.assign(session=read_sessions(table["session"], file, timezone))
-    table["symbol"] = _symbols(table["symbol"], file)
-    for name, default in DEFAULTS.items():
-        table[name] = read_numbers(table[name], file) if name in table else default
-    for name in ("open", "high", "low", "close"):
-        table[name] = read_numbers(table[name], file)
-    table["split"] = _split_ratios(table["split"], file)
-    return table
+    return _merge(folder, read, faults, unread)
 
 
-def _symbols(symbols: "pd.Series[Any]", file: Path) -> "pd.Series[str]":
-    text = symbols.astype(str).str.strip()
-    unique = pd.Series(text.unique(), dtype=str)
-    if (bad := find_bad_symbol(unique)) is not None:
-        raise InputError(f"No symbol can be named {quoted(unique[bad])}", where=str(file), fix=SYMBOL_FIX)
-    return text
+_UNREAD = {
+    "unpack it": (".zip", ".gz", ".tar", ".tgz", ".7z", ".rar", ".bz2", ".xz", ".zst"),
+    "save it as CSV": (".xlsx", ".xls", ".xlsm", ".ods", ".json", ".feather", ".arrow", ".h5", ".pkl", ".dta"),
+}  # fmt: skip
 
 
-def _split_ratios(splits: "pd.Series[float]", file: Path) -> "pd.Series[float]":
-    """Return the split ratios, 1.0 where there is none; one wrong ratio would change all earlier prices."""
-    splits = splits.replace(0.0, 1.0).fillna(1.0)
-    require_none(~splits.between(0, float("inf"), inclusive="neither"), splits, "split ratio", file)
-    return splits
+def _why_unread(file: Path) -> str:
+    """Return why a file of the folder is not read; "" if it is."""
+    if file.name.startswith("."):
+        return "it is hidden"
+    if file_kind(file):
+        return ""
+    if file.is_dir():
+        return "it is a folder"
+    suffix = file.suffix.lower()
+    return next(
+        (why for why, suffixes in _UNREAD.items() if suffix in suffixes), "it is no .csv, .txt or .parquet"
+    )
+
+
+def _list_unread(unread: Mapping[str, str]) -> str:
+    names = sorted(unread, key=lambda name: name.startswith("."))
+    listed = ", ".join(f"{name} ({unread[name]})" for name in names[:_MOST])
+    more = f" and {len(names) - _MOST} more" if len(names) > _MOST else ""
+    return f"\n           not read: {listed}{more}" if unread else ""
+
+
+def _no_rows_error(file: Path) -> InputError:
+    return InputError(
+        "There is no row below the header", where=str(file), fix="fix the file, or [universe] path"
+    )
+
+
+def _merge(
+    place: Path,
+    read: Mapping[Path, FileBars],
+    unreadable: Mapping[str, InputError] | None = None,
+    unread: Mapping[str, str] | None = None,
+) -> _Content:
+    """Return the bars of all files by symbol; a symbol whose rows contradict each other is a fault.
+
+    Raises:
+        InputError: no symbol can be read.
+    """
+    faults = dict(unreadable or {})
+    for found in read.values():
+        faults |= found.faults
+    parts = [found.bars.assign(file=file.name) for file, found in read.items()]
+    long = pd.concat(parts, ignore_index=True) if parts else no_bars().assign(symbol="", file="")
+    faults |= {symbol: error for symbol, error in _find_repeated(long, place).items() if symbol not in faults}
+    tables = {
+        str(symbol): rows.sort_values("session", kind="stable")[BAR_COLUMNS].reset_index(drop=True)
+        for symbol, rows in long[~long["symbol"].isin(faults)].groupby("symbol", sort=True)
+    }
+    if not tables:
+        raise join_errors([*faults.values()], place)
+    nameless = {
+        symbol: error for symbol, error in faults.items() if find_bad_symbol(pd.Series([symbol])) == 0
+    }
+    notes = [*_describe_layouts(read), *([f"{place.name}:{_list_unread(unread)}"] if unread else [])]
+    return _Content(
+        tables,
+        {symbol: error for symbol, error in faults.items() if symbol not in nameless},
+        tuple(" ".join(note.split()) for note in [*notes, *_describe_nameless(nameless)]),
+        _find_unread_columns(read),
+        unread or {},
+    )
+
+
+def _find_repeated(long: pd.DataFrame, place: Path) -> dict[str, InputError]:
+    """Return why the rows of a symbol cannot be its daily bars: several on most days, or one of a day in two files."""
+    again = long[long.duplicated(["symbol", "session"], keep=False)]
+    found = dict[str, InputError]()
+    if again.empty:
+        return found
+    days = long.groupby("symbol")["session"].nunique()
+    for symbol, rows in again.groupby("symbol"):
+        example, files = f"{symbol} {rows['session'].iloc[0]:%Y-%m-%d}", rows["file"].unique()
+        if len(files) > 1:
+            found[str(symbol)] = InputError(
+                f"{files[0]} and {files[1]} both have a row of {example}",
+                where=str(place),
+                fix="move one of the files away",
+            )
+        elif rows["session"].nunique() > days[symbol] / 2:
+            found[str(symbol)] = InputError(
+                f"Most days have several rows, e.g. {example}: these are no daily bars",
+                where=str(place / files[0] if place.is_dir() else place),
+                fix="give one row per symbol and session",
+            )
+    return found
+
+
+def _group(read: Mapping[Path, FileBars], of: Callable[[FileBars], str]) -> dict[str, list[Path]]:
+    groups: dict[str, list[Path]] = {}
+    for file, found in read.items():
+        groups.setdefault(of(found), []).append(file)
+    return groups
+
+
+def _name_files(files: Sequence[Path]) -> str:
+    return files[0].name + (f" and {count(len(files) - 1, 'more file')}" if len(files) > 1 else "")
+
+
+def _describe_layouts(read: Mapping[Path, FileBars]) -> list[str]:
+    layouts = _group(read, lambda found: found.columns)
+    lines = [f"read from {_name_files(files)}: {columns}" for columns, files in layouts.items()]
+    return lines[:_MOST] + (
+        [f"read from files of {len(lines) - _MOST} more forms"] if len(lines) > _MOST else []
+    )
+
+
+def _describe_nameless(faults: Mapping[str, InputError]) -> list[str]:
+    lines = [f"not read: {error.what} ({error.where}); {error.fix}" for error in faults.values()]
+    return lines[:_MOST] + (
+        [f"not read: {len(lines) - _MOST} more such rows or files"] if len(lines) > _MOST else []
+    )
+
+
+def _find_unread_columns(read: Mapping[Path, FileBars]) -> dict[str, str]:
+    return {
+        str(
+            read[files[0]].bars["symbol"].iloc[0]
+        ): f"{columns} of {_name_files(files)}: a split, a dividend or an "
+        "adjusted price? Rename it to split, dividends or adj_close, or delete it"
+        for columns, files in _group(read, lambda found: found.doubt).items()
+        if columns and len(read[files[0]].bars)
+    }

@@ -3,42 +3,96 @@
 import csv
 import gzip
 import io
+import re
 import warnings
 import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TextIO
 
 import pandas as pd
-from pandas.errors import ParserWarning
+from pandas.errors import ParserError, ParserWarning
 
-from pipeline.errors import InputError
-from pipeline.sources.columns import COLUMN_NAMES, PRICES, assign_meanings, find_meaning
+from pipeline.errors import InputError, quoted
+from pipeline.sources.columns import COLUMN_NAMES, PRICES, REQUIRED, assign_meanings, find_meaning
+from pipeline.sources.layouts import HEAD_LINES, Layout, find_encoding, find_layout, split_names
 
-__all__ = ["READERS", "read_table", "refuse_duplicates"]
+__all__ = [
+    "NO_VALUE",
+    "FileTable",
+    "NoPricesError",
+    "file_kind",
+    "file_stem",
+    "lacking_error",
+    "read_table",
+    "refuse_duplicates",
+]
 
-READERS = {".csv": "csv", ".txt": "csv", ".gz": "csv", ".parquet": "parquet", ".pq": "parquet"}
-"""How a file is read, by the end of its name."""
+_KINDS: dict[str, Literal["text", "parquet", ""]] = {
+    ".csv": "text",
+    ".txt": "text",
+    ".tsv": "text",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+}
 
-_NO_VALUE = ["", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "NULL", "null", "None", "-nan", "-NaN"]
-_HEAD_LINES = 10
-"""Lines in which the header is looked for."""
+NO_VALUE = (
+    "", "NA", "N/A", "n/a", "n.a.", "#N/A", "#N/A N/A", "<NA>", "NaN", "nan", "NULL", "null", "None", "-nan", "-NaN",
+    "-", "--",
+)  # fmt: skip
+"""What programs write where there is no value."""
 
 
-def read_table(file: Path) -> pd.DataFrame:
-    """Return the file's rows, numbered from 0; empty rows, and lines above the header, are left out.
+class NoPricesError(InputError):
+    """A file is no table of prices: it has none of their columns."""
 
-    The two header rows of yfinance's `download`, columns by symbols, become rows with a column `symbol`.
+
+@dataclass(frozen=True)
+class FileTable:
+    """The rows of one file.
+
+    Attributes:
+        rows: In the file's order; empty rows are left out.
+        numbers: The number of each row in the file, from 1.
+        separator: Between the cells of a text file, "" for Parquet.
+    """
+
+    rows: pd.DataFrame
+    numbers: "pd.Index[int]"
+    separator: str
+
+
+def file_kind(file: Path) -> Literal["text", "parquet", ""]:
+    """Return how a file is read, by the end of its name; "" if it is not read."""
+    suffixes = [suffix.lower() for suffix in file.suffixes[-2:]]
+    if suffixes[-1:] == [".gz"]:
+        inner = _KINDS.get(suffixes[0], "text" if len(suffixes) == 1 else "")
+        return "text" if inner == "text" else ""
+    return _KINDS.get(suffixes[-1], "") if suffixes else ""
+
+
+def file_stem(file: Path) -> str:
+    """Return the file's name without the ends that say how it is read."""
+    return re.sub(r"(\.(csv|txt|tsv))?(\.gz)?$|\.(parquet|pq)$", "", file.name, count=1, flags=re.IGNORECASE)
+
+
+def read_table(file: Path) -> FileTable:
+    """Return the file's rows; empty rows, and lines above the header, are left out.
+
+    Columns by symbols, as yfinance's `download` returns them, become rows with a column `symbol`.
 
     Raises:
         InputError: it is no regular CSV or Parquet file, or two of its columns mean the same.
     """
-    kind = READERS.get(file.suffix)
-    if kind is None:
+    kind = file_kind(file)
+    if not kind:
         raise InputError(
-            "Only .csv, .csv.gz, .txt and .parquet can be read",
+            "Only .csv, .csv.gz, .tsv, .txt and .parquet can be read",
             where=str(file),
-            fix="correct [universe] path",
+            fix="unpack it, or save it as CSV, and correct [universe] path",
         )
     if not file.is_file():  # reading a pipe would block for ever
         raise InputError(
@@ -47,7 +101,7 @@ def read_table(file: Path) -> pd.DataFrame:
             fix="move it away, or correct [universe] path",
         )
     try:
-        table = pd.read_parquet(file) if kind == "parquet" else _read_csv(file)
+        table, separator = (pd.read_parquet(file), "") if kind == "parquet" else _read_text(file)
     except (OSError, ValueError, EOFError, zlib.error, csv.Error) as error:
         reason = str(error).partition("\n")[0]
         raise InputError(
@@ -55,12 +109,15 @@ def read_table(file: Path) -> pd.DataFrame:
             where=str(file),
             fix="write the file again (text in UTF-8), or fix [universe] path",
         ) from None
-    table = _with_dates(_stack_symbols(table) if table.columns.nlevels == 2 else table)
-    table = table.reset_index(drop=True)
+    if table.columns.nlevels == 1:
+        _require_prices(table.columns, file)
+    table = _with_levels(table)
+    table = _stack_symbols(table) if table.columns.nlevels == 2 else _with_dates(table).reset_index(drop=True)
     is_empty = table.isna()
     for column in table.columns[[pd.api.types.is_string_dtype(kind) for kind in table.dtypes]]:
         is_empty[column] |= table[column] == ""
-    return pd.DataFrame(table[~is_empty.all(axis=1)])
+    rows = table[~is_empty.all(axis=1)]
+    return FileTable(rows.reset_index(drop=True), rows.index + 1, separator)
 
 
 def refuse_duplicates(columns: "pd.Index[Any] | list[str]", file: Path) -> None:
@@ -79,63 +136,169 @@ def refuse_duplicates(columns: "pd.Index[Any] | list[str]", file: Path) -> None:
             )
 
 
-def _read_csv(file: Path) -> pd.DataFrame:
-    head = _read_head(file)
-    if _has_two_headers(head):
-        wide = pd.read_csv(file, encoding="utf-8-sig", header=[0, 1], index_col=0, na_values=_NO_VALUE)
-        return wide.rename_axis(index="date")
-    titles = next((number for number, row in enumerate(head) if _is_header(row)), 0)
-    header = head[titles] if head else []
-    refuse_duplicates(header, file)  # pandas would rename the second one
-    # A symbol is always text: 000001 is no number, and NA is a ticker.
-    symbols = {column for column, meaning in assign_meanings(header).items() if meaning == "symbol"}
+def lacking_error(
+    missing: Sequence[str], columns: Iterable[object], file: Path, kind: type[InputError] = InputError
+) -> InputError:
+    """Return the error of a file without the columns of these meanings."""
+    fix = (
+        "columns, with commas between them: date, symbol, open, high, low, close; "
+        "also volume, adj_close, dividends, stock splits"
+    )
+    if missing == ["symbol"]:
+        fix = (
+            "add a column symbol; or, for a file of one symbol, name it after the symbol, put it into a folder, "
+            "and give that folder as [universe] path"
+        )
+    present = ", ".join(map(str, columns))
+    return kind(
+        f"The file lacks the column{'s' * (len(missing) > 1)} {', '.join(missing).replace('session', 'date')}; "
+        f"it has {quoted(present)}",
+        where=str(file),
+        fix=fix,
+    )
+
+
+def _require_prices(columns: Iterable[object], file: Path) -> None:
+    """Refuse a table without any column of prices.
+
+    Raises:
+        NoPricesError: it is a table of something else, or a note.
+        InputError: it is no table: a page, an error message, or rows without a header.
+    """
+    names = [str(column) for column in columns]
+    meanings = set(assign_meanings(names).values())
+    if meanings & PRICES or split_names(names):
+        return
+    is_other = len(names) > 1 and all(re.match(r"[A-Za-z_]", name) for name in names)
+    raise lacking_error(
+        [name for name in [*REQUIRED, "symbol"] if name not in meanings],
+        names,
+        file,
+        NoPricesError if is_other or file.suffix.lower() == ".txt" else InputError,
+    )
+
+
+def _read_text(file: Path) -> tuple[pd.DataFrame, str]:
+    with _opened(file) as text:
+        layout = find_layout(list(islice(text, HEAD_LINES)))
+    if not layout.names:
+        raise ValueError("No columns to parse from file")
+    if not layout.symbols:
+        _require_prices(layout.names, file)
+        refuse_duplicates(list(layout.names), file)
+    meanings = assign_meanings(layout.names)
+    symbols = [at for at, name in enumerate(layout.names) if meanings[name] == "symbol"]
+    numbers = [
+        at for at, name in enumerate(layout.names) if meanings[name] not in (None, "symbol", "session")
+    ]
+    as_text = layout.separator != ","
+    table = _parse(file, layout, symbols, as_text=as_text)
+    if not as_text and not all(_is_number_column(table[at]) for at in numbers):
+        # How numbers are written must be seen in all of them: 1.101 is another number beside 1.100,50.
+        table = _parse(file, layout, symbols, as_text=True)
+    if layout.symbols:
+        table.columns = pd.MultiIndex.from_arrays([layout.names, layout.symbols])
+        return table, layout.separator
+    return table.set_axis(_unique(layout.names), axis=1), layout.separator
+
+
+def _unique(names: Sequence[str]) -> list[str]:
+    """Return the names with a number after one that came before: their columns are not read."""
+    return [
+        f"{name}.{before}" if (before := names[:at].count(name)) else name for at, name in enumerate(names)
+    ]
+
+
+def _is_number_column(column: "pd.Series[Any]") -> bool:
+    return pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
+
+
+def _parse(file: Path, layout: Layout, symbols: list[int], *, as_text: bool) -> pd.DataFrame:
+    """Return the rows with numbered columns; a symbol is always text: 000001 is no number, and NA is a ticker."""
+    columns = range(len(layout.names))
+    options: dict[str, Any] = {
+        "sep": layout.separator,
+        "header": None,
+        "names": list(columns),
+        "skiprows": layout.skipped,
+        "index_col": False,
+        "keep_default_na": False,
+        "dtype": str if as_text else dict.fromkeys(symbols, str),
+        "na_values": {} if as_text else {at: list(NO_VALUE) for at in columns if at not in symbols},
+    }
     with warnings.catch_warnings():
         warnings.simplefilter("error", ParserWarning)
         try:
-            return pd.read_csv(
-                file,
-                encoding="utf-8-sig",
-                skiprows=titles,
-                index_col=False,
-                dtype=dict.fromkeys(map(str, symbols), str),
-                keep_default_na=False,
-                na_values={column: _NO_VALUE for column in header if column not in symbols},
-                low_memory=False,
-            )
+            with _opened(file) as text:
+                parsed: pd.DataFrame = pd.read_csv(text, low_memory=False, **options)
+                return parsed
         except ParserWarning:
             raise ValueError(
                 "rows have more cells than there are columns; is there a comma in a number?"
             ) from None
+        except ParserError as error:
+            if "Expected" not in str(error):
+                raise
+    closes = [at for at in columns if assign_meanings(layout.names)[layout.names[at]] == "close"]
+    options |= {
+        "dtype": str,
+        "na_values": {},
+        "engine": "python",
+        "on_bad_lines": _shorten(len(columns), closes),
+    }
+    with _opened(file) as text:
+        kept: pd.DataFrame = pd.read_csv(text, **options)
+        return kept
 
 
-def _read_head(file: Path) -> list[list[str]]:
-    with (
-        file.open("rb") as raw,
-        gzip.open(raw) if file.suffix == ".gz" else raw as plain,
-        io.TextIOWrapper(plain, encoding="utf-8-sig") as text,
-    ):
-        return [row or [""] for row in islice(csv.reader(text), _HEAD_LINES)]
+def _shorten(columns: int, closes: Sequence[int]) -> Callable[[list[str]], list[str]]:
+    """Return what pandas calls for a row with too many cells: it is kept, without a number as its close."""
+
+    def shorten(cells: list[str]) -> list[str]:
+        fault = f"{len(cells)} cells in a row of {columns} columns"
+        return [fault if at in closes else cell for at, cell in enumerate(cells[:columns])]
+
+    return shorten
 
 
-def _is_header(cells: list[str]) -> bool:
-    return {"session", *PRICES} <= {*assign_meanings(cells).values()}
+@contextmanager
+def _opened(file: Path) -> Iterator[TextIO]:
+    with file.open("rb") as raw, gzip.open(raw) if file.suffix.lower() == ".gz" else raw as plain:
+        encoding = find_encoding(plain.read(4))
+        plain.seek(0)
+        with io.TextIOWrapper(plain, encoding=encoding, newline="") as text:
+            yield text
 
 
-def _has_two_headers(head: list[list[str]]) -> bool:
-    """Whether columns have a name and a symbol, and the third line names the index alone, as yfinance writes them."""
-    if len(head) < 3 or find_meaning(head[2][0]) != "session" or any(head[2][1:]):
-        return False
-    return any(len(row) > 1 and {*map(find_meaning, row[1:])} >= PRICES for row in head[:2])
+def _with_levels(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the table with columns (name, symbol) where flat names hold both."""
+    if table.columns.nlevels > 1 or set(assign_meanings(table.columns).values()) >= PRICES:
+        return table
+    split = split_names(list(table.columns))
+    if not split:
+        return table
+    pairs = [split.get(column, (str(column), "")) for column in table.columns]
+    return table.set_axis(pd.MultiIndex.from_tuples(pairs), axis=1)
 
 
 def _stack_symbols(wide: pd.DataFrame) -> pd.DataFrame:
-    """Return one row per session and symbol of columns (name, symbol) or (symbol, name)."""
-    names = 0 if {*map(find_meaning, wide.columns.get_level_values(0))} >= PRICES else 1
-    symbols = wide.columns.get_level_values(1 - names)
+    """Return one row per session and symbol of columns (name, symbol) or (symbol, name), indexed by the wide row."""
+    if not {*map(find_meaning, wide.columns.get_level_values(0))} >= PRICES:
+        wide = wide.swaplevel(axis=1)
+    if not isinstance(wide.index, pd.RangeIndex):
+        wide = wide.reset_index()
+    levels = zip(*(wide.columns.get_level_values(level) for level in (0, 1)), strict=True)
+    pairs = [
+        (name, symbol) if name else (symbol, "") for name, symbol in levels
+    ]  # the dates have one of them
+    names, symbols = (pd.Index([pair[level] for pair in pairs]) for level in (0, 1))
+    is_shared = symbols == ""
     parts = []
-    for symbol in symbols.unique():
-        part = wide.loc[:, symbols == symbol]
-        part = part.set_axis(part.columns.get_level_values(names), axis=1).dropna(how="all")
+    for symbol in symbols[~is_shared].unique():
+        is_own = symbols == symbol
+        own = wide.loc[:, is_own]
+        has_value = ~(own.isna() | own.isin(NO_VALUE)).all(axis=1)
+        part = wide.loc[has_value, is_own | is_shared].set_axis(names[is_own | is_shared], axis=1)
         parts.append(part.assign(symbol=str(symbol)))
     stacked: pd.DataFrame = pd.concat(parts)
     return stacked
@@ -150,8 +313,9 @@ def _with_dates(table: pd.DataFrame) -> pd.DataFrame:
     if any(find_meaning(name) == "session" for name in table.index.names):
         return table.reset_index()
     first = table.iloc[:, 0]
-    if str(first.name).startswith("Unnamed: ") and first.astype(str).str.match(r"\d{4}-\d\d-\d\d").any():
+    is_unnamed = first.name == "" or str(first.name).startswith("Unnamed: ")
+    if is_unnamed and first.astype(str).str.match(r"\d{4}-\d\d-\d\d|\d\d?[/.-]\d\d?[/.-]\d{4}|\d{8}").any():
         # pandas' to_csv leaves the name of an unnamed index empty
-        named: pd.DataFrame = table.rename(columns={str(first.name): "date"})
+        named: pd.DataFrame = table.rename(columns={first.name: "date"})
         return named
     return table

@@ -1,0 +1,133 @@
+"""How the text of a user's file is laid out: its encoding, its separator, and which lines name the columns."""
+
+import codecs
+import csv
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pipeline.sources.columns import PRICES, assign_meanings, find_meaning
+
+__all__ = ["HEAD_LINES", "Layout", "find_encoding", "find_layout", "split_names"]
+
+HEAD_LINES = 40
+"""Lines in which the header is looked for: exports begin with titles."""
+
+_SEPARATORS = (",", ";", "\t", "|")
+_LEVEL_NAMES = ("", "price", "ticker", "tickers", "symbol", "symbols", "attributes")
+_ENCODINGS = {  # a longer mark before the shorter one that it begins with
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the rows of a text file begin, and what its columns are named.
+
+    Attributes:
+        separator: Between two cells.
+        skipped: Number of lines above the first row.
+        names: The name of each column.
+        symbols: The symbol of each column where columns belong to symbols, "" for the dates; else empty.
+    """
+
+    separator: str
+    skipped: int
+    names: tuple[str, ...]
+    symbols: tuple[str, ...] = ()
+
+
+def find_encoding(first: bytes) -> str:
+    """Return the encoding by the mark at the beginning of a file; UTF-8 without one."""
+    return next((name for mark, name in _ENCODINGS.items() if first.startswith(mark)), "utf-8-sig")
+
+
+def find_layout(lines: Sequence[str]) -> Layout:
+    """Return the layout of a file that begins with these lines; without a known header, that of commas."""
+    for separator in _SEPARATORS:
+        rows = [row or [""] for row in csv.reader(lines, delimiter=separator)]
+        if (found := _find_header(rows, separator)) is not None:
+            return found
+    first = next(csv.reader(lines[:1]), [])
+    return Layout(",", 1, tuple(first))
+
+
+def _find_header(rows: Sequence[Sequence[str]], separator: str) -> Layout | None:
+    for number, row in enumerate(rows):
+        if (wide := _two_headers(rows[number : number + 3])) is not None:
+            names, symbols, lines = wide
+            return Layout(separator, number + lines, names, symbols)
+        if _is_header(row):
+            return Layout(separator, number + 1, tuple(row))
+    return None
+
+
+def _is_header(cells: Sequence[str]) -> bool:
+    meanings = set(assign_meanings(cells).values())
+    if not meanings >= PRICES:
+        return bool(split_names(cells)) and "session" in meanings
+    return "session" in meanings or cells[0] == "" or cells[0].startswith("Unnamed: ")
+
+
+def _two_headers(rows: Sequence[Sequence[str]]) -> tuple[tuple[str, ...], tuple[str, ...], int] | None:
+    """Return names, symbols and the number of header lines of a table with two header lines, as yfinance writes it.
+
+    One line names the prices, the other the symbols. A third one, that names the dates alone, may follow.
+    """
+    if len(rows) < 2 or len(rows[0]) != len(rows[1]):
+        return None
+    has_third = len(rows) > 2 and find_meaning(rows[2][0]) == "session" and not any(rows[2][1:])
+    for names, symbols in ((rows[0], rows[1]), (rows[1], rows[0])):
+        pairs = list(zip(names, symbols, strict=True))
+        columns = [at for at, pair in enumerate(pairs) if not all(map(_is_label, pair))]
+        meanings = {find_meaning(names[at]) for at in columns}
+        known = {find_meaning(symbols[at]) for at in columns} - {None}
+        is_named = all(names[at] and symbols[at] and not _is_number(symbols[at]) for at in columns)
+        if (
+            is_named
+            and meanings >= PRICES
+            and not meanings & {"session", "symbol"}
+            and (has_third or not known)
+        ):
+            dates = [find_meaning(name) or find_meaning(symbol) for name, symbol in pairs]
+            at = dates.index("session") if "session" in dates else 0
+            return (
+                tuple("date" if number == at else name for number, name in enumerate(names)),
+                tuple(symbol if number in columns else "" for number, symbol in enumerate(symbols)),
+                3 if has_third else 2,
+            )
+    return None
+
+
+def _is_label(cell: str) -> bool:
+    return cell.lower() in _LEVEL_NAMES or find_meaning(cell) == "session"
+
+
+def _is_number(cell: str) -> bool:
+    return re.fullmatch(r"[$€£]?-?[\d.,]+[KMB%]?", cell) is not None
+
+
+def split_names(columns: Sequence[object]) -> dict[object, tuple[str, str]]:
+    """Return the bar column and the symbol of each column named by both; empty where they are not all there.
+
+    Such names are `('Close', 'AAPL')`, `Close_AAPL` and `AAPL.Close`: flattened tables of pandas, R's quantmod.
+    """
+    split = {column: found for column in columns if (found := _split_name(str(column))) is not None}
+    meanings: dict[str, set[str | None]] = {}
+    for name, symbol in split.values():
+        meanings.setdefault(symbol, set()).add(find_meaning(name))
+    return split if meanings and all(found >= PRICES for found in meanings.values()) else {}
+
+
+def _split_name(column: str) -> tuple[str, str] | None:
+    if pair := re.fullmatch(r"\('(.*)', '(.*)'\)", column):
+        parts = [(pair[1], pair[2]), (pair[2], pair[1])]
+    else:
+        parts = []
+        for sign in "_. ":
+            for first, found, last in (column.partition(sign), column.rpartition(sign)):
+                parts += [(first, last), (last, first)] if found and first and last else []
+    return next((each for each in parts if find_meaning(each[0]) not in (None, "session", "symbol")), None)
