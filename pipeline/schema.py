@@ -25,13 +25,19 @@ __all__ = [
     "validated",
 ]
 
-SYMBOL_PATTERN: Final = r"^[A-Za-z0-9^][A-Za-z0-9.^=_\-]{0,31}$"
-"""The only definition of a valid symbol; it allows no path separator and no leading formula sign.
+SYMBOL_PATTERN: Final = (
+    r"^[A-Za-z0-9^](?:[A-Za-z0-9.^=_&*+#\-]{0,31}|[A-Za-z0-9.^=_&*+#\-]{0,26}/[A-Za-z0-9]{1,4})$"
+)
+"""The only definition of a valid symbol, also in Rust's regular expressions; it allows no leading formula sign, and a
+slash only as in BRK/B: it is no path to another folder, and no file is named after a symbol.
 
 Use `fullmatch`: in Python `$` also matches before a trailing line feed.
 """
 
-SYMBOL_FIX: Final = "write letters, digits and . ^ = _ -, 32 at most, the first one a letter, a digit or ^"
+SYMBOL_FIX: Final = (
+    "write letters, digits and . ^ = _ - & * + # (and / as in BRK/B), 32 at most, "
+    "the first one a letter, a digit or ^"
+)
 
 PRICE_KEY: Final = ["instrument_id", "session", "seq"]
 FORECAST_KEY: Final = ["symbol", "as_of", "target_session", "horizon"]

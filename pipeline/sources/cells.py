@@ -76,7 +76,7 @@ def read_sessions(dates: "pd.Series[Any]", file: Path, timezone: str) -> Cells:
         if pd.api.types.is_float_dtype(dates) and (dates.dropna() % 1 == 0).all():
             dates = dates.astype("Int64")
         codes, unique = pd.factorize(dates.astype("str").str.strip())
-        days = _parse_dates(pd.Series(unique, dtype="str"), file, timezone)
+        days = _parse_dates(pd.Series(unique, dtype="str", name=dates.name), file, timezone)
         parsed = days.reindex(codes).set_axis(dates.index)
     parsed = parsed.astype("datetime64[us]")
     return Cells(parsed, parsed.isna(), "date")
@@ -87,6 +87,7 @@ def _parse_dates(texts: "pd.Series[str]", file: Path, timezone: str) -> "pd.Seri
     found = {form: texts.str.extract(f"^(?P<day>{pattern}){_TIME}") for form, pattern in _DATES.items()}
     form = max(found, key=lambda name: found[name]["day"].notna().sum())
     parts = found[form]
+    column = str(texts.name)
     day = parts["day"].str.replace(r"[-/., ]+", " " if "%b" in form else "-", regex=True)
     if form == "epoch":
         unit = _UNITS.get(int(day.str.len().mode().iloc[0]), "s")
@@ -96,7 +97,7 @@ def _parse_dates(texts: "pd.Series[str]", file: Path, timezone: str) -> "pd.Seri
         parsed = pd.Series(pd.NaT, index=texts.index, dtype="datetime64[us]")
     else:
         if form == "slashed":
-            form = _order_of_day_and_month(day, parts["sign"], file)
+            form = _order_of_day_and_month(day, parts["sign"], file, column)
         parsed = pd.to_datetime(day, format=form, errors="coerce").astype("datetime64[us]")
         zone = parts["zone"].replace("UTC", "Z")
         is_instant = zone.notna() & ~parts["time"].str.fullmatch(_MIDNIGHT, na=False)
@@ -125,7 +126,7 @@ def _local_days(moments: "pd.Series[Any]", file: Path, timezone: str) -> "pd.Ser
     return days  # noqa: RET504 -- named for its type
 
 
-def _order_of_day_and_month(day: "pd.Series[str]", sign: "pd.Series[str]", file: Path) -> str:
+def _order_of_day_and_month(day: "pd.Series[str]", sign: "pd.Series[str]", file: Path, column: str) -> str:
     """Return the format of dates such as 12/31/2018: with dots the day is first, else the numbers must show it."""
     numbers = day.str.split("-", expand=True).apply(pd.to_numeric, errors="coerce")
     first, second = (int((numbers[at] > 12).sum()) for at in (0, 1))
@@ -136,17 +137,17 @@ def _order_of_day_and_month(day: "pd.Series[str]", sign: "pd.Series[str]", file:
         raise InputError(
             f"Dates such as {quoted(written)} can be read in two ways: month first, or day first",
             where=str(file),
-            fix=f"write dates as 2018-12-31: {_in_pandas(file, 't[c] = pd.to_datetime(t[c], dayfirst=True)')}",
+            fix="write dates as 2018-12-31, for example, with dayfirst=False where the month is first: "
+            + _rewrite_dates(file, column),
         )
     return "%m-%d-%Y"
 
 
-def _in_pandas(file: Path, change: str) -> str:
-    """Return the line to type that changes a file's first column c."""
+def _rewrite_dates(file: Path, column: str) -> str:
+    """Return the line to type that writes the dates of a CSV file another way."""
     return (
-        f"python -c \"import pandas as pd; f = '{file.name}'; "
-        "t = pd.read_csv(f, sep=None, engine='python', dtype=str); "
-        f'c = t.columns[0]; {change}; t.to_csv(f, index=False)"'
+        f"python -c \"import pandas as pd; t = pd.read_csv('{file.name}', dtype=str); "
+        f"t['{column}'] = pd.to_datetime(t['{column}'], dayfirst=True); t.to_csv('{file.name}', index=False)\""
     )
 
 

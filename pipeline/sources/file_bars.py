@@ -130,14 +130,15 @@ def _read_cells(
     if missing := [name for name in [*REQUIRED, "symbol"] if name not in rows]:
         problems.append(lacking_error(missing, names, file))
     decimal: Decimal = "."
-    numeric = [name for name in rows.columns if name in PRICES | DEFAULTS.keys()]
+    numeric = [name for name in (*REQUIRED[1:], *DEFAULTS) if name in rows]
     try:
         decimal = find_decimal([rows[name] for name in numeric if name != "split"], table.separator, file)
     except InputError as error:
         problems.append(error)
     if "session" in rows:
         try:
-            cells["session"] = read_sessions(rows["session"], file, timezone)
+            written = str(next(column for column, name in names.items() if name == "session"))
+            cells["session"] = read_sessions(rows["session"].rename(written), file, timezone)
         except InputError as error:
             problems.append(error)
     for name in numeric:
@@ -153,7 +154,9 @@ def _find_faults(
     faults = dict[str, InputError]()
     unique = pd.Series(symbols.dropna().unique(), dtype="str")
     for name in unique[~unique.str.fullmatch(SYMBOL_PATTERN)]:
-        faults[name] = InputError(f"No symbol can be named {quoted(name)}", where=str(file), fix=SYMBOL_FIX)
+        at = int((symbols == name).to_numpy().argmax())
+        where = f"{file}, data row {table.numbers[at]}"
+        faults[name] = InputError(f"No symbol can be named {quoted(name)}", where=where, fix=SYMBOL_FIX)
     is_bad = pd.DataFrame({name: column.is_bad for name, column in cells.items()})
     concerned = symbols[is_bad.any(axis=1) & ~symbols.isin(faults)].dropna().drop_duplicates()
     for at, symbol in zip(concerned.index.tolist(), concerned, strict=True):

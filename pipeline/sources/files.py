@@ -156,8 +156,8 @@ def _read_folder(folder: Path, timezone: str) -> _Content:
     if not read and not faults:
         raise InputError(
             "The folder holds no .csv, no .txt and no .parquet file with prices",
-            where=f"{folder}{_list_unread(unread)}",
-            fix="correct [universe] path",
+            where="\n           ".join([str(folder), *([_list_unread(unread)] if unread else [])]),
+            fix="correct [universe] path: a folder is read without those inside it",
         )
     return _merge(folder, read, faults, unread)
 
@@ -186,7 +186,7 @@ def _list_unread(unread: Mapping[str, str]) -> str:
     names = sorted(unread, key=lambda name: name.startswith("."))
     listed = ", ".join(f"{name} ({unread[name]})" for name in names[:_MOST])
     more = f" and {len(names) - _MOST} more" if len(names) > _MOST else ""
-    return f"\n           not read: {listed}{more}" if unread else ""
+    return f"not read: {listed}{more}"
 
 
 def _no_rows_error(file: Path) -> InputError:
@@ -221,11 +221,11 @@ def _merge(
     nameless = {
         symbol: error for symbol, error in faults.items() if find_bad_symbol(pd.Series([symbol])) == 0
     }
-    notes = [*_describe_layouts(read), *([f"{place.name}:{_list_unread(unread)}"] if unread else [])]
+    notes = [*_describe_layouts(read), *([f"of {place.name} {_list_unread(unread)}"] if unread else [])]
     return _Content(
         tables,
         {symbol: error for symbol, error in faults.items() if symbol not in nameless},
-        tuple(" ".join(note.split()) for note in [*notes, *_describe_nameless(nameless)]),
+        (*notes, *_describe_nameless(nameless)),
         _find_unread_columns(read),
         unread or {},
     )

@@ -115,19 +115,26 @@ def split_names(columns: Sequence[object]) -> dict[object, tuple[str, str]]:
 
     Such names are `('Close', 'AAPL')`, `Close_AAPL` and `AAPL.Close`: flattened tables of pandas, R's quantmod.
     """
-    split = {column: found for column in columns if (found := _split_name(str(column))) is not None}
+    pairs = {column: _split_name(str(column)) for column in columns}
+    split = {
+        column: named[0] for column, parts in pairs.items() if (named := [*filter(_is_bar_column, parts)])
+    }
     meanings: dict[str, set[str | None]] = {}
     for name, symbol in split.values():
         meanings.setdefault(symbol, set()).add(find_meaning(name))
-    return split if meanings and all(found >= PRICES for found in meanings.values()) else {}
+    if not meanings or not all(found >= PRICES for found in meanings.values()):
+        return {}
+    others = {column: [part for part in parts if part[1] in meanings] for column, parts in pairs.items()}
+    return {column: parts[0] for column, parts in others.items() if parts} | split
 
 
-def _split_name(column: str) -> tuple[str, str] | None:
+def _split_name(column: str) -> list[tuple[str, str]]:
+    """Return each way to read a name as that of a column and a symbol."""
     if pair := re.fullmatch(r"\('(.*)', '(.*)'\)", column):
-        parts = [(pair[1], pair[2]), (pair[2], pair[1])]
-    else:
-        parts = []
-        for sign in "_. ":
-            for first, found, last in (column.partition(sign), column.rpartition(sign)):
-                parts += [(first, last), (last, first)] if found and first and last else []
-    return next((each for each in parts if find_meaning(each[0]) not in (None, "session", "symbol")), None)
+        return [(pair[1], pair[2]), (pair[2], pair[1])]
+    parts = [cut for sign in "_. " for cut in (column.partition(sign), column.rpartition(sign))]
+    return [pair for first, _, last in parts if first and last for pair in ((first, last), (last, first))]
+
+
+def _is_bar_column(part: tuple[str, str]) -> bool:
+    return find_meaning(part[0]) not in (None, "session", "symbol")

@@ -6,7 +6,7 @@ import io
 import re
 import warnings
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -226,39 +226,38 @@ def _parse(file: Path, layout: Layout, symbols: list[int], *, as_text: bool) -> 
         "dtype": str if as_text else dict.fromkeys(symbols, str),
         "na_values": {} if as_text else {at: list(NO_VALUE) for at in columns if at not in symbols},
     }
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _opened(file) as text:
         warnings.simplefilter("error", ParserWarning)
         try:
-            with _opened(file) as text:
-                parsed: pd.DataFrame = pd.read_csv(text, low_memory=False, **options)
-                return parsed
-        except ParserWarning:
-            raise ValueError(
-                "rows have more cells than there are columns; is there a comma in a number?"
-            ) from None
-        except ParserError as error:
-            if "Expected" not in str(error):
+            parsed: pd.DataFrame = pd.read_csv(text, low_memory=False, **options)
+            return parsed
+        except (ParserWarning, ParserError) as error:
+            if isinstance(error, ParserError) and "Expected" not in str(error):
                 raise
-    closes = [at for at in columns if assign_meanings(layout.names)[layout.names[at]] == "close"]
-    options |= {
-        "dtype": str,
-        "na_values": {},
-        "engine": "python",
-        "on_bad_lines": _shorten(len(columns), closes),
-    }
+    return _parse_uneven(file, layout)
+
+
+def _parse_uneven(file: Path, layout: Layout) -> pd.DataFrame:
+    """Return the rows as text; one with too many cells is kept, without a number as its close.
+
+    Raises:
+        ValueError: most rows have too many cells.
+    """
+    columns, meanings, uneven = len(layout.names), assign_meanings(layout.names), 0
+    closes = [at for at, name in enumerate(layout.names) if meanings[name] == "close"]
     with _opened(file) as text:
-        kept: pd.DataFrame = pd.read_csv(text, **options)
-        return kept
-
-
-def _shorten(columns: int, closes: Sequence[int]) -> Callable[[list[str]], list[str]]:
-    """Return what pandas calls for a row with too many cells: it is kept, without a number as its close."""
-
-    def shorten(cells: list[str]) -> list[str]:
-        fault = f"{len(cells)} cells in a row of {columns} columns"
-        return [fault if at in closes else cell for at, cell in enumerate(cells[:columns])]
-
-    return shorten
+        read = csv.reader(islice(text, layout.skipped, None), delimiter=layout.separator)
+        rows = [cells + [""] * (columns - len(cells)) for cells in read if cells]
+    for number, cells in enumerate(rows):
+        if any(cells[columns:]):
+            uneven += 1
+            # What stands behind the numbers is counted from the end, for a comma is too much in one of them.
+            rows[number] = [cells[at if at <= max(closes) else at - columns] for at in range(columns)]
+            for at in closes:
+                rows[number][at] = f"{len(cells)} cells in a row of {columns} columns"
+    if uneven > len(rows) / 2:
+        raise ValueError("rows have more cells than there are columns; is there a comma in a number?")
+    return pd.DataFrame([cells[:columns] for cells in rows], columns=range(columns), dtype="str")
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import pandas as pd
 import peewee
@@ -216,6 +216,9 @@ class _Session(Session):  # type: ignore[misc]  # curl_cffi is untyped here
             raise _RefusedError(f"yfinance requested {urlsplit(url).path}, which is not needed for prices")
         self._wait()
         options["timeout"] = self._time_limit
+        if _CHART in url:
+            host, _, symbol = url.partition(_CHART)  # yfinance does not quote the / of BRK/B
+            url = f"{host}{_CHART}{quote(symbol, safe='')}"
         try:
             response = super().request(method, url, **options)
         except Exception as error:

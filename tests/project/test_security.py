@@ -47,7 +47,8 @@ from tests.support.yahoo_server import YahooServer
 pytestmark = pytest.mark.slow
 
 HOSTILE = [
-    "../../etc/passwd", "a/b", "a\\b", "..", ".hidden", "~root", "A B", "A\n", "A\r", "A\0", "=1+1", "+A", "-A", "@A",
+    "../../etc/passwd", "a/../b", "/a", "a/", "a//b", "a\\b", "..", ".hidden", "~root", "A B", "A\n",
+    "A\r", "A\0", "=1+1", "+A", "-A", "@A",
     "＝A", "<script>", "A;B", "A,B", "'A", '"A', "🚀", "\u202eA", "Ａ", "%2e", "$A", "A" * 33, "",
 ]  # fmt: skip
 

@@ -105,10 +105,18 @@ def test_a_symbol_without_rows_is_an_outcome_and_no_crash(tmp_path: Path) -> Non
     ("name", "text", "words"),
     [
         ("p.csv", "Date,Ticker,Open,High,Low\n2018-12-28,A,1,1,1\n", "lacks the column close"),
-        ("p.csv", LONG.replace("2018-12-27", "27.12.2018"), "'27.12.2018' is no date"),
-        ("p.csv", LONG.replace(",10.5,10.5", ",ten,10.5"), "'ten' in close is no number"),
-        ("p.csv", LONG.replace(",B,", ",../B,"), "'../B'"),
-        ("p.csv", LONG.replace(",B,", ",,"), "No symbol can be named ''"),
+        (
+            "p.csv",
+            LONG.replace("12-28,B", "13-28,B").replace("12-28,A", "13-28,A"),
+            "'2018-13-28' is no date",
+        ),
+        (
+            "p.csv",
+            LONG.replace(",B,20", ",B,ten").replace(",10.5,10.5", ",ten,10.5"),
+            "'ten' in close is no number",
+        ),
+        ("p.csv", LONG.replace(",B,", ",../B,").replace(",A,", ",../A,"), "'../B'"),
+        ("p.csv", LONG.replace(",B,", ",,").replace(",A,", ",,"), "No symbol can be named ''"),
         ("p.csv", "", "cannot be read"),
         ("p.parquet", "PAR1 and then nothing", "cannot be read"),
         ("p.xlsx", "x", "Only .csv"),
