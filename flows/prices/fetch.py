@@ -18,6 +18,8 @@ from pipeline.sources import Fetched
 __all__ = ["Answers", "fetch_all", "fetch_prices", "plan_tonight"]
 
 _CHUNK = 25
+_MOST = 5
+"""Faulty symbols that are named."""
 _MINUTES = 20
 """Time limit of one try at a chunk: 25 symbols, each within its requests' own limits, take far less."""
 _MAX_FAILURES = 3
@@ -180,3 +182,8 @@ def _log_outcomes(run: Run, answers: Answers) -> None:
     log_line(f"fetched from {run.source.name}: {', '.join(outcomes)}")
     for note in dict.fromkeys(note for answer in answers.values() for note in answer.notes):
         log_line(note)
+    faulty = [answer for answer in answers.values() if answer.outcome == "bad_payload"]
+    for answer in faulty[:_MOST] if run.source.is_local else []:  # its older bars may be stored: it is not missed
+        log_line(f"{answer.symbol} is not read: {answer.reason}")
+    if run.source.is_local and len(faulty) > _MOST:
+        log_line(f"{len(faulty) - _MOST} more symbols are not read")

@@ -73,5 +73,5 @@ def format_table(rows: list[dict[str, str]]) -> list[str]:
 
 
 def format_cell(text: str) -> str:
-    """Return the text escaped for a Markdown table cell: no pipe, no line break, no HTML tag."""
-    return str(text).replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
+    """Return the text escaped for a Markdown table cell: no pipe, no line break, no HTML tag, no emphasis."""
+    return str(text).replace("|", "\\|").replace("*", "\\*").replace("\n", " ").replace("<", "&lt;")

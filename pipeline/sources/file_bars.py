@@ -77,7 +77,8 @@ def read_bars(file: Path, file_symbol: str, timezone: str) -> FileBars:
     faults = _find_faults(symbols.mask(is_note), rows, cells, table, file)
     bars = pd.DataFrame({name: column.values for name, column in cells.items()}).assign(symbol=symbols)
     bars = bars.assign(**{name: value for name, value in DEFAULTS.items() if name not in bars})
-    bars["dividend"] = _with_gains(bars["dividend"], names, table.rows)
+    if "gain" in cells:
+        bars["dividend"] = _with_gains(bars["dividend"], bars.pop("gain"))
     if faults or is_note.any():
         bars = bars[~symbols.isin(faults) & ~is_note]
     return FileBars(
@@ -107,6 +108,7 @@ def _name_columns(rows: pd.DataFrame, file: Path, file_symbol: str) -> dict[obje
         InputError: the file should hold one symbol, and that column holds several names.
     """
     names = assign_meanings(rows.columns)
+    names |= {column: "gain" for column in [*filter(is_capital_gain, names)][:1]}
     second = [column for column, name in names.items() if name == "symbol" and find_meaning(column) is None]
     if file_symbol and second:
         several = rows[second[0]].dropna().astype("str").unique()
@@ -130,7 +132,7 @@ def _read_cells(
     if missing := [name for name in [*REQUIRED, "symbol"] if name not in rows]:
         problems.append(lacking_error(missing, names, file))
     decimal: Decimal = "."
-    numeric = [name for name in (*REQUIRED[1:], *DEFAULTS) if name in rows]
+    numeric = [name for name in (*REQUIRED[1:], *DEFAULTS, "gain") if name in rows]
     try:
         decimal = find_decimal([rows[name] for name in numeric if name != "split"], table.separator, file)
     except InputError as error:
@@ -170,22 +172,14 @@ def _cell_error(cell: object, column: str, kind: str, where: str) -> InputError:
     if kind == "date":
         given = "An empty cell" if pd.isna(cell) or cell == "" else quoted(cell)  # type: ignore[call-overload]
         return InputError(f"{given} is no date", where=where, fix="write dates as 2018-12-31")
-    return InputError(
-        f"{quoted(cell)} in {column} is no {kind}",
-        where=where,
-        fix="fix the cell, or leave it empty: the bar is then dropped with a finding",
-    )
+    dropped = "fix the cell, or leave it empty: the bar is then dropped with a finding"
+    fix = dropped if column in PRICES else "fix the cell; leave it empty where there is none"
+    return InputError(f"{quoted(cell)} in {column} is no {kind}", where=where, fix=fix)
 
 
-def _with_gains(
-    dividend: "pd.Series[float]", names: Mapping[object, str | None], rows: pd.DataFrame
-) -> "pd.Series[float]":
+def _with_gains(dividend: "pd.Series[float]", gain: "pd.Series[float]") -> "pd.Series[float]":
     """Return the dividends with the capital gains of funds; a dividend at least as large as the gain includes it."""
-    for column in names:
-        if is_capital_gain(column):
-            gain = read_numbers(rows[column]).values.fillna(0.0)
-            return dividend + gain.where(dividend.fillna(0.0) < gain, 0.0)
-    return dividend
+    return dividend.fillna(0.0) + gain.where(dividend.fillna(0.0) < gain, 0.0)
 
 
 def _describe_columns(names: Mapping[object, str | None], notes: int) -> str:
@@ -196,9 +190,7 @@ def _describe_columns(names: Mapping[object, str | None], notes: int) -> str:
         for column, name in names.items()
         if name
     ]
-    unread = [
-        quoted(c) for c, name in names.items() if not name and str(c).strip() and not is_capital_gain(c)
-    ]
+    unread = [quoted(c) for c, name in names.items() if not name and str(c).strip()]
     listed = ", ".join(unread[:10]) + (f" and {len(unread) - 10} more" if len(unread) > 10 else "")
     left_out = [f"not read: {listed}"] if unread else []
     left_out += [f"{count(notes, 'line')} of text, without a date and prices, left out"] if notes else []
@@ -213,7 +205,6 @@ def _describe_doubt(names: Mapping[object, str | None], rows: pd.DataFrame) -> s
         for column, name in names.items()
         if not name
         and is_action_name(column)
-        and not is_capital_gain(column)
         and not (is_known and is_adjusted_price(column))
         and not _is_neutral(rows[column])
     ]

@@ -67,8 +67,8 @@ def test_a_file_of_prices_that_cannot_be_read_as_prices_is_refused_with_its_plac
     "symbol",
     [
         "../../etc/passwd", "a/../b", "/a", "a/", "a\\b", ".", "..", ".hidden", "~", "%2e%2e", "$HOME", "A B",
-        '"A\nB"', "A\0B", "=1+1", "+A", "-A", "@A", "＝A", "'A", "<b>", "A;B", "A'--", "🚀", "Ａ", "\u202eA", "Société", "A" * 33,
-        "A" * 10_000, "",
+        '"A\nB"', "A\0B", "=1+1", "+A", "-A", "@A", "＝A", "'A", "<b>", "A;B", "A'--", "🚀", "Ａ", "\u202eA", "Société",
+        "A" * 33, "A" * 10_000, "",
     ],
 )  # fmt: skip
 def test_no_symbol_is_anything_but_a_short_plain_name(nextday: CommandLine, symbol: str) -> None:
