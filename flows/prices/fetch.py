@@ -183,7 +183,9 @@ def _log_outcomes(run: Run, answers: Answers) -> None:
     for note in dict.fromkeys(note for answer in answers.values() for note in answer.notes):
         log_line(note)
     faulty = [answer for answer in answers.values() if answer.outcome == "bad_payload"]
-    for answer in faulty[:_MOST] if run.source.is_local else []:  # its older bars may be stored: it is not missed
+    for answer in (
+        faulty[:_MOST] if run.source.is_local else []
+    ):  # its older bars may be stored: it is not missed
         log_line(f"{answer.symbol} is not read: {answer.reason}")
     if run.source.is_local and len(faulty) > _MOST:
         log_line(f"{len(faulty) - _MOST} more symbols are not read")

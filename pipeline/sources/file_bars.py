@@ -108,7 +108,7 @@ def _name_columns(rows: pd.DataFrame, file: Path, file_symbol: str) -> dict[obje
         InputError: the file should hold one symbol, and that column holds several names.
     """
     names = assign_meanings(rows.columns)
-    names |= {column: "gain" for column in [*filter(is_capital_gain, names)][:1]}
+    names |= dict.fromkeys([*filter(is_capital_gain, names)][:1], "gain")
     second = [column for column, name in names.items() if name == "symbol" and find_meaning(column) is None]
     if file_symbol and second:
         several = rows[second[0]].dropna().astype("str").unique()

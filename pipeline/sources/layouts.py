@@ -67,9 +67,8 @@ def _find_header(rows: Sequence[Sequence[str]], separator: str) -> Layout | None
 
 def _is_header(cells: Sequence[str]) -> bool:
     meanings = set(assign_meanings(cells).values())
-    if not meanings >= PRICES:
-        return bool(split_names(cells)) and "session" in meanings
-    return "session" in meanings or cells[0] == "" or cells[0].startswith("Unnamed: ")
+    has_dates = "session" in meanings or cells[0] == "" or cells[0].startswith("Unnamed: ")
+    return has_dates and (meanings >= PRICES or bool(split_names(cells)))
 
 
 def _two_headers(rows: Sequence[Sequence[str]]) -> tuple[tuple[str, ...], tuple[str, ...], int] | None:

@@ -112,7 +112,8 @@ def read_table(file: Path) -> FileTable:
     if table.columns.nlevels == 1:
         _require_prices(table.columns, file)
     table = _with_levels(table)
-    table = _stack_symbols(table) if table.columns.nlevels == 2 else _with_dates(table).reset_index(drop=True)
+    is_wide = table.columns.nlevels == 2
+    table = _with_dates(_stack_symbols(table)) if is_wide else _with_dates(table).reset_index(drop=True)
     is_empty = table.isna()
     for column in table.columns[[pd.api.types.is_string_dtype(kind) for kind in table.dtypes]]:
         is_empty[column] |= table[column] == ""

@@ -255,3 +255,35 @@ def test_a_negative_volume_or_dividend_is_named_for_what_it_is(nextday: CommandL
     assert said.code == 0
     named = {"Volume": "volume", "Dividends": "dividend"}[column]
     assert f"{named}: it cannot be negative A 2018-11-26" in " ".join(said.out.replace("e.g.", "").split())
+
+
+def test_a_bad_file_is_named_and_the_others_are_updated(nextday: CommandLine) -> None:
+    Path("p").mkdir()
+    plain = prices("x").drop(columns="Symbol")
+    plain.to_csv("p/A.csv", index=False)
+    plain.astype(str).replace("12.0", "12.0.0").to_csv("p/B.csv", index=False)
+    Path("p/C.zip").write_bytes(b"PK")
+    Path("nextday.toml").write_text(universe('path = "p"'))
+    said = nextday(*HERE, "update")
+    assert said.code == 0
+    reason = "'12.0.0' in open is no number"
+    assert f"B: bad_payload: {reason}" in said.out
+    assert f"B is not read: {reason}" in said.err
+    assert "of p not read: C.zip (unpack it)" in said.err
+    assert set(PriceStore(Path("w/prices/u")).read()["symbol"]) == {"A"}
+    # Its bars are stored, and none is missed: it is named all the same.
+    plain.to_csv("p/B.csv", index=False)
+    assert nextday(*HERE, "update").code == 0
+    plain.astype(str).replace("12.0", "12.0.0").to_csv("p/B.csv", index=False)
+    assert f"B is not read: {reason}" in nextday(*HERE, "update").err
+
+
+def test_update_says_what_columns_it_read_and_finds_an_action_that_it_did_not(nextday: CommandLine) -> None:
+    table = prices().rename(columns={"Close": "Close/Last"}).assign(**{"Split Fctr": 4, "Note": "x"})
+    table.to_csv("prices.csv", index=False)
+    said = nextday(*HERE, "update")
+    assert said.code == 0
+    assert "Close/Last as close, Open, High, Low; not read: 'Split Fctr', 'Note'" in said.err
+    assert "1  column not read   e.g. A 2018-12-14: 'Split Fctr' of prices.csv" in " ".join(
+        said.out.split(" ")
+    )

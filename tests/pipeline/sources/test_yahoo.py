@@ -77,6 +77,12 @@ def test_bars_arrive_as_the_vendor_has_them(server: YahooServer, make: Make) -> 
     assert (found.bars["dividend"] == 0).all()
 
 
+@pytest.mark.parametrize("symbol", ["M&M.NS", "BRK/B", "AMX*", "A+#B", "^GSPC"])
+def test_every_symbol_can_be_asked_for(symbol: str, server: YahooServer, make: Make) -> None:
+    server.stocks[symbol] = Stock(walk(1))
+    assert ask(make(), symbol).outcome == "ok"
+
+
 def test_apples_split_of_2020_gives_the_published_closes_as_vendor_and_as_traded(
     server: YahooServer, make: Make
 ) -> None:
