@@ -38,7 +38,6 @@ class Fetched:
         lists_actions: Whether the vendor lists splits and dividends, so that none listed means there was none.
         findings: What a built-in source itself found in the answer: session, rule and detail of each.
         notes: Sentences for the log: how the source was read, and what of it was not; equal ones are shown once.
-        unread_columns: Columns that look like splits, dividends or adjusted prices and are not read, "" for none.
     """
 
     symbol: str
@@ -52,7 +51,6 @@ class Fetched:
     lists_actions: bool = False
     findings: tuple[tuple[pd.Timestamp, str, str], ...] = ()
     notes: tuple[str, ...] = ()
-    unread_columns: str = ""
 
 
 class PriceSource(Protocol):

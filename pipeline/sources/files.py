@@ -76,7 +76,11 @@ class FilesSource:
             bars=bars,
             adjustment=self._kind,
             notes=content.notes,
-            unread_columns=content.unread_columns.get(symbol, ""),
+            findings=tuple(
+                (bars["session"].iloc[-1], "column not read", columns)
+                for columns in [content.unread_columns.get(symbol, "")]
+                if columns
+            ),
         )
 
     @cached_property

@@ -123,7 +123,7 @@ def test_features_that_are_all_unknown_are_told_before_a_model_is_made(nextday: 
     Path("nextday.toml").write_text(text)
     said = nextday(*HERE, "forecast")
     assert said.code == 2
-    assert "No session has a valid row" in told(said)[0]
+    assert "No row has both features and a label" in told(said)[0]
     assert not list(Path("w").rglob("models/holes/*"))
 
 

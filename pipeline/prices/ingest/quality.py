@@ -92,7 +92,6 @@ def check(
     found = [no_findings()]
     found += [_wrong_calendar(answer, calendar) for answer, fit in zip(answers, fits, strict=True) if not fit]
     found += [_source_findings(answer) for answer in answers if answer.findings]
-    found += [_unread_columns(answer) for answer in answers if answer.unread_columns]
     if not any(fits):
         return Checked(empty(PRICES), pd.concat(found, ignore_index=True))
     bars = _concatenate(
@@ -166,11 +165,6 @@ def _wrong_calendar(fetched: Fetched, calendar: Calendar) -> pd.DataFrame:
 def _source_findings(fetched: Fetched) -> pd.DataFrame:
     rows = [(fetched.symbol, *finding) for finding in fetched.findings]
     return pd.DataFrame(rows, columns=FINDING_COLUMNS)
-
-
-def _unread_columns(fetched: Fetched) -> pd.DataFrame:
-    newest = fetched.bars[["session"]].tail(1).assign(symbol=fetched.symbol)
-    return _findings(newest, "column not read", fetched.unread_columns)
 
 
 def _matches_time_zone(fetched: Fetched, calendar: Calendar) -> bool:

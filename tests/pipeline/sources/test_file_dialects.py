@@ -201,6 +201,8 @@ def test_an_unread_column_that_looks_like_an_action_is_named(
 ) -> None:
     plain().assign(**columns).to_csv(tmp_path / "p.csv", index=False)
     fetched = read(tmp_path / "p.csv").fetch("A", DAYS[0], DAYS[-1], pd.Timestamp("2019-06-01", tz="UTC"))
-    assert fetched.unread_columns.startswith(named)
-    assert bool(fetched.unread_columns) == bool(named)
+    assert len(fetched.findings) == bool(named)
+    for session, rule, detail in fetched.findings:
+        assert (session, rule) == (fetched.bars["session"].iloc[-1], "column not read")
+        assert detail.startswith(named)
     assert all(f"'{column}'" in fetched.notes[0] for column in columns if column != "Adj Close")
