@@ -15,6 +15,7 @@ from pipeline.formatting import count
 from pipeline.market.universe import MIN_COVERAGE
 from pipeline.prices.ingest.fetch_log import Answer
 from pipeline.prices.ingest.fetch_plan import OVERLAP, FetchRequest
+from pipeline.prices.ingest.leaps import LASTING
 from pipeline.prices.ingest.listing_status import RECENT
 from pipeline.prices.ingest.quality import Checked, check, no_findings
 from pipeline.prices.ingest.reconciliation import COMPARED_COLUMNS, Reconciliation, reconcile
@@ -88,12 +89,15 @@ def check_prices(run: Run, answers: Sequence[Fetched], plan: Mapping[str, FetchR
     quarantine, seq = run.fetch_log.quarantined(), run.store.seq()
     whole = frozenset(symbol for symbol, request in plan.items() if request.is_whole)
     findings, reconciled, bars, unreported = [no_findings()], list[Reconciliation](), 0, list[str]()
+    doubtful_from = _find_doubtful(run, answers)
     for block in _blocks(answers, whole):
         since = min(plan[answer.symbol].start for answer in block)
         stored = _read_stored(run, block, since)
         volumes = blank_unreported(block, whole, stored)
         checked = _check(run, volumes.answers, stored)
-        reconciled.append(reconcile(run.store, checked.prices, stored, quarantine, whole, since))
+        reconciled.append(
+            reconcile(run.store, checked.prices, stored, quarantine, whole, since, doubtful_from)
+        )
         findings += [checked.findings, reconciled[-1].findings]
         bars += len(checked.prices)
         unreported += [symbol for symbol in volumes.unreported if symbol in whole]
@@ -112,6 +116,13 @@ def check_prices(run: Run, answers: Sequence[Fetched], plan: Mapping[str, FetchR
             "on every bar does not count as untraded"
         )
     return found
+
+
+def _find_doubtful(run: Run, answers: Sequence[Fetched]) -> pd.Timestamp:
+    """Return the first session that is too recent for a jump to have lasted by the newest bar of all answers."""
+    newest = max((answer.bars["session"].max() for answer in answers), default=run.last_closed)
+    last = run.calendar.sessions.searchsorted(min(newest, run.last_closed), side="right")
+    return run.calendar.sessions[max(int(last) - LASTING, 0)]
 
 
 def _blocks(answers: Sequence[Fetched], whole: frozenset[str]) -> Iterator[list[Fetched]]:

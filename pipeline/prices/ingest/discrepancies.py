@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline.market.corporate_actions import half_unit
+from pipeline.prices.ingest.leaps import LASTING, find_ways_back, log_growth
 from pipeline.prices.revisions import REVISION
 
 __all__ = ["JUMP", "find_jumps", "find_overlap_faults", "find_revisions", "find_split_faults"]
@@ -20,8 +21,6 @@ JUMP = 1.2
 _MAX_REVISED, _FEW = 0.2, 4
 # The largest factor of a new close without an action; a split of three for two is beyond it.
 _MAX_MOVE = 1.4
-# Sessions after which a jump counts as real: vendors list splits a few sessions late at most.
-_REAL_AFTER = 5
 # Pence for pounds, cents for dollars: the log ratio, and the tolerance for a day's own move.
 _UNIT, _UNIT_TOLERANCE = np.log(100), 0.02
 # Smaller ratios (spin-offs, stock dividends) cannot be distinguished from a day's move.
@@ -156,31 +155,38 @@ def find_split_faults(rows: pd.DataFrame) -> pd.DataFrame:
     return _findings(found)
 
 
-def find_jumps(stored: pd.DataFrame, observed: pd.DataFrame) -> pd.DataFrame:
+def find_jumps(
+    stored: pd.DataFrame, observed: pd.DataFrame, doubtful_from: pd.Timestamp = pd.Timestamp.max
+) -> pd.DataFrame:
     """Return a finding for each new close that jumps from the one before without a split or dividend.
 
     A split that the vendor has not listed yet looks like this, and so does a crash: a jump that has lasted for five
-    sessions is accepted as real. A spike (a jump that reverts) and a change of the unit are never accepted; in a
-    history seen for the first time a change of the unit is the only possible finding.
+    sessions is accepted as real. A spike (a jump that reverts) and a change of the unit are never accepted. The way
+    back from a stored spike is no jump. In a history seen for the first time a change of the unit counts anywhere, and
+    any other jump only from `doubtful_from` on, unless it was taken back (`find_leaps` names the earlier ones).
 
     Args:
         stored: symbol, session, close, split, dividend, status of the stored bars.
         observed: The same columns of the source's answer, ascending in session within each symbol.
+        doubtful_from: The first session that is too recent for a jump to have lasted.
 
     Returns:
         symbol, session, rule (`unexplained leap` or `unit fault`), detail.
     """
-    suspects = observed.loc[np.abs(_growth(observed)) > np.log(_MAX_MOVE), "symbol"].unique()
+    suspects = observed.loc[np.abs(log_growth(observed)) > np.log(_MAX_MOVE), "symbol"].unique()
     if not len(suspects):
         return _findings([])
     observed, stored = (frame[frame["symbol"].isin(suspects)] for frame in (observed, stored))
     rows = _joined(stored, observed)
     growth, later = rows["growth"], rows.groupby("symbol").cumcount(ascending=False)
     after = -rows.groupby("symbol")["growth"].shift(-1)
-    is_jump = (growth.abs() > np.log(_MAX_MOVE)) & rows["symbol"].isin(stored["symbol"])
+    is_taken_back, takes_back = find_ways_back(growth.to_numpy(float), rows["symbol"])
+    is_jump = (growth.abs() > np.log(_MAX_MOVE)) & ~takes_back
     is_spike = after.between(growth / 2, growth * 2) | after.between(growth * 2, growth / 2)
+    is_first = ~rows["symbol"].isin(stored["symbol"])
+    is_recent = (later < LASTING) & (~is_first | ((rows["session"] >= doubtful_from) & ~is_taken_back))
     is_unit = _is_unit_change(growth.to_numpy(float))
-    is_doubted = rows["is_new"] & (is_unit | (is_jump & (is_spike | (later < _REAL_AFTER))))
+    is_doubted = rows["is_new"] & (is_unit | (is_jump & (is_recent | (is_spike & ~is_first))))
     found = rows[is_doubted].assign(rule=np.where(is_unit[is_doubted], "unit fault", "unexplained leap"))
     details = [_describe_jump(row.before, row.close) for row in found.itertuples()]
     return _findings(list(zip(found["symbol"], found["session"], found["rule"], details, strict=True)))
@@ -197,21 +203,13 @@ def _joined(stored: pd.DataFrame, observed: pd.DataFrame) -> pd.DataFrame:
     others = stored.loc[~known.isin(seen), numbers].assign(is_new=False)
     rows = pd.concat([observed[numbers].assign(is_new=~seen.isin(settled)), others])
     rows = rows.sort_values(_KEY, kind="stable", ignore_index=True)
-    return rows.assign(before=rows.groupby("symbol")["close"].shift(), growth=_growth(rows))
-
-
-def _growth(rows: pd.DataFrame) -> Floats:
-    """Return the log total return from the previous close, NaN on each symbol's first row."""
-    is_first = np.diff(pd.factorize(rows["symbol"])[0], prepend=-1) != 0
-    before = rows["close"].shift().to_numpy(float)
-    value = ((rows["close"] + rows["dividend"]) * rows["split"]).to_numpy(float)
-    return np.where(is_first, np.nan, np.log(value / before))
+    return rows.assign(before=rows.groupby("symbol")["close"].shift(), growth=log_growth(rows))
 
 
 def _describe_jump(old: float, new: float) -> str:
     return (
         f"the close went from {old:.6g} to {new:.6g} and no split is listed: a late split, another unit, or a real "
-        f"move; a jump that neither reverts nor changes the unit is accepted once it has lasted {_REAL_AFTER} sessions"
+        f"move; a jump that neither reverts nor changes the unit is accepted once it has lasted {LASTING} sessions"
     )
 
 

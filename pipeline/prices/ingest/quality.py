@@ -13,6 +13,7 @@ from pandas.api.extensions import ExtensionArray
 from pipeline.market.calendar import Calendar
 from pipeline.market.corporate_actions import as_traded, carry_actions, has_action
 from pipeline.market.exchanges import suggest_calendar
+from pipeline.prices.ingest.dividends import find_dividend_doubts
 from pipeline.schema import PRICES, empty
 from pipeline.sources import Fetched
 
@@ -33,6 +34,13 @@ WRONG_CALENDAR = "wrong calendar"
 
 _DIVIDEND_TOLERANCE = 1e-3
 """How far a dividend and the step of the adjusted close may differ, as a share of the price."""
+_OUTSIDE_RANGE = 0.05
+"""How far an open or close may lie outside low..high, as a share of the price.
+
+Low and high are often those of continuous trading, open and close those of the auctions (8% of London's rows), or the
+four come from different quotes (5% of currencies'). London extends a closing auction whose price differs from the last
+trades by more than 3% (FTSE 100) or 5% (all others): London Stock Exchange, price monitoring extensions, 2001.
+"""
 
 _RULE_NAMES = {
     "not_nullable": "the value is missing",
@@ -73,7 +81,8 @@ def check(
 
     Dropped with a finding: symbols whose exchange has another time zone than the calendar, rows on days that are no
     session, duplicate rows of a session, rows after `today`, and rows that violate schema.PRICES. Dropped without a
-    finding: other rows after `as_of`, whose session has not closed yet. A session without a row between a symbol's
+    finding: other rows after `as_of`, whose session has not closed yet. An open or close that lies outside low..high by
+    up to 5% of the price widens the range, with one finding per symbol. A session without a row between a symbol's
     first and last bar is a finding too. The split and the dividend of a dropped row are carried to the symbol's next
     good row, with a finding.
 
@@ -86,7 +95,7 @@ def check(
         today: The current day at the exchange; None, where the clock is set to the past, skips that check.
         instruments: instrument_id by symbol, where the two differ.
         stored: symbol and session of the stored bars: the action of a dropped row is not carried on if the bar of its
-            session is already stored with that action.
+            session is already stored with that action, and ranges and dividends of stored bars are no finding again.
     """
     fits = [_matches_time_zone(answer, calendar) for answer in answers]
     found = [no_findings()]
@@ -106,21 +115,27 @@ def check(
     single, is_open = bars[~is_second], is_session[~is_second].to_numpy()
     rows = carry_actions(single, is_open).reset_index(drop=True)
     rows = rows.assign(status=_status(rows, calendar, historical))[list(PRICES.columns)]
+    is_stored = np.zeros(len(rows), dtype=bool) if stored is None else _is_in(rows, stored)
+    rows, widened = _widen_ranges(rows, is_stored)
     broken = find_broken_rules(rows)
     kept = ~_is_in(rows, broken)
-    if stored is not None and not kept.all():
-        rows.loc[~kept & _is_in(rows, stored), ["split", "dividend"]] = 1.0, 0.0
+    if not kept.all():
+        rows.loc[~kept & is_stored, ["split", "dividend"]] = 1.0, 0.0
+    good = carry_actions(rows, kept).reset_index(drop=True)
+    doubts = find_dividend_doubts(good)
     found += [
         _carried(single, is_open),
         _findings(bars[~is_session], "no session", f"{calendar.name} was closed"),
         _findings(bars[is_second], "second row", "the last row of the session was kept"),
         *_missing_sessions(rows, calendar),
+        widened,
         broken,
         _carried(rows, kept),
+        doubts[~_is_in(doubts, rows[is_stored])],
         find_dividend_mismatches(rows),
     ]
     findings = pd.concat(found, ignore_index=True).sort_values(["symbol", "session"], ignore_index=True)
-    return Checked(carry_actions(rows, kept).reset_index(drop=True), findings)
+    return Checked(good, findings)
 
 
 def _concatenate(answers: Sequence[Fetched], source: str, instruments: Mapping[str, str]) -> pd.DataFrame:
@@ -196,6 +211,37 @@ def _findings(bars: pd.DataFrame, rule: str, detail: str) -> pd.DataFrame:
     return bars[["symbol", "session"]].assign(rule=rule, detail=detail)
 
 
+def _widen_ranges(rows: pd.DataFrame, is_stored: NDArray[np.bool_]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the rows with ranges that hold open and close, and a finding per symbol with a row that is not stored.
+
+    Rows that lie outside by more than `_OUTSIDE_RANGE`, and rows whose low lies above high, stay as they are.
+    """
+    ends = rows[["open", "close"]]
+    above, below = ends.max(axis=1, skipna=False), ends.min(axis=1, skipna=False)
+    outside = np.maximum(above / rows["high"] - 1, 1 - below / rows["low"])
+    is_widened = (
+        (outside > 0) & (outside <= _OUTSIDE_RANGE) & (rows["low"] > 0) & (rows["low"] <= rows["high"])
+    )
+    if not is_widened.any():
+        return rows, no_findings()
+    named = rows[is_widened & ~is_stored].assign(outside=outside)
+    counts, new = rows.loc[~is_stored, "symbol"].value_counts(), named.groupby("symbol", sort=False)
+    found = new.agg(
+        session=("session", "max"), bars=("session", "count"), most=("outside", "max")
+    ).reset_index()
+    detail = [
+        f"{row.bars} of {counts[str(row.symbol)]} bars, by {row.most:.2%} at most: kept, with low and high "
+        "widened to hold open and close"
+        for row in found.itertuples()
+    ]
+    widened = rows.assign(
+        high=rows["high"].where(~is_widened, np.maximum(rows["high"], above)),
+        low=rows["low"].where(~is_widened, np.minimum(rows["low"], below)),
+    )
+    rule = "open or close lies outside low..high"
+    return widened, found[["symbol", "session"]].assign(rule=rule, detail=detail)[FINDING_COLUMNS]
+
+
 def _status(rows: pd.DataFrame, calendar: Calendar, historical: bool) -> ExtensionArray:
     is_provisional = np.zeros(len(rows), dtype=np.int64)
     earliest = rows["observed_at"].min()
@@ -237,19 +283,21 @@ def find_broken_rules(rows: pd.DataFrame) -> pd.DataFrame:
 def find_dividend_mismatches(rows: pd.DataFrame) -> pd.DataFrame:
     """Return a finding for each session on which the vendor's adjusted closes contradict its dividends.
 
-    The step of adjusted over plain close must be 1 - D[t]/C[t-1] (Yahoo's definition, see corporate_actions). The bars
-    are stored unchanged: returns are computed from the dividends, so the user should know of a lost or late one.
+    The step of adjusted over plain close must be 1 - D[t]/C[t-1] (Yahoo's definition, see corporate_actions), where
+    both adjusted closes are of one answer: each later dividend moves all adjusted closes before it. The bars are stored
+    unchanged: returns are computed from the dividends, so the user should know of a lost or late one.
 
     Args:
         rows: schema.PRICES, ascending in session within each symbol.
     """
     factor = rows["vendor_adj_close"] / rows["vendor_close"]
-    before = rows[["close"]].assign(factor=factor).groupby(rows["symbol"]).shift()
+    before = rows[["close", "observed_at"]].assign(factor=factor).groupby(rows["symbol"]).shift()
     step = before["factor"] / factor
     # Where the vendor's closes are raw, a split moves adjusted over plain close too.
     step *= rows["split"].where(rows["adjustment"] == "raw", 1.0)
     expected = 1 - rows["dividend"] * rows["split"] / before["close"]
     is_doubted = ((step - expected).abs() > _DIVIDEND_TOLERANCE) & (rows["adjustment"] != "split+dividend")
+    is_doubted &= before["observed_at"] == rows["observed_at"]
     doubted = rows[is_doubted].assign(step=step[is_doubted], expected=expected[is_doubted])
     detail = [
         f"a dividend of {row.dividend:.6g} implies the factor {row.expected:.6f}, the adjusted closes {row.step:.6f}"

@@ -12,6 +12,7 @@ from pipeline.prices.ingest.discrepancies import (
     find_split_faults,
 )
 from pipeline.prices.ingest.fetch_log import QuarantineEntry
+from pipeline.prices.ingest.leaps import find_leaps
 from pipeline.prices.ingest.quality import no_findings
 from pipeline.prices.revisions import REVISION
 from pipeline.prices.store import VALUES, PriceStore
@@ -24,6 +25,9 @@ COMPARED_COLUMNS = ["instrument_id", *VALUES]
 _COMPARED = ["symbol", "session", "close", "split", "dividend", "status", "currency"]
 
 _KEY = ["symbol", "session"]
+
+_CORRECTABLE = ("leap", "split fault", "unit fault")
+"""The contradictions of stored closes that can be a correction of theirs."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,12 +54,14 @@ def reconcile(
     quarantined: Mapping[str, QuarantineEntry],
     whole: frozenset[str],
     since: pd.Timestamp = pd.Timestamp.min,
+    doubtful_from: pd.Timestamp = pd.Timestamp.max,
 ) -> Reconciliation:
     """Compare a source's answer with the stored bars.
 
     A symbol in quarantine, whose whole history is requested each time (fetch_plan), leaves it when its answer no longer
     contradicts the store, or when the user has released it: then the answer is stored as it is, and the bars before
-    stay readable as earlier versions.
+    stay readable as earlier versions. A history seen for the first time may end in a jump too recent to have lasted:
+    then only the bars before it are stored. An answer that undoes a leap of the stored bars is a correction.
 
     Args:
         store: The price store.
@@ -64,6 +70,7 @@ def reconcile(
         quarantined: The entries now in quarantine, by instrument_id.
         whole: The symbols whose whole history was requested.
         since: The first requested session; an answer that begins earlier is compared with all of its symbol's bars.
+        doubtful_from: The first session that is too recent for a jump to have lasted (`find_jumps`).
 
     Raises:
         StoreError: the store cannot be read.
@@ -74,25 +81,58 @@ def reconcile(
     present = {symbol: quarantined[id_] for symbol, id_ in ids.items() if id_ in quarantined}
     released = {symbol for symbol, entry in present.items() if entry.is_released}
     compared = stored[_COMPARED]
-    faults = _find_faults(prices, compared, whole)
+    faults = _find_faults(prices, stored, whole, doubtful_from)
     faults = faults[~faults["symbol"].isin(released)]
     # The first row of a partial answer serves for comparison only: actions just before it are not in the answer.
     is_anchor = ~prices["symbol"].isin(whole) & ~prices["symbol"].duplicated()
-    good = prices[~prices["symbol"].isin(faults["symbol"]) & ~is_anchor]
+    good = prices[_is_good(prices, compared, faults) & ~is_anchor]
+    leaps = _new_leaps(good[good["symbol"].isin(whole)], compared)
     return Reconciliation(
         new=store.select_new(good, stored if good.empty or good["session"].min() >= since else None),
-        findings=pd.concat([_quarantine_findings(faults), find_revisions(compared, good)], ignore_index=True),
+        findings=pd.concat(
+            [_quarantine_findings(faults), leaps, find_revisions(compared, good)], ignore_index=True
+        ),
         quarantined=[entry for s, entry in _make_entries(faults, ids, prices).items() if s not in present],
         ended=[entry for symbol, entry in present.items() if symbol not in set(faults["symbol"])],
     )
 
 
-def _find_faults(prices: pd.DataFrame, stored: pd.DataFrame, whole: frozenset[str]) -> pd.DataFrame:
-    splits = find_split_faults(prices)
+def _find_faults(
+    prices: pd.DataFrame, stored: pd.DataFrame, whole: frozenset[str], doubtful_from: pd.Timestamp
+) -> pd.DataFrame:
+    compared, splits = stored[_COMPARED], find_split_faults(prices)
     if not splits.empty:
-        splits = splits[~pd.MultiIndex.from_frame(splits[_KEY]).isin(_unchanged(prices, stored))]
-    faults = [find_overlap_faults(stored, prices, whole), splits, find_jumps(stored, prices)]
-    return pd.concat(faults, ignore_index=True)
+        splits = splits[~pd.MultiIndex.from_frame(splits[_KEY]).isin(_unchanged(prices, compared))]
+    overlap = find_overlap_faults(compared, prices, whole)
+    corrected = [s for s in overlap["symbol"].unique() if _is_corrected(s, prices, stored)]
+    overlap = overlap[~(overlap["symbol"].isin(corrected) & overlap["rule"].isin(_CORRECTABLE))]
+    return pd.concat([overlap, splits, find_jumps(compared, prices, doubtful_from)], ignore_index=True)
+
+
+def _is_corrected(symbol: str, prices: pd.DataFrame, stored: pd.DataFrame) -> bool:
+    """Whether the answer contradicts the stored closes because it undoes a leap of theirs, and makes no other."""
+    before, answer = (rows[rows["symbol"] == symbol] for rows in (stored, prices))
+    others = before[~before["session"].isin(answer["session"])]
+    after = pd.concat([answer, others], join="inner").sort_values("session")
+    leaps = [set(find_leaps(rows)["session"]) for rows in (before, after)]
+    return leaps[1] < leaps[0]
+
+
+def _is_good(prices: pd.DataFrame, stored: pd.DataFrame, faults: pd.DataFrame) -> "pd.Series[bool]":
+    """Return the rows without a fault, [row]; of a history seen for the first time, those before a recent jump too."""
+    is_faulty = prices["symbol"].isin(faults["symbol"])
+    is_jump = (faults["rule"] == "unexplained leap") & ~faults["symbol"].isin(stored["symbol"])
+    others = faults.loc[~is_jump, "symbol"]
+    jumps = faults[is_jump & ~faults["symbol"].isin(others)].groupby("symbol")["session"].min()
+    return ~is_faulty | (prices["session"] < pd.to_datetime(prices["symbol"].map(jumps)))
+
+
+def _new_leaps(prices: pd.DataFrame, stored: pd.DataFrame) -> pd.DataFrame:
+    """Return the leaps of whole histories that are not stored already."""
+    leaps = find_leaps(prices).drop(columns="is_lasting")
+    if leaps.empty:
+        return leaps
+    return leaps[~pd.MultiIndex.from_frame(leaps[_KEY]).isin(_unchanged(prices, stored))]
 
 
 def _unchanged(prices: pd.DataFrame, stored: pd.DataFrame) -> pd.MultiIndex:

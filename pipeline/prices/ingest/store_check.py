@@ -11,7 +11,9 @@ from pipeline.errors import InputError
 from pipeline.market.calendar import Calendar
 from pipeline.market.universe import MIN_COVERAGE, Universe
 from pipeline.prices.ingest.discrepancies import JUMP, find_split_faults
+from pipeline.prices.ingest.dividends import find_dividend_doubts
 from pipeline.prices.ingest.fetch_log import FetchLog, QuarantineEntry
+from pipeline.prices.ingest.leaps import find_leaps
 from pipeline.prices.ingest.listing_status import Listing, find_listings
 from pipeline.prices.ingest.quality import find_broken_rules, find_dividend_mismatches, find_missing
 from pipeline.prices.ingest.unknown_closures import count_bars, find_unknown_closures
@@ -281,16 +283,25 @@ def _quarantined(entries: Iterable[QuarantineEntry], newest: pd.Timestamp) -> pd
 
 
 def _contradictory(current: pd.DataFrame, released: Container[str]) -> pd.DataFrame:
-    """Return the findings where stored splits or dividends contradict the closes or adjusted closes."""
+    """Return the findings where stored splits, dividends or closes contradict each other or the adjusted closes."""
     split = "stored as it came; a false split changes every price before it: compare with another source"
+    leap = "stored as it came: compare with another source; a corrected history will replace it"
     dividend = "the bars stay; returns are computed from the dividends, not from the vendor's adjusted closes"
-    faults = current[["symbol", "session", "instrument_id"]].merge(find_split_faults(current))
-    rows = [
-        (r.symbol, r.session, r.rule, r.detail, split, r.instrument_id not in released) for r in _rows(faults)
-    ]
-    mismatches = find_dividend_mismatches(current)
+    splits, leaps = find_split_faults(current), find_leaps(current)
+    leaps = leaps[~pd.MultiIndex.from_frame(leaps[_KEY]).isin(pd.MultiIndex.from_frame(splits[_KEY]))]
+    mismatches, doubts = find_dividend_mismatches(current), find_dividend_doubts(current)
+    ids = current[[*_KEY, "instrument_id"]]
     return _findings(
-        rows + [(r.symbol, r.session, r.rule, r.detail, dividend, False) for r in _rows(mismatches)]
+        [
+            (r.symbol, r.session, r.rule, r.detail, done, needs_person and r.instrument_id not in released)
+            for faults, done, needs_person in (
+                (splits, split, True),
+                (leaps, leap, True),
+                (mismatches, dividend, False),
+                (doubts, dividend, False),
+            )
+            for r in _rows(faults.merge(ids, on=_KEY))
+        ]
     )
 
 
