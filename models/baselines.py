@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.prediction import Prediction, on_panel
+from models.scaling import replace_outliers
 from models.windows import (
     Mode,
     check_panel,
@@ -212,14 +213,13 @@ def _learn_sign(direction_of: Callable[[Inputs], NDArray[np.float32]]) -> Learn:
 
 
 def _learn_logistic(inputs: Inputs, labels: NDArray[np.float32], seed: int) -> Estimate:
-    """Logistic regression on standardised inputs, with a modest L2 penalty."""
+    """Logistic regression on standardised inputs without far outliers, with a modest L2 penalty."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    return _learn_classifier(
-        make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=500)), inputs, labels
-    )
+    pipeline = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=500))
+    return _learn_classifier(pipeline, replace_outliers(inputs), labels)
 
 
 def _learn_logistic_without(columns: tuple[int, ...]) -> Learn:

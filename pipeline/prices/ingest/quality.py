@@ -10,6 +10,7 @@ import pandera.pandas as pa
 from numpy.typing import NDArray
 from pandas.api.extensions import ExtensionArray
 
+from pipeline.formatting import count
 from pipeline.market.calendar import Calendar
 from pipeline.market.corporate_actions import as_traded, carry_actions, has_action
 from pipeline.market.exchanges import suggest_calendar
@@ -115,12 +116,11 @@ def check(
     single, is_open = bars[~is_second], is_session[~is_second].to_numpy()
     rows = carry_actions(single, is_open).reset_index(drop=True)
     rows = rows.assign(status=_status(rows, calendar, historical))[list(PRICES.columns)]
-    is_stored = np.zeros(len(rows), dtype=bool) if stored is None else _is_in(rows, stored)
-    rows, widened = _widen_ranges(rows, is_stored)
+    rows, widened = _widen_ranges(rows, stored)
     broken = find_broken_rules(rows)
     kept = ~_is_in(rows, broken)
-    if not kept.all():
-        rows.loc[~kept & is_stored, ["split", "dividend"]] = 1.0, 0.0
+    if stored is not None and not kept.all():
+        rows.loc[~kept & _is_in(rows, stored), ["split", "dividend"]] = 1.0, 0.0
     good = carry_actions(rows, kept).reset_index(drop=True)
     doubts = find_dividend_doubts(good)
     found += [
@@ -131,7 +131,7 @@ def check(
         widened,
         broken,
         _carried(rows, kept),
-        doubts[~_is_in(doubts, rows[is_stored])],
+        _without(doubts, stored),
         find_dividend_mismatches(rows),
     ]
     findings = pd.concat(found, ignore_index=True).sort_values(["symbol", "session"], ignore_index=True)
@@ -164,10 +164,18 @@ def _concatenate(answers: Sequence[Fetched], source: str, instruments: Mapping[s
 
 def _is_in(rows: pd.DataFrame, others: pd.DataFrame) -> NDArray[np.bool_]:
     """Return bool [row]: whether the row's (symbol, session) occurs in `others`."""
+    others = others[
+        others["session"].isin(rows["session"].unique()) & others["symbol"].isin(rows["symbol"].unique())
+    ]
     if others.empty:
         return np.zeros(len(rows), dtype=bool)
     other_keys, keys = (pd.MultiIndex.from_frame(frame[["symbol", "session"]]) for frame in (others, rows))
     return keys.isin(other_keys)
+
+
+def _without(rows: pd.DataFrame, stored: pd.DataFrame | None) -> pd.DataFrame:
+    """Return the rows whose (symbol, session) is not stored."""
+    return rows if stored is None or rows.empty else rows[~_is_in(rows, stored)]
 
 
 def _wrong_calendar(fetched: Fetched, calendar: Calendar) -> pd.DataFrame:
@@ -211,35 +219,34 @@ def _findings(bars: pd.DataFrame, rule: str, detail: str) -> pd.DataFrame:
     return bars[["symbol", "session"]].assign(rule=rule, detail=detail)
 
 
-def _widen_ranges(rows: pd.DataFrame, is_stored: NDArray[np.bool_]) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _widen_ranges(rows: pd.DataFrame, stored: pd.DataFrame | None) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the rows with ranges that hold open and close, and a finding per symbol with a row that is not stored.
 
     Rows that lie outside by more than `_OUTSIDE_RANGE`, and rows whose low lies above high, stay as they are.
     """
-    ends = rows[["open", "close"]]
-    above, below = ends.max(axis=1, skipna=False), ends.min(axis=1, skipna=False)
-    outside = np.maximum(above / rows["high"] - 1, 1 - below / rows["low"])
-    is_widened = (
-        (outside > 0) & (outside <= _OUTSIDE_RANGE) & (rows["low"] > 0) & (rows["low"] <= rows["high"])
+    first, high, low, last = (rows[name].to_numpy(float) for name in ("open", "high", "low", "close"))
+    above, below = np.maximum(first, last), np.minimum(first, last)
+    is_range = (low > 0) & (low <= high) & (below > 0)
+    outside = np.maximum(
+        above / np.where(is_range, high, np.nan) - 1, 1 - below / np.where(is_range, low, np.nan)
     )
+    is_widened = (outside > 0) & (outside <= _OUTSIDE_RANGE)
     if not is_widened.any():
         return rows, no_findings()
-    named = rows[is_widened & ~is_stored].assign(outside=outside)
-    counts, new = rows.loc[~is_stored, "symbol"].value_counts(), named.groupby("symbol", sort=False)
-    found = new.agg(
+    named = _without(rows.loc[is_widened, ["symbol", "session"]].assign(outside=outside[is_widened]), stored)
+    found = named.groupby("symbol", sort=False).agg(
         session=("session", "max"), bars=("session", "count"), most=("outside", "max")
-    ).reset_index()
+    )
     detail = [
-        f"{row.bars} of {counts[str(row.symbol)]} bars, by {row.most:.2%} at most: kept, with low and high "
-        "widened to hold open and close"
-        for row in found.itertuples()
+        f"{count(bars, 'bar')}, by {most:.2%} at most: kept, with low and high widened to hold open and close"
+        for bars, most in zip(found["bars"].tolist(), found["most"].tolist(), strict=True)
     ]
     widened = rows.assign(
-        high=rows["high"].where(~is_widened, np.maximum(rows["high"], above)),
-        low=rows["low"].where(~is_widened, np.minimum(rows["low"], below)),
+        high=np.where(is_widened, np.maximum(high, above), high),
+        low=np.where(is_widened, np.minimum(low, below), low),
     )
     rule = "open or close lies outside low..high"
-    return widened, found[["symbol", "session"]].assign(rule=rule, detail=detail)[FINDING_COLUMNS]
+    return widened, found.reset_index().assign(rule=rule, detail=detail)[FINDING_COLUMNS]
 
 
 def _status(rows: pd.DataFrame, calendar: Calendar, historical: bool) -> ExtensionArray:

@@ -86,7 +86,7 @@ def reconcile(
     # The first row of a partial answer serves for comparison only: actions just before it are not in the answer.
     is_anchor = ~prices["symbol"].isin(whole) & ~prices["symbol"].duplicated()
     good = prices[_is_good(prices, compared, faults) & ~is_anchor]
-    leaps = _new_leaps(good[good["symbol"].isin(whole)], compared)
+    leaps = _new_leaps(prices[prices["symbol"].isin(whole)], compared, faults)
     return Reconciliation(
         new=store.select_new(good, stored if good.empty or good["session"].min() >= since else None),
         findings=pd.concat(
@@ -102,7 +102,7 @@ def _find_faults(
 ) -> pd.DataFrame:
     compared, splits = stored[_COMPARED], find_split_faults(prices)
     if not splits.empty:
-        splits = splits[~pd.MultiIndex.from_frame(splits[_KEY]).isin(_unchanged(prices, compared))]
+        splits = _without_unchanged(splits, prices, compared)
     overlap = find_overlap_faults(compared, prices, whole)
     corrected = [s for s in overlap["symbol"].unique() if _is_corrected(s, prices, stored)]
     overlap = overlap[~(overlap["symbol"].isin(corrected) & overlap["rule"].isin(_CORRECTABLE))]
@@ -127,21 +127,28 @@ def _is_good(prices: pd.DataFrame, stored: pd.DataFrame, faults: pd.DataFrame) -
     return ~is_faulty | (prices["session"] < pd.to_datetime(prices["symbol"].map(jumps)))
 
 
-def _new_leaps(prices: pd.DataFrame, stored: pd.DataFrame) -> pd.DataFrame:
-    """Return the leaps of whole histories that are not stored already."""
+def _new_leaps(prices: pd.DataFrame, stored: pd.DataFrame, faults: pd.DataFrame) -> pd.DataFrame:
+    """Return the leaps of whole histories that are neither stored already nor faults."""
     leaps = find_leaps(prices).drop(columns="is_lasting")
     if leaps.empty:
         return leaps
-    return leaps[~pd.MultiIndex.from_frame(leaps[_KEY]).isin(_unchanged(prices, stored))]
+    others = leaps[~pd.MultiIndex.from_frame(leaps[_KEY]).isin(pd.MultiIndex.from_frame(faults[_KEY]))]
+    return _without_unchanged(others, prices, stored)
 
 
-def _unchanged(prices: pd.DataFrame, stored: pd.DataFrame) -> pd.MultiIndex:
-    """Return the bars whose split and close equal the stored ones: accepted before, or released by the user."""
-    both = prices.merge(stored, on=_KEY, suffixes=("", "_was"))
+def _without_unchanged(found: pd.DataFrame, prices: pd.DataFrame, stored: pd.DataFrame) -> pd.DataFrame:
+    """Return the findings but those of bars whose split and close are stored: accepted, or released by the user."""
+    now, was = (
+        rows[rows["symbol"].isin(found["symbol"]) & rows["session"].isin(found["session"])]
+        for rows in (prices, stored)
+    )
+    both = now.merge(was, on=_KEY, suffixes=("", "_was"))
     is_same = (both["split"] == both["split_was"]) & (
         (both["close"] / both["close_was"] - 1).abs() < REVISION
     )
-    return pd.MultiIndex.from_frame(both.loc[is_same, _KEY])
+    return found[
+        ~pd.MultiIndex.from_frame(found[_KEY]).isin(pd.MultiIndex.from_frame(both.loc[is_same, _KEY]))
+    ]
 
 
 def _instruments(prices: pd.DataFrame) -> dict[str, str]:
