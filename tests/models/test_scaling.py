@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.preprocessing import StandardScaler
 
-from models.scaling import LIMIT, fit_scaling
+from models.scaling import LIMIT, fit_scaling, replace_outliers
 
 X = np.random.default_rng(2).normal(3, 7, (5, 40, 3)).astype(np.float32)
 MASK = np.random.default_rng(3).random((5, 40)) < 0.9
@@ -38,3 +38,35 @@ def test_a_feature_that_never_moved_is_centred_and_bounded() -> None:
     scaling = fit_scaling(still, MASK, range(40))
     assert scaling.apply(still)[:, :, 1] == pytest.approx(0, abs=1e-6)
     assert np.abs(scaling.apply(X)).max() <= LIMIT
+
+
+def returns(symbols: int, sessions: int) -> np.ndarray:
+    """Return fat-tailed daily returns of 1%, and a feature of half the size."""
+    rng = np.random.default_rng(4)
+    daily = 0.01 * rng.standard_t(4, (symbols, sessions)) / np.sqrt(2)
+    return np.stack([daily, daily / 2], axis=-1).astype(np.float32)
+
+
+@pytest.mark.parametrize("symbols", [1, 20])
+def test_one_bar_at_a_tenth_does_not_shrink_the_inputs(symbols: int) -> None:
+    healthy, valid = returns(symbols, 500), np.ones((symbols, 500), dtype=bool)
+    faulty = healthy.copy()
+    faulty[0, 100:102, 0] = -2.3, 2.3
+    before, after = (fit_scaling(x, valid, range(500)) for x in (healthy, faulty))
+    assert np.sqrt(after.variance / before.variance) == pytest.approx(1, abs=0.01)
+    assert after.mean == pytest.approx(before.mean, abs=1e-4)
+    assert after.apply(faulty)[0, 100:102, 0].tolist() == [-LIMIT, LIMIT]
+
+
+def test_healthy_tails_keep_every_digit_of_the_scale() -> None:
+    x = returns(20, 500)
+    rows = x.reshape(-1, 2)
+    assert np.abs(rows[:, 0]).max() > 0.07  # a crash, of seven standard deviations
+    assert replace_outliers(rows) is rows
+    assert len(replace_outliers(rows[:0])) == 0
+
+
+def test_a_column_that_hardly_ever_moves_has_no_outliers() -> None:
+    rows = np.zeros((100, 2), dtype=np.float32)
+    rows[7, 0] = 1e6
+    assert replace_outliers(rows) is rows

@@ -186,8 +186,9 @@ class _History:
 
         A split that is not listed multiplies the shares, another unit the value: one of the two stays usual.
         """
-        multiples = [values[place] / _median(values[here]) for values in (self.volume, self.turnover)]
-        return not min(multiples) > limit
+        usual = [_median(values[here]) for values in (self.volume, self.turnover)]
+        now = [values[place] for values in (self.volume, self.turnover)]
+        return not all(one > limit * other > 0 for one, other in zip(now, usual, strict=True))
 
     def _describe_spike(self, place: int, back: int, deviation: float) -> tuple[str, str]:
         rule = "unit fault" if self._is_unit(place, deviation) else "spike"

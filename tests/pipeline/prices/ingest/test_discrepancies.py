@@ -169,11 +169,25 @@ def test_a_huge_listed_dividend_explains_a_jump(stored: pd.DataFrame) -> None:
     assert len(find_jumps(stored.head(12), paid.assign(dividend=0.0))) == 1
 
 
-def test_stored_closes_and_a_history_seen_for_the_first_time_may_jump(stored: pd.DataFrame) -> None:
+def test_stored_closes_and_earlier_ones_of_a_history_seen_for_the_first_time_may_jump(
+    stored: pd.DataFrame,
+) -> None:
     fallen = seen(stored, np.where(np.arange(N) >= 14, 0.5, 1.0))
     assert find_jumps(fallen, fallen).empty
-    assert find_jumps(stored.head(0), fallen).empty
-    assert find_jumps(stored.assign(symbol="B"), fallen).empty
+    for known in (stored.head(0), stored.assign(symbol="B")):
+        assert find_jumps(known, fallen).empty
+        assert find_jumps(known, fallen, stored["session"][15]).empty
+        found = find_jumps(known, fallen, stored["session"][11])
+        assert found[["session", "rule"]].values.tolist() == [[stored["session"][14], "unexplained leap"]]
+    earlier = seen(stored, np.where(np.arange(N) >= 10, 0.5, 1.0))
+    assert find_jumps(stored.head(0), earlier, stored["session"][0]).empty  # it has lasted
+
+
+def test_the_way_back_from_a_stored_spike_is_no_jump(stored: pd.DataFrame) -> None:
+    spiked = seen(stored, factors(p14=0.1))
+    assert find_jumps(stored.head(0), spiked, stored["session"][11]).empty
+    assert find_jumps(spiked.head(15), spiked).empty
+    assert len(find_jumps(spiked.head(14), spiked)) == 1
 
 
 def answered(

@@ -1,4 +1,4 @@
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +8,7 @@ import pytest
 from pipeline.features.feature_sets import FEATURE_SETS
 from pipeline.market.calendar import Calendar
 from pipeline.prices.ingest.discrepancies import find_revisions
-from pipeline.prices.ingest.quality import check
+from pipeline.prices.ingest.quality import check, find_dividend_mismatches
 from pipeline.sources import Fetched
 from pipeline.sources.files import FilesSource
 from tests.conftest import NOW, laid_out, prices_of, random_bars, vendor_bars
@@ -177,6 +177,72 @@ def test_a_settled_close_that_changes_is_named(xnys: Calendar) -> None:
     found = find_revisions(stored, now)
     assert found[["symbol", "session", "rule"]].values.tolist() == [["A", WEEK[2], "revised"]]
     assert "10.01" in found["detail"].iloc[0]
+
+
+def outside(closes: list[float]) -> pd.DataFrame:
+    """Return bars that open at 10, trade from 9.9 to 10.1, and close anywhere."""
+    bars = vendor_bars(WEEK[: len(closes)], np.full(len(closes), 10.0))
+    return bars.assign(close=closes)
+
+
+def test_a_close_or_open_a_little_outside_its_range_widens_it_and_is_named_once(xnys: Calendar) -> None:
+    bars = outside([10.2, 10.0, 9.6, 10.0])
+    bars.loc[3, "open"] = 9.89
+    result = checked(bars, xnys)
+    assert result.prices[["high", "low"]].values.tolist() == [
+        [10.2, 9.9],
+        [10.1, 9.9],
+        [10.1, 9.6],
+        [10.1, 9.89],
+    ]
+    assert result.prices["close"].tolist() == [10.2, 10.0, 9.6, 10.0]
+    assert result.findings[["session", "rule"]].values.tolist() == [
+        [WEEK[3], "open or close lies outside low..high"]
+    ]
+    assert "3 bars, by 3.03% at most" in result.findings["detail"].item()
+
+
+def test_a_range_that_is_stored_already_is_not_named_again(xnys: Calendar) -> None:
+    answer = Fetched("A", "ok", NOW, bars=outside([10.2, 10.0, 10.0]))
+    stored = checked(outside([10.2]), xnys).prices
+    result = check([answer], xnys, LATER, source="test", historical=True, stored=stored)
+    assert result.findings.empty
+    assert result.prices["high"].tolist() == [10.2, 10.1, 10.1]
+
+
+@pytest.mark.parametrize("close", [10.7, 9.3, 100.0, 1.0])
+def test_a_close_far_outside_its_range_is_kept_out(xnys: Calendar, close: float) -> None:
+    result = checked(outside([10.0, close, 10.0]), xnys)
+    assert "close lies outside low..high" in set(result.findings["rule"])
+    assert result.prices["session"].tolist() == [WEEK[0], WEEK[2]]
+
+
+def test_a_low_above_the_high_is_kept_out_however_little(xnys: Calendar) -> None:
+    bars = outside([10.0, 10.0])
+    bars.loc[1, ["low", "high"]] = [10.001, 10.0]
+    assert len(checked(bars, xnys).prices) == 1
+
+
+def test_adjusted_closes_of_two_answers_say_nothing_of_a_dividend(xnys: Calendar) -> None:
+    early = vendor_bars(WEEK[:3], [10.0] * 3, adj_close=[10.0] * 3)
+    paid = vendor_bars(WEEK, [10.0] * 5, adj_close=[9.9] * 4 + [10.0], dividend=[0, 0, 0, 0, 0.1])
+    assert find_dividend_mismatches(prices_of({"A": paid}, xnys)).empty
+    late = NOW + timedelta(days=1)
+    rows = pd.concat(
+        [prices_of({"A": early}, xnys), prices_of({"A": paid}, xnys, late).tail(2)], ignore_index=True
+    )
+    assert find_dividend_mismatches(rows).empty
+    lost = paid.assign(dividend=0.0)
+    assert find_dividend_mismatches(prices_of({"A": lost}, xnys))["session"].tolist() == [WEEK[4]]
+
+
+def test_a_doubtful_dividend_is_named_when_its_bar_is_new(xnys: Calendar) -> None:
+    bars = vendor_bars(WEEK, [400.0] * 5, dividend=[0, 0, 0.08, 0, 0])
+    answer = Fetched("A", "ok", NOW, bars=bars, currency="GBp")
+    first = check([answer], xnys, LATER, source="test", historical=True)
+    assert first.findings[["session", "rule"]].values.tolist() == [[WEEK[2], "dividend in doubt"]]
+    again = check([answer], xnys, LATER, source="test", historical=True, stored=first.prices)
+    assert again.findings.empty
 
 
 @pytest.mark.slow

@@ -107,3 +107,64 @@ def test_a_renamed_listing_is_compared_under_its_new_name_with_its_old_bars(
     assert found.new[["symbol", "instrument_id"]].values.tolist() == [["NEW", "A"], ["B", "B"]]
     wrong = reconciled(store, halved(before).assign(symbol=renamed["symbol"]), {})
     assert [(e.symbol, e.instrument_id) for e in wrong.quarantined] == [("NEW", "A")]
+
+
+PRICES = ["open", "high", "low", "close"]
+
+
+def scaled(bars: pd.DataFrame, factor: float, *places: int) -> pd.DataFrame:
+    """Return the bars with those of A at these places at `factor` times their price."""
+    part = (bars["symbol"] == "A") & bars["session"].isin(bars["session"].unique()[list(places)])
+    return bars.assign(**{name: bars[name].where(~part, bars[name] * factor) for name in PRICES})
+
+
+FAULTS = {
+    "a wrong bar": ((0.1, 8), "spike"),
+    "pence for pounds": ((104.0, *range(9)), "unit fault"),
+    "a split that is not listed": ((4.0, *range(12)), "unexplained leap"),
+}
+
+
+@pytest.mark.parametrize("fault", list(FAULTS))
+def test_a_leap_of_a_first_history_is_named_once_and_its_correction_comes_in(
+    tmp_path: Path, before: pd.DataFrame, fault: str
+) -> None:
+    (factor, *places), rule = FAULTS[fault]
+    store = PriceStore(tmp_path / "prices" / "first")
+    wrong = scaled(before, factor, *places)
+    found = reconciled(store, wrong, {})
+    assert found.findings[["symbol", "rule"]].values.tolist() == [["A", rule]]
+    assert (len(found.new), found.quarantined) == (40, [])
+    store.append(found.new, run="r")
+    assert reconciled(store, wrong, {}).findings.empty
+    corrected = reconciled(store, before, {})
+    assert (corrected.quarantined, corrected.ended) == ([], [])
+    assert set(corrected.findings["rule"]) == {"revised"}
+    assert len(corrected.new) == len(places)
+    store.append(corrected.new, run="r")
+    again = reconciled(store, wrong, {})  # the other way round it is a contradiction
+    assert [e.symbol for e in again.quarantined] == ["A"]
+
+
+def test_a_correction_that_brings_another_leap_is_none(tmp_path: Path, before: pd.DataFrame) -> None:
+    store = PriceStore(tmp_path / "prices" / "first")
+    store.append(reconciled(store, scaled(before, 0.1, 8), {}).new, run="r")
+    assert [e.symbol for e in reconciled(store, scaled(before, 0.1, 11), {}).quarantined] == ["A"]
+
+
+def test_of_a_first_history_that_ends_in_a_leap_the_bars_before_it_are_stored(
+    tmp_path: Path, before: pd.DataFrame
+) -> None:
+    store, days = PriceStore(tmp_path / "prices" / "first"), before["session"].unique()
+    fallen = scaled(before, 0.1, *range(17, 20))
+    whole, nothing = frozenset("AB"), store.read(columns=COMPARED_COLUMNS)
+    found = reconcile(store, fallen, nothing, {}, whole, doubtful_from=days[15])
+    assert [(e.symbol, e.rule) for e in found.quarantined] == [("A", "unexplained leap")]
+    assert found.findings["rule"].tolist() == ["quarantine: unexplained leap"]
+    assert found.new["symbol"].value_counts().to_dict() == {"B": 20, "A": 17}
+    store.append(found.new, run="r")
+    corrected = reconciled(store, before, new_entries(found))
+    assert [e.symbol for e in corrected.ended] == ["A"]
+    assert corrected.new["symbol"].tolist() == ["A"] * 3
+    past = reconcile(PriceStore(tmp_path / "prices" / "past"), fallen, nothing, {}, whole)
+    assert (len(past.new), past.quarantined) == (40, [])
