@@ -197,6 +197,19 @@ def test_a_new_bar_alone_in_pence_is_not_stored(street: Street) -> None:
     assert_true(street, "A", WEDNESDAY)
 
 
+def test_a_wrong_bar_in_a_first_answer_is_named_and_its_correction_comes_in(street: Street) -> None:
+    street.opens(*SIX)
+    street.quirk("A", Rescaled(0.1, first="2018-11-28", last="2018-11-28", until=TUESDAY))
+    street.quirk("B", Rescaled(0.1, first=MONDAY, last=MONDAY, until=TUESDAY))
+    market = street.evening(MONDAY)
+    assert rules(market) == {"A": ["spike"], "B": ["quarantine: unexplained leap"]}
+    assert "quarantine since" in market.missing["B"]
+    assert street.bars("B", MONDAY).index[-1] == pd.Timestamp("2018-12-07")
+    assert rules(street.evening(TUESDAY)) == {"A": ["revised"]}
+    assert_true(street, "A", TUESDAY)
+    assert_true(street, "B", TUESDAY)
+
+
 # 10
 
 

@@ -227,9 +227,10 @@ def _widen_ranges(rows: pd.DataFrame, stored: pd.DataFrame | None) -> tuple[pd.D
     first, high, low, last = (rows[name].to_numpy(float) for name in ("open", "high", "low", "close"))
     above, below = np.maximum(first, last), np.minimum(first, last)
     is_range = (low > 0) & (low <= high) & (below > 0)
-    outside = np.maximum(
-        above / np.where(is_range, high, np.nan) - 1, 1 - below / np.where(is_range, low, np.nan)
-    )
+    with np.errstate(invalid="ignore"):
+        outside = np.maximum(
+            above / np.where(is_range, high, np.nan) - 1, 1 - below / np.where(is_range, low, np.nan)
+        )
     is_widened = (outside > 0) & (outside <= _OUTSIDE_RANGE)
     if not is_widened.any():
         return rows, no_findings()

@@ -86,7 +86,8 @@ def reconcile(
     # The first row of a partial answer serves for comparison only: actions just before it are not in the answer.
     is_anchor = ~prices["symbol"].isin(whole) & ~prices["symbol"].duplicated()
     good = prices[_is_good(prices, compared, faults) & ~is_anchor]
-    leaps = _new_leaps(prices[prices["symbol"].isin(whole)], compared, faults)
+    # Those of a symbol in quarantine were named when it got there.
+    leaps = _new_leaps(prices[prices["symbol"].isin(whole - set(present))], compared, faults)
     return Reconciliation(
         new=store.select_new(good, stored if good.empty or good["session"].min() >= since else None),
         findings=pd.concat(
@@ -124,7 +125,7 @@ def _is_good(prices: pd.DataFrame, stored: pd.DataFrame, faults: pd.DataFrame) -
     is_jump = (faults["rule"] == "unexplained leap") & ~faults["symbol"].isin(stored["symbol"])
     others = faults.loc[~is_jump, "symbol"]
     jumps = faults[is_jump & ~faults["symbol"].isin(others)].groupby("symbol")["session"].min()
-    return ~is_faulty | (prices["session"] < pd.to_datetime(prices["symbol"].map(jumps)))
+    return ~is_faulty | (prices["session"] < pd.to_datetime(prices["symbol"].map(jumps.to_dict())))
 
 
 def _new_leaps(prices: pd.DataFrame, stored: pd.DataFrame, faults: pd.DataFrame) -> pd.DataFrame:
