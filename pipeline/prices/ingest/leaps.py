@@ -39,6 +39,8 @@ _UNIT, _UNIT_MOVE = np.log(100), 0.06
 _SPIKE, _LONG_SPIKE, _SPLIT, _ALONE, _BEYOND = 12, 10, 8, 15, 40
 # A calm bar, and a very calm one: range and volume as multiples of the usual ones.
 _CALM, _VERY_CALM = (4.0, 4.0), (2.5, 2.0)
+# Of a symbol with more moves of a quarter than this, only those beyond its usual ones are looked at.
+_MANY = 50
 _COLUMNS = ["symbol", "session", "rule", "detail", "is_lasting"]
 
 
@@ -89,8 +91,8 @@ def _is_way_back(leap: Floats, step: Floats, remainder: Floats) -> NDArray[np.bo
 def find_leaps(rows: pd.DataFrame) -> pd.DataFrame:
     """Return a finding for each leap of more than a quarter that looks like a fault.
 
-    A leap is measured in usual returns: 1.48 times the median size of the returns that are not zero, over 31 sessions
-    before and after it, or over the whole history if that is more. Named are leaps that
+    A leap is measured in usual returns: 1.48 times the median size of the other returns that are not zero, over 31
+    sessions before and after it, or over the whole history if that is more. Named are leaps that
 
     - are taken back within five sessions (`spike`): by the next session, or later with a calm bar;
     - have the factor of a split that is listed within five sessions of it, or its square, which an inverse ratio
@@ -153,13 +155,16 @@ class _History:
     def leaps(self) -> Iterator[_Leap]:
         """Yield the leaps; the way back of a spike is none of its own."""
         size, done = np.abs(self.growth), 0
-        for place in np.flatnonzero(
-            size > max(_MIN, min(_SPLIT, _LONG_SPIKE) * _NORMAL * _median(size))
-        ).tolist():
+        places = np.flatnonzero(size > _MIN)
+        if len(places) > _MANY:
+            places = places[size[places] > _SPLIT * _NORMAL * _median(size)]
+        for place in places.tolist():
             if place <= done:
                 continue
-            here, deviation = _around(place), usual_return(self.growth, place)
             back = self._back(place)
+            others = self.growth.copy()
+            others[[place, place + back]] = np.nan
+            here, deviation = _around(place), usual_return(others, place)
             if back and self._is_spike(place, back, size[place] / deviation, here):
                 done = place + back
                 yield _Leap(place, back, *self._describe_spike(place, back, deviation))

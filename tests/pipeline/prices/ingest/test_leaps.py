@@ -60,6 +60,14 @@ def test_two_spikes_do_not_hide_each_other_nor_the_leap_after_them(calm: pd.Data
     assert named(rows) == [(20, "spike"), (40, "spike"), (80, "unexplained leap")]
 
 
+@pytest.mark.parametrize("closes", [[10.0, 10.1, 1.0, 10.2, 10.1], [10.0] * 8 + [1.0] + [10.0] * 8])
+def test_a_wrong_bar_is_seen_in_a_week_and_among_closes_that_never_move(
+    calm: pd.DataFrame, closes: list[float]
+) -> None:
+    rows = calm.head(len(closes)).assign(**dict.fromkeys(PRICES, closes))
+    assert [rule for _, rule in named(rows)] == ["spike"]
+
+
 def test_a_close_alone_that_is_wrong_for_a_day_is_a_spike(calm: pd.DataFrame) -> None:
     wrong = calm["close"].where(calm.index != DAY, calm["close"] * 10)
     assert named(calm.assign(close=wrong, high=calm["high"].where(calm.index != DAY, wrong))) == [
