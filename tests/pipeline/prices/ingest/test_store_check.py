@@ -9,8 +9,10 @@ import pytest
 from pipeline.market.calendar import Calendar, calendar
 from pipeline.market.universe import Universe
 from pipeline.prices.ingest.fetch_log import Answer, FetchLog
+from pipeline.prices.ingest.quality import check
 from pipeline.prices.ingest.store_check import check_store
 from pipeline.prices.store import PriceStore
+from pipeline.sources import Fetched
 from tests.conftest import prices_of, vendor_bars
 from tests.support import stored_week
 from tests.support.command_line import HERE, CommandLine, Said
@@ -147,6 +149,26 @@ def test_stored_bars_that_break_a_rule_or_the_calendar_are_named(
     assert said.code == 1
     assert "FIX B 2018-12-10: low lies above high" in findings(said)
     assert "FIX B 2018-12-09: no session" in findings(said)
+
+
+def test_a_stored_leap_needs_the_user_and_a_doubtful_dividend_is_a_note(
+    nextday: CommandLine, store: PriceStore, days: Calendar
+) -> None:
+    settings('symbols = ["C"]')
+    closes = 400 + 4.0 * (np.arange(20) % 3)
+    closes[11] /= 10
+    paid = np.where(np.arange(20) == 7, 0.08, 0.0)
+    answer = Fetched(
+        "C", "ok", FIRST, bars=vendor_bars(days.sessions[:20], closes, dividend=paid), currency="GBp"
+    )
+    store.append(check([answer], days, WEEK[-1], source="test", historical=True).prices, run="r")
+    said = nextday(*HERE, "prices", "check")
+    assert said.code == 1
+    found = findings(said)
+    assert f"FIX C {days.sessions[11]:%Y-%m-%d}: spike" in found
+    assert f"note C {days.sessions[7]:%Y-%m-%d}: dividend in doubt" in found
+    assert "from 404 to 40.8" in said.out
+    assert "a corrected history will replace it" in " ".join(said.out.split())
 
 
 def test_many_findings_are_counted_and_all_of_them_can_be_listed(
