@@ -208,14 +208,15 @@ def _unsettled(
 
 
 def _revised(changes: pd.DataFrame, versions: pd.DataFrame, released: Container[str]) -> pd.DataFrame:
-    """Return every material change; a jump of a settled close needs the user, unless it was undone or released."""
+    """Return every material change; a jump of a settled close needs the user unless undone, released or corrected."""
     closes = versions.groupby(_KEY, as_index=False)["close"].agg(oldest="first", current="last")
     material = changes[changes["is_material"]].merge(closes, on=_KEY)
+    corrected = _corrected(versions[versions["symbol"].isin(material["symbol"])])
     rows = []
     for row in _rows(material):
         is_settled = row.old_status == "settled"
         is_jump = is_settled and _jumps(row.old_close, row.close) and _jumps(row.oldest, row.current)
-        is_jump &= row.instrument_id not in released
+        is_jump &= row.instrument_id not in released and row.symbol not in corrected
         done = f"kept as version {row.seq}; --known-at reads the bar as it was before"
         if is_jump:
             done += "; a lost split or another unit looks like this: compare with another source"
@@ -223,6 +224,13 @@ def _revised(changes: pd.DataFrame, versions: pd.DataFrame, released: Container[
         evidence = f"{row.change}; observed {_format_time(row.observed_at)}"
         rows.append((row.symbol, row.session, rule, evidence, done, is_jump))
     return _findings(rows)
+
+
+def _corrected(versions: pd.DataFrame) -> set[str]:
+    """Return the symbols whose later versions undid a leap of the first ones, and made no other."""
+    first, last = (find_leaps(versions.drop_duplicates(_KEY, keep=which)) for which in ("first", "last"))
+    leaps = [rows.groupby("symbol")["session"].agg(set).to_dict() for rows in (first, last)]
+    return {str(symbol) for symbol, sessions in leaps[0].items() if leaps[1].get(symbol, set()) < sessions}
 
 
 def _jumps(old: float, new: float) -> bool:

@@ -171,6 +171,18 @@ def test_a_stored_leap_needs_the_user_and_a_doubtful_dividend_is_a_note(
     assert "a corrected history will replace it" in " ".join(said.out.split())
 
 
+def test_a_corrected_bar_needs_no_user(nextday: CommandLine, store: PriceStore, days: Calendar) -> None:
+    settings('symbols = ["C"]')
+    closes = 400 + 4.0 * (np.arange(20) % 3)
+    for factor, seen in ((0.1, FIRST), (1.0, THIRD)):
+        bars = vendor_bars(days.sessions[:20], closes * np.where(np.arange(20) == 11, factor, 1.0))
+        store.append(prices_of({"C": bars}, days, seen), run="r")
+    found = findings(nextday(*HERE, "prices", "check"))
+    assert [line for line in found if "C 2018-11" in line] == [
+        f"note C {days.sessions[11]:%Y-%m-%d}: revised after it settled"
+    ]
+
+
 def test_many_findings_are_counted_and_all_of_them_can_be_listed(
     nextday: CommandLine, store: PriceStore, days: Calendar
 ) -> None:
