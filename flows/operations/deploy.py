@@ -1,52 +1,39 @@
 """Deploy the flows to Prefect: the work pool, and prefect.yaml with project and workspace filled in."""
 
-import asyncio
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import datetime, timedelta
 from pathlib import Path
 
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas import filters
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.exceptions import ObjectAlreadyExists, PrefectException
-from prefect.server.schemas.schedules import CronSchedule
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.workers.process import ProcessWorker
 
+from flows.operations.schedule import FLOWS, PLANNED, check_schedule
 from flows.runtime.context import Run, open_run
 from flows.runtime.locations import PROJECT, default_config
 from flows.runtime.prefect_api import prefect_command, server_url
-from pipeline.errors import ConfigError, NextdayError
+from pipeline.errors import ConfigError, NextdayError, quoted
 
 __all__ = [
-    "FLOWS",
     "PATIENCE",
-    "PLANNED",
     "POOL",
     "connect",
     "deploy",
     "deployment_variables",
-    "planned_evening",
     "worker_command",
 ]
 
 POOL = "nextday-local"
 
-FLOWS = {"nightly": "after-close", "retrain": "weekly", "maintenance": "monthly", "backtest": ""}
-"""The deployed flows, each with the slug of its schedule from [schedule]; empty: it has no schedule."""
-
-PLANNED = [name for name, slug in FLOWS.items() if slug]
-"""The flows with a schedule."""
-
 PATIENCE = 60.0
 """Seconds that `deploy` waits for a server: a new one answers 10 to 40 seconds after its start."""
-
-_MAX_STARTS = 1000
-"""Starts read per period: a cron line with more is not meant for nightly runs."""
 
 
 @contextmanager
@@ -82,15 +69,16 @@ def deploy(config: Path | None, home: Path | None) -> list[str]:
         Lines with the next steps.
 
     Raises:
-        ConfigError: a line of [schedule] is not a cron line.
+        ConfigError: a line of [schedule] is not a cron line, or does not fit the calendar; or another settings file is
+            deployed under the same name.
         NextdayError: no server answers, or Prefect refused; its message is included.
     """
     run, path = open_run(config, home), (config or default_config()).resolve()
     variables = deployment_variables(run, path)
-    for name in PLANNED:
-        _cron(name, run, path)
+    check_schedule(run, path)
     url = server_url(PATIENCE)
     with connect(url) as client:
+        _require_own_names(client, url, run, path, variables["NEXTDAY_SUFFIX"])
         _create_pool(client)
     _deploy_all(os.environ | variables | {"PREFECT_API_URL": url})
     suffix, timezone = variables["NEXTDAY_SUFFIX"], run.calendar.timezone
@@ -123,30 +111,31 @@ def deployment_variables(run: Run, config: Path) -> dict[str, str]:
     }
 
 
-def planned_evening(run: Run, before: datetime) -> datetime | None:
-    """Return the last start of the nightly run before a time, as planned in [schedule]; None: none in 40 days.
+def _require_own_names(client: SyncPrefectClient, url: str, run: Run, config: Path, suffix: str) -> None:
+    """Refuse to replace the deployments of another settings file, or to deploy its universe a second time.
 
-    Raises:
-        ConfigError: the line is not a cron line.
+    A file that is gone has been moved or renamed: its deployments are replaced.
     """
-    schedule = _cron("nightly", run, "[schedule]")
-    for days in (1, 8, 40):
-        starts = asyncio.run(schedule.get_dates(_MAX_STARTS, before - timedelta(days=days), before))
-        if starts:
-            return starts[-1]
-    return None
+    names = {f"{name}{suffix}" for name in FLOWS}
+    tagged = filters.DeploymentFilter(tags=filters.DeploymentFilterTags(all_=["nextday"]))
+    for deployment in client.read_deployments(deployment_filter=tagged):
+        other = Path(deployment.parameters.get("config") or config)
+        if other == config or not other.exists():
+            continue
+        if deployment.name in names or run.name in deployment.tags:
+            flow = (deployment.entrypoint or "").rpartition(":")[2]
+            delete = prefect_command(f"deployment delete {flow}/{deployment.name}", url)
+            raise ConfigError(
+                f"Another settings file is deployed as {flow}/{deployment.name}, with the universe "
+                f"{quoted(_find_universe(deployment.tags))}: {other}",
+                where=str(config),
+                fix="give one of the two universes another [universe] name, and keep its settings outside of the "
+                f"checkout; or delete what was deployed from the other file: {delete}",
+            )
 
 
-def _cron(name: str, run: Run, where: Path | str) -> CronSchedule:
-    line = getattr(run.config.schedule, name)
-    try:
-        return CronSchedule(cron=line, timezone=run.calendar.timezone)
-    except ValueError:
-        raise ConfigError(
-            f"[schedule] {name} = {line!r} is not a cron line",
-            where=str(where),
-            fix="minute, hour, day, month, weekday, for example 30 18 * * MON-FRI",
-        ) from None
+def _find_universe(tags: list[str]) -> str:
+    return next((tag for tag in tags if tag != "nextday"), "nextday")
 
 
 def _create_pool(client: SyncPrefectClient) -> None:

@@ -4,13 +4,14 @@ import importlib.metadata
 import shutil
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 from packaging.version import Version
 
 from flows.operations.health import HealthCheck, describe_error, failed, passed, run_check
-from flows.runtime.context import Run, open_run
+from flows.runtime.context import Run, absolute_path, default_config, open_run
 from flows.runtime.custom_code import describe_audit_gap, list_code
 from flows.runtime.tracking import tracking
 from pipeline.errors import NextdayError
@@ -51,17 +52,19 @@ def examine(config: Path | None, home: Path | None, now: datetime | None) -> lis
         run = open_run(config, home, now)
     except NextdayError as error:
         return [*found, failed(f"settings: {error.what}", describe_error(error))]
+    path = absolute_path(config or default_config())
     found.append(passed(f"settings {run.digest}, workspace {run.workspace.home}"))
     for check in (
         _check_disk,
         _check_calendar,
+        _check_evenings,
         _check_custom_code,
         _check_prices,
         _check_quarantine,
         _check_champion,
         _check_ledger,
         _check_last_forecast,
-        _check_schedule,
+        partial(_check_schedule, path),
     ):
         found += run_check(check, run)
     return found
@@ -124,12 +127,28 @@ def _check_custom_code(run: Run) -> list[HealthCheck]:
     return [failed(gap, "nextday audit")] if gap else [passed(f"{' and '.join(code)} passed the audit")]
 
 
+def _check_evenings(run: Run) -> list[HealthCheck]:
+    """Fail where the schedule starts no run in time: the other checks measure by its starts."""
+    from flows.operations.schedule import check_schedule
+
+    if run.is_historical:
+        return []
+    check_schedule(run, "[schedule]")
+    return [passed(f"[schedule] fits {run.calendar.name}: a nightly run starts after each session's close")]
+
+
 def _due(run: Run) -> pd.Timestamp:
-    """Return the newest session whose nightly run, as planned in [schedule], should have ended by now."""
-    from flows.operations.deploy import planned_evening
+    """Return the newest session that should be forecast by now.
+
+    It is due once its nightly run, as planned in [schedule], should have ended, and at the latest when the next session
+    opens: a schedule without a start in time does not put it off.
+    """
+    from flows.operations.schedule import planned_evening
 
     planned = planned_evening(run, run.now - _PATIENCE)
-    return run.closed_by(planned or run.now)
+    opened = int((run.calendar.opens <= run.now).sum())
+    before = run.calendar.sessions[max(opened - 2, 0)]
+    return max(run.closed_by(planned or run.now), min(before, run.last_closed))
 
 
 def _check_prices(run: Run) -> list[HealthCheck]:
@@ -211,7 +230,7 @@ def _check_ledger(run: Run) -> list[HealthCheck]:
     ]
 
 
-def _check_schedule(run: Run) -> list[HealthCheck]:
+def _check_schedule(config: Path, run: Run) -> list[HealthCheck]:
     from flows.operations.prefect_server import examine_schedule
 
-    return examine_schedule(run)
+    return examine_schedule(run, config)

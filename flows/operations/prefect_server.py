@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import prefect
 from prefect.client.orchestration import SyncPrefectClient
@@ -13,8 +14,9 @@ from prefect.client.schemas.sorting import FlowRunSort
 from prefect.events.filters import EventFilter, EventNameFilter, EventOccurredFilter, EventResourceFilter
 from prefect.exceptions import ObjectNotFound
 
-from flows.operations.deploy import FLOWS, PLANNED, POOL, connect, worker_command
+from flows.operations.deploy import POOL, connect, worker_command
 from flows.operations.health import HealthCheck, failed, passed
+from flows.operations.schedule import FLOWS, PLANNED
 from flows.runtime.context import Run
 from flows.runtime.prefect_api import prefect_command, server_url
 
@@ -30,8 +32,12 @@ _SLOT_STATES = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
 _CRASHED = '{"state": {"type": "CRASHED", "message": "its process is gone"}, "force": true}'
 
 
-def examine_schedule(run: Run) -> list[HealthCheck]:
+def examine_schedule(run: Run, config: Path) -> list[HealthCheck]:
     """Check the server, the universe's deployments and the work pool.
+
+    Args:
+        run: The run.
+        config: Its settings file, an absolute path.
 
     Raises:
         NextdayError: no server answers, or it refused.
@@ -48,7 +54,7 @@ def examine_schedule(run: Run) -> list[HealthCheck]:
                     failed(f"Prefect at {url} has no {flow} deployment of {run.name!r}", "nextday deploy")
                 )
             for deployment in of_flow:
-                found += _DeploymentCheck(client, url, run, deployment).results()
+                found += _DeploymentCheck(client, url, run, config, deployment).results()
         return [*found, *_check_pool(client, url, run)]
 
 
@@ -69,11 +75,23 @@ def _check_version(client: SyncPrefectClient, url: str) -> HealthCheck:
 class _DeploymentCheck:
     """The checks of one deployment."""
 
-    def __init__(self, client: SyncPrefectClient, url: str, run: Run, deployment: DeploymentResponse) -> None:
+    def __init__(
+        self, client: SyncPrefectClient, url: str, run: Run, config: Path, deployment: DeploymentResponse
+    ) -> None:
         self.client, self.url, self.run, self.deployment = client, url, run, deployment
+        self.config = str(config)
         self.name = f"{_flow_name(deployment)}/{deployment.name}"
 
     def results(self) -> list[HealthCheck]:
+        other = self.deployment.parameters.get("config") or self.config
+        if other != self.config:
+            return [
+                failed(
+                    f"deployment {self.name} is of the same universe and uses another settings file: {other}",
+                    "give one of the two another [universe] name, or delete the deployment if it is out of use: "
+                    + prefect_command(f"deployment delete {self.name}", self.url),
+                )
+            ]
         home = self.deployment.parameters.get("home")
         if home != str(self.run.workspace.home):
             return [

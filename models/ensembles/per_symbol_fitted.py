@@ -9,12 +9,12 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
 from models.calibration.calibrator import Calibrator
+from models.engine import keras
 from models.ensembles.agreement import Agreement, banded, join_agreements
 from models.ensembles.by_symbol import arrange_places, forecast_by_symbol, spread_over_rows
 from models.ensembles.members import Members

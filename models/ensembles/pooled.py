@@ -6,12 +6,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
 from models.calibration.calibrator import Calibration, Calibrator, fit_calibrator
+from models.engine import keras
 from models.ensembles.agreement import Agreement, banded, measure_agreement
 from models.ensembles.members import Members, calibration_rows, keep_last_good
 from models.ensembles.model_files import POOLED, write_metadata, writing

@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
+
+from models.engine import keras
 
 __all__ = [
     "EXPLODING",

@@ -12,8 +12,9 @@ read all sessions from memory again, and made a step of 64 rows a fifth slower.
 
 from typing import Any, ClassVar, Protocol
 
-import keras
 import tensorflow as tf
+
+from models.engine import keras
 
 __all__ = ["GRU", "LSTM", "SimpleRNN"]
 

@@ -11,9 +11,9 @@ recurrent layers, and attention over the last `lookback` states can follow them.
 from collections.abc import Mapping
 from typing import Final
 
-import keras
 import numpy as np
 
+from models.engine import keras
 from models.networks import bptt_layers
 from models.networks.network import Network
 from models.scaling import LIMIT, Scaling

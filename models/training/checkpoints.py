@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any, Final
 from zipfile import BadZipFile
 
-import keras
 import numpy as np
 import tensorflow as tf
 
+from models.engine import keras
 from models.errors import ModelError
 from models.training.trainer import Epoch, Examples, Weights
 

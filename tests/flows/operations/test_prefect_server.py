@@ -20,7 +20,7 @@ from prefect.client.schemas.responses import DeploymentResponse, GlobalConcurren
 from prefect.client.schemas.schedules import CronSchedule
 
 from flows.operations import prefect_server
-from flows.operations.deploy import FLOWS
+from flows.operations.schedule import FLOWS
 from tests.flows.operations.conftest import NOBODY, NOW, Patient
 
 pytestmark = pytest.mark.usefixtures("no_server")
@@ -153,6 +153,15 @@ def test_a_server_of_another_version_is_to_be_started_from_this_environment(
     server.version = "3.1.0"
     said = patient.complaint("is Prefect 3.1.0, and this is")
     assert "bin/prefect server start --host 127.0.0.1" in said.fix
+
+
+def test_a_second_settings_file_of_the_same_universe_is_named(patient: Patient, server: Server) -> None:
+    server.nightly.parameters["config"] = "/elsewhere/nextday.toml"
+    said = patient.complaint("uses another settings file: /elsewhere/nextday.toml")
+    assert "[universe] name" in said.fix
+    assert "deployment delete nightly/nightly" in said.fix
+    server.nightly.parameters["config"] = str(patient.config)
+    assert "deployment nightly/nightly: next run" in patient.praise
 
 
 def test_a_deployment_that_works_elsewhere_is_named(patient: Patient, server: Server) -> None:
