@@ -372,7 +372,11 @@ def _prepare_flow_and_server() -> "tuple[dict[str, Any], TemporaryServer | None]
 
 
 def _set_environment() -> None:
-    """Set what Prefect and TensorFlow read at import: no telemetry, no log on the terminal."""
+    """Set what Prefect and TensorFlow read at import: no telemetry, no log on the terminal, and a home folder."""
+    try:
+        Path.home()
+    except RuntimeError:  # no HOME, and a user without an entry in the passwd file, as in a container
+        os.environ["HOME"] = str(options.workspace().home)
     os.environ.setdefault("DO_NOT_TRACK", "1")
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -385,9 +389,12 @@ def _set_environment() -> None:
 
 
 def _prepare_prefect() -> None:
-    """Keep Prefect's state in the workspace where the machine has no ~/.prefect yet."""
+    """Keep Prefect's state in the workspace where the machine has no ~/.prefect yet, and check its settings."""
     if not Path("~/.prefect").expanduser().exists():
         # The database of its temporary server needs an existing folder.
         workspace = options.workspace()
         workspace.create()
         os.environ.setdefault("PREFECT_HOME", str(workspace.home / "prefect"))
+    from flows.runtime.prefect_settings import require_settings
+
+    require_settings()

@@ -1,5 +1,6 @@
 """The Prefect server that PREFECT_API_URL names: its address, whether it answers, and commands for it."""
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import httpx
 from prefect.settings import PREFECT_API_URL
 
+from flows.runtime.prefect_settings import list_sources
 from flows.runtime.progress import log_line
 from pipeline.errors import ConfigError, NextdayError
 
@@ -41,7 +43,7 @@ def server_url(patience: float = 0) -> str:
     if problem:
         raise NextdayError(
             f"No Prefect server answers: {problem}",
-            where=url,
+            where=url if "PREFECT_API_URL" in os.environ else ", set in ".join([url, *list_sources()]),
             fix=f"start one and keep it running: {prefect_command('server start --host 127.0.0.1')}"
             "\n           (a remote server: set PREFECT_API_URL to its address, ending in /api; where it is unset, "
             "commands need no server)",

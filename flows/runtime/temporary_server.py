@@ -7,6 +7,7 @@ starts in a process of its own while the command imports what it needs, and ends
 import atexit
 import gc
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import tempfile
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -23,6 +25,9 @@ __all__ = ["TemporaryServer", "is_running"]
 
 _START_SECONDS = 180.0
 """A first start makes the database, which takes a slow machine half a minute."""
+
+_SERVER = ("PREFECT_SERVER_", "PREFECT_API_DATABASE_", "PREFECT_API_SERVICES_")
+"""Variables that configure a server; the later ones are Prefect's former names."""
 
 _STOP_SECONDS = 5
 """What the server gets to answer its last requests."""
@@ -38,6 +43,9 @@ def is_running() -> bool:
 class TemporaryServer:
     """A running Prefect server on a free port of 127.0.0.1, whose database is in PREFECT_HOME.
 
+    Settings of another server do not apply to it: neither PREFECT_SERVER_ variables, which may name a company's
+    database or a password, nor files of the current folder.
+
     Args:
         environment: Its environment; default: that of this process.
     """
@@ -47,13 +55,15 @@ class TemporaryServer:
         # The server inherits a listening socket: there is no race for the port, and requests queue until it answers.
         with socket.create_server(("127.0.0.1", 0)) as listening:
             self.url = f"http://127.0.0.1:{listening.getsockname()[1]}/api"
+            own = _isolate(os.environ if environment is None else environment)
             self._process = subprocess.Popen(
                 [sys.executable, "-m", __name__, str(listening.fileno())],
                 pass_fds=[listening.fileno()],
                 stdin=subprocess.PIPE,
                 stdout=self._errors,
                 stderr=self._errors,
-                env=environment,
+                env=own,
+                cwd="/",
                 start_new_session=True,  # Ctrl+C is for the command, which tells the server how its run ended
             )
         # Registered before Prefect's own: those send the last log lines first.
@@ -117,7 +127,20 @@ class TemporaryServer:
     def _last_error(self) -> str:
         self._errors.seek(0)
         lines = self._errors.read().decode(errors="replace").strip().splitlines()
-        return lines[-1] if lines else ""
+        raised = [line for line in lines if re.match(r"[\w.]+(Error|Exception)\b", line)]
+        return [*lines, *raised][-1] if lines else ""
+
+
+def _isolate(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of a server with its own settings, whose imports do not depend on the current folder."""
+    kept = {name: value for name, value in environment.items() if not name.startswith(_SERVER)}
+    home = Path(environment.get("PREFECT_HOME") or "~/.prefect").expanduser().absolute()
+    return kept | {
+        "PREFECT_HOME": str(home),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{home}/prefect.db",
+        "PYTHONPATH": os.pathsep.join(str(Path(place).absolute()) for place in sys.path),
+    }
 
 
 def _serve(listening: socket.socket) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -16,6 +17,9 @@ __all__ = ["Workspace"]
 
 
 _SCRATCH = ".scratch."
+_UNUSABLE = re.compile(r"[\[\]\\^|?\x00-\x1f\x7f\ud800-\udfff]|%[0-9A-Fa-f]{2}")
+"""Parts of a path that Delta Lake takes for another folder or fails on, and MLflow's ?, which begins options."""
+
 _LAYOUT = 1
 """The version of the folder's layout; raised when an older nextday would misread a workspace."""
 
@@ -78,11 +82,20 @@ class Workspace:
         return self.home / "workspace.json"
 
     def check(self) -> None:
-        """Check that this version can read the workspace; one without a marker has the first layout.
+        """Check that this version can use the workspace; one without a marker has the first layout.
 
         Raises:
+            InputError: its path contains what Delta Lake or MLflow cannot use.
             NextdayError: a newer version created it, or its marker is damaged.
         """
+        if unusable := _UNUSABLE.search(str(self.home)):
+            raise InputError(
+                f"The path of the workspace contains '{_printable(unusable[0])}': its price store (Delta Lake) or its "
+                "tracking (MLflow) would fail there, or use another folder",
+                where=_printable(str(self.home)),
+                fix="name another folder with --home DIR; its path may contain anything but [ ] \\ ^ | ? and control "
+                "characters, and % not before two hexadecimal digits",
+            )
         if not self.marker.exists():
             return
         try:
@@ -105,7 +118,7 @@ class Workspace:
         """Create the folder, private to its owner, and its marker; existing ones stay unchanged.
 
         Raises:
-            InputError: the folder cannot be created or written to.
+            InputError: the folder cannot be created or written to, or see `check`.
             NextdayError: see `check`.
         """
         self.check()
@@ -184,3 +197,7 @@ class Workspace:
                 log(f"another run is using the universe {universe!r}; waiting for up to {minutes}")
                 held.enter_context(hold_lock(path, timeout, f"the universe {universe!r}"))
             yield
+
+
+def _printable(text: str) -> str:
+    return text if text.isprintable() else repr(text)[1:-1]

@@ -9,7 +9,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
-from pipeline.errors import InputError
 from pipeline.storage.files import hold_lock
 
 __all__ = ["artifact_root", "database", "import_mlflow", "locked", "open_client"]
@@ -41,9 +40,14 @@ def artifact_root(home: Path) -> str:
 
 
 def import_mlflow() -> None:
-    """Import MLflow and its database store, which takes seconds."""
-    for name, value in _ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+    """Import MLflow and its database store, which takes seconds.
+
+    Every MLFLOW_ variable of the process is removed first: it is another project's, and could register models on its
+    server, or switch off what nextday's database needs.
+    """
+    for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
+        del os.environ[name]
+    os.environ |= _ENVIRONMENT
     import_module("mlflow.store.tracking.sqlalchemy_store")
     import_module("mlflow.store.model_registry.sqlalchemy_store")
 
@@ -55,7 +59,6 @@ def open_client(home: Path) -> Any:
         home: The workspace, an absolute path.
 
     Raises:
-        InputError: the workspace's path cannot be used.
         WorkspaceBusyError: another process held the database for five minutes.
         Exception: any error of MLflow, Alembic or SQLAlchemy, if the database cannot be created or migrated.
     """
@@ -68,7 +71,7 @@ def open_client(home: Path) -> Any:
         if _schema(database(home)) != _newest_schema(migrations):
             _migrate(home)
         _update_locations(home)
-    return mlflow.MlflowClient(url)
+    return mlflow.MlflowClient(url, registry_uri=url)
 
 
 @contextmanager
@@ -84,12 +87,6 @@ def locked(home: Path) -> Iterator[None]:
 
 
 def _url(path: Path) -> str:
-    if "?" in str(path):  # SQLAlchemy reads what follows as options, and opens another file
-        raise InputError(
-            "MLflow cannot use a folder with a ? in its path",
-            where=str(path),
-            fix="choose another with --home DIR",
-        )
     return f"sqlite:///{path}"
 
 

@@ -6,11 +6,15 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
-from pipeline.errors import NextdayError, WorkspaceBusyError
+from pipeline.errors import InputError, NextdayError, WorkspaceBusyError
+from pipeline.market.calendar import Calendar
+from pipeline.prices.store import PriceStore
 from pipeline.storage.files import write_bytes, write_text
 from pipeline.storage.workspace import Workspace
+from tests.conftest import NOW, prices_of, random_bars
 
 
 def dead_pid() -> int:
@@ -94,3 +98,44 @@ def test_a_second_run_of_a_universe_waits_its_time_and_leaves_and_another_univer
     assert len(told) == 1
     with place.locked("mine", timeout=0, log=told.append):
         pass
+
+
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [
+        ("job%2Fmain", "%2F"),
+        ("[x]/w", "["),
+        ("a]", "]"),
+        ("a?b", "?"),
+        ("a\\b", "\\"),
+        ("a^b", "^"),
+        ("a|b", "|"),
+        ("a\nb", r"\n"),
+        ("a\x7fb", r"\x7f"),
+        ("a\udce9b", r"\udce9"),
+    ],
+)
+def test_a_path_that_its_databases_cannot_use_is_refused_before_anything_is_made(
+    tmp_path: Path, name: str, part: str
+) -> None:
+    with pytest.raises(InputError) as refused:
+        Workspace(tmp_path / name).create()
+    assert f"contains '{part}'" in refused.value.what
+    assert "--home" in refused.value.fix
+    assert str(refused.value).isascii()
+    assert len(str(refused.value).splitlines()) == 3
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "name", ["100%", "50% off", "a#b", "a b", "{{ x }}", "ä", "it's", 'a"b', "a:b;c", "$a&b"]
+)
+def test_prices_are_kept_below_any_other_path(tmp_path: Path, xnys: Calendar, name: str) -> None:
+    workspace = Workspace(tmp_path / name)
+    workspace.create()
+    store = PriceStore(workspace.prices("u"))
+    sessions = xnys.sessions_between(pd.Timestamp("2018-12-03"), pd.Timestamp("2018-12-04"))
+    store.append(prices_of({"A": random_bars(sessions, 1)}, xnys, NOW), run="test")
+    assert len(store.read(columns=[])) == 2
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name / "prices" / "u" / "_delta_log").is_dir()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import InputError, NextdayError
+from pipeline.errors import NextdayError
 from pipeline.tracking.mlflow_database import _newest_schema, artifact_root, open_client
 from pipeline.tracking.runs import Tracking
 from tests.conftest import PROJECT
@@ -165,10 +165,41 @@ def test_a_copied_workspace_leaves_the_experiments_of_others_where_they_are(tmp_
     }
 
 
-def test_a_path_that_sqlalchemy_would_cut_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"a \? in its path"):
-        open_client(tmp_path / "what?")
-    assert list(tmp_path.iterdir()) == []
+def test_another_projects_mlflow_is_neither_asked_nor_obeyed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {
+        "MLFLOW_TRACKING_URI": "http://127.0.0.1:9",
+        "MLFLOW_REGISTRY_URI": "http://127.0.0.1:9",
+        "MLFLOW_EXPERIMENT_ID": "77",
+        "MLFLOW_RUN_ID": "abc",
+        "MLFLOW_ENABLE_WORKSPACES": "true",
+        "MLFLOW_SQLALCHEMYSTORE_POOLCLASS": "Pool",
+        "MLFLOW_SQLALCHEMYSTORE_POOL_SIZE": "many",
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": "long",
+        "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "true",
+    }.items():
+        monkeypatch.setenv(name, value)
+    client = open_client(tmp_path)
+    experiment = client.create_experiment("nextday-sample", artifact_location=artifact_root(tmp_path))
+    run = client.create_run(experiment).info.run_id
+    client.create_registered_model("nextday-sample")
+    client.create_model_version("nextday-sample", f"runs:/{run}/model", run)
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as known:
+        assert known.execute("SELECT name, version FROM model_versions").fetchall() == [("nextday-sample", 1)]
+    assert os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] == "false"
+    assert "MLFLOW_REGISTRY_URI" not in os.environ
+
+
+@pytest.mark.parametrize("name", ["a% b", "a#b", "{{ a }}:b;c", "ä'\"$b"])
+def test_a_database_lies_where_its_workspace_is(tmp_path: Path, name: str) -> None:
+    home = tmp_path / name
+    home.mkdir()
+    client = open_client(home)
+    experiment = client.create_experiment("nextday-sample", artifact_location=artifact_root(home))
+    client.log_text(client.create_run(experiment).info.run_id, "x", "x.txt")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert [path.read_text() for path in home.rglob("x.txt")] == ["x"]
 
 
 def test_the_newest_schema_is_the_one_that_alembic_names(tmp_path: Path) -> None:

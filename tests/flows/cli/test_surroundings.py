@@ -1,0 +1,66 @@
+"""What else is on a desk: other projects' packages on PYTHONPATH, and no home folder."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import nextday_command
+from flows.cli import app
+from flows.cli.arguments import options
+from tests.conftest import PROJECT
+
+
+def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Start nextday's module as its console script does, with another folder before nextday's."""
+    return subprocess.run(
+        [sys.executable, "-c", "from nextday_command import main; main()", *arguments],
+        env=os.environ | {"PYTHONPATH": f"{folder}{os.pathsep}{PROJECT}"},
+        cwd="/",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    "file", ["models/__init__.py", "models.py", "pipeline/__init__.py", "flows/__init__.py"]
+)
+def test_a_hidden_package_is_named_with_the_file_that_hides_it(tmp_path: Path, file: str) -> None:
+    path = tmp_path / file
+    path.parent.mkdir(exist_ok=True)
+    path.touch()
+    done = run(tmp_path, "--version")
+    assert done.returncode == 2
+    package = Path(file).parts[0].removesuffix(".py")
+    assert f"nextday: Python finds '{package}' of another project" in done.stderr
+    assert f"where: {path}\n" in done.stderr
+    assert "PYTHONPATH" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_folder_that_is_no_package_hides_none(tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    done = run(tmp_path, "--version")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_no_package_is_hidden_here() -> None:
+    assert nextday_command.find_hidden() == {}
+
+
+def test_the_workspace_is_the_home_of_a_user_without_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("HOME", "no_proxy", "NO_PROXY"):
+        monkeypatch.setenv(name, "before")
+    monkeypatch.setattr(Path, "home", refuse)
+    monkeypatch.setattr(options, "config", None)
+    monkeypatch.setattr(options, "home", tmp_path / "w")
+    app._set_environment()
+    assert os.environ["HOME"] == str(tmp_path / "w")
