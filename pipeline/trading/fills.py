@@ -13,14 +13,16 @@ from numpy.typing import NDArray
 
 from pipeline.features.panel import Panel
 
-__all__ = ["MOST_STALE", "Fills", "measure_stale", "read_fills"]
+__all__ = ["MOST_STALE", "STALE_SESSIONS", "Fills", "measure_stale", "read_fills"]
 
 Floats = NDArray[np.float64]
 
 MOST_STALE: Final = 0.1
-"""A symbol is traded if at most this share of its opens repeats the previous close."""
+"""A symbol is traded in a session if at most this share of its opens of the year before repeats the previous close."""
 
-_YEAR: Final = 252
+STALE_SESSIONS: Final = 252
+"""Sessions before each one whose opens decide: a year."""
+
 _ROUNDING: Final = 1e-9
 
 
@@ -62,31 +64,28 @@ def read_fills(panel: Panel) -> Fills:
 
 
 def measure_stale(fills: Fills) -> Floats:
-    """Return the share of stale opens, which repeat the previous close, as known before each session [session, symbol].
+    """Return the share of stale opens, which repeat the previous close, in the year before each session.
 
-    It is the larger of two shares, over all earlier sessions and over the last 252 of them: a source fails the test
-    whether it has fixed its opens recently or lost them recently. It is 0 without an earlier session. There is no
+    Only the 252 sessions before count, so a source that has fixed its opens is traded again a year later, and one that
+    has lost them is left out from then on: many sources have opens of their own only since some year. There is no
     look-ahead: later sessions change nothing.
+
+    Returns:
+        [session, symbol], 0 without an earlier session.
     """
     comparable = np.isfinite(fills.open) & np.isfinite(fills.previous_close)
     distance = np.abs(fills.open - fills.previous_close)
     repeats = comparable & (distance <= _ROUNDING * np.abs(fills.previous_close))
-    return np.maximum(
-        _share_before(repeats, comparable, len(repeats)), _share_before(repeats, comparable, _YEAR)
-    )
+    stale, known = (_sum_before(flags, STALE_SESSIONS) for flags in (repeats, comparable))
+    return np.asarray(stale / np.maximum(known, 1))
 
 
 def _previous(prices: Floats) -> Floats:
     return pd.DataFrame(prices).ffill().shift().to_numpy()
 
 
-def _share_before(repeats: NDArray[np.bool_], comparable: NDArray[np.bool_], reach: int) -> Floats:
-    """Return repeats over comparable [session, symbol] among the `reach` sessions before each one."""
-    stale, known = (_sum_before(flags, reach) for flags in (repeats, comparable))
-    return np.asarray(stale / np.maximum(known, 1))
-
-
 def _sum_before(flags: NDArray[np.bool_], reach: int) -> NDArray[np.integer]:
+    """Return the number of true flags [session, symbol] among the `reach` sessions before each one."""
     until = np.cumsum(flags, axis=0)
     before = np.concatenate([np.zeros_like(until[:1]), until])[:-1] if len(until) else until
     gone = np.concatenate([np.zeros_like(before[:reach]), before])[: len(before)]

@@ -33,7 +33,7 @@ class Positions:
         weights: [session, symbol], the share of the capital, negative where short; their absolute values sum to 1
             at most.
         is_offered: bool [session, symbol]; whether the symbol has a forecast and can be traded at its open.
-        stale: [session, symbol], the share of stale opens as known before each session; NaN without a forecast.
+        stale: [session, symbol], the share of stale opens in the year before each session; NaN without a forecast.
     """
 
     start: pd.Timestamp

@@ -17,7 +17,7 @@ from pipeline.config import TradingConfig
 from pipeline.errors import NextdayError
 from pipeline.formatting import count, format_percent
 from pipeline.statistics.sharpe import DeflatedSharpe, deflate
-from pipeline.trading.fills import MOST_STALE, Fills
+from pipeline.trading.fills import MOST_STALE, STALE_SESSIONS, Fills
 from pipeline.trading.performance import Estimate, Result, count_sessions_a_year, estimate_mean, measure
 from pipeline.trading.positions import Positions, Track, buy_and_hold, take_positions, trade
 
@@ -32,17 +32,22 @@ _MOST_NAMED: Final = 8
 
 @dataclass(frozen=True)
 class StaleOpens:
-    """A symbol that was not traded because its open repeats the previous close too often.
+    """A symbol that was not traded while too many of its opens repeated the previous close.
 
     Attributes:
         symbol: The symbol.
-        share: The largest share of stale opens that was known before any session.
+        share: The largest share of stale opens in the year before a session.
         sessions: The number of sessions in which it was left out.
+        forecasts: The number of sessions in which it has a forecast.
+        first, last: The first and the last session in which it was left out; it may have been traded in between.
     """
 
     symbol: str
     share: float
     sessions: int
+    forecasts: int
+    first: pd.Timestamp
+    last: pd.Timestamp
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,14 +56,14 @@ class TradingView:
 
     Attributes:
         sentence: The results in one sentence.
-        left_out: A sentence on the symbols that were not traded and why; empty where all were.
+        left_out: Which symbols were not traded in which period, how many, and why; empty where all were.
         bps_a_side: Costs and slippage per side, in basis points.
         results: The performance by role; empty where nothing could be traded.
         excess_bps: Mean return per session above the baseline's, in basis points, paired by session.
         deflated: The deflated Sharpe ratio of the model; None where the model has no Sharpe ratio.
         curves: session and the equity curve (growth of 1) of each role, a column per role; the first row is the session
             before the first trade.
-        stale: The symbols that were left out.
+        stale: The symbols that were left out at some time.
     """
 
     sentence: str
@@ -107,7 +112,7 @@ def view_trading(
         raise NextdayError(f"{model} and {baseline} do not cover the same sessions")
     stale = find_stale(positions, fills)
     if not positions.is_offered.any():
-        return _empty_view(stale, settings.bps_a_side)
+        return _empty_view(stale, positions, settings.bps_a_side)
     tracks = _trade_all(positions, other, fills, settings.bps_a_side / _BASIS_POINTS)
     names = _name_all(model, baseline)
     year = count_sessions_a_year(fills.sessions)
@@ -118,7 +123,7 @@ def view_trading(
     own = tracks["model"]
     return TradingView(
         sentence=_summarize(results, settings.bps_a_side),
-        left_out=_describe_stale(stale),
+        left_out=_describe_stale(stale, positions),
         bps_a_side=settings.bps_a_side,
         results=results,
         excess_bps=estimate_mean(
@@ -156,13 +161,19 @@ def _select_model(rows: pd.DataFrame, model: str) -> pd.DataFrame:
 
 
 def find_stale(positions: Positions, fills: Fills) -> tuple[StaleOpens, ...]:
-    """Return the symbols that have forecasts and were left out because of stale opens, sorted by name."""
+    """Return the symbols that have forecasts and were left out for a time because of stale opens, sorted by name."""
     left_out = positions.stale > MOST_STALE
     return tuple(
         StaleOpens(
-            fills.symbols[place], float(np.nanmax(positions.stale[:, place])), int(left_out[:, place].sum())
+            fills.symbols[place],
+            share=float(np.nanmax(positions.stale[:, place])),
+            sessions=len(sessions),
+            forecasts=int(np.isfinite(positions.stale[:, place]).sum()),
+            first=sessions[0],
+            last=sessions[-1],
         )
         for place in np.flatnonzero(left_out.any(axis=0))
+        for sessions in [positions.sessions[left_out[:, place]]]
     )
 
 
@@ -174,11 +185,11 @@ def _tabulate_equity(tracks: Mapping[Role, Track]) -> pd.DataFrame:
     return curves
 
 
-def _empty_view(stale: tuple[StaleOpens, ...], bps_a_side: float) -> TradingView:
-    reason = _describe_stale(stale) if stale else "No forecast has a target session with prices yet."
+def _empty_view(stale: tuple[StaleOpens, ...], positions: Positions, bps_a_side: float) -> TradingView:
+    reason = _describe_stale(stale, positions) or "No forecast has a target session with prices yet."
     return TradingView(
-        sentence=f"Nothing could be traded: {reason[0].lower() if not stale else reason[0]}{reason[1:]}",
-        left_out=_describe_stale(stale),
+        sentence=f"Nothing could be traded: {reason[0].lower()}{reason[1:]}",
+        left_out=_describe_stale(stale, positions),
         bps_a_side=bps_a_side,
         results={},
         excess_bps=None,
@@ -188,17 +199,28 @@ def _empty_view(stale: tuple[StaleOpens, ...], bps_a_side: float) -> TradingView
     )
 
 
-def _describe_stale(stale: tuple[StaleOpens, ...]) -> str:
+def _describe_stale(stale: tuple[StaleOpens, ...], positions: Positions) -> str:
     if not stale:
         return ""
     longest = sorted(stale, key=lambda each: (-each.sessions, -each.share, each.symbol))
-    named = ", ".join(
-        f"{each.symbol} ({format_percent(each.share)} of the days, left out of {count(each.sessions, 'session')})"
-        for each in longest[:_MOST_NAMED]
-    )
+    named = ", ".join(_describe_symbol(each) for each in longest[:_MOST_NAMED])
     others = f" and {len(stale) - _MOST_NAMED:,} more" if len(stale) > _MOST_NAMED else ""
-    rule = f"an open that repeats the previous close on more than {MOST_STALE:.0%} of the days is stale"
-    return f"{named}{others}: {rule}, and no order can be filled at it."
+    has_forecast = np.isfinite(positions.stale)
+    symbols, forecasts = int(has_forecast.any(axis=0).sum()), int(has_forecast.sum())
+    missed = sum(each.sessions for each in stale)
+    return (
+        f"Stale opens were not traded: {len(stale):,} of {count(symbols, 'symbol')}, in {missed:,} of "
+        f"{count(forecasts, 'forecast')} ({format_percent(missed / forecasts)}): {named}{others}. No order can be "
+        "filled at an open that only repeats the previous close: a symbol is left out while more than "
+        f"{MOST_STALE:.0%} of the opens of the {STALE_SESSIONS} sessions before did."
+    )
+
+
+def _describe_symbol(stale: StaleOpens) -> str:
+    return (
+        f"{stale.symbol} ({stale.sessions:,} of {count(stale.forecasts, 'session')}, {stale.first:%Y-%m-%d} to "
+        f"{stale.last:%Y-%m-%d}, up to {format_percent(stale.share)} stale)"
+    )
 
 
 def _summarize(results: Mapping[Role, Result], bps_a_side: float) -> str:

@@ -239,12 +239,25 @@ def test_an_open_that_repeats_the_close_before_is_not_traded_once_that_is_known(
     assert held.weights[5:].tolist() == [[0.0, 1.0]] * 194
 
 
-def test_opens_that_are_mended_or_lost_lately_are_seen_in_both() -> None:
+def test_opens_are_judged_by_the_year_before() -> None:
     fixed, lost = walk_of(2, 400, 1), walk_of(2, 400, 1)
     fixed.open[1:101] = fixed.previous_close[1:101]
     lost.open[360:] = lost.previous_close[360:]
-    assert measure_stale(fixed)[-1, 0] == pytest.approx(100 / 398)
+    share = measure_stale(fixed)[:, 0]
+    assert share[101] == 1
+    assert share[326] == pytest.approx(27 / 252)
+    assert share[353:].tolist() == [0.0] * 47
     assert measure_stale(lost)[-1, 0] == pytest.approx(39 / 252)
+
+
+def test_a_symbol_is_traded_again_a_year_after_its_opens_were_fixed() -> None:
+    fills = walk_of(2, sessions=400, symbols=2)
+    fills.open[1:101, 0] = fills.previous_close[1:101, 0]
+    held = take_positions(rows_of(np.full((399, 2), 0.6)), fills, threshold=0.0)
+    # In all but the first session, until no more than a tenth of the 252 opens before repeat the close.
+    assert np.flatnonzero(~held.is_offered[:, 0]).tolist() == list(range(1, 327))
+    assert held.is_offered[:, 1].all()
+    assert held.weights[327:].tolist() == [[0.5, 0.5]] * 72
 
 
 def test_splits_dividends_and_untraded_days_reach_the_fills(xnys: Calendar) -> None:

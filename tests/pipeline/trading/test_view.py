@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Callable
+from datetime import date
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ from scipy.stats import kurtosis, skew
 
 from pipeline.config import Config, TradingConfig, digest
 from pipeline.errors import NextdayError
-from pipeline.market.calendar import Calendar
+from pipeline.market.calendar import calendar
 from pipeline.sources.sample import SampleSource
 from pipeline.statistics.bootstrap import choose_block_length
 from pipeline.statistics.sharpe import deflate
@@ -259,7 +260,10 @@ def test_a_symbol_with_stale_opens_is_left_out_by_name_with_its_share() -> None:
     assert [each.symbol for each in view.stale] == ["S1"]
     assert view.stale[0].share == 1
     # The first open has no close before it, and the second is known to be stale only after its day.
-    assert view.left_out.startswith("S1 (100.0% of the days, left out of 98 sessions): an open that repeats")
+    assert view.left_out.startswith(
+        "Stale opens were not traded: 1 of 3 symbols, in 98 of 297 forecasts (33.0%): S1 (98 of 99 sessions, "
+        f"{SESSIONS[2]:%Y-%m-%d} to {SESSIONS[99]:%Y-%m-%d}, up to 100.0% stale). No order"
+    )
     assert view.results["model"].trades == 2 * 99 + 1
 
 
@@ -269,8 +273,10 @@ def test_many_that_are_left_out_are_counted_and_the_longest_out_named() -> None:
     fills.open[:, 11] = fills.previous_close[:, 11]
     view = view_of(fills, np.full((99, 12), 0.6))
     assert len(view.stale) == 11
-    assert view.left_out.startswith("S11 (100.0% of the days, left out of 98 sessions), S1 (")
-    assert " and 3 more: an open that repeats" in view.left_out
+    assert "11 of 12 symbols" in view.left_out
+    assert "): S11 (98 of 99 sessions, " in view.left_out
+    assert "stale), S1 (" in view.left_out
+    assert " and 3 more. No order" in view.left_out
 
 
 def test_where_nothing_can_be_traded_the_view_says_why() -> None:
@@ -280,7 +286,7 @@ def test_where_nothing_can_be_traded_the_view_says_why() -> None:
     both = pd.concat([rows, rows.assign(model="always_up")])
     view = view_trading(both, fills, FREE, model="gru", baseline="always_up", trials=1)
     assert view.sentence.startswith(
-        "Nothing could be traded: S0 (100.0% of the days, left out of 50 sessions), S1"
+        "Nothing could be traded: stale opens were not traded: 3 of 3 symbols, in 150 of 150 forecasts (100.0%): S0 ("
     )
     assert view.results == {}
     assert view.deflated is None
@@ -337,32 +343,49 @@ def test_what_the_view_assumes_changes_no_digest_of_forecasts() -> None:
 # The sample.
 
 
-def test_of_the_sample_only_the_index_with_opens_of_its_own_is_traded(xnys: Calendar) -> None:
-    source = SampleSource()
-    first, last = pd.Timestamp("1999-01-01"), pd.Timestamp("2018-12-31")
-    bars = {name: source.fetch(name, first, last, NOW).bars for name in source.symbols()}
-    sessions = xnys.sessions[xnys.sessions <= last]
-    fills = read_fills(laid_out(prices_of(bars, xnys), sessions, source.symbols()))  # type: ignore[arg-type]
-    days = len(sessions) - 504 + np.arange(504)
+@pytest.fixture(scope="module")
+def sample() -> Fills:
+    source, last = SampleSource(), pd.Timestamp("2018-12-31")
+    days = calendar("XNYS", date(1999, 1, 1), NOW)
+    bars = {name: source.fetch(name, days.sessions[0], last, NOW).bars for name in source.symbols()}
+    sessions = days.sessions[days.sessions <= last]
+    return read_fills(laid_out(prices_of(bars, days), sessions, source.symbols()))  # type: ignore[arg-type]
+
+
+def always_up_in_the_sample(sample: Fills, years: str) -> TradingView:
+    """Return the view of both indices, always up, in some years."""
+    days = sample.sessions.get_indexer(sample.sessions[sample.sessions.slice_indexer(*years.split("-"))])
     rows = pd.DataFrame(
         {
-            "symbol": np.repeat(source.symbols(), 504),
-            "as_of": np.tile(sessions[days - 1], 2),
-            "target_session": np.tile(sessions[days], 2),
+            "symbol": np.repeat(sample.symbols, len(days)),
+            "as_of": np.tile(sample.sessions[days - 1], 2),
+            "target_session": np.tile(sample.sessions[days], 2),
             "horizon": 1,
             "p_up": 0.53,
         }
     )
     both = pd.concat([rows.assign(model=name) for name in ("gru", "always_up")])
-    view = view_trading(both, fills, FREE, model="gru", baseline="always_up", trials=1, draws=50)
-    assert [(each.symbol, each.sessions) for each in view.stale] == [("^GSPC", 504)]
-    start = sessions[days[0]]
-    known = sp500.load()[lambda table: table.index < start]
-    assert view.stale[0].share == pytest.approx((known["Open"] == known["Close"].shift())[1:].mean())
+    return view_trading(both, sample, FREE, model="gru", baseline="always_up", trials=1, draws=50)
+
+
+def test_of_the_sample_only_the_index_with_opens_of_its_own_is_traded_before_2006(sample: Fills) -> None:
+    view = always_up_in_the_sample(sample, "2004-2005")
+    (stale,) = view.stale
+    assert (stale.symbol, stale.sessions, stale.forecasts) == ("^GSPC", 504, 504)
+    assert (stale.first, stale.last) == (pd.Timestamp("2004-01-02"), pd.Timestamp("2005-12-30"))
+    known = sp500.load()
+    repeats = (known["Open"] == known["Close"].shift()).rolling(252).mean().shift()
+    assert stale.share == pytest.approx(repeats.loc["2004":"2005"].max())  # type: ignore[misc]
     table = nasdaq.load()
-    test, before = table[table.index >= start], table[table.index < start]
+    test, before = table.loc["2004":"2005"], table.loc[:"2003"]  # type: ignore[misc]
     assert view.results["model"].net_return == pytest.approx((test["Close"] / test["Open"]).prod() - 1)
     assert view.results["held"].net_return == pytest.approx(
         test["Adj Close"].iloc[-1] / before["Adj Close"].iloc[-1] - 1
     )
     assert view.results["unreachable"].net_return == pytest.approx(view.results["held"].net_return)
+
+
+def test_both_indices_are_traded_once_both_have_opens_of_their_own(sample: Fills) -> None:
+    view = always_up_in_the_sample(sample, "2016-2018")
+    assert (view.stale, view.left_out) == ((), "")
+    assert view.results["model"].trades == 2 * view.results["model"].sessions
