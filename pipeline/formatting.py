@@ -12,6 +12,7 @@ __all__ = [
     "count",
     "describe_lead",
     "describe_p_value",
+    "format_alike",
     "format_day",
     "format_instant",
     "format_interval",
@@ -20,8 +21,12 @@ __all__ = [
     "format_percent",
     "format_points",
     "format_price",
+    "format_return",
     "format_score",
 ]
+
+_MORE_DECIMALS: Final = 4
+_SHARES: Final = ("hit_rate", "balanced_accuracy", "sides_taken")
 
 _SPANS: Final = (
     (90, 1, "second"),
@@ -36,9 +41,40 @@ def format_percent(value: float) -> str:
     return "–" if math.isnan(value) else f"{value:z.1%}"
 
 
+def format_alike(
+    *values: float, decimals: int = 4, sign: str = "+", percent: bool = False
+) -> tuple[str, ...]:
+    """Format a difference, or an interval, with as many decimals as show it.
+
+    All values get the same number of decimals: `decimals`, or up to four more where one that is not zero would look
+    like zero, or two different ones alike. So a difference of 0.00006 whose interval begins at -0.00001 is not
+    "+0.0001 [0.0000, 0.0001]".
+
+    Args:
+        *values: The values; NaN is a dash.
+        decimals: The fewest decimals.
+        sign: "+" for differences; empty: only negative values have a sign.
+        percent: Format shares as percentages.
+    """
+    numbers = [0.0, *(100 * value if percent else value for value in values if math.isfinite(value))]
+    most = decimals + _MORE_DECIMALS
+    kinds = len({round(number, most) for number in numbers})
+    shown = next(
+        n for n in range(decimals, most + 1) if len({round(x, n) for x in numbers}) == kinds or n == most
+    )
+    form = f"{sign}z.{shown}{'%' if percent else 'f'}"
+    return tuple("–" if math.isnan(value) else format(value, form) for value in values)
+
+
+def format_return(value: float) -> str:
+    """Format a return as a percentage with its sign, with as many decimals as show it; NaN is a dash."""
+    return format_alike(value, decimals=2, percent=True)[0]
+
+
 def format_points(difference: float) -> str:
-    """Format a difference of two shares in percentage points."""
-    return f"{100 * difference:+z.1f} pp"
+    """Format a difference of two shares in percentage points, with as many decimals as show it."""
+    (text,) = format_alike(100 * difference, decimals=1)
+    return f"{text} pp"
 
 
 def format_p_value(value: float) -> str:
@@ -53,17 +89,18 @@ def describe_p_value(value: float) -> str:
 
 def format_score(value: float, metric: str) -> str:
     """Format a score in the unit of its metric; NaN is a dash."""
-    if metric in ("hit_rate", "balanced_accuracy", "sides_taken"):
+    if metric in _SHARES:
         return format_percent(value)
     return "–" if math.isnan(value) else f"{value:z.4f}"
 
 
 def format_interval(low: float, high: float, metric: str, sessions: int, horizon: int = 1) -> str:
-    """Format an interval; without one, a dash and the reason."""
+    """Format an interval, with as many decimals as tell its ends apart; without one, a dash and the reason."""
     if math.isnan(low) or math.isnan(high):
         least = MIN_SESSIONS * horizon
         return f"– (under {least} sessions)" if sessions < least else "– (not defined)"
-    return f"{format_score(low, metric)} to {format_score(high, metric)}"
+    is_share = metric in _SHARES
+    return " to ".join(format_alike(low, high, decimals=1 if is_share else 4, sign="", percent=is_share))
 
 
 def format_price(value: float) -> str:

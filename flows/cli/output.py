@@ -10,7 +10,7 @@ from rich.text import Text
 
 from flows.cli.console import console, make_table
 from pipeline.evaluation.horizons import NEXT, describe_horizon, list_horizons
-from pipeline.formatting import count, format_day, format_moment, format_percent, format_price
+from pipeline.formatting import count, format_day, format_moment, format_percent, format_price, format_return
 from pipeline.report.evening_report import Report
 from pipeline.report.facts import collect_key_facts
 from pipeline.report.horizon_tables import count_forecasts, forecast_cells, sort_by_distance
@@ -163,7 +163,6 @@ def show_record(record: pd.DataFrame, last: int) -> None:
     table = make_table("as_of", "for", "symbol", "kind", "P(up)", "issued", "outcome", "return", "model")
     for row in _rows(shown):
         outcome = {1.0: "up", 0.0: "down"}.get(row.outcome, "open" if pd.isna(row.settled_at) else "no label")
-        change = "–" if pd.isna(row.realized_return) else f"{row.realized_return:+.2%}"
         table.add_row(
             f"{row.as_of:%Y-%m-%d}",
             f"{row.target_session:%Y-%m-%d}",
@@ -172,7 +171,7 @@ def show_record(record: pd.DataFrame, last: int) -> None:
             format_percent(row.p_up),
             row.direction,
             outcome,
-            change,
+            format_return(row.realized_return),
             row.model_version[:8],
         )
     console.print(table)

@@ -7,7 +7,7 @@ from rich.table import Table
 
 from flows.cli.console import console, make_table
 from flows.search.search import Search
-from pipeline.formatting import count
+from pipeline.formatting import count, format_alike
 from pipeline.tracking.trial_ranking import Comparison, Ranking, rank, toml_lines
 from pipeline.tracking.trials import Parameters
 
@@ -56,17 +56,18 @@ def _table(ranking: Ranking, found: Search) -> Table:
         table.add_row(
             str(each.trial.number),
             f"{each.trial.objective:.5f}",
-            f"{each.saved:+z.5f}" if each.trial.number else "",
-            _interval(each),
+            *_compare(each),
             _describe(each.trial.parameters, found.configured),
         )
     return table
 
 
-def _interval(each: Comparison) -> str:
+def _compare(each: Comparison) -> tuple[str, str]:
+    """Return the log loss that a trial saves and its interval; empty for the configured settings."""
     if not each.trial.number:
-        return ""
-    return "–" if math.isnan(each.low) else f"{each.low:+z.5f} to {each.high:+z.5f}"
+        return "", ""
+    saved, low, high = format_alike(each.saved, each.low, each.high, decimals=5)
+    return saved, "–" if math.isnan(each.low) else f"{low} to {high}"
 
 
 def _describe(chosen: Parameters, configured: Parameters) -> str:

@@ -11,7 +11,7 @@ from models.calibration.isotonic import Isotonic
 from models.calibration.temperature import Temperature
 from models.ensembles import custom_ensemble
 from pipeline.evaluation.horizons import describe_horizons
-from pipeline.formatting import format_percent
+from pipeline.formatting import format_alike, format_percent
 
 __all__ = [
     "build_model_card",
@@ -144,6 +144,11 @@ def _describe_curve(curve: Curve) -> str:
     return f"temperature {curve.temperature:.3g}"
 
 
+def _describe_behind(behind: float, error: float) -> str:
+    difference, spread = format_alike(behind, error)
+    return f" ({difference}, standard error {spread.removeprefix('+')})"
+
+
 def _compare(calibrator: Calibrator, horizon: int) -> str:
     """Return the methods' losses in cross-validation and the chosen method; empty if none was compared."""
     table = calibrator.tables[horizon]
@@ -151,7 +156,7 @@ def _compare(calibrator: Calibrator, horizon: int) -> str:
         return ""
     lines = (
         f"{line.method} {line.log_loss:.4f}"
-        + (f" ({line.behind:+.4f}, standard error {line.standard_error:.4f})" if line.behind else " (least)")
+        + (_describe_behind(line.behind, line.standard_error) if line.behind else " (least)")
         for line in table
     )
     return (

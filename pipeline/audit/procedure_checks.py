@@ -17,6 +17,7 @@ from pipeline.forecasting.folds import Fold
 from pipeline.forecasting.forecast import forecast
 from pipeline.forecasting.model import Fitted, Model, fit
 from pipeline.forecasting.walk_forward import mask_labels, walk_forward
+from pipeline.formatting import format_alike
 from pipeline.market.calendar import Calendar
 from pipeline.schema import FORECAST_KEY
 
@@ -248,10 +249,8 @@ def check_shuffled_labels(procedure: Procedure) -> CheckResult:
 
 
 def _format_verdict(verdict: Verdict) -> str:
-    return (
-        f"log loss saved per session {verdict.difference:+z.5f} [{verdict.low:+z.5f}, {verdict.high:+z.5f}], "
-        f"n = {verdict.n:,}"
-    )
+    saved, low, high = format_alike(verdict.difference, verdict.low, verdict.high, decimals=5)
+    return f"log loss saved per session {saved} [{low}, {high}], n = {verdict.n:,}"
 
 
 def _verdicts(procedure: Procedure) -> list[Verdict]:

@@ -13,7 +13,7 @@ from pipeline.evaluation.data_snooping import (
     session_losses,
     superior_ability,
 )
-from pipeline.formatting import count, describe_p_value, format_percent
+from pipeline.formatting import count, describe_p_value, format_alike, format_percent
 from pipeline.schema import MIN_SESSIONS
 from pipeline.statistics.pesaran_timmermann import PesaranTimmermann, pesaran_timmermann
 from pipeline.statistics.power import SampleSize, estimate_sample_size
@@ -66,7 +66,7 @@ class RobustnessTests:
     def _describe_ability(self, found: SuperiorAbility) -> str:
         return (
             f"The best of {count(found.candidates, 'candidate')} in the test was {found.best}, better than "
-            f"{self.baseline} by {found.gain:+z.4f} per session. Hansen's test that no candidate is better: "
+            f"{self.baseline} by {format_alike(found.gain)[0]} per session. Hansen's test that no candidate is better: "
             f"{describe_p_value(found.p_value)} ({count(found.sessions, 'session')}, all candidates at once)."
         )
 

@@ -10,6 +10,7 @@ import pandas as pd
 
 from pipeline.errors import NextdayError
 from pipeline.evaluation.aligned import LabelledRows, gather_labelled
+from pipeline.formatting import format_alike
 from pipeline.statistics import bootstrap, significance
 
 __all__ = ["ENOUGH_SESSIONS", "Verdict", "best_baseline", "enough_sessions", "judge"]
@@ -175,11 +176,12 @@ def _conclude(sessions: int, enough: int, against: _Paired) -> str:
 def _describe_base_rate(paired: _Paired | None) -> str:
     if paired is None or math.isnan(paired.difference):
         return ""
-    interval = "" if math.isnan(paired.low) else f" [{paired.low:+z.4f}, {paired.high:+z.4f}]"
+    difference, low, high = format_alike(paired.difference, paired.low, paired.high)
+    interval = "" if math.isnan(paired.low) else f" [{low}, {high}]"
     result = "improvement" if paired.is_better else "no improvement"
     if paired.difference > 0 and not paired.is_better:
         result += " beyond chance"
-    return f" Compared with the base rate on the same rows: {result} ({paired.difference:+z.4f}{interval})."
+    return f" Compared with the base rate on the same rows: {result} ({difference}{interval})."
 
 
 def _describe_verdict(v: Verdict, against: _Paired, horizon: int) -> str:
@@ -192,11 +194,12 @@ def _describe_verdict(v: Verdict, against: _Paired, horizon: int) -> str:
     if not v.sessions:
         return f"Not enough data: no forecast by {v.model}{ahead} has an outcome yet. {hint}"
     sign, order = (1, "lower") if v.difference >= 0 else (-1, "higher")
-    low, high = sorted((sign * v.low, sign * v.high))
-    interval = f" [{low:z.4f}, {high:z.4f}]" if low <= high else ""
+    ends = sorted((sign * v.low, sign * v.high))
+    difference, low, high = format_alike(abs(v.difference), *ends, sign="")
+    interval = f" [{low}, {high}]" if v.low <= v.high else ""
     evidence = (
         f"over {v.sessions:,} session{'s' * (v.sessions > 1)} ({v.n:,} forecasts{ahead}) {v.model}'s log loss is "
-        f"{order} than {v.baseline}'s by {abs(v.difference):.4f}{interval} per session"
+        f"{order} than {v.baseline}'s by {difference}{interval} per session"
     )
     opening = f"{v.conclusion.capitalize()}: {evidence}"
     if v.conclusion == "not enough data":

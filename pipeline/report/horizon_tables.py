@@ -8,7 +8,7 @@ import pandas as pd
 
 from pipeline.evaluation.horizons import describe_horizon, describe_horizons, list_horizons
 from pipeline.evaluation.verdict import Verdict
-from pipeline.formatting import count, format_p_value, format_percent, format_price
+from pipeline.formatting import count, format_alike, format_p_value, format_percent, format_price
 
 __all__ = [
     "HorizonColumn",
@@ -111,18 +111,13 @@ def verdict_cells(further: Mapping[int, Verdict]) -> list[dict[str, str]]:
         {
             "ahead": describe_horizon(horizon),
             "verdict": verdict.conclusion,
-            "log loss saved": _format_difference(verdict.difference),
-            "95% interval": f"{_format_difference(verdict.low)} to {_format_difference(verdict.high)}"
-            if verdict.low <= verdict.high
-            else "–",
+            "log loss saved": saved,
+            "95% interval": f"{low} to {high}" if verdict.low <= verdict.high else "–",
             "best baseline": verdict.baseline,
             "p": format_p_value(verdict.p_value),
             "n": f"{verdict.n:,}",
             "sessions": f"{verdict.sessions:,}",
         }
         for horizon, verdict in further.items()
+        for saved, low, high in [format_alike(verdict.difference, verdict.low, verdict.high)]
     ]
-
-
-def _format_difference(value: float) -> str:
-    return f"{value:+z.4f}" if value == value else "–"

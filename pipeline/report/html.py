@@ -45,6 +45,8 @@ def _environment() -> Environment:
         "score": formatting.format_score,
         "interval": formatting.format_interval,
         "points": formatting.format_points,
+        "return": formatting.format_return,
+        "difference": lambda value: formatting.format_alike(value)[0],
         "price": formatting.format_price,
         "moment": formatting.format_moment,
         "amount": formatting.count,

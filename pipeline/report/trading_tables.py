@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from pipeline.formatting import count, format_percent
+from pipeline.formatting import count, format_alike, format_percent
 from pipeline.schema import MIN_SESSIONS
 from pipeline.statistics.sharpe import DeflatedSharpe
 from pipeline.trading.performance import Estimate, Result
@@ -21,16 +21,16 @@ def trading_cells(view: TradingView) -> list[dict[str, str]]:
 
 def _format_result(result: Result) -> dict[str, str]:
     drawdown, total = result.drawdown, result.total
+    returns = (total.low, total.high) if total else ()
+    net, *ends = format_alike(result.net_return, *returns, decimals=1, percent=True)
     days = f" ({drawdown.peak:%Y-%m-%d} to {drawdown.trough:%Y-%m-%d})" if drawdown.depth else ""
     return {
         "rule": result.name,
-        "net return": _format_return(result.net_return),
-        "95% interval": f"{_format_return(total.low)} to {_format_return(total.high)}"
-        if total
-        else _explain_missing(result.sessions),
-        "gross return": _format_return(result.gross_return),
-        "annualized Sharpe ratio": _format_estimate(result.sharpe, result.sessions, ".2f"),
-        "break-even, bp per side": _format_estimate(result.break_even_bps, result.sessions, ".1f"),
+        "net return": net,
+        "95% interval": " to ".join(ends) or _explain_missing(result.sessions),
+        "gross return": format_alike(result.gross_return, decimals=1, percent=True)[0],
+        "annualized Sharpe ratio": _format_estimate(result.sharpe, result.sessions, 2),
+        "break-even, bp per side": _format_estimate(result.break_even_bps, result.sessions, 1),
         "maximum drawdown": format_percent(drawdown.depth) + days,
         "turnover per session": f"{result.turnover:.2f}",
         "turnover per year": f"{result.turnover_a_year:,.0f}",
@@ -39,14 +39,11 @@ def _format_result(result: Result) -> dict[str, str]:
     }
 
 
-def _format_return(share: float) -> str:
-    return f"{share:+z.1%}"
-
-
-def _format_estimate(estimate: Estimate | None, sessions: int, form: str) -> str:
+def _format_estimate(estimate: Estimate | None, sessions: int, decimals: int) -> str:
     if estimate is None:
         return _explain_missing(sessions)
-    return f"{estimate.value:z{form}} ({estimate.low:z{form}} to {estimate.high:z{form}})"
+    value, low, high = format_alike(estimate.value, estimate.low, estimate.high, decimals=decimals, sign="")
+    return f"{value} ({low} to {high})"
 
 
 def _explain_missing(sessions: int) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.formatting import count
+from pipeline.formatting import count, format_alike
 from pipeline.statistics import bootstrap, significance
 from pipeline.tracking.trials import Parameters, Trial
 
@@ -76,11 +76,10 @@ class Ranking:
                 f"None of {count(others, 'trial')} is better than the configured settings: nothing to change."
             )
         luck = max(self.luck, 0.0)
+        saved, by_luck = format_alike(self.best.saved, luck, decimals=5, sign="")
         opening = (
-            f"The best of {count(others, 'trial')} saves {self.best.saved:.5f} nats per session. If all were "
-        )
-        opening += (
-            f"only as good as the configured settings, the luckiest would seem to save about {luck:.5f}."
+            f"The best of {count(others, 'trial')} saves {saved} nats per session. If all were only as good as the "
+            f"configured settings, the luckiest would seem to save about {by_luck}."
         )
         if not self.best.saved > luck:
             return f"{opening} So there is no evidence that it is better."

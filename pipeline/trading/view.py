@@ -15,7 +15,7 @@ import pandas as pd
 from pipeline import schema
 from pipeline.config import TradingConfig
 from pipeline.errors import NextdayError
-from pipeline.formatting import count, format_percent
+from pipeline.formatting import count, format_alike, format_percent
 from pipeline.statistics.sharpe import DeflatedSharpe, deflate
 from pipeline.trading.fills import MOST_STALE, STALE_SESSIONS, Fills
 from pipeline.trading.performance import Estimate, Result, count_sessions_a_year, estimate_mean, measure
@@ -227,12 +227,12 @@ def _summarize(results: Mapping[Role, Result], bps_a_side: float) -> str:
     own, held, baseline = results["model"], results["held"], results["baseline"]
     if not own.trades:
         return f"Nothing was traded in {count(own.sessions, 'session')}: no forecast reached the threshold."
-    interval = (
-        f"95% interval {format_percent(own.total.low)} to {format_percent(own.total.high)}"
-        f"{', zero included' if own.total.low <= 0 <= own.total.high else ''}"
-        if own.total
-        else f"too few sessions for an interval, {schema.MIN_SESSIONS} are needed"
-    )
+    if own.total:
+        ends = format_alike(own.total.low, own.total.high, decimals=1, sign="", percent=True)
+        zero = ", zero included" if own.total.low <= 0 <= own.total.high else ""
+        interval = f"95% interval {' to '.join(ends)}{zero}"
+    else:
+        interval = f"too few sessions for an interval, {schema.MIN_SESSIONS} are needed"
     return (
         f"Net of costs of {bps_a_side:g} basis points per side, the rule {_describe_return(own.net_return)} in "
         f"{count(own.sessions, 'session')} ({count(own.trades, 'trade')}; {interval}); {_describe_break_even(own)}; "
@@ -253,4 +253,5 @@ def _describe_break_even(own: Result) -> str:
         return f"before costs it {_describe_return(own.gross_return)}"
     if cost.value <= 0:
         return "it loses before any costs"
-    return f"it breaks even at {cost.value:.1f} basis points per side ({cost.low:.1f} to {cost.high:.1f})"
+    value, low, high = format_alike(cost.value, cost.low, cost.high, decimals=1, sign="")
+    return f"it breaks even at {value} basis points per side ({low} to {high})"

@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.dates import date2num
 
+from pipeline.formatting import format_alike
 from pipeline.report.charts.figure import (
     FIRST,
     INK,
@@ -49,10 +50,11 @@ def draw_difference(difference: float, low: float, high: float) -> str:
         axes.set(xlim=(-limit, limit), yticks=[], xlabel="← worse than the baseline   ·   better →")
         axes.locator_params(axis="x", nbins=5)
         axes.spines["left"].set_visible(False)
+        value, lower, upper = format_alike(difference, low, high)
         return to_svg(
             figure,
             "Difference from the baseline",
-            f"The difference is {difference:+.4f}, with a 95% interval from {low:+.4f} to {high:+.4f}; "
+            f"The difference is {value}, with a 95% interval from {lower} to {upper}; "
             "zero means as good as the baseline.",
         )
 
@@ -75,7 +77,10 @@ def draw_cumulative(saved: pd.DataFrame, starts: list[pd.Timestamp]) -> str:
         axes.set(ylabel="cumulative log loss saved")
         date_axis(axes)
         legend_below(axes, 2)
-        ends = "; ".join(f"compared with {rule} {line.iloc[-1]:+.3f}" for rule, line in total.items())
+        ends = "; ".join(
+            f"compared with {rule} {format_alike(line.iloc[-1], decimals=3)[0]}"
+            for rule, line in total.items()
+        )
         return to_svg(
             figure,
             "Cumulative log loss saved",

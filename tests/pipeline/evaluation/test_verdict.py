@@ -1,6 +1,7 @@
 """Verdicts on planted truths."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -160,3 +161,13 @@ def test_beating_a_rule_that_failed_is_no_edge_where_the_base_rate_does_as_well(
     held = judge(worse_than_base_rate, model="gru", baseline="last_sign", draws=100)
     assert held.conclusion == "no edge found"
     assert "Compared with the base rate on the same rows: no improvement" in held.sentence
+
+
+def test_a_small_difference_is_printed_with_the_digits_that_show_where_its_interval_ends() -> None:
+    keys, p = truth(400, 6, seed=8, signal=0.0)
+    nearly = p + 2e-4 * np.random.default_rng(1).standard_normal(len(keys))
+    sentence = judge(stack(keys, gru=nearly, base_rate=p), model="gru", baseline="base_rate").sentence
+    found = re.search(r"by (\S+) \[(\S+), (\S+)\] per session; the 95% interval includes zero", sentence)
+    assert found
+    value, low, high = map(float, found.groups())
+    assert low < 0 < value < high < 1e-3
