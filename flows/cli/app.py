@@ -20,7 +20,7 @@ from flows.cli.arguments import (
 )
 from flows.cli.audit_commands import audit_app
 from flows.cli.backup_commands import backup_app
-from flows.cli.failures import describe_unexpected, find_signal
+from flows.cli.failures import describe_unexpected, find_cause, find_signal
 from flows.cli.ledger_commands import ledger_app
 from flows.cli.prices_commands import prices_app
 from flows.cli.startup import import_beside, start_quickly, start_server_early, working
@@ -316,6 +316,7 @@ def main() -> None:
         if number:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
+        error = find_cause(error)
         is_ours = hasattr(error, "fix")
         typer.echo(f"nextday: {error if is_ours else describe_unexpected(error)}", err=True)
         raise SystemExit(getattr(error, "exit_code", 1) if is_ours else 1) from None
@@ -389,12 +390,9 @@ def _set_environment() -> None:
 
 
 def _prepare_prefect() -> None:
-    """Keep Prefect's state in the workspace where the machine has no ~/.prefect yet, and check its settings."""
+    """Keep Prefect's state in the workspace where the machine has no ~/.prefect yet."""
     if not Path("~/.prefect").expanduser().exists():
         # The database of its temporary server needs an existing folder.
         workspace = options.workspace()
         workspace.create()
         os.environ.setdefault("PREFECT_HOME", str(workspace.home / "prefect"))
-    from flows.runtime.prefect_settings import require_settings
-
-    require_settings()

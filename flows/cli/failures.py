@@ -2,8 +2,9 @@
 
 import signal
 import traceback
+from pathlib import Path
 
-__all__ = ["describe_unexpected", "find_signal"]
+__all__ = ["describe_unexpected", "find_cause", "find_signal"]
 
 
 def find_signal(error: BaseException | None) -> int:
@@ -15,6 +16,22 @@ def find_signal(error: BaseException | None) -> int:
             return int(getattr(error, "signal", signal.SIGTERM))
         error = error.__context__
     return 0
+
+
+def find_cause(error: Exception) -> Exception:
+    """Return the error that names Prefect's settings, if Prefect failed and cannot read them; else the error itself.
+
+    Prefect reads them as it is imported, which many commands do somewhere.
+    """
+    if any("prefect" in Path(frame.filename).parts for frame in traceback.extract_tb(error.__traceback__)):
+        from flows.runtime.prefect_settings import require_settings
+        from pipeline.errors import ConfigError
+
+        try:
+            require_settings()
+        except ConfigError as cause:
+            return cause
+    return error
 
 
 def describe_unexpected(error: Exception) -> str:

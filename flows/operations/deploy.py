@@ -19,7 +19,7 @@ from flows.operations.schedule import FLOWS, PLANNED, check_schedule
 from flows.runtime.context import Run, open_run
 from flows.runtime.locations import PROJECT, default_config
 from flows.runtime.prefect_api import prefect_command, server_url
-from pipeline.errors import ConfigError, NextdayError, quoted
+from pipeline.errors import ConfigError, NextdayError
 
 __all__ = [
     "PATIENCE",
@@ -76,6 +76,13 @@ def deploy(config: Path | None, home: Path | None) -> list[str]:
     run, path = open_run(config, home), (config or default_config()).resolve()
     variables = deployment_variables(run, path)
     check_schedule(run, path)
+    for place in (path, run.workspace.home, PROJECT):
+        if "{{" in str(place):
+            raise ConfigError(
+                "Prefect fills in what stands between {{ and }}, also in a path",
+                where=str(place),
+                fix="rename it",
+            )
     url = server_url(PATIENCE)
     with connect(url) as client:
         _require_own_names(client, url, run, path, variables["NEXTDAY_SUFFIX"])
@@ -118,24 +125,20 @@ def _require_own_names(client: SyncPrefectClient, url: str, run: Run, config: Pa
     """
     names = {f"{name}{suffix}" for name in FLOWS}
     tagged = filters.DeploymentFilter(tags=filters.DeploymentFilterTags(all_=["nextday"]))
+    taken: dict[Path, list[str]] = {}
     for deployment in client.read_deployments(deployment_filter=tagged):
         other = Path(deployment.parameters.get("config") or config)
-        if other == config or not other.exists():
-            continue
-        if deployment.name in names or run.name in deployment.tags:
+        if other != config and other.exists() and (deployment.name in names or run.name in deployment.tags):
             flow = (deployment.entrypoint or "").rpartition(":")[2]
-            delete = prefect_command(f"deployment delete {flow}/{deployment.name}", url)
-            raise ConfigError(
-                f"Another settings file is deployed as {flow}/{deployment.name}, with the universe "
-                f"{quoted(_find_universe(deployment.tags))}: {other}",
-                where=str(config),
-                fix="give one of the two universes another [universe] name, and keep its settings outside of the "
-                f"checkout; or delete what was deployed from the other file: {delete}",
-            )
-
-
-def _find_universe(tags: list[str]) -> str:
-    return next((tag for tag in tags if tag != "nextday"), "nextday")
+            taken.setdefault(other, []).append(f"{flow}/{deployment.name}")
+    for other, deployed in taken.items():
+        raise ConfigError(
+            f"Another settings file is deployed under the same names, or with the same universe: {other} as "
+            f"{', '.join(sorted(deployed))}",
+            where=str(config),
+            fix="give one of the two another [universe] name, and keep its settings outside of a checkout; or delete "
+            f"each of these deployments: {prefect_command('deployment delete NAME', url)}",
+        )
 
 
 def _create_pool(client: SyncPrefectClient) -> None:

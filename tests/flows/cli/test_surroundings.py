@@ -4,12 +4,16 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 import nextday_command
 from flows.cli import app
 from flows.cli.arguments import options
+from flows.cli.failures import find_cause
+from flows.runtime import prefect_settings
+from pipeline.errors import ConfigError
 from tests.conftest import PROJECT
 
 
@@ -64,3 +68,22 @@ def test_the_workspace_is_the_home_of_a_user_without_one(
     monkeypatch.setattr(options, "home", tmp_path / "w")
     app._set_environment()
     assert os.environ["HOME"] == str(tmp_path / "w")
+
+
+def test_an_error_inside_of_prefect_is_that_of_its_settings_where_they_cannot_be_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    refused = ConfigError("Prefect cannot read its settings")
+
+    def raised_in(file: str) -> Exception:
+        try:
+            exec(compile("int('x')", file, "exec"))
+        except ValueError as error:
+            return error
+        raise AssertionError
+
+    inside, outside = raised_in("/lib/prefect/context.py"), raised_in("/lib/other/context.py")
+    assert find_cause(inside) is inside
+    monkeypatch.setattr(prefect_settings, "require_settings", Mock(side_effect=refused))
+    assert find_cause(inside) is refused
+    assert find_cause(outside) is outside

@@ -164,7 +164,16 @@ def test_a_deployment_of_another_settings_file_is_not_replaced(
         )
     assert str(other) in refused.value.what
     assert refused.value.where == str(riyadh.config)
-    assert f"deployment delete nightly/{name}" in refused.value.fix
+    assert f" as nightly/{name}" in refused.value.what
+    assert "deployment delete NAME" in refused.value.fix
+
+
+def test_a_path_that_prefect_would_fill_in_is_not_deployed(riyadh: Patient) -> None:
+    write(riyadh, "XSAU", 'nightly = "30 18 * * SUN-THU"')
+    home = riyadh.home / "{{ x }}"
+    with pytest.raises(ConfigError) as refused:
+        deploy.deploy(riyadh.config, home)
+    assert refused.value.where == str(home)
 
 
 @pytest.mark.parametrize(
