@@ -11,8 +11,9 @@ import pandas as pd
 from packaging.version import Version
 
 from flows.operations.health import HealthCheck, describe_error, failed, passed, run_check
-from flows.runtime.context import Run, absolute_path, default_config, open_run
+from flows.runtime.context import Run, open_run
 from flows.runtime.custom_code import describe_audit_gap, list_code
+from flows.runtime.locations import absolute_path, default_config
 from flows.runtime.tracking import tracking
 from pipeline.errors import NextdayError
 from pipeline.formatting import count

@@ -16,7 +16,6 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from models.cores import count_cores
-from models.engine import keras
 from models.ensembles.model_files import make_reproducible, member_file
 from models.errors import ModelError
 from models.networks.network import Network

@@ -10,7 +10,6 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.engine import keras
 from models.ensembles.pooled import RecurrentEnsemble
 from models.explain import diagnostics
 from models.explain.attribution import LOOKBACKS, read_before

@@ -7,11 +7,11 @@ ensemble, and trainings that differ in their epochs, learning rate or patience s
 from collections.abc import Callable
 from typing import Final
 
-import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from models.engine import keras
 from models.networks.network import Network
 from models.networks.recurrent import build_to_train
 

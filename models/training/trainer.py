@@ -18,7 +18,6 @@ import tensorflow as tf
 from numpy.typing import NDArray
 from scipy.special import logit
 
-from models.engine import keras
 from models.errors import ModelError
 from models.networks.network import Network
 from models.networks.recurrent import build_to_train
