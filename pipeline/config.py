@@ -133,8 +133,10 @@ class FeaturesConfig(_Section):
     @field_validator("set")
     @classmethod
     def _check_set(cls, name: str) -> str:
-        if name not in ("default", "alstm11") and not is_custom_code(name):
-            raise ValueError("write default, alstm11, or package.module:NAME for a custom feature set")
+        if name not in ("default", "closes", "alstm11") and not is_custom_code(name):
+            raise ValueError(
+                "write default, closes, alstm11, or package.module:NAME for a custom feature set"
+            )
         return name
 
 

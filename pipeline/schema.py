@@ -76,9 +76,9 @@ PRICES: Final = pa.DataFrameSchema(
         "instrument_id": _text(),
         "symbol": _symbol(),
         "session": pa.Column(_SESSION),
-        "open": _number(nullable=False, gt=0),
-        "high": _number(nullable=False, gt=0),
-        "low": _number(nullable=False, gt=0),
+        "open": _number(gt=0),
+        "high": _number(gt=0),
+        "low": _number(gt=0),
         "close": _number(nullable=False, gt=0),
         "volume": _number(ge=0),
         "dividend": _number(nullable=False, ge=0),
@@ -102,9 +102,9 @@ PRICES: Final = pa.DataFrameSchema(
     strict=True,
     name="Prices",
 )
-"""One bar per row, as traded: `split` is the ratio that took effect at this session's open (1.0 = none), `dividend`
-the cash amount that went ex on it, both in the units of this session. `session` is tz-naive midnight, `observed_at` is
-UTC."""
+"""One bar per row, as traded; open, high, low and volume may be missing (NaN). `split` is the ratio that took effect
+at this session's open (1.0 = none), `dividend` the cash amount that went ex on it, both in the units of this session.
+`session` is tz-naive midnight, `observed_at` is UTC."""
 
 FORECASTS: Final = pa.DataFrameSchema(
     {

@@ -65,7 +65,7 @@ def _bar_table(bars: pd.DataFrame) -> Table:
         observed = row.observed_at.ceil("min")
         table.add_row(
             f"{row.session:%Y-%m-%d}",
-            *(format_price(getattr(row, name)) for name in more),
+            *(_price_or_dash(getattr(row, name)) for name in more),
             format_price(row.close),
             *(["–" if pd.isna(row.volume) else f"{row.volume:,.0f}"] if is_wide else []),
             format_price(row.adj_close),
@@ -176,6 +176,10 @@ def show_release(entry: "QuarantineEntry") -> None:
         f"{entry.symbol} is released: the next run fetches its whole history and accepts it as it is.\n"
         "The prices stored before stay readable with --known-at."
     )
+
+
+def _price_or_dash(price: float) -> str:
+    return "–" if pd.isna(price) else format_price(price)
 
 
 def _or_dash(text: Any) -> str:

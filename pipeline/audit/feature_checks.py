@@ -87,7 +87,12 @@ def check_changed(audit: FeatureAudit, known: Sequences, count: int) -> CheckRes
         )
         for cut in audit.cuts(known, count)
     )
-    return _compare_all(pairs, audit.tolerance)
+    result = _compare_all(pairs, audit.tolerance)
+    absent = [name for name in ("open", "high", "low") if np.isnan(audit.block[name]).all()]
+    if not absent:
+        return result
+    unseen = f"no bar has {', '.join(absent)}: a leak through what is missing cannot be seen"
+    return replace(result, evidence=f"{result.evidence}; {unseen}")
 
 
 @leakage_check(

@@ -20,6 +20,7 @@ EXTENSION_POINT = ExtensionPoint("[features] set", "docs/custom_features.md has 
 """The setting that names a custom feature set."""
 
 _ARRAYS: Final = ("open", "high", "low", "close", "volume", "adj_close", "last_close", "is_index")
+_PRICES: Final = ("open", "high", "low", "close")
 _MAX_REACH: Final = 2000
 """Sessions, eight years: with a longer reach every nightly run would read nearly all of history."""
 
@@ -43,7 +44,8 @@ def wrap_features(custom: object, name: str) -> FeatureSet:
     """Wrap a user's object as a feature set whose computed columns are checked.
 
     Args:
-        custom: An object with the fields columns, last_return, reach and compute of a FeatureSet.
+        custom: An object with the fields columns, last_return, reach and compute of a FeatureSet; `needs` may be left
+            out, then a row that lacks a price is explained by the column that is not finite.
         name: Its name in messages.
 
     Raises:
@@ -66,11 +68,16 @@ def wrap_features(custom: object, name: str) -> FeatureSet:
         )
     if not callable(fields.compute):
         raise _refuse(name, "compute is not callable")
+    needs = getattr(fields, "needs", ("close",))
+    if not isinstance(needs, tuple | list) or not all(price in _PRICES for price in needs):
+        raise _refuse(
+            name, f"needs = {needs!r}: write which of {', '.join(_PRICES)} each row needs, as a tuple"
+        )
 
     def compute(panel: Panel, belongs: NDArray[np.bool_]) -> Columns:
         return _check_columns(_call(fields.compute, panel, belongs, name), tuple(columns), panel, name)
 
-    return FeatureSet(name, tuple(columns), fields.last_return, reach, compute)
+    return FeatureSet(name, tuple(columns), fields.last_return, reach, compute, tuple(needs))
 
 
 def _call(compute: Any, panel: Panel, belongs: NDArray[np.bool_], name: str) -> object:

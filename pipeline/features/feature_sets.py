@@ -41,6 +41,8 @@ class FeatureSet:
         reach: How many earlier sessions a row depends on, at most.
         compute: Takes a panel and the membership (bool [session, symbol]), returns one frame per column, NaN where
             there is not enough history.
+        needs: The arrays of a panel without which a row has no features, of open, high, low, close. A volume that is not
+            reported costs no row.
     """
 
     name: str
@@ -48,6 +50,7 @@ class FeatureSet:
     last_return: str
     reach: int
     compute: Callable[[Panel, NDArray[np.bool_]], Columns]
+    needs: tuple[str, ...] = ("close",)
 
 
 def leave_one_out_mean(values: pd.DataFrame, belongs: NDArray[np.bool_]) -> pd.DataFrame:
@@ -68,8 +71,16 @@ def leave_one_out_mean(values: pd.DataFrame, belongs: NDArray[np.bool_]) -> pd.D
 
 
 def _default(panel: Panel, belongs: NDArray[np.bool_]) -> Columns:
-    close, high, low = (pd.DataFrame(a) for a in (panel.adj_close, panel.high, panel.low))
-    log = _log(close)
+    return {
+        **_closes(panel, belongs),
+        "range": _log(pd.DataFrame(panel.high) / pd.DataFrame(panel.low)),
+        "close_in_range": _position_in_range(panel),
+        "volume_ratio_lagged": _volume_ratio(panel),
+    }
+
+
+def _closes(panel: Panel, belongs: NDArray[np.bool_]) -> Columns:
+    log = _log(pd.DataFrame(panel.adj_close))
     step, known = log.diff(), log.ffill(limit=_BRIDGED)
     change = {k: log - known.shift(k) for k in (1, 5, 21, 63)}
     deviation = {k: _rolling(change[1], k).std() for k in (5, 21, 63)}
@@ -78,12 +89,9 @@ def _default(panel: Panel, belongs: NDArray[np.bool_]) -> Columns:
         **{f"log_return_{k}": change[k] for k in (5, 21, 63)},
         "volatility_21": _log(deviation[21]),
         "volatility_ratio": _log(deviation[5] / deviation[63]),
-        "range": _log(high / low),
-        "close_in_range": _position_in_range(panel),
         "distance_from_mean_21": (log - _rolling(log, 21).mean()) / deviation[21],
         "drawdown_63": log - _rolling(log, 63).max(),
         "up_share_10": _rolling(_is_rise(change[1]), 10).mean(),
-        "volume_ratio_lagged": _volume_ratio(panel),
         "universe_return_1": leave_one_out_mean(step, belongs),
         "universe_return_5": leave_one_out_mean(change[5], belongs),
         "universe_up_share": leave_one_out_mean(_is_rise(step), belongs),
@@ -141,6 +149,19 @@ FEATURE_SETS = {
         "log_return_1",
         63 + _BRIDGED,  # the longest return may start from a close that is this much earlier
         _default,
+        ("high", "low", "close"),
+    ),
+    # The columns of the default set that depend on closes alone.
+    "closes": FeatureSet(
+        "closes",
+        (
+            *("log_return_1", "log_return_5", "log_return_21", "log_return_63"),
+            *("volatility_21", "volatility_ratio", "distance_from_mean_21", "drawdown_63", "up_share_10"),
+            *("universe_return_1", "universe_return_5", "universe_up_share", "universe_volatility_21"),
+        ),
+        "log_return_1",
+        63 + _BRIDGED,
+        _closes,
     ),
     # The eleven columns of Feng et al., IJCAI 2019 (arXiv:1810.09936), in percent.
     "alstm11": FeatureSet(
@@ -152,6 +173,7 @@ FEATURE_SETS = {
         "adj_close_change",
         max(_MEANS) - 1,
         _alstm11,
+        ("open", "high", "low", "close"),
     ),
 }
 """The named sets of `[features] set`."""

@@ -1,12 +1,13 @@
-"""Which rows of a symbol the model cannot use, and why: a feature that is not finite, or a bar without trades."""
+"""Which rows of a symbol the model cannot use, and why: a price or a feature is missing, or nothing traded."""
 
 from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from pipeline.features.feature_sets import UNIVERSE, FeatureSet
+from pipeline.features.feature_sets import FEATURE_SETS, UNIVERSE, FeatureSet
 from pipeline.features.panel import Panel
 from pipeline.features.sequences import Sequences
 from pipeline.market.universe import Universe
@@ -51,9 +52,11 @@ def describe_unused(
 def describe_masked(
     panel: Panel, feature_set: FeatureSet, universe: Universe, symbols: list[str], last: int | None = None
 ) -> Mapping[str, str]:
-    """Return, by symbol, the features that are not finite on its bars after the first full window, and where.
+    """Return, by symbol, why its bars after the first full window have no features, and where.
 
-    Columns of the other members are named only where no other column is: they follow from the symbol's own.
+    Prices that the feature set needs and the bars lack come first, with a feature set that works without them; then the
+    features that are not finite on the other bars. Columns of the other members are named only where nothing else is:
+    they follow from the symbol's own.
 
     Args:
         panel: The bars.
@@ -70,20 +73,48 @@ def describe_masked(
     if last is not None:
         later[: max(len(later) - last, 0)] = False
     found: dict[str, list[tuple[int, str]]] = {symbol: [] for symbol in symbols}
+    lacking = {name: later & np.isnan(getattr(panel, name)) for name in feature_set.needs}
+    later &= ~np.logical_or.reduce([*lacking.values()])
     for name in sorted(feature_set.columns, key=lambda name: name.startswith(UNIVERSE)):
         is_lost = later & ~np.isfinite(columns[name].to_numpy(np.float32))
         for symbol in symbols:
             rows = is_lost[:, panel.symbols.index(symbol)]
             if rows.any() and not (found[symbol] and name.startswith(UNIVERSE)):
                 found[symbol].append(_describe(name, panel.sessions[rows]))
-    return {
-        symbol: "; ".join(text for _, text in sorted(texts, reverse=True)[:3])
-        for symbol, texts in found.items()
-        if texts
-    }
+    reasons = {}
+    for symbol, texts in found.items():
+        without = _explain_lacking(panel, feature_set, lacking, symbol)
+        if named := [*without, *(text for _, text in sorted(texts, reverse=True))][:3]:
+            reasons[symbol] = "; ".join(named)
+    return reasons
+
+
+def _explain_lacking(
+    panel: Panel, feature_set: FeatureSet, lacking: Mapping[str, NDArray[np.bool_]], symbol: str
+) -> list[str]:
+    """Return on which bars of a symbol needed prices are missing, and which feature set does without them; or []."""
+    place = panel.symbols.index(symbol)
+    names = [name for name, lacks in lacking.items() if lacks[:, place].any()]
+    if not names:
+        return []
+    rows = np.logical_or.reduce([lacking[name][:, place] for name in names])
+    works = [
+        other.name
+        for other in FEATURE_SETS.values()
+        if not any(np.isnan(getattr(panel, name)[rows, place]).any() for name in other.needs)
+    ]
+    fix = f'; [features] set = "{works[0]}" works without' if works else ""
+    needed = "them" if len(names) > 1 else "it"
+    return [
+        f"no {' and no '.join(names)} on {_describe_rows(panel.sessions[rows])}, "
+        f"and the feature set {feature_set.name} needs {needed}{fix}"
+    ]
 
 
 def _describe(name: str, sessions: pd.DatetimeIndex) -> tuple[int, str]:
-    count = len(sessions)
-    when = f"{sessions[0]:%Y-%m-%d}" + (f" to {sessions[-1]:%Y-%m-%d}" if count > 1 else "")
-    return count, f"{name} is not finite on {count:,} ({when})"
+    return len(sessions), f"{name} is not finite on {_describe_rows(sessions)}"
+
+
+def _describe_rows(sessions: pd.DatetimeIndex) -> str:
+    until = f" to {sessions[-1]:%Y-%m-%d}" if len(sessions) > 1 else ""
+    return f"{len(sessions):,} ({sessions[0]:%Y-%m-%d}{until})"

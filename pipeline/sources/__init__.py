@@ -36,6 +36,7 @@ class Fetched:
         reason: One sentence for the user where the outcome is not `ok`.
         currency, timezone: As stated by the vendor, "" if it does not state them.
         lists_actions: Whether the vendor lists splits and dividends, so that none listed means there was none.
+        may_lack_range: Whether a bar without high or low is what there is; otherwise it is a fault, and is dropped.
         findings: What a built-in source itself found in the answer: session, rule and detail of each.
         notes: Sentences for the log: how the source was read, and what of it was not; equal ones are shown once.
     """
@@ -49,6 +50,7 @@ class Fetched:
     currency: str = ""
     timezone: str = ""
     lists_actions: bool = False
+    may_lack_range: bool = False
     findings: tuple[tuple[pd.Timestamp, str, str], ...] = ()
     notes: tuple[str, ...] = ()
 

@@ -57,7 +57,7 @@ def as_fetched(
     bars = fetched.bars[fetched.bars["session"] >= start].reset_index(drop=True)
     if not (bars["session"] <= end).any():
         return Fetched(symbol, "empty", now, reason="the source has no bar in the requested sessions")
-    return replace(fetched, bars=bars)
+    return replace(fetched, bars=bars, may_lack_range=True)
 
 
 def meanings(table: pd.DataFrame) -> dict[object, str | None]:

@@ -58,15 +58,23 @@ _SECOND_CHOICE = {
     "open": ("o",),
     "high": ("h",),
     "low": ("l",),
-    "close": ("price", "last", "latest", "lastprice", "zuletzt", "último", "ultimo", "settle", "c"),
+    "close": (
+        "price", "last", "latest", "lastprice", "zuletzt", "último", "ultimo", "settle", "nav", "netassetvalue", "c",
+    ),
     "volume": ("volumen", "v"),
-}
+}  # fmt: skip
 """Names that mean a bar column only where no other column does, the first of them: investing.com's Price, Barchart's
-Last, Kaggle's Name, Polygon's letters."""
+Last, Kaggle's Name, Polygon's letters, the net asset value of funds."""
 
-REQUIRED = ["session", "open", "high", "low", "close"]
+REQUIRED = ["session", "close"]
 PRICES = frozenset(("open", "high", "low", "close"))
-DEFAULTS = {"volume": float("nan"), "adj_close": float("nan"), "dividend": 0.0, "split": 1.0}
+_NONE = float("nan")
+DEFAULTS = {
+    **dict.fromkeys(("open", "high", "low", "volume", "adj_close"), _NONE),
+    "dividend": 0.0,
+    "split": 1.0,
+}
+"""What a bar has where its table lacks a column: prices and volumes are missing, never made up."""
 
 
 def _by_alias(names: Mapping[str, tuple[str, ...]]) -> dict[str, str]:

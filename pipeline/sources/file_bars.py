@@ -12,6 +12,7 @@ from pipeline.formatting import count
 from pipeline.schema import SYMBOL_FIX, SYMBOL_PATTERN
 from pipeline.sources.cells import Cells, Decimal, find_decimal, read_numbers, read_sessions, read_splits
 from pipeline.sources.columns import (
+    COLUMN_NAMES,
     DEFAULTS,
     PRICES,
     REQUIRED,
@@ -73,7 +74,9 @@ def read_bars(file: Path, file_symbol: str, timezone: str) -> FileBars:
     if problems:
         raise join_errors(problems, file)
     symbols = rows["symbol"].astype("str").fillna("").str.strip()
-    is_note = cells["session"].is_bad & pd.DataFrame({n: cells[n].is_empty for n in PRICES}).all(axis=1)
+    is_note = cells["session"].is_bad & pd.DataFrame(
+        {n: cells[n].is_empty for n in PRICES if n in cells}
+    ).all(axis=1)
     faults = _find_faults(symbols.mask(is_note), rows, cells, table, file)
     bars = pd.DataFrame({name: column.values for name, column in cells.items()}).assign(symbol=symbols)
     bars = bars.assign(**{name: value for name, value in DEFAULTS.items() if name not in bars})
@@ -132,7 +135,8 @@ def _read_cells(
     if missing := [name for name in [*REQUIRED, "symbol"] if name not in rows]:
         problems.append(lacking_error(missing, names, file))
     decimal: Decimal = "."
-    numeric = [name for name in (*REQUIRED[1:], *DEFAULTS, "gain") if name in rows]
+    numbers = [name for name in (*COLUMN_NAMES, "gain") if name not in ("session", "symbol")]
+    numeric = [name for name in numbers if name in rows]
     try:
         decimal = find_decimal([rows[name] for name in numeric if name != "split"], table.separator, file)
     except InputError as error:
@@ -173,7 +177,7 @@ def _cell_error(cell: object, column: str, kind: str, where: str) -> InputError:
         given = "An empty cell" if pd.isna(cell) or cell == "" else quoted(cell)  # type: ignore[call-overload]
         return InputError(f"{given} is no date", where=where, fix="write dates as 2018-12-31")
     dropped = "fix the cell, or leave it empty: the bar is then dropped with a finding"
-    fix = dropped if column in PRICES else "fix the cell; leave it empty where there is none"
+    fix = dropped if column in REQUIRED else "fix the cell; leave it empty where there is none"
     return InputError(f"{quoted(cell)} in {column} is no {kind}", where=where, fix=fix)
 
 
@@ -193,6 +197,8 @@ def _describe_columns(names: Mapping[object, str | None], notes: int) -> str:
     unread = [quoted(c) for c, name in names.items() if not name and str(c).strip()]
     listed = ", ".join(unread[:10]) + (f" and {len(unread) - 10} more" if len(unread) > 10 else "")
     left_out = [f"not read: {listed}"] if unread else []
+    without = [name for name in ("open", "high", "low") if name not in names.values()]
+    left_out += [f"without {', '.join(without)}"] if without else []
     left_out += [f"{count(notes, 'line')} of text, without a date and prices, left out"] if notes else []
     return "; ".join([", ".join(read), *left_out])
 

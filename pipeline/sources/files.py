@@ -26,8 +26,8 @@ _MOST = 5
 class FilesSource:
     """Bars from CSV or Parquet.
 
-    The columns of many vendors are known (docs/files.md). Required: date, open, high, low, close, and in a long file
-    symbol. In a folder, the file name is the symbol of a file without a symbol column.
+    The columns of many vendors are known (docs/files.md). Required: date, close, and in a long file symbol. In a
+    folder, the file name is the symbol of a file without a symbol column.
 
     A cell or a file that cannot be read is the failure of its symbol, and of no other.
 
@@ -75,6 +75,7 @@ class FilesSource:
             now,
             bars=bars,
             adjustment=self._kind,
+            may_lack_range=True,
             notes=content.notes,
             findings=tuple(
                 (bars["session"].iloc[-1], "column not read", columns)

@@ -68,7 +68,7 @@ def _find_header(rows: Sequence[Sequence[str]], separator: str) -> Layout | None
 def _is_header(cells: Sequence[str]) -> bool:
     meanings = set(assign_meanings(cells).values())
     has_dates = "session" in meanings or cells[0] == "" or cells[0].startswith("Unnamed: ")
-    return has_dates and (meanings >= PRICES or bool(split_names(cells)))
+    return has_dates and ("close" in meanings or bool(split_names(cells)))
 
 
 def _two_headers(rows: Sequence[Sequence[str]]) -> tuple[tuple[str, ...], tuple[str, ...], int] | None:
@@ -87,7 +87,7 @@ def _two_headers(rows: Sequence[Sequence[str]]) -> tuple[tuple[str, ...], tuple[
         is_named = all(names[at] and symbols[at] and not _is_number(symbols[at]) for at in columns)
         if (
             is_named
-            and meanings >= PRICES
+            and "close" in meanings
             and not meanings & {"session", "symbol"}
             and (has_third or not known)
         ):
@@ -110,9 +110,11 @@ def _is_number(cell: str) -> bool:
 
 
 def split_names(columns: Sequence[object]) -> dict[object, tuple[str, str]]:
-    """Return the bar column and the symbol of each column named by both; empty where they are not all there.
+    """Return the bar column and the symbol of each column named by both; empty where other columns may be meant.
 
-    Such names are `('Close', 'AAPL')`, `Close_AAPL` and `AAPL.Close`: flattened tables of pandas, R's quantmod.
+    Each symbol has all four prices; or, with closes alone, there are two symbols at least, and nothing else but dates:
+    a lone `Prev Close` is no close of a symbol `Prev`. Such names are `('Close', 'AAPL')`, `Close_AAPL` and
+    `AAPL.Close`: flattened tables of pandas, R's quantmod.
     """
     pairs = {column: _split_name(str(column)) for column in columns}
     split = {
@@ -121,10 +123,19 @@ def split_names(columns: Sequence[object]) -> dict[object, tuple[str, str]]:
     meanings: dict[str, set[str | None]] = {}
     for name, symbol in split.values():
         meanings.setdefault(symbol, set()).add(find_meaning(name))
-    if not meanings or not all(found >= PRICES for found in meanings.values()):
+    if not meanings or not all("close" in found for found in meanings.values()):
         return {}
+    if not all(found >= PRICES for found in meanings.values()):
+        rest = [str(column) for column in columns if column not in split]
+        if len(meanings) < 2 or not all(map(_may_be_dates, rest)):
+            return {}
     others = {column: [part for part in parts if part[1] in meanings] for column, parts in pairs.items()}
     return {column: parts[0] for column, parts in others.items() if parts} | split
+
+
+def _may_be_dates(column: str) -> bool:
+    parts = [column, *(first for first, _ in _split_name(column))]
+    return column == "" or column.startswith("Unnamed: ") or "session" in map(find_meaning, parts)
 
 
 def _split_name(column: str) -> list[tuple[str, str]]:

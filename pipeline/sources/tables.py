@@ -142,8 +142,8 @@ def lacking_error(
 ) -> InputError:
     """Return the error of a file without the columns of these meanings."""
     fix = (
-        "columns, with commas between them: date, symbol, open, high, low, close; "
-        "also volume, adj_close, dividends, stock splits"
+        "columns, with commas between them: date, symbol, close; "
+        "also open, high, low, volume, adj_close, dividends, stock splits"
     )
     if missing == ["symbol"]:
         fix = (
@@ -272,7 +272,7 @@ def _opened(file: Path) -> Iterator[TextIO]:
 
 def _with_levels(table: pd.DataFrame) -> pd.DataFrame:
     """Return the table with columns (name, symbol) where flat names hold both."""
-    if table.columns.nlevels > 1 or set(assign_meanings(table.columns).values()) >= PRICES:
+    if table.columns.nlevels > 1 or "close" in assign_meanings(table.columns).values():
         return table
     split = split_names(list(table.columns))
     if not split:
@@ -283,7 +283,7 @@ def _with_levels(table: pd.DataFrame) -> pd.DataFrame:
 
 def _stack_symbols(wide: pd.DataFrame) -> pd.DataFrame:
     """Return one row per session and symbol of columns (name, symbol) or (symbol, name), indexed by the wide row."""
-    if not {*map(find_meaning, wide.columns.get_level_values(0))} >= PRICES:
+    if "close" not in map(find_meaning, wide.columns.get_level_values(0)):
         wide = wide.swaplevel(axis=1)
     if not isinstance(wide.index, pd.RangeIndex):
         wide = wide.reset_index()

@@ -1,7 +1,7 @@
 """Prices at which a rule could have traded, and stale opens at which it could not.
 
 Some sources report the previous close as an index's open. No order could be filled at such a stale open, and a rule
-that enters there would earn the overnight return for free.
+that enters there would earn the overnight return for free. Where the open is missing, nothing can be filled either.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ __all__ = ["MOST_STALE", "STALE_SESSIONS", "Fills", "measure_stale", "read_fills
 Floats = NDArray[np.float64]
 
 MOST_STALE: Final = 0.1
-"""A symbol is traded in a session if at most this share of its opens of the year before repeats the previous close."""
+"""A symbol is traded in a session if at most this share of its opens of the year before is missing or repeats the previous close."""
 
 STALE_SESSIONS: Final = 252
 """Sessions before each one whose opens decide: a year."""
@@ -64,19 +64,20 @@ def read_fills(panel: Panel) -> Fills:
 
 
 def measure_stale(fills: Fills) -> Floats:
-    """Return the share of stale opens, which repeat the previous close, in the year before each session.
+    """Return the share of stale opens in the year before each session.
 
-    Only the 252 sessions before count, so a source that has fixed its opens is traded again a year later, and one that
+    An open is stale that repeats the previous close, or is missing although the session traded. Only the 252 sessions
+    before count, so a source that has fixed its opens is traded again a year later, and one that
     has lost them is left out from then on: many sources have opens of their own only since some year. There is no
     look-ahead: later sessions change nothing.
 
     Returns:
         [session, symbol], 0 without an earlier session.
     """
-    comparable = np.isfinite(fills.open) & np.isfinite(fills.previous_close)
+    comparable = np.isfinite(fills.close) & np.isfinite(fills.previous_close)
     distance = np.abs(fills.open - fills.previous_close)
-    repeats = comparable & (distance <= _ROUNDING * np.abs(fills.previous_close))
-    stale, known = (_sum_before(flags, STALE_SESSIONS) for flags in (repeats, comparable))
+    is_stale = np.isnan(fills.open) | (distance <= _ROUNDING * np.abs(fills.previous_close))
+    stale, known = (_sum_before(flags, STALE_SESSIONS) for flags in (comparable & is_stale, comparable))
     return np.asarray(stale / np.maximum(known, 1))
 
 

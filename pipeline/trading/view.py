@@ -32,7 +32,7 @@ _MOST_NAMED: Final = 8
 
 @dataclass(frozen=True)
 class StaleOpens:
-    """A symbol that was not traded while too many of its opens repeated the previous close.
+    """A symbol that was not traded while too many of its opens were missing or repeated the previous close.
 
     Attributes:
         symbol: The symbol.
@@ -211,8 +211,8 @@ def _describe_stale(stale: tuple[StaleOpens, ...], positions: Positions) -> str:
     return (
         f"Stale opens were not traded: {len(stale):,} of {count(symbols, 'symbol')}, in {missed:,} of "
         f"{count(forecasts, 'forecast')} ({format_percent(missed / forecasts)}): {named}{others}. No order can be "
-        "filled at an open that only repeats the previous close: a symbol is left out while more than "
-        f"{MOST_STALE:.0%} of the opens of the {STALE_SESSIONS} sessions before did."
+        "filled at an open that is missing or only repeats the previous close: a symbol is left out while more than "
+        f"{MOST_STALE:.0%} of the opens of the {STALE_SESSIONS} sessions before were such."
     )
 
 

@@ -184,7 +184,7 @@ class _History:
 
     def _is_calm(self, place: int, here: slice, limit: float) -> bool:
         """Whether the bar's range is usual; without ranges (funds) every bar is calm."""
-        return bool(self.spread[place] <= limit * max(_median(self.spread[here]), _MIN_DEVIATION))
+        return not self.spread[place] > limit * max(_median(self.spread[here]), _MIN_DEVIATION)
 
     def _is_quiet(self, place: int, here: slice, limit: float) -> bool:
         """Whether shares or their value traded as usual; without volumes every bar is quiet.

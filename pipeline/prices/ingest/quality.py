@@ -10,11 +10,18 @@ import pandera.pandas as pa
 from numpy.typing import NDArray
 from pandas.api.extensions import ExtensionArray
 
-from pipeline.formatting import count
 from pipeline.market.calendar import Calendar
 from pipeline.market.corporate_actions import as_traded, carry_actions, has_action
 from pipeline.market.exchanges import suggest_calendar
 from pipeline.prices.ingest.dividends import find_dividend_doubts
+from pipeline.prices.ingest.partial_bars import (
+    describe_bad_opens,
+    describe_partial,
+    describe_widened,
+    drop_bad_opens,
+    find_partial,
+    widen_ranges,
+)
 from pipeline.schema import PRICES, empty
 from pipeline.sources import Fetched
 
@@ -35,13 +42,8 @@ WRONG_CALENDAR = "wrong calendar"
 
 _DIVIDEND_TOLERANCE = 1e-3
 """How far a dividend and the step of the adjusted close may differ, as a share of the price."""
-_OUTSIDE_RANGE = 0.05
-"""How far an open or close may lie outside low..high, as a share of the price.
 
-Low and high are often those of continuous trading, open and close those of the auctions (8% of London's rows), or the
-four come from different quotes (5% of currencies'). London extends a closing auction whose price differs from the last
-trades by more than 3% (FTSE 100) or 5% (all others): London Stock Exchange, price monitoring extensions, 2001.
-"""
+_PRICES = ["open", "high", "low", "close"]
 
 _RULE_NAMES = {
     "not_nullable": "the value is missing",
@@ -82,10 +84,11 @@ def check(
 
     Dropped with a finding: symbols whose exchange has another time zone than the calendar, rows on days that are no
     session, duplicate rows of a session, rows after `today`, and rows that violate schema.PRICES. Dropped without a
-    finding: other rows after `as_of`, whose session has not closed yet. An open or close that lies outside low..high by
-    up to 5% of the price widens the range, with one finding per symbol. A session without a row between a symbol's
-    first and last bar is a finding too. The split and the dividend of a dropped row are carried to the symbol's next
-    good row, with a finding.
+    finding: other rows after `as_of`, whose session has not closed yet. With one finding per symbol, an open or close that
+    lies outside low..high by up to 5% of the price widens the range, an open that cannot be one is left out of its bar,
+    and a bar lacks what other bars of the symbol have: the open, or high and low where the source may lack them. A
+    session without a row between a symbol's first and last bar is a finding too. The split and the dividend of a
+    dropped row are carried to the symbol's next good row, with a finding.
 
     Args:
         answers: The answers with the outcome ok.
@@ -116,8 +119,11 @@ def check(
     single, is_open = bars[~is_second], is_session[~is_second].to_numpy()
     rows = carry_actions(single, is_open).reset_index(drop=True)
     rows = rows.assign(status=_status(rows, calendar, historical))[list(PRICES.columns)]
-    rows, widened = _widen_ranges(rows, stored)
-    broken = find_broken_rules(rows)
+    partial = find_partial(rows)
+    rows, bad_opens = drop_bad_opens(rows)
+    rows, widened = widen_ranges(rows)
+    needed = ("close",) if all(answer.may_lack_range for answer in answers) else ("high", "low", "close")
+    broken = find_broken_rules(rows, needed)
     kept = ~_is_in(rows, broken)
     if stored is not None and not kept.all():
         rows.loc[~kept & _is_in(rows, stored), ["split", "dividend"]] = 1.0, 0.0
@@ -128,7 +134,9 @@ def check(
         _findings(bars[~is_session], "no session", f"{calendar.name} was closed"),
         _findings(bars[is_second], "second row", "the last row of the session was kept"),
         *_missing_sessions(rows, calendar),
-        widened,
+        describe_bad_opens(_without(_without(bad_opens, broken), stored)),
+        describe_widened(_without(widened, stored)),
+        describe_partial(_without(_without(partial, broken), stored)),
         broken,
         _carried(rows, kept),
         _without(doubts, stored),
@@ -219,37 +227,6 @@ def _findings(bars: pd.DataFrame, rule: str, detail: str) -> pd.DataFrame:
     return bars[["symbol", "session"]].assign(rule=rule, detail=detail)
 
 
-def _widen_ranges(rows: pd.DataFrame, stored: pd.DataFrame | None) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the rows with ranges that hold open and close, and a finding per symbol with a row that is not stored.
-
-    Rows that lie outside by more than `_OUTSIDE_RANGE`, and rows whose low lies above high, stay as they are.
-    """
-    first, high, low, last = (rows[name].to_numpy(float) for name in ("open", "high", "low", "close"))
-    above, below = np.maximum(first, last), np.minimum(first, last)
-    is_range = (low > 0) & (low <= high) & (below > 0)
-    with np.errstate(invalid="ignore"):
-        outside = np.maximum(
-            above / np.where(is_range, high, np.nan) - 1, 1 - below / np.where(is_range, low, np.nan)
-        )
-    is_widened = (outside > 0) & (outside <= _OUTSIDE_RANGE)
-    if not is_widened.any():
-        return rows, no_findings()
-    named = _without(rows.loc[is_widened, ["symbol", "session"]].assign(outside=outside[is_widened]), stored)
-    found = named.groupby("symbol", sort=False).agg(
-        session=("session", "max"), bars=("session", "count"), most=("outside", "max")
-    )
-    detail = [
-        f"{count(bars, 'bar')}, by {most:.2%} at most: kept, with low and high widened to hold open and close"
-        for bars, most in zip(found["bars"].tolist(), found["most"].tolist(), strict=True)
-    ]
-    widened = rows.assign(
-        high=np.where(is_widened, np.maximum(high, above), high),
-        low=np.where(is_widened, np.minimum(low, below), low),
-    )
-    rule = "open or close lies outside low..high"
-    return widened, found.reset_index().assign(rule=rule, detail=detail)[FINDING_COLUMNS]
-
-
 def _status(rows: pd.DataFrame, calendar: Calendar, historical: bool) -> ExtensionArray:
     is_provisional = np.zeros(len(rows), dtype=np.int64)
     earliest = rows["observed_at"].min()
@@ -261,31 +238,46 @@ def _status(rows: pd.DataFrame, calendar: Calendar, historical: bool) -> Extensi
     return pd.array(["settled", "provisional"], dtype="str").take(is_provisional)
 
 
-def find_broken_rules(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return a finding for each row (schema.PRICES, indexed 0..n-1) and each rule of the schema that it violates."""
+def find_broken_rules(rows: pd.DataFrame, needed: Sequence[str] = ("close",)) -> pd.DataFrame:
+    """Return a finding for each row and each rule that it violates: those of the schema, and no needed price missing.
+
+    Args:
+        rows: schema.PRICES, indexed 0..n-1.
+        needed: The prices that must be there.
+    """
+    lacking = rows[_PRICES].isna()
+    incomplete = np.flatnonzero(lacking[list(needed)].to_numpy().any(axis=1))
+    missing = [", ".join(lacking.columns[lacking.iloc[row]]) for row in incomplete]
+    cases = _find_schema_faults(rows)
+    place = np.concatenate([incomplete, cases["index"].to_numpy(np.intp)])
+    if not len(place):
+        return no_findings()
+    rules = [f"{names}: {_RULE_NAMES['not_nullable']}" for names in missing] + cases["rule"].tolist()
+    return pd.DataFrame(
+        {
+            "symbol": rows["symbol"].to_numpy()[place],
+            "session": rows["session"].to_numpy()[place],
+            "rule": rules,
+            "detail": [_format_bar(rows.iloc[row]) for row in place],
+        }
+    )
+
+
+def _find_schema_faults(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return index and rule of each fault that the schema finds, but for missing prices."""
     try:
         PRICES.validate(rows, lazy=True)
     except pa.errors.SchemaErrors as error:
         cases = error.failure_cases
     else:
-        return no_findings()
-    # A rule across columns lists every column of the row: one finding per row and rule is enough. Values that are
-    # missing in one row are one finding too.
-    across, missing = cases["schema_context"] == "DataFrameSchema", cases["check"] == "not_nullable"
-    named = cases["column"].astype(str)
-    together = named.groupby([cases["index"], missing]).transform(", ".join)
-    columns = together.where(missing, named).where(~across, "")
-    cases = cases.assign(column=columns).drop_duplicates(["index", "check", "column"])
-    place = cases["index"].astype(int).to_numpy()
+        return pd.DataFrame({"index": [], "rule": []})
+    # A rule across columns lists every column of the row: one finding per row and rule is enough.
+    column = cases["column"].astype(str).where(cases["schema_context"] != "DataFrameSchema", "")
+    is_price = column.isin(_PRICES) & (cases["check"] == "not_nullable")
+    cases = cases.assign(column=column)[~is_price].drop_duplicates(["index", "check", "column"])
     rules = [_RULE_NAMES.get(str(check), str(check)) for check in cases["check"]]
-    return pd.DataFrame(
-        {
-            "symbol": rows["symbol"].to_numpy()[place],
-            "session": rows["session"].to_numpy()[place],
-            "rule": [f"{c}: {r}" if c else r for c, r in zip(cases["column"], rules, strict=True)],
-            "detail": [_format_bar(rows.iloc[row]) for row in place],
-        }
-    )
+    named = [f"{name}: {rule}" if name else rule for name, rule in zip(cases["column"], rules, strict=True)]
+    return pd.DataFrame({"index": cases["index"].astype(int), "rule": named})
 
 
 def find_dividend_mismatches(rows: pd.DataFrame) -> pd.DataFrame:

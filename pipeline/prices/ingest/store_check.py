@@ -90,6 +90,7 @@ def check_store(
         expected = current[current["symbol"].isin(present - set(quarantined))]
         found += [
             _broken(current),
+            _without_prices(current),
             _contradictory(current, released),
             _off_calendar(current, calendar),
             _missing(current, calendar),
@@ -288,6 +289,20 @@ def _quarantined(entries: Iterable[QuarantineEntry], newest: pd.Timestamp) -> pd
             for entry in entries
         ]
     )
+
+
+def _without_prices(current: pd.DataFrame) -> pd.DataFrame:
+    """Return a note for each symbol of which bars lack open, high or low."""
+    missing = current[["open", "high", "low"]].isna()
+    lacking = current[missing.any(axis=1)]
+    done = "kept as missing; of the feature sets, default needs high and low, closes needs the close alone"
+    rows = []
+    for symbol, bars in lacking.groupby("symbol", sort=False):
+        counts = missing.loc[bars.index].sum()
+        parts = [f"no {name} on {number:,}" for name, number in counts.items() if number]
+        evidence = f"{', '.join(parts)} of {int((current['symbol'] == symbol).sum()):,} bars"
+        rows.append((str(symbol), bars["session"].max(), "prices missing", evidence, done, False))
+    return _findings(rows)
 
 
 def _contradictory(current: pd.DataFrame, released: Container[str]) -> pd.DataFrame:

@@ -125,7 +125,7 @@ def test_wrong_settings_are_named_before_prefect_is_given_a_home(
         ('path = "absent.csv"', "absent.csv"),
         ('path = "empty"', "no .csv, no .txt and no .parquet"),
         ('path = "header.csv"', "no row below the header"),
-        ('path = "columns.csv"', "lacks the columns date, open"),
+        ('path = "columns.csv"', "lacks the columns date, close"),
         ('path = "double.csv"', "Close and CLOSE both mean close"),
         ('path = "cut.parquet"', "cut.parquet"),
         ('file = "month.csv"', "'2018-13-01' in the column 'from' is not a date"),

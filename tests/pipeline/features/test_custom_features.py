@@ -162,8 +162,8 @@ def test_arrays_and_frames_are_the_same(panel: Panel) -> None:
         ("my_a:MINE", "x = 1 / 0", "my_a cannot be imported: ZeroDivisionError"),
         ("my_b:MINE", "MIN = 3", "my_b has no 'MINE'"),
         ("my_c:MINE", "MINE = 3", "my_c:MINE: there is no 'columns' on int"),
-        ("defualt", None, "write default, alstm11, or package.module:NAME"),
-        ("../m:MINE", None, "write default, alstm11, or package.module:NAME"),
+        ("defualt", None, "write default, closes, alstm11, or package.module:NAME"),
+        ("../m:MINE", None, "write default, closes, alstm11, or package.module:NAME"),
     ],
 )
 def test_a_set_that_cannot_be_imported_is_an_error_with_its_location(

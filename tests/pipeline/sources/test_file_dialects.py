@@ -143,12 +143,12 @@ def test_a_number_that_may_be_another_one_is_refused(prices: list[str], words: s
 
 
 def test_all_that_has_to_change_is_said_at_once_with_the_line_to_type(tmp_path: Path) -> None:
-    (tmp_path / "p.csv").write_text("When,Date,Op,High,Low,Close\nx,03/04/2018,1,1,1,1\n")
+    (tmp_path / "p.csv").write_text("When,Date,Open,High,Low,Cl\nx,03/04/2018,1,1,1,1\n")
     with pytest.raises(InputError) as caught:
         read(tmp_path / "p.csv").symbols()
     for words in (
         "for 2 reasons",
-        "lacks the columns open, symbol",
+        "lacks the columns close, symbol",
         "can be read in two ways",
         "t['Date'] = pd.to_datetime(t['Date'], dayfirst=True)",
     ):
