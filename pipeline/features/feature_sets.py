@@ -41,8 +41,8 @@ class FeatureSet:
         reach: How many earlier sessions a row depends on, at most.
         compute: Takes a panel and the membership (bool [session, symbol]), returns one frame per column, NaN where
             there is not enough history.
-        needs: The arrays of a panel without which a row has no features, of open, high, low, close. A volume that is not
-            reported costs no row.
+        needs: The arrays of a panel without which a row has no features, of open, high, low, close. A volume that is
+            not reported costs no row.
     """
 
     name: str

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pipeline.features.feature_sets import FEATURE_SETS, UNIVERSE, FeatureSet
 from pipeline.features.panel import Panel
 from pipeline.features.sequences import Sequences
+from pipeline.formatting import count
 from pipeline.market.universe import Universe
 
 __all__ = ["describe_masked", "describe_unused"]
@@ -106,15 +107,14 @@ def _explain_lacking(
     fix = f'; [features] set = "{works[0]}" works without' if works else ""
     needed = "them" if len(names) > 1 else "it"
     return [
-        f"no {' and no '.join(names)} on {_describe_rows(panel.sessions[rows])}, "
+        f"no {' and no '.join(names)} on {count(int(rows.sum()), 'bar')} ({_describe_days(panel.sessions[rows])}), "
         f"and the feature set {feature_set.name} needs {needed}{fix}"
     ]
 
 
 def _describe(name: str, sessions: pd.DatetimeIndex) -> tuple[int, str]:
-    return len(sessions), f"{name} is not finite on {_describe_rows(sessions)}"
+    return len(sessions), f"{name} is not finite on {len(sessions):,} ({_describe_days(sessions)})"
 
 
-def _describe_rows(sessions: pd.DatetimeIndex) -> str:
-    until = f" to {sessions[-1]:%Y-%m-%d}" if len(sessions) > 1 else ""
-    return f"{len(sessions):,} ({sessions[0]:%Y-%m-%d}{until})"
+def _describe_days(sessions: pd.DatetimeIndex) -> str:
+    return f"{sessions[0]:%Y-%m-%d}" + (f" to {sessions[-1]:%Y-%m-%d}" if len(sessions) > 1 else "")

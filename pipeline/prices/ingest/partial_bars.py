@@ -87,22 +87,24 @@ def find_partial(rows: pd.DataFrame) -> pd.DataFrame:
         is_partial = lacks & (np.bincount(code[lacks], minlength=len(symbols)) < bars)[code]
         named[is_partial] = np.where(named[is_partial] == "", name, named[is_partial] + f", {name}")
     is_partial = named != ""
-    return rows.loc[is_partial, _KEY].assign(missing=named[is_partial])
+    found: pd.DataFrame = rows.loc[is_partial, _KEY].assign(missing=named[is_partial])
+    return found
 
 
 def describe_bad_opens(bars: pd.DataFrame) -> pd.DataFrame:
     """Return a finding per symbol of bars that `drop_bad_opens` changed."""
-    newest = bars.groupby("symbol", sort=False).tail(1).set_index("symbol")
-    number = bars.groupby("symbol", sort=False).size()
+    number = bars.groupby("symbol", sort=False)["session"].transform("count").tolist()
+    newest = ~bars.duplicated("symbol", keep="last").to_numpy()
     found = [
         (
-            symbol,
-            row["session"],
+            row.symbol,
+            row.session,
             "the open is 0, or outside low..high",
-            f"{count(int(number[symbol]), 'bar')}, on the newest open {row['open']:.6g}, high {row['high']:.6g}, low "
-            f"{row['low']:.6g}, close {row['close']:.6g}: kept without the open",
+            f"{count(many, 'bar')}, on the newest open {row.open:.6g}, high {row.high:.6g}, low {row.low:.6g}, close "
+            f"{row.close:.6g}: kept without the open",
         )
-        for symbol, row in newest.iterrows()
+        for row, many, is_newest in zip(bars.itertuples(), number, newest, strict=True)
+        if is_newest
     ]
     return pd.DataFrame(found, columns=_FINDING)
 

@@ -84,10 +84,10 @@ def check(
 
     Dropped with a finding: symbols whose exchange has another time zone than the calendar, rows on days that are no
     session, duplicate rows of a session, rows after `today`, and rows that violate schema.PRICES. Dropped without a
-    finding: other rows after `as_of`, whose session has not closed yet. With one finding per symbol, an open or close that
-    lies outside low..high by up to 5% of the price widens the range, an open that cannot be one is left out of its bar,
-    and a bar lacks what other bars of the symbol have: the open, or high and low where the source may lack them. A
-    session without a row between a symbol's first and last bar is a finding too. The split and the dividend of a
+    finding: other rows after `as_of`, whose session has not closed yet. With one finding per symbol, an open or close
+    that lies outside low..high by up to 5% of the price widens the range, an open that cannot be one is left out of its
+    bar, and a bar lacks what other bars of the symbol have: the open, or high and low where the source may lack them.
+    A session without a row between a symbol's first and last bar is a finding too. The split and the dividend of a
     dropped row are carried to the symbol's next good row, with a finding.
 
     Args:

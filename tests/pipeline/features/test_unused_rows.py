@@ -83,3 +83,35 @@ def test_healthy_histories_have_no_line(xnys: Calendar, missing: int) -> None:
     close, adjusted = panel.close.copy(), panel.adj_close.copy()
     close[100 : 100 + missing : 2, 1] = adjusted[100 : 100 + missing : 2, 1] = np.nan
     assert not any(line.startswith("STEADY") for line in lines(made(xnys, close=close, adj_close=adjusted)))
+
+
+def test_a_symbol_without_ranges_names_the_set_that_works(xnys: Calendar) -> None:
+    panel = made(xnys)
+    for name in ("open", "high", "low"):
+        getattr(panel, name)[:, SYMBOLS.index("U")] = np.nan
+        getattr(panel, name)[-1, SYMBOLS.index("V")] = np.nan
+    _, fund = lines(panel)
+    bars = COUNT - DEFAULT.reach
+    assert fund.startswith(f"U: {bars} of {bars} rows are not used: no high and no low on {bars} bars (")
+    assert fund.endswith('and the feature set default needs them; [features] set = "closes" works without')
+    tonight = describe_masked(panel, DEFAULT, universe(panel), ["V"], last=5)["V"]
+    assert tonight.startswith(
+        f"no high and no low on 1 bar ({panel.sessions[-1]:%Y-%m-%d}), and the feature set"
+    )
+    alstm = describe_masked(panel, FEATURE_SETS["alstm11"], universe(panel), ["U"])["U"]
+    assert alstm.startswith("no open and no high and no low on ")
+    assert '"closes" works without' in alstm
+    closes = FEATURE_SETS["closes"]
+    assert (
+        build_sequences(panel, closes, universe(panel), (1,)).mask[SYMBOLS.index("U"), DEFAULT.reach :].all()
+    )
+
+
+def test_closes_are_the_columns_of_the_default_set_bit_for_bit(xnys: Calendar) -> None:
+    panel, closes = made(xnys), FEATURE_SETS["closes"]
+    whole, part = (build_sequences(panel, each, universe(panel), (1,)) for each in (DEFAULT, closes))
+    shared = whole.mask & part.mask
+    assert shared.any()
+    for column, name in enumerate(part.features):
+        same = whole.x[..., whole.features.index(name)][shared] == part.x[..., column][shared]
+        assert same.all()

@@ -273,3 +273,14 @@ def test_splits_dividends_and_untraded_days_reach_the_fills(xnys: Calendar) -> N
     assert np.isnan([prices[4, 0] for prices in untraded]).all()
     assert fills.previous_close[2, 0] == pytest.approx(102)
     assert fills.total_return[5, 0] == pytest.approx(0.04)
+
+
+def test_a_symbol_without_opens_is_left_out_and_gives_its_share_to_the_others() -> None:
+    fills = walk_of(1, sessions=40, symbols=3)
+    opens = fills.open.copy()
+    opens[:, 1] = np.nan
+    opens[30, 2] = np.nan
+    held = take_positions(rows_of(np.full((20, 3), 0.6), first=10), replace(fills, open=opens), threshold=0.0)
+    assert not held.is_offered[:, 1].any()
+    assert held.is_offered[:, [0, 2]].all()
+    assert (held.weights[:, [0, 2]] == 0.5).all()

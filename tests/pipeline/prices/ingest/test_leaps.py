@@ -48,6 +48,12 @@ def test_a_healthy_history_has_no_leap(calm: pd.DataFrame) -> None:
     assert find_leaps(calm.head(0)).empty
 
 
+def test_closes_alone_show_their_leaps(calm: pd.DataFrame) -> None:
+    closes = calm.assign(open=np.nan, high=np.nan, low=np.nan, volume=np.nan)
+    assert named(closes) == []
+    assert named(since(scaled(closes, 0.1, 20), 0.25, place=80)) == [(20, "spike"), (80, "unexplained leap")]
+
+
 @pytest.mark.parametrize("factor", [0.1, 10.0, 0.5, 1.5, 0.68, 3.3])
 @pytest.mark.parametrize("length", [1, 2, 5])
 def test_bars_that_are_taken_back_are_one_spike(calm: pd.DataFrame, factor: float, length: int) -> None:
