@@ -94,10 +94,10 @@ def _check_names(symbol: str, answer: Any) -> None:
 
 def _check_rows(symbol: str, bars: pd.DataFrame) -> None:
     prices = bars[["open", "high", "low", "close"]]
-    is_bad = (np.isinf(prices) | (prices <= 0)).any(axis=1) | bars["close"].isna()
+    is_good = prices.isna() | (np.isfinite(prices) & (prices > 0))
     rules = {
         "the session has two rows": bars["session"].duplicated(),
-        "a price is missing, infinite or not above zero": is_bad,
+        "a price is missing, infinite or not above zero": bars["close"].isna() | ~is_good.all(axis=1),
         "low is above open or close": bars["low"] > bars[["open", "close"]].min(axis=1),
         "high is below another price": bars["high"] < prices.max(axis=1),
         "volume is negative or infinite": (bars["volume"] < 0) | np.isinf(bars["volume"]),

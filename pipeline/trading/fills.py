@@ -18,7 +18,7 @@ __all__ = ["MOST_STALE", "STALE_SESSIONS", "Fills", "measure_stale", "read_fills
 Floats = NDArray[np.float64]
 
 MOST_STALE: Final = 0.1
-"""A symbol is traded in a session if at most this share of its opens of the year before is missing or repeats a close."""
+"""A symbol is traded in a session if at most this share of its opens of the year before is stale."""
 
 STALE_SESSIONS: Final = 252
 """Sessions before each one whose opens decide: a year."""

@@ -122,8 +122,7 @@ def check(
     partial = find_partial(rows)
     rows, bad_opens = drop_bad_opens(rows)
     rows, widened = widen_ranges(rows)
-    needed = ("close",) if all(answer.may_lack_range for answer in answers) else ("high", "low", "close")
-    broken = find_broken_rules(rows, needed)
+    broken = find_broken_rules(rows, _needed_prices(answers))
     kept = ~_is_in(rows, broken)
     if stored is not None and not kept.all():
         rows.loc[~kept & _is_in(rows, stored), ["split", "dividend"]] = 1.0, 0.0
@@ -134,9 +133,7 @@ def check(
         _findings(bars[~is_session], "no session", f"{calendar.name} was closed"),
         _findings(bars[is_second], "second row", "the last row of the session was kept"),
         *_missing_sessions(rows, calendar),
-        describe_bad_opens(_without(_without(bad_opens, broken), stored)),
-        describe_widened(_without(widened, stored)),
-        describe_partial(_without(_without(partial, broken), stored)),
+        *_kept_with_findings(bad_opens, widened, partial, broken=broken, stored=stored),
         broken,
         _carried(rows, kept),
         _without(doubts, stored),
@@ -184,6 +181,27 @@ def _is_in(rows: pd.DataFrame, others: pd.DataFrame) -> NDArray[np.bool_]:
 def _without(rows: pd.DataFrame, stored: pd.DataFrame | None) -> pd.DataFrame:
     """Return the rows whose (symbol, session) is not stored."""
     return rows if stored is None or rows.empty else rows[~_is_in(rows, stored)]
+
+
+def _needed_prices(answers: Sequence[Fetched]) -> tuple[str, ...]:
+    may_lack_range = all(answer.may_lack_range for answer in answers)
+    return ("close",) if may_lack_range else ("high", "low", "close")
+
+
+def _kept_with_findings(
+    bad_opens: pd.DataFrame,
+    widened: pd.DataFrame,
+    partial: pd.DataFrame,
+    *,
+    broken: pd.DataFrame,
+    stored: pd.DataFrame | None,
+) -> list[pd.DataFrame]:
+    """Return the findings on bars that are kept: of those that are not stored already."""
+    return [
+        describe_bad_opens(_without(_without(bad_opens, broken), stored)),
+        describe_widened(_without(_without(widened, broken), stored)),
+        describe_partial(_without(_without(partial, broken), stored)),
+    ]
 
 
 def _wrong_calendar(fetched: Fetched, calendar: Calendar) -> pd.DataFrame:

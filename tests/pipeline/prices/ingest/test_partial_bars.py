@@ -1,4 +1,4 @@
-"""A wrong or missing open costs the open, and a missing range the range, where the source may lack it: never the bar."""
+"""A wrong open costs the open, a missing range the range where the source may lack it: never the bar."""
 
 from pathlib import Path
 
