@@ -1,19 +1,15 @@
 """Bars without an open or a range: an open that cannot be one is left out, and what is missing stays missing."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline.formatting import count
 
-__all__ = [
-    "describe_bad_opens",
-    "describe_partial",
-    "describe_widened",
-    "drop_bad_opens",
-    "find_partial",
-    "widen_ranges",
-]
+__all__ = ["Mended", "mend_bars"]
 
 _OUTSIDE_RANGE = 0.05
 """How far an open or close may lie outside low..high, as a share of the price.
@@ -30,14 +26,46 @@ _FINDING = [*_KEY, "rule", "detail"]
 Floats = NDArray[np.float64]
 
 
-def drop_bad_opens(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+@dataclass(frozen=True, eq=False)
+class Mended:
+    """The bars that are kept although something is missing or wrong; each with symbol and session.
+
+    Attributes:
+        bad_opens: The bars as they were, whose opens are left out.
+        widened: `outside`, by how much open or close lay outside low..high.
+        partial: `missing`, the prices that other bars of the symbol have.
+    """
+
+    bad_opens: pd.DataFrame
+    widened: pd.DataFrame
+    partial: pd.DataFrame
+
+    def findings(self, select: Callable[[pd.DataFrame], pd.DataFrame]) -> list[pd.DataFrame]:
+        """Return one finding per symbol and kind, of the bars that `select` leaves."""
+        return [
+            _describe_bad_opens(select(self.bad_opens)),
+            _describe_widened(select(self.widened)),
+            _describe_partial(select(self.partial)),
+        ]
+
+
+def mend_bars(rows: pd.DataFrame) -> tuple[pd.DataFrame, Mended]:
+    """Return the rows without opens that cannot be one, and with ranges that hold open and close.
+
+    Args:
+        rows: symbol, session, open, high, low, close of bars, NaN where a price is missing.
+    """
+    partial = _find_partial(rows)
+    rows, bad_opens = _drop_bad_opens(rows)
+    rows, widened = _widen_ranges(rows)
+    return rows, Mended(bad_opens, widened, partial)
+
+
+def _drop_bad_opens(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the rows without the opens that cannot be one, and those rows as they were.
 
     Such an open is not above zero, not finite, or outside low..high by more than 5% of the price, in a bar that is
     good otherwise. Many sources write 0, or an old price, where they do not know the open.
-
-    Args:
-        rows: symbol, session, open, high, low, close of bars.
     """
     first, high, low, last = _prices(rows)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -54,7 +82,7 @@ def drop_bad_opens(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     return rows.assign(open=np.where(is_bad, np.nan, first)), rows[is_bad]
 
 
-def widen_ranges(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _widen_ranges(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the rows with ranges that hold open and close, and symbol, session and `outside` of those that changed.
 
     Rows that lie outside by more than 5% of the price, and rows whose low lies above high, stay as they are; so does a
@@ -75,7 +103,7 @@ def widen_ranges(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     return widened, rows.loc[is_widened, _KEY].assign(outside=outside[is_widened])
 
 
-def find_partial(rows: pd.DataFrame) -> pd.DataFrame:
+def _find_partial(rows: pd.DataFrame) -> pd.DataFrame:
     """Return symbol, session and `missing` of the bars without a price that other bars of the symbol have."""
     missing = {name: np.isnan(rows[name].to_numpy(float)) for name in _OPTIONAL}
     if not any(lacks.any() for lacks in missing.values()):
@@ -91,8 +119,8 @@ def find_partial(rows: pd.DataFrame) -> pd.DataFrame:
     return found
 
 
-def describe_bad_opens(bars: pd.DataFrame) -> pd.DataFrame:
-    """Return a finding per symbol of bars that `drop_bad_opens` changed."""
+def _describe_bad_opens(bars: pd.DataFrame) -> pd.DataFrame:
+    """Return a finding per symbol of bars that `_drop_bad_opens` changed."""
     number = bars.groupby("symbol", sort=False)["session"].transform("count").tolist()
     newest = ~bars.duplicated("symbol", keep="last").to_numpy()
     found = [
@@ -109,8 +137,8 @@ def describe_bad_opens(bars: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(found, columns=_FINDING)
 
 
-def describe_widened(bars: pd.DataFrame) -> pd.DataFrame:
-    """Return a finding per symbol of bars that `widen_ranges` changed."""
+def _describe_widened(bars: pd.DataFrame) -> pd.DataFrame:
+    """Return a finding per symbol of bars that `_widen_ranges` changed."""
     found = bars.groupby("symbol", sort=False).agg(
         session=("session", "max"), bars=("session", "count"), most=("outside", "max")
     )
@@ -121,8 +149,8 @@ def describe_widened(bars: pd.DataFrame) -> pd.DataFrame:
     return found.reset_index().assign(rule="open or close lies outside low..high", detail=detail)[_FINDING]
 
 
-def describe_partial(bars: pd.DataFrame) -> pd.DataFrame:
-    """Return a finding per symbol and kind of bars that `find_partial` found."""
+def _describe_partial(bars: pd.DataFrame) -> pd.DataFrame:
+    """Return a finding per symbol and kind of bars that `_find_partial` found."""
     found = bars.groupby(["symbol", "missing"], sort=False)["session"].agg(["max", "count"]).reset_index()
     rows = [
         (symbol, newest, f"{missing}: not given", f"{count(bars, 'bar')}: kept, with {missing} missing")

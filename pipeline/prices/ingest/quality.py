@@ -14,14 +14,7 @@ from pipeline.market.calendar import Calendar
 from pipeline.market.corporate_actions import as_traded, carry_actions, has_action
 from pipeline.market.exchanges import suggest_calendar
 from pipeline.prices.ingest.dividends import find_dividend_doubts
-from pipeline.prices.ingest.partial_bars import (
-    describe_bad_opens,
-    describe_partial,
-    describe_widened,
-    drop_bad_opens,
-    find_partial,
-    widen_ranges,
-)
+from pipeline.prices.ingest.partial_bars import mend_bars
 from pipeline.schema import PRICES, empty
 from pipeline.sources import Fetched
 
@@ -119,9 +112,7 @@ def check(
     single, is_open = bars[~is_second], is_session[~is_second].to_numpy()
     rows = carry_actions(single, is_open).reset_index(drop=True)
     rows = rows.assign(status=_status(rows, calendar, historical))[list(PRICES.columns)]
-    partial = find_partial(rows)
-    rows, bad_opens = drop_bad_opens(rows)
-    rows, widened = widen_ranges(rows)
+    rows, mended = mend_bars(rows)
     broken = find_broken_rules(rows, _needed_prices(answers))
     kept = ~_is_in(rows, broken)
     if stored is not None and not kept.all():
@@ -133,7 +124,7 @@ def check(
         _findings(bars[~is_session], "no session", f"{calendar.name} was closed"),
         _findings(bars[is_second], "second row", "the last row of the session was kept"),
         *_missing_sessions(rows, calendar),
-        *_kept_with_findings(bad_opens, widened, partial, broken=broken, stored=stored),
+        *mended.findings(lambda bars: _without(_without(bars, broken), stored)),
         broken,
         _carried(rows, kept),
         _without(doubts, stored),
@@ -186,22 +177,6 @@ def _without(rows: pd.DataFrame, stored: pd.DataFrame | None) -> pd.DataFrame:
 def _needed_prices(answers: Sequence[Fetched]) -> tuple[str, ...]:
     may_lack_range = all(answer.may_lack_range for answer in answers)
     return ("close",) if may_lack_range else ("high", "low", "close")
-
-
-def _kept_with_findings(
-    bad_opens: pd.DataFrame,
-    widened: pd.DataFrame,
-    partial: pd.DataFrame,
-    *,
-    broken: pd.DataFrame,
-    stored: pd.DataFrame | None,
-) -> list[pd.DataFrame]:
-    """Return the findings on bars that are kept: of those that are not stored already."""
-    return [
-        describe_bad_opens(_without(_without(bad_opens, broken), stored)),
-        describe_widened(_without(_without(widened, broken), stored)),
-        describe_partial(_without(_without(partial, broken), stored)),
-    ]
 
 
 def _wrong_calendar(fetched: Fetched, calendar: Calendar) -> pd.DataFrame:
