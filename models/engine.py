@@ -28,7 +28,8 @@ def _import_keras() -> Any:
             os.environ |= {"KERAS_HOME": empty, "KERAS_BACKEND": "tensorflow"}
             found: Any = import_module("keras")
     finally:
-        del os.environ["KERAS_HOME"], os.environ["KERAS_BACKEND"]
+        for name in ("KERAS_HOME", "KERAS_BACKEND"):
+            os.environ.pop(name, None)
         os.environ |= others
     config = found.config
     if config.backend() != "tensorflow":

@@ -21,7 +21,8 @@ def absolute_path(path: Path) -> Path:
 def default_config() -> Path:
     """Return the nextday.toml of the current folder or of the nearest one above it that has one.
 
-    Without one it is NEXTDAY_CONFIG, and last the file of the checkout, also for who stands in the checkout.
+    Settings can name code to run: above the current folder, a file of another user (but root) does not count. Without
+    one it is NEXTDAY_CONFIG, and last the file of the checkout, also for who stands in the checkout.
     """
     shipped = PROJECT / SETTINGS
     try:
@@ -29,7 +30,12 @@ def default_config() -> Path:
     except FileNotFoundError:  # somebody has removed it
         here = PROJECT
     for folder in (here, *here.parents):
-        if (found := folder / SETTINGS) != shipped and found.is_file():
+        found = folder / SETTINGS
+        if (
+            found != shipped
+            and found.is_file()
+            and (folder == here or found.stat().st_uid in (os.getuid(), 0))
+        ):
             return found
     return Path(os.environ.get("NEXTDAY_CONFIG") or shipped)
 

@@ -40,6 +40,7 @@ from flows.search.space import (
 )
 from flows.training.history import History, make_sequences
 from models.errors import ModelError
+from models.training.process_pool import LostProcessError
 from pipeline.config import Config, digest
 from pipeline.errors import ConfigError, InputError
 from pipeline.forecasting.inner_folds import FOLDS
@@ -255,7 +256,8 @@ def _validate_slices(
                 state = "pruned"
                 break
     except ModelError as error:
-        if not optuna_trial.number:  # without the configured settings there is nothing to compare with
+        # Without the configured settings there is nothing to compare with; a lost process is no fault of any settings.
+        if not optuna_trial.number or isinstance(error, LostProcessError):
             raise
         state, slices = "failed", []
         log_quietly(f"trial {optuna_trial.number} failed: {error.what}")

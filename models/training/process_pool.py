@@ -24,7 +24,7 @@ from typing import Any, Final, ParamSpec, TypeVar
 
 from models.errors import ModelError
 
-__all__ = ["LocalWorkers"]
+__all__ = ["LocalWorkers", "LostProcessError"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -34,6 +34,10 @@ _ATTEMPTS: Final = 2
 
 _GRACE: Final = 10.0
 """Seconds between terminating a process and killing it."""
+
+
+class LostProcessError(ModelError):
+    """A process ended during a job, again and again: no fault of what was to be trained."""
 
 
 class LocalWorkers(Executor):
@@ -102,7 +106,7 @@ class LocalWorkers(Executor):
                 if isinstance(outcome, _Failed):
                     raise outcome.error
                 return outcome  # type: ignore[no-any-return]
-        raise ModelError(
+        raise LostProcessError(
             f"a training process was lost {_ATTEMPTS} times during the same job: {cause}",
             where=f"one of {self._processes} processes",
             fix="often memory ran out: lower [training] processes, and check what else was running",

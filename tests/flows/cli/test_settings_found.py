@@ -1,5 +1,6 @@
 """Which settings and which workspace a command takes, how it says so, and where the shared options may stand."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,23 @@ def test_the_nearest_settings_are_found_then_those_of_the_environment_then_the_s
     (tmp_path / "desk" / "nextday.toml").write_text("")
     assert default_config() == tmp_path / "desk" / "nextday.toml"
     assert default_home(default_config()) == tmp_path / "desk" / "data"
+
+
+def test_a_file_of_another_user_above_the_current_folder_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = tmp_path / "nextday.toml"
+    found.write_text("")
+    (tmp_path / "inner").mkdir()
+    monkeypatch.chdir(tmp_path / "inner")
+    assert default_config() == found
+    if os.getuid() == 0:
+        os.chown(found, 54321, -1)
+    else:
+        monkeypatch.setattr(os, "getuid", lambda: 54321)
+    assert default_config() == PROJECT / "nextday.toml"
+    monkeypatch.chdir(tmp_path)
+    assert default_config() == found
 
 
 def test_who_stands_in_the_checkout_and_names_settings_gets_those(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,6 +24,7 @@ from flows.search.space import configured_parameters, longest_lookback, with_par
 from flows.training.champion import count_trial
 from flows.training.history import History
 from models.errors import ModelError
+from models.training.process_pool import LostProcessError
 from pipeline.errors import InputError
 from pipeline.features.panel import Panel
 from pipeline.forecasting.folds import scoring_fold
@@ -158,6 +159,21 @@ def test_settings_that_cannot_be_trained_are_a_failed_trial_and_the_search_goes_
     found = search_inside(run, inside(run, known), trials=3)
     assert [trial.state for trial in found.trials] == ["complete", "failed", "failed"]
     assert [trial.objective is None for trial in found.trials] == [False, True, True]
+
+
+def test_a_lost_process_ends_the_search_and_blames_no_settings(
+    run: Run, known: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(Fake):
+        def fit(self, x: np.ndarray, mask: np.ndarray, y: np.ndarray, **ranges: Any) -> "Fake":
+            if self.config.training.learning_rate != 3e-4:
+                raise LostProcessError("a training process was lost 2 times")
+            return self
+
+    monkeypatch.setattr(objective, "make_recipe", lambda run, *_: Killed(run.config, []))
+    with pytest.raises(LostProcessError):
+        search_inside(run, inside(run, known), trials=3)
+    assert [trial.state for trial in written(run)] == ["complete"]
 
 
 def test_configured_settings_that_cannot_be_trained_end_the_search(

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from models.errors import ModelError
-from models.training.process_pool import LocalWorkers
+from models.training.process_pool import LocalWorkers, LostProcessError
 from tests.conftest import PROJECT
 
 pytestmark = pytest.mark.slow
@@ -93,7 +93,7 @@ def test_only_the_job_whose_process_was_killed_is_repeated(tmp_path: Path) -> No
 
 def test_a_job_that_kills_its_process_twice_is_an_error_that_names_the_signal(tmp_path: Path) -> None:
     with LocalWorkers(1, ready="json") as workers:
-        with pytest.raises(ModelError, match=r"lost 2 times.*signal 9") as failed:
+        with pytest.raises(LostProcessError, match=r"lost 2 times.*signal 9") as failed:
             workers.submit(die, str(tmp_path / "lost"), 2).result()
         assert "[training] processes" in failed.value.fix
         assert workers.submit(os.getpid).result() in workers.pids
@@ -121,7 +121,7 @@ def test_an_error_in_the_block_ends_processes_that_are_at_work_and_jobs_that_wai
 PARENT = """
 import sys
 from pathlib import Path
-from models.training.process_pool import LocalWorkers
+from models.training.process_pool import LocalWorkers, LostProcessError
 from tests.models.training.test_process_pool import log_and_sleep
 folder = Path(sys.argv[1])
 with LocalWorkers(2, folder / "scratch", ready="json") as workers:
