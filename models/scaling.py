@@ -31,6 +31,12 @@ class Scaling:
         """Return x [..., feature] in standard deviations from the mean, cut off at LIMIT, as float32."""
         return np.clip((x - self.mean) / np.sqrt(self.variance), -LIMIT, LIMIT)
 
+    def apply_as_saved(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the same, rounded as by the layers of the saved network: it cuts off between two rescalings."""
+        limit, unit = np.float32(LIMIT), np.float32(1 / LIMIT)
+        scaled = (x - self.mean) / np.sqrt(self.variance)
+        return np.asarray(np.clip(scaled * unit, np.float32(-1), np.float32(1)) * limit)
+
 
 def fit_scaling(x: NDArray[np.float32], mask: NDArray[np.bool_], sessions: range) -> Scaling:
     """Return the scale of x [symbol, session, feature] on the valid rows of `sessions` alone.

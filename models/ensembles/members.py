@@ -121,7 +121,7 @@ def _run(
 ) -> NDArray[np.float32]:
     """Return the logits [member, row, horizon] of a batch, which is gathered only now."""
     inputs, asked = gather()
-    scaled = tf.constant(scaling.apply(inputs))
+    scaled = tf.constant(scaling.apply_as_saved(inputs))
     return np.stack([forward(weights, scaled).numpy()[asked] for weights in members])
 
 

@@ -26,6 +26,21 @@ def test_rows_outside_training_or_masked_do_not_move_the_scale() -> None:
     assert np.array_equal(before.variance, after.variance)
 
 
+def test_the_scale_of_the_saved_layers_is_the_same_bit_for_bit() -> None:
+    from models.networks.network import Network
+    from models.networks.recurrent import build_deployable
+
+    scaling = fit_scaling(X, MASK, range(40))
+    saved = build_deployable(Network("gru", features=3, lookback=4, units=2), scaling)
+    x = (100 * X).astype(np.float32)
+    layers = [saved.get_layer(name) for name in ("scale", "into_unit", "cut_off", "out_of_unit")]
+    expected = x
+    for layer in layers:
+        expected = layer(expected)
+    assert np.array_equal(scaling.apply_as_saved(x), np.asarray(expected))
+    assert scaling.apply_as_saved(x) == pytest.approx(scaling.apply(x), abs=1e-6)
+
+
 def test_tails_are_cut_off() -> None:
     scaling = fit_scaling(X, MASK, range(40))
     extreme = np.array([1e9, -1e9, scaling.mean[2]], dtype=np.float32)
