@@ -4,7 +4,6 @@ import os
 import signal
 import sys
 from contextlib import suppress
-from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,14 +20,12 @@ from flows.cli.arguments import (
 from flows.cli.audit_commands import audit_app
 from flows.cli.backup_commands import backup_app
 from flows.cli.failures import describe_unexpected, find_cause, find_signal
+from flows.cli.init_command import init_app
 from flows.cli.ledger_commands import ledger_app
 from flows.cli.prices_commands import prices_app
 from flows.cli.startup import import_beside, start_quickly, start_server_early, working
 
 if TYPE_CHECKING:
-    import pandas as pd
-
-    from flows.runtime.context import Run
     from flows.runtime.temporary_server import TemporaryServer
 
 __all__ = ["app", "main"]
@@ -37,11 +34,11 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
-    add_completion=False,
     help="""Forecast every evening whether each stock will close up or down in its next session; seal the forecasts
 before the market opens; score them afterwards.
 
-**First time:** `nextday forecast` works offline, on twenty years of two indices. Then edit nextday.toml.
+**First time:** `nextday init files prices.csv` or `nextday init yahoo AAPL MSFT` writes your settings, and
+`nextday forecast` works with them; without any it is offline, on twenty years of two indices.
 
 **Every evening:** `nextday deploy` schedules the flows in Prefect; `nextday doctor` checks the installation.
 
@@ -52,6 +49,7 @@ app.add_typer(ledger_app, name="ledger")
 app.add_typer(prices_app, name="prices")
 app.add_typer(backup_app)
 app.add_typer(audit_app)
+app.add_typer(init_app)
 
 
 _SESSION = "The session whose close the forecasts were made from (as_of in the CSV), or their target session."
@@ -67,6 +65,7 @@ def _show_version(is_requested: bool) -> None:
 
 @app.callback()
 def _options(
+    context: typer.Context,
     config: Annotated[
         Path | None,
         typer.Option(
@@ -97,7 +96,7 @@ def _options(
 ) -> None:
     options.config, options.home, options.debug = config, home, debug
     options.now = parse_time(now, "--now")
-    if "--help" not in sys.argv:
+    if "--help" not in sys.argv and context.invoked_subcommand != "init":
         typer.echo(f"Settings {options.settings()}, workspace {options.folder()}", err=True)
     _set_environment()
 
@@ -230,11 +229,12 @@ def replay(
     """Recompute a session's sealed forecasts and compare each row."""
     day = parse_date(session)
     from flows.cli.output import show_replay
+    from flows.evening.forecasting import find_as_of
     from flows.evening.forecasting import replay as replay_session
     from flows.runtime.context import open_run
 
     run = open_run(**flow_arguments(), read_only=True)
-    replayed = replay_session(run, _find_as_of(run, day))
+    replayed = replay_session(run, find_as_of(run, day))
     show_replay(replayed)
     if not replayed.is_same:
         raise typer.Exit(1)
@@ -247,12 +247,13 @@ def report(
     """Write a session's reports again from ledger and evaluation."""
     day = parse_date(session) if session else None
     from flows.cli.output import show_paths
+    from flows.evening.forecasting import find_as_of
     from flows.evening.reporting import rebuild_report
     from flows.runtime.context import open_run
     from flows.runtime.tasks import PATIENCE
 
     run = open_run(**flow_arguments(), read_only=True)
-    session_day = _find_as_of(run, day) if day else None
+    session_day = find_as_of(run, day) if day else None
     with run.workspace.locked(run.name, timeout=PATIENCE, log=typer.echo):
         show_paths(rebuild_report(run, session_day))
 
@@ -322,20 +323,6 @@ def main() -> None:
         raise SystemExit(getattr(error, "exit_code", 1) if is_ours else 1) from None
 
 
-def _find_as_of(run: "Run", day: date) -> "pd.Timestamp":
-    """Return `day` where forecasts were made from it, else the as_of of those whose target session it is."""
-    import pandas as pd
-
-    from pipeline.evaluation.horizons import select_horizon
-
-    session = pd.Timestamp(day)
-    run.calendar.position(session)
-    if run.ledger.forecasts(run.name, as_of=session).empty:
-        targeting = select_horizon(run.ledger.forecasts(run.name, target_session=session))["as_of"]
-        return session if targeting.empty else targeting.max()
-    return session
-
-
 def _prepare() -> dict[str, Any]:
     """Prepare the environment for the import of Prefect, and return the arguments of every flow."""
     arguments = flow_arguments()
@@ -396,3 +383,7 @@ def _prepare_prefect() -> None:
         workspace = options.workspace()
         workspace.create()
         os.environ.setdefault("PREFECT_HOME", str(workspace.home / "prefect"))
+
+
+if __name__ == "__main__":  # python -m flows.cli.app
+    main()

@@ -88,10 +88,15 @@ def flow_arguments() -> dict[str, Any]:
 
 
 def parse_path(text: str) -> Path:
-    """Return the path; an empty text is refused: an unset variable in a script would mean the current folder."""
+    """Return the path with ~ and variables filled in.
+
+    An empty text is refused: an unset variable in a script would mean the current folder.
+    """
+    from pipeline.storage.paths import expand
+
     if not text.strip():
         raise typer.BadParameter("the path is empty; write . for this folder")
-    return Path(text)
+    return expand(text)
 
 
 def require_folder(file: Path, option: str) -> None:

@@ -1,6 +1,7 @@
 """Forecast a session with the champion, seal the rows, backfill missed sessions, and replay sealed ones."""
 
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 import numpy as np
@@ -17,11 +18,12 @@ from flows.training.load_models import load_model
 from flows.training.per_symbol import arrange
 from flows.training.verified_champion import Champion, Champions
 from pipeline.errors import InputError, NextdayError
+from pipeline.evaluation.horizons import select_horizon
 from pipeline.forecasting.forecast import forecast
 from pipeline.ledger.ledger import UniverseRecord
 from pipeline.schema import FORECAST_KEY
 
-__all__ = ["Replay", "catch_up", "forecast_session", "replay", "seal"]
+__all__ = ["Replay", "catch_up", "find_as_of", "forecast_session", "replay", "seal"]
 
 
 @task("forecast", run_name="forecast from {as_of:%Y-%m-%d}")
@@ -202,3 +204,17 @@ def _inputs(run: Run, as_of: pd.Timestamp, champion: Champion) -> tuple[str, pd.
     if first is None:
         first = run.calendar.sessions[max(run.calendar.position(as_of) - champion.lookback + 1, 0)]
     return champion.features, first, champion.horizons
+
+
+def find_as_of(run: Run, day: date) -> pd.Timestamp:
+    """Return `day` where forecasts were made from it, else the as_of of those whose target session it is.
+
+    Raises:
+        InputError: it is no session.
+    """
+    session = pd.Timestamp(day)
+    run.calendar.position(session)
+    if run.ledger.forecasts(run.name, as_of=session).empty:
+        targeting = select_horizon(run.ledger.forecasts(run.name, target_session=session))["as_of"]
+        return session if targeting.empty else targeting.max()
+    return session

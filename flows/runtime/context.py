@@ -23,6 +23,7 @@ from pipeline.prices.ingest.fetch_log import FetchLog
 from pipeline.prices.store import PriceStore
 from pipeline.sources import PriceSource
 from pipeline.storage.files import write_text
+from pipeline.storage.paths import expand
 from pipeline.storage.workspace import Workspace
 
 __all__ = [
@@ -208,7 +209,7 @@ def configured_calendar(settings: Config, base: Path, clock: datetime) -> Calend
         InputError: the calendar or the closures cannot be used.
     """
     chosen = settings.universe
-    overrides = read_overrides(base / chosen.closures) if chosen.closures else ()
+    overrides = read_overrides(base / expand(chosen.closures)) if chosen.closures else ()
     now = clock.replace(tzinfo=clock.tzinfo or UTC)
     return calendar(chosen.calendar, settings.prices.start, now, overrides)
 
@@ -295,7 +296,7 @@ def _source(settings: Config, base: Path, workspace: Workspace, timezone: str) -
         from pipeline.sources.files import FilesSource
 
         return FilesSource(
-            base / chosen.path,
+            base / expand(chosen.path),
             adjustment=settings.prices.adjustment,
             historical=chosen.historical,
             timezone=timezone,
@@ -307,7 +308,7 @@ def _source(settings: Config, base: Path, workspace: Workspace, timezone: str) -
         return YahooSource(
             cache_dir=workspace.cache / "yfinance",
             proxy=settings.prices.proxy,
-            ca_bundle=str(base / settings.prices.ca_bundle) if settings.prices.ca_bundle else "",
+            ca_bundle=str(base / expand(settings.prices.ca_bundle)) if settings.prices.ca_bundle else "",
             requests_per_second=settings.prices.requests_per_second,
         )
     if chosen.has_custom_source:

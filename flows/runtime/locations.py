@@ -4,6 +4,8 @@ import os
 from pathlib import Path
 from typing import Final
 
+from pipeline.storage.paths import expand
+
 __all__ = ["PROJECT", "SETTINGS", "absolute_path", "default_config", "default_home"]
 
 PROJECT: Final = Path(__file__).resolve().parents[2]
@@ -37,9 +39,9 @@ def default_config() -> Path:
             and (folder == here or found.stat().st_uid in (os.getuid(), 0))
         ):
             return found
-    return Path(os.environ.get("NEXTDAY_CONFIG") or shipped)
+    return expand(os.environ.get("NEXTDAY_CONFIG") or shipped)
 
 
 def default_home(config: Path) -> Path:
     """Return NEXTDAY_HOME, or data/ next to the settings file."""
-    return Path(os.environ.get("NEXTDAY_HOME") or absolute_path(config).parent / "data")
+    return expand(os.environ.get("NEXTDAY_HOME") or absolute_path(config).parent / "data")

@@ -15,10 +15,9 @@ from numpy.typing import NDArray
 from pipeline.config import BacktestConfig, EvaluationConfig, TrainingConfig
 from pipeline.errors import InputError
 from pipeline.features.sequences import Sequences
+from pipeline.forecasting.ranges import MIN_TRAIN, fit_ranges, least_sessions
 
 __all__ = ["Fold", "final_fold", "scoring_fold", "walk_folds"]
-
-_MIN_TRAIN = 100  # with fewer training sessions, a network of any size only fits the noise
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,7 @@ def walk_folds(
             f"There is too little history for a walk: {max(end - first, 0)} sessions with features and an outcome, of "
             f"which the first fold needs {before} before its test range",
             where="[backtest] train_sessions, [training] stop_sessions, calibrate_sessions",
-            fix="fetch a longer history ([prices] start) or lower those numbers",
+            fix=_propose_walk(max(end - first, 0), gap),
         )
     return [_walk_fold(start, first, end, gap, training, backtest) for start in starts]
 
@@ -120,16 +119,43 @@ def _cut(sequences: Sequences, training: TrainingConfig, test_sessions: int) -> 
     calibrate = range(test.start - gap - training.calibrate_sessions, test.start - gap)
     stop = range(calibrate.start - gap - training.stop_sessions, calibrate.start - gap)
     train = range(first, stop.start - gap)
-    if len(train) < _MIN_TRAIN:
+    if len(train) < MIN_TRAIN:
         raise InputError(
             f"There is too little history: {end - first} sessions with features, of which {test_sessions} go to "
             f"the test, {training.stop_sessions} to early stopping and {training.calibrate_sessions} to "
             f"calibration{_describe_gaps(gap, bool(test_sessions))}; {max(len(train), 0)} would be left to train on, "
-            f"and at least {_MIN_TRAIN} are needed",
+            f"and at least {MIN_TRAIN} are needed",
             where="[evaluation] test_sessions, [training] stop_sessions, calibrate_sessions",
-            fix="fetch a longer history ([prices] start) or lower those numbers",
+            fix=_propose(end - first, gap, test_sessions),
         )
     return Fold(train, stop, calibrate, test)
+
+
+def _propose(sessions: int, gap: int, test_sessions: int) -> str:
+    """Return the fix for a history that is too short for the ranges: numbers that fit, if there are any."""
+    ranges = fit_ranges(sessions, gap)
+    if ranges is None:
+        return (
+            f"fetch a longer history ([prices] start): at least {least_sessions(gap)} sessions with features are "
+            "needed, and 750 (three years) or more tell something"
+        )
+    tested = f"[evaluation] test_sessions = {ranges.test} and " if test_sessions else ""
+    return (
+        f"set {tested}[training] stop_sessions = {ranges.stop}, calibrate_sessions = {ranges.calibrate}: they fit and "
+        f"leave {ranges.training(sessions, gap)} sessions to train on; or fetch a longer history ([prices] start)"
+    )
+
+
+def _propose_walk(sessions: int, gap: int) -> str:
+    """Return the fix for a history that is too short for the first fold of a walk."""
+    ranges = fit_ranges(sessions + gap, gap)
+    longer = "fetch a longer history ([prices] start)"
+    if ranges is None or ranges.walk + ranges.stop + ranges.calibrate + 3 * gap >= sessions:
+        return f"{longer}: 750 sessions (three years) or more tell something"
+    return (
+        f"set [backtest] train_sessions = {ranges.walk}, refit_sessions = {ranges.refit} and [training] "
+        f"stop_sessions = {ranges.stop}, calibrate_sessions = {ranges.calibrate}: they fit; or {longer}"
+    )
 
 
 def _describe_gaps(gap: int, has_test: bool) -> str:
@@ -153,7 +179,7 @@ def _cut_by_dates(sequences: Sequences, evaluation: EvaluationConfig) -> Fold:
         calibrate=range(half + 1, validation_end - gap + 1),
         test=range(validation_end + 1, test_end - gap + 2),
     )
-    short = [name for name, part in fold.parts.items() if len(part) < (_MIN_TRAIN if name == "train" else 1)]
+    short = [name for name, part in fold.parts.items() if len(part) < (MIN_TRAIN if name == "train" else 1)]
     if short:
         raise InputError(
             f"The dates leave too few sessions for {' and '.join(short)}; the sessions with features run from "

@@ -11,6 +11,7 @@ from pipeline.config import UniverseConfig
 from pipeline.errors import ConfigError, InputError, quoted
 from pipeline.schema import SYMBOL_FIX, find_bad_symbol
 from pipeline.storage.csv_input import parse_dates, read_table
+from pipeline.storage.paths import expand
 
 __all__ = ["MIN_COVERAGE", "Universe", "universe"]
 
@@ -102,7 +103,7 @@ def universe(config: UniverseConfig, base: Path, listed: list[str]) -> Universe:
         InputError: the file is unreadable or contradictory.
     """
     if config.file:
-        return _read(config.name, base / config.file)
+        return _read(config.name, base / expand(config.file))
     symbols = list(config.symbols) or listed
     if not symbols:
         raise ConfigError(
