@@ -14,14 +14,26 @@ from pipeline.market.universe import MIN_COVERAGE
 from pipeline.prices.ingest.listing_status import find_listings, recent_bars
 from pipeline.prices.ingest.quality import WRONG_CALENDAR
 from pipeline.prices.recent_bars import RecentBars
+from pipeline.storage.paths import expand
 
-__all__ = ["Reasons", "explain_missing", "no_prices_error", "stale_prices_error", "summarize_findings"]
+__all__ = [
+    "Reasons",
+    "ended_prices_error",
+    "explain_missing",
+    "no_prices_error",
+    "stale_prices_error",
+    "summarize_findings",
+]
 
 _MOST = 5
 """Symbols and rules that an error names."""
 
 _FAILED = ("transient", "rate_limited", "bad_payload", WRONG_CALENDAR)
 _SILENT = ("no bar on", "empty")
+_GONE = ("suspended", "delisted")
+
+_ENDED = 10
+"""Sessions without a bar of any member after which the prices of a file or of custom code count as ended."""
 
 
 @dataclass(frozen=True)
@@ -151,6 +163,32 @@ def stale_prices_error(
     )
 
 
+def ended_prices_error(
+    run: Run, as_of: pd.Timestamp, newest: pd.Timestamp, missing: Mapping[str, str]
+) -> InputError | None:
+    """Return the error for prices that ended long ago, for all members alike; None where that is not what happened.
+
+    Args:
+        run: The run.
+        as_of: The last session that closed.
+        newest: The newest session with a bar.
+        missing: Why each member without a bar of `as_of` has none.
+    """
+    behind = len(run.calendar.sessions_between(newest, as_of)) - 1
+    is_quiet = all(reason.startswith((*_GONE, *_SILENT)) for reason in missing.values())
+    if run.source.name == "yahoo" or behind < _ENDED or not is_quiet:
+        return None
+    is_file = run.source.name == "files"
+    path = run.base / expand(run.config.universe.path)
+    return InputError(
+        f"Your {'file ends' if is_file else 'prices end'} {newest:%Y-%m-%d}: no member has a bar of the "
+        f"{count(behind, 'session')} since, through {as_of:%Y-%m-%d}",
+        where=str(path) if is_file else f"source {run.source.name}",
+        fix="on purpose: [universe] historical = true, and the forecasts are made from its last session, late and "
+        "never live; else add the newer bars",
+    )
+
+
 def _list_evidence(reasons: Mapping[str, str], findings: pd.DataFrame) -> str:
     """Return lines below `where`: the reasons of the first symbols, and what the checks found."""
     lines = [f"{symbol}: {reason}" for symbol, reason in reasons.items()]
@@ -172,7 +210,7 @@ def _suggest_fix(
 
     `others`: whether other symbols trade on the configured calendar.
     """
-    gone = any(reason.startswith(("suspended", "delisted")) for reason in reasons.values())
+    gone = any(reason.startswith(_GONE) for reason in reasons.values())
     held = any(reason.startswith("quarantine") for reason in reasons.values())
     parts = [
         _suggest_calendars(calendars, others) if calendars else "",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from flows.prices.fetch import Answers, fetch_all, plan_tonight
-from flows.prices.missing import Reasons, explain_missing, no_prices_error, stale_prices_error
+from flows.prices.missing import Reasons, ended_prices_error, explain_missing, no_prices_error, stale_prices_error
 from flows.runtime.context import Run
 from flows.runtime.progress import log_line
 from flows.runtime.tasks import label_flow_run, task
@@ -246,7 +246,8 @@ def read_price_status(
     }
     is_tonight = not run.is_historical and as_of == run.last_closed
     if is_tonight and len(present & set(members)) < MIN_COVERAGE * len(members):
-        raise stale_prices_error(run, as_of, missing, len(members), reasons, findings)
+        ended = ended_prices_error(run, as_of, newest, missing)
+        raise ended or stale_prices_error(run, as_of, missing, len(members), reasons, findings)
     return PriceStatus(
         as_of=as_of,
         seq=run.store.seq() if seq is None else seq,
