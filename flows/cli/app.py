@@ -19,6 +19,7 @@ from flows.cli.arguments import (
 )
 from flows.cli.audit_commands import audit_app
 from flows.cli.backup_commands import backup_app
+from flows.cli.catalog_commands import models_app, source_app
 from flows.cli.failures import describe_unexpected, find_cause, find_signal
 from flows.cli.init_command import init_app
 from flows.cli.ledger_commands import ledger_app
@@ -50,6 +51,8 @@ app.add_typer(prices_app, name="prices")
 app.add_typer(backup_app)
 app.add_typer(audit_app)
 app.add_typer(init_app)
+app.add_typer(models_app, name="models")
+app.add_typer(source_app, name="source")
 
 
 _SESSION = "The session whose close the forecasts were made from (as_of in the CSV), or their target session."

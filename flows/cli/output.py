@@ -52,9 +52,9 @@ def show_evening(evening: "Evening") -> None:
     console.print(
         f"\n{report.universe}: {count_forecasts(report.forecasts)} {_preposition(report)} "
         f"[bold]{report.target_session:%A %Y-%m-%d}[/bold] from the close of {format_day(report.as_of)}, "
-        f"{report.kind}, issued {format_moment(report.issued_at)}: {count_directions(report.forecasts)}\n"
+        f"{report.kind_and_cause}, issued {format_moment(report.issued_at)}: {count_directions(report.forecasts)}\n"
     )
-    console.print(_forecast_table(report.forecasts))
+    console.print(_forecast_table(report.forecasts, report.last_call))
     console.print()
     for row in _rows(report.skipped.head(_FEW)):
         console.print(f"no forecast for {row.symbol}: {row.reason}", markup=False)
@@ -200,11 +200,19 @@ def _rows(frame: pd.DataFrame) -> Iterator[Any]:
     yield from frame.itertuples()
 
 
-def _forecast_table(forecasts: pd.DataFrame) -> Table:
+def _forecast_table(forecasts: pd.DataFrame, last_call: dict[str, str]) -> Table:
     if len(list_horizons(forecasts)) > 1:
         return _horizon_table(forecasts)
     shown = sort_by_distance(forecasts).head(_MOST)
-    table = make_table("symbol", "direction", "P(up)", "band", "base rate", "last close")
+    table = make_table(
+        "symbol",
+        "direction",
+        "P(up)",
+        "band",
+        "base rate",
+        "last close",
+        *(["last call"] if last_call else []),
+    )
     if len(shown) < len(forecasts):
         table.title = f"the {len(shown)} of {len(forecasts):,} farthest from the base rate"
     for row in _rows(shown):
@@ -215,6 +223,7 @@ def _forecast_table(forecasts: pd.DataFrame) -> Table:
             f"{format_percent(row.low)} to {format_percent(row.high)}",
             format_percent(row.baseline_p_up),
             format_price(row.last_close),
+            *([last_call.get(row.symbol) or "–"] if last_call else []),
         )
     return table
 

@@ -6,6 +6,8 @@ from typing import Any
 
 import pandas as pd
 
+from flows.evening.last_calls import judge_last_calls
+from flows.evening.lateness import explain_late
 from flows.evening.model_card import build_model_card
 from flows.prices.missing import Reasons
 from flows.prices.update import PriceStatus, read_price_status
@@ -191,6 +193,8 @@ def _gather(
         insight=evaluation.insight if evaluation else None,
         attributions=attributions,
         figures=evaluation.figures if evaluation else {},
+        late_because=explain_late(run, standing, record.rows, price_status.observed_at),
+        last_calls=judge_last_calls(run, price_status, record),
     )
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from flows.prices.update import PriceStatus
 from flows.runtime.context import Run
@@ -14,7 +15,7 @@ from pipeline.ledger.ledger import UniverseRecord
 from pipeline.prices.ingest.fetch_plan import OVERLAP
 from pipeline.schema import FORECAST_KEY
 
-__all__ = ["settle"]
+__all__ = ["realized_returns", "settle"]
 
 
 @task("settle")
@@ -63,18 +64,29 @@ def _outcomes(run: Run, due: pd.DataFrame, panel: Panel, price_status: PriceStat
     both = [pd.MultiIndex.from_frame(due[["listing", name]]) for name in ("as_of", "target_session")]
     due = due[both[0].isin(settled) & both[1].isin(settled)]
     due = due[due["as_of"].isin(panel.sessions) & due["target_session"].isin(panel.sessions)]
-    column = pd.Index(panel.symbols).get_indexer(pd.Index(due["listing"]))
-    row, target = (
-        panel.sessions.get_indexer(pd.DatetimeIndex(due[name])) for name in ("as_of", "target_session")
-    )
-    change = np.full(len(due), np.nan)
-    # Not the horizon: the calendar may have gained a session between the two since.
-    for ahead in np.unique(target - row):
-        at = target - row == ahead
-        change[at] = total_returns(panel, int(ahead))[row[at], column[at]]
+    change = realized_returns(panel, due)
     return due[FORECAST_KEY].assign(
         outcome=np.where(np.isnan(change) | (change == 0), np.nan, (change > 0).astype(float)),
         realized_return=change,
         settled_at=pd.Series(run.clock(), index=due.index, dtype="datetime64[us, UTC]"),
         data_version=price_status.seq,
     )
+
+
+def realized_returns(panel: Panel, rows: pd.DataFrame) -> NDArray[np.float64]:
+    """Return the total return of each row, from the close of `as_of` to that of `target_session`; NaN where unknown.
+
+    Args:
+        panel: Prices that hold both sessions of every row.
+        rows: Columns listing (the symbol in the panel), as_of, target_session.
+    """
+    column = pd.Index(panel.symbols).get_indexer(pd.Index(rows["listing"]))
+    row, target = (
+        panel.sessions.get_indexer(pd.DatetimeIndex(rows[name])) for name in ("as_of", "target_session")
+    )
+    change = np.full(len(rows), np.nan)
+    # Not the horizon: the calendar may have gained a session between the two since.
+    for ahead in np.unique(target - row):
+        at = target - row == ahead
+        change[at] = total_returns(panel, int(ahead))[row[at], column[at]]
+    return change

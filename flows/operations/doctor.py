@@ -232,6 +232,18 @@ def _check_ledger(run: Run) -> list[HealthCheck]:
 
 
 def _check_schedule(config: Path, run: Run) -> list[HealthCheck]:
-    from flows.operations.prefect_server import examine_schedule
+    from prefect.settings import PREFECT_API_URL
 
+    from flows.operations.prefect_server import examine_schedule
+    from flows.runtime.prefect_api import server_url
+
+    if not PREFECT_API_URL.value():
+        try:
+            server_url()
+        except NextdayError:
+            return [
+                passed(
+                    "no Prefect server is in use (PREFECT_API_URL is not set): nothing but you starts the evenings"
+                )
+            ]
     return examine_schedule(run, config)

@@ -86,7 +86,10 @@ def propose(request: Request, say: Callable[[str], None]) -> Proposal:
     with tempfile.TemporaryDirectory() as cache:
         source, symbols = _open_source(request, Path(cache))
         found = survey(
-            source, symbols, request.now, lambda symbol: None if source.is_local else say(f"Looking at {symbol} ...")
+            source,
+            symbols,
+            request.now,
+            lambda symbol: None if source.is_local else say(f"Looking at {symbol} ..."),
         )
     _require_prices(found, request)
     facts: dict[str, str] = {}

@@ -6,7 +6,13 @@ from dataclasses import dataclass
 import pandas as pd
 
 from flows.prices.fetch import Answers, fetch_all, plan_tonight
-from flows.prices.missing import Reasons, ended_prices_error, explain_missing, no_prices_error, stale_prices_error
+from flows.prices.missing import (
+    Reasons,
+    ended_prices_error,
+    explain_missing,
+    no_prices_error,
+    stale_prices_error,
+)
 from flows.runtime.context import Run
 from flows.runtime.progress import log_line
 from flows.runtime.tasks import label_flow_run, task

@@ -12,6 +12,7 @@ from flows.runtime.tasks import task
 from flows.training.history import History
 from pipeline.evaluation.network_insight import Insight, rate_importance
 from pipeline.forecasting.folds import Fold
+from pipeline.formatting import count
 
 __all__ = ["inspect_network"]
 
@@ -80,7 +81,7 @@ def _inspect(run: Run, known: History, fitted: Any, fold: Fold) -> Insight:
     )
     near = insight.memory.iloc[0]
     log_line(
-        f"95% of the network's influence lies within {near['most'] + 1} sessions; gradients: {near['finding']}"
+        f"95% of the network's influence lies within {count(int(near['most']) + 1, 'session')}; see the report"
     )
     return insight
 

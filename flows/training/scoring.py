@@ -3,7 +3,7 @@
 import pandas as pd
 
 from flows.runtime.context import Run
-from flows.runtime.progress import log_line
+from flows.runtime.progress import log_quietly
 from flows.runtime.tasks import task
 from pipeline.evaluation.horizons import NEXT, select_horizon
 from pipeline.evaluation.scores import score
@@ -52,7 +52,7 @@ def _score_horizon(run: Run, walk: Walk, horizon: int, baseline: str) -> tuple[p
     if run.config.calibration.coverage < 1:
         parts += _score_issued(run, test, baseline, horizon)
     verdict = judge(test, model=model, baseline=baseline, seed=seed)
-    log_line(verdict.sentence)
+    log_quietly(verdict.sentence)  # the command prints it at its end
     return pd.concat(parts), verdict
 
 

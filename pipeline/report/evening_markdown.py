@@ -33,7 +33,7 @@ def summary_markdown(report: Report) -> str:
         *(f"{format_cell(verdict.sentence)}\n" for verdict in report.further.values()),
         *([format_cell(report.tried), ""] if report.tried else []),
         f"{count_forecasts(report.forecasts)} from the close of {format_day(report.as_of)}, "
-        f"{report.kind}, issued {format_moment(report.issued_at)}: {count_directions(report.forecasts)}.",
+        f"{report.kind_and_cause}, issued {format_moment(report.issued_at)}: {count_directions(report.forecasts)}.",
         "",
         *map(_format_fact, collect_key_facts(report)),
         "",

@@ -54,6 +54,9 @@ class Report:
         further: The verdicts on the farther horizons, by horizon.
         insight: Diagnostics of the network of the scoring fit; None where they were not kept.
         attributions: Feature attributions of the forecasts, columns of attributions.csv; empty where none were kept.
+        late_because: Why these forecasts are late, in a phrase; empty where they are live.
+        last_calls: How the forecasts of the session that has just closed turned out: symbol, target_session,
+            direction, call (right, wrong or empty), realized_return, is_settled; empty where there were none.
         figures: The figures of the evaluation that were stored with it: SVG by name. Others are drawn.
     """
 
@@ -93,6 +96,19 @@ class Report:
     insight: Insight | None = None
     attributions: pd.DataFrame = field(default_factory=pd.DataFrame)
     figures: Mapping[str, str] = field(default_factory=dict)
+    late_because: str = ""
+    last_calls: pd.DataFrame = field(default_factory=pd.DataFrame)
+
+    @property
+    def kind_and_cause(self) -> str:
+        """The kind, and in brackets why the forecasts are late."""
+        return f"{self.kind} ({self.late_because})" if self.late_because else self.kind
+
+    @property
+    def last_call(self) -> dict[str, str]:
+        """Whether the last call of each symbol was right: "right", "wrong" or ""."""
+        calls = self.last_calls
+        return {} if calls.empty else dict(zip(calls["symbol"], calls["call"], strict=True))
 
     @property
     def horizons(self) -> list[int]:

@@ -42,8 +42,21 @@ class Fact:
 
 
 def collect_key_facts(report: Report) -> list[Fact]:
-    """Return four facts: how recent the prices are, the model's age, the length of the record, the ledger's head."""
-    return [_price_fact(report), _model_fact(report), _record_fact(report), _ledger_fact(report)]
+    """Return the facts: prices, model, record, ledger; first how the last calls turned out, if there were any."""
+    facts = [_price_fact(report), _model_fact(report), _record_fact(report), _ledger_fact(report)]
+    return facts if report.last_calls.empty else [_last_calls_fact(report), *facts]
+
+
+def _last_calls_fact(report: Report) -> Fact:
+    calls = report.last_calls
+    counts = calls["call"].value_counts()
+    right, judged = int(counts.get("right", 0)), int(counts.get("right", 0) + counts.get("wrong", 0))
+    more = [f"forecast for {format_day(calls['target_session'].iloc[0])}"]
+    if judged < len(calls):
+        more.append(f"{len(calls) - judged:,} without a direction or an outcome")
+    if not calls["is_settled"].all():
+        more.append("provisional until the next settled bars")
+    return Fact("last calls", f"{right:,} of {judged:,} right", "; ".join(more))
 
 
 def _price_fact(report: Report) -> Fact:

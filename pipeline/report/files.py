@@ -36,6 +36,7 @@ FORECAST_COLUMNS: Final = [
     "coverage",
     "survivorship_biased",
     "horizon",
+    "last_call",
 ]
 """The columns of forecast.csv and latest.csv."""
 
@@ -82,7 +83,9 @@ def write(report: Report, folder: Path) -> Paths:
 
 def _forecast_csv(report: Report) -> str:
     forecasts = report.forecasts.assign(
-        coverage=report.covered / report.members, survivorship_biased=bool(report.bias)
+        coverage=report.covered / report.members,
+        survivorship_biased=bool(report.bias),
+        last_call=report.forecasts["symbol"].map(report.last_call).fillna(""),
     )
     rows = forecasts.sort_values(["horizon", "symbol"])[FORECAST_COLUMNS]
     days = {name: rows[name].dt.strftime("%Y-%m-%d") for name in ("target_session", "as_of")}

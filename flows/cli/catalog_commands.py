@@ -1,0 +1,109 @@
+"""`nextday source check` and `nextday models list`: what a user brought, and what was trained."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flows.cli.arguments import options, parse_date
+
+if TYPE_CHECKING:
+    from pipeline.sources.custom import CustomSource
+
+__all__ = ["models_app", "source_app"]
+
+source_app = typer.Typer(no_args_is_help=True, help="Check a custom price source.")
+models_app = typer.Typer(no_args_is_help=True, help="The trained models.")
+
+_END, _DAYS = timedelta(days=7), timedelta(days=365)
+"""How long ago the checked days end, for the newest bars still change, and how many they are."""
+
+
+@source_app.callback()
+@models_app.callback()
+def _group() -> None:
+    """Keep a group with a single command a group."""
+
+
+@source_app.command("check")
+def check(
+    place: Annotated[str, typer.Argument(help="The source, for example my_prices:MyDatabase.")],
+    symbol: Annotated[str, typer.Argument(help="A symbol that it knows.")],
+    start: Annotated[
+        str, typer.Option(help="The first day to ask for.", show_default="a year before the end")
+    ] = "",
+    end: Annotated[str, typer.Option(help="The last day; in the past.", show_default="a week ago")] = "",
+) -> None:
+    """Ask a custom source as nextday would, and name the rule that it breaks.
+
+    Its module is looked for beside the settings, and here. Exit code 1 if it breaks a rule.
+    """
+    from pipeline.errors import NextdayError
+    from pipeline.formatting import count
+    from pipeline.sources.conformance import ConformanceError, check_source
+
+    now = options.now or datetime.now(UTC)
+    last = parse_date(end, "--end") if end else (now - _END).date()
+    first = parse_date(start, "--start") if start else last - _DAYS
+    if not first < last < now.date():
+        raise typer.BadParameter("give a --start before --end, and an --end in the past")
+    source = _load(place)
+    try:
+        bars = check_source(source, symbol, start=first, end=last, now=now.astimezone(UTC)).bars
+    except ConformanceError as error:
+        raise NextdayError(
+            str(error),
+            where=f"{place}, asked for {symbol} from {first} to {last}",
+            fix="correct the source, or choose other days with --start and --end; docs/custom_source.md has the rules",
+        ) from None
+    typer.echo(
+        f"{place} keeps the rules: {count(len(bars), 'bar')} of {symbol} from {bars['session'].iloc[0]:%Y-%m-%d} to "
+        f"{bars['session'].iloc[-1]:%Y-%m-%d}, the same when asked twice and from the middle on"
+    )
+
+
+def _load(place: str) -> "CustomSource":
+    from pipeline.config import UniverseConfig, load
+    from pipeline.errors import InputError
+    from pipeline.plugins import is_custom_code
+    from pipeline.sources.custom import load_source
+
+    if not is_custom_code(place):
+        raise InputError(
+            f"{place!r} names no source", where="SOURCE", fix="write module:Name: my_prices:MyDatabase"
+        )
+    settings, chosen = options.settings(), UniverseConfig()
+    if settings.is_file() and (written := load(settings).universe).source == place:
+        chosen = written
+    folder = settings.parent if chosen.has_custom_source else Path.cwd()
+    return load_source(place, folder, chosen.source_options)
+
+
+@models_app.command("list")
+def list_models() -> None:
+    """List the trained models of the universe, the newest first."""
+    from flows.cli.console import console, make_table
+    from models.ensembles.model_files import model_version
+    from pipeline.config import load
+    from pipeline.formatting import format_day, format_moment
+    from pipeline.tracking.registry import Registry
+
+    universe = load(options.settings()).universe.name
+    registry = Registry(options.folder(), model_version)
+    models, champion = registry.versions(universe), registry.serving(universe)
+    if not models:
+        typer.echo(f"no model of {universe!r} yet: nextday forecast trains one, and nextday retrain another")
+        return
+    table = make_table("model", "trained through", "champion", "verdict")
+    for model in models:
+        is_champion = champion is not None and champion.model_version == model.model_version
+        since = f"since {format_moment(model.promoted_at)}" if model.promoted_at else "never"
+        table.add_row(
+            model.model_version,
+            format_day(model.trained_through),
+            f"now, {since}" if is_champion else since.replace("since", "once, from"),
+            model.tags.get("verdict", "not scored"),
+        )
+    console.print(table)
+    console.print(f"Folder: {registry.home / 'models' / universe}", markup=False, soft_wrap=True)

@@ -1,0 +1,56 @@
+"""Whether the forecasts of the session that has just closed were right, before their outcomes are settled."""
+
+from typing import Final
+
+import numpy as np
+import pandas as pd
+
+from flows.evening.settlement import realized_returns
+from flows.prices.update import PriceStatus
+from flows.runtime.context import Run
+from flows.training.history import price_panel
+from pipeline.evaluation.horizons import select_horizon
+from pipeline.ledger.ledger import UniverseRecord
+
+__all__ = ["judge_last_calls"]
+
+_COLUMNS: Final = ["symbol", "target_session", "direction", "call", "realized_return", "is_settled"]
+
+
+def judge_last_calls(run: Run, price_status: PriceStatus, record: UniverseRecord) -> pd.DataFrame:
+    """Return how the forecasts for the session of `price_status` turned out, by the closes as they are stored.
+
+    A vendor may still revise these closes: the outcome that counts is sealed from settled bars, on a later evening.
+
+    Returns:
+        symbol (the listing's current one), target_session, direction, call ("right", "wrong"; "" without a direction
+        or without an outcome), realized_return and is_settled; no row where nothing was forecast for that session.
+    """
+    rows = select_horizon(record.rows)
+    rows = rows[rows["target_session"] == price_status.as_of]
+    if rows.empty:
+        return pd.DataFrame(columns=_COLUMNS)
+    current = run.universe.current
+    rows = rows.assign(listing=[current.get(symbol, symbol) for symbol in rows["symbol"]])
+    panel = price_panel(
+        run,
+        price_status.as_of,
+        price_status.seq,
+        sorted(rows["listing"].unique()),
+        since=rows["as_of"].min(),
+        bars=price_status.bars,
+    )
+    rows = rows[rows["as_of"].isin(panel.sessions)]
+    change = realized_returns(panel, rows)
+    is_right = np.sign(change) == rows["direction"].map({"up": 1.0, "down": -1.0}).to_numpy(float)
+    has_outcome = np.isfinite(change) & (change != 0) & rows["direction"].isin(["up", "down"]).to_numpy()
+    return pd.DataFrame(
+        {
+            "symbol": rows["listing"].to_numpy(),
+            "target_session": rows["target_session"].to_numpy(),
+            "direction": rows["direction"].to_numpy(),
+            "call": np.where(has_outcome, np.where(is_right, "right", "wrong"), ""),
+            "realized_return": change,
+            "is_settled": rows["settled_at"].notna().to_numpy(),
+        }
+    )

@@ -1,0 +1,41 @@
+"""Why forecasts are late and not live: the causes that applied."""
+
+import pandas as pd
+
+from flows.runtime.context import Run
+from pipeline.formatting import format_day, format_moment
+
+__all__ = ["explain_late"]
+
+
+def explain_late(run: Run, standing: pd.DataFrame, record: pd.DataFrame, observed_at: pd.Timestamp) -> str:
+    """Return which conditions of a live forecast the late rows of one session do not meet; empty if all are live.
+
+    Args:
+        run: The run.
+        standing: The sealed rows of one session (schema.FORECASTS and is_new).
+        record: The universe's record.
+        observed_at: When the newest price was observed.
+    """
+    late = standing[standing["kind"] == "late"]
+    if late.empty:
+        return ""
+    if run.is_historical:
+        return "the prices end in the past"
+    as_of, issued = late["as_of"].iloc[0], late["issued_at"].max()
+    target = late["target_session"].min()
+    opened = run.calendar.opens.get(target)
+    causes = []
+    if run.is_simulated and late["is_new"].any():
+        causes.append("this run was given a clock (--now)")
+    if opened is not None and issued >= opened:
+        causes.append(
+            f"issued after {format_day(target)} had opened ({format_moment(opened.to_pydatetime())})"
+        )
+    if observed_at > issued:
+        causes.append(
+            f"the newest price was observed afterwards ({format_moment(observed_at.to_pydatetime())})"
+        )
+    if ((record["as_of"] < as_of) & (record["issued_at"] > issued)).any():
+        causes.append("forecasts of earlier sessions were issued afterwards")
+    return "; ".join(causes) or "the run that issued them was given a clock (--now)"
