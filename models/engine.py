@@ -6,6 +6,7 @@ the environment would end its training early. Modules import `keras` from here.
 
 import os
 import tempfile
+from contextlib import suppress
 from importlib import import_module
 from typing import Any, Final
 
@@ -38,10 +39,17 @@ def _import_keras() -> Any:
             where="KERAS_BACKEND, or keras.json in ~/.keras, when custom code imported Keras",
             fix="unset it, or set KERAS_BACKEND=tensorflow",
         )
+    _hide_gpus()
     config.set_floatx("float32")
     config.set_epsilon(1e-7)
     config.set_image_data_format("channels_last")
     return found
+
+
+def _hide_gpus() -> None:
+    """Keep TensorFlow off GPUs: nextday trains on CPUs, and TensorFlow would take nearly all memory of every GPU."""
+    with suppress(RuntimeError):  # TensorFlow has started already: what it took, other code has asked for
+        import_module("tensorflow").config.set_visible_devices([], "GPU")
 
 
 keras: Any = _import_keras()

@@ -169,14 +169,10 @@ def _gather(
         members=price_status.members,
         covered=price_status.covered,
         bias=run.universe.bias,
-        verdict=evaluation.verdict if evaluation else None,
-        scores=evaluation.scores if evaluation else empty(SCORES),
-        test_rows=evaluation.test_rows if evaluation else pd.DataFrame(columns=_TEST_ROWS),
+        **_measured(evaluation),
         live_scores=_live_scores(record.rows, champion.name),
         record=record.rows,
         corrections=record.corrections,
-        epochs=evaluation.epochs if evaluation else pd.DataFrame(columns=_EPOCHS),
-        ranges=evaluation.ranges if evaluation else pd.DataFrame(columns=_RANGES),
         findings=price_status.findings,
         model=build_model_card(champion),
         trained_through=champion.trained_through,
@@ -189,13 +185,24 @@ def _gather(
         ledger_head=record.head.hash,
         notes=_notes(run, standing, champion, remarks + lost + unread),
         tried=describe_trials(run, until=first["issued_at"].to_pydatetime()),
-        further=evaluation.further if evaluation else {},
-        insight=evaluation.insight if evaluation else None,
         attributions=attributions,
-        figures=evaluation.figures if evaluation else {},
         late_because=explain_late(run, standing, record.rows, price_status.observed_at),
         last_calls=judge_last_calls(run, price_status, record),
     )
+
+
+def _measured(evaluation: Evaluation | None) -> dict[str, Any]:
+    """Return the report's fields of an evaluation, empty ones without it."""
+    return {
+        "verdict": evaluation.verdict if evaluation else None,
+        "scores": evaluation.scores if evaluation else empty(SCORES),
+        "test_rows": evaluation.test_rows if evaluation else pd.DataFrame(columns=_TEST_ROWS),
+        "epochs": evaluation.epochs if evaluation else pd.DataFrame(columns=_EPOCHS),
+        "ranges": evaluation.ranges if evaluation else pd.DataFrame(columns=_RANGES),
+        "further": evaluation.further if evaluation else {},
+        "insight": evaluation.insight if evaluation else None,
+        "figures": evaluation.figures if evaluation else {},
+    }
 
 
 def _load_evaluation(run: Run, champion: Champion) -> tuple[Evaluation | None, list[str]]:

@@ -139,10 +139,11 @@ def _propose(sessions: int, gap: int, test_sessions: int) -> str:
             f"fetch a longer history ([prices] start): at least {least_sessions(gap)} sessions with features are "
             "needed, and 750 (three years) or more tell something"
         )
+    left = ranges.training(sessions, gap) + (0 if test_sessions else ranges.test + gap)
     tested = f"[evaluation] test_sessions = {ranges.test} and " if test_sessions else ""
     return (
         f"set {tested}[training] stop_sessions = {ranges.stop}, calibrate_sessions = {ranges.calibrate}: they fit and "
-        f"leave {ranges.training(sessions, gap)} sessions to train on; or fetch a longer history ([prices] start)"
+        f"leave {left} sessions to train on; or fetch a longer history ([prices] start)"
     )
 
 
@@ -150,7 +151,7 @@ def _propose_walk(sessions: int, gap: int) -> str:
     """Return the fix for a history that is too short for the first fold of a walk."""
     ranges = fit_ranges(sessions + gap, gap)
     longer = "fetch a longer history ([prices] start)"
-    if ranges is None or ranges.walk + ranges.stop + ranges.calibrate + 3 * gap >= sessions:
+    if ranges is None:
         return f"{longer}: 750 sessions (three years) or more tell something"
     return (
         f"set [backtest] train_sessions = {ranges.walk}, refit_sessions = {ranges.refit} and [training] "

@@ -34,12 +34,12 @@ class Ranges:
 
 
 def least_sessions(gap: int) -> int:
-    """Return the fewest sessions with features that can be split at all.
+    """Return the fewest sessions with features that can be split into these shares.
 
     Args:
         gap: The longest horizon: so many sessions are left out between ranges, and have no outcome at the end.
     """
-    return MIN_TRAIN + 3 * _MIN_RANGE + 4 * gap
+    return 2 * MIN_TRAIN + 4 * gap
 
 
 def fit_ranges(sessions: int, gap: int) -> Ranges | None:
@@ -52,14 +52,16 @@ def fit_ranges(sessions: int, gap: int) -> Ranges | None:
         sessions: How many have features.
         gap: The longest horizon.
     """
-    ranges = Ranges(
-        test=_tens(sessions // 4),
-        stop=_tens(sessions // 8),
-        calibrate=_tens(sessions // 8),
-        walk=max(_tens(sessions * 3 // 8), MIN_TRAIN),
-        refit=_tens(sessions // 8),
+    if sessions < least_sessions(gap):
+        return None
+    shared = sessions - 4 * gap
+    return Ranges(
+        test=_tens(shared // 4),
+        stop=_tens(shared // 8),
+        calibrate=_tens(shared // 8),
+        walk=max(_tens(shared * 3 // 8), MIN_TRAIN),
+        refit=_tens(shared // 8),
     )
-    return ranges if ranges.training(sessions, gap) >= MIN_TRAIN else None
 
 
 def _tens(sessions: int) -> int:

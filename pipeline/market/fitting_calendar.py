@@ -111,7 +111,7 @@ def _sessions_of_years(name: str, first: int, last: int) -> pd.DatetimeIndex:
 
 def _no_fit(days: Mapping[str, pd.DatetimeIndex]) -> InputError:
     symbol, each = next(iter(days.items()))
-    weekend = each[each.weekday >= 5]
+    weekend = each[each.day_of_week >= 5]
     example = f", such as {weekend[0]:%A %Y-%m-%d}" if len(weekend) > _few(each) else ""
     return InputError(
         f"The days of {symbol}{example} are the sessions of no exchange that nextday knows",

@@ -85,7 +85,7 @@ def _forecast_csv(report: Report) -> str:
     forecasts = report.forecasts.assign(
         coverage=report.covered / report.members,
         survivorship_biased=bool(report.bias),
-        last_call=report.forecasts["symbol"].map(report.last_call).fillna(""),
+        last_call=[report.last_call.get(symbol, "") for symbol in report.forecasts["symbol"]],
     )
     rows = forecasts.sort_values(["horizon", "symbol"])[FORECAST_COLUMNS]
     days = {name: rows[name].dt.strftime("%Y-%m-%d") for name in ("target_session", "as_of")}

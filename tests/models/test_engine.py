@@ -25,6 +25,11 @@ def run(folder: Path, code: str, **variables: str) -> str:
     return done.stdout
 
 
+RECORD = """
+import tensorflow
+tensorflow.config.set_visible_devices = lambda devices, kind: print("hides", devices, kind)
+"""
+"""Says which devices TensorFlow is told to use."""
 SAY = """
 from models.engine import keras
 import os
@@ -51,8 +56,8 @@ def test_the_environment_and_keras_json_of_another_project_change_nothing(
 ) -> None:
     (tmp_path / ".keras").mkdir()
     (tmp_path / ".keras" / "keras.json").write_text(json.dumps(settings))
-    said = run(tmp_path, SAY, **variables)
-    assert said == f"tensorflow float32 channels_last 1e-07 None {variables['KERAS_BACKEND']}\n"
+    said = run(tmp_path, RECORD + SAY, **variables)
+    assert said == f"hides [] GPU\ntensorflow float32 channels_last 1e-07 None {variables['KERAS_BACKEND']}\n"
     assert [path.name for path in (tmp_path / ".keras").iterdir()] == ["keras.json"]
 
 

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pandas as pd
 import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.operations import doctor
 from flows.operations.doctor import examine
@@ -43,6 +44,14 @@ def test_settings_that_cannot_be_read_end_the_checks_with_the_nearest_key(patien
     assert not found[-1].is_passed
     assert "unit" in found[-1].what
     assert "units" in found[-1].what + found[-1].fix
+
+
+def test_without_a_server_there_is_no_schedule_to_complain_of(
+    patient: Patient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flows.runtime.prefect_api._check_server", lambda url: "nobody listens")
+    with temporary_settings(restore_defaults={PREFECT_API_URL}):
+        assert "no Prefect server is in use (PREFECT_API_URL is not set)" in patient.praise
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 from datetime import date
 from itertools import pairwise
@@ -86,7 +87,24 @@ def test_too_little_history_is_refused_with_numbers() -> None:
     with pytest.raises(InputError) as caught:
         scoring_fold(block(200), EvaluationConfig(test_sessions=100), TRAINING)
     assert "200 sessions" in str(caught.value)
-    assert "test_sessions" in str(caught.value)
+    assert "at least 204 sessions with features are needed" in caught.value.fix
+
+
+def test_the_numbers_that_the_message_proposes_do() -> None:
+    with pytest.raises(InputError) as caught:
+        scoring_fold(block(690), EvaluationConfig(), TrainingConfig())
+    test, stop, calibrate, left = map(int, re.findall(r"(?:= |leave )(\d+)", caught.value.fix))
+    training = TrainingConfig(stop_sessions=stop, calibrate_sessions=calibrate)
+    fold = scoring_fold(block(690), EvaluationConfig(test_sessions=test), training)
+    assert len(fold.train) == left
+    with pytest.raises(InputError) as caught:
+        walk_folds(block(690), EvaluationConfig(), TrainingConfig(), BacktestConfig())
+    walk, refit, stop, calibrate = map(int, re.findall(r"= (\d+)", caught.value.fix))
+    training = TrainingConfig(stop_sessions=stop, calibrate_sessions=calibrate)
+    folds = walk_folds(
+        block(690), EvaluationConfig(), training, BacktestConfig(train_sessions=walk, refit_sessions=refit)
+    )
+    assert len(folds) >= 3
 
 
 def test_no_valid_row_at_all_is_refused() -> None:

@@ -57,7 +57,7 @@ def far_page() -> str:
     return render(a_far_report())
 
 
-def test_the_csv_begins_with_the_next_session_and_ends_with_the_horizon(
+def test_the_csv_begins_with_the_next_session_and_names_the_horizon(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pipeline.report.files.render", lambda report: "a page")
@@ -65,7 +65,6 @@ def test_the_csv_begins_with_the_next_session_and_ends_with_the_horizon(
     assert paths.folder.name == "2019-01-02"
     read = pd.read_csv(paths.forecast_csv)
     assert list(read.columns) == FORECAST_COLUMNS
-    assert FORECAST_COLUMNS[-1] == "horizon"
     assert read[["horizon", "symbol"]].values.tolist() == [[h, s] for h in AHEAD for s in ("^GSPC", "^IXIC")]
     assert read["target_session"].tolist() == [f"{TARGETS[h]:%Y-%m-%d}" for h in AHEAD for _ in range(2)]
     # The next evening's file takes its place, though the farthest session of this one lies later.

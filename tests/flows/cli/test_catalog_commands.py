@@ -1,0 +1,48 @@
+"""`nextday source check` and `nextday models list`."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.command_line import CommandLine, told
+
+SOURCE = """
+import pandas as pd
+
+class Good:
+    low = 9.0
+
+    def fetch(self, symbol, start, end, now):
+        days = pd.bdate_range("2018-01-01", "2018-11-30")
+        bars = pd.DataFrame({"date": days, "open": 10.0, "high": 11.0, "low": self.low, "close": 10.5, "volume": 100})
+        return bars[bars["date"] >= start] if symbol == "ACME" else None
+
+class Bad(Good):
+    low = 12.0
+"""
+
+
+@pytest.fixture
+def nextday(
+    own_modules: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> CommandLine:
+    (tmp_path / "desk_prices.py").write_text(SOURCE)
+    return CommandLine(tmp_path, monkeypatch, capsys)
+
+
+def test_a_source_is_checked_without_a_test(nextday: CommandLine) -> None:
+    clock = ("--now", "2018-12-10T22:00Z")
+    good = nextday("source", "check", "desk_prices:Good", "ACME", *clock)
+    assert good.code == 0, good.err
+    assert "keeps the rules" in good.out
+    bad = nextday("source", "check", "desk_prices:Bad", "ACME", *clock)
+    assert bad.code == 1
+    assert "low is above open or close" in told(bad)[0]
+    assert nextday("source", "check", "desk_prices", "ACME", *clock).code == 2
+    assert nextday("source", "check", "desk_prices:Good", "ACME", "--end", "2018-12-10", *clock).code == 2
+
+
+def test_without_models_the_list_says_what_trains_one(nextday: CommandLine) -> None:
+    said = nextday("models", "list")
+    assert said.code == 0
+    assert "nextday forecast trains one" in said.out
