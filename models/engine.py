@@ -32,6 +32,7 @@ def _import_keras() -> Any:
         for name in ("KERAS_HOME", "KERAS_BACKEND"):
             os.environ.pop(name, None)
         os.environ |= others
+    _hide_gpus()
     config = found.config
     if config.backend() != "tensorflow":
         raise ModelError(
@@ -39,7 +40,6 @@ def _import_keras() -> Any:
             where="KERAS_BACKEND, or keras.json in ~/.keras, when custom code imported Keras",
             fix="unset it, or set KERAS_BACKEND=tensorflow",
         )
-    _hide_gpus()
     config.set_floatx("float32")
     config.set_epsilon(1e-7)
     config.set_image_data_format("channels_last")

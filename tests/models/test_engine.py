@@ -25,11 +25,6 @@ def run(folder: Path, code: str, **variables: str) -> str:
     return done.stdout
 
 
-RECORD = """
-import tensorflow
-tensorflow.config.set_visible_devices = lambda devices, kind: print("hides", devices, kind)
-"""
-"""Says which devices TensorFlow is told to use."""
 SAY = """
 from models.engine import keras
 import os
@@ -56,14 +51,15 @@ def test_the_environment_and_keras_json_of_another_project_change_nothing(
 ) -> None:
     (tmp_path / ".keras").mkdir()
     (tmp_path / ".keras" / "keras.json").write_text(json.dumps(settings))
-    said = run(tmp_path, RECORD + SAY, **variables)
-    assert said == f"hides [] GPU\ntensorflow float32 channels_last 1e-07 None {variables['KERAS_BACKEND']}\n"
+    said = run(tmp_path, SAY, **variables)
+    assert said == f"tensorflow float32 channels_last 1e-07 None {variables['KERAS_BACKEND']}\n"
     assert [path.name for path in (tmp_path / ".keras").iterdir()] == ["keras.json"]
 
 
-def test_keras_that_runs_on_something_else_already_is_refused(tmp_path: Path) -> None:
+def test_gpus_are_hidden_and_keras_on_something_else_is_refused(tmp_path: Path) -> None:
     code = """
-import keras
+import keras, tensorflow
+tensorflow.config.set_visible_devices = lambda devices, kind: print("shown:", devices, kind)
 keras.config.backend = lambda: "jax"
 from models.errors import ModelError
 try:
@@ -72,5 +68,6 @@ except ModelError as error:
     print(error)
 """
     said = run(tmp_path, code)
+    assert "shown: [] GPU" in said  # before anything else: TensorFlow must never take a GPU's memory
     assert "Keras runs on jax in this process" in said
     assert "KERAS_BACKEND=tensorflow" in said
