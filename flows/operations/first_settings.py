@@ -269,12 +269,12 @@ def _universe_lines(request: Request, found: Survey, members: Sequence[str], cal
     elif request.source == "yahoo":
         lines += [
             f'name = "{_slug("-".join(members[:3]))}"',
-            'source = "yahoo"              # personal use, see its terms',
+            'source = "yahoo"   # personal use, see its terms',
             f"symbols = {_toml_list(members)}",
         ]
     else:
         path = json.dumps(str(request.lists[request.source]), ensure_ascii=False)
-        lines += [f'name = "{request.source}"', 'source = "yahoo"              # personal use, see its terms']
+        lines += [f'name = "{request.source}"', 'source = "yahoo"   # personal use, see its terms']
         lines += [f"file = {path}   # its members on each day"]
     lines[1] += "   # names the folder of the reports"
     return [*lines, f'calendar = "{calendar.name}"']

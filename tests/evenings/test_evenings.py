@@ -158,7 +158,7 @@ def test_the_csv_has_the_promised_columns_and_latest_is_the_newest(ten: tuple[Pl
     _, evenings = ten
     wanted = (
         "target_session,symbol,direction,p_up,low,high,baseline_p_up,as_of,last_close,issued_at,kind,"
-        "model_version,data_version,config_digest,coverage,survivorship_biased,horizon"
+        "model_version,data_version,config_digest,coverage,survivorship_biased,horizon,last_call"
     )
     text = evenings[-1].paths.forecast_csv.read_text()
     assert text.splitlines()[0] == wanted
@@ -167,6 +167,10 @@ def test_the_csv_has_the_promised_columns_and_latest_is_the_newest(ten: tuple[Pl
     assert table["symbol"].tolist() == ["^GSPC", "^IXIC"]
     assert ((table["low"] <= table["p_up"]) & (table["p_up"] <= table["high"])).all()
     assert (table["direction"] == np.where(table["p_up"] > 0.5, "up", "down")).all()
+    record = evenings[-1].report.record
+    closed = record[record["target_session"] == evenings[-1].report.as_of].set_index("symbol")
+    is_right = (closed["direction"] == "up") == (closed["outcome"] == 1.0)
+    assert table["last_call"].tolist() == ["right" if is_right[s] else "wrong" for s in table["symbol"]]
 
 
 def test_the_page_says_what_kind_of_numbers_these_are(ten: tuple[Place, list[Evening]]) -> None:

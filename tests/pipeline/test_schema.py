@@ -44,5 +44,9 @@ def test_the_ledger_accepts_the_directions_of_the_schema(tmp_path: Path) -> None
 
 
 def test_forecast_csv_has_every_column_of_a_forecast_but_its_role_and_two_of_its_report() -> None:
-    assert {*FORECAST_COLUMNS} == {*FORECASTS.columns} - {"role"} | {"coverage", "survivorship_biased"}
+    assert {*FORECAST_COLUMNS} == {*FORECASTS.columns} - {"role"} | {
+        "coverage",
+        "survivorship_biased",
+        "last_call",
+    }
     assert len(FORECAST_COLUMNS) == len({*FORECAST_COLUMNS})
