@@ -31,7 +31,7 @@ from pipeline.errors import NextdayError, StoreError
 from pipeline.evaluation.horizons import select_horizon
 from pipeline.evaluation.robustness import RobustnessTests, run_robustness_tests
 from pipeline.evaluation.subgroups import score_groups, trailing_volatility
-from pipeline.evaluation.verdict import Verdict
+from pipeline.evaluation.verdict import Verdict, drop_ranking_rules
 from pipeline.forecasting.folds import Fold, walk_folds
 from pipeline.forecasting.walk_forward import Walk
 from pipeline.formatting import count
@@ -174,7 +174,7 @@ def _score_groups(run: Run, known: History, walk: Walk, verdict: Verdict) -> pd.
 @task("test robustness")
 def _test_robustness(run: Run, walk: Walk, verdict: Verdict) -> RobustnessTests:
     tests = run_robustness_tests(
-        select_horizon(walk.test),
+        drop_ranking_rules(select_horizon(walk.test)),
         model=verdict.model,
         baseline=verdict.baseline,
         seed=run.config.training.seed,

@@ -25,10 +25,15 @@ from models.windows import (
     usable_rows,
 )
 
-__all__ = ["BASELINES", "RECENT", "Baseline", "FittedBaseline", "baselines"]
+__all__ = ["BASELINES", "MOMENTUM", "RECENT", "Baseline", "FittedBaseline", "baselines"]
 
 RECENT: Final = 5
 """Number of recent returns that the classical models see, next to all features of the last session."""
+
+MOMENTUM: Final = (252, 21)
+"""The long momentum is the return from 252 to 21 sessions ago: a year without its last month, in which returns tend to
+reverse. Jegadeesh and Titman (1993), "Returns to buying winners and selling losers"; without the last month as in
+Fama and French (1996), "Multifactor explanations of asset pricing anomalies"."""
 
 _CERTAIN: Final = 0.999
 """Highest probability of a rule: at 1, a single miss would cost an infinite log loss."""
@@ -36,7 +41,13 @@ _CERTAIN: Final = 0.999
 _LEAST_SURE: Final = 0.501
 """Lowest probability of a rule's direction: it issues one even if it was no better than chance in training."""
 
+_DIGITS: Final = 9
+"""Digits of a sum of returns that are no rounding error."""
+
 Inputs = NDArray[np.float32]
+Read = Callable[[NDArray[np.float32], NDArray[np.bool_], NDArray[np.int32]], Inputs]
+"""x [symbol, session, feature], mask [symbol, session] and flat row numbers to inputs [row, column]."""
+
 Estimate = Callable[[Inputs], NDArray[np.float64]]
 """Inputs [row, column] to p_up [row]."""
 
@@ -52,7 +63,8 @@ class FittedBaseline:
         estimates: One per horizon.
         base_rate: Share of ups among the training rows, [horizon].
         features: Columns of x.
-        return_feature: Column of x with the last return.
+        read: Gathers the inputs of rows.
+        reach: Sessions that the inputs of a row are gathered from, its own included.
         lookback: Sessions that a row needs, as for the network.
         mode: Which sessions these are, as for the network.
         start: First session that is read, as for the network; None in windowed mode.
@@ -61,14 +73,15 @@ class FittedBaseline:
     estimates: tuple[Estimate, ...]
     base_rate: NDArray[np.float64]
     features: int
-    return_feature: int
+    read: Read
+    reach: int
     lookback: int
     mode: Mode
     start: int | None
 
     def first_session(self, row: int) -> int:
         """Return the first session read by forecasts of session `row` and later, in the block of the fit."""
-        return first_session(self.start, self.lookback, row)
+        return first_session(self.start, max(self.lookback, self.reach), row)
 
     @property
     def threshold(self) -> NDArray[np.float64]:
@@ -86,7 +99,7 @@ class FittedBaseline:
         rows = np.flatnonzero(usable).astype(np.int32)
         p_up = np.empty((len(rows), len(self.estimates)))
         if len(rows):
-            inputs = _inputs(x, rows, self.return_feature, self.lookback)
+            inputs = self.read(x, mask, rows)
             p_up = np.stack([estimate(inputs) for estimate in self.estimates], axis=1)
         panel = on_panel(p_up, usable)
         return Prediction(panel, panel, panel)
@@ -98,13 +111,15 @@ class Baseline:
 
     Attributes:
         learn: Fits one horizon.
-        return_feature: Column of x with the last return.
+        read: Gathers the inputs of rows.
+        reach: Sessions that the inputs of a row are gathered from, its own included.
         lookback: Sessions that a row needs, as for the network.
         mode: Which sessions these are, as for the network.
     """
 
     learn: Learn
-    return_feature: int
+    read: Read
+    reach: int
     lookback: int
     mode: Mode = "windowed"
 
@@ -139,14 +154,15 @@ class Baseline:
         for horizon in range(y.shape[-1]):
             rows = labelled_rows(usable, y[:, :, horizon : horizon + 1], train, "train")
             labels = y[:, :, horizon].reshape(-1)[rows]
-            inputs = _inputs(x, rows, self.return_feature, self.lookback)
+            inputs = self.read(x, mask, rows)
             estimates.append(self.learn(inputs, labels, seed))
             base_rate.append(float(labels.mean(dtype=np.float64)))
         return FittedBaseline(
             estimates=tuple(estimates),
             base_rate=np.array(base_rate),
             features=x.shape[-1],
-            return_feature=self.return_feature,
+            read=self.read,
+            reach=self.reach,
             lookback=self.lookback,
             mode=self.mode,
             start=start_of_run(self.mode, stop, self.lookback),
@@ -164,19 +180,47 @@ def baselines(
         mode: Which sessions these are, as for the network.
         universe_features: Columns of x about the other symbols; none: there is no logistic_without_universe.
     """
-    learners = _learners(return_feature, min(RECENT, lookback))
+    recent = min(RECENT, lookback)
+    learners = _learners(return_feature, recent)
     if universe_features:
         learners["logistic_without_universe"] = _learn_logistic_without(tuple(universe_features))
-    return {name: Baseline(learn, return_feature, lookback, mode) for name, learn in learners.items()}
+    reads = dict.fromkeys(learners, (partial(_read_recent, return_feature, recent), recent))
+    reads["momentum_252_21"] = partial(_read_momentum, return_feature), MOMENTUM[0]
+    return {name: Baseline(learn, *reads[name], lookback, mode) for name, learn in learners.items()}
 
 
-def _inputs(x: NDArray[np.float32], rows: NDArray[np.int32], return_feature: int, lookback: int) -> Inputs:
+def _read_recent(
+    return_feature: int,
+    recent: int,
+    x: NDArray[np.float32],
+    mask: NDArray[np.bool_],
+    rows: NDArray[np.int32],
+) -> Inputs:
     """Return [row, column]: the features of the last session in their order, then the returns before it.
 
     In sequence mode there may be sessions without a bar in between, which count as returns of zero.
     """
-    returns = gather_windows(x[:, :, [return_feature]], rows, min(RECENT, lookback))[:, :-1, 0]
+    returns = gather_windows(x[:, :, [return_feature]], rows, recent)[:, :-1, 0]
     return np.concatenate([x.reshape(-1, x.shape[-1])[rows], returns], axis=1)
+
+
+def _read_momentum(
+    return_feature: int, x: NDArray[np.float32], mask: NDArray[np.bool_], rows: NDArray[np.int32]
+) -> Inputs:
+    """Return [row, 1]: the sum of the returns from MOMENTUM[0] to MOMENTUM[1] sessions ago.
+
+    Sessions without a valid row count as returns of zero; a symbol whose first valid row is younger has a sum of 0,
+    which is no direction. Sums are rounded, so that a row has the same sign wherever the block begins.
+    """
+    first, last = MOMENTUM
+    total = np.zeros(mask.shape, np.float32)
+    if mask.shape[1] >= first:
+        level = np.cumsum(np.where(mask, x[:, :, return_feature], 0), axis=1, dtype=np.float64)
+        before = np.pad(level, ((0, 0), (1, 0)))[:, : mask.shape[1] - first + 1]
+        has_begun = np.logical_or.accumulate(mask, axis=1)[:, : mask.shape[1] - first + 1]
+        sums = level[:, first - last - 1 : mask.shape[1] - last] - before
+        total[:, first - 1 :] = np.where(has_begun, sums, 0).round(_DIGITS)
+    return total.reshape(-1, 1)[rows]
 
 
 def _share_of_ups(labels: NDArray[np.float32]) -> float:
@@ -267,6 +311,8 @@ def _learners(return_feature: int, recent: int) -> dict[str, Learn]:
         "last_sign": _learn_sign(lambda inputs: inputs[:, return_feature]),
         "reversal": _learn_sign(lambda inputs: -inputs[:, return_feature]),
         "momentum": _learn_sign(partial(_momentum, return_feature, recent)),
+        "reversal_5": _learn_sign(lambda inputs: -_momentum(return_feature, recent, inputs)),
+        "momentum_252_21": _learn_sign(lambda inputs: inputs[:, 0]),
         "logistic_regression": _learn_logistic,
         "gradient_boosting": _learn_boosting,
     }

@@ -4,12 +4,14 @@ import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.linear_model import LogisticRegression
 
 from models.baselines import BASELINES, RECENT, Baseline, FittedBaseline, baselines
 from models.errors import ModelError
 from models.windows import usable_rows
+from pipeline.evaluation.verdict import RANKING_RULES
 
 LOOKBACK = 4
 RANGES = {"stop": range(251, 260), "calibrate": range(261, 270)}
@@ -53,6 +55,10 @@ X, Y = panel([0.02, 0.01, -0.01, -0.02, 0.0], [1, 1, 0, 1, 1])
         ("reversal", [0.499, 0.499, 0.501, 0.501, 0.8]),
         # The sums of 4 sessions are 0.02, 0.03, 0.02, 0.0 and -0.02: it hits 2 of the 4 that are not zero.
         ("momentum", [0.501, 0.501, 0.501, 0.8, 0.499]),
+        # Opposed, they hit the other 2.
+        ("reversal_5", [0.499, 0.499, 0.499, 0.8, 0.501]),
+        # No symbol is a year old.
+        ("momentum_252_21", [0.8] * 5),
     ],
 )
 def test_a_rule_forecasts_its_hit_rate_in_training(name: str, expected: list[float]) -> None:
@@ -126,6 +132,42 @@ def test_momentum_adds_up_as_many_returns_as_there_are(lookback: int) -> None:
     assert (fitted.predict(x, mask).p_up[3, 280, 0] > 0.5) == (total > 0)
 
 
+def long_momentum(returns: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Return the return from 252 to 21 sessions ago [symbol, session], from pandas; 0 where there is none."""
+    log_price = pd.DataFrame(np.where(mask, returns, 0).T.astype(float)).cumsum()
+    began = pd.DataFrame(mask.T).cumsum() > 0
+    known = began.shift(251).fillna(False).astype(bool)
+    return (log_price.shift(21) - log_price.shift(252).fillna(0)).where(known, 0).to_numpy().T
+
+
+def test_long_momentum_is_the_year_without_its_last_month() -> None:
+    x, y = noise(sessions=600)
+    mask = np.random.default_rng(8).random(x.shape[:2]) < 0.95
+    mask[3, :100] = False  # listed later
+    ranges = {"train": range(500), "stop": range(501, 540), "calibrate": range(541, 560)}
+    fitted = baselines(return_feature=0, lookback=1)["momentum_252_21"].fit(x, mask, y, **ranges, seed=0)
+    p_up = fitted.predict(x, mask).p_up[:, :, 0]
+    expected = long_momentum(x[:, :, 0], mask)
+    up, down = p_up[mask & (expected > 0)], p_up[mask & (expected < 0)]
+    assert len(up) > 500
+    assert (up == up[0]).all()
+    assert (down == 1 - up[0]).all()
+    assert p_up[mask & (expected == 0)] == pytest.approx(fitted.base_rate[0])
+    assert (expected[3, 252:350] == 0).all()
+    assert (expected[3, 360:] != 0).all()
+
+
+@pytest.mark.parametrize("name", BASELINES)
+@pytest.mark.parametrize("row", [20, 251, 252, 290])
+def test_a_forecast_depends_on_nothing_before_the_first_session_that_it_reads(name: str, row: int) -> None:
+    x, y = noise()
+    mask = np.random.default_rng(7).random(x.shape[:2]) < 0.97
+    fitted = fit(name, x, y)
+    first = fitted.first_session(row)
+    whole, cut = fitted.predict(x, mask).p_up, fitted.predict(x[:, first:], mask[:, first:]).p_up
+    assert np.array_equal(whole[:, row], cut[:, row - first], equal_nan=True)
+
+
 @pytest.mark.parametrize("name", BASELINES)
 def test_the_rows_forecast_are_those_with_a_full_window(name: str) -> None:
     x, y = noise()
@@ -174,6 +216,7 @@ def test_the_names_are_in_order_and_each_is_a_model() -> None:
     models = baselines(return_feature=0, lookback=LOOKBACK, universe_features=[1, 2])
     assert tuple(models) == BASELINES
     assert tuple(baselines(return_feature=0, lookback=LOOKBACK)) == BASELINES[:-1]
+    assert {*RANKING_RULES} < {*BASELINES}
     assert all(isinstance(model, Baseline) for model in models.values())
 
 
