@@ -171,18 +171,21 @@ SCORES: Final = pa.DataFrameSchema(
         "value": _number(),
         "low": _number(),
         "high": _number(),
-        "n": pa.Column(int, pa.Check.ge(1)),
+        "n": pa.Column(int, pa.Check.ge(0)),
         "effective_n": _number(gt=0),
-        "sessions": pa.Column(int, pa.Check.ge(1)),
+        "sessions": pa.Column(int, pa.Check.ge(0)),
         "baseline": _text(),
         "baseline_value": _number(),
         "p_value": _number(ge=0, le=1),
         "horizon": pa.Column(int, pa.Check.ge(1)),
+        "t_statistic": _number(),
     },
     checks=[
         pa.Check(_has_its_interval, name="interval_or_a_reason"),
         pa.Check(lambda f: ~(f["low"] > f["high"]), name="low_not_above_high"),
         pa.Check(lambda f: ~(f["effective_n"] > f["n"]), name="effective_n_not_above_n"),
+        pa.Check(lambda f: (f["n"] > 0) | f["value"].isna(), name="no_value_of_no_row"),
+        pa.Check(lambda f: (f["n"] > 0) == (f["sessions"] > 0), name="rows_have_sessions"),
     ],
     unique=["model", "group", "metric", "horizon"],
     strict=True,
@@ -191,8 +194,9 @@ SCORES: Final = pa.DataFrameSchema(
 """One score a row, never without n, a 95% interval [low, high] and the best baseline's value on the same rows.
 `group` is which rows they are ("all", "live", "large moves"), `horizon` how many sessions ahead they look.
 A value is NaN only where the metric is not defined (for example AUC with one class), an interval only there or with
-fewer than MIN_SESSIONS sessions for each one ahead. effective_n is how many independent rows would know as much; NaN
-in what was scored before it was kept."""
+fewer than MIN_SESSIONS sessions for each one ahead. n is 0 where no session has enough rows for the metric.
+effective_n is how many independent rows would know as much; NaN in what was scored before it was kept. t_statistic is
+that of the mean over sessions of a metric of ranking, against no skill; NaN for other metrics."""
 
 
 GROUP_SCORES: Final = pa.DataFrameSchema(

@@ -108,9 +108,11 @@ def load_evaluation(folder: Path, digests: Mapping[str, str] = MappingProxyType(
 
 
 def _complete_scores(scores: pd.DataFrame) -> pd.DataFrame:
-    """Add to scores of an earlier version what it did not keep: effective_n, and the horizon apart from the group."""
+    """Add to scores of an earlier version what it did not keep, and tell the horizon apart from the group."""
     if "effective_n" not in scores:
         scores = scores.assign(effective_n=np.nan)
+    if "t_statistic" not in scores:
+        scores = scores.assign(t_statistic=np.nan)
     if "horizon" not in scores:
         group, horizon = zip(*scores["group"].map(split_group), strict=True) if len(scores) else ((), ())
         scores = scores.assign(group=list(group), horizon=np.array(horizon, np.int64))

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import NextdayError
 from pipeline.schema import FORECAST_KEY
-from pipeline.statistics import metrics
+from pipeline.statistics import metrics, ranking
 
 __all__ = ["LabelledRows", "gather_labelled"]
 
@@ -29,6 +30,7 @@ class LabelledRows:
         horizon: Sessions ahead.
         symbol, as_of, target: Each row's index [n] into the three `levels`.
         levels: The symbols, the as_of and the target sessions.
+        returns: Realized total return over the horizon [n], NaN where unknown; None where the rows came without.
     """
 
     p: Mapping[str, Floats]
@@ -39,11 +41,18 @@ class LabelledRows:
     as_of: Places
     target: Places
     levels: "Sequence[pd.Index[Any]]"
+    returns: Floats | None = None
 
     @property
     def sessions(self) -> int:
         """The number of target sessions."""
         return int(self.session[-1]) + 1 if len(self.session) else 0
+
+    @cached_property
+    def return_ranks(self) -> Floats:
+        """The rank of each return inside its session [n], NaN where it is unknown."""
+        returns = np.full(len(self.y), np.nan) if self.returns is None else self.returns
+        return ranking.rank_returns(returns, self.session)
 
     def by_session(self, values: Floats) -> Floats:
         """Return the sum of `values` [n] over each session."""
@@ -64,7 +73,8 @@ def gather_labelled(rows: pd.DataFrame) -> LabelledRows:
     """Align the labelled rows of all models.
 
     Args:
-        rows: model, symbol, as_of, target_session, horizon, p_up, outcome (NaN without a label: left out).
+        rows: model, symbol, as_of, target_session, horizon, p_up, outcome (NaN without a label: left out), and
+            realized_return where known.
 
     Raises:
         NextdayError: there are several horizons, or the models have different rows.
@@ -76,16 +86,20 @@ def gather_labelled(rows: pd.DataFrame) -> LabelledRows:
     own = {name: np.flatnonzero(labelled & (rows["model"] == name).to_numpy()) for name in names}
     own = {name: rows_of.astype(np.int32) for name, rows_of in own.items() if len(rows_of)}
     known, row = _match({name: _number_rows(rows, rows_of, levels) for name, rows_of in own.items()})
-    p, y = {}, np.full(len(known), np.nan)
+    p, y, returns = {}, np.full(len(known), np.nan), None
     for name, rows_of in own.items():
         p_up, outcome = (rows[column].to_numpy()[rows_of].astype(float) for column in ("p_up", "outcome"))
         p[name] = _on_every_row(name, row[name], p_up, len(known))
         y = y if len(p) > 1 else _put(row[name], outcome, len(known))
         if not np.array_equal(y[row[name]], outcome):
             raise NextdayError(f"The outcomes of {name} differ from those of other models on the same rows")
+        if returns is None and "realized_return" in rows:
+            realized = rows["realized_return"].to_numpy()[rows_of].astype(float)
+            returns = _put(row[name], realized, len(known))
     symbol, as_of, target = _keys_of(known, levels)
     return LabelledRows(
-        p, y, np.cumsum(np.diff(target, prepend=target[:1]) > 0), horizon, symbol, as_of, target, levels
+        *(p, y, np.cumsum(np.diff(target, prepend=target[:1]) > 0), horizon, symbol, as_of, target, levels),
+        returns=returns,
     )
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from pipeline.evaluation.aligned import LabelledRows
 from pipeline.evaluation.session_sums import SessionSums
-from pipeline.statistics import auc, metrics
+from pipeline.statistics import auc, metrics, ranking
 from pipeline.statistics.metrics import effective_n_of
 
 __all__ = ["CLASSIFICATION_METRICS", "EffectiveN", "measure_effective_n"]
@@ -24,7 +24,7 @@ class EffectiveN:
 
     Attributes:
         n: Rows.
-        effective_n: Independent rows that would estimate the metric as precisely.
+        effective_n: Independent rows that would estimate the metric as precisely; NaN without a row.
         sessions: Sessions that the rows come from.
     """
 
@@ -38,7 +38,8 @@ def measure_effective_n(rows: LabelledRows, model: str, sums: SessionSums) -> Ma
 
     effective_n is `metrics.effective_n` of the hits (for CLASSIFICATION_METRICS), the log losses, the outcomes
     (uncertainty), the rows' contributions to an AUC, or else the squared errors; for the AUC between sessions it is the
-    number of sessions that count. For a model without any direction all rows are counted.
+    number of sessions that count, for the metrics of returns `ranking.effective_n_of_means`. For a model without any
+    direction all rows are counted.
     """
     p, y, session = rows.p[model], rows.y, rows.session
     issued = p != 0.5 if (p != 0.5).any() else np.ones(len(p), bool)
@@ -58,7 +59,22 @@ def measure_effective_n(rows: LabelledRows, model: str, sums: SessionSums) -> Ma
         "auc": _count(sums.rows, sums.auc_effective_n),
         "auc_within_sessions": _count(sums.rows, within),
         "auc_between_sessions": between if between.n else squared,
+        **_count_ranked(sums),
     }
+
+
+def _count_ranked(sums: SessionSums) -> dict[str, EffectiveN]:
+    """Return the sample sizes of the RETURN_METRICS: n is 0 where no session has enough rows with a return."""
+    found = sums.ranks
+    if found is None:
+        return {}
+    counts = ~np.isnan(found.ic)
+    rows = sums.rows[counts]
+    ic, spread = (
+        _count(rows, ranking.effective_n_of_means(series[counts], chance[counts], rows))
+        for series, chance in ((found.ic, found.ic_variance), (found.spread, found.spread_variance))
+    )
+    return {"rank_ic": ic, "rank_icir": ic, "top_minus_bottom": spread}
 
 
 def _count(rows: NDArray[Any], effective_n: float) -> EffectiveN:

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from pipeline.evaluation.aligned import LabelledRows, gather_labelled
 from pipeline.evaluation.effective_n import measure_effective_n
-from pipeline.evaluation.session_sums import METRICS, SessionSums, sum_sessions
-from pipeline.schema import SCORES, empty, validated
+from pipeline.evaluation.session_sums import METRICS, RETURN_METRICS, SessionSums, sum_sessions
+from pipeline.schema import MIN_SESSIONS, SCORES, empty, validated
 from pipeline.statistics import bootstrap, metrics, significance
 
 __all__ = ["score"]
@@ -34,12 +34,14 @@ def score(
     Intervals are 95% percentile intervals of the stationary bootstrap of whole sessions, with blocks at least as long
     as the horizon, because outcomes of neighbouring sessions overlap. p_value is two-sided, of no difference from the
     baseline: Diebold and Mariano's on session means for log_loss, brier (and with it brier_skill) and hit_rate (rows
-    where both gave a direction), the paired bootstrap for the others. Metrics that chance alone lifts above zero (ece,
+    where both gave a direction), and on the sessions' values for rank_ic and top_minus_bottom; the paired bootstrap for
+    the others. t_statistic is that of the metric itself against no skill, in standard errors of Newey and West (1987):
+    of auc_within_sessions, rank_ic and top_minus_bottom. Metrics that chance alone lifts above zero (ece,
     miscalibration, discrimination) have bias-corrected intervals, so a miscalibration may lie above its own. A model's
     scores do not depend on the other models in `rows`.
 
     Args:
-        rows: The long frame.
+        rows: The long frame; with realized_return there are RETURN_METRICS too.
         baseline: The model that the others are compared with, chosen before the test (see `best_baseline`).
         group: The name of these rows; goes into the column `group`, the rows' horizon into the column `horizon`.
         draws: Samples of the bootstrap.
@@ -76,18 +78,24 @@ def _score_model(
     drawn, drawn_baseline = sums.resample(copies, reference), reference.resample(copies, reference)
     value, baseline_value = sums.measure(reference), reference.measure(reference)
     sizes = measure_effective_n(table, model, sums)
-    for metric in METRICS:
+    for metric in METRICS if table.returns is None else (*METRICS, *RETURN_METRICS):
         line = {
             "metric": metric,
             "value": value[metric],
             "baseline_value": baseline_value[metric],
             **asdict(sizes[metric]),
         }
-        line["low"], line["high"] = _interval(metric, value[metric], drawn)
-        if model == baseline:
+        few = metric in RETURN_METRICS and sizes[metric].sessions < MIN_SESSIONS * table.horizon
+        line["low"], line["high"] = (
+            _interval(metric, value[metric], drawn) if not few else (math.nan, math.nan)
+        )
+        line["t_statistic"] = _t_statistic(metric, sums, table.horizon)
+        if model == baseline or few:
             line["p_value"] = math.nan
         elif metric in _SESSION_LOSSES:
             line["p_value"] = _loss_test(table, model, baseline, metric)
+        elif metric in ("rank_ic", "top_minus_bottom"):
+            line["p_value"] = _mean_test(metric, sums, reference, table.horizon)
         else:
             differences = drawn[metric] - drawn_baseline[metric]
             line["p_value"] = _drawn_p_value(metric, value[metric] - baseline_value[metric], differences)
@@ -139,3 +147,24 @@ def _loss_test(table: LabelledRows, model: str, baseline: str, metric: str) -> f
     both = ~np.isnan(difference)
     total, rows = table.by_session(np.where(both, difference, 0)), table.by_session(both)
     return significance.diebold_mariano(total[rows > 0] / rows[rows > 0], horizon=table.horizon).p_value
+
+
+def _t_statistic(metric: str, sums: SessionSums, horizon: int) -> float:
+    """Return the t statistic of a metric of ranking against no skill; NaN for others, and where it is not finite."""
+    statistic = significance.diebold_mariano(_skill(metric, sums), horizon=horizon).statistic
+    return statistic if math.isfinite(statistic) else math.nan
+
+
+def _mean_test(metric: str, sums: SessionSums, reference: SessionSums, horizon: int) -> float:
+    """Return Diebold and Mariano's p-value of equal means over the sessions that count."""
+    difference = significance.drop_rounding(_skill(metric, sums) - _skill(metric, reference))
+    return significance.diebold_mariano(difference, horizon=horizon).p_value
+
+
+def _skill(metric: str, sums: SessionSums) -> Array:
+    """Return the values [session that counts] whose mean is 0 without skill in ranking; none for other metrics."""
+    if metric == "auc_within_sessions":
+        return significance.drop_rounding((sums.wins - sums.pairs / 2)[sums.pairs > 0])
+    series = {} if sums.ranks is None else {"rank_ic": sums.ranks.ic, "top_minus_bottom": sums.ranks.spread}
+    found = series.get(metric, np.empty(0))
+    return significance.drop_rounding(found[~np.isnan(found)])

@@ -74,7 +74,10 @@ def score_coverage(
     line = {"value": issued.sum() / n.sum(), "low": low, "high": high, "n": int(n.sum()), "sessions": len(n)}
     line["effective_n"] = effective_n(np.asarray(is_issued, np.float64), own["target_session"].to_numpy())
     names = {"model": model, "group": group, "horizon": horizon, "metric": ISSUED_SHARE, "baseline": "target"}
-    return validated(pd.DataFrame([{**names, **line, "baseline_value": target, "p_value": np.nan}]), SCORES)
+    return validated(
+        pd.DataFrame([{**names, **line, "baseline_value": target, "p_value": np.nan, "t_statistic": np.nan}]),
+        SCORES,
+    )
 
 
 COVERAGES: Final = tuple(percent / 100 for percent in range(5, 101, 5))

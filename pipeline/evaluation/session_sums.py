@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.evaluation.aligned import LabelledRows
-from pipeline.statistics import auc as ranking
-from pipeline.statistics import metrics
+from pipeline.statistics import auc as areas
+from pipeline.statistics import metrics, ranking
 from pipeline.statistics.reliability import decompose_counts, recalibrated_brier
 
-__all__ = ["METRICS", "SessionSums", "sum_sessions"]
+__all__ = ["METRICS", "RETURN_METRICS", "SessionSums", "sum_sessions"]
 
 Floats = NDArray[np.float64]
 
@@ -31,6 +31,9 @@ METRICS: Final = (
     "auc_within_sessions",
     "auc_between_sessions",
 )
+
+RETURN_METRICS: Final = ("rank_ic", "rank_icir", "top_minus_bottom")
+"""Metrics of rows whose realized returns are known."""
 
 _BINS: Final = 10
 """Bins of the calibration error."""
@@ -52,8 +55,9 @@ class SessionSums:
         pairs: All pairs of an up and a down of the session, [session].
         mean_p: [session].
         won: 1 where more than half went up, 0 for less than half, NaN for exactly half, [session].
-        auc_effective_n: Of `ranking.effective_n_of_auc`.
+        auc_effective_n: Of `auc.effective_n_of_auc`.
         exact: Metrics of all rows that the bins of p only approximate, by name.
+        ranks: What the ranking of each session was worth; None where the rows came without returns.
     """
 
     rows: Floats
@@ -69,6 +73,7 @@ class SessionSums:
     won: Floats
     auc_effective_n: float
     exact: Mapping[str, float]
+    ranks: ranking.SessionRanking | None = None
 
     def measure(self, reference: "SessionSums") -> dict[str, float]:
         """Return every metric of the rows, by name."""
@@ -102,20 +107,35 @@ class SessionSums:
             "log_loss": metrics.mean_of(copies @ self.log_loss, rows),
             "ece": np.abs(gaps).sum(axis=1),
             "ece_reach": np.abs(gaps - self.gaps.sum(axis=0) / self.rows.sum()).sum(axis=1),
-            "auc": ranking.auc_of_bins(ups, downs),
+            "auc": areas.auc_of_bins(ups, downs),
             "auc_within_sessions": metrics.mean_of(copies @ self.wins, copies @ self.pairs),
-            "auc_between_sessions": ranking.auc_of_copies(
+            "auc_between_sessions": areas.auc_of_copies(
                 self.mean_p[decided], self.won[decided], copies[:, decided]
             ),
-        }
+        } | self._resample_ranking(copies)
+
+    def _resample_ranking(self, copies: Floats) -> dict[str, Floats]:
+        """Return the RETURN_METRICS of samples, over their sessions that count."""
+        if self.ranks is None:
+            return {}
+        counts = ~np.isnan(self.ranks.ic)
+        ic, spread = (np.where(counts, each, 0.0) for each in (self.ranks.ic, self.ranks.spread))
+        total, squares, n = copies @ ic, copies @ ic**2, copies @ counts
+        values = (
+            metrics.mean_of(total, n),
+            ranking.information_ratio_of(total, squares, n),
+            metrics.mean_of(copies @ spread, n),
+        )
+        return dict(zip(RETURN_METRICS, values, strict=True))
 
 
 def sum_sessions(rows: LabelledRows, model: str) -> SessionSums:
     """Sum the rows of a model by session."""
     p, y, add = rows.p[model], rows.y, rows.by_session
-    error, level = add(metrics.squared_errors(p, y)), ranking.rank_levels(p)
-    wins, pairs = ranking.wins_within_sessions(level, y, rows.session)
-    place = ranking.ranked_bins(level)
+    error, level = add(metrics.squared_errors(p, y)), areas.rank_levels(p)
+    ranked = ranking.ranks_within_sessions(level, rows.session)
+    wins, pairs = areas.wins_of_ranks(ranked.rank, y, rows.session)
+    place = areas.ranked_bins(level)
     return SessionSums(
         rows=add(np.ones_like(y)),
         confusion=np.stack([add(cell) for cell in metrics.confusion(p, y).T], axis=1),
@@ -126,17 +146,20 @@ def sum_sessions(rows: LabelledRows, model: str) -> SessionSums:
         downs=_spread(rows, place, 1 - y),
         wins=wins,
         pairs=pairs,
-        mean_p=ranking.mean_by_session(p, rows.session),
-        won=ranking.sessions_won(y, rows.session),
-        auc_effective_n=ranking.effective_n_of_auc(level, y, rows.session),
+        mean_p=areas.mean_by_session(p, rows.session),
+        won=areas.sessions_won(y, rows.session),
+        auc_effective_n=areas.effective_n_of_auc(level, y, rows.session),
         exact=_by_level(level, y, float(metrics.mean_of(error.sum(), len(y)))),
+        ranks=None
+        if rows.returns is None
+        else ranking.rank_sessions(ranked, rows.returns, rows.return_ranks, rows.session),
     )
 
 
 def _by_level(level: NDArray[np.intp], y: Floats, brier: float) -> dict[str, float]:
-    count, ups = ranking.count_levels(level, y)
+    count, ups = areas.count_levels(level, y)
     parts = decompose_counts(brier, count, ups)
-    auc = float(ranking.auc_of_bins(ups, count - ups))
+    auc = float(areas.auc_of_bins(ups, count - ups))
     return {"auc": auc, "miscalibration": parts.miscalibration, "discrimination": parts.discrimination}
 
 

@@ -9,7 +9,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.statistics.metrics import auc, effective_n_of, mean_of, mean_ranks
+from pipeline.statistics.metrics import auc, effective_n_of, mean_of
+from pipeline.statistics.ranking import ranks_within_sessions
 
 __all__ = [
     "BINS",
@@ -24,6 +25,7 @@ __all__ = [
     "rank_levels",
     "ranked_bins",
     "sessions_won",
+    "wins_of_ranks",
     "wins_within_sessions",
 ]
 
@@ -79,9 +81,12 @@ def wins_within_sessions(level: Places, y: Floats, session: Places) -> tuple[Flo
         level: Of `rank_levels`, [row].
         y, session: As for `auc_within_sessions`.
     """
+    return wins_of_ranks(ranks_within_sessions(level, session).rank, y, session)
+
+
+def wins_of_ranks(rank: Floats, y: Floats, session: Places) -> tuple[Floats, Floats]:
+    """Return `wins_within_sessions` from the rank of each p inside its session [row]."""
     rows, ups = np.bincount(session), np.bincount(session, y)
-    before = np.cumsum(rows) - rows
-    rank = mean_ranks(session * (level.max(initial=0) + 1) + level) - before[session]
     return np.bincount(session, rank * y) - ups * (ups + 1) / 2, ups * (rows - ups)
 
 

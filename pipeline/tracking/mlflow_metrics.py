@@ -43,7 +43,8 @@ def measure_epochs(epochs: pd.DataFrame) -> list[Measured]:
 def measure_scores(scores: pd.DataFrame) -> list[Measured]:
     """Return the scores, named like `gru.hit_rate`, by group or longer horizon `large moves/gru.hit_rate`.
 
-    The ends of the interval, n, effective n and the baseline's value follow as `gru.hit_rate.low` and so on.
+    The ends of the interval, n, effective n, the baseline's value and the t statistic follow as `gru.hit_rate.low` and
+    so on.
     """
     keys = zip(scores["group"], scores["horizon"], scores["model"], scores["metric"], strict=True)
     names = [
@@ -51,7 +52,7 @@ def measure_scores(scores: pd.DataFrame) -> list[Measured]:
         for group, horizon, model, metric in keys
     ]
     parts = {"": "value", ".low": "low", ".high": "high", ".n": "n", ".effective_n": "effective_n"}
-    parts |= {".baseline": "baseline_value"}
+    parts |= {".baseline": "baseline_value", ".t": "t_statistic"}
     return [
         (f"{name}{suffix}", value, 0)
         for suffix, column in parts.items()
