@@ -333,7 +333,8 @@ def _track(run: Run, made: Backtest, paths: dict[str, Path]) -> None:
                 "trial_digest": _digest_trial(run),
                 "data_version": made.method["data version"],
                 "verdict": made.verdict.conclusion,
-            },
+            }
+            | {skill.name: skill.conclusion for skill in made.verdict.skills},
             epochs=made.epochs,
             scores=made.scores,
             trading=measure_trading(

@@ -27,6 +27,7 @@ __all__ = [
 
 _MORE_DECIMALS: Final = 4
 _SHARES: Final = ("hit_rate", "balanced_accuracy", "sides_taken")
+_BASIS_POINTS: Final = ("top_minus_bottom",)
 
 _SPANS: Final = (
     (90, 1, "second"),
@@ -91,16 +92,26 @@ def format_score(value: float, metric: str) -> str:
     """Format a score in the unit of its metric; NaN is a dash."""
     if metric in _SHARES:
         return format_percent(value)
+    if metric in _BASIS_POINTS:
+        return "–" if math.isnan(value) else f"{_in_basis_points(value)[0]} bp"
     return "–" if math.isnan(value) else f"{value:z.4f}"
 
 
 def format_interval(low: float, high: float, metric: str, sessions: int, horizon: int = 1) -> str:
     """Format an interval, with as many decimals as tell its ends apart; without one, a dash and the reason."""
+    if not sessions:
+        return "– (no session has enough stocks)"
     if math.isnan(low) or math.isnan(high):
         least = MIN_SESSIONS * horizon
         return f"– (under {least} sessions)" if sessions < least else "– (not defined)"
+    if metric in _BASIS_POINTS:
+        return f"{' to '.join(_in_basis_points(low, high))} bp"
     is_share = metric in _SHARES
     return " to ".join(format_alike(low, high, decimals=1 if is_share else 4, sign="", percent=is_share))
+
+
+def _in_basis_points(*returns: float) -> tuple[str, ...]:
+    return format_alike(*(1e4 * value for value in returns), decimals=1)
 
 
 def format_price(value: float) -> str:

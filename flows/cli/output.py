@@ -13,7 +13,12 @@ from pipeline.evaluation.horizons import NEXT, describe_horizon, list_horizons
 from pipeline.formatting import count, format_day, format_moment, format_percent, format_price, format_return
 from pipeline.report.evening_report import Report
 from pipeline.report.facts import collect_key_facts
-from pipeline.report.horizon_tables import count_forecasts, forecast_cells, sort_by_distance
+from pipeline.report.horizon_tables import (
+    count_forecasts,
+    forecast_cells,
+    list_further_sentences,
+    sort_by_distance,
+)
 from pipeline.report.tables import count_directions, score_rows
 
 if TYPE_CHECKING:
@@ -48,8 +53,8 @@ def show_evening(evening: "Evening") -> None:
     console.print()
     lost = next((note for note in report.notes if note.startswith("No score is shown")), "Not scored yet")
     console.print(report.verdict.sentence if report.verdict else lost, style="bold", markup=False)
-    for further in report.further.values():
-        console.print(further.sentence, markup=False)
+    for sentence in list_further_sentences(report.verdict, report.further):
+        console.print(sentence, markup=False)
     console.print(
         f"\n{report.universe}: {count_forecasts(report.forecasts)} {_preposition(report)} "
         f"[bold]{report.target_session:%A %Y-%m-%d}[/bold] from the close of {format_day(report.as_of)}, "
@@ -89,8 +94,8 @@ def show_evaluation(evaluation: "Evaluation | Backtest") -> None:
     """Print the verdict and the scores."""
     console.print()
     console.print(evaluation.verdict.sentence, style="bold", markup=False)
-    for further in evaluation.further.values():
-        console.print(further.sentence, markup=False)
+    for sentence in list_further_sentences(evaluation.verdict, evaluation.further):
+        console.print(sentence, markup=False)
     console.print()
     scores = evaluation.scores[evaluation.scores["model"] == evaluation.verdict.model]
     lines = score_rows(scores)

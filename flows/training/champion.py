@@ -128,6 +128,7 @@ def promote(run: Run, price_status: PriceStatus, version: str, evaluation: Evalu
             "data_version": str(price_status.seq),
             "verdict": evaluation.verdict.conclusion,
         }
+        | {skill.name: skill.conclusion for skill in evaluation.verdict.skills}
         | {f"verdict_{horizon}": verdict.conclusion for horizon, verdict in evaluation.further.items()},
         epochs=evaluation.epochs,
         scores=evaluation.scores,

@@ -1,5 +1,7 @@
 """Score a procedure on its test range: every horizon, the issued directions, large moves, and the verdict."""
 
+from dataclasses import replace
+
 import pandas as pd
 
 from flows.runtime.context import Run
@@ -8,6 +10,7 @@ from flows.runtime.tasks import task
 from pipeline.evaluation.horizons import NEXT, select_horizon
 from pipeline.evaluation.scores import score
 from pipeline.evaluation.selective import score_coverage, select_issued
+from pipeline.evaluation.timing_and_picking import judge_skills
 from pipeline.evaluation.verdict import Verdict, best_baseline, judge
 from pipeline.forecasting.walk_forward import Walk
 
@@ -51,8 +54,10 @@ def _score_horizon(run: Run, walk: Walk, horizon: int, baseline: str) -> tuple[p
     parts = [score(test, baseline=baseline, seed=seed)]
     if run.config.calibration.coverage < 1:
         parts += _score_issued(run, test, baseline, horizon)
-    verdict = judge(test, model=model, baseline=baseline, seed=seed)
-    log_quietly(verdict.sentence)  # the command prints it at its end
+    skills = judge_skills(test, model=model, best=select_horizon(walk.best, horizon), seed=seed)
+    verdict = replace(judge(test, model=model, baseline=baseline, seed=seed), skills=skills)
+    for sentence in verdict.sentences:
+        log_quietly(sentence)  # the command prints them at its end
     return pd.concat(parts), verdict
 
 

@@ -1,6 +1,7 @@
 """Train the procedure with its test range held back, then fit it once more through tonight as the champion."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -19,6 +20,7 @@ from flows.training.per_symbol import drop_skipped_symbols, symbols_named
 from models.ensembles.model_files import PER_SYMBOL, POOLED, model_version, read_metadata
 from models.serving.ensemble import load
 from pipeline.errors import NextdayError
+from pipeline.evaluation.timing_and_picking import find_best
 from pipeline.forecasting.folds import Fold, final_fold, scoring_fold
 from pipeline.forecasting.model import FittedEnsemble, Model, submit
 from pipeline.forecasting.walk_forward import Walk, mask_labels, walk_forward
@@ -57,7 +59,9 @@ def train_procedure(run: Run, known: History, compute: Compute) -> tuple[Walk, p
             progress=lambda name: log_line(f"fitting {name}"),
         )
     network = fitted_network(run, walk)
-    return drop_skipped_symbols(walk, network, known.sequences.symbols), epoch_table(network, "score"), fold
+    walk = drop_skipped_symbols(walk, network, known.sequences.symbols)
+    best = find_best(walk.before[walk.before["model"] != run.config.model.name]).assign(fold=1)
+    return replace(walk, best=best), epoch_table(network, "score"), fold
 
 
 def fitted_network(run: Run, walk: Walk) -> FittedEnsemble:

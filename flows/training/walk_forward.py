@@ -21,6 +21,7 @@ from flows.training.model_factory import choose_start, make_baselines, make_reci
 from flows.training.per_symbol import drop_skipped_symbols, symbols_named
 from models.errors import ModelError
 from pipeline.evaluation.horizons import select_horizon
+from pipeline.evaluation.timing_and_picking import find_best
 from pipeline.evaluation.verdict import best_baseline
 from pipeline.forecasting.folds import Fold
 from pipeline.forecasting.model import FittedEnsemble, Model, submit
@@ -52,12 +53,14 @@ def walk_history(
         compute: Trains the networks.
 
     Returns:
-        The walk, whose `before` holds only the rows before the first test, and whose test rows are those of every
-        method and of BEST_BEFORE, without band and base rate; the networks' test rows with all columns; their epochs.
+        The walk, whose `before` holds only the rows before the first test, `best` the choices of every fold, and whose
+        test rows are those of every method and of BEST_BEFORE, without band and base rate; the networks' test rows with
+        all columns; their epochs.
     """
     model = run.config.model.name
     before, tests = pd.DataFrame(), {column: list[pd.Series]() for column in _SCORED}
     own: list[pd.DataFrame] = []
+    best: list[pd.DataFrame] = []
     epochs: list[pd.DataFrame] = []
     fitted: FittedEnsemble | None = None
     planned = plan_epochs(run.config, len(known.sequences.symbols))
@@ -84,13 +87,14 @@ def walk_history(
             walk = drop_skipped_symbols(walk, fitted, known.sequences.symbols)
             walk = replace(walk, test=walk.test.assign(fold=np.int16(number)))
             before = walk.before if number == 1 else before
+            best.append(find_best(walk.before[walk.before["model"] != model]).assign(fold=number))
             own.append(walk.test[walk.test["model"] == model])
             for column, values in _with_best(walk, model).items():
                 tests[str(column)].append(values.copy())
             epochs.append(epoch_table(fitted, f"fold {number}"))
     # Column by column: a second copy of the whole would be the most memory that a backtest takes.
     test = pd.DataFrame({name: pd.concat(tests.pop(name), ignore_index=True) for name in _SCORED}, copy=False)
-    walked = replace(walk, before=before, test=test)
+    walked = replace(walk, before=before, test=test, best=pd.concat(best, ignore_index=True))
     return walked, pd.concat(own, ignore_index=True), pd.concat(epochs, ignore_index=True)
 
 

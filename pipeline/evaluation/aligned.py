@@ -97,10 +97,8 @@ def gather_labelled(rows: pd.DataFrame) -> LabelledRows:
             realized = rows["realized_return"].to_numpy()[rows_of].astype(float)
             returns = _put(row[name], realized, len(known))
     symbol, as_of, target = _keys_of(known, levels)
-    return LabelledRows(
-        *(p, y, np.cumsum(np.diff(target, prepend=target[:1]) > 0), horizon, symbol, as_of, target, levels),
-        returns=returns,
-    )
+    session = np.cumsum(np.diff(target, prepend=target[:1]) > 0, dtype=np.intp)
+    return LabelledRows(p, y, session, horizon, symbol, as_of, target, levels, returns)
 
 
 def _only_horizon(horizons: NDArray[np.integer]) -> int:

@@ -14,8 +14,10 @@ from pipeline.formatting import format_alike
 from pipeline.statistics import bootstrap, significance
 
 __all__ = [
+    "BASE_RATE",
     "ENOUGH_SESSIONS",
     "RANKING_RULES",
+    "Skill",
     "Verdict",
     "best_baseline",
     "drop_ranking_rules",
@@ -24,7 +26,7 @@ __all__ = [
 ]
 
 
-_BASE_RATE: Final = "base_rate"
+BASE_RATE: Final = "base_rate"
 ENOUGH_SESSIONS: Final = 60
 """With fewer sessions (a quarter of trading) there is no verdict: bootstrap intervals are too narrow there.
 In simulated sessions of 30 rows with a common shock the 95% interval covered the truth in 83% of runs with 10 sessions,
@@ -35,6 +37,44 @@ distinguish a hit rate of 66% from 50%, and nothing smaller."""
 RANKING_RULES: Final = ("reversal_5", "momentum_252_21")
 """Baselines that rank stocks: they compete in picking. The verdict and the tests on the log loss compare the others,
 as they always have: a result of today can be set beside one of an earlier version."""
+
+
+@dataclass(frozen=True)
+class Skill:
+    """One part of a verdict: timing or picking (see `pipeline.evaluation.timing_and_picking`).
+
+    Attributes:
+        name: "timing" or "picking".
+        conclusion: "edge", "none", "worse" or "too little data".
+        sentence: The conclusion in plain words, with its evidence.
+        value: Timing: log loss saved per session by the session means of p, against those of the base rate. Picking:
+            AUC within sessions. NaN where no session counts, as are the next numbers.
+        low: Lower end of its 95% interval.
+        high: Upper end.
+        t_statistic: Of no skill, by whole sessions.
+        p_value: Of no skill: one-sided, doubled for the two looks.
+        sessions: Sessions that count.
+        baseline: The baseline that was best in it before the test; several where it changed from fold to fold.
+        baseline_value: Its value on the same sessions.
+        difference: `value` less `baseline_value`.
+        difference_low: Lower end of its 95% interval.
+        difference_high: Upper end.
+    """
+
+    name: str
+    conclusion: str
+    sentence: str
+    value: float
+    low: float
+    high: float
+    t_statistic: float
+    p_value: float
+    sessions: int
+    baseline: str
+    baseline_value: float
+    difference: float
+    difference_low: float
+    difference_high: float
 
 
 @dataclass(frozen=True)
@@ -53,6 +93,7 @@ class Verdict:
         p_value: Diebold and Mariano's.
         n: Forecasts with an outcome.
         sessions: Sessions they come from.
+        skills: Timing and picking; empty where they were not judged, as by earlier versions.
     """
 
     conclusion: str
@@ -65,6 +106,12 @@ class Verdict:
     p_value: float
     n: int
     sessions: int
+    skills: tuple[Skill, ...] = ()
+
+    @property
+    def sentences(self) -> list[str]:
+        """The sentence of the verdict, then those of timing and picking."""
+        return [self.sentence, *(skill.sentence for skill in self.skills)]
 
     def to_json(self) -> dict[str, Any]:
         """Return the verdict as it is stored, the conclusion under the key `finding`."""
@@ -78,7 +125,8 @@ class Verdict:
         Raises:
             TypeError: a key is missing or unknown.
         """
-        return cls(**{"conclusion" if key == "finding" else key: fact for key, fact in facts.items()})
+        named = {"conclusion" if key == "finding" else key: fact for key, fact in facts.items()}
+        return cls(**named | {"skills": tuple(Skill(**skill) for skill in facts.get("skills", ()))})
 
 
 def enough_sessions(horizon: int) -> int:
@@ -134,13 +182,13 @@ def judge(rows: pd.DataFrame, *, model: str, baseline: str, draws: int = 1000, s
     Raises:
         NextdayError: one of the two is not in `rows`, or they have different rows.
     """
-    table = gather_labelled(rows[rows["model"].isin([model, baseline, _BASE_RATE])])
+    table = gather_labelled(rows[rows["model"].isin([model, baseline, BASE_RATE])])
     table.require(model)
     table.require(baseline)
     against = _compare(table, model, baseline, draws, seed)
     with_base_rate = (
-        _compare(table, model, _BASE_RATE, draws, seed)
-        if _BASE_RATE in table.p and _BASE_RATE not in (model, baseline)
+        _compare(table, model, BASE_RATE, draws, seed)
+        if BASE_RATE in table.p and BASE_RATE not in (model, baseline)
         else None
     )
     conclusion = _conclude(table.sessions, enough_sessions(table.horizon), against)

@@ -1,7 +1,7 @@
 """Walk-forward evaluation: fit every model on each fold and forecast the sessions after it."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -26,11 +26,13 @@ class Walk:
             direction, baseline_p_up (the base rate of the training rows), outcome, realized_return, alike in `before`.
             Folds are counted from 1; model, symbol and direction are categories.
         fitted: The last fold's fits, by name.
+        best: The baselines that were best before each test: fold, horizon, skill, baseline.
     """
 
     before: pd.DataFrame
     test: pd.DataFrame
     fitted: Mapping[str, Fitted]
+    best: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
 def mask_labels(

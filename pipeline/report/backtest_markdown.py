@@ -2,6 +2,7 @@
 
 from pipeline.report.backtest_report import Backtest
 from pipeline.report.evening_markdown import format_cell, format_table
+from pipeline.report.horizon_tables import list_further_sentences
 from pipeline.report.tables import score_rows
 from pipeline.report.trading_tables import describe_deflated_sharpe
 
@@ -33,7 +34,7 @@ def backtest_markdown(backtest: Backtest) -> str:
         "",
         f"**{format_cell(backtest.verdict.sentence)}**",
         "",
-        *(f"{format_cell(verdict.sentence)}\n" for verdict in backtest.further.values()),
+        *(f"{format_cell(each)}\n" for each in list_further_sentences(backtest.verdict, backtest.further)),
         *format_table(score_rows(scores)),
         "",
         *(f"- {name}: {format_cell(sentence)}" for name, sentence in summary_sentences(backtest).items()),

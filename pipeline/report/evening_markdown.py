@@ -5,7 +5,7 @@ from typing import Final
 from pipeline.formatting import format_day, format_moment
 from pipeline.report.evening_report import Report
 from pipeline.report.facts import Fact, collect_key_facts
-from pipeline.report.horizon_tables import count_forecasts
+from pipeline.report.horizon_tables import count_forecasts, list_further_sentences
 from pipeline.report.tables import (
     count_directions,
     describe_group,
@@ -30,7 +30,7 @@ def summary_markdown(report: Report) -> str:
         "",
         f"**{format_cell(report.verdict.sentence)}**" if report.verdict else "Not scored yet.",
         "",
-        *(f"{format_cell(verdict.sentence)}\n" for verdict in report.further.values()),
+        *(f"{format_cell(each)}\n" for each in list_further_sentences(report.verdict, report.further)),
         *([format_cell(report.tried), ""] if report.tried else []),
         f"{count_forecasts(report.forecasts)} from the close of {format_day(report.as_of)}, "
         f"{report.kind_and_cause}, issued {format_moment(report.issued_at)}: {count_directions(report.forecasts)}.",

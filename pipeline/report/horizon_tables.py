@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from pipeline.evaluation.horizons import describe_horizon, describe_horizons, list_horizons
+from pipeline.evaluation.timing_and_picking import LOOKS
 from pipeline.evaluation.verdict import Verdict
 from pipeline.formatting import count, format_alike, format_p_value, format_percent, format_price
 
@@ -15,6 +16,7 @@ __all__ = [
     "SymbolRow",
     "count_forecasts",
     "forecast_cells",
+    "list_further_sentences",
     "list_horizon_columns",
     "pivot_by_symbol",
     "sort_by_distance",
@@ -105,12 +107,20 @@ def _format_forecast(row: Mapping[Hashable, Any] | None) -> str:
     return f"{row['direction']} {format_percent(row['p_up'])} ({format_percent(row['baseline_p_up'])})"
 
 
+def list_further_sentences(verdict: Verdict | None, further: Mapping[int, Verdict]) -> list[str]:
+    """Return what is said below the headline: timing and picking, then the same of every farther horizon."""
+    skills = [skill.sentence for skill in verdict.skills] if verdict else []
+    looks = [LOOKS] if skills else []
+    return [*skills, *looks, *(sentence for each in further.values() for sentence in each.sentences)]
+
+
 def verdict_cells(further: Mapping[int, Verdict]) -> list[dict[str, str]]:
     """Return the table of the verdicts on the farther horizons, as texts."""
     return [
         {
             "ahead": describe_horizon(horizon),
             "verdict": verdict.conclusion,
+            "skills": ", ".join(f"{skill.name} {skill.conclusion}" for skill in verdict.skills),
             "log loss saved": saved,
             "95% interval": f"{low} to {high}" if verdict.low <= verdict.high else "–",
             "best baseline": verdict.baseline,

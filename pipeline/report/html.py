@@ -8,6 +8,7 @@ from markupsafe import Markup, escape
 
 from pipeline import formatting
 from pipeline.evaluation import horizons
+from pipeline.evaluation.timing_and_picking import LOOKS
 from pipeline.report import insight_tables, tables
 
 __all__ = ["MEANING", "render_page"]
@@ -26,7 +27,9 @@ _DAY: Final = re.compile(r"([A-Z][a-z]{2} )?\d{4}-\d\d-\d\d( \d\d:\d\d UTC)?")
 def render_page(template: str, **facts: object) -> str:
     """Return the page that the template gives for `facts`; equal facts give equal bytes."""
     return (
-        _environment().get_template(template).render(meaning=MEANING, metrics=tables.METRIC_CAPTIONS, **facts)
+        _environment()
+        .get_template(template)
+        .render(meaning=MEANING, metrics=tables.METRIC_CAPTIONS, looks=LOOKS, **facts)
     )
 
 

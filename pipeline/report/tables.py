@@ -49,6 +49,19 @@ METRIC_CAPTIONS: Final = {
     ),
     "mcc": ("MCC", "Matthews correlation of forecast and actual direction; 0 is no skill"),
     "auc": ("AUC", "probability that an up had a higher forecast than a down; 0.5 is no skill"),
+    "rank_ic": (
+        "rank IC",
+        "mean over sessions of Spearman's correlation of forecasts and realized returns; 0 is no skill",
+    ),
+    "top_minus_bottom": (
+        "top minus bottom fifth",
+        "mean return of the fifth of a session's stocks with the highest forecasts less that of the lowest, before "
+        "costs, over the horizon, in basis points; close to close, so no order can earn it",
+    ),
+    "rank_icir": (
+        "rank ICIR",
+        "rank IC over its standard deviation from session to session, not annualized; 0 is no skill",
+    ),
     "auc_within_sessions": (
         "AUC within sessions",
         "the same among the stocks of one session: cross-sectional ranking; 0.5 is no skill",
@@ -77,7 +90,7 @@ METRIC_CAPTIONS: Final = {
     ),
 }
 """The label of each metric, and what it means."""
-FURTHER_METRICS: Final = tuple(METRIC_CAPTIONS)[list(METRIC_CAPTIONS).index("auc") + 1 :]
+FURTHER_METRICS: Final = tuple(METRIC_CAPTIONS)[list(METRIC_CAPTIONS).index("top_minus_bottom") + 1 :]
 """Metrics that the short tables leave out; scores.csv has every metric."""
 _GROUPS: Final = {
     "all": "backtest, all test rows",

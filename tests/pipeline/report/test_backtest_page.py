@@ -54,6 +54,7 @@ def made(skill: float = 0.02, **changes: Any) -> Backtest:
     gone_by = np.vstack([close[:1], close[:-1]])
     fills = Fills(days, list(SYMBOLS), gone_by * 1.001, close, gone_by, np.expm1(moves))
     names = {"model": "gru", "baseline": BASELINE}
+    best = pd.DataFrame({"horizon": 1, "skill": ["timing", "picking"], "baseline": BASELINE})
     moment = datetime(2019, 6, 1, 12, tzinfo=UTC)
     facts: dict[str, Any] = {
         "universe": "three",
@@ -63,7 +64,7 @@ def made(skill: float = 0.02, **changes: Any) -> Backtest:
         "forecasts": _forecasts(rows[rows["model"] == "gru"], moment),
         "test_rows": rows,
         "scores": score(rows, baseline=BASELINE, draws=100),
-        "verdict": judge(rows, **names, draws=100),
+        "verdict": replace(judge(rows, **names, draws=100), skills=judge_skills(rows, model="gru", best=best, draws=100)),
         "further": {},
         "ranges": _ranges(days),
         "epochs": pd.DataFrame(columns=["fit", "member", "epoch", "loss", "stop_loss"]),
@@ -148,11 +149,30 @@ def test_every_family_of_groups_says_how_many_were_tested(page: str) -> None:
 
 def test_a_score_comes_with_its_interval_n_and_baseline(page: str) -> None:
     rows = re.findall(r"<tr>(.*?)</tr>", page.split("</caption>")[1], flags=re.DOTALL)[1:]
-    assert len(rows) == 13
+    assert len(rows) == len(METRICS) + len(RETURN_METRICS)
     for row in rows:
-        assert " to " in row
+        # Three symbols are too few to rank: there is no number, and the reason.
+        assert ("– (no session has enough stocks)" if "rank" in row or "minus" in row else " to ") in row
         assert "logistic without universe" in row
         assert re.search(r"<td>\d[\d,]* <span", row)
+
+
+def test_timing_and_picking_stand_below_the_headline_with_their_error_rate(page: str) -> None:
+    top = page[: page.index("How good is")]
+    assert re.search(r'<p class="small"><b>Timing: none</b>; log loss saved per session by the session means', top)
+    assert "<b>Picking: too little data</b>; no session has 5 stocks" in top
+    assert LOOKS in top
+    markdown = backtest_markdown(made())
+    assert markdown.index("Picking: too little data") < markdown.index("| rows |")
+    without = replace(made().verdict, skills=())
+    assert LOOKS not in render_backtest(made(verdict=without))
+
+
+def test_the_skills_of_a_farther_horizon_are_on_the_page_too() -> None:
+    verdict = made().verdict
+    page = render_backtest(made(further={5: verdict}))
+    assert '<span class="under">timing none, picking too little data</span>' in page
+    assert page.count("Picking: too little data") == 2
 
 
 def test_the_tables_for_machines_have_every_row() -> None:

@@ -44,7 +44,7 @@ def scored(group: str = "all", horizon: int = 1) -> pd.DataFrame:
     lines = [
         {"model": model, "group": group, "metric": metric, "value": value, "low": value - 0.01, "high": value + 0.01,
          "n": 240, "effective_n": 150.0, "sessions": 120, "baseline": "base_rate", "baseline_value": 0.51,
-         "p_value": 0.4, "horizon": horizon}
+         "p_value": 0.4, "horizon": horizon, "t_statistic": float("nan")}
         for model, shift in (("gru", 0.0), ("base_rate", 0.001), ("always_up", 2.5))
         for metric, value in (("hit_rate", 0.52), ("log_loss", 0.692 + shift), ("auc", float("nan")))
     ]  # fmt: skip

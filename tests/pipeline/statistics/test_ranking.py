@@ -62,8 +62,8 @@ def test_stocks_tied_across_a_border_share_the_places_left() -> None:
     returns = np.array([0.01, 0.02, 0.03, 0.04, 0.05, 0.0, 0.0, 0.0, -0.02, -0.04])
     found = rank(p, returns, np.zeros(10, int))
     assert found.spread[0] == pytest.approx((0.01 + 0.14 / 4) / 2 + 0.03)
-    shuffled = [rank(p + 1e-9 * RNG.random(10), returns, np.zeros(10, int)).spread[0] for _ in range(4000)]
-    assert np.mean(shuffled) == pytest.approx(found.spread[0], abs=3e-4)
+    shuffled = [rank(p + 1e-9 * RNG.random(10), returns, np.zeros(10, int)).spread[0] for _ in range(1500)]
+    assert np.mean(shuffled) == pytest.approx(found.spread[0], abs=5e-4)
 
 
 def test_equal_forecasts_rank_nothing() -> None:
@@ -90,11 +90,11 @@ def test_a_session_with_an_unknown_return_or_equal_returns_does_not_count() -> N
 def test_the_variances_without_skill_are_those_of_returns_dealt_at_random() -> None:
     p, returns, session = simulate([12], digits=2)
     expected = rank(p, returns, session)
-    dealt = [rank(p, RNG.permutation(returns), session) for _ in range(6000)]
+    dealt = [rank(p, RNG.permutation(returns), session) for _ in range(3000)]
     for name in ("ic", "spread"):
         values = np.array([getattr(each, name)[0] for each in dealt])
         assert values.mean() == pytest.approx(0, abs=4 * values.std() / math.sqrt(len(values)))
-        assert values.var() == pytest.approx(getattr(expected, f"{name}_variance")[0], rel=0.08)
+        assert values.var() == pytest.approx(getattr(expected, f"{name}_variance")[0], rel=0.12)
 
 
 def test_the_information_ratio_is_the_mean_over_the_standard_deviation() -> None:
