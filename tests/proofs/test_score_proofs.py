@@ -10,8 +10,9 @@ from scipy.stats import binomtest, norm
 
 from pipeline.evaluation.aligned import gather_labelled
 from pipeline.evaluation.scores import score
-from pipeline.evaluation.session_sums import METRICS
+from pipeline.evaluation.session_sums import METRICS, RETURN_METRICS
 from pipeline.evaluation.subgroups import score_groups
+from pipeline.evaluation.timing_and_picking import find_best, judge_skills
 from pipeline.evaluation.verdict import judge
 from pipeline.statistics import bootstrap, metrics, significance
 from pipeline.statistics.power import estimate_sample_size
@@ -87,6 +88,26 @@ def test_noise_on_a_real_calendar_with_real_volatilities_is_an_edge_in_5_percent
     assert edges / runs <= 0.05
 
 
+@pytest.mark.parametrize("scale", [0.01, 0.0005])
+def test_of_200_forecasts_without_skill_timing_or_picking_is_an_edge_in_about_5_percent(scale: float) -> None:
+    """Forecasts that follow yesterday and each stock's beta, of a market in which neither says anything."""
+    sessions, symbols, runs = 250, 20, 200
+    keys = keys_of(pd.bdate_range("2015-01-01", periods=sessions + 1).as_unit("us"), symbols)
+    best = pd.DataFrame({"horizon": 1, "skill": ["timing", "picking"], "baseline": "base_rate"})
+    rng, found = np.random.default_rng(7), []
+    for seed in range(runs):
+        beta, market = rng.uniform(0.5, 1.5, symbols), rng.standard_t(4, (sessions + 1, 1))
+        moves = market * beta + 1.3 * rng.standard_t(4, (sessions + 1, symbols))
+        p = 0.5 + scale * (np.tanh((moves[:-1] + market[:-1]) / moves.std()) + beta - 1)
+        rows = stack(keys.assign(outcome=(moves[1:] > 0).astype(float).ravel()), gru=p.ravel(), base_rate=0.5)
+        skills = judge_skills(rows, model="gru", best=best, draws=300, seed=seed)
+        found.append([skill.conclusion == "edge" for skill in skills])
+    either = int(np.any(found, axis=1).sum())
+    interval = binomtest(either, runs).proportion_ci()
+    print(np.sum(found, axis=0), either, interval)
+    assert interval.low <= 0.05 <= interval.high
+
+
 def test_a_planted_53_percent_is_found_as_often_as_the_sample_size_promises() -> None:
     symbols, runs, hit_rate = 30, 400, 0.53
     rng = np.random.default_rng(3)
@@ -159,10 +180,15 @@ def test_any_record_however_poor_is_scored_without_an_error(seed: int) -> None:
     outcome = rng.choice([0, 1, np.nan], n, p=shares[rng.integers(4)])
     p = (rng.choice([0.5, 0.52, 0.48], n), np.full(n, 0.5), rng.random(n), rng.choice([0.0, 1.0], n))
     keys = keys_of(pd.bdate_range("2015-01-01", periods=sessions + 1).as_unit("us"), symbols)
-    keys = keys.assign(outcome=outcome, horizon=horizon)
+    keys = keys.assign(outcome=outcome, horizon=horizon, realized_return=rng.normal(0, 0.01, n))
     rows = stack(keys, gru=p[rng.integers(4)], base_rate=(0.5, 0.53, 1.0)[rng.integers(3)])
     lines = score(rows, baseline="base_rate", draws=20)
-    assert len(lines) == (2 * len(METRICS) if keys["outcome"].notna().any() else 0)
+    metrics_of_a_model = len(METRICS) + len(RETURN_METRICS)
+    assert len(lines) == (2 * metrics_of_a_model if keys["outcome"].notna().any() else 0)
+    for skill in judge_skills(
+        rows, model="gru", best=find_best(rows[rows["model"] == "base_rate"]), draws=20
+    ):
+        assert "nan" not in skill.sentence
     assert judge(rows, model="gru", baseline="base_rate", draws=20).sentence
     groups = score_groups(rows, model="gru", baseline="base_rate", draws=20)
     assert groups.empty == lines.empty

@@ -91,6 +91,11 @@ def test_a_planted_sign_is_found_as_well_as_it_can_be_and_no_better(tmp_path: Pa
     # The rule that knows the truth is the best baseline, and nothing beats it.
     assert verdict.baseline == "last_sign"
     assert verdict.conclusion != "edge"
+    # Each stock goes its own way, so the skill is one of picking, and the same rule has it.
+    picking = verdict.skills[1]
+    assert (picking.name, picking.conclusion, picking.baseline) == ("picking", "edge", "last_sign")
+    assert picking.low <= REPEATS <= picking.high
+    assert scores.loc[("gru", "rank_ic"), "low"] > 0
     base_rate = scores.loc[("base_rate", "log_loss"), "value"]
     bayes = -(REPEATS * np.log(REPEATS) + (1 - REPEATS) * np.log(1 - REPEATS))
     assert scores.loc[("gru", "log_loss"), "low"] <= bayes < base_rate
@@ -101,6 +106,7 @@ def test_noise_is_not_found(tmp_path: Path, xnys: Calendar) -> None:
     run, known = planted(tmp_path, xnys, 0.5, seed=2)
     verdict, scores = verdict_of(run, known)
     assert verdict.conclusion == "no edge found"
+    assert all(skill.conclusion != "edge" for skill in verdict.skills)
     assert scores.loc[("gru", "auc"), "low"] <= 0.5 <= scores.loc[("gru", "auc"), "high"]
 
 

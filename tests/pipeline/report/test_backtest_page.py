@@ -16,7 +16,9 @@ from flows.cli.output import show_backtest
 from pipeline.config import TradingConfig
 from pipeline.evaluation.robustness import run_robustness_tests
 from pipeline.evaluation.scores import score
+from pipeline.evaluation.session_sums import METRICS, RETURN_METRICS
 from pipeline.evaluation.subgroups import score_groups
+from pipeline.evaluation.timing_and_picking import LOOKS, judge_skills
 from pipeline.evaluation.verdict import judge
 from pipeline.report.backtest_markdown import backtest_markdown
 from pipeline.report.backtest_page import render_backtest
@@ -64,7 +66,9 @@ def made(skill: float = 0.02, **changes: Any) -> Backtest:
         "forecasts": _forecasts(rows[rows["model"] == "gru"], moment),
         "test_rows": rows,
         "scores": score(rows, baseline=BASELINE, draws=100),
-        "verdict": replace(judge(rows, **names, draws=100), skills=judge_skills(rows, model="gru", best=best, draws=100)),
+        "verdict": replace(
+            judge(rows, **names, draws=100), skills=judge_skills(rows, model="gru", best=best, draws=100)
+        ),
         "further": {},
         "ranges": _ranges(days),
         "epochs": pd.DataFrame(columns=["fit", "member", "epoch", "loss", "stop_loss"]),
@@ -152,14 +156,17 @@ def test_a_score_comes_with_its_interval_n_and_baseline(page: str) -> None:
     assert len(rows) == len(METRICS) + len(RETURN_METRICS)
     for row in rows:
         # Three symbols are too few to rank: there is no number, and the reason.
-        assert ("– (no session has enough stocks)" if "rank" in row or "minus" in row else " to ") in row
+        is_of_returns = ">rank IC" in row or ">top minus" in row
+        assert ("– (no session has enough stocks)" if is_of_returns else " to ") in row
         assert "logistic without universe" in row
         assert re.search(r"<td>\d[\d,]* <span", row)
 
 
 def test_timing_and_picking_stand_below_the_headline_with_their_error_rate(page: str) -> None:
     top = page[: page.index("How good is")]
-    assert re.search(r'<p class="small"><b>Timing: none</b>; log loss saved per session by the session means', top)
+    assert re.search(
+        r'<p class="small"><b>Timing: none</b>; log loss saved per session by the session means', top
+    )
     assert "<b>Picking: too little data</b>; no session has 5 stocks" in top
     assert LOOKS in top
     markdown = backtest_markdown(made())
