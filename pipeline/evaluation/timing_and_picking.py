@@ -200,7 +200,7 @@ def _judge(
         t_statistic=test.statistic,
         p_value=test.p_value,
         sessions=len(own.gain),
-        baseline=", ".join(best["baseline"].value_counts().index),
+        baseline=_name_baseline(best["baseline"]),
         baseline_value=other.value,
         difference=gap.value,
         **dict(zip(("difference_low", "difference_high"), gap.interval(copies), strict=True)),
@@ -208,6 +208,14 @@ def _judge(
     differs = significance.diebold_mariano(gap.gain, horizon=horizon).p_value
     order = _conclude(found.difference_low, found.difference_high, differs)
     return replace(found, sentence=_describe(found, model, horizon, order))
+
+
+def _name_baseline(names: "pd.Series[str]") -> str:
+    """Return the name of the best baseline; where it changed, that of most folds and how many others there were."""
+    folds = names.value_counts()
+    if len(folds) == 1:
+        return str(folds.index[0])
+    return f"{folds.index[0]} in {folds.iloc[0]} of {len(names)} folds, {count(len(folds) - 1, 'other')} in the rest"
 
 
 def _conclude(low: float, high: float, p_value: float) -> str:

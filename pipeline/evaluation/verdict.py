@@ -54,7 +54,7 @@ class Skill:
         t_statistic: Of no skill, by whole sessions.
         p_value: Of no skill: one-sided, doubled for the two looks.
         sessions: Sessions that count.
-        baseline: The baseline that was best in it before the test; several where it changed from fold to fold.
+        baseline: The baseline that was best in it before the test; where it changed, in how many folds.
         baseline_value: Its value on the same sessions.
         difference: `value` less `baseline_value`.
         difference_low: Lower end of its 95% interval.
