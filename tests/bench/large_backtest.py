@@ -1,4 +1,4 @@
-"""A backtest of 2.5 million forecasts, 500 symbols x 5,000 tested sessions, by ten methods that need no training.
+"""A backtest of 2.5 million forecasts, 500 symbols x 5,000 tested sessions, by twelve methods that need no training.
 
 Everything after the walk is nextday's own. Run as a process of its own: `python -m tests.bench.large_backtest FOLDER`.
 """
@@ -43,7 +43,8 @@ refit_sessions = 250
 """
 METHODS = {
     "gru": 0, "logistic_regression": 0, "logistic_without_universe": 0, "gradient_boosting": 0,
-    "last_sign": 2, "reversal": 2, "momentum": 2, "always_up": 1, "base_rate": 1,
+    "last_sign": 2, "reversal": 2, "momentum": 2, "reversal_5": 2, "momentum_252_21": 2,
+    "always_up": 1, "base_rate": 1,
 }  # fmt: skip
 """How many different values each one says; 0: another one every time."""
 

@@ -1,5 +1,7 @@
 """Scores of picking: rank IC, its ratio, and top minus bottom, as lines of the table of scores."""
 
+import math
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,6 +11,7 @@ from scipy import stats
 from pipeline.errors import NextdayError
 from pipeline.evaluation.scores import score
 from pipeline.evaluation.session_sums import METRICS, RETURN_METRICS
+from pipeline.formatting import format_interval, format_score
 from pipeline.schema import MIN_SESSIONS, SCORES, validated
 from pipeline.statistics import bootstrap, metrics, significance
 from tests.pipeline.evaluation.test_scores import stack
@@ -136,3 +139,12 @@ def test_a_value_of_no_row_cannot_be_built(column: str, value: int) -> None:
     lines = score(stack(keys, gru=p, base_rate=0.52), baseline="base_rate", draws=20)
     with pytest.raises(NextdayError, match="Scores rows break their rules"):
         validated(lines.assign(**{column: value, "effective_n": np.nan}), SCORES)
+
+
+def test_scores_of_picking_are_printed_in_their_units_and_a_missing_one_with_its_reason() -> None:
+    assert format_score(0.00123, "top_minus_bottom") == "+12.3 bp"
+    assert format_interval(-0.000004, 0.002, "top_minus_bottom", 100) == "-0.04 to +20.00 bp"
+    assert format_score(math.nan, "top_minus_bottom") == "–"
+    assert format_score(0.0213, "rank_ic") == "0.0213"
+    assert format_interval(math.nan, math.nan, "rank_ic", 0) == "– (no session has enough stocks)"
+    assert format_interval(math.nan, math.nan, "rank_ic", 9) == "– (under 10 sessions)"
