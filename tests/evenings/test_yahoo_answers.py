@@ -56,11 +56,11 @@ def test_a_bad_event_costs_no_other_event_and_no_bar(street: Street) -> None:
 
 def test_actions_are_read_from_the_answer_that_follows_the_consent_page(street: Street) -> None:
     street.opens("A")
-    change(street, "A", dividends={"2018-12-04": 0.2}, splits={"2018-12-06": (2, 1)})
+    change(street, "A", dividends={"2018-12-04": 0.2}, splits={"2018-12-06": (21, 20)})
     street.server.asks_consent = True
     street.evening(MONDAY)
     bars = street.bars("A")
-    assert (bars.loc["2018-12-04", "dividend"], bars.loc["2018-12-06", "split"]) == (pytest.approx(0.2), 2)
+    assert (bars.loc["2018-12-04", "dividend"], bars.loc["2018-12-06", "split"]) == (pytest.approx(0.2), 1.05)
     assert "consent" in {request.kind for request in street.server.requests}
 
 
