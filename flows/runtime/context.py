@@ -198,7 +198,7 @@ def open_run(
             "curl_cffi.requests"
         )  # a model may bring TensorFlow: see flows.training.load_models
         find_model(settings.model.kind, settings.model.options, path.parent)
-    source = _source(settings, path.parent, workspace, days.timezone)
+    source = _source(settings, path.parent, workspace, days)
     members = universe(settings.universe, path.parent, _source_symbols(settings.universe, source))
     moment = days.instant(clock)
     if moment > wall and not source.historical:
@@ -315,7 +315,7 @@ def _source_symbols(chosen: UniverseConfig, source: PriceSource) -> list[str]:
     return source.symbols() if source.is_local or not (chosen.symbols or chosen.file) else []
 
 
-def _source(settings: Config, base: Path, workspace: Workspace, timezone: str) -> PriceSource:
+def _source(settings: Config, base: Path, workspace: Workspace, days: Calendar) -> PriceSource:
     chosen: UniverseConfig = settings.universe
     if chosen.source == "files":
         from pipeline.sources.files import FilesSource
@@ -324,7 +324,8 @@ def _source(settings: Config, base: Path, workspace: Workspace, timezone: str) -
             base / expand(chosen.path),
             adjustment=settings.prices.adjustment,
             historical=chosen.historical,
-            timezone=timezone,
+            timezone=days.timezone,
+            weekdays=days.weekdays,
         )
     if chosen.source == "yahoo":
         from pipeline.sources.yahoo import YahooSource

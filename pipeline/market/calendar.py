@@ -53,6 +53,12 @@ class Calendar:
     ends: pd.Timestamp | None = None
     overrides: tuple[Override, ...] = ()
 
+    @property
+    def weekdays(self) -> frozenset[int]:
+        """The days of the week that have sessions as a rule, Monday is 0."""
+        often = self.sessions.day_of_week.value_counts()
+        return frozenset(int(day) for day in often.index[often > often.max() / 2])
+
     def last_closed_session(
         self, now: datetime, delay: timedelta, *, may_have_ended: bool = False
     ) -> pd.Timestamp:

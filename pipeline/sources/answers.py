@@ -12,7 +12,16 @@ import pandas as pd
 from pipeline.errors import quoted
 from pipeline.market.corporate_actions import Adjustment, find_adjustment
 from pipeline.sources import BAR_COLUMNS, Fetched, Outcome, no_bars
-from pipeline.sources.columns import COLUMN_NAMES, DEFAULTS, REQUIRED, assign_meanings, find_meaning
+from pipeline.sources.columns import (
+    COLUMN_NAMES,
+    DEFAULTS,
+    REQUIRED,
+    add_gains,
+    assign_meanings,
+    describe_doubt,
+    find_doubtful,
+    find_meaning,
+)
 
 __all__ = ["AnswerError", "as_fetched", "meanings"]
 
@@ -57,7 +66,13 @@ def as_fetched(
     bars = fetched.bars[fetched.bars["session"] >= start].reset_index(drop=True)
     if not (bars["session"] <= end).any():
         return Fetched(symbol, "empty", now, reason="the source has no bar in the requested sessions")
-    return replace(fetched, bars=bars, may_lack_range=True)
+    table = answer.bars if isinstance(answer, Fetched) else answer
+    findings = (
+        [(bars["session"].iloc[-1], "column not read", describe_doubt(doubtful, "the source"))]
+        if (doubtful := find_doubtful(meanings(table), table))
+        else []
+    )
+    return replace(fetched, bars=bars, may_lack_range=True, findings=tuple(findings))
 
 
 def meanings(table: pd.DataFrame) -> dict[object, str | None]:
@@ -101,6 +116,10 @@ def _to_bars(table: pd.DataFrame, symbol: str) -> pd.DataFrame:
         raise AnswerError(f"asked for {symbol}, but there are rows of {quoted(others.iloc[0])}")
     sessions = _sessions(bars["session"])
     numbers = {name: _numbers(bars[name]) if name in bars else DEFAULTS[name] for name in BAR_COLUMNS[1:]}
+    if "gain" in bars:
+        numbers["dividend"] = add_gains(
+            pd.Series(numbers["dividend"], index=bars.index), _numbers(bars["gain"])
+        )
     arranged = pd.DataFrame({"session": sessions, **numbers})
     return arranged.assign(split=_split_ratios(arranged["split"]))
 

@@ -1,18 +1,26 @@
-"""The known names of bar columns in users' tables and files."""
+"""The known names of bar columns in users' tables and files, and unknown ones that look like splits or dividends."""
 
 import re
 from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pandas as pd
+
+from pipeline.errors import quoted
+from pipeline.sources.cells import read_numbers
 
 __all__ = [
     "COLUMN_NAMES",
     "DEFAULTS",
     "PRICES",
     "REQUIRED",
+    "add_gains",
     "assign_meanings",
+    "describe_doubt",
+    "find_doubtful",
     "find_meaning",
     "is_action_name",
     "is_adjusted_price",
-    "is_capital_gain",
 ]
 
 COLUMN_NAMES = {
@@ -47,10 +55,12 @@ COLUMN_NAMES = {
     "dividend": (
         "dividend", "dividends", "dividendamount", "divcash", "cashdividend", "exdividend", "dividendpershare",
     ),
+    "gain": ("capitalgain", "capitalgains"),
     "split": ("split", "splits", "stocksplit", "stocksplits", "splitratio", "splitfactor", "splitcoefficient"),
 }  # fmt: skip
 """Names by bar column: pandas, yfinance, quantmod, Tiingo, Alpha Vantage, EODHD, Quandl's WIKI, Sharadar, Nasdaq.com,
-Stooq, FinRL, NSE and BSE, Bloomberg, Refinitiv, and the German, French, Spanish and Polish pages of vendors."""
+Stooq, FinRL, NSE and BSE, Bloomberg, Refinitiv, and the German, French, Spanish and Polish pages of vendors. The
+capital gains that a fund paid out, `gain`, count as dividends: `add_gains`."""
 
 _SECOND_CHOICE = {
     "session": ("day", "time", "index", "windowstart", "data", "t"),
@@ -121,7 +131,7 @@ def is_action_name(column: object) -> bool:
     is_action = bool(words & _ACTION_WORDS) or _plain(column).startswith(
         ("adj", "split", "dividend", "divcash")
     )
-    return (is_action or is_capital_gain(column)) and not words & _NO_ACTION_WORDS
+    return (is_action or find_meaning(column) == "gain") and not words & _NO_ACTION_WORDS
 
 
 def is_adjusted_price(column: object) -> bool:
@@ -130,9 +140,50 @@ def is_adjusted_price(column: object) -> bool:
     return _FIRST.get(bare) in PRICES | {"volume"}
 
 
-def is_capital_gain(column: object) -> bool:
-    """Whether the column holds the capital gains that a fund paid out, as yfinance names it."""
-    return _plain(column) in ("capitalgain", "capitalgains")
+def add_gains(dividend: "pd.Series[float]", gain: "pd.Series[float]") -> "pd.Series[float]":
+    """Return the dividends with the capital gains of funds; a dividend at least as large as the gain includes it."""
+    return dividend.fillna(0.0) + gain.where(dividend.fillna(0.0) < gain, 0.0)
+
+
+_MOST = 4
+"""Columns that a message lists."""
+
+
+def find_doubtful(names: Mapping[object, str | None], rows: pd.DataFrame) -> str:
+    """Return which unread columns look like actions or adjusted prices and hold something that would count; "" if none.
+
+    Args:
+        names: What each column means, None for one that is not read.
+        rows: The table with these columns.
+    """
+    is_known = "adj_close" in names.values()  # then the other adjusted prices tell nothing new
+    doubtful = [
+        quoted(column)
+        for column, name in names.items()
+        if not name
+        and is_action_name(column)
+        and not (is_known and is_adjusted_price(column))
+        and not _is_neutral(rows[column])
+    ]
+    more = f" and {len(doubtful) - _MOST} more" if len(doubtful) > _MOST else ""
+    return ", ".join(doubtful[:_MOST]) + more
+
+
+def describe_doubt(columns: str, place: str) -> str:
+    """Return the detail of the finding `column not read`."""
+    return (
+        f"{columns} of {place}: a split, a dividend or an adjusted price? Rename it to split, dividends or adj_close, "
+        "or delete it"
+    )
+
+
+def _is_neutral(values: "pd.Series[Any]") -> bool:
+    """Whether a column is empty, or 0 everywhere, or 1: no split and no dividend is lost with it."""
+    for decimal in (".", ","):
+        cells = read_numbers(values, decimal)
+        if not cells.is_bad.any():
+            return set(cells.values.dropna()) in (set(), {0.0}, {1.0})
+    return False
 
 
 def _plain(column: object) -> str:

@@ -4,6 +4,7 @@ import inspect
 import re
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -60,6 +61,7 @@ class CustomSource:
         if adjustment == "auto":
             self._adjustment = self._read_attribute("adjustment", "auto", str)
         self._limited = ""
+        self._told = dict[str, str]()
         if not re.fullmatch(r"[A-Za-z0-9_.:+-]{1,100}", self.name):
             raise self._config_error(
                 f"name = {quoted(self.name)} is invalid: use letters, digits and _ . : + -"
@@ -104,6 +106,11 @@ class CustomSource:
         except Exception as error:
             outcome, reason = _explain(error)
             fetched = Fetched(symbol, outcome, now, reason=f"{self._label}: {reason}")
+        # The first symbol with it has the finding: one is enough.
+        told = [
+            finding for finding in fetched.findings if self._told.setdefault(finding[2], symbol) == symbol
+        ]
+        fetched = replace(fetched, findings=tuple(told))
         if fetched.outcome == "rate_limited":
             self._limited = fetched.reason
         return fetched

@@ -3,36 +3,43 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from pipeline.errors import InputError, quoted
 from pipeline.formatting import count
 from pipeline.schema import SYMBOL_FIX, SYMBOL_PATTERN
-from pipeline.sources.cells import Cells, Decimal, find_decimal, read_numbers, read_sessions, read_splits
+from pipeline.sources.cells import (
+    Cells,
+    Decimal,
+    Exchange,
+    find_decimal,
+    read_numbers,
+    read_sessions,
+    read_splits,
+)
 from pipeline.sources.columns import (
     COLUMN_NAMES,
     DEFAULTS,
     PRICES,
     REQUIRED,
+    add_gains,
     assign_meanings,
+    find_doubtful,
     find_meaning,
-    is_action_name,
-    is_adjusted_price,
-    is_capital_gain,
 )
 from pipeline.sources.tables import (
     FileTable,
     lacking_error,
     read_table,
     refuse_duplicates,
+    unreadable_error,
 )
 
 __all__ = ["FileBars", "join_errors", "read_bars"]
 
 _MOST = 4
-"""Faults, or columns, that a message lists."""
+"""Faults that a message lists."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,25 +59,32 @@ class FileBars:
     doubt: str = ""
 
 
-def read_bars(file: Path, file_symbol: str, timezone: str) -> FileBars:
+def read_bars(file: Path, file_symbol: str, exchange: Exchange) -> FileBars:
     """Read one file.
 
     Args:
         file: CSV or Parquet.
         file_symbol: The symbol of a file without a symbol column; "" where the file must have one.
-        timezone: The exchange's time zone, "" if unknown.
+        exchange: What the dates are read by.
 
     Raises:
         NoPricesError: the file has no column of prices.
         InputError: the file as a whole cannot be read as prices; everything that has to change is named.
     """
+    try:
+        return _read_bars(file, file_symbol, exchange)
+    except (ValueError, TypeError, LookupError, ArithmeticError) as error:
+        raise unreadable_error(file, error) from error
+
+
+def _read_bars(file: Path, file_symbol: str, exchange: Exchange) -> FileBars:
     table = read_table(file)
     refuse_duplicates(table.rows.columns, file)
     names = _name_columns(table.rows, file, file_symbol)
     rows = table.rows[[c for c, name in names.items() if name]].rename(columns=names)
     if "symbol" not in rows and file_symbol:
         rows = rows.assign(symbol=file_symbol)
-    cells, problems = _read_cells(rows, table, names, file, timezone)
+    cells, problems = _read_cells(rows, table, names, file, exchange)
     if problems:
         raise join_errors(problems, file)
     symbols = rows["symbol"].astype("str").fillna("").str.strip()
@@ -81,12 +95,11 @@ def read_bars(file: Path, file_symbol: str, timezone: str) -> FileBars:
     bars = pd.DataFrame({name: column.values for name, column in cells.items()}).assign(symbol=symbols)
     bars = bars.assign(**{name: value for name, value in DEFAULTS.items() if name not in bars})
     if "gain" in cells:
-        bars["dividend"] = _with_gains(bars["dividend"], bars.pop("gain"))
+        bars["dividend"] = add_gains(bars["dividend"], bars.pop("gain"))
     if faults or is_note.any():
         bars = bars[~symbols.isin(faults) & ~is_note]
-    return FileBars(
-        bars, faults, _describe_columns(names, int(is_note.sum())), _describe_doubt(names, table.rows)
-    )
+    described = _describe_columns(names, int(is_note.sum()), has_times=cells["session"].has_times)
+    return FileBars(bars, faults, described, find_doubtful(names, table.rows))
 
 
 def join_errors(errors: Sequence[InputError], place: Path) -> InputError:
@@ -111,7 +124,6 @@ def _name_columns(rows: pd.DataFrame, file: Path, file_symbol: str) -> dict[obje
         InputError: the file should hold one symbol, and that column holds several names.
     """
     names = assign_meanings(rows.columns)
-    names |= dict.fromkeys([*filter(is_capital_gain, names)][:1], "gain")
     second = [column for column, name in names.items() if name == "symbol" and find_meaning(column) is None]
     if file_symbol and second:
         several = rows[second[0]].dropna().astype("str").unique()
@@ -128,14 +140,14 @@ def _name_columns(rows: pd.DataFrame, file: Path, file_symbol: str) -> dict[obje
 
 
 def _read_cells(
-    rows: pd.DataFrame, table: FileTable, names: Mapping[object, str | None], file: Path, timezone: str
+    rows: pd.DataFrame, table: FileTable, names: Mapping[object, str | None], file: Path, exchange: Exchange
 ) -> tuple[dict[str, Cells], list[InputError]]:
     """Return the cells of each column, and why the file as a whole cannot be read."""
     problems, cells = list[InputError](), dict[str, Cells]()
     if missing := [name for name in [*REQUIRED, "symbol"] if name not in rows]:
         problems.append(lacking_error(missing, names, file))
     decimal: Decimal = "."
-    numbers = [name for name in (*COLUMN_NAMES, "gain") if name not in ("session", "symbol")]
+    numbers = [name for name in COLUMN_NAMES if name not in ("session", "symbol")]
     numeric = [name for name in numbers if name in rows]
     try:
         decimal = find_decimal([rows[name] for name in numeric if name != "split"], table.separator, file)
@@ -144,7 +156,7 @@ def _read_cells(
     if "session" in rows:
         try:
             written = str(next(column for column, name in names.items() if name == "session"))
-            cells["session"] = read_sessions(rows["session"].rename(written), file, timezone)
+            cells["session"] = read_sessions(rows["session"].rename(written), file, exchange)
         except InputError as error:
             problems.append(error)
     for name in numeric:
@@ -181,12 +193,7 @@ def _cell_error(cell: object, column: str, kind: str, where: str) -> InputError:
     return InputError(f"{quoted(cell)} in {column} is no {kind}", where=where, fix=fix)
 
 
-def _with_gains(dividend: "pd.Series[float]", gain: "pd.Series[float]") -> "pd.Series[float]":
-    """Return the dividends with the capital gains of funds; a dividend at least as large as the gain includes it."""
-    return dividend.fillna(0.0) + gain.where(dividend.fillna(0.0) < gain, 0.0)
-
-
-def _describe_columns(names: Mapping[object, str | None], notes: int) -> str:
+def _describe_columns(names: Mapping[object, str | None], notes: int, *, has_times: bool) -> str:
     read = [
         str(column)
         if str(column).lower() == (shown := name.replace("session", "date"))
@@ -197,29 +204,8 @@ def _describe_columns(names: Mapping[object, str | None], notes: int) -> str:
     unread = [quoted(c) for c, name in names.items() if not name and str(c).strip()]
     listed = ", ".join(unread[:10]) + (f" and {len(unread) - 10} more" if len(unread) > 10 else "")
     left_out = [f"not read: {listed}"] if unread else []
+    left_out += ["times of day without an offset left out"] if has_times else []
     without = [name for name in ("open", "high", "low") if name not in names.values()]
     left_out += [f"without {', '.join(without)}"] if without else []
     left_out += [f"{count(notes, 'line')} of text, without a date and prices, left out"] if notes else []
     return "; ".join([", ".join(read), *left_out])
-
-
-def _describe_doubt(names: Mapping[object, str | None], rows: pd.DataFrame) -> str:
-    """Return which unread columns look like actions or adjusted prices, and hold something that would count."""
-    is_known = "adj_close" in names.values()  # then the other adjusted prices tell nothing new
-    doubtful = [
-        quoted(column)
-        for column, name in names.items()
-        if not name
-        and is_action_name(column)
-        and not (is_known and is_adjusted_price(column))
-        and not _is_neutral(rows[column])
-    ]
-    return ", ".join(doubtful[:_MOST]) + (
-        f" and {len(doubtful) - _MOST} more" if len(doubtful) > _MOST else ""
-    )
-
-
-def _is_neutral(values: "pd.Series[Any]") -> bool:
-    """Whether a column is empty, or 0 or 1 everywhere: no split and no dividend is lost with it."""
-    cells = read_numbers(values)
-    return not cells.is_bad.any() and bool(cells.values.dropna().isin([0.0, 1.0]).all())

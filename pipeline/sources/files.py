@@ -14,6 +14,8 @@ from pipeline.formatting import count
 from pipeline.market.corporate_actions import Adjustment, find_adjustment
 from pipeline.schema import find_bad_symbol
 from pipeline.sources import BAR_COLUMNS, Fetched, no_bars
+from pipeline.sources.cells import Exchange
+from pipeline.sources.columns import describe_doubt
 from pipeline.sources.file_bars import FileBars, join_errors, read_bars
 from pipeline.sources.tables import NoPricesError, file_kind, file_stem
 
@@ -36,6 +38,7 @@ class FilesSource:
         adjustment: How the prices are adjusted; `auto` infers it from splits or adjusted closes.
         historical: Whether the data ended in the past on purpose.
         timezone: The exchange's time zone: an instant counts as its day there. Default: instants are refused.
+        weekdays: The days of the week on which the exchange trades, Monday is 0: they show a time of another zone.
     """
 
     name = "files"
@@ -43,9 +46,17 @@ class FilesSource:
     threads = 1
 
     def __init__(
-        self, path: Path, *, adjustment: Literal["auto"] | Adjustment, historical: bool, timezone: str = ""
+        self,
+        path: Path,
+        *,
+        adjustment: Literal["auto"] | Adjustment,
+        historical: bool,
+        timezone: str = "",
+        weekdays: frozenset[int] = Exchange.weekdays,
     ) -> None:
-        self.path, self.adjustment, self.historical, self.timezone = path, adjustment, historical, timezone
+        self.path, self.adjustment, self.historical = path, adjustment, historical
+        self._exchange = Exchange(timezone, weekdays)
+        self._told = dict[str, str]()
 
     def symbols(self) -> list[str]:
         """Return the symbols in the files, sorted, with those whose rows cannot be read.
@@ -69,6 +80,8 @@ class FilesSource:
         if not (bars["session"] <= end).any():
             reason = f"{self.path.name} has no row of it in the requested sessions"
             return Fetched(symbol, "empty", now, reason=reason, notes=content.notes)
+        # The first symbol asked for of those with the doubt has the finding: one is enough.
+        doubts = [d for d in content.doubts.get(symbol, ()) if self._told.setdefault(d, symbol) == symbol]
         return Fetched(
             symbol,
             "ok",
@@ -77,11 +90,7 @@ class FilesSource:
             adjustment=self._kind,
             may_lack_range=True,
             notes=content.notes,
-            findings=tuple(
-                (bars["session"].iloc[-1], "column not read", columns)
-                for columns in [content.unread_columns.get(symbol, "")]
-                if columns
-            ),
+            findings=tuple((bars["session"].iloc[-1], "column not read", doubt) for doubt in doubts),
         )
 
     @cached_property
@@ -108,8 +117,8 @@ class FilesSource:
                 "There is no such file or folder", where=str(self.path), fix="correct [universe] path"
             )
         if self.path.is_dir():
-            return _read_folder(self.path, self.timezone)
-        found = read_bars(self.path, "", self.timezone)
+            return _read_folder(self.path, self._exchange)
+        found = read_bars(self.path, "", self._exchange)
         if found.bars.empty and not found.faults:
             raise _no_rows_error(self.path)
         return _merge(self.path, {self.path: found})
@@ -123,14 +132,14 @@ class _Content:
         tables: BAR_COLUMNS by symbol.
         faults: Why a symbol cannot be read.
         notes: What was read as what, and what was not read.
-        unread_columns: Of the first symbol of each kind of file with doubtful columns, what to do with them.
+        doubts: What to do with the doubtful columns of a symbol's files.
         unread: Why a file is not read, by its name.
     """
 
     tables: Mapping[str, pd.DataFrame]
     faults: Mapping[str, InputError]
     notes: tuple[str, ...]
-    unread_columns: Mapping[str, str]
+    doubts: Mapping[str, Sequence[str]]
     unread: Mapping[str, str]
 
     def explain_absence(self, symbol: str) -> str:
@@ -143,14 +152,14 @@ class _Content:
         return "".join(files[:1])
 
 
-def _read_folder(folder: Path, timezone: str) -> _Content:
+def _read_folder(folder: Path, exchange: Exchange) -> _Content:
     read, unread, faults = dict[Path, FileBars](), dict[str, str](), dict[str, InputError]()
     for file in sorted(folder.iterdir()):
         if why := _why_unread(file):
             unread[f"{file.name}{'/' * file.is_dir()}"] = why
             continue
         try:
-            found = read_bars(file, file_stem(file), timezone)
+            found = read_bars(file, file_stem(file), exchange)
             if found.bars.empty and not found.faults:
                 raise _no_rows_error(file)
             read[file] = found
@@ -231,7 +240,7 @@ def _merge(
         tables,
         {symbol: error for symbol, error in faults.items() if symbol not in nameless},
         (*notes, *_describe_nameless(nameless)),
-        _find_unread_columns(read),
+        _find_doubts(read),
         unread or {},
     )
 
@@ -286,12 +295,12 @@ def _describe_nameless(faults: Mapping[str, InputError]) -> list[str]:
     )
 
 
-def _find_unread_columns(read: Mapping[Path, FileBars]) -> dict[str, str]:
-    return {
-        str(
-            read[files[0]].bars["symbol"].iloc[0]
-        ): f"{columns} of {_name_files(files)}: a split, a dividend or an "
-        "adjusted price? Rename it to split, dividends or adj_close, or delete it"
-        for columns, files in _group(read, lambda found: found.doubt).items()
-        if columns and len(read[files[0]].bars)
-    }
+def _find_doubts(read: Mapping[Path, FileBars]) -> dict[str, list[str]]:
+    doubts = dict[str, list[str]]()
+    for columns, files in _group(read, lambda found: found.doubt).items():
+        detail = describe_doubt(columns, _name_files(files))
+        for symbol in (
+            {str(s) for file in files for s in read[file].bars["symbol"].unique()} if columns else ()
+        ):
+            doubts.setdefault(symbol, []).append(detail)
+    return doubts

@@ -8,13 +8,25 @@ from dataclasses import dataclass
 
 from pipeline.sources.columns import PRICES, assign_meanings, find_meaning
 
-__all__ = ["HEAD_LINES", "Layout", "find_encoding", "find_layout", "split_names"]
+__all__ = [
+    "HEAD_LINES",
+    "Layout",
+    "find_encoding",
+    "find_layout",
+    "find_other_prices",
+    "is_kind_of_price",
+    "split_names",
+]
 
 HEAD_LINES = 40
 """Lines in which the header is looked for: exports begin with titles."""
 
 _SEPARATORS = (",", ";", "\t", "|")
 _LEVEL_NAMES = ("", "price", "ticker", "tickers", "symbol", "symbols", "attributes")
+_KINDS_OF_PRICE = frozenset(
+    ("adj", "adjusted", "unadj", "unadjusted", "raw", "bid", "ask", "offer", "mid", "prev", "previous")
+)
+"""Words beside open, high, low and close that are no symbols."""
 _ENCODINGS = {  # a longer mark before the shorter one that it begins with
     codecs.BOM_UTF32_LE: "utf-32",
     codecs.BOM_UTF32_BE: "utf-32",
@@ -68,7 +80,7 @@ def _find_header(rows: Sequence[Sequence[str]], separator: str) -> Layout | None
 def _is_header(cells: Sequence[str]) -> bool:
     meanings = set(assign_meanings(cells).values())
     has_dates = "session" in meanings or cells[0] == "" or cells[0].startswith("Unnamed: ")
-    return has_dates and ("close" in meanings or bool(split_names(cells)))
+    return has_dates and ("close" in meanings or bool(split_names(cells) or find_other_prices(cells)))
 
 
 def _two_headers(rows: Sequence[Sequence[str]]) -> tuple[tuple[str, ...], tuple[str, ...], int] | None:
@@ -133,6 +145,22 @@ def split_names(columns: Sequence[object]) -> dict[object, tuple[str, str]]:
     return {column: parts[0] for column, parts in others.items() if parts} | split
 
 
+def find_other_prices(columns: Sequence[object]) -> list[str]:
+    """Return the words that say what the prices are where columns are named as bid_open or adj_close, in lower case."""
+    found = [
+        symbol.lower().rstrip(".")
+        for column in columns
+        for name, symbol in _split_name(str(column))
+        if is_kind_of_price(name, symbol) and find_meaning(name) in PRICES
+    ]
+    return [*dict.fromkeys(found)]
+
+
+def is_kind_of_price(name: str, symbol: str) -> bool:
+    """Whether what stands beside a column's name is no symbol, but says what the prices are; Close_ASK is of ASK."""
+    return symbol.lower().rstrip(".") in _KINDS_OF_PRICE and not (symbol.isupper() and not name.isupper())
+
+
 def _may_be_dates(column: str) -> bool:
     parts = [column, *(first for first, _ in _split_name(column))]
     return column == "" or column.startswith("Unnamed: ") or "session" in map(find_meaning, parts)
@@ -147,4 +175,4 @@ def _split_name(column: str) -> list[tuple[str, str]]:
 
 
 def _is_bar_column(part: tuple[str, str]) -> bool:
-    return find_meaning(part[0]) not in (None, "session", "symbol")
+    return find_meaning(part[0]) not in (None, "session", "symbol") and not is_kind_of_price(*part)

@@ -17,11 +17,19 @@ import pandas as pd
 from pandas.errors import ParserError, ParserWarning
 
 from pipeline.errors import InputError, quoted
+from pipeline.sources.cells import NO_VALUE
 from pipeline.sources.columns import COLUMN_NAMES, PRICES, REQUIRED, assign_meanings, find_meaning
-from pipeline.sources.layouts import HEAD_LINES, Layout, find_encoding, find_layout, split_names
+from pipeline.sources.layouts import (
+    HEAD_LINES,
+    Layout,
+    find_encoding,
+    find_layout,
+    find_other_prices,
+    is_kind_of_price,
+    split_names,
+)
 
 __all__ = [
-    "NO_VALUE",
     "FileTable",
     "NoPricesError",
     "file_kind",
@@ -29,6 +37,7 @@ __all__ = [
     "lacking_error",
     "read_table",
     "refuse_duplicates",
+    "unreadable_error",
 ]
 
 _KINDS: dict[str, Literal["text", "parquet", ""]] = {
@@ -38,12 +47,6 @@ _KINDS: dict[str, Literal["text", "parquet", ""]] = {
     ".parquet": "parquet",
     ".pq": "parquet",
 }
-
-NO_VALUE = (
-    "", "NA", "N/A", "n/a", "n.a.", "#N/A", "#N/A N/A", "<NA>", "NaN", "nan", "NULL", "null", "None", "-nan", "-NaN",
-    "-", "--",
-)  # fmt: skip
-"""What programs write where there is no value."""
 
 
 class NoPricesError(InputError):
@@ -101,24 +104,29 @@ def read_table(file: Path) -> FileTable:
             fix="move it away, or correct [universe] path",
         )
     try:
-        table, separator = (pd.read_parquet(file), "") if kind == "parquet" else _read_text(file)
+        table, separator = (_read_parquet(file), "") if kind == "parquet" else _read_text(file)
     except (OSError, ValueError, EOFError, zlib.error, csv.Error) as error:
-        reason = str(error).partition("\n")[0]
-        raise InputError(
-            f"The file cannot be read: {reason:.200}",
-            where=str(file),
-            fix="write the file again (text in UTF-8), or fix [universe] path",
-        ) from None
+        raise unreadable_error(file, error) from None
     if table.columns.nlevels == 1:
         _require_prices(table.columns, file)
     table = _with_levels(table)
     is_wide = table.columns.nlevels == 2
-    table = _with_dates(_stack_symbols(table)) if is_wide else _with_dates(table).reset_index(drop=True)
+    table = _with_dates(_stack_symbols(table, file)) if is_wide else _with_dates(table).reset_index(drop=True)
     is_empty = table.isna()
     for column in table.columns[[pd.api.types.is_string_dtype(kind) for kind in table.dtypes]]:
         is_empty[column] |= table[column] == ""
     rows = table[~is_empty.all(axis=1)]
     return FileTable(rows.reset_index(drop=True), rows.index + 1, separator)
+
+
+def unreadable_error(file: Path, error: Exception) -> InputError:
+    """Return the error of a file that the libraries cannot read."""
+    reason = str(error).partition("\n")[0]
+    return InputError(
+        f"The file cannot be read: {reason:.200}",
+        where=str(file),
+        fix="write the file again (text in UTF-8), or fix [universe] path",
+    )
 
 
 def refuse_duplicates(columns: "pd.Index[Any] | list[str]", file: Path) -> None:
@@ -150,6 +158,9 @@ def lacking_error(
             "add a column symbol; or, for a file of one symbol, name it after the symbol, put it into a folder, "
             "and give that folder as [universe] path"
         )
+    columns = list(columns)
+    if "close" in missing and (kinds := find_other_prices(columns)):
+        fix = _fix_kinds(kinds)
     present = ", ".join(map(str, columns))
     return kind(
         f"The file lacks the column{'s' * (len(missing) > 1)} {', '.join(missing).replace('session', 'date')}; "
@@ -157,6 +168,15 @@ def lacking_error(
         where=str(file),
         fix=fix,
     )
+
+
+def _fix_kinds(kinds: Sequence[str]) -> str:
+    """Return how to write a file whose prices are of these kinds: adj, bid, ask."""
+    if kinds[0] in ("adj", "adjusted"):
+        return 'rename the adjusted close to close, and set [prices] adjustment: "split+dividend" or "split"'
+    if {"bid", "ask", "offer"} & {*kinds}:
+        return "give the prices of trades, or (bid + ask) / 2, in columns open, high, low, close"
+    return "rename the columns to open, high, low, close"
 
 
 def _require_prices(columns: Iterable[object], file: Path) -> None:
@@ -175,8 +195,20 @@ def _require_prices(columns: Iterable[object], file: Path) -> None:
         [name for name in [*REQUIRED, "symbol"] if name not in meanings],
         names,
         file,
-        NoPricesError if is_other or file.suffix.lower() == ".txt" else InputError,
+        NoPricesError
+        if (is_other and not find_other_prices(names)) or file.suffix.lower() == ".txt"
+        else InputError,
     )
+
+
+def _read_parquet(file: Path) -> pd.DataFrame:
+    """Return the table; lists and the like in its cells are text, and so no numbers and no dates."""
+    table: pd.DataFrame = pd.read_parquet(file)
+    nested = [
+        cells.dtype == object and cells.map(pd.api.types.is_list_like).any() for _, cells in table.items()
+    ]
+    kinds = {column: str for column, is_nested in zip(table.columns, nested, strict=True) if is_nested}
+    return table.astype(kinds) if kinds else table
 
 
 def _read_text(file: Path) -> tuple[pd.DataFrame, str]:
@@ -281,8 +313,12 @@ def _with_levels(table: pd.DataFrame) -> pd.DataFrame:
     return table.set_axis(pd.MultiIndex.from_tuples(pairs), axis=1)
 
 
-def _stack_symbols(wide: pd.DataFrame) -> pd.DataFrame:
-    """Return one row per session and symbol of columns (name, symbol) or (symbol, name), indexed by the wide row."""
+def _stack_symbols(wide: pd.DataFrame, file: Path) -> pd.DataFrame:
+    """Return one row per session and symbol of columns (name, symbol) or (symbol, name), indexed by the wide row.
+
+    Raises:
+        InputError: what stands beside the names are no symbols, but kinds of prices.
+    """
     if "close" not in map(find_meaning, wide.columns.get_level_values(0)):
         wide = wide.swaplevel(axis=1)
     if not isinstance(wide.index, pd.RangeIndex):
@@ -292,6 +328,13 @@ def _stack_symbols(wide: pd.DataFrame) -> pd.DataFrame:
         (name, symbol) if name else (symbol, "") for name, symbol in levels
     ]  # the dates have one of them
     names, symbols = (pd.Index([pair[level] for pair in pairs]) for level in (0, 1))
+    kinds = dict.fromkeys(symbol for name, symbol in pairs if is_kind_of_price(str(name), str(symbol)))
+    if kinds:
+        raise InputError(
+            f"The columns hold {' and '.join(kinds)} prices: these are no symbols",
+            where=str(file),
+            fix=_fix_kinds([kind.lower().rstrip(".") for kind in kinds]),
+        )
     is_shared = symbols == ""
     parts = []
     for symbol in symbols[~is_shared].unique():

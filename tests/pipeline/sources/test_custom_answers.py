@@ -87,6 +87,25 @@ def test_an_answer_without_bars_is_empty(nothing: object) -> None:
     assert ask(nothing).outcome == "empty"
 
 
+@pytest.mark.parametrize("name", ["Div Amt", "Adj Factor", "cumSplit"])
+def test_an_unread_column_that_looks_like_an_action_is_a_finding_once(name: str) -> None:
+    rows = table(**{name: [0, 0, 0.5, 0, 0]})
+    for answer in (rows, Fetched("ACME", "ok", NOW, bars=rows)):
+        ((session, rule, detail),) = ask(answer).findings
+        assert (session, rule) == (END, "column not read")
+        assert detail.startswith(f"'{name}' of the source: a split, a dividend or an adjusted price?")
+    source = CustomSource(MadeSource(rows))
+    assert [len(source.fetch(s, START, END, NOW).findings) for s in ("A", "B", "A")] == [1, 0, 1]
+    assert ask(table(**{name: 0})).findings == ()
+
+
+def test_a_gain_of_a_fund_is_paid_unless_the_dividend_has_it() -> None:
+    rows = table(dividends=[0, 0.5, 0.1, 0, 0], **{"Capital Gains": [0.25, 0.5, 0.25, 0, 0]})
+    assert ask(rows).bars["dividend"].tolist() == [0.25, 0.5, 0.35, 0, 0]
+    assert ask(rows.drop(columns="dividends")).bars["dividend"].tolist() == [0.25, 0.5, 0.25, 0, 0]
+    assert ask(rows).findings == ()
+
+
 def test_the_adjustment_comes_from_the_settings_else_the_class_else_the_bars() -> None:
     halved = table(close=[24.0, 24, 12, 12, 12], split=[1, 1, 2, 1, 1])
     assert ask(halved).adjustment == "raw"

@@ -29,23 +29,25 @@ def make(folder: Path, **files: str | bytes) -> FilesSource:
     return read(folder)
 
 
+FAULTS: list[tuple[str | bytes, str]] = [
+    (GOOD.replace("275.5", "275.5.1", 1), "'275.5.1' in open is no number"),
+    (GOOD.replace("2018-11-14", "2018-14-11"), "'2018-14-11' is no date"),
+    (GOOD.replace("2018-11-14", ""), "An empty cell is no date"),
+    (GOOD.replace(",430000", ",430000,1"), "'7 cells in a row of 6 columns' in close is no number"),
+    (GOOD.splitlines()[0], "There is no row below the header"),
+    ("", "The file cannot be read"),
+    (b"\xff\xd8\xff", "The file cannot be read"),
+    ("<!DOCTYPE html>\n<html>, a page</html>", "lacks the columns date, close"),
+    ('{"detail": "Not found."}', "lacks the columns date, close"),
+    (GOOD.split("\n", 1)[1], "lacks the columns date, close"),
+    (GOOD.replace("close", "shut"), "lacks the column close"),
+    (GOOD.replace("volume", "Open"), "The columns open and Open both mean open"),
+    (gzip.compress(GOOD.encode(), mtime=0)[:40], "The file cannot be read"),
+]
+
+
 @pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        (GOOD.replace("275.5", "275.5.1", 1), "'275.5.1' in open is no number"),
-        (GOOD.replace("2018-11-14", "2018-14-11"), "'2018-14-11' is no date"),
-        (GOOD.replace("2018-11-14", ""), "An empty cell is no date"),
-        (GOOD.replace(",430000", ",430000,1"), "'7 cells in a row of 6 columns' in close is no number"),
-        (GOOD.splitlines()[0], "There is no row below the header"),
-        ("", "The file cannot be read"),
-        (b"\xff\xd8\xff", "The file cannot be read"),
-        ("<!DOCTYPE html>\n<html>, a page</html>", "lacks the columns date, close"),
-        ('{"detail": "Not found."}', "lacks the columns date, close"),
-        (GOOD.split("\n", 1)[1], "lacks the columns date, close"),
-        (GOOD.replace("close", "shut"), "lacks the column close"),
-        (GOOD.replace("volume", "Open"), "The columns open and Open both mean open"),
-        (gzip.compress(GOOD.encode(), mtime=0)[:40], "The file cannot be read"),
-    ],
+    ("content", "words"), FAULTS, ids=[f"{number} {words}" for number, (_, words) in enumerate(FAULTS)]
 )
 def test_a_faulty_file_fails_its_symbol_alone(content: str | bytes, words: str, tmp_path: Path) -> None:
     is_packed = isinstance(content, bytes) and content[:2] == b"\x1f\x8b"
