@@ -115,8 +115,14 @@ def show_price_findings(found: "PriceFindings", universe: str, *, everything: bo
     console.print(grid)
     if len(shown) < len(rows):
         console.print(f"{len(rows) - len(shown):,} more findings: nextday prices check --all lists them")
-    need_person = int(rows["needs_person"].sum())
-    console.print(f"{count(len(rows), 'finding')}, {need_person:,} of them need a person")
+    console.print(_count_findings(len(rows), int(rows["needs_person"].sum())))
+
+
+def _count_findings(findings: int, need_person: int) -> str:
+    if findings == 1:
+        return f"1 finding, which needs {'a' if need_person else 'no'} person"
+    need = "needs" if need_person == 1 else "need"
+    return f"{count(findings, 'finding')}, {need_person:,} of them {need} a person"
 
 
 def _newest_findings(rows: pd.DataFrame) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from pipeline.formatting import count
 from pipeline.market.exchanges import suggest_calendar
 from pipeline.market.universe import MIN_COVERAGE
 from pipeline.prices.ingest.listing_status import find_listings, recent_bars
-from pipeline.prices.ingest.quality import WRONG_CALENDAR
+from pipeline.prices.ingest.quality import WRONG_CALENDAR, is_refusal
 from pipeline.prices.recent_bars import RecentBars
 from pipeline.storage.paths import expand
 
@@ -99,13 +99,13 @@ def _last_expected(run: Run, stored: RecentBars) -> pd.Timestamp:
 
 
 def _refused(findings: pd.DataFrame, session: pd.Timestamp) -> dict[str, str]:
-    """Return, by symbol, what the checks say of its row of a session."""
-    tonight = findings[(findings["session"] == session) & (findings["rule"] != "dividend in doubt")]
+    """Return, by symbol, why the checks dropped its row of a session."""
+    tonight = findings[(findings["session"] == session) & is_refusal(findings["rule"])]
+    why = tonight.groupby(["symbol", "detail"], sort=False)["rule"].agg("; ".join).reset_index()
+    each = (why["rule"] + ": " + why["detail"]).groupby(why["symbol"]).agg("; ".join)
     return {
-        str(
-            symbol
-        ): f"the row of {session:%Y-%m-%d} is refused: {'; '.join(rows['rule'])}: {rows['detail'].iloc[0]}"
-        for symbol, rows in tonight.groupby("symbol")
+        str(symbol): f"the row of {session:%Y-%m-%d} is refused: {reasons}"
+        for symbol, reasons in each.items()
     }
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline.market.corporate_actions import half_unit
-from pipeline.prices.ingest.leaps import LASTING, find_ways_back, log_growth
+from pipeline.prices.ingest.leaps import LASTING, describe_step, find_ways_back, is_unit_change, log_growth
 from pipeline.prices.revisions import REVISION
 
 __all__ = ["JUMP", "find_jumps", "find_overlap_faults", "find_revisions", "find_split_faults"]
@@ -21,8 +21,6 @@ JUMP = 1.2
 _MAX_REVISED, _FEW = 0.2, 4
 # The largest factor of a new close without an action; a split of three for two is beyond it.
 _MAX_MOVE = 1.4
-# Pence for pounds, cents for dollars: the log ratio, and the tolerance for a day's own move.
-_UNIT, _UNIT_TOLERANCE = np.log(100), 0.02
 # Smaller ratios (spin-offs, stock dividends) cannot be distinguished from a day's move.
 _REAL_SPLIT = 1.3
 # Tolerances of the log return on the day of a split: absolute, and as a share of the log split.
@@ -85,7 +83,7 @@ def _classify(rows: pd.DataFrame, *, is_whole: bool) -> tuple[pd.Timestamp, str,
     first = rows["session"].to_numpy()[moved][0]
     span = f"{moved.sum()} of {len(rows)} closes from {pd.Timestamp(first):%Y-%m-%d}"
     ratio = float(np.exp(np.median(logs[moved])))
-    if _is_unit_change(logs[moved]).all():
+    if is_unit_change(logs[moved]).all():
         return first, "unit fault", f"{span} are now {ratio:.4g} times as high: another unit"
     if _is_one_ratio(logs[moved], 2 * float(rounding.max())):
         if is_whole and _is_dividend(rows, moved, ratio):
@@ -99,10 +97,6 @@ def _classify(rows: pd.DataFrame, *, is_whole: bool) -> tuple[pd.Timestamp, str,
     if np.abs(logs).max() > np.log(JUMP):
         return first, "leap", f"{span} differ, one by a factor of {np.exp(np.abs(logs).max()):.4g}"
     return None
-
-
-def _is_unit_change(logs: Floats) -> NDArray[np.bool_]:
-    return np.asarray(np.abs(np.abs(logs) - _UNIT) < _UNIT_TOLERANCE)
 
 
 def _is_one_ratio(logs: Floats, rounding: float) -> bool:
@@ -162,8 +156,8 @@ def find_jumps(
 
     A split that the vendor has not listed yet looks like this, and so does a crash: a jump that has lasted for five
     sessions is accepted as real. A spike (a jump that reverts) and a change of the unit are never accepted. The way
-    back from a stored spike is no jump. In a history seen for the first time a change of the unit counts anywhere, and
-    any other jump only from `doubtful_from` on, unless it was taken back (`find_leaps` names the earlier ones).
+    back from a stored spike is no jump. In a history seen for the first time a jump counts only from `doubtful_from`
+    on, unless it was taken back (`find_leaps` names the earlier ones).
 
     Args:
         stored: symbol, session, close, split, dividend, status of the stored bars.
@@ -179,16 +173,19 @@ def find_jumps(
     observed, stored = (frame[frame["symbol"].isin(suspects)] for frame in (observed, stored))
     rows = _joined(stored, observed)
     growth, later = rows["growth"], rows.groupby("symbol").cumcount(ascending=False)
-    after = -rows.groupby("symbol")["growth"].shift(-1)
-    is_taken_back, takes_back = find_ways_back(growth.to_numpy(float), rows["symbol"])
+    back, takes_back = find_ways_back(growth.to_numpy(float))
     is_jump = (growth.abs() > np.log(_MAX_MOVE)) & ~takes_back
-    is_spike = after.between(growth / 2, growth * 2) | after.between(growth * 2, growth / 2)
+    is_unit = is_unit_change(growth.to_numpy(float))
     is_first = ~rows["symbol"].isin(stored["symbol"])
-    is_recent = (later < LASTING) & (~is_first | ((rows["session"] >= doubtful_from) & ~is_taken_back))
-    is_unit = _is_unit_change(growth.to_numpy(float))
-    is_doubted = rows["is_new"] & (is_unit | (is_jump & (is_recent | (is_spike & ~is_first))))
+    is_recent = (later < LASTING) & (~is_first | ((rows["session"] >= doubtful_from) & (back == 0)))
+    is_doubted = rows["is_new"] & is_jump & (is_recent | (~is_first & (is_unit | (back == 1))))
     found = rows[is_doubted].assign(rule=np.where(is_unit[is_doubted], "unit fault", "unexplained leap"))
-    details = [_describe_jump(row.before, row.close) for row in found.itertuples()]
+    details = [
+        f"{describe_step(row.before, row.close, row.dividend, row.split)}"
+        f"{', and no split is listed' if row.split == 1 else ''}: a late split, another unit, or a real move; a jump "
+        f"that neither reverts nor changes the unit is accepted once it has lasted {LASTING} sessions"
+        for row in found.itertuples()
+    ]
     return _findings(list(zip(found["symbol"], found["session"], found["rule"], details, strict=True)))
 
 
@@ -204,13 +201,6 @@ def _joined(stored: pd.DataFrame, observed: pd.DataFrame) -> pd.DataFrame:
     rows = pd.concat([observed[numbers].assign(is_new=~seen.isin(settled)), others])
     rows = rows.sort_values(_KEY, kind="stable", ignore_index=True)
     return rows.assign(before=rows.groupby("symbol")["close"].shift(), growth=log_growth(rows))
-
-
-def _describe_jump(old: float, new: float) -> str:
-    return (
-        f"the close went from {old:.6g} to {new:.6g} and no split is listed: a late split, another unit, or a real "
-        f"move; a jump that neither reverts nor changes the unit is accepted once it has lasted {LASTING} sessions"
-    )
 
 
 def find_revisions(stored: pd.DataFrame, observed: pd.DataFrame) -> pd.DataFrame:

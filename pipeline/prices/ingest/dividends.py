@@ -17,8 +17,13 @@ _MINOR_UNITS = ("GBp", "GBX", "ZAc", "ZAC", "ILA")
 _UNIT = 100.0
 # Below this share of the price a dividend may be in another unit: a symbol's usual dividend is several times as large.
 _TINY = 1e-3
-# The least evidence of the ex-dates' returns, as a log likelihood ratio, where the currency has no smaller unit.
-_EVIDENCE, _FEW = 10.0, 4
+# The symbol's other dividends are about a hundred times as large: final ones are often twice the interim ones.
+_UNIT_RATIO = (30.0, 300.0)
+# The evidence of the ex-dates' returns, as a log likelihood ratio, that decides alone, and the least number of them
+# where the currency has no smaller unit. Where it has one, most such dividends are in the larger one: that counts too.
+_EVIDENCE, _FEW, _LIKELY = 10.0, 4, 5.0
+# A return of more than three usual ones counts as three: it is other news.
+_NEWS = 3.0
 # A dividend counts as large from a quarter of the price on, or from six usual returns.
 _LARGE, _VISIBLE, _MIN_VISIBLE = 0.25, 6.0, 0.02
 # The least share of a large dividend by which the price has to fall.
@@ -32,8 +37,10 @@ Floats = NDArray[np.float64]
 def find_dividend_doubts(rows: pd.DataFrame) -> pd.DataFrame:
     """Return a finding for each dividend that the closes beside it contradict, with the factor where there is one.
 
-    - In another unit: below a thousandth of the close before it, in a currency that is a hundredth of another (pence);
-      or in any currency, where the returns of four such ex-dates at least show a hundred times as much.
+    - In another unit: below a thousandth of the close before it, and about a hundredth of the symbol's other dividends
+      (all shares of the price), or without others. In a currency that is a hundredth of another (pence) it is
+      likely, unless the returns of these ex-dates speak against it; in any other currency those of four ex-dates at
+      least have to show it.
     - Not shown: a quarter of the close before it or more, or six usual returns (`find_leaps`), and the close falls by
       less than 40% of it. A distribution that the close shows, such as a spin-off, is none.
     - Twice: the same amount within ten sessions, from a company whose dividends are three times as far apart.
@@ -90,30 +97,36 @@ class _Dividends:
         return self._listed_twice() | self._in_another_unit(currency) | self._not_shown()
 
     def _in_another_unit(self, currency: str | None) -> dict[int, str]:
-        tiny = self.places[self.share[self.places] < _TINY]
-        if not len(tiny) or np.median(self.share[self.places]) >= _TINY:
+        share = self.share[self.places]
+        is_tiny = share < _TINY
+        if not is_tiny.any():
             return {}
-        if currency not in _MINOR_UNITS and not self._shows_the_unit(tiny):
+        usual = np.median(share[~is_tiny]) if not is_tiny.all() else _UNIT * share
+        ratio = usual / share
+        places = self.places[is_tiny & (ratio > _UNIT_RATIO[0]) & (ratio < _UNIT_RATIO[1])]
+        evidence = self._evidence_of_the_unit(places)
+        if currency in _MINOR_UNITS:
+            is_wrong, why = evidence > -(_LIKELY if is_tiny.all() else _EVIDENCE), f"prices are in {currency}"
+        else:
+            is_wrong = len(places) >= _FEW and evidence > _EVIDENCE
+            why = "the ex-dates' returns show that much"
+        if not is_wrong:
             return {}
-        unit = (
-            f"prices are in {currency}"
-            if currency in _MINOR_UNITS
-            else "the ex-dates' returns show that much"
-        )
         return {
             int(
                 place
             ): f"{self.share[place]:.3%} of the price; in another unit? With the factor {_UNIT:g} it is "
-            f"{_UNIT * self.share[place]:.1%}, and {unit}"
-            for place in tiny
+            f"{_UNIT * self.share[place]:.1%}, and {why}"
+            for place in places
         }
 
-    def _shows_the_unit(self, tiny: NDArray[np.intp]) -> bool:
-        """Whether the closes of these ex-dates fall by a hundred dividends rather than by one."""
-        share, fall = self.share[tiny], self.fall[tiny]
+    def _evidence_of_the_unit(self, places: NDArray[np.intp]) -> float:
+        """Return by how much more likely the closes fall by a hundred dividends than by one (log likelihood ratio)."""
+        usual = np.array([usual_return(self.growth, int(place)) for place in places])
+        share = self.share[places]
+        fall = np.clip(self.fall[places], share - _NEWS * usual, _UNIT * share + _NEWS * usual)
         gain = (fall - share) ** 2 - (fall - _UNIT * share) ** 2
-        evidence = gain.sum() / (2 * usual_return(self.growth, int(tiny[-1])) ** 2)
-        return len(tiny) >= _FEW and bool(evidence > _EVIDENCE)
+        return float((gain / (2 * usual**2)).sum())
 
     def _not_shown(self) -> dict[int, str]:
         share, fall = self.share, self.fall

@@ -26,6 +26,7 @@ __all__ = [
     "find_broken_rules",
     "find_dividend_mismatches",
     "find_missing",
+    "is_refusal",
     "no_findings",
 ]
 
@@ -229,6 +230,12 @@ def _status(rows: pd.DataFrame, calendar: Calendar, historical: bool) -> Extensi
             break
         is_provisional |= ((rows["session"] == session) & (due > rows["observed_at"])).to_numpy()
     return pd.array(["settled", "provisional"], dtype="str").take(is_provisional)
+
+
+def is_refusal(rules: "pd.Series[str]") -> "pd.Series[bool]":
+    """Return whether each rule of a finding is one whose violation drops the row (`find_broken_rules`)."""
+    rule: pd.Series[str] = rules.astype(str).str.split(": ").str[-1]
+    return rule.isin(list(_RULE_NAMES.values()))
 
 
 def find_broken_rules(rows: pd.DataFrame, needed: Sequence[str] = ("close",)) -> pd.DataFrame:

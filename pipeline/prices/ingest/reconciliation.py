@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 from pipeline.prices.ingest.discrepancies import (
@@ -12,8 +13,8 @@ from pipeline.prices.ingest.discrepancies import (
     find_split_faults,
 )
 from pipeline.prices.ingest.fetch_log import QuarantineEntry
-from pipeline.prices.ingest.leaps import find_leaps
-from pipeline.prices.ingest.quality import no_findings
+from pipeline.prices.ingest.leaps import LASTING, find_leaps, find_undone_leaps
+from pipeline.prices.ingest.quality import FINDING_COLUMNS, no_findings
 from pipeline.prices.revisions import REVISION
 from pipeline.prices.store import VALUES, PriceStore
 
@@ -60,8 +61,9 @@ def reconcile(
 
     A symbol in quarantine, whose whole history is requested each time (fetch_plan), leaves it when its answer no longer
     contradicts the store, or when the user has released it: then the answer is stored as it is, and the bars before
-    stay readable as earlier versions. A history seen for the first time may end in a jump too recent to have lasted:
-    then only the bars before it are stored. An answer that undoes a leap of the stored bars is a correction.
+    stay readable as earlier versions. A whole history may end in a leap too recent to have lasted: then no new bar is
+    stored, of a history seen for the first time those before it. An answer that undoes a leap of the stored bars is a
+    correction.
 
     Args:
         store: The price store.
@@ -81,17 +83,26 @@ def reconcile(
     present = {symbol: quarantined[id_] for symbol, id_ in ids.items() if id_ in quarantined}
     released = {symbol for symbol, entry in present.items() if entry.is_released}
     compared = stored[_COMPARED]
-    faults = _find_faults(prices, stored, whole, doubtful_from)
+    leaps = find_leaps(prices[prices["symbol"].isin(whole)])
+    recent = _without_unchanged(
+        leaps[leaps["is_lasting"] & (leaps["session"] >= doubtful_from)], prices, compared
+    )
+    faults = _find_faults(prices, stored, whole, recent, doubtful_from)
     faults = faults[~faults["symbol"].isin(released)]
     # The first row of a partial answer serves for comparison only: actions just before it are not in the answer.
     is_anchor = ~prices["symbol"].isin(whole) & ~prices["symbol"].duplicated()
     good = prices[_is_good(prices, compared, faults) & ~is_anchor]
     # Those of a symbol in quarantine were named when it got there.
-    leaps = _new_leaps(prices[prices["symbol"].isin(whole - set(present))], compared, faults)
+    others = _without_same(leaps[~leaps["symbol"].isin(present)], faults)[FINDING_COLUMNS]
     return Reconciliation(
         new=store.select_new(good, stored if good.empty or good["session"].min() >= since else None),
         findings=pd.concat(
-            [_quarantine_findings(faults), leaps, find_revisions(compared, good)], ignore_index=True
+            [
+                _quarantine_findings(faults),
+                _without_unchanged(others, prices, compared),
+                find_revisions(compared, good),
+            ],
+            ignore_index=True,
         ),
         quarantined=[entry for s, entry in _make_entries(faults, ids, prices).items() if s not in present],
         ended=[entry for symbol, entry in present.items() if symbol not in set(faults["symbol"])],
@@ -99,42 +110,43 @@ def reconcile(
 
 
 def _find_faults(
-    prices: pd.DataFrame, stored: pd.DataFrame, whole: frozenset[str], doubtful_from: pd.Timestamp
+    prices: pd.DataFrame,
+    stored: pd.DataFrame,
+    whole: frozenset[str],
+    recent: pd.DataFrame,
+    doubtful_from: pd.Timestamp,
 ) -> pd.DataFrame:
+    """Return symbol, session, rule, detail, and whether the bars before the session are good (`is_since`)."""
     compared, splits = stored[_COMPARED], find_split_faults(prices)
     if not splits.empty:
         splits = _without_unchanged(splits, prices, compared)
     overlap = find_overlap_faults(compared, prices, whole)
-    corrected = [s for s in overlap["symbol"].unique() if _is_corrected(s, prices, stored)]
+    suspects = set(overlap["symbol"])
+    before, answer = (rows[rows["symbol"].isin(suspects)] for rows in (stored, prices))
+    after = pd.concat([answer, _without_same(before, answer)], join="inner").sort_values(_KEY)
+    corrected = find_undone_leaps(before, after)["symbol"]
     overlap = overlap[~(overlap["symbol"].isin(corrected) & overlap["rule"].isin(_CORRECTABLE))]
-    return pd.concat([overlap, splits, find_jumps(compared, prices, doubtful_from)], ignore_index=True)
+    jumps = find_jumps(compared, prices, doubtful_from)
+    detail = recent["detail"] + f"; accepted once it has lasted {LASTING} sessions"
+    recent = _without_same(recent.assign(detail=detail)[jumps.columns], jumps)
+    found = pd.concat([overlap, splits, jumps, recent], ignore_index=True)
+    return found.assign(is_since=np.arange(len(found)) >= len(overlap) + len(splits))
 
 
-def _is_corrected(symbol: str, prices: pd.DataFrame, stored: pd.DataFrame) -> bool:
-    """Whether the answer contradicts the stored closes because it undoes a leap of theirs, and makes no other."""
-    before, answer = (rows[rows["symbol"] == symbol] for rows in (stored, prices))
-    others = before[~before["session"].isin(answer["session"])]
-    after = pd.concat([answer, others], join="inner").sort_values("session")
-    leaps = [set(find_leaps(rows)["session"]) for rows in (before, after)]
-    return leaps[1] < leaps[0]
+def _without_same(rows: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows whose symbol and session do not occur among the others."""
+    keys, taken = (pd.MultiIndex.from_frame(frame[_KEY]) for frame in (rows, others))
+    return rows[~keys.isin(taken)]
 
 
 def _is_good(prices: pd.DataFrame, stored: pd.DataFrame, faults: pd.DataFrame) -> "pd.Series[bool]":
-    """Return the rows without a fault, [row]; of a history seen for the first time, those before a recent jump too."""
-    is_faulty = prices["symbol"].isin(faults["symbol"])
-    is_jump = (faults["rule"] == "unexplained leap") & ~faults["symbol"].isin(stored["symbol"])
+    """Return the rows without a fault, [row]; of a history seen for the first time, those before a recent leap too."""
+    is_jump = faults["is_since"] & ~faults["symbol"].isin(stored["symbol"])
     others = faults.loc[~is_jump, "symbol"]
     jumps = faults[is_jump & ~faults["symbol"].isin(others)].groupby("symbol")["session"].min()
-    return ~is_faulty | (prices["session"] < pd.to_datetime(prices["symbol"].map(jumps.to_dict())))
-
-
-def _new_leaps(prices: pd.DataFrame, stored: pd.DataFrame, faults: pd.DataFrame) -> pd.DataFrame:
-    """Return the leaps of whole histories that are neither stored already nor faults."""
-    leaps = find_leaps(prices).drop(columns="is_lasting")
-    if leaps.empty:
-        return leaps
-    others = leaps[~pd.MultiIndex.from_frame(leaps[_KEY]).isin(pd.MultiIndex.from_frame(faults[_KEY]))]
-    return _without_unchanged(others, prices, stored)
+    return ~prices["symbol"].isin(faults["symbol"]) | (
+        prices["session"] < pd.to_datetime(prices["symbol"].map(jumps.to_dict()))
+    )
 
 
 def _without_unchanged(found: pd.DataFrame, prices: pd.DataFrame, stored: pd.DataFrame) -> pd.DataFrame:
@@ -158,7 +170,7 @@ def _instruments(prices: pd.DataFrame) -> dict[str, str]:
 
 
 def _quarantine_findings(faults: pd.DataFrame) -> pd.DataFrame:
-    return faults.assign(
+    return faults.drop(columns="is_since").assign(
         rule="quarantine: " + faults["rule"], detail=faults["detail"] + "; no new bar of the symbol is stored"
     )
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from pipeline.errors import InputError
@@ -13,7 +14,7 @@ from pipeline.market.universe import MIN_COVERAGE, Universe
 from pipeline.prices.ingest.discrepancies import JUMP, find_split_faults
 from pipeline.prices.ingest.dividends import find_dividend_doubts
 from pipeline.prices.ingest.fetch_log import FetchLog, QuarantineEntry
-from pipeline.prices.ingest.leaps import find_leaps
+from pipeline.prices.ingest.leaps import LASTING, find_leaps, find_undone_leaps
 from pipeline.prices.ingest.listing_status import Listing, find_listings
 from pipeline.prices.ingest.quality import find_broken_rules, find_dividend_mismatches, find_missing
 from pipeline.prices.ingest.unknown_closures import count_bars, find_unknown_closures
@@ -26,6 +27,8 @@ __all__ = ["PriceFindings", "check_store"]
 _KEY = ["symbol", "session"]
 _COLUMNS = [*_KEY, "rule", "evidence", "done", "needs_person"]
 _CHUNK = 100  # symbols
+# How far the correction of a leap may differ from it, as a share of its log return: the market moved on that day too.
+_ABOUT = 0.25
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,12 +215,13 @@ def _revised(changes: pd.DataFrame, versions: pd.DataFrame, released: Container[
     """Return every material change; a jump of a settled close needs the user unless undone, released or corrected."""
     closes = versions.groupby(_KEY, as_index=False)["close"].agg(oldest="first", current="last")
     material = changes[changes["is_material"]].merge(closes, on=_KEY)
-    corrected = _corrected(versions[versions["symbol"].isin(material["symbol"])])
+    of_these = versions[versions["symbol"].isin(material["symbol"])]
+    undone = find_undone_leaps(*(of_these.drop_duplicates(_KEY, keep=which) for which in ("first", "last")))
     rows = []
     for row in _rows(material):
         is_settled = row.old_status == "settled"
         is_jump = is_settled and _jumps(row.old_close, row.close) and _jumps(row.oldest, row.current)
-        is_jump &= row.instrument_id not in released and row.symbol not in corrected
+        is_jump &= row.instrument_id not in released and not _is_correction(row, undone)
         done = f"kept as version {row.seq}; --known-at reads the bar as it was before"
         if is_jump:
             done += "; a lost split or another unit looks like this: compare with another source"
@@ -227,11 +231,13 @@ def _revised(changes: pd.DataFrame, versions: pd.DataFrame, released: Container[
     return _findings(rows)
 
 
-def _corrected(versions: pd.DataFrame) -> set[str]:
-    """Return the symbols whose later versions undid a leap of the first ones, and made no other."""
-    first, last = (find_leaps(versions.drop_duplicates(_KEY, keep=which)) for which in ("first", "last"))
-    leaps = [rows.groupby("symbol")["session"].agg(set).to_dict() for rows in (first, last)]
-    return {str(symbol) for symbol, sessions in leaps[0].items() if leaps[1].get(symbol, set()) < sessions}
+def _is_correction(change: Any, undone: pd.DataFrame) -> bool:
+    """Whether a change of a close, by the size of an undone leap, corrects a bar that the leap had moved."""
+    leaps = undone[undone["symbol"] == change.symbol]
+    moved = abs(np.log(change.current / change.oldest))
+    is_near = (change.session - leaps["session"]).dt.days.between(0, 2 * LASTING)
+    is_size = (leaps["size"] - moved).abs() < _ABOUT * leaps["size"]
+    return bool((is_size & (leaps["is_lasting"] | is_near)).any())
 
 
 def _jumps(old: float, new: float) -> bool:

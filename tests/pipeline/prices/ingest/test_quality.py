@@ -237,7 +237,7 @@ def test_adjusted_closes_of_two_answers_say_nothing_of_a_dividend(xnys: Calendar
 
 
 def test_a_doubtful_dividend_is_named_when_its_bar_is_new(xnys: Calendar) -> None:
-    bars = vendor_bars(WEEK, [400.0] * 5, dividend=[0, 0, 0.08, 0, 0])
+    bars = vendor_bars(WEEK, [400.0, 400.0, 392.0, 392.0, 392.0], dividend=[0, 0, 0.08, 0, 0])
     answer = Fetched("A", "ok", NOW, bars=bars, currency="GBp")
     first = check([answer], xnys, LATER, source="test", historical=True)
     assert first.findings[["session", "rule"]].values.tolist() == [[WEEK[2], "dividend in doubt"]]
