@@ -14,9 +14,11 @@ LIMIT: Final = 5.0
 """Scaled inputs are cut off at plus and minus this many standard deviations."""
 
 # One wrong bar (a price at a tenth: a return of 200 standard deviations) would otherwise shrink every symbol's inputs.
-# In the shipped sample no value counts as an outlier, of 487 US stocks of 1999 to 2015 one in 35,000 does.
+# Size alone does not tell a fault from a heavy tail, but a tail has no gap: its values follow one another.
 _OUTER: Final = (0.05, 0.95)
 _BEYOND: Final = 5.0
+_GAP: Final = 3.0
+_HEAVY: Final = 1e-3
 _SAMPLED: Final = 200_000  # rows, about
 
 
@@ -41,7 +43,7 @@ class Scaling:
 def fit_scaling(x: NDArray[np.float32], mask: NDArray[np.bool_], sessions: range) -> Scaling:
     """Return the scale of x [symbol, session, feature] on the valid rows of `sessions` alone.
 
-    Outliers that only faulty data has (`replace_outliers`) have no part in it.
+    Outliers that stand apart from all others, as wrong bars do (`replace_outliers`), have no part in it.
     """
     inside = slice(sessions.start, sessions.stop)
     rows = replace_outliers(x[:, inside][mask[:, inside]])
@@ -52,17 +54,34 @@ def fit_scaling(x: NDArray[np.float32], mask: NDArray[np.bool_], sessions: range
 
 
 def replace_outliers(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the rows with values that only faulty data has replaced by the middle of their column; the same if none.
+    """Return the rows with outliers that stand apart replaced by the middle of their column; the same if none.
 
-    They lie beyond the 5% and 95% quantiles by more than five times the distance of these, some 18 standard deviations
-    of a normal distribution. A column whose quantiles are equal has none.
+    Outliers lie beyond the 5% and 95% quantiles by more than five times the distance of these, some 18 standard
+    deviations of a normal distribution. Those are replaced that are three times as far from the middle as all values
+    before them. A column with more outliers than one in a thousand before that gap has a heavy tail: all of them stay.
+    So do those of a column whose quantiles are equal.
 
     Args:
-        rows: [row, column]; of many rows evenly spaced ones decide.
+        rows: [row, column]; of many rows evenly spaced ones decide on the quantiles.
     """
     if not len(rows):
         return rows
     low, high = np.quantile(rows[:: max(len(rows) // _SAMPLED, 1)], _OUTER, axis=0).astype(np.float32)
     reach = np.where(high > low, _BEYOND * (high - low), np.float32(np.inf))
     is_outlier = (rows < low - reach) | (rows > high + reach)
-    return np.where(is_outlier, (low + high) / 2, rows) if is_outlier.any() else rows
+    middle = (low + high) / 2
+    for column in np.flatnonzero(is_outlier.any(axis=0)).tolist():
+        distance = np.abs(rows[:, column] - middle[column])
+        is_outlier[:, column] &= distance >= _first_apart(distance, is_outlier[:, column])
+    return np.where(is_outlier, middle, rows) if is_outlier.any() else rows
+
+
+def _first_apart(distance: NDArray[np.float32], is_outlier: NDArray[np.bool_]) -> float:
+    """Return the distance of the nearest outlier beyond the gap, infinity where none is replaced."""
+    outliers = np.sort(distance[is_outlier])
+    before = np.concatenate([[distance[~is_outlier].max()], outliers[:-1]])
+    is_apart = outliers > _GAP * before
+    place = int(is_apart.argmax())
+    if not is_apart.any() or place > max(1, _HEAVY * len(distance)):
+        return np.inf
+    return float(outliers[place])

@@ -85,3 +85,21 @@ def test_a_column_that_hardly_ever_moves_has_no_outliers() -> None:
     rows = np.zeros((100, 2), dtype=np.float32)
     rows[7, 0] = 1e6
     assert replace_outliers(rows) is rows
+
+
+@pytest.mark.parametrize("symbols", [1, 20])
+def test_a_wrong_bar_stands_apart_from_a_crash_and_in_a_month_of_volatilities_too(symbols: int) -> None:
+    healthy, valid = returns(symbols, 500), np.ones((symbols, 500), dtype=bool)
+    healthy[0, 50, 0] = -0.35
+    healthy[..., 1] = np.abs(healthy[..., 1]) + 0.01
+    faulty = healthy.copy()
+    faulty[0, 100:102, 0] = -2.3, 2.3
+    faulty[0, 100:120, 1] = 0.7
+    before, after = (fit_scaling(x, valid, range(500)) for x in (healthy, faulty))
+    assert np.sqrt(after.variance / before.variance) == pytest.approx(1, abs=0.05)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_heavy_tail_keeps_all_its_values(seed: int) -> None:
+    rows = np.random.default_rng(seed).lognormal(0, 2, (20_000, 1)).astype(np.float32)
+    assert replace_outliers(rows) is rows
