@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 
 from pipeline.market.calendar import calendar
+from pipeline.prices.ingest.leaps import find_leaps
 from pipeline.prices.ingest.quality import check
 from pipeline.prices.ingest.reconciliation import COMPARED_COLUMNS, reconcile
 from pipeline.prices.store import PriceStore
@@ -140,6 +141,22 @@ def test_the_findings_of_av500(datasets: Path, tmp_path: Path) -> None:
     print(f"false leaps: {', '.join(f'{row.symbol} {row.session:%Y-%m-%d}' for row in false.itertuples())}")
     assert len(named) >= 11
     assert len(others) >= 9
+    assert len(false) / (len(rows) / 252_000) <= 0.5
+
+
+@pytest.mark.parametrize("missing", [["volume"], ["open", "high", "low", "volume"]])
+def test_the_leaps_of_av500_without_volumes_and_of_its_closes_alone(
+    datasets: Path, missing: list[str]
+) -> None:
+    rows, _ = read_av500(datasets)
+    rows = rows.assign(session=pd.to_datetime(rows["date"])).sort_values(["symbol", "session"])
+    lacking = rows.assign(volume=rows["volume"].astype(float), **dict.fromkeys(missing, np.nan))
+    leaps = find_leaps(lacking.reset_index(drop=True))
+    named, is_true = known(leaps, README | SEEN)
+    false = leaps[~is_true]
+    print(f"\nav500 without {', '.join(missing)}: {len(leaps)} leaps, true: {', '.join(named)}")
+    print(f"false leaps: {', '.join(f'{row.symbol} {row.session:%Y-%m-%d}' for row in false.itertuples())}")
+    assert len(named) >= (9 if missing == ["volume"] else 7)
     assert len(false) / (len(rows) / 252_000) <= 0.5
 
 

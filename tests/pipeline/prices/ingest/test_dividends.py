@@ -84,3 +84,28 @@ def test_the_same_dividend_again_within_days_is_named(rows: pd.DataFrame) -> Non
 
 def test_closes_that_are_adjusted_for_dividends_contradict_none(rows: pd.DataFrame) -> None:
     assert doubts(paying(rows, 0.3, 100, shown=0.0).assign(adjustment="split+dividend")) == []
+
+
+MONTHLY = tuple(range(20, 280, 20))
+
+
+@pytest.mark.parametrize("wrong", [3, 5, 6, 7, 12])
+def test_dividends_in_pounds_among_others_in_pence_are_named_however_many(
+    rows: pd.DataFrame, wrong: int
+) -> None:
+    pence = paying(rows, 0.02, *MONTHLY).assign(currency="GBp")
+    pounds = pence["dividend"].where(~pence.index.isin(MONTHLY[:wrong]), pence["dividend"] / 100)
+    assert doubts(pence.assign(dividend=pounds)) == list(MONTHLY[:wrong])
+
+
+@pytest.mark.parametrize("share", [0.0004, 0.0008])
+def test_small_dividends_in_pence_that_the_closes_contradict_in_pounds_are_healthy(
+    rows: pd.DataFrame, share: float
+) -> None:
+    assert doubts(paying(rows, share, *MONTHLY).assign(currency="GBp")) == []
+
+
+def test_a_dividend_cut_to_a_tenth_is_healthy(rows: pd.DataFrame) -> None:
+    paid = paying(rows, 0.005, *MONTHLY).assign(currency="GBp")
+    cut = paid["dividend"].where(paid.index < MONTHLY[6], paid["dividend"] / 10)
+    assert doubts(paid.assign(dividend=cut)) == []

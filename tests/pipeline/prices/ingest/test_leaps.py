@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from pipeline.market.calendar import Calendar
-from pipeline.prices.ingest.leaps import find_leaps, find_ways_back, log_growth
+from pipeline.prices.ingest.leaps import find_leaps, find_undone_leaps, find_ways_back, log_growth
 from tests.conftest import prices_of, random_bars
 
 N, DAY = 120, 60
@@ -169,3 +169,47 @@ def test_the_way_back_is_told_from_a_leap_of_its_own(calm: pd.DataFrame) -> None
     is_large = np.abs(log_growth(rows)) > 1
     assert np.flatnonzero((back == 2) & is_large).tolist() == [DAY]
     assert np.flatnonzero(takes_back & is_large).tolist() == [DAY + 2]
+
+
+@pytest.mark.parametrize("missing", [["volume"], ["open", "high", "low"], ["open", "high", "low", "volume"]])
+def test_what_is_not_given_is_no_evidence(calm: pd.DataFrame, missing: list[str]) -> None:
+    fallen = since(calm, 0.74)
+    assert named(fallen) == [(DAY, "unexplained leap")]
+    lacking = fallen.assign(**dict.fromkeys(missing, np.nan))
+    assert named(lacking) == []
+    far = find_leaps(since(calm, 0.3).assign(**dict.fromkeys(missing, np.nan)))["detail"].item()
+    assert "range and volume are usual" not in far
+    assert ("no range is given" in far) == ("high" in missing)
+
+
+def test_without_volumes_a_split_needs_a_very_calm_range_and_a_large_leap(calm: pd.DataFrame) -> None:
+    split = since(calm, 1 / 1.5).assign(volume=np.nan)
+    assert named(split) == [(DAY, "unexplained leap")]
+    assert "its range is usual (no volume is given)" in find_leaps(split)["detail"].item()
+    assert named(split.assign(high=split["high"].where(split.index != DAY, split["close"] * 1.2))) == []
+
+
+def test_a_leap_of_the_last_sessions_has_not_lasted_yet(calm: pd.DataFrame) -> None:
+    rows = since(calm, 0.56)
+    said = [find_leaps(rows.head(DAY + later))["detail"].item() for later in (1, 5, 6)]
+    assert ["not taken back so far" in text for text in said] == [True, True, False]
+    assert "and it lasted" in said[2]
+
+
+def test_a_dividend_alone_makes_no_leap_and_a_listed_action_is_told(calm: pd.DataFrame) -> None:
+    phantom = calm.assign(dividend=np.where(calm.index == DAY, 0.5 * calm["close"], 0.0))
+    assert named(phantom) == []
+    rows = listed(calm, 2.0, DAY)
+    before, now = calm["close"][DAY - 1], calm["close"][DAY]
+    detail = find_leaps(rows)["detail"].item()
+    assert (
+        f"from {before:.6g} to {now:.6g}; with the split of 2 listed, the return is x {2 * now / before:.4g}"
+        in detail
+    )
+
+
+def test_only_the_leap_that_a_later_version_corrects_is_undone(calm: pd.DataFrame) -> None:
+    twice = scaled(scaled(calm, 0.1, 20), 0.1, 80)
+    undone = find_undone_leaps(twice, scaled(calm, 0.1, 80))
+    assert undone["session"].tolist() == [calm["session"][20]]
+    assert find_undone_leaps(twice, scaled(scaled(calm, 0.1, 80), 0.1, 40)).empty

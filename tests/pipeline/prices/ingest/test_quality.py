@@ -8,7 +8,7 @@ import pytest
 from pipeline.features.feature_sets import FEATURE_SETS
 from pipeline.market.calendar import Calendar
 from pipeline.prices.ingest.discrepancies import find_revisions
-from pipeline.prices.ingest.quality import check, find_dividend_mismatches
+from pipeline.prices.ingest.quality import check, find_dividend_mismatches, is_refusal
 from pipeline.sources import Fetched
 from pipeline.sources.files import FilesSource
 from tests.conftest import NOW, laid_out, prices_of, random_bars, vendor_bars
@@ -255,3 +255,21 @@ def test_the_holes_of_the_real_panel_are_found(datasets: Path, xnys: Calendar) -
     found = check(answers, xnys, LATER, source="files", historical=True).findings
     named = set(zip(found["symbol"], found["session"], strict=True))
     assert {(s, pd.Timestamp(d)) for s, d in zip(empty["symbol"], empty["date"], strict=True)} <= named
+
+
+def test_only_a_rule_that_drops_its_row_is_a_refusal() -> None:
+    rules = pd.Series(
+        [
+            "low lies above high",
+            "close: it must be above zero",
+            "high, low: the value is missing",
+            "open or close lies outside low..high",
+            "open: not given",
+            "the open is 0, or outside low..high",
+            "column not read",
+            "action not read",
+            "action moved",
+            "second row",
+        ]
+    )
+    assert is_refusal(rules).tolist() == [True] * 3 + [False] * 7

@@ -168,3 +168,50 @@ def test_of_a_first_history_that_ends_in_a_leap_the_bars_before_it_are_stored(
     assert corrected.new["symbol"].tolist() == ["A"] * 3
     past = reconcile(PriceStore(tmp_path / "prices" / "past"), fallen, nothing, {}, whole)
     assert (len(past.new), past.quarantined) == (40, [])
+
+
+@pytest.mark.parametrize("factor", [0.74, 0.01, 1.5])
+def test_a_calm_leap_of_the_newest_bar_is_held_until_it_has_lasted(
+    xnys: Calendar, tmp_path: Path, factor: float
+) -> None:
+    store = PriceStore(tmp_path / "prices" / "first")
+    bars = prices_of({"A": random_bars(xnys.sessions[:60], 1)}, xnys)
+    days = bars["session"].unique()
+    fallen, entries = scaled(bars, factor, *range(50, 60)), dict[str, QuarantineEntry]()
+    for newest in range(50, 55):
+        seen = fallen[fallen["session"] <= days[newest]]
+        found = reconcile(
+            store,
+            seen,
+            store.read(columns=COMPARED_COLUMNS),
+            entries,
+            frozenset("A"),
+            doubtful_from=days[newest - 4],
+        )
+        assert len(found.new) == (50 if newest == 50 else 0)
+        assert found.findings["rule"].str.startswith("quarantine: ").all()
+        entries |= new_entries(found)
+        store.append(found.new, run="r")
+    lasted = reconcile(
+        store, fallen, store.read(columns=COMPARED_COLUMNS), entries, frozenset("A"), doubtful_from=days[55]
+    )
+    is_unit = factor == 0.01
+    assert [e.symbol for e in lasted.ended] == ([] if is_unit else ["A"])
+    assert len(lasted.new) == (0 if is_unit else 10)
+
+
+@pytest.mark.parametrize("factor", [0.1, 0.01])
+def test_a_wrong_bar_in_a_first_history_is_stored_and_named_by_whatever_factor(
+    tmp_path: Path, before: pd.DataFrame, factor: float
+) -> None:
+    store, days = PriceStore(tmp_path / "prices" / "first"), before["session"].unique()
+    found = reconcile(
+        store,
+        scaled(before, factor, 8),
+        store.read(columns=COMPARED_COLUMNS),
+        {},
+        frozenset("AB"),
+        doubtful_from=days[15],
+    )
+    assert (len(found.new), found.quarantined) == (40, [])
+    assert found.findings["symbol"].tolist() == ["A"]

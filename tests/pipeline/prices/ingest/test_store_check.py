@@ -196,3 +196,18 @@ def test_many_findings_are_counted_and_all_of_them_can_be_listed(
     assert f"{left} more findings: nextday prices check --all lists them" in short.out
     marked = [line for line in findings(whole) if line.startswith("FIX")]
     assert [line for line in findings(short) if line.startswith("FIX")] == marked
+
+
+def test_only_the_jump_that_corrects_a_leap_needs_no_user(
+    nextday: CommandLine, store: PriceStore, days: Calendar
+) -> None:
+    settings('symbols = ["C"]')
+    closes, place = 400 + 4.0 * (np.arange(20) % 3), np.arange(20)
+    first = closes * np.where(place == 11, 0.1, 1.0)
+    for values, seen in ((first, FIRST), (closes * np.where(place == 0, 1.23, 1.0), THIRD)):
+        store.append(prices_of({"C": vendor_bars(days.sessions[:20], values)}, days, seen), run="r")
+    found = [line for line in findings(nextday(*HERE, "prices", "check")) if "after it settled" in line]
+    assert found == [
+        f"FIX C {days.sessions[0]:%Y-%m-%d}: revised after it settled",
+        f"note C {days.sessions[11]:%Y-%m-%d}: revised after it settled",
+    ]
