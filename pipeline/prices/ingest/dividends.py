@@ -20,8 +20,9 @@ _TINY = 1e-3
 # The symbol's other dividends are about a hundred times as large: final ones are often twice the interim ones.
 _UNIT_RATIO = (30.0, 300.0)
 # The evidence of the ex-dates' returns, as a log likelihood ratio, that decides alone, and the least number of them
-# where the currency has no smaller unit. Where it has one, most such dividends are in the larger one: that counts too.
-_EVIDENCE, _FEW, _LIKELY = 10.0, 4, 5.0
+# where the currency has no smaller unit. Where it has one, most such dividends are in the larger one, unless as much
+# evidence speaks against it.
+_EVIDENCE, _FEW = 10.0, 4
 # A return of more than three usual ones counts as three: it is other news.
 _NEWS = 3.0
 # A dividend counts as large from a quarter of the price on, or from six usual returns.
@@ -106,7 +107,7 @@ class _Dividends:
         places = self.places[is_tiny & (ratio > _UNIT_RATIO[0]) & (ratio < _UNIT_RATIO[1])]
         evidence = self._evidence_of_the_unit(places)
         if currency in _MINOR_UNITS:
-            is_wrong, why = evidence > -(_LIKELY if is_tiny.all() else _EVIDENCE), f"prices are in {currency}"
+            is_wrong, why = evidence > -_EVIDENCE, f"prices are in {currency}"
         else:
             is_wrong = len(places) >= _FEW and evidence > _EVIDENCE
             why = "the ex-dates' returns show that much"
