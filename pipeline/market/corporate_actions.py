@@ -12,14 +12,18 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from pipeline.market.dividend_adjustment import NO_EVIDENCE, DividendEvidence, find_evidence
+
 __all__ = [
     "Adjustment",
     "adjusted_close",
     "as_traded",
     "carry_actions",
     "find_adjustment",
+    "find_dividend_evidence",
     "half_unit",
     "has_action",
+    "jumps_at_splits",
     "later_splits",
     "total_return",
 ]
@@ -88,20 +92,38 @@ def as_traded(bars: pd.DataFrame, adjustment: Adjustment, *, lists_actions: bool
 def find_adjustment(bars: pd.DataFrame) -> Adjustment:
     """Infer how one symbol's closes are adjusted, from its splits, its dividends or its adjusted closes.
 
-    Closes that are prices in whole cents only after the last dividend is added back are adjusted for dividends too.
+    Closes that are prices in whole cents only after the dividends are added back are adjusted for dividends too.
     Closes that jump by the split ratio are raw; closes that do not are split-adjusted. With neither splits nor
     adjusted closes the data cannot tell: `split`, the usual kind, is assumed.
     """
-    if _is_dividend_adjusted(bars):
+    if find_dividend_evidence(bars).cents == "adjusted":
         return "split+dividend"
+    return "raw" if jumps_at_splits(bars) else "split"
+
+
+def jumps_at_splits(bars: pd.DataFrame) -> bool:
+    """Whether one symbol's closes jump by the ratios of its splits, listed or seen in steps of the adjusted closes."""
     steps = _factor_steps(bars) if _has_no_actions(bars) else bars["split"].fillna(1.0).to_numpy()
     at = np.flatnonzero([_is_split(step) for step in steps])
-    close = bars["close"].to_numpy()
-    at = at[at > 0]
-    if len(at) == 0:
-        return "split"
-    jumps = np.log(close[at - 1] / close[at]) / np.log(steps[at])
-    return "raw" if np.nanmedian(jumps) > 0.5 else "split"
+    known = bars["close"].where(np.isfinite(bars["close"]) & (bars["close"] > 0))
+    before, after = known.ffill().shift().to_numpy()[at], known.bfill().to_numpy()[at]
+    is_known = np.isfinite(before) & np.isfinite(after)
+    if not is_known.any():
+        return False
+    jumps = np.log(before[is_known] / after[is_known]) / np.log(steps[at][is_known])
+    return bool(np.median(jumps) > 0.5)
+
+
+def find_dividend_evidence(bars: pd.DataFrame) -> DividendEvidence:
+    """Return whether the closes of one symbol show an adjustment for the dividends beside them.
+
+    Nothing is looked for where there are none, or an adjusted close beside them.
+    """
+    dividend = bars["dividend"].to_numpy()
+    if not (dividend > 0).any() or bars["adj_close"].notna().any():
+        return NO_EVIDENCE
+    close, later = bars["close"].to_numpy(), later_splits(bars["split"].fillna(1.0).to_numpy())
+    return find_evidence(close, dividend, later, half_unit(close))
 
 
 def has_action(bars: pd.DataFrame) -> "pd.Series[bool]":
@@ -139,36 +161,6 @@ def carry_actions(bars: pd.DataFrame, kept: NDArray[np.bool_]) -> pd.DataFrame:
 def _valid_actions(bars: pd.DataFrame) -> tuple["pd.Series[float]", "pd.Series[float]"]:
     split, dividend = (bars[name].where(bars[name].gt(0) & np.isfinite(bars[name])) for name in _ACTIONS)
     return split.fillna(1.0), dividend.fillna(0.0)
-
-
-_FEW = 3
-"""Sessions before and after a dividend that show whether closes are adjusted for it."""
-
-
-def _is_dividend_adjusted(bars: pd.DataFrame) -> bool:
-    """Whether closes are adjusted for the dividends listed beside them, as yfinance's `history` does by default.
-
-    Before the last ex-date such closes are C (1 - D/C_previous), no whole cents; C_previous is their last one plus D.
-    """
-    paid = np.flatnonzero(np.nan_to_num(bars["dividend"].to_numpy()) > 0)
-    if len(paid) == 0 or bars["adj_close"].notna().any():
-        return False
-    first, last = (int(paid[-2]) if len(paid) > 1 else 0), int(paid[-1])
-    factor = later_splits(bars["split"].fillna(1.0).to_numpy())
-    before, since = np.arange(first, last), np.arange(last, len(bars))
-    if min(len(before), len(since)) < _FEW:
-        return False
-    close, dividend = bars["close"].to_numpy(), float(bars["dividend"].iloc[last])
-    unadjusted = close * (1 + dividend / close[last - 1])
-    whole, whole_unadjusted = _in_whole_cents(close * factor), _in_whole_cents(unadjusted * factor)
-    return bool(
-        whole[since].mean() > 0.9 and whole[before].mean() < 0.5 and whole_unadjusted[before].mean() > 0.9
-    )
-
-
-def _in_whole_cents(prices: Floats) -> NDArray[np.bool_]:
-    """Return whether each price is one in cents, or was before it was adjusted in single precision."""
-    return np.isclose(prices, np.round(prices, 2), rtol=5e-7, atol=1e-9)
 
 
 def _has_no_actions(bars: pd.DataFrame) -> bool:

@@ -11,7 +11,8 @@ import pandas as pd
 
 from pipeline.errors import InputError
 from pipeline.formatting import count
-from pipeline.market.corporate_actions import Adjustment, find_adjustment
+from pipeline.market.corporate_actions import Adjustment, find_dividend_evidence, jumps_at_splits
+from pipeline.market.dividend_adjustment import DividendEvidence, weigh_falls
 from pipeline.schema import find_bad_symbol
 from pipeline.sources import BAR_COLUMNS, Fetched, no_bars
 from pipeline.sources.cells import Exchange
@@ -81,34 +82,75 @@ class FilesSource:
             reason = f"{self.path.name} has no row of it in the requested sessions"
             return Fetched(symbol, "empty", now, reason=reason, notes=content.notes)
         # The first symbol asked for of those with the doubt has the finding: one is enough.
-        doubts = [d for d in content.doubts.get(symbol, ()) if self._told.setdefault(d, symbol) == symbol]
+        kind, (assumed, is_doubtful) = self._kind, self._doubt
+        doubts = [("column not read", doubt) for doubt in content.doubts.get(symbol, ())]
+        doubts += [("adjustment in doubt", assumed)] if is_doubtful and symbol in self._evidence else []
+        told = [doubt for doubt in doubts if self._told.setdefault(doubt[1], symbol) == symbol]
         return Fetched(
             symbol,
             "ok",
             now,
             bars=bars,
-            adjustment=self._kind,
+            adjustment=kind,
             may_lack_range=True,
-            notes=content.notes,
-            findings=tuple((bars["session"].iloc[-1], "column not read", doubt) for doubt in doubts),
+            notes=(*content.notes, *([assumed] if assumed else [])),
+            findings=tuple((bars["session"].iloc[-1], *doubt) for doubt in told),
         )
 
     @cached_property
     def _kind(self) -> Adjustment:
         if self.adjustment != "auto":
             return self.adjustment
-        tables = self._content.tables
-        kinds = {symbol: find_adjustment(bars) for symbol, bars in tables.items()}
-        payers = {s for s, bars in tables.items() if (bars["dividend"] > 0).any()}
-        adjusted = {symbol for symbol, kind in kinds.items() if kind == "split+dividend"}
-        if adjusted and (others := payers - adjusted):
+        evidence, tables = self._evidence, self._content.tables
+        adjusted = {symbol for symbol, found in evidence.items() if found.cents == "adjusted"}
+        has_both = {
+            symbol
+            for symbol, bars in tables.items()
+            if bars["adj_close"].notna().any() and (bars["dividend"] > 0).any()
+        }
+        shown = {symbol for symbol, found in evidence.items() if found.cents} | has_both
+        if adjusted and (others := shown - adjusted):
             raise InputError(
                 f"The closes of {min(adjusted)} are adjusted for the dividends beside them, those of {min(others)} are "
-                "not, or it cannot be told",
+                "not",
                 where=str(self.path),
                 fix='set [prices] adjustment: "split+dividend", which is the default of yfinance, or "split" or "raw"',
             )
-        return "split+dividend" if adjusted else "raw" if "raw" in kinds.values() else "split"
+        if adjusted:
+            return "split+dividend"
+        if any(jumps_at_splits(bars) for bars in tables.values()):
+            return "raw"
+        is_told = any(found.cents == "unadjusted" for found in evidence.values())
+        return "split+dividend" if not is_told and weigh_falls(evidence.values()) == "adjusted" else "split"
+
+    @cached_property
+    def _evidence(self) -> dict[str, DividendEvidence]:
+        """What the closes show of their adjustment, by symbol with a dividend and without an adjusted close."""
+        found = {symbol: find_dividend_evidence(bars) for symbol, bars in self._content.tables.items()}
+        return {symbol: evidence for symbol, evidence in found.items() if evidence.expected}
+
+    @cached_property
+    def _doubt(self) -> tuple[str, bool]:
+        """What is assumed of the adjustment for dividends, "" if nothing; and whether the closes speak against it."""
+        evidence = self._evidence.values()
+        if self.adjustment != "auto" or not evidence or self._kind == "raw":
+            return "", False
+        if {"adjusted", "unadjusted"} & {found.cents for found in evidence}:
+            return "", False
+        falls = weigh_falls(evidence)
+        if falls == "unadjusted":
+            return "", False
+        if falls == "adjusted":
+            return (
+                "closes read as adjusted for dividends, for they do not fall on ex-dates; if they are not, set "
+                '[prices] adjustment: "split"',
+                False,
+            )
+        return (
+            "closes read as not adjusted for the dividends beside them, which they do not show; if they are, as "
+            'yfinance\'s are by default, set [prices] adjustment: "split+dividend", else "split"',
+            falls == "unlike",
+        )
 
     @cached_property
     def _content(self) -> "_Content":

@@ -11,9 +11,11 @@ from pipeline.market.corporate_actions import (
     as_traded,
     carry_actions,
     find_adjustment,
+    find_dividend_evidence,
     later_splits,
     total_return,
 )
+from pipeline.market.dividend_adjustment import NO_EVIDENCE, weigh_falls
 from tests.conftest import vendor_bars
 
 SESSIONS = pd.bdate_range("2018-01-02", periods=6)
@@ -271,6 +273,53 @@ def test_prices_in_sixteenths_before_cents_are_not_taken_for_adjusted_ones() -> 
     assert find_adjustment(traded.assign(close=sixteenths)) == "split"
 
 
-def test_a_dividend_too_near_the_end_shows_nothing() -> None:
-    traded = traded_with_dividends(0, {118: 0.5}, {})
-    assert find_adjustment(adjusted_by_yfinance(traded, single=False)) == "split"
+@pytest.mark.parametrize("ex_dates", [[60, 119], [60, 118], [118], [119], [1, 2, 117], [5, 60, 100]])
+def test_the_kind_does_not_depend_on_how_near_the_end_the_last_dividend_is(ex_dates: list[int]) -> None:
+    for seed in range(5):
+        traded = traded_with_dividends(seed, dict.fromkeys(ex_dates, 0.5), {})
+        assert find_adjustment(adjusted_by_yfinance(traded, single=True)) == "split+dividend"
+        assert find_adjustment(traded) == "split"
+
+
+def test_a_file_that_ends_before_the_newest_dividends_is_recognised() -> None:
+    for seed in range(5):
+        traded = traded_with_dividends(seed, {30: 0.4, 60: 0.4, 80: 0.4, 110: 0.4}, {})
+        adjusted = adjusted_by_yfinance(traded, single=True)
+        assert find_adjustment(adjusted.iloc[:75]) == "split+dividend"
+        assert find_adjustment(traded.iloc[:75].assign(close=lambda bars: bars["close"] / 7)) == "split"
+
+
+def test_one_wrong_dividend_decides_nothing() -> None:
+    adjusted = adjusted_by_yfinance(traded_with_dividends(0, {30: 0.4, 60: 0.5, 90: 0.4}, {}), single=True)
+    adjusted.loc[30, "dividend"] = 0.7
+    assert find_adjustment(adjusted) == "split+dividend"
+
+
+def paying(seed: int, *, is_adjusted: bool) -> pd.DataFrame:
+    """Five years of closes in cents with quarterly dividends of 1%: they fall on ex-dates unless adjusted."""
+    bars = traded_with_dividends(seed, {}, {}).iloc[:0]
+    dividend = np.where(np.arange(1260) % 63 == 62, 0.8, 0.0)
+    fall = 0.0 if is_adjusted else dividend / 80
+    steps = np.random.default_rng(seed).normal(0, 0.01, 1260) - fall
+    bars = bars.reindex(range(1260)).assign(volume=1.0, dividend=dividend, split=1.0)
+    return bars.assign(close=np.round(80 * np.exp(np.cumsum(steps)), 2))
+
+
+def test_closes_rounded_to_cents_show_it_by_their_falls_over_many_dividends() -> None:
+    for is_adjusted in (True, False):
+        found = [find_dividend_evidence(paying(seed, is_adjusted=is_adjusted)) for seed in range(4)]
+        assert {one.cents for one in found} == {"printed in cents"}
+        assert weigh_falls(found) == ("adjusted" if is_adjusted else "unadjusted")
+    assert weigh_falls([]) == ""
+
+
+def test_a_split_on_an_empty_close_is_no_warning() -> None:
+    for none in (np.nan, 0.0, -1.0, np.inf):
+        bars = vendor_bars(SESSIONS, [200, 202, none, 102, 101, 100], split=[1, 1, 2, 1, 1, 1])
+        assert find_adjustment(bars) == "raw"
+        assert find_adjustment(bars.iloc[:3]) == "split"
+
+
+def test_closes_without_a_number_show_nothing_of_dividends() -> None:
+    bars = vendor_bars(SESSIONS, [np.nan] * 6, dividend=[0, 1, 0, 0, 1, 0])
+    assert find_dividend_evidence(bars) == NO_EVIDENCE

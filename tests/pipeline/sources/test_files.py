@@ -229,6 +229,49 @@ def test_dividends_are_not_counted_twice(tmp_path: Path) -> None:
     assert said.fetch("A", START, END, NOW).adjustment == "split"
 
 
+def quarterly(falls: float, seed: int = 0, years: int = 5) -> pd.DataFrame:
+    """Closes in cents with a dividend of 1% a quarter, by the share of which they fall on its ex-date."""
+    days = 252 * years
+    dividend = np.where(np.arange(days) % 63 == 62, 0.5, 0.0)
+    steps = np.random.default_rng(seed).normal(0, 0.01, days) - falls * dividend / 50
+    close = np.round(50 * np.exp(np.cumsum(steps)), 2)
+    table = pd.DataFrame({"date": pd.bdate_range("2010-01-04", periods=days), "close": close})
+    return table.assign(dividends=dividend)
+
+
+@pytest.mark.parametrize(
+    ("falls", "years", "kind", "note", "rule"),
+    [
+        (0.0, 20, "split+dividend", "read as adjusted for dividends", ""),
+        (0.0, 5, "split", "read as not adjusted for the dividends", "adjustment in doubt"),
+        (0.0, 1, "split", "read as not adjusted for the dividends", ""),
+        (1.0, 20, "split", "", ""),
+        (1.0, 1, "split", "read as not adjusted for the dividends", ""),
+    ],
+)
+def test_closes_in_cents_beside_dividends_are_told_by_their_falls_or_it_is_said(
+    falls: float, years: int, kind: str, note: str, rule: str, tmp_path: Path
+) -> None:
+    quarterly(falls, 5, years).to_csv(tmp_path / "A.csv", index=False)
+    plain().drop(columns="symbol").to_csv(tmp_path / "B.csv", index=False)
+    source, span = read(tmp_path), (pd.Timestamp("2010-01-01"), pd.Timestamp("2040-01-01"))
+    found = [source.fetch(symbol, *span, NOW) for symbol in ("B", "A")]
+    assert {one.adjustment for one in found} == {kind}
+    assert any(note in said for said in found[1].notes)
+    assert any("[prices] adjustment" in said for said in found[1].notes) == bool(note)
+    assert [found_rule for _, found_rule, _ in found[1].findings] == ([rule] if rule else [])
+    assert found[0].findings == ()
+    stated = FilesSource(tmp_path, adjustment="split", historical=True).fetch("A", *span, NOW)
+    assert (stated.findings, [said for said in stated.notes if "[prices]" in said]) == ((), [])
+
+
+def test_a_payer_that_shows_nothing_goes_with_the_others(tmp_path: Path) -> None:
+    paying(1 - 0.5 / 10.0).to_csv(tmp_path / "A.csv", index=False)
+    paying(1 - 0.5 / 10.0).iloc[5:].to_csv(tmp_path / "NEW.csv", index=False)  # it paid on its second session
+    for symbol in ("A", "NEW"):
+        assert read(tmp_path).fetch(symbol, START, END, NOW).adjustment == "split+dividend"
+
+
 def test_a_text_beside_other_files_is_a_note(tmp_path: Path) -> None:
     plain().drop(columns="symbol").to_csv(tmp_path / "A.csv", index=False)
     (tmp_path / "README.txt").write_text("Where these prices come from.")
