@@ -13,14 +13,13 @@ from flows.prices.missing import Reasons
 from flows.prices.update import PriceStatus, read_price_status
 from flows.runtime.context import Run, with_former_settings
 from flows.runtime.custom_code import describe_missing_audit
-from flows.runtime.progress import log_line, log_quietly
+from flows.runtime.progress import log_line
 from flows.runtime.tasks import task
 from flows.training.evaluation import Evaluation, load_evaluation
 from flows.training.history import explain_masked
 from flows.training.per_symbol import explain_unmodelled
 from flows.training.trials import describe_trials
 from flows.training.verified_champion import Champion, Champions
-from models.ensembles.model_files import model_version
 from models.errors import ModelError
 from pipeline.errors import InputError, NextdayError, StoreError
 from pipeline.evaluation.attributions import load_attributions
@@ -31,10 +30,8 @@ from pipeline.ledger.ledger import UniverseRecord
 from pipeline.prices.ingest.fetch_plan import OVERLAP
 from pipeline.prices.ingest.quality import no_findings
 from pipeline.report.evening_report import Report
-from pipeline.report.files import Paths, find_foreign_latest, report_paths, write
+from pipeline.report.files import Paths, report_paths, write
 from pipeline.schema import SCORES, empty
-from pipeline.storage.files import digest_files
-from pipeline.tracking.registry import Registry
 
 __all__ = ["rebuild_report", "write_missing", "write_report"]
 
@@ -67,13 +64,6 @@ def write_report(
         remarks: What else to mention in the report.
     """
     report = _gather(run, price_status, standing, record, champion, remarks)
-    if report.verdict and not champion.evaluation:  # of an earlier nextday
-        folder = run.workspace.evaluation(run.name, champion.version)
-        registry = Registry(run.workspace.home, model_version)
-        registry.add_evaluation(run.name, champion.version, digest_files(folder))
-        log_quietly(f"the evaluation of {champion.version} had no checksums: they are taken from its files")
-    if foreign := find_foreign_latest(report, run.workspace.reports):
-        log_line(f"latest.csv was for {foreign:%Y-%m-%d}, for which nothing is sealed: it is replaced")
     paths = write(report, run.workspace.reports)
     log_line(f"report: {paths.html}")
     return report, paths
@@ -147,10 +137,10 @@ def _gather_again(run: Run, standing: pd.DataFrame, record: UniverseRecord, cham
     """Gather the report of one session's sealed rows with the settings and prices of that session."""
     first = _first(standing)
     former = with_former_settings(run, str(first["config_digest"]))
+    price_status = read_price_status(
+        former, Reasons(), no_findings(), as_of=first["as_of"], seq=int(first["data_version"])
+    )
     champion = champions.version(str(first["model_version"]))
-    seq = int(first["data_version"])
-    run.store.require_version(seq)
-    price_status = read_price_status(former, Reasons(), no_findings(), as_of=first["as_of"], seq=seq)
     remarks = ["Written later, from the ledger; the record of outcomes is that of the day of writing."]
     return _gather(former, price_status, standing.assign(is_new=False), record, champion, remarks)
 
@@ -218,11 +208,9 @@ def _measured(evaluation: Evaluation | None) -> dict[str, Any]:
 def _load_evaluation(run: Run, champion: Champion) -> tuple[Evaluation | None, list[str]]:
     """Return the evaluation of the champion's training, or a remark: a lost score must not cost the forecast."""
     try:
-        folder = run.workspace.evaluation(run.name, champion.version)
-        return load_evaluation(folder, champion.evaluation), []
+        return load_evaluation(run.workspace.evaluation(run.name, champion.version)), []
     except StoreError as error:
-        because = f"{error.what[0].lower()}{error.what[1:]} ({error.where})"
-        return None, [f"No score is shown, because {because}. Fix: {error.fix}."]
+        return None, [f"No score is shown. {error.what}. {error.fix.capitalize()}."]
 
 
 def _load_attributions(run: Run, standing: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
@@ -311,13 +299,9 @@ def _notes(run: Run, standing: pd.DataFrame, champion: Champion, remarks: list[s
         )
     if lacking := sorted({*run.config.labels.horizons} - {*standing["horizon"]}):
         notes.append(_explain_lacking(lacking, champion))
-    try:
-        former = with_former_settings(run, str(_first(standing)["config_digest"])).resolved["settings"]
-    except NextdayError as error:
-        notes.append(f"{error.what} ({error.where}). Fix: {error.fix}.")
-    else:
-        if changed := _name_changed_sections(run, former):
-            notes.append(f"The settings have changed since those rows were issued: {changed}.")
+    former = with_former_settings(run, str(_first(standing)["config_digest"])).resolved["settings"]
+    if changed := _name_changed_sections(run, former):
+        notes.append(f"The settings have changed since those rows were issued: {changed}.")
     if untrained := _name_changed_sections(run, champion.resolve_settings(), _OF_THE_MODEL):
         notes.append(
             f"The champion was trained with other settings ({untrained}): `nextday retrain` uses the new ones."

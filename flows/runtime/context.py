@@ -2,9 +2,8 @@
 
 import importlib
 import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -111,24 +110,21 @@ class Run:
         """The sealed ledger."""
         return Ledger(self.workspace.ledger)
 
-    @cached_property
-    def highest_data_version(self) -> int:
-        """The highest version of the prices that a sealed row names, read once; 0 before the first.
-
-        Raises:
-            LedgerError: sealed rows are lost or changed.
-        """
-        if not ledger_exists(self.workspace.ledger):
-            return 0
-        return Ledger(self.workspace.ledger, read_only=True).highest_data_version(self.name)
-
     def require_whole_ledger(self) -> None:
         """Check that the ledger, if there is one, has every row that was sealed, as it was sealed.
 
         Raises:
             LedgerError: rows are lost or changed.
         """
-        _ = self.highest_data_version  # reading it checks the ledger
+        if ledger_exists(self.workspace.ledger):
+            Ledger(self.workspace.ledger, read_only=True).head()
+
+    @property
+    def highest_data_version(self) -> int:
+        """The highest version of the prices that a sealed row names; 0 before the first."""
+        if not ledger_exists(self.workspace.ledger):
+            return 0
+        return Ledger(self.workspace.ledger, read_only=True).highest_data_version(self.name)
 
     @property
     def today(self) -> pd.Timestamp | None:
@@ -153,13 +149,9 @@ class Run:
         return _settings_path(self.workspace, self.digest)
 
     def save_settings(self) -> None:
-        """Save the resolved settings under their digest, so that every forecast can be recomputed.
-
-        A file whose content is not that of its digest is replaced.
-        """
+        """Save the resolved settings under their digest, so that every forecast can be recomputed."""
         path = self.settings_file
-        stored = _read_settings(path)
-        if not isinstance(stored, dict) or digest(stored) != self.digest:
+        if not path.exists():
             write_text(path, json.dumps(self.resolved, indent=1, sort_keys=True) + "\n")
 
 
@@ -263,7 +255,7 @@ def with_former_settings(run: Run, former: str) -> Run:
     overrides = from_rows(resolved.get("closures", []))
     return Run(
         **{
-            **{each.name: getattr(run, each.name) for each in fields(run)},
+            **vars(run),
             "config": settings,
             "calendar": calendar(settings.universe.calendar, settings.prices.start, run.now, overrides),
             "universe": members,
