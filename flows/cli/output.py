@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from flows.operations.health import HealthCheck
     from flows.prices.update import PriceStatus
     from flows.training.evaluation import Evaluation
-    from pipeline.ledger.verification import Verification
+    from pipeline.ledger.hash_chain import Verification
     from pipeline.report.backtest_report import Backtest
     from pipeline.report.files import Paths
 
@@ -189,8 +189,6 @@ def show_verification(verification: "Verification") -> None:
     )
     for problem in verification.problems:
         console.print(f"  {problem}", markup=False)
-    for beginning in verification.beginnings:
-        console.print(f"  {beginning}", markup=False)
     console.print("the seal is intact" if verification.ok else "the seal is broken")
     console.print(f"head {verification.head.hash}", markup=False, soft_wrap=True)
 
