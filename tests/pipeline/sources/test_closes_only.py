@@ -71,7 +71,7 @@ def test_each_symbol_and_each_session_may_lack_its_own(tmp_path: Path) -> None:
 )
 def test_another_close_is_not_taken_for_the_close(header: str, row: str, tmp_path: Path) -> None:
     (tmp_path / "A.csv").write_text(text(header, row))
-    with pytest.raises(InputError, match=r"lacks the column close|no \.csv"):
+    with pytest.raises(InputError, match=r"lacks the columns? close|no \.csv"):
         read(tmp_path).symbols()
 
 
