@@ -117,7 +117,11 @@ def test_the_score_of_the_record_is_what_a_pencil_gives(ten: tuple[Place, list[E
     assert ours.loc["hit_rate", "value"] == pytest.approx(np.mean((p > 0.5) == (y == 1)))
     assert ours.loc["brier", "value"] == pytest.approx(np.mean((p - y) ** 2))
     assert ours.loc["log_loss", "value"] == pytest.approx(-np.mean(np.log(np.where(y == 1, p, 1 - p))))
-    of_rows = ours.drop("auc_between_sessions")  # which counts only sessions that rose or fell as a whole
+    picking = ["rank_ic", "rank_icir", "top_minus_bottom"]  # they need five stocks a session
+    assert (ours.loc[picking, "n"] == 0).all()
+    of_rows = ours.drop(
+        ["auc_between_sessions", *picking]
+    )  # the first counts sessions that rose or fell as a whole
     assert (of_rows["n"] == 18).all()
     assert (of_rows["sessions"] == 9).all()
 
