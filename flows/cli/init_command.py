@@ -1,6 +1,7 @@
 """`nextday init`: look at the prices, and write the nextday.toml that fits them."""
 
 import os
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -91,6 +92,8 @@ def _write_new(target: Path, text: str) -> None:
     except FileExistsError:
         _require_free(target)
     except OSError as error:
+        with suppress(OSError):
+            target.unlink(missing_ok=True)  # a disk that is full leaves half of it
         raise InputError(
             f"The settings cannot be written: {error.strerror or error}",
             where=str(target),

@@ -18,7 +18,7 @@ from pipeline.report.evening_markdown import summary_markdown
 from pipeline.report.evening_page import render
 from pipeline.report.evening_report import Report
 from pipeline.report.files import FORECAST_COLUMNS, write
-from pipeline.report.tables import METRIC_CAPTIONS, forecast_rows
+from pipeline.report.tables import METRIC_CAPTIONS
 from pipeline.schema import FORECASTS, SCORES, empty
 from tests.conftest import PROJECT
 
@@ -369,26 +369,6 @@ def test_many_forecasts_are_drawn_as_a_histogram_and_few_one_by_one() -> None:
     few, many = (draw_forecasts(forecasts(*(f"S{i}" for i in range(count)))) for count in (30, 31))
     assert titles(few) == {"Probability of up, symbol by symbol"}
     assert titles(many) == {"Distribution of the probabilities of up"}
-
-
-def test_the_summary_shows_the_farthest_from_the_base_rate_and_counts_the_rest() -> None:
-    report = a_report(*(f"S{i}" for i in range(50)))
-    lines = [line for line in summary_markdown(report).splitlines() if line.startswith("| S")]
-    assert len(lines) == 20
-    assert lines[0].startswith("| S0 ")  # 49.0% against 53.0%; the other end is 56.0%
-    assert "30 more in forecast.csv" in summary_markdown(report)
-
-
-def test_the_rows_for_a_table_are_short_texts_by_symbol() -> None:
-    assert forecast_rows(a_report("^IXIC", "^GSPC"))[1] == {
-        "symbol": "^IXIC",
-        "direction": "up",
-        "P(up)": "49.0%",
-        "band": "48.0% to 57.0%",
-        "base rate": "53.0%",
-        "last close": "2,506.85",
-        "kind": "late",
-    }
 
 
 def test_the_forecasts_of_these_tests_are_valid() -> None:

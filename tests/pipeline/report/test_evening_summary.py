@@ -1,0 +1,25 @@
+"""The evening in Markdown and as rows of a table, for Prefect and the terminal."""
+
+from pipeline.report.evening_markdown import summary_markdown
+from pipeline.report.tables import forecast_rows
+from tests.pipeline.report.test_files import a_report
+
+
+def test_the_summary_shows_the_farthest_from_the_base_rate_and_counts_the_rest() -> None:
+    report = a_report(*(f"S{i}" for i in range(50)))
+    lines = [line for line in summary_markdown(report).splitlines() if line.startswith("| S")]
+    assert len(lines) == 20
+    assert lines[0].startswith("| S0 ")  # 49.0% against 53.0%; the other end is 56.0%
+    assert "30 more in forecast.csv" in summary_markdown(report)
+
+
+def test_the_rows_for_a_table_are_short_texts_by_symbol() -> None:
+    assert forecast_rows(a_report("^IXIC", "^GSPC"))[1] == {
+        "symbol": "^IXIC",
+        "direction": "up",
+        "P(up)": "49.0%",
+        "band": "48.0% to 57.0%",
+        "base rate": "53.0%",
+        "last close": "2,506.85",
+        "kind": "late",
+    }
