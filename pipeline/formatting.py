@@ -100,7 +100,7 @@ def format_score(value: float, metric: str) -> str:
 def format_interval(low: float, high: float, metric: str, sessions: int, horizon: int = 1) -> str:
     """Format an interval, with as many decimals as tell its ends apart; without one, a dash and the reason."""
     if not sessions:
-        return "– (no session has enough stocks)"
+        return "– (too few stocks)"
     if math.isnan(low) or math.isnan(high):
         least = MIN_SESSIONS * horizon
         return f"– (under {least} sessions)" if sessions < least else "– (not defined)"

@@ -21,6 +21,8 @@ JUMP = 1.2
 _MAX_REVISED, _FEW = 0.2, 4
 # The largest factor of a new close without an action; a split of three for two is beyond it.
 _MAX_MOVE = 1.4
+# The tolerance of the log ratio within which a history seen for the first time is certainly in two units.
+_CERTAIN_UNIT = 0.02
 # Smaller ratios (spin-offs, stock dividends) cannot be distinguished from a day's move.
 _REAL_SPLIT = 1.3
 # Tolerances of the log return on the day of a split: absolute, and as a share of the log split.
@@ -156,8 +158,9 @@ def find_jumps(
 
     A split that the vendor has not listed yet looks like this, and so does a crash: a jump that has lasted for five
     sessions is accepted as real. A spike (a jump that reverts) and a change of the unit are never accepted. The way
-    back from a stored spike is no jump. In a history seen for the first time a jump counts only from `doubtful_from`
-    on, unless it was taken back (`find_leaps` names the earlier ones).
+    back from a stored spike is no jump. In a history seen for the first time a certain change of the unit counts
+    anywhere, unless it is that of a single session; any other jump only from `doubtful_from` on, unless it was taken
+    back (`find_leaps` names the earlier ones).
 
     Args:
         stored: symbol, session, close, split, dividend, status of the stored bars.
@@ -178,7 +181,9 @@ def find_jumps(
     is_unit = is_unit_change(growth.to_numpy(float))
     is_first = ~rows["symbol"].isin(stored["symbol"])
     is_recent = (later < LASTING) & (~is_first | ((rows["session"] >= doubtful_from) & (back == 0)))
-    is_doubted = rows["is_new"] & is_jump & (is_recent | (~is_first & (is_unit | (back == 1))))
+    is_in_two_units = is_unit_change(growth.to_numpy(float), _CERTAIN_UNIT) & (back != 1)
+    is_unlikely = np.where(is_first, is_in_two_units, is_unit | (back == 1))
+    is_doubted = rows["is_new"] & is_jump & (is_recent | is_unlikely)
     found = rows[is_doubted].assign(rule=np.where(is_unit[is_doubted], "unit fault", "unexplained leap"))
     details = [
         f"{describe_step(row.before, row.close, row.dividend, row.split)}"

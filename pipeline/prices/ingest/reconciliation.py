@@ -130,7 +130,10 @@ def _find_faults(
     detail = recent["detail"] + f"; accepted once it has lasted {LASTING} sessions"
     recent = _without_same(recent.assign(detail=detail)[jumps.columns], jumps)
     found = pd.concat([overlap, splits, jumps, recent], ignore_index=True)
-    return found.assign(is_since=np.arange(len(found)) >= len(overlap) + len(splits))
+    # Nobody knows which of two units is the right one: of such a history nothing is good.
+    is_in_two_units = (found["rule"] == "unit fault") & (found["session"] < doubtful_from)
+    is_leap = np.arange(len(found)) >= len(overlap) + len(splits)
+    return found.assign(is_since=is_leap & ~is_in_two_units)
 
 
 def _without_same(rows: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:

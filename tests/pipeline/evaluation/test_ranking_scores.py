@@ -146,5 +146,5 @@ def test_scores_of_picking_are_printed_in_their_units_and_a_missing_one_with_its
     assert format_interval(-0.000004, 0.002, "top_minus_bottom", 100) == "-0.04 to +20.00 bp"
     assert format_score(math.nan, "top_minus_bottom") == "–"
     assert format_score(0.0213, "rank_ic") == "0.0213"
-    assert format_interval(math.nan, math.nan, "rank_ic", 0) == "– (no session has enough stocks)"
+    assert format_interval(math.nan, math.nan, "rank_ic", 0) == "– (too few stocks)"
     assert format_interval(math.nan, math.nan, "rank_ic", 9) == "– (under 10 sessions)"

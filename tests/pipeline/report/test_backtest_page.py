@@ -157,7 +157,7 @@ def test_a_score_comes_with_its_interval_n_and_baseline(page: str) -> None:
     for row in rows:
         # Three symbols are too few to rank: there is no number, and the reason.
         is_of_returns = ">rank IC" in row or ">top minus" in row
-        assert ("– (no session has enough stocks)" if is_of_returns else " to ") in row
+        assert ("– (too few stocks)" if is_of_returns else " to ") in row
         assert "logistic without universe" in row
         assert re.search(r"<td>\d[\d,]* <span", row)
 
