@@ -23,18 +23,18 @@ from flows.training.champion import count_trial
 from flows.training.compute import open_compute
 from flows.training.evaluation import range_table
 from flows.training.history import History, make_sequences
-from flows.training.scoring import score_longer_horizons, score_procedure
+from flows.training.scoring import score_further_outputs, score_procedure
 from flows.training.trials import describe_trials
 from flows.training.walk_forward import BEST_BEFORE, fits_at_once, walk_history
 from pipeline.config import digest
 from pipeline.errors import NextdayError, StoreError
-from pipeline.evaluation.horizons import select_horizon
 from pipeline.evaluation.robustness import RobustnessTests, run_robustness_tests
 from pipeline.evaluation.subgroups import score_groups, trailing_volatility
 from pipeline.evaluation.verdict import Verdict, drop_ranking_rules
 from pipeline.forecasting.folds import Fold, walk_folds
 from pipeline.forecasting.walk_forward import Walk
 from pipeline.formatting import count
+from pipeline.outputs import select_main
 from pipeline.report.backtest_markdown import backtest_markdown
 from pipeline.report.backtest_page import render_backtest
 from pipeline.report.backtest_report import (
@@ -133,7 +133,7 @@ def _run_backtest(run: Run, price_status: PriceStatus, known: History) -> Backte
     with open_compute(run, known.sequences, fits_at_once(run, folds)) as compute:
         walk, rows, epochs = walk_history(run, known, folds, replace(compute, checkpoints=_checkpoints(run)))
     scores, verdict = score_procedure(run, walk, BEST_BEFORE)
-    longer = score_longer_horizons(run, walk, BEST_BEFORE) if len(settings.labels.horizons) > 1 else None
+    longer = score_further_outputs(run, walk, BEST_BEFORE) if len(known.sequences.outputs) > 1 else None
     trading = _trade(run, known, walk, verdict)
     sharpe = trading.deflated.sharpe if trading.deflated else None
     count_trial(run, price_status, walk.test, study="backtest", digest=_digest_trial(run), sharpe=sharpe)
@@ -163,7 +163,7 @@ def _run_backtest(run: Run, price_status: PriceStatus, known: History) -> Backte
 @task("score groups")
 def _score_groups(run: Run, known: History, walk: Walk, verdict: Verdict) -> pd.DataFrame:
     return score_groups(
-        select_horizon(walk.test),
+        select_main(walk.test),
         model=verdict.model,
         baseline=verdict.baseline,
         volatility=trailing_volatility(known.panel),
@@ -174,7 +174,7 @@ def _score_groups(run: Run, known: History, walk: Walk, verdict: Verdict) -> pd.
 @task("test robustness")
 def _test_robustness(run: Run, walk: Walk, verdict: Verdict) -> RobustnessTests:
     tests = run_robustness_tests(
-        drop_ranking_rules(select_horizon(walk.test)),
+        drop_ranking_rules(select_main(walk.test)),
         model=verdict.model,
         baseline=verdict.baseline,
         seed=run.config.training.seed,
@@ -187,7 +187,7 @@ def _test_robustness(run: Run, walk: Walk, verdict: Verdict) -> RobustnessTests:
 def _trade(run: Run, known: History, walk: Walk, verdict: Verdict) -> TradingView:
     """Return the trading results of the forecasts, with the Sharpe ratio not yet deflated by the trials."""
     view = view_trading(
-        select_horizon(walk.test),
+        select_main(walk.test),
         read_fills(known.panel),
         run.config.trading,
         model=verdict.model,
@@ -279,7 +279,7 @@ def _describe_method(run: Run, known: History, folds: list[Fold], walked: Walk) 
 
 def _describe_baselines(walk: Walk) -> str:
     """Return which baseline was the prior-best one in which folds."""
-    rows = select_horizon(walk.test)
+    rows = select_main(walk.test)
     chosen = rows[rows["model"] == BEST_BEFORE].groupby("chosen")["fold"].unique()
     return "; ".join(f"{name} in fold {', '.join(map(str, sorted(folds)))}" for name, folds in chosen.items())
 

@@ -23,6 +23,7 @@ from flows.training.verified_champion import Champion, Champions
 from models.ensembles.model_files import model_version
 from pipeline.errors import InputError, NextdayError
 from pipeline.ledger.ledger import UniverseRecord
+from pipeline.outputs import Output, list_outputs, select_main
 from pipeline.report.evening_report import Report
 from pipeline.report.files import Paths
 from pipeline.tracking.registry import Registry
@@ -105,10 +106,18 @@ def _newest_closed(run: Run) -> pd.Timestamp | None:
     return None if closed.empty else closed.max()
 
 
-def _find_lacking(run: Run, standing: pd.DataFrame, symbols: Collection[str]) -> set[tuple[str, int]]:
-    """Return which of the symbols lack a sealed row, by current name and configured horizon."""
-    sealed = {*zip(standing["symbol"].replace(run.universe.current), standing["horizon"], strict=True)}
-    return {*product(symbols, run.config.labels.horizons)} - sealed
+def _find_lacking(run: Run, standing: pd.DataFrame, symbols: Collection[str]) -> set[tuple[str, Output]]:
+    """Return which of the symbols lack a sealed row, by current name and configured output."""
+    current = standing.assign(symbol=standing["symbol"].replace(run.universe.current))
+    # Forecasts of one evening are sealed together: where others have this output, the symbol cannot be asked for it.
+    made = [each for each in list_outputs(current) if each.needs_open or each.is_relative]
+    sealed = {*_list_keys(current), *product(current["symbol"], made)}
+    return {*product(symbols, run.config.labels.outputs)} - sealed
+
+
+def _list_keys(rows: pd.DataFrame) -> list[tuple[str, Output]]:
+    outputs = map(Output, rows["target"], rows["horizon"])
+    return list(zip(rows["symbol"], outputs, strict=True))
 
 
 def _evening(run: Run) -> Evening:
@@ -120,7 +129,7 @@ def _evening(run: Run) -> Evening:
     remarks += write_missing(run, record, champions, before=price_status.as_of)
     settled = settle_forecasts(run, price_status, record)
     standing = _forecast_tonight(run, price_status, record, champions)
-    champion = champions.version(str(standing.sort_values("horizon", kind="stable")["model_version"].iloc[0]))
+    champion = champions.version(str(select_main(standing)["model_version"].iloc[0]))
     report, paths = write_report(run, price_status, standing, record, champion, remarks)
     new_rows = int(standing["is_new"].sum())
     try:
@@ -139,7 +148,7 @@ def _evening(run: Run) -> Evening:
 def _forecast_tonight(
     run: Run, price_status: PriceStatus, record: UniverseRecord, champions: Champions
 ) -> pd.DataFrame:
-    """Return tonight's sealed rows; a model forecasts only if a member lacks a row at a configured horizon.
+    """Return tonight's sealed rows; a model forecasts only if a member lacks a row of a configured output.
 
     Only the lacking rows are sealed: a closure or a symbol's new name since would give the others another key.
     """
@@ -158,7 +167,7 @@ def _forecast_tonight(
             where=str(run.store.folder),
             fix="the champion reads many sessions without a gap; `nextday update` lists what is missing",
         )
-    is_lacking = [key in lacking for key in zip(rows["symbol"], rows["horizon"], strict=True)]
+    is_lacking = [key in lacking for key in _list_keys(rows)]
     if not any(is_lacking):
         return standing
     new = seal(run, record, rows[is_lacking], price_status.as_of, price_status.observed_at)

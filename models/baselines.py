@@ -5,48 +5,43 @@ with which it was right on the training rows. scikit-learn is imported where a m
 of it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models.baseline_inputs import (
+    MOMENTUM,
+    RECENT,
+    Inputs,
+    Read,
+    read_centred,
+    read_column,
+    read_momentum,
+    read_recent,
+)
 from models.prediction import Prediction, on_panel
 from models.scaling import replace_outliers
 from models.windows import (
     Mode,
     check_panel,
     first_session,
-    gather_windows,
     labelled_rows,
     start_of_run,
     usable_rows,
 )
 
-__all__ = ["BASELINES", "MOMENTUM", "RECENT", "Baseline", "FittedBaseline", "baselines"]
-
-RECENT: Final = 5
-"""Number of recent returns that the classical models see, next to all features of the last session."""
-
-MOMENTUM: Final = (252, 21)
-"""The long momentum is the return from 252 to 21 sessions ago: a year without its last month, in which returns tend to
-reverse. Jegadeesh and Titman (1993), "Returns to buying winners and selling losers"; without the last month as in
-Fama and French (1996), "Multifactor explanations of asset pricing anomalies"."""
+__all__ = ["BASELINES", "OVERNIGHT", "Baseline", "FittedBaseline", "baselines"]
 
 _CERTAIN: Final = 0.999
 """Highest probability of a rule: at 1, a single miss would cost an infinite log loss."""
 
 _LEAST_SURE: Final = 0.501
 """Lowest probability of a rule's direction: it issues one even if it was no better than chance in training."""
-
-_DIGITS: Final = 9
-"""Digits of a sum of returns that are no rounding error."""
-
-Inputs = NDArray[np.float32]
-Read = Callable[[NDArray[np.float32], NDArray[np.bool_], NDArray[np.int32]], Inputs]
-"""x [symbol, session, feature], mask [symbol, session] and flat row numbers to inputs [row, column]."""
 
 Estimate = Callable[[Inputs], NDArray[np.float64]]
 """Inputs [row, column] to p_up [row]."""
@@ -60,20 +55,20 @@ class FittedBaseline:
     """A fitted baseline.
 
     Attributes:
-        estimates: One per horizon.
-        base_rate: Share of ups among the training rows, [horizon].
+        estimates: One per output; None where the baseline is not meant for it.
+        base_rate: Share of ups among the training rows, [output].
         features: Columns of x.
-        read: Gathers the inputs of rows.
+        reads: Gathers the inputs of rows, one per output.
         reach: Sessions that the inputs of a row are gathered from, its own included.
         lookback: Sessions that a row needs, as for the network.
         mode: Which sessions these are, as for the network.
         start: First session that is read, as for the network; None in windowed mode.
     """
 
-    estimates: tuple[Estimate, ...]
+    estimates: tuple[Estimate | None, ...]
     base_rate: NDArray[np.float64]
     features: int
-    read: Read
+    reads: tuple[Read, ...]
     reach: int
     lookback: int
     mode: Mode
@@ -85,7 +80,7 @@ class FittedBaseline:
 
     @property
     def threshold(self) -> NDArray[np.float64]:
-        """Zeros, [horizon]: a baseline never abstains."""
+        """Zeros, [output]: a baseline never abstains."""
         return np.zeros(len(self.estimates))
 
     def predict(self, x: NDArray[np.float32], mask: NDArray[np.bool_]) -> Prediction:
@@ -97,10 +92,11 @@ class FittedBaseline:
         check_panel(x, mask, self.features)
         usable = usable_rows(mask, self.lookback, self.mode)
         rows = np.flatnonzero(usable).astype(np.int32)
-        p_up = np.empty((len(rows), len(self.estimates)))
-        if len(rows):
-            inputs = self.read(x, mask, rows)
-            p_up = np.stack([estimate(inputs) for estimate in self.estimates], axis=1)
+        p_up = np.full((len(rows), len(self.estimates)), np.nan)
+        inputs = {read: read(x, mask, rows) for read in {*self.reads} if len(rows)}
+        for output, (estimate, read) in enumerate(zip(self.estimates, self.reads, strict=True)):
+            if estimate and len(rows):
+                p_up[:, output] = estimate(inputs[read])
         panel = on_panel(p_up, usable)
         return Prediction(panel, panel, panel)
 
@@ -110,11 +106,14 @@ class Baseline:
     """A baseline to be fitted, with the network's `fit`; nothing in it is stopped early or calibrated.
 
     Attributes:
-        learn: Fits one horizon.
+        learn: Fits one output.
         read: Gathers the inputs of rows.
         reach: Sessions that the inputs of a row are gathered from, its own included.
         lookback: Sessions that a row needs, as for the network.
         mode: Which sessions these are, as for the network.
+        outputs: The places of the outputs that it is meant for; None: all.
+        relative: Learn and read for the outputs at `relative_outputs`; None: the same as for others.
+        relative_outputs: The places of the outputs that compare a return with the median of the session.
     """
 
     learn: Learn
@@ -122,6 +121,9 @@ class Baseline:
     reach: int
     lookback: int
     mode: Mode = "windowed"
+    outputs: frozenset[int] | None = None
+    relative: tuple[Learn, Read] | None = None
+    relative_outputs: frozenset[int] = frozenset()
 
     def fit(
         self,
@@ -139,7 +141,7 @@ class Baseline:
         Args:
             x: Features, float32 [symbol, session, feature].
             mask: [symbol, session], true where the row is valid.
-            y: float32 [symbol, session, horizon] in {0, 1}; NaN where unknown or not to be used.
+            y: float32 [symbol, session, output] in {0, 1}; NaN where unknown or not to be used.
             train: Session numbers to fit on.
             stop: Decides, as for the network, the first session that is read in sequence mode; nothing else.
             calibrate: Unused.
@@ -150,27 +152,40 @@ class Baseline:
         """
         check_panel(x, mask, x.shape[-1])
         usable = usable_rows(mask, self.lookback, self.mode)
-        estimates, base_rate = [], []
-        for horizon in range(y.shape[-1]):
-            rows = labelled_rows(usable, y[:, :, horizon : horizon + 1], train, "train")
-            labels = y[:, :, horizon].reshape(-1)[rows]
-            inputs = self.read(x, mask, rows)
-            estimates.append(self.learn(inputs, labels, seed))
+        estimates, base_rate, reads = [], [], []
+        for output in range(y.shape[-1]):
+            learn, read = self._part(output)
+            rows = labelled_rows(usable, y[:, :, output : output + 1], train, "train")
+            labels = y[:, :, output].reshape(-1)[rows]
+            is_meant = self.outputs is None or output in self.outputs
+            estimates.append(learn(read(x, mask, rows), labels, seed) if is_meant else None)
             base_rate.append(float(labels.mean(dtype=np.float64)))
+            reads.append(read)
         return FittedBaseline(
             estimates=tuple(estimates),
             base_rate=np.array(base_rate),
             features=x.shape[-1],
-            read=self.read,
+            reads=tuple(reads),
             reach=self.reach,
             lookback=self.lookback,
             mode=self.mode,
             start=start_of_run(self.mode, stop, self.lookback),
         )
 
+    def _part(self, output: int) -> tuple[Learn, Read]:
+        if self.relative is None or output not in self.relative_outputs:
+            return self.learn, self.read
+        return self.relative
+
 
 def baselines(
-    return_feature: int, lookback: int, mode: Mode = "windowed", universe_features: Sequence[int] = ()
+    return_feature: int,
+    lookback: int,
+    mode: Mode = "windowed",
+    universe_features: Sequence[int] = (),
+    relative: Iterable[int] = (),
+    overnight: Iterable[int] = (),
+    overnight_features: Mapping[str, int] = MappingProxyType({}),
 ) -> dict[str, Baseline]:
     """Return every baseline by name, in the order of BASELINES.
 
@@ -179,48 +194,36 @@ def baselines(
         lookback: Sessions that the network needs: the baselines forecast the same rows.
         mode: Which sessions these are, as for the network.
         universe_features: Columns of x about the other symbols; none: there is no logistic_without_universe.
+        relative: Places of the outputs that compare a return with the session's median: there the rules read how far
+            a return lies above or below the median of the valid rows of its session.
+        overnight: Places of the overnight outputs: the only ones that the rules of OVERNIGHT forecast.
+        overnight_features: Columns of x by the name in OVERNIGHT; without them there are none of these rules.
     """
     recent = min(RECENT, lookback)
     learners = _learners(return_feature, recent)
     if universe_features:
         learners["logistic_without_universe"] = _learn_logistic_without(tuple(universe_features))
-    reads = dict.fromkeys(learners, (partial(_read_recent, return_feature, recent), recent))
-    reads["momentum_252_21"] = partial(_read_momentum, return_feature), MOMENTUM[0]
-    return {name: Baseline(learn, *reads[name], lookback, mode) for name, learn in learners.items()}
+    reads = dict.fromkeys(learners, (partial(read_recent, return_feature, recent), recent))
+    reads["momentum_252_21"] = partial(read_momentum, return_feature), MOMENTUM[0]
+    build = partial(Baseline, lookback=lookback, mode=mode, relative_outputs=frozenset(relative))
+    centred = {
+        name: (
+            learn,
+            partial(read_centred, return_feature, _READS.get(name, partial(read_recent, 0, recent))),
+        )
+        for name, learn in _rules(0, recent).items()
+    }
+    made = {name: build(learn, *reads[name], relative=centred.get(name)) for name, learn in learners.items()}
+    for name, column in overnight_features.items():
+        learn = _learn_sign(lambda inputs: inputs[:, 0])
+        read = partial(read_column, column)
+        alone = (learn, partial(read_centred, column, partial(read_column, 0)))
+        made[name] = build(learn, read, 1, outputs=frozenset(overnight), relative=alone)
+    return made
 
 
-def _read_recent(
-    return_feature: int,
-    recent: int,
-    x: NDArray[np.float32],
-    mask: NDArray[np.bool_],
-    rows: NDArray[np.int32],
-) -> Inputs:
-    """Return [row, column]: the features of the last session in their order, then the returns before it.
-
-    In sequence mode there may be sessions without a bar in between, which count as returns of zero.
-    """
-    returns = gather_windows(x[:, :, [return_feature]], rows, recent)[:, :-1, 0]
-    return np.concatenate([x.reshape(-1, x.shape[-1])[rows], returns], axis=1)
-
-
-def _read_momentum(
-    return_feature: int, x: NDArray[np.float32], mask: NDArray[np.bool_], rows: NDArray[np.int32]
-) -> Inputs:
-    """Return [row, 1]: the sum of the returns from MOMENTUM[0] to MOMENTUM[1] sessions ago.
-
-    Sessions without a valid row count as returns of zero; a symbol whose first valid row is younger has a sum of 0,
-    which is no direction. Sums are rounded, so that a row has the same sign wherever the block begins.
-    """
-    first, last = MOMENTUM
-    total = np.zeros(mask.shape, np.float32)
-    if mask.shape[1] >= first:
-        level = np.cumsum(np.where(mask, x[:, :, return_feature], 0), axis=1, dtype=np.float64)
-        before = np.pad(level, ((0, 0), (1, 0)))[:, : mask.shape[1] - first + 1]
-        has_begun = np.logical_or.accumulate(mask, axis=1)[:, : mask.shape[1] - first + 1]
-        sums = level[:, first - last - 1 : mask.shape[1] - last] - before
-        total[:, first - 1 :] = np.where(has_begun, sums, 0).round(_DIGITS)
-    return total.reshape(-1, 1)[rows]
+_READS: Final[Mapping[str, Read]] = {"momentum_252_21": partial(read_momentum, 0)}
+"""How a rule reads a feature that stands alone, where it is not by the recent returns."""
 
 
 def _share_of_ups(labels: NDArray[np.float32]) -> float:
@@ -304,19 +307,30 @@ def _learn_classifier(classifier: Any, inputs: Inputs, labels: NDArray[np.float3
     return lambda inputs: np.asarray(classifier.predict_proba(inputs)[:, 1], dtype=np.float64)
 
 
-def _learners(return_feature: int, recent: int) -> dict[str, Learn]:
+def _rules(return_feature: int, recent: int) -> dict[str, Learn]:
+    """Return the rules that read returns alone."""
     return {
-        "always_up": _learn_always_up,
-        "base_rate": _learn_base_rate,
         "last_sign": _learn_sign(lambda inputs: inputs[:, return_feature]),
         "reversal": _learn_sign(lambda inputs: -inputs[:, return_feature]),
         "momentum": _learn_sign(partial(_momentum, return_feature, recent)),
         "reversal_5": _learn_sign(lambda inputs: -_momentum(return_feature, recent, inputs)),
         "momentum_252_21": _learn_sign(lambda inputs: inputs[:, 0]),
+    }
+
+
+def _learners(return_feature: int, recent: int) -> dict[str, Learn]:
+    return {
+        "always_up": _learn_always_up,
+        "base_rate": _learn_base_rate,
+        **_rules(return_feature, recent),
         "logistic_regression": _learn_logistic,
         "gradient_boosting": _learn_boosting,
     }
 
 
-BASELINES: Final = (*_learners(return_feature=0, recent=RECENT), "logistic_without_universe")
-"""Names of the baselines, from the simplest on; the last one only if there are features about other symbols."""
+OVERNIGHT: Final = ("last_overnight", "mean_overnight_20")
+"""Rules for overnight outputs: the sign of the last overnight return, and of the mean of the last twenty."""
+
+BASELINES: Final = (*_learners(return_feature=0, recent=RECENT), "logistic_without_universe", *OVERNIGHT)
+"""Names of the baselines, from the simplest on; logistic_without_universe only if there are features about other
+symbols, those of OVERNIGHT only for overnight outputs."""

@@ -1,12 +1,9 @@
 """The settings: one frozen object read from nextday.toml, with a digest that is stored with every forecast."""
 
-import difflib
 import hashlib
 import json
-import tomllib
 from collections.abc import Mapping
 from datetime import date
-from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
@@ -14,15 +11,14 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    ValidationError,
     ValidationInfo,
     field_validator,
     model_validator,
 )
 
-from pipeline.errors import ConfigError, quoted
+from pipeline.outputs import DIRECTION, NEXT, TARGETS, Output
 from pipeline.plugins import BASELINE_NAMES, is_custom_code, plain_options
-from pipeline.schema import SYMBOL_FIX, SYMBOL_PATTERN
+from pipeline.schema import SYMBOL_PATTERN
 
 __all__ = [
     "BacktestConfig",
@@ -38,7 +34,6 @@ __all__ = [
     "TrainingConfig",
     "UniverseConfig",
     "digest",
-    "load",
 ]
 
 Symbol = Annotated[str, Field(pattern=SYMBOL_PATTERN)]
@@ -143,8 +138,27 @@ class FeaturesConfig(_Section):
 class LabelsConfig(_Section):
     """Which returns are forecast, and which of them are labels."""
 
+    targets: tuple[str, ...] = (DIRECTION,)
     horizons: tuple[Annotated[int, Field(ge=1, le=250)], ...] = (1,)
     dead_zone: tuple[Annotated[float, Field(le=0, gt=-1)], Annotated[float, Field(ge=0, lt=1)]] = (0.0, 0.0)
+
+    @property
+    def outputs(self) -> tuple[Output, ...]:
+        """The outputs of the network, target by target; overnight and intraday reach no farther than next session."""
+        return tuple(
+            Output(target, horizon)
+            for target in TARGETS
+            if target in self.targets
+            for horizon in (self.horizons if target in (DIRECTION, "relative") else (NEXT,))
+        )
+
+    @field_validator("targets")
+    @classmethod
+    def _check_targets(cls, targets: tuple[str, ...]) -> tuple[str, ...]:
+        unknown = [target for target in targets if target not in TARGETS]
+        if unknown or not targets or len(set(targets)) < len(targets):
+            raise ValueError(f'write some of {", ".join(TARGETS)}, each once: ["direction", "relative"]')
+        return tuple(target for target in TARGETS if target in targets)
 
     @field_validator("horizons")
     @classmethod
@@ -323,6 +337,8 @@ class Config(_Section):
             del resolved["universe"]["closures"]
         if not self.model.options:
             del resolved["model"]["options"]
+        if self.labels.targets == (DIRECTION,):
+            del resolved["labels"]["targets"]
         return resolved
 
 
@@ -330,70 +346,3 @@ def digest(resolved: Mapping[str, Any]) -> str:
     """Return the first 16 hex digits of the sha256 of the canonical JSON of a resolved configuration."""
     canonical = json.dumps(resolved, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
-
-
-def load(path: Path) -> Config:
-    """Read nextday.toml.
-
-    Raises:
-        ConfigError: the file is missing, is not TOML, or has an unknown key or an invalid value; the message names
-            every fault, and for an unknown key the most similar known one.
-    """
-    try:
-        if path.exists() and not path.is_file():  # reading a pipe would never end
-            raise OSError("it is not a file")
-        return Config.model_validate(tomllib.loads(path.read_text(encoding="utf-8-sig")))
-    except FileNotFoundError:
-        raise ConfigError(
-            "There is no configuration file", where=str(path), fix="name one with --config FILE"
-        ) from None
-    except (OSError, UnicodeDecodeError, RecursionError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ConfigError(
-            f"The configuration cannot be read: {reason}",
-            where=str(path),
-            fix="save it as UTF-8 text, or name another file with --config FILE",
-        ) from None
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(
-            f"The configuration is not valid TOML: {error}", where=str(path), fix="fix that line"
-        ) from None
-    except ValidationError as error:
-        raise ConfigError(
-            "\n".join(_describe_fault(fault) for fault in error.errors(include_url=False)),
-            where=str(path),
-            fix="fix the lines named above; nextday.toml in the project explains every key",
-        ) from None
-
-
-def _describe_fault(fault: Any) -> str:
-    place = ".".join(str(part) for part in fault["loc"])
-    if place == "prices.proxy":  # its value may hold a password, so it is not shown
-        return f"{place}: write http://host:port; one with a password belongs in the variable HTTPS_PROXY"
-    if fault["type"] == "string_pattern_mismatch":
-        fix = "write a-z, 0-9, - and _, 63 at most" if place == "universe.name" else SYMBOL_FIX
-        return f"{place}: {quoted(fault['input'])} is not a valid name; {fix}"
-    if fault["type"] != "extra_forbidden":
-        is_hidden = isinstance(fault["input"], dict) or place in ("universe.source_options", "model.options")
-        given = "" if is_hidden else f" (given: {quoted(fault['input'])})"
-        return f"{place or 'configuration'}: {_format_reason(fault)}{given}"
-    section, key = fault["loc"][:-1], str(fault["loc"][-1])
-    known = _known_keys(section)
-    nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-    hint = f"did you mean {nearest[0]!r}?" if nearest else f"known here: {', '.join(known)}"
-    return f"{place}: there is no such key; {hint}"
-
-
-def _format_reason(fault: Any) -> str:
-    if fault["type"].startswith("date"):
-        return "it is not a date; write 2018-12-31"
-    if fault["type"] == "model_type":
-        return "it is a section: write [universe] on a line and its keys below it"
-    return str(fault["msg"]).removeprefix("Value error, ")
-
-
-def _known_keys(section: tuple[Any, ...]) -> list[str]:
-    if not section:
-        return list(Config.model_fields)
-    part = Config.model_fields[str(section[0])].annotation
-    return list(part.model_fields) if isinstance(part, type) and issubclass(part, BaseModel) else []

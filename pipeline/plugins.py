@@ -168,7 +168,7 @@ def _format_location(error: BaseException, but: Collection[str]) -> str:
 BASELINE_NAMES: Final = frozenset(
     {
         *("always_up", "base_rate", "last_sign", "reversal", "momentum", "logistic_regression"),
-        *("reversal_5", "momentum_252_21"),
+        *("reversal_5", "momentum_252_21", "last_overnight", "mean_overnight_20"),
         *("gradient_boosting", "logistic_without_universe", "best_before"),
     }
 )

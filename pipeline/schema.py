@@ -6,6 +6,7 @@ import pandas as pd
 import pandera.pandas as pa
 
 from pipeline.errors import NextdayError
+from pipeline.outputs import TARGETS
 
 __all__ = [
     "DIRECTIONS",
@@ -40,10 +41,10 @@ SYMBOL_FIX: Final = (
 )
 
 PRICE_KEY: Final = ["instrument_id", "session", "seq"]
-FORECAST_KEY: Final = ["symbol", "as_of", "target_session", "horizon"]
+FORECAST_KEY: Final = ["symbol", "as_of", "target_session", "horizon", "target"]
 
-DIRECTIONS: Final = ("up", "down", "none")
-"""The values of a direction; none where the model abstains."""
+DIRECTIONS: Final = ("up", "down", "none", "above", "below")
+"""The values of a direction: above and below the median for relative targets; none where the model abstains."""
 
 _SESSION: Final = "datetime64[us]"
 _INSTANT: Final = "datetime64[us, UTC]"
@@ -124,13 +125,15 @@ FORECASTS: Final = pa.DataFrameSchema(
         "config_digest": _text(),
         "role": _text("champion", "challenger"),
         "kind": _text("backtest", "live", "late"),
+        "target": _text(*TARGETS),
     },
     checks=pa.Check(lambda f: f["target_session"] > f["as_of"], name="target_after_as_of"),
     unique=[*FORECAST_KEY, "model_version"],
     strict=True,
     name="Forecasts",
 )
-"""One forecast per row; `direction` is up if p_up > 0.5, down if p_up < 0.5, none where the model abstains."""
+"""One forecast per row; `p_up` is the probability of up, or for a relative target of above the median. `direction` is
+up or above if p_up > 0.5, down or below if p_up < 0.5, none where the model abstains."""
 
 OUTCOMES: Final = pa.DataFrameSchema(
     {
@@ -142,13 +145,19 @@ OUTCOMES: Final = pa.DataFrameSchema(
         "realized_return": _number(),
         "settled_at": pa.Column(_INSTANT),
         "data_version": pa.Column(int, pa.Check.ge(0)),
+        "target": _text(*TARGETS),
+        "median_return": _number(),
+        "median_members": _number(ge=1),
+        "median_basis": _text("90%", "5 sessions", nullable=True),
     },
     unique=FORECAST_KEY,
     strict=True,
     name="Outcomes",
 )
-"""One outcome per forecast: 1 up, 0 down, NaN where there is no label (unchanged, untraded); realized_return is the
-simple total return from as_of to target_session."""
+"""One outcome per forecast: 1 up or above, 0 down or below, NaN where there is no label (unchanged, untraded, no real
+open). realized_return is the symbol's simple total return over the target's part of the time. A relative outcome keeps
+the median that it was judged by, over how many members, and why it was settled then: the bars of 90% of the members
+forecast were settled, or 5 sessions had passed; these three are missing for other targets."""
 
 MIN_SESSIONS: Final = 10
 """With fewer sessions nothing is drawn and nothing tested (NaN): an interval of them would only look like one.
@@ -179,6 +188,7 @@ SCORES: Final = pa.DataFrameSchema(
         "p_value": _number(ge=0, le=1),
         "horizon": pa.Column(int, pa.Check.ge(1)),
         "t_statistic": _number(),
+        "target": _text(*TARGETS),
     },
     checks=[
         pa.Check(_has_its_interval, name="interval_or_a_reason"),
@@ -187,12 +197,13 @@ SCORES: Final = pa.DataFrameSchema(
         pa.Check(lambda f: (f["n"] > 0) | f["value"].isna(), name="no_value_of_no_row"),
         pa.Check(lambda f: (f["n"] > 0) == (f["sessions"] > 0), name="rows_have_sessions"),
     ],
-    unique=["model", "group", "metric", "horizon"],
+    unique=["model", "group", "metric", "horizon", "target"],
     strict=True,
     name="Scores",
 )
 """One score a row, never without n, a 95% interval [low, high] and the best baseline's value on the same rows.
-`group` is which rows they are ("all", "live", "large moves"), `horizon` how many sessions ahead they look.
+`group` is which rows they are ("all", "live", "large moves"), `target` what they forecast, `horizon` how many sessions
+ahead they look.
 A value is NaN only where the metric is not defined (for example AUC with one class), an interval only there or with
 fewer than MIN_SESSIONS sessions for each one ahead. n is 0 where no session has enough rows for the metric.
 effective_n is how many independent rows would know as much; NaN in what was scored before it was kept. t_statistic is
@@ -217,6 +228,7 @@ GROUP_SCORES: Final = pa.DataFrameSchema(
         "adjusted_p": _number(ge=0, le=1),
         "groups": pa.Column(int, pa.Check.ge(0)),
         "horizon": pa.Column(int, pa.Check.ge(1)),
+        "target": _text(*TARGETS),
     },
     checks=[
         pa.Check(lambda f: ~(f["low"] > f["high"]), name="low_not_above_high"),
@@ -224,7 +236,7 @@ GROUP_SCORES: Final = pa.DataFrameSchema(
         pa.Check(lambda f: ~(f["adjusted_p"] < f["p_value"]), name="adjusted_p_not_below_p"),
         pa.Check(lambda f: f["adjusted_p"].isna() == f["p_value"].isna(), name="both_p_or_none"),
     ],
-    unique=["model", "family", "group", "metric", "horizon"],
+    unique=["model", "family", "group", "metric", "horizon", "target"],
     strict=True,
     name="Group scores",
 )

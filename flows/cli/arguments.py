@@ -81,7 +81,7 @@ def put_options_first(arguments: list[str]) -> list[str]:
 
 def flow_arguments() -> dict[str, Any]:
     """Return the arguments of every flow, after checking the settings: an error is raised before a server starts."""
-    from pipeline.config import load
+    from pipeline.config_file import load
 
     load(options.settings())
     return {"config": options.config, "home": options.home, "now": options.now}

@@ -64,7 +64,8 @@ def check(
 
 
 def _load(place: str) -> "CustomSource":
-    from pipeline.config import UniverseConfig, load
+    from pipeline.config import UniverseConfig
+    from pipeline.config_file import load
     from pipeline.errors import InputError
     from pipeline.plugins import is_custom_code
     from pipeline.sources.custom import load_source
@@ -85,7 +86,7 @@ def list_models() -> None:
     """List the trained models of the universe, the newest first."""
     from flows.cli.console import console, make_table
     from models.ensembles.model_files import model_version
-    from pipeline.config import load
+    from pipeline.config_file import load
     from pipeline.formatting import format_day, format_moment
     from pipeline.tracking.registry import Registry
 

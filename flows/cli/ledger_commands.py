@@ -71,6 +71,6 @@ def _ledger() -> "Ledger":
 
 def _universe_name() -> str:
     from flows.runtime.locations import default_config
-    from pipeline.config import load
+    from pipeline.config_file import load
 
     return load(options.config or default_config()).universe.name

@@ -9,11 +9,18 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.cli.console import console, make_table
-from pipeline.evaluation.horizons import NEXT, describe_horizon, list_horizons
 from pipeline.formatting import count, format_day, format_moment, format_percent, format_price, format_return
+from pipeline.outputs import (
+    MAIN,
+    Output,
+    describe_in_sentence,
+    describe_output,
+    explain_outputs,
+    list_outputs,
+)
 from pipeline.report.evening_report import Report
 from pipeline.report.facts import collect_key_facts
-from pipeline.report.horizon_tables import (
+from pipeline.report.output_tables import (
     count_forecasts,
     forecast_cells,
     list_further_sentences,
@@ -60,6 +67,8 @@ def show_evening(evening: "Evening") -> None:
         f"{report.kind_and_cause}, issued {format_moment(report.issued_at)}: {count_directions(report.forecasts)}\n"
     )
     console.print(_forecast_table(report.forecasts, report.last_call))
+    for note in explain_outputs(report.outputs):
+        console.print(note, markup=False)
     console.print()
     for row in _rows(report.skipped.head(_FEW)):
         console.print(f"no forecast for {row.symbol}: {row.reason}", markup=False)
@@ -73,7 +82,7 @@ def show_evening(evening: "Evening") -> None:
 
 
 def _preposition(report: Report) -> str:
-    return "for" if len(report.horizons) == 1 else "the first for"
+    return "for" if len(report.outputs) == 1 else "the first for"
 
 
 def _show_key_facts(report: Report) -> None:
@@ -145,7 +154,7 @@ def show_replay(replay: "Replay") -> None:
     console.print(f"{len(replay.rows)} forecasts recomputed; these differ:")
     differing = replay.rows[(replay.rows["difference"].abs() > 1e-6) | ~replay.rows["same_direction"]]
     for row in _rows(differing):
-        ahead = "" if row.horizon == NEXT else f", {describe_horizon(row.horizon)}"
+        ahead = describe_in_sentence(Output(row.target, row.horizon))
         console.print(
             f"  {row.symbol}{ahead}: sealed {row.p_up:.8f}, recomputed {row.replayed:.8f}", markup=False
         )
@@ -165,13 +174,18 @@ def show_record(record: pd.DataFrame, last: int) -> None:
     newest = sorted(record["as_of"].unique())[-last:]
     shown = record[record["as_of"].isin(newest)]
     console.print(f"{count(len(shown), 'forecast')}: {count_directions(shown)}")
-    table = make_table("as_of", "for", "symbol", "kind", "P(up)", "issued", "outcome", "return", "model")
+    several = list_outputs(shown) != [MAIN]
+    names = ["as_of", "for", "symbol", *(["output"] if several else [])]
+    table = make_table(*names, "kind", "P(up)", "issued", "outcome", "return", "model")
     for row in _rows(shown):
-        outcome = {1.0: "up", 0.0: "down"}.get(row.outcome, "open" if pd.isna(row.settled_at) else "no label")
+        output = Output(row.target, row.horizon)
+        above, below, _ = output.directions
+        outcome = {1.0: above, 0.0: below}.get(row.outcome, "open" if pd.isna(row.settled_at) else "no label")
         table.add_row(
             f"{row.as_of:%Y-%m-%d}",
             f"{row.target_session:%Y-%m-%d}",
             row.symbol,
+            *([describe_output(output)] if several else []),
             row.kind,
             format_percent(row.p_up),
             row.direction,
@@ -206,8 +220,8 @@ def _rows(frame: pd.DataFrame) -> Iterator[Any]:
 
 
 def _forecast_table(forecasts: pd.DataFrame, last_call: dict[str, str]) -> Table:
-    if len(list_horizons(forecasts)) > 1:
-        return _horizon_table(forecasts)
+    if list_outputs(forecasts) != [MAIN]:
+        return _output_table(forecasts)
     shown = sort_by_distance(forecasts).head(_MOST)
     table = make_table(
         "symbol",
@@ -233,12 +247,13 @@ def _forecast_table(forecasts: pd.DataFrame, last_call: dict[str, str]) -> Table
     return table
 
 
-def _horizon_table(forecasts: pd.DataFrame) -> Table:
+def _output_table(forecasts: pd.DataFrame) -> Table:
     rows = [{name: cell for name, cell in row.items() if name != "kind"} for row in forecast_cells(forecasts)]
     table = make_table(*rows[0])
     table.title = "direction, P(up) and in brackets the base rate"
     if len(rows) > _MOST:
-        table.title += f"; the {_MOST} of {len(rows):,} symbols farthest from it next session"
+        first = describe_output(list_outputs(forecasts)[0])
+        table.title += f"; the {_MOST} of {len(rows):,} symbols farthest from it ({first})"
     for row in rows[:_MOST]:
         table.add_row(*map(escape, row.values()))
     return table

@@ -53,8 +53,7 @@ def _attribute(fitted: Any, known: History, rows: pd.DataFrame) -> pd.DataFrame:
     fits = found.attribution.adds_up[position]
     if not fits.all():
         log_line(f"{int((~fits).sum())} forecasts are not explained: their attributions do not add up")
-    horizon = pd.Index(sequences.horizons).get_indexer(pd.Index(rows["horizon"]))
-    at, ahead = position[fits], horizon[fits]
+    at, ahead = position[fits], sequences.outputs_of(rows)[fits]
     facts = pd.DataFrame(
         {
             "logit": found.attribution.logit[at, ahead],

@@ -18,9 +18,9 @@ from flows.training.load_models import load_model
 from flows.training.per_symbol import arrange
 from flows.training.verified_champion import Champion, Champions
 from pipeline.errors import InputError, NextdayError
-from pipeline.evaluation.horizons import select_horizon
 from pipeline.forecasting.forecast import forecast
 from pipeline.ledger.ledger import UniverseRecord
+from pipeline.outputs import Output, select_main
 from pipeline.schema import FORECAST_KEY
 
 __all__ = ["Replay", "catch_up", "find_as_of", "forecast_session", "replay", "seal"]
@@ -30,9 +30,9 @@ __all__ = ["Replay", "catch_up", "find_as_of", "forecast_session", "replay", "se
 def forecast_session(
     run: Run, as_of: pd.Timestamp, price_status: PriceStatus, champion: Champion
 ) -> pd.DataFrame:
-    """Forecast the sessions after `as_of` at the configured horizons, for every symbol with a complete window.
+    """Forecast the configured outputs from `as_of`, for every symbol with a complete window.
 
-    Horizons that the champion did not learn are not forecast; those no longer configured are left out.
+    Outputs that the champion did not learn are not forecast; those no longer configured are left out.
 
     Returns:
         schema.FORECASTS without `kind`, which the ledger decides, and `issued_at`.
@@ -44,7 +44,8 @@ def forecast_session(
     known = make_sequences(run, as_of, price_status.seq, *_inputs(run, as_of, champion), price_status.bars)
     fitted = _load(run, champion, known)
     rows = _forecast(run, known, champion, fitted)
-    rows = rows[rows["horizon"].isin(run.config.labels.horizons)].reset_index(drop=True)
+    wanted = [place for place, each in enumerate(champion.outputs) if each in run.config.labels.outputs]
+    rows = rows[np.isin(known.sequences.outputs_of(rows), wanted)].reset_index(drop=True)
     # Before they are sealed: a run that resumes a killed one makes no sealed row again, so it could not explain it.
     explain_forecasts(run, fitted, known, rows)
     return rows
@@ -100,7 +101,8 @@ def catch_up(run: Run, price_status: PriceStatus, record: UniverseRecord, champi
 
 @dataclass(frozen=True, eq=False)
 class Replay:
-    """Sealed rows next to the same rows made again: symbol, horizon, p_up, replayed, difference, same_direction."""
+    """Sealed rows next to the same rows made again: symbol, target, horizon, p_up, replayed, difference,
+    same_direction."""
 
     rows: pd.DataFrame
 
@@ -142,6 +144,7 @@ def _compare(both: pd.DataFrame) -> Replay:
         pd.DataFrame(
             {
                 "symbol": both["symbol"],
+                "target": both["target"],
                 "horizon": both["horizon"],
                 "p_up": both["p_up"],
                 "replayed": both["p_up_again"],
@@ -167,11 +170,10 @@ def _forecast(run: Run, known: History, champion: Champion, fitted: Any) -> pd.D
     last = len(known.sequences.sessions) - 1
     rows = forecast(fitted, known.sequences, range(last, last + 1), run.calendar)
     column = pd.Index(known.sequences.symbols).get_indexer(pd.Index(rows["symbol"]))
-    horizon = pd.Index(known.sequences.horizons).get_indexer(pd.Index(rows["horizon"]))
-    rows["horizon"] = rows["horizon"].astype("int64")
+    output = known.sequences.outputs_of(rows)
     return rows.assign(
-        # The base rate is per horizon (pooled model), or per symbol and horizon (per-symbol models).
-        baseline_p_up=np.broadcast_to(fitted.base_rate, known.sequences.y[:, 0].shape)[column, horizon],
+        # The base rate is per output (pooled model), or per symbol and output (per-symbol models).
+        baseline_p_up=np.broadcast_to(fitted.base_rate, known.sequences.y[:, 0].shape)[column, output],
         last_close=known.panel.last_close[-1, column],
         model_version=champion.version,
         data_version=known.seq,
@@ -197,13 +199,15 @@ def _catch_up_session(
     return None
 
 
-def _inputs(run: Run, as_of: pd.Timestamp, champion: Champion) -> tuple[str, pd.Timestamp, tuple[int, ...]]:
-    """Return the champion's features, the first session that it reads to forecast from `as_of`, and its horizons."""
+def _inputs(
+    run: Run, as_of: pd.Timestamp, champion: Champion
+) -> tuple[str, pd.Timestamp, tuple[Output, ...]]:
+    """Return the champion's features, the first session that it reads to forecast from `as_of`, and its outputs."""
     require_same_code(run, champion.code, champion.directory)
     first = champion.start
     if first is None:
         first = run.calendar.sessions[max(run.calendar.position(as_of) - champion.lookback + 1, 0)]
-    return champion.features, first, champion.horizons
+    return champion.features, first, champion.outputs
 
 
 def find_as_of(run: Run, day: date) -> pd.Timestamp:
@@ -215,6 +219,6 @@ def find_as_of(run: Run, day: date) -> pd.Timestamp:
     session = pd.Timestamp(day)
     run.calendar.position(session)
     if run.ledger.forecasts(run.name, as_of=session).empty:
-        targeting = select_horizon(run.ledger.forecasts(run.name, target_session=session))["as_of"]
+        targeting = select_main(run.ledger.forecasts(run.name, target_session=session))["as_of"]
         return session if targeting.empty else targeting.max()
     return session

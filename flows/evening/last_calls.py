@@ -9,8 +9,9 @@ from flows.evening.settlement import realized_returns
 from flows.prices.update import PriceStatus
 from flows.runtime.context import Run
 from flows.training.history import price_panel
-from pipeline.evaluation.horizons import select_horizon
+from pipeline.features.targets import median_of, part_returns
 from pipeline.ledger.ledger import UniverseRecord
+from pipeline.outputs import list_outputs, select_main
 
 __all__ = ["judge_last_calls"]
 
@@ -24,26 +25,32 @@ def judge_last_calls(run: Run, price_status: PriceStatus, record: UniverseRecord
 
     Returns:
         symbol (the listing's current one), target_session, direction, call ("right", "wrong"; "" without a direction
-        or without an outcome), realized_return and is_settled; no row where nothing was forecast for that session.
+        or without an outcome), realized_return (of a relative target less the median) and is_settled; no row where
+        nothing was forecast for that session.
     """
-    rows = select_horizon(record.rows)
-    rows = rows[rows["target_session"] == price_status.as_of]
+    rows = select_main(record.rows[record.rows["target_session"] == price_status.as_of])
     if rows.empty:
         return pd.DataFrame(columns=_COLUMNS)
     current = run.universe.current
     rows = rows.assign(listing=[current.get(symbol, symbol) for symbol in rows["symbol"]])
+    [output] = list_outputs(rows)
+    above, below, _ = output.directions
     panel = price_panel(
         run,
         price_status.as_of,
         price_status.seq,
-        sorted(rows["listing"].unique()),
+        run.universe.symbols if output.is_relative else sorted(rows["listing"].unique()),
         since=rows["as_of"].min(),
         bars=price_status.bars,
     )
     rows = rows[rows["as_of"].isin(panel.sessions)]
     change = realized_returns(panel, rows)
-    is_right = np.sign(change) == rows["direction"].map({"up": 1.0, "down": -1.0}).to_numpy(float)
-    has_outcome = np.isfinite(change) & (change != 0) & rows["direction"].isin(["up", "down"]).to_numpy()
+    if output.is_relative:
+        belongs = run.universe.membership(panel.sessions, panel.symbols).to_numpy()
+        median = median_of(part_returns(panel, output), belongs)[0]
+        change = change - median[panel.sessions.get_indexer(pd.DatetimeIndex(rows["as_of"]))]
+    is_right = np.sign(change) == rows["direction"].map({above: 1.0, below: -1.0}).to_numpy(float)
+    has_outcome = np.isfinite(change) & (change != 0) & rows["direction"].isin([above, below]).to_numpy()
     return pd.DataFrame(
         {
             "symbol": rows["listing"].to_numpy(),

@@ -10,8 +10,8 @@ from models.calibration.curves import Curve, name_curve
 from models.calibration.isotonic import Isotonic
 from models.calibration.temperature import Temperature
 from models.ensembles import custom_ensemble
-from pipeline.evaluation.horizons import describe_horizons
 from pipeline.formatting import format_alike, format_percent
+from pipeline.outputs import MAIN, Output, describe_output, describe_outputs
 
 __all__ = [
     "build_model_card",
@@ -27,14 +27,14 @@ _ALWAYS = "issued for every forecast, up above 50%"
 
 def build_model_card(champion: Champion) -> dict[str, str]:
     """Return the lines of the model card: name and text."""
-    facts, horizons = champion.metadata, champion.horizons
+    facts, outputs = champion.metadata, champion.outputs
     return {
         "version": champion.version,
         **_describe_model(champion),
-        **({"horizons": describe_horizons([*horizons])} if len(horizons) > 1 else {}),
+        **({"outputs": describe_outputs([*outputs])} if outputs != (MAIN,) else {}),
         "trained through": f"{champion.trained_through:%Y-%m-%d}",
         "members agree": describe_agreement(facts),
-        **describe_calibration(facts, horizons),
+        **describe_calibration(facts, outputs),
         "dead zone": "none" if champion.dead_zone == [0, 0] else str(champion.dead_zone),
         **_describe_engine(facts),
     }
@@ -95,22 +95,22 @@ def _describe_training(network: Mapping[str, Any], training: Mapping[str, Any]) 
     return f"sequence: chunks of {training['chunk']} sessions, a label at each after the first {after}"
 
 
-def describe_calibration(facts: Mapping[str, Any], horizons: Sequence[int]) -> dict[str, str]:
+def describe_calibration(facts: Mapping[str, Any], outputs: Sequence[Output]) -> dict[str, str]:
     """Return the lines on calibration and on when a direction is issued.
 
     Args:
         facts: The metadata of a saved model, pooled or per symbol.
-        horizons: How many sessions ahead it forecasts.
+        outputs: What it forecasts.
     """
     if "calibrators" in facts:
         return _describe_symbols([read_calibrator(kept) for kept in facts["calibrators"]])
     calibrator = read_calibrator(facts["calibrator"])
-    count = range(len(horizons))
-    compared = _by_horizon(horizons, [_compare(calibrator, h) for h in count])
+    count = range(len(outputs))
+    compared = _by_output(outputs, [_compare(calibrator, h) for h in count])
     return {
-        "calibration": _by_horizon(horizons, [_describe_curve(curve) for curve in calibrator.curves]),
+        "calibration": _by_output(outputs, [_describe_curve(curve) for curve in calibrator.curves]),
         **({"compared by cross-validation": compared} if compared else {}),
-        "direction": _by_horizon(horizons, [_describe_threshold(calibrator, h) for h in count]),
+        "direction": _by_output(outputs, [_describe_threshold(calibrator, h) for h in count]),
     }
 
 
@@ -128,10 +128,11 @@ def _describe_symbols(calibrators: list[Calibrator]) -> dict[str, str]:
     }
 
 
-def _by_horizon(horizons: Sequence[int], texts: list[str]) -> str:
-    if len(horizons) == 1:
+def _by_output(outputs: Sequence[Output], texts: list[str]) -> str:
+    if len(outputs) == 1:
         return texts[0]
-    return "; ".join(f"{h} ahead: {text}" for h, text in zip(horizons, texts, strict=True) if text)
+    named = zip(map(describe_output, outputs), texts, strict=True)
+    return "; ".join(f"{name}: {text}" for name, text in named if text)
 
 
 def _describe_curve(curve: Curve) -> str:

@@ -11,6 +11,7 @@ from flows.runtime.tasks import task
 from flows.runtime.tracking import run_tags, tracking
 from flows.training.verified_champion import Champion
 from pipeline.evaluation.attributions import FILE
+from pipeline.outputs import list_outputs, select_output
 from pipeline.report.evening_markdown import summary_markdown
 from pipeline.report.evening_report import Report
 from pipeline.report.files import Paths
@@ -76,7 +77,7 @@ def track(run: Run, report: Report, paths: Paths, champion: Champion) -> None:
         metrics={
             "forecasts": float(len(forecasts)),
             **_mean_p_up(forecasts),
-            **{f"said_{side}": float((forecasts["direction"] == side).sum()) for side in DIRECTIONS},
+            **_count_sides(forecasts),
             "coverage": report.covered / report.members,
             "findings": float(len(report.findings)),
         },
@@ -87,7 +88,17 @@ def track(run: Run, report: Report, paths: Paths, champion: Champion) -> None:
     write_text(done, json.dumps({"mlflow_run_id": run_id} | run_tags(run), indent=1) + "\n")
 
 
+def _count_sides(forecasts: pd.DataFrame) -> dict[str, float]:
+    """Return how many forecasts said what, by metric name."""
+    said = {name for output in list_outputs(forecasts) for name in output.directions}
+    return {
+        f"said_{side}": float((forecasts["direction"] == side).sum()) for side in DIRECTIONS if side in said
+    }
+
+
 def _mean_p_up(forecasts: pd.DataFrame) -> dict[str, float]:
-    """Return the mean forecast of each horizon, by metric name."""
-    means = {int(str(h)): float(mean) for h, mean in forecasts.groupby("horizon")["p_up"].mean().items()}
-    return {f"{metric_prefix('all', horizon)}mean_p_up": mean for horizon, mean in means.items()}
+    """Return the mean forecast of each output, by metric name."""
+    return {
+        f"{metric_prefix('all', output)}mean_p_up": float(select_output(forecasts, output)["p_up"].mean())
+        for output in list_outputs(forecasts)
+    }

@@ -16,17 +16,17 @@ from flows.runtime.custom_code import describe_missing_audit
 from flows.runtime.progress import log_line
 from flows.runtime.tasks import task
 from flows.training.evaluation import Evaluation, load_evaluation
-from flows.training.history import explain_masked
+from flows.training.history import explain_masked, explain_unlearnable
 from flows.training.per_symbol import explain_unmodelled
 from flows.training.trials import describe_trials
 from flows.training.verified_champion import Champion, Champions
 from models.errors import ModelError
 from pipeline.errors import InputError, NextdayError, StoreError
 from pipeline.evaluation.attributions import load_attributions
-from pipeline.evaluation.horizons import describe_horizons
 from pipeline.evaluation.scores import score
 from pipeline.evaluation.selective import select_issued
 from pipeline.ledger.ledger import UniverseRecord
+from pipeline.outputs import Output, describe_outputs, list_outputs, select_output
 from pipeline.prices.ingest.fetch_plan import OVERLAP
 from pipeline.prices.ingest.quality import no_findings
 from pipeline.report.evening_report import Report
@@ -36,7 +36,9 @@ from pipeline.schema import SCORES, empty
 __all__ = ["rebuild_report", "write_missing", "write_report"]
 
 
-_TEST_ROWS = ["model", "symbol", "as_of", "target_session", "horizon", "p_up", "direction", "outcome"]
+_TEST_ROWS = [
+    *("model", "symbol", "as_of", "target_session", "horizon", "target", "p_up", "direction", "outcome")
+]
 _EPOCHS = ["fit", "member", "epoch", "loss", "hit_rate", "stop_loss", "stop_hit_rate", "gradient_norm"]
 _RANGES = ["fit", "part", "first_session", "last_session", "sessions", "rows"]
 _OF_THE_MODEL = ("features", "labels", "model", "training", "calibration")
@@ -129,8 +131,8 @@ def _next_session(standing: pd.DataFrame) -> pd.Timestamp:
 
 
 def _first(standing: pd.DataFrame) -> "pd.Series[Any]":
-    """Return the first row of the nearest horizon."""
-    return standing.sort_values("horizon", kind="stable").iloc[0]
+    """Return the first row of the first output."""
+    return select_output(standing, list_outputs(standing)[0]).iloc[0]
 
 
 def _gather_again(run: Run, standing: pd.DataFrame, record: UniverseRecord, champions: Champions) -> Report:
@@ -251,7 +253,7 @@ def _live_scores(record: pd.DataFrame, name: str) -> pd.DataFrame:
     """Score the settled forecasts; the baseline is the base rate that each row was issued with."""
     settled = record[record["outcome"].notna()]
     parts = []
-    for (kind, _), rows in settled.groupby(["kind", "horizon"]):
+    for kind, rows in ((k, select_output(r, o)) for k, r in settled.groupby("kind") for o in list_outputs(r)):
         model = rows.assign(model=name)
         baseline = rows.assign(model="base_rate", p_up=rows["baseline_p_up"])
         both = pd.concat([model, baseline])
@@ -297,7 +299,8 @@ def _notes(run: Run, standing: pd.DataFrame, champion: Champion, remarks: list[s
             f"{old['issued_at'].min():%Y-%m-%d %H:%M}Z by model {old['model_version'].iloc[0]}: the first row of a "
             "forecast stands, whatever is run or configured later."
         )
-    if lacking := sorted({*run.config.labels.horizons} - {*standing["horizon"]}):
+    made = list_outputs(standing)
+    if lacking := [output for output in run.config.labels.outputs if output not in made]:
         notes.append(_explain_lacking(lacking, champion))
     former = with_former_settings(run, str(_first(standing)["config_digest"])).resolved["settings"]
     if changed := _name_changed_sections(run, former):
@@ -309,9 +312,16 @@ def _notes(run: Run, standing: pd.DataFrame, champion: Champion, remarks: list[s
     return notes + remarks
 
 
-def _explain_lacking(horizons: list[int], champion: Champion) -> str:
-    """Return why there is no forecast at some of the configured horizons."""
-    lack = f"There is no forecast {describe_horizons(horizons)}"
-    if {*horizons} - {*champion.horizons}:
+def _explain_lacking(outputs: list[Output], champion: Champion) -> str:
+    """Return why there is no forecast of some of the configured outputs."""
+    lack = f"There is no forecast {describe_outputs(outputs)}"
+    if untrained := [output for output in outputs if output not in champion.outputs]:
+        if all(output.needs_open or output.is_relative for output in untrained):
+            return (
+                f"{lack}: the champion was not trained for it. `nextday retrain` trains one that is, if there are "
+                f"labels: {'; '.join(sorted({explain_unlearnable(output) for output in untrained}))}."
+            )
         return f"{lack}: the champion was not trained for it. `nextday retrain` trains one that is."
+    if any(output.needs_open for output in outputs):
+        return f"{lack}: no symbol has real opens lately."
     return f"{lack}: the calendar does not reach so far. A newer release of exchange-calendars may."

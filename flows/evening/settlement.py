@@ -1,5 +1,7 @@
 """Settle forecasts: seal the outcomes of the sessions that have closed."""
 
+from typing import Final
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -10,10 +12,11 @@ from flows.runtime.progress import log_line
 from flows.runtime.tasks import task
 from flows.training.history import price_panel
 from pipeline.features.panel import Panel
-from pipeline.features.sequences import total_returns
+from pipeline.features.targets import median_of, part_returns
 from pipeline.ledger.ledger import UniverseRecord
+from pipeline.outputs import Output, list_outputs
 from pipeline.prices.ingest.fetch_plan import OVERLAP
-from pipeline.schema import FORECAST_KEY
+from pipeline.schema import OUTCOMES
 
 __all__ = ["realized_returns", "settle"]
 
@@ -37,7 +40,9 @@ def settle(run: Run, price_status: PriceStatus, record: UniverseRecord) -> int:
         return 0
     current = run.universe.current
     due = due.assign(listing=[current.get(symbol, symbol) for symbol in due["symbol"]])
-    symbols = sorted(due["listing"].unique())
+    # A median is that of all members, also of those without a forecast.
+    is_relative = any(output.is_relative for output in list_outputs(due))
+    symbols = run.universe.symbols if is_relative else sorted(due["listing"].unique())
     panel = price_panel(
         run, price_status.as_of, price_status.seq, symbols, since=due["as_of"].min(), bars=price_status.bars
     )
@@ -53,6 +58,22 @@ def settle(run: Run, price_status: PriceStatus, record: UniverseRecord) -> int:
 
 def _outcomes(run: Run, due: pd.DataFrame, panel: Panel, price_status: PriceStatus) -> pd.DataFrame:
     """Return schema.OUTCOMES of the rows whose two bars are settled; `listing` is a symbol's present name."""
+    settled = _settled_bars(run, panel, price_status)
+    due = due[due["as_of"].isin(panel.sessions) & due["target_session"].isin(panel.sessions)]
+    is_settled = settled[_places(panel, due, "as_of")] & settled[_places(panel, due, "target_session")]
+    judged = _judge(run, due, panel, settled, price_status.as_of)
+    judged = judged[is_settled & judged["median_basis"].ne("").to_numpy()]
+    change = judged["realized_return"].to_numpy() - judged["median_return"].fillna(0.0).to_numpy()
+    known = judged["median_basis"].isna() | judged["median_return"].notna()
+    return judged.assign(
+        outcome=np.where(known & ~np.isnan(change) & (change != 0), (change > 0).astype(float), np.nan),
+        settled_at=pd.Series(run.clock(), index=judged.index, dtype="datetime64[us, UTC]"),
+        data_version=price_status.seq,
+    )[list(OUTCOMES.columns)]
+
+
+def _settled_bars(run: Run, panel: Panel, price_status: PriceStatus) -> NDArray[np.bool_]:
+    """Return whether the bar is settled, [session, symbol]."""
     prices = (price_status.bars or run.store).read(
         panel.sessions[-1],
         price_status.seq,
@@ -60,33 +81,70 @@ def _outcomes(run: Run, due: pd.DataFrame, panel: Panel, price_status: PriceStat
         symbols=panel.symbols,
         columns=["status"],
     )
-    settled = pd.MultiIndex.from_frame(prices.loc[prices["status"] == "settled", ["symbol", "session"]])
-    both = [pd.MultiIndex.from_frame(due[["listing", name]]) for name in ("as_of", "target_session")]
-    due = due[both[0].isin(settled) & both[1].isin(settled)]
-    due = due[due["as_of"].isin(panel.sessions) & due["target_session"].isin(panel.sessions)]
-    change = realized_returns(panel, due)
-    return due[FORECAST_KEY].assign(
-        outcome=np.where(np.isnan(change) | (change == 0), np.nan, (change > 0).astype(float)),
-        realized_return=change,
-        settled_at=pd.Series(run.clock(), index=due.index, dtype="datetime64[us, UTC]"),
-        data_version=price_status.seq,
+    prices = prices[(prices["status"] == "settled") & prices["session"].isin(panel.sessions)]
+    settled = np.zeros(panel.close.shape, bool)
+    settled[_places(panel, prices.assign(listing=prices["symbol"]), "session")] = True
+    return settled
+
+
+def _places(panel: Panel, rows: pd.DataFrame, session: str) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return where in the panel each row's session and listing are."""
+    return (
+        panel.sessions.get_indexer(pd.DatetimeIndex(rows[session])),
+        pd.Index(panel.symbols).get_indexer(pd.Index(rows["listing"])),
     )
+
+
+def _judge(
+    run: Run, rows: pd.DataFrame, panel: Panel, settled: NDArray[np.bool_], as_of: pd.Timestamp
+) -> pd.DataFrame:
+    """Add realized_return, and for relative targets the median of the members with settled bars and its basis.
+
+    median_basis is empty ("") where a relative outcome has to wait for more settled bars, missing for other targets.
+    """
+    rows = rows.assign(
+        realized_return=realized_returns(panel, rows),
+        median_return=np.nan,
+        median_members=np.nan,
+        median_basis=pd.Series(np.nan, rows.index, dtype="str"),
+    )
+    relative = rows[rows["target"].str.endswith("relative")]
+    for target, begin, end in {
+        *zip(relative["target"], relative["as_of"], relative["target_session"], strict=True)
+    }:
+        same = relative[(relative["target"] == target) & (relative["as_of"] == begin)]
+        same = same[same["target_session"] == end]
+        first, last = (int(place) for place in panel.sessions.get_indexer(pd.DatetimeIndex([begin, end])))
+        both = settled[first] & settled[last]
+        returns = np.where(both, part_returns(panel, Output(str(target), last - first))[first], np.nan)
+        belongs = run.universe.membership(panel.sessions[[first]], panel.symbols).to_numpy()
+        [median], [members] = median_of(returns[None], belongs)
+        share = both[_places(panel, same, "as_of")[1]].mean()
+        late = len(run.calendar.sessions_between(end, as_of)) > _WAIT
+        basis = "90%" if share >= _SHARE else f"{_WAIT} sessions" if late else ""
+        rows.loc[same.index, ["median_return", "median_members"]] = median, float(members) or np.nan
+        rows.loc[same.index, "median_basis"] = basis
+    return rows
+
+
+_SHARE: Final = 0.9
+"""A relative outcome is settled once the bars of so many of the members forecast are settled,"""
+_WAIT: Final = 5
+"""or once so many sessions have passed since its target session."""
 
 
 def realized_returns(panel: Panel, rows: pd.DataFrame) -> NDArray[np.float64]:
-    """Return the total return of each row, from the close of `as_of` to that of `target_session`; NaN where unknown.
+    """Return the total return of each row over its target's part of the time; NaN where unknown.
 
     Args:
         panel: Prices that hold both sessions of every row.
-        rows: Columns listing (the symbol in the panel), as_of, target_session.
+        rows: Columns listing (the symbol in the panel), as_of, target_session, target.
     """
-    column = pd.Index(panel.symbols).get_indexer(pd.Index(rows["listing"]))
-    row, target = (
-        panel.sessions.get_indexer(pd.DatetimeIndex(rows[name])) for name in ("as_of", "target_session")
-    )
+    row, column = _places(panel, rows, "as_of")
+    ahead = _places(panel, rows, "target_session")[0] - row
     change = np.full(len(rows), np.nan)
     # Not the horizon: the calendar may have gained a session between the two since.
-    for ahead in np.unique(target - row):
-        at = target - row == ahead
-        change[at] = total_returns(panel, int(ahead))[row[at], column[at]]
+    for target, sessions in {*zip(rows["target"], ahead.tolist(), strict=True)}:
+        at = (rows["target"].to_numpy() == target) & (ahead == sessions)
+        change[at] = part_returns(panel, Output(str(target), sessions))[row[at], column[at]]
     return change

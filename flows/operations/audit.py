@@ -14,6 +14,7 @@ from flows.runtime.context import Run
 from flows.runtime.custom_code import digest_audited, find_changed, list_code
 from flows.runtime.progress import bar
 from flows.training.compute import open_compute
+from flows.training.history import keep_learnable
 from flows.training.model_factory import make_baselines, make_recipe
 from flows.training.per_symbol import symbols_named
 from models.ensembles.custom_ensemble import CustomModel
@@ -41,8 +42,7 @@ from pipeline.audit.procedure_checks import (
 )
 from pipeline.audit.record import Audit, save_audit
 from pipeline.errors import InputError
-from pipeline.features.panel import build_panel
-from pipeline.features.sequences import Sequences, label_returns
+from pipeline.features.sequences import Sequences
 from pipeline.forecasting.folds import Fold, final_fold, scoring_fold
 from pipeline.forecasting.model import FittedEnsemble
 from pipeline.ledger.ledger import Ledger
@@ -132,8 +132,8 @@ def gather(run: Run, *, full: bool) -> AuditInput:
     whole = run.store.read_block(run.calendar.sessions_between(since, as_of), run.universe.symbols, seq)
     chosen = run if full else _shrink(run, whole)
     block = _select_symbols(whole, chosen.universe.symbols).from_first_bar()
-    features = FeatureAudit(block, run.feature_set(), chosen.universe, run.config.labels.horizons)
-    known = features.make()
+    features = FeatureAudit(block, run.feature_set(), chosen.universe, run.config.labels.outputs)
+    known = keep_learnable(features.make())
     folds = {
         "score": scoring_fold(known, run.config.evaluation, run.config.training),
         "champion": final_fold(known, run.config.training),
@@ -291,17 +291,16 @@ def _describe_extent(run: Run, chosen: Run, known: Sequences) -> str:
 @contextmanager
 def _open_procedure(subject: AuditInput) -> Iterator[Procedure]:
     run, known, features = subject.run, subject.sequences, subject.features.features
-    panel, last_return = build_panel(subject.features.block), features.columns.index(features.last_return)
-    baselines = make_baselines(run, features)
+    last_return = features.columns.index(features.last_return)
+    baselines = make_baselines(run, features, known.outputs)
     with open_compute(run, known) as compute, symbols_named(known.symbols):
         yield Procedure(
             name=run.config.model.name,
-            model=make_recipe(run, features, lambda epoch: None, compute),
+            model=make_recipe(run, features, len(known.outputs), lambda epoch: None, compute),
             base_rate=baselines["base_rate"],
             sequences=known,
             fold=subject.folds["score"],
             calendar=run.calendar,
-            returns=label_returns(panel, known.horizons),
             dead_zone=run.config.labels.dead_zone,
             seed=run.config.training.seed,
             last_return=last_return,

@@ -8,7 +8,8 @@ import pandas as pd
 
 from flows.runtime.context import configured_calendar
 from flows.runtime.locations import absolute_path, default_config, default_home
-from pipeline.config import Config, load
+from pipeline.config import Config
+from pipeline.config_file import load
 from pipeline.errors import InputError, quoted
 from pipeline.market.calendar import Calendar
 from pipeline.market.universe import Universe, universe

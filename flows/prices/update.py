@@ -17,6 +17,7 @@ from flows.runtime.context import Run
 from flows.runtime.progress import log_line
 from flows.runtime.tasks import label_flow_run, task
 from pipeline.errors import InputError
+from pipeline.features.targets import reach_of_targets
 from pipeline.formatting import count
 from pipeline.market.universe import MIN_COVERAGE
 from pipeline.prices.ingest.fetch_log import Answer
@@ -199,7 +200,7 @@ def _log_answers(run: Run, plan: Mapping[str, FetchRequest], answers: Answers) -
 def _read_recent_bars(run: Run) -> RecentBars:
     """Read the sessions that tonight's steps need: listing states, settlement, and the configured model's window."""
     store, sessions, last, config = run.store, run.calendar.sessions, run.last_closed, run.config
-    window = config.model.lookback + run.feature_set().reach
+    window = config.model.lookback + max(run.feature_set().reach, reach_of_targets(config.labels.outputs))
     count = max(RECENT, window, OVERLAP + max(config.labels.horizons)) + 1
     newest = min(store.newest_session() or last, last)
     since = sessions[max(int(sessions.searchsorted(newest)) - count, 0)]

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,15 +11,18 @@ from typing import Any
 import pandas as pd
 
 from flows.runtime.locations import absolute_path, default_config, default_home
-from pipeline.config import Config, UniverseConfig, digest, load
+from pipeline.config import Config, UniverseConfig, digest
+from pipeline.config_file import load
 from pipeline.errors import InputError, NextdayError
 from pipeline.features.custom_features import find_features
 from pipeline.features.feature_sets import FeatureSet
+from pipeline.features.overnight import with_overnight
 from pipeline.forecasting.custom_model import CheckedModel, find_model
 from pipeline.ledger.ledger import Ledger
 from pipeline.market.calendar import Calendar, calendar
 from pipeline.market.closures import Override, from_rows, read_overrides, to_rows
 from pipeline.market.universe import Universe, universe
+from pipeline.outputs import Output
 from pipeline.prices.ingest.fetch_log import FetchLog
 from pipeline.prices.store import PriceStore
 from pipeline.sources import PriceSource
@@ -78,13 +82,19 @@ class Run:
         """Whether the source ended in the past: its forecasts are never live, its prices never stale."""
         return self.source.historical
 
-    def feature_set(self, name: str = "") -> FeatureSet:
-        """Return the configured feature set, or the named one.
+    def feature_set(self, name: str = "", outputs: Sequence[Output] = ()) -> FeatureSet:
+        """Return the configured feature set, or the named one, with two columns more where a night is forecast.
+
+        Args:
+            name: Default: the configured one.
+            outputs: What is forecast; default: as configured.
 
         Raises:
             ConfigError: it is a custom set, and cannot be found.
         """
-        return find_features(name or self.config.features.set, self.base)
+        found = find_features(name or self.config.features.set, self.base)
+        given = outputs or self.config.labels.outputs
+        return with_overnight(found) if any(output.part == "overnight" for output in given) else found
 
     def custom_model(self) -> CheckedModel:
         """Return the configured custom model.

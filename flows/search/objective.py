@@ -1,5 +1,6 @@
 """The objective of a search: cross-validation inside the training data; the test range is cut off."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -22,6 +23,7 @@ from pipeline.forecasting.inner_folds import cut_inside, last_inside
 from pipeline.forecasting.model import EnsembleModel, fit
 from pipeline.forecasting.walk_forward import mask_labels
 from pipeline.market.calendar import Calendar
+from pipeline.outputs import Output
 from pipeline.statistics.metrics import log_losses
 
 __all__ = [
@@ -47,7 +49,6 @@ class Inside:
 
     Attributes:
         sequences: Features and labels, nothing later than that.
-        returns: Simple total returns [symbol, session, horizon]; NaN where they end later.
         folds: In time order; `test` is the validation slice.
         comparable: [symbol, session], the rows that every network of the space can forecast.
         as_of: The last session of the prices that this was made from.
@@ -55,7 +56,6 @@ class Inside:
     """
 
     sequences: Sequences
-    returns: NDArray[np.float64]
     folds: list[Fold]
     comparable: NDArray[np.bool_]
     as_of: pd.Timestamp
@@ -76,9 +76,7 @@ def cut_history(run: Run, known: History, lookback: int) -> Inside:
     training, evaluation = run.config.training, run.config.evaluation
     scored, horizons = scoring_fold(known.sequences, evaluation, training), known.sequences.horizons
     stop = last_inside(scored, horizons) + 1
-    sequences, returns = known.sequences.through(known.sequences.sessions[stop - 1]), known.returns[:, :stop]
-    for column, horizon in enumerate(horizons):
-        returns[:, stop - horizon :, column] = np.nan
+    sequences = known.sequences.through(known.sequences.sessions[stop - 1])
     folds = cut_inside(
         sequences,
         scored,
@@ -87,7 +85,7 @@ def cut_history(run: Run, known: History, lookback: int) -> Inside:
         test_sessions=evaluation.test_sessions,
     )
     comparable = usable_rows(sequences.mask, lookback, "windowed")
-    inside = Inside(sequences, returns, folds, comparable, known.as_of, known.seq)
+    inside = Inside(sequences, folds, comparable, known.as_of, known.seq)
     for fold in folds:
         if not np.isfinite(_labels(inside, fold)).any():
             raise InputError(
@@ -98,16 +96,18 @@ def cut_history(run: Run, known: History, lookback: int) -> Inside:
     return inside
 
 
-def trial_network(run: Run, config: Config) -> EnsembleModel:
+def trial_network(run: Run, config: Config, outputs: Sequence[Output]) -> EnsembleModel:
     """Return the network that a trial fits.
 
     Args:
         run: The run of the search; its settings are replaced by `config`.
         config: The settings of the trial.
+        outputs: What it forecasts.
     """
     few = config.model.model_copy(update={"members": min(config.model.members, MEMBERS)})
     settings = replace(run, config=config.model_copy(update={"model": few}))
-    return make_recipe(settings, settings.feature_set(), _ignore_epoch, Compute())
+    features = settings.feature_set(outputs=outputs)
+    return make_recipe(settings, features, len(outputs), _ignore_epoch, Compute())
 
 
 def validate_slice(
@@ -126,7 +126,7 @@ def validate_slice(
         ModelError: the network cannot be fitted with these settings.
     """
     fold = inside.folds[number]
-    labelled = mask_labels(inside.sequences, fold, inside.returns, config.labels.dead_zone)
+    labelled = mask_labels(inside.sequences, fold, config.labels.dead_zone)
     fitted = fit(network, labelled, fold, config.training.seed)
     rows = forecast(fitted, inside.sequences, fold.test, calendar)
     p_up = np.full(inside.sequences.y.shape, np.nan)
@@ -154,7 +154,7 @@ def _base_rate_losses_of_fold(inside: Inside, fold: Fold) -> Losses:
 
 
 def _labels(inside: Inside, fold: Fold) -> NDArray[np.float64]:
-    """Return the labels of a slice [symbol, session, horizon], NaN where not every network forecasts."""
+    """Return the labels of a slice [symbol, session, output], NaN where not every network forecasts."""
     part = slice(fold.test.start, fold.test.stop)
     return np.where(inside.comparable[:, part, None], inside.sequences.y[:, part].astype(float), np.nan)
 
@@ -171,5 +171,5 @@ def _indices(rows: pd.DataFrame, sequences: Sequences) -> tuple[NDArray[np.intp]
     return (
         pd.Index(sequences.symbols).get_indexer(pd.Index(rows["symbol"])),
         sequences.sessions.get_indexer(pd.DatetimeIndex(rows["as_of"])),
-        pd.Index(sequences.horizons).get_indexer(pd.Index(rows["horizon"])),
+        sequences.outputs_of(rows),
     )

@@ -231,7 +231,7 @@ def _validate(
     run: Run, inside: Inside, config: Config, processes: Processes | None
 ) -> Iterator[NDArray[np.float64]]:
     """Yield the losses of one validation slice after another."""
-    network = trial_network(run, config)
+    network = trial_network(run, config, inside.sequences.outputs)
     if processes is not None:
         processes.begin_trial()
     validate = validate_slice if processes is None else processes.validate

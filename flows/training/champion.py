@@ -14,12 +14,12 @@ from flows.training.compute import open_compute
 from flows.training.evaluation import Evaluation, range_table, save_evaluation
 from flows.training.history import make_sequences
 from flows.training.network_insight import inspect_network
-from flows.training.scoring import score_longer_horizons, score_procedure
+from flows.training.scoring import score_further_outputs, score_procedure
 from flows.training.train import fitted_network, train_champion, train_procedure
 from flows.training.verified_champion import Champion, read_champion
 from pipeline.errors import NextdayError
-from pipeline.evaluation.horizons import select_horizon
 from pipeline.evaluation.verdict import Verdict
+from pipeline.outputs import Output, name_key, select_main
 from pipeline.report.evening_page import evaluation_figures
 from pipeline.statistics.metrics import log_losses
 from pipeline.tracking.trials import Trial, TrialBook, count_settings, digest_procedure, list_parameters
@@ -35,9 +35,9 @@ def make_champion(run: Run, price_status: PriceStatus) -> tuple[Champion, Evalua
         network = fitted_network(run, walk)
         scores, verdict = score_procedure(run, walk)
         count_trial(run, price_status, walk.test)
-        further: dict[int, Verdict] = {}
-        if len(run.config.labels.horizons) > 1:
-            farther, further = score_longer_horizons(run, walk)
+        further: dict[Output, Verdict] = {}
+        if len(known.sequences.outputs) > 1:
+            farther, further = score_further_outputs(run, walk)
             scores = pd.concat([scores, farther], ignore_index=True)
         if run.universe.bias:
             log_line(f"the scores are {run.universe.bias}")
@@ -78,7 +78,7 @@ def count_trial(
         digest: The digest of the settings; default: that of the run's.
         sharpe: The Sharpe ratio of their trading, where it was simulated.
     """
-    scored = select_horizon(test_rows)
+    scored = select_main(test_rows)
     rows = scored[(scored["model"] == run.config.model.name) & scored["outcome"].notna()]
     losses = pd.Series(
         log_losses(rows["p_up"].to_numpy(float), rows["outcome"].to_numpy(float)), rows["as_of"]
@@ -128,7 +128,7 @@ def promote(run: Run, price_status: PriceStatus, version: str, evaluation: Evalu
             "verdict": evaluation.verdict.conclusion,
         }
         | {skill.name: skill.conclusion for skill in evaluation.verdict.skills}
-        | {f"verdict_{horizon}": verdict.conclusion for horizon, verdict in evaluation.further.items()},
+        | {f"verdict_{name_key(output)}": each.conclusion for output, each in evaluation.further.items()},
         epochs=evaluation.epochs,
         scores=evaluation.scores,
         artifacts=[*sorted(folder.iterdir()), run.settings_file],

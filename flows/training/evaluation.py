@@ -10,11 +10,11 @@ import pandas as pd
 
 from flows.training.history import History
 from pipeline.errors import StoreError
-from pipeline.evaluation.horizons import NEXT, split_group
 from pipeline.evaluation.network_insight import Insight, load_insight, save_insight
 from pipeline.evaluation.verdict import Verdict
 from pipeline.forecasting.folds import Fold
 from pipeline.forecasting.forecast import choose_directions
+from pipeline.outputs import DIRECTION, Output, list_outputs, name_key, read_key, split_group
 from pipeline.storage.files import write_bytes, write_text
 
 __all__ = ["Evaluation", "load_evaluation", "range_table", "save_evaluation"]
@@ -26,11 +26,11 @@ class Evaluation:
 
     Attributes:
         scores: schema.SCORES.
-        verdict: On the next session, with its evidence.
+        verdict: On the first output, with its evidence.
         test_rows: Every forecast of the test range, those of the baselines too.
         epochs: fit, member, epoch, loss, hit_rate, stop_loss, stop_hit_rate, gradient_norm.
         ranges: How history was split: fit, part, first_session, last_session, sessions, rows.
-        further: The verdicts on the longer horizons, by horizon.
+        further: The verdicts on the further outputs.
         insight: Sensitivity, memory and feature importance of the scored network; None where not measured.
         figures: The figures that were drawn of it: SVG by name.
     """
@@ -40,7 +40,7 @@ class Evaluation:
     test_rows: pd.DataFrame
     epochs: pd.DataFrame
     ranges: pd.DataFrame
-    further: Mapping[int, Verdict] = field(default_factory=dict)
+    further: Mapping[Output, Verdict] = field(default_factory=dict)
     insight: Insight | None = None
     figures: Mapping[str, str] = field(default_factory=dict)
 
@@ -55,13 +55,13 @@ def save_evaluation(folder: Path, evaluation: Evaluation) -> None:
     if evaluation.insight:
         save_insight(folder, evaluation.insight)
     write_text(folder / "verdict.json", json.dumps(evaluation.verdict.to_json(), indent=1) + "\n")
-    further = {horizon: verdict.to_json() for horizon, verdict in evaluation.further.items()}
+    further = {name_key(output): verdict.to_json() for output, verdict in evaluation.further.items()}
     if further:
         write_text(folder / _FARTHER, json.dumps(further, indent=1) + "\n")
 
 
 _FARTHER = "verdicts_farther.json"
-"""Exists only where the model forecasts more than the next session."""
+"""Exists only where the model has more than one output."""
 
 
 def load_evaluation(folder: Path) -> Evaluation:
@@ -77,11 +77,13 @@ def load_evaluation(folder: Path) -> Evaluation:
             tables["ranges"][name] = pd.to_datetime(tables["ranges"][name])
         verdict = Verdict.from_json(json.loads((folder / "verdict.json").read_text(encoding="utf-8")))
         test_rows = pd.read_parquet(folder / "test_rows.parquet")
+        if "target" not in test_rows:  # written before there were targets
+            test_rows["target"] = DIRECTION
         if "direction" not in test_rows:  # written by a version without abstention
             test_rows["direction"] = choose_directions(test_rows["p_up"].to_numpy())
-        path = folder / _FARTHER if (test_rows["horizon"] > NEXT).any() else None
+        path = folder / _FARTHER if len(list_outputs(test_rows)) > 1 else None
         verdicts = json.loads(path.read_text(encoding="utf-8")) if path else {}
-        further = {int(horizon): Verdict.from_json(facts) for horizon, facts in verdicts.items()}
+        further = {read_key(key): Verdict.from_json(facts) for key, facts in verdicts.items()}
         return Evaluation(
             **tables,
             verdict=verdict,
@@ -107,7 +109,7 @@ def _complete_scores(scores: pd.DataFrame) -> pd.DataFrame:
     if "horizon" not in scores:
         group, horizon = zip(*scores["group"].map(split_group), strict=True) if len(scores) else ((), ())
         scores = scores.assign(group=list(group), horizon=np.array(horizon, np.int64))
-    return scores
+    return scores if "target" in scores else scores.assign(target=DIRECTION)
 
 
 def range_table(known: History, folds: dict[str, Fold]) -> pd.DataFrame:

@@ -1,7 +1,6 @@
 """The history that a model learns from: the stored prices as a panel and as sequences."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,11 +11,20 @@ from flows.runtime.tasks import task
 from pipeline.errors import InputError, StoreError
 from pipeline.features.feature_sets import FeatureSet
 from pipeline.features.panel import Panel, build_panel
-from pipeline.features.sequences import Sequences, build_sequences, label_returns
+from pipeline.features.sequences import Sequences, build_sequences
+from pipeline.features.targets import MIN_MEMBERS, reach_of_targets
 from pipeline.features.unused_rows import describe_masked, describe_unused
+from pipeline.outputs import Output, describe_output
 from pipeline.prices.recent_bars import RecentBars
 
-__all__ = ["History", "explain_masked", "make_sequences", "price_panel"]
+__all__ = [
+    "History",
+    "explain_masked",
+    "explain_unlearnable",
+    "keep_learnable",
+    "make_sequences",
+    "price_panel",
+]
 
 _MOST = 5
 """Symbols that are named."""
@@ -41,11 +49,6 @@ class History:
         """The last session."""
         return self.sequences.sessions[-1]
 
-    @property
-    def returns(self) -> np.ndarray[Any, np.dtype[np.float64]]:
-        """Simple total returns [symbol, session, horizon]."""
-        return label_returns(self.panel, self.sequences.horizons)
-
 
 @task("make sequences", run_name="make sequences through {as_of:%Y-%m-%d}")
 def make_sequences(
@@ -54,7 +57,7 @@ def make_sequences(
     seq: int,
     feature_set: str = "",
     first: pd.Timestamp | None = None,
-    horizons: tuple[int, ...] = (),
+    outputs: tuple[Output, ...] = (),
     bars: RecentBars | None = None,
 ) -> History:
     """Read the prices through `as_of`, as of the version `seq`, and build the sequences.
@@ -65,19 +68,20 @@ def make_sequences(
         seq: The version of the store.
         feature_set: Its name; default: as configured.
         first: The first session of the sequences; default: that of the first bar.
-        horizons: How many sessions ahead the labels are; default: as configured.
+        outputs: What the labels are; default: as configured, but those of which no row has a label.
         bars: The newest sessions, where they have been read already.
 
     Raises:
         StoreError: there are no prices.
     """
-    chosen = run.feature_set(feature_set)
+    chosen = run.feature_set(feature_set, outputs)
     since = None
     if first is not None:
-        # Rows depend on at most `reach` earlier sessions: older bars are not read.
-        since = run.calendar.sessions[max(int(run.calendar.sessions.searchsorted(first)) - chosen.reach, 0)]
+        # Rows depend on at most so many earlier sessions: older bars are not read.
+        reach = max(chosen.reach, reach_of_targets(outputs or run.config.labels.outputs))
+        since = run.calendar.sessions[max(int(run.calendar.sessions.searchsorted(first)) - reach, 0)]
     panel = price_panel(run, as_of, seq, since=since, bars=bars)
-    sequences = build_sequences(panel, chosen, run.universe, horizons or run.config.labels.horizons)
+    sequences = build_sequences(panel, chosen, run.universe, outputs or run.config.labels.outputs)
     if first is not None:
         sequences = sequences.since(first)
     log_line(
@@ -86,6 +90,10 @@ def make_sequences(
     )
     if first is None:
         _report_unused(panel, chosen, run, sequences)
+    if not outputs:
+        sequences = keep_learnable(sequences)
+        if run.feature_set(feature_set, sequences.outputs).columns != chosen.columns:
+            return make_sequences.fn(run, as_of, seq, feature_set, first, sequences.outputs, bars)
     return History(panel, sequences, seq)
 
 
@@ -103,6 +111,27 @@ def _report_unused(panel: Panel, features: FeatureSet, run: Run, sequences: Sequ
         log_line(line)
     if len(lines) > _MOST:
         log_line(f"and {len(lines) - _MOST:,} more symbols of which many rows are not used")
+
+
+def keep_learnable(sequences: Sequences) -> Sequences:
+    """Return the sequences without the outputs of which no row has a label, and log which these are."""
+    kept = sequences.learnable
+    for place, output in enumerate(sequences.outputs):
+        if place not in kept:
+            log_line(f"there is no forecast {describe_output(output)}: {explain_unlearnable(output)}")
+    return sequences if len(kept) == len(sequences.outputs) else sequences.with_outputs(kept)
+
+
+def explain_unlearnable(output: Output) -> str:
+    """Return what an output without labels lacks, in words."""
+    lacks = []
+    if output.needs_open:
+        lacks.append(
+            "no symbol has real opens (a missing one, or one that repeats the close before it, is none)"
+        )
+    if output.is_relative:
+        lacks.append(f"a median needs {MIN_MEMBERS} members")
+    return ", or ".join(lacks) or "no row has an outcome"
 
 
 def price_panel(

@@ -1,6 +1,6 @@
 """Build models from the settings: the network or custom model, the baselines, and the start of a warm start."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from flows.runtime.context import Run
@@ -11,8 +11,10 @@ from models.baselines import baselines
 from models.calibration.calibrator import Calibration
 from models.ensembles.custom_ensemble import CustomModel
 from pipeline.features.feature_sets import UNIVERSE, FeatureSet
+from pipeline.features.overnight import OVERNIGHT_COLUMNS
 from pipeline.forecasting.folds import Fold
 from pipeline.forecasting.model import EnsembleModel, FittedEnsemble, Model
+from pipeline.outputs import Output
 
 __all__ = ["choose_start", "make_baselines", "make_recipe"]
 
@@ -20,6 +22,7 @@ __all__ = ["choose_start", "make_baselines", "make_recipe"]
 def make_recipe(
     run: Run,
     features: FeatureSet,
+    outputs: int,
     progress: Callable[[Any], None],
     compute: Compute,
     start: FittedEnsemble | None = None,
@@ -29,6 +32,7 @@ def make_recipe(
     Args:
         run: The run.
         features: Its inputs.
+        outputs: How many it has.
         progress: Called after every epoch.
         compute: Where it is trained.
         start: An earlier fit whose weights are the start; None: random initialization.
@@ -45,7 +49,7 @@ def make_recipe(
             lookback=model.lookback,
             units=model.units,
             layers=model.layers,
-            horizons=len(run.config.labels.horizons),
+            horizons=outputs,
             convolution=model.convolution,
             attention=model.attention,
             mode=training.mode,
@@ -76,14 +80,18 @@ def _calibration(run: Run) -> Calibration:
     return Calibration(chosen.method, chosen.coverage, max(run.config.labels.horizons))
 
 
-def make_baselines(run: Run, features: FeatureSet) -> dict[str, Model]:
+def make_baselines(run: Run, features: FeatureSet, outputs: Sequence[Output]) -> dict[str, Model]:
     """Return the baselines that the network is always compared with: rules and small models on the same features."""
+    named = {rule: column for rule, column in OVERNIGHT_COLUMNS.items() if column in features.columns}
     return {
         **baselines(
             features.columns.index(features.last_return),
             run.config.model.lookback,
             run.config.training.mode,
             [place for place, name in enumerate(features.columns) if name.startswith(UNIVERSE)],
+            [place for place, output in enumerate(outputs) if output.is_relative],
+            [place for place, output in enumerate(outputs) if output.part == "overnight"],
+            {rule: features.columns.index(column) for rule, column in named.items()},
         )
     }
 

@@ -13,6 +13,7 @@ from flows.training.history import History
 from pipeline.evaluation.network_insight import Insight, rate_importance
 from pipeline.forecasting.folds import Fold
 from pipeline.formatting import count
+from pipeline.outputs import Output
 
 __all__ = ["inspect_network"]
 
@@ -58,8 +59,8 @@ def _inspect(run: Run, known: History, fitted: Any, fold: Fold) -> Insight:
         seed=run.config.training.seed,
     )
     insight = Insight(
-        sensitivity=_sensitivity_table(inspection.sensitivity, sequences.horizons),
-        memory=_memory_table(inspection.memory, sequences.horizons, fitted.network.lookback),
+        sensitivity=_sensitivity_table(inspection.sensitivity, sequences.outputs),
+        memory=_memory_table(inspection.memory, sequences.outputs, fitted.network.lookback),
         gradients=pd.DataFrame(
             {"layer": one.layer, "part": one.part, "member": member, "norm": norm}
             for one in inspection.gradients
@@ -72,9 +73,9 @@ def _inspect(run: Run, known: History, fitted: Any, fold: Fold) -> Insight:
                     inspection.judged,
                     sequences.features,
                     run.config.training.seed,
-                    horizon,
-                ).assign(horizon=horizon, part=part)
-                for place, horizon in enumerate(sequences.horizons)
+                    output.horizon,
+                ).assign(**output._asdict(), part=part)
+                for place, output in enumerate(sequences.outputs)
             ],
             ignore_index=True,
         ),
@@ -86,22 +87,25 @@ def _inspect(run: Run, known: History, fitted: Any, fold: Fold) -> Insight:
     return insight
 
 
-def _sensitivity_table(norms: np.ndarray[Any, np.dtype[np.float64]], horizons: Sequence[int]) -> pd.DataFrame:
-    member, lag, horizon = np.indices(norms.shape).reshape(3, -1)
+def _sensitivity_table(
+    norms: np.ndarray[Any, np.dtype[np.float64]], outputs: Sequence[Output]
+) -> pd.DataFrame:
+    member, lag, output = np.indices(norms.shape).reshape(3, -1)
+    targets, horizons = (np.array(names)[output] for names in zip(*outputs, strict=True))
     return pd.DataFrame(
-        {"horizon": np.array(horizons)[horizon], "member": member + 1, "lag": lag, "norm": norms.reshape(-1)}
+        {"target": targets, "horizon": horizons, "member": member + 1, "lag": lag, "norm": norms.reshape(-1)}
     )
 
 
-def _memory_table(memory: Sequence[Any], horizons: Sequence[int], lookback: int) -> pd.DataFrame:
+def _memory_table(memory: Sequence[Any], outputs: Sequence[Output], lookback: int) -> pd.DataFrame:
     return pd.DataFrame(
         {
-            "horizon": horizon,
+            **output._asdict(),
             "half": one.half,
             "most": one.most,
             "decay": one.decay,
             "finding": one.diagnosis,
             "lookback": lookback,
         }
-        for horizon, one in zip(horizons, memory, strict=True)
+        for output, one in zip(outputs, memory, strict=True)
     )

@@ -1,4 +1,4 @@
-"""Score a procedure on its test range: every horizon, the issued directions, large moves, and the verdict."""
+"""Score a procedure on its test range: every output, the issued directions, large moves, and the verdict."""
 
 from dataclasses import replace
 
@@ -7,29 +7,30 @@ import pandas as pd
 from flows.runtime.context import Run
 from flows.runtime.progress import log_quietly
 from flows.runtime.tasks import task
-from pipeline.evaluation.horizons import NEXT, select_horizon
 from pipeline.evaluation.scores import score
 from pipeline.evaluation.selective import score_coverage, select_issued
 from pipeline.evaluation.timing_and_picking import judge_skills
 from pipeline.evaluation.verdict import Verdict, best_baseline, judge
 from pipeline.forecasting.walk_forward import Walk
+from pipeline.outputs import Output, list_outputs, select_main, select_output
+from pipeline.schema import SCORES, empty
 
-__all__ = ["score_longer_horizons", "score_procedure"]
+__all__ = ["score_further_outputs", "score_procedure"]
 
 
 @task("score")
 def score_procedure(run: Run, walk: Walk, baseline: str = "") -> tuple[pd.DataFrame, Verdict]:
-    """Score the test rows of the next session against `baseline`.
+    """Score the test rows of the first output against `baseline`.
 
     Args:
         run: The run.
         walk: The rows before the test range and in it.
         baseline: Default: the prior-best one, with the lowest log loss on the rows before the test range.
     """
-    scores, verdict = _score_horizon(run, walk, NEXT, baseline)
+    scores, verdict = _score_output(run, walk, list_outputs(walk.test)[0], baseline)
     if run.config.labels.dead_zone != (0, 0):
         down, up = run.config.labels.dead_zone
-        rows = select_horizon(walk.test)
+        rows = select_main(walk.test)
         moved = rows[(rows["realized_return"] < down) | (rows["realized_return"] > up)]
         seed = run.config.training.seed
         large = score(moved, baseline=verdict.baseline, group="large moves", seed=seed)
@@ -37,31 +38,32 @@ def score_procedure(run: Run, walk: Walk, baseline: str = "") -> tuple[pd.DataFr
     return scores.reset_index(drop=True), verdict
 
 
-@task("score longer horizons")
-def score_longer_horizons(
+@task("score further outputs")
+def score_further_outputs(
     run: Run, walk: Walk, baseline: str = ""
-) -> tuple[pd.DataFrame, dict[int, Verdict]]:
-    """Score each longer horizon separately, against `baseline`; default: the horizon's prior-best one."""
-    found = {h: _score_horizon(run, walk, h, baseline) for h in run.config.labels.horizons if h != NEXT}
-    scores = pd.concat([scores for scores, _ in found.values()], ignore_index=True)
-    return scores, {horizon: verdict for horizon, (_, verdict) in found.items()}
+) -> tuple[pd.DataFrame, dict[Output, Verdict]]:
+    """Score each output after the first separately, against `baseline`; default: the output's prior-best one."""
+    _, *further = list_outputs(walk.test)
+    found = {output: _score_output(run, walk, output, baseline) for output in further}
+    scores = [scores for scores, _ in found.values()] or [empty(SCORES)]
+    return pd.concat(scores, ignore_index=True), {each: verdict for each, (_, verdict) in found.items()}
 
 
-def _score_horizon(run: Run, walk: Walk, horizon: int, baseline: str) -> tuple[pd.DataFrame, Verdict]:
+def _score_output(run: Run, walk: Walk, output: Output, baseline: str) -> tuple[pd.DataFrame, Verdict]:
     model, seed = run.config.model.name, run.config.training.seed
-    before, test = select_horizon(walk.before, horizon), select_horizon(walk.test, horizon)
+    before, test = select_output(walk.before, output), select_output(walk.test, output)
     baseline = baseline or best_baseline(before[before["model"] != model])
     parts = [score(test, baseline=baseline, seed=seed)]
     if run.config.calibration.coverage < 1:
-        parts += _score_issued(run, test, baseline, horizon)
-    skills = judge_skills(test, model=model, best=select_horizon(walk.best, horizon), seed=seed)
+        parts += _score_issued(run, test, baseline)
+    skills = judge_skills(test, model=model, best=select_output(walk.best, output), seed=seed)
     verdict = replace(judge(test, model=model, baseline=baseline, seed=seed), skills=skills)
     for sentence in verdict.sentences:
         log_quietly(sentence)  # the command prints them at its end
     return pd.concat(parts), verdict
 
 
-def _score_issued(run: Run, rows: pd.DataFrame, baseline: str, horizon: int) -> list[pd.DataFrame]:
+def _score_issued(run: Run, rows: pd.DataFrame, baseline: str) -> list[pd.DataFrame]:
     """Score the share of rows on which the network issues a direction, and every model on those rows."""
     model, seed = run.config.model.name, run.config.training.seed
     target = run.config.calibration.coverage

@@ -24,6 +24,7 @@ from pipeline.evaluation.timing_and_picking import find_best
 from pipeline.forecasting.folds import Fold, final_fold, scoring_fold
 from pipeline.forecasting.model import FittedEnsemble, Model, submit
 from pipeline.forecasting.walk_forward import Walk, mask_labels, walk_forward
+from pipeline.outputs import DIRECTION, Output
 
 __all__ = ["MAX_DIFFERENCE", "fitted_network", "train_champion", "train_procedure"]
 
@@ -44,16 +45,20 @@ def train_procedure(run: Run, known: History, compute: Compute) -> tuple[Walk, p
         The walk, the network's epochs (see `epoch_table`), and the fold.
     """
     fold = scoring_fold(known.sequences, run.config.evaluation, run.config.training)
-    features, planned = run.feature_set(), plan_epochs(run.config, len(known.sequences.symbols))
+    features, planned = (
+        run.feature_set(outputs=known.sequences.outputs),
+        plan_epochs(run.config, len(known.sequences.symbols)),
+    )
     with epochs_shown("train to score", *planned) as progress, symbols_named(known.sequences.symbols):
-        models: dict[str, Model] = {run.config.model.name: make_recipe(run, features, progress, compute)}
-        models |= make_baselines(run, features)
+        models: dict[str, Model] = {
+            run.config.model.name: make_recipe(run, features, len(known.sequences.outputs), progress, compute)
+        }
+        models |= make_baselines(run, features, known.sequences.outputs)
         walk = walk_forward(
             models,
             known.sequences,
             [fold],
             run.calendar,
-            returns=known.returns,
             dead_zone=run.config.labels.dead_zone,
             seed=run.config.training.seed,
             progress=lambda name: log_line(f"fitting {name}"),
@@ -85,11 +90,11 @@ def train_champion(
         The model's version, its epochs (see `epoch_table`), and its fold.
     """
     fold = final_fold(known.sequences, run.config.training)
-    labelled = mask_labels(known.sequences, fold, known.returns, run.config.labels.dead_zone)
-    features, start = run.feature_set(), choose_start(run, scored, fold)
+    labelled = mask_labels(known.sequences, fold, run.config.labels.dead_zone)
+    features, start = run.feature_set(outputs=known.sequences.outputs), choose_start(run, scored, fold)
     planned = plan_epochs(run.config, len(known.sequences.symbols))
     with epochs_shown("train champion", *planned) as progress, symbols_named(known.sequences.symbols):
-        recipe = make_recipe(run, features, progress, compute, start)
+        recipe = make_recipe(run, features, len(known.sequences.outputs), progress, compute, start)
         champion = submit(recipe, labelled, fold, run.config.training.seed).result()
     draft = run.workspace.model(run.name, ".new")
     shutil.rmtree(draft, ignore_errors=True)
@@ -143,5 +148,11 @@ def _metadata(run: Run, known: History, champion: FittedEnsemble) -> dict[str, A
         "data_version": known.seq,
         "config_digest": run.digest,
         "settings": run.resolved["settings"],
+        **_note_outputs(known.sequences.outputs),
         **note_code(run),
     }
+
+
+def _note_outputs(outputs: tuple[Output, ...]) -> dict[str, list[Output]]:
+    """Return what tells the outputs apart where they are more than directions, which the settings name."""
+    return {} if all(each.target == DIRECTION for each in outputs) else {"outputs": [*outputs]}

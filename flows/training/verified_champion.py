@@ -14,7 +14,7 @@ from flows.runtime.context import Run
 from models.ensembles.model_files import METADATA, model_version, parse_metadata
 from models.errors import ModelError
 from pipeline.config import Config, ModelConfig
-from pipeline.evaluation.horizons import NEXT
+from pipeline.outputs import DIRECTION, NEXT, Output
 from pipeline.tracking.registry import RegisteredModel, Registry
 
 __all__ = ["Champion", "Champions", "champion_known_at", "read_champion"]
@@ -34,7 +34,7 @@ class Champion:
         run_id: MLflow's run of its training.
         features: The name of its feature set.
         lookback: How many sessions one forecast reads.
-        horizons: How many sessions ahead it forecasts, in the order of its outputs.
+        outputs: What it forecasts, in the order of its outputs.
         start: The session that a model in sequence mode reads from; None: a window of `lookback` sessions.
         kind: [model] kind.
         options: [model] options of a custom model.
@@ -51,7 +51,7 @@ class Champion:
     run_id: str
     features: str
     lookback: int
-    horizons: tuple[int, ...]
+    outputs: tuple[Output, ...]
     start: pd.Timestamp | None
     kind: str
     options: Mapping[str, Any]
@@ -135,6 +135,13 @@ def champion_known_at(models: list[RegisteredModel], session: pd.Timestamp) -> R
     return next(known, None)
 
 
+def _read_outputs(extra: Mapping[str, Any], labels: Mapping[str, Any]) -> tuple[Output, ...]:
+    """Return the outputs; settings from before there were targets mean directions, before horizons the next session."""
+    if "outputs" in extra:
+        return tuple(Output(str(target), int(horizon)) for target, horizon in extra["outputs"])
+    return tuple(Output(DIRECTION, horizon) for horizon in labels.get("horizons", [NEXT]))
+
+
 def read_champion(model: RegisteredModel) -> Champion:
     """Return the facts of a registered model whose files have just been verified.
 
@@ -152,8 +159,7 @@ def read_champion(model: RegisteredModel) -> Champion:
             run_id=model.run_id,
             features=str(extra["features"]),
             lookback=int(settings["model"]["lookback"]),
-            # Settings from before there were horizons mean the next session.
-            horizons=tuple(settings["labels"].get("horizons", [NEXT])),
+            outputs=_read_outputs(extra, settings["labels"]),
             start=pd.Timestamp(extra["start"]) if extra.get("start") else None,
             kind=settings["model"]["kind"],
             options=settings["model"].get("options", {}),

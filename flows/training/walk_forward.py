@@ -20,12 +20,12 @@ from flows.training.history import History
 from flows.training.model_factory import choose_start, make_baselines, make_recipe
 from flows.training.per_symbol import drop_skipped_symbols, symbols_named
 from models.errors import ModelError
-from pipeline.evaluation.horizons import select_horizon
 from pipeline.evaluation.timing_and_picking import find_best
 from pipeline.evaluation.verdict import best_baseline
 from pipeline.forecasting.folds import Fold
 from pipeline.forecasting.model import FittedEnsemble, Model, submit
 from pipeline.forecasting.walk_forward import Walk, mask_labels, walk_forward
+from pipeline.outputs import list_outputs, select_output
 from pipeline.schema import FORECAST_KEY
 
 __all__ = ["BEST_BEFORE", "fits_at_once", "walk_history"]
@@ -99,13 +99,13 @@ def walk_history(
 
 
 def _with_best(walk: Walk, model: str) -> pd.DataFrame:
-    """Return the test rows, followed by those of the prior-best baseline of each horizon."""
+    """Return the test rows, followed by those of the prior-best baseline of each output."""
     rules, rows = walk.before[walk.before["model"] != model], walk.test
     names = pd.CategoricalDtype([*rows["model"].cat.categories, BEST_BEFORE, ""])
     parts = [rows.astype({"model": names}).assign(chosen=pd.Categorical([""] * len(rows), dtype=names))]
-    for horizon in sorted(rows["horizon"].unique()):
-        name = best_baseline(select_horizon(rules, horizon))
-        best = select_horizon(rows, horizon)[lambda each, name=name: each["model"] == name]
+    for output in list_outputs(rows):
+        name = best_baseline(select_output(rules, output))
+        best = select_output(rows, output)[lambda each, name=name: each["model"] == name]
         names_of = {"model": [BEST_BEFORE] * len(best), "chosen": [name] * len(best)}
         parts.append(
             best.assign(**{column: pd.Categorical(each, dtype=names) for column, each in names_of.items()})
@@ -134,8 +134,10 @@ def _submit(
     former: FittedEnsemble | None,
 ) -> Future[FittedEnsemble]:
     start = choose_start(run, former, fold) if former is not None else None
-    network = make_recipe(run, run.feature_set(), progress, compute, start)
-    inputs = mask_labels(known.sequences, fold, known.returns, run.config.labels.dead_zone)
+    outputs = known.sequences.outputs
+    features = run.feature_set(outputs=outputs)
+    network = make_recipe(run, features, len(outputs), progress, compute, start)
+    inputs = mask_labels(known.sequences, fold, run.config.labels.dead_zone)
     return submit(network, inputs, fold, run.config.training.seed)
 
 
@@ -155,12 +157,12 @@ class _Submitted:
 
 
 def _walk(run: Run, known: History, fold: Fold, network: Mapping[str, Model]) -> Walk:
+    outputs = known.sequences.outputs
     return walk_forward(
-        {**network, **make_baselines(run, run.feature_set())},
+        {**network, **make_baselines(run, run.feature_set(outputs=outputs), outputs)},
         known.sequences,
         [fold],
         run.calendar,
-        returns=known.returns,
         dead_zone=run.config.labels.dead_zone,
         seed=run.config.training.seed,
         progress=lambda name: None,

@@ -14,6 +14,7 @@ from pipeline.features.feature_sets import FEATURE_SETS, FeatureSet
 from pipeline.features.panel import build_panel
 from pipeline.features.sequences import Sequences, build_sequences
 from pipeline.market.universe import Universe
+from pipeline.outputs import Output, describe_output
 from pipeline.prices.bar_block import COLUMNS, Block, build_block
 from pipeline.statistics.metrics import mean_ranks
 
@@ -37,18 +38,18 @@ class FeatureAudit:
         block: The bars, as traded.
         features: The audited feature set.
         universe: The members by date; every symbol of it is in the block.
-        horizons: The labels' horizons, in sessions.
+        outputs: What is forecast.
     """
 
     block: Block
     features: FeatureSet
     universe: Universe
-    horizons: tuple[int, ...]
+    outputs: tuple[Output, ...]
 
     def make(self, block: Block | None = None) -> Sequences:
         """Build sequences from the bars, or from other bars."""
         panel = build_panel(block or self.block)
-        return build_sequences(panel, self.features, self.universe, self.horizons)
+        return build_sequences(panel, self.features, self.universe, self.outputs)
 
     def cuts(self, known: Sequences, count: int) -> list[int]:
         """Return the numbers of up to `count` sessions to cut at, spread over the sessions with features."""
@@ -139,7 +140,7 @@ def check_order(audit: FeatureAudit, known: Sequences) -> CheckResult:
 
 @leakage_check(
     "features: none knows the label",
-    "For each feature and horizon, the AUC was computed on the sessions before the test: the share of pairs of a rise "
+    "For each feature and output, the AUC was computed on the sessions before the test: the share of pairs of a rise "
     "and a fall that the feature ranks correctly.",
 )
 def check_labels(known: Sequences, rows: range) -> CheckResult:
@@ -150,19 +151,17 @@ def check_labels(known: Sequences, rows: range) -> CheckResult:
         rows: Session numbers to use: those before the test, which stays untouched.
     """
     worst, evidence = 0.0, ""
-    for place, horizon in enumerate(known.horizons):
+    for place, output in enumerate(known.outputs):
         part = slice(rows.start, rows.stop)
         y, x = known.y[:, part, place], known.x[:, part]
         chosen = known.mask[:, part] & np.isfinite(y)
-        limit = _limit(int(chosen.any(axis=0).sum()), horizon)
+        limit = _limit(int(chosen.any(axis=0).sum()), output.horizon)
         for column, name in enumerate(known.features):
             share = _auc(x[:, :, column][chosen], y[chosen])
             if abs(share - 0.5) / limit > worst:
                 worst = abs(share - 0.5) / limit
-                evidence = (
-                    f"{name} ranks {share:.1%} of the pairs correctly, {horizon} ahead; {0.5 - limit:.0%} to "
-                )
-                evidence += f"{0.5 + limit:.0%} are plausible"
+                evidence = f"{name} ranks {share:.1%} of the pairs correctly, {describe_output(output)}; "
+                evidence += f"{0.5 - limit:.0%} to {0.5 + limit:.0%} are plausible"
     if not evidence:
         return CheckResult("not applicable", "no feature varies on rows with both rises and falls")
     return CheckResult("failed" if worst > 1 else "passed", f"the most predictive feature: {evidence}")

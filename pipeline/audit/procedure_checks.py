@@ -7,10 +7,8 @@ from typing import Final
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from pipeline.audit.leakage_check import CheckResult, leakage_check
-from pipeline.evaluation.horizons import select_horizon
 from pipeline.evaluation.verdict import Verdict, judge
 from pipeline.features.sequences import Sequences
 from pipeline.forecasting.folds import Fold
@@ -19,6 +17,7 @@ from pipeline.forecasting.model import Fitted, Model, fit
 from pipeline.forecasting.walk_forward import mask_labels, walk_forward
 from pipeline.formatting import format_alike
 from pipeline.market.calendar import Calendar
+from pipeline.outputs import select_output
 from pipeline.schema import FORECAST_KEY
 
 __all__ = [
@@ -57,7 +56,6 @@ class Procedure:
         sequences: Features and labels of the whole history.
         fold: How the history is split; its test is not empty.
         calendar: Gives the target sessions.
-        returns: Simple total returns [symbol, session, horizon].
         dead_zone: The configured dead zone of the labels.
         seed: Seed of every fit.
         last_return: The feature that holds the return of a row's own session.
@@ -72,7 +70,6 @@ class Procedure:
     sequences: Sequences
     fold: Fold
     calendar: Calendar
-    returns: NDArray[np.float64]
     dead_zone: tuple[float, float]
     seed: int
     last_return: int
@@ -92,7 +89,7 @@ class Procedure:
 
     def training_sequences(self) -> Sequences:
         """Return the sequences with only the labels that a fit may use."""
-        return mask_labels(self.sequences, self.fold, self.returns, self.dead_zone)
+        return mask_labels(self.sequences, self.fold, self.dead_zone)
 
     def fitted(self, sequences: Sequences | None = None) -> Fitted:
         """Fit the model on its training sequences, or on others."""
@@ -115,7 +112,7 @@ def check_folds(folds: dict[str, Fold], sequences: Sequences) -> CheckResult:
     for name, fold in folds.items():
         parts = [(part, rows) for part, rows in fold.parts.items() if len(rows)]
         for (before, rows), (after, following) in pairwise(parts):
-            for horizon in sequences.horizons:
+            for horizon in sorted({*sequences.horizons}):
                 borders += 1
                 ends = rows.stop - 1 + horizon
                 if ends >= following.start:
@@ -157,10 +154,10 @@ def check_scale(procedure: Procedure) -> CheckResult:
     shown = range(max(fold.train.stop - _SHOWN, fold.train.start), fold.train.stop)
     one, other = (procedure.forecasts(procedure.fitted(each), shown) for each in (known, replace(known, x=x)))
     both = one.merge(other, on=FORECAST_KEY, suffixes=("", "_again"))
-    both = both.sort_values(["symbol", "horizon", "p_up", "p_up_again"])
-    groups = both.groupby(["symbol", "horizon"])
+    both = both.sort_values(["symbol", "target", "horizon", "p_up", "p_up_again"])
+    groups = both.groupby(["symbol", "target", "horizon"])
     swapped = (groups["p_up_again"].diff() < -_LAST_DIGITS).sum()
-    evidence = f"{len(both):,} forecasts of {groups.ngroups} symbols and horizons"
+    evidence = f"{len(both):,} forecasts of {groups.ngroups} symbols and outputs"
     if swapped:
         return CheckResult("failed", f"{evidence}: {swapped:,} neighbours in the ranking changed places")
     if min(both["p_up"].nunique(), both["p_up_again"].nunique()) < 2:
@@ -259,7 +256,6 @@ def _verdicts(procedure: Procedure) -> list[Verdict]:
         procedure.sequences,
         [procedure.fold],
         procedure.calendar,
-        returns=procedure.returns,
         dead_zone=procedure.dead_zone,
         seed=procedure.seed,
         progress=lambda name: None,
@@ -268,8 +264,8 @@ def _verdicts(procedure: Procedure) -> list[Verdict]:
     # A model may leave out symbols with too little history: the baseline is scored on its rows.
     rows = walked.test[pd.MultiIndex.from_frame(walked.test[FORECAST_KEY]).isin(own)]
     return [
-        judge(select_horizon(rows, horizon), model=procedure.name, baseline=_BASE_RATE, seed=procedure.seed)
-        for horizon in procedure.sequences.horizons
+        judge(select_output(rows, output), model=procedure.name, baseline=_BASE_RATE, seed=procedure.seed)
+        for output in procedure.sequences.outputs
     ]
 
 
@@ -278,10 +274,9 @@ def _with_shuffled_labels(procedure: Procedure, seed: int) -> Procedure:
     first, stop = procedure.fold.train.start, procedure.fold.test.stop
     order = np.arange(len(procedure.sequences.sessions))
     order[first:stop] = first + np.random.default_rng(seed).permutation(stop - first)
-    y = procedure.sequences.y[:, order]
-    return replace(
-        procedure, sequences=replace(procedure.sequences, y=y), returns=procedure.returns[:, order]
-    )
+    known = procedure.sequences
+    shuffled = replace(known, y=known.y[:, order], returns=known.returns[:, order])
+    return replace(procedure, sequences=shuffled)
 
 
 def _with_other_rest(known: Sequences, procedure: Procedure) -> Sequences:

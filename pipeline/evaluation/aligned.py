@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline.errors import NextdayError
+from pipeline.outputs import MAIN, Output, describe_output, list_outputs
 from pipeline.schema import FORECAST_KEY
 from pipeline.statistics import metrics, ranking
 
@@ -27,21 +28,26 @@ class LabelledRows:
         p: Probability of up of every model [n].
         y: Outcome [n].
         session: Number of the target session [n], from 0 without gaps.
-        horizon: Sessions ahead.
+        output: What the rows forecast.
         symbol, as_of, target: Each row's index [n] into the three `levels`.
         levels: The symbols, the as_of and the target sessions.
-        returns: Realized total return over the horizon [n], NaN where unknown; None where the rows came without.
+        returns: Realized return [n], NaN where unknown; None where the rows came without.
     """
 
     p: Mapping[str, Floats]
     y: Floats
     session: NDArray[np.intp]
-    horizon: int
+    output: Output
     symbol: Places
     as_of: Places
     target: Places
     levels: "Sequence[pd.Index[Any]]"
     returns: Floats | None = None
+
+    @property
+    def horizon(self) -> int:
+        """Sessions ahead."""
+        return self.output.horizon
 
     @property
     def sessions(self) -> int:
@@ -73,14 +79,14 @@ def gather_labelled(rows: pd.DataFrame) -> LabelledRows:
     """Align the labelled rows of all models.
 
     Args:
-        rows: model, symbol, as_of, target_session, horizon, p_up, outcome (NaN without a label: left out), and
+        rows: model, symbol, as_of, target_session, horizon, target, p_up, outcome (NaN without a label: left out), and
             realized_return where known.
 
     Raises:
-        NextdayError: there are several horizons, or the models have different rows.
+        NextdayError: there are several outputs, or the models have different rows.
     """
     labelled = rows["outcome"].notna().to_numpy()
-    horizon = _only_horizon(rows["horizon"][labelled].unique())
+    output = _only_output(rows[[name for name in ("horizon", "target") if name in rows]][labelled])
     levels = [pd.Index(np.asarray(rows[key].unique())).sort_values() for key in _KEYS]
     names = [str(name) for name in rows["model"].unique()]
     own = {name: np.flatnonzero(labelled & (rows["model"] == name).to_numpy()) for name in names}
@@ -98,16 +104,17 @@ def gather_labelled(rows: pd.DataFrame) -> LabelledRows:
             returns = _put(row[name], realized, len(known))
     symbol, as_of, target = _keys_of(known, levels)
     session = np.cumsum(np.diff(target, prepend=target[:1]) > 0, dtype=np.intp)
-    return LabelledRows(p, y, session, horizon, symbol, as_of, target, levels, returns)
+    return LabelledRows(p, y, session, output, symbol, as_of, target, levels, returns)
 
 
-def _only_horizon(horizons: NDArray[np.integer]) -> int:
-    if len(horizons) > 1:
+def _only_output(rows: pd.DataFrame) -> Output:
+    outputs = list_outputs(rows)
+    if len(outputs) > 1:
         raise NextdayError(
-            f"Rows of several horizons ({', '.join(map(str, sorted(horizons)))}) cannot be scored together",
-            fix="score each horizon by itself",
+            f"Rows of several outputs ({'; '.join(map(describe_output, outputs))}) cannot be scored together",
+            fix="score each output by itself",
         )
-    return int(horizons[0]) if len(horizons) else 1
+    return outputs[0] if outputs else MAIN
 
 
 _KEYS: Final = ("symbol", "as_of", "target_session")

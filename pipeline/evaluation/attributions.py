@@ -8,6 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline.errors import StoreError
+from pipeline.outputs import DIRECTION
 from pipeline.storage.csv_output import disarm
 from pipeline.storage.files import write_text
 
@@ -25,7 +26,7 @@ FILE: Final = "attributions.csv"
 LAGS: Final = ((0, 1), (1, 2), (2, 5), (5, 10), (10, 20), (20, 40), (40, None))
 """Ranges of lags (first, stop) in sessions before the last one; each is summed in one column, the last is open."""
 
-_KEY: Final = ["symbol", "horizon", "as_of", "model_version", "data_version"]
+_KEY: Final = ["symbol", "horizon", "as_of", "model_version", "data_version", "target"]
 _MADE_OF: Final = ["target_session", *_KEY]
 
 
@@ -36,7 +37,7 @@ def tabulate_attributions(
 
     Args:
         rows: The forecasts, in the order of `values`: target_session, symbol, horizon, as_of, model_version,
-            data_version.
+            data_version, target.
         values: Attributions in logits, [row, lag, feature].
         features: Their names.
         facts: logit, baseline_logit, forecast_logit, sessions, in the order of `values`.
@@ -88,7 +89,7 @@ def select_strongest(attributions: pd.DataFrame, most: int) -> dict[str, list[tu
     """Return the features with the largest attributions of each symbol, the largest first.
 
     Args:
-        attributions: Of one horizon.
+        attributions: Of one output.
         most: How many features per symbol.
     """
     return {
@@ -110,6 +111,8 @@ def _read(folder: Path) -> pd.DataFrame | None:
         kept = pd.read_csv(
             folder / FILE, dtype={"symbol": "str", "model_version": "str"}, keep_default_na=False
         )
+        if "target" not in kept:  # written before there were targets
+            kept = kept.assign(target=DIRECTION)
         return kept.assign(**{name: pd.to_datetime(kept[name]) for name in ("target_session", "as_of")})
     except (OSError, ValueError, KeyError) as error:
         raise StoreError(

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from pipeline.outputs import DIRECTION
 from pipeline.statistics.bootstrap import percentile_interval, resample_sessions
 from pipeline.storage.files import write_text
 
@@ -22,13 +23,13 @@ class Insight:
     """Diagnostics of the network of the scoring fit.
 
     Attributes:
-        sensitivity: horizon, member, lag, norm: the mean norm of d logit[t] / d x[t - lag], in logits per standard
-            deviation.
-        memory: horizon, half, most, decay, finding, lookback: how far back 50% and 95% of the sensitivity lie, the
-            decay factor per session, and vanishing, exploding, in between or blind.
+        sensitivity: target, horizon, member, lag, norm: the mean norm of d logit[t] / d x[t - lag], in logits per
+            standard deviation.
+        memory: target, horizon, half, most, decay, finding, lookback: how far back 50% and 95% of the sensitivity lie,
+            the decay factor per session, and vanishing, exploding, in between or blind.
         gradients: layer, part, member, norm: of the log loss on training rows.
-        importance: horizon, part, feature, rise, low, high, n, sessions: of the log loss on rows of that part (test, or
-            calibrate where there is no test) when the feature is permuted, with its 95% interval.
+        importance: target, horizon, part, feature, rise, low, high, n, sessions: of the log loss on rows of that part
+            (test, or calibrate where there is no test) when the feature is permuted, with its 95% interval.
     """
 
     sensitivity: pd.DataFrame
@@ -51,7 +52,11 @@ def load_insight(folder: Path) -> Insight | None:
     """
     if not all((folder / f"{name}.csv").exists() for name in _TABLES):
         return None
-    return Insight(**{name: pd.read_csv(folder / f"{name}.csv") for name in _TABLES})
+    tables = {name: pd.read_csv(folder / f"{name}.csv") for name in _TABLES}
+    for name, table in tables.items():
+        if "horizon" in table and "target" not in table:  # written before there were targets
+            tables[name] = table.assign(target=DIRECTION)
+    return Insight(**tables)
 
 
 def rate_importance(

@@ -23,7 +23,7 @@ __all__ = ["RobustnessTests", "run_robustness_tests"]
 
 @dataclass(frozen=True)
 class RobustnessTests:
-    """The results on the rows of one horizon.
+    """The results on the rows of one output.
 
     Attributes:
         model: The model whose directions were tested.
@@ -84,7 +84,7 @@ def run_robustness_tests(
     """Test the directions of a model, and all models against the baseline.
 
     Args:
-        rows: The long frame of `pipeline.evaluation.scores`: every candidate, one horizon, at least one outcome.
+        rows: The long frame of `pipeline.evaluation.scores`: every candidate, one output, at least one outcome.
         model: The model whose directions are tested.
         baseline: Chosen before the test.
         draws: Samples of the bootstraps.

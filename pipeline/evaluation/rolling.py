@@ -5,7 +5,7 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from pipeline.evaluation.horizons import select_horizon
+from pipeline.outputs import select_main
 
 __all__ = ["ROLLING", "roll_hit_rate", "select_record"]
 
@@ -45,6 +45,6 @@ def select_record(record: pd.DataFrame) -> pd.DataFrame:
 
     Next session only: rows of farther horizons overlap; their scores are in the tables.
     """
-    settled = select_horizon(record[record["outcome"].notna()])
+    settled = select_main(record[record["outcome"].notna()])
     live = settled[settled["kind"] == "live"]
     return live if len(live) else settled

@@ -1,8 +1,8 @@
 """Scores of models, each compared with the best baseline on the same rows.
 
-`rows` is a long frame: model, symbol, as_of, target_session, horizon, p_up, outcome (1.0 up, 0.0 down, NaN without a
-label: left out). All models must have the same rows, and all rows the same horizon: forecasts of one and of twenty
-sessions ahead are scored apart.
+`rows` is a long frame: model, symbol, as_of, target_session, horizon, target, p_up, outcome (1.0 up, 0.0 down, NaN
+without a label: left out). All models must have the same rows, and all rows the same output: forecasts of one and of
+twenty sessions ahead are scored apart.
 """
 
 import math
@@ -43,7 +43,7 @@ def score(
     Args:
         rows: The long frame; with realized_return there are RETURN_METRICS too.
         baseline: The model that the others are compared with, chosen before the test (see `best_baseline`).
-        group: The name of these rows; goes into the column `group`, the rows' horizon into the column `horizon`.
+        group: The name of these rows; goes into the column `group`, the rows' output into `target` and `horizon`.
         draws: Samples of the bootstrap.
         seed: Of the bootstrap.
 
@@ -62,7 +62,7 @@ def score(
     reference = sum_sessions(table, baseline)
     scores = pd.DataFrame(
         [
-            {"model": model, "group": group, "horizon": table.horizon, "baseline": baseline, **line}
+            {"model": model, "group": group, **table.output._asdict(), "baseline": baseline, **line}
             for model in table.p
             for line in _score_model(table, model, baseline, reference, draws, seed)
         ]

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline.evaluation.horizons import NEXT
+from pipeline.outputs import MAIN, Output, list_outputs, select_output
 from pipeline.schema import FORECAST_KEY, MIN_SESSIONS, SCORES, empty, validated
 from pipeline.statistics import bootstrap
 from pipeline.statistics.metrics import effective_n, mean_of
@@ -68,12 +68,12 @@ def score_coverage(
     is_issued = own["direction"] != "none"
     by_session = is_issued.groupby(own["target_session"])
     issued, n = by_session.sum().to_numpy(float), by_session.count().to_numpy(float)
-    horizon = int(own["horizon"].max())
-    copies = bootstrap.resample_sessions(issued / n, horizon=horizon, draws=draws, seed=seed)
+    [output] = list_outputs(own)
+    copies = bootstrap.resample_sessions(issued / n, horizon=output.horizon, draws=draws, seed=seed)
     low, high = bootstrap.percentile_interval(mean_of(copies @ issued, copies @ n))
     line = {"value": issued.sum() / n.sum(), "low": low, "high": high, "n": int(n.sum()), "sessions": len(n)}
     line["effective_n"] = effective_n(np.asarray(is_issued, np.float64), own["target_session"].to_numpy())
-    names = {"model": model, "group": group, "horizon": horizon, "metric": ISSUED_SHARE, "baseline": "target"}
+    names = {"model": model, "group": group, **output._asdict(), "metric": ISSUED_SHARE, "baseline": "target"}
     return validated(
         pd.DataFrame([{**names, **line, "baseline_value": target, "p_value": np.nan, "t_statistic": np.nan}]),
         SCORES,
@@ -109,7 +109,7 @@ class AchievedCoverage:
 
 
 def measure_achieved_coverage(
-    scores: pd.DataFrame, rows: pd.DataFrame, *, model: str, group: str = "all", horizon: int = NEXT
+    scores: pd.DataFrame, rows: pd.DataFrame, *, model: str, group: str = "all", output: Output = MAIN
 ) -> AchievedCoverage | None:
     """Return how often a model issued a direction; None for a model that never abstains by its settings.
 
@@ -118,10 +118,10 @@ def measure_achieved_coverage(
         rows: p_up and direction of the model on the rows that were scored.
         model: The model.
         group: The name of these rows.
-        horizon: Sessions ahead.
+        output: What the rows forecast.
     """
     own = scores[(scores["metric"] == ISSUED_SHARE) & (scores["model"] == model)]
-    found = own[(own["group"] == group) & (own["horizon"] == horizon)]
+    found = select_output(own[own["group"] == group], output)
     for row in found.to_dict("records"):
         share = (row["baseline_value"], row["value"], row["low"], row["high"])
         return AchievedCoverage(*share, int(row["n"]), int(row["sessions"]), _measure_tied(rows))
@@ -149,7 +149,7 @@ def trace_curve(
     fixed.
 
     Args:
-        rows: target_session, symbol, horizon, p_up, outcome of one model and horizon, all with an outcome.
+        rows: target_session, symbol, horizon, p_up, outcome of one model and output, all with an outcome.
         baseline: The forecasts of the baseline on the same rows.
         marked: Coverages to measure in addition to COVERAGES.
         draws: Samples of the bootstrap.

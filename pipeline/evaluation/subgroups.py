@@ -70,7 +70,7 @@ def score_groups(
     losses = _losses(table, model, baseline)
     by_session = table.log_loss(baseline) - table.log_loss(model)
     copies = bootstrap.resample_sessions(by_session, horizon=table.horizon, draws=draws, seed=seed)
-    names = {"model": model, "baseline": baseline, "horizon": table.horizon}
+    names = {"model": model, "baseline": baseline, **table.output._asdict()}
     lines = [
         {**names, "family": family, **line}
         for family, place, groups in _families(table, model, volatility)

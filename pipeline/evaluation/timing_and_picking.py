@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from pipeline.evaluation.aligned import LabelledRows, gather_labelled
 from pipeline.evaluation.verdict import BASE_RATE, Skill, enough_sessions
 from pipeline.formatting import count, describe_p_value, format_alike
+from pipeline.outputs import Output, describe_in_sentence, list_outputs, select_output
 from pipeline.statistics import auc, bootstrap, metrics, significance
 from pipeline.statistics.ranking import MIN_MEMBERS
 
@@ -71,23 +72,23 @@ class _Parts:
 
 
 def find_best(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return which baseline is best in timing and in picking, by horizon.
+    """Return which baseline is best in timing and in picking, by output.
 
     The caller passes baselines only, and only rows from before the test range, as for `verdict.best_baseline`. A tie
     goes to the first by name; where nothing can be compared the base rate is named.
 
     Returns:
-        horizon, skill, baseline.
+        target, horizon, skill, baseline.
     """
     found = []
-    for horizon, own in rows.groupby("horizon"):
-        table = gather_labelled(own)
-        for skill, measure in _MEASURES.items():
+    for output in list_outputs(rows):
+        table = gather_labelled(select_output(rows, output))
+        for skill, measure in _measures_of(output).items():
             values = {model: measure(table, model).value for model in sorted(table.p)}
             known = {model: value for model, value in values.items() if not math.isnan(value)}
             best = max(known, key=known.__getitem__) if known else BASE_RATE
-            found.append({"horizon": horizon, "skill": skill, "baseline": best})
-    return pd.DataFrame(found, columns=["horizon", "skill", "baseline"])
+            found.append({**output._asdict(), "skill": skill, "baseline": best})
+    return pd.DataFrame(found, columns=["target", "horizon", "skill", "baseline"])
 
 
 def judge_skills(
@@ -104,7 +105,7 @@ def judge_skills(
         rows: As for `score`, with the model, `base_rate` and every baseline of `best`; column fold where `best` has
             several.
         model: The model to be judged.
-        best: Of `find_best` for the rows' horizon, with a column fold where there are several.
+        best: Of `find_best` for the rows' output, with a column fold where there are several.
         draws: Samples of the bootstrap.
         seed: Of the bootstrap.
 
@@ -122,7 +123,8 @@ def judge_skills(
         else None
     )
     return tuple(
-        _judge(table, model, skill, best[best["skill"] == skill], fold, draws, seed) for skill in _MEASURES
+        _judge(table, model, skill, best[best["skill"] == skill], fold, draws, seed)
+        for skill in _measures_of(table.output)
     )
 
 
@@ -152,6 +154,11 @@ def _pick(table: LabelledRows, model: str) -> _Parts:
 
 
 _MEASURES: Final[Mapping[str, Callable[[LabelledRows, str], _Parts]]] = {TIMING: _time, PICKING: _pick}
+
+
+def _measures_of(output: Output) -> Mapping[str, Callable[[LabelledRows, str], _Parts]]:
+    """Return what can be judged: above or below the median is half and half in every session, so there is no timing."""
+    return {PICKING: _pick} if output.is_relative else _MEASURES
 
 
 def _fold_of_sessions(rows: pd.DataFrame, table: LabelledRows) -> NDArray[np.integer]:
@@ -207,7 +214,7 @@ def _judge(
     )
     differs = significance.diebold_mariano(gap.gain, horizon=horizon).p_value
     order = _conclude(found.difference_low, found.difference_high, differs)
-    return replace(found, sentence=_describe(found, model, horizon, order))
+    return replace(found, sentence=_describe(found, model, table.output, order))
 
 
 def _name_baseline(names: "pd.Series[str]") -> str:
@@ -230,9 +237,8 @@ _MEASURED: Final = {
 }
 
 
-def _describe(found: Skill, model: str, horizon: int, order: str) -> str:
-    ahead = f", {horizon} sessions ahead" if horizon > 1 else ""
-    opening = f"{found.name.capitalize()}{ahead}: {found.conclusion}"
+def _describe(found: Skill, model: str, output: Output, order: str) -> str:
+    opening = f"{found.name.capitalize()}{describe_in_sentence(output)}: {found.conclusion}"
     if not found.sessions:
         lack = (
             f"{MIN_MEMBERS} stocks with ups and downs among them" if found.name == PICKING else "an outcome"
@@ -247,7 +253,7 @@ def _describe(found: Skill, model: str, horizon: int, order: str) -> str:
         f"{_MEASURED[found.name].format(model=model)}{value}{interval}, {count(found.sessions, 'session')}"
     )
     if found.conclusion == "too little data":
-        return f"{opening}; {evidence}, and {enough_sessions(horizon):,} are needed."
+        return f"{opening}; {evidence}, and {enough_sessions(output.horizon):,} are needed."
     test = f"t = {found.t_statistic:.1f}, {describe_p_value(found.p_value)}"
     return f"{opening}; {evidence} ({test}). {_compare(found, model, other, order)}"
 

@@ -11,6 +11,7 @@ import pandas as pd
 from pipeline.errors import NextdayError
 from pipeline.evaluation.aligned import LabelledRows, gather_labelled
 from pipeline.formatting import format_alike
+from pipeline.outputs import DIRECTION, Output, describe_in_sentence
 from pipeline.statistics import bootstrap, significance
 
 __all__ = [
@@ -35,8 +36,8 @@ distinguish a hit rate of 66% from 50%, and nothing smaller."""
 
 
 RANKING_RULES: Final = ("reversal_5", "momentum_252_21")
-"""Baselines that rank stocks: they compete in picking. The verdict and the tests on the log loss compare the others,
-as they always have: a result of today can be set beside one of an earlier version."""
+"""Baselines that rank stocks: they compete in picking. For the direction the verdict and the tests on the log loss
+compare the others, as they always have: a result of today can be set beside one of an earlier version."""
 
 
 @dataclass(frozen=True)
@@ -141,6 +142,8 @@ def enough_sessions(horizon: int) -> int:
 def drop_ranking_rules(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of the methods that are compared by their log loss."""
     is_ranking = rows["model"].isin(RANKING_RULES)
+    if "target" in rows:
+        is_ranking &= rows["target"] == DIRECTION
     return rows[~is_ranking] if is_ranking.any() else rows
 
 
@@ -198,7 +201,7 @@ def judge(rows: pd.DataFrame, *, model: str, baseline: str, draws: int = 1000, s
         *(conclusion, "", model, baseline, against.difference, against.low, against.high, against.p_value),
         *(len(table.y), table.sessions),
     )
-    sentence = _describe_verdict(verdict, against, table.horizon) + _describe_base_rate(with_base_rate)
+    sentence = _describe_verdict(verdict, against, table.output) + _describe_base_rate(with_base_rate)
     return replace(verdict, sentence=sentence)
 
 
@@ -251,13 +254,13 @@ def _describe_base_rate(paired: _Paired | None) -> str:
     return f" Compared with the base rate on the same rows: {result} ({difference}{interval})."
 
 
-def _describe_verdict(v: Verdict, against: _Paired, horizon: int) -> str:
+def _describe_verdict(v: Verdict, against: _Paired, output: Output) -> str:
     needed = round(significance.forecasts_needed(0.52, power=0.8, level=0.05), -1)
     hint = (
         f"About {needed:,} independent forecasts are needed to distinguish a 52% hit rate from 50% "
         "(80% power, one-sided 5%)."
     )
-    ahead = f", {horizon} sessions ahead" if horizon > 1 else ""
+    ahead = describe_in_sentence(output)
     if not v.sessions:
         return f"Not enough data: no forecast by {v.model}{ahead} has an outcome yet. {hint}"
     sign, order = (1, "lower") if v.difference >= 0 else (-1, "higher")
@@ -270,7 +273,7 @@ def _describe_verdict(v: Verdict, against: _Paired, horizon: int) -> str:
     )
     opening = f"{v.conclusion.capitalize()}: {evidence}"
     if v.conclusion == "not enough data":
-        return f"{opening}; a verdict needs {enough_sessions(horizon):,} sessions. {hint}"
+        return f"{opening}; a verdict needs {enough_sessions(output.horizon):,} sessions. {hint}"
     test = f"Diebold-Mariano p = {v.p_value:.3f}" if v.p_value >= 0.001 else "Diebold-Mariano p < 0.001"
     if v.conclusion != "no edge found" or against.is_better:
         return f"{opening}; the 95% interval excludes zero ({test})."

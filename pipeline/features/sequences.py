@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 
 from pipeline.features.feature_sets import FeatureSet
 from pipeline.features.panel import Panel
+from pipeline.features.targets import label_returns, may_be_asked
 from pipeline.market.universe import Universe
+from pipeline.outputs import Output
 
-__all__ = ["Sequences", "blank_dead_zone", "build_sequences", "label_returns", "total_returns"]
+__all__ = ["Sequences", "blank_dead_zone", "build_sequences"]
 
 
 Number = TypeVar("Number", bound=np.generic)
@@ -25,91 +27,109 @@ class Sequences:
     Attributes:
         x: float32 [symbol, session, feature], unscaled, 0 where masked; x[:, t] is computable at the close of t.
         mask: bool [symbol, session]; true where a member has a bar and every feature is finite.
-        y: float32 [symbol, session, horizon] in {0, 1}, NaN where unknown; y[:, t, h] belongs to the session
-            horizons[h] after t.
-        symbols, sessions, horizons, features: The names of the axes.
+        y: float32 [symbol, session, output] in {0, 1}, NaN where unknown; y[:, t, o] belongs to the session
+            outputs[o].horizon after t.
+        returns: Returns whose signs are the labels, [symbol, session, output]: simple total returns, of a relative
+            target less the members' median; NaN where unknown.
+        asked: bool [symbol, session, output]; false where an output is not forecast: overnight and intraday of a
+            symbol without real opens, relative ones with too few members.
+        symbols, sessions, outputs, features: The names of the axes.
     """
 
     x: NDArray[np.float32]
     mask: NDArray[np.bool_]
     y: NDArray[np.float32]
+    returns: NDArray[np.float64]
+    asked: NDArray[np.bool_]
     symbols: tuple[str, ...]
     sessions: pd.DatetimeIndex
-    horizons: tuple[int, ...]
+    outputs: tuple[Output, ...]
     features: tuple[str, ...]
+
+    @property
+    def horizons(self) -> tuple[int, ...]:
+        """How many sessions ahead each output lies."""
+        return tuple(output.horizon for output in self.outputs)
+
+    def outputs_of(self, rows: pd.DataFrame) -> NDArray[np.intp]:
+        """Return the place of each row's output; -1 where it is none of them."""
+        found = np.full(len(rows), -1, np.intp)
+        for place, output in enumerate(self.outputs):
+            is_it = (rows["horizon"] == output.horizon) & (rows["target"] == output.target)
+            found[is_it.to_numpy()] = place
+        return found
 
     def through(self, as_of: pd.Timestamp) -> "Sequences":
         """Return the sequences as of the close of `as_of`: without later sessions and without later labels."""
         stop = int((self.sessions <= as_of).sum())
-        y = self.y[:, :stop].copy()
+        y, returns = self.y[:, :stop].copy(), self.returns[:, :stop].copy()
         for number, horizon in enumerate(self.horizons):
             y[:, max(stop - horizon, 0) :, number] = np.nan
-        return replace(self, x=self.x[:, :stop], mask=self.mask[:, :stop], y=y, sessions=self.sessions[:stop])
+            returns[:, max(stop - horizon, 0) :, number] = np.nan
+        return replace(self._part(slice(stop)), y=y, returns=returns)
 
     def since(self, first: pd.Timestamp) -> "Sequences":
         """Return the sequences from the session `first` on."""
-        begin = int((self.sessions < first).sum())
+        return self._part(slice(int((self.sessions < first).sum()), None))
+
+    def with_outputs(self, places: Iterable[int]) -> "Sequences":
+        """Return the sequences with some of the outputs."""
+        kept = list(places)
         return replace(
             self,
-            x=self.x[:, begin:],
-            mask=self.mask[:, begin:],
-            y=self.y[:, begin:],
-            sessions=self.sessions[begin:],
+            y=self.y[..., kept],
+            returns=self.returns[..., kept],
+            asked=self.asked[..., kept],
+            outputs=tuple(self.outputs[place] for place in kept),
         )
 
+    @property
+    def learnable(self) -> list[int]:
+        """The places of the outputs of which some valid row has a label."""
+        return [
+            place for place in range(len(self.outputs)) if (np.isfinite(self.y[..., place]) & self.mask).any()
+        ]
 
-def total_returns(panel: Panel, horizon: int) -> NDArray[np.float64]:
-    """Return the simple total return from each session to the one `horizon` later, [session, symbol].
-
-    NaN where either session has no bar, or the later one did not trade, or lies after the panel.
-    """
-    level = np.where(panel.has_bar, panel.adj_close, np.nan)
-    ahead = np.full_like(level, np.nan)
-    if horizon < len(level):
-        ahead[:-horizon] = np.where(panel.is_traded, level, np.nan)[horizon:]
-    change = ahead / level - 1
-    return np.where(np.abs(change) < _ROUNDING, 0.0, change)
-
-
-_ROUNDING = 1e-12  # an unchanged close must have a return of exactly 0 after the adjustments
+    def _part(self, sessions: slice) -> "Sequences":
+        arrays = {name: getattr(self, name)[:, sessions] for name in ("x", "mask", "y", "returns", "asked")}
+        return replace(self, **arrays, sessions=self.sessions[sessions])
 
 
 def build_sequences(
-    panel: Panel, feature_set: FeatureSet, universe: Universe, horizons: tuple[int, ...]
+    panel: Panel, feature_set: FeatureSet, universe: Universe, outputs: tuple[Output, ...]
 ) -> Sequences:
     """Compute the features, mask and labels of a panel.
 
-    A label is the sign of the total return; an unchanged close and one without trades have none.
+    A label is the sign of a return of `Sequences.returns`; a return of zero and one without trades have none.
     """
     belongs = universe.membership(panel.sessions, panel.symbols).to_numpy()
     columns = feature_set.compute(panel, belongs)
     x = _to_batch_order([columns[name].to_numpy(np.float32) for name in feature_set.columns])
     mask = np.isfinite(x).all(axis=-1) & _to_batch_order([panel.has_bar & belongs])[..., 0]
     x[~mask] = 0.0
+    returns = [label_returns(panel, output, belongs) for output in outputs]
+    asked = _to_batch_order([may_be_asked(panel, output, belongs) for output in outputs])
     return Sequences(
         x=x,
         mask=mask,
-        y=_to_batch_order([_make_labels(total_returns(panel, horizon)) for horizon in horizons]),
+        y=np.where(asked, _to_batch_order([_make_labels(each) for each in returns]), np.float32(np.nan)),
+        returns=_to_batch_order(returns),
+        asked=asked,
         symbols=tuple(panel.symbols),
         sessions=panel.sessions,
-        horizons=horizons,
+        outputs=outputs,
         features=feature_set.columns,
     )
-
-
-def label_returns(panel: Panel, horizons: tuple[int, ...]) -> NDArray[np.float64]:
-    """Return the simple total returns whose signs are the labels, [symbol, session, horizon]."""
-    return _to_batch_order([total_returns(panel, horizon) for horizon in horizons])
 
 
 def blank_dead_zone(
     y: NDArray[np.float32], returns: NDArray[np.float64], dead_zone: tuple[float, float], rows: range
 ) -> NDArray[np.float32]:
-    """Return labels [symbol, session, horizon], NaN for small returns in the sessions of `rows`.
+    """Return labels [symbol, session, output], NaN for small returns in the sessions of `rows`.
 
     Args:
         y: Labels.
-        returns: The simple total returns of the labels, [symbol, session, horizon].
+        returns: The returns of the labels, [symbol, session, output].
         dead_zone: (down, up): returns within [down, up] have no training label.
         rows: The sessions whose labels are masked; other sessions keep every label.
     """

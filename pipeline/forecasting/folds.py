@@ -36,7 +36,7 @@ class Fold:
         return replace(sequences, y=y)
 
     def outcomes(self, sequences: Sequences) -> NDArray[np.float32]:
-        """Return the labels to score, [symbol, session, horizon]: those of stop, calibrate and test, else NaN."""
+        """Return the labels to score, [symbol, session, output]: those of stop, calibrate and test, else NaN."""
         y = np.full_like(sequences.y, np.nan)
         for part in (range(self.stop.start, self.calibrate.stop), self.test):
             y[:, part.start : part.stop] = sequences.y[:, part.start : part.stop]

@@ -27,7 +27,7 @@ __all__ = [
 
 
 class Prediction(Protocol):
-    """Probabilities of up, each [symbol, session, horizon], NaN where a window is incomplete."""
+    """Probabilities of up, each [symbol, session, output], NaN where a window is incomplete."""
 
     @property
     def p_up(self) -> NDArray[np.floating]:
@@ -54,12 +54,12 @@ class Fitted(Protocol):
 
     @property
     def base_rate(self) -> NDArray[np.floating]:
-        """The share of ups among the training rows, [horizon], or per symbol, [symbol, horizon]."""
+        """The share of ups among the training rows, [output], or per symbol, [symbol, output]."""
         ...
 
     @property
     def threshold(self) -> NDArray[np.floating]:
-        """The least |p_up - 0.5| at which a direction is issued, [horizon], or per symbol, [symbol, horizon]."""
+        """The least |p_up - 0.5| at which a direction is issued, [output], or per symbol, [symbol, output]."""
         ...
 
     def predict(self, x: NDArray[np.float32], mask: NDArray[np.bool_]) -> Prediction:

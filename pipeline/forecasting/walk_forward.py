@@ -22,11 +22,12 @@ class Walk:
 
     Attributes:
         before: Rows of the stop and calibrate ranges: what was known before the test began.
-        test: Rows of the test ranges; columns fold, model, symbol, as_of, target_session, horizon, p_up, low, high,
-            direction, baseline_p_up (the base rate of the training rows), outcome, realized_return, alike in `before`.
-            Folds are counted from 1; model, symbol and direction are categories.
+        test: Rows of the test ranges; columns fold, model, symbol, as_of, target_session, horizon, target, p_up, low,
+            high, direction, baseline_p_up (the base rate of the training rows), outcome, realized_return (of a relative
+            target less the members' median), alike in `before`. Folds are counted from 1; model, symbol, target and
+            direction are categories.
         fitted: The last fold's fits, by name.
-        best: The baselines that were best before each test: fold, horizon, skill, baseline.
+        best: The baselines that were best before each test: fold, horizon, target, skill, baseline.
     """
 
     before: pd.DataFrame
@@ -35,9 +36,7 @@ class Walk:
     best: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
-def mask_labels(
-    sequences: Sequences, fold: Fold, returns: NDArray[np.float64], dead_zone: tuple[float, float]
-) -> Sequences:
+def mask_labels(sequences: Sequences, fold: Fold, dead_zone: tuple[float, float]) -> Sequences:
     """Return the inputs of a fit: labels before the test only, without small moves in train and stop.
 
     The dead zone applies to the next session's moves; longer horizons keep every label.
@@ -46,7 +45,7 @@ def mask_labels(
     if not any(dead_zone):
         return inputs
     learning = range(fold.train.start, fold.stop.stop)
-    blanked = blank_dead_zone(inputs.y, returns, dead_zone, learning)
+    blanked = blank_dead_zone(inputs.y, sequences.returns, dead_zone, learning)
     return replace(inputs, y=np.where(np.equal(sequences.horizons, 1), blanked, inputs.y))
 
 
@@ -56,7 +55,6 @@ def walk_forward(
     folds: Iterable[Fold],
     calendar: Calendar,
     *,
-    returns: NDArray[np.float64],
     dead_zone: tuple[float, float],
     seed: int,
     progress: Callable[[str], None],
@@ -68,7 +66,6 @@ def walk_forward(
         sequences: The whole history.
         folds: In order of time.
         calendar: Gives the target sessions.
-        returns: Simple total returns [symbol, session, horizon].
         dead_zone: Moves of the next session inside it are not learned from; they are scored nevertheless.
         seed: Of every fit.
         progress: Called with the name of each model before it is fitted.
@@ -77,13 +74,13 @@ def walk_forward(
     test: list[pd.DataFrame] = []
     fitted: dict[str, Fitted] = {}
     for number, fold in enumerate(folds, start=1):
-        inputs, outcomes = mask_labels(sequences, fold, returns, dead_zone), fold.outcomes(sequences)
+        inputs, outcomes = mask_labels(sequences, fold, dead_zone), fold.outcomes(sequences)
         for place, (name, model) in enumerate(models.items()):
             progress(name)
             fitted[name] = fit(model, inputs, fold, seed)
             for rows, kept in ((range(fold.stop.start, fold.calibrate.stop), before), (fold.test, test)):
                 made = forecast_packed(fitted[name], sequences, rows, calendar)
-                rated = _with_outcomes(made, fitted[name], sequences, outcomes, returns)
+                rated = _with_outcomes(made, fitted[name], sequences, outcomes)
                 names = pd.Categorical.from_codes(np.full(len(rated), place), pd.Index(list(models)))
                 kept.append(rated.assign(model=names, fold=np.int16(number)))
     return Walk(pd.concat(before, ignore_index=True), pd.concat(test, ignore_index=True), fitted)
@@ -94,16 +91,15 @@ def _with_outcomes(
     fitted: Fitted,
     sequences: Sequences,
     outcomes: NDArray[np.float32],
-    returns: NDArray[np.float64],
 ) -> pd.DataFrame:
-    symbol, session, horizon = (
+    symbol, session, output = (
         rows["symbol"].cat.codes.to_numpy(),
         sequences.sessions.get_indexer(pd.DatetimeIndex(rows["as_of"])),
-        pd.Index(sequences.horizons).get_indexer(pd.Index(rows["horizon"])),
+        sequences.outputs_of(rows),
     )
-    base_rate = np.broadcast_to(fitted.base_rate, (len(sequences.symbols), len(sequences.horizons)))
+    base_rate = np.broadcast_to(fitted.base_rate, (len(sequences.symbols), len(sequences.outputs)))
     return rows.assign(
-        baseline_p_up=base_rate[symbol, horizon],
-        outcome=outcomes[symbol, session, horizon].astype(float),
-        realized_return=returns[symbol, session, horizon],
+        baseline_p_up=base_rate[symbol, output],
+        outcome=outcomes[symbol, session, output].astype(float),
+        realized_return=sequences.returns[symbol, session, output],
     )

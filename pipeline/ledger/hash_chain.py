@@ -8,7 +8,7 @@ alone cannot show that its end was cut off or that all of it was rewritten: comp
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any, Final
 from filelock import FileLock
 
 from pipeline.errors import LedgerError
+from pipeline.outputs import DIRECTION
 from pipeline.schema import FORECASTS, OUTCOMES
 
 __all__ = [
@@ -29,11 +30,12 @@ __all__ = [
     "create",
     "head",
     "opened",
+    "read_statements",
     "verify",
 ]
 
 _BUSY_SECONDS = 30.0
-_LAYOUT: Final = 1
+_LAYOUT: Final = 2
 _GENESIS: Final = "0" * 64
 
 _SQLITE_ERRORS: Final = {
@@ -63,27 +65,38 @@ class Chain:
 
     Attributes:
         name: What one row holds.
-        columns: The columns that the hash covers.
+        columns: The columns of a row.
+        added: Those that the first layout did not have, with their values for a forecast of a direction. A batch in
+            which every row has these values is hashed without them: ledgers of that layout keep their hashes.
         order: The columns that the rows of a batch are sorted by.
         clock: The column whose latest time is the time of the batch.
     """
 
     name: str
     columns: tuple[str, ...]
+    added: Mapping[str, str | None]
     order: str
     clock: str
+
+    def columns_to_hash(self, rows: list[sqlite3.Row]) -> tuple[str, ...]:
+        """Return the columns that the hash of a batch of these rows covers."""
+        if any(row[name] != value for row in rows for name, value in self.added.items()):
+            return self.columns
+        return tuple(name for name in self.columns if name not in self.added)
 
 
 FORECAST: Final = Chain(
     name="forecast",
     columns=("universe", *FORECASTS.columns, "opens_at", "observed_at"),
-    order="symbol, as_of, target_session, horizon, model_version",
+    added={"target": DIRECTION},
+    order="symbol, as_of, target_session, horizon, target, model_version",
     clock="issued_at",
 )
 OUTCOME: Final = Chain(
     name="outcome",
     columns=("universe", *OUTCOMES.columns, "correction"),
-    order="symbol, as_of, target_session, horizon",
+    added={"target": DIRECTION, "median_return": None, "median_members": None, "median_basis": None},
+    order="symbol, as_of, target_session, horizon, target",
     clock="settled_at",
 )
 
@@ -126,12 +139,17 @@ def create(path: Path) -> None:
     with _creation_lock(path), _connected(path, "rwc") as db:
         if _layout(db) == (0, 0):
             db.execute("PRAGMA journal_mode = WAL")
-            db.executescript(_read_tables_sql())
+            db.execute("BEGIN IMMEDIATE")
+            for statement in read_statements():
+                db.execute(statement)
+            db.execute("COMMIT")
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[sqlite3.Connection]:
     """Open the ledger for one transaction; what the caller does not commit is rolled back.
+
+    A ledger of an earlier layout is brought to this one first: its rows and hashes stay as they are.
 
     Raises:
         LedgerError: SQLite failed; the message names the reason, the file and a fix.
@@ -144,7 +162,9 @@ def opened(path: Path) -> Iterator[sqlite3.Connection]:
                 where=str(path),
                 fix="install the nextday that wrote it, or a newer one",
             )
-        if version < _LAYOUT:
+        if version == 1:
+            _bring_from_layout_1(db)
+        elif version < _LAYOUT:
             what, fix = _SQLITE_ERRORS["SQLITE_NOTADB"]
             raise LedgerError(what, where=str(path), fix=fix)
         yield db
@@ -247,6 +267,44 @@ def _read_tables_sql() -> str:
     return Path(__file__).with_name("ledger.sql").read_text(encoding="utf-8")
 
 
+def read_statements() -> Iterator[str]:
+    """Yield the statements of ledger.sql, without the comments between them."""
+    statement = ""
+    for line in _read_tables_sql().splitlines(keepends=True):
+        if statement or line.split("--")[0].strip():
+            statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement.strip().removesuffix(";")
+            statement = ""
+
+
+def _bring_from_layout_1(db: sqlite3.Connection) -> None:
+    """Give the rows of a ledger without targets their columns, in one transaction."""
+    db.execute("BEGIN IMMEDIATE")
+    if _layout(db)[0] == 1:  # another run may have done it meanwhile
+        query = "SELECT type, name FROM sqlite_master WHERE type IN ('view', 'trigger', 'index') AND sql IS NOT NULL"
+        for kind, name in db.execute(query).fetchall():
+            db.execute(f"DROP {kind} {name}")
+        for chain in (FORECAST, OUTCOME):
+            db.execute(f"ALTER TABLE {chain.name}s RENAME TO {chain.name}s_of_layout_1")
+        statements = list(read_statements())
+        guards = [statement for statement in statements if statement.startswith("CREATE TRIGGER")]
+        for statement in statements:
+            if statement not in guards:
+                db.execute(statement)
+        for chain in (FORECAST, OUTCOME):
+            kept = ", ".join(["batch", *(name for name in chain.columns if name not in chain.added)])
+            filled = ", ".join("NULL" if value is None else f"'{value}'" for value in chain.added.values())
+            db.execute(
+                f"INSERT INTO {chain.name}s ({kept}, {', '.join(chain.added)}) "
+                f"SELECT {kept}, {filled} FROM {chain.name}s_of_layout_1"
+            )
+            db.execute(f"DROP TABLE {chain.name}s_of_layout_1")
+        for guard in guards:  # they let no row into a sealed batch
+            db.execute(guard)
+    db.execute("COMMIT")
+
+
 def _end(db: sqlite3.Connection, chain: Chain) -> tuple[int, str]:
     last = db.execute(
         f"SELECT number, hash FROM {chain.name}_batches ORDER BY number DESC LIMIT 1"
@@ -260,11 +318,12 @@ def _rows(db: sqlite3.Connection, chain: Chain, number: int) -> list[sqlite3.Row
 
 
 def _compute_hash(chain: Chain, header: list[Any], rows: list[sqlite3.Row]) -> str:
+    columns = chain.columns_to_hash(rows)
     content = {
         "chain": chain.name,
         "batch": header,
-        "columns": chain.columns,
-        "rows": [tuple(row) for row in rows],
+        "columns": columns,
+        "rows": [tuple(row[name] for name in columns) for row in rows],
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 

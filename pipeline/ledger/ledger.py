@@ -15,7 +15,7 @@ import pandas as pd
 from pipeline.errors import LedgerError
 from pipeline.ledger import hash_chain
 from pipeline.ledger.hash_chain import Head, Verification
-from pipeline.schema import FORECASTS, OUTCOMES, column_types, validated
+from pipeline.schema import FORECAST_KEY, FORECASTS, OUTCOMES, column_types, validated
 from pipeline.storage.csv_output import disarm
 from pipeline.storage.files import write_text
 
@@ -23,10 +23,11 @@ __all__ = ["Head", "Ledger", "UniverseRecord", "Verification"]
 
 _SAME_RETURN: Final = 1e-9  # a smaller difference comes from rounding in a later adjustment factor
 
-_KEY: Final = ("universe", "symbol", "as_of", "target_session", "horizon")
+_KEY: Final = ("universe", *FORECAST_KEY)
 _SAME_KEY: Final = " AND ".join(f"{name} = :{name}" for name in _KEY)
 _FORECAST: Final = tuple(FORECASTS.columns)
-_RECORD: Final = (*_FORECAST, "outcome", "realized_return", "settled_at")
+_MEDIAN: Final = ("median_return", "median_members", "median_basis")
+_RECORD: Final = (*_FORECAST, "outcome", "realized_return", "settled_at", *_MEDIAN)
 _CORRECTION: Final = (*OUTCOMES.columns, "first_outcome", "first_return")
 
 _DTYPES: Final = {
@@ -74,7 +75,7 @@ class Ledger:
     ) -> pd.DataFrame:
         """Append the forecasts whose key is new as one sealed batch; return the official row of each key.
 
-        There is one champion row per (universe, symbol, as_of, target_session, horizon): the first one is final.
+        There is one champion row per (universe, symbol, as_of, target_session, horizon, target): the first is final.
         Challengers are kept next to it, one per model_version. A row is `live` if its source is not historical and
         it was issued before the session after its as_of opens, not before the last batch of its universe, and not
         before the newest bar was observed; else it is `late`. That open is the deadline of every horizon, because
@@ -137,7 +138,7 @@ class Ledger:
         return sum(row["correction"] == 0 for row in fresh)
 
     def record(self, universe: str, *, role: str = "champion") -> pd.DataFrame:
-        """Return a role's forecasts with outcome, realized_return and settled_at (NaN and NaT if unsettled)."""
+        """Return a role's forecasts with outcome, realized_return, settled_at (NaN and NaT if unsettled) and median."""
         return self._select(_RECORD, "universe = :universe AND role = :role", universe=universe, role=role)
 
     def forecasts(
@@ -295,7 +296,7 @@ def _read_corrections(db: sqlite3.Connection, universe: str) -> pd.DataFrame:
         "SELECT later.*, first.outcome AS first_outcome, first.realized_return AS first_return "
         f"FROM outcomes later JOIN outcomes first ON {same_key} AND first.correction = 0 "
         "WHERE later.correction = 1 AND later.universe = ? "
-        "ORDER BY later.as_of, later.symbol, later.target_session, later.horizon, later.batch"
+        "ORDER BY later.as_of, later.symbol, later.target_session, later.horizon, later.target, later.batch"
     )
     return _decode(db.execute(query, [universe]), _CORRECTION)
 
@@ -321,7 +322,7 @@ def _decode(rows: Iterable[sqlite3.Row], columns: tuple[str, ...]) -> pd.DataFra
 
 
 def _query(columns: tuple[str, ...], where: str) -> str:
-    order = "universe, as_of, symbol, target_session, horizon, role DESC, model_version"
+    order = "universe, as_of, symbol, target_session, horizon, target, role DESC, model_version"
     return f"SELECT {', '.join(columns)} FROM record WHERE {where} ORDER BY {order}"
 
 

@@ -1,8 +1,6 @@
--- The tables of the ledger, layout 1. Sessions are YYYY-MM-DD, times ISO 8601 in UTC with microseconds, so that text
+-- The tables of the ledger, layout 2; layout 1 had no targets: all of its forecasts are directions. Sessions are YYYY-MM-DD, times ISO 8601 in UTC with microseconds, so that text
 -- sorts as time. Rows come before the batch that seals them, in one transaction: after it nothing fits in any more.
 -- A forecast farther ahead is late like one of the next session: `opens_at` is the open of the session after `as_of`.
-BEGIN IMMEDIATE;
-
 CREATE TABLE IF NOT EXISTS forecast_batches (
   number INTEGER PRIMARY KEY CHECK (number >= 1),
   universe TEXT NOT NULL,
@@ -33,23 +31,24 @@ CREATE TABLE IF NOT EXISTS forecasts (
   p_up REAL NOT NULL CHECK (p_up BETWEEN 0 AND 1),
   low REAL NOT NULL CHECK (low BETWEEN 0 AND 1),
   high REAL NOT NULL CHECK (high BETWEEN 0 AND 1),
-  direction TEXT NOT NULL CHECK (direction IN ('up', 'down', 'none')),
+  direction TEXT NOT NULL CHECK (direction IN ('up', 'down', 'none', 'above', 'below')),
   baseline_p_up REAL NOT NULL CHECK (baseline_p_up BETWEEN 0 AND 1),
   last_close REAL NOT NULL CHECK (last_close > 0),
   data_version INTEGER NOT NULL,
   config_digest TEXT NOT NULL,
   role TEXT NOT NULL CHECK (role IN ('champion', 'challenger')),
   kind TEXT NOT NULL CHECK (kind IN ('live', 'late')),
+  target TEXT NOT NULL,
   opens_at TEXT,              -- the evidence for `kind`: when the target session opens,
   observed_at TEXT NOT NULL,  -- and when the newest bar behind the forecast was observed
   CHECK (kind = 'late' OR (opens_at IS NOT NULL AND issued_at < opens_at AND issued_at >= observed_at)),
-  PRIMARY KEY (batch, symbol, as_of, target_session, horizon, model_version)
+  PRIMARY KEY (batch, symbol, as_of, target_session, horizon, target, model_version)
 ) STRICT, WITHOUT ROWID;
 
 CREATE UNIQUE INDEX IF NOT EXISTS one_forecast
-  ON forecasts (universe, symbol, as_of, target_session, horizon, model_version, role);
+  ON forecasts (universe, symbol, as_of, target_session, horizon, target, model_version, role);
 CREATE UNIQUE INDEX IF NOT EXISTS one_champion
-  ON forecasts (universe, symbol, as_of, target_session, horizon) WHERE role = 'champion';
+  ON forecasts (universe, symbol, as_of, target_session, horizon, target) WHERE role = 'champion';
 
 CREATE TABLE IF NOT EXISTS outcomes (
   batch INTEGER NOT NULL REFERENCES outcome_batches (number) DEFERRABLE INITIALLY DEFERRED,
@@ -62,20 +61,25 @@ CREATE TABLE IF NOT EXISTS outcomes (
   realized_return REAL,
   settled_at TEXT NOT NULL,
   data_version INTEGER NOT NULL,
+  target TEXT NOT NULL,
+  median_return REAL,          -- the median that a relative outcome was judged by,
+  median_members REAL,         -- over how many members,
+  median_basis TEXT,           -- and why it was settled then
   correction INTEGER NOT NULL CHECK (correction IN (0, 1)),
-  PRIMARY KEY (batch, symbol, as_of, target_session, horizon)
+  PRIMARY KEY (batch, symbol, as_of, target_session, horizon, target)
 ) STRICT, WITHOUT ROWID;
 
 CREATE UNIQUE INDEX IF NOT EXISTS one_outcome
-  ON outcomes (universe, symbol, as_of, target_session, horizon) WHERE correction = 0;
+  ON outcomes (universe, symbol, as_of, target_session, horizon, target) WHERE correction = 0;
 CREATE INDEX IF NOT EXISTS outcomes_of_a_forecast
-  ON outcomes (universe, symbol, as_of, target_session, horizon, batch);
+  ON outcomes (universe, symbol, as_of, target_session, horizon, target, batch);
 
 CREATE VIEW IF NOT EXISTS record AS
-  SELECT f.*, o.outcome, o.realized_return, o.settled_at
+  SELECT f.*, o.outcome, o.realized_return, o.settled_at, o.median_return, o.median_members, o.median_basis
   FROM forecasts f LEFT JOIN outcomes o
     ON o.universe = f.universe AND o.symbol = f.symbol AND o.as_of = f.as_of
-    AND o.target_session = f.target_session AND o.horizon = f.horizon AND o.correction = 0;
+    AND o.target_session = f.target_session AND o.horizon = f.horizon AND o.target = f.target
+    AND o.correction = 0;
 
 CREATE TRIGGER IF NOT EXISTS forecast_batches_no_update BEFORE UPDATE ON forecast_batches
 BEGIN SELECT RAISE(ABORT, 'the ledger is append-only: no update of forecast_batches'); END;
@@ -113,14 +117,15 @@ BEGIN SELECT RAISE(ABORT, 'this outcome batch is sealed: no row fits in any more
 CREATE TRIGGER IF NOT EXISTS forecasts_stand BEFORE INSERT ON forecasts
 WHEN EXISTS (SELECT 1 FROM forecasts
   WHERE universe = NEW.universe AND symbol = NEW.symbol AND as_of = NEW.as_of
-  AND target_session = NEW.target_session AND horizon = NEW.horizon AND role = NEW.role
+  AND target_session = NEW.target_session AND horizon = NEW.horizon AND target = NEW.target
+  AND role = NEW.role
   AND (role = 'champion' OR model_version = NEW.model_version))
 BEGIN SELECT RAISE(ABORT, 'a forecast stands already for this key: the first one counts'); END;
 CREATE TRIGGER IF NOT EXISTS outcomes_stand BEFORE INSERT ON outcomes
 WHEN NEW.correction = 0 AND EXISTS (SELECT 1 FROM outcomes
   WHERE universe = NEW.universe AND symbol = NEW.symbol AND as_of = NEW.as_of
-  AND target_session = NEW.target_session AND horizon = NEW.horizon AND correction = 0)
+  AND target_session = NEW.target_session AND horizon = NEW.horizon AND target = NEW.target
+  AND correction = 0)
 BEGIN SELECT RAISE(ABORT, 'an outcome stands already for this key: the first one counts'); END;
 
-PRAGMA user_version = 1;
-COMMIT;
+PRAGMA user_version = 2;

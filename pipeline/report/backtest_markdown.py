@@ -2,7 +2,7 @@
 
 from pipeline.report.backtest_report import Backtest
 from pipeline.report.evening_markdown import format_cell, format_table
-from pipeline.report.horizon_tables import list_further_sentences
+from pipeline.report.output_tables import list_further_sentences
 from pipeline.report.tables import score_rows
 from pipeline.report.trading_tables import describe_deflated_sharpe
 

@@ -9,13 +9,14 @@ from markupsafe import Markup
 from pipeline.evaluation import rolling
 from pipeline.evaluation.aligned import gather_labelled
 from pipeline.evaluation.data_snooping import session_losses
-from pipeline.evaluation.horizons import select_horizon
+from pipeline.outputs import select_main
 from pipeline.report.backtest_report import Backtest
 from pipeline.report.charts import evaluation
 from pipeline.report.charts.equity import draw_equity
 from pipeline.report.evening_page import evaluation_figures
-from pipeline.report.horizon_tables import verdict_cells
 from pipeline.report.html import render_page
+from pipeline.report.output_tables import describe_further, verdict_cells
+from pipeline.report.tables import group_scores
 from pipeline.report.trading_tables import describe_deflated_sharpe, trading_cells
 from pipeline.statistics.reliability import decompose_brier, trace_reliability
 
@@ -25,14 +26,15 @@ __all__ = ["render_backtest"]
 def render_backtest(backtest: Backtest) -> str:
     """Return the HTML page; equal backtests give equal bytes."""
     own = backtest.scores[backtest.scores["model"] == backtest.model]
-    rows = select_horizon(backtest.forecasts)
+    rows = select_main(backtest.forecasts)
     return render_page(
         "backtest.html",
         b=backtest,
         first=rows["target_session"].min(),
         last=rows["target_session"].max(),
         further=verdict_cells(backtest.further),
-        own_scores=own.groupby(["group", "horizon"], sort=False),
+        **describe_further(backtest.scores),
+        own_scores=group_scores(own),
         all_scores=backtest.scores.to_dict("records"),
         families=_families(backtest),
         rolling=rolling.ROLLING,
@@ -80,12 +82,12 @@ def _figures(backtest: Backtest) -> Iterator[tuple[str, str]]:
 
 
 def _network_rows(backtest: Backtest) -> pd.DataFrame:
-    rows = select_horizon(backtest.test_rows)
+    rows = select_main(backtest.test_rows)
     return rows[rows["model"] == backtest.model]
 
 
 def _loss_saved(backtest: Backtest) -> pd.DataFrame:
     """Return the log loss saved by the network per session, compared with the verdict's baseline and the base rate."""
-    rows, rules = select_horizon(backtest.test_rows), dict.fromkeys([backtest.verdict.baseline, "base_rate"])
+    rows, rules = select_main(backtest.test_rows), dict.fromkeys([backtest.verdict.baseline, "base_rate"])
     mean = session_losses(rows[rows["model"].isin([backtest.model, *rules])])
     return pd.DataFrame({rule: mean[rule] - mean[backtest.model] for rule in rules})

@@ -12,6 +12,7 @@ from pipeline.evaluation.network_insight import Insight
 from pipeline.evaluation.robustness import RobustnessTests
 from pipeline.evaluation.verdict import Verdict
 from pipeline.formatting import format_instant
+from pipeline.outputs import Output
 from pipeline.schema import FORECASTS, GROUP_SCORES, SCORES
 from pipeline.storage.csv_output import format_csv, write_plain_csv
 from pipeline.trading.view import TradingView
@@ -34,13 +35,14 @@ class Backtest:
         as_of: The last session of the prices.
         made_at: When it was made (UTC).
         forecasts: FORECAST_COLUMNS, the rows of the network.
-        test_rows: fold, model, symbol, as_of, target_session, horizon, p_up, direction, outcome: rows of every method.
+        test_rows: fold, model, symbol, as_of, target_session, horizon, target, p_up, direction, outcome: rows of every
+            method.
         scores: schema.SCORES.
-        verdict: The verdict on the next session.
-        further: The verdicts on the farther horizons, by horizon.
+        verdict: The verdict on the first output.
+        further: The verdicts on the further outputs.
         ranges: The splits of history: fit, part, first_session, last_session, sessions, rows.
         epochs: fit, member, epoch, loss, hit_rate, stop_loss, stop_hit_rate, gradient_norm.
-        groups: schema.GROUP_SCORES of the next session.
+        groups: schema.GROUP_SCORES of the first output.
         tests: Robustness tests that complement the verdict.
         trading: What the forecasts of the next session would have earned.
         method: Description of what was tested, by name.
@@ -59,7 +61,7 @@ class Backtest:
     test_rows: pd.DataFrame
     scores: pd.DataFrame
     verdict: Verdict
-    further: Mapping[int, Verdict]
+    further: Mapping[Output, Verdict]
     ranges: pd.DataFrame
     epochs: pd.DataFrame
     groups: pd.DataFrame
@@ -89,7 +91,7 @@ def backtest_paths(folder: Path) -> dict[str, Path]:
 
 
 def write_forecasts(file: BinaryIO, backtest: Backtest) -> None:
-    """Write forecasts.csv: one row per forecast of the network, by session, symbol and horizon."""
+    """Write forecasts.csv: one row per forecast of the network, by session, symbol and output."""
     issued_at = format_instant(backtest.made_at)
     folds = (rows for _, rows in backtest.forecasts.groupby("fold"))
     write_plain_csv(

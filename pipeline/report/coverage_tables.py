@@ -7,10 +7,10 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from pipeline.evaluation.horizons import NEXT, describe_horizon
 from pipeline.evaluation.selective import AchievedCoverage, measure_achieved_coverage, trace_curve
 from pipeline.evaluation.verdict import Verdict
 from pipeline.formatting import format_interval, format_percent
+from pipeline.outputs import MAIN, NEXT, Output, describe_output, name_key, select_output
 from pipeline.report.charts.coverage import draw_curve
 
 __all__ = ["Curve", "collect_curves", "curve_cells"]
@@ -21,23 +21,28 @@ _IN_TABLE: Final = (0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """The coverage curve of one horizon.
+    """The coverage curve of one output.
 
     Attributes:
-        horizon: Sessions ahead.
+        output: What is forecast.
         key: The name of its figure.
-        about: The horizon in words; empty for the next session.
+        about: The output in words; empty for the first one.
         baseline: The baseline that it is compared with.
         points: The points of `trace_curve`.
         achieved: Target and achieved coverage; None where the model never abstains.
     """
 
-    horizon: int
+    output: Output
     key: str
     about: str
     baseline: str
     points: pd.DataFrame
     achieved: AchievedCoverage | None
+
+    @property
+    def horizon(self) -> int:
+        """Sessions ahead."""
+        return self.output.horizon
 
     @property
     def cells(self) -> list[dict[str, str]]:
@@ -50,29 +55,31 @@ class Curve:
 
 
 def collect_curves(
-    test_rows: pd.DataFrame, scores: pd.DataFrame, verdicts: Mapping[int, Verdict]
+    test_rows: pd.DataFrame, scores: pd.DataFrame, verdicts: Mapping[Output, Verdict]
 ) -> list[Curve]:
-    """Return the curve of every horizon with a verdict and a forecast other than 50%, the nearest first.
+    """Return the curve of every output with a verdict and a forecast other than 50%.
 
     Args:
         test_rows: The long frame of `pipeline.evaluation.scores`, with direction.
         scores: The schema.SCORES of those rows.
-        verdicts: The verdicts by horizon, which name the model and its baseline.
+        verdicts: The verdicts by output, the first one first; they name the model and its baseline.
     """
-    curves = (_collect(test_rows, scores, horizon, verdict) for horizon, verdict in verdicts.items())
+    main = next(iter(verdicts), MAIN)
+    curves = (_collect(test_rows, scores, each, verdict, each == main) for each, verdict in verdicts.items())
     return [curve for curve in curves if len(curve.points)]
 
 
-def _collect(test_rows: pd.DataFrame, scores: pd.DataFrame, horizon: int, verdict: Verdict) -> Curve:
-    rows = test_rows[test_rows["outcome"].notna() & (test_rows["horizon"] == horizon)]
+def _collect(
+    test_rows: pd.DataFrame, scores: pd.DataFrame, output: Output, verdict: Verdict, is_main: bool
+) -> Curve:
+    rows = select_output(test_rows[test_rows["outcome"].notna()], output)
     own, baseline = (rows[rows["model"] == name] for name in (verdict.model, verdict.baseline))
-    achieved = measure_achieved_coverage(scores, own, model=verdict.model, horizon=horizon)
+    achieved = measure_achieved_coverage(scores, own, model=verdict.model, output=output)
     marked = (achieved.target, achieved.coverage) if achieved else ()
-    is_next = horizon == NEXT
     return Curve(
-        horizon=horizon,
-        key="coverage" if is_next else f"coverage_{horizon}",
-        about="" if is_next else describe_horizon(horizon),
+        output=output,
+        key="coverage" if is_main else f"coverage_{name_key(output)}",
+        about="" if is_main else describe_output(output),
         baseline=verdict.baseline,
         points=trace_curve(own, baseline, marked=marked),
         achieved=achieved,

@@ -5,10 +5,11 @@ from typing import Final
 from pipeline.formatting import format_day, format_moment
 from pipeline.report.evening_report import Report
 from pipeline.report.facts import Fact, collect_key_facts
-from pipeline.report.horizon_tables import count_forecasts, list_further_sentences
+from pipeline.report.output_tables import count_forecasts, list_further_sentences
 from pipeline.report.tables import (
     count_directions,
     describe_group,
+    group_scores,
     list_forecasts,
     name_model,
     score_rows,
@@ -51,9 +52,9 @@ def summary_markdown(report: Report) -> str:
 
 def _format_scores(report: Report) -> list[str]:
     lines = []
-    for (group, horizon), scores in select_own_scores(report).groupby(["group", "horizon"], sort=False):
+    for (group, output), scores in group_scores(select_own_scores(report)):
         rows = [{name: cell for name, cell in row.items() if name != "rows"} for row in score_rows(scores)]
-        lines += [f"## Scores of {name_model(report)}: {describe_group(str(group), int(str(horizon)))}", ""]
+        lines += [f"## Scores of {name_model(report)}: {describe_group(group, output)}", ""]
         lines += [*format_table(rows), ""]
     return lines
 

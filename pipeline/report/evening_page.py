@@ -8,12 +8,12 @@ from typing import Final, Protocol
 import pandas as pd
 from markupsafe import Markup
 
-from pipeline.evaluation import horizons, rolling
-from pipeline.evaluation.horizons import select_horizon
+from pipeline.evaluation import rolling
 from pipeline.evaluation.network_insight import Insight
 from pipeline.evaluation.rolling import ROLLING
 from pipeline.evaluation.verdict import Verdict
-from pipeline.report import facts, horizon_tables, insight_tables, tables
+from pipeline.outputs import Output, describe_output, list_outputs, name_key, select_main, select_output
+from pipeline.report import facts, insight_tables, output_tables, tables
 from pipeline.report.charts import evaluation
 from pipeline.report.charts import insight as insight_charts
 from pipeline.report.coverage_tables import Curve, collect_curves
@@ -33,7 +33,7 @@ class Evaluated(Protocol):
 
     @property
     def verdict(self) -> Verdict | None:
-        """The verdict on the next session; None where nothing was scored."""
+        """The verdict on the first output; None where nothing was scored."""
         ...
 
     @property
@@ -43,12 +43,12 @@ class Evaluated(Protocol):
 
     @property
     def test_rows(self) -> pd.DataFrame:
-        """model, symbol, as_of, target_session, horizon, p_up, direction, outcome."""
+        """model, symbol, as_of, target_session, horizon, target, p_up, direction, outcome."""
         ...
 
     @property
-    def further(self) -> Mapping[int, Verdict]:
-        """The verdicts on the farther horizons, by horizon."""
+    def further(self) -> Mapping[Output, Verdict]:
+        """The verdicts on the further outputs."""
         ...
 
     @property
@@ -76,18 +76,20 @@ def render(report: Report) -> str:
         "report.html",
         r=report,
         facts=facts.collect_key_facts(report),
-        forecasts=horizon_tables.sort_by_distance(select_horizon(report.forecasts)).to_dict("records"),
-        counted=horizon_tables.count_forecasts(report.forecasts),
-        horizon_columns=horizon_tables.list_horizon_columns(report.forecasts),
-        symbol_rows=horizon_tables.pivot_by_symbol(report.forecasts),
-        further=horizon_tables.verdict_cells(report.further),
-        has_farther=bool((record["horizon"] > horizons.NEXT).any()),
+        forecasts=output_tables.sort_by_distance(select_main(report.forecasts)).to_dict("records"),
+        counted=output_tables.count_forecasts(report.forecasts),
+        output_columns=output_tables.list_output_columns(report.forecasts),
+        symbol_rows=output_tables.pivot_by_symbol(report.forecasts),
+        further=output_tables.verdict_cells(report.further),
+        **output_tables.describe_further(report.forecasts),
+        has_further=len(list_outputs(record)) > 1,
+        main_name=describe_output(report.outputs[0]),
         direction_counts=tables.count_directions(report.forecasts),
         curves=curves,
         achieved=curves[0].achieved if curves else None,
         model_name=tables.name_model(report),
         is_constant=_is_constant(report),
-        own_scores=tables.select_own_scores(report).groupby(["group", "horizon"], sort=False),
+        own_scores=tables.group_scores(tables.select_own_scores(report)),
         all_scores=tables.collect_scores(report).to_dict("records"),
         open_rows=int(record["settled_at"].isna().sum()),
         settled_rows=len(settled),
@@ -95,14 +97,13 @@ def render(report: Report) -> str:
         rolled_sessions=rolled["target_session"].nunique(),
         newest=newest.to_dict("records"),
         corrections=report.corrections.sort_values("settled_at").tail(_MOST).to_dict("records"),
-        outcomes={1.0: "up", 0.0: "down"},
         most=_MOST,
         most_dots=evaluation.MOST_DOTS,
         rolling=ROLLING,
         embargo=_farthest_horizon(report),
         insight=insight_tables.collect_insight(report.insight),
         moves=insight_tables.collect_moves(
-            report.attributions, horizon_tables.sort_by_distance(select_horizon(report.forecasts)), _MOST
+            report.attributions, output_tables.sort_by_distance(select_main(report.forecasts)), _MOST
         ),
         figures={name: Markup(svg) for name, svg in _figures(report, curves)},
     )
@@ -120,7 +121,7 @@ _CHANGED_BY_RECORD: Final = ("rolling", "rolling_record")
 
 def _figures(report: Report, curves: list[Curve]) -> Iterator[tuple[str, str]]:
     """Yield the figures that have data, as (name, SVG): stored ones as they are, which spares drawing them again."""
-    yield "forecasts", evaluation.draw_forecasts(select_horizon(report.forecasts))
+    yield "forecasts", evaluation.draw_forecasts(select_main(report.forecasts))
     for name, draw in _list_figures(report, report.record, curves):
         stored = "" if name in _CHANGED_BY_RECORD else report.figures.get(name, "")
         yield name, stored or draw()
@@ -156,7 +157,7 @@ def _list_figures(found: Evaluated, record: pd.DataFrame, curves: list[Curve]) -
 
 def _insight_figures(insight: Insight) -> Iterator[tuple[str, _Draw]]:
     importance = insight.importance
-    nearest = importance[importance["horizon"] == importance["horizon"].min()]
+    nearest = select_output(importance, list_outputs(importance)[0])
     if (insight.sensitivity["norm"] > 0).any():
         yield "sensitivity", partial(insight_charts.draw_sensitivity, insight)
     yield "importance", partial(insight_charts.draw_importance, nearest)
@@ -168,7 +169,7 @@ def _score_figures(report: Evaluated, verdict: Verdict, record: pd.DataFrame) ->
             "difference",
             partial(evaluation.draw_difference, verdict.difference, verdict.low, verdict.high),
         )
-    scores = select_horizon(report.scores)
+    scores = select_main(report.scores)
     losses = scores[(scores["metric"] == "log_loss") & (scores["group"] == "all")]
     if len(losses):
         yield (
@@ -176,13 +177,12 @@ def _score_figures(report: Evaluated, verdict: Verdict, record: pd.DataFrame) ->
             partial(evaluation.draw_methods, losses, model=verdict.model, baseline=verdict.baseline),
         )
     every = report.test_rows[report.test_rows["outcome"].notna()]
-    for horizon, rows in every[every["model"] == verdict.model].groupby("horizon"):
-        if horizon == horizons.NEXT:
-            yield "reliability", partial(_draw_reliability, rows)
-        else:
-            about = horizons.describe_horizon(int(str(horizon)))
-            yield f"reliability_{horizon}", partial(_draw_reliability, rows, about)
-    labelled = select_horizon(every)
+    own = every[every["model"] == verdict.model]
+    for place, output in enumerate(list_outputs(own)):
+        name = f"reliability_{name_key(output)}" if place else "reliability"
+        about = describe_output(output) if place else ""
+        yield name, partial(_draw_reliability, select_output(own, output), about)
+    labelled = select_main(every)
     own = labelled[labelled["model"] == verdict.model]
     yield from _rolling_figures(
         rolling.roll_hit_rate(own, labelled[labelled["model"] == verdict.baseline]),
@@ -195,7 +195,7 @@ def _curves(found: Evaluated) -> list[Curve]:
     return collect_curves(
         found.test_rows,
         found.scores,
-        {horizons.NEXT: found.verdict, **found.further} if found.verdict else {},
+        {list_outputs(found.test_rows)[0]: found.verdict, **found.further} if found.verdict else {},
     )
 
 
@@ -225,7 +225,7 @@ def _roll_record(record: pd.DataFrame) -> pd.DataFrame:
 
 
 def _is_constant(report: Report) -> bool:
-    """Return whether the scored network gave the same probability to all test rows of the next session."""
-    rows = select_horizon(report.test_rows)
+    """Return whether the scored network gave the same probability to all test rows of the first output."""
+    rows = select_main(report.test_rows)
     own = rows.loc[rows["model"] == (report.verdict.model if report.verdict else ""), "p_up"]
     return len(own) > 1 and float(own.max() - own.min()) < _ROUNDING

@@ -7,9 +7,9 @@ from typing import Literal
 
 import pandas as pd
 
-from pipeline.evaluation.horizons import list_horizons
 from pipeline.evaluation.network_insight import Insight
 from pipeline.evaluation.verdict import Verdict
+from pipeline.outputs import Output, list_outputs
 
 __all__ = ["Report"]
 
@@ -22,7 +22,7 @@ class Report:
         universe: Its name.
         calendar: The exchange.
         as_of: The session from whose close the forecasts are made.
-        target_session: The next session: the target of the forecasts, the nearest one where there are several horizons.
+        target_session: The next session: the target of the forecasts, the nearest one where there are several.
         issued_at: When they were issued (UTC).
         kind: live, or late: issued after the target session's open.
         historical: Whether the source ended in the past.
@@ -33,8 +33,8 @@ class Report:
         bias: The survivorship bias, where membership is today's list and not that of each session; else empty.
         verdict: The verdict on the next session, from the test rows; None where nothing was scored.
         scores: schema.SCORES of the backtest.
-        test_rows: model, symbol, as_of, target_session, horizon, p_up, direction, outcome of the backtest.
-        live_scores: schema.SCORES of the settled record, one group per kind and horizon; may be empty.
+        test_rows: model, symbol, as_of, target_session, horizon, target, p_up, direction, outcome of the backtest.
+        live_scores: schema.SCORES of the settled record, one group per kind and output; may be empty.
         record: schema.FORECASTS, outcome, realized_return, settled_at of the ledger.
         corrections: schema.OUTCOMES that revise an earlier one, with first_outcome, first_return.
         epochs: fit ("score" or "champion"), member, epoch, loss, hit_rate, stop_loss, stop_hit_rate, gradient_norm.
@@ -51,7 +51,7 @@ class Report:
         ledger_head: The ledger's head hash.
         notes: Remarks, one sentence each.
         tried: A sentence on how many settings had been tried on the universe when the forecasts were issued.
-        further: The verdicts on the farther horizons, by horizon.
+        further: The verdicts on the further outputs.
         insight: Diagnostics of the network of the scoring fit; None where they were not kept.
         attributions: Feature attributions of the forecasts, columns of attributions.csv; empty where none were kept.
         late_because: Why these forecasts are late, in a phrase; empty where they are live.
@@ -92,7 +92,7 @@ class Report:
     ledger_head: str
     notes: list[str]
     tried: str = ""
-    further: Mapping[int, Verdict] = field(default_factory=dict)
+    further: Mapping[Output, Verdict] = field(default_factory=dict)
     insight: Insight | None = None
     attributions: pd.DataFrame = field(default_factory=pd.DataFrame)
     figures: Mapping[str, str] = field(default_factory=dict)
@@ -111,6 +111,6 @@ class Report:
         return {} if calls.empty else dict(zip(calls["symbol"], calls["call"], strict=True))
 
     @property
-    def horizons(self) -> list[int]:
-        """The horizons of the forecasts in sessions, the nearest first."""
-        return list_horizons(self.forecasts)
+    def outputs(self) -> list[Output]:
+        """What is forecast, in the order of tables."""
+        return list_outputs(self.forecasts)

@@ -4,7 +4,6 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from pipeline.evaluation.horizons import select_horizon
 from pipeline.formatting import (
     count,
     describe_lead,
@@ -13,6 +12,7 @@ from pipeline.formatting import (
     format_moment,
     format_percent,
 )
+from pipeline.outputs import describe_output, select_main
 from pipeline.report.evening_report import Report
 
 __all__ = ["OLD_MODEL", "Fact", "collect_key_facts"]
@@ -91,10 +91,11 @@ def _record_fact(report: Report) -> Fact:
 
 
 def _describe_hit_rate(report: Report) -> str:
-    """Return a phrase with the next session's hit rate: of the live rows, or of the late ones while none is live."""
-    scores = select_horizon(report.live_scores)
+    """Return a phrase with the first output's hit rate: of the live rows, or of the late ones while none is live."""
+    scores = select_main(report.live_scores)
     own = scores[(scores["metric"] == "hit_rate") & (scores["model"] != scores["baseline"])]
-    of_what = " of the next session" if len(report.horizons) > 1 else ""
+    main = report.outputs[0]
+    of_what = f" ({describe_output(main)})" if len(report.outputs) > 1 else ""
     whole = own[own["group"].isin(["live", "late"])].sort_values("group", ascending=False)
     for row in whole.head(1).to_dict("records"):
         sides = own[own["group"] == f"{row['group']}, sides taken"].head(1).to_dict("records")

@@ -9,6 +9,7 @@ from typing import Final
 import pandas as pd
 
 from pipeline.formatting import format_instant
+from pipeline.outputs import TARGETS
 from pipeline.report.evening_page import render
 from pipeline.report.evening_report import Report
 from pipeline.report.tables import collect_scores
@@ -37,6 +38,7 @@ FORECAST_COLUMNS: Final = [
     "survivorship_biased",
     "horizon",
     "last_call",
+    "target",
 ]
 """The columns of forecast.csv and latest.csv."""
 
@@ -87,7 +89,8 @@ def _forecast_csv(report: Report) -> str:
         survivorship_biased=bool(report.bias),
         last_call=[report.last_call.get(symbol, "") for symbol in report.forecasts["symbol"]],
     )
-    rows = forecasts.sort_values(["horizon", "symbol"])[FORECAST_COLUMNS]
+    order = forecasts["target"].map(TARGETS.index)
+    rows = forecasts.assign(_target=order).sort_values(["_target", "horizon", "symbol"])[FORECAST_COLUMNS]
     days = {name: rows[name].dt.strftime("%Y-%m-%d") for name in ("target_session", "as_of")}
     return format_csv(rows.assign(**days, issued_at=[format_instant(when) for when in rows["issued_at"]]))
 

@@ -1,13 +1,13 @@
 """Rendering of the HTML pages: the Jinja templates and their filters for numbers, days and rows."""
 
 import re
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from pipeline import formatting
-from pipeline.evaluation import horizons
+from pipeline import formatting, outputs
 from pipeline.evaluation.timing_and_picking import LOOKS
 from pipeline.report import insight_tables, tables
 
@@ -54,7 +54,12 @@ def _environment() -> Environment:
         "moment": formatting.format_moment,
         "amount": formatting.count,
         "rows": tables.describe_group,
-        "named": horizons.name_group,
+        "named": lambda row: outputs.name_group(row["group"], _output_of(row)),
+        "output": lambda row: outputs.describe_output(_output_of(row)),
+        "outcome": _describe_outcome,
+        "arrow": lambda direction: _ARROWS.get(_side(direction), "·"),
+        "side": _side,
+        "key": outputs.name_key,
         "unbroken": _prevent_breaks,
         "in_two": _move_brackets_below,
         "day": formatting.format_day,
@@ -62,6 +67,23 @@ def _environment() -> Environment:
         "within": insight_tables.describe_reach,
     }
     return environment
+
+
+_ARROWS: Final = {"up": "▲", "down": "▼"}
+
+
+def _side(direction: str) -> str:
+    """Return up for up and above, down for down and below, else none: the name of a style."""
+    return {"above": "up", "below": "down"}.get(direction, direction)
+
+
+def _output_of(row: Mapping[str, Any]) -> outputs.Output:
+    return outputs.Output(row["target"], int(row["horizon"]))
+
+
+def _describe_outcome(row: Mapping[str, Any], outcome: float) -> str:
+    """Return the outcome of a row's output in a word: up, below, none."""
+    return _output_of(row).directions[{1.0: 0, 0.0: 1}.get(outcome, 2)]
 
 
 def _move_brackets_below(text: str) -> Markup:

@@ -6,6 +6,7 @@ import pandas as pd
 
 from pipeline.evaluation.attributions import select_strongest
 from pipeline.evaluation.network_insight import Insight
+from pipeline.outputs import list_outputs, select_output
 
 __all__ = ["collect_insight", "collect_moves", "describe_reach"]
 
@@ -26,10 +27,10 @@ _MEANING: Final = {
 
 
 def collect_insight(insight: Insight | None) -> dict[str, Any] | None:
-    """Return the tables of the diagnostics and what the nearest horizon's result means; None without diagnostics."""
+    """Return the tables of the diagnostics and what the first output's result means; None without diagnostics."""
     if insight is None:
         return None
-    memory = insight.memory.sort_values("horizon", ignore_index=True)
+    memory = insight.memory
     near = memory.iloc[0]
     gradients = insight.gradients.assign(
         part=insight.gradients["part"].where(insight.gradients["part"].isin(_PARTS), "kernel")
@@ -52,19 +53,19 @@ def collect_moves(attributions: pd.DataFrame, forecasts: pd.DataFrame, most: int
 
     Args:
         attributions: Columns of attributions.csv.
-        forecasts: Forecasts of the nearest horizon, in the order of the page.
+        forecasts: Forecasts of the first output, in the order of the page.
         most: The largest number of symbols to list.
     """
     if attributions.empty:
         return None
-    near = attributions[attributions["horizon"] == forecasts["horizon"].min()]
+    near = select_output(attributions, list_outputs(forecasts)[0])
     strongest, apart = select_strongest(near, _STRONGEST), near.drop_duplicates("symbol")
     left_out = (apart["logit"] - apart["forecast_logit"]).abs()
     shown = [symbol for symbol in forecasts["symbol"] if symbol in strongest]
     return {
         "rows": [(symbol, strongest[symbol]) for symbol in shown[:most]],
         "symbols": len(shown),
-        "has_farther": attributions["horizon"].nunique() > 1,
+        "has_farther": len(list_outputs(attributions)) > 1,
         "without": len(forecasts) - len(shown),
         "sessions": sorted(apart["sessions"].astype(int).unique().tolist()),
         "left_out": (float(left_out.median()), float(left_out.max())),

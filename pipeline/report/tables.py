@@ -4,11 +4,11 @@ from typing import Final
 
 import pandas as pd
 
-from pipeline.evaluation.horizons import NEXT, list_horizons, name_group
 from pipeline.evaluation.selective import ISSUED_SHARE
 from pipeline.formatting import format_interval, format_p_value, format_percent, format_price, format_score
+from pipeline.outputs import MAIN, Output, list_outputs, name_group
 from pipeline.report.evening_report import Report
-from pipeline.report.horizon_tables import forecast_cells, sort_by_distance
+from pipeline.report.output_tables import forecast_cells, sort_by_distance
 from pipeline.schema import DIRECTIONS
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "count_directions",
     "describe_group",
     "forecast_rows",
+    "group_scores",
     "list_forecasts",
     "name_model",
     "score_rows",
@@ -56,7 +57,7 @@ METRIC_CAPTIONS: Final = {
     "top_minus_bottom": (
         "top minus bottom fifth",
         "mean return of the fifth of a session's stocks with the highest forecasts less that of the lowest, before "
-        "costs, over the horizon, in basis points; close to close, so no order can earn it",
+        "costs, over the forecast part of the time, in basis points; from the close on, no order can earn it",
     ),
     "rank_icir": (
         "rank ICIR",
@@ -99,9 +100,9 @@ _GROUPS: Final = {
 }
 
 
-def describe_group(group: str, horizon: int = NEXT) -> str:
+def describe_group(group: str, output: Output = MAIN) -> str:
     """Describe the rows that a group of scores was measured on."""
-    name = name_group(group, horizon).replace("sides taken", "rows with a direction")
+    name = name_group(group, output).replace("sides taken", "rows with a direction")
     kind, _, rest = name.partition(", ")
     if kind in _GROUPS:
         return f"{_GROUPS[kind]}, {rest}" if rest else _GROUPS[kind]
@@ -123,7 +124,7 @@ def collect_scores(report: Report) -> pd.DataFrame:
 
 
 def select_own_scores(report: Report) -> pd.DataFrame:
-    """Return the model's headline scores, sorted by group (backtest, live, late), horizon and metric."""
+    """Return the model's headline scores, sorted by group (backtest, live, late), output and metric."""
     scores = select_headline_scores(collect_scores(report))
     own = scores[scores["model"] == name_model(report)]
     live = own[own["group"].str.startswith("live")]
@@ -135,9 +136,18 @@ def select_own_scores(report: Report) -> pd.DataFrame:
     return placed.sort_values(["_group", "_metric"]).drop(columns=["_group", "_metric"])
 
 
-def _group_keys(scores: pd.DataFrame) -> list[tuple[str, int]]:
-    """Return the group and the horizon of each score."""
-    return list(zip(scores["group"], scores["horizon"].astype(int), strict=True))
+def _group_keys(scores: pd.DataFrame) -> list[tuple[str, Output]]:
+    """Return the group and the output of each score."""
+    outputs = map(Output, scores["target"], scores["horizon"].astype(int))
+    return list(zip(scores["group"], outputs, strict=True))
+
+
+def group_scores(scores: pd.DataFrame) -> list[tuple[tuple[str, Output], pd.DataFrame]]:
+    """Return the scores of each group and output, in the order in which these occur."""
+    return [
+        ((str(key[0]), Output(str(key[1]), int(str(key[2])))), rows)
+        for key, rows in scores.groupby(["group", "target", "horizon"], sort=False)
+    ]
 
 
 def select_headline_scores(scores: pd.DataFrame) -> pd.DataFrame:
@@ -152,7 +162,7 @@ def name_model(report: Report) -> str:
 
 def list_forecasts(forecasts: pd.DataFrame) -> list[dict[str, str]]:
     """Return one row of texts per symbol, the farthest from the base rate first."""
-    if len(list_horizons(forecasts)) > 1:
+    if list_outputs(forecasts) != [MAIN]:
         return forecast_cells(forecasts)
     return [
         {
@@ -172,7 +182,7 @@ def score_rows(scores: pd.DataFrame) -> list[dict[str, str]]:
     """Return the headline scores (of schema.SCORES) as rows of texts."""
     return [
         {
-            "rows": name_group(row["group"], row["horizon"]),
+            "rows": name_group(row["group"], Output(row["target"], row["horizon"])),
             "score": METRIC_CAPTIONS.get(row["metric"], (row["metric"],))[0],
             "value": format_score(row["value"], row["metric"]),
             "95% interval": format_interval(

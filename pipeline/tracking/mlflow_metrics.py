@@ -6,6 +6,8 @@ from typing import Any, Final
 
 import pandas as pd
 
+from pipeline.outputs import MAIN, Output, name_group
+
 __all__ = [
     "Measured",
     "allowed_name",
@@ -41,15 +43,15 @@ def measure_epochs(epochs: pd.DataFrame) -> list[Measured]:
 
 
 def measure_scores(scores: pd.DataFrame) -> list[Measured]:
-    """Return the scores, named like `gru.hit_rate`, by group or longer horizon `large moves/gru.hit_rate`.
+    """Return the scores, named like `gru.hit_rate`, by group or further output `large moves/gru.hit_rate`.
 
     The ends of the interval, n, effective n, the baseline's value and the t statistic follow as `gru.hit_rate.low` and
     so on.
     """
-    keys = zip(scores["group"], scores["horizon"], scores["model"], scores["metric"], strict=True)
+    columns = ("group", "target", "horizon", "model", "metric")
     names = [
-        allowed_name(f"{metric_prefix(group, horizon)}{model}.{metric}")
-        for group, horizon, model, metric in keys
+        allowed_name(f"{metric_prefix(group, Output(target, horizon))}{model}.{metric}")
+        for group, target, horizon, model, metric in zip(*(scores[name] for name in columns), strict=True)
     ]
     parts = {"": "value", ".low": "low", ".high": "high", ".n": "n", ".effective_n": "effective_n"}
     parts |= {".baseline": "baseline_value", ".t": "t_statistic"}
@@ -60,14 +62,13 @@ def measure_scores(scores: pd.DataFrame) -> list[Measured]:
     ]
 
 
-def metric_prefix(group: str, horizon: int) -> str:
-    """Return the first part of metric names: empty for all rows of the next session, else `live, 5 sessions ahead/`.
+def metric_prefix(group: str, output: Output) -> str:
+    """Return the first part of metric names: empty for all rows of the direction next session, else as
+    `live, 5 sessions ahead/`.
 
     Users' charts in MLflow refer to these names: they must not change.
     """
-    ahead = [f"{horizon} sessions ahead"] if horizon > 1 else []
-    name = ", ".join([*([] if group == "all" else [group]), *ahead])
-    return f"{name}/" if name else ""
+    return "" if group == "all" and output == MAIN else f"{name_group(group, output)}/"
 
 
 def measure_trading(numbers: pd.DataFrame, names: Mapping[str, str]) -> list[Measured]:

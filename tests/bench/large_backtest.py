@@ -22,11 +22,11 @@ from flows.training.history import History
 from models.training.futures import DeferredFuture
 from models.training.trainer import Epoch
 from pipeline.features.panel import Panel
-from pipeline.features.sequences import Sequences
 from pipeline.prices.ingest.quality import no_findings
 from pipeline.report.backtest_report import backtest_paths
 from tests.bench.market import DAYS, names
 from tests.conftest import NOW
+from tests.support.made_sequences import sequences_of
 
 SYMBOLS, SESSIONS = 500, 5856
 SETTINGS = """
@@ -114,8 +114,10 @@ def market() -> History:
     )
     y = np.full((SYMBOLS, SESSIONS, 1), np.nan, np.float32)
     y[:, :-1, 0] = moves[1:].T > 0
+    returns = np.full(y.shape, np.nan)
+    returns[:, :-1, 0] = np.expm1(moves[1:].T)
     x, mask = np.zeros((SYMBOLS, SESSIONS, 1), np.float32), np.ones((SYMBOLS, SESSIONS), bool)
-    return History(panel, Sequences(x, mask, y, tuple(symbols), days, (1,), ("nothing",)), 1)
+    return History(panel, sequences_of(x, mask, y, tuple(symbols), days, (1,), ("nothing",), returns), 1)
 
 
 def untasked(module: Any) -> None:

@@ -20,6 +20,7 @@ from pipeline.forecasting.folds import Fold, walk_folds
 from tests.bench.market import DAYS
 from tests.bench.trainers import CORES, Way
 from tests.flows.training.test_ahead import MadeMarket
+from tests.support.made_sequences import sequences_of
 
 pytestmark = pytest.mark.bench
 
@@ -37,7 +38,7 @@ def market() -> Sequences:
     y = (rng.random((*shape, 1)) < 0.5).astype(np.float32)
     names = tuple(f"S{number}" for number in range(SYMBOLS))
     features = tuple(f"f{number}" for number in range(FEATURES))
-    return Sequences(x, np.ones(shape, bool), y, names, DAYS.sessions[:SESSIONS], (1,), features)
+    return sequences_of(x, np.ones(shape, bool), y, names, DAYS.sessions[:SESSIONS], (1,), features)
 
 
 def folds(known: Sequences) -> list[Fold]:
@@ -71,7 +72,6 @@ def fold_runner(known: Sequences, executor: object, folder: Path) -> Callable[[F
             known,
             [fold],
             DAYS,
-            returns=np.zeros(known.y.shape),
             dead_zone=(0, 0),
             seed=1,
             progress=lambda name: None,

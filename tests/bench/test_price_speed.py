@@ -25,6 +25,7 @@ from pipeline.sources import Fetched
 from pipeline.sources.files import FilesSource
 from tests.bench.market import DAYS, history, market, names
 from tests.bench.stopwatch import Lap, median, tell, timed
+from tests.support.made_sequences import directions
 
 pytestmark = pytest.mark.bench
 
@@ -272,7 +273,7 @@ def test_features_of_800_stocks_over_14_years(tmp_path: Path) -> None:
 
     def compute() -> None:
         panel = build_panel(store.read_block(sessions, symbols, store.seq()))
-        made = build_sequences(panel, features, everybody, (1,))
+        made = build_sequences(panel, features, everybody, directions(1))
         assert made.x.shape == (800, len(sessions), len(features.columns))
 
     [laps] = in_turns(compute)

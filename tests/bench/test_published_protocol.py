@@ -117,14 +117,13 @@ def walk(run: Run, ends: Ends, workshop: Compute) -> tuple[pd.DataFrame, pd.Data
     dates = {"train_end": train_end, "validation_end": validation_end, "test_end": test_end}
     fold = scoring_fold(known.sequences, run.config.evaluation.model_copy(update=dates), run.config.training)
     first = int(known.sequences.sessions.searchsorted(FIRST)) - 1
-    recipe = make_recipe(run, features, lambda told: None, workshop)
+    recipe = make_recipe(run, features, 1, lambda told: None, workshop)
     models: dict[str, Model] = {name: Seeded(recipe, seed) for name, seed in zip(REPEATS, SEEDS, strict=True)}
     made = walk_forward(
-        models | make_baselines(run, features),
+        models | make_baselines(run, features, known.sequences.outputs),
         known.sequences,
         [replace(fold, train=range(first, fold.train.stop))],
         run.calendar,
-        returns=known.returns,
         dead_zone=DEAD_ZONE,
         seed=SEEDS[0],
         progress=lambda name: None,

@@ -27,6 +27,7 @@ from pipeline.prices.ingest.quality import check
 from pipeline.statistics.bootstrap import percentile_interval, resample_sessions
 from tests.bench.market import DAYS
 from tests.conftest import NOW
+from tests.support.made_sequences import sequences_of
 
 pytestmark = pytest.mark.bench
 
@@ -71,7 +72,7 @@ def planted(signs: Callable[[np.random.Generator], np.ndarray], lookback: int, p
     y[:, :-1, 0] = moves[:, 1:] > 0
     x = np.stack([moves, rng.standard_normal(moves.shape)], axis=-1).astype(np.float32)
     names = tuple(f"S{number}" for number in range(SYMBOLS))
-    made = Sequences(
+    made = sequences_of(
         x, np.ones(moves.shape, bool), y, names, DAYS.sessions[:SESSIONS], (1,), ("move", "noise")
     )
     fold = Fold(range(700), range(701, 800), range(801, 900), range(901, SESSIONS - 1))
@@ -123,7 +124,6 @@ def losses_by_session(case: Case) -> pd.DataFrame:
         case.sequences,
         [case.fold],
         DAYS,
-        returns=np.zeros(case.sequences.y.shape),
         dead_zone=(0, 0),
         seed=SHIPPED.training.seed,
         progress=lambda name: None,

@@ -17,9 +17,10 @@ from flows.runtime.context import open_run
 from flows.training.compute import open_compute
 from flows.training.evaluation import load_evaluation
 from flows.training.history import History
-from flows.training.scoring import score_longer_horizons, score_procedure
+from flows.training.scoring import score_further_outputs, score_procedure
 from flows.training.train import train_procedure
 from pipeline.market.calendar import Calendar
+from pipeline.outputs import Output
 from tests.conftest import small_settings
 from tests.evenings.test_evenings import Place
 from tests.flows.training.test_planted import SETTINGS, planted
@@ -187,14 +188,14 @@ def test_a_signal_five_sessions_ahead_is_found_there_and_not_claimed_for_the_nex
     with open_compute(run, told.sequences) as workshop:
         walked, _, _ = train_procedure.fn(run, told, workshop)
     near, verdict = score_procedure.fn(run, walked)
-    far, further = score_longer_horizons.fn(run, walked)
+    far, further = score_further_outputs.fn(run, walked)
     near, far = (scores.set_index(["model", "metric"]) for scores in (near, far))
     # Five independent normal steps agree in sign with the sum of four of them with 1/2 + asin(sqrt(4/5)) / pi.
     best = 0.5 + math.asin(math.sqrt(0.8)) / math.pi
     assert far.loc[("gru", "hit_rate"), "low"] <= best <= far.loc[("gru", "hit_rate"), "high"]
     assert far.loc[("gru", "log_loss"), "high"] < far.loc[("base_rate", "log_loss"), "low"]
     assert far["n"].max() == 40 * 320
-    assert further[5].sessions == 320
+    assert further[Output("direction", 5)].sessions == 320
     assert verdict.conclusion != "edge"
     assert near.loc[("gru", "auc"), "low"] <= 0.5 <= near.loc[("gru", "auc"), "high"]
     assert near.loc[("gru", "log_loss"), "value"] == pytest.approx(math.log(2), abs=0.003)

@@ -109,6 +109,7 @@ def issue(run: Run, symbol: str) -> None:
         "symbol": symbol, "as_of": pd.Timestamp(TUESDAY), "target_session": pd.Timestamp(WEDNESDAY), "horizon": 1,
         "model_version": "m", "issued_at": now, "p_up": 0.6, "low": 0.5, "high": 0.7, "direction": "up",
         "baseline_p_up": 0.5, "last_close": 1.0, "data_version": 1, "config_digest": "c", "role": "champion",
+        "target": "direction",
     }  # fmt: skip
     days = dict.fromkeys(("as_of", "target_session"), "datetime64[us]")
     run.ledger.issue(

@@ -19,7 +19,8 @@ from yfinance.scrapers.history import PriceHistory
 from flows.runtime.locations import PROJECT
 from pipeline.errors import SourceError
 from pipeline.features.panel import build_panel
-from pipeline.features.sequences import total_returns
+from pipeline.features.targets import part_returns
+from pipeline.outputs import Output
 from pipeline.prices.ingest.listing_status import find_listings, recent_bars
 from pipeline.sources.yahoo import YahooSource
 from tests.conftest import NOW
@@ -384,4 +385,4 @@ def test_bars_without_trades_are_stored_and_neither_labelled_nor_traded(street: 
     panel = build_panel(street.run(MONDAY).store.read_block(sessions, ["A", "B"]))
     place = sessions.get_loc(holiday_of_its_own)
     assert panel.is_traded[place].tolist() == [False, True]
-    assert np.isnan(total_returns(panel, 1)[place - 1, 0])
+    assert np.isnan(part_returns(panel, Output("direction", 1))[place - 1, 0])

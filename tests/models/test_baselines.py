@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from models.baselines import BASELINES, RECENT, Baseline, FittedBaseline, baselines
+from models.baseline_inputs import RECENT
+from models.baselines import BASELINES, OVERNIGHT, Baseline, FittedBaseline, baselines
 from models.errors import ModelError
 from models.windows import usable_rows
 from pipeline.evaluation.verdict import RANKING_RULES
@@ -17,8 +18,14 @@ LOOKBACK = 4
 RANGES = {"stop": range(251, 260), "calibrate": range(261, 270)}
 
 
+def whole(lookback: int) -> dict[str, Baseline]:
+    """Return every baseline, also those of overnight outputs, for two outputs."""
+    nights = dict.fromkeys(OVERNIGHT, 0)
+    return baselines(0, lookback, universe_features=[1], overnight=[0, 1], overnight_features=nights)
+
+
 def fit(name: str, x: np.ndarray, y: np.ndarray, train: range = range(250)) -> FittedBaseline:
-    model = baselines(return_feature=0, lookback=LOOKBACK, universe_features=[1])[name]
+    model = whole(LOOKBACK)[name]
     return model.fit(x, np.ones(x.shape[:2], dtype=bool), y, train=train, **RANGES, seed=0)
 
 
@@ -213,9 +220,10 @@ def test_a_training_range_without_labels_is_refused() -> None:
 
 
 def test_the_names_are_in_order_and_each_is_a_model() -> None:
-    models = baselines(return_feature=0, lookback=LOOKBACK, universe_features=[1, 2])
+    models = whole(LOOKBACK)
     assert tuple(models) == BASELINES
-    assert tuple(baselines(return_feature=0, lookback=LOOKBACK)) == BASELINES[:-1]
+    without = tuple(name for name in BASELINES if name not in (*OVERNIGHT, "logistic_without_universe"))
+    assert tuple(baselines(return_feature=0, lookback=LOOKBACK)) == without
     assert {*RANKING_RULES} < {*BASELINES}
     assert all(isinstance(model, Baseline) for model in models.values())
 

@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import Config, digest, load
+from pipeline.config import Config, digest
+from pipeline.config_file import load
 from pipeline.errors import ConfigError
 from tests.conftest import PROJECT
 

@@ -82,7 +82,7 @@ def seal_one(model: str = "0123456789abcdef", config_digest: str = "") -> None:
     row = pd.DataFrame({"symbol": run.universe.symbols[:1]}).assign(
         as_of=MONDAY, target_session=TUESDAY, horizon=1, model_version=model, issued_at=run.now, p_up=0.52,
         low=0.49, high=0.55, direction="up", baseline_p_up=0.53, last_close=2637.72, data_version=1,
-        config_digest=config_digest or run.digest, role="champion",
+        config_digest=config_digest or run.digest, role="champion", target="direction",
     )  # fmt: skip
     instants = {
         "as_of": "datetime64[us]",

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from yfinance.data import SingletonMeta
 
-from pipeline.config import load
+from pipeline.config_file import load
 from pipeline.market import calendar
 from pipeline.sources import Fetched
 from pipeline.sources.yahoo import YahooSource

@@ -30,7 +30,7 @@ def draw_curve(
         curve: The points of `trace_curve`.
         baseline: The name of the baseline.
         achieved: Target and achieved coverage; None where the model never abstains.
-        about: The horizon, for the title; empty for the next session.
+        about: The output, for the title; empty for the first one.
     """
     title = "Hit rate by coverage" + (f", {about}" if about else "")
     with canvas(2.9) as (figure, axes):

@@ -172,7 +172,7 @@ def draw_reliability(table: pd.DataFrame, about: str = "") -> str:
 
     Args:
         table: mean_p, share_up, n, low, high; one row per bin of similar forecasts.
-        about: The horizon, for the title; empty for the next session.
+        about: The output, for the title; empty for the first one.
     """
     p, low, high = table["mean_p"], table["low"], table["high"]
     with canvas(2.9) as (figure, axes):
@@ -205,7 +205,7 @@ def draw_recalibration(curve: pd.DataFrame, parts: Decomposition, about: str = "
     Args:
         curve: The curve of `reliability.trace_reliability`.
         parts: The components of `reliability.decompose_brier` on the same rows.
-        about: The horizon, for the title; empty for the next session.
+        about: The output, for the title; empty for the first one.
     """
     p, recalibrated = curve["mean_p"], curve["share_up"]
     with canvas(2.9) as (figure, axes):

@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from pipeline.evaluation.network_insight import Insight
+from pipeline.outputs import Output, describe_output, list_outputs, select_output
 from pipeline.report.charts.figure import FIRST, INK, MUTED, SECOND, canvas, legend_below, to_svg
 
 __all__ = ["SCALE", "draw_importance", "draw_sensitivity"]
@@ -16,18 +17,21 @@ SCALE: Final = 1000
 
 
 def draw_sensitivity(insight: Insight) -> str:
-    """Draw the sensitivity by lag on a logarithmic axis: the members' mean, minimum and maximum at the nearest horizon.
+    """Draw the sensitivity by lag on a logarithmic axis: the members' mean, minimum and maximum of the first output.
 
-    Vertical lines mark the lookback and the lags that contain 50% and 95% of the sensitivity. Thin lines: the farther
-    horizons.
+    Vertical lines mark the lookback and the lags that contain 50% and 95% of the sensitivity. Thin lines: the further
+    outputs.
     """
-    memory = insight.memory.sort_values("horizon", ignore_index=True)
-    near = memory.iloc[0]
-    by_horizon = insight.sensitivity.groupby(["horizon", "lag"])["norm"].agg(["mean", "min", "max"])
+    memory = insight.memory
+    near, (first, *further) = memory.iloc[0], list_outputs(memory)
+    norms = {
+        output: select_output(insight.sensitivity, output).groupby("lag")["norm"].agg(["mean", "min", "max"])
+        for output in (first, *further)
+    }
     with canvas(3.4) as (figure, axes):
-        for horizon in memory["horizon"][1:]:
-            axes.plot(by_horizon.loc[horizon, "mean"].replace(0, np.nan), color=MUTED, linewidth=0.8)
-        rows = by_horizon.loc[near["horizon"]]
+        for output in further:
+            axes.plot(norms[output]["mean"].replace(0, np.nan), color=MUTED, linewidth=0.8)
+        rows = norms[first]
         shown = rows.where(rows > 0)
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(FuncFormatter(lambda norm, _: f"{norm:g}"))
@@ -48,14 +52,15 @@ def draw_sensitivity(insight: Insight) -> str:
 
 
 def _describe_sensitivity(memory: pd.DataFrame, rows: pd.DataFrame) -> str:
-    horizons = "; ".join(
-        f"horizon {row['horizon']}: 50% within the last {row['half'] + 1} and 95% within the last {row['most'] + 1} "
-        f"sessions, a decay factor of {row['decay']:.3g} per session, {row['finding']}"
+    outputs = "; ".join(
+        f"{describe_output(Output(row['target'], row['horizon']))}: 50% within the last {row['half'] + 1} and 95% "
+        f"within the last {row['most'] + 1} sessions, a decay factor of {row['decay']:.3g} per session, "
+        f"{row['finding']}"
         for row in memory.to_dict("records")
     )
     first, last = rows["mean"].iloc[0], rows["mean"].iloc[-1]
     return (
-        f"{horizons}. The mean sensitivity is {first:.2g} logits per standard deviation at the last session and "
+        f"{outputs}. The mean sensitivity is {first:.2g} logits per standard deviation at the last session and "
         f"{last:.2g} {rows.index[-1]} sessions back."
     )
 
@@ -68,7 +73,7 @@ def draw_importance(importance: pd.DataFrame) -> str:
     """Draw the permutation importance of each feature: the increase in log loss, with its interval.
 
     Args:
-        importance: feature, rise, low, high, of one horizon.
+        importance: feature, rise, low, high, of one output.
     """
     rows = importance.sort_values("rise", kind="stable")
     places = np.arange(len(rows))

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from flows.cli.arguments import options
-from pipeline.config import load
+from pipeline.config_file import load
 from pipeline.market.calendar import calendar
 from pipeline.sources import Fetched
 from tests.conftest import random_bars

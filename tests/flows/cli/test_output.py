@@ -22,7 +22,7 @@ def scores(sessions: int) -> pd.DataFrame:
     line = dict.fromkeys(SCORES.columns, "") | {
         "model": "gru", "group": "live", "metric": "log_loss", "baseline": "base_rate", "value": 0.6931,
         "low": np.nan, "high": np.nan, "n": 2 * sessions, "effective_n": 1.5 * sessions, "sessions": sessions,
-        "baseline_value": 0.6912, "p_value": np.nan, "horizon": 1,
+        "baseline_value": 0.6912, "p_value": np.nan, "horizon": 1, "target": "direction",
     }  # fmt: skip
     return pd.DataFrame([line, line | {"metric": "mcc", "value": np.nan}])
 
@@ -36,7 +36,7 @@ def record() -> pd.DataFrame:
     row = {
         "as_of": pd.Timestamp("2018-12-10"), "target_session": pd.Timestamp("2018-12-11"), "symbol": "BRK-B",
         "kind": "live", "p_up": 0.5236, "direction": "up", "outcome": np.nan, "realized_return": np.nan,
-        "settled_at": pd.NaT, "model_version": "0123456789abcdef",
+        "settled_at": pd.NaT, "horizon": 1, "target": "direction", "model_version": "0123456789abcdef",
     }  # fmt: skip
     return pd.DataFrame([row])
 

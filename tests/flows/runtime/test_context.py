@@ -91,7 +91,7 @@ def issue(made: Run, place: int) -> None:
     rows = pd.DataFrame({"symbol": ["A", "B"]}).assign(
         as_of=as_of, target_session=target, horizon=1, model_version="m",
         issued_at=pd.Timestamp(NOW), p_up=0.6, low=0.5, high=0.7, direction="up", baseline_p_up=0.5,
-        last_close=110.0, data_version=1, config_digest=made.digest, role="champion",
+        last_close=110.0, data_version=1, config_digest=made.digest, role="champion", target="direction",
     )  # fmt: skip
     kinds = {
         "as_of": "datetime64[us]",

@@ -21,9 +21,9 @@ from flows.training.walk_forward import walk_history
 from models.errors import ModelError
 from models.training import jobs
 from models.training.trainer import DivergenceError
-from pipeline.features.sequences import Sequences
 from pipeline.forecasting.folds import Fold, walk_folds
 from tests.bench.market import DAYS
+from tests.support.made_sequences import sequences_of
 
 pytestmark = pytest.mark.slow
 
@@ -65,12 +65,11 @@ class MadeMarket:
         features, rng = tuple(self.run.feature_set().columns), np.random.default_rng(0)
         shape = symbols, sessions
         self.known: Any = SimpleNamespace(
-            sequences=Sequences(
+            sequences=sequences_of(
                 *(rng.standard_normal((*shape, len(features)), dtype=np.float32), np.ones(shape, bool)),
                 *((rng.random((*shape, 1)) < 0.5).astype(np.float32), tuple(f"S{n}" for n in range(symbols))),
                 *(DAYS.sessions[:sessions], (1,), features),
             ),
-            returns=np.zeros((*shape, 1)),
         )
         config = self.run.config
         self.folds: list[Fold] = walk_folds(

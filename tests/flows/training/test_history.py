@@ -17,6 +17,7 @@ from pipeline.market.calendar import Calendar
 from pipeline.market.universe import Universe
 from tests.conftest import laid_out, prices_of, random_bars
 from tests.pipeline.features.test_sequences import members
+from tests.support.made_sequences import directions
 
 DEFAULT = FEATURE_SETS["default"]
 
@@ -31,7 +32,7 @@ def made(xnys: Calendar, untraded: int) -> tuple[Panel, Universe]:
 
 def report(panel: Panel, universe: Universe) -> None:
     run: Any = SimpleNamespace(universe=universe)
-    _report_unused(panel, DEFAULT, run, build_sequences(panel, DEFAULT, universe, (1,)))
+    _report_unused(panel, DEFAULT, run, build_sequences(panel, DEFAULT, universe, directions(1)))
 
 
 def test_a_universe_without_a_label_is_refused_and_the_volume_named(xnys: Calendar) -> None:

@@ -10,6 +10,7 @@ from pipeline.market.calendar import Calendar
 from pipeline.market.universe import Universe
 from pipeline.prices.bar_block import COLUMNS, Block, build_block
 from tests.conftest import prices_of, random_bars
+from tests.support.made_sequences import directions
 
 SYMBOLS, SESSIONS = ["A", "B", "C", "D", "E", "^F"], 420
 
@@ -29,7 +30,7 @@ def market(days: Calendar) -> Block:
 def audit_of(block: Block, features: FeatureSet, horizons: tuple[int, ...] = (1,)) -> FeatureAudit:
     entries = pd.DataFrame({"symbol": block.symbols, "first": pd.NaT, "last": pd.NaT})
     everybody = Universe("u", entries.astype({"first": "datetime64[us]", "last": "datetime64[us]"}))
-    return FeatureAudit(block, features, everybody, horizons)
+    return FeatureAudit(block, features, everybody, directions(*horizons))
 
 
 @pytest.fixture(scope="module")

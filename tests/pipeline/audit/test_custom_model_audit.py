@@ -27,8 +27,6 @@ from pipeline.audit.procedure_checks import (
 from pipeline.config import Config
 from pipeline.errors import ConfigError, InputError
 from pipeline.features.feature_sets import FEATURE_SETS
-from pipeline.features.panel import build_panel
-from pipeline.features.sequences import label_returns
 from pipeline.forecasting.custom_model import find_model
 from pipeline.forecasting.folds import scoring_fold
 from pipeline.market.calendar import Calendar
@@ -53,7 +51,6 @@ def honest(xnys: Calendar) -> Procedure:
         sequences=known,
         fold=scoring_fold(known, EVALUATION, TRAINING),
         calendar=xnys,
-        returns=label_returns(build_panel(bars), (1,)),
         dead_zone=(0.0, 0.0),
         seed=3,
         last_return=0,

@@ -94,7 +94,7 @@ def test_a_feature_that_predicts_the_label_is_caught(
     known = audit_of(block, planted(leak), horizons).make()
     found = check_labels(known, range(SESSIONS - 60))
     assert found.status == "failed"
-    assert "planted ranks 100.0% of the pairs correctly, 1 ahead" in found.evidence
+    assert "planted ranks 100.0% of the pairs correctly, next session" in found.evidence
 
 
 def test_a_future_that_comes_from_elsewhere_is_caught_by_the_label_alone(block: Block) -> None:

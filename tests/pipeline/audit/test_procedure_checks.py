@@ -26,11 +26,10 @@ from pipeline.audit.record import Audit, load_audit, save_audit
 from pipeline.config import EvaluationConfig, TrainingConfig
 from pipeline.errors import InputError, StoreError
 from pipeline.features.feature_sets import FEATURE_SETS
-from pipeline.features.panel import build_panel
-from pipeline.features.sequences import label_returns
 from pipeline.forecasting.folds import Fold, final_fold, scoring_fold
 from pipeline.market.calendar import Calendar
 from pipeline.prices.bar_block import Block
+from tests.models.test_baselines import whole
 from tests.pipeline.audit.conftest import audit_of
 
 TRAINING = TrainingConfig(stop_sessions=40, calibrate_sessions=40)
@@ -154,7 +153,6 @@ def honest(block: Block, xnys: Calendar) -> Procedure:
         sequences=known,
         fold=scoring_fold(known, EVALUATION, TRAINING),
         calendar=xnys,
-        returns=label_returns(build_panel(block), (1,)),
         dead_zone=(0.0, 0.0),
         seed=3,
         last_return=0,
@@ -204,7 +202,7 @@ SLOW = {"gradient_boosting": pytest.mark.slow}
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=SLOW.get(name, ())) for name in BASELINES])
 def test_the_shipped_baselines_pass_every_check(honest: Procedure, name: str) -> None:
-    procedure = replace(honest, model=baselines(0, 5, universe_features=[1])[name], name=name)
+    procedure = replace(honest, model=whole(5)[name], name=name)
     assert failed(procedure) == []
 
 
@@ -223,8 +221,10 @@ def test_a_check_on_equal_forecasts_is_not_applicable(honest: Procedure) -> None
 
 
 def with_real_labels(honest: Procedure) -> Procedure:
-    y = np.where(honest.returns > 0, 1.0, 0.0)
-    y = np.where(np.isnan(honest.returns) | (honest.returns == 0), np.nan, y).astype(np.float32)
+    y = np.where(honest.sequences.returns > 0, 1.0, 0.0)
+    y = np.where(np.isnan(honest.sequences.returns) | (honest.sequences.returns == 0), np.nan, y).astype(
+        np.float32
+    )
     return replace(honest, sequences=replace(honest.sequences, y=y))
 
 

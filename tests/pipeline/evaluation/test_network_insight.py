@@ -11,9 +11,11 @@ import pytest
 from pipeline.errors import StoreError
 from pipeline.evaluation.attributions import FILE, load_attributions, save_attributions, tabulate_attributions
 from pipeline.evaluation.network_insight import Insight, load_insight, rate_importance, save_insight
+from pipeline.outputs import MAIN
 from pipeline.report.charts.insight import draw_importance, draw_sensitivity
 from pipeline.report.evening_page import render
 from tests.pipeline.report.test_files import EVIL, a_report, figures, forecasts, titles
+from tests.support.made_sequences import directions
 
 FEATURES = ("log_return_1", "range", "volume")
 
@@ -21,8 +23,15 @@ FEATURES = ("log_return_1", "range", "volume")
 def an_insight(finding: str = "vanishing", horizons: tuple[int, ...] = (1,), **memory: Any) -> Insight:
     lags = np.arange(8)
     sensitivity = pd.concat(
-        pd.DataFrame({"horizon": horizon, "member": member, "lag": lags, "norm": member * 0.5**lags})
-        for horizon in horizons
+        pd.DataFrame(
+            {
+                **output._asdict(),
+                "member": member,
+                "lag": lags,
+                "norm": member * 0.5**lags,
+            }
+        )
+        for output in directions(*horizons)
         for member in (1, 2)
     )
     known = {"half": 0, "most": 4, "decay": 0.5, "finding": finding, "lookback": 8} | memory
@@ -34,10 +43,17 @@ def an_insight(finding: str = "vanishing", horizons: tuple[int, ...] = (1,), **m
     importance = {"rise": [3e-3, 1e-4, -1e-4], "low": [1e-3, -1e-4, -3e-4], "high": [5e-3, 3e-4, 1e-4]}
     return Insight(
         sensitivity=sensitivity,
-        memory=pd.DataFrame([{"horizon": horizon, **known} for horizon in horizons]),
+        memory=pd.DataFrame([{**output._asdict(), **known} for output in directions(*horizons)]),
         gradients=pd.DataFrame(gradients, columns=["layer", "part", "member", "norm"]),
         importance=pd.DataFrame(
-            {"feature": FEATURES, **importance, "n": 1006, "sessions": 504, "horizon": 1, "part": "test"}
+            {
+                "feature": FEATURES,
+                **importance,
+                "n": 1006,
+                "sessions": 504,
+                **MAIN._asdict(),
+                "part": "test",
+            }
         ),
     )
 

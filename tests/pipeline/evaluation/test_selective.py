@@ -25,6 +25,7 @@ def rows_of(p_up: np.ndarray, threshold: float = 0.0, model: str = "gru", seed: 
             "as_of": np.repeat(SESSIONS[:sessions], symbols),
             "target_session": np.repeat(SESSIONS[:sessions] + pd.Timedelta(days=1), symbols),
             "horizon": 1,
+            "target": "direction",
             "p_up": p_up.ravel(),
             "direction": choose_directions(p_up.ravel(), threshold).to_numpy(),
             "outcome": up.ravel().astype(float),

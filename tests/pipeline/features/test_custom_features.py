@@ -12,7 +12,8 @@ import pandas as pd
 import pytest
 
 from pipeline.audit.feature_checks import check_changed, check_cut_off, check_labels, check_order, check_reach
-from pipeline.config import Config, load
+from pipeline.config import Config
+from pipeline.config_file import load
 from pipeline.errors import ConfigError, InputError
 from pipeline.features.custom_features import EXTENSION_POINT, find_features, wrap_features
 from pipeline.features.feature_sets import FEATURE_SETS, FeatureSet

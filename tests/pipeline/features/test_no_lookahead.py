@@ -9,6 +9,7 @@ from pipeline.features.sequences import Sequences, build_sequences
 from pipeline.market.calendar import Calendar
 from pipeline.market.universe import Universe
 from tests.conftest import laid_out, prices_of, random_bars
+from tests.support.made_sequences import directions
 
 SESSIONS = 160
 CUT = 110
@@ -21,7 +22,9 @@ def everybody() -> Universe:
 
 
 def made(prices: pd.DataFrame, sessions: pd.DatetimeIndex, features: str) -> Sequences:
-    return build_sequences(laid_out(prices, sessions, SYMBOLS), FEATURE_SETS[features], everybody(), (1,))
+    return build_sequences(
+        laid_out(prices, sessions, SYMBOLS), FEATURE_SETS[features], everybody(), directions(1)
+    )
 
 
 @pytest.fixture(scope="module")

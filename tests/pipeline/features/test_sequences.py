@@ -7,12 +7,15 @@ import pytest
 
 from pipeline.features.feature_sets import FEATURE_SETS, leave_one_out_mean
 from pipeline.features.panel import Panel
-from pipeline.features.sequences import Sequences, blank_dead_zone, build_sequences, total_returns
+from pipeline.features.sequences import Sequences, blank_dead_zone, build_sequences
+from pipeline.features.targets import part_returns
 from pipeline.market.calendar import Calendar, calendar
 from pipeline.market.universe import Universe
+from pipeline.outputs import Output
 from pipeline.prices.ingest.quality import check
 from pipeline.sources.files import FilesSource
 from tests.conftest import NOW, laid_out, prices_of, random_bars, vendor_bars
+from tests.support.made_sequences import directions
 
 
 def members(symbols: list[str], **spans: tuple[str | None, str | None]) -> Universe:
@@ -29,7 +32,7 @@ def panel_of(xnys: Calendar, **closes: list[float]) -> Panel:
 
 
 def labels(panel: Panel, universe: Universe | None = None) -> np.ndarray:
-    made = build_sequences(panel, FEATURE_SETS["default"], universe or members(panel.symbols), (1,))
+    made = build_sequences(panel, FEATURE_SETS["default"], universe or members(panel.symbols), directions(1))
     return made.y[:, :, 0]
 
 
@@ -40,7 +43,7 @@ def test_a_label_is_the_sign_of_the_next_total_return(xnys: Calendar) -> None:
 def test_sequences_hold_the_columns_of_the_panel_by_symbol(xnys: Calendar) -> None:
     closes = {symbol: [*range(start, start + 90)] for symbol, start in (("A", 10), ("B", 20), ("C", 40))}
     panel, features = panel_of(xnys, **closes), FEATURE_SETS["default"]
-    made = build_sequences(panel, features, members(panel.symbols), (1, 5))
+    made = build_sequences(panel, features, members(panel.symbols), directions(1, 5))
     columns = features.compute(panel, panel.has_bar)
     assert panel.close.shape == (90, 3)
     assert (made.x.shape, made.mask.shape, made.y.shape) == ((3, 90, 16), (3, 90), (3, 90, 2))
@@ -74,12 +77,12 @@ def test_a_dividend_turns_a_lower_close_into_a_rise(xnys: Calendar) -> None:
     sessions = xnys.sessions[:2]
     bars = vendor_bars(sessions, np.array([100.0, 99.5]), dividend=[0, 1.0])
     panel = laid_out(prices_of({"A": bars}, xnys), sessions, ["A"])
-    assert total_returns(panel, 1)[0, 0] == pytest.approx(99.5 / 99 - 1)
+    assert part_returns(panel, Output("direction", 1))[0, 0] == pytest.approx(99.5 / 99 - 1)
     assert labels(panel)[0, 0] == 1
 
 
 def test_a_longer_horizon_looks_farther(xnys: Calendar) -> None:
-    returns = total_returns(panel_of(xnys, A=[10, 11, 12, 13]), 2)[:, 0]
+    returns = part_returns(panel_of(xnys, A=[10, 11, 12, 13]), Output("direction", 2))[:, 0]
     assert returns[:2] == pytest.approx([0.2, 13 / 11 - 1])
     assert np.isnan(returns[2:]).all()
 
@@ -89,7 +92,7 @@ def test_only_members_are_unmasked(xnys: Calendar) -> None:
     bars = {s: random_bars(sessions, k) for k, s in enumerate("AB")}
     panel = laid_out(prices_of(bars, xnys), sessions, ["A", "B"])
     universe = members(["A", "B"], B=(str(sessions[100].date()), None))
-    mask = build_sequences(panel, FEATURE_SETS["default"], universe, (1,)).mask
+    mask = build_sequences(panel, FEATURE_SETS["default"], universe, directions(1)).mask
     assert not mask[1, :100].any()
     assert mask[:, 100:].all()
 
@@ -119,18 +122,24 @@ def test_an_infinite_value_is_none_for_the_others() -> None:
 def test_a_universe_of_one_still_has_rows(xnys: Calendar) -> None:
     sessions = xnys.sessions[:120]
     panel = laid_out(prices_of({"A": random_bars(sessions, 1)}, xnys), sessions, ["A"])
-    assert build_sequences(panel, FEATURE_SETS["default"], members(["A"]), (1,)).mask[0, 64:].all()
+    assert build_sequences(panel, FEATURE_SETS["default"], members(["A"]), directions(1)).mask[0, 64:].all()
 
 
 def test_one_missing_bar_costs_two_rows(xnys: Calendar) -> None:
     sessions, symbols = xnys.sessions[:160], ["A", "B"]
     bars = {symbol: random_bars(sessions, seed) for seed, symbol in enumerate(symbols)}
     whole = build_sequences(
-        laid_out(prices_of(bars, xnys), sessions, symbols), FEATURE_SETS["default"], members(symbols), (1,)
+        laid_out(prices_of(bars, xnys), sessions, symbols),
+        FEATURE_SETS["default"],
+        members(symbols),
+        directions(1),
     )
     bars["A"] = bars["A"].drop(index=80)
     made = build_sequences(
-        laid_out(prices_of(bars, xnys), sessions, symbols), FEATURE_SETS["default"], members(symbols), (1,)
+        laid_out(prices_of(bars, xnys), sessions, symbols),
+        FEATURE_SETS["default"],
+        members(symbols),
+        directions(1),
     )
     # A new listing waits for its longest return; the hole takes itself and the return after it.
     assert np.flatnonzero(whole.mask[0]).tolist() == list(range(63, 160))
@@ -156,7 +165,9 @@ def test_a_return_over_a_hole_starts_from_the_last_known_close(xnys: Calendar) -
 
 def test_prices_that_never_change_are_masked(xnys: Calendar) -> None:
     panel = panel_of(xnys, A=[10.0] * 120, B=list(np.linspace(10, 20, 120) + np.sin(np.arange(120))))
-    assert not build_sequences(panel, FEATURE_SETS["default"], members(["A", "B"]), (1,)).mask[0].any()
+    assert (
+        not build_sequences(panel, FEATURE_SETS["default"], members(["A", "B"]), directions(1)).mask[0].any()
+    )
 
 
 def test_a_dead_zone_masks_small_moves_in_the_given_rows() -> None:
@@ -175,7 +186,7 @@ def acl18(datasets: Path) -> tuple[Panel, Sequences]:
     prices = check(answers, days, end, source="files", historical=True).prices
     sessions = days.sessions_between(prices["session"].min(), end)
     panel = laid_out(prices, sessions, source.symbols())
-    return panel, build_sequences(panel, FEATURE_SETS["alstm11"], members(source.symbols()), (1,))
+    return panel, build_sequences(panel, FEATURE_SETS["alstm11"], members(source.symbols()), directions(1))
 
 
 def test_the_published_labels_come_out(datasets: Path, acl18: tuple[Panel, Sequences]) -> None:
@@ -183,7 +194,7 @@ def test_the_published_labels_come_out(datasets: Path, acl18: tuple[Panel, Seque
     published = pd.read_csv(datasets / "acl18" / "labels.csv.gz", parse_dates=["date"])
     row = panel.sessions.get_indexer(pd.DatetimeIndex(published["date"])) - 1
     column = pd.Index(panel.symbols).get_indexer(pd.Index(published["symbol"]))
-    change = total_returns(panel, 1)[row, column]
+    change = part_returns(panel, Output("direction", 1))[row, column]
     ours = np.select([change > 0.0055, change < -0.005], [1, 0], -1)
     # One published row stands on a session without volume, where we know no outcome.
     assert (ours != published["label"]).sum() == np.isnan(change).sum() == 1

@@ -13,6 +13,7 @@ from pipeline.features.unused_rows import describe_masked, describe_unused
 from pipeline.market.calendar import Calendar
 from pipeline.market.universe import Universe
 from tests.conftest import laid_out, prices_of, vendor_bars
+from tests.support.made_sequences import directions
 
 COUNT, FLAT = 300, slice(150, 200)
 DEFAULT = FEATURE_SETS["default"]
@@ -38,7 +39,7 @@ def universe(panel: Panel) -> Universe:
 
 def lines(panel: Panel) -> list[str]:
     members = universe(panel)
-    return describe_unused(panel, DEFAULT, members, build_sequences(panel, DEFAULT, members, (1,)))
+    return describe_unused(panel, DEFAULT, members, build_sequences(panel, DEFAULT, members, directions(1)))
 
 
 def test_a_penny_stock_names_its_feature_and_its_rows(xnys: Calendar) -> None:
@@ -103,13 +104,15 @@ def test_a_symbol_without_ranges_names_the_set_that_works(xnys: Calendar) -> Non
     assert '"closes" works without' in alstm
     closes = FEATURE_SETS["closes"]
     assert (
-        build_sequences(panel, closes, universe(panel), (1,)).mask[SYMBOLS.index("U"), DEFAULT.reach :].all()
+        build_sequences(panel, closes, universe(panel), directions(1))
+        .mask[SYMBOLS.index("U"), DEFAULT.reach :]
+        .all()
     )
 
 
 def test_closes_are_the_columns_of_the_default_set_bit_for_bit(xnys: Calendar) -> None:
     panel, closes = made(xnys), FEATURE_SETS["closes"]
-    whole, part = (build_sequences(panel, each, universe(panel), (1,)) for each in (DEFAULT, closes))
+    whole, part = (build_sequences(panel, each, universe(panel), directions(1)) for each in (DEFAULT, closes))
     shared = whole.mask & part.mask
     assert shared.any()
     for column, name in enumerate(part.features):

@@ -13,6 +13,7 @@ from pipeline.config import BacktestConfig, EvaluationConfig, TrainingConfig
 from pipeline.errors import InputError
 from pipeline.features.sequences import Sequences
 from pipeline.forecasting.folds import Fold, final_fold, scoring_fold, walk_folds
+from tests.support.made_sequences import sequences_of
 
 TRAINING = TrainingConfig(stop_sessions=30, calibrate_sessions=40)
 
@@ -22,7 +23,7 @@ def block(sessions: int, horizons: tuple[int, ...] = (1,), warm_up: int = 0) -> 
     mask[:, :warm_up] = False
     days = pd.bdate_range("2010-01-04", periods=sessions)
     y = np.ones((2, sessions, len(horizons)), np.float32)
-    return Sequences(
+    return sequences_of(
         np.zeros((2, sessions, 3), np.float32), mask, y, ("A", "B"), days, horizons, ("a", "b", "c")
     )
 

@@ -12,12 +12,13 @@ from pipeline.errors import InputError
 from pipeline.features.sequences import Sequences
 from pipeline.forecasting.folds import Fold
 from pipeline.forecasting.inner_folds import FOLDS, cut_inside, last_inside
+from tests.support.made_sequences import sequences_of
 
 
 def block(sessions: int, horizons: tuple[int, ...]) -> Sequences:
     x, y = np.zeros((1, sessions, 1), np.float32), np.ones((1, sessions, len(horizons)), np.float32)
     days = pd.bdate_range("2010-01-04", periods=sessions)
-    return Sequences(x, np.ones((1, sessions), bool), y, ("A",), days, horizons, ("a",))
+    return sequences_of(x, np.ones((1, sessions), bool), y, ("A",), days, horizons, ("a",))
 
 
 def outer(train: range) -> Fold:

@@ -12,6 +12,7 @@ from pipeline.forecasting.folds import scoring_fold
 from pipeline.forecasting.forecast import forecast
 from pipeline.forecasting.walk_forward import mask_labels, walk_forward
 from pipeline.market.calendar import Calendar
+from tests.support.made_sequences import sequences_of
 
 SESSIONS = 400
 TRAINING = TrainingConfig(stop_sessions=30, calibrate_sessions=40)
@@ -48,7 +49,7 @@ class Knowing:
 
 
 @pytest.fixture
-def made(xnys: Calendar) -> tuple[Sequences, np.ndarray]:
+def made(xnys: Calendar) -> Sequences:
     rng = np.random.default_rng(0)
     returns = rng.normal(0, 0.01, (3, SESSIONS, 1))
     y = (returns > 0).astype(np.float32)
@@ -56,13 +57,11 @@ def made(xnys: Calendar) -> tuple[Sequences, np.ndarray]:
     mask = np.ones((3, SESSIONS), bool)
     mask[2, 350:355] = False
     x = rng.uniform(0.2, 0.8, (3, SESSIONS, 2)).astype(np.float32)
-    return Sequences(x, mask, y, ("A", "B", "C"), xnys.sessions[:SESSIONS], (1,), ("f", "g")), returns
+    return sequences_of(x, mask, y, ("A", "B", "C"), xnys.sessions[:SESSIONS], (1,), ("f", "g"), returns)
 
 
-def test_a_forecast_is_for_the_session_after_its_as_of(
-    made: tuple[Sequences, np.ndarray], xnys: Calendar
-) -> None:
-    sequences, _ = made
+def test_a_forecast_is_for_the_session_after_its_as_of(made: Sequences, xnys: Calendar) -> None:
+    sequences = made
     rows = forecast(Knowing(), sequences, range(SESSIONS - 1, SESSIONS), xnys)
     assert rows["symbol"].tolist() == ["A", "B", "C"]
     assert set(rows["as_of"]) == {xnys.sessions[SESSIONS - 1]}
@@ -70,10 +69,8 @@ def test_a_forecast_is_for_the_session_after_its_as_of(
     assert rows["p_up"].tolist() == pytest.approx(sequences.x[:, -1, 0].tolist())
 
 
-def test_a_direction_is_told_from_the_threshold_on(
-    made: tuple[Sequences, np.ndarray], xnys: Calendar
-) -> None:
-    sequences, _ = made
+def test_a_direction_is_told_from_the_threshold_on(made: Sequences, xnys: Calendar) -> None:
+    sequences = made
     rows = forecast(Knowing(threshold=np.array([0.2])), sequences, range(SESSIONS), xnys)
     told = rows["p_up"].groupby(rows["direction"]).agg(["min", "max"])
     assert told.index.tolist() == ["down", "none", "up"]
@@ -81,32 +78,28 @@ def test_a_direction_is_told_from_the_threshold_on(
     assert told.loc["none", "max"] < 0.7 <= told.loc["up", "min"]
 
 
-def test_symbols_may_have_a_threshold_of_their_own(
-    made: tuple[Sequences, np.ndarray], xnys: Calendar
-) -> None:
+def test_symbols_may_have_a_threshold_of_their_own(made: Sequences, xnys: Calendar) -> None:
     own = np.array([[0.0], [0.1], [0.2]])
-    rows = forecast(Knowing(threshold=own), made[0], range(SESSIONS), xnys)
+    rows = forecast(Knowing(threshold=own), made, range(SESSIONS), xnys)
     told = rows[rows["direction"] != "none"]
     least = (told["p_up"] - 0.5).abs().groupby(told["symbol"]).min()
     assert least.to_dict() == pytest.approx({"A": 0.0, "B": 0.1, "C": 0.2}, abs=0.01)
     assert (least.to_numpy() >= own[:, 0]).all()
 
 
-def test_a_slice_forecasts_what_the_whole_forecasts(
-    made: tuple[Sequences, np.ndarray], xnys: Calendar
-) -> None:
-    sequences, _ = made
+def test_a_slice_forecasts_what_the_whole_forecasts(made: Sequences, xnys: Calendar) -> None:
+    sequences = made
     whole = forecast(Knowing(), sequences, range(SESSIONS), xnys)
     one = forecast(Knowing(), sequences, range(200, 201), xnys)
     assert whole[whole["as_of"] == xnys.sessions[200]].reset_index(drop=True).equals(one)
 
 
-def test_a_masked_symbol_has_no_row(made: tuple[Sequences, np.ndarray], xnys: Calendar) -> None:
-    assert forecast(Knowing(), made[0], range(352, 353), xnys)["symbol"].tolist() == ["A", "B"]
+def test_a_masked_symbol_has_no_row(made: Sequences, xnys: Calendar) -> None:
+    assert forecast(Knowing(), made, range(352, 353), xnys)["symbol"].tolist() == ["A", "B"]
 
 
-def walk(made: tuple[Sequences, np.ndarray], xnys: Calendar, dead_zone: tuple[float, float] = (0.0, 0.0)):  # type: ignore[no-untyped-def]
-    sequences, returns = made
+def walk(made: Sequences, xnys: Calendar, dead_zone: tuple[float, float] = (0.0, 0.0)):  # type: ignore[no-untyped-def]
+    sequences = made
     model = Knowing()
     fold = scoring_fold(sequences, EVALUATION, TRAINING)
     found = walk_forward(
@@ -114,7 +107,6 @@ def walk(made: tuple[Sequences, np.ndarray], xnys: Calendar, dead_zone: tuple[fl
         sequences,
         [fold],
         xnys,
-        returns=returns,
         dead_zone=dead_zone,
         seed=0,
         progress=print,
@@ -122,9 +114,7 @@ def walk(made: tuple[Sequences, np.ndarray], xnys: Calendar, dead_zone: tuple[fl
     return model, fold, found
 
 
-def test_every_model_stands_on_the_same_rows_with_their_outcomes(
-    made: tuple[Sequences, np.ndarray], xnys: Calendar
-) -> None:
+def test_every_model_stands_on_the_same_rows_with_their_outcomes(made: Sequences, xnys: Calendar) -> None:
     _, fold, found = walk(made, xnys)
     key = ["symbol", "as_of", "target_session"]
     one, other = (found.test.loc[found.test["model"] == name, key].reset_index(drop=True) for name in "mn")
@@ -132,30 +122,26 @@ def test_every_model_stands_on_the_same_rows_with_their_outcomes(
     assert len(one) == 60 * 3 - 5
     row = found.test[(found.test["model"] == "m") & (found.test["symbol"] == "B")].iloc[7]
     at = fold.test.start + 7
-    assert row["outcome"] == made[0].y[1, at, 0]
-    assert row["realized_return"] == made[1][1, at, 0]
+    assert row["outcome"] == made.y[1, at, 0]
+    assert row["realized_return"] == made.returns[1, at, 0]
 
 
-def test_what_was_known_before_the_test_ends_before_it(
-    made: tuple[Sequences, np.ndarray], xnys: Calendar
-) -> None:
+def test_what_was_known_before_the_test_ends_before_it(made: Sequences, xnys: Calendar) -> None:
     _, fold, found = walk(made, xnys)
     assert found.before["target_session"].max() < found.test["as_of"].min()
     assert found.before["as_of"].min() == xnys.sessions[fold.stop.start]
 
 
-def test_no_fit_is_taught_an_outcome_of_the_test(made: tuple[Sequences, np.ndarray], xnys: Calendar) -> None:
+def test_no_fit_is_taught_an_outcome_of_the_test(made: Sequences, xnys: Calendar) -> None:
     model, fold, _ = walk(made, xnys)
     assert np.isnan(model.taught[0][:, fold.calibrate.stop :]).all()
 
 
-def test_small_moves_teach_nothing_and_calibrate_all_the_same(
-    made: tuple[Sequences, np.ndarray], xnys: Calendar
-) -> None:
-    sequences, returns = made
+def test_small_moves_teach_nothing_and_calibrate_all_the_same(made: Sequences, xnys: Calendar) -> None:
+    sequences = made
     fold = scoring_fold(sequences, EVALUATION, TRAINING)
-    taught = mask_labels(sequences, fold, returns, (-0.005, 0.005)).y
-    small = np.abs(returns) <= 0.005
+    taught = mask_labels(sequences, fold, (-0.005, 0.005)).y
+    small = np.abs(sequences.returns) <= 0.005
     learning, calibrating = (
         slice(fold.train.start, fold.stop.stop),
         slice(fold.calibrate.start, fold.calibrate.stop),
@@ -164,5 +150,5 @@ def test_small_moves_teach_nothing_and_calibrate_all_the_same(
     assert not np.isnan(taught[:, calibrating]).any()
 
 
-def test_small_moves_are_scored_all_the_same(made: tuple[Sequences, np.ndarray], xnys: Calendar) -> None:
+def test_small_moves_are_scored_all_the_same(made: Sequences, xnys: Calendar) -> None:
     pd.testing.assert_frame_equal(walk(made, xnys)[2].test, walk(made, xnys, (-0.005, 0.005))[2].test)

@@ -17,7 +17,7 @@ ROW = {
     "universe": "sample", "symbol": "AAPL", "as_of": "2018-12-10", "target_session": "2018-12-11", "horizon": 1,
     "model_version": "gru-1", "issued_at": "2018-12-10T22:00:00.000000+00:00", "p_up": 0.52, "low": 0.49,
     "high": 0.55, "direction": "up", "baseline_p_up": 0.53, "last_close": 100.0, "data_version": 7,
-    "config_digest": "c0ffee", "role": "champion", "kind": "late", "opens_at": None,
+    "config_digest": "c0ffee", "role": "champion", "kind": "late", "target": "direction", "opens_at": None,
     "observed_at": "2018-12-10T22:00:00.000000+00:00",
 }  # fmt: skip
 
@@ -51,7 +51,7 @@ def make_other_database(path: Path) -> None:
 def make_newer_ledger(path: Path) -> None:
     Ledger(path)
     with closing(sqlite3.connect(path)) as db:
-        db.execute("PRAGMA user_version = 2")
+        db.execute("PRAGMA user_version = 3")
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def make_newer_ledger(path: Path) -> None:
     [
         (make_text, "not a ledger"),
         (make_other_database, "not a ledger"),
-        (make_newer_ledger, "layout 2"),
+        (make_newer_ledger, "layout 3"),
     ],
 )
 def test_a_file_that_is_no_ledger_is_named_and_left_alone(

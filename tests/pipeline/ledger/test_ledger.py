@@ -9,6 +9,7 @@ import pytest
 from pipeline.errors import LedgerError, NextdayError
 from pipeline.ledger.ledger import Ledger
 from pipeline.schema import FORECASTS, OUTCOMES, validated
+from tests.support.made_sequences import NO_MEDIAN
 
 MONDAY, TUESDAY, WEDNESDAY = (pd.Timestamp(2018, 12, day) for day in (10, 11, 12))
 OPEN = datetime(2018, 12, 11, 14, 30, tzinfo=UTC)
@@ -20,7 +21,7 @@ def forecasts(*symbols: str, **columns: object) -> pd.DataFrame:
     frame = pd.DataFrame({"symbol": symbols or ("AAPL", "MSFT")}).assign(
         as_of=MONDAY, target_session=TUESDAY, horizon=1, model_version="gru-1", issued_at=EVENING, p_up=0.52,
         low=0.49, high=0.55, direction="up", baseline_p_up=0.53, last_close=100.0, data_version=7,
-        config_digest="c0ffee", role="champion",
+        config_digest="c0ffee", role="champion", target="direction",
     )  # fmt: skip
     instants = {"issued_at": "datetime64[us, UTC]"}
     return frame.assign(**columns).astype(
@@ -31,9 +32,9 @@ def forecasts(*symbols: str, **columns: object) -> pd.DataFrame:
 def outcomes(*symbols: str, **columns: object) -> pd.DataFrame:
     frame = pd.DataFrame({"symbol": symbols or ("AAPL", "MSFT")}).assign(
         as_of=MONDAY, target_session=TUESDAY, horizon=1, outcome=1.0, realized_return=0.0125,
-        settled_at=EVENING + timedelta(days=2), data_version=9,
+        settled_at=EVENING + timedelta(days=2), data_version=9, **NO_MEDIAN,
     )  # fmt: skip
-    instants = {"settled_at": "datetime64[us, UTC]"}
+    instants = {"settled_at": "datetime64[us, UTC]", "median_basis": "str"}
     return frame.assign(**columns).astype(
         {"as_of": "datetime64[us]", "target_session": "datetime64[us]", **instants}
     )

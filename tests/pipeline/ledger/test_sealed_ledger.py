@@ -10,6 +10,7 @@ import pytest
 
 from pipeline.ledger import hash_chain
 from pipeline.ledger.ledger import Ledger
+from tests.support.made_sequences import NO_MEDIAN
 
 FIRST = pd.Timestamp(2018, 12, 10)
 EVENING = datetime(2018, 12, 10, 22, tzinfo=UTC)
@@ -20,7 +21,7 @@ def forecasts(day: int, symbols: list[str]) -> pd.DataFrame:
     frame = pd.DataFrame({"symbol": symbols}).assign(
         as_of=FIRST + day * DAY, target_session=FIRST + (day + 1) * DAY, horizon=1, model_version="gru-1",
         issued_at=EVENING + day * DAY, p_up=0.52, low=0.49, high=0.55, direction="up", baseline_p_up=0.53,
-        last_close=100.0, data_version=7, config_digest="c0ffee", role="champion",
+        last_close=100.0, data_version=7, config_digest="c0ffee", role="champion", target="direction",
     )  # fmt: skip
     return frame.astype(
         {"as_of": "datetime64[us]", "target_session": "datetime64[us]", "issued_at": "datetime64[us, UTC]"}
@@ -31,9 +32,15 @@ def outcomes(day: int, symbols: list[str]) -> pd.DataFrame:
     frame = pd.DataFrame({"symbol": symbols}).assign(
         as_of=FIRST + day * DAY, target_session=FIRST + (day + 1) * DAY, horizon=1, outcome=1.0,
         realized_return=0.01, settled_at=EVENING + (day + 2) * DAY, data_version=9,
+        **NO_MEDIAN,
     )  # fmt: skip
     return frame.astype(
-        {"as_of": "datetime64[us]", "target_session": "datetime64[us]", "settled_at": "datetime64[us, UTC]"}
+        {
+            "as_of": "datetime64[us]",
+            "target_session": "datetime64[us]",
+            "settled_at": "datetime64[us, UTC]",
+            "median_basis": "str",
+        }
     )
 
 
@@ -159,7 +166,7 @@ TAMPERINGS = {
     ),
     "a row put in": (
         "INSERT INTO outcomes SELECT batch, universe, 'TSLA', as_of, target_session, horizon, 1.0, 0.01, "
-        "settled_at, data_version, 0 FROM outcomes WHERE batch = 1 AND symbol = 'AAPL'",
+        "settled_at, data_version, 'direction', NULL, NULL, NULL, 0 FROM outcomes WHERE batch = 1 AND symbol = 'AAPL'",
         [f"outcome batch 1 (sample, as_of 2018-12-10): it was sealed with 2 rows and has 3: {COUNTED}"],
     ),
     "a gap closed by renumbering": (

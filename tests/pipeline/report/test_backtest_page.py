@@ -20,6 +20,7 @@ from pipeline.evaluation.session_sums import METRICS, RETURN_METRICS
 from pipeline.evaluation.subgroups import score_groups
 from pipeline.evaluation.timing_and_picking import LOOKS, judge_skills
 from pipeline.evaluation.verdict import judge
+from pipeline.outputs import Output
 from pipeline.report.backtest_markdown import backtest_markdown
 from pipeline.report.backtest_page import render_backtest
 from pipeline.report.backtest_report import Backtest, groups_csv, scores_csv, write_forecasts
@@ -56,7 +57,9 @@ def made(skill: float = 0.02, **changes: Any) -> Backtest:
     gone_by = np.vstack([close[:1], close[:-1]])
     fills = Fills(days, list(SYMBOLS), gone_by * 1.001, close, gone_by, np.expm1(moves))
     names = {"model": "gru", "baseline": BASELINE}
-    best = pd.DataFrame({"horizon": 1, "skill": ["timing", "picking"], "baseline": BASELINE})
+    best = pd.DataFrame(
+        {"target": "direction", "horizon": 1, "skill": ["timing", "picking"], "baseline": BASELINE}
+    )
     moment = datetime(2019, 6, 1, 12, tzinfo=UTC)
     facts: dict[str, Any] = {
         "universe": "three",
@@ -91,6 +94,7 @@ def _outcomes(days: pd.DatetimeIndex, up: np.ndarray, returns: np.ndarray) -> pd
             "as_of": days[:-1].repeat(len(SYMBOLS)),
             "target_session": days[1:].repeat(len(SYMBOLS)),
             "horizon": 1,
+            "target": "direction",
             "outcome": up.ravel().astype(float),
             "realized_return": returns.ravel(),
             "fold": np.repeat([1, 2], SESSIONS * len(SYMBOLS) // 2),
@@ -177,7 +181,7 @@ def test_timing_and_picking_stand_below_the_headline_with_their_error_rate(page:
 
 def test_the_skills_of_a_farther_horizon_are_on_the_page_too() -> None:
     verdict = made().verdict
-    page = render_backtest(made(further={5: verdict}))
+    page = render_backtest(made(further={Output("direction", 5): verdict}))
     assert '<span class="under">timing none, picking too little data</span>' in page
     assert page.count("Picking: too little data") == 2
 

@@ -33,7 +33,8 @@ def forecasts(*symbols: str, **columns: Any) -> pd.DataFrame:
     frame = pd.DataFrame({"symbol": symbols}).assign(
         as_of=AS_OF, target_session=TARGET, horizon=1, model_version="gru-1", issued_at=EVENING,
         p_up=np.linspace(0.49, 0.56, count), low=0.48, high=0.57, direction="up", baseline_p_up=0.53,
-        last_close=2506.85009765625, data_version=7, config_digest="c0ffee", role="champion", kind="late", is_new=True,
+        last_close=2506.85009765625, data_version=7, config_digest="c0ffee", role="champion", kind="late",
+        target="direction", is_new=True,
     )  # fmt: skip
     return frame.assign(**columns).astype(
         {"as_of": "datetime64[us]", "target_session": "datetime64[us]", "issued_at": "datetime64[us, UTC]"}
@@ -44,7 +45,7 @@ def scored(group: str = "all", horizon: int = 1) -> pd.DataFrame:
     lines = [
         {"model": model, "group": group, "metric": metric, "value": value, "low": value - 0.01, "high": value + 0.01,
          "n": 240, "effective_n": 150.0, "sessions": 120, "baseline": "base_rate", "baseline_value": 0.51,
-         "p_value": 0.4, "horizon": horizon, "t_statistic": float("nan")}
+         "p_value": 0.4, "horizon": horizon, "t_statistic": float("nan"), "target": "direction"}
         for model, shift in (("gru", 0.0), ("base_rate", 0.001), ("always_up", 2.5))
         for metric, value in (("hit_rate", 0.52), ("log_loss", 0.692 + shift), ("auc", float("nan")))
     ]  # fmt: skip
@@ -55,7 +56,9 @@ def told(model: str, seed: int) -> pd.DataFrame:
     p_up = 0.53 + 0.03 * np.random.default_rng(seed).standard_normal(2 * len(DAYS))
     outcome = (np.random.default_rng(0).random(2 * len(DAYS)) < 0.54).astype(float)
     keys = {"symbol": np.repeat(["^GSPC", "^IXIC"], len(DAYS)), "as_of": np.tile(DAYS, 2)}
-    rows = pd.DataFrame({"model": model, **keys, "horizon": 1, "p_up": p_up, "outcome": outcome})
+    rows = pd.DataFrame(
+        {"model": model, **keys, "horizon": 1, "target": "direction", "p_up": p_up, "outcome": outcome}
+    )
     rows["direction"] = np.where(rows["p_up"] > 0.5, "up", "down")
     return rows.assign(target_session=rows["as_of"] + pd.Timedelta(days=1))
 
@@ -82,7 +85,7 @@ def corrections() -> pd.DataFrame:
     return pd.DataFrame(
         {"symbol": ["^GSPC", "^IXIC"], "as_of": AS_OF, "target_session": TARGET, "horizon": 1, "outcome": [0.0, np.nan],
          "realized_return": [-0.0012, np.nan], "settled_at": pd.Timestamp("2019-01-04T22:00Z"), "data_version": 9,
-         "first_outcome": [1.0, 1.0], "first_return": [0.0003, 0.002]}
+         "target": "direction", "first_outcome": [1.0, 1.0], "first_return": [0.0003, 0.002]}
     )  # fmt: skip
 
 
@@ -155,9 +158,9 @@ def test_the_first_lines_of_the_csv_are_these(tmp_path: Path) -> None:
     text = write(a_report("^GSPC"), tmp_path).forecast_csv.read_text()
     assert text.splitlines() == [
         "target_session,symbol,direction,p_up,low,high,baseline_p_up,as_of,last_close,issued_at,kind,model_version,"
-        "data_version,config_digest,coverage,survivorship_biased,horizon,last_call",
+        "data_version,config_digest,coverage,survivorship_biased,horizon,last_call,target",
         "2019-01-02,^GSPC,up,0.490000,0.480000,0.570000,0.530000,2018-12-31,2506.850098,2018-12-31T22:04:11Z,late,"
-        "gru-1,7,c0ffee,1.000000,False,1,",
+        "gru-1,7,c0ffee,1.000000,False,1,,direction",
     ]
 
 

@@ -13,7 +13,7 @@ from pipeline.report.evening_page import render
 from tests.pipeline.evaluation.test_coverage import abstaining
 from tests.pipeline.evaluation.test_network_insight import an_insight, moved
 from tests.pipeline.report.test_files import AS_OF, a_report, forecasts, open_record, scored, settled_record
-from tests.pipeline.report.test_horizon_tables import a_far_report
+from tests.pipeline.report.test_output_tables import a_far_report
 from tests.support.chromium import Tab, open_tab
 
 pytestmark = pytest.mark.slow

@@ -16,7 +16,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.config import Config, load
+from pipeline.config import Config
+from pipeline.config_file import load
 from pipeline.errors import ConfigError, SourceError
 from pipeline.prices.store import PriceStore
 from pipeline.sources.conformance import ConformanceError, check_source

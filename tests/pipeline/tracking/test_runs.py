@@ -57,6 +57,7 @@ def scores() -> pd.DataFrame:
         "baseline_value": 0.53,
         "p_value": 0.6,
         "horizon": 1,
+        "target": "direction",
         "t_statistic": np.nan,
     }
     rows = [row, row | {"group": "^GSPC"}, row | {"metric": "auc", "value": np.nan}]

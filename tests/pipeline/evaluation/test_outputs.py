@@ -10,7 +10,6 @@ import pytest
 
 from pipeline.config import EvaluationConfig
 from pipeline.errors import InputError, NextdayError
-from pipeline.evaluation.horizons import describe_horizons, name_group, split_group
 from pipeline.evaluation.scores import score
 from pipeline.evaluation.verdict import best_baseline, judge
 from pipeline.features.feature_sets import FEATURE_SETS
@@ -20,6 +19,7 @@ from pipeline.forecasting.forecast import forecast
 from pipeline.forecasting.walk_forward import mask_labels
 from pipeline.ledger.ledger import Ledger
 from pipeline.market.calendar import Calendar
+from pipeline.outputs import MAIN, describe_outputs, name_group, split_group
 from pipeline.schema import GROUP_SCORES, SCORES
 from pipeline.statistics import bootstrap
 from tests.conftest import laid_out, prices_of, random_bars
@@ -28,6 +28,7 @@ from tests.pipeline.features.test_sequences import members
 from tests.pipeline.forecasting.test_folds import TRAINING, assert_no_label_reaches_on, block
 from tests.pipeline.forecasting.test_walk_forward import Knowing, Said
 from tests.pipeline.report.test_files import forecasts
+from tests.support.made_sequences import NO_MEDIAN, directions, sequences_of
 
 AHEAD = (1, 5, 20)
 
@@ -44,16 +45,16 @@ class Threefold(Knowing):
         return Said(p, p - 0.1, p + 0.1)
 
 
-def three_ahead(days: pd.DatetimeIndex) -> tuple[Sequences, np.ndarray]:
+def three_ahead(days: pd.DatetimeIndex) -> Sequences:
     rng = np.random.default_rng(0)
     returns = rng.normal(0, 0.01, (2, len(days), 3))
     x = rng.uniform(0.2, 0.8, (2, len(days), 3)).astype(np.float32)
     mask, y = np.ones((2, len(days)), bool), (returns > 0).astype(np.float32)
-    return Sequences(x, mask, y, ("A", "B"), days, AHEAD, ("f", "g", "h")), returns
+    return sequences_of(x, mask, y, ("A", "B"), days, AHEAD, ("f", "g", "h"), returns)
 
 
 def test_each_horizon_issues_directions_by_its_own_threshold(xnys: Calendar) -> None:
-    sequences, _ = three_ahead(xnys.sessions[:200])
+    sequences = three_ahead(xnys.sessions[:200])
     rows = forecast(Threefold(), sequences, range(200), xnys)
     told = rows[rows["direction"] != "none"]
     least = (told["p_up"] - 0.5).abs().groupby(told["horizon"]).min()
@@ -75,7 +76,7 @@ def test_a_changed_future_changes_no_label_that_was_known(xnys: Calendar) -> Non
     def made(table: dict[str, pd.DataFrame], upto: int) -> Sequences:
         kept = {symbol: rows.iloc[:upto] for symbol, rows in table.items()}
         panel = laid_out(prices_of(kept, xnys), sessions[:upto], ["A", "B"])
-        return build_sequences(panel, FEATURE_SETS["default"], members(["A", "B"]), AHEAD)
+        return build_sequences(panel, FEATURE_SETS["default"], members(["A", "B"]), directions(*AHEAD))
 
     whole, other, then = made(bars, 200), made(changed, 200), made(bars, cut + 1)
     for place, horizon in enumerate(AHEAD):
@@ -109,17 +110,17 @@ def test_a_large_loss_of_rows_to_the_gaps_is_an_error() -> None:
 
 
 def test_a_dead_zone_is_one_of_the_next_session() -> None:
-    made, returns = three_ahead(block(500).sessions)
+    made = three_ahead(block(500).sessions)
     fold = scoring_fold(made, EvaluationConfig(test_sessions=60), TRAINING)
-    taught = mask_labels(made, fold, returns, (-0.005, 0.005)).y
+    taught = mask_labels(made, fold, (-0.005, 0.005)).y
     learned = slice(fold.train.start, fold.stop.stop)
-    small = np.abs(returns[:, learned]) <= 0.005
+    small = np.abs(made.returns[:, learned]) <= 0.005
     assert np.array_equal(np.isnan(taught[:, learned, 0]), small[:, :, 0])
     assert not np.isnan(taught[:, learned, 1:]).any()
 
 
 def test_each_horizon_names_its_own_session(xnys: Calendar) -> None:
-    made, _ = three_ahead(xnys.sessions[:300])
+    made = three_ahead(xnys.sessions[:300])
     rows = forecast(Threefold(threshold=np.zeros(3)), made, range(298, 300), xnys)
     assert rows["horizon"].tolist() == [*AHEAD] * 4
     for row in rows.to_dict("records"):
@@ -131,7 +132,7 @@ def test_each_horizon_names_its_own_session(xnys: Calendar) -> None:
 
 def test_what_lies_beyond_the_calendar_is_not_forecast_and_the_rest_is(xnys: Calendar) -> None:
     ended = replace(xnys, sessions=xnys.sessions[:310])
-    made, _ = three_ahead(xnys.sessions[:300])
+    made = three_ahead(xnys.sessions[:300])
     rows = forecast(Threefold(threshold=np.zeros(3)), made, range(299, 300), ended)
     assert rows["horizon"].tolist() == [1, 5, 1, 5]
     assert rows["target_session"].max() == xnys.sessions[304]
@@ -170,7 +171,7 @@ def test_horizons_are_never_scored_together() -> None:
         lambda: judge(both, model="gru", baseline="base_rate"),
         lambda: best_baseline(both),
     ):
-        with pytest.raises(NextdayError, match="several horizons \\(1, 5\\)"):
+        with pytest.raises(NextdayError, match="several outputs \\(next session; 5 sessions ahead\\)"):
             work()
 
 
@@ -224,22 +225,25 @@ def test_overlap_is_not_taken_for_evidence() -> None:
 
 @pytest.mark.parametrize("group", ["all", "live", "late, sides taken", "large moves"])
 def test_the_name_of_a_group_holds_its_horizon(group: str) -> None:
-    assert name_group(group, 1) == group
-    assert [split_group(name_group(group, h)) for h in AHEAD] == [(group, h) for h in AHEAD]
-    assert name_group("all", 5) == "5 sessions ahead"
-    assert name_group("late, sides taken", 5) == "late, sides taken, 5 sessions ahead"
+    assert name_group(group, MAIN) == group
+    named = [split_group(name_group(group, output)) for output in directions(*AHEAD)]
+    assert named == [(group, h) for h in AHEAD]
+    [five] = directions(5)
+    assert name_group("all", five) == "5 sessions ahead"
+    assert name_group("late, sides taken", five) == "late, sides taken, 5 sessions ahead"
 
 
 def test_a_score_has_its_horizon_in_a_column() -> None:
     rows = overlapping(60, 5, seed=1)
     scores = score(rows, baseline="base_rate", group="large moves", draws=20)
     assert (set(scores["group"]), set(scores["horizon"])) == ({"large moves"}, {5})
-    assert list(SCORES.columns)[-2] == list(GROUP_SCORES.columns)[-1] == "horizon"
+    assert list(SCORES.columns)[-3] == list(GROUP_SCORES.columns)[-2] == "horizon"
+    assert list(SCORES.columns)[-1] == list(GROUP_SCORES.columns)[-1] == "target"
 
 
 def test_the_names_of_horizons() -> None:
-    assert describe_horizons([*AHEAD]) == "1, 5 and 20 sessions ahead"
-    assert describe_horizons([1]) == "next session"
+    assert describe_outputs([*directions(*AHEAD)]) == "1, 5 and 20 sessions ahead"
+    assert describe_outputs([MAIN]) == "next session"
 
 
 # --- the ledger ---
@@ -284,11 +288,13 @@ def test_each_horizon_is_settled_by_itself_and_the_export_tells_them_apart(
     rows = three_issued("A", "B", issued_at=OPEN - timedelta(hours=9), days=xnys)
     ledger.issue(rows, universe="u", opens={}, newest_observed_at=OPEN, historical=True)
     near = rows[rows["horizon"] == 1][["symbol", "as_of", "target_session", "horizon"]].assign(
+        **NO_MEDIAN,
         outcome=1.0,
         realized_return=0.01,
         settled_at=pd.Timestamp(OPEN + timedelta(days=1)).as_unit("us"),
         data_version=8,
     )
+    near = near.astype({"median_basis": "str"})
     assert ledger.settle(near, universe="u") == 2
     record = ledger.record("u")
     assert record.groupby("horizon")["outcome"].count().to_dict() == {1: 2, 5: 0, 20: 0}

@@ -12,7 +12,7 @@ from pipeline.report.evening_page import render
 from pipeline.report.evening_report import Report
 from pipeline.report.facts import collect_key_facts
 from pipeline.report.files import FORECAST_COLUMNS, write
-from pipeline.report.horizon_tables import pivot_by_symbol
+from pipeline.report.output_tables import pivot_by_symbol
 from pipeline.report.tables import forecast_rows, select_own_scores
 from tests.pipeline.report.test_files import (
     a_report,
@@ -23,6 +23,7 @@ from tests.pipeline.report.test_files import (
     told,
     verdict,
 )
+from tests.support.made_sequences import directions
 
 AHEAD = (1, 5, 20)
 
@@ -47,7 +48,7 @@ def a_far_report(*symbols: str, **fields: object) -> Report:
     usual = {
         "forecasts": issued, "record": pd.concat([settled_record("late"), open_record(issued)]), "scores": backtest,
         "live_scores": late, "test_rows": pd.concat(rows),
-        "further": {5: verdict("edge"), 20: verdict("not enough data")},
+        "further": dict(zip(directions(5, 20), (verdict("edge"), verdict("not enough data")), strict=True)),
     }  # fmt: skip
     return a_report(**usual | fields)
 
@@ -126,7 +127,7 @@ def test_live_groups_come_before_late_ones() -> None:
 
 def test_the_key_fact_is_the_hit_rate_of_the_next_session() -> None:
     facts = {fact.name: fact.more for fact in collect_key_facts(a_far_report())}
-    assert facts["record"].startswith("late hit rate of the next session 51.0%")
+    assert facts["record"].startswith("late hit rate (next session) 51.0%")
 
 
 def test_the_record_is_drawn_by_the_next_session() -> None:
@@ -149,5 +150,8 @@ def test_summary_and_table_have_one_row_a_symbol() -> None:
 def test_a_horizon_that_a_symbol_lacks_is_a_dash() -> None:
     issued = issued_ahead("A", "B")
     lacking = issued[~((issued["symbol"] == "B") & (issued["horizon"] == 20))]
-    assert [sorted(row.by_horizon) for row in pivot_by_symbol(lacking)] == [[1, 5, 20], [1, 5]]
+    assert [[*row.by_output] for row in pivot_by_symbol(lacking)] == [
+        [*directions(1, 5, 20)],
+        [*directions(1, 5)],
+    ]
     assert "<td>–</td>" in render(a_far_report(forecasts=lacking))
