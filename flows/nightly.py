@@ -22,6 +22,7 @@ from flows.training.champion import make_champion
 from flows.training.verified_champion import Champion, Champions
 from models.ensembles.model_files import model_version
 from pipeline.errors import InputError, NextdayError
+from pipeline.ledger.known_head import ledger_exists
 from pipeline.ledger.ledger import UniverseRecord
 from pipeline.outputs import Output, list_outputs, select_main
 from pipeline.report.evening_report import Report
@@ -82,7 +83,7 @@ def is_sealed(run: Run) -> bool:
     Then a nightly run only updates prices, settles, and writes the report again.
     """
     newest = _newest_closed(run)
-    if newest is None or not run.workspace.ledger.exists():
+    if newest is None or not ledger_exists(run.workspace.ledger):
         return False
     standing = run.ledger.forecasts(run.name, as_of=newest)
     return not _find_lacking(run, standing, run.universe.members(newest))

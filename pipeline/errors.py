@@ -3,6 +3,7 @@
 __all__ = [
     "ConfigError",
     "InputError",
+    "LedgerDamagedError",
     "LedgerError",
     "NextdayError",
     "SourceError",
@@ -60,6 +61,10 @@ class StoreError(NextdayError):
 
 class LedgerError(NextdayError):
     """The ledger refused a row, cannot be used, or failed its verification."""
+
+
+class LedgerDamagedError(LedgerError):
+    """The ledger's file is damaged, or no ledger at all."""
 
 
 class WorkspaceBusyError(NextdayError):

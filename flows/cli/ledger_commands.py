@@ -61,6 +61,29 @@ def ledger_export(
     ledger.export_csv(universe, sys.stdout if str(csv) == "-" else csv)
 
 
+@ledger_app.command("begin-again")
+def ledger_begin_again(
+    accept: Annotated[str, typer.Option(help="What is lost, word for word as this command says it.")] = "",
+) -> None:
+    """Go on after a loss: the words that accept it are sealed, and every later report repeats them.
+
+    First look for a backup: nextday restore. A ledger that cannot be trusted is set aside, not deleted.
+    """
+    from datetime import UTC, datetime
+
+    from pipeline.ledger.recovery import begin_again, describe_loss
+
+    workspace = options.workspace()
+    workspace.check()
+    if not describe_loss(workspace.ledger):
+        typer.echo(f"{workspace.ledger}: nothing is lost")
+        return
+    aside = begin_again(workspace.ledger, accept, datetime.now(UTC))
+    if aside:
+        typer.echo(f"the damaged ledger was moved to {aside}")
+    typer.echo(f"{workspace.ledger}: it goes on, and the loss is sealed in it")
+
+
 def _ledger() -> "Ledger":
     from pipeline.ledger.ledger import Ledger
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from flows.operations.health import HealthCheck
     from flows.prices.update import PriceStatus
     from flows.training.evaluation import Evaluation
-    from pipeline.ledger.hash_chain import Verification
+    from pipeline.ledger.verification import Verification
     from pipeline.report.backtest_report import Backtest
     from pipeline.report.files import Paths
 
@@ -203,6 +203,8 @@ def show_verification(verification: "Verification") -> None:
     )
     for problem in verification.problems:
         console.print(f"  {problem}", markup=False)
+    for beginning in verification.beginnings:
+        console.print(f"  {beginning}", markup=False)
     console.print("the seal is intact" if verification.ok else "the seal is broken")
     console.print(f"head {verification.head.hash}", markup=False, soft_wrap=True)
 

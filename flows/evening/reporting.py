@@ -185,7 +185,7 @@ def _gather(
         sessions_behind=_sessions_behind(run, first),
         config_digest=str(first["config_digest"]),
         ledger_head=record.head.hash,
-        notes=_notes(run, standing, champion, remarks + lost + unread),
+        notes=_notes(run, standing, champion, record.beginnings + remarks + lost + unread),
         tried=describe_trials(run, until=first["issued_at"].to_pydatetime()),
         attributions=attributions,
         late_because=explain_late(run, standing, record.rows, price_status.observed_at),

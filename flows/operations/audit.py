@@ -45,6 +45,7 @@ from pipeline.errors import InputError
 from pipeline.features.sequences import Sequences
 from pipeline.forecasting.folds import Fold, final_fold, scoring_fold
 from pipeline.forecasting.model import FittedEnsemble
+from pipeline.ledger.known_head import ledger_exists
 from pipeline.ledger.ledger import Ledger
 from pipeline.prices.bar_block import Block
 from pipeline.sources.conformance import ConformanceError, check_source
@@ -222,7 +223,7 @@ _QUERIED: Final = 250
 def check_replay(run: Run) -> CheckResult:
     """Check whether the newest sealed forecasts can be recomputed."""
     path = run.workspace.ledger
-    rows = Ledger(path, read_only=True).forecasts(run.name) if path.exists() else pd.DataFrame()
+    rows = Ledger(path, read_only=True).forecasts(run.name) if ledger_exists(path) else pd.DataFrame()
     if rows.empty or not (rows["role"] == "champion").any():
         return CheckResult("not applicable", "the ledger has no forecast of this universe")
     newest = rows[rows["role"] == "champion"]

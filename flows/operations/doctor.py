@@ -17,6 +17,7 @@ from flows.runtime.locations import absolute_path, default_config
 from flows.runtime.tracking import tracking
 from pipeline.errors import NextdayError
 from pipeline.formatting import count
+from pipeline.ledger.known_head import RECOVER, ledger_exists
 from pipeline.ledger.ledger import Ledger
 from pipeline.report.facts import OLD_MODEL
 
@@ -159,6 +160,10 @@ def _check_prices(run: Run) -> list[HealthCheck]:
     last, due = prices["session"].max(), _due(run)
     behind = len(run.calendar.sessions_between(last, due)) - 1
     what = f"prices reach {last:%Y-%m-%d} ({prices['symbol'].nunique()} symbols, version {run.store.seq()})"
+    if unchecked := run.store.count_unchecked():
+        what += (
+            f"; {count(unchecked, 'file')} of an earlier nextday without a checksum, the next append adds it"
+        )
     files = run.store.count_files()
     fragmented = [failed(f"the prices are in {files:,} small files: reads are slow", "nextday maintain")]
     found = fragmented if files > _MANY_FILES else []
@@ -201,7 +206,7 @@ def _check_champion(run: Run) -> list[HealthCheck]:
 
 def _check_last_forecast(run: Run) -> list[HealthCheck]:
     """Detect a missed session without Prefect: nothing else notices a schedule that has silently stopped."""
-    if run.is_historical or not run.workspace.ledger.exists():
+    if run.is_historical or not ledger_exists(run.workspace.ledger):
         return []
     due, last = _due(run), Ledger(run.workspace.ledger, read_only=True).last_as_of(run.name)
     if last is not None and last >= due:
@@ -217,16 +222,16 @@ def _check_last_forecast(run: Run) -> list[HealthCheck]:
 
 def _check_ledger(run: Run) -> list[HealthCheck]:
     path = run.workspace.ledger
-    if not path.exists():
+    if not ledger_exists(path):
         return [failed("no ledger yet", "nextday forecast")]
     verification = Ledger(path, read_only=True).verify()
     what = f"ledger: {verification.forecasts} forecasts, {verification.outcomes} outcomes"
     if verification.ok:
-        return [passed(what)]
+        return [passed(" ".join([what, *verification.beginnings]))]
     return [
         failed(
             f"{what}, and its seal is broken: {verification.problems[0]}",
-            f"`nextday ledger verify` lists every change; restore a backup from before it: {path}",
+            f"`nextday ledger verify` lists every change; {RECOVER}: {path}",
         )
     ]
 

@@ -111,7 +111,7 @@ def check_prices(run: Run, answers: Sequence[Fetched], plan: Mapping[str, FetchR
     added = 0
     if reconciled:
         new = pd.concat([each.new for each in reconciled], ignore_index=True)
-        added = run.store.append(new, run=run.digest, selected_at=seq)
+        added = run.store.append(new, run=run.digest, selected_at=seq, above=run.highest_data_version)
     _log_quarantine(run, reconciled)
     found = pd.concat(findings, ignore_index=True)
     unknown = find_unknown_sessions(found, len(answers), run.calendar.name)

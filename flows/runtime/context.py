@@ -18,6 +18,7 @@ from pipeline.features.custom_features import find_features
 from pipeline.features.feature_sets import FeatureSet
 from pipeline.features.overnight import with_overnight
 from pipeline.forecasting.custom_model import CheckedModel, find_model
+from pipeline.ledger.known_head import ledger_exists
 from pipeline.ledger.ledger import Ledger
 from pipeline.market.calendar import Calendar, calendar
 from pipeline.market.closures import Override, from_rows, read_overrides, to_rows
@@ -118,6 +119,22 @@ class Run:
     def ledger(self) -> Ledger:
         """The sealed ledger."""
         return Ledger(self.workspace.ledger)
+
+    def require_whole_ledger(self) -> None:
+        """Check that the ledger, if there is one, has every row that was sealed, as it was sealed.
+
+        Raises:
+            LedgerError: rows are lost or changed.
+        """
+        if ledger_exists(self.workspace.ledger):
+            Ledger(self.workspace.ledger, read_only=True).head()
+
+    @property
+    def highest_data_version(self) -> int:
+        """The highest version of the prices that a sealed row names; 0 before the first."""
+        if not ledger_exists(self.workspace.ledger):
+            return 0
+        return Ledger(self.workspace.ledger, read_only=True).highest_data_version(self.name)
 
     @property
     def today(self) -> pd.Timestamp | None:

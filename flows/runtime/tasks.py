@@ -164,6 +164,7 @@ def open_locked_run(config: Path | None, home: Path | None, now: datetime | None
     Raises:
         InputError: the settings, the universe, the files they name or the workspace cannot be used.
         WorkspaceBusyError: another run held the lock for longer than PATIENCE.
+        LedgerError: sealed rows are lost or changed: nothing is fetched or trained first.
     """
     run, waits = open_run(config, home, now), []
 
@@ -173,6 +174,7 @@ def open_locked_run(config: Path | None, home: Path | None, now: datetime | None
 
     with run.workspace.locked(run.name, timeout=PATIENCE, log=log_wait):
         label_flow_run(run)
+        run.require_whole_ledger()
         yield open_run(config, home, now) if waits else run
 
 

@@ -19,8 +19,9 @@ import pandas as pd
 
 from pipeline.backup.archive import Packer, Progress, unpack
 from pipeline.errors import InputError, NextdayError
-from pipeline.ledger.hash_chain import Verification
+from pipeline.ledger.known_head import ledger_exists
 from pipeline.ledger.ledger import Ledger
+from pipeline.ledger.verification import Verification
 from pipeline.prices.store import PriceStore
 from pipeline.storage.files import hold_lock
 from pipeline.storage.workspace import Workspace
@@ -30,6 +31,7 @@ __all__ = ["Backup", "Contents", "StoredUniverse", "back_up", "newest", "restore
 _LEFT_OUT: Final = {"cache", "locks", "prefect"}
 _NAME: Final = "%Y-%m-%dT%H%M%SZ.tar"
 _NAMES: Final = "20??-??-??T??????Z.tar"
+_HEAD: Final = "ledger.head.json"
 _POINTERS: Final = ("models/*/champion.json", "models/*/versions.json")
 _BUSY_SECONDS: Final = 60.0
 
@@ -208,6 +210,8 @@ def _work_folder(half: Path, locks: Path) -> Iterator[Path]:
 
 def _pack(home: Path, packer: Packer, scratch: Path, progress: Progress) -> None:
     """Add every file, references before the files that they refer to."""
+    with suppress(FileNotFoundError):
+        packer.add(_HEAD, home / _HEAD)
     for path in Workspace(home).databases:
         _copy_database(path, scratch)
         packer.add(_name(path, home), scratch)
@@ -276,7 +280,7 @@ def _unpack_and_read(archive: Path, folder: Path, source: Path, progress: Progre
     try:
         universes = [_describe_store(store) for store in _stores(folder)]
         ledger = Workspace(folder).ledger
-        verification = Ledger(ledger, read_only=True).verify() if ledger.exists() else None
+        verification = Ledger(ledger, read_only=True).verify() if ledger_exists(ledger) else None
     except NextdayError as error:
         raise _unreadable(error.what, source) from None
     if verification and not verification.ok:

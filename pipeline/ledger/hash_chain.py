@@ -1,8 +1,9 @@
-"""The ledger's file: opened safely, appended to in sealed batches, verified.
+"""The ledger's file: opened safely, appended to in sealed batches.
 
-Two hash chains, one of forecasts and one of outcomes. The hash of a batch covers its own columns, its rows and the
-hash of the batch before it, so `verify` finds every later change, removal or insertion and names its batch. A chain
-alone cannot show that its end was cut off or that all of it was rewritten: compare it with a head noted elsewhere.
+Two hash chains, one of forecasts and one of outcomes, and a third one of accepted losses, if there are any. The hash
+of a batch covers its own columns, its rows and the hash of the batch before it, so a verification finds every later
+change, removal or insertion and names its batch. A chain alone cannot show that its end was cut off or that all of it
+was rewritten: `known_head` compares it with the last head, which is noted in another file.
 """
 
 import hashlib
@@ -16,27 +17,39 @@ from typing import Any, Final
 
 from filelock import FileLock
 
-from pipeline.errors import LedgerError
+from pipeline.errors import LedgerDamagedError, LedgerError
+from pipeline.ledger import known_head
 from pipeline.outputs import DIRECTION
 from pipeline.schema import FORECASTS, OUTCOMES
 
 __all__ = [
+    "BEGINNING",
+    "BEGINNINGS",
     "FORECAST",
+    "GENESIS",
     "OUTCOME",
+    "TABLES",
     "Chain",
     "Head",
-    "Verification",
     "append",
+    "append_beginning",
+    "compute_hash",
     "create",
+    "find_head",
     "head",
+    "list_beginnings",
+    "list_chains",
     "opened",
+    "read_rows",
+    "read_sql",
     "read_statements",
-    "verify",
 ]
 
 _BUSY_SECONDS = 30.0
 _LAYOUT: Final = 2
-_GENESIS: Final = "0" * 64
+TABLES: Final = "ledger.sql"
+BEGINNINGS: Final = "beginnings.sql"
+GENESIS: Final = "0" * 64
 
 _SQLITE_ERRORS: Final = {
     "SQLITE_BUSY": ("The ledger is locked by another run", "wait until it has finished, then run this again"),
@@ -45,10 +58,7 @@ _SQLITE_ERRORS: Final = {
         "wait until it has finished, then run this again",
     ),
     "SQLITE_NOTADB": ("This file is not a ledger", "move it away, or name another workspace with --home DIR"),
-    "SQLITE_CORRUPT": (
-        "The ledger is damaged",
-        "restore an earlier copy, then run: nextday ledger verify",
-    ),
+    "SQLITE_CORRUPT": ("The ledger is damaged", known_head.RECOVER),
     "SQLITE_READONLY": (
         "The ledger cannot be written to",
         "check the permissions of the file and of its folder",
@@ -70,6 +80,7 @@ class Chain:
             which every row has these values is hashed without them: ledgers of that layout keep their hashes.
         order: The columns that the rows of a batch are sorted by.
         clock: The column whose latest time is the time of the batch.
+        day: The column that dates a batch in messages.
     """
 
     name: str
@@ -77,6 +88,7 @@ class Chain:
     added: Mapping[str, str | None]
     order: str
     clock: str
+    day: str = "as_of"
 
     def columns_to_hash(self, rows: list[sqlite3.Row]) -> tuple[str, ...]:
         """Return the columns that the hash of a batch of these rows covers."""
@@ -100,6 +112,23 @@ OUTCOME: Final = Chain(
     clock="settled_at",
 )
 
+BEGINNING: Final = Chain(
+    name="beginning",
+    columns=(
+        "universe",
+        "accepted_at",
+        "words",
+        "forecasts",
+        "forecast_head",
+        "outcomes",
+        "outcome_head",
+    ),
+    added={},
+    order="accepted_at",
+    clock="accepted_at",
+    day="accepted_at",
+)
+
 
 @dataclass(frozen=True)
 class Head:
@@ -107,27 +136,13 @@ class Head:
 
     forecasts: str
     outcomes: str
+    beginnings: str = GENESIS
 
     @property
     def hash(self) -> str:
-        """One hash of the whole ledger: sha256 of both heads."""
-        return hashlib.sha256((self.forecasts + self.outcomes).encode()).hexdigest()
-
-
-@dataclass(frozen=True)
-class Verification:
-    """The counts of a verification and the problems it found, each with its batch or row."""
-
-    batches: int
-    forecasts: int
-    outcomes: int
-    head: Head
-    problems: list[str]
-
-    @property
-    def ok(self) -> bool:
-        """Whether no problem was found."""
-        return not self.problems
+        """One hash of the whole ledger: sha256 of its heads; that of the accepted losses only where there are any."""
+        losses = "" if self.beginnings == GENESIS else self.beginnings
+        return hashlib.sha256((self.forecasts + self.outcomes + losses).encode()).hexdigest()
 
 
 def create(path: Path) -> None:
@@ -139,10 +154,7 @@ def create(path: Path) -> None:
     with _creation_lock(path), _connected(path, "rwc") as db:
         if _layout(db) == (0, 0):
             db.execute("PRAGMA journal_mode = WAL")
-            db.execute("BEGIN IMMEDIATE")
-            for statement in read_statements():
-                db.execute(statement)
-            db.execute("COMMIT")
+            db.executescript(read_sql(TABLES))
 
 
 @contextmanager
@@ -165,8 +177,7 @@ def opened(path: Path) -> Iterator[sqlite3.Connection]:
         if version == 1:
             _bring_from_layout_1(db)
         elif version < _LAYOUT:
-            what, fix = _SQLITE_ERRORS["SQLITE_NOTADB"]
-            raise LedgerError(what, where=str(path), fix=fix)
+            raise _describe("SQLITE_NOTADB", path)
         yield db
 
 
@@ -180,37 +191,35 @@ def append(db: sqlite3.Connection, chain: Chain, rows: list[dict[str, Any]]) -> 
     db.executemany(f"INSERT INTO {chain.name}s (batch, {names}) VALUES ({number}, {places})", rows)
     header = [number, rows[0]["universe"], max(row[chain.clock] for row in rows), len(rows), prev_hash]
     # Hashed as read back, because a verification sees what SQLite stores (0.0 for -0.0).
-    seal = _compute_hash(chain, header, _rows(db, chain, number))
+    seal = compute_hash(chain, header, read_rows(db, chain, number))
     db.execute(f"INSERT INTO {chain.name}_batches VALUES (?, ?, ?, ?, ?, ?)", [*header, seal])
     return number
 
 
+def append_beginning(db: sqlite3.Connection, row: dict[str, Any]) -> None:
+    """Seal an accepted loss; its table is made with the first one. Begins a transaction of its own."""
+    db.executescript(read_sql(BEGINNINGS))
+    db.execute("BEGIN IMMEDIATE")
+    append(db, BEGINNING, [row])
+
+
 def head(db: sqlite3.Connection) -> Head:
-    """Return the heads of both chains."""
-    return Head(_end(db, FORECAST)[1], _end(db, OUTCOME)[1])
+    """Return the heads of the chains."""
+    return Head(*(_end(db, chain)[1] for chain in list_chains(db)))
 
 
-def verify(db: sqlite3.Connection, expected_head: str | None) -> Verification:
-    """Recompute both chains and check the file, its layout and the times of live rows.
+def find_head(db: sqlite3.Connection) -> known_head.KnownHead:
+    """Return the numbers and hashes of the last batches, to be noted outside of the ledger."""
+    forecasts, outcomes, *beginnings = (_end(db, chain) for chain in list_chains(db))
+    return known_head.KnownHead(*forecasts, *outcomes, *(beginnings[0] if beginnings else (0, "")))
 
-    Args:
-        db: The open ledger.
-        expected_head: A head noted earlier, which must be part of the ledger's history.
-    """
-    problems = [*_file_problems(db), *_chain_problems(db, FORECAST), *_chain_problems(db, OUTCOME)]
-    problems += _live_problems(db)
-    forecasts, outcomes = _hashes(db, FORECAST), _hashes(db, OUTCOME)
-    if expected_head is not None and not _was_head(expected_head, forecasts, outcomes):
-        problems.append(
-            f"{expected_head} was never the head of this ledger: batches were removed or rewritten"
-        )
-    return Verification(
-        batches=len(forecasts) + len(outcomes) - 2,
-        forecasts=_count(db, FORECAST),
-        outcomes=_count(db, OUTCOME),
-        head=head(db),
-        problems=problems,
-    )
+
+def list_beginnings(db: sqlite3.Connection) -> list[str]:
+    """Return the accepted losses, oldest first, one sentence each."""
+    if BEGINNING not in list_chains(db):
+        return []
+    rows = db.execute("SELECT accepted_at, words FROM beginnings ORDER BY batch")
+    return [f"On {row['accepted_at'][:10]} the ledger went on after a loss: {row['words']}." for row in rows]
 
 
 @contextmanager
@@ -248,12 +257,20 @@ def _connected(path: Path, mode: str) -> Iterator[sqlite3.Connection]:
 def _as_ledger_error(error: sqlite3.Error | UnicodeDecodeError, path: Path) -> LedgerError:
     # SQLite quotes bytes that it cannot read, and Python then fails to decode the message.
     code = "SQLITE_CORRUPT" if isinstance(error, ValueError) else getattr(error, "sqlite_errorname", "")
-    for kind, (what, fix) in _SQLITE_ERRORS.items():
+    for kind in _SQLITE_ERRORS:
         if code.startswith(kind):
-            return LedgerError(what, where=str(path), fix=fix)
+            return _describe(kind, path)
     return LedgerError(
         f"The ledger refused the operation: {error}", where=str(path), fix="run: nextday ledger verify"
     )
+
+
+def _describe(kind: str, path: Path) -> LedgerError:
+    what, fix = _SQLITE_ERRORS[kind]
+    if kind == "SQLITE_NOTADB" and known_head.place(path).exists():
+        fix = known_head.RECOVER
+    error = LedgerDamagedError if kind in {"SQLITE_NOTADB", "SQLITE_CORRUPT"} else LedgerError
+    return error(what, where=str(path), fix=fix)
 
 
 def _layout(db: sqlite3.Connection) -> tuple[int, int]:
@@ -263,18 +280,26 @@ def _layout(db: sqlite3.Connection) -> tuple[int, int]:
     return version, tables
 
 
-def _read_tables_sql() -> str:
-    return Path(__file__).with_name("ledger.sql").read_text(encoding="utf-8")
+def read_sql(name: str) -> str:
+    """Return the statements of TABLES or BEGINNINGS."""
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")
+
+
+def list_chains(db: sqlite3.Connection) -> list[Chain]:
+    """Return the chains of this ledger: that of accepted losses only where there is one."""
+    query = "SELECT count(*) FROM sqlite_master WHERE name = 'beginning_batches'"
+    return [FORECAST, OUTCOME, *([BEGINNING] if db.execute(query).fetchone()[0] else [])]
 
 
 def read_statements() -> Iterator[str]:
-    """Yield the statements of ledger.sql, without the comments between them."""
+    """Yield the statements of ledger.sql, without its transaction and the comments between them."""
     statement = ""
-    for line in _read_tables_sql().splitlines(keepends=True):
+    for line in read_sql(TABLES).splitlines(keepends=True):
         if statement or line.split("--")[0].strip():
             statement += line
         if sqlite3.complete_statement(statement):
-            yield statement.strip().removesuffix(";")
+            if statement.strip() not in ("BEGIN IMMEDIATE;", "COMMIT;"):
+                yield statement.strip().removesuffix(";")
             statement = ""
 
 
@@ -282,7 +307,10 @@ def _bring_from_layout_1(db: sqlite3.Connection) -> None:
     """Give the rows of a ledger without targets their columns, in one transaction."""
     db.execute("BEGIN IMMEDIATE")
     if _layout(db)[0] == 1:  # another run may have done it meanwhile
-        query = "SELECT type, name FROM sqlite_master WHERE type IN ('view', 'trigger', 'index') AND sql IS NOT NULL"
+        query = (
+            "SELECT type, name FROM sqlite_master WHERE sql IS NOT NULL AND type IN ('view', 'trigger', 'index') "
+            "AND tbl_name IN ('forecasts', 'outcomes', 'record')"
+        )
         for kind, name in db.execute(query).fetchall():
             db.execute(f"DROP {kind} {name}")
         for chain in (FORECAST, OUTCOME):
@@ -309,15 +337,17 @@ def _end(db: sqlite3.Connection, chain: Chain) -> tuple[int, str]:
     last = db.execute(
         f"SELECT number, hash FROM {chain.name}_batches ORDER BY number DESC LIMIT 1"
     ).fetchone()
-    return (0, _GENESIS) if last is None else (last["number"], last["hash"])
+    return (0, GENESIS) if last is None else (last["number"], last["hash"])
 
 
-def _rows(db: sqlite3.Connection, chain: Chain, number: int) -> list[sqlite3.Row]:
+def read_rows(db: sqlite3.Connection, chain: Chain, number: int) -> list[sqlite3.Row]:
+    """Return the sealed columns of a batch's rows, in the order of the seal."""
     query = f"SELECT {', '.join(chain.columns)} FROM {chain.name}s WHERE batch = ? ORDER BY {chain.order}"
     return db.execute(query, [number]).fetchall()
 
 
-def _compute_hash(chain: Chain, header: list[Any], rows: list[sqlite3.Row]) -> str:
+def compute_hash(chain: Chain, header: list[Any], rows: list[sqlite3.Row]) -> str:
+    """Return the seal of a batch: `header` are its own columns but the hash."""
     columns = chain.columns_to_hash(rows)
     content = {
         "chain": chain.name,
@@ -326,72 +356,3 @@ def _compute_hash(chain: Chain, header: list[Any], rows: list[sqlite3.Row]) -> s
         "rows": [tuple(row[name] for name in columns) for row in rows],
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-
-def _hashes(db: sqlite3.Connection, chain: Chain) -> list[str]:
-    return [
-        _GENESIS,
-        *(row[0] for row in db.execute(f"SELECT hash FROM {chain.name}_batches ORDER BY number")),
-    ]
-
-
-def _count(db: sqlite3.Connection, chain: Chain) -> int:
-    return int(db.execute(f"SELECT count(*) FROM {chain.name}s").fetchone()[0])
-
-
-def _was_head(expected: str, forecasts: list[str], outcomes: list[str]) -> bool:
-    return any(
-        Head(one, other).hash == expected for one in reversed(forecasts) for other in reversed(outcomes)
-    )
-
-
-def _file_problems(db: sqlite3.Connection) -> Iterator[str]:
-    for (result,) in db.execute("PRAGMA integrity_check"):
-        if result != "ok":
-            yield f"the file: {result}"
-    query = "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"
-    with closing(sqlite3.connect(":memory:")) as fresh:
-        fresh.executescript(_read_tables_sql())
-        expected = dict(fresh.execute(query).fetchall())
-    actual = dict(tuple(row) for row in db.execute(query))
-    for name in sorted(expected):
-        if actual.get(name) != expected[name]:
-            yield f"the layout: {name} is missing or was changed, so rows could have been changed"
-
-
-def _chain_problems(db: sqlite3.Connection, chain: Chain) -> Iterator[str]:
-    number, last_hash = 0, _GENESIS
-    for batch in db.execute(f"SELECT * FROM {chain.name}_batches ORDER BY number"):
-        rows = _rows(db, chain, batch["number"])
-        name = _describe_batch(chain, batch, rows)
-        if batch["number"] != number + 1:
-            yield f"{name}: it follows batch {number}: batches between them were removed"
-        elif batch["prev_hash"] != last_hash:
-            yield f"{name}: it does not contain the hash of the batch before it: one was changed, removed or moved"
-        if batch["n"] != len(rows):
-            yield f"{name}: it was sealed with {batch['n']} rows and has {len(rows)}: rows were removed or added"
-        elif batch["hash"] != _compute_hash(chain, list(batch)[:-1], rows):
-            yield f"{name}: its hash does not match its rows: a value was changed"
-        number, last_hash = batch["number"], batch["hash"]
-    batches = f"SELECT number FROM {chain.name}_batches"
-    for (orphan,) in db.execute(f"SELECT DISTINCT batch FROM {chain.name}s WHERE batch NOT IN ({batches})"):
-        yield f"{chain.name} batch {orphan}: it has rows, but is not sealed"
-
-
-def _describe_batch(chain: Chain, batch: sqlite3.Row, rows: list[sqlite3.Row]) -> str:
-    days = sorted({row["as_of"] for row in rows}) or ["unknown"]
-    span = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
-    return f"{chain.name} batch {batch['number']} ({batch['universe']}, as_of {span})"
-
-
-def _live_problems(db: sqlite3.Connection) -> Iterator[str]:
-    query = """
-        WITH earlier AS (SELECT number, max(made_at) OVER (PARTITION BY universe ORDER BY number
-          ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS last FROM forecast_batches)
-        SELECT batch, universe, symbol, as_of FROM forecasts JOIN earlier ON number = batch
-        WHERE kind = 'live' AND (issued_at < opens_at AND issued_at >= max(observed_at, coalesce(last, '')))
-          IS NOT TRUE
-    """
-    for row in db.execute(query):
-        batch = f"forecast batch {row['batch']} ({row['universe']}, as_of {row['as_of']})"
-        yield f"{batch}: {row['symbol']} is marked live, but its times make it late"

@@ -13,8 +13,9 @@ from typing import Any, Final, TextIO
 import pandas as pd
 
 from pipeline.errors import LedgerError
-from pipeline.ledger import hash_chain
-from pipeline.ledger.hash_chain import Head, Verification
+from pipeline.ledger import hash_chain, known_head, verification
+from pipeline.ledger.hash_chain import Head
+from pipeline.ledger.verification import Verification
 from pipeline.schema import FORECAST_KEY, FORECASTS, OUTCOMES, column_types, validated
 from pipeline.storage.csv_output import disarm
 from pipeline.storage.files import write_text
@@ -54,9 +55,10 @@ class Ledger:
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self.path, self.read_only = path, read_only
+        is_begun = known_head.ledger_exists(path)
         if not read_only:
             hash_chain.create(path)
-        elif not path.exists():
+        elif not is_begun:
             raise LedgerError(
                 "There is no ledger yet",
                 where=str(path),
@@ -169,6 +171,20 @@ class Ledger:
             last = db.execute(query, [universe]).fetchone()[0]
         return None if last is None else pd.Timestamp(last)
 
+    def highest_data_version(self, universe: str) -> int:
+        """Return the highest version of the prices that a row of a universe names, 0 without a row."""
+        tables = (
+            f"SELECT max(data_version) AS v FROM {name} WHERE universe = :u"
+            for name in ("forecasts", "outcomes")
+        )
+        with self._reading() as db:
+            return (
+                db.execute(f"SELECT max(v) FROM ({' UNION ALL '.join(tables)})", {"u": universe}).fetchone()[
+                    0
+                ]
+                or 0
+            )
+
     def head(self) -> Head:
         """Return the heads of both chains; note `head().hash` outside the workspace."""
         with self._reading() as db:
@@ -180,8 +196,8 @@ class Ledger:
         Args:
             expected_head: An earlier `head().hash`: the rows sealed until then must be unchanged.
         """
-        with self._reading() as db:
-            return hash_chain.verify(db, expected_head)
+        with self._reading(checked=False) as db:
+            return verification.verify(db, self.path, expected_head)
 
     def export_csv(self, universe: str | None, target: Path | TextIO) -> None:
         """Write the forecasts and outcomes of one universe, or of all, as CSV; a file is replaced atomically.
@@ -209,10 +225,12 @@ class Ledger:
             return _decode(db.execute(_query(columns, where), values), columns)
 
     @contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection]:
+    def _reading(self, *, checked: bool = True) -> Iterator[sqlite3.Connection]:
         with hash_chain.opened(self.path) as db:
             db.execute("PRAGMA query_only = ON")
             db.execute("BEGIN")
+            if checked:
+                verification.check(db, self.path)
             yield db
 
     @contextmanager
@@ -221,8 +239,11 @@ class Ledger:
             raise LedgerError("The ledger was opened read-only", where=str(self.path))
         with hash_chain.opened(self.path) as db:
             db.execute("BEGIN IMMEDIATE")
+            verification.check_end(db, self.path)
             yield db
+            head = hash_chain.find_head(db)
             db.execute("COMMIT")
+        known_head.note(self.path, head)
 
 
 class UniverseRecord:
@@ -234,15 +255,18 @@ class UniverseRecord:
         rows: The champions' forecasts with their outcomes, as `Ledger.record` returns them.
         corrections: As `Ledger.corrections` returns them.
         head: The heads of both chains.
+        beginnings: The losses that were accepted, one sentence each.
     """
 
     rows: pd.DataFrame
     corrections: pd.DataFrame
     head: Head
+    beginnings: list[str]
 
     def __init__(self, ledger: Ledger, universe: str, db: sqlite3.Connection) -> None:
         self._ledger, self._universe = ledger, universe
         self.rows = _decode([], _RECORD)
+        self.beginnings = hash_chain.list_beginnings(db)
         self._read(db, "")
 
     @property

@@ -1,6 +1,9 @@
--- The tables of the ledger, layout 2; layout 1 had no targets: all of its forecasts are directions. Sessions are YYYY-MM-DD, times ISO 8601 in UTC with microseconds, so that text
--- sorts as time. Rows come before the batch that seals them, in one transaction: after it nothing fits in any more.
+-- The tables of the ledger, layout 2; layout 1 had no targets: all of its forecasts are directions.
+-- Sessions are YYYY-MM-DD, times ISO 8601 in UTC with microseconds, so that text sorts as time. Rows come before the
+-- batch that seals them, in one transaction: after it nothing fits in any more.
 -- A forecast farther ahead is late like one of the next session: `opens_at` is the open of the session after `as_of`.
+BEGIN IMMEDIATE;
+
 CREATE TABLE IF NOT EXISTS forecast_batches (
   number INTEGER PRIMARY KEY CHECK (number >= 1),
   universe TEXT NOT NULL,
@@ -129,3 +132,4 @@ WHEN NEW.correction = 0 AND EXISTS (SELECT 1 FROM outcomes
 BEGIN SELECT RAISE(ABORT, 'an outcome stands already for this key: the first one counts'); END;
 
 PRAGMA user_version = 2;
+COMMIT;

@@ -13,10 +13,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.fs as pa_fs
-from deltalake import ColumnProperties, CommitProperties, DeltaTable, WriterProperties, write_deltalake
+from deltalake import (
+    ColumnProperties,
+    CommitProperties,
+    DeltaTable,
+    PostCommitHookProperties,
+    WriterProperties,
+    write_deltalake,
+)
 from deltalake.exceptions import DeltaError
 
 from pipeline.errors import StoreError
+from pipeline.prices.checksums import Checksums
 
 __all__ = ["Compaction", "StoreFiles"]
 
@@ -30,6 +38,14 @@ _WRITING = WriterProperties(
     compression_level=1,
     # Prices in cents repeat, so the default dictionary encoding suits them; volumes do not repeat.
     column_properties={"volume": ColumnProperties(dictionary_enabled=False, encoding="BYTE_STREAM_SPLIT")},
+)
+
+_KEEP_LOG = PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=False)
+"""Only a compaction removes commits from the log: a reader may be comparing them with their checksums."""
+
+_FIX = (
+    "restore the workspace from a backup (nextday restore); without one, move that folder away: the next run fetches "
+    "the history again, but sealed forecasts can no longer be replayed"
 )
 
 _HOUR = timedelta(hours=1)
@@ -55,7 +71,7 @@ class StoreFiles:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.folder, self._checksums = folder, Checksums(folder, _FIX)
 
     def rows(self, columns: Sequence[str], wanted: ds.Expression | None = None) -> pa.Table | None:
         """Return the rows that match the filter `wanted`, in no order; None where nothing was ever appended.
@@ -69,7 +85,8 @@ class StoreFiles:
         if table is None:
             return None
         try:
-            return self._dataset(table).to_table(columns=list(columns), filter=wanted).combine_chunks()
+            dataset = self._dataset(table, wanted)
+            return dataset.to_table(columns=list(columns), filter=wanted).combine_chunks()
         except (DeltaError, OSError, pa.ArrowException) as error:
             raise self._unreadable(error) from None
 
@@ -87,7 +104,7 @@ class StoreFiles:
         if table is None:
             return
         try:
-            yield from self._dataset(table, "instrument_id", "source").to_batches(
+            yield from self._dataset(table, wanted, "instrument_id", "source").to_batches(
                 columns=list(columns),
                 filter=wanted,
                 batch_size=_BATCH,
@@ -152,9 +169,18 @@ class StoreFiles:
         table = self._table()
         if table is None:
             return []
-        parts = pa.table(table.get_add_actions())["path"].to_pylist()
         log = [path for path in (self.folder / "_delta_log").rglob("*") if path.is_file()]
-        return [*sorted(log), *sorted(self.folder / part for part in parts)]
+        listed = [self._checksums.path] if self._checksums.path.exists() else []
+        return [*sorted(log), *listed, *sorted(self.folder / part for part in _list_files(table))]
+
+    def count_unchecked(self) -> int:
+        """Return the number of data files in the newest version that have no checksum yet.
+
+        Raises:
+            StoreError: the log cannot be read.
+        """
+        table = self._table()
+        return 0 if table is None else self._checksums.count_missing(_list_files(table))
 
     def count_files(self) -> int:
         """Return the number of data files in the newest version.
@@ -175,7 +201,7 @@ class StoreFiles:
         if table is None:
             return
         try:
-            for _ in self._dataset(table).to_batches(batch_size=_BATCH, fragment_readahead=_READ_AHEAD):
+            for _ in self._dataset(table, None).to_batches(batch_size=_BATCH, fragment_readahead=_READ_AHEAD):
                 pass
         except (DeltaError, OSError, pa.ArrowException) as error:
             raise self._unreadable(error) from None
@@ -195,7 +221,9 @@ class StoreFiles:
                 description=f"nextday prices, format {_FORMAT}",  # kept by the first append
                 writer_properties=_WRITING,
                 commit_properties=CommitProperties(custom_metadata={"run": run}),
+                post_commithook_properties=_KEEP_LOG,
             )
+            self._checksums.update(_list_files(DeltaTable(str(self.folder))))
         except (DeltaError, OSError) as error:
             raise self._unwritable(error, "either all rows were appended or none") from None
 
@@ -212,7 +240,12 @@ class StoreFiles:
         if table is not None:
             try:
                 self._remove_staged()
+                # What is compacted gets a new checksum: damage must not become part of it.
+                self._checksums.check_files(_list_files(table))
                 _compact_and_vacuum(table, max(math.ceil(keep / _HOUR), math.ceil(_READER_GRACE / _HOUR)))
+                self._checksums.update(_list_files(table))
+                table.cleanup_metadata()
+                self._checksums.update(_list_files(table))
             except (DeltaError, OSError) as error:
                 raise self._unwritable(error, "no bar was lost") from None
         files_after, bytes_after = self._size()
@@ -225,10 +258,13 @@ class StoreFiles:
                 path.unlink(missing_ok=True)
 
     def _table(self) -> DeltaTable | None:
+        newest = self._checksums.check_log()
         try:
             table = DeltaTable(str(self.folder)) if DeltaTable.is_deltatable(str(self.folder)) else None
         except (DeltaError, OSError) as error:
             raise self._unreadable(error) from None
+        if newest > (-1 if table is None else table.version()):
+            raise self._unreadable(ValueError(f"its log does not lead to commit {newest}, which was made"))
         written_in = int(((table and table.metadata().description) or "").rpartition("format ")[2] or 1)
         if written_in > _FORMAT:
             raise StoreError(
@@ -238,8 +274,10 @@ class StoreFiles:
             )
         return table
 
-    def _dataset(self, table: DeltaTable, *coded: str) -> ds.Dataset:
+    def _dataset(self, table: DeltaTable, wanted: ds.Expression | None, *coded: str) -> ds.Dataset:
         """Return the files of a version as a dataset, each with its year and its first and last session.
+
+        Those that may have a row that matches `wanted` are compared with their checksums.
 
         deltalake's own dataset is not used: it spends half a millisecond per file on the bounds of every column, and
         its file system is written in Python. Arrow's threads still hold those files when the interpreter exits, which
@@ -263,7 +301,9 @@ class StoreFiles:
             )
             for path, year, first, last in zip(*bounds, strict=True)
         ]
-        return ds.FileSystemDataset(parts, schema, form, files)
+        dataset = ds.FileSystemDataset(parts, schema, form, files)
+        self._checksums.check_files(part.path for part in dataset.get_fragments(wanted))
+        return dataset
 
     def _size(self) -> tuple[int, int]:
         sizes = [path.stat().st_size for path in self.folder.rglob("*") if path.is_file()]
@@ -274,8 +314,7 @@ class StoreFiles:
         return StoreError(
             f"The price store cannot be read: {reason:.200}",
             where=str(self.folder),
-            fix="restore the folder from a backup; without one, move it away: the next run fetches the history "
-            "again, but sealed forecasts can no longer be replayed",
+            fix=_FIX,
         )
 
     def _unwritable(self, error: Exception, outcome: str) -> StoreError:
@@ -291,6 +330,11 @@ def _cause(error: Exception) -> str:
     message = " ".join(re.sub(r"\x1b\[\d+m|↳", "", str(error)).split())
     os_error = re.search(r"([A-Z][^:A-Z]*) \(os error \d+\)$", message)
     return os_error[1] if os_error else message
+
+
+def _list_files(table: DeltaTable) -> list[str]:
+    """Return the data files of a version, by their paths in the folder."""
+    return list(pa.table(table.get_add_actions())["path"].to_pylist())
 
 
 def _statistics(table: DeltaTable, *names: str) -> list[pa.ChunkedArray]:
@@ -317,7 +361,7 @@ def _by_year(rows: pd.DataFrame) -> pa.RecordBatchReader:
 
 
 def _compact_and_vacuum(table: DeltaTable, hours: int) -> None:
-    table.optimize.compact(writer_properties=_WRITING)
+    table.optimize.compact(writer_properties=_WRITING, post_commithook_properties=_KEEP_LOG)
     kept = dict.fromkeys(
         ("delta.deletedFileRetentionDuration", "delta.logRetentionDuration"), f"interval {hours} hours"
     )
@@ -326,4 +370,3 @@ def _compact_and_vacuum(table: DeltaTable, hours: int) -> None:
     # Files that a killed writer left belong to no version: only a full vacuum finds them, and it spares young files.
     table.vacuum(hours, dry_run=False, enforce_retention_duration=False, full=True)
     table.create_checkpoint()  # readers start from here, however long the log has grown
-    table.cleanup_metadata()

@@ -56,13 +56,16 @@ class PriceStore:
         # Rows stored before the two symbols were joined in `formerly`: the symbol now belongs to another instrument_id.
         self._superseded = [symbol for symbol in self.instruments if symbol not in current]
 
-    def append(self, prices: pd.DataFrame, *, run: str, selected_at: int | None = None) -> int:
+    def append(
+        self, prices: pd.DataFrame, *, run: str, selected_at: int | None = None, above: int = 0
+    ) -> int:
         """Append the new rows and return their number.
 
         Args:
             prices: Rows of schema.PRICES; a row whose values all equal those of the stored bar is not new.
             run: The run that writes them, stored with the commit.
             selected_at: The seq at which `select_new` chose them: if it is still the newest, all of them are new.
+            above: The highest seq that forecasts were made from: a store that was lost since never gives it again.
 
         Raises:
             NextdayError: a row violates the schema.
@@ -72,7 +75,7 @@ class PriceStore:
         with self._lock():
             new = prices if self.seq() == selected_at else self.select_new(prices)
             if not new.empty:
-                self._files.append(new.assign(seq=self.seq() + 1), run)
+                self._files.append(new.assign(seq=max(self.seq(), above) + 1), run)
         return len(new)
 
     def compact(self, keep: timedelta) -> Compaction:
@@ -103,6 +106,14 @@ class PriceStore:
             StoreError: the store cannot be read.
         """
         return self._files.count_files()
+
+    def count_unchecked(self) -> int:
+        """Return the number of data files that have no checksum yet: the next append takes it.
+
+        Raises:
+            StoreError: the store cannot be read.
+        """
+        return self._files.count_unchecked()
 
     def scan(self) -> None:
         """Read every row once, keeping none, to find missing or damaged files.

@@ -1,0 +1,143 @@
+"""The ledger's last head, noted in a file next to it: a chain alone cannot show that its end was cut off.
+
+The note is written after each commit, so it may be older than the ledger, never newer. A ledger without a note (of an
+earlier nextday) gets one with its next batch.
+"""
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from pipeline.errors import LedgerError
+from pipeline.storage.files import write_text
+
+__all__ = ["RECOVER", "KnownHead", "find_loss", "is_cut", "ledger_exists", "note", "place", "read"]
+
+RECOVER: Final = (
+    "restore a backup (nextday restore), or accept the loss and go on: nextday ledger begin-again"
+)
+
+
+@dataclass(frozen=True)
+class KnownHead:
+    """The numbers and hashes of the last batches: of forecasts, of outcomes, of accepted losses."""
+
+    forecasts: int
+    forecast_head: str
+    outcomes: int
+    outcome_head: str
+    beginnings: int = 0
+    beginning_head: str = ""
+
+
+def place(ledger: Path) -> Path:
+    """Return the path of a ledger's note."""
+    return ledger.with_name(f"{ledger.stem}.head.json")
+
+
+def note(ledger: Path, head: KnownHead) -> None:
+    """Write down the head of a ledger that has just been committed.
+
+    Raises:
+        NextdayError: the note cannot be written; the ledger is whole.
+    """
+    facts = asdict(head)
+    write_text(place(ledger), json.dumps(facts | {"sha256": _digest(facts)}, indent=1) + "\n")
+
+
+def read(ledger: Path) -> KnownHead | None:
+    """Return the noted head, None without a note.
+
+    Raises:
+        LedgerError: the note is damaged.
+    """
+    path = place(ledger)
+    try:
+        facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        sealed = facts.pop("sha256")
+        if sealed != _digest(facts):
+            raise ValueError("it was changed")
+        return KnownHead(**facts)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise LedgerError(
+            f"The note of the ledger's last head cannot be used: {error!s:.200}",
+            where=str(path),
+            fix="compare the ledger with the head of the last report (nextday ledger verify --head HASH), then take it "
+            "as it is: nextday ledger begin-again",
+        ) from None
+
+
+def ledger_exists(ledger: Path) -> bool:
+    """Return whether a ledger exists; one whose head was noted must, and must not be empty.
+
+    Raises:
+        LedgerError: it is gone, or its note is damaged.
+    """
+    exists = ledger.exists()
+    if exists and ledger.stat().st_size:
+        return True
+    known = read(ledger)
+    if known is None:
+        return exists
+    raise LedgerError(
+        f"The ledger is gone: forecast batches up to {known.forecasts} and outcome batches up to {known.outcomes} "
+        "were sealed in it",
+        where=str(ledger),
+        fix=RECOVER,
+    )
+
+
+def find_loss(ledger: Path, db: sqlite3.Connection) -> str:
+    """Return what the ledger lacks of what was noted, in one sentence; empty if it lacks nothing.
+
+    Raises:
+        LedgerError: the note is damaged.
+    """
+    return next((sentence for sentence, _ in _compare(ledger, db)), "")
+
+
+def is_cut(ledger: Path, db: sqlite3.Connection) -> bool:
+    """Return whether all that the ledger lacks is its end: what is left was sealed as it is.
+
+    Raises:
+        LedgerError: the note is damaged.
+    """
+    return all(is_missing for _, is_missing in _compare(ledger, db))
+
+
+def _compare(ledger: Path, db: sqlite3.Connection) -> Iterator[tuple[str, bool]]:
+    """Yield each noted batch that the ledger lacks, in words, and whether it is missing rather than another."""
+    known = read(ledger)
+    if known is None:
+        return
+    for name, number, hash_ in (
+        ("forecast", known.forecasts, known.forecast_head),
+        ("outcome", known.outcomes, known.outcome_head),
+        ("beginning", known.beginnings, known.beginning_head),
+    ):
+        if number == 0:
+            continue
+        table, last, found = f"{name}_batches", 0, None
+        if db.execute("SELECT 1 FROM sqlite_master WHERE name = ?", [table]).fetchone():
+            last = db.execute(f"SELECT coalesce(max(number), 0) FROM {table}").fetchone()[0]
+            found = db.execute(f"SELECT hash FROM {table} WHERE number = ?", [number]).fetchone()
+        if found is None:
+            yield (
+                f"it ends with {name} batch {last}, but batch {number} was sealed: its end was cut off",
+                True,
+            )
+        elif found[0] != hash_:
+            yield (
+                f"its {name} batch {number} is not the one that was sealed: it was replaced or rewritten",
+                False,
+            )
+
+
+def _digest(facts: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

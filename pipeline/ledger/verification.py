@@ -1,0 +1,181 @@
+"""Recompute the chains of a ledger: in full with every problem named, or once per run before its rows are used."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+from pipeline.errors import LedgerError
+from pipeline.ledger import hash_chain, known_head
+from pipeline.ledger.hash_chain import Chain, Head
+
+__all__ = ["Verification", "check", "check_end", "find_problems", "verify"]
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The counts of a verification and the problems it found, each with its batch or row.
+
+    `beginnings` are the losses that were accepted, oldest first, one sentence each.
+    """
+
+    batches: int
+    forecasts: int
+    outcomes: int
+    head: Head
+    problems: list[str]
+    beginnings: list[str]
+
+    @property
+    def ok(self) -> bool:
+        """Whether no problem was found."""
+        return not self.problems
+
+
+def check(db: sqlite3.Connection, path: Path) -> None:
+    """Refuse a ledger that lacks batches that were sealed, or whose rows are not those that were.
+
+    The chains are recomputed once per process and state of the file.
+
+    Raises:
+        LedgerError: what is lost or changed, with its batch.
+    """
+    check_end(db, path)
+    state = tuple(
+        (facts.st_ino, facts.st_size, facts.st_mtime_ns)
+        for facts in (each.stat() for each in (path, Path(f"{path}-wal")) if each.exists())
+    )
+    if _checked.get(path) != state:
+        for problem in _seal_problems(db):
+            raise LedgerError(
+                f"The ledger's seal is broken: {problem}",
+                where=str(path),
+                fix=f"`nextday ledger verify` lists every change; {known_head.RECOVER}",
+            )
+        _checked[path] = state
+
+
+_checked: dict[Path, tuple[tuple[int, int, int], ...]] = {}
+"""What this process has recomputed: the state of each ledger's files."""
+
+
+def check_end(db: sqlite3.Connection, path: Path) -> None:
+    """Refuse a ledger that lacks batches that were sealed.
+
+    Raises:
+        LedgerError: what is lost.
+    """
+    if loss := known_head.find_loss(path, db):
+        raise LedgerError(f"The ledger lost sealed rows: {loss}", where=str(path), fix=known_head.RECOVER)
+
+
+def verify(db: sqlite3.Connection, path: Path, expected_head: str | None = None) -> Verification:
+    """Recompute both chains and check the file, its layout and the times of live rows.
+
+    Args:
+        db: The open ledger.
+        path: Its file.
+        expected_head: A head noted earlier, which must be part of the ledger's history.
+    """
+    problems = find_problems(db)
+    try:
+        loss = known_head.find_loss(path, db)
+    except LedgerError as error:
+        loss = error.what
+    problems += [loss] if loss else []
+    chains = [_hashes(db, chain) for chain in hash_chain.list_chains(db)]
+    if expected_head is not None and not _was_head(expected_head, chains):
+        problems.append(
+            f"{expected_head} was never the head of this ledger: batches were removed or rewritten"
+        )
+    return Verification(
+        batches=sum(len(hashes) - 1 for hashes in chains[:2]),
+        forecasts=_count(db, hash_chain.FORECAST),
+        outcomes=_count(db, hash_chain.OUTCOME),
+        head=hash_chain.head(db),
+        problems=problems,
+        beginnings=hash_chain.list_beginnings(db),
+    )
+
+
+def find_problems(db: sqlite3.Connection) -> list[str]:
+    """Return what is wrong with the ledger as it is, each with its batch or row, without the noted head."""
+    return [*_file_problems(db), *_seal_problems(db), *_live_problems(db)]
+
+
+def _was_head(expected: str, chains: list[list[str]]) -> bool:
+    return any(Head(*hashes).hash == expected for hashes in product(*map(reversed, chains)))
+
+
+def _file_problems(db: sqlite3.Connection) -> Iterator[str]:
+    for (result,) in db.execute("PRAGMA integrity_check"):
+        if result != "ok":
+            yield f"the file: {result}"
+    query = "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"
+    with closing(sqlite3.connect(":memory:")) as fresh:
+        fresh.executescript(hash_chain.read_sql(hash_chain.TABLES))
+        if hash_chain.BEGINNING in hash_chain.list_chains(db):
+            fresh.executescript(hash_chain.read_sql(hash_chain.BEGINNINGS))
+        expected = dict(fresh.execute(query).fetchall())
+    actual = dict(tuple(row) for row in db.execute(query))
+    for name in sorted(expected):
+        if actual.get(name) != expected[name]:
+            yield f"the layout: {name} is missing or was changed, so rows could have been changed"
+
+
+def _seal_problems(db: sqlite3.Connection) -> Iterator[str]:
+    for chain in hash_chain.list_chains(db):
+        yield from _chain_problems(db, chain)
+
+
+def _chain_problems(db: sqlite3.Connection, chain: Chain) -> Iterator[str]:
+    number, last_hash = 0, hash_chain.GENESIS
+    for batch in db.execute(f"SELECT * FROM {chain.name}_batches ORDER BY number"):
+        rows = hash_chain.read_rows(db, chain, batch["number"])
+        name = _describe_batch(chain, batch, rows)
+        if batch["number"] != number + 1:
+            yield f"{name}: it follows batch {number}: batches between them were removed"
+        elif batch["prev_hash"] != last_hash:
+            yield f"{name}: it does not contain the hash of the batch before it: one was changed, removed or moved"
+        if batch["n"] != len(rows):
+            yield f"{name}: it was sealed with {batch['n']} rows and has {len(rows)}: rows were removed or added"
+        elif batch["hash"] != hash_chain.compute_hash(chain, list(batch)[:-1], rows):
+            yield f"{name}: its hash does not match its rows: a value was changed"
+        number, last_hash = batch["number"], batch["hash"]
+    batches = f"SELECT number FROM {chain.name}_batches"
+    for (orphan,) in db.execute(f"SELECT DISTINCT batch FROM {chain.name}s WHERE batch NOT IN ({batches})"):
+        yield f"{chain.name} batch {orphan}: it has rows, but is not sealed"
+
+
+def _describe_batch(chain: Chain, batch: sqlite3.Row, rows: list[sqlite3.Row]) -> str:
+    days = sorted({row[chain.day][:10] for row in rows}) or ["unknown"]
+    span = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
+    return (
+        f"{chain.name} batch {batch['number']} ({batch['universe'] or 'all universes'}, {chain.day} {span})"
+    )
+
+
+def _live_problems(db: sqlite3.Connection) -> Iterator[str]:
+    query = """
+        WITH earlier AS (SELECT number, max(made_at) OVER (PARTITION BY universe ORDER BY number
+          ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS last FROM forecast_batches)
+        SELECT batch, universe, symbol, as_of FROM forecasts JOIN earlier ON number = batch
+        WHERE kind = 'live' AND (issued_at < opens_at AND issued_at >= max(observed_at, coalesce(last, '')))
+          IS NOT TRUE
+    """
+    for row in db.execute(query):
+        batch = f"forecast batch {row['batch']} ({row['universe']}, as_of {row['as_of']})"
+        yield f"{batch}: {row['symbol']} is marked live, but its times make it late"
+
+
+def _hashes(db: sqlite3.Connection, chain: Chain) -> list[str]:
+    return [
+        hash_chain.GENESIS,
+        *(row[0] for row in db.execute(f"SELECT hash FROM {chain.name}_batches ORDER BY number")),
+    ]
+
+
+def _count(db: sqlite3.Connection, chain: Chain) -> int:
+    return int(db.execute(f"SELECT count(*) FROM {chain.name}s").fetchone()[0])
