@@ -30,8 +30,10 @@ def retrain(config: Path | None = None, home: Path | None = None, now: datetime 
         now: The clock; default: the wall clock.
     """
     with open_locked_run(config, home, now) as run:
+        champions = Champions(run)
+        champions.check_list()  # before hours of training, not after
         price_status = update_prices(run)
-        record, champions = run.ledger.universe_record(run.name), Champions(run)
+        record = run.ledger.universe_record(run.name)
         remarks = catch_up(run, price_status, record, champions)
         for remark in remarks + write_missing(run, record, champions):
             log_line(remark)

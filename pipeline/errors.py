@@ -1,5 +1,7 @@
 """Errors with what happened, where, and how to fix it."""
 
+import re
+
 __all__ = [
     "ConfigError",
     "InputError",
@@ -12,9 +14,12 @@ __all__ = [
     "quoted",
 ]
 
+_PASSWORD = re.compile(r"(?<=:/)/?[^/\s@]*:[^/\s@]*@")
+"""User and password in a URL; a path that was made of one has a single slash left."""
+
 
 class NextdayError(Exception):
-    """An operation failed: exit code 1.
+    """An operation failed: exit code 1. A password in a URL is never repeated.
 
     `models.errors.ModelError` has the same attributes (`what`, `where`, `fix`, `exit_code`) and text; the two are
     separate because models import nothing from pipeline. Code that handles both reads these attributes alone.
@@ -28,8 +33,8 @@ class NextdayError(Exception):
     exit_code = 1
 
     def __init__(self, what: str, *, where: str = "", fix: str = "") -> None:
-        super().__init__(what)
-        self.what, self.where, self.fix = what, where, fix
+        self.what, self.where, self.fix = (_PASSWORD.sub("...@", text) for text in (what, where, fix))
+        super().__init__(self.what)
 
     def __str__(self) -> str:
         """Return the three parts, one per line."""

@@ -33,10 +33,13 @@ def backup(
     Nightly runs may go on meanwhile.
     """
     from flows.runtime.locations import absolute_path
+    from models.ensembles.model_files import model_version
     from pipeline.backup.backup import back_up
 
     home, now = options.workspace().home, datetime.now(UTC)
-    result = back_up(home, absolute_path(target), now=now, keep=keep, progress=_progress())
+    result = back_up(
+        home, absolute_path(target), now=now, keep=keep, progress=_progress(), digest=model_version
+    )
     for old in result.removed:
         typer.echo(f"removed {old}")
     _print_contents(result.contents)

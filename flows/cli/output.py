@@ -58,7 +58,8 @@ def show_evening(evening: "Evening") -> None:
     """Print the verdict, the forecasts, the age of prices and model, and the paths of the reports."""
     report = evening.report
     console.print()
-    console.print(report.verdict.sentence if report.verdict else "Not scored yet", style="bold", markup=False)
+    lost = next((note for note in report.notes if note.startswith("No score is shown")), "Not scored yet")
+    console.print(report.verdict.sentence if report.verdict else lost, style="bold", markup=False)
     for sentence in list_further_sentences(report.verdict, report.further):
         console.print(sentence, markup=False)
     console.print(

@@ -132,6 +132,7 @@ def replay(run: Run, as_of: pd.Timestamp) -> Replay:
     for rows in [rows for _, rows in standing.groupby(made_of)]:
         version, seq, settings = rows[made_of].iloc[0]
         former, champion = with_former_settings(run, settings), champions.version(version)
+        run.store.require_version(int(seq))
         known = make_sequences.fn(former, as_of, int(seq), *_inputs(former, as_of, champion))
         again = _forecast(former, known, champion, _load(former, champion, known))
         parts.append(rows.merge(again, on=FORECAST_KEY, how="left", suffixes=("", "_again")))

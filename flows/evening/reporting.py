@@ -13,13 +13,14 @@ from flows.prices.missing import Reasons
 from flows.prices.update import PriceStatus, read_price_status
 from flows.runtime.context import Run, with_former_settings
 from flows.runtime.custom_code import describe_missing_audit
-from flows.runtime.progress import log_line
+from flows.runtime.progress import log_line, log_quietly
 from flows.runtime.tasks import task
 from flows.training.evaluation import Evaluation, load_evaluation
 from flows.training.history import explain_masked, explain_unlearnable
 from flows.training.per_symbol import explain_unmodelled
 from flows.training.trials import describe_trials
 from flows.training.verified_champion import Champion, Champions
+from models.ensembles.model_files import model_version
 from models.errors import ModelError
 from pipeline.errors import InputError, NextdayError, StoreError
 from pipeline.evaluation.attributions import load_attributions
@@ -30,8 +31,10 @@ from pipeline.outputs import Output, describe_outputs, list_outputs, select_outp
 from pipeline.prices.ingest.fetch_plan import OVERLAP
 from pipeline.prices.ingest.quality import no_findings
 from pipeline.report.evening_report import Report
-from pipeline.report.files import Paths, report_paths, write
+from pipeline.report.files import Paths, find_foreign_latest, report_paths, write
 from pipeline.schema import SCORES, empty
+from pipeline.storage.files import digest_files
+from pipeline.tracking.registry import Registry
 
 __all__ = ["rebuild_report", "write_missing", "write_report"]
 
@@ -66,6 +69,13 @@ def write_report(
         remarks: What else to mention in the report.
     """
     report = _gather(run, price_status, standing, record, champion, remarks)
+    if report.verdict and not champion.evaluation:  # of an earlier nextday
+        folder = run.workspace.evaluation(run.name, champion.version)
+        registry = Registry(run.workspace.home, model_version)
+        registry.add_evaluation(run.name, champion.version, digest_files(folder))
+        log_quietly(f"the evaluation of {champion.version} had no checksums: they are taken from its files")
+    if foreign := find_foreign_latest(report, run.workspace.reports):
+        log_line(f"latest.csv was for {foreign:%Y-%m-%d}, for which nothing is sealed: it is replaced")
     paths = write(report, run.workspace.reports)
     log_line(f"report: {paths.html}")
     return report, paths
@@ -139,10 +149,10 @@ def _gather_again(run: Run, standing: pd.DataFrame, record: UniverseRecord, cham
     """Gather the report of one session's sealed rows with the settings and prices of that session."""
     first = _first(standing)
     former = with_former_settings(run, str(first["config_digest"]))
-    price_status = read_price_status(
-        former, Reasons(), no_findings(), as_of=first["as_of"], seq=int(first["data_version"])
-    )
     champion = champions.version(str(first["model_version"]))
+    seq = int(first["data_version"])
+    run.store.require_version(seq)
+    price_status = read_price_status(former, Reasons(), no_findings(), as_of=first["as_of"], seq=seq)
     remarks = ["Written later, from the ledger; the record of outcomes is that of the day of writing."]
     return _gather(former, price_status, standing.assign(is_new=False), record, champion, remarks)
 
@@ -210,9 +220,11 @@ def _measured(evaluation: Evaluation | None) -> dict[str, Any]:
 def _load_evaluation(run: Run, champion: Champion) -> tuple[Evaluation | None, list[str]]:
     """Return the evaluation of the champion's training, or a remark: a lost score must not cost the forecast."""
     try:
-        return load_evaluation(run.workspace.evaluation(run.name, champion.version)), []
+        folder = run.workspace.evaluation(run.name, champion.version)
+        return load_evaluation(folder, champion.evaluation), []
     except StoreError as error:
-        return None, [f"No score is shown. {error.what}. {error.fix.capitalize()}."]
+        because = f"{error.what[0].lower()}{error.what[1:]} ({error.where})"
+        return None, [f"No score is shown, because {because}. Fix: {error.fix}."]
 
 
 def _load_attributions(run: Run, standing: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
@@ -302,9 +314,13 @@ def _notes(run: Run, standing: pd.DataFrame, champion: Champion, remarks: list[s
     made = list_outputs(standing)
     if lacking := [output for output in run.config.labels.outputs if output not in made]:
         notes.append(_explain_lacking(lacking, champion))
-    former = with_former_settings(run, str(_first(standing)["config_digest"])).resolved["settings"]
-    if changed := _name_changed_sections(run, former):
-        notes.append(f"The settings have changed since those rows were issued: {changed}.")
+    try:
+        former = with_former_settings(run, str(_first(standing)["config_digest"])).resolved["settings"]
+    except NextdayError as error:
+        notes.append(f"{error.what} ({error.where}). Fix: {error.fix}.")
+    else:
+        if changed := _name_changed_sections(run, former):
+            notes.append(f"The settings have changed since those rows were issued: {changed}.")
     if untrained := _name_changed_sections(run, champion.resolve_settings(), _OF_THE_MODEL):
         notes.append(
             f"The champion was trained with other settings ({untrained}): `nextday retrain` uses the new ones."

@@ -15,6 +15,8 @@ from flows.runtime.context import Run, open_run
 from flows.runtime.custom_code import describe_audit_gap, list_code
 from flows.runtime.locations import absolute_path, default_config
 from flows.runtime.tracking import tracking
+from models.ensembles.model_files import model_version
+from pipeline.backup.wholeness import REPLACE, find_damage
 from pipeline.errors import NextdayError
 from pipeline.formatting import count
 from pipeline.ledger.known_head import RECOVER, ledger_exists
@@ -64,6 +66,7 @@ def examine(config: Path | None, home: Path | None, now: datetime | None) -> lis
         _check_prices,
         _check_quarantine,
         _check_champion,
+        _check_digests,
         _check_ledger,
         _check_last_forecast,
         partial(_check_schedule, path),
@@ -202,6 +205,14 @@ def _check_champion(run: Run) -> list[HealthCheck]:
     what = f"champion {champion.model_version}, trained through {champion.trained_through:%Y-%m-%d}, {age} sessions old"
     found = [HealthCheck(age <= OLD_MODEL, what, "nextday retrain")]
     return found + [failed(problem, "nextday retrain") for problem in book.mirror(run.name)]
+
+
+def _check_digests(run: Run) -> list[HealthCheck]:
+    """Compare models, evaluations, settings and trials with their digests, as a backup does."""
+    damage = find_damage(run.workspace.home, model_version)
+    if not damage:
+        return [passed("models, evaluations, settings and trials agree with their digests")]
+    return [failed(each, REPLACE) for each in damage]
 
 
 def _check_last_forecast(run: Run) -> list[HealthCheck]:

@@ -3,8 +3,9 @@
 import importlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -120,21 +121,24 @@ class Run:
         """The sealed ledger."""
         return Ledger(self.workspace.ledger)
 
+    @cached_property
+    def highest_data_version(self) -> int:
+        """The highest version of the prices that a sealed row names, read once; 0 before the first.
+
+        Raises:
+            LedgerError: sealed rows are lost or changed.
+        """
+        if not ledger_exists(self.workspace.ledger):
+            return 0
+        return Ledger(self.workspace.ledger, read_only=True).highest_data_version(self.name)
+
     def require_whole_ledger(self) -> None:
         """Check that the ledger, if there is one, has every row that was sealed, as it was sealed.
 
         Raises:
             LedgerError: rows are lost or changed.
         """
-        if ledger_exists(self.workspace.ledger):
-            Ledger(self.workspace.ledger, read_only=True).head()
-
-    @property
-    def highest_data_version(self) -> int:
-        """The highest version of the prices that a sealed row names; 0 before the first."""
-        if not ledger_exists(self.workspace.ledger):
-            return 0
-        return Ledger(self.workspace.ledger, read_only=True).highest_data_version(self.name)
+        _ = self.highest_data_version  # reading it checks the ledger
 
     @property
     def today(self) -> pd.Timestamp | None:
@@ -159,9 +163,13 @@ class Run:
         return _settings_path(self.workspace, self.digest)
 
     def save_settings(self) -> None:
-        """Save the resolved settings under their digest, so that every forecast can be recomputed."""
+        """Save the resolved settings under their digest, so that every forecast can be recomputed.
+
+        A file whose content is not that of its digest is replaced.
+        """
         path = self.settings_file
-        if not path.exists():
+        stored = _read_settings(path)
+        if not isinstance(stored, dict) or digest(stored) != self.digest:
             write_text(path, json.dumps(self.resolved, indent=1, sort_keys=True) + "\n")
 
 
@@ -265,7 +273,7 @@ def with_former_settings(run: Run, former: str) -> Run:
     overrides = from_rows(resolved.get("closures", []))
     return Run(
         **{
-            **vars(run),
+            **{each.name: getattr(run, each.name) for each in fields(run)},
             "config": settings,
             "calendar": calendar(settings.universe.calendar, settings.prices.start, run.now, overrides),
             "universe": members,

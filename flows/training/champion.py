@@ -22,6 +22,7 @@ from pipeline.evaluation.verdict import Verdict
 from pipeline.outputs import Output, name_key, select_main
 from pipeline.report.evening_page import evaluation_figures
 from pipeline.statistics.metrics import log_losses
+from pipeline.storage.files import digest_files
 from pipeline.tracking.trials import Trial, TrialBook, count_settings, digest_procedure, list_parameters
 
 __all__ = ["count_trial", "make_champion"]
@@ -132,6 +133,7 @@ def promote(run: Run, price_status: PriceStatus, version: str, evaluation: Evalu
         epochs=evaluation.epochs,
         scores=evaluation.scores,
         artifacts=[*sorted(folder.iterdir()), run.settings_file],
+        evaluation=digest_files(folder),
     )
     book.promote(run.name, version, promoted_at=run.now)
     log_line(f"champion {version} promoted")

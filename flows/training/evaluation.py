@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,7 @@ from pipeline.evaluation.verdict import Verdict
 from pipeline.forecasting.folds import Fold
 from pipeline.forecasting.forecast import choose_directions
 from pipeline.outputs import DIRECTION, Output, list_outputs, name_key, read_key, split_group
-from pipeline.storage.files import write_bytes, write_text
+from pipeline.storage.files import digest_files, write_bytes, write_text
 
 __all__ = ["Evaluation", "load_evaluation", "range_table", "save_evaluation"]
 
@@ -64,13 +65,20 @@ _FARTHER = "verdicts_farther.json"
 """Exists only where the model has more than one output."""
 
 
-def load_evaluation(folder: Path) -> Evaluation:
+def load_evaluation(folder: Path, digests: Mapping[str, str] = MappingProxyType({})) -> Evaluation:
     """Read what `save_evaluation` wrote.
+
+    Args:
+        folder: The evaluation's folder.
+        digests: The sha256 of each file, as the list of models holds them; none for an earlier nextday's.
 
     Raises:
         StoreError: a file is missing or damaged.
     """
     try:
+        there = digest_files(folder) if digests else {}
+        if changed := sorted(name for name, digest in digests.items() if there.get(name) != digest):
+            raise ValueError(f"{', '.join(changed)} changed since the training, or missing")
         tables = {name: pd.read_csv(folder / f"{name}.csv") for name in ("scores", "epochs", "ranges")}
         tables["scores"] = _complete_scores(tables["scores"])
         for name in ("first_session", "last_session"):
@@ -92,9 +100,10 @@ def load_evaluation(folder: Path) -> Evaluation:
             insight=load_insight(folder),
             figures={path.stem: path.read_text(encoding="utf-8") for path in folder.glob("*.svg")},
         )
-    except (OSError, ValueError, TypeError) as error:
+    except Exception as error:  # damaged files raise whatever their readers stumble over
+        reason = str(error).partition("\n")[0] or type(error).__name__
         raise StoreError(
-            f"The evaluation of the champion cannot be read: {error}",
+            f"The evaluation of the champion cannot be read: {reason:.300}",
             where=str(folder),
             fix="`nextday retrain` trains a new champion and evaluates it",
         ) from None

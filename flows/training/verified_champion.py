@@ -1,7 +1,7 @@
 """The models that serve or served, each verified once per run, with typed facts."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from flows.runtime.context import Run
+from flows.runtime.progress import log_line
 from models.ensembles.model_files import METADATA, model_version, parse_metadata
 from models.errors import ModelError
 from pipeline.config import Config, ModelConfig
@@ -42,6 +43,7 @@ class Champion:
         settings: All settings that it was trained with, as they were stored.
         code: Custom code that made it: its places and digests, and the digest of the settings to be audited.
         metadata: The content of its model.json, for its weights and its card.
+        evaluation: The sha256 of each file of its evaluation; empty where an earlier nextday registered it.
     """
 
     version: str
@@ -59,6 +61,7 @@ class Champion:
     settings: Mapping[str, Any]
     code: Mapping[str, str]
     metadata: Mapping[str, Any]
+    evaluation: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -77,7 +80,8 @@ class Champions:
     """The registered models of the run's universe; the files of each are verified once, when it is first needed."""
 
     def __init__(self, run: Run) -> None:
-        self._registry, self._universe = Registry(run.workspace.home, model_version), run.name
+        self._registry = Registry(run.workspace.home, model_version, say=log_line)
+        self._universe = run.name
         self._verified: dict[str, Champion] = {}
 
     def serving(self) -> Champion | None:
@@ -89,6 +93,15 @@ class Champions:
         """
         model = self._registry.serving(self._universe)
         return None if model is None else self._verify(model)
+
+    def check_list(self) -> None:
+        """Read what a training will write to; champion.json is written again where it is damaged.
+
+        Raises:
+            NextdayError: the list of models is damaged.
+        """
+        self._registry.versions(self._universe)
+        self._registry.serving(self._universe)
 
     def version(self, model_version: str) -> Champion:
         """Return one registered model.
@@ -168,6 +181,7 @@ def read_champion(model: RegisteredModel) -> Champion:
             code={name: str(extra[name]) for name in _CODE if name in extra},
             # Prefect walks through a task's dicts: this one may be large.
             metadata=MappingProxyType(metadata),
+            evaluation=model.evaluation,
         )
     except (KeyError, TypeError, AttributeError, ValueError) as broken:
         raise ModelError(

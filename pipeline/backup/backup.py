@@ -18,8 +18,9 @@ from typing import Final
 import pandas as pd
 
 from pipeline.backup.archive import Packer, Progress, unpack
+from pipeline.backup.wholeness import REPLACE, find_damage
 from pipeline.errors import InputError, NextdayError
-from pipeline.ledger.known_head import ledger_exists
+from pipeline.ledger.known_head import RECOVER, ledger_exists
 from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.verification import Verification
 from pipeline.prices.store import PriceStore
@@ -32,8 +33,9 @@ _LEFT_OUT: Final = {"cache", "locks", "prefect"}
 _NAME: Final = "%Y-%m-%dT%H%M%SZ.tar"
 _NAMES: Final = "20??-??-??T??????Z.tar"
 _HEAD: Final = "ledger.head.json"
-_POINTERS: Final = ("models/*/champion.json", "models/*/versions.json")
+_POINTERS: Final = ("models/*/champion.json", "models/*/versions.json", "trials/*.sha256")
 _BUSY_SECONDS: Final = 60.0
+_DAMAGED: Final = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,15 @@ class Backup:
     removed: list[Path]
 
 
-def back_up(home: Path, target: Path, *, now: datetime, keep: int, progress: Progress) -> Backup:
+def back_up(
+    home: Path,
+    target: Path,
+    *,
+    now: datetime,
+    keep: int,
+    progress: Progress,
+    digest: Callable[[Path], str],
+) -> Backup:
     """Back up a workspace into one file; other runs may write to it meanwhile.
 
     Args:
@@ -82,14 +92,17 @@ def back_up(home: Path, target: Path, *, now: datetime, keep: int, progress: Pro
         now: The time, UTC.
         keep: In a folder: number of backups to keep, this one included.
         progress: Shows the progress.
+        digest: Returns the model_version of the files in a folder; raises if they are not a model.
 
     Raises:
         InputError: there is no workspace, or the target cannot be used.
+        LedgerError: the ledger is gone.
         WorkspaceBusyError: another backup is running in that folder.
         NextdayError: something cannot be read or written, or the backup does not read back. Older backups stay.
     """
     path = target if target.suffix == ".tar" else target / now.strftime(_NAME)
     _check_paths(Workspace(home), path)
+    ledger_exists(Workspace(home).ledger)  # one that was lost would be copied as none
     with (
         _explain_errors(path.parent),
         _work_folder(path.parent / ".nextday-backup.half", path.parent) as half,
@@ -103,6 +116,8 @@ def back_up(home: Path, target: Path, *, now: datetime, keep: int, progress: Pro
             file.flush()
             os.fsync(file.fileno())
         contents = _unpack_and_read(whole, half / "tried", home, progress)
+        if damage := find_damage(half / "tried", digest):
+            raise _unreadable("; ".join(damage), home, REPLACE)
         whole.replace(path)
     old = [] if path == target else sorted(path.parent.glob(_NAMES))[:-keep]
     for each in old:
@@ -243,13 +258,23 @@ def _name(path: Path, home: Path) -> str:
 
 def _copy_database(path: Path, copy: Path) -> None:
     """Copy a database as of one moment, even while other processes write to it."""
-    with (
-        closing(
-            sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=_BUSY_SECONDS)
-        ) as one,
-        closing(sqlite3.connect(copy)) as other,
-    ):
-        one.backup(other)
+    try:
+        with (
+            closing(
+                sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=_BUSY_SECONDS)
+            ) as one,
+            closing(sqlite3.connect(copy)) as other,
+        ):
+            one.backup(other)
+    except sqlite3.DatabaseError as error:
+        if getattr(error, "sqlite_errorname", "") not in _DAMAGED:
+            raise
+        raise NextdayError(
+            f"The database {path.name} is damaged: {error}",
+            where=str(path),
+            fix="restore it from an earlier backup, or move it away: what it held is lost then; "
+            f"for the ledger: {RECOVER}",
+        ) from None
 
 
 def _stores(home: Path) -> list[PriceStore]:
@@ -261,7 +286,9 @@ def _files(home: Path) -> list[Path]:
     """Return the files outside of databases and price stores, without locks and hidden (half-written) files."""
     excluded = {*_LEFT_OUT, *(_name(store.folder, home) for store in _stores(home))}
     databases = [_name(path, home) for path in Workspace(home).databases]
-    database_files = {f"{name}{end}" for name in databases for end in ("", "-wal", "-shm", "-journal")}
+    # A snapshot has another change counter than the file, so it gets a checksum of its own with its next commit.
+    ends = ("", "-wal", "-shm", "-journal", ".sha256")
+    database_files = {f"{name}{end}" for name in databases for end in ends}
     found = []
     for path in sorted(home.rglob("*")):
         name = path.relative_to(home)
@@ -295,9 +322,9 @@ def _describe_store(store: PriceStore) -> StoredUniverse:
     return StoredUniverse(store.folder.name, bars["symbol"].nunique(), last, store.seq())
 
 
-def _unreadable(why: str, source: Path) -> NextdayError:
+def _unreadable(why: str, source: Path, fix: str = "") -> NextdayError:
     return NextdayError(
         f"The backup does not read back. {why}",
         where=str(source),
-        fix="`nextday doctor` finds damage in a workspace; earlier backups are unchanged",
+        fix=fix or "`nextday doctor` finds damage in a workspace; earlier backups are unchanged",
     )

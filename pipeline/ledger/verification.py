@@ -48,7 +48,7 @@ def check(db: sqlite3.Connection, path: Path) -> None:
         for facts in (each.stat() for each in (path, Path(f"{path}-wal")) if each.exists())
     )
     if _checked.get(path) != state:
-        for problem in _seal_problems(db):
+        for problem in (*_file_problems(db), *_seal_problems(db)):
             raise LedgerError(
                 f"The ledger's seal is broken: {problem}",
                 where=str(path),

@@ -142,6 +142,14 @@ class StoreFiles:
         highest: int | None = pc.max(_statistics(table, f"max.{column}")[0]).as_py()
         return highest
 
+    def lowest(self, column: str) -> int | None:
+        """Return the minimum of an integer column, as `highest` does."""
+        table = self._table()
+        if table is None:
+            return None
+        lowest: int | None = pc.min(_statistics(table, f"min.{column}")[0]).as_py()
+        return lowest
+
     def bounds(self) -> pd.DataFrame:
         """Return what the log says of each file: first_session, last_session, observed_at (the latest; in ms).
 

@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from numpy.typing import DTypeLike, NDArray
 
+from pipeline.errors import StoreError
 from pipeline.prices.bar_block import COLUMNS, Block, build_block
 from pipeline.prices.delta_table import Compaction, StoreFiles
 from pipeline.schema import PRICES, empty, validated
@@ -232,6 +233,21 @@ class PriceStore:
     def seq(self) -> int:
         """Return the seq of the last append, 0 for an empty store."""
         return self._files.highest("seq") or 0
+
+    def require_version(self, seq: int) -> None:
+        """Check that the store reaches back to a version: one that was lost begins again with a higher one.
+
+        Raises:
+            StoreError: it does not, or cannot be read.
+        """
+        first = self._files.lowest("seq")
+        if first is None or seq < first:
+            raise StoreError(
+                f"The prices of version {seq} are gone: this store begins with "
+                + (f"version {first}" if first else "its next append"),
+                where=str(self.folder),
+                fix="only a backup has them (nextday restore); without it their forecasts cannot be replayed",
+            )
 
     def observed_at(self) -> pd.Timestamp | None:
         """Return the observation time of the newest row, None for an empty store."""

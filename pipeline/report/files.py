@@ -17,7 +17,7 @@ from pipeline.schema import SCORES
 from pipeline.storage.csv_output import format_csv
 from pipeline.storage.files import write_text
 
-__all__ = ["FORECAST_COLUMNS", "Paths", "report_paths", "write"]
+__all__ = ["FORECAST_COLUMNS", "Paths", "find_foreign_latest", "report_paths", "write"]
 
 FORECAST_COLUMNS: Final = [
     "target_session",
@@ -64,7 +64,8 @@ def report_paths(folder: Path, universe: str, target_session: pd.Timestamp) -> P
 def write(report: Report, folder: Path) -> Paths:
     """Write the report's files, each of them atomically; equal reports give equal bytes.
 
-    latest.csv never goes back in time: it is kept if its target session is later than that of this report.
+    latest.csv never goes back in time: it is kept if its target session is later than that of this report, unless no
+    sealed forecast is for so late a session (see `find_foreign_latest`).
 
     Args:
         report: What to write.
@@ -77,10 +78,24 @@ def write(report: Report, folder: Path) -> Paths:
     forecasts = _forecast_csv(report)
     write_text(written.forecast_csv, forecasts)
     write_text(written.scores_csv, format_csv(collect_scores(report)[list(SCORES.columns)]))
-    if _newest_session(written.latest_csv) <= report.target_session.date():
+    is_foreign = find_foreign_latest(report, folder) is not None
+    if is_foreign or _newest_session(written.latest_csv) <= report.target_session.date():
         write_text(written.latest_csv, forecasts)
     write_text(written.html, render(report))  # last: where it exists, so do the others
     return written
+
+
+def find_foreign_latest(report: Report, folder: Path) -> date | None:
+    """Return the session of a latest.csv that is later than every sealed forecast's: it would never be replaced.
+
+    None where there is no such file, or where this report is not that of the newest forecasts.
+    """
+    newest = report.target_session
+    if not report.record.empty:
+        last = report.record[report.record["as_of"] == report.record["as_of"].max()]
+        newest = last.sort_values("horizon", kind="stable")["target_session"].iloc[0]
+    latest = _newest_session(report_paths(folder, report.universe, report.target_session).latest_csv)
+    return latest if newest <= report.target_session and latest > report.target_session.date() else None
 
 
 def _forecast_csv(report: Report) -> str:

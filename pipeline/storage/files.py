@@ -1,5 +1,6 @@
 """Atomic writes of files, and locks."""
 
+import hashlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -12,7 +13,15 @@ from filelock import FileLock, Timeout
 
 from pipeline.errors import NextdayError, WorkspaceBusyError
 
-__all__ = ["atomic_write", "hold_lock", "is_dead_temporary", "remove_folder", "write_bytes", "write_text"]
+__all__ = [
+    "atomic_write",
+    "digest_files",
+    "hold_lock",
+    "is_dead_temporary",
+    "remove_folder",
+    "write_bytes",
+    "write_text",
+]
 
 
 @contextmanager
@@ -89,6 +98,16 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def digest_files(folder: Path) -> dict[str, str]:
+    """Return the sha256 of each file in a folder, by name; hidden (half-written) ones are left out.
+
+    Raises:
+        OSError: the folder or a file cannot be read.
+    """
+    paths = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 
 
 def remove_folder(path: Path) -> None:

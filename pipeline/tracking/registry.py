@@ -1,15 +1,18 @@
 """The registered models and the champion: JSON files next to the models, read without TensorFlow or MLflow's database.
 
-They hold no absolute path, so a workspace may be moved.
+They hold no absolute path, so a workspace may be moved. Each entry has a digest of its own, and the digests of its
+model's evaluation; an entry of an earlier nextday has none until the list is written next.
 """
 
+import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import pandas as pd
@@ -20,6 +23,10 @@ from pipeline.storage.files import hold_lock, write_text
 __all__ = ["RegisteredModel", "Registry", "check_universe"]
 
 _PATIENCE: Final = 60.0  # seconds: the holder of the lock writes two small files
+_LIST_FIX: Final = (
+    "restore it from a backup (nextday restore); without one, move it away: the champion still serves, and "
+    "`nextday retrain` begins a new list"
+)
 _UNIVERSE: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
 
@@ -35,6 +42,7 @@ class RegisteredModel:
         run_id: MLflow's run of its training.
         number: Its number in MLflow's registry, from 1.
         tags: The tags it was registered with.
+        evaluation: The sha256 of each file of its evaluation; empty where an earlier nextday registered it.
     """
 
     model_version: str
@@ -44,6 +52,7 @@ class RegisteredModel:
     run_id: str
     number: int
     tags: Mapping[str, str]
+    evaluation: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -51,15 +60,17 @@ class Registry:
     """The models of a workspace, in models/<universe>/<model_version>/.
 
     Every method raises InputError if the universe's name is invalid, and NextdayError if versions.json (all registered
-    models, oldest first) or champion.json (the champion's entry) is damaged.
+    models, oldest first) is damaged. A damaged or missing champion.json (the champion's entry) is read from that list.
 
     Attributes:
         home: The workspace.
         digest: Returns the model_version of the files in a folder; raises if they are not a model.
+        say: Told what was repaired; without it nothing is.
     """
 
     home: Path
     digest: Callable[[Path], str]
+    say: Callable[[str], None] | None = None
 
     def champion(self, universe: str) -> RegisteredModel | None:
         """Return the champion, its files verified, or None if none was promoted yet.
@@ -88,11 +99,43 @@ class Registry:
 
     def serving(self, universe: str) -> RegisteredModel | None:
         """Return the champion without verifying its files, or None if none was promoted yet."""
-        entry = self._read(universe, "champion.json")
+        entry, damage = self._find_champion(universe)
+        if damage and self.say:
+            self.say(self._repair(universe))
         return self._model(universe, entry) if entry else None
 
+    def describe_champion_damage(self, universe: str) -> str:
+        """Return what is wrong with champion.json ("was damaged", "was missing"); empty if nothing is.
+
+        Raises:
+            NextdayError: also where there is a champion, but no list of models.
+        """
+        entry, damage = self._find_champion(universe)
+        if entry and not self._entries(universe):
+            path = self._folder(universe) / "versions.json"
+            raise NextdayError("The list of models is missing", where=str(path), fix=_LIST_FIX)
+        return damage
+
+    def add_evaluation(self, universe: str, model_version: str, digests: Mapping[str, str]) -> None:
+        """Add the digests of an evaluation to a model that has none yet."""
+        with self._locked(universe):
+            entries, serving = self._entries(universe), self._find_champion(universe)[0]
+            entry = _find_entry(entries, universe, model_version)
+            if entry.get("evaluation"):
+                return
+            entry["evaluation"] = dict(digests)
+            self._write(universe, "versions.json", entries)
+            if serving and serving["model_version"] == model_version:
+                self._write(universe, "champion.json", entry)
+
     def add(
-        self, universe: str, model_version: str, run_id: str, number: int, tags: Mapping[str, str]
+        self,
+        universe: str,
+        model_version: str,
+        run_id: str,
+        number: int,
+        tags: Mapping[str, str],
+        evaluation: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         """Register a model; an entry that exists already is kept.
 
@@ -102,6 +145,7 @@ class Registry:
             run_id: MLflow's run of its training.
             number: Its number in MLflow's registry.
             tags: Its tags; `trained_through` (a date) must be among them.
+            evaluation: The sha256 of each file of its evaluation.
         """
         with self._locked(universe):
             entries = self._entries(universe)
@@ -109,6 +153,7 @@ class Registry:
                 return
             named = {"model_version": model_version, "trained_through": tags["trained_through"]}
             entry = {**named, "promoted_at": None, "run_id": run_id, "number": number, "tags": dict(tags)}
+            entry |= {"evaluation": dict(evaluation)} if evaluation else {}
             self._write(universe, "versions.json", [*entries, entry])
 
     def promote(self, universe: str, model_version: str, promoted_at: datetime) -> str | None:
@@ -159,21 +204,52 @@ class Registry:
     def _entries(self, universe: str) -> list[dict[str, Any]]:
         return list(self._read(universe, "versions.json") or [])
 
+    def _repair(self, universe: str) -> str:
+        """Write champion.json again, and return that in one sentence."""
+        with self._locked(universe):
+            entry, damage = self._find_champion(universe)
+            if entry and damage:
+                self._write(universe, "champion.json", entry)
+        named = entry["model_version"] if entry else "no model"
+        return f"champion.json {damage}: it was written again from the list of models, where {named} was promoted last"
+
+    def _find_champion(self, universe: str) -> tuple[dict[str, Any] | None, str]:
+        """Return the champion's entry, and what is wrong with champion.json where the entry comes from the list."""
+        try:
+            entry = self._read(universe, "champion.json")
+            damage = "" if entry else "was missing"
+        except NextdayError as error:
+            entry, damage, broken = None, "was damaged", error
+        if entry:
+            return entry, ""
+        promoted = [each for each in self._entries(universe) if each["promoted_at"]]
+        if promoted:
+            return max(promoted, key=lambda each: datetime.fromisoformat(each["promoted_at"])), damage
+        if damage == "was damaged":
+            raise broken
+        return None, ""
+
     def _read(self, universe: str, name: str) -> Any:
         path = self._folder(universe) / name
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             for entry in content if isinstance(content, list) else [content]:
                 self._model(universe, entry)
+                if entry.get("sha256", _digest(entry)) != _digest(entry):
+                    raise ValueError(f"the entry of {entry['model_version']} was changed")
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise NextdayError(
-                f"The list of models cannot be read: {error!r}", where=str(path), fix="restore that file"
+                f"The list of models cannot be read: {str(error) or type(error).__name__:.200}",
+                where=str(path),
+                fix=_LIST_FIX,
             ) from None
         return content
 
-    def _write(self, universe: str, name: str, content: object) -> None:
+    def _write(self, universe: str, name: str, content: list[dict[str, Any]] | dict[str, Any]) -> None:
+        for entry in content if isinstance(content, list) else [content]:
+            entry["sha256"] = _digest(entry)
         write_text(self._folder(universe) / name, json.dumps(content, indent=1) + "\n")
 
     def _model(self, universe: str, entry: Mapping[str, Any]) -> RegisteredModel:
@@ -186,6 +262,7 @@ class Registry:
             run_id=entry["run_id"],
             number=entry["number"],
             tags=entry["tags"],
+            evaluation=entry.get("evaluation", {}),
         )
 
 
@@ -200,6 +277,12 @@ def check_universe(name: str) -> None:
             f"{name!r} cannot name a universe",
             fix="use 1 to 63 of a-z, 0-9, - and _, beginning with a letter or digit",
         )
+
+
+def _digest(entry: Mapping[str, Any]) -> str:
+    """Return the digest of an entry, without the one that it holds."""
+    facts = {name: fact for name, fact in entry.items() if name != "sha256"}
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def _find_entry(entries: list[dict[str, Any]], universe: str, model_version: str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import pandas as pd
@@ -87,6 +88,7 @@ class Tracking:
         epochs: pd.DataFrame,
         scores: pd.DataFrame,
         artifacts: Sequence[Path] = (),
+        evaluation: Mapping[str, str] = MappingProxyType({}),
     ) -> TrackedRun:
         """Record a training and register its model as `nextday-<universe>`.
 
@@ -104,6 +106,7 @@ class Tracking:
             epochs: One row per epoch: fit, member, epoch, and one column per metric.
             scores: schema.SCORES.
             artifacts: Files to store with the run.
+            evaluation: The sha256 of each file of the model's evaluation, kept in the list of models.
 
         Raises:
             NextdayError: the model's files are not those of `model_version` or are in another folder, or MLflow failed.
@@ -119,7 +122,7 @@ class Tracking:
                 self._log_artifacts(run.info.run_id, artifacts)
                 self._client.log_artifacts(run.info.run_id, str(directory), "model")
             number = self._register(universe, run.info.run_id, about)
-            self._registry.add(universe, model_version, run.info.run_id, number, about)
+            self._registry.add(universe, model_version, run.info.run_id, number, about, evaluation)
         return TrackedRun(run.info.run_id, number)
 
     def record_forecast(

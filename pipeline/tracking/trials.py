@@ -2,9 +2,10 @@
 
 The best of many trials is partly the luckiest. How much of it is luck depends on the number of trials and on the spread
 of their results (Bailey and López de Prado 2014, "The deflated Sharpe ratio"), so both are kept, rejected trials
-included.
+included. A second file holds the number of bytes and their sha256: a line that was changed or cut off is noticed.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
@@ -16,7 +17,7 @@ from typing import Any, Final, Literal
 from pipeline.config import Config, digest
 from pipeline.errors import NextdayError, StoreError
 from pipeline.formatting import count
-from pipeline.storage.files import hold_lock
+from pipeline.storage.files import hold_lock, write_text
 
 __all__ = [
     "Parameters",
@@ -122,6 +123,11 @@ class TrialBook:
 
     path: Path
 
+    @property
+    def checksum(self) -> Path:
+        """The file with the checksum of the trials; one of an earlier nextday has none until the next trial."""
+        return self.path.with_suffix(".sha256")
+
     def add(self, trial: Trial) -> None:
         """Append a trial, durably; one that is already recorded is not written again.
 
@@ -129,7 +135,7 @@ class TrialBook:
 
         Raises:
             NextdayError: the file cannot be written, or another process held it for a minute.
-            StoreError: a complete line is damaged.
+            StoreError: a complete line is damaged, or lines that were written are missing.
         """
         with hold_lock(self.path.with_suffix(".lock"), _LOCK_SECONDS, f"the trials in {self.path}"):
             if trial.key in {each.key for each in self.read()}:
@@ -141,6 +147,8 @@ class TrialBook:
                     file.write(f"{line}\n".encode())
                     file.flush()
                     os.fsync(file.fileno())
+                content = self._whole_lines()
+                write_text(self.checksum, f"{hashlib.sha256(content).hexdigest()}  {len(content)}\n")
             except OSError as error:
                 raise NextdayError(
                     f"The trial cannot be recorded: {error.strerror}",
@@ -155,7 +163,7 @@ class TrialBook:
             until: Leave out the trials of later runs.
 
         Raises:
-            StoreError: a line is damaged.
+            StoreError: a line is damaged, or lines that were written are missing.
         """
         lines = self._whole_lines().decode(errors="replace").splitlines()
         trials = [self._parse(number, line) for number, line in enumerate(lines, start=1)]
@@ -163,15 +171,24 @@ class TrialBook:
 
     def _whole_lines(self) -> bytes:
         try:
-            content = self.path.read_bytes()
-        except FileNotFoundError:
-            return b""
+            checksum = (
+                self.checksum.read_text(encoding="utf-8", errors="replace") if self.checksum.exists() else ""
+            )
+            content = self.path.read_bytes() if self.path.exists() else b""
         except OSError as error:
             raise StoreError(
                 f"The trials cannot be read: {error.strerror}",
                 where=str(self.path),
                 fix="check the file and its permissions",
             ) from None
+        digest, _, size = checksum.strip().partition("  ")
+        noted = content[: int(size)] if size.isdecimal() else b""
+        if checksum and digest != hashlib.sha256(noted).hexdigest():
+            raise StoreError(
+                "The trials were changed or cut, compared with their checksum",
+                where=str(self.path),
+                fix=f"restore both files from a backup; to count on what is left, delete {self.checksum}",
+            )
         return content[: content.rfind(b"\n") + 1]
 
     def _parse(self, number: int, line: str) -> Trial:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from models.ensembles.model_files import model_version
 from pipeline.backup.backup import back_up, restore
 from pipeline.ledger.ledger import Ledger
 from pipeline.prices.delta_table import StoreFiles
@@ -62,7 +63,9 @@ def test_a_workspace_of_years_is_copied_brought_back_and_tidied_in_seconds(
     size = sum(path.stat().st_size for path in home.rglob("*") if path.is_file()) / 1e6
     plain = seconds(functools.partial(shutil.copytree, home, tmp_path / "plain"))
     verified = seconds(lambda: Ledger(home / "ledger.sqlite").verify())
-    copied = seconds(lambda: back_up(home, tmp_path / "c.tar", now=now, keep=1, progress=unseen))
+    copied = seconds(
+        lambda: back_up(home, tmp_path / "c.tar", now=now, keep=1, progress=unseen, digest=model_version)
+    )
     restored = seconds(lambda: restore(tmp_path / "c.tar", tmp_path / "back", progress=unseen))
     store = PriceStore(tmp_path / "back" / "prices" / "bench")
     before, read = store.count_files(), seconds(lambda: store.read(columns=["close"]))

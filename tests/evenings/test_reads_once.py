@@ -78,9 +78,9 @@ def test_an_evening_with_a_champion_reads_each_thing_once(
     assert set(digests.values()) == {1}
     assert reads["metadata"] == 1
     assert reads["registry"] == 1
-    assert reads["ledger read"] == 1
+    assert reads["ledger read"] == 2  # whether it is whole, before anything is fetched, and its rows
     assert reads["ledger written"] == 2  # the outcomes, then the forecasts: each is sealed by itself
-    assert reads["ledger opened"] == 3
+    assert reads["ledger opened"] == 4
     assert reads["prices"] == 2  # what stands before new bars are appended, and what every later step needs
 
 
@@ -92,7 +92,7 @@ def test_the_report_holds_what_was_written_in_the_same_run(
     # Two sessions were caught up and their reports written: still one verification and one reading.
     assert evening.settled == 6
     assert {n for name, n in reads.items() if name.startswith("digest of")} == {1}
-    assert reads["ledger read"] == 1
+    assert reads["ledger read"] == 2
     assert reads["ledger written"] == 4  # two missed sessions, the outcomes, tonight's forecasts
     pd.testing.assert_frame_equal(evening.report.record, place.record())
     assert evening.report.record["outcome"].notna().sum() == 6

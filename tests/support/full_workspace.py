@@ -1,6 +1,8 @@
 """A workspace with a file of every kind, and backups of it."""
 
+import json
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -8,21 +10,34 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from models.ensembles.model_files import model_version
 from pipeline.backup.backup import Backup, back_up
+from pipeline.config import digest as digest_settings
 from pipeline.ledger.ledger import Ledger
 from pipeline.market.calendar import Calendar
 from pipeline.prices.store import PriceStore
+from pipeline.storage.files import digest_files
 from pipeline.storage.workspace import Workspace
+from pipeline.tracking.registry import Registry
+from pipeline.tracking.trials import TrialBook
 from tests.conftest import prices_of, vendor_bars
 from tests.pipeline.ledger.test_sealed_ledger import issue
+from tests.pipeline.tracking.test_trials import trial
 from tests.support.victims import unseen
 
 WEEK = pd.DatetimeIndex(["2018-12-28", "2018-12-31", "2019-01-02", "2019-01-03"])
 NOW = datetime(2019, 1, 4, 3, 30, tzinfo=UTC)
 
 
-def copy(home: Path, target: Path, *, now: datetime = NOW, keep: int = 14) -> Backup:
-    return back_up(home, target, now=now, keep=keep, progress=unseen)
+def copy(
+    home: Path,
+    target: Path,
+    *,
+    now: datetime = NOW,
+    keep: int = 14,
+    digest: Callable[[Path], str] = model_version,
+) -> Backup:
+    return back_up(home, target, now=now, keep=keep, progress=unseen, digest=digest)
 
 
 def rows(days: Calendar, closes: list[float], symbol: str = "A") -> pd.DataFrame:
@@ -34,6 +49,29 @@ def write(home: Path, *names: str) -> None:
     for name in names:
         (home / name).parent.mkdir(parents=True, exist_ok=True)
         (home / name).write_text(name)
+
+
+def write_words(folder: Path) -> None:
+    """Write files like those of an evaluation, for who reads none of them."""
+    write(folder, "scores.csv", "verdict.json", "test_rows.parquet")
+
+
+def promote(home: Path, content: str, evaluate: Callable[[Path], None] = write_words) -> str:
+    """Register a model of these words with its evaluation, make it the champion, and return its version."""
+    draft = home / "draft"
+    write(draft, "model.json", "member.keras")
+    (draft / "model.json").write_text(content)
+    version = model_version(draft)
+    folder = Workspace(home).model("sample", version)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    draft.rename(folder)
+    evaluation = Workspace(home).evaluation("sample", version)
+    evaluate(evaluation)
+    registry, number = Registry(home, model_version), len(Registry(home, model_version).versions("sample"))
+    tags = {"trained_through": "2018-12-10"}
+    registry.add("sample", version, "run", number + 1, tags, digest_files(evaluation))
+    registry.promote("sample", version, NOW + timedelta(days=number))
+    return version
 
 
 def make_workspace(home: Path, xnys: Calendar) -> Path:
@@ -48,6 +86,10 @@ def make_workspace(home: Path, xnys: Calendar) -> Path:
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("CREATE TABLE fetches (symbol TEXT)")
         db.execute("INSERT INTO fetches VALUES ('A')")
-    write(home, "models/sample/champion.json", "models/sample/versions.json", "models/sample/a/member.keras")
-    write(home, "reports/sample/2018-12-11/a b.csv", "evaluations/sample/a/scores.csv", "settings/c.json")
+    promote(home, "a")
+    TrialBook(Workspace(home).trials("sample")).add(trial(0))
+    settings = {"settings": {"universe": {"name": "sample"}}}
+    (home / "settings").mkdir()
+    (home / "settings" / f"{digest_settings(settings)}.json").write_text(json.dumps(settings))
+    write(home, "reports/sample/2018-12-11/a b.csv")
     return home

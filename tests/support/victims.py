@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from models.ensembles.model_files import model_version
 from pipeline.backup.backup import back_up, restore
 from pipeline.prices import delta_table
 from pipeline.prices.store import PriceStore
@@ -51,7 +52,7 @@ def unseen(title: str, total: int) -> Iterator[Callable[[str], None]]:
 
 def copy_workspace(home: Path, target: Path) -> None:
     """Make a backup."""
-    back_up(home, target, now=_START, keep=1, progress=unseen)
+    back_up(home, target, now=_START, keep=1, progress=unseen, digest=model_version)
 
 
 def restore_workspace(archive: Path, home: Path) -> None:

@@ -15,6 +15,7 @@ import pandas as pd
 
 from pipeline.errors import StoreError
 from pipeline.sources import Outcome
+from pipeline.storage.database_checksum import check_database, note_database
 
 __all__ = ["Answer", "FetchLog", "QuarantineEntry"]
 
@@ -42,6 +43,10 @@ CREATE TABLE IF NOT EXISTS quarantine (
 ) STRICT;
 PRAGMA user_version = 1;
 """
+_FIX: Final = (
+    "restore the file from a backup; without one, move it and its .sha256 away: then the whole history of every symbol "
+    "is requested and compared again"
+)
 _TIMEOUT: Final = 30.0  # seconds to wait for another connection
 
 
@@ -199,6 +204,7 @@ class FetchLog:
 
     def _select(self, query: str, *values: str) -> list[tuple[str, ...]]:
         if not self.path.exists():
+            check_database(self.path, _FIX)
             return []
         with self._connect() as db:
             rows: list[tuple[str, ...]] = db.execute(query, values).fetchall()
@@ -210,11 +216,13 @@ class FetchLog:
             db.execute("BEGIN IMMEDIATE")
             yield db
             db.execute("COMMIT")
+        note_database(self.path)
 
     @contextmanager
     def _connect(self) -> Iterator[sqlite3.Connection]:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            check_database(self.path, _FIX)
             with closing(sqlite3.connect(self.path, timeout=_TIMEOUT, isolation_level=None)) as db:
                 layout = db.execute("PRAGMA user_version").fetchone()[0]
                 if layout > _LAYOUT:
@@ -229,8 +237,7 @@ class FetchLog:
         return StoreError(
             f"The fetch log cannot be used: {reason:.200}",
             where=str(self.path),
-            fix="check disk space and permissions, or restore the file from a backup; without one, move it away: "
-            "then the whole history of every symbol is requested and compared again",
+            fix=f"check disk space and permissions, or {_FIX}",
         )
 
 

@@ -150,15 +150,29 @@ def test_a_damaged_model_is_never_used(nextday: CommandLine) -> None:
     assert len(Ledger(Path("w/ledger.sqlite")).record("sample")) == 1
 
 
-@pytest.mark.parametrize("text", ["{", "{}", "null", "[{}]"])
-def test_a_damaged_pointer_is_no_missing_champion(nextday: CommandLine, text: str) -> None:
+@pytest.mark.parametrize("text", ["{", "{}", "null", "[{}]", None])
+def test_a_damaged_pointer_is_no_missing_champion_and_is_written_again(
+    nextday: CommandLine, text: str | None
+) -> None:
     folder = seal_with_model()
     pointer = folder.parent / "champion.json"
-    pointer.write_text(text)
+    whole = json.loads(pointer.read_text())
+    pointer.unlink() if text is None else pointer.write_text(text)
     said = nextday(*MONDAYS, "forecast")
+    assert "it was written again from the list of models" in said.err
+    assert f"{folder.name} was promoted last" in said.err
+    assert json.loads(pointer.read_text()) == whole
+    assert "training" not in said.err
+
+
+@pytest.mark.slow
+def test_a_damaged_list_of_models_is_told_before_a_training(nextday: CommandLine) -> None:
+    path = seal_with_model().parent / "versions.json"
+    path.write_text(path.read_text()[:-9])
+    said = nextday(*MONDAYS, "retrain")
     assert said.code == 1
-    assert str(pointer.resolve()) in "\n".join(told(said))
-    assert pointer.read_text() == text
+    assert str(path.resolve()) in said.err
+    assert not Path("w/prices").exists()
 
 
 @pytest.mark.parametrize(("text", "words"), [(None, "not in the workspace"), ("{}", "were changed")])
@@ -193,6 +207,6 @@ def test_a_damaged_store_is_named(nextday: CommandLine) -> None:
     before = contents(Path("w"))
     said = nextday(*HERE, "update")
     assert said.code == 1
-    assert "The price store cannot be read" in told(said)[-3]
+    assert f"The prices are damaged, compared with their checksums: {part.parent.name}" in told(said)[-3]
     assert str(Path("w/prices/sample").resolve()) in said.err
     assert contents(Path("w")) == before

@@ -1,6 +1,7 @@
 """An evaluation reads back as it was saved, also by an older version of nextday."""
 
 import json
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -8,19 +9,21 @@ import pandas as pd
 import pytest
 
 from flows.training.evaluation import Evaluation, load_evaluation, save_evaluation
+from pipeline.errors import StoreError
 from pipeline.evaluation.scores import score
 from pipeline.evaluation.verdict import judge
 from pipeline.forecasting.forecast import choose_directions
 from pipeline.schema import SCORES, validated
+from pipeline.storage.files import digest_files
 from tests.pipeline.evaluation.test_scores import stack, truth
 
 
-@pytest.fixture
-def kept(tmp_path: Path) -> tuple[Path, Evaluation]:
+def made_evaluation() -> Evaluation:
+    """Return the evaluation of three made-up symbols over 80 sessions."""
     keys, p = truth(80, 3, seed=51, signal=0.05)
     rows = stack(keys, gru=p, base_rate=0.53)
     ranges = pd.DataFrame({"fit": "score", "part": ["test"], "first_session": [pd.Timestamp("2015-01-05")]})
-    evaluation = Evaluation(
+    return Evaluation(
         scores=score(rows, baseline="base_rate", draws=20),
         verdict=judge(rows, model="gru", baseline="base_rate", draws=20),
         test_rows=rows.assign(direction=choose_directions(rows["p_up"].to_numpy()).to_numpy()),
@@ -28,6 +31,11 @@ def kept(tmp_path: Path) -> tuple[Path, Evaluation]:
         ranges=ranges.assign(last_session=pd.Timestamp("2015-04-24")),
         figures={"training": "<svg>Verläufe</svg>"},
     )
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> tuple[Path, Evaluation]:
+    evaluation = made_evaluation()
     save_evaluation(tmp_path, evaluation)
     return tmp_path, evaluation
 
@@ -38,6 +46,38 @@ def test_an_evaluation_is_read_as_it_was_kept(kept: tuple[Path, Evaluation]) -> 
     pd.testing.assert_frame_equal(validated(read.scores, SCORES), evaluation.scores)
     assert read.verdict == evaluation.verdict
     assert read.figures == evaluation.figures
+
+
+@pytest.mark.parametrize("name", ["scores.csv", "test_rows.parquet", "verdict.json", "training.svg"])
+def test_an_edited_or_damaged_file_is_told_by_its_digest(kept: tuple[Path, Evaluation], name: str) -> None:
+    folder, _ = kept
+    digests = digest_files(folder)
+    assert load_evaluation(folder, digests).figures
+    content = bytearray((folder / name).read_bytes())
+    for place in range(0, len(content), max(len(content) // 4, 1)):
+        flipped = content.copy()
+        flipped[place] ^= 1
+        (folder / name).write_bytes(flipped)
+        with pytest.raises(StoreError, match=name) as error:
+            load_evaluation(folder, digests)
+        assert "nextday retrain" in error.value.fix
+    (folder / name).unlink()
+    with pytest.raises(StoreError, match=name):
+        load_evaluation(folder, digests)
+
+
+def test_without_digests_damage_never_raises_another_error(kept: tuple[Path, Evaluation]) -> None:
+    """The evaluation of an earlier version: a flip may go unnoticed, and must not end an evening."""
+    folder, _ = kept
+    for path in [*folder.iterdir()]:
+        content = bytearray(path.read_bytes())
+        for place in range(0, len(content), max(len(content) // 6, 1)):
+            flipped = content.copy()
+            flipped[place] ^= 16
+            path.write_bytes(flipped)
+            with suppress(StoreError):
+                load_evaluation(folder)
+        path.write_bytes(content)
 
 
 def test_a_stored_verdict_keeps_the_keys_of_earlier_versions(kept: tuple[Path, Evaluation]) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from models.ensembles.model_files import model_version
 from pipeline.backup import backup
 from pipeline.backup.backup import newest, restore
 from pipeline.errors import InputError, WorkspaceBusyError
@@ -19,10 +20,11 @@ from pipeline.market.calendar import Calendar
 from pipeline.prices.store import PriceStore
 from pipeline.storage.files import hold_lock
 from pipeline.tracking.mlflow_database import artifact_root, open_client
+from pipeline.tracking.registry import Registry
 from tests.pipeline.ledger.test_sealed_ledger import issue
 from tests.pipeline.tracking.test_mlflow_database import start
 from tests.support.command_line import CommandLine, contents, told
-from tests.support.full_workspace import NOW, WEEK, copy, make_workspace, rows, write
+from tests.support.full_workspace import NOW, WEEK, copy, make_workspace, promote, rows, write
 from tests.support.victims import unseen
 
 
@@ -97,19 +99,25 @@ def test_whatever_a_copy_points_at_is_in_it(
 ) -> None:
     """While files are copied a model is promoted: after its pointer was copied, or before."""
     for moment in ("copy_database", "files"):
-        real = getattr(backup, f"_{moment}")
+        real, promoted = getattr(backup, f"_{moment}"), list[str]()
 
-        def promoting(*places: Path, real: Callable[..., object] = real) -> object:
-            if home in (places[0], places[0].parent):
-                write(home, "models/sample/b/member.keras", "models/sample/champion.json")
-                (home / "models/sample/champion.json").write_text("b")
+        def promoting(
+            *places: Path,
+            real: Callable[..., object] = real,
+            promoted: list[str] = promoted,
+            moment: str = moment,
+        ) -> object:
+            if home in (places[0], places[0].parent) and not promoted:
+                promoted.append(promote(home, moment))
             return real(*places)
 
         monkeypatch.setattr(backup, f"_{moment}", promoting)
         back = tmp_path / moment
         restore(copy(home, tmp_path / f"{moment}.tar").path, back, progress=unseen)
-        champion = (back / "models/sample/champion.json").read_text()
-        assert champion != "b" or (back / "models/sample/b/member.keras").exists()
+        assert promoted
+        champion = Registry(back, model_version).champion("sample")
+        assert champion is not None
+        assert (champion.model_version == promoted[0]) == (moment == "copy_database")
         monkeypatch.undo()
 
 
@@ -119,7 +127,7 @@ def test_prices_cannot_be_appended_while_their_files_are_copied(
     added = backup._add
 
     def look(*arguments: object) -> None:
-        if any(path.suffix == ".parquet" for path in arguments[2]):  # type: ignore[attr-defined]
+        if any("year=" in path.parent.name for path in arguments[2]):  # type: ignore[attr-defined]
             with pytest.raises(WorkspaceBusyError), hold_lock(home / "prices" / ".sample.lock", 0):
                 pass
             looked.append(True)
@@ -194,7 +202,7 @@ def test_the_commands_say_what_was_copied_and_restored(
 def test_tracked_runs_are_found_where_the_workspace_was_restored_to(home: Path, tmp_path: Path) -> None:
     tracked = start(home, "mine", tmp_path)
     assert tracked.communicate(timeout=120) == ("", "")
-    made = copy(home, tmp_path / "c.tar")
+    made = copy(home, tmp_path / "c.tar", digest=lambda folder: folder.name)  # its model is made up
     back = tmp_path / "elsewhere" / "w"
     restore(made.path, back, progress=unseen)
     shutil.rmtree(home)

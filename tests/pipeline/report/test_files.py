@@ -193,7 +193,8 @@ def test_latest_follows_the_newest_session_and_never_goes_back(tmp_path: Path) -
         a_report(target_session=later, forecasts=forecasts("^GSPC", target_session=later)), tmp_path
     )
     assert tuesday.latest_csv.read_bytes() == tuesday.forecast_csv.read_bytes()
-    again = write(a_report("^GSPC"), tmp_path)
+    sealed = pd.concat([forecasts("^GSPC"), forecasts("^GSPC", as_of=TARGET, target_session=later)])
+    again = write(a_report("^GSPC", record=sealed.assign(outcome=np.nan, realized_return=np.nan)), tmp_path)
     assert (
         again.latest_csv.read_bytes() == tuesday.forecast_csv.read_bytes() != again.forecast_csv.read_bytes()
     )

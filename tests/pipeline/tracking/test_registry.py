@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -135,16 +136,104 @@ def test_an_unregistered_model_is_neither_found_nor_promoted(registry: Registry,
     assert registry.champion("sample") is None
 
 
-@pytest.mark.parametrize("name", ["versions.json", "champion.json"])
-def test_a_damaged_file_of_the_registry_is_named(registry: Registry, home: Path, name: str) -> None:
-    version = save_model(home, "a")
-    registry.add("sample", version, "run-1", 1, TAGS)
-    registry.promote("sample", version, EVENING)
-    path = home / "models" / "sample" / name
+def cut(path: Path) -> None:
     path.write_text(path.read_text()[:-9])
-    with pytest.raises(NextdayError) as error:
-        (registry.champion if name == "champion.json" else registry.versions)("sample")
-    assert error.value.where == str(path)
+
+
+def change(path: Path) -> None:
+    path.write_text(path.read_text().replace("2018-12-31", "2018-11-30"))
+
+
+def forget(path: Path) -> None:
+    """Change the name of a needed fact."""
+    path.write_text(path.read_text().replace("run_id", "run_if"))
+
+
+@pytest.mark.parametrize("damage", [cut, change, forget])
+def test_a_damaged_list_of_models_is_named_and_may_be_moved_away(
+    registry: Registry, home: Path, damage: Callable[[Path], None]
+) -> None:
+    first, second = save_model(home, "a"), save_model(home, "b")
+    registry.add("sample", first, "run-1", 1, TAGS)
+    registry.promote("sample", first, EVENING)
+    path = home / "models" / "sample" / "versions.json"
+    damage(path)
+    for attempt in (
+        lambda: registry.versions("sample"),
+        lambda: registry.version("sample", first),
+        lambda: registry.add("sample", second, "run-2", 2, TAGS),
+    ):
+        with pytest.raises(NextdayError) as error:
+            attempt()
+        assert error.value.where == str(path)
+    assert "move it away" in error.value.fix
+    path.rename(path.with_suffix(".broken"))
+    champion = registry.champion("sample")
+    assert champion is not None
+    assert champion.model_version == first
+    registry.add("sample", second, "run-2", 2, TAGS)
+    assert registry.promote("sample", second, EVENING) == first
+
+
+@pytest.mark.parametrize("damage", [cut, change, forget, Path.unlink])
+def test_a_damaged_champion_is_read_from_the_list_and_written_again(
+    registry: Registry, home: Path, damage: Callable[[Path], None]
+) -> None:
+    for number, content in enumerate(["a", "b", "c"], start=1):
+        registry.add("sample", save_model(home, content), f"run-{number}", number, TAGS)
+    newest, second, first = [model.model_version for model in registry.versions("sample")]
+    registry.promote("sample", second, EVENING)
+    registry.promote("sample", first, EVENING + timedelta(days=7))
+    path = home / "models" / "sample" / "champion.json"
+    whole = path.read_bytes()
+    damage(path)
+    harmed, said = path.read_bytes() if path.exists() else None, list[str]()
+    serving = registry.serving("sample")
+    assert serving is not None
+    assert serving.model_version == first != newest
+    assert (path.read_bytes() if path.exists() else None) == harmed  # whoever only reads repairs nothing
+    repairing = Registry(home, digest, said.append)
+    for _ in range(2):
+        assert repairing.serving("sample") == serving
+    assert path.read_bytes() == whole
+    assert len(said) == 1
+    assert first in said[0]
+
+
+def test_without_a_promoted_model_nothing_is_repaired(home: Path) -> None:
+    said = list[str]()
+    registry = Registry(home, digest, said.append)
+    assert registry.serving("sample") is None
+    registry.add("sample", save_model(home, "a"), "run-1", 1, TAGS)
+    assert registry.serving("sample") is None
+    assert said == []
+
+
+def test_the_list_of_an_earlier_version_is_read_and_completed(registry: Registry, home: Path) -> None:
+    first = save_model(home, "a")
+    registry.add("sample", first, "run-1", 1, TAGS)
+    registry.promote("sample", first, EVENING)
+    for name in ("versions.json", "champion.json"):
+        path = home / "models" / "sample" / name
+        found = json.loads(path.read_text())
+        for entry in found if isinstance(found, list) else [found]:
+            del entry["sha256"]
+        path.write_text(json.dumps(found))
+    assert registry.champion("sample") is not None
+    registry.add_evaluation("sample", first, {"scores.csv": "c0ffee"})
+    serving = registry.serving("sample")
+    assert serving is not None
+    assert serving.evaluation == registry.version("sample", first).evaluation == {"scores.csv": "c0ffee"}
+    change(home / "models" / "sample" / "versions.json")
+    with pytest.raises(NextdayError, match="was changed"):
+        registry.versions("sample")
+
+
+def test_the_digests_of_an_evaluation_stay_as_they_were_registered(registry: Registry, home: Path) -> None:
+    version = save_model(home, "a")
+    registry.add("sample", version, "run-1", 1, TAGS, {"scores.csv": "c0ffee"})
+    registry.add_evaluation("sample", version, {"scores.csv": "changed"})
+    assert registry.version("sample", version).evaluation == {"scores.csv": "c0ffee"}
 
 
 @pytest.mark.parametrize("name", ["", "Sample", "../etc", "a/b", "-a", "a b", "a\n", "a" * 64, "ü"])

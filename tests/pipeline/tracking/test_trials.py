@@ -94,6 +94,42 @@ def test_a_damaged_line_is_named_and_nothing_is_added_behind_it(book: TrialBook,
     assert book.path.read_bytes() == damaged
 
 
+@pytest.mark.parametrize("damage", ["changed", "cut", "gone"])
+def test_lines_that_were_changed_or_cut_off_are_told_and_counting_may_go_on(
+    book: TrialBook, damage: str
+) -> None:
+    for number in range(3):
+        book.add(trial(number))
+    content = book.path.read_bytes()
+    if damage == "gone":
+        book.path.unlink()
+    else:
+        lines = (
+            content.replace(b"digest-1", b"digest-3") if damage == "changed" else content[: len(content) // 2]
+        )
+        book.path.write_bytes(lines[: lines.rfind(b"\n") + 1])
+    for attempt in (book.read, lambda: book.add(trial(4))):
+        with pytest.raises(StoreError, match="changed or cut") as error:
+            attempt()
+        assert str(book.checksum) in error.value.fix
+    book.checksum.unlink()
+    book.add(trial(4))
+    assert trial(4) in book.read()
+    book.path.write_bytes(b"")
+    with pytest.raises(StoreError, match="changed or cut"):
+        book.read()
+
+
+def test_trials_of_a_run_that_was_killed_before_their_checksum_are_read(book: TrialBook) -> None:
+    book.add(trial(0))
+    before = book.checksum.read_bytes()
+    book.add(trial(1))
+    book.checksum.write_bytes(before)
+    assert book.read() == [trial(0), trial(1)]
+    book.add(trial(2))
+    assert len(book.read()) == 3
+
+
 def test_a_full_disk_is_told_in_words_and_the_trials_stay(
     book: TrialBook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -151,6 +187,7 @@ def test_a_line_of_before_sharpe_ratios_were_kept_is_read_and_gets_its_ratio_whe
     line = json.loads(book.path.read_text())
     del line["sharpe"]
     book.path.write_text(json.dumps(line) + "\n")
+    book.checksum.unlink()
     assert book.read() == [trial(0)]
     for _ in range(2):
         book.add(trial(0, sharpe=0.04))
