@@ -158,6 +158,14 @@ def test_a_write_ahead_log_that_was_cut_is_noticed(ledger: Ledger, tmp_path: Pat
         (copy / "ledger.sqlite-wal").write_bytes(log[:cut])
         with pytest.raises(LedgerError, match="but batch 5 was sealed"):
             Ledger(copy / "ledger.sqlite").head()
+    for place in range(40, len(log), len(log) // 12):
+        flipped = bytearray(log)
+        flipped[place] ^= 8
+        copy = tmp_path / f"flip-{place}"
+        shutil.copytree(crashed.parent, copy)
+        (copy / "ledger.sqlite-wal").write_bytes(flipped)
+        with pytest.raises(LedgerError, match="but batch 5 was sealed"):
+            Ledger(copy / "ledger.sqlite").head()
     shutil.copytree(crashed.parent, tmp_path / "whole")
     (tmp_path / "whole" / "ledger.sqlite-wal").write_bytes(log)
     assert Ledger(tmp_path / "whole" / "ledger.sqlite").verify().ok
