@@ -8,6 +8,7 @@ import hashlib
 import json
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -15,7 +16,7 @@ from typing import Any, Final
 from pipeline.errors import LedgerError
 from pipeline.storage.files import write_text
 
-__all__ = ["RECOVER", "KnownHead", "find_loss", "is_cut", "ledger_exists", "note", "place", "read"]
+__all__ = ["RECOVER", "KnownHead", "find_loss", "has_tables", "is_cut", "ledger_exists", "note", "place", "read"]
 
 RECOVER: Final = (
     "restore a backup (nextday restore), or accept the loss and go on: nextday ledger begin-again"
@@ -74,23 +75,33 @@ def read(ledger: Path) -> KnownHead | None:
 
 
 def ledger_exists(ledger: Path) -> bool:
-    """Return whether a ledger exists; one whose head was noted must, and must not be empty.
+    """Return whether a ledger was begun; one whose head was noted was.
+
+    A file without tables is none yet: its writer was killed, or found the disk full, before it could make them.
 
     Raises:
         LedgerError: it is gone, or its note is damaged.
     """
-    exists = ledger.exists()
-    if exists and ledger.stat().st_size:
+    if ledger.exists() and has_tables(ledger):
         return True
     known = read(ledger)
     if known is None:
-        return exists
+        return False
     raise LedgerError(
         f"The ledger is gone: forecast batches up to {known.forecasts} and outcome batches up to {known.outcomes} "
         "were sealed in it",
         where=str(ledger),
         fix=RECOVER,
     )
+
+
+def has_tables(ledger: Path) -> bool:
+    """Return whether there is anything in a ledger; also True of a file that is damaged or no database."""
+    try:
+        with closing(sqlite3.connect(f"{ledger.absolute().as_uri()}?mode=ro", uri=True)) as db:
+            return bool(db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0])
+    except (sqlite3.Error, UnicodeDecodeError):  # who opens it for its rows names the damage
+        return True
 
 
 def find_loss(ledger: Path, db: sqlite3.Connection) -> str:

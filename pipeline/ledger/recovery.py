@@ -75,7 +75,7 @@ def _examine(ledger: Path) -> tuple[str, bool]:
     """Return what is lost, empty if nothing is, and whether the rows that are left may stay."""
     known = _read_note(ledger)
     has_note = known_head.place(ledger).exists()
-    if not ledger.exists() or not ledger.stat().st_size:
+    if not ledger.exists() or not known_head.has_tables(ledger):
         if known:
             return f"lost: {_batches(known.forecasts, known.outcomes)}", False
         return ("lost: all that was sealed" if has_note else ""), False

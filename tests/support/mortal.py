@@ -224,9 +224,9 @@ def _registry(folder: Path) -> dict[str, Any]:
 
 
 def _without_its_run(facts: dict[str, Any]) -> dict[str, Any]:
-    return {
-        name: fact for name, fact in facts.items() if not name.startswith(("flow_run", "run_id", "mlflow."))
-    }
+    """Leave out what names the run, and the checksum of an entry, which covers that too."""
+    its_own = ("flow_run", "run_id", "mlflow.", "sha256")
+    return {name: fact for name, fact in facts.items() if not name.startswith(its_own)}
 
 
 def _reports(folder: Path) -> Iterator[tuple[str, str]]:
