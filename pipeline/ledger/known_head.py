@@ -16,7 +16,17 @@ from typing import Any, Final
 from pipeline.errors import LedgerError
 from pipeline.storage.files import write_text
 
-__all__ = ["RECOVER", "KnownHead", "find_loss", "has_tables", "is_cut", "ledger_exists", "note", "place", "read"]
+__all__ = [
+    "RECOVER",
+    "KnownHead",
+    "find_loss",
+    "has_tables",
+    "is_cut",
+    "ledger_exists",
+    "note",
+    "place",
+    "read",
+]
 
 RECOVER: Final = (
     "restore a backup (nextday restore), or accept the loss and go on: nextday ledger begin-again"

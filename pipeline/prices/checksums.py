@@ -1,8 +1,8 @@
 """Checksums of a price store's files: damage on the disk is told by the file's name, before a price is read from it.
 
 The list lies in the store's folder and has the form of sha256sum, after one line with the digest of the list itself. It
-is written after each commit; a file that it does not name (of an earlier nextday, or of a writer that was killed just
-then) is read unchecked, and named by the next commit.
+is written after each commit; a file that it does not name (of an earlier nextday, or of a writer that was killed or
+found the disk full just then) is read unchecked, and named by the next append, even of no row.
 """
 
 import hashlib
@@ -10,10 +10,11 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from pipeline.errors import StoreError
+from pipeline.errors import NextdayError, StoreError
 from pipeline.storage.files import write_text
 
 __all__ = ["Checksums"]
@@ -76,11 +77,11 @@ class Checksums:
     def update(self, names: Iterable[str]) -> None:
         """List the files of the newest version, log included; the caller holds the writer's lock.
 
-        What is listed already is not hashed again: damage in the meantime must not become the truth.
+        What is listed already is not hashed again: damage in the meantime must not become the truth. A list that cannot
+        be written stays as it is: the commit stands without it, and the next update adds what is missing.
 
         Raises:
             StoreError: the list is damaged, or a file cannot be read.
-            NextdayError: the list cannot be written.
         """
         listed = self._read()
         log = (f"_delta_log/{path.name}" for path in (self.folder / "_delta_log").iterdir())
@@ -93,7 +94,8 @@ class Checksums:
             ) from None
         if now != listed:
             lines = "".join(f"{digest}  {name}\n" for name, digest in now.items())
-            write_text(self.path, f"{_TITLE}{hashlib.sha256(lines.encode()).hexdigest()}\n{lines}")
+            with suppress(NextdayError):
+                write_text(self.path, f"{_TITLE}{hashlib.sha256(lines.encode()).hexdigest()}\n{lines}")
 
     def _read(self) -> dict[str, str]:
         try:

@@ -231,9 +231,18 @@ class StoreFiles:
                 commit_properties=CommitProperties(custom_metadata={"run": run}),
                 post_commithook_properties=_KEEP_LOG,
             )
-            self._checksums.update(_list_files(DeltaTable(str(self.folder))))
         except (DeltaError, OSError) as error:
             raise self._unwritable(error, "either all rows were appended or none") from None
+        self.list_checksums()
+
+    def list_checksums(self) -> None:
+        """Add the checksums that are missing: a writer that was killed, or found the disk full, could not.
+
+        Raises:
+            StoreError: the files cannot be read.
+        """
+        if table := self._table():
+            self._checksums.update(_list_files(table))
 
     def compact(self, keep: timedelta) -> Compaction:
         """Merge the small files of each year, then remove the files that no version younger than `keep` needs.

@@ -75,7 +75,9 @@ class PriceStore:
         prices = validated(prices, PRICES)
         with self._lock():
             new = prices if self.seq() == selected_at else self.select_new(prices)
-            if not new.empty:
+            if new.empty:
+                self._files.list_checksums()
+            else:
                 self._files.append(new.assign(seq=max(self.seq(), above) + 1), run)
         return len(new)
 

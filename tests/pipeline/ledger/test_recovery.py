@@ -1,7 +1,9 @@
 """A ledger that lost rows is noticed by whoever reads or writes it, and goes on only in so many words."""
 
 import shutil
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -50,6 +52,13 @@ def overwrite(path: Path) -> None:
     path.write_bytes(b"no database at all" * 1000)
 
 
+def header_of_a_database(path: Path) -> bytes:
+    """Return what SQLite has written of a new database in WAL mode when it makes the first table."""
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA journal_mode = WAL")
+    return path.read_bytes()
+
+
 def change_a_row(path: Path) -> None:
     forge(path, "UPDATE forecasts SET p_up = 0.99 WHERE batch = 2")
 
@@ -87,6 +96,18 @@ def ledger(tmp_path: Path) -> Ledger:
         issue(ledger, day, ["AAPL", "MSFT"])
     ledger.settle(outcomes(0, ["AAPL", "MSFT"]), universe="sample")
     return ledger
+
+
+def test_a_file_that_a_full_disk_left_without_tables_is_no_ledger_yet(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    for left in (b"", header_of_a_database(tmp_path / "other.sqlite")):
+        path.write_bytes(left)
+        assert not known_head.ledger_exists(path)
+        assert describe_loss(path) == ""
+        with pytest.raises(LedgerError, match="There is no ledger yet"):
+            Ledger(path, read_only=True)
+    issue(Ledger(path), 0, ["AAPL"])
+    assert Ledger(path, read_only=True).verify().ok
 
 
 @pytest.mark.parametrize("damage", LOSSES)

@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.errors import StoreError
+from pipeline.errors import NextdayError, StoreError
 from pipeline.market.calendar import Calendar
+from pipeline.prices import checksums
 from pipeline.prices.checksums import Checksums
 from pipeline.prices.store import PriceStore
 from tests.pipeline.prices.test_store import rows
@@ -126,6 +127,22 @@ def test_a_commit_that_could_not_list_its_files_is_read_and_completed(
     assert store.read()["close"].min() == 12
     assert store.count_unchecked() == 1
     store.append(rows(xnys, [30, 31]), run="r")
+    assert store.count_unchecked() == 0
+
+
+def test_an_append_whose_list_finds_no_space_stands_and_the_next_one_completes_it(
+    folder: Path, xnys: Calendar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def find_no_space(path: Path, text: str) -> None:
+        raise NextdayError("Cannot write: No space left on device", where=str(path))
+
+    with monkeypatch.context() as full:
+        full.setattr(checksums, "write_text", find_no_space)
+        assert PriceStore(folder).append(rows(xnys, [20, 21]), run="r") == 2
+    store = PriceStore(folder)
+    assert store.read()["close"].min() == 12
+    assert store.count_unchecked() == 1
+    assert store.append(rows(xnys, [20, 21]), run="r") == 0
     assert store.count_unchecked() == 0
 
 
