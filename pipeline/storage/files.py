@@ -1,7 +1,9 @@
 """Atomic writes of files, and locks."""
 
+import fcntl
 import hashlib
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,9 +17,10 @@ from pipeline.errors import NextdayError, WorkspaceBusyError
 
 __all__ = [
     "atomic_write",
+    "claimed_folder",
     "digest_files",
     "hold_lock",
-    "is_dead_temporary",
+    "remove_abandoned",
     "remove_folder",
     "write_bytes",
     "write_text",
@@ -80,24 +83,106 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     Raises:
         NextdayError: the file cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_dead_temporaries(path)
-        with temporary.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())  # otherwise a power cut may leave the new name with an empty file
-        temporary.replace(path)
+        for left in path.parent.glob(f".{escape(path.name)}.*"):
+            remove_abandoned(left)
+        with _claimed_file(path) as (temporary, file):
+            try:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())  # otherwise a power cut may leave the new name with an empty file
+                temporary.replace(path)
+            finally:
+                with suppress(OSError):
+                    temporary.unlink(missing_ok=True)
     except OSError as error:
         raise NextdayError(
             f"Cannot write: {error.strerror}",
             where=str(path),
             fix="check the path, its permissions and the free space, then run this again",
         ) from None
+
+
+@contextmanager
+def _claimed_file(path: Path) -> Iterator[tuple[Path, BinaryIO]]:
+    """Open a new temporary file next to `path` that `remove_abandoned` leaves alone until the block ends."""
+    while True:
+        temporary = path.with_name(f".{path.name}.{secrets.randbelow(_NUMBERS)}")
+        with temporary.open("xb") as file:
+            if _is_claimed(file.fileno(), temporary):
+                yield temporary, file
+                return
+
+
+@contextmanager
+def claimed_folder(parent: Path, prefix: str) -> Iterator[Path]:
+    """Make a folder in `parent` that `remove_abandoned` leaves alone until the block ends, and remove it then.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    while True:
+        path = parent / f"{prefix}{secrets.randbelow(_NUMBERS)}"
+        path.mkdir(parents=True)
+        try:
+            descriptor = os.open(path, os.O_RDONLY)
+        except FileNotFoundError:
+            continue
+        try:
+            if _is_claimed(descriptor, path):
+                try:
+                    yield path
+                finally:
+                    remove_folder(path)
+                return
+        finally:
+            os.close(descriptor)
+
+
+def remove_abandoned(path: Path) -> bool:
+    """Remove a temporary file or folder whose maker has ended, and return whether it was one.
+
+    Its maker holds a lock on it, which ends with the process, however that ends. A process id would not do: another
+    container that shares the workspace has other ones. A file system without such locks keeps what was left.
+    """
+    if not path.name.rpartition(".")[2].isdecimal():
+        return False
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        if not _lock(descriptor):
+            return False
+        if path.is_dir():
+            remove_folder(path)
+        else:
+            path.unlink(missing_ok=True)
+        return True
+    except OSError:
+        return False
     finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+_NUMBERS = 10**12
+
+
+def _is_claimed(descriptor: int, path: Path) -> bool:
+    """Lock what this process has just made; False if `remove_abandoned` came in between."""
+    try:
+        return _lock(descriptor) and path.exists()
+    except OSError:  # no such locks here, so nothing removes it either
+        return True
+
+
+def _lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def digest_files(folder: Path) -> dict[str, str]:
@@ -117,25 +202,3 @@ def remove_folder(path: Path) -> None:
     except BaseException:
         shutil.rmtree(path, ignore_errors=True)
         raise
-
-
-def _remove_dead_temporaries(path: Path) -> None:
-    for temporary in path.parent.glob(f".{escape(path.name)}.*"):
-        if is_dead_temporary(temporary):
-            temporary.unlink(missing_ok=True)
-
-
-def is_dead_temporary(path: Path) -> bool:
-    """Return whether a file is a temporary one whose writer, named by its process id, is dead."""
-    writer = path.name.rsplit(".", 1)[-1]
-    return writer.isdecimal() and not _is_alive(int(writer))
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # it belongs to another user
-        return True
-    return True

@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from pipeline.errors import InputError, NextdayError, WorkspaceBusyError, quoted
-from pipeline.storage.files import hold_lock, is_dead_temporary, remove_folder, write_text
+from pipeline.storage.files import claimed_folder, hold_lock, remove_abandoned, write_text
 
 __all__ = ["Workspace"]
 
@@ -143,11 +143,12 @@ class Workspace:
         The caller must hold the universe's lock.
         """
         hidden = [*self.home.glob(".*.*"), *self.home.glob("[!.]*/**/.*.*")]
-        left = [path for path in hidden if path.is_file() and is_dead_temporary(path)]
-        left += self._dead_scratch()
-        left += [path for path in (self.home / "models" / universe).glob(".*") if path.is_dir()]
-        for path in left:
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        left = [path for path in hidden if path.is_file() and remove_abandoned(path)]
+        left += self._remove_scratch()
+        for path in (self.home / "models" / universe).glob(".*"):
+            if path.is_dir():
+                shutil.rmtree(path)
+                left.append(path)
         return sorted(left)
 
     @contextmanager
@@ -157,24 +158,20 @@ class Workspace:
         Raises:
             NextdayError: the folder cannot be created.
         """
-        path = self.cache / f"{_SCRATCH}{os.getpid()}"
-        try:
-            for dead in [*self._dead_scratch(), path]:
-                shutil.rmtree(dead, ignore_errors=True)
-            path.mkdir(parents=True)
-        except OSError as error:
-            raise NextdayError(
-                f"A folder for temporary files cannot be made: {error.strerror}",
-                where=str(path),
-                fix="check the permissions of the workspace and the free space, then run this again",
-            ) from None
-        try:
+        with ExitStack() as held:
+            try:
+                self._remove_scratch()
+                path = held.enter_context(claimed_folder(self.cache, _SCRATCH))
+            except OSError as error:
+                raise NextdayError(
+                    f"A folder for temporary files cannot be made: {error.strerror}",
+                    where=str(self.cache),
+                    fix="check the permissions of the workspace and the free space, then run this again",
+                ) from None
             yield path
-        finally:
-            remove_folder(path)
 
-    def _dead_scratch(self) -> list[Path]:
-        return [path for path in self.cache.glob(f"{_SCRATCH}*") if is_dead_temporary(path)]
+    def _remove_scratch(self) -> list[Path]:
+        return [path for path in self.cache.glob(f"{_SCRATCH}*") if remove_abandoned(path)]
 
     @contextmanager
     def locked(self, universe: str, *, timeout: float, log: Callable[[str], None]) -> Iterator[None]:

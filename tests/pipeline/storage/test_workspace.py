@@ -1,9 +1,11 @@
 """Files that are whole or not there, whoever dies while writing them."""
 
 import os
+import shutil
 import subprocess
 import sys
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pandas as pd
@@ -12,33 +14,92 @@ import pytest
 from pipeline.errors import InputError, NextdayError, WorkspaceBusyError
 from pipeline.market.calendar import Calendar
 from pipeline.prices.store import PriceStore
+from pipeline.storage import files
 from pipeline.storage.files import write_bytes, write_text
 from pipeline.storage.workspace import Workspace
 from tests.conftest import NOW, prices_of, random_bars
 
 
-def dead_pid() -> int:
-    """Return the id of a process that has been."""
-    process = subprocess.Popen([sys.executable, "-c", ""])
-    process.wait()
-    return process.pid
+@contextmanager
+def another_process_holds(path: Path) -> Iterator[None]:
+    """Let a process in other namespaces, where no process id means the same, hold what it has made."""
+    code = (
+        "import fcntl, os, sys\n"
+        "fcntl.flock(os.open(sys.argv[1], os.O_RDONLY), fcntl.LOCK_EX)\n"
+        "print(flush=True)\n"
+        "sys.stdin.read()"
+    )
+    apart = ["unshare", "--pid", "--fork"] if can_unshare() else []
+    command = [*apart, sys.executable, "-c", code, str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdin is not None
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        try:
+            yield
+        finally:
+            holder.stdin.close()
+
+
+def can_unshare() -> bool:
+    tool = shutil.which("unshare")
+    return tool is not None and not subprocess.run([tool, "--pid", "--fork", "true"], check=False).returncode
 
 
 def test_the_temporary_file_of_a_killed_writer_is_removed_by_the_next_and_that_of_a_living_one_stays(
     tmp_path: Path,
 ) -> None:
-    dead, living = tmp_path / f".a.csv.{dead_pid()}", tmp_path / f".a.csv.{os.getppid()}"
-    others = [tmp_path / ".a.csv.lock", tmp_path / f".b.a.csv.{dead_pid()}", living]
+    dead, living = tmp_path / ".a.csv.1", tmp_path / ".a.csv.999999999"
+    others = [tmp_path / ".a.csv.lock", tmp_path / ".b.a.csv.1", living]
     for half in (dead, *others):
         half.write_text("hal")
-    write_text(tmp_path / "a.csv", "whole\r\n€")
-    assert (tmp_path / "a.csv").read_bytes() == b"whole\r\n\xe2\x82\xac"
-    assert not dead.exists()
-    assert all(other.exists() for other in others)
+    with another_process_holds(living):
+        write_text(tmp_path / "a.csv", "whole\r\n€")
+        assert (tmp_path / "a.csv").read_bytes() == b"whole\r\n\xe2\x82\xac"
+        assert not dead.exists()
+        assert all(other.exists() for other in others)
+    write_text(tmp_path / "a.csv", "whole")
+    assert not living.exists()
+
+
+def test_the_scratch_of_another_container_stays_and_that_of_a_killed_run_goes(tmp_path: Path) -> None:
+    place = Workspace(tmp_path)
+    left, living = place.cache / ".scratch.1", place.cache / ".scratch.999999999"
+    for folder in (left, living):
+        (folder / "fit-1").mkdir(parents=True)
+    with another_process_holds(living):
+        with place.scratch() as own, Workspace(tmp_path).scratch() as second:
+            assert own != second
+            assert own.is_dir()
+            assert not left.exists()
+            assert place.remove_leftovers("sample") == []
+        assert not own.exists()
+        assert living.exists()
+    assert place.remove_leftovers("sample") == [living]
+
+
+def test_what_is_removed_before_its_maker_holds_it_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another run removes what was left just between the making of a file or folder and its lock."""
+    lock, removed = files._lock, []
+
+    def remove_first(descriptor: int) -> bool:
+        if len(removed) < 2:
+            removed.append(next(path for path in tmp_path.rglob(".*.*") if path.name[1] in "as"))
+            removed[-1].rmdir() if removed[-1].is_dir() else removed[-1].unlink()
+        return lock(descriptor)
+
+    monkeypatch.setattr(files, "_lock", remove_first)
+    write_text(tmp_path / "a.csv", "whole")
+    with Workspace(tmp_path).scratch() as folder:
+        assert folder.is_dir()
+    assert (tmp_path / "a.csv").read_text() == "whole"
+    assert len(removed) == 2
 
 
 def test_a_name_with_wildcards_removes_nothing_of_others(tmp_path: Path) -> None:
-    other = tmp_path / f".ab.{dead_pid()}"
+    other = tmp_path / ".ab.1"
     other.write_text("hal")
     write_bytes(tmp_path / "a[b]", b"whole")
     write_bytes(tmp_path / "*", b"whole")
