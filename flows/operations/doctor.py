@@ -164,9 +164,7 @@ def _check_prices(run: Run) -> list[HealthCheck]:
     behind = len(run.calendar.sessions_between(last, due)) - 1
     what = f"prices reach {last:%Y-%m-%d} ({prices['symbol'].nunique()} symbols, version {run.store.seq()})"
     if unchecked := run.store.count_unchecked():
-        what += (
-            f"; {count(unchecked, 'file')} of an earlier nextday without a checksum, the next append adds it"
-        )
+        what += f"; {count(unchecked, 'file')} without a checksum yet, the next update adds it"
     files = run.store.count_files()
     fragmented = [failed(f"the prices are in {files:,} small files: reads are slow", "nextday maintain")]
     found = fragmented if files > _MANY_FILES else []

@@ -88,14 +88,12 @@ def write(report: Report, folder: Path) -> Paths:
 def find_foreign_latest(report: Report, folder: Path) -> date | None:
     """Return the session of a latest.csv that is later than every sealed forecast's: it would never be replaced.
 
-    None where there is no such file, or where this report is not that of the newest forecasts.
+    None where there is no such file, or where this report is not that of the newest forecasts in its record.
     """
-    newest = report.target_session
-    if not report.record.empty:
-        last = report.record[report.record["as_of"] == report.record["as_of"].max()]
-        newest = last.sort_values("horizon", kind="stable")["target_session"].iloc[0]
+    if report.record.empty or report.record["as_of"].max() != report.forecasts["as_of"].max():
+        return None
     latest = _newest_session(report_paths(folder, report.universe, report.target_session).latest_csv)
-    return latest if newest <= report.target_session and latest > report.target_session.date() else None
+    return latest if latest > report.target_session.date() else None
 
 
 def _forecast_csv(report: Report) -> str:

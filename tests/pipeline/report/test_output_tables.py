@@ -70,10 +70,14 @@ def test_the_csv_begins_with_the_next_session_and_names_the_horizon(
     assert read["target_session"].tolist() == [f"{TARGETS[h]:%Y-%m-%d}" for h in AHEAD for _ in range(2)]
     # The next evening's file takes its place, though the farthest session of this one lies later.
     later = pd.Timestamp("2019-01-03")
-    issued = issued_ahead("^GSPC").query("horizon == 1").assign(target_session=later)
+    issued = (
+        issued_ahead("^GSPC")
+        .query("horizon == 1")
+        .assign(as_of=pd.Timestamp("2019-01-02"), target_session=later)
+    )
     newer = write(a_report(forecasts=issued, target_session=later), tmp_path)
     assert newer.latest_csv.read_bytes() == newer.forecast_csv.read_bytes()
-    write(a_far_report(), tmp_path)
+    write(a_far_report(record=open_record(pd.concat([issued_ahead("^GSPC"), issued]))), tmp_path)
     assert newer.latest_csv.read_bytes() == newer.forecast_csv.read_bytes()
 
 
