@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -40,6 +41,12 @@ def noise(symbols: int = 8, sessions: int = 300) -> tuple[np.ndarray, np.ndarray
     rng = np.random.default_rng(5)
     x = rng.standard_normal((symbols, sessions, 3)).astype(np.float32)
     return x, (rng.random((symbols, sessions, 1)) < 0.5).astype(np.float32)
+
+
+@cache
+def fitted_on_noise(name: str) -> FittedBaseline:
+    """Return the baseline fitted on `noise()`, once for all tests that only forecast with it."""
+    return fit(name, *noise())
 
 
 def hit_rate(fitted: FittedBaseline, x: np.ndarray, y: np.ndarray) -> float:
@@ -98,6 +105,7 @@ def test_a_planted_trend_is_found(name: str) -> None:
     assert hit_rate(fit("reversal", x, y), x, y) == pytest.approx(1 - best)
 
 
+@pytest.mark.slow
 def test_boosting_finds_what_no_line_separates_in_the_returns_before_the_last() -> None:
     x, y = noise(symbols=20)
     y[:, 1:, 0] = x[:, 1:, 0] * x[:, :-1, 0] > 0
@@ -167,9 +175,9 @@ def test_long_momentum_is_the_year_without_its_last_month() -> None:
 @pytest.mark.parametrize("name", BASELINES)
 @pytest.mark.parametrize("row", [20, 251, 252, 290])
 def test_a_forecast_depends_on_nothing_before_the_first_session_that_it_reads(name: str, row: int) -> None:
-    x, y = noise()
+    x, _ = noise()
     mask = np.random.default_rng(7).random(x.shape[:2]) < 0.97
-    fitted = fit(name, x, y)
+    fitted = fitted_on_noise(name)
     first = fitted.first_session(row)
     whole, cut = fitted.predict(x, mask).p_up, fitted.predict(x[:, first:], mask[:, first:]).p_up
     assert np.array_equal(whole[:, row], cut[:, row - first], equal_nan=True)
@@ -177,11 +185,11 @@ def test_a_forecast_depends_on_nothing_before_the_first_session_that_it_reads(na
 
 @pytest.mark.parametrize("name", BASELINES)
 def test_the_rows_forecast_are_those_with_a_full_window(name: str) -> None:
-    x, y = noise()
+    x, _ = noise()
     mask = np.random.default_rng(7).random(x.shape[:2]) < 0.9
-    p_up = fit(name, x, y).predict(x, mask).p_up
+    p_up = fitted_on_noise(name).predict(x, mask).p_up
     assert np.array_equal(~np.isnan(p_up[:, :, 0]), usable_rows(mask, LOOKBACK, "windowed"))
-    assert np.isnan(fit(name, x, y).predict(x[:, :3], mask[:, :3]).p_up).all()
+    assert np.isnan(fitted_on_noise(name).predict(x[:, :3], mask[:, :3]).p_up).all()
 
 
 @pytest.mark.parametrize("name", BASELINES)
@@ -190,7 +198,7 @@ def test_only_training_sessions_are_learned(name: str) -> None:
     later_x, later_y = x.copy(), y.copy()
     later_x[:, 250:], later_y[:, 250:] = -5, 1
     mask = np.ones(x.shape[:2], dtype=bool)
-    first, second = fit(name, x, y), fit(name, later_x, later_y)
+    first, second = fitted_on_noise(name), fit(name, later_x, later_y)
     assert np.array_equal(first.predict(x, mask).p_up, second.predict(x, mask).p_up, equal_nan=True)
     assert first.base_rate.tolist() == second.base_rate.tolist() == [y[:, LOOKBACK - 1 : 250].mean()]
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tomllib
 import xml.etree.ElementTree
+from functools import cache
 from pathlib import Path
 from statistics import median
 
@@ -18,6 +19,11 @@ PACKAGES = ("pipeline", "models", "flows")
 SOURCES = sorted(path for package in PACKAGES for path in (PROJECT / package).rglob("*.py"))
 
 
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text("utf-8"))
+
+
 def run(code: str) -> str:
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=PROJECT, check=True
@@ -25,6 +31,7 @@ def run(code: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow  # `make lint`, and so `make check`, looks at them itself
 def test_imports_follow_the_contracts() -> None:
     done = subprocess.run(
         [Path(sys.executable).with_name("lint-imports"), "--no-cache"],
@@ -36,23 +43,27 @@ def test_imports_follow_the_contracts() -> None:
     assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize(
-    "module",
-    [
+def test_the_pipeline_and_a_bare_models_load_no_engine() -> None:
+    """One process imports them one after the other, and names each that brings an engine with it."""
+    modules = (
         "pipeline",
+        "models",
         "pipeline.forecasting.walk_forward",
         "pipeline.evaluation.scores",
         "pipeline.ledger.ledger",
         "pipeline.backup.backup",
         "flows.runtime.progress_bars",
-        "models",
-    ],
-)
-def test_the_pipeline_and_a_bare_models_load_no_engine(module: str) -> None:
-    loaded = run(
-        f"import sys, {module}; print(*[m for m in ('tensorflow', 'keras', 'prefect', 'mlflow') if m in sys.modules])"
     )
-    assert loaded.strip() == ""
+    code = f"""
+import importlib, sys
+engines = {{"tensorflow", "keras", "prefect", "mlflow"}}
+for name in {modules}:
+    importlib.import_module(name)
+    for engine in sorted(engines & set(sys.modules)):
+        print(name, "loads", engine)
+    engines -= set(sys.modules)
+"""
+    assert run(code) == ""
 
 
 def test_help_loads_nothing_heavy() -> None:
@@ -65,7 +76,7 @@ def test_help_loads_nothing_heavy() -> None:
 def _functions() -> list[tuple[str, int]]:
     found = []
     for path in SOURCES:
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(parsed(path)):
             if isinstance(node, ast.FunctionDef):
                 text = ast.get_docstring(node, clean=False)
                 size = (node.end_lineno or 0) - node.lineno + 1 - (text.count("\n") + 1 if text else 0)
@@ -95,7 +106,7 @@ def test_only_the_bootstrap_draws_sessions() -> None:
 def test_no_public_name_lacks_a_docstring() -> None:
     bare = []
     for path in SOURCES:
-        for node in ast.parse(path.read_text()).body:
+        for node in parsed(path).body:
             if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
                 bare += [] if ast.get_docstring(node) else [f"{path.name}:{node.name}"]
     assert bare == []
@@ -113,7 +124,7 @@ def _folders() -> list[Path]:
 
 def test_every_folder_says_in_one_to_three_sentences_what_belongs_there() -> None:
     for folder in _folders():
-        text = ast.get_docstring(ast.parse((folder / "__init__.py").read_text())) or ""
+        text = ast.get_docstring(parsed(folder / "__init__.py")) or ""
         assert 1 <= len(re.findall(r"[.?!](?:\s|$)", text)) <= 3, (folder, text)
 
 

@@ -6,9 +6,12 @@ import sys
 import tomllib
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.main import get_command
 
+from flows.cli.app import app
 from pipeline.config import Config, UniverseConfig
 from pipeline.report.files import FORECAST_COLUMNS
 from tests.conftest import PROJECT
@@ -29,18 +32,34 @@ def test_make_knows_the_targets(target: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.fixture(scope="module")
+def commands() -> set[str]:
+    """Return all commands and groups of commands, as they are typed after `nextday`; each has shown its help."""
+    named: set[str] = set()
+
+    def walk(command: Any, context: Any, words: tuple[str, ...]) -> None:
+        command.get_help(context)
+        named.add(" ".join(words))
+        for name, child in getattr(command, "commands", {}).items():
+            walk(child, child.context_class(child, context, name), (*words, name))
+
+    root = get_command(app)
+    walk(root, root.context_class(root, info_name="nextday"), ())
+    return named
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_command_in_the_pages_exists(page: Path) -> None:
+def test_every_command_in_the_pages_exists(page: Path, commands: set[str]) -> None:
     command = r"(?:(?:ledger|prices|models|source) )?[a-z]+(?:-[a-z]+)*"
     typed = set(re.findall(rf"`(?:\.venv/bin/)?nextday ({command})", page.read_text()))
-    for command in typed:
-        done = subprocess.run(
-            [Path(sys.executable).with_name("nextday"), *command.split(), "--help"],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, command
+    assert typed <= commands
+
+
+def test_help_is_shown_as_a_process_of_its_own() -> None:
+    nextday = [Path(sys.executable).with_name("nextday"), "ledger", "verify", "--help"]
+    done = subprocess.run(nextday, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "nextday ledger verify" in done.stdout
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

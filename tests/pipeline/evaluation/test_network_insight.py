@@ -14,7 +14,7 @@ from pipeline.evaluation.network_insight import Insight, load_insight, rate_impo
 from pipeline.outputs import MAIN
 from pipeline.report.charts.insight import draw_importance, draw_sensitivity
 from pipeline.report.evening_page import render
-from tests.pipeline.report.test_files import EVIL, a_report, figures, forecasts, titles
+from tests.pipeline.report.test_files import EVIL, UNDRAWN, a_report, figures, forecasts, titles
 from tests.support.made_sequences import directions
 
 FEATURES = ("log_return_1", "range", "volume")
@@ -96,7 +96,7 @@ def test_importance_over_too_few_sessions_has_no_interval_and_the_page_says_why(
     assert table[["low", "high"]].isna().all(axis=None)
     short = table.assign(horizon=20, part="test")
     assert draw_importance(short).count("no interval: too few sessions") == 3
-    page = render(a_report(insight=replace(an_insight(horizons=(20,)), importance=short)))
+    page = render(a_report(insight=replace(an_insight(horizons=(20,)), importance=short), figures=UNDRAWN))
     assert "There is no interval: 60 sessions are too few for 20 sessions ahead." in page
 
 
@@ -120,14 +120,16 @@ def test_the_figure_names_what_the_gradients_do(finding: str) -> None:
     assert f"Sensitivity by lag: {finding}" in svg
     for mark in ("50% within 1", "95% within 5", "lookback 8"):
         assert mark in svg
-    page = render(a_report(insight=an_insight(finding)))
+    page = render(a_report(insight=an_insight(finding), figures=UNDRAWN))
     assert f"How far back it looks: {finding}" in page
     assert "last 5 sessions" in page
 
 
 def test_a_blind_network_is_reported_as_blind() -> None:
     blind = an_insight("blind", half=0, most=0, decay=float("nan"))
-    page = render(a_report(insight=replace(blind, sensitivity=blind.sensitivity.assign(norm=0.0))))
+    page = render(
+        a_report(insight=replace(blind, sensitivity=blind.sensitivity.assign(norm=0.0)), figures=UNDRAWN)
+    )
     assert "Nothing that the network reads moves its forecast" in page
     assert not {title for title in titles(page) if "Sensitivity" in title}
 
@@ -139,13 +141,13 @@ def test_importance_says_its_values_in_words() -> None:
 
 @pytest.mark.slow
 def test_every_horizon_is_on_the_page() -> None:
-    page = render(a_report(insight=an_insight(horizons=(1, 5))))
+    page = render(a_report(insight=an_insight(horizons=(1, 5)), figures=UNDRAWN))
     assert "How far back the network looks, by horizon" in page
-    assert "by horizon" not in render(a_report(insight=an_insight()))
+    assert "by horizon" not in render(a_report(insight=an_insight(), figures=UNDRAWN))
 
 
 def test_the_page_says_plainly_what_is_not_kept() -> None:
-    page = render(a_report())
+    page = render(a_report(figures=UNDRAWN))
     assert "looks at was not kept" in page
     assert "What moved each of these forecasts was not kept" in page
 
@@ -167,13 +169,17 @@ def test_the_strongest_features_of_each_symbol_are_on_the_page() -> None:
 @pytest.mark.slow
 def test_forecasts_at_the_base_rate_are_not_reported_as_moved() -> None:
     plain = forecasts("AAA", p_up=0.53)
-    page = render(a_report(forecasts=plain, attributions=moved("AAA")))
+    page = render(a_report(forecasts=plain, attributions=moved("AAA"), figures=UNDRAWN))
     assert "Calibration gave the network no credit" in page
-    assert "Calibration gave the network no credit" not in render(a_report("AAA", attributions=moved("AAA")))
+    assert "Calibration gave the network no credit" not in render(
+        a_report("AAA", attributions=moved("AAA"), figures=UNDRAWN)
+    )
 
 
 def test_names_from_outside_are_escaped() -> None:
-    page = render(a_report(EVIL, attributions=moved(EVIL).assign(feature=EVIL), insight=an_insight()))
+    page = render(
+        a_report(EVIL, attributions=moved(EVIL).assign(feature=EVIL), insight=an_insight(), figures=UNDRAWN)
+    )
     assert "<script>alert" not in page
 
 
