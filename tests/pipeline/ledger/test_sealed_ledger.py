@@ -1,5 +1,6 @@
 import hashlib
 import json
+import shutil
 import sqlite3
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -51,15 +52,22 @@ def issue(ledger: Ledger, day: int, symbols: list[str]) -> pd.DataFrame:
     return ledger.issue(asked, universe="sample", opens=opens, newest_observed_at=observed, historical=False)
 
 
-@pytest.fixture
-def ledger(tmp_path: Path) -> Ledger:
-    """Four evenings of two live forecasts each; the first three are settled."""
-    ledger = Ledger(tmp_path / "ledger.sqlite")
+@pytest.fixture(scope="module")
+def sealed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of a ledger that each test gets a copy of."""
+    ledger = Ledger(tmp_path_factory.mktemp("sealed") / "ledger.sqlite")
     for day in range(4):
         issue(ledger, day, ["AAPL", "MSFT"])
     for day in range(3):
         ledger.settle(outcomes(day, ["AAPL", "MSFT"]), universe="sample")
-    return ledger
+    assert not [*ledger.path.parent.glob("*-wal")]  # all of it is in the one file
+    return ledger.path
+
+
+@pytest.fixture
+def ledger(sealed: Path, tmp_path: Path) -> Ledger:
+    """Four evenings of two live forecasts each; the first three are settled."""
+    return Ledger(shutil.copyfile(sealed, tmp_path / "ledger.sqlite"))
 
 
 def forge(path: Path, script: str) -> None:
