@@ -23,6 +23,7 @@ from pipeline.report.facts import collect_key_facts
 from pipeline.report.output_tables import (
     count_forecasts,
     forecast_cells,
+    format_base_rate,
     list_further_sentences,
     sort_by_distance,
 )
@@ -71,6 +72,8 @@ def show_evening(evening: "Evening") -> None:
     for note in explain_outputs(report.outputs):
         console.print(note, markup=False)
     console.print()
+    if report.beside_base_rate:
+        console.print(f"{report.beside_base_rate}\n", markup=False)
     for row in _rows(report.skipped.head(_FEW)):
         console.print(f"no forecast for {row.symbol}: {row.reason}", markup=False)
     if len(report.skipped) > _FEW:
@@ -237,15 +240,15 @@ def _forecast_table(forecasts: pd.DataFrame, last_call: dict[str, str]) -> Table
     )
     if len(shown) < len(forecasts):
         table.title = f"the {len(shown)} of {len(forecasts):,} farthest from the base rate"
-    for row in _rows(shown):
+    for row in shown.to_dict("records"):
         table.add_row(
-            row.symbol,
-            row.direction,
-            format_percent(row.p_up),
-            f"{format_percent(row.low)} to {format_percent(row.high)}",
-            format_percent(row.baseline_p_up),
-            format_price(row.last_close),
-            *([last_call.get(row.symbol) or "–"] if last_call else []),
+            row["symbol"],
+            row["direction"],
+            format_percent(row["p_up"]),
+            f"{format_percent(row['low'])} to {format_percent(row['high'])}",
+            format_base_rate(row),
+            format_price(row["last_close"]),
+            *([last_call.get(row["symbol"]) or "–"] if last_call else []),
         )
     return table
 

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from pipeline.formatting import format_percent
 from pipeline.outputs import MAIN, Output, list_outputs, select_output
 from pipeline.schema import FORECAST_KEY, MIN_SESSIONS, SCORES, empty, validated
 from pipeline.statistics import bootstrap
@@ -22,6 +23,8 @@ __all__ = [
     "COVERAGES",
     "ISSUED_SHARE",
     "AchievedCoverage",
+    "describe_base_rate",
+    "is_within_band",
     "measure_achieved_coverage",
     "score_coverage",
     "select_issued",
@@ -78,6 +81,53 @@ def score_coverage(
         pd.DataFrame([{**names, **line, "baseline_value": target, "p_value": np.nan, "t_statistic": np.nan}]),
         SCORES,
     )
+
+
+_ROUNDING: Final = 1e-6
+"""What two computations of the same forecast may differ by: a band without width holds a base rate this close."""
+
+
+def is_within_band(forecasts: pd.DataFrame) -> pd.Series:
+    """Return for each row whether its base rate lies within its band: the members disagree by more than the shift.
+
+    Args:
+        forecasts: low, high, baseline_p_up.
+    """
+    base = forecasts["baseline_p_up"]
+    return (forecasts["low"] - _ROUNDING <= base) & (base <= forecasts["high"] + _ROUNDING)
+
+
+def describe_base_rate(forecasts: pd.DataFrame, *, abstains: bool) -> str:
+    """Return how the forecasts of a session compare with their base rates, in sentences; empty where they differ.
+
+    Args:
+        forecasts: p_up, low, high, direction, baseline_p_up.
+        abstains: Whether `[calibration] coverage` is below 1 already.
+    """
+    issued = forecasts[forecasts["direction"] != "none"]
+    base, within = forecasts["baseline_p_up"], int(is_within_band(forecasts).sum())
+    is_same = np.sign(issued["p_up"] - 0.5) == np.sign(issued["baseline_p_up"] - 0.5)
+    is_base_rate = bool(len(issued) and is_same.all())
+    sentences = []
+    if is_base_rate:
+        rates = dict.fromkeys([format_percent(base.min()), format_percent(base.max())])
+        every = f"All {len(issued):,} directions are" if len(issued) > 1 else "The direction is"
+        sentences.append(
+            f"{every} the base rate's ({' to '.join(rates)}): without the model it would be no other."
+        )
+    if within:
+        differ = "differs" if within == 1 else "differ"
+        sentences.append(
+            f"{within:,} of {len(forecasts):,} {differ} from the base rate by less than the band (marked ≈): "
+            "read that as no call."
+        )
+    is_spread = forecasts["p_up"].max() - forecasts["p_up"].min() > _ROUNDING  # ties get a direction together
+    if not abstains and is_spread and (is_base_rate or 2 * within >= len(forecasts)):
+        sentences.append(
+            "With [calibration] coverage = 0.5 and a new `nextday retrain`, about half of the forecasts get a "
+            "direction: the most confident ones."
+        )
+    return " ".join(sentences)
 
 
 COVERAGES: Final = tuple(percent / 100 for percent in range(5, 101, 5))

@@ -39,6 +39,7 @@ def summary_markdown(report: Report) -> str:
         *map(_format_fact, collect_key_facts(report)),
         "",
         *format_table(shown),
+        *(["", format_cell(report.beside_base_rate)] if report.beside_base_rate else []),
         *(
             ["", f"The {len(shown)} farthest from the base rate; {left_out} more in forecast.csv."]
             if left_out

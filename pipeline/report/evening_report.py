@@ -8,6 +8,7 @@ from typing import Literal
 import pandas as pd
 
 from pipeline.evaluation.network_insight import Insight
+from pipeline.evaluation.selective import ISSUED_SHARE, describe_base_rate
 from pipeline.evaluation.verdict import Verdict
 from pipeline.outputs import Output, list_outputs
 
@@ -109,6 +110,12 @@ class Report:
         """Whether the last call of each symbol was right: "right", "wrong" or ""."""
         calls = self.last_calls
         return {} if calls.empty else dict(zip(calls["symbol"], calls["call"], strict=True))
+
+    @property
+    def beside_base_rate(self) -> str:
+        """How the forecasts compare with their base rates, in sentences; empty where they differ from them."""
+        abstains = bool((self.scores["metric"] == ISSUED_SHARE).any())
+        return describe_base_rate(self.forecasts, abstains=abstains)
 
     @property
     def outputs(self) -> list[Output]:

@@ -8,6 +8,7 @@ from typing import Final
 
 import pandas as pd
 
+from pipeline.evaluation.selective import is_within_band
 from pipeline.formatting import format_instant
 from pipeline.outputs import TARGETS
 from pipeline.report.evening_page import render
@@ -38,6 +39,7 @@ FORECAST_COLUMNS: Final = [
     "survivorship_biased",
     "horizon",
     "last_call",
+    "differs_from_base_rate",
     "target",
 ]
 """The columns of forecast.csv and latest.csv."""
@@ -100,6 +102,7 @@ def _forecast_csv(report: Report) -> str:
     forecasts = report.forecasts.assign(
         coverage=report.covered / report.members,
         survivorship_biased=bool(report.bias),
+        differs_from_base_rate=~is_within_band(report.forecasts),
         last_call=[report.last_call.get(symbol, "") for symbol in report.forecasts["symbol"]],
     )
     order = forecasts["target"].map(TARGETS.index)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from pipeline.evaluation.selective import is_within_band
 from pipeline.evaluation.timing_and_picking import LOOKS
 from pipeline.evaluation.verdict import Verdict
 from pipeline.formatting import count, format_alike, format_p_value, format_percent, format_price
@@ -27,6 +28,7 @@ __all__ = [
     "count_forecasts",
     "describe_further",
     "forecast_cells",
+    "format_base_rate",
     "list_further_sentences",
     "list_output_columns",
     "pivot_by_symbol",
@@ -84,12 +86,15 @@ def list_output_columns(forecasts: pd.DataFrame) -> list[OutputColumn]:
 
 
 def sort_by_distance(forecasts: pd.DataFrame) -> pd.DataFrame:
-    """Return the forecasts sorted by output, then by distance from the base rate, the largest first."""
+    """Return the forecasts sorted by output, then by distance from the base rate, the largest first.
+
+    A column is added: is_within_band, whether the base rate lies within the band.
+    """
     distance = (forecasts["p_up"] - forecasts["baseline_p_up"]).abs()
     order = {output: place for place, output in enumerate(list_outputs(forecasts))}
     places = [order[_output_of(row)] for row in forecasts.to_dict("records")]
     return (
-        forecasts.assign(_output=places, _distance=distance)
+        forecasts.assign(_output=places, _distance=distance, is_within_band=is_within_band(forecasts))
         .sort_values(["_output", "_distance", "symbol"], ascending=[True, False, True])
         .drop(columns=["_output", "_distance"])
     )
@@ -127,7 +132,12 @@ def forecast_cells(forecasts: pd.DataFrame) -> list[dict[str, str]]:
 def _format_forecast(row: Mapping[Hashable, Any] | None) -> str:
     if row is None:
         return "–"
-    return f"{row['direction']} {format_percent(row['p_up'])} ({format_percent(row['baseline_p_up'])})"
+    return f"{row['direction']} {format_percent(row['p_up'])} ({format_base_rate(row)})"
+
+
+def format_base_rate(row: Mapping[Hashable, Any]) -> str:
+    """Format the base rate of a row of `sort_by_distance`; ≈ marks one that lies within the row's band."""
+    return f"{'≈ ' if row['is_within_band'] else ''}{format_percent(row['baseline_p_up'])}"
 
 
 def describe_further(rows: pd.DataFrame) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pipeline.evaluation.selective import ISSUED_SHARE
 from pipeline.formatting import format_interval, format_p_value, format_percent, format_price, format_score
 from pipeline.outputs import MAIN, Output, list_outputs, name_group
 from pipeline.report.evening_report import Report
-from pipeline.report.output_tables import forecast_cells, sort_by_distance
+from pipeline.report.output_tables import forecast_cells, format_base_rate, sort_by_distance
 from pipeline.schema import DIRECTIONS
 
 __all__ = [
@@ -170,7 +170,7 @@ def list_forecasts(forecasts: pd.DataFrame) -> list[dict[str, str]]:
             "direction": row["direction"],
             "P(up)": format_percent(row["p_up"]),
             "band": f"{format_percent(row['low'])} to {format_percent(row['high'])}",
-            "base rate": format_percent(row["baseline_p_up"]),
+            "base rate": format_base_rate(row),
             "last close": format_price(row["last_close"]),
             "kind": row["kind"],
         }

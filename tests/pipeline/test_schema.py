@@ -43,10 +43,11 @@ def test_the_ledger_accepts_the_directions_of_the_schema(tmp_path: Path) -> None
     assert f"direction IN ({', '.join(map(repr, DIRECTIONS))})" in sql
 
 
-def test_forecast_csv_has_every_column_of_a_forecast_but_its_role_and_two_of_its_report() -> None:
+def test_forecast_csv_has_every_column_of_a_forecast_but_its_role_and_some_of_its_report() -> None:
     assert {*FORECAST_COLUMNS} == {*FORECASTS.columns} - {"role"} | {
         "coverage",
         "survivorship_biased",
         "last_call",
+        "differs_from_base_rate",
     }
     assert len(FORECAST_COLUMNS) == len({*FORECAST_COLUMNS})

@@ -7,7 +7,13 @@ import pandas as pd
 import pytest
 
 from pipeline.evaluation.scores import score
-from pipeline.evaluation.selective import ISSUED_SHARE, score_coverage, select_issued
+from pipeline.evaluation.selective import (
+    ISSUED_SHARE,
+    describe_base_rate,
+    is_within_band,
+    score_coverage,
+    select_issued,
+)
 from pipeline.forecasting.forecast import choose_directions
 from pipeline.report.tables import count_directions
 
@@ -103,3 +109,54 @@ def test_a_model_is_compared_with_the_others_where_it_issues_a_direction() -> No
 def test_without_an_outcome_there_is_no_share() -> None:
     rows = rows_of(np.full((20, 2), 0.6)).assign(outcome=np.nan)
     assert score_coverage(rows, model="gru", target=0.6).empty
+
+
+def tonight(*p_up: float, reach: float = 0.004, base: float = 0.506, threshold: float = 0.0) -> pd.DataFrame:
+    """Return the forecasts of a session, each with a band of `reach` on both sides."""
+    p = np.array(p_up)
+    rows = {"p_up": p, "low": p - reach, "high": p + reach, "baseline_p_up": base}
+    return pd.DataFrame(rows).assign(direction=choose_directions(p, threshold).to_numpy())
+
+
+COVERAGE = (
+    " With [calibration] coverage = 0.5 and a new `nextday retrain`, about half of the forecasts get a direction: the "
+    "most confident ones."
+)
+
+
+def test_ups_beside_a_base_rate_of_ups_are_called_the_base_rate() -> None:
+    rows = tonight(0.504, 0.507, 0.514)
+    assert is_within_band(rows).tolist() == [True, True, False]
+    said = (
+        "All 3 directions are the base rate's (50.6%): without the model it would be no other. 2 of 3 differ from the "
+        "base rate by less than the band (marked ≈): read that as no call."
+    )
+    assert describe_base_rate(rows, abstains=False) == said + COVERAGE
+    assert describe_base_rate(rows, abstains=True) == said
+
+
+def test_equal_forecasts_are_the_base_rate_and_coverage_cannot_tell_them_apart() -> None:
+    rows = tonight(0.524, 0.524, reach=0.0, base=0.524 + 1e-9)
+    assert is_within_band(rows).all()
+    assert "All 2 directions are the base rate's (52.4%)" in describe_base_rate(rows, abstains=False)
+    assert "coverage" not in describe_base_rate(rows, abstains=False)
+
+
+def test_forecasts_with_calls_of_their_own_are_not_remarked_on() -> None:
+    assert describe_base_rate(tonight(0.47, 0.53), abstains=False) == ""
+    assert is_within_band(tonight(0.47, 0.53)).tolist() == [False, False]
+
+
+def test_a_single_symbol_and_base_rates_that_differ_are_worded_so() -> None:
+    rows = tonight(0.53, 0.47).assign(baseline_p_up=[0.52, 0.48])
+    assert describe_base_rate(rows, abstains=True) == (
+        "All 2 directions are the base rate's (48.0% to 52.0%): without the model it would be no other."
+    )
+    assert describe_base_rate(tonight(0.53), abstains=True) == (
+        "The direction is the base rate's (50.6%): without the model it would be no other."
+    )
+
+
+def test_where_no_direction_is_issued_none_is_the_base_rates() -> None:
+    rows = tonight(0.52, 0.53, threshold=0.1)
+    assert describe_base_rate(rows, abstains=True) == ""

@@ -19,7 +19,7 @@ def test_the_rows_for_a_table_are_short_texts_by_symbol() -> None:
         "direction": "up",
         "P(up)": "49.0%",
         "band": "48.0% to 57.0%",
-        "base rate": "53.0%",
+        "base rate": "≈ 53.0%",
         "last close": "2,506.85",
         "kind": "late",
     }
