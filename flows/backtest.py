@@ -337,6 +337,7 @@ def _track(run: Run, made: Backtest, paths: dict[str, Path]) -> None:
             | {skill.name: skill.conclusion for skill in made.verdict.skills},
             epochs=made.epochs,
             scores=made.scores,
+            scored_model=made.verdict.model,
             trading=measure_trading(
                 list_numbers(made.trading),
                 {"model": made.verdict.model, "baseline": made.verdict.baseline},

@@ -19,7 +19,7 @@ from flows.cli.arguments import (
 )
 from flows.cli.audit_commands import audit_app
 from flows.cli.backup_commands import backup_app
-from flows.cli.catalog_commands import models_app, source_app
+from flows.cli.catalog_commands import models_app, source_app, ui_app
 from flows.cli.failures import describe_unexpected, find_cause, find_signal
 from flows.cli.init_command import init_app
 from flows.cli.ledger_commands import ledger_app
@@ -53,6 +53,7 @@ app.add_typer(audit_app)
 app.add_typer(init_app)
 app.add_typer(models_app, name="models")
 app.add_typer(source_app, name="source")
+app.add_typer(ui_app)
 
 
 _SESSION = "The session whose close the forecasts were made from (as_of in the CSV), or their target session."
@@ -289,19 +290,6 @@ def doctor() -> None:
     show_health(checks)
     if any(not check.is_passed for check in checks):
         raise typer.Exit(1)
-
-
-@app.command()
-def ui(
-    port: Annotated[int, typer.Option(help="The port on 127.0.0.1.", min=1, max=65535)] = 5000,
-) -> None:
-    """Start the MLflow UI for the tracked runs and models."""
-    from flows.runtime.context import open_run
-    from flows.runtime.tracking import tracking
-
-    command = tracking(open_run(options.config, options.home, options.now)).ui_command(port)
-    typer.echo(f"MLflow on http://127.0.0.1:{port} (stop it with Ctrl+C)")
-    os.execv(command[0], command)
 
 
 def main() -> None:

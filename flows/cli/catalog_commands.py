@@ -1,5 +1,7 @@
-"""`nextday source check` and `nextday models list`: what a user brought, and what was trained."""
+"""`nextday source check`, `models list` and `ui`: what a user brought, and what was trained."""
 
+import os
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,10 +13,11 @@ from flows.cli.arguments import options, parse_date
 if TYPE_CHECKING:
     from pipeline.sources.custom import CustomSource
 
-__all__ = ["models_app", "source_app"]
+__all__ = ["models_app", "source_app", "ui_app"]
 
 source_app = typer.Typer(no_args_is_help=True, help="Check a custom price source.")
 models_app = typer.Typer(no_args_is_help=True, help="The trained models.")
+ui_app = typer.Typer()
 
 _END, _DAYS = timedelta(days=7), timedelta(days=365)
 """How long ago the checked days end, for the newest bars still change, and how many they are."""
@@ -108,3 +111,24 @@ def list_models() -> None:
         )
     console.print(table)
     console.print(f"Folder: {registry.home / 'models' / universe}", markup=False, soft_wrap=True)
+
+
+@ui_app.command("ui")
+def ui(
+    port: Annotated[int, typer.Option(help="The port on 127.0.0.1.", min=1, max=65535)] = 5000,
+) -> None:
+    """Start the MLflow UI for the tracked runs and models, and open the universe's runs in a browser."""
+    from flows.cli.output import show_ui
+    from flows.runtime.browser import has_screen, open_later
+    from flows.runtime.context import open_run
+    from flows.runtime.tracking import tracking
+
+    run = open_run(options.config, options.home, options.now)
+    book = tracking(run)
+    command = book.ui_command(port)
+    page = f"http://127.0.0.1:{port}/{book.runs_page(run.name)}"
+    show_ui(page, run.config.model.name)
+    sys.stdout.flush()  # the server takes this process's place
+    if has_screen():
+        open_later(page)
+    os.execv(command[0], command)

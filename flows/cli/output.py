@@ -49,6 +49,7 @@ __all__ = [
     "show_price_status",
     "show_record",
     "show_replay",
+    "show_ui",
     "show_verification",
 ]
 
@@ -211,6 +212,21 @@ def show_verification(verification: "Verification") -> None:
         console.print(f"  {beginning}", markup=False)
     console.print("the seal is intact" if verification.ok else "the seal is broken")
     console.print(f"head {verification.head.hash}", markup=False, soft_wrap=True)
+
+
+def show_ui(page: str, model: str) -> None:
+    """Print the address of MLflow's pages, and what is worth a look there."""
+    console.print(f"MLflow, stop it with Ctrl+C:\n\n  {page}\n", markup=False, soft_wrap=True)
+    grid = Table.grid(padding=(0, 2))
+    metrics = ", ".join(f"{model}.{name}" for name in ("log_loss", "hit_rate", "mcc", "auc"))
+    grid.add_row("columns", f"worth a look: Metrics {metrics}; Tags record, kind, verdict, timing, picking")
+    grid.add_row(
+        "metrics",
+        f"of a training: {model}.* are its scores, baselines/* those of the others, details/* their intervals and "
+        "counts, score/* and champion/* the epochs of each ensemble member",
+    )
+    grid.add_row("filter", 'tags.record = "training", "forecast" or "backtest"')
+    console.print(grid)
 
 
 def show_health(checks: "list[HealthCheck]") -> None:

@@ -132,6 +132,7 @@ def promote(run: Run, price_status: PriceStatus, version: str, evaluation: Evalu
         | {f"verdict_{name_key(output)}": each.conclusion for output, each in evaluation.further.items()},
         epochs=evaluation.epochs,
         scores=evaluation.scores,
+        scored_model=evaluation.verdict.model,
         artifacts=[*sorted(folder.iterdir()), run.settings_file],
         evaluation=digest_files(folder),
     )

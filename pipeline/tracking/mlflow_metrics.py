@@ -42,23 +42,30 @@ def measure_epochs(epochs: pd.DataFrame) -> list[Measured]:
     return list(zip(names.map(allowed_name), long["value"], long["epoch"].astype(int), strict=True))
 
 
-def measure_scores(scores: pd.DataFrame) -> list[Measured]:
-    """Return the scores, named like `gru.hit_rate`, by group or further output `large moves/gru.hit_rate`.
+def measure_scores(scores: pd.DataFrame, model: str) -> list[Measured]:
+    """Return the scores in three groups, which MLflow's page of a run shows apart.
 
-    The ends of the interval, n, effective n, the baseline's value and the t statistic follow as `gru.hit_rate.low` and
-    so on.
+    The values of `model` are named like `gru.hit_rate`, those of the others `baselines/momentum.hit_rate`. Intervals,
+    n, effective n, the baseline's value and the t statistic of all of them are `details/gru.hit_rate.low` and so on. A
+    group of rows or a further output comes first: `large moves/gru.hit_rate`.
+
+    Args:
+        scores: schema.SCORES.
+        model: The model that the others are compared with.
     """
-    columns = ("group", "target", "horizon", "model", "metric")
-    names = [
-        allowed_name(f"{metric_prefix(group, Output(target, horizon))}{model}.{metric}")
-        for group, target, horizon, model, metric in zip(*(scores[name] for name in columns), strict=True)
-    ]
     parts = {"": "value", ".low": "low", ".high": "high", ".n": "n", ".effective_n": "effective_n"}
     parts |= {".baseline": "baseline_value", ".t": "t_statistic"}
     return [
-        (f"{name}{suffix}", value, 0)
+        (
+            allowed_name(
+                f"{metric_prefix(row['group'], Output(row['target'], row['horizon']))}{kind}{row['model']}.{row['metric']}{suffix}"
+            ),
+            row[column],
+            0,
+        )
         for suffix, column in parts.items()
-        for name, value in zip(names, scores[column], strict=True)
+        for row in scores.to_dict("records")
+        for kind in ["details/" if suffix else "" if row["model"] == model else "baselines/"]
     ]
 
 

@@ -36,6 +36,9 @@ CHAMPION: Final = "champion"
 _MAX_METRICS, _MAX_PARAMS = 1000, 100
 """MLflow's limits per batch."""
 
+_KIND: Final = ("mlflow.experimentKind", "custom_model_development")
+"""The tag that makes MLflow show an experiment as training runs: without it, it opens as one of a chat bot."""
+
 _IDENTITY: Final = ("record", "model_version", "data_version", "config_digest", "trial_digest", "ledger_head")
 """The tags that identify a run of a given name; the other tags hold when and where it ran."""
 
@@ -87,6 +90,7 @@ class Tracking:
         tags: Mapping[str, str],
         epochs: pd.DataFrame,
         scores: pd.DataFrame,
+        scored_model: str,
         artifacts: Sequence[Path] = (),
         evaluation: Mapping[str, str] = MappingProxyType({}),
     ) -> TrackedRun:
@@ -105,6 +109,7 @@ class Tracking:
             tags: Tags of the run; `trained_through` (a date) must be among them.
             epochs: One row per epoch: fit, member, epoch, and one column per metric.
             scores: schema.SCORES.
+            scored_model: The model in the scores; the others there are baselines.
             artifacts: Files to store with the run.
             evaluation: The sha256 of each file of the model's evaluation, kept in the list of models.
 
@@ -118,7 +123,7 @@ class Tracking:
         with self._recording(universe, run_name, {**about, "record": "training"}) as (run, is_new):
             if is_new:
                 self._log_params(run, list(list_params(config)))
-                self._log_metrics(run, [*measure_epochs(epochs), *measure_scores(scores)])
+                self._log_metrics(run, [*measure_epochs(epochs), *measure_scores(scores, scored_model)])
                 self._log_artifacts(run.info.run_id, artifacts)
                 self._client.log_artifacts(run.info.run_id, str(directory), "model")
             number = self._register(universe, run.info.run_id, about)
@@ -154,6 +159,7 @@ class Tracking:
         tags: Mapping[str, str],
         epochs: pd.DataFrame,
         scores: pd.DataFrame,
+        scored_model: str,
         trading: Sequence[Measured],
         artifacts: Sequence[Path],
     ) -> str:
@@ -165,7 +171,9 @@ class Tracking:
         with self._recording(universe, run_name, {**tags, "record": "backtest"}) as (run, is_new):
             if is_new:
                 self._log_params(run, list(list_params(config)))
-                self._log_metrics(run, [*measure_epochs(epochs), *measure_scores(scores), *trading])
+                self._log_metrics(
+                    run, [*measure_epochs(epochs), *measure_scores(scores, scored_model), *trading]
+                )
                 self._log_artifacts(run.info.run_id, artifacts)
         return str(run.info.run_id)
 
@@ -228,6 +236,12 @@ class Tracking:
             f"nextday serves {serving or 'no model'}, but MLflow's alias {CHAMPION!r} of {name} names "
             f"{shown or 'none'}: move the alias, or make a new champion with `nextday retrain`"
         ]
+
+    def runs_page(self, universe: str) -> str:
+        """Return the address of the universe's runs below that of MLflow's pages; raises NextdayError."""
+        with self._explain_errors("MLflow's pages cannot be shown"):
+            experiment = self._experiment(_registered_name(universe))
+        return f"#/experiments/{experiment}/runs?workflowType=machine_learning"
 
     def ui_command(self, port: int) -> list[str]:
         """Return the command line that shows MLflow's pages on 127.0.0.1, ready for os.execv.
@@ -313,9 +327,11 @@ class Tracking:
         client = self._client
         with locked(self._home):
             known = client.get_experiment_by_name(name)
-            if known:
-                return str(known.experiment_id)
-            return str(client.create_experiment(name, artifact_location=artifact_root(self._home)))
+            place = artifact_root(self._home)
+            made = known.experiment_id if known else client.create_experiment(name, artifact_location=place)
+            if known is None or _KIND[0] not in known.tags:  # an earlier version set none
+                client.set_experiment_tag(made, *_KIND)
+            return str(made)
 
     def _log_params(self, run: Any, params: Sequence[tuple[str, str]]) -> None:
         from mlflow.entities import Param

@@ -246,7 +246,7 @@ def test_the_training_is_tracked_with_its_model_and_joined_to_the_flow_run(
     assert evenings[0].report.model["version"] in version.tags.values()
     assert run.data.tags["flow_run_id"]
     assert run.data.params["model.units"] == "4"
-    assert run.data.metrics["gru.hit_rate.n"] == evenings[0].report.scores.iloc[0]["n"]
+    assert run.data.metrics["details/gru.hit_rate.n"] == evenings[0].report.scores.iloc[0]["n"]
     assert len(client.get_metric_history(run.info.run_id, "champion/member-1/loss")) >= 1
     kept = {item.path for item in client.list_artifacts(run.info.run_id)}
     assert {"model", "report.html", "reliability.svg", "training.svg", "scores.csv"} <= kept

@@ -1,9 +1,11 @@
-"""`nextday source check` and `nextday models list`."""
+"""`nextday source check`, `nextday models list` and `nextday ui`."""
 
+import os
 from pathlib import Path
 
 import pytest
 
+from flows.runtime import browser
 from tests.support.command_line import CommandLine, told
 
 SOURCE = """
@@ -46,3 +48,21 @@ def test_without_models_the_list_says_what_trains_one(nextday: CommandLine) -> N
     said = nextday("models", "list")
     assert said.code == 0
     assert "nextday forecast trains one" in said.out
+
+
+@pytest.mark.slow
+def test_mlflows_address_leads_to_the_runs_and_what_is_worth_a_look_is_named(
+    nextday: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served: list[list[str]] = []
+    opened: list[str] = []
+    monkeypatch.setattr(os, "execv", lambda program, command: served.append(command))
+    monkeypatch.setattr(browser, "open_later", opened.append)
+    monkeypatch.setattr(browser, "has_screen", lambda: True)
+    said = nextday("ui", "--home", "w", "--port", "5017")
+    assert said.code == 0, said.err
+    (page,) = (line.strip() for line in said.out.splitlines() if "http" in line)
+    assert page == "http://127.0.0.1:5017/#/experiments/1/runs?workflowType=machine_learning"
+    assert opened == [page]
+    assert served[0][-6:] == ["--host", "127.0.0.1", "--port", "5017", "--workers", "1"]
+    assert "gru.log_loss, gru.hit_rate" in said.out

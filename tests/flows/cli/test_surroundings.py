@@ -51,6 +51,24 @@ def test_a_folder_that_is_no_package_hides_none(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.parametrize("module", ["nextday", "nextday_command", "flows.cli.app"])
+def test_python_m_is_the_same_command(module: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", module, "--version"], cwd=PROJECT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0
+    assert done.stdout.startswith("nextday ")
+
+
+@pytest.mark.parametrize("module", ["flows", "flows.cli", "pipeline", "models"])
+def test_a_package_refuses_to_be_run(module: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", module, "forecast"], cwd=PROJECT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode != 0
+    assert f"No module named {module}.__main__" in done.stderr
+
+
 def test_no_package_is_hidden_here() -> None:
     assert nextday_command.find_hidden() == {}
 

@@ -38,7 +38,7 @@ folder.mkdir(parents=True, exist_ok=True)
 book = Tracking(home, digest=lambda folder: folder.name)
 book.record_training(
     universe=universe, run_name="r", config={}, config_digest="c", model_dir=folder, model_version="a1",
-    tags={"trained_through": "2018-12-31"}, scores=empty(SCORES),
+    tags={"trained_through": "2018-12-31"}, scores=empty(SCORES), scored_model="gru",
     epochs=pd.DataFrame({"fit": ["score"], "member": [1], "epoch": [1], "loss": [0.7]}),
 )
 book.promote(universe, "a1", promoted_at=datetime(2018, 12, 31, 22, tzinfo=UTC))

@@ -75,6 +75,7 @@ def record(tracking: Tracking, folder: Path, **changes: Any) -> TrackedRun:
         "tags": TAGS,
         "epochs": epochs(),
         "scores": scores(),
+        "scored_model": "gru",
     }
     return tracking.record_training(**(arguments | changes))
 
@@ -141,9 +142,9 @@ def test_every_epoch_of_every_member_is_a_point_of_its_own_curve(tracking: Track
 def test_a_score_is_recorded_with_its_interval_and_counts(tracking: Tracking, home: Path) -> None:
     made = record(tracking, save_model(home, "a"), epochs=epochs()[:0])
     evidence = {"": 0.52, ".low": 0.49, ".high": 0.55, ".n": 1006, ".effective_n": 700, ".baseline": 0.53}
-    expected = {f"gru.hit_rate{part}": value for part, value in evidence.items()}
+    expected = {f"{'details/' if part else ''}gru.hit_rate{part}": value for part, value in evidence.items()}
     expected |= {f"_GSPC/{name}": value for name, value in expected.items()}
-    expected |= {f"gru.auc{part}": value for part, value in evidence.items() if part}
+    expected |= {f"details/gru.auc{part}": value for part, value in evidence.items() if part}
     assert client(home).get_run(made.run_id).data.metrics == expected
 
 
@@ -165,6 +166,7 @@ def record_walk(tracking: Tracking, costs: str = "one") -> str:
         tags={"config_digest": "c0ffee", "trial_digest": costs},
         epochs=epochs()[:0],
         scores=scores()[:0],
+        scored_model="gru",
         trading=measure_trading(numbers, {"model": "gru", "baseline": "best_before"}),
         artifacts=[],
     )
@@ -395,3 +397,15 @@ def test_a_moved_workspace_works_on_and_never_writes_to_its_old_place(
     copy = client(tmp_path / "moved").download_artifacts(made.run_id, "model", str(tmp_path))
     assert digest(Path(copy)) == folder.name
     assert not home.exists()
+
+
+def test_the_runs_open_as_those_of_a_training_also_in_an_older_workspace(
+    tracking: Tracking, home: Path
+) -> None:
+    older = client(home)
+    experiment = older.create_experiment("nextday-sample")
+    assert tracking.runs_page("sample") == f"#/experiments/{experiment}/runs?workflowType=machine_learning"
+    newer = tracking.runs_page("other").split("/")[2]
+    for made in (experiment, newer):
+        kind = client(home).get_experiment(made).tags["mlflow.experimentKind"]
+        assert kind == "custom_model_development"
