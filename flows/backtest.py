@@ -308,7 +308,7 @@ def _notes(run: Run, price_status: PriceStatus) -> list[str]:
     return notes
 
 
-@task("report")
+@task("write report")
 def _write(made: Backtest, paths: dict[str, Path]) -> None:
     with atomic_write(paths["forecasts.csv"]) as file:
         write_forecasts(file, made)

@@ -140,7 +140,7 @@ def _evening(run: Run) -> Evening:
     if not new_rows:
         log_line(f"nothing new: the forecasts for {report.target_session:%Y-%m-%d} are sealed already")
     try:
-        publish(report)
+        publish(report, paths)
     except (*PREFECT_ERRORS, TimeoutError) as error:
         log_line(f"the forecasts are sealed and reported, but not shown in Prefect: {error}")
     return Evening(report, paths, new_rows, settled)

@@ -7,8 +7,9 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.context import FlowRunContext
 
 from flows.runtime.context import Run
+from flows.runtime.progress import log_line
 from flows.runtime.tasks import task
-from flows.runtime.tracking import run_tags, tracking
+from flows.runtime.tracking import prefect_page, run_tags, tracking
 from flows.training.verified_champion import Champion
 from pipeline.evaluation.attributions import FILE
 from pipeline.outputs import list_outputs, select_output
@@ -27,14 +28,14 @@ _MINUTES = 15
 
 
 @task("publish", timeout=_MINUTES * 60)
-def publish(report: Report) -> None:
-    """Show the forecasts and the verdict as Prefect artifacts; outside a flow run do nothing."""
+def publish(report: Report, paths: Paths) -> None:
+    """Show the forecasts and the verdict as Prefect artifacts, and log where; outside a flow run do nothing."""
     if FlowRunContext.get() is None:
         return
     key = report.universe.replace("_", "-")
     title = f"{report.universe} for {report.target_session:%Y-%m-%d}"
-    create_markdown_artifact(
-        summary_markdown(report),
+    summary = create_markdown_artifact(
+        summary_markdown(report, paths.html),
         key=f"nextday-{key}-summary",
         description=f"{title}: {report.verdict.conclusion if report.verdict else 'not scored yet'}",
     )
@@ -43,6 +44,8 @@ def publish(report: Report) -> None:
         key=f"nextday-{key}-forecasts",
         description=f"Forecasts of {title}",
     )
+    if page := prefect_page(f"artifacts/artifact/{summary}"):
+        log_line(f"in Prefect: {page}")
 
 
 @task("track", timeout=_MINUTES * 60)

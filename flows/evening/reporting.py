@@ -49,7 +49,7 @@ _MINUTES = 15
 """Far more than writing a report may take."""
 
 
-@task("report", timeout=_MINUTES * 60)
+@task("write report", timeout=_MINUTES * 60)
 def write_report(
     run: Run,
     price_status: PriceStatus,

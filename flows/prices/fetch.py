@@ -4,6 +4,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
+from typing import Any
 
 import pandas as pd
 
@@ -85,9 +86,14 @@ def fetch_all(run: Run, plan: Mapping[str, FetchRequest]) -> Answers:
     return answers
 
 
+def _name_fetch(parameters: Mapping[str, Any]) -> str:
+    symbols = parameters["symbols"]
+    return f"fetch prices of {symbols[0]}" + (f" and {len(symbols) - 1} more" if len(symbols) > 1 else "")
+
+
 @task(
     "fetch prices",
-    run_name="fetch prices from {symbols[0]} on",
+    run_name=_name_fetch,
     timeout=_MINUTES * 60,
     retries=Retries(_UnfinishedError, delays=(2.0, 4.0, 8.0)),
 )

@@ -62,7 +62,11 @@ class Retries:
 
 
 def task(
-    name: str, *, run_name: str = "", timeout: float | None = None, retries: Retries | None = None
+    name: str,
+    *,
+    run_name: str | Callable[..., str] = "",
+    timeout: float | None = None,
+    retries: Retries | None = None,
 ) -> Callable[[Callable[P, R]], Task[P, R]]:
     """Return a decorator like Prefect's `task`, with results neither cached nor persisted and durations logged.
 
@@ -70,7 +74,8 @@ def task(
 
     Args:
         name: The task's name; its duration is logged under it.
-        run_name: Prefect's template of the task run's name, filled with the function's arguments; default: `name`.
+        run_name: The task run's name: Prefect's template, filled with the function's arguments, or a function of
+            `parameters`, those arguments by name; default: `name`.
         timeout: Seconds after which it is stopped.
         retries: Default: none.
     """

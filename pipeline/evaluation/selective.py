@@ -111,9 +111,11 @@ def describe_base_rate(forecasts: pd.DataFrame, *, abstains: bool) -> str:
     sentences = []
     if is_base_rate:
         rates = dict.fromkeys([format_percent(base.min()), format_percent(base.max())])
-        every = f"All {len(issued):,} directions are" if len(issued) > 1 else "The direction is"
+        every, they = (
+            (f"All {len(issued):,} directions are", "they") if len(issued) > 1 else ("The direction is", "it")
+        )
         sentences.append(
-            f"{every} the base rate's ({' to '.join(rates)}): without the model it would be no other."
+            f"{every} the base rate's ({' to '.join(rates)}): without the model {they} would be the same."
         )
     if within:
         differ = "differs" if within == 1 else "differ"

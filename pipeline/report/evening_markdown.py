@@ -1,5 +1,6 @@
 """The short form of the nightly report in Markdown, for Prefect."""
 
+from pathlib import Path
 from typing import Final
 
 from pipeline.formatting import format_day, format_moment
@@ -21,8 +22,13 @@ __all__ = ["format_cell", "format_table", "summary_markdown"]
 _FEW: Final = 20  # forecasts that the summary lists
 
 
-def summary_markdown(report: Report) -> str:
-    """Return the report in Markdown: verdict, key facts, the forecasts farthest from the base rate, scores."""
+def summary_markdown(report: Report, page: Path | None = None) -> str:
+    """Return the report in Markdown: verdict, key facts, the forecasts farthest from the base rate, scores.
+
+    Args:
+        report: What to show.
+        page: The report's HTML page, whose path is named.
+    """
     rows = list_forecasts(report.forecasts)
     shown = rows[:_FEW]
     left_out = len(rows) - len(shown)
@@ -36,6 +42,7 @@ def summary_markdown(report: Report) -> str:
         f"{count_forecasts(report.forecasts)} from the close of {format_day(report.as_of)}, "
         f"{report.kind_and_cause}, issued {format_moment(report.issued_at)}: {count_directions(report.forecasts)}.",
         "",
+        *([f"The whole report: `{page}`", ""] if page else []),
         *map(_format_fact, collect_key_facts(report)),
         "",
         *format_table(shown),

@@ -194,6 +194,7 @@ def test_the_artifacts_are_in_prefect(ten: tuple[Place, list[Evening]]) -> None:
     assert set(found) == {"nextday-sample-summary", "nextday-sample-forecasts"}
     assert ten[1][-1].report.verdict is not None
     assert ten[1][-1].report.verdict.conclusion.lower() in found["nextday-sample-summary"]["data"].lower()
+    assert f"The whole report: `{ten[1][-1].paths.html}`" in found["nextday-sample-summary"]["data"]
     assert len(json.loads(found["nextday-sample-forecasts"]["data"])) == 2
 
 
@@ -211,7 +212,7 @@ def test_runs_and_tasks_are_named_after_their_session(ten: tuple[Place, list[Eve
     # These two run beside each other, and start in either order.
     assert sorted(names[7:9]) == ["inspect network", "train the champion"]
     assert names[:7] + names[9:] == [
-        "fetch prices from ^GSPC on",
+        "fetch prices of ^GSPC and 1 more",
         "check prices",
         "catch up",
         "settle",
@@ -223,7 +224,7 @@ def test_runs_and_tasks_are_named_after_their_session(ten: tuple[Place, list[Eve
         "make sequences through 2018-12-10",
         "explain",
         "seal forecasts from 2018-12-10",
-        "report",
+        "write report",
         "track",
         "publish",
     ]

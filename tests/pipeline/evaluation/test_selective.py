@@ -128,8 +128,8 @@ def test_ups_beside_a_base_rate_of_ups_are_called_the_base_rate() -> None:
     rows = tonight(0.504, 0.507, 0.514)
     assert is_within_band(rows).tolist() == [True, True, False]
     said = (
-        "All 3 directions are the base rate's (50.6%): without the model it would be no other. 2 of 3 differ from the "
-        "base rate by less than the band (marked ≈): read that as no call."
+        "All 3 directions are the base rate's (50.6%): without the model they would be the same. 2 of 3 differ from "
+        "the base rate by less than the band (marked ≈): read that as no call."
     )
     assert describe_base_rate(rows, abstains=False) == said + COVERAGE
     assert describe_base_rate(rows, abstains=True) == said
@@ -150,10 +150,10 @@ def test_forecasts_with_calls_of_their_own_are_not_remarked_on() -> None:
 def test_a_single_symbol_and_base_rates_that_differ_are_worded_so() -> None:
     rows = tonight(0.53, 0.47).assign(baseline_p_up=[0.52, 0.48])
     assert describe_base_rate(rows, abstains=True) == (
-        "All 2 directions are the base rate's (48.0% to 52.0%): without the model it would be no other."
+        "All 2 directions are the base rate's (48.0% to 52.0%): without the model they would be the same."
     )
     assert describe_base_rate(tonight(0.53), abstains=True) == (
-        "The direction is the base rate's (50.6%): without the model it would be no other."
+        "The direction is the base rate's (50.6%): without the model it would be the same."
     )
 
 

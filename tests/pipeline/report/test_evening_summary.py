@@ -1,5 +1,7 @@
 """The evening in Markdown and as rows of a table, for Prefect and the terminal."""
 
+from pathlib import Path
+
 from pipeline.report.evening_markdown import summary_markdown
 from pipeline.report.tables import forecast_rows
 from tests.pipeline.report.test_files import a_report
@@ -23,3 +25,13 @@ def test_the_rows_for_a_table_are_short_texts_by_symbol() -> None:
         "last close": "2,506.85",
         "kind": "late",
     }
+
+
+def test_the_summary_names_the_page() -> None:
+    page = Path("/w/reports/sample/2019-01-02/report.html")
+    assert f"The whole report: `{page}`" in summary_markdown(a_report(), page)
+    assert "whole report" not in summary_markdown(a_report())
+
+
+def test_the_summary_says_which_forecasts_are_the_base_rate() -> None:
+    assert "differ from the base rate by less than the band (marked ≈)" in summary_markdown(a_report())
