@@ -20,7 +20,7 @@ from flows.cli.arguments import (
 from flows.cli.audit_commands import audit_app
 from flows.cli.backup_commands import backup_app
 from flows.cli.catalog_commands import models_app, source_app, ui_app
-from flows.cli.failures import describe_unexpected, find_cause, find_signal
+from flows.cli.failures import describe_unexpected, echo_wrapped, find_cause, find_signal
 from flows.cli.init_command import init_app
 from flows.cli.ledger_commands import ledger_app
 from flows.cli.prices_commands import prices_app
@@ -101,7 +101,7 @@ def _options(
     options.config, options.home, options.debug = config, home, debug
     options.now = parse_time(now, "--now")
     if "--help" not in sys.argv and context.invoked_subcommand != "init":
-        typer.echo(f"Settings {options.settings()}, workspace {options.folder()}", err=True)
+        echo_wrapped(f"Settings {options.settings()}, workspace {options.folder()}")
     _set_environment()
 
 
@@ -310,7 +310,7 @@ def main() -> None:
             os.kill(os.getpid(), number)
         error = find_cause(error)
         is_ours = hasattr(error, "fix")
-        typer.echo(f"nextday: {error if is_ours else describe_unexpected(error)}", err=True)
+        echo_wrapped(f"nextday: {error if is_ours else describe_unexpected(error)}")
         raise SystemExit(getattr(error, "exit_code", 1) if is_ours else 1) from None
 
 

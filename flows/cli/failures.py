@@ -1,10 +1,23 @@
 """What ended a command: a signal, or an error that nobody expected."""
 
+import os
 import signal
+import sys
 import traceback
 from pathlib import Path
 
-__all__ = ["describe_unexpected", "find_cause", "find_signal"]
+import typer
+
+from flows.runtime.wrapping import wrap_words
+
+__all__ = ["describe_unexpected", "echo_wrapped", "find_cause", "find_signal"]
+
+
+def echo_wrapped(text: str) -> None:
+    """Print to standard error; in a terminal, lines are broken between words."""
+    if sys.stderr.isatty():
+        text = wrap_words(text, os.get_terminal_size(sys.stderr.fileno()).columns or 80)
+    typer.echo(text, err=True)
 
 
 def find_signal(error: BaseException | None) -> int:

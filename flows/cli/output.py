@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.cli.console import console, make_table
+from flows.runtime.wrapping import wrap_words
 from pipeline.formatting import count, format_day, format_moment, format_percent, format_price, format_return
 from pipeline.outputs import (
     MAIN,
@@ -232,9 +233,16 @@ def show_ui(page: str, model: str) -> None:
 def show_health(checks: "list[HealthCheck]") -> None:
     """Print every check, and the fix of each that failed."""
     for check in checks:
-        console.print(f"{'OK ' if check.is_passed else 'FIX'}  {check.what}", markup=False, soft_wrap=True)
+        _print_wrapped(f"{'OK ' if check.is_passed else 'FIX'}  {check.what}")
         if not check.is_passed:
-            console.print(f"     {check.fix}", markup=False, soft_wrap=True)
+            _print_wrapped(f"     {check.fix}")
+
+
+def _print_wrapped(text: str) -> None:
+    """Print lines that may hold commands to copy; a terminal would break them anywhere."""
+    console.print(
+        wrap_words(text, console.width) if console.is_terminal else text, markup=False, soft_wrap=True
+    )
 
 
 def _rows(frame: pd.DataFrame) -> Iterator[Any]:

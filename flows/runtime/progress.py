@@ -16,6 +16,7 @@ from prefect.logging import get_run_logger
 from rich.console import Console
 
 from flows.runtime.progress_bars import Advance, draw_bar
+from flows.runtime.wrapping import wrap_words
 
 __all__ = [
     "PREFECT_ERRORS",
@@ -82,6 +83,13 @@ class PlainProgress:
 
 class TerminalProgress(PlainProgress):
     """Shows lines and rich progress bars."""
+
+    def log_line(self, line: str) -> None:
+        """Show the line, broken between words, and log it."""
+        assert self.console is not None
+        text = wrap_words(line, self.console.width)
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        _logger().info(line)
 
     @contextmanager
     def bar(self, title: str, total: int) -> Iterator[Advance]:

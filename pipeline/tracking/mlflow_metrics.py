@@ -57,14 +57,13 @@ def measure_scores(scores: pd.DataFrame, model: str) -> list[Measured]:
     parts |= {".baseline": "baseline_value", ".t": "t_statistic"}
     return [
         (
-            allowed_name(
-                f"{metric_prefix(row['group'], Output(row['target'], row['horizon']))}{kind}{row['model']}.{row['metric']}{suffix}"
-            ),
+            allowed_name(f"{prefix}{kind}{row['model']}.{row['metric']}{suffix}"),
             row[column],
             0,
         )
         for suffix, column in parts.items()
         for row in scores.to_dict("records")
+        for prefix in [metric_prefix(row["group"], Output(row["target"], row["horizon"]))]
         for kind in ["details/" if suffix else "" if row["model"] == model else "baselines/"]
     ]
 

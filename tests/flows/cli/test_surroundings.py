@@ -69,6 +69,15 @@ def test_a_package_refuses_to_be_run(module: str) -> None:
     assert f"No module named {module}.__main__" in done.stderr
 
 
+def test_a_shell_can_complete_commands() -> None:
+    asked = {"_NEXTDAY_COMPLETE": "complete_bash", "COMP_WORDS": "nextday prices qu", "COMP_CWORD": "2"}
+    code = "import sys; sys.argv[0] = 'nextday'; from nextday_command import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | asked, capture_output=True, text=True, check=False
+    )
+    assert (done.stdout.split(), done.stderr) == (["quarantine"], "")
+
+
 def test_no_package_is_hidden_here() -> None:
     assert nextday_command.find_hidden() == {}
 
