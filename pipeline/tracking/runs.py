@@ -240,8 +240,7 @@ class Tracking:
     def runs_page(self, universe: str) -> str:
         """Return the address of the universe's runs below that of MLflow's pages; raises NextdayError."""
         with self._explain_errors("MLflow's pages cannot be shown"):
-            experiment = self._experiment(_registered_name(universe))
-        return f"#/experiments/{experiment}/runs?workflowType=machine_learning"
+            return f"#/experiments/{self._experiment(_registered_name(universe))}/runs?workflowType=machine_learning"
 
     def ui_command(self, port: int) -> list[str]:
         """Return the command line that shows MLflow's pages on 127.0.0.1, ready for os.execv.

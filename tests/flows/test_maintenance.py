@@ -20,7 +20,7 @@ from pipeline.prices.store import PriceStore
 from pipeline.storage.workspace import Workspace
 from tests.conftest import prices_of, vendor_bars
 from tests.pipeline.ledger.test_sealed_ledger import issue
-from tests.pipeline.storage.test_workspace import dead_pid
+from tests.pipeline.storage.test_workspace import another_process_holds
 from tests.support.command_line import HERE, CommandLine, told
 
 WEEK = pd.DatetimeIndex(["2018-12-28", "2018-12-31", "2019-01-02", "2019-01-03"])
@@ -82,14 +82,14 @@ def test_an_empty_workspace_has_nothing_to_maintain(nextday: CommandLine) -> Non
 
 def test_what_killed_runs_left_goes_and_what_living_ones_write_stays(nextday: CommandLine) -> None:
     Workspace(Path("w").resolve()).create()
-    dead = dead_pid()
-    left = [f"reports/sample/2018-12-11/.a.csv.{dead}", f"settings/.c.json.{dead}", f".workspace.json.{dead}"]
+    left = ["reports/sample/2018-12-11/.a.csv.7", "settings/.c.json.7", ".workspace.json.7"]
     left += ["models/sample/.new/member.keras", "models/sample/.saving-a/member.keras"]
     stay = ["models/sample/.registry.lock", "models/other/.new/member.keras", "settings/.c.json.1"]
     for name in left + stay:
         (Path("w") / name).parent.mkdir(parents=True, exist_ok=True)
         (Path("w") / name).write_text("hal")
-    said = nextday(*HERE, "maintain")
+    with another_process_holds(Path("w/settings/.c.json.1")):
+        said = nextday(*HERE, "maintain")
     assert "5 leftovers of killed runs removed" in said.err
     assert [name for name in left if (Path("w") / name).exists()] == []
     assert [name for name in stay if not (Path("w") / name).exists()] == []

@@ -67,7 +67,9 @@ def sealed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def ledger(sealed: Path, tmp_path: Path) -> Ledger:
     """Four evenings of two live forecasts each; the first three are settled."""
-    return Ledger(shutil.copyfile(sealed, tmp_path / "ledger.sqlite"))
+    for file in sealed.parent.iterdir():  # the head that is noted beside it too
+        shutil.copyfile(file, tmp_path / file.name)
+    return Ledger(tmp_path / "ledger.sqlite")
 
 
 def forge(path: Path, script: str) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -32,7 +33,7 @@ def earlier_ledger(path: Path) -> str:
     hashes = []
     with closing(sqlite3.connect(path)) as db:
         for statement in hash_chain.read_statements():
-            if "_batches (" in statement and statement.startswith("CREATE TABLE"):  # as they were
+            if re.match(r"CREATE TABLE IF NOT EXISTS \w+_batches \(", statement):  # as they were
                 db.execute(statement)
         for kind, row in (
             ("forecast", {k: v for k, v in ROW.items() if k != "target"}),

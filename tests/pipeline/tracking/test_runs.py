@@ -397,15 +397,3 @@ def test_a_moved_workspace_works_on_and_never_writes_to_its_old_place(
     copy = client(tmp_path / "moved").download_artifacts(made.run_id, "model", str(tmp_path))
     assert digest(Path(copy)) == folder.name
     assert not home.exists()
-
-
-def test_the_runs_open_as_those_of_a_training_also_in_an_older_workspace(
-    tracking: Tracking, home: Path
-) -> None:
-    older = client(home)
-    experiment = older.create_experiment("nextday-sample")
-    assert tracking.runs_page("sample") == f"#/experiments/{experiment}/runs?workflowType=machine_learning"
-    newer = tracking.runs_page("other").split("/")[2]
-    for made in (experiment, newer):
-        kind = client(home).get_experiment(made).tags["mlflow.experimentKind"]
-        assert kind == "custom_model_development"
