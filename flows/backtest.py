@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import pairwise
@@ -34,7 +35,7 @@ from pipeline.evaluation.verdict import Verdict, drop_ranking_rules
 from pipeline.forecasting.folds import Fold, walk_folds
 from pipeline.forecasting.walk_forward import Walk
 from pipeline.formatting import count
-from pipeline.outputs import select_main
+from pipeline.outputs import NEXT, Output, select_main, select_output
 from pipeline.report.backtest_markdown import backtest_markdown
 from pipeline.report.backtest_page import render_backtest
 from pipeline.report.backtest_report import (
@@ -42,6 +43,7 @@ from pipeline.report.backtest_report import (
     Backtest,
     backtest_paths,
     groups_csv,
+    list_all_numbers,
     scores_csv,
     write_forecasts,
 )
@@ -134,7 +136,7 @@ def _run_backtest(run: Run, price_status: PriceStatus, known: History) -> Backte
         walk, rows, epochs = walk_history(run, known, folds, replace(compute, checkpoints=_checkpoints(run)))
     scores, verdict = score_procedure(run, walk, BEST_BEFORE)
     longer = score_further_outputs(run, walk, BEST_BEFORE) if len(known.sequences.outputs) > 1 else None
-    trading = _trade(run, known, walk, verdict)
+    trading = _trade(run, known, select_main(walk.test), verdict)
     sharpe = trading.deflated.sharpe if trading.deflated else None
     count_trial(run, price_status, walk.test, study="backtest", digest=_digest_trial(run), sharpe=sharpe)
     return Backtest(
@@ -152,6 +154,7 @@ def _run_backtest(run: Run, price_status: PriceStatus, known: History) -> Backte
         groups=_score_groups(run, known, walk, verdict),
         tests=_test_robustness(run, walk, verdict),
         trading=_deflate_sharpe(run, trading),
+        long_short=_trade_long_short(run, known, walk, longer[1] if longer else {}),
         method=_describe_method(run, known, folds, walk),
         tried=describe_trials(run),
         unaudited=describe_missing_audit(run),
@@ -183,11 +186,21 @@ def _test_robustness(run: Run, walk: Walk, verdict: Verdict) -> RobustnessTests:
     return tests
 
 
+def _trade_long_short(
+    run: Run, known: History, walk: Walk, further: Mapping[Output, Verdict]
+) -> dict[Output, TradingView]:
+    """Return the trading results of the further outputs that compare with the median and reach the open to close."""
+    traded = [
+        each for each in further if each.is_relative and each.part != "overnight" and each.horizon == NEXT
+    ]
+    return {each: _trade(run, known, select_output(walk.test, each), further[each]) for each in traded}
+
+
 @task("trade")
-def _trade(run: Run, known: History, walk: Walk, verdict: Verdict) -> TradingView:
+def _trade(run: Run, known: History, rows: pd.DataFrame, verdict: Verdict) -> TradingView:
     """Return the trading results of the forecasts, with the Sharpe ratio not yet deflated by the trials."""
     view = view_trading(
-        select_main(walk.test),
+        rows,
         read_fills(known.panel),
         run.config.trading,
         model=verdict.model,
@@ -245,7 +258,12 @@ def _digest(run: Run) -> str:
 
 def _digest_trial(run: Run) -> str:
     """Return the digest under which a backtest counts as a trial: other costs or thresholds are another trial."""
-    return digest({"walk": _digest(run), "trading": run.config.trading.model_dump(mode="json")})
+    later = (
+        set() if any(each.is_relative for each in run.config.labels.outputs) else {"long_short", "borrow_bps"}
+    )
+    return digest(
+        {"walk": _digest(run), "trading": run.config.trading.model_dump(mode="json", exclude=later)}
+    )
 
 
 def _version(run: Run, known: History, fold: int) -> str:
@@ -314,7 +332,7 @@ def _write(made: Backtest, paths: dict[str, Path]) -> None:
         write_forecasts(file, made)
     write_text(paths["scores.csv"], scores_csv(made))
     write_text(paths["groups.csv"], groups_csv(made))
-    write_text(paths["trading.csv"], format_csv(list_numbers(made.trading)))
+    write_text(paths["trading.csv"], format_csv(list_all_numbers(made)))
     write_text(paths["report.html"], render_backtest(made))  # last: if it exists, the others do
     log_line(f"report: {paths['report.html']}")
 

@@ -275,6 +275,8 @@ class TradingConfig(_Section):
     threshold: float = Field(0.0, ge=0, lt=0.5)
     cost_bps: float = Field(1.0, ge=0, le=1000)
     slippage_bps: float = Field(2.0, ge=0, le=1000)
+    long_short: int = Field(10, ge=1, le=10_000)
+    borrow_bps: float = Field(30.0, ge=0, le=10_000)
 
     @property
     def bps_a_side(self) -> float:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.arguments import options, parse_path, require_folder
+from flows.cli.arguments import options, parse_date, parse_path, require_folder
 
 if TYPE_CHECKING:
+    from pipeline.config import Config
     from pipeline.ledger.ledger import Ledger
 
 __all__ = ["ledger_app"]
@@ -61,6 +62,43 @@ def ledger_export(
     ledger.export_csv(universe, sys.stdout if str(csv) == "-" else csv)
 
 
+@ledger_app.command("positions")
+def ledger_positions(
+    csv: Annotated[Path, typer.Option(help="The file to write; - for standard output.", parser=parse_path)],
+    target: Annotated[
+        str, typer.Option(help="relative, intraday_relative or overnight_relative.")
+    ] = "relative",
+    session: Annotated[
+        str, typer.Option(help="The last session used, as 2026-11-27; default: the newest.")
+    ] = "",
+    form: Annotated[
+        str, typer.Option(help="positions: long and short weights; numerai: ticker and signal.")
+    ] = "positions",
+) -> None:
+    """Export one session's sealed forecasts against the median as positions, or as Numerai's signals."""
+    import pandas as pd
+
+    from pipeline.outputs import NEXT, TARGETS, Output
+    from pipeline.storage.csv_output import format_csv
+    from pipeline.storage.files import write_text
+    from pipeline.trading.exports import FORMS, select_evening, tabulate
+
+    require_folder(csv, "--csv")
+    relative = [name for name in TARGETS if Output(name, NEXT).is_relative]
+    if form not in FORMS:
+        raise typer.BadParameter(f"{form!r}: write {' or '.join(FORMS)}", param_hint="--form")
+    if target not in relative:
+        raise typer.BadParameter(f"{target!r}: write {', '.join(relative)}", param_hint="--target")
+    as_of = pd.Timestamp(parse_date(session, "--session")) if session else None
+    settings = _settings()
+    rows = select_evening(_ledger().record(settings.universe.name), target, as_of)
+    text = format_csv(tabulate(rows, form, settings.trading))
+    if str(csv) == "-":
+        sys.stdout.write(text)
+    else:
+        write_text(csv, text)
+
+
 @ledger_app.command("begin-again")
 def ledger_begin_again(
     accept: Annotated[str, typer.Option(help="What is lost, word for word as this command says it.")] = "",
@@ -93,7 +131,11 @@ def _ledger() -> "Ledger":
 
 
 def _universe_name() -> str:
+    return _settings().universe.name
+
+
+def _settings() -> "Config":
     from flows.runtime.locations import default_config
     from pipeline.config_file import load
 
-    return load(options.config or default_config()).universe.name
+    return load(options.config or default_config())

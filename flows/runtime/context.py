@@ -14,17 +14,19 @@ import pandas as pd
 from flows.runtime.locations import absolute_path, default_config, default_home
 from pipeline.config import Config, UniverseConfig, digest
 from pipeline.config_file import load
-from pipeline.errors import InputError, NextdayError
+from pipeline.errors import ConfigError, InputError, NextdayError
 from pipeline.features.custom_features import find_features
 from pipeline.features.feature_sets import FeatureSet
 from pipeline.features.overnight import with_overnight
+from pipeline.features.targets import MIN_MEMBERS
 from pipeline.forecasting.custom_model import CheckedModel, find_model
+from pipeline.formatting import count
 from pipeline.ledger.known_head import ledger_exists
 from pipeline.ledger.ledger import Ledger
 from pipeline.market.calendar import Calendar, calendar
 from pipeline.market.closures import Override, from_rows, read_overrides, to_rows
 from pipeline.market.universe import Universe, universe
-from pipeline.outputs import Output
+from pipeline.outputs import NEXT, Output
 from pipeline.prices.ingest.fetch_log import FetchLog
 from pipeline.prices.store import PriceStore
 from pipeline.sources import PriceSource
@@ -210,6 +212,7 @@ def open_run(
         find_model(settings.model.kind, settings.model.options, path.parent)
     source = _source(settings, path.parent, workspace, days)
     members = universe(settings.universe, path.parent, _source_symbols(settings.universe, source))
+    _require_median(settings, members)
     moment = days.instant(clock)
     if moment > wall and not source.historical:
         raise InputError(
@@ -230,6 +233,18 @@ def open_run(
         universe=members,
         resolved=_resolved(settings, members, days.overrides),
     )
+
+
+def _require_median(settings: Config, members: Universe) -> None:
+    """Refuse targets against the median of a universe that can never have enough members."""
+    relative = [target for target in settings.labels.targets if Output(target, NEXT).is_relative]
+    if relative and len(members.symbols) < MIN_MEMBERS:
+        raise ConfigError(
+            f"The universe {settings.universe.name!r} has {count(len(members.symbols), 'symbol')}, and "
+            f"{' and '.join(relative)} compare with the median of at least {MIN_MEMBERS} members",
+            where="[labels] targets",
+            fix=f"leave {' and '.join(relative)} out, or add symbols",
+        )
 
 
 def configured_calendar(settings: Config, base: Path, clock: datetime) -> Calendar:

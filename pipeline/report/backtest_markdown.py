@@ -1,5 +1,6 @@
 """The short form of a backtest: sentences for the terminal, Markdown for Prefect."""
 
+from pipeline.outputs import describe_output
 from pipeline.report.backtest_report import Backtest
 from pipeline.report.evening_markdown import format_cell, format_table
 from pipeline.report.output_tables import list_further_sentences
@@ -20,6 +21,7 @@ def summary_sentences(backtest: Backtest) -> dict[str, str]:
             filter(None, [backtest.trading.sentence, describe_deflated_sharpe(backtest.trading.deflated)])
         ),
         "not traded": backtest.trading.left_out,
+        **{f"trading, {describe_output(each)}": view.sentence for each, view in backtest.long_short.items()},
         "settings tried": backtest.tried,
         "constituents": backtest.bias,
     }

@@ -9,7 +9,7 @@ from markupsafe import Markup
 from pipeline.evaluation import rolling
 from pipeline.evaluation.aligned import gather_labelled
 from pipeline.evaluation.data_snooping import session_losses
-from pipeline.outputs import select_main
+from pipeline.outputs import describe_output, select_main
 from pipeline.report.backtest_report import Backtest
 from pipeline.report.charts import evaluation
 from pipeline.report.charts.equity import draw_equity
@@ -39,6 +39,10 @@ def render_backtest(backtest: Backtest) -> str:
         families=_families(backtest),
         rolling=rolling.ROLLING,
         trading=trading_cells(backtest.trading),
+        long_short=[
+            (describe_output(output), view, trading_cells(view))
+            for output, view in backtest.long_short.items()
+        ],
         deflated_sharpe=describe_deflated_sharpe(backtest.trading.deflated),
         figures={name: Markup(svg) for name, svg in _figures(backtest)},
     )

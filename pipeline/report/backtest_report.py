@@ -12,12 +12,21 @@ from pipeline.evaluation.network_insight import Insight
 from pipeline.evaluation.robustness import RobustnessTests
 from pipeline.evaluation.verdict import Verdict
 from pipeline.formatting import format_instant
-from pipeline.outputs import Output
+from pipeline.outputs import Output, list_outputs
+from pipeline.report.trading_tables import list_numbers
 from pipeline.schema import FORECASTS, GROUP_SCORES, SCORES
 from pipeline.storage.csv_output import format_csv, write_plain_csv
 from pipeline.trading.view import TradingView
 
-__all__ = ["FORECAST_COLUMNS", "Backtest", "backtest_paths", "groups_csv", "scores_csv", "write_forecasts"]
+__all__ = [
+    "FORECAST_COLUMNS",
+    "Backtest",
+    "backtest_paths",
+    "groups_csv",
+    "list_all_numbers",
+    "scores_csv",
+    "write_forecasts",
+]
 
 FORECAST_COLUMNS: Final = [*FORECASTS.columns, "outcome", "realized_return", "fold"]
 """The columns of a backtest's forecasts.csv."""
@@ -44,7 +53,8 @@ class Backtest:
         epochs: fit, member, epoch, loss, hit_rate, stop_loss, stop_hit_rate, gradient_norm.
         groups: schema.GROUP_SCORES of the first output.
         tests: Robustness tests that complement the verdict.
-        trading: What the forecasts of the next session would have earned.
+        trading: What the forecasts of the first output would have earned.
+        long_short: What those of further outputs against the median would have earned, by output.
         method: Description of what was tested, by name.
         tried: A sentence on how many settings had been tried on the universe by then.
         unaudited: A warning where the user's custom code was used and no audit of it exists; else empty.
@@ -72,6 +82,7 @@ class Backtest:
     unaudited: str = ""
     bias: str = ""
     notes: list[str] = field(default_factory=list)
+    long_short: Mapping[Output, TradingView] = field(default_factory=dict)
     insight: Insight | None = None
 
     @property
@@ -106,6 +117,13 @@ def _format_days(rows: pd.DataFrame) -> dict[str, pd.Series]:
 def scores_csv(backtest: Backtest) -> str:
     """Return the text of scores.csv: every score of every method."""
     return format_csv(backtest.scores[list(SCORES.columns)])
+
+
+def list_all_numbers(backtest: Backtest) -> pd.DataFrame:
+    """Return the rows of trading.csv: every number of the trading views, with target and horizon at the end."""
+    views = {list_outputs(backtest.test_rows)[0]: backtest.trading, **backtest.long_short}
+    tables = [list_numbers(view).assign(**output._asdict()) for output, view in views.items()]
+    return pd.concat([table for table in tables if len(table)] or tables[:1], ignore_index=True)
 
 
 def groups_csv(backtest: Backtest) -> str:

@@ -76,7 +76,9 @@ def list_numbers(view: TradingView) -> pd.DataFrame:
     columns = ["role", "name", "metric", "value", "low", "high", "sessions", "trades"]
     rows = [
         [role, result.name, *row] for role, result in view.results.items() for row in _result_rows(result)
-    ] + [["model", view.results["model"].name, *row] for row in _view_rows(view)]
+    ]
+    if view.results:
+        rows += [["model", view.results["model"].name, *row] for row in _view_rows(view)]
     return pd.DataFrame(rows, columns=columns)
 
 

@@ -4,6 +4,7 @@ A forecast is issued before the open, so the open is the first price at which it
 belongs to those who held the stock before.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,7 +15,17 @@ from numpy.typing import NDArray
 from pipeline.errors import NextdayError
 from pipeline.trading.fills import MOST_STALE, Fills, measure_stale
 
-__all__ = ["Positions", "Track", "buy_and_hold", "choose_sides", "compound", "take_positions", "trade"]
+__all__ = [
+    "Positions",
+    "Track",
+    "buy_and_hold",
+    "choose_sides",
+    "compound",
+    "take_long_short",
+    "take_positions",
+    "trade",
+    "weigh_ends",
+]
 
 Floats = NDArray[np.float64]
 
@@ -95,6 +106,43 @@ def take_positions(rows: pd.DataFrame, fills: Fills, *, threshold: float) -> Pos
     Raises:
         NextdayError: a symbol or a past session has no prices at all, or two rows forecast the same.
     """
+    return _take(rows, fills, lambda p_up: choose_sides(p_up, threshold), share=True)
+
+
+def take_long_short(rows: pd.DataFrame, fills: Fills, *, most: int) -> Positions:
+    """Turn one model's forecasts against the median into longs and shorts of equal weight within a session.
+
+    Half of the capital is long in the `most` symbols with the highest p, half is short in as many with the lowest, at
+    most half of the symbols offered on each side. Symbols with equal p at the border share what is left; where all are
+    equal there is no position. There is no look-ahead: positions use nothing of the target session.
+
+    Args:
+        rows: As for `take_positions`.
+        fills: The prices.
+        most: The number of symbols on each side.
+
+    Raises:
+        NextdayError: a symbol or a past session has no prices at all, or two rows forecast the same.
+    """
+    return _take(rows, fills, lambda p: np.stack([weigh_ends(each, most) for each in p]), share=False)
+
+
+def weigh_ends(p: Floats, most: int) -> Floats:
+    """Return weights [symbol]: `most` long at the top of p, as many short at the bottom; NaN is not offered."""
+    offered = np.isfinite(p)
+    count = min(most, int(offered.sum()) // 2)
+    weights = np.zeros_like(p)
+    if count:
+        for sign, values in ((1.0, p[offered]), (-1.0, -p[offered])):
+            border = np.sort(values)[-count]
+            inside, tied = values > border, values == border
+            weights[offered] += sign * (inside + tied * (count - inside.sum()) / tied.sum())
+        weights /= 2 * count
+    return weights
+
+
+def _take(rows: pd.DataFrame, fills: Fills, weigh: Callable[[Floats], Floats], *, share: bool) -> Positions:
+    """Return the positions that `weigh` makes of p [session, symbol]; `share` divides them by the symbols offered."""
     near = rows[(rows["horizon"] == _NEXT) & (rows["target_session"] <= fills.sessions.max())]
     symbol = pd.Index(fills.symbols).get_indexer(pd.Index(near["symbol"]))
     session = fills.sessions.get_indexer(pd.DatetimeIndex(near["target_session"]))
@@ -104,12 +152,13 @@ def take_positions(rows: pd.DataFrame, fills: Fills, *, threshold: float) -> Pos
     p_up[index, symbol] = near["p_up"].to_numpy(float)
     stale = np.where(np.isnan(p_up), np.nan, measure_stale(fills)[place])
     is_offered = stale <= MOST_STALE
-    sides = np.where(is_offered, choose_sides(p_up, threshold), 0.0)
+    sides = weigh(np.where(is_offered, p_up, np.nan)) if len(p_up) else p_up
+    sides = np.where(is_offered, sides, 0.0)
     return Positions(
         start=near["as_of"].min(),
         sessions=fills.sessions[place],
         place=place,
-        weights=sides / np.maximum(is_offered.sum(axis=1, keepdims=True), 1),
+        weights=sides / np.maximum(is_offered.sum(axis=1, keepdims=True), 1) if share else sides,
         is_offered=is_offered,
         stale=stale,
     )
@@ -127,7 +176,7 @@ def _require_prices(rows: pd.DataFrame, symbol: NDArray[np.intp], session: NDArr
         raise NextdayError("A symbol is forecast twice for one session: pass the forecasts of one model")
 
 
-def trade(positions: Positions, returns: Floats, *, cost: float) -> Track:
+def trade(positions: Positions, returns: Floats, *, cost: float, borrow: float = 0.0) -> Track:
     """Return what the positions earn over `returns`, with costs paid on each side of each trade.
 
     A position of weight w in a stock with return r earns w r. It pays `cost` on |w| when it is bought and on
@@ -137,6 +186,7 @@ def trade(positions: Positions, returns: Floats, *, cost: float) -> Track:
         positions: The positions.
         returns: [session, symbol], for every session of Fills; Fills.intraday_return is what could be earned.
         cost: Costs and slippage, as a share of the amount bought or sold.
+        borrow: What it costs to hold a short position for a session, as a share of its amount.
     """
     moves = returns[positions.place]
     weights = np.where(np.isfinite(moves), positions.weights, 0.0)
@@ -147,7 +197,7 @@ def trade(positions: Positions, returns: Floats, *, cost: float) -> Track:
         positions.start,
         positions.sessions,
         gross=gross,
-        net=gross - cost * traded,
+        net=gross - cost * traded - borrow * np.maximum(-weights, 0).sum(axis=1),
         traded=traded,
         trades=(weights != 0).sum(axis=1),
     )

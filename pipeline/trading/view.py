@@ -16,10 +16,11 @@ from pipeline import schema
 from pipeline.config import TradingConfig
 from pipeline.errors import NextdayError
 from pipeline.formatting import count, format_alike, format_percent
+from pipeline.outputs import list_outputs
 from pipeline.statistics.sharpe import DeflatedSharpe, deflate
 from pipeline.trading.fills import MOST_STALE, STALE_SESSIONS, Fills
 from pipeline.trading.performance import Estimate, Result, count_sessions_a_year, estimate_mean, measure
-from pipeline.trading.positions import Positions, Track, buy_and_hold, take_positions, trade
+from pipeline.trading.positions import Positions, Track, buy_and_hold, take_long_short, take_positions, trade
 
 __all__ = ["Role", "StaleOpens", "TradingView", "find_stale", "view_trading"]
 
@@ -90,8 +91,11 @@ def view_trading(
 ) -> TradingView:
     """Return the trading results of a model and of its baseline, traded the same way.
 
+    Directions are traded one by one, relative targets as longs and shorts of equal weight.
+
     Args:
-        rows: The long frame of `pipeline.evaluation.scores`, or a walk's test rows; only the next session is traded.
+        rows: The long frame of `pipeline.evaluation.scores`, or a walk's test rows, of one output; only the next
+            session is traded.
         fills: The prices of every symbol and session of the rows, with all of their history.
         settings: The threshold and the costs.
         model: The model.
@@ -104,18 +108,28 @@ def view_trading(
     Raises:
         NextdayError: one of the two is not in the rows, they cover different sessions, or prices are missing.
     """
+    [*outputs] = list_outputs(rows[["horizon", *(["target"] if "target" in rows else [])]])
+    if any(output.part == "overnight" for output in outputs):
+        return _untraded(
+            "an overnight forecast is issued after the close: nobody can buy at that close any more.",
+            settings,
+        )
+    is_relative = any(output.is_relative for output in outputs)
+    year = count_sessions_a_year(fills.sessions)
     positions, other = (
-        take_positions(_select_model(rows, name), fills, threshold=settings.threshold)
-        for name in (model, baseline)
+        take_long_short(own, fills, most=settings.long_short)
+        if is_relative
+        else take_positions(own, fills, threshold=settings.threshold)
+        for own in (_select_model(rows, name) for name in (model, baseline))
     )
     if not positions.sessions.equals(other.sessions):
         raise NextdayError(f"{model} and {baseline} do not cover the same sessions")
     stale = find_stale(positions, fills)
     if not positions.is_offered.any():
-        return _empty_view(stale, positions, settings.bps_a_side)
-    tracks = _trade_all(positions, other, fills, settings.bps_a_side / _BASIS_POINTS)
+        return _empty_view(stale, positions, settings)
+    borrow = settings.borrow_bps / _BASIS_POINTS / year if is_relative else 0.0
+    tracks = _trade_all(positions, other, fills, settings.bps_a_side / _BASIS_POINTS, borrow)
     names = _name_all(model, baseline)
-    year = count_sessions_a_year(fills.sessions)
     results = {
         role: measure(track, name=names[role], year=year, draws=draws, seed=seed)
         for role, track in tracks.items()
@@ -135,12 +149,14 @@ def view_trading(
     )
 
 
-def _trade_all(positions: Positions, other: Positions, fills: Fills, cost: float) -> dict[Role, Track]:
+def _trade_all(
+    positions: Positions, other: Positions, fills: Fills, cost: float, borrow: float
+) -> dict[Role, Track]:
     return {
-        "model": trade(positions, fills.intraday_return, cost=cost),
-        "baseline": trade(other, fills.intraday_return, cost=cost),
+        "model": trade(positions, fills.intraday_return, cost=cost, borrow=borrow),
+        "baseline": trade(other, fills.intraday_return, cost=cost, borrow=borrow),
         "held": buy_and_hold(positions, fills),
-        "unreachable": trade(positions, fills.total_return, cost=cost),
+        "unreachable": trade(positions, fills.total_return, cost=cost, borrow=borrow),
     }
 
 
@@ -185,12 +201,19 @@ def _tabulate_equity(tracks: Mapping[Role, Track]) -> pd.DataFrame:
     return curves
 
 
-def _empty_view(stale: tuple[StaleOpens, ...], positions: Positions, bps_a_side: float) -> TradingView:
-    reason = _describe_stale(stale, positions) or "No forecast has a target session with prices yet."
+def _empty_view(stale: tuple[StaleOpens, ...], positions: Positions, settings: TradingConfig) -> TradingView:
+    left_out = _describe_stale(stale, positions)
+    reason = left_out or "No forecast has a target session with prices yet."
+    return _untraded(f"{reason[0].lower()}{reason[1:]}", settings, left_out, stale)
+
+
+def _untraded(
+    reason: str, settings: TradingConfig, left_out: str = "", stale: tuple[StaleOpens, ...] = ()
+) -> TradingView:
     return TradingView(
-        sentence=f"Nothing could be traded: {reason[0].lower()}{reason[1:]}",
-        left_out=_describe_stale(stale, positions),
-        bps_a_side=bps_a_side,
+        sentence=f"Nothing could be traded: {reason}",
+        left_out=left_out,
+        bps_a_side=settings.bps_a_side,
         results={},
         excess_bps=None,
         deflated=None,
