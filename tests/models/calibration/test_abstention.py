@@ -65,3 +65,13 @@ def test_no_other_threshold_comes_nearer_to_the_target(values: list[float], targ
     assert share == pytest.approx(fitted.achieved[0])
     assert all(abs(np.mean(confidence >= c) - target) >= abs(share - target) - 1e-12 for c in confidence)
     assert Abstention.from_json(json.loads(json.dumps(fitted.to_json(), allow_nan=False))) == fitted
+
+
+def test_a_level_that_reaches_the_target_exactly_is_the_one_it_falls_on() -> None:
+    levels = np.repeat([0.60, 0.56, 0.53], [20, 50, 30])
+    fitted = fit_abstention(levels[:, None], 0.7)
+    assert (fitted.achieved, fitted.tied) == ((0.7,), (0.5,))
+
+
+def test_the_rule_that_never_abstains_covers_every_row_of_every_horizon() -> None:
+    assert Abstention.never(2) == Abstention(1.0, (0.0, 0.0), (1.0, 1.0), (0.0, 0.0), (0, 0))

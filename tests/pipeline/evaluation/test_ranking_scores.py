@@ -125,6 +125,16 @@ def test_only_sessions_with_five_stocks_count_and_too_few_of_them_have_no_interv
     assert line[["low", "high", "p_value", "t_statistic"]].isna().all()
 
 
+def test_farther_ahead_as_many_more_sessions_are_needed_for_an_interval() -> None:
+    keys, p = market(5 * MIN_SESSIONS, 6, seed=7, skill=0.2)
+    rows = stack(keys.assign(horizon=5), gru=p, base_rate=0.52)
+    enough = lines_of(rows).loc[list(RETURN_METRICS)]
+    assert enough[["low", "high"]].notna().all(axis=None)
+    short = lines_of(rows[rows["target_session"] < rows["target_session"].max()]).loc[list(RETURN_METRICS)]
+    assert short["value"].notna().all()
+    assert short[["low", "high", "p_value"]].isna().all(axis=None)
+
+
 def test_rows_without_returns_have_the_other_scores_only() -> None:
     keys, p = market(40, 6, seed=8)
     rows = stack(keys, gru=p, base_rate=0.52)

@@ -4,6 +4,7 @@ import math
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from pipeline.evaluation.scores import score
@@ -97,6 +98,35 @@ def test_a_verdict_needs_the_interval_and_the_test(sign: int, finding: str) -> N
     assert [v.conclusion == finding for v in verdicts] == agreed
     torn = [v.sentence for v, a, b in zip(verdicts, outside, rejected, strict=True) if a and not b]
     assert all("excludes zero, but the test does not reject" in sentence for sentence in torn)
+
+
+def described(rows: pd.DataFrame) -> str:
+    return judge(rows, model="gru", baseline="last_sign").sentence.split("Compared with the base rate ")[1]
+
+
+def test_the_comparison_with_the_base_rate_says_what_is_beyond_chance() -> None:
+    keys, p = truth(300, 6, seed=1, signal=0.08)
+    better = described(stack(keys, gru=p, last_sign=0.5, base_rate=0.53))
+    assert re.fullmatch(r"on the same rows: improvement \(\+0\.\d+ \[\+0\.\d+, \+0\.\d+\]\)\.", better)
+    worse = described(stack(keys, gru=1 - p, last_sign=0.5, base_rate=0.53))
+    assert worse.startswith("on the same rows: no improvement (-0.")
+    y = keys["outcome"].to_numpy()
+    hardly = 0.53 + 1.7e-3 * (y - 0.53) + 1e-2 * np.random.default_rng(3).standard_normal(len(y))
+    rows = stack(keys, gru=hardly, last_sign=0.5, base_rate=0.53)
+    assert described(rows).startswith("on the same rows: no improvement beyond chance (+0.")
+    few = keys[keys["target_session"] <= keys["target_session"].unique()[4]]
+    short = described(stack(few, gru=p[: len(few)], last_sign=0.5, base_rate=0.53))
+    assert short == "on the same rows: no improvement (-0.0562)."  # no interval over 5 sessions
+
+
+def test_a_tiny_p_value_is_named_as_such_and_one_session_in_the_singular() -> None:
+    keys, p = truth(300, 20, seed=4, signal=0.3)
+    assert judge(stack(keys, gru=p, base_rate=0.53), model="gru", baseline="base_rate").sentence.endswith(
+        "excludes zero (Diebold-Mariano p < 0.001)."
+    )
+    keys, p = truth(1, 2, seed=5, signal=0.1)
+    one = judge(stack(keys, gru=p, base_rate=0.53), model="gru", baseline="base_rate")
+    assert "over 1 session (2 forecasts)" in one.sentence
 
 
 def test_longer_horizons_are_tested_as_such() -> None:

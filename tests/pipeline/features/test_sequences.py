@@ -177,6 +177,30 @@ def test_a_dead_zone_masks_small_moves_in_the_given_rows() -> None:
     assert np.isnan(blanked[0, :, 0]).tolist() == [True, False, False, False]
 
 
+def test_the_ends_of_a_dead_zone_belong_to_it() -> None:
+    returns = np.array([[[-0.005], [0.0055], [-0.0051], [0.0056]]])
+    blanked = blank_dead_zone(np.ones((1, 4, 1), np.float32), returns, (-0.005, 0.0055), range(4))
+    assert np.isnan(blanked[0, :, 0]).tolist() == [True, True, False, False]
+
+
+def test_what_is_masked_is_zero(xnys: Calendar) -> None:
+    panel = panel_of(xnys, A=[*range(10, 100)])
+    made = build_sequences(panel, FEATURE_SETS["default"], members(panel.symbols), (1,))
+    assert 0 < made.mask.sum() < made.mask.size
+    assert (made.x[~made.mask] == 0).all()
+
+
+def test_sequences_are_cut_before_and_after_a_session(xnys: Calendar) -> None:
+    panel = panel_of(xnys, A=[*range(10, 100)])
+    made = build_sequences(panel, FEATURE_SETS["default"], members(panel.symbols), (1, 5))
+    late = made.since(made.sessions[80])
+    assert late.sessions[0] == made.sessions[80]
+    assert late.x.shape[1] == late.mask.shape[1] == late.y.shape[1] == len(late.sessions) == 10
+    early = made.through(made.sessions[2])  # the farther label of its first session is not known yet either
+    assert len(early.sessions) == 3
+    assert np.isnan(early.y[0]).tolist() == [[False, True], [False, True], [True, True]]
+
+
 @pytest.fixture(scope="module")
 def acl18(datasets: Path) -> tuple[Panel, Sequences]:
     source = FilesSource(datasets / "acl18" / "prices.parquet", adjustment="auto", historical=True)

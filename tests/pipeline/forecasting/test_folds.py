@@ -1,4 +1,5 @@
 import re
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import date
 from itertools import pairwise
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from pipeline.config import BacktestConfig, EvaluationConfig, TrainingConfig
 from pipeline.errors import InputError
 from pipeline.features.sequences import Sequences
-from pipeline.forecasting.folds import Fold, final_fold, scoring_fold, walk_folds
+from pipeline.forecasting.folds import MIN_TRAIN, Fold, final_fold, scoring_fold, walk_folds
 from tests.support.made_sequences import sequences_of
 
 TRAINING = TrainingConfig(stop_sessions=30, calibrate_sessions=40)
@@ -70,6 +71,28 @@ def test_dates_cut_by_the_target_session() -> None:
     assert days[fold.test.stop - 1 + 1] == days[500]
     assert days[fold.train.stop - 1 + 1] <= days[300]
     assert days[fold.calibrate.stop - 1 + 1] <= days[400]
+
+
+def test_dates_cut_exactly_where_the_farthest_label_still_fits() -> None:
+    made = block(600, (1, 5))
+    ends = [made.sessions[k].date() for k in (300, 400, 500)]
+    dates = EvaluationConfig(train_end=ends[0], validation_end=ends[1], test_end=ends[2])
+    fold = scoring_fold(made, dates, TRAINING)
+    # Row t belongs to its next session, t + 1; the label of the last row of a range is known within it.
+    assert fold == Fold(range(0, 295), range(300, 345), range(350, 395), range(400, 496))
+
+
+def test_as_many_sessions_to_train_on_as_are_needed_are_enough() -> None:
+    for sessions, is_enough in ((MIN_TRAIN + 174, True), (MIN_TRAIN + 173, False)):
+        with nullcontext() if is_enough else pytest.raises(InputError, match="too little history"):
+            fold = scoring_fold(block(sessions), EvaluationConfig(test_sessions=100), TRAINING)
+            assert len(fold.train) == MIN_TRAIN
+    made = block(600)
+    for last, is_enough in ((MIN_TRAIN + 1, True), (MIN_TRAIN, False)):
+        train_end, validation_end, test_end = (made.sessions[k].date() for k in (last, 400, 500))
+        dates = EvaluationConfig(train_end=train_end, validation_end=validation_end, test_end=test_end)
+        with nullcontext() if is_enough else pytest.raises(InputError, match="too few sessions for train;"):
+            assert len(scoring_fold(made, dates, TRAINING).train) == MIN_TRAIN
 
 
 def test_what_a_fit_sees_holds_no_outcome_of_the_test() -> None:

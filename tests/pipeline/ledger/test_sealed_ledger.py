@@ -86,23 +86,28 @@ def test_an_untouched_ledger_verifies(ledger: Ledger) -> None:
     assert found.head == ledger.head()
 
 
-def test_the_seal_can_be_recomputed_from_the_tables_by_anyone(ledger: Ledger) -> None:
+@pytest.mark.parametrize("number", [1, 2])
+def test_the_seal_can_be_recomputed_from_the_tables_by_anyone(ledger: Ledger, number: int) -> None:
     with closing(sqlite3.connect(ledger.path)) as db:
-        first, second = db.execute("SELECT hash FROM forecast_batches ORDER BY number LIMIT 2").fetchall()
-    evening = "2018-12-11T22:00:00.000000+00:00"
-    row = ["2018-12-11", "2018-12-12", 1, "gru-1", evening, 0.52, 0.49, 0.55, "up", 0.53, 100.0, 7, "c0ffee"]
-    proof = ["champion", "live", "2018-12-12T14:48:00.000000+00:00", "2018-12-11T21:45:36.000000+00:00"]
+        seals = [seal for (seal,) in db.execute("SELECT hash FROM forecast_batches ORDER BY number")]
+    before = ["0" * 64, *seals]  # the first one follows 64 zeros
+    as_of, target = f"2018-12-{9 + number:02}", f"2018-12-{10 + number}"
+    evening = f"{as_of}T22:00:00.000000+00:00"
+    row = [as_of, target, 1, "gru-1", evening, 0.52, 0.49, 0.55, "up", 0.53, 100.0, 7, "c0ffee"]
+    proof = ["champion", "live", f"{target}T14:48:00.000000+00:00", f"{as_of}T21:45:36.000000+00:00"]
     names = (
         "universe symbol as_of target_session horizon model_version issued_at p_up low high direction baseline_p_up "
         "last_close data_version config_digest role kind opens_at observed_at"
     )
     content = {
-        "batch": [2, "sample", evening, 2, first[0]],
+        "batch": [number, "sample", evening, 2, before[number - 1]],
         "chain": "forecast",
         "columns": names.split(),
         "rows": [["sample", symbol, *row, *proof] for symbol in ("AAPL", "MSFT")],
     }
-    assert hashlib.sha256(json.dumps(content, separators=(",", ":")).encode()).hexdigest() == second[0]
+    assert (
+        hashlib.sha256(json.dumps(content, separators=(",", ":")).encode()).hexdigest() == seals[number - 1]
+    )
 
 
 def test_the_head_joins_both_chains(ledger: Ledger) -> None:
