@@ -233,6 +233,7 @@ class TrainingConfig(_Section):
     warm_start: bool = False
     processes: int = Field(0, ge=0, le=1024)
     scheduler: str = Field("", pattern=SCHEDULER_PATTERN)
+    worker_patience: int = Field(10, ge=1, le=1440)
 
 
 class CalibrationConfig(_Section):
@@ -329,7 +330,11 @@ class Config(_Section):
         left_out: dict[str, bool | set[str]] = {
             "backtest": True,
             "prices": {"proxy", "ca_bundle", "keep_days"},
-            "training": {"processes", "scheduler"},  # results do not depend on the executor
+            "training": {
+                "processes",
+                "scheduler",
+                "worker_patience",
+            },  # results do not depend on the executor
             "schedule": {"maintenance"},
             "trading": True,
         }

@@ -4,20 +4,19 @@ from collections.abc import Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
 from flows.runtime.context import Run
+from flows.runtime.dask_cluster import join_cluster
 from flows.runtime.progress import log_quietly
 from models.cores import count_cores
 from models.training.process_pool import LocalWorkers
-from pipeline.errors import InputError, NextdayError
 from pipeline.features.sequences import Sequences
 
-__all__ = ["Compute", "choose_processes", "join_cluster", "open_compute", "training_seconds"]
+__all__ = ["Compute", "choose_processes", "open_compute", "training_seconds"]
 
 
 _WORTH_IT: Final = 60.0
@@ -61,11 +60,11 @@ def open_compute(run: Run, sequences: Sequences, at_once: int = 1) -> Iterator[C
     if run.config.model.is_custom:  # the user's code need not be picklable
         yield Compute()
         return
-    processes = choose_processes(run, sequences, at_once)
+    processes, training = choose_processes(run, sequences, at_once), run.config.training
     rescue = run.workspace.home / "diverged" / run.name
     with run.workspace.scratch() as folder:
-        if run.config.training.scheduler:
-            with join_cluster(run.config.training.scheduler) as (cluster, workers):
+        if training.scheduler:
+            with join_cluster(training.scheduler, training.worker_patience) as (cluster, workers):
                 yield Compute(cluster, workers, folder=folder, rescue=rescue)
             return
         if processes == 1:
@@ -106,46 +105,3 @@ def training_seconds(run: Run, sequences: Sequences) -> float:
     rows = int(np.count_nonzero(sequences.mask))
     operations = 2 * 6 * weights * steps * rows * model.members * training.epochs / 2
     return float(operations / _SPEED)
-
-
-_PATIENCE = 20
-"""Seconds that a scheduler may take to answer."""
-
-
-@contextmanager
-def join_cluster(address: str) -> Iterator[tuple[Executor, int]]:
-    """Give the executor of the scheduler at `address`, and how many workers it has: they have to see the workspace.
-
-    Raises:
-        InputError: Dask is not installed.
-        NextdayError: no scheduler answers there, or it has no worker.
-    """
-    if find_spec("distributed") is None:
-        raise InputError(
-            "Training on other machines needs Dask, which is not installed",
-            where="[training] scheduler; the extra `dask` of nextday",
-            fix="in the checkout: .venv/bin/pip install --constraint requirements.lock --editable '.[dask]'",
-        )
-    from distributed import Client
-
-    try:
-        client: Any = Client(  # type: ignore[no-untyped-call]
-            address, timeout=_PATIENCE, set_as_default=False
-        )
-    except (OSError, ValueError) as error:
-        raise NextdayError(
-            f"No Dask scheduler answers: {str(error).splitlines()[0]}",
-            where=f"[training] scheduler = {address}",
-            fix="start one (`dask scheduler`) and workers (`dask worker`), or leave the setting empty",
-        ) from None
-    with client:
-        workers = client.scheduler_info()["workers"]
-        if not workers:
-            raise NextdayError(
-                "The Dask scheduler has no worker yet",
-                where=f"[training] scheduler = {address}",
-                fix="start some: `dask worker ADDRESS --nthreads 1`, in this environment",
-            )
-        log_quietly(f"training by {len(workers)} workers of {address}")
-        with client.get_executor() as executor:
-            yield executor, len(workers)
