@@ -330,11 +330,7 @@ class Config(_Section):
         left_out: dict[str, bool | set[str]] = {
             "backtest": True,
             "prices": {"proxy", "ca_bundle", "keep_days"},
-            "training": {
-                "processes",
-                "scheduler",
-                "worker_patience",
-            },  # results do not depend on the executor
+            "training": {"processes", "scheduler", "worker_patience"},  # results do not depend on them
             "schedule": {"maintenance"},
             "trading": True,
         }

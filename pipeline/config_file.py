@@ -36,15 +36,15 @@ def load(path: Path) -> Config:
             where=str(path),
             fix="save it as UTF-8 text, or name another file with --config FILE",
         ) from None
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(
-            f"The configuration is not valid TOML: {error}", where=str(path), fix="fix that line"
-        ) from None
     except ValidationError as error:
         raise ConfigError(
             "\n".join(_describe_fault(fault) for fault in error.errors(include_url=False)),
             where=str(path),
             fix="fix the lines named above; nextday.toml in the project explains every key",
+        ) from None
+    except ValueError as error:  # also of a number with thousands of digits
+        raise ConfigError(
+            f"The configuration is not valid TOML: {error}", where=str(path), fix="fix that line"
         ) from None
 
 

@@ -11,15 +11,19 @@ __all__ = [
     "SourceError",
     "StoreError",
     "WorkspaceBusyError",
+    "printable",
     "quoted",
 ]
 
 _PASSWORD = re.compile(r"(?<=:/)/?[^/\s@]*:[^/\s@]*@")
 """User and password in a URL; a path that was made of one has a single slash left."""
 
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""Control characters but tab and newline, and what reverses the direction of text."""
+
 
 class NextdayError(Exception):
-    """An operation failed: exit code 1. A password in a URL is never repeated.
+    """An operation failed: exit code 1. A password in a URL is never repeated, a control character never printed.
 
     `models.errors.ModelError` has the same attributes (`what`, `where`, `fix`, `exit_code`) and text; the two are
     separate because models import nothing from pipeline. Code that handles both reads these attributes alone.
@@ -33,7 +37,9 @@ class NextdayError(Exception):
     exit_code = 1
 
     def __init__(self, what: str, *, where: str = "", fix: str = "") -> None:
-        self.what, self.where, self.fix = (_PASSWORD.sub("...@", text) for text in (what, where, fix))
+        self.what, self.where, self.fix = (
+            printable(_PASSWORD.sub("...@", text)) for text in (what, where, fix)
+        )
         super().__init__(self.what)
 
     def __str__(self) -> str:
@@ -74,6 +80,11 @@ class LedgerDamagedError(LedgerError):
 
 class WorkspaceBusyError(NextdayError):
     """Another run is using this workspace."""
+
+
+def printable(text: str) -> str:
+    """Return a text that changes nothing on a terminal: control characters are written as in Python (\\x1b)."""
+    return _CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
 
 
 def quoted(value: object) -> str:

@@ -1,9 +1,11 @@
 """Where the settings and the workspace are, if nobody says."""
 
+import errno
 import os
 from pathlib import Path
 from typing import Final
 
+from pipeline.errors import InputError, quoted
 from pipeline.storage.paths import expand
 
 __all__ = ["PROJECT", "SETTINGS", "absolute_path", "default_config", "default_home"]
@@ -16,8 +18,22 @@ SETTINGS: Final = "nextday.toml"
 
 
 def absolute_path(path: Path) -> Path:
-    """Return the absolute path without symbolic links; a loop of links is left in, reading it fails later."""
-    return Path(os.path.realpath(path))
+    """Return the absolute path without symbolic links; a loop of links is left in, reading it fails later.
+
+    Raises:
+        InputError: no file can have so long a name.
+    """
+    found = Path(os.path.realpath(path))
+    try:
+        found.lstat()
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise InputError(
+                f"This path is too long: {len(os.fsencode(found)):,} bytes",
+                where=quoted(found),
+                fix="name another one: most disks take 255 bytes a name, and 4,096 in all",
+            ) from None
+    return found
 
 
 def default_config() -> Path:

@@ -6,6 +6,7 @@ A truncated file has no manifest; a changed, missing or added member does not ma
 import hashlib
 import json
 import os
+import shutil
 import tarfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -15,7 +16,7 @@ from io import BytesIO
 from pathlib import Path, PurePosixPath
 from typing import IO, BinaryIO, Final
 
-from pipeline.errors import InputError, NextdayError
+from pipeline.errors import InputError, NextdayError, printable
 
 __all__ = ["Manifest", "Packer", "Progress", "unpack"]
 
@@ -101,7 +102,8 @@ class _HashingReader:
 def unpack(archive: Path, folder: Path, progress: Progress) -> Manifest:
     """Write every file of an archive into a folder of its own.
 
-    Only regular files inside the folder are created: a link, a device, or a name that leads out of it is refused.
+    Only regular files inside the folder are created: a link, a device, or a name that leads out of it is refused. So is
+    an archive whose files would take more space than it has itself, or than there is.
 
     Args:
         archive: The file.
@@ -117,8 +119,9 @@ def unpack(archive: Path, folder: Path, progress: Progress) -> Manifest:
         members = tar.getmembers()
         manifest = _read_manifest(tar, members, archive)
         names = [member.name for member in members[:-1]]
-        if sorted(names) != sorted(manifest.files) or not all(map(_is_plain, members)):
+        if sorted(names) != sorted(manifest.files) or not all(map(_is_plain, members[:-1])):
             raise _damaged("its files are not those of its manifest", archive)
+        _check_sizes(members, archive, folder)
         with progress("unpack", len(names)) as advance:
             for member in members[:-1]:
                 if _extract(tar, member, folder / member.name) != manifest.files[member.name]:
@@ -141,12 +144,15 @@ def _open_archive(archive: Path) -> Iterator[tarfile.TarFile]:
 
 
 def _read_manifest(tar: tarfile.TarFile, members: list[tarfile.TarInfo], archive: Path) -> Manifest:
-    file = tar.extractfile(members[-1]) if members and members[-1].name == _MANIFEST else None
+    last = members[-1] if members and members[-1].name == _MANIFEST and members[-1].isreg() else None
+    file = tar.extractfile(last) if last and last.size <= archive.stat().st_size else None
     if file is None:
         raise _damaged("it does not end with its manifest", archive)
     try:
         found = json.load(file)
-        manifest = Manifest(str(found["made_by"]), str(found["made_at"]), dict(found["files"]))
+        manifest = Manifest(
+            printable(str(found["made_by"])), printable(str(found["made_at"])), dict(found["files"])
+        )
         made_in = int(found["format"])
     except (ValueError, KeyError, TypeError) as error:
         raise _damaged(f"its manifest cannot be read, {error!r:.100}", archive) from None
@@ -159,9 +165,23 @@ def _read_manifest(tar: tarfile.TarFile, members: list[tarfile.TarInfo], archive
     return manifest
 
 
+def _check_sizes(members: list[tarfile.TarInfo], archive: Path, folder: Path) -> None:
+    """Compare the sizes that the members declare with the archive, and with the disk."""
+    declared = sum(member.size for member in members)
+    if declared > archive.stat().st_size:  # as a sparse file may
+        raise _damaged(f"its files would take {declared:,} bytes, more than it has", archive)
+    if declared > (free := shutil.disk_usage(folder).free):
+        raise NextdayError(
+            f"The files of this backup take {declared:,} bytes, and the disk has {free:,} left",
+            where=str(folder),
+            fix="free some space there, or name another folder",
+        )
+
+
 def _is_plain(member: tarfile.TarInfo) -> bool:
     path = PurePosixPath(member.name)
-    return member.isreg() and not path.is_absolute() and ".." not in path.parts and "\0" not in member.name
+    is_inside = not path.is_absolute() and ".." not in path.parts and str(path) == member.name
+    return member.isreg() and is_inside and member.name.isprintable() and member.name != _MANIFEST
 
 
 def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> str:

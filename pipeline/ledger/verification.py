@@ -79,7 +79,7 @@ def verify(db: sqlite3.Connection, path: Path, expected_head: str | None = None)
         path: Its file.
         expected_head: A head noted earlier, which must be part of the ledger's history.
     """
-    problems = find_problems(db)
+    problems = [*find_problems(db), *_foreign_parts(db)]
     try:
         loss = known_head.find_loss(path, db)
     except LedgerError as error:
@@ -113,16 +113,29 @@ def _file_problems(db: sqlite3.Connection) -> Iterator[str]:
     for (result,) in db.execute("PRAGMA integrity_check"):
         if result != "ok":
             yield f"the file: {result}"
+    expected, actual = _layouts(db)
+    for name in sorted(expected):
+        if actual.get(name) != expected[name]:
+            yield f"the layout: {name} is missing or was changed, so rows could have been changed"
+
+
+def _foreign_parts(db: sqlite3.Connection) -> Iterator[str]:
+    """Name what does not belong to a ledger: a trigger may change what is written, a view hide what is read."""
+    expected, actual = _layouts(db)
+    kinds = dict(db.execute("SELECT name, type FROM sqlite_master").fetchall())
+    for name in sorted(actual.keys() - expected.keys()):
+        if not name.startswith("sqlite_"):
+            yield f"the layout: the {kinds[name]} {name!r} does not belong to a ledger: drop it"
+
+
+def _layouts(db: sqlite3.Connection) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the statements that make a ledger's parts, by name, as they should be and as they are."""
     query = "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"
     with closing(sqlite3.connect(":memory:")) as fresh:
         fresh.executescript(hash_chain.read_sql(hash_chain.TABLES))
         if hash_chain.BEGINNING in hash_chain.list_chains(db):
             fresh.executescript(hash_chain.read_sql(hash_chain.BEGINNINGS))
-        expected = dict(fresh.execute(query).fetchall())
-    actual = dict(tuple(row) for row in db.execute(query))
-    for name in sorted(expected):
-        if actual.get(name) != expected[name]:
-            yield f"the layout: {name} is missing or was changed, so rows could have been changed"
+        return dict(fresh.execute(query).fetchall()), dict(tuple(row) for row in db.execute(query))
 
 
 def _seal_problems(db: sqlite3.Connection) -> Iterator[str]:

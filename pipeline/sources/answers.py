@@ -12,6 +12,7 @@ import pandas as pd
 from pipeline.errors import quoted
 from pipeline.market.corporate_actions import Adjustment, find_adjustment
 from pipeline.sources import BAR_COLUMNS, Fetched, Outcome, no_bars
+from pipeline.sources.cells import LARGEST_SPLIT
 from pipeline.sources.columns import (
     COLUMN_NAMES,
     DEFAULTS,
@@ -198,7 +199,7 @@ def _float(value: Any) -> float:
 def _split_ratios(splits: "pd.Series[float]") -> "pd.Series[float]":
     """Return the split ratios, 1.0 where there is none; one wrong ratio would change all earlier prices."""
     ratios = splits.replace(0.0, 1.0).fillna(1.0)
-    _require_none(~ratios.between(0, float("inf"), inclusive="neither"), splits, "is no split ratio")
+    _require_none(~ratios.between(1 / LARGEST_SPLIT, LARGEST_SPLIT), splits, "is no split ratio")
     return ratios
 
 

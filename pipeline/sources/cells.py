@@ -5,13 +5,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import pandas as pd
 
 from pipeline.errors import InputError, quoted
 
 __all__ = [
+    "LARGEST_SPLIT",
     "NO_VALUE",
     "Cells",
     "Decimal",
@@ -340,6 +341,10 @@ def _read_written(
     return numbers.where(times == 1.0, (numbers * times).round(6))  # 0.29 * 1e6 is no integer
 
 
+LARGEST_SPLIT: Final = 1e6
+"""Beyond it, or its inverse, a ratio is a mistake: a few of that size leave nothing of the prices before them."""
+
+
 def read_splits(values: "pd.Series[Any]", decimal: Decimal = ".") -> Cells:
     """Read split ratios, also 4:1 and 4/1; 1.0 where there is none. One wrong ratio would change all earlier prices."""
     pairs = (
@@ -350,7 +355,7 @@ def read_splits(values: "pd.Series[Any]", decimal: Decimal = ".") -> Cells:
     is_pair = pairs[0].notna()
     numbers = read_numbers(values.mask(is_pair) if is_pair.any() else values, decimal)
     ratios = numbers.values.fillna(pairs[0] / pairs[1]).replace(0.0, 1.0)
-    is_ratio = ratios.between(0, float("inf"), inclusive="neither") | (ratios.isna() & ~numbers.is_bad)
+    is_ratio = ratios.between(1 / LARGEST_SPLIT, LARGEST_SPLIT) | (ratios.isna() & ~numbers.is_bad)
     return Cells(
         ratios.fillna(1.0), numbers.is_bad | ~is_ratio, "number" if numbers.is_bad.any() else "split ratio"
     )

@@ -53,6 +53,7 @@ WALL = HERE[:4]
         (GOOD.replace("Close", "Splits").replace(FIRST, FIRST.replace("10.0", "-2")), "lacks the column close"),
         (GOOD.replace("Low\n", "Low,Split\n").replace(FIRST, f"{FIRST},-2"), "'-2.0' in split is no split ratio"),
         (GOOD.replace("Low\n", "Low,Split\n").replace(FIRST, f"{FIRST},inf"), "'inf' in split is no split ratio"),
+        (GOOD.replace("Low\n", "Low,Split\n").replace(FIRST, f"{FIRST},1e300"), "'1e+300' in split is no split ratio"),
         (",".join(f"c{i}" for i in range(9999)), "lacks the columns date, close"),
     ],
 )  # fmt: skip

@@ -37,6 +37,7 @@ def test_the_shipped_settings_are_the_defaults_in_full() -> None:
         ("[evaluation]\ntrain_end = 2015-07-31", ["all three"]),
         ("[labels]\ndead_zone = [0.1, 0.2]", ["labels.dead_zone.0"]),
         ("[model", ["not valid TOML"]),
+        (f"[training]\nseed = {'9' * 5000}", ["not valid TOML", "4300 digits"]),
         ("a = " + "[" * 5000, ["cannot be read"]),
         ("universe = 3", ["universe: it is a section"]),
         ("[universe]\nsymbols = ['A\\n']", ["universe.symbols.0"]),

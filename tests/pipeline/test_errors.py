@@ -24,3 +24,12 @@ def test_a_password_in_a_url_is_never_repeated(text: str) -> None:
 )
 def test_other_texts_stay_as_they_are(text: str) -> None:
     assert NextdayError("w", where=text).where == text
+
+
+def test_control_characters_are_named_and_never_printed() -> None:
+    error = NextdayError(
+        "a key \x1b]0;title\x07", where="file\r\x9b31m", fix="two\nlines, \u00e9 and \u202etxt"
+    )
+    assert error.what == r"a key \x1b]0;title\x07"
+    assert error.where == r"file\r\x9b31m"
+    assert error.fix == "two\nlines, \u00e9 and \\u202etxt"

@@ -14,6 +14,7 @@ from flows.prices.fetch import plan_tonight
 from flows.prices.missing import Reasons
 from flows.prices.update import check_prices, read_price_status
 from flows.runtime.context import Run, open_run, with_former_settings
+from flows.runtime.locations import absolute_path
 from flows.runtime.progress import PlainProgress, progress_shown_by
 from flows.runtime.tasks import open_locked_run
 from flows.training.verified_champion import champion_known_at
@@ -256,3 +257,10 @@ def test_an_outcome_reaches_to_the_target_session_over_one_that_was_written_down
     record = later.ledger.record("u").set_index("symbol")
     assert record.loc["A", "target_session"] == sessions[12]
     assert record.loc["A", "realized_return"] == pytest.approx(112 / 110 - 1)
+
+
+def test_a_path_that_is_too_long_is_named_before_anything_is_made(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="This path is too long") as refused:
+        absolute_path(tmp_path / ("x" * 300))
+    assert "255 bytes" in refused.value.fix
+    assert list(tmp_path.iterdir()) == []

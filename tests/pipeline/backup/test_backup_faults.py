@@ -144,6 +144,59 @@ def test_a_link_in_a_copy_is_refused(home: Path, tmp_path: Path) -> None:
         restore(tmp_path / "changed.tar", tmp_path / "back", progress=unseen)
 
 
+def test_an_archive_that_declares_more_than_it_has_is_refused_before_anything_is_unpacked(
+    home: Path, tmp_path: Path
+) -> None:
+    made, sparse = copy(home, tmp_path / "c.tar").path, tmp_path / "changed.tar"
+    with tarfile.open(made) as old, tarfile.open(sparse, "w", format=tarfile.PAX_FORMAT) as new:
+        for member in old.getmembers():
+            if member.name.endswith(".keras"):  # a sparse file, as GNU tar writes it: a hole of a terabyte
+                member.pax_headers = {
+                    "GNU.sparse.major": "0",
+                    "GNU.sparse.minor": "1",
+                    "GNU.sparse.size": f"{1 << 40}",
+                    "GNU.sparse.map": f"0,{member.size}",
+                }
+            new.addfile(member, old.extractfile(member))
+    with pytest.raises(InputError, match="more than it has"):
+        restore(sparse, tmp_path / "back", progress=unseen)
+
+
+def test_a_backup_that_the_disk_cannot_take_says_how_much_it_needs(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = copy(home, tmp_path / "c.tar").path
+    usage = shutil.disk_usage(tmp_path)._replace(free=100)
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: usage)
+    with pytest.raises(NextdayError, match="the disk has 100 left"):
+        restore(made, tmp_path / "back", progress=unseen)
+    assert not (tmp_path / "back").exists()
+
+
+def test_a_second_manifest_and_names_that_mean_one_file_are_refused(home: Path, tmp_path: Path) -> None:
+    for name in ("manifest.json", "models//x", "reports/\x1b[31mred"):
+
+        def renamed(member: tarfile.TarInfo, content: bytes, name: str = name) -> tuple[str, bytes]:
+            if member.name == "manifest.json":
+                files = json.loads(content)["files"]
+                files[name] = files.pop(next(each for each in files if each.endswith(".keras")))
+                return member.name, listed(content, files=files)
+            return (name if member.name.endswith(".keras") else member.name), content
+
+        changed = rewritten(copy(home, tmp_path / "c.tar").path, renamed)
+        with pytest.raises(InputError, match="not a complete backup"):
+            restore(changed, tmp_path / "back", progress=unseen)
+
+
+def test_the_maker_of_a_copy_changes_nothing_on_the_terminal(home: Path, tmp_path: Path) -> None:
+    def red(member: tarfile.TarInfo, content: bytes) -> tuple[str, bytes]:
+        is_list = member.name == "manifest.json"
+        return member.name, listed(content, made_by="\x1b[31mred") if is_list else content
+
+    changed = rewritten(copy(home, tmp_path / "c.tar").path, red)
+    assert restore(changed, tmp_path / "back", progress=unseen).made_by == r"\x1b[31mred"
+
+
 @pytest.mark.parametrize("share", [0, 0.3, 0.9, 0.999])
 def test_a_copy_that_was_cut_off_is_refused(home: Path, tmp_path: Path, share: float) -> None:
     made = copy(home, tmp_path / "c.tar").path

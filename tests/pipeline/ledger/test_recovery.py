@@ -229,3 +229,19 @@ def test_a_note_may_be_older_than_the_ledger(ledger: Ledger) -> None:
 def test_the_highest_data_version_is_known(ledger: Ledger) -> None:
     assert ledger.highest_data_version("sample") == 9
     assert ledger.highest_data_version("other") == 0
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        "CREATE TRIGGER lower AFTER INSERT ON forecasts BEGIN DELETE FROM forecasts WHERE p_up > 0.9; END",
+        "CREATE TABLE notes (text)",
+    ],
+)
+def test_a_trigger_or_a_table_that_does_not_belong_is_named(tmp_path: Path, extra: str) -> None:
+    path = tmp_path / "ledger.sqlite"
+    issue(Ledger(path), 0, ["AAPL"])
+    forge(path, extra)
+    (problem,) = Ledger(path, read_only=True).verify().problems
+    _, kind, name, *_ = extra.split()
+    assert problem == f"the layout: the {kind.lower()} {name!r} does not belong to a ledger: drop it"

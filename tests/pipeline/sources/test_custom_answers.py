@@ -131,6 +131,7 @@ WRONG = [
     (table().iloc[::-1], "row 2, comes after a later date; sort the bars"),
     (table(symbol=["ACME"] * 4 + ["BOLT"]), "asked for ACME, but there are rows of 'BOLT'"),
     (table(split=[1, 1, -2, 1, 1]), "'-2.0' in split, row 3, is no split ratio"),
+    (table(split=[1, 1, 1e300, 1, 1]), "'1e+300' in split, row 3, is no split ratio"),
     (pd.concat([table(), table()], axis=1), "two columns have the same name"),
     ([{"date": "2018-12-10"}], "must return a pandas DataFrame, None or a Fetched, not list"),
     (Fetched("BOLT", "ok", NOW, bars=table()), "the Fetched is of 'BOLT'"),
