@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.calibration.curves import METHODS, fit_curve
+from models.calibration.rounding import round_diagnostic
 
 __all__ = ["FOLDS", "Validation", "choose_method", "cross_validate"]
 
@@ -29,7 +30,7 @@ _CLIP: Final = 1e-12
 
 @dataclass(frozen=True)
 class Validation:
-    """Score of one method on rows that it was not fitted on.
+    """Score of one method on rows that it was not fitted on, to six significant digits.
 
     Attributes:
         method: Its name.
@@ -105,7 +106,14 @@ def _compare(loss: Floats, n: int, gap: int) -> tuple[Validation, ...]:
     behind = loss - loss[loss.mean(axis=1).argmin()]
     sessions = loss.shape[1]
     return tuple(
-        Validation(method, float(own.mean()), float(more.mean()), _standard_error(more, gap), n, sessions)
+        Validation(
+            method,
+            log_loss=round_diagnostic(own.mean()),
+            behind=round_diagnostic(more.mean()),
+            standard_error=round_diagnostic(_standard_error(more, gap)),
+            n=n,
+            sessions=sessions,
+        )
         for method, own, more in zip(METHODS, loss, behind, strict=True)
     )
 

@@ -6,6 +6,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from models.calibration.rounding import round_diagnostic
+
 __all__ = ["BAND", "Agreement", "banded", "join_agreements", "measure_agreement", "spread"]
 
 BAND: Final = 1.64
@@ -14,7 +16,7 @@ BAND: Final = 1.64
 
 @dataclass(frozen=True)
 class Agreement:
-    """What the members' logits have in common.
+    """What the members' logits have in common, to six significant digits.
 
     Attributes:
         spread: Mean standard deviation of the members' logits at a row.
@@ -47,8 +49,8 @@ def measure_agreement(logits: NDArray[np.floating]) -> Agreement:
     pairs = np.array([_correlations(logits[:, :, horizon]) for horizon in range(logits.shape[2])])
     known = pairs[np.isfinite(pairs)]
     return Agreement(
-        spread=float(spread(logits).mean()),
-        correlation=float(known.mean()) if len(known) else None,
+        spread=round_diagnostic(spread(logits).mean()),
+        correlation=round_diagnostic(known.mean()) if len(known) else None,
         rows=logits.shape[1],
     )
 
@@ -64,7 +66,7 @@ def join_agreements(parts: list[Agreement]) -> Agreement:
 
 
 def _weighted(parts: list[Agreement], values: list[float]) -> float:
-    return float(np.average(np.array(values), weights=np.array([part.rows for part in parts])))
+    return round_diagnostic(np.average(np.array(values), weights=np.array([part.rows for part in parts])))
 
 
 def _correlations(logits: NDArray[np.floating]) -> NDArray[np.float64]:

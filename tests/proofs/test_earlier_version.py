@@ -161,4 +161,19 @@ def test_the_same_training_is_the_same_model(versions: tuple[Version, Version]) 
     _, now = versions
     now.run("anew", FIRST, "forecast")
     there, here = (ledger_tables(now.folder / name / "ledger.sqlite") for name in ("first", "anew"))
+    before, after = (champion_folder(now.folder / name) for name in ("first", "anew"))
+    networks = [
+        {path.name: path.read_bytes() for path in home.glob("member-*.keras")} for home in (before, after)
+    ]
+    assert networks[0] == networks[1]
+    # The version is another one: what describes the model used to be stored to the last digit.
+    there["forecasts"] = [
+        tuple(after.name if value == before.name else value for value in row) for row in there["forecasts"]
+    ]
     assert_same_rows(here, there)
+
+
+def champion_folder(home: Path) -> Path:
+    """Return the folder of the only model."""
+    (folder,) = (home / "models" / "sample").glob("*/")
+    return folder

@@ -100,8 +100,8 @@ def test_the_table_is_that_of_the_same_folds_done_by_hand() -> None:
     best = min(METHODS, key=lambda method: by_session[method].mean())
     for method in METHODS:
         behind = by_session[method] - by_session[best]
-        assert table[method].log_loss == pytest.approx(by_session[method].mean())
-        assert table[method].behind == pytest.approx(behind.mean(), abs=1e-12)
+        assert table[method].log_loss == float(f"{by_session[method].mean():.6g}")
+        assert table[method].behind == pytest.approx(behind.mean(), rel=1e-5, abs=1e-12)
         # Sessions are independent here, so the error that allows for dependence is near the plain one.
         plain = behind.std() / np.sqrt(SESSIONS)
         assert table[method].standard_error == pytest.approx(plain, rel=0.35)

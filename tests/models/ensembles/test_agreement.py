@@ -13,9 +13,17 @@ def test_the_correlation_is_the_mean_over_pairs_and_horizons() -> None:
         [np.corrcoef(logits[a, :, h], logits[b, :, h])[0, 1] for a, b in pairs for h in (0, 1)]
     )
     found = measure_agreement(logits)
-    assert found.correlation == pytest.approx(expected)
-    assert found.spread == pytest.approx(np.std(logits, axis=0, ddof=1).mean())
+    assert found.correlation == pytest.approx(expected, rel=1e-5)
+    assert found.spread == pytest.approx(np.std(logits, axis=0, ddof=1).mean(), rel=1e-5)
     assert found.rows == 50
+
+
+def test_what_is_summed_in_another_order_is_the_same_to_the_digits_that_are_stored() -> None:
+    logits = np.random.default_rng(2).normal(0, 0.03, (5, 4001, 1))
+    other = logits[::-1, np.random.default_rng(3).permutation(4001)]
+    assert np.std(logits, axis=0, ddof=1).mean() != np.std(other, axis=0, ddof=1).mean()
+    assert measure_agreement(logits) == measure_agreement(other)
+    assert measure_agreement(logits).spread == float(f"{np.std(logits, axis=0, ddof=1).mean():.6g}")
 
 
 def test_members_that_say_the_same_agree_wholly_and_opposites_not_at_all() -> None:
