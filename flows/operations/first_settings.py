@@ -147,7 +147,12 @@ def _open_source(request: Request, cache: Path) -> tuple[PriceSource, Sequence[s
         from pipeline.sources.files import FilesSource
 
         zone = EXCHANGES.get(request.calendar or "XNYS", ("", ""))[0]
-        files = FilesSource(expand(request.names[0]), adjustment="auto", historical=False, timezone=zone)
+        path = expand(request.names[0])
+        if not path.exists():
+            raise InputError(
+                "There is no such file or folder", where=str(path.absolute()), fix="correct the path"
+            )
+        files = FilesSource(path, adjustment="auto", historical=False, timezone=zone)
         return files, files.symbols()
     from pipeline.sources.yahoo import YahooSource
 

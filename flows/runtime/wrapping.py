@@ -22,13 +22,16 @@ def wrap_words(text: str, width: int) -> str:
 
 def _wrap_line(line: str, width: int) -> str:
     label = _LABEL.match(line)
-    whole = _COMMAND.sub(lambda found: found[0].replace(" ", _NO_BREAK), line)
+    start = label.end() if label else 0
+    whole = line[:start] + _COMMAND.sub(lambda found: found[0].replace(" ", _NO_BREAK), line[start:])
+    whole = re.sub(
+        rf"^( *\S+) (?=\S{{{width // 2},}})", rf"\1{_NO_BREAK}", whole
+    )  # no first line of one word
     wrapped = textwrap.fill(
         whole,
         width,
-        subsequent_indent=" " * (label.end() if label else 0),
+        subsequent_indent=" " * start,
         break_long_words=False,
         break_on_hyphens=False,
-        drop_whitespace=True,
     )
     return wrapped.replace(_NO_BREAK, " ") or line

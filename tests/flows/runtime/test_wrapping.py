@@ -32,6 +32,15 @@ def test_a_path_and_the_command_that_begins_with_one_are_not_broken() -> None:
     ]  # fmt: skip
 
 
+def test_a_line_does_not_end_after_its_first_word() -> None:
+    home = "/home/somebody/evenings"
+    assert wrap_words(f"Settings {home}/nextday.toml, workspace {home}/data", 40).split("\n") == [
+        f"Settings {home}/nextday.toml,",
+        f"workspace {home}/data",
+    ]
+    assert wrap_words(f"report: {home}/report.html", 30) == f"report: {home}/report.html"
+
+
 @pytest.mark.parametrize("line", ["short", "", "  indented", "two  spaces stay"])
 def test_a_line_that_fits_is_untouched(line: str) -> None:
     assert wrap_words(line, 40) == line
