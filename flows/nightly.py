@@ -164,7 +164,7 @@ def _forecast_tonight(
     rows = forecast_session(run, price_status.as_of, price_status, champion)
     if rows.empty:
         raise NextdayError(
-            f"No member of {run.name!r} has a complete window on {price_status.as_of:%Y-%m-%d}",
+            f"No constituent of {run.name!r} has a complete window on {price_status.as_of:%Y-%m-%d}",
             where=str(run.store.folder),
             fix="the champion reads many sessions without a gap; `nextday update` lists what is missing",
         )

@@ -17,7 +17,7 @@ _NUMBERS = {
     "split",
     "bars",
     "of",
-    "coverage",
+    "data coverage",
     "P(up)",
     "band",
     "base rate",

@@ -139,7 +139,7 @@ def show_price_status(status: "PriceStatus") -> None:
     from flows.prices.missing import summarize_findings
 
     console.print(
-        f"prices reach {status.as_of:%Y-%m-%d}: {status.covered} of {status.members} members have a bar "
+        f"prices reach {status.as_of:%Y-%m-%d}: {status.covered} of {status.members} constituents have a bar "
         f"(version {status.seq})"
     )
     for symbol, reason in [*status.missing.items()][:_MOST]:

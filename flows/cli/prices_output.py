@@ -132,7 +132,7 @@ def _newest_findings(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _coverage_table(coverage: pd.DataFrame) -> Table:
-    table = make_table("symbol", "first", "last", "bars", "of", "coverage")
+    table = make_table("symbol", "first", "last", "bars", "of", "data coverage")
     for row in _rows(coverage):
         table.add_row(
             row.symbol,

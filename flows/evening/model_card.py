@@ -33,7 +33,7 @@ def build_model_card(champion: Champion) -> dict[str, str]:
         **_describe_model(champion),
         **({"outputs": describe_outputs([*outputs])} if outputs != (MAIN,) else {}),
         "trained through": f"{champion.trained_through:%Y-%m-%d}",
-        "members agree": describe_agreement(facts),
+        "ensemble members agree": describe_agreement(facts),
         **describe_calibration(facts, outputs),
         "dead zone": "none" if champion.dead_zone == [0, 0] else str(champion.dead_zone),
         **_describe_engine(facts),
@@ -55,7 +55,7 @@ def _describe_model(champion: Champion) -> dict[str, str]:
         }
     return {
         **made,
-        "members": f"{len(facts['seeds'])}, seeds {facts['seeds'][0]} to {facts['seeds'][-1]}",
+        "ensemble members": f"{len(facts['seeds'])}, seeds {facts['seeds'][0]} to {facts['seeds'][-1]}",
         "lookback": f"{shape['lookback']} sessions",
         "features": f"{champion.features} ({shape['features']} columns)",
     }

@@ -81,7 +81,8 @@ def track(run: Run, report: Report, paths: Paths, champion: Champion) -> None:
             "forecasts": float(len(forecasts)),
             **_mean_p_up(forecasts),
             **_count_sides(forecasts),
-            "coverage": report.covered / report.members,
+            "data_coverage": report.covered / report.members,
+            "coverage": report.covered / report.members,  # its former name, for one release
             "findings": float(len(report.findings)),
         },
         artifacts=[path for path in written if path.exists()],

@@ -1,4 +1,4 @@
-"""Why members have no bar of tonight, and the errors where too many have none."""
+"""Why constituents have no bar of tonight, and the errors where too many have none."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -154,7 +154,7 @@ def stale_prices_error(
     closed = "if the exchange was closed, write the day into [universe] closures" if is_silent else ""
     fix = ["run again later: the missed session is caught up, its rows flagged late", closed]
     return SourceError(
-        f"The prices are stale: {len(missing)} of {members} members have no bar on {as_of:%Y-%m-%d}, the last "
+        f"The prices are stale: {len(missing)} of {members} constituents have no bar on {as_of:%Y-%m-%d}, the last "
         f"session that closed; below {MIN_COVERAGE:.0%} coverage nothing is forecast",
         where=f"source {run.source.name}" + _list_evidence(missing, findings),
         fix="; ".join(
@@ -181,7 +181,7 @@ def ended_prices_error(
     is_file = run.source.name == "files"
     path = run.base / expand(run.config.universe.path)
     return InputError(
-        f"Your {'file ends' if is_file else 'prices end'} {newest:%Y-%m-%d}: no member has a bar of the "
+        f"Your {'file ends' if is_file else 'prices end'} {newest:%Y-%m-%d}: no constituent has a bar of the "
         f"{count(behind, 'session')} since, through {as_of:%Y-%m-%d}",
         where=str(path) if is_file else f"source {run.source.name}",
         fix="on purpose: [universe] historical = true, and the forecasts are made from its last session, late and "

@@ -241,7 +241,7 @@ def read_price_status(
     members = run.universe.members(as_of)
     if not members:
         raise InputError(
-            f"The universe {run.name!r} has no member on {as_of:%Y-%m-%d}",
+            f"The universe {run.name!r} has no constituent on {as_of:%Y-%m-%d}",
             where=f"[universe] file = {run.config.universe.file!r}",
             fix="correct the columns from and to of that file",
         )

@@ -183,9 +183,7 @@ def _check_former_members(
             what = f"{symbol} is a former symbol of {current[symbol]} and has former symbols itself"
             raise _contradiction(what, path, row)
         if not last < begins[current[symbol]]:  # NaT: no entry or no exit date
-            what = (
-                f"{symbol} is a former symbol of {current[symbol]} but is a member at the same time or later"
-            )
+            what = f"{symbol} is a former symbol of {current[symbol]} but is a constituent at the same time or later"
             raise _contradiction(what, path, row)
 
 

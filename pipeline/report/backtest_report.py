@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 FORECAST_COLUMNS: Final = [*FORECASTS.columns, "outcome", "realized_return", "fold"]
-"""The columns of a backtest's forecasts.csv."""
+"""The columns of a backtest's forecasts.csv, which ends with p_low and p_high: low and high are their former names."""
 
 _FILES: Final = ("forecasts.csv", "scores.csv", "groups.csv", "trading.csv", "report.html")
 
@@ -106,7 +106,12 @@ def write_forecasts(file: BinaryIO, backtest: Backtest) -> None:
     issued_at = format_instant(backtest.made_at)
     folds = (rows for _, rows in backtest.forecasts.groupby("fold"))
     write_plain_csv(
-        file, FORECAST_COLUMNS, (rows.assign(**_format_days(rows), issued_at=issued_at) for rows in folds)
+        file,
+        [*FORECAST_COLUMNS, "p_low", "p_high"],
+        (
+            rows.assign(**_format_days(rows), issued_at=issued_at, p_low=rows["low"], p_high=rows["high"])
+            for rows in folds
+        ),
     )
 
 

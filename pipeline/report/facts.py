@@ -68,7 +68,7 @@ def _price_fact(report: Report) -> Fact:
         "prices",
         f"reach {format_day(report.as_of)}",
         f"observed {observed} the forecasts were issued; {behind}; "
-        f"{report.covered:,} of {report.members:,} members have a bar"
+        f"{report.covered:,} of {report.members:,} constituents have a bar"
         + (f"; {report.bias}" if report.bias else ""),
     )
 

@@ -40,9 +40,13 @@ FORECAST_COLUMNS: Final = [
     "horizon",
     "last_call",
     "differs_from_base_rate",
+    "p_low",
+    "p_high",
+    "data_coverage",
     "target",
 ]
-"""The columns of forecast.csv and latest.csv."""
+"""The columns of forecast.csv and latest.csv; low, high and coverage are the former names of
+p_low, p_high and data_coverage."""
 
 
 @dataclass(frozen=True)
@@ -99,8 +103,12 @@ def find_foreign_latest(report: Report, folder: Path) -> date | None:
 
 
 def _forecast_csv(report: Report) -> str:
+    coverage = report.covered / report.members
     forecasts = report.forecasts.assign(
-        coverage=report.covered / report.members,
+        p_low=report.forecasts["low"],
+        p_high=report.forecasts["high"],
+        coverage=coverage,
+        data_coverage=coverage,
         survivorship_biased=bool(report.bias),
         differs_from_base_rate=~is_within_band(report.forecasts),
         last_call=[report.last_call.get(symbol, "") for symbol in report.forecasts["symbol"]],

@@ -64,7 +64,7 @@ def test_the_files_lie_where_they_were_asked_for(folder: Path, walked: Backteste
         *("forecasts.csv", "groups.csv", "report.html", "scores.csv", "trading.csv")
     ]
     forecasts, scores = read(walked, "forecasts.csv"), read(walked, "scores.csv")
-    assert list(forecasts.columns) == FORECAST_COLUMNS
+    assert list(forecasts.columns) == [*FORECAST_COLUMNS, "p_low", "p_high"]
     assert list(scores.columns) == list(SCORES.columns)
     assert list(read(walked, "groups.csv").columns) == list(GROUP_SCORES.columns)
     assert set(forecasts["kind"]) == {"backtest"}

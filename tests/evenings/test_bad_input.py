@@ -36,7 +36,7 @@ nextday, never_hangs, used = in_use.nextday, in_use.never_hangs, in_use.used
         (b"symbol,from\nA,31.12.2018\n", "'31.12.2018' in the column 'from' is not a date"),
         (b"symbol,to\nA,20181231\n", "'20181231' in the column 'to' is not a date"),
         (b"symbol,from,to\nA,2018-12-01,2017-01-01\n", "before it joins"),
-        (b"symbol,to\nA,2018-11-20\n", "The universe 'u' has no member on 2018-12-14"),
+        (b"symbol,to\nA,2018-11-20\n", "The universe 'u' has no constituent on 2018-12-14"),
         (b"symbol\nZZZ\n", "ZZZ: not_found: prices.csv has no rows of it"),
     ],
 )

@@ -104,7 +104,7 @@ def test_a_session_that_many_lack_is_an_outage_and_is_filled_when_it_comes(
     street.evening(MONDAY)
     for symbol in "ABC":
         street.quirk(symbol, quirk(TUESDAY, until="2018-12-12"))
-    with pytest.raises(SourceError, match="3 of 6 members have no bar on 2018-12-11"):
+    with pytest.raises(SourceError, match="3 of 6 constituents have no bar on 2018-12-11"):
         street.evening(TUESDAY)
     assert street.bars("D", TUESDAY).index[-1] == pd.Timestamp(TUESDAY)
     assert street.evening(WEDNESDAY).covered == 6

@@ -49,5 +49,8 @@ def test_forecast_csv_has_every_column_of_a_forecast_but_its_role_and_some_of_it
         "survivorship_biased",
         "last_call",
         "differs_from_base_rate",
+        "p_low",
+        "p_high",
+        "data_coverage",
     }
     assert len(FORECAST_COLUMNS) == len({*FORECAST_COLUMNS})

@@ -144,7 +144,7 @@ def _rows(frame: pd.DataFrame) -> Iterator[Any]:
 
 
 def _without_bars(symbols: set[str], newest: pd.Timestamp) -> pd.DataFrame:
-    evidence = "it is a member of the universe, but no bar of it is stored"
+    evidence = "it is a constituent of the universe, but no bar of it is stored"
     done = "it gets no forecast; nextday update reports the source's answer"
     return _findings([(symbol, newest, "no bar", evidence, done, True) for symbol in sorted(symbols)])
 

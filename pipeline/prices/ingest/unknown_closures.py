@@ -95,7 +95,7 @@ def _describe(
     members: "pd.Series[int]", bars: "pd.Series[int]", rule: str, claim: str, fix: str
 ) -> pd.DataFrame:
     evidence = [
-        f"{claim}, and {have} of {listed} members have a bar"
+        f"{claim}, and {have} of {listed} constituents have a bar"
         for have, listed in zip(bars, members, strict=True)
     ]
     days = pd.DataFrame({"session": bars.index, "rule": rule, "evidence": evidence})

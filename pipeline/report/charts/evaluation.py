@@ -271,9 +271,10 @@ def draw_training(epochs: pd.DataFrame) -> str:
         return to_svg(
             figure,
             "Training curves",
-            f"{len(best)} members, up to {last} epochs: the mean training log loss goes from {ends[0, 0]:.4f} to "
-            f"{ends[1, 0]:.4f}, the held-out one from {ends[0, 1]:.4f} to {ends[1, 1]:.4f}. The best held-out log loss "
-            f"of a member is between {best.min():.4f} and {best.max():.4f}; a fair coin has {np.log(2):.4f}.",
+            f"{len(best)} ensemble members, up to {last} epochs: the mean training log loss goes from {ends[0, 0]:.4f} "
+            f"to {ends[1, 0]:.4f}, the held-out one from {ends[0, 1]:.4f} to {ends[1, 1]:.4f}. The best held-out log "
+            f"loss of an ensemble member is between {best.min():.4f} and {best.max():.4f}; a fair coin has "
+            f"{np.log(2):.4f}.",
         )
 
 

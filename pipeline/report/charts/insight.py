@@ -37,7 +37,7 @@ def draw_sensitivity(insight: Insight) -> str:
         axes.yaxis.set_major_formatter(FuncFormatter(lambda norm, _: f"{norm:g}"))
         axes.yaxis.set_minor_formatter(NullFormatter())
         axes.fill_between(rows.index, shown["min"], shown["max"], color=FIRST, alpha=0.18, linewidth=0)
-        axes.plot(rows.index, shown["mean"], color=FIRST, label="mean of the members")
+        axes.plot(rows.index, shown["mean"], color=FIRST, label="mean of the ensemble members")
         axes.axvline(
             near["half"], color=SECOND, linewidth=1, linestyle=":", label=f"50% within {near['half'] + 1}"
         )

@@ -160,7 +160,7 @@ def test_files_that_cannot_be_used_are_named_before_anything_is_made(
     [
         (prices(), 'symbols = ["ZZZ"]', "ZZZ: not_found: prices.csv has no rows of it"),
         (prices(close=-5.0), "", "7  close: it must be above zero   e.g. A 2018-11-26"),
-        (prices(), 'file = "past.csv"', "The universe 'u' has no member on 2018-12-04"),
+        (prices(), 'file = "past.csv"', "The universe 'u' has no constituent on 2018-12-04"),
     ],
 )
 def test_prices_that_hold_nothing_of_use_are_named(

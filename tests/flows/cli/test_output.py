@@ -98,7 +98,7 @@ def test_the_terminal_shows_the_facts_of_the_page(monkeypatch: pytest.MonkeyPatc
 def test_the_terminal_shows_coverage_and_survivorship(monkeypatch: pytest.MonkeyPatch) -> None:
     bias = "survivorship-biased: 12 of 30 entries of the list have no dates"
     lines = printed(monkeypatch, 80, "show_evening", evening(covered=29, members=30, bias=bias))
-    assert f"29 of 30 members have a bar; {bias}" in " ".join(" ".join(lines).split())
+    assert f"29 of 30 constituents have a bar; {bias}" in " ".join(" ".join(lines).split())
 
 
 def test_a_command_to_copy_stays_on_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

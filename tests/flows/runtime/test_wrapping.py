@@ -5,7 +5,7 @@ import pytest
 from flows.runtime.wrapping import wrap_words
 from tests.support.terminal import shown_by
 
-ERROR = """nextday: The prices are stale: 3 of 3 members have no bar on 2018-12-20, the last session that closed
+ERROR = """nextday: The prices are stale: 3 of 3 constituents have no bar on 2018-12-20, the last session that closed
   where: source files
            ACME: no bar on 2018-12-20
   fix:   run again later; `nextday prices quarantine list --config a/long/path.toml` lists the quarantine of today
@@ -14,8 +14,8 @@ ERROR = """nextday: The prices are stale: 3 of 3 members have no bar on 2018-12-
 
 def test_words_stay_whole_and_continued_lines_stand_below_their_text() -> None:
     assert wrap_words(ERROR, 60).split("\n") == [
-        "nextday: The prices are stale: 3 of 3 members have no bar on",
-        "2018-12-20, the last session that closed",
+        "nextday: The prices are stale: 3 of 3 constituents have no",
+        "bar on 2018-12-20, the last session that closed",
         "  where: source files",
         "           ACME: no bar on 2018-12-20",
         "  fix:   run again later;",

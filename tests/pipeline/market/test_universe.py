@@ -88,9 +88,13 @@ def test_an_earlier_row_under_the_former_symbol_is_the_same_listing(tmp_path: Pa
 @pytest.mark.parametrize(
     ("rows", "words", "row"),
     [
-        ("META,,,FB\nFB,,,", "FB is a former symbol of META but is a member at the same time or later", 2),
-        ("META,2018-01-03,,FB\nFB,,2018-01-03,", "but is a member at the same time or later", 2),
-        ("META,,2018-01-03,FB\nFB,2020-01-02,,", "but is a member at the same time or later", 2),
+        (
+            "META,,,FB\nFB,,,",
+            "FB is a former symbol of META but is a constituent at the same time or later",
+            2,
+        ),
+        ("META,2018-01-03,,FB\nFB,,2018-01-03,", "but is a constituent at the same time or later", 2),
+        ("META,,2018-01-03,FB\nFB,2020-01-02,,", "but is a constituent at the same time or later", 2),
         ("META,,,FB\nMEET,,,FB", "FB is a former symbol of META and of MEET", 2),
         (
             "META,,2018-01-03,FB\nMETA,2019-01-02,,MVRS",

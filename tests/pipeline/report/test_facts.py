@@ -43,7 +43,7 @@ def test_freshness_age_and_head_are_the_same_on_page_and_summary() -> None:
     facts = {fact.name: f"{fact.text} {fact.more}" for fact in collect_key_facts(report)}
     assert facts["prices"] == (
         "reach Mon 2018-12-31 observed 2 hours before the forecasts were issued; 1 session behind; "
-        "2 of 2 members have a bar"
+        "2 of 2 constituents have a bar"
     )
     assert facts["model"] == (
         "12 sessions old gru-1, trained through Mon 2018-12-31, promoted Mon 2018-12-31 22:04 UTC"
@@ -68,10 +68,10 @@ def test_freshness_age_and_head_are_the_same_on_page_and_summary() -> None:
 def test_coverage_and_survivorship_are_reported_by_page_summary_and_csv(tmp_path: Path, bias: str) -> None:
     report = a_report(covered=29, members=30, bias=bias)
     page, summary = page_text(report), summary_markdown(report)
-    said = f"29 of 30 members have a bar; {bias}"
+    said = f"29 of 30 constituents have a bar; {bias}"
     assert said in page
     assert said in summary
-    assert f"{bias.capitalize()}. Entries without dates count as members in every past session" in page
+    assert f"{bias.capitalize()}. Entries without dates count as constituents in every past session" in page
     table = pd.read_csv(write(report, tmp_path).forecast_csv)
     assert table["coverage"].tolist() == pytest.approx([29 / 30] * 2, abs=1e-6)
     assert table["survivorship_biased"].tolist() == [True, True]
@@ -81,7 +81,7 @@ def test_with_dates_for_all_members_only_coverage_is_reported(tmp_path: Path) ->
     report = a_report(covered=2, members=2, bias="")
     page, summary = page_text(report), summary_markdown(report)
     for text in (page, summary):
-        assert "2 of 2 members have a bar" in text
+        assert "2 of 2 constituents have a bar" in text
         assert "survivorship" not in text.lower()
     assert pd.read_csv(write(report, tmp_path).latest_csv)["survivorship_biased"].tolist() == [False, False]
 
@@ -160,7 +160,7 @@ def test_figures_describe_their_numbers_in_words(page: str) -> None:
     assert re.search(
         r"is \d\d\.\d% \(\d\d\.\d% to", described["Rolling hit rate of the backtest with its 95% interval"]
     )
-    assert "2 members, up to 4 epochs" in described["Training curves"]
+    assert "2 ensemble members, up to 4 epochs" in described["Training curves"]
 
 
 def test_every_table_has_a_caption_and_every_head_a_scope(page: str, long_page: str) -> None:

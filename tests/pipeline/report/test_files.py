@@ -164,9 +164,10 @@ def test_the_first_lines_of_the_csv_are_these(tmp_path: Path) -> None:
     text = write(a_report("^GSPC"), tmp_path).forecast_csv.read_text()
     assert text.splitlines() == [
         "target_session,symbol,direction,p_up,low,high,baseline_p_up,as_of,last_close,issued_at,kind,model_version,"
-        "data_version,config_digest,coverage,survivorship_biased,horizon,last_call,differs_from_base_rate,target",
+        "data_version,config_digest,coverage,survivorship_biased,horizon,last_call,differs_from_base_rate,"
+        "p_low,p_high,data_coverage,target",
         "2019-01-02,^GSPC,up,0.490000,0.480000,0.570000,0.530000,2018-12-31,2506.850098,2018-12-31T22:04:11Z,late,"
-        "gru-1,7,c0ffee,1.000000,False,1,,False,direction",
+        "gru-1,7,c0ffee,1.000000,False,1,,False,0.480000,0.570000,1.000000,direction",
     ]
 
 

@@ -47,7 +47,7 @@ def test_a_session_without_a_bar_of_any_member_is_an_unknown_closure() -> None:
         {
             "session": pd.Timestamp("2024-12-10"),
             "rule": "unknown closure",
-            "evidence": "XNYS has a session, and 0 of 30 members have a bar",
+            "evidence": "XNYS has a session, and 0 of 30 constituents have a bar",
             "fix": "if the exchange was closed, write the day into the file of [universe] closures",
         }
     ]
@@ -56,7 +56,7 @@ def test_a_session_without_a_bar_of_any_member_is_an_unknown_closure() -> None:
 def test_a_closed_day_on_which_most_members_have_a_bar_is_an_unknown_session() -> None:
     days = sessions("XBOM")
     wrong = find_unknown_closures(*counted(days, {"2024-11-01": 28}), days, "XBOM")
-    assert wrong["evidence"].tolist() == ["XBOM has no session, and 28 of 30 members have a bar"]
+    assert wrong["evidence"].tolist() == ["XBOM has no session, and 28 of 30 constituents have a bar"]
     assert wrong["rule"].tolist() == ["unknown session"]
     assert "write its hours" in wrong["fix"].iloc[0]
 
@@ -143,7 +143,7 @@ def test_prices_check_reports_an_unknown_closure_once_for_all_members(tmp_path: 
     assert on_that_day[["symbol", "rule", "needs_person"]].values.tolist() == [
         ["XNYS", "unknown closure", True]
     ]
-    assert "0 of 5 members have a bar" in on_that_day["evidence"].iloc[0]
+    assert "0 of 5 constituents have a bar" in on_that_day["evidence"].iloc[0]
     assert "[universe] closures" in on_that_day["done"].iloc[0]
 
 
@@ -161,7 +161,7 @@ def test_bars_of_a_removed_session_are_one_finding(tmp_path: Path) -> None:
     told = calendar("XNYS", date(2024, 9, 3), NOW, (Override(date(2024, 12, 10)), Override(closed.date())))
     rows = check_store(store, log(store), told, everybody(), last=LAST, now=NOW).rows
     assert rows[["symbol", "session", "rule"]].values.tolist() == [["XNYS", closed, "unknown session"]]
-    assert "5 of 5 members have a bar" in rows["evidence"].iloc[0]
+    assert "5 of 5 constituents have a bar" in rows["evidence"].iloc[0]
 
 
 def test_a_closure_of_the_newest_stored_session_leaves_the_check_whole(tmp_path: Path) -> None:
