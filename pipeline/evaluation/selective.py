@@ -118,10 +118,8 @@ def describe_base_rate(forecasts: pd.DataFrame, *, abstains: bool) -> str:
             f"{every} the base rate's ({' to '.join(rates)}): without the model {they} would be the same."
         )
     if within:
-        differ = "differs" if within == 1 else "differ"
         sentences.append(
-            f"{within:,} of {len(forecasts):,} {differ} from the base rate by less than the band (marked ≈): "
-            "read that as no call."
+            f"For {within:,} of {len(forecasts):,} the base rate lies within the band (marked ≈): read that as no call."
         )
     is_spread = forecasts["p_up"].max() - forecasts["p_up"].min() > _ROUNDING  # ties get a direction together
     if not abstains and is_spread and (is_base_rate or 2 * within >= len(forecasts)):

@@ -71,7 +71,7 @@ def assert_understood(desk: Desk, shown: Screen, symbols: Sequence[str]) -> None
         assert part in html
     if table["differs_from_base_rate"].all():
         return
-    said = "from the base rate by less than the band (marked ≈): read that as no call."
+    said = "the base rate lies within the band (marked ≈): read that as no call."
     assert said in shown.text
     assert said in html
 

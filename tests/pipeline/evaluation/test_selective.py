@@ -128,8 +128,8 @@ def test_ups_beside_a_base_rate_of_ups_are_called_the_base_rate() -> None:
     rows = tonight(0.504, 0.507, 0.514)
     assert is_within_band(rows).tolist() == [True, True, False]
     said = (
-        "All 3 directions are the base rate's (50.6%): without the model they would be the same. 2 of 3 differ from "
-        "the base rate by less than the band (marked ≈): read that as no call."
+        "All 3 directions are the base rate's (50.6%): without the model they would be the same. For 2 of 3 the base "
+        "rate lies within the band (marked ≈): read that as no call."
     )
     assert describe_base_rate(rows, abstains=False) == said + COVERAGE
     assert describe_base_rate(rows, abstains=True) == said

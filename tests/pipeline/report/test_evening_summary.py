@@ -34,4 +34,4 @@ def test_the_summary_names_the_page() -> None:
 
 
 def test_the_summary_says_which_forecasts_are_the_base_rate() -> None:
-    assert "differ from the base rate by less than the band (marked ≈)" in summary_markdown(a_report())
+    assert "the base rate lies within the band (marked ≈)" in summary_markdown(a_report())
