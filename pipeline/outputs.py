@@ -110,7 +110,7 @@ def explain_outputs(outputs: Iterable[Output]) -> list[str]:
     """Return what can be done with a forecast of these outputs, and what not, a sentence each."""
     given, notes = list(outputs), []
     if any(output.is_relative for output in given):
-        notes.append("Above and below are above and below the median return of the universe's members.")
+        notes.append("Above and below are above and below the median return of the universe's constituents.")
     if any(output.part == "overnight" for output in given):
         notes.append(
             "An overnight forecast is issued after the close and tells the next opening: nobody can buy at that close "

@@ -241,7 +241,7 @@ def _require_median(settings: Config, members: Universe) -> None:
     if relative and len(members.symbols) < MIN_MEMBERS:
         raise ConfigError(
             f"The universe {settings.universe.name!r} has {count(len(members.symbols), 'symbol')}, and "
-            f"{' and '.join(relative)} compare with the median of at least {MIN_MEMBERS} members",
+            f"{' and '.join(relative)} compare with the median of at least {MIN_MEMBERS} constituents",
             where="[labels] targets",
             fix=f"leave {' and '.join(relative)} out, or add symbols",
         )

@@ -130,7 +130,7 @@ def explain_unlearnable(output: Output) -> str:
             "no symbol has real opens (a missing one, or one that repeats the close before it, is none)"
         )
     if output.is_relative:
-        lacks.append(f"a median needs {MIN_MEMBERS} members")
+        lacks.append(f"a median needs {MIN_MEMBERS} constituents")
     return ", or ".join(lacks) or "no row has an outcome"
 
 

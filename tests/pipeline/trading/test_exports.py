@@ -78,5 +78,5 @@ def test_a_universe_that_can_never_have_a_median_is_refused(nextday: CommandLine
     Path("nextday.toml").write_text(f"[labels]\ntargets = ['direction', '{target}']\n")
     refused = nextday("--home", "w", "update")
     assert refused.code == 2
-    assert f"{target} compare with the median of at least 5 members" in refused.err.replace("\n", " ")
+    assert f"{target} compare with the median of at least 5 constituents" in refused.err.replace("\n", " ")
     assert not Path("w").exists()
