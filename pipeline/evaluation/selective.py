@@ -124,8 +124,8 @@ def describe_base_rate(forecasts: pd.DataFrame, *, abstains: bool) -> str:
     is_spread = forecasts["p_up"].max() - forecasts["p_up"].min() > _ROUNDING  # ties get a direction together
     if not abstains and is_spread and (is_base_rate or 2 * within >= len(forecasts)):
         sentences.append(
-            "With [calibration] coverage = 0.5 and a new `nextday retrain`, about half of the forecasts get a "
-            "direction: the most confident ones."
+            "With [calibration] coverage = 0.5 the next nextday retrain gives a direction to about half of the "
+            "forecasts: the most confident ones."
         )
     return " ".join(sentences)
 

@@ -119,7 +119,7 @@ def tonight(*p_up: float, reach: float = 0.004, base: float = 0.506, threshold: 
 
 
 COVERAGE = (
-    " With [calibration] coverage = 0.5 and a new `nextday retrain`, about half of the forecasts get a direction: the "
+    " With [calibration] coverage = 0.5 the next nextday retrain gives a direction to about half of the forecasts: the "
     "most confident ones."
 )
 
