@@ -223,8 +223,8 @@ def show_ui(page: str, model: str) -> None:
     grid.add_row("columns", f"worth a look: Metrics {metrics}; Tags record, kind, verdict, timing, picking")
     grid.add_row(
         "metrics",
-        f"of a training: {model}.* are its scores, baselines/* those of the others, details/* their intervals and "
-        "counts, score/* and champion/* the epochs of each ensemble member",
+        f"of a training: search its charts for ^{model} to see its own scores; baselines/* are those of the others, "
+        "details/* intervals and counts, score/* and champion/* the epochs of each ensemble member",
     )
     grid.add_row("filter", 'tags.record = "training", "forecast" or "backtest"')
     console.print(grid)

@@ -36,9 +36,6 @@ CHAMPION: Final = "champion"
 _MAX_METRICS, _MAX_PARAMS = 1000, 100
 """MLflow's limits per batch."""
 
-_KIND: Final = ("mlflow.experimentKind", "custom_model_development")
-"""The tag that makes MLflow show an experiment as training runs: without it, it opens as one of a chat bot."""
-
 _IDENTITY: Final = ("record", "model_version", "data_version", "config_digest", "trial_digest", "ledger_head")
 """The tags that identify a run of a given name; the other tags hold when and where it ran."""
 
@@ -326,11 +323,9 @@ class Tracking:
         client = self._client
         with locked(self._home):
             known = client.get_experiment_by_name(name)
-            place = artifact_root(self._home)
-            made = known.experiment_id if known else client.create_experiment(name, artifact_location=place)
-            if known is None or _KIND[0] not in known.tags:  # an earlier version set none
-                client.set_experiment_tag(made, *_KIND)
-            return str(made)
+            if known:
+                return str(known.experiment_id)
+            return str(client.create_experiment(name, artifact_location=artifact_root(self._home)))
 
     def _log_params(self, run: Any, params: Sequence[tuple[str, str]]) -> None:
         from mlflow.entities import Param
