@@ -56,7 +56,7 @@ def test_identical_forecasts_are_no_edge() -> None:
     verdict = judge(stack(keys, gru=p, base_rate=p), model="gru", baseline="base_rate")
     assert verdict.conclusion == "no edge found"
     assert (verdict.difference, verdict.low, verdict.high, verdict.p_value) == (0, 0, 0, 1)
-    assert "the 95% interval includes zero" in verdict.sentence
+    assert "the 95% interval includes zero (Diebold-Mariano p = 1.000)" in verdict.sentence
     assert "About 3,860 independent forecasts are needed" in verdict.sentence
 
 
@@ -124,9 +124,10 @@ def test_a_tiny_p_value_is_named_as_such_and_one_session_in_the_singular() -> No
     assert judge(stack(keys, gru=p, base_rate=0.53), model="gru", baseline="base_rate").sentence.endswith(
         "excludes zero (Diebold-Mariano p < 0.001)."
     )
-    keys, p = truth(1, 2, seed=5, signal=0.1)
-    one = judge(stack(keys, gru=p, base_rate=0.53), model="gru", baseline="base_rate")
-    assert "over 1 session (2 forecasts)" in one.sentence
+    for sessions, words in ((1, "over 1 session (2 forecasts)"), (2, "over 2 sessions (4 forecasts)")):
+        keys, p = truth(sessions, 2, seed=5, signal=0.1)
+        few = judge(stack(keys, gru=p, base_rate=0.53), model="gru", baseline="base_rate")
+        assert words in few.sentence
 
 
 def test_longer_horizons_are_tested_as_such() -> None:
