@@ -23,6 +23,7 @@ from pipeline.prices.bar_block import COLUMNS, build_block
 from pipeline.prices.ingest.quality import check
 from pipeline.sources import Fetched
 from pipeline.tracking import mlflow_database
+from tests.support.own_process import Nursery
 
 PROJECT = Path(__file__).parents[1]
 """The checkout."""
@@ -44,10 +45,16 @@ for _name in ("NEXTDAY_CONFIG", "NEXTDAY_HOME"):
     os.environ.pop(_name, None)  # whoever runs the tests may have evenings of his own
 
 
-def pytest_collection_finish() -> None:
-    """Take what is imported by now out of the garbage collector's rounds, which it only makes longer."""
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Take what is imported by now out of the garbage collector's rounds, which it only makes longer.
+
+    What is imported is all that the processes have which run the files that are marked `own_process`.
+    """
     gc.collect()
     gc.freeze()
+    is_marked = any(item.get_closest_marker("own_process") for item in session.items)
+    if is_marked and not (session.config.option.collectonly or session.config.option.usepdb):
+        session.config.pluginmanager.register(Nursery(session))
 
 
 def small_settings(

@@ -6,7 +6,7 @@ import pytest
 from models.networks.network import Kind, Network
 from models.networks.recurrent import build
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.own_process]
 
 FEATURES, UNITS, SESSIONS, ROWS = 3, 5, 30, 4
 X = np.random.default_rng(8).normal(0, 1, (ROWS, SESSIONS, FEATURES)).astype(np.float32)

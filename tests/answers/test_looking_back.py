@@ -12,7 +12,7 @@ from models.networks.network import Kind
 from models.networks.recurrent import build
 from tests.answers.test_planted_arrays import CONVOLUTION, LAG, LOOKBACK, PLAIN, echo, hits, learned
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.own_process]
 
 
 def look_back(fitted: RecurrentEnsemble, x: np.ndarray) -> np.ndarray:

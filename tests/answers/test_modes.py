@@ -15,7 +15,7 @@ from models.scaling import LIMIT
 from models.training.trainer import Training
 from models.windows import Mode
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.own_process]
 
 SYMBOLS, SESSIONS, LOOKBACK, UNITS = 5, 200, 6, 7
 RANGES = {"train": range(100), "stop": range(101, 130), "calibrate": range(131, 160)}

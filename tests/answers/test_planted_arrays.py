@@ -15,7 +15,7 @@ from models.networks.network import Kind, Network
 from models.training.trainer import Training
 from models.windows import Mode
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.own_process]
 
 SYMBOLS, SESSIONS, LOOKBACK, LAG = 40, 1000, 41, 39
 RANGES = {"train": range(700), "stop": range(740, 800), "calibrate": range(840, 880)}

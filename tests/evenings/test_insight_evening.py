@@ -13,7 +13,7 @@ from pipeline.evaluation.attributions import FILE
 from tests.conftest import small_settings
 from tests.support.command_line import CommandLine
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.own_process]
 
 HERE = ("--config", "nextday.toml", "--home", "w", "--now", "2018-12-20T22:00Z")
 TABLES = {"sensitivity.csv", "memory.csv", "gradients.csv", "importance.csv"}

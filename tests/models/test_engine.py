@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import PROJECT
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.own_process]
 
 
 def run(folder: Path, code: str, **variables: str) -> str:

@@ -32,7 +32,7 @@ from pipeline.tracking.trials import Trial, TrialBook, count_settings, digest_pr
 from tests.conftest import NOW, PROJECT
 from tests.flows.search.conftest import Fake, chance_of
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.own_process]
 
 
 def inside(run: Run, known: History) -> Inside:

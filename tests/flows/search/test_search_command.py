@@ -14,7 +14,7 @@ from tests.conftest import NOW
 from tests.flows.search.conftest import SETTINGS, Fake
 from tests.support.command_line import CommandLine, told
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.own_process]
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from pipeline.config import Config, ModelConfig, TrainingConfig
 from pipeline.tracking.trials import Trial
 from tests.conftest import NOW
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.own_process]
 
 
 def test_whatever_is_drawn_from_the_space_are_settings() -> None:

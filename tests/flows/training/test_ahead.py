@@ -25,7 +25,7 @@ from pipeline.forecasting.folds import Fold, walk_folds
 from tests.bench.market import DAYS
 from tests.support.made_sequences import sequences_of
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.own_process]
 
 SYMBOLS, SESSIONS, MEMBERS = 3, 440, 2
 SETTINGS = f"""

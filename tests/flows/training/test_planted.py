@@ -17,7 +17,7 @@ from pipeline.market.calendar import Calendar
 from pipeline.prices.ingest.quality import check
 from tests.conftest import NOW, vendor_bars
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.own_process]
 
 SYMBOLS, SESSIONS, REPEATS = 40, 1000, 0.62
 SETTINGS = """

@@ -16,7 +16,7 @@ from models.training.trainer import DivergenceError, Training
 from tests.conftest import small_settings
 from tests.support.command_line import CommandLine, told
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.own_process]
 
 RANGES = {"train": range(200), "stop": range(201, 240), "calibrate": range(241, 280)}
 

@@ -18,7 +18,7 @@ from models.serving.ensemble import load
 from models.training.process_pool import LocalWorkers
 from models.training.trainer import DivergenceError, Epoch, Training
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.own_process]
 
 SYMBOLS, SESSIONS, LOOKBACK = 4, 700, 5
 RANGES = {"train": range(500), "stop": range(501, 560), "calibrate": range(561, 640)}

@@ -24,7 +24,7 @@ from models.serving.ensemble import load
 from models.training.trainer import Epoch, Training
 from models.windows import usable_rows
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.own_process]
 
 SYMBOLS, SESSIONS, LOOKBACK = 20, 900, 6
 RANGES = {"train": range(500), "stop": range(501, 600), "calibrate": range(601, 700)}

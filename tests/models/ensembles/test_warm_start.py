@@ -11,7 +11,7 @@ from models.errors import ModelError
 from models.networks.network import Network
 from models.training.trainer import Training
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.own_process]
 
 EARLY = {"train": range(300), "stop": range(301, 350), "calibrate": range(351, 400)}
 LATE = {"train": range(400), "stop": range(401, 450), "calibrate": range(451, 499)}

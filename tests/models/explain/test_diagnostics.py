@@ -15,7 +15,7 @@ from models.networks.network import Network
 from models.networks.recurrent import build
 from models.serving.network import ServedNetwork
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.own_process]
 
 LENGTH, FEATURES, UNITS = 12, 3, 6
 CHANCE = np.random.default_rng(4)

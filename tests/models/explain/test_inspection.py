@@ -18,7 +18,7 @@ from models.serving.ensemble import ServedEnsemble
 from models.serving.network import ServedNetwork
 from models.training.trainer import Training
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.own_process]
 
 SYMBOLS, SESSIONS, FEATURES = 6, 300, 3
 LOOKBACK = 5

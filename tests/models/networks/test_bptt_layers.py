@@ -12,7 +12,7 @@ from models.scaling import Scaling
 from models.training.trainer import Examples, Trainer, Training
 from models.windows import closed_up, example_spans
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.own_process]
 
 NO_SCALE = Scaling(np.zeros(4, np.float32), np.ones(4, np.float32))
 INPUTS = np.random.default_rng(3).uniform(-2, 2, (5, 12, 4)).astype(np.float32)

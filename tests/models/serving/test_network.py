@@ -11,7 +11,7 @@ from models.networks.network import Kind, Network
 from models.networks.recurrent import build
 from models.serving.network import ServedNetwork, weight_shapes
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.own_process]
 
 LOOKBACK, FEATURES = 6, 4
 NETWORKS = [

@@ -12,7 +12,7 @@ from models.scaling import Scaling
 from models.serving.network import weight_shapes
 from models.serving.saved_files import read_members
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.own_process]
 
 SCALING = Scaling(np.array([1, -2, 0.5], np.float32), np.array([4, 0.01, 1], np.float32))
 DEEP = {"layers": 2, "horizons": 2, "convolution": 3, "attention": True}

@@ -18,7 +18,7 @@ from models.training.process_pool import LocalWorkers
 from models.training.trainer import Epoch, Examples, Trainer, Training
 from tests.support.disks import disk
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.own_process]
 
 NETWORK = Network("gru", features=3, lookback=5, units=4)
 TRAINING = Training(epochs=3, batch_size=64, learning_rate=5e-3)

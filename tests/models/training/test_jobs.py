@@ -21,7 +21,7 @@ from models.training.process_pool import LocalWorkers
 from models.training.trainer import DivergenceError, Epoch, Examples, Training
 from tests.support.disks import disk
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.own_process]
 
 SYMBOLS, SESSIONS = 8, 260
 NETWORK = Network("gru", features=3, lookback=5, units=8)

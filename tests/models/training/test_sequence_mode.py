@@ -17,7 +17,7 @@ from models.serving.ensemble import load
 from models.training.trainer import Examples, Trainer, Training
 from models.windows import RUN_IN, closed_up, cut_into_chunks, example_spans, usable_rows
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.own_process]
 
 SYMBOLS, SESSIONS, LOOKBACK = 6, 300, 5
 RANGES = {"train": range(180), "stop": range(181, 220), "calibrate": range(221, 260)}

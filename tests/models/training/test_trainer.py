@@ -13,6 +13,8 @@ from models.networks.recurrent import build, build_deployable
 from models.scaling import Scaling
 from models.training.trainer import DivergenceError, Epoch, Examples, Trainer, Training
 
+pytestmark = pytest.mark.own_process
+
 NETWORK = Network("gru", features=4, lookback=5, units=8)
 SYMBOLS, SESSIONS = 6, 60
 
