@@ -3,6 +3,7 @@
 It is a module of its own because `flows`, too, is a name that other projects use.
 """
 
+import gc
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,6 +21,7 @@ def find_hidden() -> dict[str, Path]:
 
 def main() -> None:
     """Run the command line; where a package is hidden, print which and exit with code 2."""
+    gc.disable()  # from the first import on: see `flows.cli.startup`, which turns it on again
     hidden = find_hidden()
     if hidden:
         packages = " and ".join(repr(name) for name in hidden)
