@@ -31,7 +31,7 @@ from pipeline.config import digest
 from pipeline.errors import NextdayError, StoreError
 from pipeline.evaluation.robustness import RobustnessTests, run_robustness_tests
 from pipeline.evaluation.subgroups import score_groups, trailing_volatility
-from pipeline.evaluation.verdict import Verdict, drop_ranking_rules
+from pipeline.evaluation.verdict import Verdict, list_candidates
 from pipeline.forecasting.folds import Fold, walk_folds
 from pipeline.forecasting.walk_forward import Walk
 from pipeline.formatting import count
@@ -176,10 +176,12 @@ def _score_groups(run: Run, known: History, walk: Walk, verdict: Verdict) -> pd.
 
 @task("test robustness")
 def _test_robustness(run: Run, walk: Walk, verdict: Verdict) -> RobustnessTests:
+    rows = select_main(walk.test)
     tests = run_robustness_tests(
-        drop_ranking_rules(select_main(walk.test)),
+        rows,
         model=verdict.model,
         baseline=verdict.baseline,
+        candidates=list_candidates(rows),
         seed=run.config.training.seed,
     )
     log_line(tests.size.sentence)

@@ -1,6 +1,6 @@
 """The forecasts with an outcome, all models aligned on the same rows: the input of every score and test."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
@@ -75,12 +75,13 @@ class LabelledRows:
             raise NextdayError(f"There is no forecast by {model!r}; there are {', '.join(sorted(self.p))}")
 
 
-def gather_labelled(rows: pd.DataFrame) -> LabelledRows:
-    """Align the labelled rows of all models.
+def gather_labelled(rows: pd.DataFrame, models: Collection[str] | None = None) -> LabelledRows:
+    """Align the labelled rows of all models, or of some: rows filtered before would be a copy of most of them.
 
     Args:
         rows: model, symbol, as_of, target_session, horizon, target, p_up, outcome (NaN without a label: left out), and
             realized_return where known.
+        models: The models to align; None: all.
 
     Raises:
         NextdayError: there are several outputs, or the models have different rows.
@@ -88,7 +89,7 @@ def gather_labelled(rows: pd.DataFrame) -> LabelledRows:
     labelled = rows["outcome"].notna().to_numpy()
     output = _only_output(rows[[name for name in ("horizon", "target") if name in rows]][labelled])
     levels = [pd.Index(np.asarray(rows[key].unique())).sort_values() for key in _KEYS]
-    names = [str(name) for name in rows["model"].unique()]
+    names = [str(name) for name in rows["model"].unique() if models is None or name in models]
     own = {name: np.flatnonzero(labelled & (rows["model"] == name).to_numpy()) for name in names}
     own = {name: rows_of.astype(np.int32) for name, rows_of in own.items() if len(rows_of)}
     known, row = _match({name: _number_rows(rows, rows_of, levels) for name, rows_of in own.items()})

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.errors import NextdayError
-from pipeline.evaluation.aligned import gather_labelled
+from pipeline.evaluation.aligned import LabelledRows, gather_labelled
 from pipeline.schema import MIN_SESSIONS
 from pipeline.statistics.bootstrap import choose_block_length
 from pipeline.statistics.significance import drop_rounding
@@ -23,6 +23,7 @@ __all__ = [
     "find_confidence_set",
     "session_losses",
     "superior_ability",
+    "tabulate_losses",
 ]
 
 
@@ -73,7 +74,11 @@ class ConfidenceSet:
 
 def session_losses(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the mean log loss [target session, model] of the long frame of `pipeline.evaluation.scores`."""
-    table = gather_labelled(rows)
+    return tabulate_losses(gather_labelled(rows))
+
+
+def tabulate_losses(table: LabelledRows) -> pd.DataFrame:
+    """Return the mean log loss [target session, model] of aligned rows."""
     sessions = pd.DatetimeIndex(table.levels[-1][np.unique(table.target)], name="target_session")
     return pd.DataFrame({model: table.log_loss(model) for model in table.p}, index=sessions)
 

@@ -1,5 +1,6 @@
 """Robustness tests next to the verdict: directional accuracy, data snooping, and the sample size of a small edge."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,8 +11,8 @@ from pipeline.evaluation.data_snooping import (
     ConfidenceSet,
     SuperiorAbility,
     find_confidence_set,
-    session_losses,
     superior_ability,
+    tabulate_losses,
 )
 from pipeline.formatting import count, describe_p_value, format_alike, format_percent
 from pipeline.schema import MIN_SESSIONS
@@ -79,23 +80,30 @@ def _describe_confidence_set(found: ConfidenceSet) -> str:
 
 
 def run_robustness_tests(
-    rows: pd.DataFrame, *, model: str, baseline: str, draws: int = 1000, seed: int = 0
+    rows: pd.DataFrame,
+    *,
+    model: str,
+    baseline: str,
+    candidates: Collection[str] | None = None,
+    draws: int = 1000,
+    seed: int = 0,
 ) -> RobustnessTests:
     """Test the directions of a model, and all models against the baseline.
 
     Args:
-        rows: The long frame of `pipeline.evaluation.scores`: every candidate, one output, at least one outcome.
+        rows: The long frame of `pipeline.evaluation.scores`: one output, at least one outcome.
         model: The model whose directions are tested.
         baseline: Chosen before the test.
+        candidates: The models compared; None: all.
         draws: Samples of the bootstraps.
         seed: Of the bootstraps.
     """
-    table = gather_labelled(rows)
+    table = gather_labelled(rows, candidates)
     table.require(model)
     own = (table.p[model], table.y, table.session)
     enough = table.sessions >= MIN_SESSIONS * table.horizon
     options = {"horizon": table.horizon, "draws": draws, "seed": seed}
-    losses = session_losses(rows)
+    losses = tabulate_losses(table)
     return RobustnessTests(
         model,
         baseline,

@@ -113,14 +113,11 @@ def judge_skills(
         NextdayError: a model is not in `rows`, or they have different rows.
     """
     names = {model, BASE_RATE, *best["baseline"]}
-    chosen = rows[rows["model"].isin(names)]
-    table = gather_labelled(chosen)
+    table = gather_labelled(rows, names)
     for name in sorted(names):
         table.require(name)
     fold = (
-        _fold_of_sessions(chosen[chosen["model"] == model], table)
-        if best["skill"].duplicated().any()
-        else None
+        _fold_of_sessions(rows[rows["model"] == model], table) if best["skill"].duplicated().any() else None
     )
     return tuple(
         _judge(table, model, skill, best[best["skill"] == skill], fold, draws, seed)

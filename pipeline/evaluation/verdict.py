@@ -24,6 +24,7 @@ __all__ = [
     "drop_ranking_rules",
     "enough_sessions",
     "judge",
+    "list_candidates",
 ]
 
 
@@ -145,6 +146,12 @@ def drop_ranking_rules(rows: pd.DataFrame) -> pd.DataFrame:
     if "target" in rows:
         is_ranking &= rows["target"] == DIRECTION
     return rows[~is_ranking] if is_ranking.any() else rows
+
+
+def list_candidates(rows: pd.DataFrame) -> set[str]:
+    """Return the methods that are compared by their log loss, of rows of one output."""
+    is_direction = "target" not in rows or bool((rows["target"] == DIRECTION).any())
+    return {str(name) for name in rows["model"].unique()} - ({*RANKING_RULES} if is_direction else set())
 
 
 def best_baseline(rows: pd.DataFrame) -> str:
