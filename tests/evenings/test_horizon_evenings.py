@@ -24,6 +24,7 @@ from pipeline.outputs import Output
 from tests.conftest import small_settings
 from tests.evenings.test_evenings import Place
 from tests.flows.training.test_planted import SETTINGS, planted
+from tests.support.made_sequences import directions
 
 pytestmark = [pytest.mark.slow, pytest.mark.proof]
 
@@ -95,13 +96,13 @@ def test_base_rate_calibration_gap_and_verdict_are_those_of_the_horizon(
     assert report.forecasts.groupby("horizon")["baseline_p_up"].nunique().tolist() == [1, 1, 1]
     assert report.forecasts["baseline_p_up"].nunique() == 3
     assert report.model["calibration"].count("temperature") == 3
-    assert report.model["horizons"] == "1, 3 and 8 sessions ahead"
+    assert report.model["outputs"] == "1, 3 and 8 sessions ahead"
     ranges = report.ranges[report.ranges["fit"] == "score"].set_index("part")
     days = place.calendar
     for part, following in (("train", "stop"), ("stop", "calibrate"), ("calibrate", "test")):
         last = days.position(ranges.loc[part, "last_session"])
         assert days.position(ranges.loc[following, "first_session"]) == last + 9
-    assert list(report.further) == [3, 8]
+    assert list(report.further) == [*directions(3, 8)]
     kept = load_evaluation(place.home / "evaluations" / "sample" / report.model["version"])
     assert kept.further == report.further
     assert set(kept.scores["group"]) == {"all"}

@@ -8,9 +8,11 @@ to be kept.
 """
 
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,6 @@ import pandas as pd
 import pytest
 
 from tests.conftest import PROJECT, skip_unless, small_settings
-from tests.support.mortal import ledger_tables
 from tests.support.prefect_place import Place as PrefectPlace
 
 pytestmark = pytest.mark.proof
@@ -92,6 +93,23 @@ def copied(version: Version, name: str) -> Path:
     home = version.folder / name
     shutil.copytree(version.folder / "first", home)
     return home
+
+
+ADDED = {"target": "direction", "median_return": None, "median_members": None, "median_basis": None}
+"""The columns that the ledger's tables have gained since, and what they hold for a direction."""
+
+
+def ledger_tables(path: Path) -> dict[str, list[tuple[Any, ...]]]:
+    """Return every row of the ledger's tables, hashes included, without the columns gained since."""
+    found = {}
+    with closing(sqlite3.connect(path)) as db:
+        for name in ("forecasts", "forecast_batches", "outcomes", "outcome_batches"):
+            columns = [column[1] for column in db.execute(f"PRAGMA table_info({name})")]
+            kept = ", ".join(column for column in columns if column not in ADDED)
+            for column in {*ADDED} & {*columns}:
+                assert {row[0] for row in db.execute(f"SELECT {column} FROM {name}")} <= {ADDED[column]}
+            found[name] = db.execute(f"SELECT {kept} FROM {name} ORDER BY 1, 2, 3").fetchall()
+    return found
 
 
 def test_both_versions_are_the_code_that_runs(versions: tuple[Version, Version]) -> None:
