@@ -100,7 +100,7 @@ class Checksums:
     def _read(self) -> dict[str, str]:
         try:
             content = self.path.read_bytes()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return {}
         except OSError as error:
             raise self._unreadable(error.strerror or str(error)) from None

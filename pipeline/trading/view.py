@@ -16,7 +16,7 @@ from pipeline import schema
 from pipeline.config import TradingConfig
 from pipeline.errors import NextdayError
 from pipeline.formatting import count, format_alike, format_percent
-from pipeline.outputs import list_outputs
+from pipeline.outputs import MAIN, Output, list_outputs
 from pipeline.statistics.sharpe import DeflatedSharpe, deflate
 from pipeline.trading.fills import MOST_STALE, STALE_SESSIONS, Fills
 from pipeline.trading.performance import Estimate, Result, count_sessions_a_year, estimate_mean, measure
@@ -108,26 +108,19 @@ def view_trading(
     Raises:
         NextdayError: one of the two is not in the rows, they cover different sessions, or prices are missing.
     """
-    [*outputs] = list_outputs(rows[["horizon", *(["target"] if "target" in rows else [])]])
-    if any(output.part == "overnight" for output in outputs):
-        return _untraded(
-            "an overnight forecast is issued after the close: nobody can buy at that close any more.",
-            settings,
-        )
-    is_relative = any(output.is_relative for output in outputs)
+    [output] = list_outputs(rows) or [MAIN]
+    if output.part == "overnight":
+        return _untraded(f"{_AT_THE_CLOSE}.", settings)
     year = count_sessions_a_year(fills.sessions)
     positions, other = (
-        take_long_short(own, fills, most=settings.long_short)
-        if is_relative
-        else take_positions(own, fills, threshold=settings.threshold)
-        for own in (_select_model(rows, name) for name in (model, baseline))
+        _take(_select_model(rows, name), fills, settings, output) for name in (model, baseline)
     )
     if not positions.sessions.equals(other.sessions):
         raise NextdayError(f"{model} and {baseline} do not cover the same sessions")
     stale = find_stale(positions, fills)
     if not positions.is_offered.any():
         return _empty_view(stale, positions, settings)
-    borrow = settings.borrow_bps / _BASIS_POINTS / year if is_relative else 0.0
+    borrow = settings.borrow_bps / _BASIS_POINTS / year if output.is_relative else 0.0
     tracks = _trade_all(positions, other, fills, settings.bps_a_side / _BASIS_POINTS, borrow)
     names = _name_all(model, baseline)
     results = {
@@ -147,6 +140,17 @@ def view_trading(
         curves=_tabulate_equity(tracks),
         stale=stale,
     )
+
+
+_AT_THE_CLOSE: Final = (
+    "an overnight forecast is issued after the close: nobody can buy at that close any more"
+)
+
+
+def _take(rows: pd.DataFrame, fills: Fills, settings: TradingConfig, output: Output) -> Positions:
+    if output.is_relative:
+        return take_long_short(rows, fills, most=settings.long_short)
+    return take_positions(rows, fills, threshold=settings.threshold)
 
 
 def _trade_all(

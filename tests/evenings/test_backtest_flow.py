@@ -14,9 +14,9 @@ import pytest
 
 from flows import backtest as flow
 from flows.backtest import Backtested, backtest
+from flows.runtime import dask_cluster
 from flows.runtime.context import open_run
 from flows.runtime.tracking import tracking
-from flows.training import compute
 from models.training.trainer import Trainer
 from pipeline.errors import WorkspaceBusyError
 from pipeline.report.backtest_report import FORECAST_COLUMNS
@@ -276,7 +276,7 @@ def test_what_cannot_be_walked_is_told_with_the_fix(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     nextday = CommandLine(tmp_path, monkeypatch, capsys)
-    monkeypatch.setattr(compute, "_PATIENCE", 1)
+    monkeypatch.setattr(dask_cluster, "_CONNECTING", 1)
     for text, code, words in [
         (small_settings("2018-01-02"), 2, "too little history for a walk"),
         (

@@ -163,7 +163,7 @@ def test_the_csv_has_the_promised_columns_and_latest_is_the_newest(ten: tuple[Pl
     wanted = (
         "target_session,symbol,direction,p_up,low,high,baseline_p_up,as_of,last_close,issued_at,kind,"
         "model_version,data_version,config_digest,coverage,survivorship_biased,horizon,last_call,"
-        "differs_from_base_rate,p_low,p_high,data_coverage"
+        "differs_from_base_rate,p_low,p_high,data_coverage,target"
     )
     text = evenings[-1].paths.forecast_csv.read_text()
     assert text.splitlines()[0] == wanted

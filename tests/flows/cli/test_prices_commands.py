@@ -263,7 +263,7 @@ def test_a_damaged_store_is_reported_and_left_alone(
     before = contents(Path())
     said = nextday(*HERE, "prices", *command)
     assert said.code == 1
-    assert "The price store cannot be read" in told(said)[0]
+    assert "The prices are damaged, compared with their checksums" in told(said)[0]
     assert contents(Path()) == before
 
 

@@ -8,6 +8,7 @@ from flows.evening.model_card import describe_calibration
 from flows.evening.reporting import _live_scores
 from models.calibration.calibrator import Calibration, Calibrator, fit_calibrator
 from tests.pipeline.report.test_files import settled_record
+from tests.support.made_sequences import directions
 
 pytestmark = pytest.mark.slow  # flows bring Prefect
 
@@ -17,7 +18,7 @@ SESSION = np.repeat(np.arange(100), 20)
 
 def card(calibrator: Calibrator | dict[str, object], *horizons: int) -> dict[str, str]:
     kept = calibrator.to_json() if isinstance(calibrator, Calibrator) else calibrator
-    return describe_calibration({"calibrator": kept}, horizons)
+    return describe_calibration({"calibrator": kept}, directions(*horizons))
 
 
 def fitted(calibration: Calibration, horizons: int = 1) -> Calibrator:
@@ -67,8 +68,8 @@ def test_tied_forecasts_are_mentioned() -> None:
 
 def test_horizons_are_listed_apart_and_an_old_model_is_described() -> None:
     lines = card(fitted(Calibration(coverage=0.5), horizons=2), 1, 5)
-    assert lines["calibration"].startswith("1 ahead: temperature ")
-    assert "; 5 ahead: temperature " in lines["calibration"]
+    assert lines["calibration"].startswith("next session: temperature ")
+    assert "; 5 sessions ahead: temperature " in lines["calibration"]
     old = card({"base_rate": [0.53], "slope": [0.0]}, 1)
     assert (
         old["calibration"]
@@ -79,7 +80,7 @@ def test_horizons_are_listed_apart_and_an_old_model_is_described() -> None:
 
 def test_models_of_symbols_are_counted_by_method_with_the_range_of_their_thresholds() -> None:
     own = [fitted(Calibration(method, coverage=0.6)) for method in ("temperature", "isotonic", "temperature")]
-    lines = describe_calibration({"calibrators": [each.to_json() for each in own]}, [1])
+    lines = describe_calibration({"calibrators": [each.to_json() for each in own]}, directions(1))
     assert lines["calibration"] == "per symbol: 2 by temperature, 1 by isotonic"
     low, high = (100 * end([each.abstention.threshold[0] for each in own]) for end in (min, max))
     assert lines["direction"] == (

@@ -21,6 +21,7 @@ from pipeline.report.coverage_tables import collect_curves, curve_cells
 from pipeline.report.evening_page import render
 from tests.pipeline.evaluation.test_selective import rows_of
 from tests.pipeline.report.test_files import a_report, scored, told, verdict
+from tests.support.made_sequences import directions
 
 RNG = np.random.default_rng(2)
 
@@ -195,7 +196,11 @@ def test_each_horizon_has_its_own_curve_baseline_and_target() -> None:
     share = [score_coverage(both[both["horizon"] == h], model="gru", target=0.6) for h in (1, 5)]
     other = replace(verdict(), baseline="always_up")
     always_up = both[both["model"] == "base_rate"].assign(model="always_up")
-    near, far = collect_curves(pd.concat([both, always_up]), pd.concat(share), {1: verdict(), 5: other})
+    near, far = collect_curves(
+        pd.concat([both, always_up]),
+        pd.concat(share),
+        dict(zip(directions(1, 5), (verdict(), other), strict=True)),
+    )
     assert (near.key, near.about, near.baseline) == ("coverage", "", "base_rate")
     assert (far.key, far.about, far.baseline) == ("coverage_5", "5 sessions ahead", "always_up")
     assert near.achieved
@@ -204,7 +209,9 @@ def test_each_horizon_has_its_own_curve_baseline_and_target() -> None:
     assert "Hit rate by coverage, 5 sessions ahead" in far.draw()
     page = render(
         a_report(
-            test_rows=pd.concat([both, always_up]), scores=pd.concat([scored(), *share]), further={5: other}
+            test_rows=pd.concat([both, always_up]),
+            scores=pd.concat([scored(), *share]),
+            further={directions(5)[0]: other},
         )
     )
     assert "Are the most confident forecasts right more often, 5 sessions ahead?" in page

@@ -142,7 +142,7 @@ def test_importance_says_its_values_in_words() -> None:
 @pytest.mark.slow
 def test_every_horizon_is_on_the_page() -> None:
     page = render(a_report(insight=an_insight(horizons=(1, 5)), figures=UNDRAWN))
-    assert "How far back the network looks, by horizon" in page
+    assert "How far back the network looks, by output" in page
     assert "by horizon" not in render(a_report(insight=an_insight(), figures=UNDRAWN))
 
 

@@ -185,7 +185,7 @@ def test_the_ends_of_a_dead_zone_belong_to_it() -> None:
 
 def test_what_is_masked_is_zero(xnys: Calendar) -> None:
     panel = panel_of(xnys, A=[*range(10, 100)])
-    made = build_sequences(panel, FEATURE_SETS["default"], members(panel.symbols), (1,))
+    made = build_sequences(panel, FEATURE_SETS["default"], members(panel.symbols), directions(1))
     assert 0 < made.mask.sum() < made.mask.size
     assert (made.x[~made.mask] == 0).all()
 
