@@ -192,7 +192,7 @@ def test_what_is_masked_is_zero(xnys: Calendar) -> None:
 
 def test_sequences_are_cut_before_and_after_a_session(xnys: Calendar) -> None:
     panel = panel_of(xnys, A=[*range(10, 100)])
-    made = build_sequences(panel, FEATURE_SETS["default"], members(panel.symbols), (1, 5))
+    made = build_sequences(panel, FEATURE_SETS["default"], members(panel.symbols), directions(1, 5))
     late = made.since(made.sessions[80])
     assert late.sessions[0] == made.sessions[80]
     assert late.x.shape[1] == late.mask.shape[1] == late.y.shape[1] == len(late.sessions) == 10
