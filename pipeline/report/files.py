@@ -10,7 +10,7 @@ import pandas as pd
 
 from pipeline.evaluation.selective import is_within_band
 from pipeline.formatting import format_instant
-from pipeline.outputs import TARGETS
+from pipeline.outputs import TARGETS, select_main
 from pipeline.report.evening_page import render
 from pipeline.report.evening_report import Report
 from pipeline.report.tables import collect_scores
@@ -111,8 +111,10 @@ def _forecast_csv(report: Report) -> str:
         data_coverage=coverage,
         survivorship_biased=bool(report.bias),
         differs_from_base_rate=~is_within_band(report.forecasts),
-        last_call=[report.last_call.get(symbol, "") for symbol in report.forecasts["symbol"]],
+        last_call="",
     )
+    first = select_main(forecasts).index  # the calls that are judged are those of the first output
+    forecasts.loc[first, "last_call"] = [report.last_call.get(s, "") for s in forecasts.loc[first, "symbol"]]
     order = forecasts["target"].map(TARGETS.index)
     rows = forecasts.assign(_target=order).sort_values(["_target", "horizon", "symbol"])[FORECAST_COLUMNS]
     days = {name: rows[name].dt.strftime("%Y-%m-%d") for name in ("target_session", "as_of")}

@@ -159,3 +159,17 @@ def test_a_horizon_that_a_symbol_lacks_is_a_dash() -> None:
         [*directions(1, 5)],
     ]
     assert "<td>–</td>" in render(a_far_report(forecasts=lacking))
+
+
+def test_the_last_call_stands_beside_the_output_that_it_was_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.report.files.render", lambda report: "a page")
+    issued = forecasts("A", "B")
+    both = pd.concat([issued, issued.assign(target="relative", direction="above")], ignore_index=True)
+    calls = pd.DataFrame({"symbol": ["A", "B"], "call": ["right", "wrong"], "is_settled": False}).assign(
+        target_session=issued["as_of"], direction="up", realized_return=0.01
+    )
+    table = pd.read_csv(write(a_report(forecasts=both, last_calls=calls), tmp_path).forecast_csv)
+    assert table["target"].tolist() == ["direction"] * 2 + ["relative"] * 2
+    assert table["last_call"].fillna("").tolist() == ["right", "wrong", "", ""]
