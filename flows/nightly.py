@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 from prefect import flow
 
-from flows.evening.forecasting import catch_up, forecast_session, seal
+from flows.evening.forecasting import catch_up, describe_opens, forecast_session, seal
 from flows.evening.publish import publish, track
 from flows.evening.reporting import write_missing, write_report
 from flows.evening.settlement import settle as settle_forecasts
@@ -164,7 +164,8 @@ def _forecast_tonight(
     rows = forecast_session(run, price_status.as_of, price_status, champion)
     if rows.empty:
         raise NextdayError(
-            f"No constituent of {run.name!r} has a complete window on {price_status.as_of:%Y-%m-%d}",
+            f"No constituent of {run.name!r} has a complete window{describe_opens(champion)} on "
+            f"{price_status.as_of:%Y-%m-%d}",
             where=str(run.store.folder),
             fix="the champion reads many sessions without a gap; `nextday update` lists what is missing",
         )

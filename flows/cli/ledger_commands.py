@@ -89,6 +89,12 @@ def ledger_positions(
         raise typer.BadParameter(f"{form!r}: write {' or '.join(FORMS)}", param_hint="--form")
     if target not in relative:
         raise typer.BadParameter(f"{target!r}: write {', '.join(relative)}", param_hint="--target")
+    if form == "positions" and Output(target, NEXT).part == "overnight":
+        raise typer.BadParameter(
+            "an overnight forecast is issued after the close: nobody can buy at that close any more; "
+            "--form numerai exports its signals",
+            param_hint="--target",
+        )
     as_of = pd.Timestamp(parse_date(session, "--session")) if session else None
     settings = _settings()
     rows = select_evening(_ledger().record(settings.universe.name), target, as_of)

@@ -20,10 +20,10 @@ from flows.training.verified_champion import Champion, Champions
 from pipeline.errors import InputError, NextdayError
 from pipeline.forecasting.forecast import forecast
 from pipeline.ledger.ledger import UniverseRecord
-from pipeline.outputs import Output, select_main
+from pipeline.outputs import Output, describe_outputs, select_main
 from pipeline.schema import FORECAST_KEY
 
-__all__ = ["Replay", "catch_up", "find_as_of", "forecast_session", "replay", "seal"]
+__all__ = ["Replay", "catch_up", "describe_opens", "find_as_of", "forecast_session", "replay", "seal"]
 
 
 @task("forecast", run_name="forecast from {as_of:%Y-%m-%d}")
@@ -39,8 +39,10 @@ def forecast_session(
 
     Raises:
         ModelError: the champion's files cannot be read.
-        NextdayError: the custom code that the champion was made with has changed.
+        NextdayError: the custom code that the champion was made with has changed, or it learned none of the configured
+            outputs.
     """
+    _require_outputs(run, champion)
     known = make_sequences(run, as_of, price_status.seq, *_inputs(run, as_of, champion), price_status.bars)
     fitted = _load(run, champion, known)
     rows = _forecast(run, known, champion, fitted)
@@ -183,6 +185,21 @@ def _forecast(run: Run, known: History, champion: Champion, fitted: Any) -> pd.D
     ).astype({"model_version": "str", "config_digest": "str", "role": "str", "data_version": "int64"})
 
 
+def describe_opens(champion: Champion) -> str:
+    """Return what else a forecast may lack, for the middle of a sentence; empty where no output needs opens."""
+    return ", or real opens" if any(output.needs_open for output in champion.outputs) else ""
+
+
+def _require_outputs(run: Run, champion: Champion) -> None:
+    if not {*champion.outputs} & {*run.config.labels.outputs}:
+        asked, learned = (describe_outputs([*each]) for each in (run.config.labels.outputs, champion.outputs))
+        raise NextdayError(
+            f"The champion forecasts {learned}, and the settings ask for {asked}",
+            where="[labels] targets",
+            fix="`nextday retrain` trains a champion for them",
+        )
+
+
 def _catch_up_session(
     run: Run, session: pd.Timestamp, price_status: PriceStatus, record: UniverseRecord, champions: Champions
 ) -> str | None:
@@ -193,9 +210,11 @@ def _catch_up_session(
         return f"{missed}: no model was trained by then"
     if find_changed(run, champion.code):
         return f"{missed}: the model known by then was trained with an older version of your code"
+    if not {*champion.outputs} & {*run.config.labels.outputs}:
+        return f"{missed}: the model known by then was not trained for the configured targets"
     rows = forecast_session(run, session, price_status, champion)
     if rows.empty:
-        return f"{missed}: no symbol has a complete window there"
+        return f"{missed}: no symbol has a complete window there{describe_opens(champion)}"
     seal(run, record, rows, session, price_status.observed_at)
     return None
 

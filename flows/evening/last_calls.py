@@ -11,14 +11,16 @@ from flows.runtime.context import Run
 from flows.training.history import price_panel
 from pipeline.features.targets import median_of, part_returns
 from pipeline.ledger.ledger import UniverseRecord
-from pipeline.outputs import list_outputs, select_main
+from pipeline.outputs import Output, select_output
 
 __all__ = ["judge_last_calls"]
 
 _COLUMNS: Final = ["symbol", "target_session", "direction", "call", "realized_return", "is_settled"]
 
 
-def judge_last_calls(run: Run, price_status: PriceStatus, record: UniverseRecord) -> pd.DataFrame:
+def judge_last_calls(
+    run: Run, price_status: PriceStatus, record: UniverseRecord, output: Output
+) -> pd.DataFrame:
     """Return how the forecasts for the session of `price_status` turned out, by the closes as they are stored.
 
     A vendor may still revise these closes: the outcome that counts is sealed from settled bars, on a later evening.
@@ -28,18 +30,17 @@ def judge_last_calls(run: Run, price_status: PriceStatus, record: UniverseRecord
         or without an outcome), realized_return (of a relative target less the median) and is_settled; no row where
         nothing was forecast for that session.
     """
-    rows = select_main(record.rows[record.rows["target_session"] == price_status.as_of])
+    rows = select_output(record.rows[record.rows["target_session"] == price_status.as_of], output)
     if rows.empty:
         return pd.DataFrame(columns=_COLUMNS)
     current = run.universe.current
     rows = rows.assign(listing=[current.get(symbol, symbol) for symbol in rows["symbol"]])
-    [output] = list_outputs(rows)
     above, below, _ = output.directions
     panel = price_panel(
         run,
         price_status.as_of,
         price_status.seq,
-        run.universe.symbols if output.is_relative else sorted(rows["listing"].unique()),
+        sorted({*rows["listing"], *(run.universe.symbols if output.is_relative else [])}),
         since=rows["as_of"].min(),
         bars=price_status.bars,
     )

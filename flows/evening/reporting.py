@@ -26,6 +26,7 @@ from pipeline.errors import InputError, NextdayError, StoreError
 from pipeline.evaluation.attributions import load_attributions
 from pipeline.evaluation.scores import score
 from pipeline.evaluation.selective import select_issued
+from pipeline.features.targets import OPENS_SEEN
 from pipeline.ledger.ledger import UniverseRecord
 from pipeline.outputs import Output, describe_outputs, list_outputs, select_output
 from pipeline.prices.ingest.fetch_plan import OVERLAP
@@ -45,6 +46,7 @@ _TEST_ROWS = [
 _EPOCHS = ["fit", "member", "epoch", "loss", "hit_rate", "stop_loss", "stop_hit_rate", "gradient_norm"]
 _RANGES = ["fit", "part", "first_session", "last_session", "sessions", "rows"]
 _OF_THE_MODEL = ("features", "labels", "model", "training", "calibration")
+_NAMED = 8  # symbols in a sentence
 _MINUTES = 15
 """Far more than writing a report may take."""
 
@@ -199,7 +201,7 @@ def _gather(
         tried=describe_trials(run, until=first["issued_at"].to_pydatetime()),
         attributions=attributions,
         late_because=explain_late(run, standing, record.rows, price_status.observed_at),
-        last_calls=judge_last_calls(run, price_status, record),
+        last_calls=judge_last_calls(run, price_status, record, list_outputs(standing)[0]),
     )
 
 
@@ -312,6 +314,7 @@ def _notes(run: Run, standing: pd.DataFrame, champion: Champion, remarks: list[s
             "forecast stands, whatever is run or configured later."
         )
     made = list_outputs(standing)
+    notes += _explain_no_opens(standing, made)
     if lacking := [output for output in run.config.labels.outputs if output not in made]:
         notes.append(_explain_lacking(lacking, champion))
     try:
@@ -326,6 +329,20 @@ def _notes(run: Run, standing: pd.DataFrame, champion: Champion, remarks: list[s
             f"The champion was trained with other settings ({untrained}): `nextday retrain` uses the new ones."
         )
     return notes + remarks
+
+
+def _explain_no_opens(standing: pd.DataFrame, outputs: list[Output]) -> list[str]:
+    """Return which symbols are not forecast for targets that need opens, a sentence each target."""
+    notes = []
+    for output in (each for each in outputs if each.needs_open):
+        lacking = sorted({*standing["symbol"]} - {*select_output(standing, output)["symbol"]})
+        if lacking:
+            more = f" and {len(lacking) - _NAMED:,} more" if len(lacking) > _NAMED else ""
+            notes.append(
+                f"No forecast {describe_outputs([output])} of {', '.join(lacking[:_NAMED])}{more}: fewer than half of "
+                f"the last {OPENS_SEEN} bars have a real open."
+            )
+    return notes
 
 
 def _explain_lacking(outputs: list[Output], champion: Champion) -> str:

@@ -42,7 +42,7 @@ def settle(run: Run, price_status: PriceStatus, record: UniverseRecord) -> int:
     due = due.assign(listing=[current.get(symbol, symbol) for symbol in due["symbol"]])
     # A median is that of all members, also of those without a forecast.
     is_relative = any(output.is_relative for output in list_outputs(due))
-    symbols = run.universe.symbols if is_relative else sorted(due["listing"].unique())
+    symbols = sorted({*due["listing"], *(run.universe.symbols if is_relative else [])})
     panel = price_panel(
         run, price_status.as_of, price_status.seq, symbols, since=due["as_of"].min(), bars=price_status.bars
     )

@@ -14,7 +14,7 @@ from pipeline.features.panel import Panel, build_panel
 from pipeline.features.sequences import Sequences, build_sequences
 from pipeline.features.targets import MIN_MEMBERS, reach_of_targets
 from pipeline.features.unused_rows import describe_masked, describe_unused
-from pipeline.outputs import Output, describe_output
+from pipeline.outputs import Output, describe_output, describe_outputs
 from pipeline.prices.recent_bars import RecentBars
 
 __all__ = [
@@ -114,11 +114,21 @@ def _report_unused(panel: Panel, features: FeatureSet, run: Run, sequences: Sequ
 
 
 def keep_learnable(sequences: Sequences) -> Sequences:
-    """Return the sequences without the outputs of which no row has a label, and log which these are."""
+    """Return the sequences without the outputs of which no row has a label, and log which these are.
+
+    Raises:
+        InputError: none is left.
+    """
     kept = sequences.learnable
     for place, output in enumerate(sequences.outputs):
         if place not in kept:
             log_line(f"there is no forecast {describe_output(output)}: {explain_unlearnable(output)}")
+    if not kept:
+        raise InputError(
+            f"There is nothing to learn: no row has a label {describe_outputs([*sequences.outputs])}",
+            where="[labels] targets",
+            fix='add symbols with opens, or targets that need none: ["direction"]',
+        )
     return sequences if len(kept) == len(sequences.outputs) else sequences.with_outputs(kept)
 
 

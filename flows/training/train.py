@@ -21,7 +21,7 @@ from models.ensembles.model_files import PER_SYMBOL, POOLED, model_version, read
 from models.serving.ensemble import load
 from pipeline.errors import NextdayError
 from pipeline.evaluation.timing_and_picking import find_best
-from pipeline.forecasting.folds import Fold, final_fold, scoring_fold
+from pipeline.forecasting.folds import Fold, final_fold, require_labels, scoring_fold
 from pipeline.forecasting.model import FittedEnsemble, Model, submit
 from pipeline.forecasting.walk_forward import Walk, mask_labels, walk_forward
 from pipeline.outputs import DIRECTION, Output
@@ -45,6 +45,7 @@ def train_procedure(run: Run, known: History, compute: Compute) -> tuple[Walk, p
         The walk, the network's epochs (see `epoch_table`), and the fold.
     """
     fold = scoring_fold(known.sequences, run.config.evaluation, run.config.training)
+    require_labels(known.sequences, fold, "the fit that is scored")
     features, planned = (
         run.feature_set(outputs=known.sequences.outputs),
         plan_epochs(run.config, len(known.sequences.symbols)),
@@ -90,6 +91,7 @@ def train_champion(
         The model's version, its epochs (see `epoch_table`), and its fold.
     """
     fold = final_fold(known.sequences, run.config.training)
+    require_labels(known.sequences, fold, "the champion's fit")
     labelled = mask_labels(known.sequences, fold, run.config.labels.dead_zone)
     features, start = run.feature_set(outputs=known.sequences.outputs), choose_start(run, scored, fold)
     planned = plan_epochs(run.config, len(known.sequences.symbols))
@@ -148,11 +150,12 @@ def _metadata(run: Run, known: History, champion: FittedEnsemble) -> dict[str, A
         "data_version": known.seq,
         "config_digest": run.digest,
         "settings": run.resolved["settings"],
-        **_note_outputs(known.sequences.outputs),
+        **_note_outputs(known.sequences.outputs, run.config.labels.horizons),
         **note_code(run),
     }
 
 
-def _note_outputs(outputs: tuple[Output, ...]) -> dict[str, list[Output]]:
-    """Return what tells the outputs apart where they are more than directions, which the settings name."""
-    return {} if all(each.target == DIRECTION for each in outputs) else {"outputs": [*outputs]}
+def _note_outputs(outputs: tuple[Output, ...], horizons: tuple[int, ...]) -> dict[str, list[Output]]:
+    """Return what tells the outputs apart where they are others than the directions at the configured horizons."""
+    usual = tuple(Output(DIRECTION, horizon) for horizon in horizons)
+    return {} if outputs == usual else {"outputs": [*outputs]}

@@ -22,7 +22,7 @@ from flows.training.per_symbol import drop_skipped_symbols, symbols_named
 from models.errors import ModelError
 from pipeline.evaluation.timing_and_picking import find_best
 from pipeline.evaluation.verdict import best_baseline
-from pipeline.forecasting.folds import Fold
+from pipeline.forecasting.folds import Fold, require_labels
 from pipeline.forecasting.model import FittedEnsemble, Model, submit
 from pipeline.forecasting.walk_forward import Walk, mask_labels, walk_forward
 from pipeline.outputs import list_outputs, select_output
@@ -57,6 +57,8 @@ def walk_history(
         test rows are those of every method and of BEST_BEFORE, without band and base rate; the networks' test rows with
         all columns; their epochs.
     """
+    for number, fold in enumerate(folds, start=1):
+        require_labels(known.sequences, fold, f"fold {number}")
     model = run.config.model.name
     before, tests = pd.DataFrame(), {column: list[pd.Series]() for column in _SCORED}
     own: list[pd.DataFrame] = []

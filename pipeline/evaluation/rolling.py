@@ -5,7 +5,7 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from pipeline.outputs import select_main
+from pipeline.outputs import Output, select_output
 
 __all__ = ["ROLLING", "roll_hit_rate", "select_record"]
 
@@ -40,11 +40,8 @@ def _hits_by_session(rows: pd.DataFrame) -> tuple["pd.Series[float]", "pd.Series
     return hits.sum(), hits.count().astype(float)
 
 
-def select_record(record: pd.DataFrame) -> pd.DataFrame:
-    """Return the settled rows to draw: the live ones, or the late ones while there are no live ones.
-
-    Next session only: rows of farther horizons overlap; their scores are in the tables.
-    """
-    settled = select_main(record[record["outcome"].notna()])
+def select_record(record: pd.DataFrame, output: Output) -> pd.DataFrame:
+    """Return the settled rows of an output to draw: the live ones, or the late ones while there are no live ones."""
+    settled = select_output(record[record["outcome"].notna()], output)
     live = settled[settled["kind"] == "live"]
     return live if len(live) else settled

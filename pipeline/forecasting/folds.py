@@ -16,8 +16,9 @@ from pipeline.config import BacktestConfig, EvaluationConfig, TrainingConfig
 from pipeline.errors import InputError
 from pipeline.features.sequences import Sequences
 from pipeline.forecasting.ranges import MIN_TRAIN, fit_ranges, least_sessions
+from pipeline.outputs import describe_output
 
-__all__ = ["Fold", "final_fold", "scoring_fold", "walk_folds"]
+__all__ = ["Fold", "final_fold", "require_labels", "scoring_fold", "walk_folds"]
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,31 @@ class Fold:
     def parts(self) -> dict[str, range]:
         """The ranges by name, in chronological order."""
         return {"train": self.train, "stop": self.stop, "calibrate": self.calibrate, "test": self.test}
+
+
+def require_labels(sequences: Sequences, fold: Fold, name: str) -> None:
+    """Refuse a fold in which an output has no label to learn from, be stopped by or be calibrated on.
+
+    Args:
+        sequences: The whole history.
+        fold: Its ranges.
+        name: The fold's name in the message.
+
+    Raises:
+        InputError: names the output, the range and its sessions.
+    """
+    for part in ("train", "stop", "calibrate"):
+        rows = fold.parts[part]
+        inside = slice(rows.start, rows.stop)
+        known = np.isfinite(sequences.y[:, inside]) & sequences.mask[:, inside, None]
+        for place, output in enumerate(sequences.outputs):
+            if not known[..., place].any():
+                first, last = (f"{sequences.sessions[row]:%Y-%m-%d}" for row in (rows.start, rows.stop - 1))
+                raise InputError(
+                    f"{name}: no label {describe_output(output)} in its {part} range, {first} to {last}",
+                    where="[labels] targets",
+                    fix="leave that target out, or begin where there are opens and constituents enough: [prices] start",
+                )
 
 
 def scoring_fold(sequences: Sequences, evaluation: EvaluationConfig, training: TrainingConfig) -> Fold:

@@ -8,6 +8,7 @@ was rewritten: `known_head` compares it with the last head, which is noted in an
 
 import hashlib
 import json
+import re
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -304,18 +305,26 @@ def read_statements() -> Iterator[str]:
 
 
 def _bring_from_layout_1(db: sqlite3.Connection) -> None:
-    """Give the rows of a ledger without targets their columns, in one transaction."""
+    """Give the rows of a ledger without targets their columns, in one transaction.
+
+    What is not nextday's stays as it is, for a verification to name it.
+    """
+    db.execute(
+        "PRAGMA legacy_alter_table = ON"
+    )  # else a view of the user's would follow the table to its end
     db.execute("BEGIN IMMEDIATE")
     if _layout(db)[0] == 1:  # another run may have done it meanwhile
+        statements = list(read_statements())
+        own = {match[1] for text in statements if (match := re.search(r"IF NOT EXISTS (\w+)", text))}
         query = (
-            "SELECT type, name FROM sqlite_master WHERE sql IS NOT NULL AND type IN ('view', 'trigger', 'index') "
+            "SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL AND type IN ('view', 'trigger', 'index') "
             "AND tbl_name IN ('forecasts', 'outcomes', 'record')"
         )
-        for kind, name in db.execute(query).fetchall():
-            db.execute(f"DROP {kind} {name}")
+        parts = [tuple(part) for part in db.execute(query)]
+        for kind, name, _ in parts:
+            db.execute(f'DROP {kind} "{name}"')
         for chain in (FORECAST, OUTCOME):
             db.execute(f"ALTER TABLE {chain.name}s RENAME TO {chain.name}s_of_layout_1")
-        statements = list(read_statements())
         guards = [statement for statement in statements if statement.startswith("CREATE TRIGGER")]
         for statement in statements:
             if statement not in guards:
@@ -330,6 +339,9 @@ def _bring_from_layout_1(db: sqlite3.Connection) -> None:
             db.execute(f"DROP TABLE {chain.name}s_of_layout_1")
         for guard in guards:  # they let no row into a sealed batch
             db.execute(guard)
+        for _, name, text in parts:
+            if name not in own:
+                db.execute(text)
     db.execute("COMMIT")
 
 

@@ -46,7 +46,7 @@ class Ledger:
 
     Args:
         path: The file; created with its folders if it does not exist.
-        read_only: Never create or change anything.
+        read_only: Never create the file or write a row; a file of an earlier layout is brought to this one.
 
     Raises:
         LedgerError: also from every method: the file is missing (read_only), locked, damaged, not a ledger,
@@ -383,6 +383,9 @@ def _last_outcome(db: sqlite3.Connection, row: dict[str, Any]) -> sqlite3.Row | 
 
 def _is_same(last: sqlite3.Row, row: dict[str, Any]) -> bool:
     before, now = last["realized_return"], row["realized_return"]
+    if last["median_basis"] is not None and before is not None and now is not None:
+        # The median of more members is no news from the source: only the stock's own return is.
+        return math.isclose(before, now, rel_tol=0, abs_tol=_SAME_RETURN)
     if before is None or now is None:
         return before is now and bool(last["outcome"] == row["outcome"])
     return bool(last["outcome"] == row["outcome"]) and math.isclose(

@@ -69,7 +69,7 @@ class Evaluated(Protocol):
 
 def render(report: Report) -> str:
     """Return the HTML page; equal reports give equal bytes."""
-    record, rolled = report.record, rolling.select_record(report.record)
+    record, rolled = report.record, rolling.select_record(report.record, report.outputs[0])
     settled, curves = record[record["outcome"].notna()], _curves(report)
     newest = settled.sort_values(["target_session", "symbol"], ascending=[False, True]).head(_MOST)
     return render_page(
@@ -83,7 +83,6 @@ def render(report: Report) -> str:
         further=output_tables.verdict_cells(report.further),
         **output_tables.describe_further(report.forecasts),
         has_further=len(list_outputs(record)) > 1,
-        main_name=describe_output(report.outputs[0]),
         direction_counts=tables.count_directions(report.forecasts),
         curves=curves,
         achieved=curves[0].achieved if curves else None,
@@ -187,7 +186,7 @@ def _score_figures(report: Evaluated, verdict: Verdict, record: pd.DataFrame) ->
     yield from _rolling_figures(
         rolling.roll_hit_rate(own, labelled[labelled["model"] == verdict.baseline]),
         verdict.baseline,
-        _roll_record(record),
+        _roll_record(record, list_outputs(every)[0]),
     )
 
 
@@ -219,8 +218,8 @@ def _draw_reliability(rows: pd.DataFrame, about: str = "") -> str:
     return evaluation.draw_reliability(table, about)
 
 
-def _roll_record(record: pd.DataFrame) -> pd.DataFrame:
-    rows = rolling.select_record(record)
+def _roll_record(record: pd.DataFrame, output: Output) -> pd.DataFrame:
+    rows = rolling.select_record(record, output)
     return rolling.roll_hit_rate(rows, rows.assign(p_up=rows["baseline_p_up"]))
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 from pipeline.evaluation.network_insight import Insight
 from pipeline.evaluation.selective import ISSUED_SHARE, describe_base_rate
 from pipeline.evaluation.verdict import Verdict
-from pipeline.outputs import Output, list_outputs
+from pipeline.outputs import Output, list_outputs, select_main
 
 __all__ = ["Report"]
 
@@ -113,9 +113,9 @@ class Report:
 
     @property
     def beside_base_rate(self) -> str:
-        """How the forecasts compare with their base rates, in sentences; empty where they differ from them."""
+        """How the forecasts of the first output compare with their base rates; empty where they differ from them."""
         abstains = bool((self.scores["metric"] == ISSUED_SHARE).any())
-        return describe_base_rate(self.forecasts, abstains=abstains)
+        return describe_base_rate(select_main(self.forecasts), abstains=abstains)
 
     @property
     def outputs(self) -> list[Output]:

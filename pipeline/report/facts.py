@@ -12,7 +12,7 @@ from pipeline.formatting import (
     format_moment,
     format_percent,
 )
-from pipeline.outputs import describe_output, select_main
+from pipeline.outputs import describe_output, select_output
 from pipeline.report.evening_report import Report
 
 __all__ = ["OLD_MODEL", "Fact", "collect_key_facts"]
@@ -92,9 +92,9 @@ def _record_fact(report: Report) -> Fact:
 
 def _describe_hit_rate(report: Report) -> str:
     """Return a phrase with the first output's hit rate: of the live rows, or of the late ones while none is live."""
-    scores = select_main(report.live_scores)
-    own = scores[(scores["metric"] == "hit_rate") & (scores["model"] != scores["baseline"])]
     main = report.outputs[0]
+    scores = select_output(report.live_scores, main)
+    own = scores[(scores["metric"] == "hit_rate") & (scores["model"] != scores["baseline"])]
     of_what = f" ({describe_output(main)})" if len(report.outputs) > 1 else ""
     whole = own[own["group"].isin(["live", "late"])].sort_values("group", ascending=False)
     for row in whole.head(1).to_dict("records"):

@@ -21,6 +21,12 @@ MEANING: Final = {
     "not enough data": "Too few sessions have been scored to distinguish the model from chance.",
 }
 
+_OTHER: Final = MEANING | {
+    "no edge found": "This is a complete result: out-of-sample the model was no better than its baseline by more than "
+    "chance explains.",
+}
+"""The same where more is forecast than the direction of the next close."""
+
 _DAY: Final = re.compile(r"([A-Z][a-z]{2} )?\d{4}-\d\d-\d\d( \d\d:\d\d UTC)?")
 
 
@@ -29,7 +35,7 @@ def render_page(template: str, **facts: object) -> str:
     return (
         _environment()
         .get_template(template)
-        .render(meaning=MEANING, metrics=tables.METRIC_CAPTIONS, looks=LOOKS, **facts)
+        .render(meaning=MEANING, other_meaning=_OTHER, metrics=tables.METRIC_CAPTIONS, looks=LOOKS, **facts)
     )
 
 

@@ -146,6 +146,7 @@ def describe_further(rows: pd.DataFrame) -> dict[str, Any]:
     return {
         "output_notes": explain_outputs(outputs),
         "all_directions": all(output.target == DIRECTION for output in outputs),
+        "main_name": describe_output(outputs[0] if outputs else MAIN),
         "has_farther": any(output.horizon > NEXT for output in outputs),
     }
 

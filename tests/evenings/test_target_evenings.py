@@ -1,5 +1,6 @@
 """Evenings with several targets: from prices to sealed rows, outcomes, replay and reports; and whose median counts."""
 
+import shutil
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from flows.evening.forecasting import replay
 from flows.evening.settlement import settle
 from flows.nightly import Evening, nightly
 from flows.runtime.context import Run, open_run
+from pipeline.errors import NextdayError
 from pipeline.ledger.ledger import Ledger
 from pipeline.market.calendar import Calendar
 from pipeline.outputs import Output
@@ -177,3 +179,35 @@ def test_a_median_waits_for_the_members_but_not_for_ever(street: Street) -> None
     moves = pd.Series({symbol: close[TUESDAY] / close[MONDAY] - 1 for symbol, close in closes.items()})
     assert record["median_return"].iloc[0] == pytest.approx(moves.median(), abs=1e-6)
     assert record["outcome"].drop("G").tolist() == (moves > moves.median()).astype(float).tolist()
+
+
+def test_a_symbol_that_has_left_the_list_is_settled_by_its_own_bars(street: Street) -> None:
+    street.opens(*SYMBOLS)
+    sessions = street.sessions("2018-12-10", "2018-12-13")
+    street.evening(sessions[0])
+    seal(street.run(sessions[0]), SYMBOLS)
+    for session in sessions[1:3]:  # by the second one all bars of Tuesday have settled
+        street.evening(session)
+    street.lists(*SYMBOLS[1:])  # A is no constituent any more
+    market, run = street.evening(sessions[3]), street.run(sessions[3])
+    settle.fn(run, market, run.ledger.universe_record(run.name))
+    record = run.ledger.record("street").set_index("symbol")
+    for symbol in SYMBOLS:
+        close = street.server.stocks[symbol].traded["close"]
+        assert record.loc[symbol, "realized_return"] == pytest.approx(
+            close[TUESDAY] / close[MONDAY] - 1, abs=1e-6
+        )
+    assert record["median_members"].tolist() == [6.0] * 7  # A counts in no median: it is no constituent
+
+
+def test_targets_that_the_champion_never_learned_are_told_with_the_fix(
+    two: tuple[Path, list[Evening], pd.DataFrame], xnys: Calendar, tmp_path: Path
+) -> None:
+    folder, _, _ = two
+    shutil.copytree(folder, tmp_path / "copy")
+    config = tmp_path / "copy" / "nextday.toml"
+    config.write_text(config.read_text().replace(repr(TARGETS), "['intraday_relative']"))
+    now = (xnys.closes[TUESDAY] + timedelta(days=3)).to_pydatetime()
+    with pytest.raises(NextdayError, match="the settings ask for intraday against the median") as told:
+        nightly(config=config, home=tmp_path / "copy" / "data", now=now)
+    assert "nextday retrain" in told.value.fix

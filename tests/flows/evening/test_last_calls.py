@@ -14,6 +14,7 @@ from flows.prices.missing import Reasons
 from flows.prices.update import read_price_status
 from flows.runtime.context import open_run
 from pipeline.market.calendar import Calendar
+from pipeline.outputs import MAIN
 from pipeline.prices.ingest.quality import no_findings
 from pipeline.report.facts import collect_key_facts
 from tests.pipeline.report.test_files import a_report
@@ -28,7 +29,7 @@ def test_a_call_is_judged_by_the_stored_close_before_it_is_settled(
     assert nextday("--home", "w", "update", "--now", "2018-12-11T23:00Z").code == 0
     run = open_run(Path("nextday.toml"), Path("w"), datetime(2018, 12, 11, 23, tzinfo=UTC))
     status = read_price_status(run, Reasons(), no_findings())
-    calls = judge_last_calls(run, status, run.ledger.universe_record(run.name))
+    calls = judge_last_calls(run, status, run.ledger.universe_record(run.name), MAIN)
     (call,) = calls.to_dict("records")
     assert (call["symbol"], call["call"], call["is_settled"]) == ("^GSPC", "wrong", False)
     assert call["realized_return"] == pytest.approx(2636.78 / 2637.72 - 1, abs=1e-6)
@@ -38,7 +39,7 @@ def test_a_call_is_judged_by_the_stored_close_before_it_is_settled(
     assert fact.more == "forecast for Tue 2018-12-11; provisional until the next settled bars"
     assert report.last_call == {"^GSPC": "wrong"}
     earlier = read_price_status(run, Reasons(), no_findings(), as_of=MONDAY)
-    assert judge_last_calls(run, earlier, run.ledger.universe_record(run.name)).empty
+    assert judge_last_calls(run, earlier, run.ledger.universe_record(run.name), MAIN).empty
 
 
 @pytest.mark.parametrize(

@@ -149,3 +149,29 @@ def test_a_batch_of_directions_alone_is_hashed_as_before_there_were_targets(tmp_
     earlier = tmp_path / "earlier.sqlite"
     earlier_ledger(earlier)
     assert Ledger(earlier, read_only=True).head().forecasts == sealed
+
+
+def test_what_is_not_nextdays_stays_and_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    earlier_ledger(path)
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("CREATE VIEW mine AS SELECT symbol FROM forecasts")
+        db.execute("CREATE TRIGGER foreign_one AFTER INSERT ON forecasts BEGIN SELECT 1; END")
+    problems = " ".join(Ledger(path, read_only=True).verify().problems)
+    assert "mine" in problems
+    assert "foreign_one" in problems
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("SELECT symbol FROM mine").fetchall() == [("AAPL",)]
+
+
+def test_a_median_of_more_members_corrects_nothing(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+    issue(ledger, 0, "relative")
+    judged = {"target": "relative", "median_return": 0.004, "median_members": 7.0, "median_basis": "90%"}
+    known = outcomes(0, ["AAPL", "MSFT"]).assign(**judged)
+    assert ledger.settle(known, universe="sample") == 2
+    again = known.assign(outcome=0.0, median_return=0.012, median_members=9.0)
+    assert ledger.settle(again, universe="sample") == 0
+    assert ledger.corrections("sample").empty
+    assert ledger.settle(again.assign(realized_return=0.002), universe="sample") == 0
+    assert len(ledger.corrections("sample")) == 2

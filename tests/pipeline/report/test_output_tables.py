@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from pipeline.evaluation.rolling import select_record
+from pipeline.outputs import MAIN
 from pipeline.report.evening_markdown import summary_markdown
 from pipeline.report.evening_page import render
 from pipeline.report.evening_report import Report
@@ -136,7 +137,7 @@ def test_the_key_fact_is_the_hit_rate_of_the_next_session() -> None:
 
 def test_the_record_is_drawn_by_the_next_session() -> None:
     far = settled_record("live").assign(horizon=20)
-    assert set(select_record(pd.concat([settled_record("live"), far]))["horizon"]) == {1}
+    assert set(select_record(pd.concat([settled_record("live"), far]), MAIN)["horizon"]) == {1}
 
 
 def test_summary_and_table_have_one_row_a_symbol() -> None:
