@@ -123,6 +123,8 @@ def keep_learnable(sequences: Sequences) -> Sequences:
     for place, output in enumerate(sequences.outputs):
         if place not in kept:
             log_line(f"there is no forecast {describe_output(output)}: {explain_unlearnable(output)}")
+    if not kept and not sequences.mask.any():
+        return sequences  # without a valid row there is more to say than that labels lack
     if not kept:
         raise InputError(
             f"There is nothing to learn: no row has a label {describe_outputs([*sequences.outputs])}",

@@ -212,7 +212,9 @@ def test_the_first_fold_that_diverges_ends_the_walk_and_takes_the_later_ones_alo
     with Crew(1) as crew:
         with pytest.raises(DivergenceError, match="in the second fold"):
             market.walk(Compute(crew, 1, 1, tmp_path, checkpoints=tmp_path / "kept"))
-        assert [job.cancelled() for job in crew.jobs[-MEMBERS:]] == [False, True]
+        first, *others = crew.jobs[-MEMBERS:]
+        assert first.running() or first.cancelled()  # whether the only worker had begun it by then
+        assert all(job.cancelled() for job in others)
         is_over.set()
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]
     assert len([*(tmp_path / "kept").iterdir()]) == MEMBERS
