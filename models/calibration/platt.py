@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from models.calibration.temperature import MAX_SLOPE
+from models.calibration.temperature import MAX_SLOPE, inside_unit
 
 __all__ = ["Platt", "fit_platt", "smooth_targets"]
 
@@ -33,7 +33,7 @@ class Platt:
 
     def p_up(self, logits: Floats) -> Floats:
         """Return the probabilities of `logits` [row], non-decreasing in the logit."""
-        return np.asarray(expit(self.intercept + self.slope * logits))
+        return inside_unit(self.intercept + self.slope * logits)
 
 
 def fit_platt(logits: Floats, y: Floats) -> Platt:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import expit, logit
 
-__all__ = ["MAX_SLOPE", "Temperature", "fit_slope", "fit_temperature"]
+__all__ = ["MAX_SLOPE", "Temperature", "fit_slope", "fit_temperature", "inside_unit"]
 
 Floats = NDArray[np.float64]
 
@@ -44,7 +44,16 @@ class Temperature:
     def p_up(self, logits: Floats) -> Floats:
         """Return the probabilities of `logits` [row], non-decreasing in the logit."""
         base = _base_logit(self.base_rate)
-        return np.asarray(expit(base + self.slope * (logits - base)))
+        return inside_unit(base + self.slope * (logits - base))
+
+
+def inside_unit(logits: Floats) -> Floats:
+    """Return the sigmoid, never exactly 0 or 1: a forecast that is wrong there would cost an infinite log loss."""
+    return np.asarray(expit(np.clip(logits, -_MOST, _MOST)))
+
+
+_MOST: Final = 30.0
+"""From 37 on the sigmoid in double precision is 1."""
 
 
 def fit_temperature(logits: Floats, y: Floats, base_rate: float) -> Temperature:

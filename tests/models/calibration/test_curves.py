@@ -179,6 +179,13 @@ def test_a_curve_never_falls_stays_inside_and_comes_back_from_json(
 
 
 @pytest.mark.parametrize("method", METHODS)
+def test_a_logit_far_outside_is_never_certain(method: str) -> None:
+    curve = fit_curve(method, np.array([-8.0, -7.5]), np.array([0.0, 1.0]), base_rate=0.5, sessions=2)
+    p_up = curve.p_up(np.array([-1e4, -12.0, 11.0, 1e4]))
+    assert ((p_up > 0) & (p_up < 1)).all()
+
+
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("seed", range(3))
 def test_on_noise_every_method_stays_near_the_base_rate(method: str, seed: int) -> None:
     """On twenty thousand rows of noise, p_up deviates from the base rate by a fraction of a standard error."""
