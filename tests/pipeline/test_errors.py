@@ -7,7 +7,7 @@ from pipeline.errors import NextdayError
     "text",
     [
         "https://me:secret@host/prices.csv",
-        "/work/http:/me:secret@host/x",
+        "/srv/http:/me:secret@host/x",
         "proxy socks5://:secret@host:1",
         "x://me:secret@",
     ],
