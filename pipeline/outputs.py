@@ -2,7 +2,7 @@
 
 Three targets are a direction of the total return over a part of the time: `direction` from close to close, `overnight`
 from the close to the next open, `intraday` from that open to its close. The other three compare the same return with
-the median of the universe's members.
+the median of the universe's constituents.
 """
 
 from collections.abc import Iterable

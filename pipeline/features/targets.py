@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Final
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline.features.panel import Panel
@@ -27,6 +28,7 @@ MIN_MEMBERS: Final = 5
 OPENS_SEEN: Final = 63
 """A symbol has opens if at least half of its bars of so many sessions have a real one."""
 
+_SAME: Final = 1e-9  # of two prices, as in the trading view
 _ROUNDING: Final = 1e-12  # an unchanged price must have a return of exactly 0 after the adjustments
 
 
@@ -91,10 +93,9 @@ def reach_of_targets(outputs: Iterable[Output]) -> int:
 
 
 def _has_real_open(panel: Panel) -> NDArray[np.bool_]:
-    """Return whether the open is known and no repetition of the close before it, [session, symbol]."""
-    before = np.full_like(panel.close, np.nan)
-    before[1:] = panel.close[:-1]
-    is_stale = np.abs(panel.open / before - 1) < _ROUNDING
+    """Return whether the open is known and no repetition of the last close before it, [session, symbol]."""
+    before = pd.DataFrame(panel.close).ffill().shift().to_numpy()
+    is_stale = np.abs(panel.open / before - 1) < _SAME
     return np.asarray(np.isfinite(panel.open) & ~is_stale)
 
 

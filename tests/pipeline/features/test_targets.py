@@ -167,3 +167,8 @@ def test_each_output_is_found_by_target_and_horizon(xnys: Calendar) -> None:
     sequences = made(market(xnys), "direction", "overnight", "intraday_relative")
     rows = pd.DataFrame({"target": ["intraday_relative", "direction", "relative"], "horizon": [1, 1, 1]})
     assert sequences.outputs_of(rows).tolist() == [2, 0, -1]
+
+
+def test_an_open_that_repeats_the_last_close_after_a_gap_is_none(xnys: Calendar) -> None:
+    panel = by_hand(xnys, [10, np.nan, 10.5, 11.5], [10.5, np.nan, 11, 12])
+    assert np.isnan(part_returns(panel, Output("intraday", 1))[:, 0]).tolist() == [True, True, False, True]
