@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from pipeline.report.evening_markdown import summary_markdown
+from pipeline.report.evening_page import render
 from pipeline.report.tables import forecast_rows
 from tests.pipeline.report.test_files import a_report
 
@@ -35,3 +36,8 @@ def test_the_summary_names_the_page() -> None:
 
 def test_the_summary_says_which_forecasts_are_the_base_rate() -> None:
     assert "the base rate lies within the band (marked ≈)" in summary_markdown(a_report())
+
+
+def test_the_sentences_above_the_forecasts_stand_apart() -> None:
+    page = render(a_report())
+    assert "dividends included.\nThe band" in page
