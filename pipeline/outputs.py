@@ -45,7 +45,6 @@ TARGETS: Final = (
 )
 """The targets in the order of tables. Only the first two reach farther than the next session."""
 
-_PARTS: Final = {"overnight": "overnight", "intraday": "intraday"}
 _WORDS: Final = {True: ("above", "below", "none"), False: ("up", "down", "none")}
 
 
@@ -88,7 +87,7 @@ MAIN: Final = Output(DIRECTION, NEXT)
 def describe_output(output: Output) -> str:
     """Describe an output: "next session", "5 sessions ahead", "overnight against the median"."""
     ahead = "next session" if output.horizon == NEXT else f"{output.horizon} sessions ahead"
-    part = _PARTS.get(output.part, ahead)
+    part = output.part if output.needs_open else ahead
     return f"{part} against the median" if output.is_relative else part
 
 
