@@ -283,9 +283,10 @@ def _describe_method(run: Run, known: History, folds: list[Fold], walked: Walk) 
     }
     if model.is_custom:
         described = {"model": f"{describe_custom_model(model.kind, model.options)}, {size}"}
+    features = run.feature_set(outputs=known.sequences.outputs)
     return {
         **described,
-        "features": f"{run.config.features.set} ({len(known.sequences.features)} columns)",
+        "features": f"{features.name} ({len(features.columns)} columns)",
         "walk": "a single fit, split by dates"
         if by_dates
         else f"{walk.window}, the first fit on {walk.train_sessions} sessions, refit every {walk.refit_sessions}",

@@ -128,10 +128,9 @@ class FeaturesConfig(_Section):
     @field_validator("set")
     @classmethod
     def _check_set(cls, name: str) -> str:
-        if name not in ("default", "closes", "alstm11") and not is_custom_code(name):
-            raise ValueError(
-                "write default, closes, alstm11, or package.module:NAME for a custom feature set"
-            )
+        built_in = ("default", "own", "relative", "default16", "closes", "alstm11")
+        if name not in built_in and not is_custom_code(name):
+            raise ValueError(f"write {', '.join(built_in)}, or package.module:NAME for a custom feature set")
         return name
 
 
@@ -227,9 +226,11 @@ class TrainingConfig(_Section):
     schedule: Literal["constant", "cosine"] = "constant"
     clip_norm: float = Field(1.0, gt=0)
     patience: int = Field(4, ge=1)
+    smooth_epochs: int = Field(3, ge=1, le=100)
     seed: int = Field(20, ge=0, lt=2**31)
     stop_sessions: int = Field(252, ge=20)
     calibrate_sessions: int = Field(252, ge=20)
+    refit: bool = True
     warm_start: bool = False
     processes: int = Field(0, ge=0, le=1024)
     scheduler: str = Field("", pattern=SCHEDULER_PATTERN)
@@ -239,8 +240,17 @@ class TrainingConfig(_Section):
 class CalibrationConfig(_Section):
     """How logits become probabilities, and when the model abstains."""
 
-    method: Literal["temperature", "platt", "isotonic", "auto"] = "temperature"
+    method: Literal["bayes", "temperature", "platt", "isotonic", "auto"] = "bayes"
+    slope_prior: tuple[float, float] = (0.5, 0.35)
     coverage: float = Field(1.0, gt=0, le=1)
+
+    @field_validator("slope_prior")
+    @classmethod
+    def _check_prior(cls, prior: tuple[float, float]) -> tuple[float, float]:
+        mean, deviation = prior
+        if not (0 <= mean <= 2 and 0 < deviation <= 100):
+            raise ValueError("a mean in [0, 2] and a standard deviation in (0, 100], e.g. [0.5, 0.35]")
+        return prior
 
 
 class EvaluationConfig(_Section):

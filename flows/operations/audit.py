@@ -304,6 +304,7 @@ def _open_procedure(subject: AuditInput) -> Iterator[Procedure]:
             calendar=run.calendar,
             dead_zone=run.config.labels.dead_zone,
             seed=run.config.training.seed,
+            refit=run.config.training.refit,
             last_return=last_return,
             digest=partial(_digest_fit, run),
             tolerance=SAME if run.config.model.is_custom else 0.0,

@@ -12,9 +12,9 @@ from pathlib import Path
 import pandas as pd
 from pydantic import ValidationError
 
-from pipeline.config import Config, FeaturesConfig, LabelsConfig, PricesConfig, UniverseConfig
+from pipeline.config import Config, LabelsConfig, PricesConfig, UniverseConfig
 from pipeline.errors import InputError, SourceError
-from pipeline.features.feature_sets import FEATURE_SETS
+from pipeline.features.feature_sets import FEATURE_SETS, default_features
 from pipeline.forecasting.ranges import fit_ranges, least_sessions
 from pipeline.formatting import count
 from pipeline.market.calendar import Calendar
@@ -319,7 +319,7 @@ def _price_lines(request: Request, sessions: pd.DatetimeIndex) -> list[str]:
 
 def _range_lines(sessions: pd.DatetimeIndex, facts: dict[str, str]) -> list[str]:
     """Return the ranges that fit the history; nothing where the default ones do."""
-    warm_up, gap = FEATURE_SETS[FeaturesConfig().set].reach, LabelsConfig().horizons[-1]
+    warm_up, gap = FEATURE_SETS[default_features(LabelsConfig().outputs)].reach, LabelsConfig().horizons[-1]
     usable = len(sessions) - warm_up
     if usable >= _USUAL:
         facts["ranges"] = "the default ones: the history is long enough"

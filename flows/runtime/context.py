@@ -96,8 +96,8 @@ class Run:
         Raises:
             ConfigError: it is a custom set, and cannot be found.
         """
-        found = find_features(name or self.config.features.set, self.base)
         given = outputs or self.config.labels.outputs
+        found = find_features(name or self.config.features.set, self.base, given)
         return with_overnight(found) if any(output.part == "overnight" for output in given) else found
 
     def custom_model(self) -> CheckedModel:
@@ -204,7 +204,7 @@ def open_run(
     wall = datetime.now(UTC)
     clock = now or wall
     days = configured_calendar(settings, path.parent, clock)
-    find_features(settings.features.set, path.parent)
+    find_features(settings.features.set, path.parent, settings.labels.outputs)
     if settings.model.is_custom:
         importlib.import_module(
             "curl_cffi.requests"

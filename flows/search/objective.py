@@ -126,7 +126,7 @@ def validate_slice(
         ModelError: the network cannot be fitted with these settings.
     """
     fold = inside.folds[number]
-    labelled = mask_labels(inside.sequences, fold, config.labels.dead_zone)
+    labelled = mask_labels(inside.sequences, fold, config.labels.dead_zone, refit=config.training.refit)
     fitted = fit(network, labelled, fold, config.training.seed)
     rows = forecast(fitted, inside.sequences, fold.test, calendar)
     p_up = np.full(inside.sequences.y.shape, np.nan)

@@ -1,8 +1,9 @@
 """The epochs of a training: a progress bar while it runs, a table afterwards."""
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
@@ -15,32 +16,32 @@ from pipeline.config import Config
 __all__ = ["epoch_table", "epochs_shown", "folds_shown", "plan_epochs"]
 
 
-def plan_epochs(config: Config, symbols: int) -> tuple[int, int, int]:
-    """Return the members of a fit, their maximum number of epochs, and the patience of early stopping.
+def plan_epochs(config: Config, symbols: int) -> tuple[int, int]:
+    """Return the members of a fit, and their maximum number of epochs, both fits together.
 
     A custom model reports no epochs: each of its members counts as one.
     """
     model, training = config.model, config.training
     if model.is_custom:
-        return model.members, 1, 1
+        return model.members, 1
     members = model.members * (symbols if model.scope == "symbol" else 1)
-    return members, training.epochs, training.patience
+    return members, training.epochs * (2 if training.refit else 1)
 
 
 @contextmanager
-def epochs_shown(title: str, members: int, epochs: int, patience: int) -> Iterator[Callable[[Any], None]]:
+def epochs_shown(title: str, members: int, epochs: int) -> Iterator[Callable[[Any], None]]:
     """Show a bar; yield the callback for every epoch of every member, in whatever order the members train."""
     with bar(title, members * epochs) as advance:
-        yield _EpochBar(advance, epochs, patience)
+        yield _EpochBar(advance, epochs)
 
 
 @contextmanager
 def folds_shown(
-    title: str, folds: int, members: int, epochs: int, patience: int
+    title: str, folds: int, members: int, epochs: int
 ) -> Iterator[Callable[[], Callable[[Any], None]]]:
     """Show a bar; yield a function that returns, fold by fold, the callback for every epoch of its members."""
     with bar(title, folds * members * epochs) as advance:
-        yield lambda: _EpochBar(advance, epochs, patience)
+        yield lambda: _EpochBar(advance, epochs)
 
 
 def epoch_table(fitted: Any, fit_name: str) -> pd.DataFrame:
@@ -50,37 +51,23 @@ def epoch_table(fitted: Any, fit_name: str) -> pd.DataFrame:
     return pd.DataFrame(epochs, columns=columns).assign(fit=fit_name)
 
 
-@dataclass
-class _MemberState:
-    """A member's best loss so far on its early-stopping set, and the epochs since."""
-
-    best: float = float("inf")
-    waited: int = 0
-
-
 class _EpochBar:
     """Advances one bar by epochs; a member that stops early completes its share at once."""
 
-    def __init__(self, advance: Advance, epochs: int, patience: int) -> None:
-        self._advance, self._epochs, self._patience = advance, epochs, patience
-        self._members: dict[int, _MemberState] = {}
+    def __init__(self, advance: Advance, epochs: int) -> None:
+        self._advance, self._epochs = advance, epochs
 
     def __call__(self, epoch: Any) -> None:
         if isinstance(epoch, Trained):
             self._advance(f"member {epoch.member} of {epoch.members}")
             return
-        state = self._members.setdefault(epoch.member, _MemberState())
-        is_better = epoch.stop_loss < state.best
-        state.best = min(state.best, epoch.stop_loss)
-        state.waited = 0 if is_better else state.waited + 1
-        stops = state.waited >= self._patience
-        for _ in range(self._epochs - epoch.epoch + 1 if stops else 1):
+        for _ in range(self._epochs - epoch.epoch + 1 if epoch.is_last else 1):
             self._advance(_describe_epoch(epoch))
 
 
 def _describe_epoch(epoch: Any) -> str:
-    return (
-        f"member {epoch.member} of {epoch.members}, epoch {epoch.epoch}: loss {epoch.loss:.4f}, "
-        f"stop loss {epoch.stop_loss:.4f}, hit rate {epoch.stop_hit_rate:.3f}, "
-        f"gradient norm {epoch.gradient_norm:.2g}"
-    )
+    loss, norm = f"loss {epoch.loss:.4f}", f"gradient norm {epoch.gradient_norm:.2g}"
+    number = f"member {epoch.member} of {epoch.members}, epoch {epoch.epoch}"
+    if math.isnan(epoch.stop_loss):
+        return f"{number} (second fit): {loss}, {norm}"
+    return f"{number}: {loss}, stop loss {epoch.stop_loss:.4f}, hit rate {epoch.stop_hit_rate:.3f}, {norm}"

@@ -10,7 +10,7 @@ from flows.training.load_models import load_recipe
 from models.baselines import baselines
 from models.calibration.calibrator import Calibration
 from models.ensembles.custom_ensemble import CustomModel
-from pipeline.features.feature_sets import UNIVERSE, FeatureSet
+from pipeline.features.feature_sets import RANGE, UNIVERSE, FeatureSet
 from pipeline.features.overnight import OVERNIGHT_COLUMNS
 from pipeline.forecasting.folds import Fold
 from pipeline.forecasting.model import EnsembleModel, FittedEnsemble, Model
@@ -62,6 +62,7 @@ def make_recipe(
             schedule=training.schedule,
             clip_norm=training.clip_norm,
             patience=training.patience,
+            smooth_epochs=training.smooth_epochs,
         ),
         members=model.members,
         progress=progress,
@@ -77,7 +78,7 @@ def make_recipe(
 
 def _calibration(run: Run) -> Calibration:
     chosen = run.config.calibration
-    return Calibration(chosen.method, chosen.coverage, max(run.config.labels.horizons))
+    return Calibration(chosen.method, chosen.coverage, max(run.config.labels.horizons), chosen.slope_prior)
 
 
 def make_baselines(run: Run, features: FeatureSet, outputs: Sequence[Output]) -> dict[str, Model]:
@@ -89,6 +90,7 @@ def make_baselines(run: Run, features: FeatureSet, outputs: Sequence[Output]) ->
             run.config.model.lookback,
             run.config.training.mode,
             [place for place, name in enumerate(features.columns) if name.startswith(UNIVERSE)],
+            features.columns.index(RANGE) if RANGE in features.columns else None,
             [place for place, output in enumerate(outputs) if output.is_relative],
             [place for place, output in enumerate(outputs) if output.part == "overnight"],
             {rule: features.columns.index(column) for rule, column in named.items()},
@@ -103,10 +105,11 @@ def choose_start(run: Run, scored: FittedEnsemble, fold: Fold) -> FittedEnsemble
     """
     if not run.config.training.warm_start:
         return None
-    if not scored.may_start(fold.train):
+    first = scored.held_out
+    if not first.may_start(fold.train):
         log_line(
             "this fit starts from random initialization: the fit before it used sessions for early stopping that are "
             "not in this fit's training range; a test range longer than [training] stop_sessions avoids that"
         )
         return None
-    return scored
+    return first

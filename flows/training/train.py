@@ -62,6 +62,7 @@ def train_procedure(run: Run, known: History, compute: Compute) -> tuple[Walk, p
             run.calendar,
             dead_zone=run.config.labels.dead_zone,
             seed=run.config.training.seed,
+            refit=run.config.training.refit,
             progress=lambda name: log_line(f"fitting {name}"),
         )
     network = fitted_network(run, walk)
@@ -92,7 +93,8 @@ def train_champion(
     """
     fold = final_fold(known.sequences, run.config.training)
     require_labels(known.sequences, fold, "the champion's fit")
-    labelled = mask_labels(known.sequences, fold, run.config.labels.dead_zone)
+    refit = run.config.training.refit
+    labelled = mask_labels(known.sequences, fold, run.config.labels.dead_zone, refit=refit)
     features, start = run.feature_set(outputs=known.sequences.outputs), choose_start(run, scored, fold)
     planned = plan_epochs(run.config, len(known.sequences.symbols))
     with epochs_shown("train champion", *planned) as progress, symbols_named(known.sequences.symbols):
@@ -144,7 +146,7 @@ def _metadata(run: Run, known: History, champion: FittedEnsemble) -> dict[str, A
         "universe": run.name,
         "start": start,
         "symbols": list(known.sequences.symbols),
-        "features": run.config.features.set,
+        "features": run.feature_set(outputs=known.sequences.outputs).name,
         "model": run.config.model.kind,
         "trained_through": f"{known.as_of:%Y-%m-%d}",
         "data_version": known.seq,

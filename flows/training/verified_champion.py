@@ -21,6 +21,8 @@ from pipeline.tracking.registry import RegisteredModel, Registry
 __all__ = ["Champion", "Champions", "champion_known_at", "read_champion"]
 
 _CODE = ("features", "model", "features_code", "model_code", "to_be_audited")
+_FORMER = {"default": "default16"}
+"""Feature sets by the name under which earlier versions saved their models."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,7 +172,7 @@ def read_champion(model: RegisteredModel) -> Champion:
             trained_through=model.trained_through,
             promoted_at=model.promoted_at,
             run_id=model.run_id,
-            features=str(extra["features"]),
+            features=_FORMER.get(extra["features"], str(extra["features"])),
             lookback=int(settings["model"]["lookback"]),
             outputs=_read_outputs(extra, settings["labels"]),
             start=pd.Timestamp(extra["start"]) if extra.get("start") else None,

@@ -139,8 +139,9 @@ def _submit(
     outputs = known.sequences.outputs
     features = run.feature_set(outputs=outputs)
     network = make_recipe(run, features, len(outputs), progress, compute, start)
-    inputs = mask_labels(known.sequences, fold, run.config.labels.dead_zone)
-    return submit(network, inputs, fold, run.config.training.seed)
+    training = run.config.training
+    inputs = mask_labels(known.sequences, fold, run.config.labels.dead_zone, refit=training.refit)
+    return submit(network, inputs, fold, training.seed)
 
 
 def _cancel_all(submitted: deque[Future[FittedEnsemble]]) -> None:
@@ -167,5 +168,6 @@ def _walk(run: Run, known: History, fold: Fold, network: Mapping[str, Model]) ->
         run.calendar,
         dead_zone=run.config.labels.dead_zone,
         seed=run.config.training.seed,
+        refit=run.config.training.refit,
         progress=lambda name: None,
     )

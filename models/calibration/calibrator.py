@@ -1,13 +1,14 @@
 """The calibrator of a model: curves to probabilities and thresholds of abstention, fitted on the calibrate range."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.calibration.abstention import Abstention, fit_abstention
+from models.calibration.bayes import PRIOR_DEVIATION, PRIOR_MEAN
 from models.calibration.cross_validation import Validation, choose_method, cross_validate
 from models.calibration.curves import Curve, curve_from_json, curve_to_json, fit_curve
 from models.calibration.temperature import Temperature
@@ -22,14 +23,17 @@ class Calibration:
     """How a model is to be calibrated.
 
     Attributes:
-        method: temperature, platt, isotonic; or auto: chosen per horizon by cross-validation on the calibrate range.
+        method: bayes, temperature, platt, isotonic; or auto: chosen per horizon by cross-validation on the calibrate
+            range.
         coverage: Share of forecasts that should issue a direction.
         gap: Longest horizon of the labels, in sessions.
+        prior: Of bayes: mean and standard deviation of the slope before any row is seen.
     """
 
-    method: Literal["temperature", "platt", "isotonic", "auto"] = "temperature"
+    method: Literal["bayes", "temperature", "platt", "isotonic", "auto"] = "bayes"
     coverage: float = 1.0
     gap: int = 1
+    prior: tuple[float, float] = (PRIOR_MEAN, PRIOR_DEVIATION)
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,14 @@ class Calibrator:
             "cross_validation": [[asdict(line) for line in table] for table in self.tables],
             "abstention": self.abstention.to_json(),
         }
+
+    def around(self, base_rate: Floats) -> "Calibrator":
+        """Return the calibrator with its slopes kept, around other base rates [horizon]: those of a second fit."""
+        curves = tuple(
+            replace(curve, base_rate=float(rate)) if isinstance(curve, Temperature) else curve
+            for curve, rate in zip(self.curves, base_rate, strict=True)
+        )
+        return replace(self, curves=curves)
 
 
 def uncalibrated(horizons: int) -> Calibrator:
@@ -115,7 +127,17 @@ def _fit_horizon(
     table: tuple[Validation, ...] = ()
     method: str = calibration.method
     if method == "auto":
-        table = cross_validate(logits, y, session, base_rate=base_rate, gap=calibration.gap)
+        table = cross_validate(
+            logits, y, session, base_rate=base_rate, gap=calibration.gap, prior=calibration.prior
+        )
         method = choose_method(table)
-    sessions = len(np.unique(session))
-    return fit_curve(method, logits, y, base_rate=base_rate, sessions=sessions), table
+    curve = fit_curve(
+        method,
+        logits,
+        y,
+        base_rate=base_rate,
+        session=session,
+        gap=calibration.gap,
+        prior=calibration.prior,
+    )
+    return curve, table

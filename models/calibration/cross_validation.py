@@ -12,6 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from models.calibration.bayes import PRIOR_DEVIATION, PRIOR_MEAN
 from models.calibration.curves import METHODS, fit_curve
 from models.calibration.rounding import round_diagnostic
 
@@ -55,14 +56,20 @@ def choose_method(table: tuple[Validation, ...]) -> str:
 
     Breiman, Friedman, Olshen and Stone (1984), "Classification and regression trees", section 3.4.3; Hastie,
     Tibshirani and Friedman (2009), "The elements of statistical learning", section 7.10. An empty table gives
-    temperature.
+    the first.
     """
     near = (line.method for line in table if line.behind <= line.standard_error)
     return next(near, METHODS[0])
 
 
 def cross_validate(
-    logits: Floats, y: Floats, session: NDArray[np.integer], *, base_rate: float, gap: int
+    logits: Floats,
+    y: Floats,
+    session: NDArray[np.integer],
+    *,
+    base_rate: float,
+    gap: int,
+    prior: tuple[float, float] = (PRIOR_MEAN, PRIOR_DEVIATION),
 ) -> tuple[Validation, ...]:
     """Return the cross-validation score of every method, in the order of METHODS; empty with too few sessions.
 
@@ -72,6 +79,7 @@ def cross_validate(
         session: [row], number of the session.
         base_rate: Share of ups among the training rows.
         gap: Longest horizon; as many sessions are left out on both sides of a held-out block.
+        prior: Of `bayes`: mean and standard deviation of the slope.
     """
     blocks = list(_blocks(session, gap))
     if not blocks or min(len(np.unique(session[fitted])) for fitted, _ in blocks) < _LEAST:
@@ -79,8 +87,15 @@ def cross_validate(
     loss = np.zeros((len(METHODS), len(y)))
     for fitted, held in blocks:
         for number, method in enumerate(METHODS):
-            count = len(np.unique(session[fitted]))
-            curve = fit_curve(method, logits[fitted], y[fitted], base_rate=base_rate, sessions=count)
+            curve = fit_curve(
+                method,
+                logits[fitted],
+                y[fitted],
+                base_rate=base_rate,
+                session=session[fitted],
+                gap=gap,
+                prior=prior,
+            )
             loss[number, held] = _log_losses(curve.p_up(logits[held]), y[held])
     return _compare(_by_session(loss, session), len(y), gap)
 

@@ -7,6 +7,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from models.calibration.bayes import PRIOR_DEVIATION, PRIOR_MEAN, Slope, fit_bayes
 from models.calibration.isotonic import Isotonic, fit_isotonic
 from models.calibration.platt import Platt, fit_platt
 from models.calibration.temperature import Temperature, fit_temperature
@@ -14,24 +15,28 @@ from models.calibration.temperature import Temperature, fit_temperature
 __all__ = ["METHODS", "Curve", "curve_from_json", "curve_to_json", "fit_curve", "name_curve"]
 
 Floats = NDArray[np.float64]
-Curve = Temperature | Platt | Isotonic
+Curve = Slope | Temperature | Platt | Isotonic
 
 _KINDS: Final[Mapping[str, type[Curve]]] = {
+    "bayes": Slope,
     "temperature": Temperature,
     "platt": Platt,
     "isotonic": Isotonic,
 }
-_FITS: Final[Mapping[str, Callable[[Floats, Floats, float, int], Curve]]] = {
-    "temperature": lambda logits, y, base_rate, sessions: fit_temperature(logits, y, base_rate),
-    "platt": lambda logits, y, base_rate, sessions: fit_platt(logits, y),
-    "isotonic": lambda logits, y, base_rate, sessions: fit_isotonic(logits, y, sessions),
-}
-
 METHODS: Final = tuple(_KINDS)
-"""The methods' names, from the simplest to the most flexible."""
+"""The methods' names, from the most cautious to the most flexible."""
 
 
-def fit_curve(method: str, logits: Floats, y: Floats, *, base_rate: float, sessions: int) -> Curve:
+def fit_curve(
+    method: str,
+    logits: Floats,
+    y: Floats,
+    *,
+    base_rate: float,
+    session: NDArray[np.integer],
+    gap: int = 1,
+    prior: tuple[float, float] = (PRIOR_MEAN, PRIOR_DEVIATION),
+) -> Curve:
     """Fit the curve of one method.
 
     Args:
@@ -39,14 +44,25 @@ def fit_curve(method: str, logits: Floats, y: Floats, *, base_rate: float, sessi
         logits: [row].
         y: [row] in {0, 1}.
         base_rate: Share of ups among the training rows.
-        sessions: Number of sessions of these rows.
+        session: [row], number of the session.
+        gap: Longest horizon of the labels, in sessions.
+        prior: Of `bayes`: mean and standard deviation of the slope.
+
+    Raises:
+        KeyError: there is no such method.
     """
-    return _FITS[method](logits, y, base_rate, sessions)
+    fits: Mapping[str, Callable[[], Curve]] = {
+        "bayes": lambda: fit_bayes(logits, y, base_rate, session, gap=gap, prior=prior),
+        "temperature": lambda: fit_temperature(logits, y, base_rate),
+        "platt": lambda: fit_platt(logits, y),
+        "isotonic": lambda: fit_isotonic(logits, y, len(np.unique(session))),
+    }
+    return fits[method]()
 
 
 def name_curve(curve: Curve) -> str:
     """Return the name of a curve's method."""
-    return next(name for name, kind in _KINDS.items() if isinstance(curve, kind))
+    return next(name for name, kind in _KINDS.items() if type(curve) is kind)
 
 
 def curve_to_json(curve: Curve) -> dict[str, Any]:

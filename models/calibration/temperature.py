@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import expit, logit
 
-__all__ = ["MAX_SLOPE", "Temperature", "fit_slope", "fit_temperature", "inside_unit"]
+__all__ = ["MAX_SLOPE", "Temperature", "base_logit", "fit_slope", "fit_temperature", "inside_unit"]
 
 Floats = NDArray[np.float64]
 
@@ -43,7 +43,7 @@ class Temperature:
 
     def p_up(self, logits: Floats) -> Floats:
         """Return the probabilities of `logits` [row], non-decreasing in the logit."""
-        base = _base_logit(self.base_rate)
+        base = base_logit(self.base_rate)
         return inside_unit(base + self.slope * (logits - base))
 
 
@@ -66,7 +66,7 @@ def fit_slope(logits: NDArray[np.floating], y: NDArray[np.floating], base_rate: 
 
     The log loss is convex in the slope, so its minimum is where its derivative crosses zero, or an end.
     """
-    base = _base_logit(base_rate)
+    base = base_logit(base_rate)
     distance = logits.astype(np.float64) - base
 
     def derivative(slope: float) -> float:
@@ -79,6 +79,6 @@ def fit_slope(logits: NDArray[np.floating], y: NDArray[np.floating], base_rate: 
     return float(brentq(derivative, 0.0, MAX_SLOPE, xtol=1e-12))
 
 
-def _base_logit(base_rate: float) -> float:
-    # A training range with ups only has no finite logit.
+def base_logit(base_rate: float) -> float:
+    """Return the logit of a base rate; finite, although a training range with ups only has none."""
     return float(logit(np.clip(base_rate, *_RATES)))

@@ -120,6 +120,11 @@ class CustomEnsemble:
     agreement: Agreement
     extra: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def held_out(self) -> "CustomEnsemble":
+        """This ensemble: it has not learned from the calibrate range."""
+        return self
+
     def may_start(self, train: range) -> bool:
         """Return whether another fit may start from this one: never, a user's model is fitted from the beginning."""
         return False
@@ -214,8 +219,11 @@ class CustomModel:
         stop: range,
         calibrate: range,
         seed: int,
+        refit: NDArray[np.float32] | None = None,
     ) -> CustomEnsemble:
         """Fit the members on `train` and `stop`, and calibrate their mean logit on `calibrate`.
+
+        There is no second fit: only the user's model knows whether it would stop at the same place.
 
         Args:
             x: Features, float32 [symbol, session, feature].
@@ -225,6 +233,7 @@ class CustomModel:
             stop: Session numbers for early stopping; the members receive nothing from after them.
             calibrate: Session numbers that set the calibration and the abstention; no member sees their labels.
             seed: Seed of the first member.
+            refit: Unused.
 
         Raises:
             ModelError: if `train` or `calibrate` has no usable label, or an input is not finite.
@@ -258,10 +267,12 @@ class CustomModel:
         stop: range,
         calibrate: range,
         seed: int,
+        refit: NDArray[np.float32] | None = None,
     ) -> DeferredFuture[CustomEnsemble]:
         """Return a future whose `result` calls `fit`: the user's code runs in this process, one fit at a time."""
-        ranges = {"train": train, "stop": stop, "calibrate": calibrate}
-        return DeferredFuture(partial(self.fit, x, mask, y, **ranges, seed=seed))
+        return DeferredFuture(
+            partial(self.fit, x, mask, y, train=train, stop=stop, calibrate=calibrate, seed=seed)
+        )
 
     def _fit_one(
         self, given: tuple[NDArray[Any], ...], train: range, stop: range, seed: int, member: int

@@ -20,10 +20,10 @@ from models.ensembles.per_symbol_fitted import SymbolEnsemble, SymbolMember
 from models.errors import ModelError
 from models.networks.network import Network
 from models.scaling import Scaling
-from models.training.examples import prepare_examples
+from models.training.examples import Refit, prepare_examples
 from models.training.futures import DeferredFuture
-from models.training.jobs import Job, Progress, Run, submit_all
-from models.training.trainer import DivergenceError, Epoch, Training, Weights
+from models.training.jobs import Job, Progress, submit_all
+from models.training.trainer import DivergenceError, Epoch, Examples, Run, Training, Weights
 from models.windows import check_panel, start_of_run, usable_rows
 
 __all__ = ["LEAST", "SymbolModel"]
@@ -40,6 +40,7 @@ class _Scale(NamedTuple):
 
     scaling: Scaling
     base_rate: NDArray[np.float64]
+    refit_base_rate: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -78,14 +79,17 @@ class SymbolModel:
         stop: range,
         calibrate: range,
         seed: int,
+        refit: NDArray[np.float32] | None = None,
     ) -> SymbolEnsemble:
-        """Fit each symbol's ensemble on its own rows, see RecurrentModel.fit.
+        """Fit each symbol's ensemble on its own rows, see RecurrentModel.fit, also on the second fit.
 
         Raises:
             DivergenceError: if the loss of a member is no finite number; its last good weights are in `rescue`.
             ModelError: if no symbol has labels enough, an input is not finite, or `start` knows too much.
         """
-        return self.submit(x, mask, y, train=train, stop=stop, calibrate=calibrate, seed=seed).result()
+        return self.submit(
+            x, mask, y, train=train, stop=stop, calibrate=calibrate, seed=seed, refit=refit
+        ).result()
 
     def submit(
         self,
@@ -97,6 +101,7 @@ class SymbolModel:
         stop: range,
         calibrate: range,
         seed: int,
+        refit: NDArray[np.float32] | None = None,
     ) -> DeferredFuture[SymbolEnsemble]:
         """Submit what `fit` does, see RecurrentModel.submit.
 
@@ -104,19 +109,11 @@ class SymbolModel:
             ModelError: if no symbol has labels enough, an input is not finite, or `start` knows too much.
         """
         check_panel(x, mask, self.network.features)
-        ranges = {"train": train, "stop": stop, "calibrate": calibrate}
-        left_out = self._left_out(mask, y, ranges)
+        left_out = self._left_out(mask, y, {"train": train, "stop": stop, "calibrate": calibrate})
         kept = [symbol for symbol in range(len(x)) if symbol not in left_out]
-        if not kept:
-            raise ModelError(
-                f"no symbol has labels enough for a model of its own: {left_out[0]}",
-                where=", ".join(f"{name}: {len(part)} sessions" for name, part in ranges.items()),
-                fix='lengthen those ranges or the history, or set [model] scope = "pooled"',
-            )
         block = (x, mask, y)
-        prepared = [
-            prepare_examples(self.network, *_only(symbol, block), train=train, stop=stop) for symbol in kept
-        ]
+        second = None if refit is None else Refit(range(train.start, calibrate.stop), refit)
+        prepared = [self._prepare(symbol, block, train, stop, second) for symbol in kept]
         seeds = tuple(range(seed, seed + self.members))
         trainings = submit_all(
             [examples for _, examples in prepared],
@@ -126,7 +123,9 @@ class SymbolModel:
             progress=self.progress,
             checkpoints=self.checkpoints,
         )
-        scales = [_Scale(scaling, examples.base_rate) for scaling, examples in prepared]
+        scales = [
+            _Scale(scaling, examples.base_rate, examples.refit_base_rate) for scaling, examples in prepared
+        ]
 
         def finish() -> SymbolEnsemble:
             try:
@@ -140,6 +139,13 @@ class SymbolModel:
             return self._assemble(by_symbol, scales, kept, left_out, seeds, block, stop, calibrate)
 
         return DeferredFuture(finish, trainings.cancel)
+
+    def _prepare(
+        self, symbol: int, block: Block, train: range, stop: range, refit: Refit | None
+    ) -> tuple[Scaling, Examples]:
+        """Return the input scale and the examples of one symbol's fit."""
+        own = refit and refit.only(symbol)
+        return prepare_examples(self.network, *_only(symbol, block), train=train, stop=stop, refit=own)
 
     def _assemble(
         self,
@@ -155,13 +161,11 @@ class SymbolModel:
         """Return the ensembles of trained members, each calibrated on its symbol's rows."""
         start = start_of_run(self.network.mode, stop, self.network.lookback)
         models = tuple(
-            self._calibrate(
-                scale, [weights for weights, _ in own], _only(symbol, block), calibrate, start or 0
-            )
+            self._calibrate(scale, [run.weights for run in own], _only(symbol, block), calibrate, start or 0)
             for scale, symbol, own in zip(scales, symbols, runs, strict=True)
         )
         place = {symbol: number for number, symbol in enumerate(symbols)}
-        return SymbolEnsemble(
+        ensemble = SymbolEnsemble(
             network=self.network,
             training=self.training,
             seeds=seeds,
@@ -172,11 +176,27 @@ class SymbolModel:
             start=start,
             learned_before=stop.stop,
         )
+        if not len(scales[0].refit_base_rate):
+            return ensemble
+        again = tuple(
+            replace(
+                model,
+                weights=[run.refitted for run in own],
+                calibrator=model.calibrator.around(scale.refit_base_rate),
+                base_rate=scale.refit_base_rate,
+            )
+            for model, scale, own in zip(models, scales, runs, strict=True)
+        )
+        return replace(ensemble, models=again, learned_before=calibrate.stop, first_fit=ensemble)
 
     def _left_out(
         self, mask: NDArray[np.bool_], y: NDArray[np.float32], ranges: Mapping[str, range]
     ) -> dict[int, str]:
-        """Return the reason for each symbol without a model, by row."""
+        """Return the reason for each symbol without a model, by row.
+
+        Raises:
+            ModelError: no symbol has labels enough.
+        """
         run = mask.copy()
         run[:, : start_of_run(self.network.mode, ranges["stop"], self.network.lookback) or 0] = False
         reasons: dict[int, str] = {}
@@ -189,6 +209,12 @@ class SymbolModel:
             for symbol in np.flatnonzero(counts < LEAST[name]):
                 text = f"{counts[symbol]} labels in the {name} range, and {LEAST[name]} are the least"
                 reasons.setdefault(int(symbol), text)
+        if len(reasons) == len(mask):
+            raise ModelError(
+                f"no symbol has labels enough for a model of its own: {reasons[0]}",
+                where=", ".join(f"{name}: {len(part)} sessions" for name, part in ranges.items()),
+                fix='lengthen those ranges or the history, or set [model] scope = "pooled"',
+            )
         return reasons
 
     def _jobs(self, symbols: list[int], seeds: tuple[int, ...], train: range) -> list[Job]:
@@ -258,8 +284,8 @@ def _mean_epochs(runs: list[list[Run]]) -> list[Epoch]:
     every = [
         replace(epoch, member=member, members=members)
         for own in runs
-        for member, (_, epochs) in enumerate(own, start=1)
-        for epoch in epochs
+        for member, run in enumerate(own, start=1)
+        for epoch in run.epochs
     ]
     every.sort(key=lambda epoch: (epoch.member, epoch.epoch))
     grouped = groupby(every, key=lambda epoch: (epoch.member, epoch.epoch))

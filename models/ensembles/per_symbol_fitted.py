@@ -61,7 +61,7 @@ class SymbolEnsemble:
         left_out: Why a row of the fitted block has no model, by row number.
         history: The mean epochs of each member over the symbols that still trained.
         start: As for a pooled ensemble.
-        learned_before: As for a pooled ensemble.
+        learned_before, first_fit: As for a pooled ensemble.
         per_symbol: Whether each symbol has a model of its own; it has.
         explainable: Whether `models.explain` can inspect it; it cannot.
     """
@@ -78,6 +78,12 @@ class SymbolEnsemble:
     history: list[Epoch] = field(repr=False)
     start: int | None
     learned_before: int
+    first_fit: "SymbolEnsemble | None" = field(default=None, repr=False)
+
+    @property
+    def held_out(self) -> "SymbolEnsemble":
+        """The ensembles of the first fit, which have not learned from the calibrate range; they may be these."""
+        return self.first_fit or self
 
     @property
     def base_rate(self) -> NDArray[np.float64]:
@@ -106,7 +112,8 @@ class SymbolEnsemble:
 
     def arranged(self, rows: Sequence[int]) -> "SymbolEnsemble":
         """Return the ensemble for blocks whose symbols are the rows `rows` of the fitted one, -1 for others."""
-        return replace(self, places=arrange_places(self.places, rows))
+        first = self.first_fit and self.first_fit.arranged(rows)
+        return replace(self, places=arrange_places(self.places, rows), first_fit=first)
 
     def predict(self, x: NDArray[np.float32], mask: NDArray[np.bool_]) -> Prediction:
         """Forecast every row with enough history of each symbol that has a model, as a pooled ensemble does.

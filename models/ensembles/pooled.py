@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,10 +20,10 @@ from models.networks.network import Network
 from models.networks.recurrent import count_parameters
 from models.prediction import Prediction, on_panel
 from models.scaling import Scaling
-from models.training.examples import prepare_examples
+from models.training.examples import Refit, prepare_examples
 from models.training.futures import DeferredFuture
-from models.training.jobs import Job, Progress, Run, submit_all
-from models.training.trainer import DivergenceError, Epoch, Training, Weights
+from models.training.jobs import Job, Progress, submit_all
+from models.training.trainer import DivergenceError, Epoch, Run, Training, Weights
 from models.windows import check_panel, closed_up, first_session, start_of_run
 
 __all__ = ["RecurrentEnsemble", "RecurrentModel"]
@@ -44,7 +44,9 @@ class RecurrentEnsemble:
         agreement: How closely the members agree on the calibration rows.
         start: The session, as a row number of the fitted block, from which the network is run with a zero state; None
             in windowed mode. The caller that saves the model stores this session: later blocks have to begin there.
-        learned_before: The weights know only labels of sessions before this row of the block (train and stop ranges).
+        learned_before: The weights know only labels of sessions before this row of the block: of the train and stop
+            ranges, after a second fit of the calibrate range too.
+        first_fit: The ensemble before the second fit; None: there was none.
         per_symbol: Whether each symbol has a model of its own; it has not.
         explainable: Whether `models.explain` can inspect it; it can.
         left_out: Why a row of the fitted block has no model; always empty.
@@ -64,6 +66,12 @@ class RecurrentEnsemble:
     agreement: Agreement
     start: int | None
     learned_before: int
+    first_fit: "RecurrentEnsemble | None" = field(default=None, repr=False)
+
+    @property
+    def held_out(self) -> "RecurrentEnsemble":
+        """The ensemble of the first fit, which has not learned from the calibrate range; it may be this one."""
+        return self.first_fit or self
 
     def arranged(self, rows: Sequence[int]) -> "RecurrentEnsemble":
         """Return the ensemble for blocks whose symbols are the rows `rows` of the fitted one: itself, it is pooled."""
@@ -179,8 +187,13 @@ class RecurrentModel:
         stop: range,
         calibrate: range,
         seed: int,
+        refit: NDArray[np.float32] | None = None,
     ) -> RecurrentEnsemble:
         """Train the members on `train`, stop them on `stop`, calibrate their mean on `calibrate`.
+
+        With `refit` every member is then trained again from the beginning, for as many epochs as were best, on all
+        three ranges, with the input scale of `train`. The slope of the calibration is kept; a curve that is centred on
+        the base rate is centred on that of all three ranges.
 
         Args:
             x: Unscaled features, float32 [symbol, session, feature].
@@ -190,12 +203,16 @@ class RecurrentModel:
             stop: Session numbers that decide when training ends.
             calibrate: Session numbers that set the calibration and the abstention.
             seed: Seed of the first member.
+            refit: Labels of the second fit, as y without those of `calibrate` that are not to be learned from; None:
+                there is no second fit.
 
         Raises:
             DivergenceError: if the loss of a member is no finite number; its last good weights are in `rescue`.
             ModelError: if a range has no usable label, an input is not finite, or `start` knows too much.
         """
-        return self.submit(x, mask, y, train=train, stop=stop, calibrate=calibrate, seed=seed).result()
+        return self.submit(
+            x, mask, y, train=train, stop=stop, calibrate=calibrate, seed=seed, refit=refit
+        ).result()
 
     def submit(
         self,
@@ -207,6 +224,7 @@ class RecurrentModel:
         stop: range,
         calibrate: range,
         seed: int,
+        refit: NDArray[np.float32] | None = None,
     ) -> DeferredFuture[RecurrentEnsemble]:
         """Submit what `fit` does: an executor trains the members while this process does other work.
 
@@ -214,7 +232,8 @@ class RecurrentModel:
             ModelError: if a range has no usable label, an input is not finite, or `start` knows too much.
         """
         check_panel(x, mask, self.network.features)
-        scaling, examples = prepare_examples(self.network, x, mask, y, train=train, stop=stop)
+        second = None if refit is None else Refit(range(train.start, calibrate.stop), refit)
+        scaling, examples = prepare_examples(self.network, x, mask, y, train=train, stop=stop, refit=second)
         seeds = tuple(range(seed, seed + self.members))
         known = self._known(seeds, train)
         jobs = [
@@ -229,14 +248,15 @@ class RecurrentModel:
             progress=self.progress,
             checkpoints=self.checkpoints,
         )
-        base_rate = examples.base_rate  # kept alone: the closure below would keep all examples in memory
+        # Kept alone: the closure below would keep all examples in memory.
+        base_rates = examples.base_rate, examples.refit_base_rate
 
         def finish() -> RecurrentEnsemble:
             try:
                 runs = trainings.result()
             except DivergenceError as lost:
                 raise keep_last_good(lost, self.network, scaling, self.rescue) from None
-            return self._assemble(runs, scaling, base_rate, seeds, (x, mask, y), stop, calibrate)
+            return self._assemble(runs, scaling, base_rates, seeds, (x, mask, y), stop, calibrate)
 
         return DeferredFuture(finish, trainings.cancel)
 
@@ -244,27 +264,40 @@ class RecurrentModel:
         self,
         runs: list[Run],
         scaling: Scaling,
-        base_rate: NDArray[np.float64],
+        base_rates: tuple[NDArray[np.float64], NDArray[np.float64]],
         seeds: tuple[int, ...],
         block: tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.float32]],
         stop: range,
         calibrate: range,
     ) -> RecurrentEnsemble:
         """Return the ensemble of trained members, calibrated."""
-        members = Members(self.network, scaling, [weights for weights, _ in runs])
+        members, (base_rate, refit_base_rate) = (
+            Members(self.network, scaling, [run.weights for run in runs]),
+            base_rates,
+        )
         start = start_of_run(self.network.mode, stop, self.network.lookback)
         logits, labels, sessions = calibration_rows(members, *block, calibrate, start or 0)
-        return RecurrentEnsemble(
+        ensemble = RecurrentEnsemble(
             network=self.network,
             training=self.training,
             seeds=seeds,
             members=members,
             calibrator=fit_calibrator(logits.mean(axis=0), labels, base_rate, sessions, self.calibration),
             base_rate=base_rate,
-            history=[epoch for _, epochs in runs for epoch in epochs],
+            history=[epoch for run in runs for epoch in run.epochs],
             agreement=measure_agreement(logits),
             start=start,
             learned_before=stop.stop,
+        )
+        if not len(refit_base_rate):
+            return ensemble
+        return replace(
+            ensemble,
+            members=Members(self.network, scaling, [run.refitted for run in runs]),
+            calibrator=ensemble.calibrator.around(refit_base_rate),
+            base_rate=refit_base_rate,
+            learned_before=calibrate.stop,
+            first_fit=ensemble,
         )
 
     def _known(self, seeds: tuple[int, ...], train: range) -> dict[int, Weights]:

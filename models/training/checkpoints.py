@@ -19,7 +19,7 @@ import tensorflow as tf
 
 from models.engine import keras
 from models.errors import ModelError
-from models.training.trainer import Epoch, Examples, Weights
+from models.training.trainer import Epoch, Examples, Run, Weights
 
 __all__ = ["Checkpoints", "digest_examples", "name_training"]
 
@@ -42,6 +42,9 @@ def name_training(facts: dict[str, Any], start: Weights | None) -> str:
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
 
+
+_BEST, _REFITTED = "weight_", "refitted_"
+"""How the arrays of a file begin: those of the first fit, and of the second."""
 
 _CODE: Final = Path(__file__).parents[1]
 """The package `models`: code in any of its folders can change the result of a training."""
@@ -66,24 +69,29 @@ class Checkpoints:
 
     folder: Path
 
-    def read(self, name: str) -> tuple[Weights, list[Epoch]] | None:
+    def read(self, name: str) -> Run | None:
         """Return a finished training; None if there is none, or its file is damaged."""
         try:
             with self._path(name).open("rb") as opened, np.load(opened, allow_pickle=False) as file:
                 epochs = [Epoch(**epoch) for epoch in json.loads(str(file["epochs"]))]
-                return [file[f"weight_{place}"] for place in range(len(file.files) - 1)], epochs
+                weights, refitted = (
+                    [file[part] for part in file.files if part.startswith(kind)]
+                    for kind in (_BEST, _REFITTED)
+                )
+                return Run(weights, epochs, refitted)
         except (OSError, EOFError, ValueError, KeyError, TypeError, RuntimeError, BadZipFile):
             return None
 
-    def write(self, name: str, weights: Weights, epochs: list[Epoch]) -> None:
+    def write(self, name: str, run: Run) -> None:
         """Write a finished training, atomically.
 
         Raises:
             ModelError: the file cannot be written.
         """
         half = self._path(name).with_suffix(".half.npz")
-        parts: dict[str, Any] = {f"weight_{place}": array for place, array in enumerate(weights)}
-        parts["epochs"] = json.dumps([asdict(epoch) for epoch in epochs])
+        parts: dict[str, Any] = {f"{_BEST}{place}": array for place, array in enumerate(run.weights)}
+        parts |= {f"{_REFITTED}{place}": array for place, array in enumerate(run.refitted)}
+        parts["epochs"] = json.dumps([asdict(epoch) for epoch in run.epochs])
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with half.open("wb") as file:

@@ -1,5 +1,7 @@
 """The examples of a fit: its scaled inputs, and the places of windows or spans in them."""
 
+from dataclasses import dataclass, replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -8,7 +10,25 @@ from models.scaling import Scaling, fit_scaling
 from models.training.trainer import Examples
 from models.windows import closed_up, example_spans, labelled_rows, share_of_ups, usable_rows
 
-__all__ = ["prepare_examples"]
+__all__ = ["Refit", "prepare_examples"]
+
+
+@dataclass(frozen=True)
+class Refit:
+    """What a second fit learns from, once stopping and calibration have used their sessions.
+
+    Attributes:
+        sessions: All session numbers before the test, from the first to train on.
+        y: Labels as of the first fit, float32 [symbol, session, horizon], but without those of the calibrate range that
+            are not to be learned from.
+    """
+
+    sessions: range
+    y: NDArray[np.float32]
+
+    def only(self, symbol: int) -> "Refit":
+        """Return the part of one symbol."""
+        return replace(self, y=self.y[symbol : symbol + 1])
 
 
 def prepare_examples(
@@ -19,6 +39,7 @@ def prepare_examples(
     *,
     train: range,
     stop: range,
+    refit: Refit | None = None,
 ) -> tuple[Scaling, Examples]:
     """Return the input scale of the rows of `train`, and the examples of a fit on `train` and `stop`.
 
@@ -29,6 +50,7 @@ def prepare_examples(
         y: float32 [symbol, session, horizon] in {0, 1}; NaN where unknown or not to be used.
         train: Session numbers to train on.
         stop: Session numbers that decide when training ends.
+        refit: The sessions and labels of a second fit; None: there is none.
 
     Raises:
         ModelError: a range has no usable label.
@@ -41,11 +63,19 @@ def prepare_examples(
     panel = scaling.apply(x)
     # Short chunks are padded with arbitrary rows; NaN there would remain NaN under a weight of zero.
     panel[~mask] = 0
-    return scaling, Examples(
+    examples = Examples(
         panel=panel.reshape(-1, x.shape[-1]),
-        labels=y.reshape(-1, y.shape[-1]),
+        labels=(y if refit is None else refit.y).reshape(-1, y.shape[-1]),
         order=closed_up(mask),
         train=example_spans(mask, rows, network.lookback, joined=is_joined),
         stop=example_spans(mask, stop_rows, network.lookback, joined=is_joined),
         base_rate=share_of_ups(y, rows),
+    )
+    if refit is None:
+        return scaling, examples
+    every = labelled_rows(usable, refit.y, refit.sessions, "refit")
+    return scaling, replace(
+        examples,
+        refit=example_spans(mask, every, network.lookback, joined=is_joined),
+        refit_base_rate=share_of_ups(refit.y, every),
     )

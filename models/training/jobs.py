@@ -25,12 +25,9 @@ from models.threads import check_one_thread
 from models.training.checkpoints import Checkpoints, digest_examples, name_training
 from models.training.futures import DeferredFuture
 from models.training.graphs import Graphs
-from models.training.trainer import Epoch, Examples, Trainer, Training, Weights
+from models.training.trainer import Epoch, Examples, Run, Trainer, Training, Weights
 
-__all__ = ["Job", "Progress", "Run", "submit_all", "train_from_files"]
-
-Run = tuple[Weights, list[Epoch]]
-"""What `Trainer.train` returns."""
+__all__ = ["Job", "Progress", "submit_all", "train_from_files"]
 
 Progress = Callable[[Epoch], None]
 
@@ -102,8 +99,8 @@ def submit_all(
         finish_rest, close = partial(_train_here, examples, left, report, results), lambda: None
 
     def finish() -> list[Run]:
-        for _, epochs in kept:
-            for epoch in epochs:
+        for run in kept:
+            for epoch in run.epochs:
                 report(epoch)
         finish_rest()
         return [results.runs[job.member] for job in jobs]
@@ -239,7 +236,7 @@ def _wait(submitted: Mapping["Future[Run]", Job], logs: "_EpochLogs", results: "
         logs.poll()
         for future in sorted(ended, key=lambda each: waiting[each].member):
             job, run = waiting.pop(future), future.result()
-            logs.report_rest(run[1])
+            logs.report_rest(run.epochs)
             results.add(job, run)
 
 
@@ -262,7 +259,7 @@ class _Results:
             if job.member in self.runs:
                 return
             if self._checkpoints:
-                self._checkpoints.write(self._names[job.member], *run)
+                self._checkpoints.write(self._names[job.member], run)
             self.runs[job.member] = run
 
     def keep(self, job: Job, future: "Future[Run]") -> None:

@@ -1,17 +1,23 @@
-"""The training loop of both modes: epochs, early stopping, and the best weights of a member.
+"""The training loop of both modes: epochs, early stopping, the best weights of a member, and its second fit.
 
 A chunk is a run of valid sessions of one symbol. Its labels count in the loss from the `lookback`-th session on; the
 sessions before only warm up the state. Windowed training uses chunks of `lookback` sessions, with one label each.
 Sequence training cuts each symbol's history into longer chunks, with other borders every epoch, and so pays for one
 warm-up per chunk instead of one per label.
 
+Early stopping looks at the stop loss smoothed over a few epochs: the loss of a single epoch on one year of dependent
+rows is noise, and the best of many would mostly be the luckiest.
+
+A member may be fitted a second time, from the beginning, for as many epochs as were best, on all rows before the test:
+stopping and calibration have told how long and how far to trust it, and need their sessions no longer.
+
 The steps themselves run in the compiled graphs of `models.training.graphs`.
 """
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -24,7 +30,7 @@ from models.networks.recurrent import build_to_train
 from models.training.graphs import STEPS, Graphs
 from models.windows import Spans, cut_into_chunks
 
-__all__ = ["DivergenceError", "Epoch", "Examples", "Trainer", "Training", "Weights"]
+__all__ = ["DivergenceError", "Epoch", "Examples", "Run", "Trainer", "Training", "Weights"]
 
 Weights = list[NDArray[np.float32]]
 
@@ -40,7 +46,8 @@ class Training:
         learning_rate: Step size of Adam (Kingma and Ba 2015).
         schedule: constant; or cosine: from `learning_rate` to zero over `epochs` (Loshchilov and Hutter 2017).
         clip_norm: Bound on the norm of all gradients together (Pascanu et al. 2013).
-        patience: Epochs without a better log loss on the stop range before training ends.
+        patience: Epochs without a better smoothed log loss on the stop range before training ends.
+        smooth_epochs: Epochs whose mean log loss on the stop range decides: the last ones; 1: each alone.
     """
 
     epochs: int = 20
@@ -50,6 +57,7 @@ class Training:
     schedule: Literal["constant", "cosine"] = "constant"
     clip_norm: float = 1.0
     patience: int = 4
+    smooth_epochs: int = 3
 
     def rate(self, epoch: int) -> float:
         """Return the learning rate of an epoch, counted from 1."""
@@ -69,13 +77,14 @@ class Epoch:
     Attributes:
         member: Number of the member, from 1.
         members: How many there are.
-        epoch: Number of the epoch, from 1.
-        epochs: Maximum number of epochs.
+        epoch: Number of the epoch, from 1; in a second fit it goes on from the last one of the first.
+        epochs: Maximum number of epochs, of both fits together.
         loss: Mean log loss of the training labels, in nats, each step before its update.
         hit_rate: Share of training labels on the right side of p = 0.5.
-        stop_loss: Mean log loss on the stop range after the epoch.
-        stop_hit_rate: Hit rate on the stop range after the epoch.
+        stop_loss: Mean log loss on the stop range after the epoch; NaN in a second fit, which learns from it.
+        stop_hit_rate: Hit rate on the stop range after the epoch; NaN in a second fit.
         gradient_norm: Mean norm of all gradients together, before clipping.
+        is_last: Whether the member's training ends with this epoch.
     """
 
     member: int
@@ -87,6 +96,7 @@ class Epoch:
     stop_loss: float
     stop_hit_rate: float
     gradient_norm: float
+    is_last: bool = False
 
 
 @dataclass(frozen=True)
@@ -101,6 +111,8 @@ class Examples:
             of any length that training cuts into chunks.
         stop: Places that decide when to stop, in the same form.
         base_rate: Share of ups among the training labels, [horizon].
+        refit: Places of a second fit, in the form of `train`; empty: there is none.
+        refit_base_rate: Share of ups among its labels, [horizon]; empty without one.
     """
 
     panel: NDArray[np.float32]
@@ -109,6 +121,22 @@ class Examples:
     train: Spans
     stop: Spans
     base_rate: NDArray[np.float64]
+    refit: Spans = field(default_factory=lambda: np.empty((0, 2), np.int32))
+    refit_base_rate: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+
+
+class Run(NamedTuple):
+    """A trained member.
+
+    Attributes:
+        weights: Its best weights, by smoothed log loss on the stop range.
+        epochs: Every epoch of its first fit.
+        refitted: The weights of its second fit; empty if there was none.
+    """
+
+    weights: Weights
+    epochs: list[Epoch]
+    refitted: Weights
 
 
 class DivergenceError(ModelError):
@@ -137,6 +165,10 @@ class DivergenceError(ModelError):
     ) -> None:
         super().__init__(what, where=where, fix=fix)
         self.weights, self.member, self.seed, self.epoch = weights or [], member, seed, epoch
+
+
+_Data = tuple[tf.Tensor, ...]
+"""Panel, labels and order of the examples, as a graph takes them."""
 
 
 @dataclass(frozen=True)
@@ -186,8 +218,8 @@ class Trainer:
         members: int = 1,
         progress: Callable[[Epoch], None] | None = None,
         start: Weights | None = None,
-    ) -> tuple[Weights, list[Epoch]]:
-        """Train one member; return its best weights, by log loss on the stop rows, and all its epochs.
+    ) -> Run:
+        """Train one member; where the examples have rows for it, a second time on all of them.
 
         Args:
             examples: The examples of the fit.
@@ -200,49 +232,67 @@ class Trainer:
         Raises:
             DivergenceError: the loss is no longer finite.
         """
-        best: Weights = []
-        best_loss, waited, history = np.inf, 0, []
-        self._reset(seed, examples.base_rate, start)
-        for number, (learned, stopped) in enumerate(self._passes(examples, seed), start=1):
-            if not np.isfinite([learned.loss, learned.gradient_norm, stopped.loss]).all():
-                raise DivergenceError(
-                    f"training diverged: loss {learned.loss}, gradient norm {learned.gradient_norm}, "
-                    f"stop loss {stopped.loss}",
-                    where=f"member {member} of {members} (seed {seed}), epoch {number}",
-                    fix="lower the learning rate or the clip norm, and check for extreme feature values",
-                    weights=best,
-                    member=member,
-                    seed=seed,
-                    epoch=number,
-                )
-            epoch = Epoch(
-                *(member, members, number, self._training.epochs),
-                *(learned.loss, learned.hit_rate, stopped.loss, stopped.hit_rate, learned.gradient_norm),
-            )
-            history.append(epoch)
-            if progress is not None:
-                progress(epoch)
-            if epoch.stop_loss < best_loss:
-                best, best_loss, waited = self._graphs.core.get_weights(), epoch.stop_loss, 0
-            else:
-                waited += 1
-            if waited >= self._training.patience:
-                break
-        return best, history
+        most = self._training.epochs * (2 if len(examples.refit) else 1)
+        report = _Report(member, members, seed, most, progress or (lambda epoch: None))
+        data = self._load(examples)
+        chosen = self._stop_early(examples, data, seed, start, report)
+        first = list(report.epochs)
+        refitted = self._refit(examples, data, seed, start, chosen, report) if len(examples.refit) else []
+        return Run(report.best, first, refitted)
 
-    def _passes(self, examples: Examples, seed: int) -> Iterator[tuple[_Pass, _Pass]]:
-        """Yield the means of each epoch: on the training rows while it learns, then on the stop range."""
+    def _stop_early(
+        self, examples: Examples, data: _Data, seed: int, start: Weights | None, report: "_Report"
+    ) -> int:
+        """Train until the smoothed stop loss no longer falls; return the number of the best epoch."""
+        self._reset(seed, examples.base_rate, start)
         rng = np.random.default_rng(seed)
-        # The graph's inputs are copied into TensorFlow once, not every epoch.
+        stop_chunks = self._cut(examples.stop, np.zeros(len(examples.stop), np.int64))
+        best_loss, chosen = np.inf, 0
+        losses: list[float] = []
+        for number in range(1, self._training.epochs + 1):
+            learned = self._learn(examples.train, data, rng, number)
+            stopped = self._run(self._graphs.measure, data, stop_chunks)
+            losses.append(stopped.loss)
+            smoothed = float(np.mean(losses[-self._training.smooth_epochs :]))
+            is_better = smoothed < best_loss
+            if is_better:
+                best_loss, chosen = smoothed, number
+            ends = number - chosen >= self._training.patience or number == self._training.epochs
+            report.add(learned, stopped, is_last=ends and not len(examples.refit))
+            if is_better:
+                report.best = self._graphs.core.get_weights()
+            if ends:
+                break
+        return chosen
+
+    def _refit(
+        self,
+        examples: Examples,
+        data: _Data,
+        seed: int,
+        start: Weights | None,
+        epochs: int,
+        report: "_Report",
+    ) -> Weights:
+        """Train from the beginning for so many epochs on the rows of the second fit; return the last weights."""
+        self._reset(seed, examples.refit_base_rate, start)
+        rng = np.random.default_rng(seed)
+        for number in range(1, epochs + 1):
+            report.add(self._learn(examples.refit, data, rng, number), None, is_last=number == epochs)
+        weights: Weights = self._graphs.core.get_weights()
+        return weights
+
+    def _load(self, examples: Examples) -> _Data:
+        """Return the graph's inputs as tensors: they are copied into TensorFlow once, not every epoch."""
         order = np.zeros(len(examples.panel), np.int32)  # padded: one shape for folds of any length
         order[: len(examples.order)] = examples.order
-        data = tuple(tf.constant(part) for part in (examples.panel, examples.labels, order))
-        stop_chunks = self._cut(examples.stop, np.zeros(len(examples.stop), np.int64))
-        for epoch in range(1, self._training.epochs + 1):
-            self._graphs.set_rate(self._training.rate(epoch))
-            chunks = self._cut(examples.train, rng.integers(self._labels_per_chunk, size=len(examples.train)))
-            learned = self._run(self._graphs.learn, data, rng.permutation(chunks))
-            yield learned, self._run(self._graphs.measure, data, stop_chunks)
+        return tuple(tf.constant(part) for part in (examples.panel, examples.labels, order))
+
+    def _learn(self, spans: Spans, data: _Data, rng: np.random.Generator, epoch: int) -> _Pass:
+        """Learn from every label of the spans once, in another order in each epoch."""
+        self._graphs.set_rate(self._training.rate(epoch))
+        chunks = self._cut(spans, rng.integers(self._labels_per_chunk, size=len(spans)))
+        return self._run(self._graphs.learn, data, rng.permutation(chunks))
 
     def _cut(self, spans: Spans, shift: NDArray[np.int64]) -> Spans:
         return cut_into_chunks(spans, self._chunk, self._network.lookback, shift)
@@ -255,7 +305,7 @@ class Trainer:
             weights[-1] = np.asarray(logit(np.clip(base_rate, 0.01, 0.99)), np.float32)
         self._graphs.restart(weights)
 
-    def _run(self, graph: Callable[..., tf.Tensor], data: tuple[tf.Tensor, ...], chunks: Spans) -> _Pass:
+    def _run(self, graph: Callable[..., tf.Tensor], data: _Data, chunks: Spans) -> _Pass:
         steps = -(-len(chunks) // self._chunks_per_step)
         filled = np.full((-(-steps // STEPS) * STEPS * self._chunks_per_step, 2), -1, np.int32)
         filled[: len(chunks)] = chunks
@@ -265,3 +315,44 @@ class Trainer:
             total += graph(*data, tf.constant(batches), left).numpy()
         loss, hits, known, norm = total
         return _Pass(float(loss / known), float(hits / known), float(norm / steps))
+
+
+@dataclass
+class _Report:
+    """The epochs of a member so far, which must stay finite, and its best weights."""
+
+    member: int
+    members: int
+    seed: int
+    most: int
+    progress: Callable[[Epoch], None]
+    best: Weights = field(default_factory=list)
+    epochs: list[Epoch] = field(default_factory=list)
+
+    def add(self, learned: _Pass, stopped: _Pass | None, *, is_last: bool) -> None:
+        """Keep and report an epoch.
+
+        Raises:
+            DivergenceError: a number is not finite.
+        """
+        number = len(self.epochs) + 1
+        known = [learned.loss, learned.gradient_norm, *([stopped.loss] if stopped else [])]
+        if not np.isfinite(known).all():
+            raise DivergenceError(
+                f"training diverged: loss {learned.loss}, gradient norm {learned.gradient_norm}"
+                + (f", stop loss {stopped.loss}" if stopped else " in the second fit"),
+                where=f"member {self.member} of {self.members} (seed {self.seed}), epoch {number}",
+                fix="lower the learning rate or the clip norm, and check for extreme feature values",
+                weights=self.best,
+                member=self.member,
+                seed=self.seed,
+                epoch=number,
+            )
+        stop_loss, stop_hit_rate = (stopped.loss, stopped.hit_rate) if stopped else (math.nan, math.nan)
+        epoch = Epoch(
+            *(self.member, self.members, number, self.most),
+            *(learned.loss, learned.hit_rate, stop_loss, stop_hit_rate, learned.gradient_norm),
+            is_last=is_last,
+        )
+        self.epochs.append(epoch)
+        self.progress(epoch)

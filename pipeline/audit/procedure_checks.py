@@ -13,7 +13,7 @@ from pipeline.evaluation.verdict import Verdict, judge
 from pipeline.features.sequences import Sequences
 from pipeline.forecasting.folds import Fold
 from pipeline.forecasting.forecast import forecast
-from pipeline.forecasting.model import Fitted, Model, fit
+from pipeline.forecasting.model import Fitted, Labelled, Model, Trained, fit
 from pipeline.forecasting.walk_forward import mask_labels, walk_forward
 from pipeline.formatting import format_alike
 from pipeline.market.calendar import Calendar
@@ -58,6 +58,7 @@ class Procedure:
         calendar: Gives the target sessions.
         dead_zone: The configured dead zone of the labels.
         seed: Seed of every fit.
+        refit: Whether the model is fitted a second time, on all sessions before the test.
         last_return: The feature that holds the return of a row's own session.
         digest: Returns the digest of a fit, its weights and scale included; empty: only forecasts are compared.
         tolerance: Allowed difference of a forecast computed in arrays of the same shape: 0 where nextday promises exact
@@ -72,6 +73,7 @@ class Procedure:
     calendar: Calendar
     dead_zone: tuple[float, float]
     seed: int
+    refit: bool
     last_return: int
     digest: Callable[[Fitted], str] = lambda fitted: ""
     tolerance: float = 0.0
@@ -87,13 +89,13 @@ class Procedure:
         y = np.where(np.isnan(s.y), s.y, higher[:, :, None]).astype(np.float32)
         return replace(self, sequences=replace(s, y=y))
 
-    def training_sequences(self) -> Sequences:
+    def learned(self) -> Labelled:
         """Return the sequences with only the labels that a fit may use."""
-        return mask_labels(self.sequences, self.fold, self.dead_zone)
+        return mask_labels(self.sequences, self.fold, self.dead_zone, refit=self.refit)
 
-    def fitted(self, sequences: Sequences | None = None) -> Fitted:
-        """Fit the model on its training sequences, or on others."""
-        return fit(self.model, sequences or self.training_sequences(), self.fold, self.seed)
+    def fitted(self, known: Labelled | None = None) -> Trained:
+        """Fit the model on what it may see, or on something else."""
+        return fit(self.model, known or self.learned(), self.fold, self.seed)
 
     def forecasts(
         self, fitted: Fitted, rows: range | None = None, sequences: Sequences | None = None
@@ -132,7 +134,7 @@ def check_folds(folds: dict[str, Fold], sequences: Sequences) -> CheckResult:
 def check_changed_rest(procedure: Procedure, fitted: Fitted) -> CheckResult:
     """Check that a fit uses its three ranges alone: no scale, label or base rate of the test."""
     return _compare_fits(
-        procedure, fitted, procedure.fitted(_with_other_rest(procedure.training_sequences(), procedure))
+        procedure, fitted, procedure.fitted(_with_other_rest(procedure.learned(), procedure))
     )
 
 
@@ -145,14 +147,16 @@ def check_scale(procedure: Procedure) -> CheckResult:
     """Check that no scale or weight comes from the stop and calibrate ranges.
 
     Args:
-        procedure: With a model of one epoch: among several epochs the stop range would choose, as it should.
+        procedure: With a model of one epoch: among several epochs the stop range would choose, as it should. The
+            first fit is checked; a second one learns from these ranges, on the scale of the first.
     """
-    fold, known = procedure.fold, procedure.training_sequences()
-    x = known.x.copy()
+    fold, known = procedure.fold, procedure.learned()
+    x = known.sequences.x.copy()
     for rows in (fold.stop, fold.calibrate):
         x[:, rows.start : rows.stop] *= 3
     shown = range(max(fold.train.stop - _SHOWN, fold.train.start), fold.train.stop)
-    one, other = (procedure.forecasts(procedure.fitted(each), shown) for each in (known, replace(known, x=x)))
+    scaled = replace(known, sequences=replace(known.sequences, x=x))
+    one, other = (procedure.forecasts(procedure.fitted(each).held_out, shown) for each in (known, scaled))
     both = one.merge(other, on=FORECAST_KEY, suffixes=("", "_again"))
     both = both.sort_values(["symbol", "target", "horizon", "p_up", "p_up_again"])
     groups = both.groupby(["symbol", "target", "horizon"])
@@ -258,6 +262,7 @@ def _verdicts(procedure: Procedure) -> list[Verdict]:
         procedure.calendar,
         dead_zone=procedure.dead_zone,
         seed=procedure.seed,
+        refit=procedure.refit,
         progress=lambda name: None,
     )
     own = pd.MultiIndex.from_frame(walked.test.loc[walked.test["model"] == procedure.name, FORECAST_KEY])
@@ -279,14 +284,22 @@ def _with_shuffled_labels(procedure: Procedure, seed: int) -> Procedure:
     return replace(procedure, sequences=shuffled)
 
 
-def _with_other_rest(known: Sequences, procedure: Procedure) -> Sequences:
-    """Return a fit's sequences with the rest changed, but for features in the gaps, which the next range reads."""
-    fold = procedure.fold
-    outside = np.ones(len(known.sessions), dtype=bool)
+def _with_other_rest(known: Labelled, procedure: Procedure) -> Labelled:
+    """Return what a fit sees with the rest changed, but for features in the gaps, which the next range reads.
+
+    The labels in the gaps are known before the test, and a second fit may learn from them: they keep theirs there.
+    """
+    fold, sequences = procedure.fold, known.sequences
+    outside = np.ones(len(sequences.sessions), dtype=bool)
     for rows in (fold.train, fold.stop, fold.calibrate):
         outside[rows.start : rows.stop] = False
-    flipped = np.where(outside[None, :, None], 1 - procedure.sequences.y, known.y)
-    return replace(_with_other_future(known, fold.calibrate.stop), y=flipped.astype(np.float32))
+    flipped = np.where(outside[None, :, None], 1 - procedure.sequences.y, sequences.y).astype(np.float32)
+    changed = replace(_with_other_future(sequences, fold.calibrate.stop), y=flipped)
+    if known.refit is None:
+        return Labelled(changed)
+    outside[fold.train.start : fold.calibrate.stop] = False
+    again = np.where(outside[None, :, None], 1 - procedure.sequences.y, known.refit)
+    return Labelled(changed, again.astype(np.float32))
 
 
 def _with_other_future(sequences: Sequences, first: int) -> Sequences:

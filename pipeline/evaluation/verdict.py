@@ -36,7 +36,7 @@ In simulated sessions of 30 rows with a common shock the 95% interval covered th
 distinguish a hit rate of 66% from 50%, and nothing smaller."""
 
 
-RANKING_RULES: Final = ("reversal_5", "momentum_252_21")
+RANKING_RULES: Final = ("reversal_5", "momentum_252_21", "range_reversal")
 """Baselines that rank stocks: they compete in picking. For the direction the verdict and the tests on the log loss
 compare the others, as they always have: a result of today can be set beside one of an earlier version."""
 

@@ -1,6 +1,6 @@
 """A custom feature set, `package.module:NAME`: imported, called with read-only arrays, its columns checked."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -10,8 +10,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline.errors import InputError
-from pipeline.features.feature_sets import FEATURE_SETS, Columns, FeatureSet
+from pipeline.features.feature_sets import FEATURE_SETS, Columns, FeatureSet, default_features
 from pipeline.features.panel import Panel
+from pipeline.outputs import Output
 from pipeline.plugins import ExtensionPoint, as_read_only, describe_error, find_code
 
 __all__ = ["EXTENSION_POINT", "find_features", "wrap_features"]
@@ -25,18 +26,20 @@ _MAX_REACH: Final = 2000
 """Sessions, eight years: with a longer reach every nightly run would read nearly all of history."""
 
 
-def find_features(name: str, folder: Path) -> FeatureSet:
+def find_features(name: str, folder: Path, outputs: Iterable[Output]) -> FeatureSet:
     """Return the feature set of that name: a built-in one, or a custom one, `package.module:NAME`.
 
     Args:
         name: As in `[features] set`.
         folder: The folder of nextday.toml.
+        outputs: What is forecast, which decides what `default` is.
 
     Raises:
         ConfigError: there is no such set, or one of its fields is missing or invalid.
     """
-    if name in FEATURE_SETS:
-        return FEATURE_SETS[name]
+    known = default_features(outputs) if name == "default" else name
+    if known in FEATURE_SETS:
+        return FEATURE_SETS[known]
     return wrap_features(find_code(name, folder, EXTENSION_POINT), name)
 
 

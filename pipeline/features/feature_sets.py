@@ -4,12 +4,12 @@ A feature at session t is computable at the close of t. Volume is always lagged 
 revise it overnight. No column uses the open: some vendors print the previous close there (^GSPC of the sample does
 on 40% of sessions), except in `alstm11`, which follows its paper.
 
-In the default set one missing bar masks two rows of a symbol: its own, and the next one, whose one-session return is
+In these sets one missing bar masks two rows of a symbol: its own, and the next one, whose one-session return is
 unknown. Rolling windows need 80% of their sessions (51 of 63), and a longer return starts from the last close known at
 or before its first session, at most five sessions earlier. A new listing needs 63 sessions, for its longest return.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,8 +18,17 @@ from numpy.typing import NDArray
 from pandas.api.typing import Rolling
 
 from pipeline.features.panel import Panel
+from pipeline.outputs import Output
 
-__all__ = ["FEATURE_SETS", "UNIVERSE", "Columns", "FeatureSet", "leave_one_out_mean"]
+__all__ = [
+    "FEATURE_SETS",
+    "RANGE",
+    "UNIVERSE",
+    "Columns",
+    "FeatureSet",
+    "default_features",
+    "leave_one_out_mean",
+]
 
 Floats = NDArray[np.float64]
 Columns = dict[str, pd.DataFrame]
@@ -27,6 +36,9 @@ Columns = dict[str, pd.DataFrame]
 
 UNIVERSE = "universe_"
 """The prefix of columns that are computed from the other members."""
+
+RANGE = "close_in_range"
+"""The column with the position of the close in the session's range."""
 
 _BRIDGED = 5  # sessions without a bar that a return may span
 
@@ -77,6 +89,11 @@ def _default(panel: Panel, belongs: NDArray[np.bool_]) -> Columns:
         "close_in_range": _position_in_range(panel),
         "volume_ratio_lagged": _volume_ratio(panel),
     }
+
+
+def _relative(panel: Panel, belongs: NDArray[np.bool_]) -> Columns:
+    columns = _default(panel, belongs)
+    return columns | {name: columns[own] - columns[others] for name, (own, others) in _EXCESS.items()}
 
 
 def _closes(panel: Panel, belongs: NDArray[np.bool_]) -> Columns:
@@ -137,30 +154,38 @@ def _alstm11(panel: Panel, belongs: NDArray[np.bool_]) -> Columns:
 
 _MEANS = (5, 10, 15, 20, 25, 30)
 
+_OWN = (
+    *("log_return_1", "log_return_5", "log_return_21", "log_return_63"),
+    *("volatility_21", "volatility_ratio", "range", "close_in_range"),
+    *("distance_from_mean_21", "drawdown_63", "up_share_10", "volume_ratio_lagged"),
+)
+_OTHERS = ("universe_return_1", "universe_return_5", "universe_up_share", "universe_volatility_21")
+_NO_RANGE = ("range", "close_in_range", "volume_ratio_lagged")
+_EXCESS = {
+    "universe_excess_return_1": ("log_return_1", "universe_return_1"),
+    "universe_excess_return_5": ("log_return_5", "universe_return_5"),
+    "universe_excess_volatility_21": ("volatility_21", "universe_volatility_21"),
+}
+
+_REACH = 63 + _BRIDGED  # the longest return may start from a close that is this much earlier
+
 FEATURE_SETS = {
-    "default": FeatureSet(
-        "default",
-        (
-            *("log_return_1", "log_return_5", "log_return_21", "log_return_63"),
-            *("volatility_21", "volatility_ratio", "range", "close_in_range"),
-            *("distance_from_mean_21", "drawdown_63", "up_share_10", "volume_ratio_lagged"),
-            *("universe_return_1", "universe_return_5", "universe_up_share", "universe_volatility_21"),
-        ),
-        "log_return_1",
-        63 + _BRIDGED,  # the longest return may start from a close that is this much earlier
-        _default,
-        ("high", "low", "close"),
+    # The symbol alone: columns of the market tempt a model to time it, with one independent row a session.
+    "own": FeatureSet("own", _OWN, "log_return_1", _REACH, _default, ("high", "low", "close")),
+    # And how far it stands from the others, for targets that compare it with them.
+    "relative": FeatureSet(
+        "relative", (*_OWN, *_EXCESS), "log_return_1", _REACH, _relative, ("high", "low", "close")
     ),
-    # The columns of the default set that depend on closes alone.
+    # The default set of versions before there was one for each kind of target.
+    "default16": FeatureSet(
+        "default16", (*_OWN, *_OTHERS), "log_return_1", _REACH, _default, ("high", "low", "close")
+    ),
+    # The columns of default16 that depend on closes alone.
     "closes": FeatureSet(
         "closes",
-        (
-            *("log_return_1", "log_return_5", "log_return_21", "log_return_63"),
-            *("volatility_21", "volatility_ratio", "distance_from_mean_21", "drawdown_63", "up_share_10"),
-            *("universe_return_1", "universe_return_5", "universe_up_share", "universe_volatility_21"),
-        ),
+        (*(name for name in _OWN if name not in _NO_RANGE), *_OTHERS),
         "log_return_1",
-        63 + _BRIDGED,
+        _REACH,
         _closes,
     ),
     # The eleven columns of Feng et al., IJCAI 2019 (arXiv:1810.09936), in percent.
@@ -176,4 +201,13 @@ FEATURE_SETS = {
         ("open", "high", "low", "close"),
     ),
 }
-"""The named sets of `[features] set`."""
+"""The named sets of `[features] set`; `default` is one of them, see `default_features`."""
+
+
+def default_features(outputs: Iterable[Output]) -> str:
+    """Return the name of the set that `default` stands for: relative if every output is, else own.
+
+    Next to an up or down target the columns of `relative` would let the network reconstruct the market, which `own`
+    keeps from it.
+    """
+    return "relative" if all(output.is_relative for output in outputs) else "own"

@@ -5,6 +5,7 @@ Anything that implements them can be forecast with; the implementations live in 
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,9 +19,11 @@ __all__ = [
     "EnsembleModel",
     "Fitted",
     "FittedEnsemble",
+    "Labelled",
     "Model",
     "Prediction",
     "SavedEnsemble",
+    "Trained",
     "fit",
     "submit",
 ]
@@ -67,8 +70,22 @@ class Fitted(Protocol):
         ...
 
 
-class FittedEnsemble(Fitted, Protocol):
+class Trained(Fitted, Protocol):
+    """A fitted model as its fit returns it."""
+
+    @property
+    def held_out(self) -> Fitted:
+        """The model of the first fit, which has not learned from the calibrate range; it may be the same."""
+        ...
+
+
+class FittedEnsemble(Trained, Protocol):
     """A fitted model that can be saved and become champion: pooled, one per symbol, or the user's own."""
+
+    @property
+    def held_out(self) -> "FittedEnsemble":
+        """The ensemble of the first fit, which has not learned from the calibrate range; it may be the same."""
+        ...
 
     @property
     def history(self) -> Sequence[Any]:
@@ -144,8 +161,13 @@ class Model(Protocol):
         stop: range,
         calibrate: range,
         seed: int,
-    ) -> Fitted:
-        """Fit on three consecutive ranges of sessions; equal seeds give equal fits."""
+        refit: NDArray[np.float32] | None = None,
+    ) -> Trained:
+        """Fit on three consecutive ranges of sessions; equal seeds give equal fits.
+
+        With `refit`, labels as y, the model is then fitted again on all three ranges, for as long as the first fit
+        found best.
+        """
         ...
 
 
@@ -162,20 +184,38 @@ class EnsembleModel(Model, Protocol):
         stop: range,
         calibrate: range,
         seed: int,
+        refit: NDArray[np.float32] | None = None,
     ) -> Future[Any]:
         """Return the future of what `fit` returns: the same FittedEnsemble, bit for bit."""
         ...
 
 
-def fit(model: Model, inputs: Sequences, fold: Fold, seed: int) -> Fitted:
+@dataclass(frozen=True, eq=False)
+class Labelled:
+    """What a fit may see.
+
+    Attributes:
+        sequences: Features of all sessions; y holds only labels known before the test, without those of train and stop
+            that are not to be learned from.
+        refit: The labels of a second fit on train, stop and calibrate: as y, also without those of calibrate that are
+            not to be learned from. None: there is no second fit.
+    """
+
+    sequences: Sequences
+    refit: NDArray[np.float32] | None = None
+
+
+def fit(model: Model, known: Labelled, fold: Fold, seed: int) -> Trained:
     """Fit a model on a fold."""
-    return model.fit(
-        inputs.x, inputs.mask, inputs.y, train=fold.train, stop=fold.stop, calibrate=fold.calibrate, seed=seed
-    )
+    s = known.sequences
+    return model.fit(s.x, s.mask, s.y, **_ranges(fold), seed=seed, refit=known.refit)
 
 
-def submit(model: EnsembleModel, inputs: Sequences, fold: Fold, seed: int) -> Future[FittedEnsemble]:
+def submit(model: EnsembleModel, known: Labelled, fold: Fold, seed: int) -> Future[FittedEnsemble]:
     """Submit the fit of a model on a fold, see `fit`."""
-    return model.submit(
-        inputs.x, inputs.mask, inputs.y, train=fold.train, stop=fold.stop, calibrate=fold.calibrate, seed=seed
-    )
+    s = known.sequences
+    return model.submit(s.x, s.mask, s.y, **_ranges(fold), seed=seed, refit=known.refit)
+
+
+def _ranges(fold: Fold) -> dict[str, range]:
+    return {"train": fold.train, "stop": fold.stop, "calibrate": fold.calibrate}

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pipeline.features.sequences import Sequences, blank_dead_zone
 from pipeline.forecasting.folds import Fold
 from pipeline.forecasting.forecast import forecast_packed
-from pipeline.forecasting.model import Fitted, Model, fit
+from pipeline.forecasting.model import Labelled, Model, Trained, fit
 from pipeline.market.calendar import Calendar
 
 __all__ = ["Walk", "mask_labels", "walk_forward"]
@@ -24,29 +24,42 @@ class Walk:
         before: Rows of the stop and calibrate ranges: what was known before the test began.
         test: Rows of the test ranges; columns fold, model, symbol, as_of, target_session, horizon, target, p_up, low,
             high, direction, baseline_p_up (the base rate of the training rows), outcome, realized_return (of a relative
-            target less the members' median), alike in `before`. Folds are counted from 1; model, symbol, target and
-            direction are categories.
+            target less the members' median), alike in `before`. Those in `before` are forecasts of the first fits.
+            Folds are counted from 1; model, symbol, target and direction are categories.
         fitted: The last fold's fits, by name.
         best: The baselines that were best before each test: fold, horizon, target, skill, baseline.
     """
 
     before: pd.DataFrame
     test: pd.DataFrame
-    fitted: Mapping[str, Fitted]
+    fitted: Mapping[str, Trained]
     best: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
-def mask_labels(sequences: Sequences, fold: Fold, dead_zone: tuple[float, float]) -> Sequences:
-    """Return the inputs of a fit: labels before the test only, without small moves in train and stop.
+def mask_labels(sequences: Sequences, fold: Fold, dead_zone: tuple[float, float], *, refit: bool) -> Labelled:
+    """Return what a fit may see: labels before the test only, without small moves where they would be learned.
 
+    The first fit learns from train and stop, the second also from calibrate, whose every label the calibration uses.
     The dead zone applies to the next session's moves; longer horizons keep every label.
+
+    Args:
+        sequences: The whole history.
+        fold: Its ranges.
+        dead_zone: Moves that are not learned from.
+        refit: Whether there is a second fit.
     """
     inputs = fold.inputs(sequences)
+    learned = replace(inputs, y=_without_small(inputs, dead_zone, range(fold.train.start, fold.stop.stop)))
+    if not refit:
+        return Labelled(learned)
+    return Labelled(learned, _without_small(learned, dead_zone, range(fold.stop.stop, fold.calibrate.stop)))
+
+
+def _without_small(inputs: Sequences, dead_zone: tuple[float, float], rows: range) -> NDArray[np.float32]:
     if not any(dead_zone):
-        return inputs
-    learning = range(fold.train.start, fold.stop.stop)
-    blanked = blank_dead_zone(inputs.y, sequences.returns, dead_zone, learning)
-    return replace(inputs, y=np.where(np.equal(sequences.horizons, 1), blanked, inputs.y))
+        return inputs.y
+    blanked = blank_dead_zone(inputs.y, inputs.returns, dead_zone, rows)
+    return np.where(np.equal(inputs.horizons, 1), blanked, inputs.y)
 
 
 def walk_forward(
@@ -57,6 +70,7 @@ def walk_forward(
     *,
     dead_zone: tuple[float, float],
     seed: int,
+    refit: bool,
     progress: Callable[[str], None],
 ) -> Walk:
     """Fit every model on every fold and forecast the rows that the fit did not see.
@@ -68,19 +82,24 @@ def walk_forward(
         calendar: Gives the target sessions.
         dead_zone: Moves of the next session inside it are not learned from; they are scored nevertheless.
         seed: Of every fit.
+        refit: Whether the models are fitted a second time, on all sessions before the test, before they forecast it.
         progress: Called with the name of each model before it is fitted.
     """
     before: list[pd.DataFrame] = []
     test: list[pd.DataFrame] = []
-    fitted: dict[str, Fitted] = {}
+    fitted: dict[str, Trained] = {}
     for number, fold in enumerate(folds, start=1):
-        inputs, outcomes = mask_labels(sequences, fold, dead_zone), fold.outcomes(sequences)
+        known = mask_labels(sequences, fold, dead_zone, refit=refit)
+        outcomes, earlier = fold.outcomes(sequences), range(fold.stop.start, fold.calibrate.stop)
         for place, (name, model) in enumerate(models.items()):
             progress(name)
-            fitted[name] = fit(model, inputs, fold, seed)
-            for rows, kept in ((range(fold.stop.start, fold.calibrate.stop), before), (fold.test, test)):
-                made = forecast_packed(fitted[name], sequences, rows, calendar)
-                rated = _with_outcomes(made, fitted[name], sequences, outcomes)
+            fitted[name] = fit(model, known, fold, seed)
+            for each, rows, kept in (
+                (fitted[name].held_out, earlier, before),
+                (fitted[name], fold.test, test),
+            ):
+                made = forecast_packed(each, sequences, rows, calendar)
+                rated = _with_outcomes(made, each.base_rate, sequences, outcomes)
                 names = pd.Categorical.from_codes(np.full(len(rated), place), pd.Index(list(models)))
                 kept.append(rated.assign(model=names, fold=np.int16(number)))
     return Walk(pd.concat(before, ignore_index=True), pd.concat(test, ignore_index=True), fitted)
@@ -88,7 +107,7 @@ def walk_forward(
 
 def _with_outcomes(
     rows: pd.DataFrame,
-    fitted: Fitted,
+    base_rates: NDArray[np.floating],
     sequences: Sequences,
     outcomes: NDArray[np.float32],
 ) -> pd.DataFrame:
@@ -97,7 +116,7 @@ def _with_outcomes(
         sequences.sessions.get_indexer(pd.DatetimeIndex(rows["as_of"])),
         sequences.outputs_of(rows),
     )
-    base_rate = np.broadcast_to(fitted.base_rate, (len(sequences.symbols), len(sequences.outputs)))
+    base_rate = np.broadcast_to(base_rates, (len(sequences.symbols), len(sequences.outputs)))
     return rows.assign(
         baseline_p_up=base_rate[symbol, output],
         outcome=outcomes[symbol, session, output].astype(float),

@@ -269,7 +269,7 @@ def test_features_of_800_stocks_over_14_years(tmp_path: Path) -> None:
     keep(store, answers, place, whole=True)
     dates = {name: pd.Series(pd.NaT, index=range(800), dtype="datetime64[us]") for name in ("first", "last")}
     everybody = Universe("u", pd.DataFrame({"symbol": symbols, **dates}))
-    features = FEATURE_SETS["default"]
+    features = FEATURE_SETS["default16"]
 
     def compute() -> None:
         panel = build_panel(store.read_block(sessions, symbols, store.seq()))

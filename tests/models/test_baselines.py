@@ -22,7 +22,9 @@ RANGES = {"stop": range(251, 260), "calibrate": range(261, 270)}
 def whole(lookback: int) -> dict[str, Baseline]:
     """Return every baseline, also those of overnight outputs, for two outputs."""
     nights = dict.fromkeys(OVERNIGHT, 0)
-    return baselines(0, lookback, universe_features=[1], overnight=[0, 1], overnight_features=nights)
+    return baselines(
+        0, lookback, universe_features=[1], range_feature=2, overnight=[0, 1], overnight_features=nights
+    )
 
 
 def fit(name: str, x: np.ndarray, y: np.ndarray, train: range = range(250)) -> FittedBaseline:
@@ -119,10 +121,41 @@ def test_logistic_regression_sees_the_last_features_and_the_returns_before_them(
     inputs = np.array([[*x[s, t], *x[s, t - 3 : t, 0]] for s, t in rows])
     centre, spread = inputs.mean(axis=0), inputs.std(axis=0)
     labels = [y[s, t, 0] for s, t in rows]
-    reference = LogisticRegression(C=0.01, max_iter=500).fit((inputs - centre) / spread, labels)
+    reference = LogisticRegression(C=1e-5, tol=1e-8).fit((inputs - centre) / spread, labels)
     last = (np.array([*x[2, 270], *x[2, 267:270, 0]]) - centre) / spread
     p_up = fit("logistic_regression", x, y).predict(x, np.ones(x.shape[:2], dtype=bool)).p_up[2, 270, 0]
     assert p_up == pytest.approx(reference.predict_proba(last[None])[0, 1], abs=1e-5)
+
+
+def test_the_stop_range_chooses_the_penalty_of_logistic_regression() -> None:
+    def spread(flips: float) -> float:
+        x, y = noise(symbols=20)
+        y[:, :, 0] = (x[:, :, 0] > 0) ^ (np.random.default_rng(6).random(y.shape[:2]) < flips)
+        p_up = fit("logistic_regression", x, y).predict(x, np.ones(x.shape[:2], dtype=bool)).p_up
+        return float(np.nanstd(p_up))
+
+    # A clear signal is worth a weak penalty, noise the strongest: then the forecasts hardly move.
+    assert spread(0.1) > 0.1
+    assert spread(0.5) < 0.005
+
+
+def test_a_second_fit_learns_from_all_three_ranges_and_keeps_the_first() -> None:
+    x, y = noise()
+    y[:, 250:270] = 1 - (x[:, 250:270, :1] > 0)  # upside down after train
+    y[:, :250] = x[:, :250, :1] > 0
+    mask = np.ones(x.shape[:2], dtype=bool)
+    for name in BASELINES:
+        model = whole(LOOKBACK)[name]
+        once = model.fit(x, mask, y, train=range(250), **RANGES, seed=0)
+        twice = model.fit(x, mask, y, train=range(250), **RANGES, seed=0, refit=y)
+        assert once.held_out is once
+        first, again = once.predict(x, mask).p_up, twice.predict(x, mask).p_up
+        assert np.array_equal(twice.held_out.predict(x, mask).p_up, first, equal_nan=True)
+        assert twice.base_rate == pytest.approx(y[:, LOOKBACK - 1 : 270].mean())
+        if name == "last_sign":
+            inside = slice(LOOKBACK - 1, 270)
+            hits = ((x[:, inside, 0] > 0) == (y[:, inside, 0] > 0.5)).mean()
+            assert np.nanmax(again) == pytest.approx(hits) != np.nanmax(first)
 
 
 def test_one_logistic_regression_does_not_see_features_about_other_symbols() -> None:
@@ -230,7 +263,9 @@ def test_a_training_range_without_labels_is_refused() -> None:
 def test_the_names_are_in_order_and_each_is_a_model() -> None:
     models = whole(LOOKBACK)
     assert tuple(models) == BASELINES
-    without = tuple(name for name in BASELINES if name not in (*OVERNIGHT, "logistic_without_universe"))
+    without = tuple(
+        name for name in BASELINES if name not in (*OVERNIGHT, "logistic_without_universe", "range_reversal")
+    )
     assert tuple(baselines(return_feature=0, lookback=LOOKBACK)) == without
     assert {*RANKING_RULES} < {*BASELINES}
     assert all(isinstance(model, Baseline) for model in models.values())

@@ -48,8 +48,9 @@ def block(symbols: int, sessions: int) -> Any:
     )
 
 
-def epoch(member: int, number: int, stop_loss: float) -> Any:
+def epoch(member: int, number: int, stop_loss: float, is_last: bool = False) -> Any:
     return SimpleNamespace(
+        is_last=is_last,
         member=member, members=3, epoch=number, loss=0.7, stop_loss=stop_loss, stop_hit_rate=0.5,
         gradient_norm=0.1,
     )  # fmt: skip
@@ -79,23 +80,23 @@ def test_a_bar_is_full_once_whatever_the_order_of_the_members_and_wherever_they_
             assert total == 3 * 5
             return super().bar(title, total)
 
-    with progress_shown_by(Counting()), epochs_shown("train", 3, 5, patience=2) as told:
+    with progress_shown_by(Counting()), epochs_shown("train", 3, 5) as told:
         counted = told._advance  # type: ignore[attr-defined]
         told._advance = lambda note: (steps.append(note), counted(note))  # type: ignore[attr-defined]
         told(epoch(2, 1, 0.6))
         told(epoch(1, 1, 0.6))
         assert len(steps) == 2
-        for number, loss in ((2, 0.7), (3, 0.8)):  # twice no better: it stops
-            told(epoch(1, number, loss))
+        told(epoch(1, 2, 0.7))
+        told(epoch(1, 3, 0.8, is_last=True))
         assert len(steps) == 1 + 5
         for number in (2, 3, 4, 5):
             told(epoch(2, number, 0.6 - number / 100))
         assert len(steps) == 5 + 5
         told(epoch(3, 1, 0.5))
         told(epoch(3, 2, 0.5))
-        told(epoch(3, 3, 0.5))
+        told(epoch(3, 3, float("nan"), is_last=True))
     assert len(steps) == 3 * 5
-    assert "member 3 of 3, epoch 3" in steps[-1]
+    assert "member 3 of 3, epoch 3 (second fit): loss 0.7000, gradient" in steps[-1]
     assert "gradient norm 0.1" in steps[-1]
 
 
@@ -132,6 +133,10 @@ class PerSymbol:
 
     def arranged(self, rows: list[int]) -> "PerSymbol":
         self.rows = rows
+        return self
+
+    @property
+    def held_out(self) -> "PerSymbol":
         return self
 
     def may_start(self, train: range) -> bool:

@@ -19,7 +19,7 @@ from tests.conftest import laid_out, prices_of, random_bars
 from tests.pipeline.features.test_sequences import members
 from tests.support.made_sequences import directions
 
-DEFAULT = FEATURE_SETS["default"]
+DEFAULT = FEATURE_SETS["default16"]
 
 
 def made(xnys: Calendar, untraded: int) -> tuple[Panel, Universe]:

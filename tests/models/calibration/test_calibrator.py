@@ -24,7 +24,7 @@ def test_horizons_are_calibrated_apart_and_unknown_labels_are_left_out() -> None
     logits, y = rows((0.3, 0.9))
     y[::3, 1] = np.nan
     known = ~np.isnan(y[:, 1])
-    calibrator = fit_calibrator(logits, y, np.array([0.5, 0.45]), SESSION, Calibration())
+    calibrator = fit_calibrator(logits, y, np.array([0.5, 0.45]), SESSION, Calibration("temperature"))
     assert calibrator.curves == (
         Temperature(0.5, fit_slope(logits[:, 0], y[:, 0], 0.5)),
         Temperature(0.45, fit_slope(logits[known, 1], y[known, 1], 0.45)),
@@ -38,7 +38,7 @@ def test_horizons_choose_their_method_apart() -> None:
     y = (RNG.random(logits.shape) < truth).astype(float)
     session = np.repeat(np.arange(200), 40)
     calibrator = fit_calibrator(logits, y, np.array([0.5, 0.48]), session, Calibration("auto"))
-    assert [name_curve(curve) for curve in calibrator.curves] == ["temperature", "isotonic"]
+    assert [name_curve(curve) for curve in calibrator.curves] == ["bayes", "isotonic"]
     assert [[line.method for line in table] for table in calibrator.tables] == [list(METHODS)] * 2
 
 

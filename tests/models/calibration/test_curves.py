@@ -166,7 +166,7 @@ def test_a_curve_never_falls_stays_inside_and_comes_back_from_json(
     method: str, rows: list[tuple[float, int]], asked: list[float], base_rate: float
 ) -> None:
     logits, y = np.array(rows, float).T
-    curve = fit_curve(method, logits, y, base_rate=base_rate, sessions=len(rows))
+    curve = fit_curve(method, logits, y, base_rate=base_rate, session=np.arange(len(rows)))
     again = curve_from_json(json.loads(json.dumps(curve_to_json(curve), allow_nan=False)))
     assert again == curve
     assert name_curve(again) == method
@@ -180,7 +180,9 @@ def test_a_curve_never_falls_stays_inside_and_comes_back_from_json(
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_logit_far_outside_is_never_certain(method: str) -> None:
-    curve = fit_curve(method, np.array([-8.0, -7.5]), np.array([0.0, 1.0]), base_rate=0.5, sessions=2)
+    curve = fit_curve(
+        method, np.array([-8.0, -7.5]), np.array([0.0, 1.0]), base_rate=0.5, session=np.arange(2)
+    )
     p_up = curve.p_up(np.array([-1e4, -12.0, 11.0, 1e4]))
     assert ((p_up > 0) & (p_up < 1)).all()
 
@@ -191,5 +193,7 @@ def test_on_noise_every_method_stays_near_the_base_rate(method: str, seed: int) 
     """On twenty thousand rows of noise, p_up deviates from the base rate by a fraction of a standard error."""
     rng = np.random.default_rng(seed)
     logits, y = rng.normal(0.1, 0.1, 20_000), (rng.random(20_000) < 0.52).astype(float)
-    p_up = fit_curve(method, logits, y, base_rate=0.52, sessions=200).p_up(rng.normal(0.1, 0.1, 5000))
+    p_up = fit_curve(method, logits, y, base_rate=0.52, session=np.arange(20_000) // 100).p_up(
+        rng.normal(0.1, 0.1, 5000)
+    )
     assert np.mean(np.abs(p_up - 0.52)) < 0.02

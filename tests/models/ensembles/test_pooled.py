@@ -77,6 +77,33 @@ def recipe() -> RecurrentModel:
     return model(epochs=2)
 
 
+def test_a_second_fit_learns_from_all_ranges_and_keeps_slope_and_first_fit() -> None:
+    x, mask, y = persistent(REPEATS)
+    refit = y.copy()
+    refit[:, 650:700] = np.nan
+    recipe = model(epochs=3)
+    once = recipe.fit(x, mask, y, **RANGES, seed=7)
+    twice = recipe.fit(x, mask, y, **RANGES, seed=7, refit=refit)
+    assert once.held_out is once
+    held = twice.held_out
+    assert np.array_equal(held.predict(x, mask).p_up, once.predict(x, mask).p_up, equal_nan=True)
+    known = usable_rows(mask, LOOKBACK, "windowed")[:, :700, None] & ~np.isnan(refit[:, :700])
+    assert twice.base_rate == pytest.approx(refit[:, :700][known].mean())
+    assert [curve.slope for curve in twice.calibrator.curves] == [c.slope for c in once.calibrator.curves]
+    assert [curve.base_rate for curve in twice.calibrator.curves] == twice.base_rate.tolist()
+    assert [e.stop_loss for e in twice.history] == [e.stop_loss for e in once.history]
+    # What the second fit must not learn from, and all later labels, change no weight of it.
+    other = refit.copy()
+    other[:, 700:] = 1 - other[:, 700:]
+    again = recipe.fit(x, mask, y, **RANGES, seed=7, refit=other)
+    for one, same, first in zip(
+        twice.members.weights, again.members.weights, once.members.weights, strict=True
+    ):
+        assert all(np.array_equal(a, b) for a, b in zip(one, same, strict=True))
+        assert any(not np.array_equal(a, b) for a, b in zip(one, first, strict=True))
+    assert (once.learned_before, twice.learned_before) == (600, 700)
+
+
 @pytest.fixture
 def folder(fitted: RecurrentEnsemble, tmp_path: Path) -> Path:
     fitted.save(tmp_path / "model", extra={"trained_through": "2018-12-31"})

@@ -52,7 +52,7 @@ def train_all(*given: Any, **options: Any) -> list[jobs.Run]:
 
 
 def assert_equal(one: list[jobs.Run], other: list[jobs.Run]) -> None:
-    for (weights, epochs), (other_weights, other_epochs) in zip(one, other, strict=True):
+    for (weights, epochs, _), (other_weights, other_epochs, _) in zip(one, other, strict=True):
         assert epochs == other_epochs
         for array, other_array in zip(weights, other_weights, strict=True):
             assert array.dtype == other_array.dtype

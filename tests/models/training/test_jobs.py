@@ -45,7 +45,7 @@ def members(count: int, training: Training = TRAINING) -> list[Job]:
 
 
 def digest(runs: Sequence[Run]) -> str:
-    return sha256(b"".join(array.tobytes() for weights, _ in runs for array in weights)).hexdigest()
+    return sha256(b"".join(array.tobytes() for run in runs for array in run.weights)).hexdigest()
 
 
 @pytest.fixture(scope="module")
@@ -71,8 +71,8 @@ def test_members_trained_in_two_processes_equal_those_trained_here_bit_for_bit(
     for _ in range(2):  # the second time every process has compiled already
         there = train_all([given], members(5), executor=workers, folder=tmp_path)
         assert digest(there) == digest(alone)
-        assert [epochs for _, epochs in there] == [epochs for _, epochs in alone]
-    assert len({array.tobytes() for weights, _ in there for array in weights[:1]}) == 5
+        assert [run.epochs for run in there] == [run.epochs for run in alone]
+    assert len({array.tobytes() for run in there for array in run.weights[:1]}) == 5
     assert list(tmp_path.iterdir()) == []
 
 
@@ -131,7 +131,7 @@ def test_epochs_that_nobody_saw_come_with_the_finished_member(given: Examples) -
     with ElsewhereExecutor(1) as far:
         runs = train_all([given], members(2), executor=far, progress=told.append)
     assert sorted(told, key=lambda epoch: (epoch.member, epoch.epoch)) == [
-        epoch for _, epochs in runs for epoch in epochs
+        epoch for run in runs for epoch in run.epochs
     ]
 
 

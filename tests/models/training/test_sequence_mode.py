@@ -158,7 +158,7 @@ def test_an_epoch_takes_the_steps_that_plain_keras_takes_on_the_same_chunks() ->
     training = Training(epochs=1, batch_size=150, chunk=steps, learning_rate=1e-2, clip_norm=0.1)
     x, mask, y = market()
     examples = given(network, x, mask, y)
-    weights, _ = Trainer(network, training).train(examples, seed=3)
+    weights, _, _ = Trainer(network, training).train(examples, seed=3)
     model = build_deployable(network, NO_SCALE)  # of Keras' own layers
     model.set_weights(build(network, seed=3).get_weights())
     model.compile(

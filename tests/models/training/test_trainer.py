@@ -62,7 +62,7 @@ def largest_difference(one: list[np.ndarray], other: list[np.ndarray]) -> float:
 def test_an_epoch_takes_the_steps_that_plain_keras_takes(train: int) -> None:
     training = Training(epochs=1, batch_size=16, learning_rate=1e-2, clip_norm=0.1)
     given = examples(train)
-    weights, history = Trainer(NETWORK, training).train(given, seed=3)
+    weights, history, _ = Trainer(NETWORK, training).train(given, seed=3)
     plain = compiled(NETWORK, training, seed=3)
     # Both start at the base rate: the logit of the share of ups is the output's first bias.
     ups = labels(given, given.train).mean()
@@ -83,7 +83,7 @@ def test_the_stop_range_is_scored_on_its_known_labels_alone() -> None:
     network = replace(NETWORK, horizons=2)
     given = examples(160, horizons=2)
     given.labels[given.stop[::3, 1] - 1, 1] = np.nan
-    weights, (epoch,) = Trainer(network, Training(epochs=1, learning_rate=1e-3)).train(given, seed=3)
+    weights, (epoch,), _ = Trainer(network, Training(epochs=1, learning_rate=1e-3)).train(given, seed=3)
     model = build(network, 0)
     model.set_weights(weights)
     p_up = 1 / (1 + np.exp(-np.float64(model(windows(given, given.stop)))))
@@ -100,26 +100,55 @@ def test_an_unknown_label_moves_no_weight() -> None:
     given.labels[:, 1] = np.nan
     given.labels[given.stop[:, 1] - 1, 1] = 1
     given.base_rate[1] = 0.5
-    weights, _ = Trainer(network, Training(epochs=2, learning_rate=1e-3)).train(given, seed=3)
+    weights, _, _ = Trainer(network, Training(epochs=2, learning_rate=1e-3)).train(given, seed=3)
     start = build(network, 3).get_weights()
     assert np.array_equal(weights[-2][:, 1], start[-2][:, 1])
     assert not np.array_equal(weights[-2][:, 0], start[-2][:, 0])
 
 
 @pytest.mark.slow
-def test_training_stops_after_patience_and_keeps_the_best_weights() -> None:
+@pytest.mark.parametrize("smooth", [1, 3])
+def test_training_stops_after_patience_and_keeps_the_weights_of_the_best_smoothed_loss(smooth: int) -> None:
     # Noise learned at a high rate: the stop loss soon rises.
     given, reported = examples(160), list[Epoch]()
-    trainer = Trainer(NETWORK, Training(epochs=30, batch_size=16, learning_rate=1e-2, patience=3))
-    weights, history = trainer.train(given, seed=1, member=2, members=5, progress=reported.append)
-    best = min(history, key=lambda epoch: epoch.stop_loss)
+    training = Training(epochs=30, batch_size=16, learning_rate=1e-2, patience=3, smooth_epochs=smooth)
+    trainer = Trainer(NETWORK, training)
+    weights, history, refitted = trainer.train(given, seed=1, member=2, members=5, progress=reported.append)
+    losses = [epoch.stop_loss for epoch in history]
+    means = [np.mean(losses[max(last - smooth, 0) : last]) for last in range(1, len(losses) + 1)]
+    best = history[int(np.argmin(means))]
     assert len(history) == best.epoch + 3 < 30
     assert reported == history
+    assert refitted == []
+    assert [epoch.is_last for epoch in reported] == [False] * (len(history) - 1) + [True]
     assert {(epoch.member, epoch.members, epoch.epochs) for epoch in reported} == {(2, 5, 30)}
     model = compiled(NETWORK, Training(), seed=0)
     model.set_weights(weights)
     again = model.evaluate(windows(given, given.stop), labels(given, given.stop), verbose=0)
     assert again == pytest.approx(best.stop_loss, abs=1e-5)
+
+
+@pytest.mark.slow
+def test_the_second_fit_takes_the_epochs_that_were_best_on_all_rows() -> None:
+    training = Training(epochs=30, batch_size=16, learning_rate=1e-2, patience=3)
+    first, reported = examples(160), list[Epoch]()
+    every = np.concatenate([first.train, first.stop])
+    rate = np.array([0.45])
+    both = replace(first, refit=every, refit_base_rate=rate)
+    trained = Trainer(NETWORK, training).train(both, seed=1, progress=reported.append)
+    alone = Trainer(NETWORK, training).train(first, seed=1)
+    assert (trained.epochs[-1].epoch, trained.epochs[-1].is_last) == (alone.epochs[-1].epoch, False)
+    assert largest_difference(trained.weights, alone.weights) == 0
+    best = trained.epochs[-1].epoch - training.patience
+    second = reported[len(trained.epochs) :]
+    assert [epoch.epoch for epoch in second] == [len(trained.epochs) + k for k in range(1, best + 1)]
+    assert np.isnan([epoch.stop_loss for epoch in second]).all()
+    assert [epoch.is_last for epoch in second] == [False] * (best - 1) + [True]
+    # The same as a fit on these rows that ends there.
+    plain = replace(first, train=every, base_rate=rate)
+    until = Trainer(NETWORK, replace(training, epochs=best, patience=99)).train(plain, seed=1)
+    assert [epoch.loss for epoch in until.epochs] == [epoch.loss for epoch in second]
+    assert largest_difference(trained.refitted, alone.weights) > 0
 
 
 @pytest.mark.slow
@@ -163,7 +192,7 @@ def test_what_diverged_crosses_processes_with_the_last_good_weights() -> None:
 def test_training_goes_on_from_given_weights() -> None:
     still, given = Trainer(NETWORK, Training(epochs=1, learning_rate=1e-12)), examples(160)
     start = [weight + 0.3 for weight in build(NETWORK, 5).get_weights()]
-    weights, (epoch,) = still.train(given, seed=3, start=start)
+    weights, (epoch,), _ = still.train(given, seed=3, start=start)
     model = compiled(NETWORK, Training(), seed=0)
     model.set_weights(start)
     expected = model.evaluate(windows(given, given.train), labels(given, given.train), verbose=0)

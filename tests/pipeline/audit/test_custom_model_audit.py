@@ -43,7 +43,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def honest(xnys: Calendar) -> Procedure:
     bars = market(xnys)
-    known = audit_of(bars, FEATURE_SETS["default"]).make()
+    known = audit_of(bars, FEATURE_SETS["default16"]).make()
     return Procedure(
         name="Written",
         model=CustomModel(adopted(), LOOKBACK),
@@ -52,6 +52,7 @@ def honest(xnys: Calendar) -> Procedure:
         fold=scoring_fold(known, EVALUATION, TRAINING),
         calendar=xnys,
         dead_zone=(0.0, 0.0),
+        refit=False,
         seed=3,
         last_return=0,
     ).with_known_labels()

@@ -76,7 +76,7 @@ def test_a_changed_future_changes_no_label_that_was_known(xnys: Calendar) -> Non
     def made(table: dict[str, pd.DataFrame], upto: int) -> Sequences:
         kept = {symbol: rows.iloc[:upto] for symbol, rows in table.items()}
         panel = laid_out(prices_of(kept, xnys), sessions[:upto], ["A", "B"])
-        return build_sequences(panel, FEATURE_SETS["default"], members(["A", "B"]), directions(*AHEAD))
+        return build_sequences(panel, FEATURE_SETS["default16"], members(["A", "B"]), directions(*AHEAD))
 
     whole, other, then = made(bars, 200), made(changed, 200), made(bars, cut + 1)
     for place, horizon in enumerate(AHEAD):
@@ -112,7 +112,7 @@ def test_a_large_loss_of_rows_to_the_gaps_is_an_error() -> None:
 def test_a_dead_zone_is_one_of_the_next_session() -> None:
     made = three_ahead(block(500).sessions)
     fold = scoring_fold(made, EvaluationConfig(test_sessions=60), TRAINING)
-    taught = mask_labels(made, fold, (-0.005, 0.005)).y
+    taught = mask_labels(made, fold, (-0.005, 0.005), refit=False).sequences.y
     learned = slice(fold.train.start, fold.stop.stop)
     small = np.abs(made.returns[:, learned]) <= 0.005
     assert np.array_equal(np.isnan(taught[:, learned, 0]), small[:, :, 0])

@@ -19,10 +19,12 @@ from pipeline.features.custom_features import EXTENSION_POINT, find_features, wr
 from pipeline.features.feature_sets import FEATURE_SETS, FeatureSet
 from pipeline.features.panel import Panel, build_panel
 from pipeline.market.calendar import Calendar
+from pipeline.outputs import Output
 from pipeline.plugins import digest_code
 from tests.conftest import PROJECT
 from tests.pipeline.audit.conftest import audit_of, market
 from tests.support.command_line import HERE, CommandLine, told
+from tests.support.made_sequences import directions
 
 PAGE = (PROJECT / "docs" / "custom_features.md").read_text()
 
@@ -42,7 +44,7 @@ def place(own_modules: Path) -> Path:
 def pages(place: Path) -> FeatureSet:
     (place / "my_features.py").write_text(block("my_features.py"))
     (place / "nextday.toml").write_text(block("nextday.toml"))
-    return find_features(load(place / "nextday.toml").features.set, place)
+    return find_features(load(place / "nextday.toml").features.set, place, directions(1))
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +90,22 @@ def test_the_digest_is_of_the_file_that_was_imported(
 
 
 def test_the_shipped_sets_are_found_by_their_names(tmp_path: Path) -> None:
-    assert {name: find_features(name, tmp_path) for name in FEATURE_SETS} == FEATURE_SETS
+    assert {name: find_features(name, tmp_path, directions(1)) for name in FEATURE_SETS} == FEATURE_SETS
+
+
+@pytest.mark.parametrize(
+    ("targets", "name"),
+    [
+        (("direction",), "own"),
+        (("relative",), "relative"),
+        (("relative", "overnight_relative"), "relative"),
+        (("direction", "relative"), "own"),
+    ],
+)
+def test_the_default_set_is_chosen_by_what_is_forecast(
+    targets: tuple[str, ...], name: str, tmp_path: Path
+) -> None:
+    assert find_features("default", tmp_path, [Output(target, 1) for target in targets]).name == name
 
 
 def written(**changes: object) -> SimpleNamespace:
@@ -163,8 +180,12 @@ def test_arrays_and_frames_are_the_same(panel: Panel) -> None:
         ("my_a:MINE", "x = 1 / 0", "my_a cannot be imported: ZeroDivisionError"),
         ("my_b:MINE", "MIN = 3", "my_b has no 'MINE'"),
         ("my_c:MINE", "MINE = 3", "my_c:MINE: there is no 'columns' on int"),
-        ("defualt", None, "write default, closes, alstm11, or package.module:NAME"),
-        ("../m:MINE", None, "write default, closes, alstm11, or package.module:NAME"),
+        ("defualt", None, "write default, own, relative, default16, closes, alstm11, or package.module:NAME"),
+        (
+            "../m:MINE",
+            None,
+            "write default, own, relative, default16, closes, alstm11, or package.module:NAME",
+        ),
     ],
 )
 def test_a_set_that_cannot_be_imported_is_an_error_with_its_location(

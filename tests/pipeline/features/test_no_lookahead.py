@@ -78,7 +78,7 @@ def test_volume_is_lagged_by_one_session(prices: pd.DataFrame, xnys: Calendar) -
     sessions = xnys.sessions[:SESSIONS]
     changed = prices.copy()
     changed.loc[changed["session"] == sessions[CUT], "volume"] *= 9
-    before, then = made(prices, sessions, "default"), made(changed, sessions, "default")
+    before, then = made(prices, sessions, "own"), made(changed, sessions, "own")
     volume = before.features.index("volume_ratio_lagged")
     assert np.array_equal(before.x[:, : CUT + 1], then.x[:, : CUT + 1])
     assert not np.array_equal(before.x[:, CUT + 1, volume], then.x[:, CUT + 1, volume])

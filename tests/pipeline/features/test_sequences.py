@@ -32,7 +32,9 @@ def panel_of(xnys: Calendar, **closes: list[float]) -> Panel:
 
 
 def labels(panel: Panel, universe: Universe | None = None) -> np.ndarray:
-    made = build_sequences(panel, FEATURE_SETS["default"], universe or members(panel.symbols), directions(1))
+    made = build_sequences(
+        panel, FEATURE_SETS["default16"], universe or members(panel.symbols), directions(1)
+    )
     return made.y[:, :, 0]
 
 
@@ -42,7 +44,7 @@ def test_a_label_is_the_sign_of_the_next_total_return(xnys: Calendar) -> None:
 
 def test_sequences_hold_the_columns_of_the_panel_by_symbol(xnys: Calendar) -> None:
     closes = {symbol: [*range(start, start + 90)] for symbol, start in (("A", 10), ("B", 20), ("C", 40))}
-    panel, features = panel_of(xnys, **closes), FEATURE_SETS["default"]
+    panel, features = panel_of(xnys, **closes), FEATURE_SETS["default16"]
     made = build_sequences(panel, features, members(panel.symbols), directions(1, 5))
     columns = features.compute(panel, panel.has_bar)
     assert panel.close.shape == (90, 3)
@@ -92,7 +94,7 @@ def test_only_members_are_unmasked(xnys: Calendar) -> None:
     bars = {s: random_bars(sessions, k) for k, s in enumerate("AB")}
     panel = laid_out(prices_of(bars, xnys), sessions, ["A", "B"])
     universe = members(["A", "B"], B=(str(sessions[100].date()), None))
-    mask = build_sequences(panel, FEATURE_SETS["default"], universe, directions(1)).mask
+    mask = build_sequences(panel, FEATURE_SETS["default16"], universe, directions(1)).mask
     assert not mask[1, :100].any()
     assert mask[:, 100:].all()
 
@@ -122,7 +124,7 @@ def test_an_infinite_value_is_none_for_the_others() -> None:
 def test_a_universe_of_one_still_has_rows(xnys: Calendar) -> None:
     sessions = xnys.sessions[:120]
     panel = laid_out(prices_of({"A": random_bars(sessions, 1)}, xnys), sessions, ["A"])
-    assert build_sequences(panel, FEATURE_SETS["default"], members(["A"]), directions(1)).mask[0, 64:].all()
+    assert build_sequences(panel, FEATURE_SETS["default16"], members(["A"]), directions(1)).mask[0, 64:].all()
 
 
 def test_one_missing_bar_costs_two_rows(xnys: Calendar) -> None:
@@ -130,14 +132,14 @@ def test_one_missing_bar_costs_two_rows(xnys: Calendar) -> None:
     bars = {symbol: random_bars(sessions, seed) for seed, symbol in enumerate(symbols)}
     whole = build_sequences(
         laid_out(prices_of(bars, xnys), sessions, symbols),
-        FEATURE_SETS["default"],
+        FEATURE_SETS["default16"],
         members(symbols),
         directions(1),
     )
     bars["A"] = bars["A"].drop(index=80)
     made = build_sequences(
         laid_out(prices_of(bars, xnys), sessions, symbols),
-        FEATURE_SETS["default"],
+        FEATURE_SETS["default16"],
         members(symbols),
         directions(1),
     )
@@ -153,12 +155,12 @@ def test_a_return_over_a_hole_starts_from_the_last_known_close(xnys: Calendar) -
     bars = random_bars(sessions, 0)
     close = bars["close"].to_numpy()
     panel = laid_out(prices_of({"A": bars.drop(index=80)}, xnys), sessions, ["A"])
-    columns = FEATURE_SETS["default"].compute(panel, np.ones((160, 1), bool))
+    columns = FEATURE_SETS["default16"].compute(panel, np.ones((160, 1), bool))
     assert columns["log_return_21"].loc[101, 0] == pytest.approx(np.log(close[101] / close[79]))
     assert columns["log_return_5"].loc[86, 0] == pytest.approx(np.log(close[86] / close[81]))
     assert columns["log_return_1"][0].isna().to_numpy().nonzero()[0].tolist() == [0, 80, 81]
     long_ago = laid_out(prices_of({"A": bars.drop(index=range(80, 86))}, xnys), sessions, ["A"])
-    after = FEATURE_SETS["default"].compute(long_ago, np.ones((160, 1), bool))["log_return_21"][0]
+    after = FEATURE_SETS["default16"].compute(long_ago, np.ones((160, 1), bool))["log_return_21"][0]
     assert np.isnan(after[106])
     assert not np.isnan(after[105])
 
@@ -166,7 +168,9 @@ def test_a_return_over_a_hole_starts_from_the_last_known_close(xnys: Calendar) -
 def test_prices_that_never_change_are_masked(xnys: Calendar) -> None:
     panel = panel_of(xnys, A=[10.0] * 120, B=list(np.linspace(10, 20, 120) + np.sin(np.arange(120))))
     assert (
-        not build_sequences(panel, FEATURE_SETS["default"], members(["A", "B"]), directions(1)).mask[0].any()
+        not build_sequences(panel, FEATURE_SETS["default16"], members(["A", "B"]), directions(1))
+        .mask[0]
+        .any()
     )
 
 
@@ -185,14 +189,14 @@ def test_the_ends_of_a_dead_zone_belong_to_it() -> None:
 
 def test_what_is_masked_is_zero(xnys: Calendar) -> None:
     panel = panel_of(xnys, A=[*range(10, 100)])
-    made = build_sequences(panel, FEATURE_SETS["default"], members(panel.symbols), directions(1))
+    made = build_sequences(panel, FEATURE_SETS["default16"], members(panel.symbols), directions(1))
     assert 0 < made.mask.sum() < made.mask.size
     assert (made.x[~made.mask] == 0).all()
 
 
 def test_sequences_are_cut_before_and_after_a_session(xnys: Calendar) -> None:
     panel = panel_of(xnys, A=[*range(10, 100)])
-    made = build_sequences(panel, FEATURE_SETS["default"], members(panel.symbols), directions(1, 5))
+    made = build_sequences(panel, FEATURE_SETS["default16"], members(panel.symbols), directions(1, 5))
     late = made.since(made.sessions[80])
     assert late.sessions[0] == made.sessions[80]
     assert late.x.shape[1] == late.mask.shape[1] == late.y.shape[1] == len(late.sessions) == 10

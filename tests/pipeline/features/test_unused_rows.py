@@ -16,7 +16,7 @@ from tests.conftest import laid_out, prices_of, vendor_bars
 from tests.support.made_sequences import directions
 
 COUNT, FLAT = 300, slice(150, 200)
-DEFAULT = FEATURE_SETS["default"]
+DEFAULT = FEATURE_SETS["default16"]
 
 
 SYMBOLS = ["PENNY", "STEADY", "U", "V", "W"]
@@ -94,7 +94,7 @@ def test_a_symbol_without_ranges_names_the_set_that_works(xnys: Calendar) -> Non
     _, fund = lines(panel)
     bars = COUNT - DEFAULT.reach
     assert fund.startswith(f"U: {bars} of {bars} rows are not used: no high and no low on {bars} bars (")
-    assert fund.endswith('and the feature set default needs them; [features] set = "closes" works without')
+    assert fund.endswith('and the feature set default16 needs them; [features] set = "closes" works without')
     tonight = describe_masked(panel, DEFAULT, universe(panel), ["V"], last=5)["V"]
     assert tonight.startswith(
         f"no high and no low on 1 bar ({panel.sessions[-1]:%Y-%m-%d}), and the feature set"

@@ -1,6 +1,6 @@
 """The one forecast function and the walk, with a ten-line model instead of a network."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -34,10 +34,17 @@ class Knowing:
     base_rate: np.ndarray = field(default_factory=lambda: np.array([0.5]))
     threshold: np.ndarray = field(default_factory=lambda: np.array([0.0]))
     taught: list[np.ndarray] = field(default_factory=list)
+    again: list[np.ndarray | None] = field(default_factory=list)
+    first: "Knowing | None" = None
 
-    def fit(self, x, mask, y, *, train, stop, calibrate, seed):  # type: ignore[no-untyped-def]
+    @property
+    def held_out(self) -> "Knowing":
+        return self.first or self
+
+    def fit(self, x, mask, y, *, train, stop, calibrate, seed, refit=None):  # type: ignore[no-untyped-def]
         self.taught.append(y)
-        return self
+        self.again.append(refit)
+        return self if refit is None else replace(self, base_rate=np.array([0.6]), first=self)
 
     def first_session(self, row):  # type: ignore[no-untyped-def]
         return max(row - self.lookback + 1, 0)
@@ -98,7 +105,9 @@ def test_a_masked_symbol_has_no_row(made: Sequences, xnys: Calendar) -> None:
     assert forecast(Knowing(), made, range(352, 353), xnys)["symbol"].tolist() == ["A", "B"]
 
 
-def walk(made: Sequences, xnys: Calendar, dead_zone: tuple[float, float] = (0.0, 0.0)):  # type: ignore[no-untyped-def]
+def walk(  # type: ignore[no-untyped-def]
+    made: Sequences, xnys: Calendar, dead_zone: tuple[float, float] = (0.0, 0.0), refit: bool = False
+):
     sequences = made
     model = Knowing()
     fold = scoring_fold(sequences, EVALUATION, TRAINING)
@@ -109,6 +118,7 @@ def walk(made: Sequences, xnys: Calendar, dead_zone: tuple[float, float] = (0.0,
         xnys,
         dead_zone=dead_zone,
         seed=0,
+        refit=refit,
         progress=print,
     )
     return model, fold, found
@@ -132,6 +142,20 @@ def test_what_was_known_before_the_test_ends_before_it(made: Sequences, xnys: Ca
     assert found.before["as_of"].min() == xnys.sessions[fold.stop.start]
 
 
+def test_a_second_fit_forecasts_the_test_and_the_first_what_was_before(
+    made: Sequences, xnys: Calendar
+) -> None:
+    model, fold, found = walk(made, xnys, dead_zone=(-0.005, 0.005), refit=True)
+    assert found.before["baseline_p_up"].eq(0.5).all()
+    assert found.test["baseline_p_up"].eq(0.6).all()
+    (taught,), (again,) = model.taught, model.again
+    before, small = slice(fold.train.start, fold.calibrate.stop), np.abs(made.returns) <= 0.005
+    # It learns from all three ranges and the gaps between them, from no small move, and from nothing later.
+    assert np.array_equal(np.isnan(again[:, before]), small[:, before])
+    assert np.isnan(again[:, fold.calibrate.stop :]).all()
+    assert np.isfinite(taught[:, fold.calibrate.start : fold.calibrate.stop]).all()
+
+
 def test_no_fit_is_taught_an_outcome_of_the_test(made: Sequences, xnys: Calendar) -> None:
     model, fold, _ = walk(made, xnys)
     assert np.isnan(model.taught[0][:, fold.calibrate.stop :]).all()
@@ -140,7 +164,7 @@ def test_no_fit_is_taught_an_outcome_of_the_test(made: Sequences, xnys: Calendar
 def test_small_moves_teach_nothing_and_calibrate_all_the_same(made: Sequences, xnys: Calendar) -> None:
     sequences = made
     fold = scoring_fold(sequences, EVALUATION, TRAINING)
-    taught = mask_labels(sequences, fold, (-0.005, 0.005)).y
+    taught = mask_labels(sequences, fold, (-0.005, 0.005), refit=False).sequences.y
     small = np.abs(sequences.returns) <= 0.005
     learning, calibrating = (
         slice(fold.train.start, fold.stop.stop),

@@ -120,7 +120,7 @@ def test_the_split_of_a_bar_that_is_kept_out_is_not_lost(xnys: Calendar, fault: 
     panel = laid_out(result.prices, sessions, symbols)
     true_return = whole["close"][last] / whole["close"][place - 1]
     assert panel.adj_close[last, 0] / panel.adj_close[place - 1, 0] == pytest.approx(true_return)
-    columns = FEATURE_SETS["default"].compute(panel, np.ones((120, 3), bool))
+    columns = FEATURE_SETS["default16"].compute(panel, np.ones((120, 3), bool))
     assert columns["log_return_21"].loc[place + 1 :, 0].abs().max() < 0.2  # a lost split would be log 2
 
 
