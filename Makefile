@@ -6,6 +6,11 @@ unexport PYTHONDONTWRITEBYTECODE
 VENV := .venv
 BIN := $(VENV)/bin
 NEXTDAY := $(BIN)/nextday
+# Two test processes on two cores: threads of OpenMP or BLAS that wait for a core on which the other process works cost
+# many times their work.
+PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
+# Files all of whose tests have one of these marks: a run that leaves the mark out need not import them.
+marked = $(shell grep -rlE --include='test_*.py' '^pytestmark = .*mark\.($(1))\b' tests | sed 's/^/--ignore=/')
 # Most of 60,000 installed files are never imported: Python compiles a module when it is, which halves the install.
 # It begins with pip itself: the one that comes with an older Python takes half as long again.
 # In a terminal it shows what it does; a log needs no 300 lines of it.
@@ -21,14 +26,14 @@ forecast: $(VENV)/.installed  ## Forecast the next session on the sample prices,
 	$(NEXTDAY) forecast
 
 test: $(VENV)/.installed-dev  ## All tests but the slow proofs
-	$(BIN)/pytest -n 2 --dist loadfile -m "not proof and not bench"
+	$(PYTEST) -m "not proof and not bench" $(call marked,proof|bench)
 
 proofs: $(VENV)/.installed-dev  ## Slow proofs: real servers, kills, simulated months
 	@# Only files with proofs: to import all takes a minute. Backwards, for the long ones are those of tests/proofs.
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m proof $$(grep -rl --include='test_*.py' mark.proof tests | sort -r)
+	$(PYTEST) --no-loadscope-reorder -m proof $$(grep -rl --include='test_*.py' mark.proof tests | sort -r)
 
 check: $(VENV)/.installed-dev lint types  ## Format, lint, types, import rules and the fast tests
-	$(BIN)/pytest -n 2 --dist loadfile -m "not proof and not slow and not bench" -q
+	$(PYTEST) -q -m "not proof and not slow and not bench" $(call marked,proof|slow|bench)
 
 lint: $(VENV)/.installed-dev  ## Format check, lint and import rules
 	$(BIN)/ruff format --check .
