@@ -51,8 +51,10 @@ def score_further_outputs(
 
 def _score_output(run: Run, walk: Walk, output: Output, baseline: str) -> tuple[pd.DataFrame, Verdict]:
     model, seed = run.config.model.name, run.config.training.seed
-    before, test = select_output(walk.before, output), select_output(walk.test, output)
-    baseline = baseline or best_baseline(before[before["model"] != model])
+    test = select_output(walk.test, output)
+    if not baseline:
+        before = select_output(walk.before, output)
+        baseline = best_baseline(before[before["model"] != model])
     parts = [score(test, baseline=baseline, seed=seed)]
     if run.config.calibration.coverage < 1:
         parts += _score_issued(run, test, baseline)

@@ -1,10 +1,10 @@
 """Walk-forward through history: fit the procedure on each fold and forecast the sessions after it."""
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -24,6 +24,7 @@ from pipeline.evaluation.timing_and_picking import find_best
 from pipeline.evaluation.verdict import best_baseline
 from pipeline.forecasting.folds import Fold, require_labels
 from pipeline.forecasting.model import FittedEnsemble, Model, submit
+from pipeline.forecasting.row_collector import RowCollector
 from pipeline.forecasting.walk_forward import Walk, mask_labels, walk_forward
 from pipeline.outputs import list_outputs, select_output
 from pipeline.schema import FORECAST_KEY
@@ -53,15 +54,13 @@ def walk_history(
         compute: Trains the networks.
 
     Returns:
-        The walk, whose `before` holds only the rows before the first test, `best` the choices of every fold, and whose
-        test rows are those of every method and of BEST_BEFORE, without band and base rate; the networks' test rows with
-        all columns; their epochs.
+        The walk, whose `before` is empty, `best` the choices of every fold, and whose test rows are those of every
+        method and of BEST_BEFORE, without band and base rate; the networks' test rows with all columns; their epochs.
     """
     for number, fold in enumerate(folds, start=1):
         require_labels(known.sequences, fold, f"fold {number}")
     model = run.config.model.name
-    before, tests = pd.DataFrame(), {column: list[pd.Series]() for column in _SCORED}
-    own: list[pd.DataFrame] = []
+    tests, own = RowCollector(_SCORED), RowCollector()
     best: list[pd.DataFrame] = []
     epochs: list[pd.DataFrame] = []
     fitted: FittedEnsemble | None = None
@@ -87,32 +86,37 @@ def walk_history(
             walk = _walk(run, known, fold, {model: _Submitted(submitted[0])})
             fitted = submitted.popleft().result()
             walk = drop_skipped_symbols(walk, fitted, known.sequences.symbols)
-            walk = replace(walk, test=walk.test.assign(fold=np.int16(number)))
-            before = walk.before if number == 1 else before
-            best.append(find_best(walk.before[walk.before["model"] != model]).assign(fold=number))
-            own.append(walk.test[walk.test["model"] == model])
-            for column, values in _with_best(walk, model).items():
-                tests[str(column)].append(values.copy())
+            best.append(_collect(walk, model, number, tests, own))
             epochs.append(epoch_table(fitted, f"fold {number}"))
-    # Column by column: a second copy of the whole would be the most memory that a backtest takes.
-    test = pd.DataFrame({name: pd.concat(tests.pop(name), ignore_index=True) for name in _SCORED}, copy=False)
-    walked = replace(walk, before=before, test=test, best=pd.concat(best, ignore_index=True))
-    return walked, pd.concat(own, ignore_index=True), pd.concat(epochs, ignore_index=True)
+            methods = walk.fitted
+            del walk  # while the next fold is fitted, its rows would lie in memory a second time
+    walked = Walk(pd.DataFrame(), tests.join(), methods, pd.concat(best, ignore_index=True))
+    return walked, own.join(), pd.concat(epochs, ignore_index=True)
 
 
-def _with_best(walk: Walk, model: str) -> pd.DataFrame:
-    """Return the test rows, followed by those of the prior-best baseline of each output."""
-    rules, rows = walk.before[walk.before["model"] != model], walk.test
+def _collect(walk: Walk, model: str, number: int, tests: RowCollector, own: RowCollector) -> pd.DataFrame:
+    """Add a fold's test rows to those of all methods and to the network's own; return the best baselines before it."""
+    rows, rules = walk.test.assign(fold=np.int16(number)), walk.before[walk.before["model"] != model]
+    own.add(rows[rows["model"] == model])
+    for part in _with_best(rows, rules):
+        tests.add(part)
+    return find_best(rules).assign(fold=number)
+
+
+def _with_best(rows: pd.DataFrame, rules: pd.DataFrame) -> Iterator[pd.DataFrame]:
+    """Yield the test rows, then those of the prior-best baseline of each output.
+
+    Args:
+        rows: Of the test.
+        rules: The baselines' rows before the test.
+    """
     names = pd.CategoricalDtype([*rows["model"].cat.categories, BEST_BEFORE, ""])
-    parts = [rows.astype({"model": names}).assign(chosen=pd.Categorical([""] * len(rows), dtype=names))]
+    yield rows.astype({"model": names}).assign(chosen=pd.Categorical([""] * len(rows), dtype=names))
     for output in list_outputs(rows):
         name = best_baseline(select_output(rules, output))
         best = select_output(rows, output)[lambda each, name=name: each["model"] == name]
         names_of = {"model": [BEST_BEFORE] * len(best), "chosen": [name] * len(best)}
-        parts.append(
-            best.assign(**{column: pd.Categorical(each, dtype=names) for column, each in names_of.items()})
-        )
-    return pd.concat([part[_SCORED] for part in parts], ignore_index=True)
+        yield best.assign(**{column: pd.Categorical(each, dtype=names) for column, each in names_of.items()})
 
 
 def fits_at_once(run: Run, folds: list[Fold]) -> int:

@@ -92,7 +92,7 @@ def gather_labelled(rows: pd.DataFrame, models: Collection[str] | None = None) -
     names = [str(name) for name in rows["model"].unique() if models is None or name in models]
     own = {name: np.flatnonzero(labelled & (rows["model"] == name).to_numpy()) for name in names}
     own = {name: rows_of.astype(np.int32) for name, rows_of in own.items() if len(rows_of)}
-    known, row = _match({name: _number_rows(rows, rows_of, levels) for name, rows_of in own.items()})
+    known, row = _match(rows, own, levels)
     p, y, returns = {}, np.full(len(known), np.nan), None
     for name, rows_of in own.items():
         p_up, outcome = (rows[column].to_numpy()[rows_of].astype(float) for column in ("p_up", "outcome"))
@@ -136,17 +136,20 @@ def _place_in(level: "pd.Index[Any]", values: "pd.Series[Any]") -> Places:
     return np.asarray(level.get_indexer(pd.Index(values)))
 
 
-def _match(numbers: Mapping[str, NDArray[np.int64]]) -> tuple[NDArray[np.int64], Mapping[str, Places]]:
-    """Return the distinct numbers in rising order, and the index of each model's rows into them."""
-    if not numbers:
+def _match(
+    rows: pd.DataFrame, own: Mapping[str, Places], levels: "list[pd.Index[Any]]"
+) -> tuple[NDArray[np.int64], Mapping[str, Places]]:
+    """Return the distinct numbers of all models' rows in rising order, and the index of each model's rows into them."""
+    if not own:
         return np.empty(0, np.int64), {}
-    first, *others = numbers.values()
-    if all(
-        np.array_equal(first, other) for other in others
-    ):  # the usual case: one search instead of one per model
-        known = np.sort(pd.unique(first))
-        return known, dict.fromkeys(numbers, np.searchsorted(known, first))
-    known = np.sort(pd.unique(np.concatenate([first, *others])))
+    first, *others = own
+    number = _number_rows(rows, own[first], levels)
+    # The usual case: one search instead of one per model, and the numbers of no more than two models at a time.
+    if all(np.array_equal(number, _number_rows(rows, own[name], levels)) for name in others):
+        known = np.sort(pd.unique(number))
+        return known, dict.fromkeys(own, np.searchsorted(known, number))
+    numbers = {name: _number_rows(rows, rows_of, levels) for name, rows_of in own.items()}
+    known = np.sort(pd.unique(np.concatenate([*numbers.values()])))
     return known, {model: np.searchsorted(known, number) for model, number in numbers.items()}
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -11,9 +12,14 @@ from pipeline.features.sequences import Sequences, blank_dead_zone
 from pipeline.forecasting.folds import Fold
 from pipeline.forecasting.forecast import forecast_packed
 from pipeline.forecasting.model import Labelled, Model, Trained, fit
+from pipeline.forecasting.row_collector import RowCollector
 from pipeline.market.calendar import Calendar
+from pipeline.schema import FORECAST_KEY
 
 __all__ = ["Walk", "mask_labels", "walk_forward"]
+
+_BEFORE: Final = [*FORECAST_KEY, "fold", "model", "p_up", "outcome", "realized_return"]
+"""The columns of the rows before a test: enough to score them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,10 +27,11 @@ class Walk:
     """The forecasts of a walk-forward evaluation.
 
     Attributes:
-        before: Rows of the stop and calibrate ranges: what was known before the test began.
+        before: Rows of the stop and calibrate ranges: what was known before the test began. The columns are those of
+            `test` without low, high, direction and baseline_p_up.
         test: Rows of the test ranges; columns fold, model, symbol, as_of, target_session, horizon, target, p_up, low,
             high, direction, baseline_p_up (the base rate of the training rows), outcome, realized_return (of a relative
-            target less the members' median), alike in `before`. Those in `before` are forecasts of the first fits.
+            target less the members' median). Those in `before` are forecasts of the first fits.
             Folds are counted from 1; model, symbol, target and direction are categories.
         fitted: The last fold's fits, by name.
         best: The baselines that were best before each test: fold, horizon, target, skill, baseline.
@@ -85,8 +92,7 @@ def walk_forward(
         refit: Whether the models are fitted a second time, on all sessions before the test, before they forecast it.
         progress: Called with the name of each model before it is fitted.
     """
-    before: list[pd.DataFrame] = []
-    test: list[pd.DataFrame] = []
+    before, test = RowCollector(_BEFORE), RowCollector()
     fitted: dict[str, Trained] = {}
     for number, fold in enumerate(folds, start=1):
         known = mask_labels(sequences, fold, dead_zone, refit=refit)
@@ -101,8 +107,8 @@ def walk_forward(
                 made = forecast_packed(each, sequences, rows, calendar)
                 rated = _with_outcomes(made, each.base_rate, sequences, outcomes)
                 names = pd.Categorical.from_codes(np.full(len(rated), place), pd.Index(list(models)))
-                kept.append(rated.assign(model=names, fold=np.int16(number)))
-    return Walk(pd.concat(before, ignore_index=True), pd.concat(test, ignore_index=True), fitted)
+                kept.add(rated.assign(model=names, fold=np.int16(number)))
+    return Walk(before.join(), test.join(), fitted)
 
 
 def _with_outcomes(
