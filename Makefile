@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 NEXTDAY := $(BIN)/nextday
 # Two test processes on two cores: threads of OpenMP or BLAS that wait for a core on which the other process works cost
 # many times their work.
-PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
+PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 # Files all of whose tests have one of these marks: a run that leaves the mark out need not import them.
 marked = $(shell grep -rlE --include='test_*.py' '^pytestmark = .*mark\.($(1))\b' tests | sed 's/^/--ignore=/')
 # Most of 60,000 installed files are never imported: Python compiles a module when it is, which halves the install.
@@ -30,7 +30,7 @@ test: $(VENV)/.installed-dev  ## All tests but the slow proofs
 
 proofs: $(VENV)/.installed-dev  ## Slow proofs: real servers, kills, simulated months
 	@# Only files with proofs: to import all takes a minute. Backwards, for the long ones are those of tests/proofs.
-	$(PYTEST) --no-loadscope-reorder -m proof $$(grep -rl --include='test_*.py' mark.proof tests | sort -r)
+	$(PYTEST) -m proof $$(grep -rl --include='test_*.py' mark.proof tests | sort -r)
 
 check: $(VENV)/.installed-dev lint types  ## Format, lint, types, import rules and the fast tests
 	$(PYTEST) -q -m "not proof and not slow and not bench" $(call marked,proof|slow|bench)
