@@ -1,12 +1,13 @@
 """The input scale: centre and spread of each feature on the training sessions, and a bound on the tails."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["LIMIT", "Scaling", "fit_scaling", "replace_outliers"]
+__all__ = ["LIMIT", "FitScaling", "Scaling", "fit_scaling", "replace_outliers"]
 
 # Daily returns have fat tails: unbounded, one crash at 20 standard deviations outweighs a year of ordinary
 # days in the gradient of the input weights, and one bad bar in a forecast drives a cell into saturation.
@@ -38,6 +39,10 @@ class Scaling:
         limit, unit = np.float32(LIMIT), np.float32(1 / LIMIT)
         scaled = (x - self.mean) / np.sqrt(self.variance)
         return np.asarray(np.clip(scaled * unit, np.float32(-1), np.float32(1)) * limit)
+
+
+FitScaling = Callable[[NDArray[np.float32], NDArray[np.bool_], range], Scaling]
+"""Returns the scale of a fit, of x, mask and the training sessions, as `fit_scaling` does."""
 
 
 def fit_scaling(x: NDArray[np.float32], mask: NDArray[np.bool_], sessions: range) -> Scaling:

@@ -51,7 +51,7 @@ from pipeline.prices.bar_block import Block
 from pipeline.sources.conformance import ConformanceError, check_source
 from pipeline.sources.custom import CustomSource
 
-__all__ = ["AuditInput", "audit", "gather", "run_checks"]
+__all__ = ["AuditInput", "audit", "gather", "open_procedure", "run_checks"]
 
 _EPOCHS, _LEARNING_RATE = 3, 0.01
 """Of a quick audit: enough for the model to learn something."""
@@ -144,7 +144,7 @@ def gather(run: Run, *, full: bool) -> AuditInput:
 
 def run_checks(subject: AuditInput) -> list[Check]:
     """Run the leakage checks of features, folds, fit and forecasts."""
-    with _open_procedure(subject) as procedure:
+    with open_procedure(subject) as procedure:
         checks = _list_checks(subject, procedure, _with_known_labels(procedure))
         results = []
         with bar("audit", len(checks)) as advance:
@@ -290,7 +290,8 @@ def _describe_extent(run: Run, chosen: Run, known: Sequences) -> str:
 
 
 @contextmanager
-def _open_procedure(subject: AuditInput) -> Iterator[Procedure]:
+def open_procedure(subject: AuditInput) -> Iterator[Procedure]:
+    """Open the configured model with all that it is fitted and judged on."""
     run, known, features = subject.run, subject.sequences, subject.features.features
     last_return = features.columns.index(features.last_return)
     baselines = make_baselines(run, features, known.outputs)

@@ -19,7 +19,7 @@ from models.ensembles.members import Members, calibration_rows, keep_last_good
 from models.ensembles.per_symbol_fitted import SymbolEnsemble, SymbolMember
 from models.errors import ModelError
 from models.networks.network import Network
-from models.scaling import Scaling
+from models.scaling import FitScaling, Scaling, fit_scaling
 from models.training.examples import Refit, prepare_examples
 from models.training.futures import DeferredFuture
 from models.training.jobs import Job, Progress, submit_all
@@ -56,6 +56,7 @@ class SymbolModel:
         start: Ensembles of an earlier fit on the same block to start from; a symbol without one starts from random
             initialization.
         calibration: How the mean logit of a symbol's members is calibrated, and when a direction is issued.
+        scale: Gives the input scale of each symbol.
     """
 
     network: Network
@@ -68,6 +69,7 @@ class SymbolModel:
     checkpoints: Path | None = None
     start: SymbolEnsemble | None = None
     calibration: Calibration = field(default_factory=Calibration)
+    scale: FitScaling = fit_scaling
 
     def fit(
         self,
@@ -145,7 +147,9 @@ class SymbolModel:
     ) -> tuple[Scaling, Examples]:
         """Return the input scale and the examples of one symbol's fit."""
         own = refit and refit.only(symbol)
-        return prepare_examples(self.network, *_only(symbol, block), train=train, stop=stop, refit=own)
+        return prepare_examples(
+            self.network, *_only(symbol, block), train=train, stop=stop, refit=own, scale=self.scale
+        )
 
     def _assemble(
         self,

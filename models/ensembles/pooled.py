@@ -19,7 +19,7 @@ from models.errors import ModelError
 from models.networks.network import Network
 from models.networks.recurrent import count_parameters
 from models.prediction import Prediction, on_panel
-from models.scaling import Scaling
+from models.scaling import FitScaling, Scaling, fit_scaling
 from models.training.examples import Refit, prepare_examples
 from models.training.futures import DeferredFuture
 from models.training.jobs import Job, Progress, submit_all
@@ -164,6 +164,7 @@ class RecurrentModel:
         start: An ensemble of an earlier fit on the same block: each member starts from the weights of the member with
             its seed, instead of from random initialization.
         calibration: How the mean logit is calibrated, and when a direction is issued.
+        scale: Gives the input scale.
     """
 
     network: Network
@@ -176,6 +177,7 @@ class RecurrentModel:
     checkpoints: Path | None = None
     start: RecurrentEnsemble | None = None
     calibration: Calibration = field(default_factory=Calibration)
+    scale: FitScaling = fit_scaling
 
     def fit(
         self,
@@ -233,7 +235,9 @@ class RecurrentModel:
         """
         check_panel(x, mask, self.network.features)
         second = None if refit is None else Refit(range(train.start, calibrate.stop), refit)
-        scaling, examples = prepare_examples(self.network, x, mask, y, train=train, stop=stop, refit=second)
+        scaling, examples = prepare_examples(
+            self.network, x, mask, y, train=train, stop=stop, refit=second, scale=self.scale
+        )
         seeds = tuple(range(seed, seed + self.members))
         known = self._known(seeds, train)
         jobs = [

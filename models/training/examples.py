@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.networks.network import Network
-from models.scaling import Scaling, fit_scaling
+from models.scaling import FitScaling, Scaling, fit_scaling
 from models.training.trainer import Examples
 from models.windows import closed_up, example_spans, labelled_rows, share_of_ups, usable_rows
 
@@ -40,6 +40,7 @@ def prepare_examples(
     train: range,
     stop: range,
     refit: Refit | None = None,
+    scale: FitScaling = fit_scaling,
 ) -> tuple[Scaling, Examples]:
     """Return the input scale of the rows of `train`, and the examples of a fit on `train` and `stop`.
 
@@ -51,6 +52,7 @@ def prepare_examples(
         train: Session numbers to train on.
         stop: Session numbers that decide when training ends.
         refit: The sessions and labels of a second fit; None: there is none.
+        scale: Gives the input scale.
 
     Raises:
         ModelError: a range has no usable label.
@@ -59,7 +61,7 @@ def prepare_examples(
     rows, stop_rows = (
         labelled_rows(usable, y, sessions, name) for sessions, name in ((train, "train"), (stop, "stop"))
     )
-    scaling, is_joined = fit_scaling(x, mask, train), network.mode == "sequence"
+    scaling, is_joined = scale(x, mask, train), network.mode == "sequence"
     panel = scaling.apply(x)
     # Short chunks are padded with arbitrary rows; NaN there would remain NaN under a weight of zero.
     panel[~mask] = 0

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.audit.leakage_check import CheckResult, leakage_check
-from pipeline.evaluation.verdict import Verdict, judge
+from pipeline.evaluation.verdict import BASE_RATE, Verdict, judge
 from pipeline.features.sequences import Sequences
 from pipeline.forecasting.folds import Fold
 from pipeline.forecasting.forecast import forecast
@@ -31,6 +31,7 @@ __all__ = [
     "check_seed",
     "check_shuffled_labels",
     "check_symbol_order",
+    "walk_test",
 ]
 
 SAME: Final = 1e-6
@@ -41,8 +42,6 @@ _LAST_DIGITS: Final = 1e-9
 
 _SHOWN: Final = 250
 """Sessions of the training range whose forecasts are ranked."""
-
-_BASE_RATE: Final = "base_rate"
 
 
 @dataclass(frozen=True, eq=False)
@@ -254,9 +253,10 @@ def _format_verdict(verdict: Verdict) -> str:
     return f"log loss saved per session {saved} [{low}, {high}], n = {verdict.n:,}"
 
 
-def _verdicts(procedure: Procedure) -> list[Verdict]:
+def walk_test(procedure: Procedure) -> pd.DataFrame:
+    """Fit the model and the base rate on the fold; return the rows of the test that the model forecasts, of both."""
     walked = walk_forward(
-        {procedure.name: procedure.model, _BASE_RATE: procedure.base_rate},
+        {procedure.name: procedure.model, BASE_RATE: procedure.base_rate},
         procedure.sequences,
         [procedure.fold],
         procedure.calendar,
@@ -267,9 +267,13 @@ def _verdicts(procedure: Procedure) -> list[Verdict]:
     )
     own = pd.MultiIndex.from_frame(walked.test.loc[walked.test["model"] == procedure.name, FORECAST_KEY])
     # A model may leave out symbols with too little history: the baseline is scored on its rows.
-    rows = walked.test[pd.MultiIndex.from_frame(walked.test[FORECAST_KEY]).isin(own)]
+    return walked.test[pd.MultiIndex.from_frame(walked.test[FORECAST_KEY]).isin(own)]
+
+
+def _verdicts(procedure: Procedure) -> list[Verdict]:
+    rows = walk_test(procedure)
     return [
-        judge(select_output(rows, output), model=procedure.name, baseline=_BASE_RATE, seed=procedure.seed)
+        judge(select_output(rows, output), model=procedure.name, baseline=BASE_RATE, seed=procedure.seed)
         for output in procedure.sequences.outputs
     ]
 

@@ -14,7 +14,7 @@ from pipeline.features.targets import label_returns, may_be_asked
 from pipeline.market.universe import Universe
 from pipeline.outputs import Output
 
-__all__ = ["Sequences", "blank_dead_zone", "build_sequences"]
+__all__ = ["Sequences", "blank_dead_zone", "build_sequences", "make_labels"]
 
 
 Number = TypeVar("Number", bound=np.generic)
@@ -112,7 +112,7 @@ def build_sequences(
     return Sequences(
         x=x,
         mask=mask,
-        y=np.where(asked, _to_batch_order([_make_labels(each) for each in returns]), np.float32(np.nan)),
+        y=np.where(asked, _to_batch_order([make_labels(each) for each in returns]), np.float32(np.nan)),
         returns=_to_batch_order(returns),
         asked=asked,
         symbols=tuple(panel.symbols),
@@ -140,7 +140,8 @@ def blank_dead_zone(
     return np.where(inside, np.float32(np.nan), y)
 
 
-def _make_labels(returns: NDArray[np.float64]) -> NDArray[np.float32]:
+def make_labels(returns: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Return 1 where a return is above 0, 0 where it is below, NaN where it is 0 or unknown."""
     up = np.where(returns > 0, 1.0, 0.0)
     return np.where(np.isnan(returns) | (returns == 0), np.nan, up).astype(np.float32)
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -22,8 +23,7 @@ from flows.runtime.custom_code import (
     require_audit,
     require_same_code,
 )
-from models import scaling
-from models.training import examples
+from models.scaling import Scaling, fit_scaling
 from pipeline.audit.leakage_check import Check
 from pipeline.audit.record import Audit, load_audit
 from pipeline.errors import InputError, NextdayError
@@ -154,10 +154,11 @@ def test_a_leak_fails_with_code_1_and_is_kept(nextday: CommandLine, monkeypatch:
 
 
 def with_scaling(ranges: Callable[[range, range], range], monkeypatch: pytest.MonkeyPatch) -> None:
-    fit = scaling.fit_scaling
-    monkeypatch.setattr(
-        examples, "fit_scaling", lambda x, mask, train: fit(x, mask, ranges(train, range(mask.shape[1])))
-    )
+    def scale(x: np.ndarray, mask: np.ndarray, train: range) -> Scaling:
+        return fit_scaling(x, mask, ranges(train, range(mask.shape[1])))
+
+    make = auditing.make_recipe
+    monkeypatch.setattr(auditing, "make_recipe", lambda *given: replace(make(*given), scale=scale))
 
 
 @pytest.mark.slow
