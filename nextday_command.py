@@ -4,6 +4,7 @@ It is a module of its own because `flows`, too, is a name that other projects us
 """
 
 import gc
+import signal
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,6 +22,10 @@ def find_hidden() -> dict[str, Path]:
 
 def main() -> None:
     """Run the command line; where a package is hidden, print which and exit with code 2."""
+    if signal.getsignal(signal.SIGINT) == signal.default_int_handler:
+        signal.signal(
+            signal.SIGINT, signal.SIG_DFL
+        )  # until `flows.cli` is imported, Ctrl+C just ends the process
     gc.disable()  # from the first import on: see `flows.cli.startup`, which turns it on again
     hidden = find_hidden()
     if hidden:

@@ -1,7 +1,6 @@
 """The command line. Heavy imports are inside the commands, so that `--help` answers at once."""
 
 import os
-import signal
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -20,7 +19,7 @@ from flows.cli.arguments import (
 from flows.cli.audit_commands import audit_app
 from flows.cli.backup_commands import backup_app
 from flows.cli.catalog_commands import models_app, source_app, ui_app
-from flows.cli.failures import describe_unexpected, echo_wrapped, find_cause, find_signal
+from flows.cli.failures import describe_unexpected, echo_wrapped, end_by, ended_by_signals, find_cause
 from flows.cli.init_command import init_app
 from flows.cli.ledger_commands import ledger_app
 from flows.cli.prices_commands import prices_app
@@ -295,23 +294,18 @@ def doctor() -> None:
 def main() -> None:
     """Run the command line; an error is printed in a few lines and sets the exit code, without a traceback."""
     start_quickly()
-    try:
-        app(put_options_first(sys.argv[1:]), standalone_mode=True)
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
-    except Exception as error:
-        if options.debug:
-            raise
-        number = find_signal(error)
-        if number == signal.SIGINT:
-            raise SystemExit(130) from None
-        if number:
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
-        error = find_cause(error)
-        is_ours = hasattr(error, "fix")
-        echo_wrapped(f"nextday: {error if is_ours else describe_unexpected(error)}")
-        raise SystemExit(getattr(error, "exit_code", 1) if is_ours else 1) from None
+    with ended_by_signals() as find_signal:
+        try:
+            app(put_options_first(sys.argv[1:]), standalone_mode=True)
+        except BaseException as error:
+            if number := find_signal():  # whatever it led to in Prefect or elsewhere
+                end_by(number)
+            if options.debug or not isinstance(error, Exception):
+                raise
+            error = find_cause(error)
+            is_ours = hasattr(error, "fix")
+            echo_wrapped(f"nextday: {error if is_ours else describe_unexpected(error)}")
+            raise SystemExit(getattr(error, "exit_code", 1) if is_ours else 1) from None
 
 
 def _prepare() -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 import functools
 import random
-import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,14 +10,12 @@ from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from types import FrameType
-from typing import Any, NoReturn, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import pandas as pd
 from prefect import Flow, Task, get_client
 from prefect.cache_policies import NO_CACHE
 from prefect.context import FlowRunContext
-from prefect.exceptions import TerminationSignal
 from prefect.settings import PREFECT_API_URL
 from prefect.utilities.timeout import timeout as time_limit
 
@@ -133,30 +130,28 @@ class _Task(Task[P, R]):
 
 @contextmanager
 def run_beside(work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Iterator[Future[R]]:
-    """Call `work` in a thread, as part of the same flow run, while the block runs; the block's end waits for it."""
-    with ThreadPoolExecutor(1) as pool:
+    """Call `work` in a thread, as part of the same flow run, while the block runs; the block's end waits for it.
+
+    A signal that ends the run is no reason to wait.
+    """
+    pool = ThreadPoolExecutor(1)
+    try:
         yield pool.submit(copy_context().run, lambda: work(*args, **kwargs))
+    except Exception:
+        pool.shutdown()
+        raise
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
+    pool.shutdown()
 
 
 def call_flow(work: Flow[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     """Run a flow in Prefect if PREFECT_API_URL names a server; else call its function, without a server.
 
-    The work and its results are the same, and a SIGTERM ends it as in Prefect; there is no flow run to look at.
-
-    Raises:
-        TerminationSignal: this process got a SIGTERM: what the work had begun is cleared away.
+    The work and its results are the same; there is no flow run to look at.
     """
-    if PREFECT_API_URL.value():
-        return work(*args, **kwargs)
-
-    def end(number: int, frame: FrameType | None) -> NoReturn:
-        raise TerminationSignal(number)
-
-    former = signal.signal(signal.SIGTERM, end)
-    try:
-        return work.fn(*args, **kwargs)
-    finally:
-        signal.signal(signal.SIGTERM, former)
+    return work(*args, **kwargs) if PREFECT_API_URL.value() else work.fn(*args, **kwargs)
 
 
 @contextmanager

@@ -74,7 +74,7 @@ def _silenced() -> Iterator[None]:
         os.dup2(output.fileno(), 2)
         try:
             yield
-        except BaseException:
+        except Exception:
             output.seek(0)
             os.write(kept, output.read())
             raise

@@ -21,7 +21,9 @@ __all__ = [
     "digest_files",
     "hold_lock",
     "remove_abandoned",
+    "remove_claimed",
     "remove_folder",
+    "removed_at_end",
     "write_bytes",
     "write_text",
 ]
@@ -111,7 +113,8 @@ def _claimed_file(path: Path) -> Iterator[tuple[Path, BinaryIO]]:
         temporary = path.with_name(f".{path.name}.{secrets.randbelow(_NUMBERS)}")
         with temporary.open("xb") as file:
             if _is_claimed(file.fileno(), temporary):
-                yield temporary, file
+                with removed_at_end(temporary):
+                    yield temporary, file
                 return
 
 
@@ -131,13 +134,37 @@ def claimed_folder(parent: Path, prefix: str) -> Iterator[Path]:
             continue
         try:
             if _is_claimed(descriptor, path):
-                try:
-                    yield path
-                finally:
-                    remove_folder(path)
+                with removed_at_end(path):
+                    try:
+                        yield path
+                    finally:
+                        remove_folder(path)
                 return
         finally:
             os.close(descriptor)
+
+
+_claimed: set[Path] = set()
+"""The temporary files and folders of this process."""
+
+
+@contextmanager
+def removed_at_end(path: Path) -> Iterator[None]:
+    """Let `remove_claimed` remove the file or folder, if this process ends inside the block."""
+    _claimed.add(path)
+    try:
+        yield
+    finally:
+        _claimed.discard(path)
+
+
+def remove_claimed() -> None:
+    """Remove this process's temporary files and folders, right before it ends inside of their blocks."""
+    for path in list(_claimed):
+        if path.is_dir():
+            remove_folder(path)
+        with suppress(OSError):
+            path.unlink()
 
 
 def remove_abandoned(path: Path) -> bool:

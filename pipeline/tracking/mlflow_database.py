@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
-from pipeline.storage.files import hold_lock
+from pipeline.storage.files import hold_lock, removed_at_end
 
 __all__ = ["artifact_root", "database", "import_mlflow", "locked", "open_client"]
 
@@ -122,19 +122,21 @@ def _migrate(home: Path) -> None:
 
     path = database(home)
     half = home / ".mlflow.db"
-    _remove(half)
-    try:
-        if path.exists():
-            with closing(sqlite3.connect(path)) as old, closing(sqlite3.connect(half)) as new:
-                old.backup(new)
-        upgrade.callback(_url(half))
-        half.replace(path)
-    finally:
-        _remove(half)
+    journal = half.with_name(f"{half.name}-journal")
+    _remove(half, journal)
+    with removed_at_end(half), removed_at_end(journal):
+        try:
+            if path.exists():
+                with closing(sqlite3.connect(path)) as old, closing(sqlite3.connect(half)) as new:
+                    old.backup(new)
+            upgrade.callback(_url(half))
+            half.replace(path)
+        finally:
+            _remove(half, journal)
 
 
-def _remove(half: Path) -> None:
-    for path in (half, half.with_name(f"{half.name}-journal")):
+def _remove(*paths: Path) -> None:
+    for path in paths:
         path.unlink(missing_ok=True)
 
 

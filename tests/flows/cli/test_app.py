@@ -1,6 +1,5 @@
 """Invalid input on the command line is reported with its place and the fix, and nothing is lost or half done."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -11,7 +10,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from filelock import FileLock
-from prefect.exceptions import TerminationSignal
 
 from flows import nightly
 from flows.cli import app
@@ -244,36 +242,25 @@ def test_an_unexpected_error_is_three_lines_and_debug_shows_the_traceback(
         nextday("--debug", *HERE, "update")
 
 
-def test_ctrl_c_ends_with_130_and_no_output_even_where_prefect_fails_on_it(
-    nextday: CommandLine, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_the_process_without_a_word_even_where_prefect_fails_on_it(
+    nextday: CommandLine, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
     def trip(*_: object, **__: object) -> None:
         try:
-            raise KeyboardInterrupt
+            signal.raise_signal(number)
         finally:
             raise ValueError("Task run is not set")
 
+    def end_by(received: int) -> None:
+        raise SystemExit(-received)
+
+    former = signal.getsignal(number)
     monkeypatch.setattr(nightly, "update_prices", trip)
+    monkeypatch.setattr(app, "end_by", end_by)
     said = nextday(*HERE, "update")
-    assert (said.code, said.err.splitlines()[1:]) == (130, [])
-
-
-def test_sigterm_ends_the_process_even_where_prefect_fails_on_it(
-    nextday: CommandLine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def trip(*_: object, **__: object) -> None:
-        try:
-            raise TerminationSignal(signal.SIGTERM)
-        finally:
-            raise ValueError("Task run is not set")
-
-    def die(_: int, number: int) -> None:
-        raise SystemExit(-number)
-
-    monkeypatch.setattr(nightly, "update_prices", trip)
-    monkeypatch.setattr(os, "kill", die)
-    said = nextday(*HERE, "update")
-    assert (said.code, said.err.splitlines()[1:]) == (-signal.SIGTERM, [])
+    assert (said.code, said.err.splitlines()[1:]) == (-number, [])
+    assert signal.getsignal(number) == former
 
 
 @pytest.mark.slow

@@ -145,3 +145,11 @@ def test_the_block_waits_for_the_work_beside_it_also_when_it_fails() -> None:
     with run_beside(fail) as result:
         pass
     assert isinstance(result.exception(), ValueError)
+
+
+def test_the_block_does_not_wait_for_the_work_beside_it_when_a_signal_ends_the_run() -> None:
+    ended = threading.Event()
+    with pytest.raises(KeyboardInterrupt), run_beside(ended.wait, 10) as result:
+        raise KeyboardInterrupt
+    assert not result.done()
+    ended.set()
