@@ -1,4 +1,4 @@
-"""The monthly flow: compact the price files and the databases, and remove the leftovers of killed runs."""
+"""The monthly flow: compact the price files and the databases, and remove old reports and what killed runs left."""
 
 import sqlite3
 from contextlib import closing
@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from prefect import flow
 from prefect.artifacts import create_table_artifact
 from prefect.context import FlowRunContext
@@ -14,8 +15,13 @@ from prefect.context import FlowRunContext
 from flows.runtime.context import Run
 from flows.runtime.progress import PREFECT_ERRORS, log_line, log_quietly
 from flows.runtime.tasks import MAX_SECONDS, open_locked_run, task
+from models.ensembles.model_files import model_version
 from pipeline.formatting import count
+from pipeline.ledger.known_head import ledger_exists
 from pipeline.prices.delta_table import Compaction
+from pipeline.report.files import remove_reports
+from pipeline.tracking.registry import Registry
+from pipeline.tracking.run_files import remove_run_files
 
 __all__ = ["Maintenance", "maintenance"]
 
@@ -31,6 +37,7 @@ class Maintenance:
         folder: Files and bytes in the price store's folder, before and after.
         databases: Bytes of each database with its side files, before and after, by its name.
         leftovers: Removed files and folders of killed runs.
+        old: Removed reports, and tracked runs whose files were removed, with their bytes.
     """
 
     reads_before: int
@@ -38,13 +45,23 @@ class Maintenance:
     folder: Compaction
     databases: dict[str, tuple[int, int]]
     leftovers: list[Path]
+    old: "OldFiles"
+
+
+@dataclass(frozen=True)
+class OldFiles:
+    """What [retention] lets go: numbers, and bytes of both."""
+
+    reports: int = 0
+    tracked_runs: int = 0
+    size: int = 0
 
 
 @flow(name="maintenance", timeout_seconds=MAX_SECONDS, persist_result=False)
 def maintenance(
     config: Path | None = None, home: Path | None = None, now: datetime | None = None
 ) -> Maintenance:
-    """Speed up reads and free disk space; no bar, version or forecast is ever removed.
+    """Speed up reads and free disk space; no bar, version, forecast or model is ever removed.
 
     Args:
         config: The configuration file.
@@ -55,8 +72,9 @@ def maintenance(
         leftovers = run.workspace.remove_leftovers(run.name)
         before = run.store.count_files()
         folder = compact_prices(run)
-        done = Maintenance(before, run.store.count_files(), folder, tidy_databases(run), leftovers)
-    for line in _summary(done, run.config.prices.keep_days):
+        after, old = run.store.count_files(), remove_old_files(run)
+        done = Maintenance(before, after, folder, tidy_databases(run), leftovers, old)
+    for line in _summary(done, run):
         log_line(line)
     try:
         _publish(done, run.name)
@@ -69,6 +87,32 @@ def maintenance(
 def compact_prices(run: Run) -> Compaction:
     """Join the small files of the universe's prices; the replaced files are kept for `keep_days`."""
     return run.store.compact(timedelta(days=run.config.prices.keep_days))
+
+
+@task("remove old files")
+def remove_old_files(run: Run) -> OldFiles:
+    """Remove the reports and MLflow's files of sessions before the newest `report_sessions` with forecasts.
+
+    `nextday report` writes such a report again, from what stays. The serving model's training keeps its files.
+    """
+    kept = run.config.retention.report_sessions
+    if not kept or not ledger_exists(run.workspace.ledger):
+        return OldFiles()
+    sessions = run.ledger.universe_record(run.name).rows["as_of"].drop_duplicates().sort_values()
+    if len(sessions) <= kept:
+        return OldFiles()
+    first = sessions.iloc[-kept]
+    # A report is named by the session after: that of the session before `first` is for `first` itself.
+    reports, size = remove_reports(run.workspace.reports, run.name, (first + pd.Timedelta(days=1)).date())
+    serving = Registry(run.workspace.home, model_version).serving(run.name)
+    try:
+        runs, more = remove_run_files(
+            run.workspace.home, run.name, first.date(), [serving.run_id] if serving else []
+        )
+    except sqlite3.Error as error:  # nextday doctor checks the database
+        log_quietly(f"the files of tracked runs are left as they are: {error}")
+        runs, more = 0, 0
+    return OldFiles(reports, runs, size + more)
 
 
 @task("tidy databases")
@@ -92,7 +136,8 @@ def _size(path: Path) -> int:
     return sum(each.stat().st_size for each in path.parent.glob(f"{path.name}*") if each.is_file())
 
 
-def _summary(done: Maintenance, keep_days: int) -> list[str]:
+def _summary(done: Maintenance, run: Run) -> list[str]:
+    keep_days, old = run.config.prices.keep_days, done.old
     lines = [
         f"prices: read from {count(done.reads_after, 'file')}, before from {done.reads_before:,}; "
         f"{_mb(done.folder.bytes_after)} on disk, before {_mb(done.folder.bytes_before)}",
@@ -102,6 +147,12 @@ def _summary(done: Maintenance, keep_days: int) -> list[str]:
         lines.append(f"{name}: {_mb(after)}, before {_mb(before)}")
     if done.leftovers:
         lines.append(f"{count(len(done.leftovers), 'leftover')} of killed runs removed")
+    if old.reports or old.tracked_runs:
+        lines.append(
+            f"{count(old.reports, 'report')} and the files of {count(old.tracked_runs, 'tracked run')} removed "
+            f"({_mb(old.size)}): older than the newest {run.config.retention.report_sessions} sessions, which "
+            "[retention] keeps"
+        )
     return lines
 
 
@@ -121,6 +172,8 @@ def _publish(done: Maintenance, universe: str) -> None:
             {"what": name, "before": _mb(before), "after": _mb(after)}
             for name, (before, after) in done.databases.items()
         ),
+        {"what": "old reports", "before": done.old.reports, "after": 0},
+        {"what": "old tracked runs with files", "before": done.old.tracked_runs, "after": 0},
         {"what": "leftovers of killed runs", "before": len(done.leftovers), "after": 0},
     ]
     key = f"nextday-{universe.replace('_', '-')}-maintenance"

@@ -303,6 +303,25 @@ class ScheduleConfig(_Section):
     maintenance: str = "0 12 1 * *"
 
 
+_LEAST_KEPT = 30
+"""A nightly run looks for missing reports among the newest sessions; those must stay."""
+
+
+class RetentionConfig(_Section):
+    """How long the files that can be written again stay; never of the ledger, the prices or the models."""
+
+    report_sessions: int = Field(252, ge=0)
+
+    @field_validator("report_sessions")
+    @classmethod
+    def _check_report_sessions(cls, sessions: int) -> int:
+        if 0 < sessions < _LEAST_KEPT:
+            raise ValueError(
+                f"write 0 to keep every report, or at least {_LEAST_KEPT}: a nightly run writes the newest ones again"
+            )
+        return sessions
+
+
 class Config(_Section):
     """Every setting of one universe."""
 
@@ -317,6 +336,7 @@ class Config(_Section):
     backtest: BacktestConfig = BacktestConfig()
     trading: TradingConfig = TradingConfig()
     schedule: ScheduleConfig = ScheduleConfig()
+    retention: RetentionConfig = RetentionConfig()
 
     @model_validator(mode="after")
     def _check_training(self) -> Self:
@@ -341,6 +361,7 @@ class Config(_Section):
             "backtest": True,
             "prices": {"proxy", "ca_bundle", "keep_days"},
             "training": {"processes", "scheduler", "worker_patience"},  # results do not depend on them
+            "retention": True,
             "schedule": {"maintenance"},
             "trading": True,
         }

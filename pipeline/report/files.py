@@ -16,9 +16,9 @@ from pipeline.report.evening_report import Report
 from pipeline.report.tables import collect_scores
 from pipeline.schema import SCORES
 from pipeline.storage.csv_output import format_csv
-from pipeline.storage.files import write_text
+from pipeline.storage.files import measure_folder, remove_folder, write_text
 
-__all__ = ["FORECAST_COLUMNS", "Paths", "find_foreign_latest", "report_paths", "write"]
+__all__ = ["FORECAST_COLUMNS", "Paths", "find_foreign_latest", "remove_reports", "report_paths", "write"]
 
 FORECAST_COLUMNS: Final = [
     "target_session",
@@ -89,6 +89,25 @@ def write(report: Report, folder: Path) -> Paths:
         write_text(written.latest_csv, forecasts)
     write_text(written.html, render(report))  # last: where it exists, so do the others
     return written
+
+
+def remove_reports(folder: Path, universe: str, before: date) -> tuple[int, int]:
+    """Remove the universe's reports for sessions before a day: the folders named by a date.
+
+    Args:
+        folder: The workspace's reports.
+        universe: The universe's name; the caller must hold its lock.
+        before: The first session whose report stays.
+
+    Returns:
+        The number of reports, and the bytes of their files.
+    """
+    dated = (path for path in (folder / universe).glob("????-??-??") if path.is_dir())
+    found = [path for path in dated if path.name < before.isoformat()]
+    size = sum(map(measure_folder, found))
+    for path in found:
+        remove_folder(path)
+    return len(found), size
 
 
 def find_foreign_latest(report: Report, folder: Path) -> date | None:

@@ -20,6 +20,7 @@ __all__ = [
     "claimed_folder",
     "digest_files",
     "hold_lock",
+    "measure_folder",
     "remove_abandoned",
     "remove_claimed",
     "remove_folder",
@@ -220,6 +221,11 @@ def digest_files(folder: Path) -> dict[str, str]:
     """
     paths = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+
+
+def measure_folder(path: Path) -> int:
+    """Return the bytes of all files below a folder."""
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
 
 
 def remove_folder(path: Path) -> None:

@@ -21,7 +21,7 @@ from pipeline.storage.workspace import Workspace
 from tests.conftest import prices_of, vendor_bars
 from tests.pipeline.ledger.test_sealed_ledger import issue
 from tests.pipeline.storage.test_workspace import another_process_holds
-from tests.support.command_line import HERE, CommandLine, told
+from tests.support.command_line import HERE, CommandLine, contents, told
 
 WEEK = pd.DatetimeIndex(["2018-12-28", "2018-12-31", "2019-01-02", "2019-01-03"])
 
@@ -118,6 +118,52 @@ def test_a_damaged_database_does_not_keep_the_prices_from_being_joined(
     assert said.code == 0
     assert store.count_files() == 2
     assert Path("w/mlflow.db").read_text() == "no database at all"
+
+
+def test_old_reports_go_and_the_ledger_stays_as_it_is(nextday: CommandLine) -> None:
+    ledger = Ledger(Path("w/ledger.sqlite"))
+    for day in range(34):
+        issue(ledger, day, ["AAPL"])
+    sessions = ledger.record("sample")
+    for target in sessions["target_session"]:
+        folder = Path(f"w/reports/sample/{target:%Y-%m-%d}")
+        folder.mkdir(parents=True)
+        (folder / "report.html").write_text("0" * 100_000)
+    others = [Path("w/reports/sample/latest.csv"), Path("w/reports/sample/backtest/report.html")]
+    others += [Path("w/reports/other/2001-01-01/report.html")]
+    for file in others:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("")
+    Path("w/mlflow.db").write_text("no database at all")
+    before = contents(Path("w"))
+    assert "tracked run" not in nextday(*HERE, "maintain").err  # 252 are kept
+    Path("nextday.toml").write_text("[retention]\nreport_sessions = 30\n")
+    said = nextday(*HERE, "maintain")
+    assert said.code == 0
+    assert "4 reports and the files of 0 tracked runs removed (0.4 MB)" in said.err
+    left = sorted(path.name for path in Path("w/reports/sample").glob("????-??-??"))
+    assert left == [f"{target:%Y-%m-%d}" for target in sessions["target_session"]][4:]
+    gone = before.keys() - contents(Path("w")).keys()
+    assert len(gone) == 4
+    assert all(name.startswith("reports/sample/") for name in gone)
+    assert ledger.verify().ok
+    pd.testing.assert_frame_equal(ledger.record("sample"), sessions)
+    assert "tracked run" not in nextday(*HERE, "maintain").err
+
+
+def test_too_few_reports_to_keep_are_refused_and_none_means_all(nextday: CommandLine) -> None:
+    Path("nextday.toml").write_text("[retention]\nreport_sessions = 5\n")
+    said = nextday(*HERE, "maintain")
+    assert said.code == 2
+    assert "write 0 to keep every report, or at least 30" in told(said)[0]
+    ledger = Ledger(Path("w/ledger.sqlite"))
+    for day in range(34):
+        issue(ledger, day, ["AAPL"])
+    folder = Path("w/reports/sample/2001-01-02")
+    folder.mkdir(parents=True)
+    Path("nextday.toml").write_text("[retention]\nreport_sessions = 0\n")
+    assert nextday(*HERE, "maintain").code == 0
+    assert folder.exists()
 
 
 def test_it_waits_for_a_run_of_the_same_universe(

@@ -95,8 +95,14 @@ def test_a_byte_order_mark_is_no_fault(tmp_path: Path) -> None:
 
 def test_the_digest_does_not_follow_what_is_about_files_alone(tmp_path: Path) -> None:
     plain = load(write(tmp_path, ""))
-    kept = load(write(tmp_path, "[prices]\nkeep_days = 7\n[schedule]\nmaintenance = '0 9 2 * *'"))
+    kept = load(
+        write(
+            tmp_path,
+            "[prices]\nkeep_days = 7\n[schedule]\nmaintenance = '0 9 2 * *'\n[retention]\nreport_sessions = 0",
+        )
+    )
     assert (kept.prices.keep_days, kept.schedule.maintenance) == (7, "0 9 2 * *")
+    assert kept.retention.report_sessions == 0
     assert digest(plain.resolved()) == digest(kept.resolved())
 
 
