@@ -1,7 +1,7 @@
 """The skill that a procedure shows on its test, and what its forecasts would have earned: with a leak, or without."""
 
 from dataclasses import dataclass
-from typing import NamedTuple, Self
+from typing import Final, NamedTuple, Self
 
 import numpy as np
 import pandas as pd
@@ -21,6 +21,9 @@ from pipeline.trading.positions import take_long_short, take_positions, trade
 __all__ = ["ApparentSkill", "Figure", "Market", "show_skills"]
 
 Floats = NDArray[np.float64]
+
+_DRAWS: Final = 1000
+"""Samples of the bootstrap."""
 
 
 class Figure(NamedTuple):
@@ -86,9 +89,6 @@ class ApparentSkill:
             return Figure(np.nan, np.nan, np.nan)
         copies = bootstrap.resample_sessions(more, horizon=self.output.horizon, draws=_DRAWS, seed=seed)
         return Figure(float(more.mean()), *bootstrap.percentile_interval(copies @ more / len(more)))
-
-
-_DRAWS = 1000
 
 
 def show_skills(
