@@ -4,6 +4,7 @@ The best of forty settings is partly the luckiest. Both tests compare all candid
 session, and resample blocks of sessions. `arch` is imported where it is used: it takes seconds.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -72,9 +73,14 @@ class ConfidenceSet:
     block_length: int
 
 
-def session_losses(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the mean log loss [target session, model] of the long frame of `pipeline.evaluation.scores`."""
-    return tabulate_losses(gather_labelled(rows))
+def session_losses(rows: pd.DataFrame, models: Collection[str] | None = None) -> pd.DataFrame:
+    """Return the mean log loss [target session, model] of the long frame of `pipeline.evaluation.scores`.
+
+    Args:
+        rows: The long frame.
+        models: The models to compare; None: all.
+    """
+    return tabulate_losses(gather_labelled(rows, models))
 
 
 def tabulate_losses(table: LabelledRows) -> pd.DataFrame:

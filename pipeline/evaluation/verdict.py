@@ -21,7 +21,6 @@ __all__ = [
     "Skill",
     "Verdict",
     "best_baseline",
-    "drop_ranking_rules",
     "enough_sessions",
     "judge",
     "list_candidates",
@@ -140,14 +139,6 @@ def enough_sessions(horizon: int) -> int:
     return ENOUGH_SESSIONS * horizon
 
 
-def drop_ranking_rules(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of the methods that are compared by their log loss."""
-    is_ranking = rows["model"].isin(RANKING_RULES)
-    if "target" in rows:
-        is_ranking &= rows["target"] == DIRECTION
-    return rows[~is_ranking] if is_ranking.any() else rows
-
-
 def list_candidates(rows: pd.DataFrame) -> set[str]:
     """Return the methods that are compared by their log loss, of rows of one output."""
     is_direction = "target" not in rows or bool((rows["target"] == DIRECTION).any())
@@ -163,7 +154,7 @@ def best_baseline(rows: pd.DataFrame) -> str:
     Raises:
         NextdayError: no row has an outcome, or the models have different rows.
     """
-    table = gather_labelled(drop_ranking_rules(rows))
+    table = gather_labelled(rows, list_candidates(rows))
     if not len(table.y):
         raise NextdayError(
             "No baseline can be chosen: not one row before the test has an outcome",
@@ -192,7 +183,7 @@ def judge(rows: pd.DataFrame, *, model: str, baseline: str, draws: int = 1000, s
     Raises:
         NextdayError: one of the two is not in `rows`, or they have different rows.
     """
-    table = gather_labelled(rows[rows["model"].isin([model, baseline, BASE_RATE])])
+    table = gather_labelled(rows, {model, baseline, BASE_RATE})
     table.require(model)
     table.require(baseline)
     against = _compare(table, model, baseline, draws, seed)

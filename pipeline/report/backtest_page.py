@@ -93,5 +93,5 @@ def _network_rows(backtest: Backtest) -> pd.DataFrame:
 def _loss_saved(backtest: Backtest) -> pd.DataFrame:
     """Return the log loss saved by the network per session, compared with the verdict's baseline and the base rate."""
     rows, rules = select_main(backtest.test_rows), dict.fromkeys([backtest.verdict.baseline, "base_rate"])
-    mean = session_losses(rows[rows["model"].isin([backtest.model, *rules])])
+    mean = session_losses(rows, [backtest.model, *rules])
     return pd.DataFrame({rule: mean[rule] - mean[backtest.model] for rule in rules})

@@ -11,7 +11,7 @@ from sklearn import metrics as sk
 from pipeline.errors import NextdayError
 from pipeline.evaluation.scores import score
 from pipeline.evaluation.session_sums import METRICS
-from pipeline.evaluation.verdict import best_baseline, drop_ranking_rules, judge
+from pipeline.evaluation.verdict import best_baseline, judge, list_candidates
 from pipeline.schema import GROUP_SCORES, MIN_SESSIONS, SCORES, empty, validated
 from pipeline.statistics import auc, bootstrap, metrics
 
@@ -195,7 +195,7 @@ def test_a_rule_that_ranks_stocks_is_not_the_best_baseline_by_log_loss() -> None
     keys, p = truth(60, 3, seed=27, signal=0.1)
     rows = stack(keys, reversal_5=p, momentum_252_21=p, base_rate=0.53, always_up=0.6)
     assert best_baseline(rows) == "base_rate"
-    assert set(drop_ranking_rules(rows)["model"]) == {"base_rate", "always_up"}
+    assert list_candidates(rows) == {"base_rate", "always_up"}
 
 
 def test_a_choice_without_outcomes_is_refused() -> None:
