@@ -128,7 +128,7 @@ class FeaturesConfig(_Section):
     @field_validator("set")
     @classmethod
     def _check_set(cls, name: str) -> str:
-        built_in = ("default", "own", "relative", "default16", "closes", "alstm11")
+        built_in = ("default", "own", "relative", "default16", "closes", "alstm11", "returns31", "wide")
         if name not in built_in and not is_custom_code(name):
             raise ValueError(f"write {', '.join(built_in)}, or package.module:NAME for a custom feature set")
         return name

@@ -15,8 +15,8 @@ from flows.runtime.locations import absolute_path, default_config, default_home
 from pipeline.config import Config, UniverseConfig, digest
 from pipeline.config_file import load
 from pipeline.errors import ConfigError, InputError, NextdayError
+from pipeline.features.columns import FeatureSet
 from pipeline.features.custom_features import find_features
-from pipeline.features.feature_sets import FeatureSet
 from pipeline.features.overnight import with_overnight
 from pipeline.features.targets import MIN_MEMBERS
 from pipeline.forecasting.custom_model import CheckedModel, find_model

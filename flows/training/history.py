@@ -9,7 +9,7 @@ from flows.runtime.context import Run
 from flows.runtime.progress import log_line
 from flows.runtime.tasks import task
 from pipeline.errors import InputError, StoreError
-from pipeline.features.feature_sets import FeatureSet
+from pipeline.features.columns import FeatureSet
 from pipeline.features.panel import Panel, build_panel
 from pipeline.features.sequences import Sequences, build_sequences
 from pipeline.features.targets import MIN_MEMBERS, reach_of_targets

@@ -10,7 +10,7 @@ from flows.training.load_models import load_recipe
 from models.baselines import baselines
 from models.calibration.calibrator import Calibration
 from models.ensembles.custom_ensemble import CustomModel
-from pipeline.features.feature_sets import RANGE, UNIVERSE, FeatureSet
+from pipeline.features.columns import RANGE, UNIVERSE, FeatureSet
 from pipeline.features.overnight import OVERNIGHT_COLUMNS
 from pipeline.forecasting.folds import Fold
 from pipeline.forecasting.model import EnsembleModel, FittedEnsemble, Model

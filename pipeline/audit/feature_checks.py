@@ -10,7 +10,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.audit.leakage_check import CheckResult, leakage_check
-from pipeline.features.feature_sets import FEATURE_SETS, FeatureSet
+from pipeline.features.columns import FeatureSet
+from pipeline.features.feature_sets import FEATURE_SETS
 from pipeline.features.panel import build_panel
 from pipeline.features.sequences import Sequences, build_sequences
 from pipeline.market.universe import Universe

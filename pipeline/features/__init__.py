@@ -3,6 +3,6 @@
 Every feature at session t is computable at the close of t. May import `prices`, `market`, `plugins` and below.
 """
 
-from pipeline.features.feature_sets import FeatureSet
+from pipeline.features.columns import FeatureSet
 
 __all__ = ["FeatureSet"]

@@ -10,7 +10,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline.errors import InputError
-from pipeline.features.feature_sets import FEATURE_SETS, Columns, FeatureSet, default_features
+from pipeline.features.columns import Columns, FeatureSet
+from pipeline.features.feature_sets import FEATURE_SETS, default_features
 from pipeline.features.panel import Panel
 from pipeline.outputs import Output
 from pipeline.plugins import ExtensionPoint, as_read_only, describe_error, find_code

@@ -9,85 +9,36 @@ unknown. Rolling windows need 80% of their sessions (51 of 63), and a longer ret
 or before its first session, at most five sessions earlier. A new listing needs 63 sessions, for its longest return.
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pandas.api.typing import Rolling
 
+from pipeline.features.columns import (
+    BRIDGED,
+    Columns,
+    FeatureSet,
+    close_position,
+    leave_one_out_mean,
+    log_of,
+    rises,
+    rolling,
+    volume_ratio,
+)
 from pipeline.features.panel import Panel
+from pipeline.features.wide_sets import RETURNS31, WIDE
 from pipeline.outputs import Output
 
-__all__ = [
-    "FEATURE_SETS",
-    "RANGE",
-    "UNIVERSE",
-    "Columns",
-    "FeatureSet",
-    "default_features",
-    "leave_one_out_mean",
-]
-
-Floats = NDArray[np.float64]
-Columns = dict[str, pd.DataFrame]
-"""One frame [session, symbol] per column."""
-
-UNIVERSE = "universe_"
-"""The prefix of columns that are computed from the other members."""
-
-RANGE = "close_in_range"
-"""The column with the position of the close in the session's range."""
-
-_BRIDGED = 5  # sessions without a bar that a return may span
-
-
-@dataclass(frozen=True)
-class FeatureSet:
-    """A named set of columns.
-
-    Attributes:
-        columns: Their names, in order.
-        last_return: The column with the return of the session itself (rule baselines need it).
-        reach: How many earlier sessions a row depends on, at most.
-        compute: Takes a panel and the membership (bool [session, symbol]), returns one frame per column, NaN where
-            there is not enough history.
-        needs: The arrays of a panel without which a row has no features, of open, high, low, close. A volume that is
-            not reported costs no row.
-    """
-
-    name: str
-    columns: tuple[str, ...]
-    last_return: str
-    reach: int
-    compute: Callable[[Panel, NDArray[np.bool_]], Columns]
-    needs: tuple[str, ...] = ("close",)
-
-
-def leave_one_out_mean(values: pd.DataFrame, belongs: NDArray[np.bool_]) -> pd.DataFrame:
-    """Return the mean of `values` over the other members per session, [session, symbol].
-
-    NaN where fewer than half of the other members have a value; 0 where there are no other members. An infinite value
-    (the logarithm of the volatility of a price that never changed) counts as none: it would mask every other member.
-    """
-    others = np.where(belongs, values.to_numpy(), np.nan)
-    valid = np.isfinite(others)
-    total = np.where(valid, others, 0.0)
-    count = valid.sum(axis=1, keepdims=True) - valid
-    members = belongs.sum(axis=1, keepdims=True) - belongs
-    with np.errstate(invalid="ignore", divide="ignore"):
-        mean = (total.sum(axis=1, keepdims=True) - total) / count
-    enough = np.where((count > 0) & (2 * count >= members), mean, np.nan)
-    return values * 0.0 + np.where(members > 0, enough, 0.0)
+__all__ = ["FEATURE_SETS", "default_features"]
 
 
 def _default(panel: Panel, belongs: NDArray[np.bool_]) -> Columns:
     return {
         **_closes(panel, belongs),
-        "range": _log(pd.DataFrame(panel.high) / pd.DataFrame(panel.low)),
-        "close_in_range": _position_in_range(panel),
-        "volume_ratio_lagged": _volume_ratio(panel),
+        "range": log_of(pd.DataFrame(panel.high) / pd.DataFrame(panel.low)),
+        "close_in_range": close_position(panel),
+        "volume_ratio_lagged": volume_ratio(panel, 21),
     }
 
 
@@ -97,50 +48,23 @@ def _relative(panel: Panel, belongs: NDArray[np.bool_]) -> Columns:
 
 
 def _closes(panel: Panel, belongs: NDArray[np.bool_]) -> Columns:
-    log = _log(pd.DataFrame(panel.adj_close))
-    step, known = log.diff(), log.ffill(limit=_BRIDGED)
+    log = log_of(pd.DataFrame(panel.adj_close))
+    step, known = log.diff(), log.ffill(limit=BRIDGED)
     change = {k: log - known.shift(k) for k in (1, 5, 21, 63)}
-    deviation = {k: _rolling(change[1], k).std() for k in (5, 21, 63)}
+    deviation = {k: rolling(change[1], k).std() for k in (5, 21, 63)}
     return {
         "log_return_1": step,
         **{f"log_return_{k}": change[k] for k in (5, 21, 63)},
-        "volatility_21": _log(deviation[21]),
-        "volatility_ratio": _log(deviation[5] / deviation[63]),
-        "distance_from_mean_21": (log - _rolling(log, 21).mean()) / deviation[21],
-        "drawdown_63": log - _rolling(log, 63).max(),
-        "up_share_10": _rolling(_is_rise(change[1]), 10).mean(),
+        "volatility_21": log_of(deviation[21]),
+        "volatility_ratio": log_of(deviation[5] / deviation[63]),
+        "distance_from_mean_21": (log - rolling(log, 21).mean()) / deviation[21],
+        "drawdown_63": log - rolling(log, 63).max(),
+        "up_share_10": rolling(rises(change[1]), 10).mean(),
         "universe_return_1": leave_one_out_mean(step, belongs),
         "universe_return_5": leave_one_out_mean(change[5], belongs),
-        "universe_up_share": leave_one_out_mean(_is_rise(step), belongs),
-        "universe_volatility_21": leave_one_out_mean(_log(deviation[21]), belongs),
+        "universe_up_share": leave_one_out_mean(rises(step), belongs),
+        "universe_volatility_21": leave_one_out_mean(log_of(deviation[21]), belongs),
     }
-
-
-def _rolling(values: pd.DataFrame, sessions: int) -> "Rolling[pd.DataFrame]":
-    return values.rolling(sessions, min_periods=-(-4 * sessions // 5))
-
-
-def _is_rise(step: pd.DataFrame) -> pd.DataFrame:
-    return (step > 0).astype(float).where(step.notna())
-
-
-def _log(values: pd.DataFrame) -> pd.DataFrame:
-    with np.errstate(divide="ignore"):  # the logarithm of zero volatility is -inf, which is masked
-        return pd.DataFrame(np.log(values))
-
-
-def _position_in_range(panel: Panel) -> pd.DataFrame:
-    """Return the position of the close between low (-1) and high (1); 0 where low and high are equal."""
-    spread = panel.high - panel.low
-    middle = (2 * panel.close - panel.high - panel.low) / np.where(spread > 0, spread, np.inf)
-    return pd.DataFrame(middle)
-
-
-def _volume_ratio(panel: Panel) -> pd.DataFrame:
-    """Return the log of the previous volume over its mean of 21 sessions; 0, the average, where none is reported."""
-    volume = pd.DataFrame(panel.volume).where(panel.volume > 0).shift()
-    ratio = _log(volume / volume.rolling(21, min_periods=10).mean())
-    return ratio.fillna(0.0).where(panel.has_bar)
 
 
 def _alstm11(panel: Panel, belongs: NDArray[np.bool_]) -> Columns:
@@ -167,7 +91,7 @@ _EXCESS = {
     "universe_excess_volatility_21": ("volatility_21", "universe_volatility_21"),
 }
 
-_REACH = 63 + _BRIDGED  # the longest return may start from a close that is this much earlier
+_REACH = 63 + BRIDGED  # the longest return may start from a close that is this much earlier
 
 FEATURE_SETS = {
     # The symbol alone: columns of the market tempt a model to time it, with one independent row a session.
@@ -200,6 +124,8 @@ FEATURE_SETS = {
         _alstm11,
         ("open", "high", "low", "close"),
     ),
+    "returns31": RETURNS31,
+    "wide": WIDE,
 }
 """The named sets of `[features] set`; `default` is one of them, see `default_features`."""
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline.features.feature_sets import Columns, FeatureSet
+from pipeline.features.columns import Columns, FeatureSet
 from pipeline.features.panel import Panel
 from pipeline.features.targets import part_returns
 from pipeline.outputs import NEXT, Output

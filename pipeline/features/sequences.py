@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline.features.feature_sets import FeatureSet
+from pipeline.features.columns import FeatureSet
 from pipeline.features.panel import Panel
 from pipeline.features.targets import label_returns, may_be_asked
 from pipeline.market.universe import Universe

@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline.features.feature_sets import FEATURE_SETS, UNIVERSE, FeatureSet
+from pipeline.features.columns import UNIVERSE, FeatureSet
+from pipeline.features.feature_sets import FEATURE_SETS
 from pipeline.features.panel import Panel
 from pipeline.features.sequences import Sequences
 from pipeline.formatting import count

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline.audit.feature_checks import FeatureAudit
-from pipeline.features.feature_sets import FeatureSet
+from pipeline.features.columns import FeatureSet
 from pipeline.market.calendar import Calendar
 from pipeline.market.universe import Universe
 from pipeline.prices.bar_block import COLUMNS, Block, build_block

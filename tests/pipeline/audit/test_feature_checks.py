@@ -15,7 +15,8 @@ from pipeline.audit.feature_checks import (
     check_reach,
 )
 from pipeline.audit.leakage_check import Check
-from pipeline.features.feature_sets import FEATURE_SETS, FeatureSet
+from pipeline.features.columns import FeatureSet
+from pipeline.features.feature_sets import FEATURE_SETS
 from pipeline.features.panel import Panel, build_panel
 from pipeline.prices.bar_block import Block
 from tests.pipeline.audit.conftest import SESSIONS, SYMBOLS, audit_of

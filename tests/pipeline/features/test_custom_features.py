@@ -15,8 +15,9 @@ from pipeline.audit.feature_checks import check_changed, check_cut_off, check_la
 from pipeline.config import Config
 from pipeline.config_file import load
 from pipeline.errors import ConfigError, InputError
+from pipeline.features.columns import FeatureSet
 from pipeline.features.custom_features import EXTENSION_POINT, find_features, wrap_features
-from pipeline.features.feature_sets import FEATURE_SETS, FeatureSet
+from pipeline.features.feature_sets import FEATURE_SETS
 from pipeline.features.panel import Panel, build_panel
 from pipeline.market.calendar import Calendar
 from pipeline.outputs import Output
@@ -91,6 +92,9 @@ def test_the_digest_is_of_the_file_that_was_imported(
 
 def test_the_shipped_sets_are_found_by_their_names(tmp_path: Path) -> None:
     assert {name: find_features(name, tmp_path, directions(1)) for name in FEATURE_SETS} == FEATURE_SETS
+
+
+WRITE = "write default, own, relative, default16, closes, alstm11, returns31, wide, or package.module:NAME"
 
 
 @pytest.mark.parametrize(
@@ -180,11 +184,15 @@ def test_arrays_and_frames_are_the_same(panel: Panel) -> None:
         ("my_a:MINE", "x = 1 / 0", "my_a cannot be imported: ZeroDivisionError"),
         ("my_b:MINE", "MIN = 3", "my_b has no 'MINE'"),
         ("my_c:MINE", "MINE = 3", "my_c:MINE: there is no 'columns' on int"),
-        ("defualt", None, "write default, own, relative, default16, closes, alstm11, or package.module:NAME"),
+        (
+            "defualt",
+            None,
+            WRITE,
+        ),
         (
             "../m:MINE",
             None,
-            "write default, own, relative, default16, closes, alstm11, or package.module:NAME",
+            WRITE,
         ),
     ],
 )

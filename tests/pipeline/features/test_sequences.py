@@ -5,7 +5,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.features.feature_sets import FEATURE_SETS, leave_one_out_mean
+from pipeline.features.columns import leave_one_out_mean
+from pipeline.features.feature_sets import FEATURE_SETS
 from pipeline.features.panel import Panel
 from pipeline.features.sequences import Sequences, blank_dead_zone, build_sequences
 from pipeline.features.targets import part_returns
