@@ -62,7 +62,7 @@ def score_groups(
     Raises:
         NextdayError: one of the two is not in `rows`, or they have different rows.
     """
-    table = gather_labelled(rows[rows["model"].isin([model, baseline])])
+    table = gather_labelled(rows, {model, baseline})
     table.require(model)
     table.require(baseline)
     if not len(table.y):
