@@ -65,7 +65,7 @@ def find_overlap_faults(stored: pd.DataFrame, observed: pd.DataFrame, whole: fro
 def _without_overlap(stored: pd.DataFrame, now: pd.DataFrame, both: pd.DataFrame) -> pd.DataFrame:
     """Return a finding for each stored symbol whose answer has no session in common with the store."""
     settled = stored.loc[stored["status"] == "settled", "symbol"].unique()
-    others = now[now["symbol"].isin(settled) & ~now["symbol"].isin(both["symbol"])]
+    others = now[now["symbol"].isin(settled) & ~now["symbol"].isin(both["symbol"].unique())]
     detail = "the answer has none of the stored sessions: another company's prices?"
     return others.drop_duplicates("symbol")[_KEY].assign(rule="symbol reuse", detail=detail)
 
@@ -179,7 +179,7 @@ def find_jumps(
     back, takes_back = find_ways_back(growth.to_numpy(float))
     is_jump = (growth.abs() > np.log(_MAX_MOVE)) & ~takes_back
     is_unit = is_unit_change(growth.to_numpy(float))
-    is_first = ~rows["symbol"].isin(stored["symbol"])
+    is_first = ~rows["symbol"].isin(stored["symbol"].unique())
     is_recent = (later < LASTING) & (~is_first | ((rows["session"] >= doubtful_from) & (back == 0)))
     is_in_two_units = is_unit_change(growth.to_numpy(float), _CERTAIN_UNIT) & (back != 1)
     is_unlikely = np.where(is_first, is_in_two_units, is_unit | (back == 1))

@@ -144,7 +144,7 @@ def _without_same(rows: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
 
 def _is_good(prices: pd.DataFrame, stored: pd.DataFrame, faults: pd.DataFrame) -> "pd.Series[bool]":
     """Return the rows without a fault, [row]; of a history seen for the first time, those before a recent leap too."""
-    is_jump = faults["is_since"] & ~faults["symbol"].isin(stored["symbol"])
+    is_jump = faults["is_since"] & ~faults["symbol"].isin(stored["symbol"].unique())
     others = faults.loc[~is_jump, "symbol"]
     jumps = faults[is_jump & ~faults["symbol"].isin(others)].groupby("symbol")["session"].min()
     return ~prices["symbol"].isin(faults["symbol"]) | (
