@@ -4,6 +4,7 @@ scikit-learn is imported where a model is fitted: a forecast needs none of it.
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -139,8 +140,22 @@ def _learn_boosting(inputs: Inputs, labels: NDArray[np.float32], seed: int) -> E
 def _learn_classifier(classifier: Any, inputs: Inputs, labels: NDArray[np.float32]) -> Estimate:
     if labels.min() == labels.max():
         return _always(_share_of_ups(labels))
-    classifier.fit(inputs, labels)
-    return lambda inputs: np.asarray(classifier.predict_proba(inputs)[:, 1], dtype=np.float64)
+    with _one_boosting_thread():
+        classifier.fit(inputs, labels)
+
+    def estimate(inputs: Inputs) -> NDArray[np.float64]:
+        with _one_boosting_thread():
+            return np.asarray(classifier.predict_proba(inputs)[:, 1], dtype=np.float64)
+
+    return estimate
+
+
+def _one_boosting_thread() -> AbstractContextManager[Any]:
+    """Keep boosting on one thread: several wait for each other by spinning, many times the work on busy cores."""
+    from threadpoolctl import threadpool_limits
+
+    limits: AbstractContextManager[Any] = threadpool_limits(1, user_api="openmp")
+    return limits
 
 
 def rules(return_feature: int, recent: int) -> dict[str, Learn]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -33,7 +33,6 @@ class Compute:
     Attributes:
         executor: Trains the members; None: this process.
         workers: How many jobs it runs at a time.
-        cores: Cores of this machine that it leaves to this process.
         folder: For temporary files; None: the system's.
         rescue: For the last good weights of a training that diverges; None: they are not kept.
         checkpoints: For trained members, so that an interrupted run need not train them again; None: they are not
@@ -42,7 +41,6 @@ class Compute:
 
     executor: Executor | None = None
     workers: int = 1
-    cores: int = field(default_factory=count_cores)
     folder: Path | None = None
     rescue: Path | None = None
     checkpoints: Path | None = None
@@ -73,7 +71,7 @@ def open_compute(run: Run, sequences: Sequences, at_once: int = 1) -> Iterator[C
         log_quietly(f"training in {processes} processes")
         with LocalWorkers(processes, folder) as local:
             local.start()
-            yield Compute(local, processes, max(count_cores() - processes, 1), folder, rescue)
+            yield Compute(local, processes, folder, rescue)
 
 
 def choose_processes(run: Run, sequences: Sequences, at_once: int = 1) -> int:

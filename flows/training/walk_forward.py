@@ -9,7 +9,6 @@ from typing import Any, Final
 
 import numpy as np
 import pandas as pd
-from threadpoolctl import threadpool_limits
 
 from flows.runtime.context import Run
 from flows.runtime.progress import log_line
@@ -70,8 +69,6 @@ def walk_history(
     submitted = deque[Future[FittedEnsemble]]()
     with shown as next_fold, symbols_named(known.sequences.symbols), ExitStack() as stack:
         stack.callback(_cancel_all, submitted)
-        if ahead:  # boosting threads that wait for a core on which others train cost many times their work
-            stack.enter_context(threadpool_limits(compute.cores, user_api="openmp"))
         for number, fold in enumerate(folds, start=1):
             first, last = (known.sequences.sessions[row] for row in (fold.test.start, fold.test.stop - 1))
             log_line(f"fold {number} of {len(folds)}: forecasting from {first:%Y-%m-%d} to {last:%Y-%m-%d}")

@@ -1,5 +1,6 @@
 """The baselines that a forecast has to beat."""
 
+import importlib
 import subprocess
 import sys
 from functools import cache
@@ -8,7 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_info, threadpool_limits
 
+from models import baselines as baselines_module
 from models.baseline_inputs import RECENT
 from models.baselines import BASELINES, OVERNIGHT, Baseline, FittedBaseline, baselines
 from models.errors import ModelError
@@ -274,3 +277,29 @@ def test_the_names_are_in_order_and_each_is_a_model() -> None:
 def test_baselines_cost_no_tensorflow() -> None:
     code = "import models, models.baselines, models.ensembles.model_files, sys; sys.exit('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_boosting_keeps_to_one_thread_whose_result_any_number_would_give() -> None:
+    threads: list[int] = []
+
+    class Watched:
+        def fit(self, inputs: np.ndarray, labels: np.ndarray) -> None:
+            threads.extend(_openmp_threads())
+
+        def predict_proba(self, inputs: np.ndarray) -> np.ndarray:
+            threads.extend(_openmp_threads())
+            return np.full((len(inputs), 2), 0.5)
+
+    inputs, labels = np.zeros((4, 2), np.float32), np.array([0, 1, 0, 1], np.float32)
+    _openmp_threads()
+    with threadpool_limits(2, user_api="openmp"):
+        estimate = baselines_module._learn_classifier(Watched(), inputs, labels)
+        np.testing.assert_array_equal(estimate(inputs), 0.5)
+        assert set(threads) == {1}
+        assert set(_openmp_threads()) == {2}
+
+
+def _openmp_threads() -> list[int]:
+    importlib.import_module("sklearn.ensemble")  # it loads OpenMP
+
+    return [library["num_threads"] for library in threadpool_info() if library["user_api"] == "openmp"]
