@@ -106,7 +106,7 @@ class UniverseConfig(_Section):
 class PricesConfig(_Section):
     """How bars are fetched and when they count as final."""
 
-    start: date = Field(date(1999, 1, 1), ge=date(1900, 1, 1))
+    start: date = Field(date(1999, 1, 1), ge=date(1900, 1, 1), lt=date(2200, 1, 1))
     delay_minutes: int = Field(45, ge=0, le=24 * 60)
     adjustment: Literal["auto", "raw", "split", "split+dividend"] = "auto"
     requests_per_second: float = Field(1.5, gt=0, le=10)

@@ -112,3 +112,9 @@ def test_the_digest_follows_the_settings_and_no_secret(tmp_path: Path) -> None:
     wider = load(write(tmp_path, "[model]\nunits = 17"))
     assert "host" not in str(proxied.resolved())
     assert digest(plain.resolved()) == digest(proxied.resolved()) != digest(wider.resolved())
+
+
+@pytest.mark.parametrize("day", ["0001-01-01", "2200-01-01", "9999-12-31"])
+def test_a_beginning_that_no_calendar_reaches_is_refused(tmp_path: Path, day: str) -> None:
+    with pytest.raises(ConfigError, match=r"prices\.start: Input should be .* than"):
+        load(write(tmp_path, f"[prices]\nstart = {day}\n"))
