@@ -14,6 +14,7 @@ __all__ = [
     "describe_p_value",
     "format_alike",
     "format_day",
+    "format_effective_n",
     "format_instant",
     "format_interval",
     "format_moment",
@@ -76,6 +77,11 @@ def format_points(difference: float) -> str:
     """Format a difference of two shares in percentage points, with as many decimals as show it."""
     (text,) = format_alike(100 * difference, decimals=1)
     return f"{text} pp"
+
+
+def format_effective_n(effective_n: float) -> str:
+    """Return how many independent forecasts the rows of a score are worth; a dash where it cannot be told."""
+    return f"{effective_n:,.0f}" if math.isfinite(effective_n) else "–"
 
 
 def format_p_value(value: float) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 from flows.training.verified_champion import Champion
 from models.calibration.calibrator import Calibrator, read_calibrator
+from models.calibration.bayes import Slope
 from models.calibration.curves import Curve, name_curve
 from models.calibration.isotonic import Isotonic
 from models.calibration.temperature import Temperature
@@ -140,6 +141,8 @@ def _describe_curve(curve: Curve) -> str:
         return f"isotonic, {len(curve.logits)} points"
     if not isinstance(curve, Temperature):
         return f"Platt's, slope {curve.slope:.3g}, intercept {curve.intercept:+.3g}"
+    if isinstance(curve, Slope):
+        return f"slope {curve.slope:.3g}, with a prior"
     if curve.slope == 0:
         return "temperature infinite: on the calibration set the network was no better than the base rate"
     return f"temperature {curve.temperature:.3g}"

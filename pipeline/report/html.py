@@ -50,6 +50,7 @@ def _environment() -> Environment:
     )
     environment.filters |= {
         "percent": formatting.format_percent,
+        "effective": formatting.format_effective_n,
         "chance": formatting.format_p_value,
         "score": formatting.format_score,
         "interval": formatting.format_interval,

@@ -5,7 +5,14 @@ from typing import Final
 import pandas as pd
 
 from pipeline.evaluation.selective import ISSUED_SHARE
-from pipeline.formatting import format_interval, format_p_value, format_percent, format_price, format_score
+from pipeline.formatting import (
+    format_effective_n,
+    format_interval,
+    format_p_value,
+    format_percent,
+    format_price,
+    format_score,
+)
 from pipeline.outputs import MAIN, Output, list_outputs, name_group
 from pipeline.report.evening_report import Report
 from pipeline.report.output_tables import forecast_cells, format_base_rate, sort_by_distance
@@ -188,7 +195,7 @@ def score_rows(scores: pd.DataFrame) -> list[dict[str, str]]:
             "95% interval": format_interval(
                 row["low"], row["high"], row["metric"], row["sessions"], row["horizon"]
             ),
-            "n": f"{row['n']:,}",
+            "n (effective)": f"{row['n']:,} ({format_effective_n(row['effective_n'])})",
             "sessions": f"{row['sessions']:,}",
             "best baseline": f"{format_score(row['baseline_value'], row['metric'])} {row['baseline']}",
             "p": format_p_value(row["p_value"]),

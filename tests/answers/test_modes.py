@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy.special import expit, logit
 
+from models.calibration.calibrator import Calibration
 from models.calibration.temperature import Temperature
 from models.ensembles.pooled import RecurrentEnsemble, RecurrentModel
 from models.networks.network import Kind, Network
@@ -36,7 +37,8 @@ def market() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def fitted(kind: Kind, mode: Mode) -> RecurrentEnsemble:
     network = Network(kind, features=2, lookback=LOOKBACK, units=UNITS, layers=2, mode=mode)
     training = Training(epochs=4, learning_rate=0.02, chunk=40)
-    return RecurrentModel(network, training, members=2).fit(*market(), **RANGES, seed=5)
+    recipe = RecurrentModel(network, training, members=2, calibration=Calibration("temperature"))
+    return recipe.fit(*market(), **RANGES, seed=5)
 
 
 def scaled(ensemble: RecurrentEnsemble, x: np.ndarray) -> np.ndarray:

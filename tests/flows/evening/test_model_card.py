@@ -27,16 +27,19 @@ def fitted(calibration: Calibration, horizons: int = 1) -> Calibrator:
     return fit_calibrator(logits, y, np.full(horizons, 0.5), SESSION, calibration)
 
 
-def test_the_default_is_a_temperature_and_a_direction_for_every_forecast() -> None:
+def test_the_default_is_a_slope_with_a_prior_and_a_direction_for_every_forecast() -> None:
     calibrator = fitted(Calibration())
     (curve,) = calibrator.curves
     assert card(calibrator, 1) == {
-        "calibration": f"temperature {1 / curve.slope:.3g}",  # type: ignore[union-attr]
+        "calibration": f"slope {curve.slope:.3g}, with a prior",  # type: ignore[union-attr]
         "direction": "issued for every forecast, up above 50%",
     }
 
 
-@pytest.mark.parametrize(("method", "word"), [("platt", "Platt's, slope 0."), ("isotonic", "isotonic, ")])
+@pytest.mark.parametrize(
+    ("method", "word"),
+    [("temperature", "temperature "), ("platt", "Platt's, slope 0."), ("isotonic", "isotonic, ")],
+)
 def test_other_methods_have_their_name(method: str, word: str) -> None:
     assert card(fitted(Calibration(method)), 1)["calibration"].startswith(word)  # type: ignore[arg-type]
 
@@ -44,9 +47,9 @@ def test_other_methods_have_their_name(method: str, word: str) -> None:
 def test_the_comparison_lists_losses_errors_n_and_the_choice() -> None:
     lines = card(fitted(Calibration("auto")), 1)["compared by cross-validation"]
     assert lines.count("log loss") == 1
-    assert lines.count("standard error") == 2
+    assert lines.count("standard error") == 3
     assert lines.count("(least)") == 1
-    assert lines.endswith("n 2,000 over 100 sessions; chosen: temperature")
+    assert lines.endswith("n 2,000 over 100 sessions; chosen: bayes")
 
 
 def test_the_threshold_comes_with_its_target_and_achieved_coverage() -> None:

@@ -87,6 +87,7 @@ def crowded(days: Calendar) -> Procedure:
         calendar=days,
         dead_zone=(0.0, 0.0),
         seed=3,
+        refit=False,
         last_return=0,
     )
 

@@ -55,7 +55,7 @@ def made(days: Calendar, closes: np.ndarray, model: object, outputs: tuple[Outpu
     values[np.isnan(closes)] = np.nan
     symbols = [f"S{number:02d}" for number in range(closes.shape[1])]
     block = Block(values, days.sessions[: len(closes)], symbols)
-    audit = replace(audit_of(block, FEATURE_SETS["default"]), outputs=outputs)
+    audit = replace(audit_of(block, FEATURE_SETS["default16"]), outputs=outputs)
     known = audit.make()
     procedure = Procedure(
         name="model",
@@ -66,6 +66,7 @@ def made(days: Calendar, closes: np.ndarray, model: object, outputs: tuple[Outpu
         calendar=days,
         dead_zone=(0.0, 0.0),
         seed=3,
+        refit=False,
         last_return=0,
     )
     return Made(procedure, audit, Market(read_fills(build_panel(block)), TradingConfig()))
@@ -170,7 +171,9 @@ class Rate:
             return SimpleNamespace(p_up=p, low=p, high=p)
 
         flat = np.zeros(len(rate))
-        return SimpleNamespace(predict=predict, base_rate=rate, threshold=flat, first_session=lambda row: row)
+        fit = SimpleNamespace(predict=predict, base_rate=rate, threshold=flat, first_session=lambda row: row)
+        fit.held_out = fit
+        return fit
 
 
 def turning(xnys: Calendar, horizon: int) -> Made:

@@ -50,7 +50,7 @@ class Knowing:
         return max(row - self.lookback + 1, 0)
 
     def predict(self, x, mask):  # type: ignore[no-untyped-def]
-        p = np.where(mask, x[:, :, 0], np.nan)[:, :, None].astype(float)
+        p = np.where(mask, x[:, :, 0], np.nan)[:, :, None].astype(float) + (0.1 if self.first else 0)
         p[:, : self.lookback - 1] = np.nan
         return Said(p, p - 0.1, p + 0.1)
 
@@ -146,8 +146,12 @@ def test_a_second_fit_forecasts_the_test_and_the_first_what_was_before(
     made: Sequences, xnys: Calendar
 ) -> None:
     model, fold, found = walk(made, xnys, dead_zone=(-0.005, 0.005), refit=True)
-    assert found.before["baseline_p_up"].eq(0.5).all()
     assert found.test["baseline_p_up"].eq(0.6).all()
+    # The second fit says 0.1 more.
+    symbol, session = found.before["symbol"].cat.codes, made.sessions.get_indexer(found.before["as_of"])
+    assert np.array_equal(found.before["p_up"], made.x[symbol, session, 0].astype(float))
+    symbol, session = found.test["symbol"].cat.codes, made.sessions.get_indexer(found.test["as_of"])
+    assert found.test["p_up"].to_numpy() == pytest.approx(made.x[symbol, session, 0] + 0.1)
     (taught,), (again,) = model.taught, model.again
     before, small = slice(fold.train.start, fold.calibrate.stop), np.abs(made.returns) <= 0.005
     # It learns from all three ranges and the gaps between them, from no small move, and from nothing later.

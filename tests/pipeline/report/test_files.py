@@ -326,9 +326,10 @@ def test_no_score_lacks_interval_n_and_baseline(page: str) -> None:
     row = re.search(r'title="[^"]*">hit rate</th>(.*?)</tr>', page)
     assert row
     shown = re.sub(r"<[^>]+>", " ", row[1]).split()
-    assert shown == ["52.0%", "51.0%", "to", "53.0%", "51.0%", "base", "rate", "0.400", "240", "120"]
-    assert "| hit rate | 52.0% | 51.0% to 53.0% | 240 | 120 | 51.0% base_rate | 0.400 |" in summary_markdown(
-        a_report()
+    assert shown == ["52.0%", "51.0%", "to", "53.0%", "51.0%", "base", "rate", "0.400", "240", "150", "120"]
+    assert (
+        "| hit rate | 52.0% | 51.0% to 53.0% | 240 (150) | 120 | 51.0% base_rate | 0.400 |"
+        in summary_markdown(a_report())
     )
 
 
