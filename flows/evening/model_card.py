@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flows.training.verified_champion import Champion
-from models.calibration.calibrator import Calibrator, read_calibrator
 from models.calibration.bayes import Slope
+from models.calibration.calibrator import Calibrator, read_calibrator
 from models.calibration.curves import Curve, name_curve
 from models.calibration.isotonic import Isotonic
 from models.calibration.temperature import Temperature

@@ -122,7 +122,9 @@ def _with_outcomes(
         sequences.sessions.get_indexer(pd.DatetimeIndex(rows["as_of"])),
         sequences.outputs_of(rows),
     )
-    base_rate = np.broadcast_to(base_rates, (len(sequences.symbols), len(sequences.outputs)))
+    base_rate = np.broadcast_to(
+        np.asarray(base_rates, np.float64), (len(sequences.symbols), len(sequences.outputs))
+    )
     return rows.assign(
         baseline_p_up=base_rate[symbol, output],
         outcome=outcomes[symbol, session, output].astype(float),

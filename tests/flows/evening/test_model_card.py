@@ -71,8 +71,8 @@ def test_tied_forecasts_are_mentioned() -> None:
 
 def test_horizons_are_listed_apart_and_an_old_model_is_described() -> None:
     lines = card(fitted(Calibration(coverage=0.5), horizons=2), 1, 5)
-    assert lines["calibration"].startswith("next session: temperature ")
-    assert "; 5 sessions ahead: temperature " in lines["calibration"]
+    assert lines["calibration"].startswith("next session: slope ")
+    assert "; 5 sessions ahead: slope " in lines["calibration"]
     old = card({"base_rate": [0.53], "slope": [0.0]}, 1)
     assert (
         old["calibration"]
