@@ -12,7 +12,7 @@ import pandas as pd
 from pipeline.errors import quoted
 from pipeline.market.corporate_actions import Adjustment, find_adjustment
 from pipeline.sources import BAR_COLUMNS, Fetched, Outcome, no_bars
-from pipeline.sources.cells import LARGEST_SPLIT
+from pipeline.sources.cells import LARGEST_SPLIT, YEARS
 from pipeline.sources.columns import (
     COLUMN_NAMES,
     DEFAULTS,
@@ -147,7 +147,11 @@ def _sessions(dates: "pd.Series[Any]") -> "pd.Series[pd.Timestamp]":
         parsed = dates
     else:
         parsed = pd.to_datetime(dates.astype(object).map(_iso_date), format="%Y-%m-%d", errors="coerce")
-    _require_none(parsed.isna(), dates, "is no date; return datetimes, dates, or text such as 2018-12-31")
+    _require_none(
+        ~parsed.dt.year.between(*YEARS),
+        dates,
+        "is no date; return datetimes, dates, or text such as 2018-12-31",
+    )
     _require_none(
         parsed != parsed.dt.normalize(),
         dates,
