@@ -35,7 +35,7 @@ from pipeline.evaluation.verdict import Verdict, list_candidates
 from pipeline.forecasting.folds import Fold, walk_folds
 from pipeline.forecasting.walk_forward import Walk
 from pipeline.formatting import count
-from pipeline.outputs import NEXT, Output, select_main, select_output
+from pipeline.outputs import NEXT, Output, name_key, select_main, select_output
 from pipeline.report.backtest_markdown import backtest_markdown
 from pipeline.report.backtest_page import render_backtest
 from pipeline.report.backtest_report import (
@@ -51,7 +51,7 @@ from pipeline.report.trading_tables import list_numbers
 from pipeline.statistics.sharpe import deflate_by_trials
 from pipeline.storage.csv_output import format_csv
 from pipeline.storage.files import atomic_write, hold_lock, write_text
-from pipeline.tracking.mlflow_metrics import measure_trading
+from pipeline.tracking.mlflow_metrics import Measured, measure_trading
 from pipeline.tracking.trials import TrialBook, count_settings, list_sharpes
 from pipeline.trading.fills import read_fills
 from pipeline.trading.view import TradingView, view_trading
@@ -149,12 +149,14 @@ def _run_backtest(run: Run, price_status: PriceStatus, known: History) -> Backte
         scores=pd.concat([scores, longer[0]], ignore_index=True) if longer else scores,
         verdict=verdict,
         further=longer[1] if longer else {},
-        ranges=range_table(known, {f"fold {number}": fold for number, fold in enumerate(folds, start=1)}),
+        ranges=range_table(
+            run, known, {f"fold {number}": fold for number, fold in enumerate(folds, start=1)}
+        ),
         epochs=epochs,
         groups=_score_groups(run, known, walk, verdict),
         tests=_test_robustness(run, walk, verdict),
         trading=_deflate_sharpe(run, trading),
-        long_short=_trade_long_short(run, known, walk, longer[1] if longer else {}),
+        further_trading=_trade_further(run, known, walk, longer[1] if longer else {}),
         method=_describe_method(run, known, folds, walk),
         tried=describe_trials(run),
         unaudited=describe_missing_audit(run),
@@ -188,13 +190,11 @@ def _test_robustness(run: Run, walk: Walk, verdict: Verdict) -> RobustnessTests:
     return tests
 
 
-def _trade_long_short(
+def _trade_further(
     run: Run, known: History, walk: Walk, further: Mapping[Output, Verdict]
 ) -> dict[Output, TradingView]:
-    """Return the trading results of the further outputs that compare with the median and reach the open to close."""
-    traded = [
-        each for each in further if each.is_relative and each.part != "overnight" and each.horizon == NEXT
-    ]
+    """Return the trading results of the further outputs that orders at the next open can reach."""
+    traded = [each for each in further if each.part != "overnight" and each.horizon == NEXT]
     return {each: _trade(run, known, select_output(walk.test, each), further[each]) for each in traded}
 
 
@@ -355,18 +355,25 @@ def _track(run: Run, made: Backtest, paths: dict[str, Path]) -> None:
                 "data_version": made.method["data version"],
                 "verdict": made.verdict.conclusion,
             }
-            | {skill.name: skill.conclusion for skill in made.verdict.skills},
+            | {skill.name: skill.conclusion for skill in made.verdict.skills}
+            | {f"verdict_{name_key(output)}": each.conclusion for output, each in made.further.items()},
             epochs=made.epochs,
             scores=made.scores,
             scored_model=made.verdict.model,
-            trading=measure_trading(
-                list_numbers(made.trading),
-                {"model": made.verdict.model, "baseline": made.verdict.baseline},
-            ),
+            trading=_measure_trading(made),
             artifacts=list(paths.values()),
         )
     except NextdayError as error:
         log_line(f"the report is written, but the backtest is not tracked; running it again retries. {error}")
+
+
+def _measure_trading(made: Backtest) -> list[Measured]:
+    names = {"model": made.verdict.model, "baseline": made.verdict.baseline}
+    measured = measure_trading(list_numbers(made.trading), names)
+    for output, view in made.further_trading.items():
+        baseline = made.further[output].baseline if output in made.further else made.verdict.baseline
+        measured += measure_trading(list_numbers(view), names | {"baseline": baseline}, name_key(output))
+    return measured
 
 
 def _publish(made: Backtest) -> None:

@@ -51,7 +51,7 @@ def make_champion(run: Run, price_status: PriceStatus) -> tuple[Champion, Evalua
         verdict=verdict,
         test_rows=walk.test,
         epochs=pd.concat([score_epochs, champion_epochs], ignore_index=True),
-        ranges=range_table(known, {"score": fold, "champion": final}),
+        ranges=range_table(run, known, {"score": fold, "champion": final}),
         further=further,
         insight=insight.result(),
     )

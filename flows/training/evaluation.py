@@ -9,6 +9,7 @@ from types import MappingProxyType
 import numpy as np
 import pandas as pd
 
+from flows.runtime.context import Run
 from flows.training.history import History
 from pipeline.errors import StoreError
 from pipeline.evaluation.network_insight import Insight, load_insight, save_insight
@@ -121,8 +122,9 @@ def _complete_scores(scores: pd.DataFrame) -> pd.DataFrame:
     return scores if "target" in scores else scores.assign(target=DIRECTION)
 
 
-def range_table(known: History, folds: dict[str, Fold]) -> pd.DataFrame:
-    """Return how history was split, one row per fit and part."""
+def range_table(run: Run, known: History, folds: dict[str, Fold]) -> pd.DataFrame:
+    """Return how history was split, one row per fit and part; `refit` is what a second fit learns from."""
+    again = run.config.training.refit and not run.config.model.is_custom
     sessions, labelled = (
         known.sequences.sessions,
         np.isfinite(known.sequences.y).any(axis=2) & known.sequences.mask,
@@ -137,6 +139,11 @@ def range_table(known: History, folds: dict[str, Fold]) -> pd.DataFrame:
             "rows": int(labelled[:, rows.start : rows.stop].sum()),
         }
         for name, fold in folds.items()
-        for part, rows in fold.parts.items()
+        for part, rows in _list_parts(fold, again).items()
         if len(rows)
     )
+
+
+def _list_parts(fold: Fold, again: bool) -> dict[str, range]:
+    refit = {"refit": range(fold.train.start, fold.calibrate.stop)} if again else {}
+    return {**fold.parts, **refit, "test": fold.test}

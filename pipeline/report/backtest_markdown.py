@@ -21,7 +21,10 @@ def summary_sentences(backtest: Backtest) -> dict[str, str]:
             filter(None, [backtest.trading.sentence, describe_deflated_sharpe(backtest.trading.deflated)])
         ),
         "not traded": backtest.trading.left_out,
-        **{f"trading, {describe_output(each)}": view.sentence for each, view in backtest.long_short.items()},
+        **{
+            f"trading, {describe_output(each)}": view.sentence
+            for each, view in backtest.further_trading.items()
+        },
         "settings tried": backtest.tried,
         "constituents": backtest.bias,
     }

@@ -39,9 +39,9 @@ def render_backtest(backtest: Backtest) -> str:
         families=_families(backtest),
         rolling=rolling.ROLLING,
         trading=trading_cells(backtest.trading),
-        long_short=[
-            (describe_output(output), view, trading_cells(view))
-            for output, view in backtest.long_short.items()
+        further_trading=[
+            (describe_output(output), output.is_relative, view, trading_cells(view))
+            for output, view in backtest.further_trading.items()
         ],
         deflated_sharpe=describe_deflated_sharpe(backtest.trading.deflated),
         figures={name: Markup(svg) for name, svg in _figures(backtest)},

@@ -54,7 +54,8 @@ class Backtest:
         groups: schema.GROUP_SCORES of the first output.
         tests: Robustness tests that complement the verdict.
         trading: What the forecasts of the first output would have earned.
-        long_short: What those of further outputs against the median would have earned, by output.
+        further_trading: What those of further outputs would have earned, by output: of all that orders at the next open
+            can reach.
         method: Description of what was tested, by name.
         tried: A sentence on how many settings had been tried on the universe by then.
         unaudited: A warning where the user's custom code was used and no audit of it exists; else empty.
@@ -82,7 +83,7 @@ class Backtest:
     unaudited: str = ""
     bias: str = ""
     notes: list[str] = field(default_factory=list)
-    long_short: Mapping[Output, TradingView] = field(default_factory=dict)
+    further_trading: Mapping[Output, TradingView] = field(default_factory=dict)
     insight: Insight | None = None
 
     @property
@@ -126,7 +127,7 @@ def scores_csv(backtest: Backtest) -> str:
 
 def list_all_numbers(backtest: Backtest) -> pd.DataFrame:
     """Return the rows of trading.csv: every number of the trading views, with target and horizon at the end."""
-    views = {list_outputs(backtest.test_rows)[0]: backtest.trading, **backtest.long_short}
+    views = {list_outputs(backtest.test_rows)[0]: backtest.trading, **backtest.further_trading}
     tables = [list_numbers(view).assign(**output._asdict()) for output, view in views.items()]
     return pd.concat([table for table in tables if len(table)] or tables[:1], ignore_index=True)
 

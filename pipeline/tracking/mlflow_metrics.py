@@ -77,15 +77,19 @@ def metric_prefix(group: str, output: Output) -> str:
     return "" if group == "all" and output == MAIN else f"{name_group(group, output)}/"
 
 
-def measure_trading(numbers: pd.DataFrame, names: Mapping[str, str]) -> list[Measured]:
+def measure_trading(numbers: pd.DataFrame, names: Mapping[str, str], output: str = "") -> list[Measured]:
     """Return the numbers of the trading view, named like `trading/gru.sharpe`, with intervals and counts.
+
+    Those of a further output are named like `trading/relative_1.gru.sharpe`.
 
     Args:
         numbers: From `pipeline.report.trading_tables.list_numbers`.
         names: The roles to keep, and the name of each.
+        output: The key of the output, where it is not the first one.
     """
+    prefix = f"trading/{output}." if output else "trading/"
     chosen = numbers[numbers["role"].isin(names)]
-    labels = ("trading/" + chosen["role"].map(names) + "." + chosen["metric"]).map(allowed_name)
+    labels = (prefix + chosen["role"].map(names) + "." + chosen["metric"]).map(allowed_name)
     parts = {"": "value", ".low": "low", ".high": "high", ".n": "sessions", ".trades": "trades"}
     return [
         (f"{label}{suffix}", value, 0)

@@ -1,13 +1,15 @@
 """Evenings with several targets: from prices to sealed rows, outcomes, replay and reports; and whose median counts."""
 
 import shutil
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from mlflow import MlflowClient
 
+from flows.backtest import backtest
 from flows.evening.forecasting import replay
 from flows.evening.settlement import settle
 from flows.nightly import Evening, nightly
@@ -157,6 +159,30 @@ def seal(run: Run, symbols: str) -> None:
         rows.astype({**days, "issued_at": "datetime64[us, UTC]"}),
         universe="street", opens={}, newest_observed_at=run.now, historical=True,
     )  # fmt: skip
+
+
+def test_a_backtest_trades_and_tracks_every_output_that_orders_can_reach(
+    two: tuple[Path, list[Evening], pd.DataFrame],
+) -> None:
+    folder, _, _ = two
+    config = folder / "walk.toml"
+    walk = "[backtest]\ntrain_sessions = 200\nrefit_sessions = 250\n"
+    config.write_text((folder / "nextday.toml").read_text() + walk)
+    made = backtest(config=config, home=folder / "data", now=datetime(2018, 12, 14, tzinfo=UTC))
+    reached = [Output("relative", 1), Output("intraday", 1)]
+    assert [*made.backtest.further_trading] == reached
+    numbers = pd.read_csv(made.paths["trading.csv"])
+    assert {*zip(numbers["target"], numbers["horizon"], strict=True)} == {("direction", 1), *reached}
+    page = made.paths["report.html"].read_text()
+    assert "<h3>Longs and shorts: next session against the median</h3>" in page
+    client = MlflowClient(f"sqlite:///{folder}/data/mlflow.db")
+    (run,) = client.search_runs(
+        [client.get_experiment_by_name("nextday-several").experiment_id], "tags.record = 'backtest'"
+    )
+    assert run.data.tags["verdict_relative_1"] == made.backtest.further[reached[0]].conclusion
+    assert {"trading/gru.sharpe", "trading/relative_1.gru.sharpe", "trading/intraday_1.gru.sharpe"} <= {
+        *run.data.metrics
+    }
 
 
 def test_a_median_waits_for_the_members_but_not_for_ever(street: Street) -> None:

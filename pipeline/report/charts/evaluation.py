@@ -316,27 +316,33 @@ def draw_rolling(rows: pd.DataFrame, name: str, baseline: str, limits: tuple[flo
 
 
 def draw_ranges(ranges: pd.DataFrame) -> str:
-    """Draw the splits of history: one bar per fit, one segment per split.
+    """Draw the splits of history: one bar per fit, one segment per split, and a line below for a second fit.
 
     Args:
         ranges: fit, part, first_session, last_session.
     """
-    styles = {"train": (MUTED, 0.3), "stop": (MUTED, 0.6), "calibrate": (SECOND, 0.6), "test": (FIRST, 0.8)}
+    styles = {
+        "train": (MUTED, 0.3, 0.0, 0.55),
+        "stop": (MUTED, 0.6, 0.0, 0.55),
+        "calibrate": (SECOND, 0.6, 0.0, 0.55),
+        "refit": (MUTED, 0.9, -0.36, 0.1),
+        "test": (FIRST, 0.8, 0.0, 0.55),
+    }
     fits = list(dict.fromkeys(ranges["fit"]))[::-1]
     with canvas(0.85 + 0.35 * len(fits)) as (figure, axes):
-        for part, (color, alpha) in styles.items():
+        for part, (color, alpha, shift, height) in styles.items():
             rows = ranges[ranges["part"] == part]
             if rows.empty:
                 continue
             first, last = (date2num(rows[name].to_numpy()) for name in ("first_session", "last_session"))
-            places = [fits.index(fit) for fit in rows["fit"]]
+            places = [fits.index(fit) + shift for fit in rows["fit"]]
             axes.barh(
-                places, last - first, 0.55, left=first, color=color, alpha=alpha, linewidth=0, label=part
+                places, last - first, height, left=first, color=color, alpha=alpha, linewidth=0, label=part
             )
         axes.set_yticks(range(len(fits)), fits)
         axes.grid(axis="y", visible=False)
         date_axis(axes)
-        legend_below(axes, 4)
+        legend_below(axes, ranges["part"].nunique())
         parts = "; ".join(
             f"{r.fit}, {r.part}: {r.first_session:%Y-%m-%d} to {r.last_session:%Y-%m-%d}"
             for r in ranges.itertuples()
