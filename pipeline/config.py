@@ -308,9 +308,9 @@ _LEAST_KEPT = 30
 
 
 class RetentionConfig(_Section):
-    """How long the files that can be written again stay; never of the ledger, the prices or the models."""
+    """How long reports stay; the ledger, the prices and the models stay for ever."""
 
-    report_sessions: int = Field(252, ge=0)
+    report_sessions: int = Field(0, ge=0)
 
     @field_validator("report_sessions")
     @classmethod

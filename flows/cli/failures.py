@@ -101,7 +101,7 @@ def _end_at_once(number: int) -> None:
     os._exit(128 + number)
 
 
-def end_by(number: int) -> None:
+def end_by(number: int) -> NoReturn:
     """End the process as the signal asks: of Ctrl+C with exit code 130, of another one by its default action.
 
     Other threads are not waited for, nor what is registered for the end of the process: Prefect's temporary server
@@ -117,6 +117,7 @@ def end_by(number: int) -> None:
         os._exit(130)
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
+    os._exit(128 + number)  # the first process of a container ignores a signal's default action
 
 
 def find_cause(error: Exception) -> Exception:

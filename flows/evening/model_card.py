@@ -51,7 +51,8 @@ def _describe_model(champion: Champion) -> dict[str, str]:
         shape = facts["network"]
         made = {
             "network": _describe_network(shape, facts["parameters"]),
-            "trained": _describe_training(shape, facts["training"]),
+            "trained": _describe_training(shape, facts["training"])
+            + (", then a second fit" if champion.resolve_settings()["training"].get("refit") else ""),
             "scope": describe_scope(facts),
         }
     return {

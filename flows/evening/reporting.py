@@ -29,6 +29,7 @@ from pipeline.evaluation.selective import select_issued
 from pipeline.features.targets import OPENS_SEEN
 from pipeline.ledger.ledger import UniverseRecord
 from pipeline.outputs import Output, describe_outputs, list_outputs, select_output
+from pipeline.plugins import is_custom_code
 from pipeline.prices.ingest.fetch_plan import OVERLAP
 from pipeline.prices.ingest.quality import no_findings
 from pipeline.report.evening_report import Report
@@ -296,7 +297,7 @@ def _notes(run: Run, standing: pd.DataFrame, champion: Champion, remarks: list[s
     notes = [
         "The scores belong to the procedure, measured on sessions that no fit saw. The champion that forecasts here is "
         f"the same procedure fitted once more through {champion.trained_through:%Y-%m-%d}; its newest sessions serve "
-        "early stopping and calibration."
+        f"early stopping and calibration{_describe_refit(champion)}."
     ]
     if unaudited := describe_missing_audit(run):
         notes.append(unaudited)
@@ -329,6 +330,11 @@ def _notes(run: Run, standing: pd.DataFrame, champion: Champion, remarks: list[s
             f"The champion was trained with other settings ({untrained}): `nextday retrain` uses the new ones."
         )
     return notes + remarks
+
+
+def _describe_refit(champion: Champion) -> str:
+    is_refitted = champion.resolve_settings()["training"].get("refit") and not is_custom_code(champion.kind)
+    return ", and are learned in a second fit" if is_refitted else ""
 
 
 def _explain_no_opens(standing: pd.DataFrame, outputs: list[Output]) -> list[str]:

@@ -135,6 +135,10 @@ def gather(run: Run, *, full: bool) -> AuditInput:
     block = _select_symbols(whole, chosen.universe.symbols).from_first_bar()
     features = FeatureAudit(block, run.feature_set(), chosen.universe, run.config.labels.outputs)
     known = keep_learnable(features.make())
+    fewer = run.feature_set(outputs=known.outputs)
+    if fewer.columns != features.features.columns:  # a training chooses its columns by what can be learned
+        features = FeatureAudit(block, fewer, chosen.universe, known.outputs)
+        known = features.make()
     folds = {
         "score": scoring_fold(known, run.config.evaluation, run.config.training),
         "champion": final_fold(known, run.config.training),

@@ -141,13 +141,19 @@ def _ignore_epoch(epoch: object) -> None:
     """Tell nobody: a search shows its trials."""
 
 
-def base_rate_losses(inside: Inside) -> Losses:
-    """Return the losses of the base rate on all slices: the share of ups among the training labels before each."""
-    return np.concatenate([_base_rate_losses_of_fold(inside, fold) for fold in inside.folds])
+def base_rate_losses(inside: Inside, *, refit: bool) -> Losses:
+    """Return the losses of the base rate on all slices: the share of ups among the labels that a network learns.
+
+    Args:
+        inside: The data of the search.
+        refit: Whether networks are fitted a second time, on all three ranges.
+    """
+    return np.concatenate([_base_rate_losses_of_fold(inside, fold, refit=refit) for fold in inside.folds])
 
 
-def _base_rate_losses_of_fold(inside: Inside, fold: Fold) -> Losses:
-    train, y = slice(fold.train.start, fold.train.stop), inside.sequences.y
+def _base_rate_losses_of_fold(inside: Inside, fold: Fold, *, refit: bool) -> Losses:
+    last = fold.calibrate if refit else fold.train
+    train, y = slice(fold.train.start, last.stop), inside.sequences.y
     labels = np.where(inside.sequences.mask[:, train, None], y[:, train], np.nan)
     rate = np.nanmean(labels, axis=(0, 1), dtype=np.float64)
     return _session_losses(np.broadcast_to(rate, y.shape), inside, fold)

@@ -161,7 +161,7 @@ def search_inside(
     return Search(
         trials=past,
         configured=configured_parameters(run.config),
-        base_rate=float(base_rate_losses(inside).mean()),
+        base_rate=float(base_rate_losses(inside, refit=run.config.training.refit).mean()),
         slices=[(sessions[fold.test.start], sessions[fold.test.stop - 1]) for fold in inside.folds],
         as_of=inside.as_of,
         tried=count_settings(book.read()),

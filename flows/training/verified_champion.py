@@ -71,11 +71,25 @@ class Champion:
         return ModelConfig(kind=self.kind).name
 
     def resolve_settings(self) -> Mapping[str, Any]:
-        """Return the settings it was trained with; a key that was added later has its default."""
+        """Return the settings it was trained with; a key that was added later has what was done before it."""
         try:
-            return Config.model_validate(self.settings).resolved()
+            return Config.model_validate(_with_former_meaning(self.settings)).resolved()
         except ValueError:  # of another nextday
             return self.settings
+
+
+def _with_former_meaning(settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return settings from before there was a second fit with what they meant in the words of today."""
+    training, features = settings.get("training", {}), settings.get("features", {})
+    if "refit" in training:
+        return settings
+    name = features.get("set", "default")
+    return {
+        **settings,
+        "training": {**training, "refit": False, "smooth_epochs": 1},
+        "features": {**features, "set": _FORMER.get(name, name)},
+        "calibration": {"method": "temperature", **settings.get("calibration", {})},
+    }
 
 
 class Champions:

@@ -19,8 +19,8 @@ minimises
 
     -k l(a) + (a - prior mean)^2 / (2 prior deviation^2).
 
-A strong signal has a large k l, and the prior then moves the slope by little; logits that are all equal leave the prior
-mean, which changes nothing about their probabilities.
+A strong signal has a large k l, and the prior then moves the slope by little; logits that all equal that of the base
+rate leave the prior mean, which changes nothing about their probabilities.
 """
 
 from dataclasses import dataclass

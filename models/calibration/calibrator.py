@@ -11,9 +11,9 @@ from models.calibration.abstention import Abstention, fit_abstention
 from models.calibration.bayes import PRIOR_DEVIATION, PRIOR_MEAN
 from models.calibration.cross_validation import Validation, choose_method, cross_validate
 from models.calibration.curves import Curve, curve_from_json, curve_to_json, fit_curve
-from models.calibration.temperature import Temperature
+from models.calibration.temperature import Temperature, base_logit
 
-__all__ = ["Calibration", "Calibrator", "fit_calibrator", "read_calibrator", "uncalibrated"]
+__all__ = ["Calibration", "Calibrator", "fit_calibrator", "read_calibrator", "recentre", "uncalibrated"]
 
 Floats = NDArray[np.float64]
 
@@ -63,14 +63,6 @@ class Calibrator:
             "abstention": self.abstention.to_json(),
         }
 
-    def around(self, base_rate: Floats) -> "Calibrator":
-        """Return the calibrator with its slopes kept, around other base rates [horizon]: those of a second fit."""
-        curves = tuple(
-            replace(curve, base_rate=float(rate)) if isinstance(curve, Temperature) else curve
-            for curve, rate in zip(self.curves, base_rate, strict=True)
-        )
-        return replace(self, curves=curves)
-
 
 def uncalibrated(horizons: int) -> Calibrator:
     """Return the calibrator that leaves every probability unchanged."""
@@ -119,6 +111,39 @@ def fit_calibrator(
     calibrator = Calibrator(curves, tables, Abstention.never(len(curves)))
     p_up = np.where(np.isnan(y), np.nan, calibrator.p_up(logits))
     return Calibrator(curves, tables, fit_abstention(p_up, calibration.coverage))
+
+
+def recentre(
+    calibrator: Calibrator,
+    logits: NDArray[np.floating],
+    y: NDArray[np.floating],
+    former: Floats,
+    base_rate: Floats,
+    calibration: Calibration,
+) -> Calibrator:
+    """Return the calibrator for a second fit: slopes kept, around its base rate, with thresholds of abstention for it.
+
+    The logits of the second fit on rows that it has not learned are not known. Those of the first fit, moved by as much
+    as the base rate has moved in logits, stand for them when the thresholds are set.
+
+    Args:
+        calibrator: That of the first fit.
+        logits: Of the first fit on the calibrate range, [row, horizon].
+        y: [row, horizon] in {0, 1}; NaN where unknown, which is left out.
+        former: The first fit's base rate, [horizon].
+        base_rate: The second fit's base rate, [horizon].
+        calibration: The target coverage.
+    """
+    curves = tuple(
+        replace(curve, base_rate=float(rate)) if isinstance(curve, Temperature) else curve
+        for curve, rate in zip(calibrator.curves, base_rate, strict=True)
+    )
+    moved = [
+        base_logit(float(new)) - base_logit(float(old)) for old, new in zip(former, base_rate, strict=True)
+    ]
+    around = Calibrator(curves, calibrator.tables, Abstention.never(len(curves)))
+    p_up = np.where(np.isnan(y), np.nan, around.p_up(logits.astype(np.float64) + np.array(moved)))
+    return replace(around, abstention=fit_abstention(p_up, calibration.coverage))
 
 
 def _fit_horizon(

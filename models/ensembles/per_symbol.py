@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.calibration.calibrator import Calibration, fit_calibrator
+from models.calibration.calibrator import Calibration, fit_calibrator, recentre
 from models.ensembles.agreement import measure_agreement
 from models.ensembles.members import Members, calibration_rows, keep_last_good
 from models.ensembles.per_symbol_fitted import SymbolEnsemble, SymbolMember
@@ -164,16 +164,16 @@ class SymbolModel:
     ) -> SymbolEnsemble:
         """Return the ensembles of trained members, each calibrated on its symbol's rows."""
         start = start_of_run(self.network.mode, stop, self.network.lookback)
-        models = tuple(
-            self._calibrate(scale, [run.weights for run in own], _only(symbol, block), calibrate, start or 0)
+        calibrated = [
+            self._calibrate(scale, own, _only(symbol, block), calibrate, start or 0)
             for scale, symbol, own in zip(scales, symbols, runs, strict=True)
-        )
+        ]
         place = {symbol: number for number, symbol in enumerate(symbols)}
         ensemble = SymbolEnsemble(
             network=self.network,
             training=self.training,
             seeds=seeds,
-            models=models,
+            models=tuple(first for first, _ in calibrated),
             places=tuple(place.get(symbol, -1) for symbol in range(len(block[0]))),
             left_out=left_out,
             history=_mean_epochs(runs),
@@ -182,15 +182,7 @@ class SymbolModel:
         )
         if not len(scales[0].refit_base_rate):
             return ensemble
-        again = tuple(
-            replace(
-                model,
-                weights=[run.refitted for run in own],
-                calibrator=model.calibrator.around(scale.refit_base_rate),
-                base_rate=scale.refit_base_rate,
-            )
-            for model, scale, own in zip(models, scales, runs, strict=True)
-        )
+        again = tuple(second for _, second in calibrated)
         return replace(ensemble, models=again, learned_before=calibrate.stop, first_fit=ensemble)
 
     def _left_out(
@@ -252,25 +244,28 @@ class SymbolModel:
         return self.start.models[place].weights[member] if place >= 0 else None
 
     def _calibrate(
-        self,
-        scale: _Scale,
-        weights: list[Weights],
-        block: Block,
-        calibrate: range,
-        start: int,
-    ) -> SymbolMember:
+        self, scale: _Scale, runs: list[Run], block: Block, calibrate: range, start: int
+    ) -> tuple[SymbolMember, SymbolMember]:
+        """Return a symbol's ensembles of the first and of the second fit; the same where there is one fit."""
         x, mask, y = block
+        weights = [run.weights for run in runs]
         members = Members(self.network, scale.scaling, weights)
         logits, labels, sessions = calibration_rows(members, x, mask, y, calibrate, start)
-        return SymbolMember(
+        mean = logits.mean(axis=0)
+        first = SymbolMember(
             scaling=scale.scaling,
             weights=weights,
-            calibrator=fit_calibrator(
-                logits.mean(axis=0), labels, scale.base_rate, sessions, self.calibration
-            ),
+            calibrator=fit_calibrator(mean, labels, scale.base_rate, sessions, self.calibration),
             base_rate=scale.base_rate,
             agreement=measure_agreement(logits),
         )
+        if not len(scale.refit_base_rate):
+            return first, first
+        calibrator = recentre(
+            first.calibrator, mean, labels, scale.base_rate, scale.refit_base_rate, self.calibration
+        )
+        refitted = [run.refitted for run in runs]
+        return first, replace(first, weights=refitted, calibrator=calibrator, base_rate=scale.refit_base_rate)
 
 
 def _only(symbol: int, block: Block) -> Block:

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from models.calibration.calibrator import Calibration, Calibrator, fit_calibrator
+from models.calibration.calibrator import Calibration, Calibrator, fit_calibrator, recentre
 from models.engine import keras
 from models.ensembles.agreement import Agreement, banded, measure_agreement
 from models.ensembles.members import Members, calibration_rows, keep_last_good
@@ -281,12 +281,13 @@ class RecurrentModel:
         )
         start = start_of_run(self.network.mode, stop, self.network.lookback)
         logits, labels, sessions = calibration_rows(members, *block, calibrate, start or 0)
+        mean = logits.mean(axis=0)
         ensemble = RecurrentEnsemble(
             network=self.network,
             training=self.training,
             seeds=seeds,
             members=members,
-            calibrator=fit_calibrator(logits.mean(axis=0), labels, base_rate, sessions, self.calibration),
+            calibrator=fit_calibrator(mean, labels, base_rate, sessions, self.calibration),
             base_rate=base_rate,
             history=[epoch for run in runs for epoch in run.epochs],
             agreement=measure_agreement(logits),
@@ -298,7 +299,9 @@ class RecurrentModel:
         return replace(
             ensemble,
             members=Members(self.network, scaling, [run.refitted for run in runs]),
-            calibrator=ensemble.calibrator.around(refit_base_rate),
+            calibrator=recentre(
+                ensemble.calibrator, mean, labels, base_rate, refit_base_rate, self.calibration
+            ),
             base_rate=refit_base_rate,
             learned_before=calibrate.stop,
             first_fit=ensemble,

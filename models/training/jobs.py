@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, BrokenExecutor, Executor, Future, wait
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Final
@@ -100,7 +100,7 @@ def submit_all(
 
     def finish() -> list[Run]:
         for run in kept:
-            for epoch in run.epochs:
+            for epoch in _closing(run.epochs):
                 report(epoch)
         finish_rest()
         return [results.runs[job.member] for job in jobs]
@@ -228,6 +228,11 @@ def _read(place: Path, number: int) -> Examples:
     )
 
 
+def _closing(epochs: list[Epoch]) -> list[Epoch]:
+    """Return the epochs of a finished member for whoever did not see its second fit: the last one is its last."""
+    return [*epochs[:-1], *(replace(epoch, is_last=True) for epoch in epochs[-1:])]
+
+
 def _wait(submitted: Mapping["Future[Run]", Job], logs: "_EpochLogs", results: "_Results") -> None:
     """Report every epoch, and keep each finished run, until all jobs are done or one has failed."""
     waiting = dict(submitted)
@@ -236,7 +241,7 @@ def _wait(submitted: Mapping["Future[Run]", Job], logs: "_EpochLogs", results: "
         logs.poll()
         for future in sorted(ended, key=lambda each: waiting[each].member):
             job, run = waiting.pop(future), future.result()
-            logs.report_rest(run.epochs)
+            logs.report_rest(_closing(run.epochs))
             results.add(job, run)
 
 

@@ -90,7 +90,7 @@ def smooth_with_later(procedure: Procedure) -> Procedure:
 
 
 def without_gaps(fold: Fold) -> Fold:
-    """Return the fold with the same test and ranges of the same lengths that follow one another without a gap."""
+    """Return the fold whose ranges follow one another without a gap: the same test, train longer by the gaps."""
     calibrate = range(fold.test.start - len(fold.calibrate), fold.test.start)
     stop = range(calibrate.start - len(fold.stop), calibrate.start)
     return replace(fold, train=range(fold.train.start, stop.start), stop=stop, calibrate=calibrate)

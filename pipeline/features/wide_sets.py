@@ -1,4 +1,4 @@
-"""Larger sets of columns of the symbol's own prices: the lagged returns of a paper, and some sixty of many kinds.
+"""Larger sets of columns: the lagged returns of a paper, and some seventy of many kinds, ranks among them.
 
 Both are causal and scale-free, as all sets are. docs/results.md says what they brought.
 """
@@ -67,7 +67,7 @@ def _wide(panel: Panel, belongs: NDArray[np.bool_]) -> Columns:
     }
     ranked = (*(change[k] for k in (1, 5, 21, 63)), deviation[21], position, volume_ratio(panel, 21))
     return columns | {
-        f"rank_{name}": _ranks(values, belongs) for name, values in zip(_RANKED, ranked, strict=True)
+        f"universe_rank_{name}": _ranks(values, belongs) for name, values in zip(_RANKED, ranked, strict=True)
     }
 
 
@@ -125,7 +125,7 @@ _WIDE_COLUMNS: Final = (
     *(f"up_share_{k}" for k in (5, 10, 21)),
     *(f"volume_ratio_lagged_{k}" for k in (5, 21, 63)),
     *("skewness_21", "largest_rise_21", "largest_fall_21", "autocorrelation_21"),
-    *(f"rank_{name}" for name in _RANKED),
+    *(f"universe_rank_{name}" for name in _RANKED),
 )
 
 WIDE: Final = FeatureSet(

@@ -41,6 +41,8 @@ class RowCollector:
 
     def join(self) -> pd.DataFrame:
         """Return all rows in the order in which they were added; nothing is kept of them."""
+        if not self._columns:
+            return pd.DataFrame(columns=self._names)
         joined = {name: self._restore(self._columns.pop(name), self._types[name]) for name in self._names}
         return pd.DataFrame(joined, copy=False)
 

@@ -40,7 +40,7 @@ def remove_run_files(home: Path, universe: str, before: date, kept: Collection[s
     """
     if not database(home).exists():
         return 0, 0
-    with closing(sqlite3.connect(f"file:{database(home)}?mode=ro", uri=True)) as db:
+    with closing(sqlite3.connect(f"{database(home).resolve().as_uri()}?mode=ro", uri=True)) as db:
         runs = [str(run) for (run,) in db.execute(_OLD, [f"nextday-{universe}", before.isoformat()])]
     folders = [home / "mlflow" / run for run in runs if re.fullmatch("[0-9a-f]{32}", run) and run not in kept]
     found = [folder for folder in folders if folder.is_dir()]

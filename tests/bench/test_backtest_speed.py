@@ -137,7 +137,7 @@ def test_folds_that_are_trained_ahead(tmp_path: Path, monkeypatch: pytest.Monkey
         def lap(*, is_ahead: bool) -> float:
             monkeypatch.setattr(walk, "_count_ahead", count_ahead if is_ahead else lambda *given: 0)
             begun = time.perf_counter()
-            made.walk(Compute(workers, CORES, 1, tmp_path))
+            made.walk(Compute(workers, CORES, tmp_path))
             return time.perf_counter() - begun
 
         lap(is_ahead=False)  # compiles

@@ -134,7 +134,7 @@ def test_every_worker_has_work_while_one_fold_is_waited_for(
     market: MadeMarket, tmp_path: Path, workers: int, folds: int
 ) -> None:
     with Crew(workers, idle_until=folds * MEMBERS) as crew:
-        market.walk(Compute(crew, workers, 1, tmp_path))
+        market.walk(Compute(crew, workers, tmp_path))
     assert crew.most == folds * MEMBERS > workers
     assert len(crew.jobs) == len(market.folds) * MEMBERS
     assert list(tmp_path.iterdir()) == []
@@ -144,14 +144,14 @@ def test_what_is_begun_ahead_comes_to_the_same_bit_for_bit_and_is_told_fold_by_f
     market: MadeMarket, in_turn: tuple[pd.DataFrame, pd.DataFrame, list[str]], tmp_path: Path
 ) -> None:
     with Crew(3) as crew:
-        rows, epochs, lines = market.walk(Compute(crew, 3, 1, tmp_path, checkpoints=tmp_path / "kept"))
+        rows, epochs, lines = market.walk(Compute(crew, 3, tmp_path, checkpoints=tmp_path / "kept"))
     pd.testing.assert_frame_equal(rows, in_turn[0], check_exact=True)
     pd.testing.assert_frame_equal(epochs, in_turn[1], check_exact=True)
     heads = [line.split("  ")[0] for line in lines]
     assert heads == [line.split("  ")[0] for line in in_turn[2]]
     assert len([*(tmp_path / "kept").glob("*.npz")]) == len(market.folds) * MEMBERS
     with Crew(3) as crew:
-        again, _, _ = market.walk(Compute(crew, 3, 1, tmp_path, checkpoints=tmp_path / "kept"))
+        again, _, _ = market.walk(Compute(crew, 3, tmp_path, checkpoints=tmp_path / "kept"))
         assert crew.jobs == []
     pd.testing.assert_frame_equal(again, rows, check_exact=True)
 
@@ -172,7 +172,7 @@ def test_what_cannot_be_begun_ahead_is_tried_again_at_its_turn(
 
     monkeypatch.setattr(walk_forward, "_submit", begin_in_a_crowd)
     with Crew(3) as crew:
-        rows, _, _ = market.walk(Compute(crew, 3, 1, tmp_path))
+        rows, _, _ = market.walk(Compute(crew, 3, tmp_path))
     assert crowded
     pd.testing.assert_frame_equal(rows, in_turn[0], check_exact=True)
 
@@ -188,7 +188,7 @@ def test_what_was_begun_ahead_is_kept_though_the_walk_never_comes_to_it(
     with Crew(3) as crew:
         monkeypatch.setattr(walk_forward, "_walk", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            market.walk(Compute(crew, 3, 1, tmp_path, checkpoints=tmp_path / "kept"))
+            market.walk(Compute(crew, 3, tmp_path, checkpoints=tmp_path / "kept"))
     assert len(crew.jobs) == 3 * MEMBERS
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]
     assert len([*(tmp_path / "kept").iterdir()]) == 3 * MEMBERS
@@ -211,7 +211,7 @@ def test_the_first_fold_that_diverges_ends_the_walk_and_takes_the_later_ones_alo
     monkeypatch.setattr(jobs, "train_from_files", diverging)
     with Crew(1) as crew:
         with pytest.raises(DivergenceError, match="in the second fold"):
-            market.walk(Compute(crew, 1, 1, tmp_path, checkpoints=tmp_path / "kept"))
+            market.walk(Compute(crew, 1, tmp_path, checkpoints=tmp_path / "kept"))
         first, *others = crew.jobs[-MEMBERS:]
         assert first.running() or first.cancelled()  # whether the only worker had begun it by then
         assert all(job.cancelled() for job in others)
@@ -225,7 +225,7 @@ def test_a_disk_that_has_no_room_for_a_kept_training_ends_the_walk(
 ) -> None:
     (tmp_path / "kept").write_text("a file stands where the folder should be")
     with Crew(2) as crew, pytest.raises(ModelError, match="cannot be saved"):
-        market.walk(Compute(crew, 2, 1, tmp_path, checkpoints=tmp_path / "kept"))
+        market.walk(Compute(crew, 2, tmp_path, checkpoints=tmp_path / "kept"))
 
 
 @pytest.mark.parametrize("workshop", [Compute(), Compute(ThreadPoolExecutor(1), 4)])
@@ -253,5 +253,5 @@ def test_symbols_with_models_of_their_own_are_trained_ahead_too(tmp_path: Path) 
     market = MadeMarket(tmp_path, SETTINGS.replace("[model]", '[model]\nscope = "symbol"'))
     alone = market.walk(Compute())[0]
     with Crew(2, idle_until=2 * MEMBERS * SYMBOLS) as crew:
-        rows = market.walk(Compute(crew, 2, 1, tmp_path))[0]
+        rows = market.walk(Compute(crew, 2, tmp_path))[0]
     pd.testing.assert_frame_equal(rows, alone, check_exact=True)

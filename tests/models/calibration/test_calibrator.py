@@ -7,7 +7,7 @@ import pytest
 from scipy.special import expit
 
 from models.calibration.abstention import Abstention
-from models.calibration.calibrator import Calibration, Calibrator, fit_calibrator, read_calibrator
+from models.calibration.calibrator import Calibration, Calibrator, fit_calibrator, read_calibrator, recentre
 from models.calibration.curves import METHODS, name_curve
 from models.calibration.temperature import Temperature, fit_slope
 
@@ -78,3 +78,19 @@ def test_the_coverage_is_set_on_the_calibrated_probabilities() -> None:
     takes_a_side = np.abs(calibrator.p_up(logits) - 0.5) >= calibrator.abstention.threshold
     assert takes_a_side.mean() == pytest.approx(0.6)
     assert calibrator.abstention.achieved == pytest.approx((0.6,))
+
+
+@pytest.mark.parametrize("moved", [0.5, 0.52, 0.55])
+def test_a_second_fit_around_another_base_rate_keeps_its_slopes_and_its_coverage(moved: float) -> None:
+    logits, y = rows((0.3,))
+    calibration, former = Calibration(coverage=0.5), np.array([0.53])
+    base = np.log(0.53 / 0.47)
+    logits = base + 0.03 * logits
+    first = fit_calibrator(logits, y, former, SESSION, calibration)
+    second = recentre(first, logits, y, former, np.array([moved]), calibration)
+    assert [curve.slope for curve in second.curves] == [curve.slope for curve in first.curves]  # type: ignore[union-attr]
+    assert [curve.base_rate for curve in second.curves] == [moved]  # type: ignore[union-attr]
+    # Forecasts of a network that was fitted around the new base rate: about half of them give a direction.
+    again = second.p_up(logits - base + np.log(moved / (1 - moved)))
+    issued = np.abs(again - 0.5) >= second.abstention.threshold[0]
+    assert issued.mean() == pytest.approx(0.5, abs=0.01)

@@ -91,6 +91,7 @@ def test_a_second_fit_learns_from_all_ranges_and_keeps_slope_and_first_fit() -> 
     assert twice.base_rate == pytest.approx(refit[:, :700][known].mean())
     assert [curve.slope for curve in twice.calibrator.curves] == [c.slope for c in once.calibrator.curves]
     assert [curve.base_rate for curve in twice.calibrator.curves] == twice.base_rate.tolist()
+    assert twice.calibrator.abstention.achieved == once.calibrator.abstention.achieved
     assert [e.stop_loss for e in twice.history] == [e.stop_loss for e in once.history]
     # What the second fit must not learn from, and all later labels, change no weight of it.
     other = refit.copy()

@@ -68,14 +68,14 @@ def test_the_wide_columns_are_their_formulas(panel: Panel) -> None:
 
 def test_ranks_are_taken_among_the_members_and_lie_around_zero(panel: Panel) -> None:
     belongs = everybody()
-    ranks = WIDE.compute(panel, belongs)["rank_return_5"]
+    ranks = WIDE.compute(panel, belongs)["universe_rank_return_5"]
     change = np.log(panel.adj_close[290] / panel.adj_close[285])
     assert ranks.iloc[290].tolist() == pytest.approx((change.argsort().argsort() - 1) / 2)
     belongs[:, 2] = False
-    alone = WIDE.compute(panel, belongs)["rank_return_5"].iloc[290].to_numpy()
+    alone = WIDE.compute(panel, belongs)["universe_rank_return_5"].iloc[290].to_numpy()
     assert sorted(alone[:2]) == pytest.approx([-0.5, 0.5])
     belongs[:, 1] = False
-    assert WIDE.compute(panel, belongs)["rank_return_5"].iloc[290, 0] == 0
+    assert WIDE.compute(panel, belongs)["universe_rank_return_5"].iloc[290, 0] == 0
 
 
 def test_an_unknown_open_costs_no_row(panel: Panel) -> None:
