@@ -98,8 +98,10 @@ class TemporaryServer:
             health = httpx.get(f"{self.url}/health", timeout=_START_SECONDS, trust_env=False, verify=False)
             health.raise_for_status()
         except httpx.HTTPError as error:
+            is_late = isinstance(error, httpx.TimeoutException)
             self._end()
-            reason = self._last_error() or error
+            # What a server that is only slow says last is about its end.
+            reason = f"no answer in {_START_SECONDS:.0f} s" if is_late else self._last_error() or error
             self._errors.close()
             raise NextdayError(
                 f"Prefect's temporary server does not start: {reason}",

@@ -101,3 +101,21 @@ def test_a_server_that_cannot_start_is_told_with_its_folder(
     assert done.returncode == 1
     assert f"where: PREFECT_HOME = {tmp_path / 'file'}" in done.stderr
     assert "Prefect's temporary server does not start" in done.stderr
+
+
+def test_a_server_that_is_only_slow_is_told_as_that(environment: dict[str, str]) -> None:
+    slow = START.replace(
+        "from flows",
+        "import flows.runtime.temporary_server as module\nmodule._START_SECONDS = 0.01\nfrom flows",
+        1,
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", slow],
+        env=environment,
+        text=True,
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "Prefect's temporary server does not start: no answer in 0 s" in done.stderr
