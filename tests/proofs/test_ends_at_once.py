@@ -44,19 +44,18 @@ def tell(session: Session, number: signal.Signals) -> None:
             os.killpg(session.process.pid, number)
 
 
-@pytest.mark.parametrize("number", CODES)
 @pytest.mark.parametrize(
-    ("command", "stage"),
+    ("command", "stage", "number"),
     [
-        ("forecast", "Settings"),
-        ("forecast", "fetched from"),
-        ("forecast", "fitting gru"),
-        ("forecast", "fitted through"),
-        ("forecast", "promoted"),
-        ("retrain", "fitting gru"),
-        ("retrain", "fitting logistic_regression"),
-        ("backtest", "fetched from"),
-        ("backtest", "train"),
+        ("forecast", "Settings", signal.SIGINT),
+        ("forecast", "fetched from", signal.SIGTERM),
+        ("forecast", "fitting gru", signal.SIGINT),
+        ("forecast", "fitted through", signal.SIGTERM),
+        ("forecast", "promoted", signal.SIGHUP),
+        ("retrain", "fitting gru", signal.SIGHUP),
+        ("retrain", "fitting logistic_regression", signal.SIGINT),
+        ("backtest", "fetched from", signal.SIGHUP),
+        ("backtest", "train", signal.SIGINT),
     ],
 )
 def test_a_command_that_is_told_to_end_ends_at_once_and_leaves_nothing(
