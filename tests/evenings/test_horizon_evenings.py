@@ -95,7 +95,7 @@ def test_base_rate_calibration_gap_and_verdict_are_those_of_the_horizon(
     report = evenings[-1].report
     assert report.forecasts.groupby("horizon")["baseline_p_up"].nunique().tolist() == [1, 1, 1]
     assert report.forecasts["baseline_p_up"].nunique() == 3
-    assert report.model["calibration"].count("temperature") == 3
+    assert report.model["calibration"].count("slope") == 3
     assert report.model["outputs"] == "1, 3 and 8 sessions ahead"
     ranges = report.ranges[report.ranges["fit"] == "score"].set_index("part")
     days = place.calendar

@@ -31,7 +31,7 @@ STAGES = (
     "fitting logistic_regression",
     "No edge found",
     "Edge found",
-    "train champion: 4 of 4",
+    "train champion: 8 of 8",
     "champion",
     "report:",
 )
@@ -171,7 +171,7 @@ def test_a_run_that_is_told_to_end_ends_at_once_and_the_next_one_goes_on(
     first: Story, number: int, code: int
 ) -> None:
     home = first.workspace(f"told-{number}")
-    for stage in ("fetched from", "fitting gru", "train champion: 4 of 4", "champion "):
+    for stage in ("fetched from", "fitting gru", "train champion: 8 of 8", "champion "):
         run = first.start(home)
         assert run.reaches(stage)
         run.signal(number)
