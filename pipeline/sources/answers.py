@@ -12,7 +12,7 @@ import pandas as pd
 from pipeline.errors import quoted
 from pipeline.market.corporate_actions import Adjustment, find_adjustment
 from pipeline.sources import BAR_COLUMNS, Fetched, Outcome, no_bars
-from pipeline.sources.cells import LARGEST_SPLIT, YEARS
+from pipeline.sources.cells import FIRST_YEAR, LARGEST_SPLIT
 from pipeline.sources.columns import (
     COLUMN_NAMES,
     DEFAULTS,
@@ -148,7 +148,7 @@ def _sessions(dates: "pd.Series[Any]") -> "pd.Series[pd.Timestamp]":
     else:
         parsed = pd.to_datetime(dates.astype(object).map(_iso_date), format="%Y-%m-%d", errors="coerce")
     _require_none(
-        ~parsed.dt.year.between(*YEARS),
+        parsed.isna() | (parsed.dt.year < FIRST_YEAR),
         dates,
         "is no date; return datetimes, dates, or text such as 2018-12-31",
     )

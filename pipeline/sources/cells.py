@@ -12,9 +12,9 @@ import pandas as pd
 from pipeline.errors import InputError, quoted
 
 __all__ = [
+    "FIRST_YEAR",
     "LARGEST_SPLIT",
     "NO_VALUE",
-    "YEARS",
     "Cells",
     "Decimal",
     "Exchange",
@@ -125,11 +125,11 @@ def read_sessions(dates: "pd.Series[Any]", file: Path, exchange: Exchange) -> Ce
     if has_times := bool(is_timed.any()):
         _require_trading_days(days[is_timed].dropna(), str(dates.name), file, exchange.weekdays)
     parsed = parsed.astype("datetime64[us]")
-    return Cells(parsed, ~parsed.dt.year.between(*YEARS), "date", has_times=has_times)
+    return Cells(parsed, parsed.isna() | (parsed.dt.year < FIRST_YEAR), "date", has_times=has_times)
 
 
-YEARS = (1800, 2199)
-"""No exchange has prices outside: 0001-01-01 and 9999-12-31 stand for dates that are not known."""
+FIRST_YEAR = 1800
+"""No exchange has earlier prices: 0001-01-01 stands for a date that is not known. A late one is a future date."""
 
 
 _MOST_OFF = 0.05

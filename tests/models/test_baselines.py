@@ -11,7 +11,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from models import baselines as baselines_module
+from models import learners as learners_module
 from models.baseline_inputs import RECENT
 from models.baselines import BASELINES, OVERNIGHT, Baseline, FittedBaseline, baselines
 from models.errors import ModelError
@@ -293,7 +293,7 @@ def test_boosting_keeps_to_one_thread_whose_result_any_number_would_give() -> No
     inputs, labels = np.zeros((4, 2), np.float32), np.array([0, 1, 0, 1], np.float32)
     _openmp_threads()
     with threadpool_limits(2, user_api="openmp"):
-        estimate = baselines_module._learn_classifier(Watched(), inputs, labels)
+        estimate = learners_module._learn_classifier(Watched(), inputs, labels)
         np.testing.assert_array_equal(estimate(inputs), 0.5)
         assert set(threads) == {1}
         assert set(_openmp_threads()) == {2}

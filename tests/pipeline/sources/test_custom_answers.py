@@ -127,7 +127,7 @@ WRONG = [
     (table(date=pd.to_datetime(DAYS) + pd.Timedelta(hours=16)), "row 1, has a time of day"),
     (table(date=["10.12.2018", *DAYS[1:]]), "'10.12.2018' in date, row 1, is no date"),
     (table(date=range(5)), "'0' in date, row 1, is no date"),
-    (table(date=["9999-12-31", *DAYS[1:]]), "'9999-12-31' in date, row 1, is no date"),
+    (table(date=["0001-01-01", *DAYS[1:]]), "'0001-01-01' in date, row 1, is no date"),
     (table(date=[None, *pd.to_datetime(DAYS[1:])]), "in date, row 1, is no date"),
     (table().iloc[::-1], "row 2, comes after a later date; sort the bars"),
     (table(symbol=["ACME"] * 4 + ["BOLT"]), "asked for ACME, but there are rows of 'BOLT'"),
