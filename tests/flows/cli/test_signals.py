@@ -56,6 +56,7 @@ def start(code: str, *arguments: str, before: str = "") -> subprocess.Popen[str]
     return process
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_command_that_does_not_listen_ends_and_leaves_no_half_file(tmp_path: Path, number: int) -> None:
     process = start(DEAF, str(tmp_path))
