@@ -16,6 +16,11 @@ def test_the_summary_shows_the_farthest_from_the_base_rate_and_counts_the_rest()
     assert "30 more in forecast.csv" in summary_markdown(report)
 
 
+def test_a_score_of_the_summary_has_its_interval_n_and_baseline() -> None:
+    row = "| hit rate | 52.0% | 51.0% to 53.0% | 240 (150) | 120 | 51.0% base_rate | 0.400 |"
+    assert row in summary_markdown(a_report())
+
+
 def test_the_rows_for_a_table_are_short_texts_by_symbol() -> None:
     assert forecast_rows(a_report("^IXIC", "^GSPC"))[1] == {
         "symbol": "^IXIC",
