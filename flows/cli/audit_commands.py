@@ -37,7 +37,7 @@ def audit(
     """Check features, folds, fit and forecasts for leakage.
 
     Nothing may depend on the future. Custom code has to pass before it may forecast live. Exit code 1 if a check fails.
-    With --leaks nothing is checked, saved or scored.
+    With --leaks nothing is checked or saved.
     """
     arguments = flow_arguments()
     from flows.operations.audit import audit as audit_run
@@ -121,7 +121,8 @@ def _show_leaks(report: "LeakReport", *, full: bool) -> None:
     console.print()
     console.print(
         "Log loss saved is against the base rate. Earned is the mean of a session before costs, in basis points, by "
-        "the rule of the trading view. Nothing of this is saved: it is neither a score nor a pass of the audit."
+        "the rule of the trading view. Nothing of this is saved: it is neither a score nor a pass of the audit. It shows "
+        "what the test range says, and is not counted as a trial: choose no settings by it."
     )
 
 
