@@ -121,8 +121,8 @@ def _show_leaks(report: "LeakReport", *, full: bool) -> None:
     console.print()
     console.print(
         "Log loss saved is against the base rate. Earned is the mean of a session before costs, in basis points, by "
-        "the rule of the trading view. Nothing of this is saved: it is neither a score nor a pass of the audit. It shows "
-        "what the test range says, and is not counted as a trial: choose no settings by it."
+        "the rule of the trading view. Nothing of this is saved: it is neither a score nor a pass of the audit. It "
+        "shows what the test range says, and is not counted as a trial: choose no settings by it."
     )
 
 
