@@ -14,7 +14,7 @@ from flows.evening.publish import publish, track
 from flows.evening.reporting import write_missing, write_report
 from flows.evening.settlement import settle as settle_forecasts
 from flows.prices.update import PriceStatus, update_prices
-from flows.runtime.context import Run
+from flows.runtime.context import Run, find_reading
 from flows.runtime.custom_code import require_audit, require_named_code
 from flows.runtime.progress import PREFECT_ERRORS, log_line
 from flows.runtime.tasks import MAX_SECONDS, open_locked_run
@@ -100,6 +100,8 @@ def _newest_closed(run: Run) -> pd.Timestamp | None:
         return run.last_closed
     if not run.source.is_local:
         return None
+    if (read := find_reading(run.source, run.workspace, run.name)) and read.last_closed == run.last_closed:
+        return read.newest
     since, until = pd.Timestamp(run.config.prices.start), run.last_closed
     answers = [run.source.fetch(symbol, since, until, run.now) for symbol in run.universe.symbols]
     sessions = pd.concat([answer.bars["session"] for answer in answers])

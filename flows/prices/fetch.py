@@ -16,7 +16,7 @@ from pipeline.errors import SourceError
 from pipeline.prices.ingest.fetch_plan import FetchRequest, plan_requests
 from pipeline.sources import Fetched
 
-__all__ = ["Answers", "fetch_all", "fetch_prices", "plan_tonight"]
+__all__ = ["Answers", "describe_answers", "fetch_all", "fetch_prices", "plan_tonight"]
 
 _CHUNK = 25
 _MOST = 5
@@ -82,7 +82,8 @@ def fetch_all(run: Run, plan: Mapping[str, FetchRequest]) -> Answers:
                 if all(symbol not in answers or answers[symbol].outcome in _FAILURES for symbol in chunk):
                     break
     answers |= {symbol: _not_fetched(run, symbol) for symbol in symbols if symbol not in answers}
-    _log_outcomes(run, answers)
+    for line in describe_answers(run, answers):
+        log_line(line)
     return answers
 
 
@@ -178,20 +179,18 @@ def _not_fetched(run: Run, symbol: str) -> Fetched:
     return Fetched(symbol, "transient", run.now, reason=_NOT_FETCHED)
 
 
-def _log_outcomes(run: Run, answers: Answers) -> None:
+def describe_answers(run: Run, answers: Answers) -> list[str]:
+    """Return what came of the requests, and how the source was read, in sentences for the log."""
     outcomes = [
         f"{n} {name}"
         for name, n in pd.Series([answer.outcome for answer in answers.values()]).value_counts().items()
     ]
     finished = len(run.universe.symbols) - len(answers)
     outcomes += [f"{finished} already complete for tonight"] if finished else []
-    log_line(f"fetched from {run.source.name}: {', '.join(outcomes)}")
-    for note in dict.fromkeys(note for answer in answers.values() for note in answer.notes):
-        log_line(note)
+    lines = [f"fetched from {run.source.name}: {', '.join(outcomes)}"]
+    lines += dict.fromkeys(note for answer in answers.values() for note in answer.notes)
+    if not run.source.is_local:  # its older bars may be stored: it is not missed
+        return lines
     faulty = [answer for answer in answers.values() if answer.outcome == "bad_payload"]
-    for answer in (
-        faulty[:_MOST] if run.source.is_local else []
-    ):  # its older bars may be stored: it is not missed
-        log_line(f"{answer.symbol} is not read: {answer.reason}")
-    if run.source.is_local and len(faulty) > _MOST:
-        log_line(f"{len(faulty) - _MOST} more symbols are not read")
+    lines += [f"{answer.symbol} is not read: {answer.reason}" for answer in faulty[:_MOST]]
+    return lines + ([f"{len(faulty) - _MOST} more symbols are not read"] if len(faulty) > _MOST else [])

@@ -13,6 +13,7 @@ from flows.prices.missing import (
     no_prices_error,
     stale_prices_error,
 )
+from flows.prices.unchanged import find_unchanged, keep_reading
 from flows.runtime.context import Run
 from flows.runtime.progress import log_line
 from flows.runtime.tasks import label_flow_run, task
@@ -69,12 +70,17 @@ def update_prices(run: Run) -> PriceStatus:
         InputError: no symbol trades on the calendar's exchange, or a local source has no prices.
         SourceError: the prices are stale: a live source lacks the last closed session for too many members.
     """
-    plan = plan_tonight(run)
-    answers = fetch_all(run, plan)
-    findings = check_prices(run, [a for a in answers.values() if a.outcome == "ok"], plan)
-    _log_answers(run, plan, answers)
-    bars = _read_recent_bars(run)
-    reasons = explain_missing(run, answers, findings, bars)
+    if read := find_unchanged(run):
+        findings, reasons = read.findings, Reasons(read.reasons, read.was_open, read.calendars)
+        bars = _read_recent_bars(run)
+    else:
+        plan = plan_tonight(run)
+        answers = fetch_all(run, plan)
+        findings = check_prices(run, [a for a in answers.values() if a.outcome == "ok"], plan)
+        _log_answers(run, plan, answers)
+        bars = _read_recent_bars(run)
+        reasons = explain_missing(run, answers, findings, bars)
+        keep_reading(run, answers, findings, reasons)
     price_status = read_price_status(run, reasons, findings, bars=bars)
     run.save_settings()
     label_flow_run(run, price_status.as_of)
@@ -110,8 +116,12 @@ def check_prices(run: Run, answers: Sequence[Fetched], plan: Mapping[str, FetchR
         unreported += [symbol for symbol in volumes.unreported if symbol in whole]
     added = 0
     if reconciled:
-        new = pd.concat([each.new for each in reconciled], ignore_index=True)
-        added = run.store.append(new, run=run.digest, selected_at=seq, above=run.highest_data_version)
+        added = run.store.append(
+            *(each.new for each in reconciled),
+            run=run.digest,
+            selected_at=seq,
+            above=run.highest_data_version,
+        )
     _log_quarantine(run, reconciled)
     found = pd.concat(findings, ignore_index=True)
     unknown = find_unknown_sessions(found, len(answers), run.calendar.name)

@@ -28,6 +28,7 @@ from pipeline.market.closures import Override, from_rows, read_overrides, to_row
 from pipeline.market.universe import Universe, universe
 from pipeline.outputs import NEXT, Output
 from pipeline.prices.ingest.fetch_log import FetchLog
+from pipeline.prices.ingest.last_reading import LastReading, digest_code, load_reading
 from pipeline.prices.store import PriceStore
 from pipeline.sources import PriceSource
 from pipeline.storage.files import write_text
@@ -37,6 +38,7 @@ from pipeline.storage.workspace import Workspace
 __all__ = [
     "Run",
     "configured_calendar",
+    "find_reading",
     "open_run",
     "with_former_settings",
 ]
@@ -211,7 +213,8 @@ def open_run(
         )  # a model may bring TensorFlow: see flows.training.load_models
         find_model(settings.model.kind, settings.model.options, path.parent)
     source = _source(settings, path.parent, workspace, days)
-    members = universe(settings.universe, path.parent, _source_symbols(settings.universe, source))
+    symbols = _source_symbols(settings.universe, source, workspace)
+    members = universe(settings.universe, path.parent, symbols)
     _require_median(settings, members)
     moment = days.instant(clock)
     if moment > wall and not source.historical:
@@ -335,7 +338,22 @@ def _resolved(settings: Config, members: Universe, overrides: tuple[Override, ..
     return resolved
 
 
-def _source_symbols(chosen: UniverseConfig, source: PriceSource) -> list[str]:
+def find_reading(source: PriceSource, workspace: Workspace, universe: str) -> LastReading | None:
+    """Return what the last run read, if it was from files and they have not changed; None otherwise."""
+    from pipeline.sources.files import FilesSource
+
+    found = load_reading(workspace.last_reading(universe)) if isinstance(source, FilesSource) else None
+    if found is None or not isinstance(source, FilesSource) or found.code != digest_code():
+        return None
+    try:
+        return found if found.files == source.digest() else None
+    except OSError:
+        return None  # reading it says what is wrong with it
+
+
+def _source_symbols(chosen: UniverseConfig, source: PriceSource, workspace: Workspace) -> list[str]:
+    if read := find_reading(source, workspace, chosen.name):
+        return [*read.symbols]
     # A remote source is asked for its list only where it is needed.
     return source.symbols() if source.is_local or not (chosen.symbols or chosen.file) else []
 

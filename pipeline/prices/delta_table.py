@@ -214,8 +214,8 @@ class StoreFiles:
         except (DeltaError, OSError, pa.ArrowException) as error:
             raise self._unreadable(error) from None
 
-    def append(self, rows: pd.DataFrame, run: str) -> None:
-        """Append rows, all of them or none.
+    def append(self, blocks: Sequence[pd.DataFrame], run: str) -> None:
+        """Append the rows of all blocks, all of them or none.
 
         Raises:
             StoreError: the files cannot be written.
@@ -223,7 +223,7 @@ class StoreFiles:
         try:
             write_deltalake(
                 str(self.folder),
-                _by_year(rows),
+                _by_year(blocks),
                 mode="append",
                 partition_by=["year"],
                 description=f"nextday prices, format {_FORMAT}",  # kept by the first append
@@ -367,13 +367,20 @@ def _bounds_expression(year: pa.Scalar, first: pa.Scalar, last: pa.Scalar) -> ds
     return inside
 
 
-def _by_year(rows: pd.DataFrame) -> pa.RecordBatchReader:
+def _by_year(blocks: Sequence[pd.DataFrame]) -> pa.RecordBatchReader:
     """Return the rows year by year: a writer with one open file at a time is faster and needs less memory."""
-    year = rows["session"].dt.year.to_numpy(np.int32)
-    table = pa.Table.from_pandas(rows.assign(year=year), preserve_index=False).combine_chunks()
-    parts = (table.take(pa.array(np.flatnonzero(year == one))) for one in np.unique(year))
+    years = [rows["session"].dt.year.to_numpy(np.int32) for rows in blocks]
+    tables = [
+        pa.Table.from_pandas(rows.assign(year=year), preserve_index=False).combine_chunks()
+        for rows, year in zip(blocks, years, strict=True)
+    ]
+    parts = (
+        table.take(pa.array(np.flatnonzero(year == one)))
+        for one in np.unique(np.concatenate(years))
+        for table, year in zip(tables, years, strict=True)
+    )
     return pa.RecordBatchReader.from_batches(
-        table.schema, (batch for part in parts for batch in part.to_batches())
+        tables[0].schema, (batch for part in parts for batch in part.to_batches())
     )
 
 

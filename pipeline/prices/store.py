@@ -58,12 +58,17 @@ class PriceStore:
         self._superseded = [symbol for symbol in self.instruments if symbol not in current]
 
     def append(
-        self, prices: pd.DataFrame, *, run: str, selected_at: int | None = None, above: int = 0
+        self,
+        *blocks: pd.DataFrame,
+        run: str,
+        selected_at: int | None = None,
+        above: int = 0,
     ) -> int:
-        """Append the new rows and return their number.
+        """Append the new rows, all of them or none, and return their number.
 
         Args:
-            prices: Rows of schema.PRICES; a row whose values all equal those of the stored bar is not new.
+            blocks: Rows of schema.PRICES, no bar in two blocks; a row whose values all equal those of the stored bar is
+                not new. Blocks of a large history are never joined, which would take twice their memory.
             run: The run that writes them, stored with the commit.
             selected_at: The seq at which `select_new` chose them: if it is still the newest, all of them are new.
             above: The highest seq that forecasts were made from: a store that was lost since never gives it again.
@@ -72,14 +77,17 @@ class PriceStore:
             NextdayError: a row violates the schema.
             StoreError: the store cannot be written.
         """
-        prices = validated(prices, PRICES)
+        valid = [validated(prices, PRICES) for prices in blocks]
         with self._lock():
-            new = prices if self.seq() == selected_at else self.select_new(prices)
-            if new.empty:
-                self._files.list_checksums()
+            is_newest = self.seq() == selected_at
+            chosen = [prices if is_newest else self.select_new(prices) for prices in valid]
+            seq = max(self.seq(), above) + 1
+            new = [prices.assign(seq=seq) for prices in chosen if len(prices)]
+            if new:
+                self._files.append(new, run)
             else:
-                self._files.append(new.assign(seq=max(self.seq(), above) + 1), run)
-        return len(new)
+                self._files.list_checksums()
+        return sum(map(len, new))
 
     def compact(self, keep: timedelta) -> Compaction:
         """Merge small files, then remove the files that no version of the table younger than `keep` needs.

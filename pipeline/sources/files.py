@@ -1,5 +1,6 @@
 """Prices from the user's files: one long CSV or Parquet file, or a folder with one file per symbol."""
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -66,6 +67,26 @@ class FilesSource:
             InputError: no symbol can be read.
         """
         return sorted({*self._content.tables, *self._content.faults})
+
+    def digest(self) -> str:
+        """Return a digest of the files as they are now, and of the time zone that their rows are read in.
+
+        Raises:
+            OSError: a file cannot be read.
+        """
+        files = [self.path] if not self.path.is_dir() else sorted(self.path.iterdir())
+        digest = hashlib.sha256(f"{self._exchange!r} {len(files)}".encode())
+        for file in files:
+            digest.update(f" {file.name!r} ".encode())
+            if not self.path.is_dir() or not _why_unread(file):
+                with file.open("rb") as content:
+                    digest.update(hashlib.file_digest(content, "sha256").digest())
+        return digest.hexdigest()
+
+    def digest_when_read(self) -> str:
+        """Return what `digest` was right before the files were read."""
+        _ = self._content
+        return self._read_as
 
     def fetch(self, symbol: str, start: pd.Timestamp, end: pd.Timestamp, now: datetime) -> Fetched:
         """Return the symbol's bars from `start` on, those after `end` included: they show later splits."""
@@ -158,6 +179,10 @@ class FilesSource:
             raise InputError(
                 "There is no such file or folder", where=str(self.path), fix="correct [universe] path"
             )
+        try:
+            self._read_as = self.digest()
+        except OSError:
+            self._read_as = ""  # reading it says what is wrong with it
         if self.path.is_dir():
             return _read_folder(self.path, self._exchange)
         found = read_bars(self.path, "", self._exchange)

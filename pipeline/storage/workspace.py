@@ -60,6 +60,10 @@ class Workspace:
         """The log of what the source of a universe answered."""
         return self.home / "prices" / f"{universe}.fetches.sqlite"
 
+    def last_reading(self, universe: str) -> Path:
+        """What the last run read from the user's files; it can be deleted without loss."""
+        return self.cache / f"{universe}.reading.json"
+
     def model(self, universe: str, version: str) -> Path:
         """The files of one model."""
         return self.home / "models" / universe / version

@@ -30,6 +30,21 @@ def test_appended_rows_are_read_back(store: PriceStore, xnys: Calendar) -> None:
     assert store.seq() == 1
 
 
+def test_blocks_are_stored_as_one_append_without_what_is_not_new(store: PriceStore, xnys: Calendar) -> None:
+    store.append(rows(xnys, [10, 11], symbol="A"), run="r")
+    blocks = [
+        rows(xnys, [10, 11, 12], symbol="A"),
+        rows(xnys, [5, 6], symbol="B"),
+        rows(xnys, [], symbol="C"),
+    ]
+    assert store.append(*blocks, run="r") == 3
+    assert store.seq() == 2
+    assert store.append(*blocks, run="r") == 0
+    wanted = pd.concat(blocks[:2], ignore_index=True)
+    pd.testing.assert_frame_equal(store.read().drop(columns="seq"), wanted)
+    assert store.read()["seq"].tolist() == [1, 1, 2, 2, 2]
+
+
 def test_an_empty_store_reads_as_no_rows(store: PriceStore) -> None:
     assert store.read().empty
     assert store.seq() == 0

@@ -1,0 +1,70 @@
+"""Recognize that a run would read the same prices again: then they are neither read nor checked a second time."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+
+import pandas as pd
+
+from flows.prices.fetch import Answers, describe_answers
+from flows.prices.missing import Reasons
+from flows.runtime.context import Run, find_reading
+from flows.runtime.progress import log_line
+from pipeline.formatting import count
+from pipeline.prices.ingest.last_reading import LastReading, digest_code, save_reading
+from pipeline.sources.files import FilesSource
+
+__all__ = ["find_unchanged", "keep_reading"]
+
+
+def find_unchanged(run: Run) -> LastReading | None:
+    """Return what the last run read; None where this one may read something else, or come to another result."""
+    found = find_reading(run.source, run.workspace, run.name)
+    if found is None or found.circumstances != _digest_circumstances(run):
+        return None
+    for line in found.lines:
+        log_line(line)
+    log_line(
+        f"unchanged since the last run: {count(found.bars, 'bar')} are not read and checked again, "
+        f"{count(len(found.findings), 'finding')} as then"
+    )
+    return found
+
+
+def keep_reading(run: Run, answers: Answers, findings: pd.DataFrame, reasons: Reasons) -> None:
+    """Keep what was read from the user's files, unless they have changed since this run began.
+
+    Raises:
+        NextdayError: it cannot be written.
+    """
+    source = run.source
+    if not isinstance(source, FilesSource) or set(answers) != set(run.universe.symbols):
+        return
+    files = source.digest_when_read()
+    if not files or files != source.digest():
+        return
+    bars = [answer.bars["session"] for answer in answers.values() if answer.outcome == "ok"]
+    closed = [sessions[sessions <= run.last_closed].max() for sessions in bars]
+    save_reading(
+        run.workspace.last_reading(run.name),
+        LastReading(
+            files=files,
+            code=digest_code(),
+            circumstances=_digest_circumstances(run),
+            last_closed=run.last_closed,
+            symbols=source.symbols(),
+            newest=max((session for session in closed if pd.notna(session)), default=None),
+            bars=sum(map(len, bars)),
+            findings=findings,
+            reasons=reasons.by_symbol,
+            was_open=reasons.was_open,
+            calendars=reasons.calendars,
+            lines=describe_answers(run, answers),
+        ),
+    )
+
+
+def _digest_circumstances(run: Run) -> str:
+    held: Sequence[object] = sorted(map(repr, run.fetch_log.quarantined().values()))
+    facts = [run.digest, str(run.last_closed), str(run.today), run.store.seq(), run.store.sources(), held]
+    return hashlib.sha256(json.dumps(facts, default=str).encode()).hexdigest()
