@@ -34,15 +34,22 @@ NOW = datetime(2019, 6, 1, 12, tzinfo=UTC)
 os.environ["DO_NOT_TRACK"] = "1"
 os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-# Compiled once for all tests and their child processes: XLA keys each entry by the graph and the processor.
-_COMPILED = PROJECT / ".pytest_cache" / f"xla-quick-{version('tensorflow')}"
-_COMPILED.mkdir(parents=True, exist_ok=True)
-os.environ["TF_XLA_FLAGS"] = f"--tf_xla_persistent_cache_directory={_COMPILED}"
-# Tests compile a few hundred little networks: without its newer emitters XLA takes two thirds of the time for each.
-# (At a lower level of optimization it would take a third, and the proofs that train for long three times as long.)
-os.environ["XLA_FLAGS"] = "--xla_cpu_use_fusion_emitters=false"
 for _name in ("NEXTDAY_CONFIG", "NEXTDAY_HOME"):
     os.environ.pop(_name, None)  # whoever runs the tests may have evenings of his own
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Compile networks once for all tests and their child processes, and as fast as these tests are best served.
+
+    Without its newer emitters XLA takes two thirds of the time for each of a few hundred little networks, and without
+    optimization a third less again; but the proofs train for so long that they would then take three times as long.
+    """
+    level = "--xla_backend_optimization_level=0" if "not proof" in config.option.markexpr else ""
+    os.environ["XLA_FLAGS"] = f"--xla_cpu_use_fusion_emitters=false {level}"
+    # XLA keys each entry by the graph and the processor, and not by its own settings.
+    compiled = PROJECT / ".pytest_cache" / f"xla-{'tests' if level else 'proofs'}-{version('tensorflow')}"
+    compiled.mkdir(parents=True, exist_ok=True)
+    os.environ["TF_XLA_FLAGS"] = f"--tf_xla_persistent_cache_directory={compiled}"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

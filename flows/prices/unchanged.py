@@ -32,16 +32,17 @@ def find_unchanged(run: Run) -> LastReading | None:
 
 
 def keep_reading(run: Run, answers: Answers, findings: pd.DataFrame, reasons: Reasons) -> None:
-    """Keep what was read from the user's files, unless they have changed since this run began.
+    """Keep what was read from the user's files, unless they have changed meanwhile, and free the files' content.
 
     Raises:
         NextdayError: it cannot be written.
     """
     source = run.source
-    if not isinstance(source, FilesSource) or set(answers) != set(run.universe.symbols):
+    if not isinstance(source, FilesSource):
         return
-    files = source.digest_when_read()
-    if not files or files != source.digest():
+    files, symbols = source.digest_when_read(), source.symbols()
+    source.forget()
+    if not files or files != source.digest() or set(answers) != set(run.universe.symbols):
         return
     bars = [answer.bars["session"] for answer in answers.values() if answer.outcome == "ok"]
     closed = [sessions[sessions <= run.last_closed].max() for sessions in bars]
@@ -52,7 +53,7 @@ def keep_reading(run: Run, answers: Answers, findings: pd.DataFrame, reasons: Re
             code=digest_code(),
             circumstances=_digest_circumstances(run),
             last_closed=run.last_closed,
-            symbols=source.symbols(),
+            symbols=symbols,
             newest=max((session for session in closed if pd.notna(session)), default=None),
             bars=sum(map(len, bars)),
             findings=findings,

@@ -60,6 +60,6 @@ def build_panel(block: Block) -> Panel:
         **{name: columns[name] * shares for name in ("open", "high", "low", "close")},
         volume=columns["volume"] / shares,
         adj_close=adjusted_close(columns["close"], dividend, split),
-        last_close=columns["close"],
+        last_close=columns["close"].copy(),  # a part of the block would keep the whole of it in memory
         is_index=np.array([symbol.startswith("^") for symbol in block.symbols], dtype=bool),
     )

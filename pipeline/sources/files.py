@@ -88,6 +88,11 @@ class FilesSource:
         _ = self._content
         return self._read_as
 
+    def forget(self) -> None:
+        """Free the memory of the files' content; who asks for it afterwards reads them again."""
+        for name in ("_content", "_evidence"):
+            self.__dict__.pop(name, None)
+
     def fetch(self, symbol: str, start: pd.Timestamp, end: pd.Timestamp, now: datetime) -> Fetched:
         """Return the symbol's bars from `start` on, those after `end` included: they show later splits."""
         content = self._content
