@@ -133,7 +133,7 @@ def _run_backtest(run: Run, price_status: PriceStatus, known: History) -> Backte
     settings = run.config
     folds = walk_folds(known.sequences, settings.evaluation, settings.training, settings.backtest)
     with open_compute(run, known.sequences, fits_at_once(run, folds)) as compute:
-        walk, rows, epochs = walk_history(run, known, folds, replace(compute, checkpoints=_checkpoints(run)))
+        walk, epochs = walk_history(run, known, folds, replace(compute, checkpoints=_checkpoints(run)))
     scores, verdict = score_procedure(run, walk, BEST_BEFORE)
     longer = score_further_outputs(run, walk, BEST_BEFORE) if len(known.sequences.outputs) > 1 else None
     trading = _trade(run, known, select_main(walk.test), verdict)
@@ -144,7 +144,7 @@ def _run_backtest(run: Run, price_status: PriceStatus, known: History) -> Backte
         calendar=run.calendar.name,
         as_of=known.as_of,
         made_at=run.clock(),
-        forecasts=_make_forecasts(run, known, rows),
+        forecasts=_make_forecasts(run, known, walk.own),
         test_rows=walk.test,
         scores=pd.concat([scores, longer[0]], ignore_index=True) if longer else scores,
         verdict=verdict,

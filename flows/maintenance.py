@@ -1,9 +1,11 @@
 """The monthly flow: compact the price files and the databases, and remove old reports and what killed runs left."""
 
 import sqlite3
+from collections.abc import Collection
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from prefect.context import FlowRunContext
 from flows.runtime.context import Run
 from flows.runtime.progress import PREFECT_ERRORS, log_line, log_quietly
 from flows.runtime.tasks import MAX_SECONDS, open_locked_run, task
+from flows.training.evaluation import ESSENTIAL
 from models.ensembles.model_files import model_version
 from pipeline.formatting import count
 from pipeline.ledger.known_head import ledger_exists
@@ -50,10 +53,11 @@ class Maintenance:
 
 @dataclass(frozen=True)
 class OldFiles:
-    """What [retention] lets go: numbers, and bytes of both."""
+    """What [retention] lets go: numbers, and the bytes of all."""
 
     reports: int = 0
     tracked_runs: int = 0
+    evaluations: int = 0
     size: int = 0
 
 
@@ -93,18 +97,24 @@ def compact_prices(run: Run) -> Compaction:
 def remove_old_files(run: Run) -> OldFiles:
     """Remove the reports and MLflow's files of sessions before the newest `report_sessions` with forecasts.
 
-    `nextday report` writes such a report again, from what stays. The serving model's training keeps its files.
+    Models that forecast none of those sessions keep the essential files of their evaluations: scores, verdicts and the
+    forecasts of the test. `nextday report` writes an old report again, from what stays. The serving model's training
+    keeps all files.
     """
     kept = run.config.retention.report_sessions
     if not kept or not ledger_exists(run.workspace.ledger):
         return OldFiles()
-    sessions = run.ledger.universe_record(run.name).rows["as_of"].drop_duplicates().sort_values()
+    rows = run.ledger.universe_record(run.name).rows
+    sessions = rows["as_of"].drop_duplicates().sort_values()
     if len(sessions) <= kept:
         return OldFiles()
     first = sessions.iloc[-kept]
     # A report is named by the session after: that of the session before `first` is for `first` itself.
     reports, size = remove_reports(run.workspace.reports, run.name, (first + pd.Timedelta(days=1)).date())
-    serving = Registry(run.workspace.home, model_version).serving(run.name)
+    registry = Registry(run.workspace.home, model_version)
+    serving = registry.serving(run.name)
+    used = {*rows.loc[rows["as_of"] >= first, "model_version"], *([serving.model_version] if serving else [])}
+    shortened, freed = _shorten_evaluations(run, registry, first, used)
     try:
         runs, more = remove_run_files(
             run.workspace.home, run.name, first.date(), [serving.run_id] if serving else []
@@ -112,7 +122,38 @@ def remove_old_files(run: Run) -> OldFiles:
     except sqlite3.Error as error:  # nextday doctor checks the database
         log_quietly(f"the files of tracked runs are left as they are: {error}")
         runs, more = 0, 0
-    return OldFiles(reports, runs, size + more)
+    return OldFiles(reports, runs, shortened, size + freed + more)
+
+
+def _shorten_evaluations(
+    run: Run, registry: Registry, first: pd.Timestamp, used: Collection[str]
+) -> tuple[int, int]:
+    """Remove all but the essential files of the evaluations of models before `first` that are not used since.
+
+    Returns:
+        The number of such evaluations, and the bytes of the removed files.
+    """
+    old = [
+        model.model_version
+        for model in registry.versions(run.name)
+        if model.trained_through < first and model.model_version not in used
+    ]
+    found = {
+        version: [
+            path
+            for path in run.workspace.evaluation(run.name, version).glob("*")
+            if path.name not in ESSENTIAL
+        ]
+        for version in old
+    }
+    found = {version: paths for version, paths in found.items() if paths}
+    if found:
+        registry.shorten_evaluations(run.name, found, ESSENTIAL)
+    size = 0
+    for path in chain(*found.values()):
+        size += path.stat().st_size
+        path.unlink()
+    return len(found), size
 
 
 @task("tidy databases")
@@ -147,11 +188,11 @@ def _summary(done: Maintenance, run: Run) -> list[str]:
         lines.append(f"{name}: {_mb(after)}, before {_mb(before)}")
     if done.leftovers:
         lines.append(f"{count(len(done.leftovers), 'leftover')} of killed runs removed")
-    if old.reports or old.tracked_runs:
+    if old.reports or old.tracked_runs or old.evaluations:
         lines.append(
-            f"{count(old.reports, 'report')} and the files of {count(old.tracked_runs, 'tracked run')} removed "
-            f"({_mb(old.size)}): older than the newest {run.config.retention.report_sessions} sessions, which "
-            "[retention] keeps"
+            f"{count(old.reports, 'report')}, the files of {count(old.tracked_runs, 'tracked run')} and the charts of "
+            f"{count(old.evaluations, 'model')} removed ({_mb(old.size)}): older than the newest "
+            f"{run.config.retention.report_sessions} sessions, which [retention] keeps"
         )
     return lines
 
@@ -174,6 +215,7 @@ def _publish(done: Maintenance, universe: str) -> None:
         ),
         {"what": "old reports", "before": done.old.reports, "after": 0},
         {"what": "old tracked runs with files", "before": done.old.tracked_runs, "after": 0},
+        {"what": "old models with charts", "before": done.old.evaluations, "after": 0},
         {"what": "leftovers of killed runs", "before": len(done.leftovers), "after": 0},
     ]
     key = f"nextday-{universe.replace('_', '-')}-maintenance"

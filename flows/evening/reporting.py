@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, Final
 
 import pandas as pd
 
@@ -220,11 +220,17 @@ def _measured(evaluation: Evaluation | None) -> dict[str, Any]:
     }
 
 
+_NO_CHARTS: Final = (
+    "The model's evaluation has no charts: [retention] removed them, or an earlier version drew none."
+)
+
+
 def _load_evaluation(run: Run, champion: Champion) -> tuple[Evaluation | None, list[str]]:
     """Return the evaluation of the champion's training, or a remark: a lost score must not cost the forecast."""
     try:
         folder = run.workspace.evaluation(run.name, champion.version)
-        return load_evaluation(folder, champion.evaluation), []
+        evaluation = load_evaluation(folder, champion.evaluation)
+        return evaluation, [] if evaluation.figures else [_NO_CHARTS]
     except StoreError as error:
         because = f"{error.what[0].lower()}{error.what[1:]} ({error.where})"
         return None, [f"No score is shown, because {because}. Fix: {error.fix}."]

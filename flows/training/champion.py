@@ -30,7 +30,7 @@ __all__ = ["count_trial", "make_champion"]
 
 def make_champion(run: Run, price_status: PriceStatus) -> tuple[Champion, Evaluation]:
     """Train and score the procedure, refit it through as_of, register and promote that model."""
-    known = make_sequences(run, price_status.as_of, price_status.seq)
+    known = make_sequences(run, price_status.as_of, price_status.seq).without_prices()
     with open_compute(run, known.sequences) as compute, run_beside(tracking(run).prepare):
         walk, score_epochs, fold = train_procedure(run, known, compute)
         network = fitted_network(run, walk)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
+from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,7 @@ from pipeline.forecasting.forecast import choose_directions
 from pipeline.outputs import DIRECTION, Output, list_outputs, name_key, read_key, split_group
 from pipeline.storage.files import digest_files, write_bytes, write_text
 
-__all__ = ["Evaluation", "load_evaluation", "range_table", "save_evaluation"]
+__all__ = ["ESSENTIAL", "Evaluation", "load_evaluation", "range_table", "save_evaluation"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +65,9 @@ def save_evaluation(folder: Path, evaluation: Evaluation) -> None:
 
 _FARTHER = "verdicts_farther.json"
 """Exists only where the model has more than one output."""
+
+ESSENTIAL: Final = ("scores.csv", "epochs.csv", "ranges.csv", "test_rows.parquet", "verdict.json", _FARTHER)
+"""The files without which there is no evaluation; the others show what these hold, or the network from inside."""
 
 
 def load_evaluation(folder: Path, digests: Mapping[str, str] = MappingProxyType({})) -> Evaluation:

@@ -1,6 +1,7 @@
 """The history that a model learns from: the stored prices as a panel and as sequences."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -48,6 +49,13 @@ class History:
     def as_of(self) -> pd.Timestamp:
         """The last session."""
         return self.sequences.sessions[-1]
+
+    def without_prices(self) -> "History":
+        """Return the history with the last session's prices only: to learn from the sequences takes no others."""
+        panel = self.panel
+        names = ("open", "high", "low", "close", "volume", "adj_close", "last_close")
+        last: dict[str, Any] = {name: getattr(panel, name)[-1:].copy() for name in names}
+        return replace(self, panel=replace(panel, sessions=panel.sessions[-1:], **last))
 
 
 @task("make sequences", run_name="make sequences through {as_of:%Y-%m-%d}")

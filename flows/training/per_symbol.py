@@ -29,6 +29,7 @@ def drop_skipped_symbols(walk: Walk, network: FittedEnsemble, symbols: Sequence[
         walk,
         before=walk.before[~walk.before["symbol"].isin(left_out)].reset_index(drop=True),
         test=walk.test[~walk.test["symbol"].isin(left_out)].reset_index(drop=True),
+        own=walk.own[~walk.own["symbol"].isin(left_out)].reset_index(drop=True),
     )
 
 

@@ -34,13 +34,11 @@ BEST_BEFORE: Final = "best_before"
 """The prior-best baseline: in each fold the baseline with the lowest log loss on the sessions before its test."""
 
 _SCORED: Final = [*FORECAST_KEY, "fold", "model", "p_up", "direction", "outcome", "realized_return", "chosen"]
-"""The columns kept of every method's rows; the network's rows are kept with all columns as well."""
+"""The columns kept of every method's rows."""
 
 
 @task("walk forward")
-def walk_history(
-    run: Run, known: History, folds: list[Fold], compute: Compute
-) -> tuple[Walk, pd.DataFrame, pd.DataFrame]:
+def walk_history(run: Run, known: History, folds: list[Fold], compute: Compute) -> tuple[Walk, pd.DataFrame]:
     """Fit the network and every baseline on each fold, and forecast its test.
 
     An executor trains the networks of the next folds in advance, so that its workers never wait for this process; their
@@ -54,7 +52,7 @@ def walk_history(
 
     Returns:
         The walk, whose `before` is empty, `best` the choices of every fold, and whose test rows are those of every
-        method and of BEST_BEFORE, without band and base rate; the networks' test rows with all columns; their epochs.
+        method and of BEST_BEFORE; the networks' epochs.
     """
     for number, fold in enumerate(folds, start=1):
         require_labels(known.sequences, fold, f"fold {number}")
@@ -87,14 +85,14 @@ def walk_history(
             epochs.append(epoch_table(fitted, f"fold {number}"))
             methods = walk.fitted
             del walk  # while the next fold is fitted, its rows would lie in memory a second time
-    walked = Walk(pd.DataFrame(), tests.join(), methods, pd.concat(best, ignore_index=True))
-    return walked, own.join(), pd.concat(epochs, ignore_index=True)
+    walked = Walk(pd.DataFrame(), tests.join(), methods, own.join(), pd.concat(best, ignore_index=True))
+    return walked, pd.concat(epochs, ignore_index=True)
 
 
 def _collect(walk: Walk, model: str, number: int, tests: RowCollector, own: RowCollector) -> pd.DataFrame:
     """Add a fold's test rows to those of all methods and to the network's own; return the best baselines before it."""
     rows, rules = walk.test.assign(fold=np.int16(number)), walk.before[walk.before["model"] != model]
-    own.add(rows[rows["model"] == model])
+    own.add(walk.own.assign(fold=np.int16(number)))
     for part in _with_best(rows, rules):
         tests.add(part)
     return find_best(rules).assign(fold=number)

@@ -12,7 +12,7 @@ from pipeline.features.sequences import Sequences, blank_dead_zone
 from pipeline.forecasting.folds import Fold
 from pipeline.forecasting.forecast import forecast_packed
 from pipeline.forecasting.model import Labelled, Model, Trained, fit
-from pipeline.forecasting.row_collector import RowCollector
+from pipeline.forecasting.row_collector import RowCollector, return_freed_memory
 from pipeline.market.calendar import Calendar
 from pipeline.schema import FORECAST_KEY
 
@@ -21,25 +21,29 @@ __all__ = ["Walk", "mask_labels", "walk_forward"]
 _BEFORE: Final = [*FORECAST_KEY, "fold", "model", "p_up", "outcome", "realized_return"]
 """The columns of the rows before a test: enough to score them."""
 
+_TEST: Final = [*_BEFORE, "direction"]
+"""The columns of every model's test rows."""
+
 
 @dataclass(frozen=True, eq=False)
 class Walk:
     """The forecasts of a walk-forward evaluation.
 
     Attributes:
-        before: Rows of the stop and calibrate ranges: what was known before the test began. The columns are those of
-            `test` without low, high, direction and baseline_p_up.
-        test: Rows of the test ranges; columns fold, model, symbol, as_of, target_session, horizon, target, p_up, low,
-            high, direction, baseline_p_up (the base rate of the training rows), outcome, realized_return (of a relative
-            target less the members' median). Those in `before` are forecasts of the first fits.
-            Folds are counted from 1; model, symbol, target and direction are categories.
+        before: Rows of the stop and calibrate ranges: what was known before the test began, forecast by the first fits.
+            The columns are those of `test` without direction.
+        test: Rows of the test ranges; columns fold, model, symbol, as_of, target_session, horizon, target, p_up,
+            direction, outcome, realized_return (of a relative target less the members' median). Folds are counted from
+            1; model, symbol, target and direction are categories.
         fitted: The last fold's fits, by name.
+        own: The first model's rows of `test`, with low, high and baseline_p_up (the base rate of the training rows).
         best: The baselines that were best before each test: fold, horizon, target, skill, baseline.
     """
 
     before: pd.DataFrame
     test: pd.DataFrame
     fitted: Mapping[str, Trained]
+    own: pd.DataFrame = field(default_factory=pd.DataFrame)
     best: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
@@ -83,7 +87,7 @@ def walk_forward(
     """Fit every model on every fold and forecast the rows that the fit did not see.
 
     Args:
-        models: By name; all forecast the same rows.
+        models: By name, the one in question first; all forecast the same rows.
         sequences: The whole history.
         folds: In order of time.
         calendar: Gives the target sessions.
@@ -92,7 +96,7 @@ def walk_forward(
         refit: Whether the models are fitted a second time, on all sessions before the test, before they forecast it.
         progress: Called with the name of each model before it is fitted.
     """
-    before, test = RowCollector(_BEFORE), RowCollector()
+    before, test, own = RowCollector(_BEFORE), RowCollector(_TEST), RowCollector()
     fitted: dict[str, Trained] = {}
     for number, fold in enumerate(folds, start=1):
         known = mask_labels(sequences, fold, dead_zone, refit=refit)
@@ -101,14 +105,17 @@ def walk_forward(
             progress(name)
             fitted[name] = fit(model, known, fold, seed)
             for each, rows, kept in (
-                (fitted[name].held_out, earlier, before),
-                (fitted[name], fold.test, test),
+                (fitted[name].held_out, earlier, [before]),
+                (fitted[name], fold.test, [test] if place else [test, own]),
             ):
                 made = forecast_packed(each, sequences, rows, calendar)
                 rated = _with_outcomes(made, each.base_rate, sequences, outcomes)
                 names = pd.Categorical.from_codes(np.full(len(rated), place), pd.Index(list(models)))
-                kept.add(rated.assign(model=names, fold=np.int16(number)))
-    return Walk(before.join(), test.join(), fitted)
+                for collector in kept:
+                    collector.add(rated.assign(model=names, fold=np.int16(number)))
+            del made, rated
+            return_freed_memory()
+    return Walk(before.join(), test.join(), fitted, own.join())
 
 
 def _with_outcomes(

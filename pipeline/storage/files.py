@@ -25,6 +25,7 @@ __all__ = [
     "remove_claimed",
     "remove_folder",
     "removed_at_end",
+    "share_content",
     "write_bytes",
     "write_text",
 ]
@@ -224,8 +225,21 @@ def digest_files(folder: Path) -> dict[str, str]:
 
 
 def measure_folder(path: Path) -> int:
-    """Return the bytes of all files below a folder."""
-    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    """Return the bytes that go with a folder: of all files below it but those with another name elsewhere."""
+    found = [file.stat() for file in path.rglob("*") if file.is_file()]
+    return sum(each.st_size for each in found if each.st_nlink == 1)
+
+
+def share_content(original: Path, copy: Path) -> None:
+    """Let an equal copy be another name of the original, which takes no space; where that cannot be, it stays a copy.
+
+    Whoever writes the original anew, as this module does, leaves the copy as it is.
+    """
+    link = copy.with_name(f".{copy.name}.link")
+    with suppress(OSError):
+        link.unlink(missing_ok=True)
+        link.hardlink_to(original)
+        link.replace(copy)
 
 
 def remove_folder(path: Path) -> None:

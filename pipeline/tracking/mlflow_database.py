@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from pipeline.storage.files import hold_lock, removed_at_end
 
-__all__ = ["artifact_root", "database", "import_mlflow", "locked", "open_client"]
+__all__ = ["artifact_root", "database", "import_mlflow", "locked", "open_client", "run_folder"]
 
 _ENVIRONMENT: Final = {
     "DO_NOT_TRACK": "true",
@@ -37,6 +37,11 @@ def database(home: Path) -> Path:
 def artifact_root(home: Path) -> str:
     """Return the location of the runs' files, as a URI."""
     return (home / "mlflow").as_uri()
+
+
+def run_folder(home: Path, run_id: str) -> Path:
+    """Return the folder of a run's files."""
+    return home / "mlflow" / run_id
 
 
 def import_mlflow() -> None:

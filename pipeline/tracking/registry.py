@@ -7,7 +7,7 @@ model's evaluation; an entry of an earlier nextday has none until the list is wr
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -127,6 +127,16 @@ class Registry:
             self._write(universe, "versions.json", entries)
             if serving and serving["model_version"] == model_version:
                 self._write(universe, "champion.json", entry)
+
+    def shorten_evaluations(self, universe: str, versions: Collection[str], kept: Collection[str]) -> None:
+        """Take the files that are not `kept` off the evaluations of these models: they are about to be removed."""
+        with self._locked(universe):
+            entries = self._entries(universe)
+            for entry in entries:
+                listed = entry.get("evaluation", {})
+                if entry["model_version"] in versions and not listed.keys() <= {*kept}:
+                    entry["evaluation"] = {name: digest for name, digest in listed.items() if name in kept}
+            self._write(universe, "versions.json", entries)
 
     def add(
         self,

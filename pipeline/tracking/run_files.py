@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from pipeline.storage.files import measure_folder, remove_folder
-from pipeline.tracking.mlflow_database import database
+from pipeline.tracking.mlflow_database import database, run_folder
 
 __all__ = ["remove_run_files"]
 
@@ -42,7 +42,7 @@ def remove_run_files(home: Path, universe: str, before: date, kept: Collection[s
         return 0, 0
     with closing(sqlite3.connect(f"{database(home).resolve().as_uri()}?mode=ro", uri=True)) as db:
         runs = [str(run) for (run,) in db.execute(_OLD, [f"nextday-{universe}", before.isoformat()])]
-    folders = [home / "mlflow" / run for run in runs if re.fullmatch("[0-9a-f]{32}", run) and run not in kept]
+    folders = [run_folder(home, run) for run in runs if re.fullmatch("[0-9a-f]{32}", run) and run not in kept]
     found = [folder for folder in folders if folder.is_dir()]
     size = sum(map(measure_folder, found))
     for folder in found:

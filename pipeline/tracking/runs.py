@@ -18,7 +18,8 @@ from typing import Any, Final
 import pandas as pd
 
 from pipeline.errors import NextdayError
-from pipeline.tracking.mlflow_database import artifact_root, database, locked, open_client
+from pipeline.storage.files import share_content
+from pipeline.tracking.mlflow_database import artifact_root, database, locked, open_client, run_folder
 from pipeline.tracking.mlflow_metrics import (
     Measured,
     allowed_name,
@@ -123,6 +124,9 @@ class Tracking:
                 self._log_metrics(run, [*measure_epochs(epochs), *measure_scores(scores, scored_model)])
                 self._log_artifacts(run.info.run_id, artifacts)
                 self._client.log_artifacts(run.info.run_id, str(directory), "model")
+                copies = run_folder(self._home, run.info.run_id) / "artifacts" / "model"
+                for path in directory.iterdir():
+                    share_content(path, copies / path.name)
             number = self._register(universe, run.info.run_id, about)
             self._registry.add(universe, model_version, run.info.run_id, number, about, evaluation)
         return TrackedRun(run.info.run_id, number)
@@ -345,6 +349,7 @@ class Tracking:
     def _log_artifacts(self, run_id: str, artifacts: Sequence[Path]) -> None:
         for path in artifacts:
             self._client.log_artifact(run_id, str(path))
+            share_content(path, run_folder(self._home, run_id) / "artifacts" / path.name)
 
     def _register(self, universe: str, run_id: str, tags: Mapping[str, str]) -> int:
         name = _registered_name(universe)

@@ -17,8 +17,10 @@ from pipeline.ledger.ledger import Ledger
 from pipeline.market.calendar import Calendar
 from pipeline.prices.delta_table import Compaction
 from pipeline.prices.store import PriceStore
+from pipeline.storage.files import digest_files
 from pipeline.storage.workspace import Workspace
-from tests.conftest import prices_of, vendor_bars
+from pipeline.tracking.registry import Registry
+from tests.conftest import NOW, prices_of, vendor_bars
 from tests.pipeline.ledger.test_sealed_ledger import issue
 from tests.pipeline.storage.test_workspace import another_process_holds
 from tests.support.command_line import HERE, CommandLine, contents, told
@@ -140,7 +142,7 @@ def test_old_reports_go_and_the_ledger_stays_as_it_is(nextday: CommandLine) -> N
     Path("nextday.toml").write_text("[retention]\nreport_sessions = 30\n")
     said = nextday(*HERE, "maintain")
     assert said.code == 0
-    assert "4 reports and the files of 0 tracked runs removed (0.4 MB)" in said.err
+    assert "4 reports, the files of 0 tracked runs and the charts of 0 models removed (0.4 MB)" in said.err
     left = sorted(path.name for path in Path("w/reports/sample").glob("????-??-??"))
     assert left == [f"{target:%Y-%m-%d}" for target in sessions["target_session"]][4:]
     gone = before.keys() - contents(Path("w")).keys()
@@ -149,6 +151,33 @@ def test_old_reports_go_and_the_ledger_stays_as_it_is(nextday: CommandLine) -> N
     assert ledger.verify().ok
     pd.testing.assert_frame_equal(ledger.record("sample"), sessions)
     assert "tracked run" not in nextday(*HERE, "maintain").err
+
+
+def test_of_models_that_forecast_none_of_the_kept_sessions_the_charts_go(nextday: CommandLine) -> None:
+    ledger, registry = Ledger(Path("w/ledger.sqlite")), Registry(Path("w"), lambda folder: folder.name)
+    for day in range(34):
+        issue(ledger, day, ["AAPL"])
+    sessions = ledger.record("sample")
+    used = sessions["model_version"].iloc[0]
+    for version, trained in (("a" * 16, 0), (used, 0), ("b" * 16, 0), ("c" * 16, 33)):
+        folder = Workspace(Path("w")).evaluation("sample", version)
+        folder.mkdir(parents=True)
+        for name in ("scores.csv", "verdict.json", "training.svg", "memory.csv"):
+            (folder / name).write_text(name)
+        tags = {"trained_through": f"{sessions['as_of'].iloc[trained]:%Y-%m-%d}"}
+        registry.add("sample", version, "run", 1, tags, digest_files(folder))
+    registry.promote("sample", "b" * 16, NOW)
+    Path("nextday.toml").write_text("[retention]\nreport_sessions = 30\n")
+    said = nextday(*HERE, "maintain")
+    assert said.code == 0, said.err
+    assert "the charts of 1 model removed" in said.err
+    for model in registry.versions("sample"):
+        folder = Workspace(Path("w")).evaluation("sample", model.model_version)
+        left = {"scores.csv", "verdict.json"}
+        left |= set() if model.model_version == "a" * 16 else {"training.svg", "memory.csv"}
+        assert {path.name for path in folder.iterdir()} == left
+        assert model.evaluation == digest_files(folder)
+    assert "charts" not in nextday(*HERE, "maintain").err
 
 
 def test_too_few_reports_to_keep_are_refused_and_none_means_all(nextday: CommandLine) -> None:

@@ -80,7 +80,7 @@ class MadeMarket:
         """Return the test rows, the epochs and what was said."""
         kept = Kept()
         with progress_shown_by(kept):
-            found, _, epochs = walk_history.fn(self.run, self.known, self.folds, workshop)
+            found, epochs = walk_history.fn(self.run, self.known, self.folds, workshop)
         return found.test, epochs, kept.lines
 
 

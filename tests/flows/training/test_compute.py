@@ -182,10 +182,11 @@ def test_methods_are_compared_on_the_symbols_that_have_a_model() -> None:
     symbols = ["A", "YOUNG"]
     told = KeptLines()
     with progress_shown_by(told):
-        kept = drop_skipped_symbols(Walk(rows, rows, {}), PerSymbol(symbols), symbols)
+        kept = drop_skipped_symbols(Walk(rows, rows, {}, rows), PerSymbol(symbols), symbols)
     assert kept.test["symbol"].tolist() == kept.before["symbol"].tolist() == ["A", "A"]
+    assert kept.own["symbol"].tolist() == ["A", "A"]
     assert "YOUNG" in told.lines[0]
-    whole = Walk(rows, rows, {})
+    whole = Walk(rows, rows, {}, rows)
     assert drop_skipped_symbols(whole, cast(Any, SimpleNamespace(left_out={})), symbols) is whole
 
 

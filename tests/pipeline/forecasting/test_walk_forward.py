@@ -146,7 +146,8 @@ def test_a_second_fit_forecasts_the_test_and_the_first_what_was_before(
     made: Sequences, xnys: Calendar
 ) -> None:
     model, fold, found = walk(made, xnys, dead_zone=(-0.005, 0.005), refit=True)
-    assert found.test["baseline_p_up"].eq(0.6).all()
+    assert found.own["baseline_p_up"].eq(0.6).all()
+    pd.testing.assert_frame_equal(found.own[[*found.test.columns]], found.test[found.test["model"] == "m"])
     # The second fit says 0.1 more.
     symbol, session = found.before["symbol"].cat.codes, made.sessions.get_indexer(found.before["as_of"])
     assert np.array_equal(found.before["p_up"], made.x[symbol, session, 0].astype(float))

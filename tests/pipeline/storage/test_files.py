@@ -1,0 +1,26 @@
+"""Files that share their content on the disk."""
+
+from pathlib import Path
+
+from pipeline.storage.files import measure_folder, share_content, write_text
+
+
+def test_a_shared_copy_takes_no_space_and_outlives_its_original(tmp_path: Path) -> None:
+    original, copy = tmp_path / "a" / "report.html", tmp_path / "b" / "report.html"
+    for path in (original, copy):
+        path.parent.mkdir()
+        path.write_text("first")
+    share_content(original, copy)
+    assert original.samefile(copy)
+    assert measure_folder(copy.parent) == 0  # it would free nothing
+    write_text(original, "second")
+    assert (original.read_text(), copy.read_text()) == ("second", "first")
+    assert measure_folder(copy.parent) == 5
+
+
+def test_what_cannot_be_shared_stays_a_copy(tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    copy.write_text("content")
+    share_content(tmp_path / "missing", copy)
+    assert copy.read_text() == "content"
+    assert [path.name for path in tmp_path.iterdir()] == ["copy"]
