@@ -15,7 +15,7 @@ from flows.runtime.context import Run, with_former_settings
 from flows.runtime.custom_code import describe_missing_audit
 from flows.runtime.progress import log_line, log_quietly
 from flows.runtime.tasks import task
-from flows.training.evaluation import Evaluation, load_evaluation
+from flows.training.evaluation import EPOCH_COLUMNS, RANGE_COLUMNS, Evaluation, load_evaluation
 from flows.training.history import explain_masked, explain_unlearnable
 from flows.training.per_symbol import explain_unmodelled
 from flows.training.trials import describe_trials
@@ -44,8 +44,6 @@ __all__ = ["rebuild_report", "write_missing", "write_report"]
 _TEST_ROWS = [
     *("model", "symbol", "as_of", "target_session", "horizon", "target", "p_up", "direction", "outcome")
 ]
-_EPOCHS = ["fit", "member", "epoch", "loss", "hit_rate", "stop_loss", "stop_hit_rate", "gradient_norm"]
-_RANGES = ["fit", "part", "first_session", "last_session", "sessions", "rows"]
 _OF_THE_MODEL = ("features", "labels", "model", "training", "calibration")
 _NAMED = 8  # symbols in a sentence
 _MINUTES = 15
@@ -212,8 +210,8 @@ def _measured(evaluation: Evaluation | None) -> dict[str, Any]:
         "verdict": evaluation.verdict if evaluation else None,
         "scores": evaluation.scores if evaluation else empty(SCORES),
         "test_rows": evaluation.test_rows if evaluation else pd.DataFrame(columns=_TEST_ROWS),
-        "epochs": evaluation.epochs if evaluation else pd.DataFrame(columns=_EPOCHS),
-        "ranges": evaluation.ranges if evaluation else pd.DataFrame(columns=_RANGES),
+        "epochs": evaluation.epochs if evaluation else pd.DataFrame(columns=EPOCH_COLUMNS),
+        "ranges": evaluation.ranges if evaluation else pd.DataFrame(columns=RANGE_COLUMNS),
         "further": evaluation.further if evaluation else {},
         "insight": evaluation.insight if evaluation else None,
         "figures": evaluation.figures if evaluation else {},

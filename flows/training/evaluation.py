@@ -20,7 +20,16 @@ from pipeline.forecasting.forecast import choose_directions
 from pipeline.outputs import DIRECTION, Output, list_outputs, name_key, read_key, split_group
 from pipeline.storage.files import digest_files, write_bytes, write_text
 
-__all__ = ["ESSENTIAL", "Evaluation", "load_evaluation", "range_table", "save_evaluation"]
+__all__ = [
+    "EPOCH_COLUMNS",
+    "ESSENTIAL",
+    "RANGE_COLUMNS",
+    "TABLES",
+    "Evaluation",
+    "load_evaluation",
+    "range_table",
+    "save_evaluation",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,8 +75,25 @@ def save_evaluation(folder: Path, evaluation: Evaluation) -> None:
 _FARTHER = "verdicts_farther.json"
 """Exists only where the model has more than one output."""
 
-ESSENTIAL: Final = ("scores.csv", "epochs.csv", "ranges.csv", "test_rows.parquet", "verdict.json", _FARTHER)
-"""The files without which there is no evaluation; the others show what these hold, or the network from inside."""
+ESSENTIAL: Final = ("scores.csv", "test_rows.parquet", "verdict.json", _FARTHER)
+"""The files without which there is no evaluation; the others show what these hold, or how the network came to it."""
+
+TABLES: Final = (
+    *("epochs.csv", "ranges.csv", "gradients.csv", "importance.csv", "memory.csv", "sensitivity.csv"),
+)
+"""The files of which a tracked run has the charts, and of the epochs every number as a metric."""
+
+EPOCH_COLUMNS: Final = [
+    "fit",
+    "member",
+    "epoch",
+    "loss",
+    "hit_rate",
+    "stop_loss",
+    "stop_hit_rate",
+    "gradient_norm",
+]
+RANGE_COLUMNS: Final = ["fit", "part", "first_session", "last_session", "sessions", "rows"]
 
 
 def load_evaluation(folder: Path, digests: Mapping[str, str] = MappingProxyType({})) -> Evaluation:
@@ -84,7 +110,12 @@ def load_evaluation(folder: Path, digests: Mapping[str, str] = MappingProxyType(
         there = digest_files(folder) if digests else {}
         if changed := sorted(name for name, digest in digests.items() if there.get(name) != digest):
             raise ValueError(f"{', '.join(changed)} changed since the training, or missing")
-        tables = {name: pd.read_csv(folder / f"{name}.csv") for name in ("scores", "epochs", "ranges")}
+        tables = {"scores": pd.read_csv(folder / "scores.csv")}
+        for name, columns in (("epochs", EPOCH_COLUMNS), ("ranges", RANGE_COLUMNS)):
+            file = folder / f"{name}.csv"  # of an old model it is gone
+            tables[name] = (
+                pd.DataFrame(columns=columns) if digests and file.name not in digests else pd.read_csv(file)
+            )
         tables["scores"] = _complete_scores(tables["scores"])
         for name in ("first_session", "last_session"):
             tables["ranges"][name] = pd.to_datetime(tables["ranges"][name])

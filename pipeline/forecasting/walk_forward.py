@@ -18,10 +18,10 @@ from pipeline.schema import FORECAST_KEY
 
 __all__ = ["Walk", "mask_labels", "walk_forward"]
 
-_BEFORE: Final = [*FORECAST_KEY, "fold", "model", "p_up", "outcome", "realized_return"]
+_BEFORE: Final = [*FORECAST_KEY, "fold", "model", "p_up", "outcome"]
 """The columns of the rows before a test: enough to score them."""
 
-_TEST: Final = [*_BEFORE, "direction"]
+_TEST: Final = [*_BEFORE, "direction", "realized_return"]
 """The columns of every model's test rows."""
 
 
@@ -31,7 +31,7 @@ class Walk:
 
     Attributes:
         before: Rows of the stop and calibrate ranges: what was known before the test began, forecast by the first fits.
-            The columns are those of `test` without direction.
+            The columns are those of `test` without direction and realized_return.
         test: Rows of the test ranges; columns fold, model, symbol, as_of, target_session, horizon, target, p_up,
             direction, outcome, realized_return (of a relative target less the members' median). Folds are counted from
             1; model, symbol, target and direction are categories.

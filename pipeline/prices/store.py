@@ -57,13 +57,7 @@ class PriceStore:
         # Rows stored before the two symbols were joined in `formerly`: the symbol now belongs to another instrument_id.
         self._superseded = [symbol for symbol in self.instruments if symbol not in current]
 
-    def append(
-        self,
-        *blocks: pd.DataFrame,
-        run: str,
-        selected_at: int | None = None,
-        above: int = 0,
-    ) -> int:
+    def append(self, *blocks: pd.DataFrame, run: str, selected_at: int | None = None, above: int = 0) -> int:
         """Append the new rows, all of them or none, and return their number.
 
         Args:
@@ -79,11 +73,9 @@ class PriceStore:
         """
         valid = [validated(prices, PRICES) for prices in blocks]
         with self._lock():
-            is_newest = self.seq() == selected_at
-            chosen = [prices if is_newest else self.select_new(prices) for prices in valid]
-            seq = max(self.seq(), above) + 1
-            new = [prices.assign(seq=seq) for prices in chosen if len(prices)]
-            if new:
+            newest = self.seq()
+            chosen = valid if newest == selected_at else [self.select_new(prices) for prices in valid]
+            if new := [prices.assign(seq=max(newest, above) + 1) for prices in chosen if len(prices)]:
                 self._files.append(new, run)
             else:
                 self._files.list_checksums()

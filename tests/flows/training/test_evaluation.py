@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flows.training.evaluation import Evaluation, load_evaluation, save_evaluation
+from flows.training.evaluation import ESSENTIAL, Evaluation, load_evaluation, save_evaluation
 from pipeline.errors import StoreError
 from pipeline.evaluation.scores import score
 from pipeline.evaluation.verdict import judge
@@ -46,6 +46,18 @@ def test_an_evaluation_is_read_as_it_was_kept(kept: tuple[Path, Evaluation]) -> 
     pd.testing.assert_frame_equal(validated(read.scores, SCORES), evaluation.scores)
     assert read.verdict == evaluation.verdict
     assert read.figures == evaluation.figures
+
+
+def test_without_what_is_not_essential_it_is_read_still(kept: tuple[Path, Evaluation]) -> None:
+    folder, evaluation = kept
+    for path in folder.iterdir():
+        if path.name not in ESSENTIAL:
+            path.unlink()
+    read = load_evaluation(folder, digest_files(folder))
+    assert read.verdict == evaluation.verdict
+    assert (read.figures, read.insight, len(read.epochs), len(read.ranges)) == ({}, None, 0, 0)
+    with pytest.raises(StoreError, match=r"epochs\.csv"):
+        load_evaluation(folder, {**digest_files(folder), "epochs.csv": "c0ffee"})
 
 
 @pytest.mark.parametrize("name", ["scores.csv", "test_rows.parquet", "verdict.json", "training.svg"])
