@@ -286,7 +286,7 @@ def _describe_method(run: Run, known: History, folds: list[Fold], walked: Walk) 
     features = run.feature_set(outputs=known.sequences.outputs)
     return {
         **described,
-        "features": f"{features.name} ({len(features.columns)} columns)",
+        "features": f"{features.label} ({len(features.columns)} columns)",
         "walk": "a single fit, split by dates"
         if by_dates
         else f"{walk.window}, the first fit on {walk.train_sessions} sessions, refit every {walk.refit_sessions}",

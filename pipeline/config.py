@@ -6,19 +6,12 @@ from collections.abc import Mapping
 from datetime import date
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from pipeline.config_section import Plain, Section, Symbol
+from pipeline.inputs_config import FeaturesConfig
 from pipeline.outputs import DIRECTION, NEXT, TARGETS, Output
 from pipeline.plugins import BASELINE_NAMES, is_custom_code, plain_options
-from pipeline.schema import SYMBOL_PATTERN
 
 __all__ = [
     "BacktestConfig",
@@ -36,32 +29,17 @@ __all__ = [
     "digest",
 ]
 
-Symbol = Annotated[str, Field(pattern=SYMBOL_PATTERN)]
-Plain = str | int | float | bool
 OptionalDate = Annotated[date | None, BeforeValidator(lambda value: None if value == "" else value)]
 SCHEDULER_PATTERN: Final = r"^((tcp|tls|ws|wss|ucx)://[^@/\s]+:[0-9]+)?$"
 PROXY_PATTERN: Final = r"^((https?|socks5h?)://[^@/\s]+:[0-9]+/?)?$"
 
 
-class _Section(BaseModel):
-    """Base of every section: frozen, without unknown keys, without NaN and infinity."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _refuse_booleans(cls, value: object, about: ValidationInfo) -> object:
-        if isinstance(value, bool) and cls.model_fields[str(about.field_name)].annotation is not bool:
-            raise ValueError("true and false are not valid here")
-        return value
-
-
-class UniverseConfig(_Section):
+class UniverseConfig(Section):
     """Which stocks, from where, on which exchange."""
 
     name: str = Field("sample", pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")
     source: str = "sample"
-    source_options: dict[str, Plain] = {}
+    source_options: dict[str, Plain] = Field(default_factory=dict)
     path: str = ""
     symbols: tuple[Symbol, ...] = ()
     file: str = ""
@@ -103,7 +81,7 @@ class UniverseConfig(_Section):
         return self
 
 
-class PricesConfig(_Section):
+class PricesConfig(Section):
     """How bars are fetched and when they count as final."""
 
     start: date = Field(date(1999, 1, 1), ge=date(1900, 1, 1), lt=date(2200, 1, 1))
@@ -115,26 +93,7 @@ class PricesConfig(_Section):
     keep_days: int = Field(30, ge=1, le=3650)
 
 
-class FeaturesConfig(_Section):
-    """What the network sees of each session."""
-
-    set: str = "default"
-
-    @property
-    def is_custom(self) -> bool:
-        """Whether the set is custom code."""
-        return ":" in self.set
-
-    @field_validator("set")
-    @classmethod
-    def _check_set(cls, name: str) -> str:
-        built_in = ("default", "own", "relative", "default16", "closes", "alstm11", "returns31", "wide")
-        if name not in built_in and not is_custom_code(name):
-            raise ValueError(f"write {', '.join(built_in)}, or package.module:NAME for a custom feature set")
-        return name
-
-
-class LabelsConfig(_Section):
+class LabelsConfig(Section):
     """Which returns are forecast, and which of them are labels."""
 
     targets: tuple[str, ...] = (DIRECTION,)
@@ -169,11 +128,11 @@ class LabelsConfig(_Section):
         return horizons
 
 
-class ModelConfig(_Section):
+class ModelConfig(Section):
     """The network, or a custom model."""
 
     kind: str = "gru"
-    options: dict[str, Plain | list[Plain]] = {}
+    options: dict[str, Plain | list[Plain]] = Field(default_factory=dict)
     units: int = Field(16, ge=1, le=1024)
     layers: int = Field(1, ge=1, le=8)
     convolution: int = Field(0, ge=0, le=250)
@@ -215,7 +174,7 @@ class ModelConfig(_Section):
         return self
 
 
-class TrainingConfig(_Section):
+class TrainingConfig(Section):
     """How the network is fitted."""
 
     mode: Literal["windowed", "sequence"] = "windowed"
@@ -237,7 +196,7 @@ class TrainingConfig(_Section):
     worker_patience: int = Field(10, ge=1, le=1440)
 
 
-class CalibrationConfig(_Section):
+class CalibrationConfig(Section):
     """How logits become probabilities, and when the model abstains."""
 
     method: Literal["bayes", "temperature", "platt", "isotonic", "auto"] = "bayes"
@@ -253,7 +212,7 @@ class CalibrationConfig(_Section):
         return prior
 
 
-class EvaluationConfig(_Section):
+class EvaluationConfig(Section):
     """Which sessions are held out from the fit and scored."""
 
     test_sessions: int = Field(504, ge=20)
@@ -272,7 +231,7 @@ class EvaluationConfig(_Section):
         return self
 
 
-class BacktestConfig(_Section):
+class BacktestConfig(Section):
     """The walk-forward folds of `nextday backtest`."""
 
     window: Literal["expanding", "rolling"] = "expanding"
@@ -280,7 +239,7 @@ class BacktestConfig(_Section):
     refit_sessions: int = Field(252, ge=20)
 
 
-class TradingConfig(_Section):
+class TradingConfig(Section):
     """The assumptions of the trading view; no forecast depends on them."""
 
     threshold: float = Field(0.0, ge=0, lt=0.5)
@@ -295,7 +254,7 @@ class TradingConfig(_Section):
         return self.cost_bps + self.slippage_bps
 
 
-class ScheduleConfig(_Section):
+class ScheduleConfig(Section):
     """When Prefect starts the flows, as cron lines in the exchange's time zone."""
 
     nightly: str = "30 18 * * MON-FRI"
@@ -307,7 +266,7 @@ _LEAST_KEPT = 30
 """A nightly run looks for missing reports among the newest sessions; those must stay."""
 
 
-class RetentionConfig(_Section):
+class RetentionConfig(Section):
     """How long reports stay; the ledger, the prices and the models stay for ever."""
 
     report_sessions: int = Field(0, ge=0)
@@ -322,7 +281,7 @@ class RetentionConfig(_Section):
         return sessions
 
 
-class Config(_Section):
+class Config(Section):
     """Every setting of one universe."""
 
     universe: UniverseConfig = UniverseConfig()
@@ -373,6 +332,8 @@ class Config(_Section):
             del resolved["model"]["options"]
         if self.labels.targets == (DIRECTION,):
             del resolved["labels"]["targets"]
+        if not self.features.add:
+            del resolved["features"]["add"]
         return resolved
 
 

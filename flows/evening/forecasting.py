@@ -18,6 +18,7 @@ from flows.training.load_models import load_model
 from flows.training.per_symbol import arrange
 from flows.training.verified_champion import Champion, Champions
 from pipeline.errors import InputError, NextdayError
+from pipeline.features.columns import FeatureSet
 from pipeline.forecasting.forecast import forecast
 from pipeline.ledger.ledger import UniverseRecord
 from pipeline.outputs import Output, describe_outputs, select_main
@@ -221,13 +222,13 @@ def _catch_up_session(
 
 def _inputs(
     run: Run, as_of: pd.Timestamp, champion: Champion
-) -> tuple[str, pd.Timestamp, tuple[Output, ...]]:
+) -> tuple[FeatureSet, pd.Timestamp, tuple[Output, ...]]:
     """Return the champion's features, the first session that it reads to forecast from `as_of`, and its outputs."""
     require_same_code(run, champion.code, champion.directory)
     first = champion.start
     if first is None:
         first = run.calendar.sessions[max(run.calendar.position(as_of) - champion.lookback + 1, 0)]
-    return champion.features, first, champion.outputs
+    return champion.feature_set(run), first, champion.outputs
 
 
 def find_as_of(run: Run, day: date) -> pd.Timestamp:

@@ -59,7 +59,7 @@ def _describe_model(champion: Champion) -> dict[str, str]:
         **made,
         "ensemble members": f"{len(facts['seeds'])}, seeds {facts['seeds'][0]} to {facts['seeds'][-1]}",
         "lookback": f"{shape['lookback']} sessions",
-        "features": f"{champion.features} ({shape['features']} columns)",
+        "features": f"{' + '.join((champion.features, *champion.added))} ({shape['features']} columns)",
     }
 
 

@@ -263,7 +263,12 @@ def _masked(run: Run, price_status: PriceStatus, symbols: list[str], champion: C
     """Return the features that are not finite, by symbol; nothing where that cannot be told any more."""
     with suppress(NextdayError):
         return explain_masked(
-            run, price_status.as_of, price_status.seq, symbols, champion.features, champion.lookback
+            run,
+            price_status.as_of,
+            price_status.seq,
+            symbols,
+            champion.feature_set(run),
+            champion.lookback,
         )
     return {}
 

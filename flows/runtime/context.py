@@ -15,6 +15,7 @@ from flows.runtime.locations import absolute_path, default_config, default_home
 from pipeline.config import Config, UniverseConfig, digest
 from pipeline.config_file import load
 from pipeline.errors import ConfigError, InputError, NextdayError
+from pipeline.features.calendar_columns import with_calendar
 from pipeline.features.columns import FeatureSet
 from pipeline.features.custom_features import find_features
 from pipeline.features.overnight import with_overnight
@@ -88,19 +89,25 @@ class Run:
         """Whether the source ended in the past: its forecasts are never live, its prices never stale."""
         return self.source.historical
 
-    def feature_set(self, name: str = "", outputs: Sequence[Output] = ()) -> FeatureSet:
+    def feature_set(
+        self, name: str = "", outputs: Sequence[Output] = (), added: Sequence[str] | None = None
+    ) -> FeatureSet:
         """Return the configured feature set, or the named one, with two columns more where a night is forecast.
 
         Args:
             name: Default: the configured one.
             outputs: What is forecast; default: as configured.
+            added: What is added to it, see [features] add; default: as configured.
 
         Raises:
             ConfigError: it is a custom set, and cannot be found.
         """
         given = outputs or self.config.labels.outputs
         found = find_features(name or self.config.features.set, self.base, given)
-        return with_overnight(found) if any(output.part == "overnight" for output in given) else found
+        if any(output.part == "overnight" for output in given):
+            found = with_overnight(found)
+        chosen = self.config.features.add if added is None else added
+        return with_calendar(found, self.calendar) if "calendar" in chosen else found
 
     def custom_model(self) -> CheckedModel:
         """Return the configured custom model.

@@ -63,7 +63,7 @@ def make_sequences(
     run: Run,
     as_of: pd.Timestamp,
     seq: int,
-    feature_set: str = "",
+    feature_set: FeatureSet | None = None,
     first: pd.Timestamp | None = None,
     outputs: tuple[Output, ...] = (),
     bars: RecentBars | None = None,
@@ -74,7 +74,7 @@ def make_sequences(
         run: The run.
         as_of: The last session.
         seq: The version of the store.
-        feature_set: Its name; default: as configured.
+        feature_set: What a model reads; default: as configured.
         first: The first session of the sequences; default: that of the first bar.
         outputs: What the labels are; default: as configured, but those of which no row has a label.
         bars: The newest sessions, where they have been read already.
@@ -82,7 +82,7 @@ def make_sequences(
     Raises:
         StoreError: there are no prices.
     """
-    chosen = run.feature_set(feature_set, outputs)
+    chosen = feature_set or run.feature_set(outputs=outputs)
     since = None
     if first is not None:
         # Rows depend on at most so many earlier sessions: older bars are not read.
@@ -100,8 +100,8 @@ def make_sequences(
         _report_unused(panel, chosen, run, sequences)
     if not outputs:
         sequences = keep_learnable(sequences)
-        if run.feature_set(feature_set, sequences.outputs).columns != chosen.columns:
-            return make_sequences.fn(run, as_of, seq, feature_set, first, sequences.outputs, bars)
+        if run.feature_set(outputs=sequences.outputs).columns != chosen.columns:
+            return make_sequences.fn(run, as_of, seq, None, first, sequences.outputs, bars)
     return History(panel, sequences, seq)
 
 
@@ -184,17 +184,15 @@ def price_panel(
 
 
 def explain_masked(
-    run: Run, as_of: pd.Timestamp, seq: int, symbols: list[str], feature_set: str, lookback: int
+    run: Run, as_of: pd.Timestamp, seq: int, symbols: list[str], chosen: FeatureSet, lookback: int
 ) -> dict[str, str]:
     """Return, by symbol, which features are not finite in the window that ends with `as_of`; others are left out.
 
     Raises:
-        ConfigError: the feature set is custom, and cannot be found.
         StoreError: there are no prices.
     """
     if not symbols:
         return {}
-    chosen = run.feature_set(feature_set)
     first = max(run.calendar.position(as_of) - lookback - 2 * chosen.reach, 0)
     panel = price_panel(run, as_of, seq, since=run.calendar.sessions[first])
     return dict(describe_masked(panel, chosen, run.universe, symbols, last=lookback))

@@ -21,6 +21,7 @@ from models.ensembles.model_files import PER_SYMBOL, POOLED, model_version, read
 from models.serving.ensemble import load
 from pipeline.errors import NextdayError
 from pipeline.evaluation.timing_and_picking import find_best
+from pipeline.features.columns import FeatureSet
 from pipeline.forecasting.folds import Fold, final_fold, require_labels, scoring_fold
 from pipeline.forecasting.model import FittedEnsemble, Model, submit
 from pipeline.forecasting.walk_forward import Walk, mask_labels, walk_forward
@@ -146,7 +147,7 @@ def _metadata(run: Run, known: History, champion: FittedEnsemble) -> dict[str, A
         "universe": run.name,
         "start": start,
         "symbols": list(known.sequences.symbols),
-        "features": run.feature_set(outputs=known.sequences.outputs).name,
+        **_note_features(run.feature_set(outputs=known.sequences.outputs)),
         "model": run.config.model.kind,
         "trained_through": f"{known.as_of:%Y-%m-%d}",
         "data_version": known.seq,
@@ -155,6 +156,11 @@ def _metadata(run: Run, known: History, champion: FittedEnsemble) -> dict[str, A
         **_note_outputs(known.sequences.outputs, run.config.labels.horizons),
         **note_code(run),
     }
+
+
+def _note_features(features: FeatureSet) -> dict[str, Any]:
+    """Return the set that the model reads, and what was added to it, if anything."""
+    return {"features": features.name, **({"added": [*features.added]} if features.added else {})}
 
 
 def _note_outputs(outputs: tuple[Output, ...], horizons: tuple[int, ...]) -> dict[str, list[Output]]:

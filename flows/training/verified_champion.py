@@ -15,6 +15,7 @@ from flows.runtime.progress import log_line
 from models.ensembles.model_files import METADATA, model_version, parse_metadata
 from models.errors import ModelError
 from pipeline.config import Config, ModelConfig
+from pipeline.features.columns import FeatureSet
 from pipeline.outputs import DIRECTION, NEXT, Output
 from pipeline.tracking.registry import RegisteredModel, Registry
 
@@ -36,6 +37,7 @@ class Champion:
         promoted_at: When it last became champion (UTC); None if it never did.
         run_id: MLflow's run of its training.
         features: The name of its feature set.
+        added: What was added to that set, see [features] add.
         lookback: How many sessions one forecast reads.
         outputs: What it forecasts, in the order of its outputs.
         start: The session that a model in sequence mode reads from; None: a window of `lookback` sessions.
@@ -64,11 +66,20 @@ class Champion:
     code: Mapping[str, str]
     metadata: Mapping[str, Any]
     evaluation: Mapping[str, str] = field(default_factory=dict)
+    added: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
         """The model's name in scores."""
         return ModelConfig(kind=self.kind).name
+
+    def feature_set(self, run: Run) -> FeatureSet:
+        """Return what it reads.
+
+        Raises:
+            ConfigError: it is a custom set, and cannot be found.
+        """
+        return run.feature_set(self.features, self.outputs, self.added)
 
     def resolve_settings(self) -> Mapping[str, Any]:
         """Return the settings it was trained with; a key that was added later has what was done before it."""
@@ -198,6 +209,7 @@ def read_champion(model: RegisteredModel) -> Champion:
             # Prefect walks through a task's dicts: this one may be large.
             metadata=MappingProxyType(metadata),
             evaluation=model.evaluation,
+            added=tuple(extra.get("added", ())),
         )
     except (KeyError, TypeError, AttributeError, ValueError) as broken:
         raise ModelError(

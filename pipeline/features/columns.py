@@ -50,6 +50,7 @@ class FeatureSet:
             there is not enough history.
         needs: The arrays of a panel without which a row has no features, of open, high, low, close. A volume that is
             not reported costs no row.
+        added: The groups of columns added to the set, see [features] add.
     """
 
     name: str
@@ -58,6 +59,12 @@ class FeatureSet:
     reach: int
     compute: Callable[[Panel, NDArray[np.bool_]], Columns]
     needs: tuple[str, ...] = ("close",)
+    added: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """The name with what was added to it, for example `own + calendar`."""
+        return " + ".join((self.name, *self.added))
 
 
 def leave_one_out_mean(values: pd.DataFrame, belongs: NDArray[np.bool_]) -> pd.DataFrame:

@@ -12,6 +12,7 @@ import pandas as pd
 from pipeline.errors import ConfigError, InputError, NextdayError
 from pipeline.market.closures import Override
 from pipeline.market.exchanges import suggest_names
+from pipeline.market.schedule import Schedule, plan_schedule
 
 __all__ = ["Calendar", "calendar"]
 
@@ -41,6 +42,7 @@ class Calendar:
         sessions: All sessions, ascending, datetime64[us].
         timezone: The exchange's time zone, an IANA name.
         opens, closes: When each session opens and closes, indexed by session.
+        schedule: What the exchange's rules say beforehand of its sessions.
         ends: The last day that the calendar covers; None where its rules have no end.
         overrides: The corrections of the calendar, already applied to the sessions.
     """
@@ -50,6 +52,7 @@ class Calendar:
     sessions: pd.DatetimeIndex
     opens: "pd.Series[pd.Timestamp]"
     closes: "pd.Series[pd.Timestamp]"
+    schedule: Schedule
     ends: pd.Timestamp | None = None
     overrides: tuple[Override, ...] = ()
 
@@ -197,6 +200,7 @@ def _calendar(name: str, first: date, last: date, overrides: tuple[Override, ...
         sessions=pd.DatetimeIndex(hours.index),
         opens=hours["opens"],
         closes=hours["closes"],
+        schedule=plan_schedule(built, pd.DatetimeIndex(hours.index)),
         ends=ends if ends is not None and ends < pd.Timestamp(last) else None,
         overrides=overrides,
     )

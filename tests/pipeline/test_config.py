@@ -114,6 +114,20 @@ def test_the_digest_follows_the_settings_and_no_secret(tmp_path: Path) -> None:
     assert digest(plain.resolved()) == digest(proxied.resolved()) != digest(wider.resolved())
 
 
+def test_settings_without_what_came_later_keep_the_digest_of_earlier_versions(tmp_path: Path) -> None:
+    """Of the version that brought the second fit; champions and sealed rows hold it."""
+    assert digest(load(write(tmp_path, "")).resolved()) == "5f4c7c76371fe81a"
+    assert digest(load(write(tmp_path, "[features]\nadd = []\n")).resolved()) == "5f4c7c76371fe81a"
+
+
+def test_what_is_added_to_the_features_is_checked_and_put_in_order(tmp_path: Path) -> None:
+    added = load(write(tmp_path, '[features]\nadd = ["calendar"]\n'))
+    assert added.resolved()["features"] == {"set": "default", "add": ["calendar"]}
+    for wrong in ('["calender"]', '["calendar", "calendar"]'):
+        with pytest.raises(ConfigError, match=r'features\.add: write some of "calendar".*each once'):
+            load(write(tmp_path, f"[features]\nadd = {wrong}\n"))
+
+
 @pytest.mark.parametrize("day", ["0001-01-01", "2200-01-01", "9999-12-31"])
 def test_a_beginning_that_no_calendar_reaches_is_refused(tmp_path: Path, day: str) -> None:
     with pytest.raises(ConfigError, match=r"prices\.start: Input should be .* than"):
