@@ -172,6 +172,7 @@ def _score_groups(run: Run, known: History, walk: Walk, verdict: Verdict) -> pd.
         model=verdict.model,
         baseline=verdict.baseline,
         volatility=trailing_volatility(known.panel),
+        universe=run.universe,
         seed=run.config.training.seed,
     )
 

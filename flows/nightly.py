@@ -14,9 +14,10 @@ from flows.evening.publish import publish, track
 from flows.evening.reporting import write_missing, write_report
 from flows.evening.settlement import settle as settle_forecasts
 from flows.prices.update import PriceStatus, update_prices
-from flows.runtime.context import Run, find_reading
+from flows.runtime.context import Run
 from flows.runtime.custom_code import require_audit, require_named_code
 from flows.runtime.progress import PREFECT_ERRORS, log_line
+from flows.runtime.sources import find_reading
 from flows.runtime.tasks import MAX_SECONDS, open_locked_run
 from flows.training.champion import make_champion
 from flows.training.verified_champion import Champion, Champions

@@ -43,6 +43,7 @@ class UniverseConfig(Section):
     path: str = ""
     symbols: tuple[Symbol, ...] = ()
     file: str = ""
+    sector: str = ""
     calendar: str = "XNYS"
     closures: str = ""
     historical: bool = False
@@ -74,6 +75,8 @@ class UniverseConfig(Section):
             )
         if self.source == "yahoo" and not (self.symbols or self.file):
             raise ValueError("source = 'yahoo' cannot list its symbols: give symbols or file")
+        if self.sector and not self.file:
+            raise ValueError("sector names a column of file, and there is no file")
         if len(set(self.symbols)) < len(self.symbols):
             raise ValueError("symbols contains a symbol twice")
         if self.source_options and not self.has_custom_source:
@@ -309,6 +312,10 @@ class Config(Section):
                 "[training] mode = 'sequence' and warm_start are for nextday's networks: a custom model reads "
                 "`lookback` sessions and is fitted from scratch"
             )
+        if "sector" in self.features.add and not self.universe.sector:
+            raise ValueError(
+                '[features] add = ["sector"] needs [universe] sector: the column of [universe] file with the sectors'
+            )
         return self
 
     def resolved(self) -> dict[str, Any]:
@@ -326,8 +333,9 @@ class Config(Section):
         }
         resolved = self.model_dump(mode="json", exclude=left_out)
         # Keys of later versions: without them the digest stays that of earlier versions.
-        if not self.universe.closures:
-            del resolved["universe"]["closures"]
+        for key in ("closures", "sector"):
+            if not resolved["universe"][key]:
+                del resolved["universe"][key]
         if not self.model.options:
             del resolved["model"]["options"]
         if self.labels.targets == (DIRECTION,):

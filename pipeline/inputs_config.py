@@ -9,7 +9,7 @@ from pipeline.plugins import is_custom_code
 
 __all__ = ["ADDITIONS", "FeaturesConfig"]
 
-ADDITIONS: Final = ("calendar",)
+ADDITIONS: Final = ("calendar", "sector")
 """The groups of columns that can be added to a feature set, in the order of their columns."""
 
 

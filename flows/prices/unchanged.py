@@ -8,8 +8,9 @@ import pandas as pd
 
 from flows.prices.fetch import Answers, describe_answers
 from flows.prices.missing import Reasons
-from flows.runtime.context import Run, find_reading
+from flows.runtime.context import Run
 from flows.runtime.progress import log_line
+from flows.runtime.sources import find_reading
 from pipeline.formatting import count
 from pipeline.prices.ingest.last_reading import LastReading, digest_code, save_reading
 from pipeline.sources.files import FilesSource

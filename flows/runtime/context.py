@@ -12,13 +12,15 @@ from typing import Any
 import pandas as pd
 
 from flows.runtime.locations import absolute_path, default_config, default_home
-from pipeline.config import Config, UniverseConfig, digest
+from flows.runtime.sources import list_symbols, open_source
+from pipeline.config import Config, digest
 from pipeline.config_file import load
 from pipeline.errors import ConfigError, InputError, NextdayError
 from pipeline.features.calendar_columns import with_calendar
 from pipeline.features.columns import FeatureSet
 from pipeline.features.custom_features import find_features
 from pipeline.features.overnight import with_overnight
+from pipeline.features.sector_columns import MAX_SECTORS, with_sector
 from pipeline.features.targets import MIN_MEMBERS
 from pipeline.forecasting.custom_model import CheckedModel, find_model
 from pipeline.formatting import count
@@ -29,7 +31,6 @@ from pipeline.market.closures import Override, from_rows, read_overrides, to_row
 from pipeline.market.universe import Universe, universe
 from pipeline.outputs import NEXT, Output
 from pipeline.prices.ingest.fetch_log import FetchLog
-from pipeline.prices.ingest.last_reading import LastReading, digest_code, load_reading
 from pipeline.prices.store import PriceStore
 from pipeline.sources import PriceSource
 from pipeline.storage.files import write_text
@@ -39,7 +40,6 @@ from pipeline.storage.workspace import Workspace
 __all__ = [
     "Run",
     "configured_calendar",
-    "find_reading",
     "open_run",
     "with_former_settings",
 ]
@@ -90,7 +90,11 @@ class Run:
         return self.source.historical
 
     def feature_set(
-        self, name: str = "", outputs: Sequence[Output] = (), added: Sequence[str] | None = None
+        self,
+        name: str = "",
+        outputs: Sequence[Output] = (),
+        added: Sequence[str] | None = None,
+        sectors: Sequence[str] | None = None,
     ) -> FeatureSet:
         """Return the configured feature set, or the named one, with two columns more where a night is forecast.
 
@@ -98,6 +102,7 @@ class Run:
             name: Default: the configured one.
             outputs: What is forecast; default: as configured.
             added: What is added to it, see [features] add; default: as configured.
+            sectors: Those that have a column of their own; default: all, and none for a model per symbol.
 
         Raises:
             ConfigError: it is a custom set, and cannot be found.
@@ -107,7 +112,16 @@ class Run:
         if any(output.part == "overnight" for output in given):
             found = with_overnight(found)
         chosen = self.config.features.add if added is None else added
-        return with_calendar(found, self.calendar) if "calendar" in chosen else found
+        if "calendar" in chosen:
+            found = with_calendar(found, self.calendar)
+        if "sector" in chosen:
+            found = with_sector(found, self.universe, self.sectors if sectors is None else sectors)
+        return found
+
+    @property
+    def sectors(self) -> list[str]:
+        """The sectors with a column of their own: a model of one symbol alone always reads the same."""
+        return self.universe.sectors if self.config.model.scope == "pooled" else []
 
     def custom_model(self) -> CheckedModel:
         """Return the configured custom model.
@@ -219,10 +233,10 @@ def open_run(
             "curl_cffi.requests"
         )  # a model may bring TensorFlow: see flows.training.load_models
         find_model(settings.model.kind, settings.model.options, path.parent)
-    source = _source(settings, path.parent, workspace, days)
-    symbols = _source_symbols(settings.universe, source, workspace)
-    members = universe(settings.universe, path.parent, symbols)
+    source = open_source(settings, path.parent, workspace, days)
+    members = universe(settings.universe, path.parent, list_symbols(settings.universe, source, workspace))
     _require_median(settings, members)
+    _require_few_sectors(settings, members)
     moment = days.instant(clock)
     if moment > wall and not source.historical:
         raise InputError(
@@ -254,6 +268,17 @@ def _require_median(settings: Config, members: Universe) -> None:
             f"{' and '.join(relative)} compare with the median of at least {MIN_MEMBERS} constituents",
             where="[labels] targets",
             fix=f"leave {' and '.join(relative)} out, or add symbols",
+        )
+
+
+def _require_few_sectors(settings: Config, members: Universe) -> None:
+    """Refuse a column that is not one of sectors, for example of names: each value would become an input."""
+    if "sector" in settings.features.add and len(members.sectors) > MAX_SECTORS:
+        raise ConfigError(
+            f"The column {settings.universe.sector!r} has {len(members.sectors):,} different values, and every one "
+            "becomes a column of the network",
+            where="[universe] sector",
+            fix=f"name a column with at most {MAX_SECTORS} different values",
         )
 
 
@@ -292,6 +317,8 @@ def with_former_settings(run: Run, former: str) -> Run:
         )
     entries = pd.DataFrame(resolved["members"], columns=["symbol", "first", "last"])
     dates = {name: pd.to_datetime(entries[name]).astype("datetime64[us]") for name in ("first", "last")}
+    if "sectors" in resolved:
+        entries["sector"] = pd.Series(resolved["sectors"], dtype=object)
     renamed = {symbol: tuple(older) for symbol, older in resolved.get("former", {}).items()}
     members = Universe(run.name, entries.assign(**dates), renamed)
     settings = _former_config(resolved["settings"], path)
@@ -338,65 +365,10 @@ def _resolved(settings: Config, members: Universe, overrides: tuple[Override, ..
     )
     resolved = {"settings": settings.resolved(), "members": [list(span) for span in spans]}
     # Keys added later, and only where they have a value: the digests of older settings stay the same.
+    if "sector" in entries:
+        resolved["sectors"] = entries["sector"].tolist()
     if members.former:
         resolved["former"] = {symbol: list(older) for symbol, older in members.former.items()}
     if overrides:
         resolved["closures"] = to_rows(overrides)
     return resolved
-
-
-def find_reading(source: PriceSource, workspace: Workspace, universe: str) -> LastReading | None:
-    """Return what the last run read, if it was from files and they have not changed; None otherwise."""
-    from pipeline.sources.files import FilesSource
-
-    found = load_reading(workspace.last_reading(universe)) if isinstance(source, FilesSource) else None
-    if found is None or not isinstance(source, FilesSource) or found.code != digest_code():
-        return None
-    try:
-        return found if found.files == source.digest() else None
-    except OSError:
-        return None  # reading it says what is wrong with it
-
-
-def _source_symbols(chosen: UniverseConfig, source: PriceSource, workspace: Workspace) -> list[str]:
-    if read := find_reading(source, workspace, chosen.name):
-        return [*read.symbols]
-    # A remote source is asked for its list only where it is needed.
-    return source.symbols() if source.is_local or not (chosen.symbols or chosen.file) else []
-
-
-def _source(settings: Config, base: Path, workspace: Workspace, days: Calendar) -> PriceSource:
-    chosen: UniverseConfig = settings.universe
-    if chosen.source == "files":
-        from pipeline.sources.files import FilesSource
-
-        return FilesSource(
-            base / expand(chosen.path),
-            adjustment=settings.prices.adjustment,
-            historical=chosen.historical,
-            timezone=days.timezone,
-            weekdays=days.weekdays,
-        )
-    if chosen.source == "yahoo":
-        from pipeline.sources.yahoo import YahooSource
-
-        workspace.create()
-        return YahooSource(
-            cache_dir=workspace.cache / "yfinance",
-            proxy=settings.prices.proxy,
-            ca_bundle=str(base / expand(settings.prices.ca_bundle)) if settings.prices.ca_bundle else "",
-            requests_per_second=settings.prices.requests_per_second,
-        )
-    if chosen.has_custom_source:
-        from pipeline.sources.custom import load_source
-
-        return load_source(
-            chosen.source,
-            base,
-            chosen.source_options,
-            adjustment=settings.prices.adjustment,
-            historical=chosen.historical,
-        )
-    from pipeline.sources.sample import SampleSource
-
-    return SampleSource()

@@ -187,12 +187,8 @@ def _history(run: Run, anew: bool) -> History:
 def _digest_study(run: Run) -> str:
     """Return a digest of what the trials of one search share, apart from the prices."""
     space = {setting: repr(choices) for setting, choices in space_around(run.config).items()}
-    facts = {
-        "procedure": digest_procedure(run.config, digest_code_of(run)),
-        "members": run.resolved["members"],
-        "space": space,
-    }
-    return digest(facts)
+    members = {key: run.resolved[key] for key in ("members", "sectors") if key in run.resolved}
+    return digest({"procedure": digest_procedure(run.config, digest_code_of(run)), "space": space} | members)
 
 
 def _of_this_search(trials: Iterable[Trial], run: Run, inside: Inside) -> list[Trial]:

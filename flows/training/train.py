@@ -147,7 +147,7 @@ def _metadata(run: Run, known: History, champion: FittedEnsemble) -> dict[str, A
         "universe": run.name,
         "start": start,
         "symbols": list(known.sequences.symbols),
-        **_note_features(run.feature_set(outputs=known.sequences.outputs)),
+        **_note_features(run, run.feature_set(outputs=known.sequences.outputs)),
         "model": run.config.model.kind,
         "trained_through": f"{known.as_of:%Y-%m-%d}",
         "data_version": known.seq,
@@ -158,9 +158,14 @@ def _metadata(run: Run, known: History, champion: FittedEnsemble) -> dict[str, A
     }
 
 
-def _note_features(features: FeatureSet) -> dict[str, Any]:
+def _note_features(run: Run, features: FeatureSet) -> dict[str, Any]:
     """Return the set that the model reads, and what was added to it, if anything."""
-    return {"features": features.name, **({"added": [*features.added]} if features.added else {})}
+    noted: dict[str, Any] = {"features": features.name}
+    if features.added:
+        noted["added"] = [*features.added]
+    if "sector" in features.added:
+        noted["sectors"] = run.sectors
+    return noted
 
 
 def _note_outputs(outputs: tuple[Output, ...], horizons: tuple[int, ...]) -> dict[str, list[Output]]:

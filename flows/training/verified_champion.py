@@ -15,6 +15,7 @@ from flows.runtime.progress import log_line
 from models.ensembles.model_files import METADATA, model_version, parse_metadata
 from models.errors import ModelError
 from pipeline.config import Config, ModelConfig
+from pipeline.errors import InputError
 from pipeline.features.columns import FeatureSet
 from pipeline.outputs import DIRECTION, NEXT, Output
 from pipeline.tracking.registry import RegisteredModel, Registry
@@ -38,6 +39,7 @@ class Champion:
         run_id: MLflow's run of its training.
         features: The name of its feature set.
         added: What was added to that set, see [features] add.
+        sectors: The sectors with a column of their own.
         lookback: How many sessions one forecast reads.
         outputs: What it forecasts, in the order of its outputs.
         start: The session that a model in sequence mode reads from; None: a window of `lookback` sessions.
@@ -67,6 +69,7 @@ class Champion:
     metadata: Mapping[str, Any]
     evaluation: Mapping[str, str] = field(default_factory=dict)
     added: tuple[str, ...] = ()
+    sectors: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -78,8 +81,15 @@ class Champion:
 
         Raises:
             ConfigError: it is a custom set, and cannot be found.
+            InputError: the settings no longer name the sectors.
         """
-        return run.feature_set(self.features, self.outputs, self.added)
+        if "sector" in self.added and not run.universe.sectors:
+            raise InputError(
+                "The champion reads the constituents' sectors, and the settings name no column of them",
+                where="[universe] sector",
+                fix="name it again, or `nextday retrain` trains a champion without",
+            )
+        return run.feature_set(self.features, self.outputs, self.added, self.sectors)
 
     def resolve_settings(self) -> Mapping[str, Any]:
         """Return the settings it was trained with; a key that was added later has what was done before it."""
@@ -210,6 +220,7 @@ def read_champion(model: RegisteredModel) -> Champion:
             metadata=MappingProxyType(metadata),
             evaluation=model.evaluation,
             added=tuple(extra.get("added", ())),
+            sectors=tuple(extra.get("sectors", ())),
         )
     except (KeyError, TypeError, AttributeError, ValueError) as broken:
         raise ModelError(

@@ -1,4 +1,4 @@
-"""Subgroup analysis: scores by symbol, year, volatility, weekday and confidence, adjusted for multiple testing.
+"""Subgroup analysis: scores by symbol, sector, year, volatility, weekday and confidence, adjusted for multiple testing.
 
 One of twenty groups looks good by chance: p-values are adjusted for the number of groups of the family that were
 tested. Groups with too few sessions are shown but not tested.
@@ -15,6 +15,7 @@ from pipeline import schema
 from pipeline.evaluation.aligned import LabelledRows, gather_labelled
 from pipeline.evaluation.verdict import enough_sessions
 from pipeline.features.panel import Panel
+from pipeline.market.universe import Universe
 from pipeline.schema import GROUP_SCORES, empty, validated
 from pipeline.statistics import bootstrap, metrics, significance
 
@@ -23,7 +24,7 @@ __all__ = ["FAMILIES", "score_groups", "trailing_volatility"]
 Floats = NDArray[np.float64]
 Places = NDArray[np.integer]
 
-FAMILIES: Final = ("symbol", "year", "volatility", "weekday", "confidence")
+FAMILIES: Final = ("symbol", "sector", "year", "volatility", "weekday", "confidence")
 """The families of groups; each divides the rows independently of the others."""
 
 _THIRDS: Final = ("calm", "middling", "wild")
@@ -37,6 +38,7 @@ def score_groups(
     model: str,
     baseline: str,
     volatility: "pd.Series[float] | None" = None,
+    universe: Universe | None = None,
     draws: int = 1000,
     seed: int = 0,
 ) -> pd.DataFrame:
@@ -53,6 +55,7 @@ def score_groups(
         baseline: The baseline it is compared with, chosen before the test.
         volatility: By as_of: the volatility of the universe as known at that close (for example a trailing realised
             one); rows are split into thirds of its values on the scored sessions. None, or NaN: no such group.
+        universe: The constituents, for their sectors; None, or a list without them: no such group.
         draws: Samples of the bootstrap.
         seed: Of the bootstrap.
 
@@ -73,7 +76,7 @@ def score_groups(
     names = {"model": model, "baseline": baseline, **table.output._asdict()}
     lines = [
         {**names, "family": family, **line}
-        for family, place, groups in _families(table, model, volatility)
+        for family, place, groups in _families(table, model, volatility, universe)
         for metric, pair in losses.items()
         for line in _score_family(table, metric, pair, place, groups, copies)
     ]
@@ -106,12 +109,18 @@ def _losses(table: LabelledRows, model: str, baseline: str) -> Mapping[str, tupl
 
 
 def _families(
-    table: LabelledRows, model: str, volatility: "pd.Series[float] | None"
+    table: LabelledRows,
+    model: str,
+    volatility: "pd.Series[float] | None",
+    universe: Universe | None,
 ) -> Iterator[tuple[str, Places, list[str]]]:
     """Yield each family: its name, the group number of each row (-1 for none), and the names of the groups."""
     symbols, as_of, targets = table.levels
     target = pd.DatetimeIndex(targets)
     yield "symbol", table.symbol, [str(symbol) for symbol in symbols]
+    if universe is not None and universe.sectors:
+        codes = universe.sector_codes(pd.DatetimeIndex(as_of), [str(symbol) for symbol in symbols])
+        yield "sector", codes.to_numpy()[table.as_of, table.symbol], universe.sectors
     years, year = np.unique(target.year, return_inverse=True)
     yield "year", year[table.target], [str(each) for each in years]
     if volatility is not None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pipeline.features.columns import UNIVERSE, FeatureSet
 from pipeline.features.feature_sets import FEATURE_SETS
 from pipeline.features.panel import Panel
+from pipeline.features.sector_columns import SECTOR
 from pipeline.features.sequences import Sequences
 from pipeline.formatting import count
 from pipeline.market.universe import Universe
@@ -20,6 +21,7 @@ _FEW: Final = 20
 """Masked rows that are not worth a line: one missing bar masks two, whatever the feature set."""
 
 _SHARE: Final = 0.05
+_OF_OTHERS: Final = (UNIVERSE, SECTOR)
 _UNTRADED_SHARE: Final = 0.5
 
 
@@ -77,11 +79,11 @@ def describe_masked(
     found: dict[str, list[tuple[int, str]]] = {symbol: [] for symbol in symbols}
     lacking = {name: later & np.isnan(getattr(panel, name)) for name in feature_set.needs}
     later &= ~np.logical_or.reduce([*lacking.values()])
-    for name in sorted(feature_set.columns, key=lambda name: name.startswith(UNIVERSE)):
+    for name in sorted(feature_set.columns, key=lambda name: name.startswith(_OF_OTHERS)):
         is_lost = later & ~np.isfinite(columns[name].to_numpy(np.float32))
         for symbol in symbols:
             rows = is_lost[:, panel.symbols.index(symbol)]
-            if rows.any() and not (found[symbol] and name.startswith(UNIVERSE)):
+            if rows.any() and not (found[symbol] and name.startswith(_OF_OTHERS)):
                 found[symbol].append(_describe(name, panel.sessions[rows]))
     reasons = {}
     for symbol, texts in found.items():

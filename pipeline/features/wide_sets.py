@@ -8,7 +8,6 @@ from typing import Final
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from pipeline.features.columns import (
     BRIDGED,
@@ -21,6 +20,7 @@ from pipeline.features.columns import (
     volume_ratio,
 )
 from pipeline.features.panel import Panel
+from pipeline.features.ranks import rank_members
 
 __all__ = ["RETURNS31", "WIDE"]
 
@@ -67,7 +67,8 @@ def _wide(panel: Panel, belongs: NDArray[np.bool_]) -> Columns:
     }
     ranked = (*(change[k] for k in (1, 5, 21, 63)), deviation[21], position, volume_ratio(panel, 21))
     return columns | {
-        f"universe_rank_{name}": _ranks(values, belongs) for name, values in zip(_RANKED, ranked, strict=True)
+        f"universe_rank_{name}": rank_members(values, belongs)
+        for name, values in zip(_RANKED, ranked, strict=True)
     }
 
 
@@ -92,13 +93,6 @@ def _ranges(panel: Panel, deviation: pd.DataFrame) -> Columns:
         "range_mean_21": rolling(spread, 21).mean(),
         "range_volatility_ratio": log_of(parkinson / deviation),
     }
-
-
-def _ranks(values: pd.DataFrame, belongs: NDArray[np.bool_]) -> pd.DataFrame:
-    """Return the rank among the members of a session, from -0.5 to 0.5; 0 where it is alone."""
-    known = np.where(belongs & np.isfinite(values.to_numpy()), values.to_numpy(), np.nan)
-    rank, count = rankdata(known, axis=1, nan_policy="omit"), np.isfinite(known).sum(axis=1, keepdims=True)
-    return pd.DataFrame(np.where(count > 1, (rank - 1) / np.maximum(count - 1, 1) - 0.5, 0 * rank))
 
 
 RETURNS31: Final = FeatureSet(

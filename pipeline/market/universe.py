@@ -25,7 +25,8 @@ class Universe:
 
     Attributes:
         name: [universe] name.
-        entries: symbol (the listing's current one), first and last day; NaT where the list gives no date.
+        entries: symbol (the listing's current one), first and last day; NaT where the list gives no date. With a
+            sector where the settings name a column of it; None where its cell is blank.
         former: The former symbols of each renamed listing by its current one, oldest first.
     """
 
@@ -85,6 +86,23 @@ class Universe:
             belongs[symbol] |= ~(days < first) & ~(days > last)
         return belongs
 
+    @property
+    def sectors(self) -> list[str]:
+        """The names of all sectors, sorted; empty where the settings name no column of them."""
+        return sorted(self.entries["sector"].dropna().unique()) if "sector" in self.entries else []
+
+    def sector_codes(self, sessions: pd.DatetimeIndex, symbols: list[str]) -> pd.DataFrame:
+        """Return the place of each symbol's sector in `sectors`, int [session, symbol]; -1 where it has none."""
+        places = {name: place for place, name in enumerate(self.sectors)}
+        codes = pd.DataFrame(-1, index=sessions, columns=symbols)
+        if not places:
+            return codes
+        days = sessions.to_numpy()
+        for (symbol, first, last), sector in zip(self._spans(), self.entries["sector"], strict=True):
+            if symbol in codes and sector in places:
+                codes.loc[~(days < first) & ~(days > last), symbol] = places[sector]
+        return codes
+
     def _spans(self) -> Iterator[tuple[str, np.datetime64, np.datetime64]]:
         entries = self.entries
         return zip(entries["symbol"], entries["first"].to_numpy(), entries["last"].to_numpy(), strict=True)
@@ -103,7 +121,7 @@ def universe(config: UniverseConfig, base: Path, listed: list[str]) -> Universe:
         InputError: the file is unreadable or contradictory.
     """
     if config.file:
-        return _read(config.name, base / expand(config.file))
+        return _read(config.name, base / expand(config.file), config.sector)
     symbols = list(config.symbols) or listed
     if not symbols:
         raise ConfigError(
@@ -113,7 +131,7 @@ def universe(config: UniverseConfig, base: Path, listed: list[str]) -> Universe:
     return Universe(config.name, pd.DataFrame({"symbol": symbols, "first": never, "last": never}))
 
 
-def _read(name: str, path: Path) -> Universe:
+def _read(name: str, path: Path, sector: str) -> Universe:
     table = read_table(
         path,
         needed=("symbol",),
@@ -137,7 +155,28 @@ def _read(name: str, path: Path) -> Universe:
     former = _read_former(table, symbols, path)
     current = {older: symbol for symbol, names in former.items() for older in names}
     _check_former_members(entries, current, former, path)
+    if sector:
+        entries["sector"] = _read_sectors(table, sector, path)
     return Universe(name, entries.assign(symbol=symbols.replace(current)), former)
+
+
+def _read_sectors(table: pd.DataFrame, column: str, path: Path) -> "pd.Series[str]":
+    """Return the sector of each row, with single blanks between its words; None where the cell is blank."""
+    if column.lower() not in table:
+        raise InputError(
+            f"The universe file has no column {quoted(column)}",
+            where=f"{path}, named by [universe] sector",
+            fix=f"add it, or name one of its columns: {', '.join(map(str, table.columns))}",
+        )
+    cells = table[column.lower()].astype(object)
+    sectors = cells.where(cells.notna(), None).map(lambda cell: cell and " ".join(cell.split()))
+    if sectors.notna().sum() == 0:
+        raise InputError(
+            f"The column {quoted(column)} of the universe file is blank on every row",
+            where=f"{path}, named by [universe] sector",
+            fix="fill it, or name another column",
+        )
+    return sectors
 
 
 def _check_symbols(symbols: "pd.Series[str]", path: Path) -> None:

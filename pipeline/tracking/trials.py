@@ -234,5 +234,7 @@ def digest_procedure(config: Config, code: Mapping[str, str] | None = None) -> s
         config: The settings.
         code: Digests of custom code; none if there is none.
     """
-    settings = {name: section for name, section in config.resolved().items() if name in _PROCEDURE}
+    resolved = config.resolved()
+    settings = {name: section for name, section in resolved.items() if name in _PROCEDURE}
+    settings |= {key: resolved["universe"][key] for key in ("sector",) if key in resolved["universe"]}
     return digest(settings | dict(code or {}))

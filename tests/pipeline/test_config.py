@@ -132,3 +132,18 @@ def test_what_is_added_to_the_features_is_checked_and_put_in_order(tmp_path: Pat
 def test_a_beginning_that_no_calendar_reaches_is_refused(tmp_path: Path, day: str) -> None:
     with pytest.raises(ConfigError, match=r"prices\.start: Input should be .* than"):
         load(write(tmp_path, f"[prices]\nstart = {day}\n"))
+
+
+def test_sectors_need_a_list_with_a_column_of_them(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r'\[features\] add = \["sector"\] needs \[universe\] sector'):
+        load(write(tmp_path, '[features]\nadd = ["sector"]\n'))
+    with pytest.raises(ConfigError, match="universe: sector names a column of file, and there is no file"):
+        load(write(tmp_path, '[universe]\nsector = "gics"\n'))
+    named = load(
+        write(
+            tmp_path,
+            '[universe]\nfile = "list.csv"\nsector = "gics"\n[features]\nadd = ["sector", "calendar"]',
+        )
+    )
+    assert named.resolved()["universe"]["sector"] == "gics"
+    assert named.features.add == ("calendar", "sector")

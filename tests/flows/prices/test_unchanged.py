@@ -143,7 +143,7 @@ def test_another_session_or_another_code_reads_again(
 ) -> None:
     evenings("2018-12-20T23:00Z")
     assert evenings("2018-12-21T23:00Z")[1]
-    monkeypatch.setattr("flows.runtime.context.digest_code", lambda: "of another version")
+    monkeypatch.setattr("flows.runtime.sources.digest_code", lambda: "of another version")
     assert evenings("2018-12-21T23:00Z")[1]
 
 

@@ -8,6 +8,7 @@ from statsmodels.stats.multitest import multipletests
 from pipeline.errors import NextdayError
 from pipeline.evaluation.subgroups import FAMILIES, score_groups
 from pipeline.evaluation.verdict import ENOUGH_SESSIONS
+from pipeline.market.universe import Universe
 from pipeline.schema import GROUP_SCORES
 from pipeline.statistics import metrics, significance
 from tests.pipeline.evaluation.test_scores import stack, truth
@@ -30,13 +31,19 @@ def test_every_family_splits_all_the_rows() -> None:
     keys, p = truth(300, 4, seed=41, signal=0.06)
     p = p + np.random.default_rng(1).normal(0, 0.01, len(p))
     rows = stack(keys, gru=p, base_rate=0.53)
-    found = score_groups(rows, model="gru", baseline="base_rate", volatility=moves(keys), draws=50)
+    entries = pd.DataFrame({"symbol": ["S0", "S1", "S2", "S3"], "first": pd.NaT, "last": pd.NaT})
+    universe = Universe("u", entries.assign(sector=["Ships", "Banks", "Ships", "Banks"]))
+    found = score_groups(
+        rows, model="gru", baseline="base_rate", volatility=moves(keys), universe=universe, draws=50
+    )
     losses = found[found["metric"] == "log_loss"]
     assert list(found.columns) == list(GROUP_SCORES.columns)
     assert tuple(losses["family"].unique()) == FAMILIES
     assert (losses.groupby("family")["n"].sum() == 1200).all()
     by = losses.groupby("family", sort=False)["group"].agg(list).to_dict()
     assert by["symbol"] == ["S0", "S1", "S2", "S3"]
+    assert by["sector"] == ["Banks", "Ships"]
+    assert losses.loc[losses["family"] == "sector", "n"].tolist() == [600, 600]
     assert by["year"] == ["2015", "2016"]
     assert by["volatility"] == ["calm", "middling", "wild"]
     assert by["weekday"] == ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday"]

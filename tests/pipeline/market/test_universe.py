@@ -156,3 +156,29 @@ def test_the_lists_of_the_manual_are_read_as_documented(tmp_path: Path) -> None:
     (tmp_path / "closures.csv").write_text(closures)
     overrides = read_overrides(tmp_path / "closures.csv")
     assert [one.opens is None for one in overrides] == [True, False, False]
+
+
+def sectored(tmp_path: Path, text: str, column: str = "industry") -> UniverseConfig:
+    return listed(tmp_path, text).model_copy(update={"sector": column})
+
+
+def test_any_column_of_the_list_may_hold_the_sectors(tmp_path: Path) -> None:
+    text = "symbol,from,to,Industry\nA,,2018-01-03,Ship  Yards\nA,2018-01-04,,Banks\nB,,,\nC,,,Banks\n"
+    members = universe(sectored(tmp_path, text, "INDUSTRY"), tmp_path, [])
+    assert members.sectors == ["Banks", "Ship Yards"]
+    sessions = pd.DatetimeIndex(["2018-01-03", "2018-01-04"])
+    codes = members.sector_codes(sessions, ["B", "A", "C", "D"])
+    assert codes.to_numpy().tolist() == [[-1, 1, 0, -1], [-1, 0, 0, -1]]
+    plain = universe(listed(tmp_path, text), tmp_path, [])
+    assert (plain.sectors, list(plain.entries.columns)) == ([], ["symbol", "first", "last"])
+
+
+def test_a_column_of_sectors_that_is_missing_or_blank_is_named_with_the_columns_there_are(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(InputError, match="has no column 'industry'") as missing:
+        universe(sectored(tmp_path, "symbol,name,GICS\nA,x,y\n"), tmp_path, [])
+    assert "symbol, name, gics" in missing.value.fix
+    assert "[universe] sector" in missing.value.where
+    with pytest.raises(InputError, match="'industry' of the universe file is blank on every row"):
+        universe(sectored(tmp_path, "symbol,industry\nA,\nB, \n"), tmp_path, [])
