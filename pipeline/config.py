@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from pipeline.config_section import Plain, Section, Symbol
-from pipeline.inputs_config import FeaturesConfig
+from pipeline.inputs_config import ContextConfig, FeaturesConfig
 from pipeline.outputs import DIRECTION, NEXT, TARGETS, Output
 from pipeline.plugins import BASELINE_NAMES, is_custom_code, plain_options
 
@@ -290,6 +290,7 @@ class Config(Section):
     universe: UniverseConfig = UniverseConfig()
     prices: PricesConfig = PricesConfig()
     features: FeaturesConfig = FeaturesConfig()
+    context: ContextConfig = ContextConfig()
     labels: LabelsConfig = LabelsConfig()
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
@@ -318,6 +319,24 @@ class Config(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _check_context(self) -> Self:
+        faults, series = list[str](), self.context.symbols
+        if both := sorted(set(series) & set(self.universe.symbols)):
+            faults.append(
+                f"{', '.join(both)} cannot be a constituent ([universe] symbols) and a context series ([context] "
+                "symbols): remove it from one of the two"
+            )
+        if "context" in self.features.add and not series:
+            faults.append(
+                '[features] add = ["context"] needs [context] symbols: the series, e.g. ["^VIX", "^TNX"]'
+            )
+        if series and "context" not in self.features.add:
+            faults.append('[context] symbols are read by nothing: add "context" to [features] add')
+        if faults:
+            raise ValueError("; ".join(faults))
+        return self
+
     def resolved(self) -> dict[str, Any]:
         """Return the settings as JSON values, defaults included.
 
@@ -340,6 +359,8 @@ class Config(Section):
             del resolved["model"]["options"]
         if self.labels.targets == (DIRECTION,):
             del resolved["labels"]["targets"]
+        if not self.context.symbols:
+            del resolved["context"]
         if not self.features.add:
             del resolved["features"]["add"]
         return resolved

@@ -62,17 +62,22 @@ def check(
     from flows.cli.prices_output import show_price_findings
     from pipeline.prices.ingest.store_check import check_store
 
-    stored = _open_bars()
-    found = check_store(
-        stored.store,
-        stored.fetch_log,
-        stored.calendar,
-        stored.members(),
-        last=stored.last_closed,
-        now=stored.now,
-    )
-    show_price_findings(found, stored.config.universe.name, everything=everything)
-    if found.rows["needs_person"].any():
+    stored, needs_person = _open_bars(), False
+    parts = [(stored.calendar, stored.members(), stored.symbols(), "")]
+    parts += [(days, each, each.symbols, "context series of ") for days, each in stored.context().items()]
+    for days, listed, symbols, what in parts:
+        found = check_store(
+            stored.store,
+            stored.fetch_log,
+            days,
+            listed,
+            last=stored.last_closed_of(days),
+            now=stored.now,
+            symbols=symbols,
+        )
+        show_price_findings(found, f"{what}the universe {stored.config.universe.name}", everything=everything)
+        needs_person |= bool(found.rows["needs_person"].any())
+    if needs_person:
         raise typer.Exit(1)
 
 

@@ -93,11 +93,11 @@ def _show_revised(revised: pd.DataFrame) -> None:
         console.print(f"  and {len(revised) - _MOST:,} of earlier sessions")
 
 
-def show_price_findings(found: "PriceFindings", universe: str, *, everything: bool) -> None:
+def show_price_findings(found: "PriceFindings", whose: str, *, everything: bool) -> None:
     """Print each symbol's coverage, and the findings: those that need a person are marked FIX."""
     coverage, rows = found.coverage, found.rows
     console.print(
-        f"prices of the universe {universe} to {found.newest:%Y-%m-%d}: {count(len(coverage), 'symbol')}, "
+        f"prices of {whose} to {found.newest:%Y-%m-%d}: {count(len(coverage), 'symbol')}, "
         f"{count(int(coverage['bars'].sum()), 'bar')}",
         markup=False,
     )

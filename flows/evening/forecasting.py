@@ -213,6 +213,8 @@ def _catch_up_session(
         return f"{missed}: the model known by then was trained with an older version of your code"
     if not {*champion.outputs} & {*run.config.labels.outputs}:
         return f"{missed}: the model known by then was not trained for the configured targets"
+    if lacking := champion.find_lacking(run):
+        return f"{missed}: the model known by then reads {lacking}"
     rows = forecast_session(run, session, price_status, champion)
     if rows.empty:
         return f"{missed}: no symbol has a complete window there{describe_opens(champion)}"

@@ -14,7 +14,7 @@ from flows.runtime.context import Run
 from flows.runtime.custom_code import digest_audited, find_changed, list_code
 from flows.runtime.progress import bar
 from flows.training.compute import open_compute
-from flows.training.history import keep_learnable
+from flows.training.history import keep_learnable, read_context
 from flows.training.model_factory import make_baselines, make_recipe
 from flows.training.per_symbol import symbols_named
 from models.ensembles.custom_ensemble import CustomModel
@@ -133,11 +133,14 @@ def gather(run: Run, *, full: bool) -> AuditInput:
     whole = run.store.read_block(run.calendar.sessions_between(since, as_of), run.universe.symbols, seq)
     chosen = run if full else _shrink(run, whole)
     block = _select_symbols(whole, chosen.universe.symbols).from_first_bar()
-    features = FeatureAudit(block, run.feature_set(), chosen.universe, run.config.labels.outputs)
+    read, context = run.feature_set(), None
+    if read.context:
+        context = read_context(run, block.sessions, seq, read.context)
+    features = FeatureAudit(block, read, chosen.universe, run.config.labels.outputs, context)
     known = keep_learnable(features.make())
     fewer = run.feature_set(outputs=known.outputs)
     if fewer.columns != features.features.columns:  # a training chooses its columns by what can be learned
-        features = FeatureAudit(block, fewer, chosen.universe, known.outputs)
+        features = FeatureAudit(block, fewer, chosen.universe, known.outputs, context)
         known = features.make()
     folds = {
         "score": scoring_fold(known, run.config.evaluation, run.config.training),

@@ -72,7 +72,7 @@ def fetch_all(run: Run, plan: Mapping[str, FetchRequest]) -> Answers:
     """Fetch every symbol of the plan from the source."""
     symbols, answers, breaker = list(plan), dict[str, Fetched](), _Breaker()
     starts = {symbol: request.start for symbol, request in plan.items()}
-    with bar("fetch prices", len(symbols)) as advance:
+    with bar("fetch context" if run.is_context else "fetch prices", len(symbols)) as advance:
         for first in range(0, len(symbols), _CHUNK):
             chunk = symbols[first : first + _CHUNK]
             try:
@@ -187,7 +187,7 @@ def describe_answers(run: Run, answers: Answers) -> list[str]:
     ]
     finished = len(run.universe.symbols) - len(answers)
     outcomes += [f"{finished} already complete for tonight"] if finished else []
-    lines = [f"fetched from {run.source.name}: {', '.join(outcomes)}"]
+    lines = [f"fetched{' context series' * run.is_context} from {run.source.name}: {', '.join(outcomes)}"]
     lines += dict.fromkeys(note for answer in answers.values() for note in answer.notes)
     if not run.source.is_local:  # its older bars may be stored: it is not missed
         return lines

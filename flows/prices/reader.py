@@ -8,11 +8,12 @@ import pandas as pd
 
 from flows.runtime.context import configured_calendar
 from flows.runtime.locations import absolute_path, default_config, default_home
+from flows.runtime.sources import context_calendars
 from pipeline.config import Config
 from pipeline.config_file import load
 from pipeline.errors import InputError, quoted
 from pipeline.market.calendar import Calendar
-from pipeline.market.universe import Universe, universe
+from pipeline.market.universe import Universe, series_universe, universe
 from pipeline.prices.ingest.fetch_log import FetchLog, QuarantineEntry
 from pipeline.prices.store import PriceStore
 from pipeline.storage.workspace import Workspace
@@ -43,8 +44,12 @@ class StoredPrices:
     @property
     def last_closed(self) -> pd.Timestamp:
         """The last session that counts as closed; stored prices can be read after the calendar's end."""
+        return self.last_closed_of(self.calendar)
+
+    def last_closed_of(self, days: Calendar) -> pd.Timestamp:
+        """Return the same of another calendar."""
         delay = timedelta(minutes=self.config.prices.delay_minutes)
-        return self.calendar.last_closed_session(self.now, delay, may_have_ended=True)
+        return days.last_closed_session(self.now, delay, may_have_ended=True)
 
     def require_bars(self) -> None:
         """Refuse an empty store.
@@ -61,7 +66,22 @@ class StoredPrices:
 
     def members(self) -> Universe:
         """Return the universe; where neither a list nor a file names its members, they are all stored symbols."""
-        return universe(self.config.universe, self.base, self.store.symbols())
+        return universe(self.config.universe, self.base, self.symbols())
+
+    def symbols(self) -> list[str]:
+        """Return the stored symbols, without the context series."""
+        return [symbol for symbol in self.store.symbols() if symbol not in self.config.context.symbols]
+
+    def context(self) -> dict[Calendar, Universe]:
+        """Return the stored context series by calendar.
+
+        Raises:
+            ConfigError: a calendar cannot be used.
+        """
+        stored = {*self.store.symbols()}
+        parts = context_calendars(self.config, self.calendar, self.now)
+        kept = {days: [symbol for symbol in symbols if symbol in stored] for days, symbols in parts.items()}
+        return {days: series_universe(self.config.universe.name, each) for days, each in kept.items() if each}
 
     def release(self, symbol: str) -> QuarantineEntry:
         """Release a symbol from quarantine: the next fetch accepts the source as it is.
@@ -81,7 +101,8 @@ class StoredPrices:
             )
         if not found.is_released:
             self.fetch_log.record_quarantine("released", [found], self.now)
-        if found.instrument_id not in self.members().instruments.values():
+        series = series_universe(self.config.universe.name, self.config.context.symbols)
+        if found.instrument_id not in (self.members().instruments | series.instruments).values():
             self.fetch_log.record_quarantine("ended", [found], self.now)  # it is not fetched any more
         return found
 
@@ -135,7 +156,8 @@ def open_stored_prices(config: Path | None, home: Path | None, now: datetime | N
     renamed = (
         universe(settings.universe, path.parent, []).current_by_instrument if settings.universe.file else {}
     )
-    store = PriceStore(workspace.prices(settings.universe.name), renamed)
+    series = series_universe(settings.universe.name, settings.context.symbols).current_by_instrument
+    store = PriceStore(workspace.prices(settings.universe.name), renamed | series)
     log = FetchLog(workspace.fetch_log(settings.universe.name))
     return StoredPrices(settings, path.parent, days, days.instant(clock), store, log)
 

@@ -70,21 +70,29 @@ def update_prices(run: Run) -> PriceStatus:
         InputError: no symbol trades on the calendar's exchange, or a local source has no prices.
         SourceError: the prices are stale: a live source lacks the last closed session for too many members.
     """
+    context = [_fetch_and_check(run.of_context(part))[1] for part in run.context]
     if read := find_unchanged(run):
         findings, reasons = read.findings, Reasons(read.reasons, read.was_open, read.calendars)
         bars = _read_recent_bars(run)
     else:
-        plan = plan_tonight(run)
-        answers = fetch_all(run, plan)
-        findings = check_prices(run, [a for a in answers.values() if a.outcome == "ok"], plan)
-        _log_answers(run, plan, answers)
+        answers, findings = _fetch_and_check(run)
         bars = _read_recent_bars(run)
         reasons = explain_missing(run, answers, findings, bars)
         keep_reading(run, answers, findings, reasons)
+    findings = pd.concat([findings, *context], ignore_index=True) if context else findings
     price_status = read_price_status(run, reasons, findings, bars=bars)
     run.save_settings()
     label_flow_run(run, price_status.as_of)
     return price_status
+
+
+def _fetch_and_check(run: Run) -> tuple[Answers, pd.DataFrame]:
+    """Fetch, check and store what is missing, and return the answers and the findings."""
+    plan = plan_tonight(run)
+    answers = fetch_all(run, plan)
+    findings = check_prices(run, [a for a in answers.values() if a.outcome == "ok"], plan)
+    _log_answers(run, plan, answers)
+    return answers, findings
 
 
 @task("check prices")
@@ -124,10 +132,13 @@ def check_prices(run: Run, answers: Sequence[Fetched], plan: Mapping[str, FetchR
         )
     _log_quarantine(run, reconciled)
     found = pd.concat(findings, ignore_index=True)
-    unknown = find_unknown_sessions(found, len(answers), run.calendar.name)
-    found = pd.concat([unknown, found], ignore_index=True)
-    log_line(f"checked {bars} bars: {added} new, {count(len(found), 'finding')}")
-    if unreported:
+    if not run.is_context:  # other markets than the exchange's say nothing of its sessions
+        unknown = find_unknown_sessions(found, len(answers), run.calendar.name)
+        found = pd.concat([unknown, found], ignore_index=True)
+    log_line(
+        f"checked {bars} bars{' of context series' * run.is_context}: {added} new, {count(len(found), 'finding')}"
+    )
+    if unreported and not run.is_context:
         log_line(
             f"no volume is reported for {count(len(unreported), 'symbol')}, e.g. {unreported[0]}: a volume of 0 "
             "on every bar does not count as untraded"
@@ -278,11 +289,19 @@ def read_price_status(
 
 
 def _require_one_source(run: Run) -> None:
-    others = [name for name in run.store.sources() if name != run.source.name]
+    """Refuse bars of another source than the stored ones; constituents and context series may have one each."""
+    if {*run.store.sources()} <= {run.source.name}:
+        return
+    store = run.store
+    symbols = run.universe.symbols if run.is_context else store.symbols()
+    newest = store.latest("session", run.last_closed, symbols=symbols)
+    rows = store.read(since=newest, symbols=symbols, columns=["source"]) if newest is not None else None
+    others = [] if rows is None else sorted({*rows["source"]} - {run.source.name})
     if others:
+        whose = "the context series" if run.is_context else f"the universe {run.name!r}"
         raise InputError(
-            f"The prices of the universe {run.name!r} came from {others[0]!r}, but the settings now name "
+            f"The prices of {whose} came from {others[0]!r}, but the settings now name "
             f"{run.source.name!r}: bars of two vendors cannot be joined",
-            where="[universe] source",
+            where="[context] source" if run.is_context else "[universe] source",
             fix="give the universe another name, or move its price folder away: " + str(run.store.folder),
         )

@@ -3,7 +3,7 @@
 import importlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -12,24 +12,30 @@ from typing import Any
 import pandas as pd
 
 from flows.runtime.locations import absolute_path, default_config, default_home
-from flows.runtime.sources import list_symbols, open_source
+from flows.runtime.sources import (
+    ContextPart,
+    Faults,
+    context_calendars,
+    open_context,
+    open_members,
+    open_source,
+)
 from pipeline.config import Config, digest
 from pipeline.config_file import load
-from pipeline.errors import ConfigError, InputError, NextdayError
+from pipeline.errors import InputError, NextdayError
 from pipeline.features.calendar_columns import with_calendar
 from pipeline.features.columns import FeatureSet
+from pipeline.features.context_columns import with_context
 from pipeline.features.custom_features import find_features
 from pipeline.features.overnight import with_overnight
-from pipeline.features.sector_columns import MAX_SECTORS, with_sector
-from pipeline.features.targets import MIN_MEMBERS
+from pipeline.features.sector_columns import with_sector
 from pipeline.forecasting.custom_model import CheckedModel, find_model
-from pipeline.formatting import count
 from pipeline.ledger.known_head import ledger_exists
 from pipeline.ledger.ledger import Ledger
 from pipeline.market.calendar import Calendar, calendar
 from pipeline.market.closures import Override, from_rows, read_overrides, to_rows
-from pipeline.market.universe import Universe, universe
-from pipeline.outputs import NEXT, Output
+from pipeline.market.universe import Universe, series_universe
+from pipeline.outputs import Output
 from pipeline.prices.ingest.fetch_log import FetchLog
 from pipeline.prices.store import PriceStore
 from pipeline.sources import PriceSource
@@ -58,6 +64,8 @@ class Run:
             known at that time, so no row of such a run is ever live.
         calendar, source, universe: As configured.
         resolved: The settings with defaults filled in and the universe's members written out.
+        context: The context series of each calendar.
+        is_context: Whether its universe is a part of the context series (`of_context`), no constituents.
     """
 
     config: Config
@@ -69,6 +77,8 @@ class Run:
     source: PriceSource
     universe: Universe
     resolved: dict[str, Any]
+    context: tuple[ContextPart, ...] = ()
+    is_context: bool = False
 
     def clock(self) -> datetime:
         """Return the current time: the wall clock's, or always `now` where it was given. No other clock is read."""
@@ -116,7 +126,14 @@ class Run:
             found = with_calendar(found, self.calendar)
         if "sector" in chosen:
             found = with_sector(found, self.universe, self.sectors if sectors is None else sectors)
-        return found
+        return with_context(found, self.config.context.symbols) if "context" in chosen else found
+
+    def of_context(self, part: ContextPart) -> "Run":
+        """Return the run that fetches, checks and stores a part of the context series as constituents are."""
+        series = series_universe(self.name, part.symbols)
+        return replace(
+            self, calendar=part.calendar, source=part.source, universe=series, context=(), is_context=True
+        )
 
     @property
     def sectors(self) -> list[str]:
@@ -234,10 +251,13 @@ def open_run(
         )  # a model may bring TensorFlow: see flows.training.load_models
         find_model(settings.model.kind, settings.model.options, path.parent)
     source = open_source(settings, path.parent, workspace, days)
-    members = universe(settings.universe, path.parent, list_symbols(settings.universe, source, workspace))
-    _require_median(settings, members)
-    _require_few_sectors(settings, members)
-    moment = days.instant(clock)
+    moment, faults = days.instant(clock), Faults()
+    context: tuple[ContextPart, ...] = ()
+    with faults.collected("[context]"):
+        context = open_context(settings, path.parent, workspace, days, source, moment)
+    with faults.collected():
+        members = open_members(settings, path.parent, source, workspace)
+    faults.raise_all()
     if moment > wall and not source.historical:
         raise InputError(
             f"The clock {moment:%Y-%m-%d %H:%M}Z is in the future: unfinished bars would count as final",
@@ -256,30 +276,8 @@ def open_run(
         source=source,
         universe=members,
         resolved=_resolved(settings, members, days.overrides),
+        context=context,
     )
-
-
-def _require_median(settings: Config, members: Universe) -> None:
-    """Refuse targets against the median of a universe that can never have enough members."""
-    relative = [target for target in settings.labels.targets if Output(target, NEXT).is_relative]
-    if relative and len(members.symbols) < MIN_MEMBERS:
-        raise ConfigError(
-            f"The universe {settings.universe.name!r} has {count(len(members.symbols), 'symbol')}, and "
-            f"{' and '.join(relative)} compare with the median of at least {MIN_MEMBERS} constituents",
-            where="[labels] targets",
-            fix=f"leave {' and '.join(relative)} out, or add symbols",
-        )
-
-
-def _require_few_sectors(settings: Config, members: Universe) -> None:
-    """Refuse a column that is not one of sectors, for example of names: each value would become an input."""
-    if "sector" in settings.features.add and len(members.sectors) > MAX_SECTORS:
-        raise ConfigError(
-            f"The column {settings.universe.sector!r} has {len(members.sectors):,} different values, and every one "
-            "becomes a column of the network",
-            where="[universe] sector",
-            fix=f"name a column with at most {MAX_SECTORS} different values",
-        )
 
 
 def configured_calendar(settings: Config, base: Path, clock: datetime) -> Calendar:
@@ -323,13 +321,16 @@ def with_former_settings(run: Run, former: str) -> Run:
     members = Universe(run.name, entries.assign(**dates), renamed)
     settings = _former_config(resolved["settings"], path)
     overrides = from_rows(resolved.get("closures", []))
+    days = calendar(settings.universe.calendar, settings.prices.start, run.now, overrides)
+    series = context_calendars(settings, days, run.now)
     return Run(
         **{
             **{each.name: getattr(run, each.name) for each in fields(run)},
             "config": settings,
-            "calendar": calendar(settings.universe.calendar, settings.prices.start, run.now, overrides),
+            "calendar": days,
             "universe": members,
             "resolved": resolved,
+            "context": tuple(ContextPart(names, each, run.source) for each, names in series.items()),
         }
     )
 

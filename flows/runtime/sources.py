@@ -1,15 +1,85 @@
-"""The configured source of prices, opened."""
+"""The configured constituents and context series, and their sources, opened and checked."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
+from typing import Final
 
 from pipeline.config import Config, UniverseConfig
-from pipeline.market.calendar import Calendar
+from pipeline.errors import ConfigError, InputError
+from pipeline.features.sector_columns import MAX_SECTORS
+from pipeline.features.targets import MIN_MEMBERS
+from pipeline.formatting import count
+from pipeline.market.calendar import Calendar, calendar
+from pipeline.market.universe import Universe, universe
+from pipeline.outputs import NEXT, Output
 from pipeline.prices.ingest.last_reading import LastReading, digest_code, load_reading
 from pipeline.sources import PriceSource
 from pipeline.storage.paths import expand
 from pipeline.storage.workspace import Workspace
 
-__all__ = ["find_reading", "list_symbols", "open_source"]
+__all__ = [
+    "ContextPart",
+    "Faults",
+    "context_calendars",
+    "find_reading",
+    "open_context",
+    "open_members",
+    "open_source",
+]
+
+_NAMED: Final = 8
+"""Symbols that a message lists."""
+
+
+@dataclass(frozen=True, eq=False)
+class ContextPart:
+    """Context series of one calendar.
+
+    Attributes:
+        symbols: Their symbols.
+        calendar: The sessions of their exchange.
+        source: Where they come from.
+    """
+
+    symbols: tuple[str, ...]
+    calendar: Calendar
+    source: PriceSource
+
+
+class Faults:
+    """Gathers errors of the user's input, so that all of them are told at once."""
+
+    def __init__(self) -> None:
+        self._found = list[InputError]()
+
+    @contextmanager
+    def collected(self, section: str = "[universe]") -> Iterator[None]:
+        """Gather an InputError of the block.
+
+        Args:
+            section: What the block reads, for sources and calendars name the section [universe].
+        """
+        try:
+            yield
+        except InputError as error:
+            where, fix = (text.replace("[universe]", section) for text in (error.where, error.fix))
+            self._found.append(type(error)(error.what, where=where, fix=fix))
+
+    def raise_all(self) -> None:
+        """Raise what was gathered, if anything.
+
+        Raises:
+            InputError: the only error, or all of them in one.
+        """
+        if len(self._found) == 1:
+            raise self._found[0]
+        if self._found:
+            raise InputError(
+                "\n".join(f"{each.what}\n  where: {each.where}\n  fix:   {each.fix}" for each in self._found)
+            )
 
 
 def find_reading(source: PriceSource, workspace: Workspace, universe: str) -> LastReading | None:
@@ -25,12 +95,57 @@ def find_reading(source: PriceSource, workspace: Workspace, universe: str) -> La
         return None  # reading it says what is wrong with it
 
 
-def list_symbols(chosen: UniverseConfig, source: PriceSource, workspace: Workspace) -> list[str]:
+def _list_symbols(chosen: UniverseConfig, source: PriceSource, workspace: Workspace) -> list[str]:
     """Return the symbols that the source lists, where the settings name none."""
     if read := find_reading(source, workspace, chosen.name):
         return [*read.symbols]
     # A remote source is asked for its list only where it is needed.
     return source.symbols() if source.is_local or not (chosen.symbols or chosen.file) else []
+
+
+def open_members(settings: Config, base: Path, source: PriceSource, workspace: Workspace) -> Universe:
+    """Return the constituents.
+
+    Raises:
+        InputError: the list cannot be used, or not with the other settings.
+    """
+    series = settings.context.symbols
+    listed = [
+        symbol for symbol in _list_symbols(settings.universe, source, workspace) if symbol not in series
+    ]
+    members = universe(settings.universe, base, listed)
+    if both := sorted(set(series) & set(members.current)):
+        raise ConfigError(
+            f"{', '.join(both)} cannot be a constituent and a context series",
+            where="[universe] file and [context] symbols",
+            fix="remove it from one of the two",
+        )
+    _require_median(settings, members)
+    _require_few_sectors(settings, members)
+    return members
+
+
+def _require_median(settings: Config, members: Universe) -> None:
+    """Refuse targets against the median of a universe that can never have enough members."""
+    relative = [target for target in settings.labels.targets if Output(target, NEXT).is_relative]
+    if relative and len(members.symbols) < MIN_MEMBERS:
+        raise ConfigError(
+            f"The universe {settings.universe.name!r} has {count(len(members.symbols), 'symbol')}, and "
+            f"{' and '.join(relative)} compare with the median of at least {MIN_MEMBERS} constituents",
+            where="[labels] targets",
+            fix=f"leave {' and '.join(relative)} out, or add symbols",
+        )
+
+
+def _require_few_sectors(settings: Config, members: Universe) -> None:
+    """Refuse a column that is not one of sectors, for example of names: each value would become an input."""
+    if "sector" in settings.features.add and len(members.sectors) > MAX_SECTORS:
+        raise ConfigError(
+            f"The column {settings.universe.sector!r} has {len(members.sectors):,} different values, and every one "
+            "becomes a column of the network",
+            where="[universe] sector",
+            fix=f"name a column with at most {MAX_SECTORS} different values",
+        )
 
 
 def open_source(settings: Config, base: Path, workspace: Workspace, days: Calendar) -> PriceSource:
@@ -73,3 +188,70 @@ def open_source(settings: Config, base: Path, workspace: Workspace, days: Calend
     from pipeline.sources.sample import SampleSource
 
     return SampleSource()
+
+
+def context_calendars(settings: Config, days: Calendar, now: datetime) -> dict[Calendar, tuple[str, ...]]:
+    """Return the symbols of the context series by calendar.
+
+    Args:
+        settings: The settings.
+        days: The universe's calendar.
+        now: The current time, which decides how far a calendar reaches.
+
+    Raises:
+        ConfigError: a calendar cannot be used.
+    """
+    chosen, found, faults = settings.context, dict[Calendar, tuple[str, ...]](), Faults()
+    for name in dict.fromkeys(map(chosen.calendar_of, chosen.symbols)):
+        symbols = tuple(symbol for symbol in chosen.symbols if chosen.calendar_of(symbol) == name)
+        if name in ("", days.name):
+            found[days] = found.get(days, ()) + symbols
+            continue
+        with faults.collected("[context]"):
+            found[calendar(name, settings.prices.start, now, may_never_close=True)] = symbols
+    faults.raise_all()
+    return found
+
+
+def open_context(
+    settings: Config, base: Path, workspace: Workspace, days: Calendar, source: PriceSource, now: datetime
+) -> tuple[ContextPart, ...]:
+    """Return the context series of each calendar, with their source.
+
+    Args:
+        settings: The settings.
+        base: The folder that relative paths in the settings refer to.
+        workspace: The workspace.
+        days: The universe's calendar.
+        source: The universe's source.
+        now: The current time.
+
+    Raises:
+        InputError: a calendar or the source cannot be used, or the source does not list a series.
+    """
+    chosen, faults = settings.context, Faults()
+    own = {"source": chosen.source, "source_options": chosen.source_options, "path": chosen.path}
+    parts = []
+    for sessions, symbols in context_calendars(settings, days, now).items():
+        opened = source
+        with faults.collected("[context]"):
+            if chosen.source or (settings.universe.source == "files" and sessions is not days):
+                other = settings.universe.model_copy(update=own if chosen.source else {})
+                opened = open_source(
+                    settings.model_copy(update={"universe": other}), base, workspace, sessions
+                )
+            _require_listed(opened, symbols)
+        parts.append(ContextPart(symbols, sessions, opened))
+    faults.raise_all()
+    return tuple(parts)
+
+
+def _require_listed(source: PriceSource, symbols: tuple[str, ...]) -> None:
+    """Refuse series that a local source does not have: they would be missing on every session."""
+    listed = source.symbols() if source.is_local else [*symbols]
+    if lacking := [symbol for symbol in symbols if symbol not in listed]:
+        raise InputError(
+            f"The source {source.name} has no series {', '.join(lacking)}",
+            where="[context] symbols",
+            fix=f"it has {', '.join(listed[:_NAMED])}" + (", ..." if len(listed) > _NAMED else ""),
+        )

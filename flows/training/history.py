@@ -1,5 +1,6 @@
 """The history that a model learns from: the stored prices as a panel and as sequences."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,6 +12,7 @@ from flows.runtime.progress import log_line
 from flows.runtime.tasks import task
 from pipeline.errors import InputError, StoreError
 from pipeline.features.columns import FeatureSet
+from pipeline.features.context import Context, Series, first_needed, known_instants
 from pipeline.features.panel import Panel, build_panel
 from pipeline.features.sequences import Sequences, build_sequences
 from pipeline.features.targets import MIN_MEMBERS, reach_of_targets
@@ -25,6 +27,7 @@ __all__ = [
     "keep_learnable",
     "make_sequences",
     "price_panel",
+    "read_context",
 ]
 
 _MOST = 5
@@ -55,7 +58,7 @@ class History:
         panel = self.panel
         names = ("open", "high", "low", "close", "volume", "adj_close", "last_close")
         last: dict[str, Any] = {name: getattr(panel, name)[-1:].copy() for name in names}
-        return replace(self, panel=replace(panel, sessions=panel.sessions[-1:], **last))
+        return replace(self, panel=replace(panel, sessions=panel.sessions[-1:], context=None, **last))
 
 
 @task("make sequences", run_name="make sequences through {as_of:%Y-%m-%d}")
@@ -88,7 +91,7 @@ def make_sequences(
         # Rows depend on at most so many earlier sessions: older bars are not read.
         reach = max(chosen.reach, reach_of_targets(outputs or run.config.labels.outputs))
         since = run.calendar.sessions[max(int(run.calendar.sessions.searchsorted(first)) - reach, 0)]
-    panel = price_panel(run, as_of, seq, since=since, bars=bars)
+    panel = price_panel(run, as_of, seq, since=since, bars=bars, series=chosen.context)
     sequences = build_sequences(panel, chosen, run.universe, outputs or run.config.labels.outputs)
     if first is not None:
         sequences = sequences.since(first)
@@ -161,6 +164,7 @@ def price_panel(
     symbols: list[str] | None = None,
     since: pd.Timestamp | None = None,
     bars: RecentBars | None = None,
+    series: Sequence[str] = (),
 ) -> Panel:
     """Return the stored prices through `as_of`, as of the version `seq`, aligned with the calendar.
 
@@ -171,6 +175,7 @@ def price_panel(
         symbols: The columns; default: the universe's.
         since: The first session; default: that of the first bar.
         bars: The newest sessions, where they have been read already.
+        series: The context series to read beside them.
 
     Raises:
         StoreError: there are no prices.
@@ -180,7 +185,37 @@ def price_panel(
     block = (bars or run.store).read_block(sessions, symbols, seq).from_first_bar()
     if len(block.sessions) == 0:
         raise StoreError(f"The store has no bar up to {as_of:%Y-%m-%d}", where=str(run.store.folder))
-    return build_panel(block)
+    return build_panel(block, read_context(run, block.sessions, seq, series) if series else None)
+
+
+def read_context(run: Run, sessions: pd.DatetimeIndex, seq: int, symbols: Sequence[str]) -> Context:
+    """Return what was known of the context series at the close of each session, as of the version `seq`.
+
+    Nothing that became known after the last close is read.
+
+    Args:
+        run: The run.
+        sessions: Consecutive sessions of the universe.
+        seq: The version of the store.
+        symbols: The series.
+
+    Raises:
+        StoreError: the store cannot be read.
+    """
+    known = Context((), run.calendar.closes, run.config.context.missing)
+    first, last = known.close_of(sessions[0]), known.close_of(sessions[-1])
+    read = dict[str, Series]()
+    for part in run.context:
+        store = run.of_context(part).store
+        for symbol in part.symbols:
+            instants = known_instants(part.calendar, run.config.context.lag_of(symbol))
+            rows = slice(first_needed(instants, first), int(np.searchsorted(instants, last, side="right")))
+            value = np.empty(0)
+            if len(instants[rows]):
+                panel = build_panel(store.read_block(part.calendar.sessions[rows], [symbol], seq))
+                value = panel.adj_close[:, 0]
+            read[symbol] = Series(symbol, part.calendar.sessions[rows], instants[rows], value)
+    return replace(known, series=tuple(read[symbol] for symbol in symbols))
 
 
 def explain_masked(
@@ -194,5 +229,5 @@ def explain_masked(
     if not symbols:
         return {}
     first = max(run.calendar.position(as_of) - lookback - 2 * chosen.reach, 0)
-    panel = price_panel(run, as_of, seq, since=run.calendar.sessions[first])
+    panel = price_panel(run, as_of, seq, since=run.calendar.sessions[first], series=chosen.context)
     return dict(describe_masked(panel, chosen, run.universe, symbols, last=lookback))

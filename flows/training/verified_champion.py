@@ -17,6 +17,7 @@ from models.errors import ModelError
 from pipeline.config import Config, ModelConfig
 from pipeline.errors import InputError
 from pipeline.features.columns import FeatureSet
+from pipeline.inputs_config import ContextConfig
 from pipeline.outputs import DIRECTION, NEXT, Output
 from pipeline.tracking.registry import RegisteredModel, Registry
 
@@ -81,15 +82,25 @@ class Champion:
 
         Raises:
             ConfigError: it is a custom set, and cannot be found.
-            InputError: the settings no longer name the sectors.
+            InputError: the settings no longer name the sectors or the context series that it reads.
         """
-        if "sector" in self.added and not run.universe.sectors:
+        if lacking := self.find_lacking(run):
             raise InputError(
-                "The champion reads the constituents' sectors, and the settings name no column of them",
-                where="[universe] sector",
-                fix="name it again, or `nextday retrain` trains a champion without",
+                f"The champion reads {lacking}",
+                where="[universe] sector" if lacking.startswith("the sectors") else "[context]",
+                fix="set that as it was, or `nextday retrain` trains a champion with the new settings",
             )
         return run.feature_set(self.features, self.outputs, self.added, self.sectors)
+
+    def find_lacking(self, run: Run) -> str:
+        """Return what it reads that the run's settings lack, for the middle of a sentence; empty if nothing."""
+        if "sector" in self.added and not run.universe.sectors:
+            return "the sectors of the constituents, and the settings name no column of them"
+        if "context" in self.added:
+            read = ContextConfig.model_validate(self.settings["context"])
+            if read.joined != run.config.context.joined:
+                return f"{', '.join(read.symbols)} as context, and the settings name others, or join them otherwise"
+        return ""
 
     def resolve_settings(self) -> Mapping[str, Any]:
         """Return the settings it was trained with; a key that was added later has what was done before it."""

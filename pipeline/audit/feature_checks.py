@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline.audit.leakage_check import CheckResult, leakage_check
 from pipeline.features.columns import FeatureSet
+from pipeline.features.context import Context
 from pipeline.features.feature_sets import FEATURE_SETS
 from pipeline.features.panel import build_panel
 from pipeline.features.sequences import Sequences, build_sequences
@@ -40,22 +41,42 @@ class FeatureAudit:
         features: The audited feature set.
         universe: The members by date; every symbol of it is in the block.
         outputs: What is forecast.
+        context: The context series that the features read, if any.
     """
 
     block: Block
     features: FeatureSet
     universe: Universe
     outputs: tuple[Output, ...]
+    context: Context | None = None
 
-    def make(self, block: Block | None = None) -> Sequences:
-        """Build sequences from the bars, or from other bars."""
-        panel = build_panel(block or self.block)
+    def make(self, block: Block | None = None, context: Context | None = None) -> Sequences:
+        """Build sequences from the bars and the context series, or from others."""
+        panel = build_panel(block or self.block, context or self.context)
         return build_sequences(panel, self.features, self.universe, self.outputs)
 
     def cuts(self, known: Sequences, count: int) -> list[int]:
         """Return the numbers of up to `count` sessions to cut at, spread over the sessions with features."""
         first, last = int(known.mask.any(axis=0).argmax()), len(known.sessions) - 2
         return sorted({int(cut) for cut in np.linspace(first, last, count + 1)[1:]}) if first <= last else []
+
+    def make_through(self, last: int, first: int = 0) -> Sequences:
+        """Build sequences from what was known at the close of session number `last`, from number `first` on."""
+        sessions, context = self.block.sessions, self.context
+        if context is not None:
+            context = context.known_by(sessions[last])
+        if context is not None and first:
+            context = context.needed_from(sessions[first])
+        return self.make(_part(self.block, first, last + 1), context)
+
+    def make_changed(self, cut: int, rng: np.random.Generator) -> Sequences:
+        """Build sequences with everything changed that became known after the close of session number `cut`."""
+        block, context = _changed(self.block, cut, rng), self.context
+        if context is not None:
+            context = context.with_changed(
+                self.block.sessions[cut], lambda value: value * rng.uniform(0.2, 5, value.shape)
+            )
+        return self.make(block, context)
 
     @property
     def tolerance(self) -> float:
@@ -65,11 +86,11 @@ class FeatureAudit:
 
 @leakage_check(
     "features: future cut off",
-    "Features, masks and labels were computed again from the bars up to a session alone, without any later bar.",
+    "Features, masks and labels were computed again from what was known at the close of a session alone.",
 )
 def check_cut_off(audit: FeatureAudit, known: Sequences, count: int) -> CheckResult:
     """Check that a session's features are the same without the later bars."""
-    parts = ((cut, audit.make(_part(audit.block, 0, cut + 1))) for cut in audit.cuts(known, count))
+    parts = ((cut, audit.make_through(cut)) for cut in audit.cuts(known, count))
     return _compare_all(
         ((known.through(known.sessions[cut]), again) for cut, again in parts), audit.tolerance
     )
@@ -85,7 +106,7 @@ def check_changed(audit: FeatureAudit, known: Sequences, count: int) -> CheckRes
     pairs = (
         (
             known.through(known.sessions[cut]),
-            audit.make(_changed(audit.block, cut, rng)).through(known.sessions[cut]),
+            audit.make_changed(cut, rng).through(known.sessions[cut]),
         )
         for cut in audit.cuts(known, count)
     )
@@ -110,7 +131,7 @@ def check_reach(audit: FeatureAudit, known: Sequences, count: int) -> CheckResul
     pairs = (
         (
             _rows(known, row, row + 1),
-            _rows(audit.make(_part(audit.block, row - reach, row + 1)), reach, reach + 1),
+            _rows(audit.make_through(row, row - reach), reach, reach + 1),
         )
         for row in rows
     )

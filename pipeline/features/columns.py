@@ -51,6 +51,7 @@ class FeatureSet:
         needs: The arrays of a panel without which a row has no features, of open, high, low, close. A volume that is
             not reported costs no row.
         added: The groups of columns added to the set, see [features] add.
+        context: The context series that it reads.
     """
 
     name: str
@@ -60,6 +61,7 @@ class FeatureSet:
     compute: Callable[[Panel, NDArray[np.bool_]], Columns]
     needs: tuple[str, ...] = ("close",)
     added: tuple[str, ...] = ()
+    context: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from pipeline.features.context import Context
 from pipeline.market.corporate_actions import adjusted_close
 from pipeline.prices.bar_block import COLUMNS, Block
 
@@ -24,6 +25,7 @@ class Panel:
         adj_close: Adjusted for splits and dividends, in the units of the first bar: its ratios are total returns.
         last_close: As traded.
         is_index: bool [symbol]; an index has no volume, so a volume of 0 does not mean that it did not trade.
+        context: The context series, where a feature set reads some.
     """
 
     sessions: pd.DatetimeIndex
@@ -36,6 +38,7 @@ class Panel:
     adj_close: Floats
     last_close: Floats
     is_index: NDArray[np.bool_]
+    context: Context | None = None
 
     @property
     def has_bar(self) -> NDArray[np.bool_]:
@@ -48,8 +51,8 @@ class Panel:
         return np.asarray(self.has_bar & ~((self.volume == 0) & ~self.is_index))
 
 
-def build_panel(block: Block) -> Panel:
-    """Build the panel of a block by adjusting its bars for splits and dividends."""
+def build_panel(block: Block, context: Context | None = None) -> Panel:
+    """Build the panel of a block by adjusting its bars for splits and dividends, with context series beside it."""
     columns = {name: np.asarray(block[name], np.float64) for name in COLUMNS}
     split = np.nan_to_num(columns["split"], nan=1.0)
     dividend = np.nan_to_num(columns["dividend"], nan=0.0)
@@ -62,4 +65,5 @@ def build_panel(block: Block) -> Panel:
         adj_close=adjusted_close(columns["close"], dividend, split),
         last_close=columns["close"].copy(),  # a part of the block would keep the whole of it in memory
         is_index=np.array([symbol.startswith("^") for symbol in block.symbols], dtype=bool),
+        context=context,
     )

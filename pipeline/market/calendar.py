@@ -156,7 +156,14 @@ class Calendar:
             ) from None
 
 
-def calendar(name: str, first: date, now: datetime, overrides: tuple[Override, ...] = ()) -> Calendar:
+def calendar(
+    name: str,
+    first: date,
+    now: datetime,
+    overrides: tuple[Override, ...] = (),
+    *,
+    may_never_close: bool = False,
+) -> Calendar:
     """Return the calendar `name` from `first` to 400 days after `now`, or to its end if that is earlier.
 
     Args:
@@ -164,6 +171,7 @@ def calendar(name: str, first: date, now: datetime, overrides: tuple[Override, .
         first: The first day.
         now: The current time.
         overrides: Corrections of the calendar, in the order of their file; those outside this range are not applied.
+        may_never_close: Whether a session may begin when the one before ends, as for a context series.
 
     Raises:
         ConfigError: there is no such calendar, it cannot be built, or its market never closes.
@@ -175,18 +183,19 @@ def calendar(name: str, first: date, now: datetime, overrides: tuple[Override, .
             where="--now and [prices] start",
             fix="give another --now or another [prices] start",
         )
-    return _calendar(name, first, now.date() + timedelta(days=400), overrides)
-
-
-@lru_cache(maxsize=8)
-def _calendar(name: str, first: date, last: date, overrides: tuple[Override, ...]) -> Calendar:
-    built = _build(name, first, date(last.year, 12, 31))  # whole years: consecutive evenings share one
-    if (built.closes.to_numpy()[:-1] >= built.opens.to_numpy()[1:]).any():
+    found = _calendar(name, first, now.date() + timedelta(days=400), overrides)
+    if not may_never_close and (found.closes.to_numpy()[:-1] >= found.opens.to_numpy()[1:]).any():
         raise ConfigError(
             f"The market of the calendar {name!r} never closes: there is no next session to forecast",
             where="[universe] calendar",
             fix="use the calendar of an exchange that closes, for example XNYS",
         )
+    return found
+
+
+@lru_cache(maxsize=8)
+def _calendar(name: str, first: date, last: date, overrides: tuple[Override, ...]) -> Calendar:
+    built = _build(name, first, date(last.year, 12, 31))  # whole years: consecutive evenings share one
     hours = pd.DataFrame({"opens": built.opens, "closes": built.closes})
     hours = hours.set_axis(pd.DatetimeIndex(built.sessions.as_unit("us"))).loc[: pd.Timestamp(last)]
     hours = hours.apply(lambda instants: instants.dt.as_unit("us"))

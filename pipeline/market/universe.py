@@ -1,6 +1,6 @@
 """Universes: the constituents of a named list of symbols over time."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,10 +13,14 @@ from pipeline.schema import SYMBOL_FIX, find_bad_symbol
 from pipeline.storage.csv_input import parse_dates, read_table
 from pipeline.storage.paths import expand
 
-__all__ = ["MIN_COVERAGE", "Universe", "universe"]
+__all__ = ["CONTEXT", "MIN_COVERAGE", "Universe", "series_universe", "universe"]
 
 MIN_COVERAGE = 0.8
 """With bars for less than this share of members the source is down: nothing is forecast or published."""
+
+CONTEXT = "context:"
+"""The instrument_id of a context series is this and its symbol: it is fetched, checked and stored as a constituent's
+bars are, in the same store, and no constituent can have that name."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +133,18 @@ def universe(config: UniverseConfig, base: Path, listed: list[str]) -> Universe:
         )
     never = pd.Series(pd.NaT, index=range(len(symbols)), dtype="datetime64[us]")
     return Universe(config.name, pd.DataFrame({"symbol": symbols, "first": never, "last": never}))
+
+
+def series_universe(name: str, symbols: Sequence[str]) -> Universe:
+    """Return context series in the form in which prices are fetched, checked and stored; none is a constituent.
+
+    Args:
+        name: [universe] name, whose store they are kept in.
+        symbols: Their symbols.
+    """
+    never = pd.Series(pd.NaT, index=range(len(symbols)), dtype="datetime64[us]")
+    entries = pd.DataFrame({"symbol": pd.Series([*symbols], dtype="str"), "first": never, "last": never})
+    return Universe(name, entries, {symbol: (f"{CONTEXT}{symbol}",) for symbol in symbols})
 
 
 def _read(name: str, path: Path, sector: str) -> Universe:

@@ -21,6 +21,7 @@ import pyarrow.dataset as ds
 from numpy.typing import DTypeLike, NDArray
 
 from pipeline.errors import StoreError
+from pipeline.market.universe import CONTEXT
 from pipeline.prices.bar_block import COLUMNS, Block, build_block
 from pipeline.prices.delta_table import Compaction, StoreFiles
 from pipeline.schema import PRICES, empty, validated
@@ -284,9 +285,10 @@ class PriceStore:
         return None if pd.isna(newest) else newest
 
     def symbols(self) -> list[str]:
-        """Return the current symbols that have a bar, sorted."""
-        stored = self._files.unique("instrument_id")
-        return sorted(self._current_symbols([name for name in stored if name not in self._superseded]))
+        """Return the current symbols that have a bar, sorted; of context series only those named in `current`."""
+        names = [name for name in self._files.unique("instrument_id") if name not in self._superseded]
+        known = [name for name in names if name in self._current or not name.startswith(CONTEXT)]
+        return sorted(self._current_symbols(known))
 
     def sources(self) -> list[str]:
         """Return the names of the sources that bars came from, sorted."""

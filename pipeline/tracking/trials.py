@@ -31,7 +31,7 @@ __all__ = [
     "list_sharpes",
 ]
 
-_PROCEDURE: Final = ("features", "labels", "model", "training", "calibration", "evaluation")
+_PROCEDURE: Final = ("features", "context", "labels", "model", "training", "calibration", "evaluation")
 _LOCK_SECONDS: Final = 60.0
 
 State = Literal["complete", "pruned", "failed"]

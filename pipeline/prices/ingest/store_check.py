@@ -59,6 +59,7 @@ def check_store(
     *,
     last: pd.Timestamp,
     now: datetime,
+    symbols: Sequence[str] | None = None,
 ) -> PriceFindings:
     """Check every stored bar of the sessions from the calendar's first to `last`.
 
@@ -69,12 +70,13 @@ def check_store(
         members: The universe, whose members' bars are expected.
         last: The last session that counts as closed.
         now: The current time, UTC.
+        symbols: The symbols to check; default: all that are stored.
 
     Raises:
         InputError: there is no bar of these sessions.
         StoreError: the store cannot be read.
     """
-    known = store.read(last, since=calendar.sessions[0], columns=["observed_at"])
+    known = store.read(last, since=calendar.sessions[0], symbols=symbols, columns=["observed_at"])
     on_sessions = _on_sessions(known, calendar, last, store)
     newest, last_fetch = on_sessions["session"].max(), known["observed_at"].max()
     present = set(members.members(newest))
