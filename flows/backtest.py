@@ -13,7 +13,7 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 from prefect.context import FlowRunContext
 
-from flows.evening.model_card import describe_custom_model
+from flows.evening.model_card import describe_classifier, describe_custom_model
 from flows.prices.update import PriceStatus, update_prices
 from flows.runtime.context import Run, open_run
 from flows.runtime.custom_code import describe_missing_audit, digest_code_of
@@ -282,6 +282,8 @@ def _describe_method(run: Run, known: History, folds: list[Fold], walked: Walk) 
     described = {
         "network": f"{model.kind} of {layers} of {model.units} units, {size}, trained {training.mode}"
     }
+    if model.is_classifier:
+        described = {"model": f"{describe_classifier(model.kind)}, lookback {model.lookback}"}
     if model.is_custom:
         described = {"model": f"{describe_custom_model(model.kind, model.options)}, {size}"}
     features = run.feature_set(outputs=known.sequences.outputs)

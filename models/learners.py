@@ -16,7 +16,11 @@ from models.baseline_inputs import Inputs
 from models.scaling import replace_outliers
 
 __all__ = [
+    "BOOSTING",
+    "LOGISTIC",
     "STRENGTHS",
+    "Classified",
+    "Constant",
     "Estimate",
     "Learn",
     "Rows",
@@ -65,20 +69,39 @@ class Tuned:
         return partial(self.learn, STRENGTHS[int(np.argmin(losses))])
 
 
+@dataclass(frozen=True)
+class Constant:
+    """An estimate that is the same for every row."""
+
+    p_up: float
+
+    def __call__(self, inputs: Inputs) -> NDArray[np.float64]:
+        """Return p_up for each row."""
+        return np.full(len(inputs), self.p_up)
+
+
+@dataclass(frozen=True)
+class Classified:
+    """The estimate of a fitted classifier of scikit-learn."""
+
+    classifier: Any
+
+    def __call__(self, inputs: Inputs) -> NDArray[np.float64]:
+        """Return the probability of the second class for each row."""
+        with _one_boosting_thread():
+            return np.asarray(self.classifier.predict_proba(inputs)[:, 1], dtype=np.float64)
+
+
 def _share_of_ups(labels: NDArray[np.float32]) -> float:
     return float(np.clip(labels.mean(dtype=np.float64), 1 - _CERTAIN, _CERTAIN))
 
 
-def _always(p_up: float) -> Estimate:
-    return lambda inputs: np.full(len(inputs), p_up)
-
-
 def _learn_always_up(inputs: Inputs, labels: NDArray[np.float32], seed: int) -> Estimate:
-    return _always(max(_share_of_ups(labels), _LEAST_SURE))
+    return Constant(max(_share_of_ups(labels), _LEAST_SURE))
 
 
 def _learn_base_rate(inputs: Inputs, labels: NDArray[np.float32], seed: int) -> Estimate:
-    return _always(_share_of_ups(labels))
+    return Constant(_share_of_ups(labels))
 
 
 def learn_sign(direction_of: Callable[[Inputs], NDArray[np.float32]]) -> Learn:
@@ -139,15 +162,10 @@ def _learn_boosting(inputs: Inputs, labels: NDArray[np.float32], seed: int) -> E
 
 def _learn_classifier(classifier: Any, inputs: Inputs, labels: NDArray[np.float32]) -> Estimate:
     if labels.min() == labels.max():
-        return _always(_share_of_ups(labels))
+        return Constant(_share_of_ups(labels))
     with _one_boosting_thread():
         classifier.fit(inputs, labels)
-
-    def estimate(inputs: Inputs) -> NDArray[np.float64]:
-        with _one_boosting_thread():
-            return np.asarray(classifier.predict_proba(inputs)[:, 1], dtype=np.float64)
-
-    return estimate
+    return Classified(classifier)
 
 
 def _one_boosting_thread() -> AbstractContextManager[Any]:
@@ -156,6 +174,13 @@ def _one_boosting_thread() -> AbstractContextManager[Any]:
 
     limits: AbstractContextManager[Any] = threadpool_limits(1, user_api="openmp")
     return limits
+
+
+LOGISTIC: Final = Tuned(_learn_logistic)
+"""Logistic regression, its penalty chosen on the stop range."""
+
+BOOSTING: Final[Learn] = _learn_boosting
+"""Gradient boosting."""
 
 
 def rules(return_feature: int, recent: int) -> dict[str, Learn]:
@@ -175,6 +200,6 @@ def learners(return_feature: int, recent: int) -> dict[str, Learn | Tuned]:
         "always_up": _learn_always_up,
         "base_rate": _learn_base_rate,
         **rules(return_feature, recent),
-        "logistic_regression": Tuned(_learn_logistic),
-        "gradient_boosting": _learn_boosting,
+        "logistic_regression": LOGISTIC,
+        "gradient_boosting": BOOSTING,
     }

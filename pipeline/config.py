@@ -10,8 +10,9 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from pipeline.config_section import Plain, Section, Symbol
 from pipeline.inputs_config import ContextConfig, FeaturesConfig
+from pipeline.model_config import RECURRENT, ModelConfig, TrainingConfig
 from pipeline.outputs import DIRECTION, NEXT, TARGETS, Output
-from pipeline.plugins import BASELINE_NAMES, is_custom_code, plain_options
+from pipeline.plugins import is_custom_code, plain_options
 
 __all__ = [
     "BacktestConfig",
@@ -30,7 +31,6 @@ __all__ = [
 ]
 
 OptionalDate = Annotated[date | None, BeforeValidator(lambda value: None if value == "" else value)]
-SCHEDULER_PATTERN: Final = r"^((tcp|tls|ws|wss|ucx)://[^@/\s]+:[0-9]+)?$"
 PROXY_PATTERN: Final = r"^((https?|socks5h?)://[^@/\s]+:[0-9]+/?)?$"
 
 
@@ -129,74 +129,6 @@ class LabelsConfig(Section):
                 "write them in ascending order, each once, from 1 on (the next session): [1], [1, 5, 20]"
             )
         return horizons
-
-
-class ModelConfig(Section):
-    """The network, or a custom model."""
-
-    kind: str = "gru"
-    options: dict[str, Plain | list[Plain]] = Field(default_factory=dict)
-    units: int = Field(16, ge=1, le=1024)
-    layers: int = Field(1, ge=1, le=8)
-    convolution: int = Field(0, ge=0, le=250)
-    attention: bool = False
-    lookback: int = Field(20, ge=1, le=1000)
-    members: int = Field(5, ge=1, le=100)
-    scope: Literal["pooled", "symbol"] = "pooled"
-
-    @property
-    def is_custom(self) -> bool:
-        """Whether the model is custom code."""
-        return ":" in self.kind
-
-    @property
-    def name(self) -> str:
-        """The name in scores and on pages: the kind, or the class name of a custom model."""
-        return self.kind.rpartition(":")[2]
-
-    @field_validator("kind")
-    @classmethod
-    def _check_kind(cls, kind: str) -> str:
-        if kind not in ("gru", "lstm", "rnn") and not is_custom_code(kind):
-            raise ValueError("write 'gru', 'lstm' or 'rnn', or package.module:Name for a custom model")
-        if (name := kind.rpartition(":")[2]).lower() in BASELINE_NAMES:
-            raise ValueError(f"{name} is the name of a baseline: rename the class")
-        return kind
-
-    @field_validator("options", mode="before")
-    @classmethod
-    def _check_options(cls, options: object) -> object:
-        return plain_options(options, with_lists=True)
-
-    @model_validator(mode="after")
-    def _check_custom_model(self) -> Self:
-        if self.options and not self.is_custom:
-            raise ValueError("options are for a custom model: kind = 'package.module:Name'")
-        if self.is_custom and self.scope == "symbol":
-            raise ValueError("scope = 'symbol' is for nextday's networks: a custom model sees all symbols")
-        return self
-
-
-class TrainingConfig(Section):
-    """How the network is fitted."""
-
-    mode: Literal["windowed", "sequence"] = "windowed"
-    epochs: int = Field(20, ge=1, le=10_000)
-    batch_size: int = Field(256, ge=1, le=65_536)
-    chunk: int = Field(252, ge=2, le=10_000)
-    learning_rate: float = Field(3e-4, gt=0, lt=1)
-    schedule: Literal["constant", "cosine"] = "constant"
-    clip_norm: float = Field(1.0, gt=0)
-    patience: int = Field(4, ge=1)
-    smooth_epochs: int = Field(3, ge=1, le=100)
-    seed: int = Field(20, ge=0, lt=2**31)
-    stop_sessions: int = Field(252, ge=20)
-    calibrate_sessions: int = Field(252, ge=20)
-    refit: bool = True
-    warm_start: bool = False
-    processes: int = Field(0, ge=0, le=1024)
-    scheduler: str = Field("", pattern=SCHEDULER_PATTERN)
-    worker_patience: int = Field(10, ge=1, le=1440)
 
 
 class CalibrationConfig(Section):
@@ -312,6 +244,11 @@ class Config(Section):
             raise ValueError(
                 "[training] mode = 'sequence' and warm_start are for nextday's networks: a custom model reads "
                 "`lookback` sessions and is fitted from scratch"
+            )
+        if ignored := self.model.without_effect(self.training):
+            raise ValueError(
+                f"[model] kind = {self.model.kind!r} has no use for {', '.join(ignored)}: remove "
+                f"{'it' if len(ignored) == 1 else 'them'}, or choose a kind that has ({', '.join(RECURRENT)})"
             )
         if "sector" in self.features.add and not self.universe.sector:
             raise ValueError(

@@ -122,7 +122,7 @@ def forecast() -> None:
         if is_sealed(run):  # what is left to do needs no server
             server.stop()
         else:
-            import_beside(server, trains=not (run.config.model.is_custom or has_champion(run)))
+            import_beside(server, trains=run.config.model.is_network and not has_champion(run))
     with working():
         show_evening(call_flow(nightly, **arguments))
 

@@ -1,5 +1,6 @@
-"""Attribute tonight's forecasts to the network's inputs, and save that next to the report."""
+"""Attribute tonight's forecasts to the model's inputs, and save that next to the report."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from flows.runtime.context import Run
 from flows.runtime.progress import log_line
 from flows.runtime.tasks import task
 from flows.training.history import History
+from models.classifiers.classifier import ClassifierEnsemble
 from pipeline.evaluation.attributions import save_attributions, tabulate_attributions
 from pipeline.report.files import report_paths
 
@@ -42,14 +44,24 @@ def _explain(run: Run, fitted: Any, known: History, rows: pd.DataFrame) -> None:
     save_attributions(folder, attributions)
 
 
-def _attribute(fitted: Any, known: History, rows: pd.DataFrame) -> pd.DataFrame:
+def _choose_method(fitted: Any) -> Callable[..., Any]:
+    """Return what attributes a model's forecasts: Shapley values for a classifier, else integrated gradients."""
+    if isinstance(fitted, ClassifierEnsemble):
+        from models.explain.shapley import explain_classifier
+
+        return explain_classifier
     from models.explain.attribution import explain
 
+    return explain
+
+
+def _attribute(fitted: Any, known: History, rows: pd.DataFrame) -> pd.DataFrame:
     sequences = known.sequences
     symbol = pd.Index(sequences.symbols).get_indexer(pd.Index(rows["symbol"]))
     explained, position = np.unique(symbol, return_inverse=True)
     count = sequences.mask.shape[1]
-    found = explain(fitted, sequences.x, sequences.mask, (explained * count + count - 1).astype(np.int32))
+    rows_explained = (explained * count + count - 1).astype(np.int32)
+    found = _choose_method(fitted)(fitted, sequences.x, sequences.mask, rows_explained)
     fits = found.attribution.adds_up[position]
     if not fits.all():
         log_line(f"{int((~fits).sum())} forecasts are not explained: their attributions do not add up")

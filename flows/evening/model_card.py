@@ -11,6 +11,7 @@ from models.calibration.curves import Curve, name_curve
 from models.calibration.isotonic import Isotonic
 from models.calibration.temperature import Temperature
 from models.ensembles import custom_ensemble
+from models.ensembles.model_files import CLASSIFIER
 from pipeline.formatting import format_alike, format_percent
 from pipeline.outputs import MAIN, Output, describe_output, describe_outputs
 
@@ -18,11 +19,16 @@ __all__ = [
     "build_model_card",
     "describe_agreement",
     "describe_calibration",
+    "describe_classifier",
     "describe_custom_model",
     "describe_scope",
 ]
 
 _KINDS = {"gru": "GRU", "lstm": "LSTM", "rnn": "Elman RNN"}
+_CLASSIFIERS = {
+    "boosting": "gradient boosting, 50 trees of at most 8 leaves",
+    "logistic": "logistic regression, its penalty chosen on the stop range",
+}
 _ALWAYS = "issued for every forecast, up above 50%"
 
 
@@ -47,6 +53,10 @@ def _describe_model(champion: Champion) -> dict[str, str]:
     if facts.get("family") == custom_ensemble.FAMILY:
         custom = describe_custom_model(champion.kind, champion.options)
         made = {"model": f"{custom}, code {champion.code['model_code']}"}
+    elif facts.get("family") == CLASSIFIER:
+        made = {"model": describe_classifier(champion.kind)}
+        if champion.resolve_settings()["training"].get("refit"):
+            made["trained"] = "on the training sessions, then a second fit"
     else:
         shape = facts["network"]
         made = {
@@ -57,10 +67,19 @@ def _describe_model(champion: Champion) -> dict[str, str]:
         }
     return {
         **made,
-        "ensemble members": f"{len(facts['seeds'])}, seeds {facts['seeds'][0]} to {facts['seeds'][-1]}",
+        "ensemble members": _describe_members(facts["seeds"]),
         "lookback": f"{shape['lookback']} sessions",
         "features": f"{' + '.join((champion.features, *champion.added))} ({shape['features']} columns)",
     }
+
+
+def _describe_members(seeds: Sequence[int]) -> str:
+    return f"{len(seeds)}, seeds {seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else f"1, seed {seeds[0]}"
+
+
+def describe_classifier(kind: str) -> str:
+    """Return what a classifier is, by [model] kind."""
+    return _CLASSIFIERS[kind]
 
 
 def describe_custom_model(kind: str, options: Mapping[str, Any]) -> str:
@@ -78,6 +97,8 @@ def _describe_engine(facts: Mapping[str, Any]) -> dict[str, str]:
     """Return the libraries that made a network; those of a custom model are not known here."""
     if facts.get("family") == custom_ensemble.FAMILY:
         return {}
+    if facts.get("family") == CLASSIFIER:
+        return {"made with": f"scikit-learn {facts['sklearn']}, skops {facts['skops']}"}
     return {"made with": f"Keras {facts['keras']}, TensorFlow {facts['tensorflow']}"}
 
 

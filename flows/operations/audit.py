@@ -17,6 +17,7 @@ from flows.training.compute import open_compute
 from flows.training.history import keep_learnable, read_context
 from flows.training.model_factory import make_baselines, make_recipe
 from flows.training.per_symbol import symbols_named
+from models.classifiers.classifier import ClassifierModel
 from models.ensembles.custom_ensemble import CustomModel
 from models.ensembles.model_files import model_version, read_metadata
 from pipeline.audit.feature_checks import (
@@ -193,8 +194,8 @@ def _list_checks(subject: AuditInput, procedure: Procedure, learned: Procedure) 
 
 
 def _scale_check(learned: Procedure) -> list[Callable[[], Check]]:
-    """Return the check of a network's scaling; none for a custom model, which has no first epoch to check."""
-    if isinstance(learned.model, CustomModel):
+    """Return the check of a network's scaling; none for a model without epochs: it could choose by the stop range."""
+    if isinstance(learned.model, CustomModel | ClassifierModel):
         return []
     # The last check: it compiles its network again.
     return [partial(check_scale, replace(learned, model=_limit_to_one_epoch(learned.model)))]
@@ -288,7 +289,7 @@ def _select_symbols(block: Block, symbols: list[str]) -> Block:
 def _describe_extent(run: Run, chosen: Run, known: Sequences) -> str:
     model, training = chosen.config.model, chosen.config.training
     first, last = known.sessions[0], known.sessions[-1]
-    epochs = "" if model.is_custom else f"{training.epochs} of {run.config.training.epochs} epochs, "
+    epochs = "" if not model.is_network else f"{training.epochs} of {run.config.training.epochs} epochs, "
     return (
         f"{model.members} of {run.config.model.members} members, {epochs}"
         f"{len(known.symbols)} of {len(run.universe.symbols)} symbols, {len(known.sessions):,} sessions from "

@@ -116,11 +116,14 @@ def search(
             where='[model] scope = "symbol"',
             fix='search with scope = "pooled" in another file (--config)',
         )
-    if run.config.model.is_custom:
+    if not run.config.model.is_network:
+        has = (
+            "the options of a custom model" if run.config.model.is_custom else "a classifier, which has none"
+        )
         raise ConfigError(
-            "A search tries settings of nextday's networks; it cannot search the options of a custom model",
+            f"A search tries settings of nextday's networks; it cannot search {has}",
             where=f"[model] kind = {run.config.model.kind!r}",
-            fix="compare its options with `nextday backtest`, or search with kind = 'gru' in another file (--config)",
+            fix="compare settings with `nextday backtest`, or search with kind = 'gru' in another file (--config)",
         )
     lock = run.workspace.home / "locks" / f"{run.name}.search.lock"
     with hold_lock(lock, 0, f"a search of the universe {run.name!r}"):

@@ -55,7 +55,8 @@ def open_compute(run: Run, sequences: Sequences, at_once: int = 1) -> Iterator[C
         sequences: The sequences to learn from.
         at_once: Fits that may train at a time.
     """
-    if run.config.model.is_custom:  # the user's code need not be picklable
+    # The user's code need not be picklable; a classifier is fitted sooner than a process starts.
+    if not run.config.model.is_network:
         yield Compute()
         return
     processes, training = choose_processes(run, sequences, at_once), run.config.training

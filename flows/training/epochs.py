@@ -19,11 +19,13 @@ __all__ = ["epoch_table", "epochs_shown", "folds_shown", "plan_epochs"]
 def plan_epochs(config: Config, symbols: int) -> tuple[int, int]:
     """Return the members of a fit, and their maximum number of epochs, both fits together.
 
-    A custom model reports no epochs: each of its members counts as one.
+    A custom model reports no epochs: each of its members counts as one. A classifier counts as one in all.
     """
     model, training = config.model, config.training
     if model.is_custom:
         return model.members, 1
+    if model.is_classifier:
+        return 1, 1
     members = model.members * (symbols if model.scope == "symbol" else 1)
     return members, training.epochs * (2 if training.refit else 1)
 

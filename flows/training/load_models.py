@@ -4,18 +4,20 @@ import importlib
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from flows.training.verified_champion import Champion
+from models.classifiers import saved
 from models.ensembles import custom_ensemble
+from models.ensembles.model_files import CLASSIFIER
 from models.serving import ensemble
 from pipeline.forecasting.custom_model import find_model
 
-__all__ = ["load_ensembles", "load_model", "load_recipe"]
+__all__ = ["load_ensembles", "load_model", "load_own", "load_recipe"]
 
 
 def load_ensembles() -> ModuleType:
@@ -39,7 +41,7 @@ def load_recipe(scope: str) -> tuple[Any, Any, Any]:
 
 
 def load_model(champion: Champion, base: Path) -> Any:
-    """Return the saved model of a champion: pooled, one model per symbol, or custom code; TensorFlow is not needed.
+    """Return the saved model of a champion: networks, a classifier, or custom code; TensorFlow is not needed.
 
     Its files are not verified again.
 
@@ -56,6 +58,17 @@ def load_model(champion: Champion, base: Path) -> Any:
     if family == custom_ensemble.FAMILY:
         written = find_model(champion.kind, dict(champion.options), base)
         return custom_ensemble.load(directory, written, metadata)
+    return load_own(directory, metadata)
+
+
+def load_own(directory: Path, metadata: Mapping[str, Any]) -> Any:
+    """Return a saved network or classifier, whose files are verified already.
+
+    Raises:
+        ModelError: its files cannot be read, or are refused.
+    """
+    if metadata.get("family") == CLASSIFIER:
+        return saved.load(directory, metadata)
     return ensemble.load(directory, metadata)
 
 

@@ -1,7 +1,7 @@
-"""Build models from the settings: the network or custom model, the baselines, and the start of a warm start."""
+"""Build models from the settings: network, classifier or custom model, the baselines, the start of a warm start."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final, cast
 
 from flows.runtime.context import Run
 from flows.runtime.progress import log_line
@@ -9,6 +9,7 @@ from flows.training.compute import Compute
 from flows.training.load_models import load_recipe
 from models.baselines import baselines
 from models.calibration.calibrator import Calibration
+from models.classifiers.classifier import ClassifierKind, ClassifierModel
 from models.ensembles.custom_ensemble import CustomModel
 from pipeline.features.columns import RANGE, UNIVERSE, FeatureSet
 from pipeline.features.overnight import OVERNIGHT_COLUMNS
@@ -19,6 +20,10 @@ from pipeline.outputs import Output
 __all__ = ["choose_start", "make_baselines", "make_recipe"]
 
 
+_SAME_METHOD: Final = {"boosting": "gradient_boosting", "logistic": "logistic_regression"}
+"""The baseline that learns what a kind of classifier learns."""
+
+
 def make_recipe(
     run: Run,
     features: FeatureSet,
@@ -27,7 +32,7 @@ def make_recipe(
     compute: Compute,
     start: FittedEnsemble | None = None,
 ) -> EnsembleModel:
-    """Return the configured network or custom model, ready to be fitted.
+    """Return the configured network, classifier or custom model, ready to be fitted.
 
     Args:
         run: The run.
@@ -41,6 +46,9 @@ def make_recipe(
     calibration = _calibration(run)
     if model.is_custom:
         return CustomModel(run.custom_model(), model.lookback, model.members, progress, calibration)
+    if model.is_classifier:
+        kind, last_return = cast(ClassifierKind, model.kind), features.columns.index(features.last_return)
+        return ClassifierModel(kind, last_return, model.lookback, training.mode, progress, calibration)
     recipe, network, settings = load_recipe(model.scope)
     model_to_fit: EnsembleModel = recipe(
         network=network(
@@ -82,9 +90,12 @@ def _calibration(run: Run) -> Calibration:
 
 
 def make_baselines(run: Run, features: FeatureSet, outputs: Sequence[Output]) -> dict[str, Model]:
-    """Return the baselines that the network is always compared with: rules and small models on the same features."""
+    """Return the baselines that the model is always compared with: rules and small models on the same features.
+
+    A classifier is not compared with itself: the baseline that learns the same is left out.
+    """
     named = {rule: column for rule, column in OVERNIGHT_COLUMNS.items() if column in features.columns}
-    return {
+    made: dict[str, Model] = {
         **baselines(
             features.columns.index(features.last_return),
             run.config.model.lookback,
@@ -96,6 +107,8 @@ def make_baselines(run: Run, features: FeatureSet, outputs: Sequence[Output]) ->
             {rule: features.columns.index(column) for rule, column in named.items()},
         )
     }
+    made.pop(_SAME_METHOD.get(run.config.model.kind, ""), None)
+    return made
 
 
 def choose_start(run: Run, scored: FittedEnsemble, fold: Fold) -> FittedEnsemble | None:

@@ -1,4 +1,4 @@
-"""Inspect the trained network for the report: sensitivity, memory, gradients and feature importance."""
+"""Inspect the trained model for the report: sensitivity, memory, gradients and feature importance."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +10,9 @@ from flows.runtime.context import Run
 from flows.runtime.progress import log_line
 from flows.runtime.tasks import task
 from flows.training.history import History
+from models.classifiers.classifier import ClassifierEnsemble
 from pipeline.evaluation.network_insight import Insight, rate_importance
+from pipeline.features.sequences import Sequences
 from pipeline.forecasting.folds import Fold
 from pipeline.formatting import count
 from pipeline.outputs import Output
@@ -23,9 +25,9 @@ _MINUTES = 15
 
 
 def inspect_network(run: Run, known: History, fitted: Any, fold: Fold) -> Insight | None:
-    """Return the inspection of the scored network; None, with the reason logged, where it cannot be made.
+    """Return the inspection of the scored network, or what a classifier relies on; None where it cannot be made.
 
-    An error here is logged and does not stop the training.
+    The reason is logged. An error here is logged and does not stop the training.
 
     Args:
         run: The run.
@@ -47,9 +49,15 @@ def inspect_network(run: Run, known: History, fitted: Any, fold: Fold) -> Insigh
 
 @task("inspect network", timeout=_MINUTES * 60)
 def _inspect(run: Run, known: History, fitted: Any, fold: Fold) -> Insight:
+    sequences, part = known.sequences, "test" if len(fold.test) else "calibrate"
+    if isinstance(fitted, ClassifierEnsemble):
+        from models.explain.shapley import measure_permutation
+
+        block = sequences.x, sequences.mask, sequences.y
+        judged = measure_permutation(fitted, *block, judge=fold.parts[part], seed=run.config.training.seed)
+        return Insight(importance=_importance_table(run, sequences, *judged, part))
     from models.explain.inspection import inspect
 
-    sequences, part = known.sequences, "test" if len(fold.test) else "calibrate"
     inspection = inspect(
         fitted,
         *(sequences.x, sequences.mask, sequences.y),
@@ -66,25 +74,31 @@ def _inspect(run: Run, known: History, fitted: Any, fold: Fold) -> Insight:
             for one in inspection.gradients
             for member, norm in enumerate(one.norms, start=1)
         ),
-        importance=pd.concat(
-            [
-                rate_importance(
-                    inspection.importance[:, :, place],
-                    inspection.judged,
-                    sequences.features,
-                    run.config.training.seed,
-                    output.horizon,
-                ).assign(**output._asdict(), part=part)
-                for place, output in enumerate(sequences.outputs)
-            ],
-            ignore_index=True,
-        ),
+        importance=_importance_table(run, sequences, inspection.importance, inspection.judged, part),
     )
     near = insight.memory.iloc[0]
     log_line(
         f"95% of the network's influence lies within {count(int(near['most']) + 1, 'session')}; see the report"
     )
     return insight
+
+
+def _importance_table(
+    run: Run,
+    sequences: Sequences,
+    rises: np.ndarray[Any, np.dtype[np.float64]],
+    judged: np.ndarray[Any, np.dtype[np.int64]],
+    part: str,
+) -> pd.DataFrame:
+    return pd.concat(
+        [
+            rate_importance(
+                rises[:, :, place], judged, sequences.features, run.config.training.seed, output.horizon
+            ).assign(**output._asdict(), part=part)
+            for place, output in enumerate(sequences.outputs)
+        ],
+        ignore_index=True,
+    )
 
 
 def _sensitivity_table(

@@ -15,10 +15,11 @@ from flows.runtime.tasks import task
 from flows.training.compute import Compute
 from flows.training.epochs import epoch_table, epochs_shown, plan_epochs
 from flows.training.history import History
+from flows.training.load_models import load_own
 from flows.training.model_factory import choose_start, make_baselines, make_recipe
 from flows.training.per_symbol import drop_skipped_symbols, symbols_named
-from models.ensembles.model_files import PER_SYMBOL, POOLED, model_version, read_metadata
-from models.serving.ensemble import load
+from models.ensembles import custom_ensemble
+from models.ensembles.model_files import model_version, read_metadata
 from pipeline.errors import NextdayError
 from pipeline.evaluation.timing_and_picking import find_best
 from pipeline.features.columns import FeatureSet
@@ -126,11 +127,14 @@ def _require_same_forecasts(champion: FittedEnsemble, draft: Path, known: Histor
         NextdayError: they differ.
     """
     metadata = read_metadata(draft)
-    if metadata["family"] not in (POOLED, PER_SYMBOL):
+    if metadata["family"] == custom_ensemble.FAMILY:
         return  # custom code forecasts with itself
     first = champion.first_session(len(known.sequences.sessions) - 1)
     block = known.sequences.x[:, first:], known.sequences.mask[:, first:]
-    trained, saved = champion.predict(*block).p_up[:, -1], load(draft, metadata).predict(*block).p_up[:, -1]
+    trained, saved = (
+        champion.predict(*block).p_up[:, -1],
+        load_own(draft, metadata).predict(*block).p_up[:, -1],
+    )
     if not np.allclose(trained, saved, rtol=0, atol=MAX_DIFFERENCE, equal_nan=True):
         apart = np.nanmax(np.abs(trained - saved))
         raise NextdayError(

@@ -13,6 +13,7 @@ from zipfile import ZipFile, ZipInfo
 from models.errors import ModelError
 
 __all__ = [
+    "CLASSIFIER",
     "METADATA",
     "PER_SYMBOL",
     "POOLED",
@@ -35,6 +36,9 @@ POOLED: Final = "recurrent"
 
 PER_SYMBOL: Final = "recurrent, one a symbol"
 """The `family` in the metadata of an ensemble for each symbol."""
+
+CLASSIFIER: Final = "classifier"
+"""The `family` in the metadata of a classifier of scikit-learn."""
 
 SYMBOL_ARRAYS: Final = "symbols.npz"
 """The file with the weights and input scales of all symbols' ensembles."""

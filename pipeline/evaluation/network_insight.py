@@ -1,6 +1,6 @@
 """Diagnostics of a trained network: sensitivity, memory, gradients and importance, kept next to its evaluation."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -20,7 +20,7 @@ _DRAWS: Final = 1000
 
 @dataclass(frozen=True, eq=False)
 class Insight:
-    """Diagnostics of the network of the scoring fit.
+    """Diagnostics of the model of the scoring fit; a classifier has importance alone, its other tables are empty.
 
     Attributes:
         sensitivity: target, horizon, member, lag, norm: the mean norm of d logit[t] / d x[t - lag], in logits per
@@ -32,10 +32,16 @@ class Insight:
             (test, or calibrate where there is no test) when the feature is permuted, with its 95% interval.
     """
 
-    sensitivity: pd.DataFrame
-    memory: pd.DataFrame
-    gradients: pd.DataFrame
     importance: pd.DataFrame
+    sensitivity: pd.DataFrame = field(default_factory=lambda: _empty("target horizon member lag norm"))
+    memory: pd.DataFrame = field(
+        default_factory=lambda: _empty("target horizon half most decay finding lookback")
+    )
+    gradients: pd.DataFrame = field(default_factory=lambda: _empty("layer part member norm"))
+
+
+def _empty(columns: str) -> pd.DataFrame:
+    return pd.DataFrame(columns=columns.split())
 
 
 def save_insight(folder: Path, insight: Insight) -> None:

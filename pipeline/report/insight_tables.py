@@ -30,6 +30,9 @@ def collect_insight(insight: Insight | None) -> dict[str, Any] | None:
     """Return the tables of the diagnostics and what the first output's result means; None without diagnostics."""
     if insight is None:
         return None
+    judged = {"judged": insight.importance.iloc[0].to_dict()}
+    if insight.memory.empty:  # a classifier
+        return {"near": None, **judged}
     memory = insight.memory
     near = memory.iloc[0]
     gradients = insight.gradients.assign(
@@ -44,7 +47,7 @@ def collect_insight(insight: Insight | None) -> dict[str, Any] | None:
         "layers": [
             _summarize_layer(str(name), rows) for name, rows in gradients.groupby("layer", sort=False)
         ],
-        "judged": insight.importance.iloc[0].to_dict(),
+        **judged,
     }
 
 

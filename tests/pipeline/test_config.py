@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from pipeline.config import Config, digest
 from pipeline.config_file import load
@@ -29,7 +30,7 @@ def test_the_shipped_settings_are_the_defaults_in_full() -> None:
     [
         ("[modle]\n", ["modle", "did you mean 'model'"]),
         ("[model]\nlook_back = 3", ["model.look_back", "did you mean 'lookback'"]),
-        ("[model]\nkind = 'transformer'", ["model.kind", "'gru', 'lstm' or 'rnn'", "transformer"]),
+        ("[model]\nkind = 'transformer'", ["model.kind", "gru, lstm, rnn", "transformer"]),
         ("[universe]\nsymbols = ['../etc']", ["universe.symbols.0", "../etc"]),
         ("[universe]\nname = 'Mein Depot'", ["universe.name", "Mein Depot"]),
         ("[universe]\nsource = 'yahoo'", ["give symbols or file"]),
@@ -147,3 +148,25 @@ def test_sectors_need_a_list_with_a_column_of_them(tmp_path: Path) -> None:
     )
     assert named.resolved()["universe"]["sector"] == "gics"
     assert named.features.add == ("calendar", "sector")
+
+
+def test_settings_that_a_kind_of_model_has_no_use_for_are_all_named() -> None:
+    given = {"kind": "logistic", "attention": True, "convolution": 3, "scope": "symbol", "units": 64}
+    with pytest.raises(ValidationError) as refused:
+        Config.model_validate({"model": given, "training": {"warm_start": True}})
+    (told,) = refused.value.errors()
+    for part in (
+        "convolution = 3",
+        "attention = true",
+        'scope = "symbol"',
+        "warm_start = true",
+        "remove them",
+    ):
+        assert part in told["msg"]
+    assert "units" not in told["msg"]
+
+
+@pytest.mark.parametrize("kind", ["boosting", "logistic"])
+def test_a_classifier_changes_the_digest_by_its_kind_alone(kind: str) -> None:
+    usual, chosen = Config().resolved(), Config.model_validate({"model": {"kind": kind}}).resolved()
+    assert {**chosen, "model": {**chosen["model"], "kind": "gru"}} == usual

@@ -170,8 +170,8 @@ def test_the_strongest_features_of_each_symbol_are_on_the_page() -> None:
 def test_forecasts_at_the_base_rate_are_not_reported_as_moved() -> None:
     plain = forecasts("AAA", p_up=0.53)
     page = render(a_report(forecasts=plain, attributions=moved("AAA"), figures=UNDRAWN))
-    assert "Calibration gave the network no credit" in page
-    assert "Calibration gave the network no credit" not in render(
+    assert "Calibration gave the model no credit" in page
+    assert "Calibration gave the model no credit" not in render(
         a_report("AAA", attributions=moved("AAA"), figures=UNDRAWN)
     )
 

@@ -1,0 +1,53 @@
+"""A champion that is a classifier, through real evenings: sealed, told, replayed, kept through a backup."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from flows.runtime.context import open_run
+from flows.training.evaluation import load_evaluation
+from pipeline.evaluation.attributions import FILE
+from tests.conftest import small_settings
+from tests.support.command_line import CommandLine
+
+pytestmark = [pytest.mark.slow, pytest.mark.own_process]
+
+HERE = ("--config", "nextday.toml", "--home", "w", "--now", "2018-12-20T22:00Z")
+
+
+def test_an_evening_with_boosting_is_sealed_explained_replayed_and_restored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = CommandLine(tmp_path, monkeypatch, capsys)
+    settings = small_settings(members=2, epochs=2).replace("[model]", '[model]\nkind = "boosting"')
+    Path("nextday.toml").write_text(f"{settings}\n[labels]\nhorizons = [1, 5]\n")
+    assert line(*HERE, "forecast").code == 0
+    run = open_run(Path("nextday.toml"), Path("w"), None)
+    record = run.ledger.record(run.name)
+    assert len(record) == 4
+    folder = run.workspace.evaluation(run.name, str(record["model_version"].iloc[0]))
+    evaluation = load_evaluation(folder)
+    assert evaluation.verdict.model == "boosting"
+    methods = set(evaluation.scores["model"])
+    assert "boosting" in methods
+    assert "gradient_boosting" not in methods  # it would be compared with itself
+    assert evaluation.insight is not None
+    assert evaluation.insight.memory.empty
+    assert set(evaluation.insight.importance["horizon"]) == {1, 5}
+
+    page = next(Path("w/reports/sample").glob("*/report.html"))
+    assert "gradient boosting, 50 trees of at most 8 leaves" in page.read_text()
+    assert "What the model looks at" in page.read_text()
+    kept = pd.read_csv(page.with_name(FILE))
+    for _, rows in kept.groupby(["symbol", "horizon"]):
+        explained = (rows["logit"] - rows["baseline_logit"]).iloc[0]
+        assert rows["attribution"].sum() == pytest.approx(explained, abs=1e-3)
+
+    assert line(*HERE, "forecast").code == 0
+    assert len(run.ledger.record(run.name)) == 4
+    assert line(*HERE, "backup", "kept.tar.gz").code == 0
+    assert line("--home", "again", "restore", "kept.tar.gz").code == 0
+    again = line("--config", "nextday.toml", "--home", "again", "replay", "2018-12-20")
+    assert again.code == 0, again
+    assert "4 forecasts recomputed: the same (largest difference 0.0e+00)" in again.out
