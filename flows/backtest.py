@@ -356,10 +356,9 @@ def _track(run: Run, made: Backtest, paths: dict[str, Path]) -> None:
                 "config_digest": _digest(run),
                 "trial_digest": _digest_trial(run),
                 "data_version": made.method["data version"],
-                "verdict": made.verdict.conclusion,
             }
-            | {skill.name: skill.conclusion for skill in made.verdict.skills}
-            | {f"verdict_{name_key(output)}": each.conclusion for output, each in made.further.items()},
+            | made.verdict.tags
+            | {f"verdict_{name_key(output)}": each.title for output, each in made.further.items()},
             epochs=made.epochs,
             scores=made.scores,
             scored_model=made.verdict.model,
@@ -386,7 +385,7 @@ def _publish(made: Backtest) -> None:
         create_markdown_artifact(
             backtest_markdown(made),
             key=f"nextday-{made.universe.replace('_', '-')}-backtest",
-            description=f"backtest of {made.universe}: {made.verdict.conclusion}",
+            description=f"backtest of {made.universe}: {made.verdict.title}",
         )
     except PREFECT_ERRORS as error:
         log_line(f"the report is written, but not published in Prefect: {error}")

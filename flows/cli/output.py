@@ -62,7 +62,7 @@ def show_evening(evening: "Evening") -> None:
     report = evening.report
     console.print()
     lost = next((note for note in report.notes if note.startswith("No score is shown")), "Not scored yet")
-    console.print(report.verdict.sentence if report.verdict else lost, style="bold", markup=False)
+    console.print(report.verdict.headline if report.verdict else lost, style="bold", markup=False)
     for sentence in list_further_sentences(report.verdict, report.further):
         console.print(sentence, markup=False)
     console.print(
@@ -107,7 +107,7 @@ def _show_key_facts(report: Report) -> None:
 def show_evaluation(evaluation: "Evaluation | Backtest") -> None:
     """Print the verdict and the scores."""
     console.print()
-    console.print(evaluation.verdict.sentence, style="bold", markup=False)
+    console.print(evaluation.verdict.headline, style="bold", markup=False)
     for sentence in list_further_sentences(evaluation.verdict, evaluation.further):
         console.print(sentence, markup=False)
     console.print()

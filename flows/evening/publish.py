@@ -36,7 +36,7 @@ def publish(report: Report, paths: Paths) -> None:
     summary = create_markdown_artifact(
         summary_markdown(report, paths.html),
         key=f"nextday-{key}-summary",
-        description=f"{title}: {report.verdict.conclusion if report.verdict else 'not scored yet'}",
+        description=f"{title}: {report.verdict.title if report.verdict else 'not scored yet'}",
     )
     create_table_artifact(
         forecast_rows(report),

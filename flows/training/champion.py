@@ -126,10 +126,9 @@ def promote(run: Run, price_status: PriceStatus, version: str, evaluation: Evalu
         | {
             "trained_through": f"{price_status.as_of:%Y-%m-%d}",
             "data_version": str(price_status.seq),
-            "verdict": evaluation.verdict.conclusion,
         }
-        | {skill.name: skill.conclusion for skill in evaluation.verdict.skills}
-        | {f"verdict_{name_key(output)}": each.conclusion for output, each in evaluation.further.items()},
+        | evaluation.verdict.tags
+        | {f"verdict_{name_key(output)}": each.title for output, each in evaluation.further.items()},
         epochs=evaluation.epochs,
         scores=evaluation.scores,
         scored_model=evaluation.verdict.model,

@@ -10,7 +10,7 @@ from flows.runtime.tasks import task
 from pipeline.evaluation.scores import score
 from pipeline.evaluation.selective import score_coverage, select_issued
 from pipeline.evaluation.timing_and_picking import judge_skills
-from pipeline.evaluation.verdict import Verdict, best_baseline, judge
+from pipeline.evaluation.verdict import Verdict, best_baseline, find_best_methods, judge
 from pipeline.forecasting.walk_forward import Walk
 from pipeline.outputs import Output, list_outputs, select_main, select_output
 from pipeline.schema import SCORES, empty
@@ -59,7 +59,10 @@ def _score_output(run: Run, walk: Walk, output: Output, baseline: str) -> tuple[
     if run.config.calibration.coverage < 1:
         parts += _score_issued(run, test, baseline)
     skills = judge_skills(test, model=model, best=select_output(walk.best, output), seed=seed)
-    verdict = replace(judge(test, model=model, baseline=baseline, seed=seed), skills=skills)
+    among, compared = find_best_methods(test, seed=seed)
+    verdict = replace(
+        judge(test, model=model, baseline=baseline, seed=seed), skills=skills, among=among, compared=compared
+    )
     for sentence in verdict.sentences:
         log_quietly(sentence)  # the command prints them at its end
     return pd.concat(parts), verdict

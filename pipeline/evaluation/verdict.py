@@ -10,6 +10,7 @@ import pandas as pd
 
 from pipeline.errors import NextdayError
 from pipeline.evaluation.aligned import LabelledRows, gather_labelled
+from pipeline.evaluation.data_snooping import find_confidence_set, tabulate_losses
 from pipeline.formatting import format_alike
 from pipeline.outputs import DIRECTION, Output, describe_in_sentence
 from pipeline.statistics import bootstrap, significance
@@ -17,17 +18,22 @@ from pipeline.statistics import bootstrap, significance
 __all__ = [
     "BASE_RATE",
     "ENOUGH_SESSIONS",
+    "FORECASTING",
     "RANKING_RULES",
     "Skill",
     "Verdict",
     "best_baseline",
     "enough_sessions",
+    "find_best_methods",
     "judge",
     "list_candidates",
 ]
 
 
 BASE_RATE: Final = "base_rate"
+
+FORECASTING: Final = {"gradient_boosting": "boosting", "logistic_regression": "logistic"}
+"""Baselines that can forecast themselves, and their [model] kind."""
 ENOUGH_SESSIONS: Final = 60
 """With fewer sessions (a quarter of trading) there is no verdict: bootstrap intervals are too narrow there.
 In simulated sessions of 30 rows with a common shock the 95% interval covered the truth in 83% of runs with 10 sessions,
@@ -95,6 +101,9 @@ class Verdict:
         n: Forecasts with an outcome.
         sessions: Sessions they come from.
         skills: Timing and picking; empty where they were not judged, as by earlier versions.
+        among: The methods among which the best one is with 90% confidence, the best in the test first; empty where
+            there are too few sessions, and in verdicts of earlier versions.
+        compared: How many methods were compared for that.
     """
 
     conclusion: str
@@ -108,11 +117,48 @@ class Verdict:
     n: int
     sessions: int
     skills: tuple[Skill, ...] = ()
+    among: tuple[str, ...] = ()
+    compared: int = 0
+
+    @property
+    def is_outside(self) -> bool:
+        """Whether others than the model are the best with 90% confidence."""
+        return bool(self.among) and self.model not in self.among
+
+    @property
+    def title(self) -> str:
+        """The conclusion, and whether the model is not among the best methods."""
+        return f"{self.conclusion}, and not among the best methods" if self.is_outside else self.conclusion
+
+    @property
+    def rivals(self) -> str:
+        """Which methods are better, in a sentence; empty where the model is among the best."""
+        if not self.is_outside:
+            return ""
+        best = f"is {self.among[0]}" if len(self.among) == 1 else f"is among {', '.join(self.among)}"
+        kinds = [f'"{FORECASTING[name]}"' for name in self.among if name in FORECASTING]
+        hint = f" [model] kind = {' or '.join(kinds)} forecasts with such a method." if kinds else ""
+        return (
+            f"With 90% confidence the best of the {self.compared} methods compared {best}; {self.model} is not "
+            f"(model confidence set).{hint}"
+        )
+
+    @property
+    def headline(self) -> str:
+        """The sentence of the verdict, and which methods are better."""
+        return f"{self.sentence} {self.rivals}".rstrip()
 
     @property
     def sentences(self) -> list[str]:
-        """The sentence of the verdict, then those of timing and picking."""
-        return [self.sentence, *(skill.sentence for skill in self.skills)]
+        """The headline of the verdict, then the sentences of timing and picking."""
+        return [self.headline, *(skill.sentence for skill in self.skills)]
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """What a tracked run says of the verdict: its conclusion, the best methods, timing and picking."""
+        place = "outside" if self.is_outside else "inside"
+        among = {"confidence_set": f"{place}: {', '.join(self.among)}"} if self.among else {}
+        return {"verdict": self.conclusion} | among | {skill.name: skill.conclusion for skill in self.skills}
 
     def to_json(self) -> dict[str, Any]:
         """Return the verdict as it is stored, the conclusion under the key `finding`."""
@@ -127,7 +173,23 @@ class Verdict:
             TypeError: a key is missing or unknown.
         """
         named = {"conclusion" if key == "finding" else key: fact for key, fact in facts.items()}
-        return cls(**named | {"skills": tuple(Skill(**skill) for skill in facts.get("skills", ()))})
+        skills = tuple(Skill(**skill) for skill in facts.get("skills", ()))
+        return cls(**named | {"skills": skills, "among": tuple(facts.get("among", ()))})
+
+
+def find_best_methods(rows: pd.DataFrame, *, draws: int = 1000, seed: int = 0) -> tuple[tuple[str, ...], int]:
+    """Return the methods of the confidence set of 90%, and how many were compared; none with too few sessions.
+
+    Args:
+        rows: As for `judge`: the model and every baseline.
+        draws: Samples of the bootstrap.
+        seed: Of the bootstrap.
+    """
+    table = gather_labelled(rows, list_candidates(rows))
+    if table.sessions < enough_sessions(table.horizon) or len(table.p) < 2:
+        return (), len(table.p)
+    losses = tabulate_losses(table)
+    return find_confidence_set(losses, horizon=table.horizon, draws=draws, seed=seed).members, len(table.p)
 
 
 def enough_sessions(horizon: int) -> int:

@@ -35,9 +35,9 @@ def backtest_markdown(backtest: Backtest) -> str:
     """Return the backtest in Markdown: the verdict, the network's scores, then one sentence for each other result."""
     scores = backtest.scores[backtest.scores["model"] == backtest.model]
     lines = [
-        f"# {backtest.universe}: {backtest.verdict.conclusion}",
+        f"# {backtest.universe}: {backtest.verdict.title}",
         "",
-        f"**{format_cell(backtest.verdict.sentence)}**",
+        f"**{format_cell(backtest.verdict.headline)}**",
         "",
         *(f"{format_cell(each)}\n" for each in list_further_sentences(backtest.verdict, backtest.further)),
         *format_table(score_rows(scores)),

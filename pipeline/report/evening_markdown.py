@@ -35,7 +35,7 @@ def summary_markdown(report: Report, page: Path | None = None) -> str:
     lines = [
         f"# {report.universe}: {report.target_session:%A %Y-%m-%d}",
         "",
-        f"**{format_cell(report.verdict.sentence)}**" if report.verdict else "Not scored yet.",
+        f"**{format_cell(report.verdict.headline)}**" if report.verdict else "Not scored yet.",
         "",
         *(f"{format_cell(each)}\n" for each in list_further_sentences(report.verdict, report.further)),
         *([format_cell(report.tried), ""] if report.tried else []),

@@ -163,7 +163,7 @@ def verdict_cells(further: Mapping[Output, Verdict]) -> list[dict[str, str]]:
     return [
         {
             "ahead": describe_output(output),
-            "verdict": verdict.conclusion,
+            "verdict": verdict.title,
             "skills": ", ".join(f"{skill.name} {skill.conclusion}" for skill in verdict.skills),
             "log loss saved": saved,
             "95% interval": f"{low} to {high}" if verdict.low <= verdict.high else "–",

@@ -28,7 +28,7 @@ def scores(sessions: int) -> pd.DataFrame:
 
 
 def evaluation(sessions: int) -> Any:
-    verdict = SimpleNamespace(sentence=SENTENCE, model="gru", skills=())
+    verdict = SimpleNamespace(headline=SENTENCE, model="gru", skills=())
     return SimpleNamespace(verdict=verdict, scores=scores(sessions), further={})
 
 

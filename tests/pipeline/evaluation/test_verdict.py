@@ -1,14 +1,16 @@
 """Verdicts on planted truths."""
 
+import json
 import math
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from pipeline.evaluation.scores import score
-from pipeline.evaluation.verdict import ENOUGH_SESSIONS, judge
+from pipeline.evaluation.verdict import ENOUGH_SESSIONS, Verdict, find_best_methods, judge
 from pipeline.statistics import metrics, significance
 from tests.pipeline.evaluation.test_scores import stack, truth
 
@@ -202,3 +204,46 @@ def test_a_small_difference_is_printed_with_the_digits_that_show_where_its_inter
     assert found
     value, low, high = map(float, found.groups())
     assert low < 0 < value < high < 1e-3
+
+
+def judged(rows: pd.DataFrame) -> Verdict:
+    among, compared = find_best_methods(rows, draws=300)
+    return replace(judge(rows, model="gru", baseline="base_rate", draws=300), among=among, compared=compared)
+
+
+def test_a_model_outside_the_confidence_set_is_told_with_the_methods_inside() -> None:
+    keys, p = truth(300, 20, seed=4, signal=0.3)
+    verdict = judged(stack(keys, gru=0.53, gradient_boosting=p, last_sign=0.5, base_rate=0.53))
+    assert verdict.is_outside
+    assert verdict.title == "no edge found, and not among the best methods"
+    assert verdict.rivals == (
+        "With 90% confidence the best of the 4 methods compared is gradient_boosting; gru is not (model confidence "
+        'set). [model] kind = "boosting" forecasts with such a method.'
+    )
+    assert verdict.headline == f"{verdict.sentence} {verdict.rivals}"
+    assert verdict.sentences == [verdict.headline]
+    assert verdict.tags == {"verdict": "no edge found", "confidence_set": "outside: gradient_boosting"}
+    assert Verdict.from_json(json.loads(json.dumps(verdict.to_json()))) == verdict
+
+
+def test_a_model_among_the_best_has_the_headline_that_it_always_had() -> None:
+    keys, p = truth(300, 20, seed=4, signal=0.3)
+    verdict = judged(stack(keys, gru=p, gradient_boosting=p, base_rate=0.53))
+    assert set(verdict.among) == {"gru", "gradient_boosting"}
+    assert not verdict.is_outside
+    assert (verdict.title, verdict.headline, verdict.rivals) == ("edge", verdict.sentence, "")
+
+
+def test_too_few_sessions_name_no_best_method() -> None:
+    keys, p = truth(ENOUGH_SESSIONS - 1, 20, seed=4, signal=0.3)
+    verdict = judged(stack(keys, gru=0.53, gradient_boosting=p, base_rate=0.53))
+    assert verdict.among == ()
+    assert not verdict.is_outside
+    assert "confidence_set" not in verdict.tags
+
+
+def test_a_verdict_of_an_earlier_version_is_read() -> None:
+    keys, p = truth(100, 5, seed=4, signal=0.3)
+    former = judge(stack(keys, gru=p, base_rate=0.53), model="gru", baseline="base_rate", draws=50).to_json()
+    del former["among"], former["compared"]
+    assert Verdict.from_json(former).title == former["finding"]
