@@ -45,6 +45,7 @@ def fetched(source: Source, symbols: list[str] = SYMBOLS) -> dict[str, Fetched]:
         now=NOW,
         clock=lambda: NOW,
         last_closed=DAY,
+        is_context=False,
         universe=SimpleNamespace(symbols=symbols),
     )
     return fetch.fetch_all(run, dict.fromkeys(symbols, FetchRequest(DAY, is_whole=True)))
