@@ -20,6 +20,7 @@ from flows.runtime.progress import PREFECT_ERRORS, log_line
 from flows.runtime.sources import find_reading
 from flows.runtime.tasks import MAX_SECONDS, open_locked_run
 from flows.training.champion import make_champion
+from flows.training.history import describe_context
 from flows.training.verified_champion import Champion, Champions
 from models.ensembles.model_files import model_version
 from pipeline.errors import InputError, NextdayError
@@ -166,9 +167,11 @@ def _forecast_tonight(
     require_named_code(run, champion.code, champion.directory)
     rows = forecast_session(run, price_status.as_of, price_status, champion)
     if rows.empty:
+        series = champion.feature_set(run).context
+        known = describe_context(run, price_status.as_of, price_status.seq, series, champion.lookback)
         raise NextdayError(
             f"No constituent of {run.name!r} has a complete window{describe_opens(champion)} on "
-            f"{price_status.as_of:%Y-%m-%d}",
+            f"{price_status.as_of:%Y-%m-%d}" + (f". {known}" if known else ""),
             where=str(run.store.folder),
             fix="the champion reads many sessions without a gap; `nextday update` lists what is missing",
         )

@@ -16,7 +16,7 @@ from flows.runtime.custom_code import describe_missing_audit
 from flows.runtime.progress import log_line, log_quietly
 from flows.runtime.tasks import task
 from flows.training.evaluation import EPOCH_COLUMNS, RANGE_COLUMNS, Evaluation, load_evaluation
-from flows.training.history import explain_masked, explain_unlearnable
+from flows.training.history import describe_context, explain_masked, explain_unlearnable
 from flows.training.per_symbol import explain_unmodelled
 from flows.training.trials import describe_trials
 from flows.training.verified_champion import Champion, Champions
@@ -196,7 +196,8 @@ def _gather(
         sessions_behind=_sessions_behind(run, first),
         config_digest=str(first["config_digest"]),
         ledger_head=record.head.hash,
-        notes=_notes(run, standing, champion, record.beginnings + remarks + lost + unread),
+        notes=_notes(run, standing, champion, record.beginnings + remarks + lost + unread)
+        + _describe_context(run, price_status, champion, evaluation),
         tried=describe_trials(run, until=first["issued_at"].to_pydatetime()),
         attributions=attributions,
         late_because=explain_late(run, standing, record.rows, price_status.observed_at),
@@ -271,6 +272,18 @@ def _masked(run: Run, price_status: PriceStatus, symbols: list[str], champion: C
             champion.lookback,
         )
     return {}
+
+
+def _describe_context(
+    run: Run, price_status: PriceStatus, champion: Champion, evaluation: Evaluation | None
+) -> list[str]:
+    """Return what was known of the champion's context series, and what they brought; nothing without them."""
+    if champion.find_lacking(run):
+        return []
+    series = champion.feature_set(run).context
+    known = describe_context(run, price_status.as_of, price_status.seq, series, champion.lookback)
+    gain = evaluation.context.sentence if evaluation and evaluation.context else ""
+    return [sentence for sentence in (known, gain) if sentence]
 
 
 def _live_scores(record: pd.DataFrame, name: str) -> pd.DataFrame:

@@ -14,7 +14,7 @@ from flows.training.compute import open_compute
 from flows.training.evaluation import TABLES, Evaluation, range_table, save_evaluation
 from flows.training.history import make_sequences
 from flows.training.network_insight import inspect_network
-from flows.training.scoring import score_further_outputs, score_procedure
+from flows.training.scoring import measure_context, score_further_outputs, score_procedure
 from flows.training.train import fitted_network, train_champion, train_procedure
 from flows.training.verified_champion import Champion, read_champion
 from pipeline.errors import NextdayError
@@ -34,6 +34,7 @@ def make_champion(run: Run, price_status: PriceStatus) -> tuple[Champion, Evalua
     with open_compute(run, known.sequences) as compute, run_beside(tracking(run).prepare):
         walk, score_epochs, fold = train_procedure(run, known, compute)
         network = fitted_network(run, walk)
+        gain = measure_context(run, known, walk, fold, compute)
         scores, verdict = score_procedure(run, walk)
         count_trial(run, price_status, walk.test)
         further: dict[Output, Verdict] = {}
@@ -54,6 +55,7 @@ def make_champion(run: Run, price_status: PriceStatus) -> tuple[Champion, Evalua
         ranges=range_table(run, known, {"score": fold, "champion": final}),
         further=further,
         insight=insight.result(),
+        context=gain,
     )
     figures = dict(evaluation_figures(evaluation, run.ledger.record(run.name)))
     evaluation = replace(evaluation, figures=figures)

@@ -13,6 +13,7 @@ import pandas as pd
 from flows.runtime.context import Run
 from flows.training.history import History
 from pipeline.errors import StoreError
+from pipeline.evaluation.context_gain import ContextGain
 from pipeline.evaluation.network_insight import Insight, load_insight, save_insight
 from pipeline.evaluation.verdict import Verdict
 from pipeline.forecasting.folds import Fold
@@ -45,6 +46,7 @@ class Evaluation:
         further: The verdicts on the further outputs.
         insight: Sensitivity, memory and feature importance of the scored network; None where not measured.
         figures: The figures that were drawn of it: SVG by name.
+        context: What the context series brought; None where there are none.
     """
 
     scores: pd.DataFrame
@@ -55,6 +57,7 @@ class Evaluation:
     further: Mapping[Output, Verdict] = field(default_factory=dict)
     insight: Insight | None = None
     figures: Mapping[str, str] = field(default_factory=dict)
+    context: ContextGain | None = None
 
 
 def save_evaluation(folder: Path, evaluation: Evaluation) -> None:
@@ -64,6 +67,8 @@ def save_evaluation(folder: Path, evaluation: Evaluation) -> None:
     write_bytes(folder / "test_rows.parquet", evaluation.test_rows.to_parquet(index=False))
     for name, svg in evaluation.figures.items():
         write_text(folder / f"{name}.svg", svg)
+    if evaluation.context:
+        write_text(folder / _CONTEXT, json.dumps(evaluation.context.to_json(), indent=1) + "\n")
     if evaluation.insight:
         save_insight(folder, evaluation.insight)
     write_text(folder / "verdict.json", json.dumps(evaluation.verdict.to_json(), indent=1) + "\n")
@@ -75,11 +80,19 @@ def save_evaluation(folder: Path, evaluation: Evaluation) -> None:
 _FARTHER = "verdicts_farther.json"
 """Exists only where the model has more than one output."""
 
-ESSENTIAL: Final = ("scores.csv", "test_rows.parquet", "verdict.json", _FARTHER)
+_CONTEXT = "context.json"
+"""Exists only where the model reads context series."""
+
+ESSENTIAL: Final = ("scores.csv", "test_rows.parquet", "verdict.json", _FARTHER, _CONTEXT)
 """The files without which there is no evaluation; the others show what these hold, or how the network came to it."""
 
 TABLES: Final = (
-    *("epochs.csv", "ranges.csv", "gradients.csv", "importance.csv", "memory.csv", "sensitivity.csv"),
+    "epochs.csv",
+    "ranges.csv",
+    "gradients.csv",
+    "importance.csv",
+    "memory.csv",
+    "sensitivity.csv",
 )
 """The files of which a tracked run has the charts, and of the epochs every number as a metric."""
 
@@ -134,6 +147,7 @@ def load_evaluation(folder: Path, digests: Mapping[str, str] = MappingProxyType(
             test_rows=test_rows,
             further=further,
             insight=load_insight(folder),
+            context=_load_context(folder / _CONTEXT),
             figures={path.stem: path.read_text(encoding="utf-8") for path in folder.glob("*.svg")},
         )
     except Exception as error:  # damaged files raise whatever their readers stumble over
@@ -143,6 +157,10 @@ def load_evaluation(folder: Path, digests: Mapping[str, str] = MappingProxyType(
             where=str(folder),
             fix="`nextday retrain` trains a new champion and evaluates it",
         ) from None
+
+
+def _load_context(path: Path) -> ContextGain | None:
+    return ContextGain.from_json(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
 
 
 def _complete_scores(scores: pd.DataFrame) -> pd.DataFrame:

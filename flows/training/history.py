@@ -12,7 +12,7 @@ from flows.runtime.progress import log_line
 from flows.runtime.tasks import task
 from pipeline.errors import InputError, StoreError
 from pipeline.features.columns import FeatureSet
-from pipeline.features.context import Context, Series, first_needed, known_instants
+from pipeline.features.context import Context, Joined, Series, first_needed, known_instants
 from pipeline.features.panel import Panel, build_panel
 from pipeline.features.sequences import Sequences, build_sequences
 from pipeline.features.targets import MIN_MEMBERS, reach_of_targets
@@ -22,6 +22,7 @@ from pipeline.prices.recent_bars import RecentBars
 
 __all__ = [
     "History",
+    "describe_context",
     "explain_masked",
     "explain_unlearnable",
     "keep_learnable",
@@ -101,6 +102,7 @@ def make_sequences(
     )
     if first is None:
         _report_unused(panel, chosen, run, sequences)
+        _report_context(panel)
     if not outputs:
         sequences = keep_learnable(sequences)
         if run.feature_set(outputs=sequences.outputs).columns != chosen.columns:
@@ -122,6 +124,18 @@ def _report_unused(panel: Panel, features: FeatureSet, run: Run, sequences: Sequ
         log_line(line)
     if len(lines) > _MOST:
         log_line(f"and {len(lines) - _MOST:,} more symbols of which many rows are not used")
+
+
+def _report_context(panel: Panel) -> None:
+    """Log on how many sessions a context series is carried or missing, from its first value on."""
+    for symbol, joined in (panel.context.join(panel.sessions) if panel.context else {}).items():
+        known = ~np.isnan(joined.value)
+        since = int(known.argmax()) if known.any() else len(known)
+        line = f"context {symbol}: {int(known.sum()):,} of {len(known):,} sessions have a value"
+        line += f", the first one {panel.sessions[since]:%Y-%m-%d}" if known.any() else ""
+        line += f"; carried on {carried:,}" if (carried := int(joined.is_carried.sum())) else ""
+        line += f"; missing on {lost:,} since" if (lost := int((~known[since:]).sum())) else ""
+        log_line(line)
 
 
 def keep_learnable(sequences: Sequences) -> Sequences:
@@ -216,6 +230,30 @@ def read_context(run: Run, sessions: pd.DatetimeIndex, seq: int, symbols: Sequen
                 value = panel.adj_close[:, 0]
             read[symbol] = Series(symbol, part.calendar.sessions[rows], instants[rows], value)
     return replace(known, series=tuple(read[symbol] for symbol in symbols))
+
+
+def describe_context(run: Run, as_of: pd.Timestamp, seq: int, symbols: Sequence[str], lookback: int) -> str:
+    """Return what was known of the context series at the close of `as_of`, in a sentence; empty without series.
+
+    Raises:
+        StoreError: the store cannot be read.
+    """
+    if not symbols:
+        return ""
+    place = run.calendar.position(as_of)
+    sessions = run.calendar.sessions[max(place - lookback + 1, 0) : place + 1]
+    context = read_context(run, sessions, seq, symbols)
+    parts = [f"{symbol} {_describe_known(each)}" for symbol, each in context.join(sessions).items()]
+    return f"Context as known at the close of {as_of:%Y-%m-%d}: {', '.join(parts)}."
+
+
+def _describe_known(joined: Joined) -> str:
+    session, carried, lacking = joined.session[-1], joined.is_carried, np.isnan(joined.value)
+    text = "missing" if lacking[-1] else f"of {session:%Y-%m-%d}"
+    text += " (carried: the value due is missing)" if carried[-1] else ""
+    for what, often in (("carried", int(carried[:-1].sum())), ("missing", int(lacking[:-1].sum()))):
+        text += f" ({what} on {often} of the {len(carried) - 1} sessions before)" if often else ""
+    return text
 
 
 def explain_masked(

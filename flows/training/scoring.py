@@ -2,20 +2,32 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 
 from flows.runtime.context import Run
-from flows.runtime.progress import log_quietly
+from flows.runtime.progress import log_line, log_quietly
 from flows.runtime.tasks import task
+from flows.training.compute import Compute
+from flows.training.epochs import epochs_shown, plan_epochs
+from flows.training.history import History
+from flows.training.model_factory import make_recipe
+from flows.training.per_symbol import symbols_named
+from pipeline.evaluation.context_gain import ContextGain, measure_gain
 from pipeline.evaluation.scores import score
 from pipeline.evaluation.selective import score_coverage, select_issued
 from pipeline.evaluation.timing_and_picking import judge_skills
 from pipeline.evaluation.verdict import Verdict, best_baseline, find_best_methods, judge
-from pipeline.forecasting.walk_forward import Walk
+from pipeline.features.columns import FeatureSet
+from pipeline.features.sequences import Sequences
+from pipeline.forecasting.folds import Fold
+from pipeline.forecasting.forecast import forecast
+from pipeline.forecasting.model import fit
+from pipeline.forecasting.walk_forward import Walk, mask_labels
 from pipeline.outputs import Output, list_outputs, select_main, select_output
-from pipeline.schema import SCORES, empty
+from pipeline.schema import FORECAST_KEY, SCORES, empty
 
-__all__ = ["score_further_outputs", "score_procedure"]
+__all__ = ["measure_context", "score_further_outputs", "score_procedure"]
 
 
 @task("score")
@@ -75,3 +87,52 @@ def _score_issued(run: Run, rows: pd.DataFrame, baseline: str) -> list[pd.DataFr
     share = score_coverage(rows, model=model, target=target, seed=seed)
     issued = score(select_issued(rows, model), baseline=baseline, group="sides taken", seed=seed)
     return [part for part in (share, issued) if len(part)]
+
+
+@task("measure the context")
+def measure_context(run: Run, known: History, walk: Walk, fold: Fold, compute: Compute) -> ContextGain | None:
+    """Fit the same model without the context series, and compare the two on the sessions before the test.
+
+    Args:
+        run: The run.
+        known: The history.
+        walk: The rows of the fit with them; its forecasts before the test are those of the first fit.
+        fold: The ranges of that fit.
+        compute: Where the model is trained.
+
+    Returns:
+        What the series brought on the first output; None where the features have none.
+    """
+    features = run.feature_set(outputs=known.sequences.outputs)
+    if not features.context:
+        return None
+    less = run.feature_set(
+        outputs=known.sequences.outputs, added=[name for name in features.added if name != "context"]
+    )
+    sequences = _with_columns(known, features, less)
+    members, _ = plan_epochs(run.config, len(sequences.symbols))
+    with (
+        epochs_shown("train without context", members, run.config.training.epochs) as progress,
+        symbols_named(sequences.symbols),
+    ):
+        model = make_recipe(run, less, len(sequences.outputs), progress, compute)
+        labelled = mask_labels(sequences, fold, run.config.labels.dead_zone, refit=False)
+        fitted = fit(model, labelled, fold, run.config.training.seed)
+    rows = forecast(fitted, sequences, range(fold.stop.start, fold.calibrate.stop), run.calendar)
+    own = walk.before[walk.before["model"] == run.config.model.name]
+    own = own.astype({"symbol": "str", "target": "str", "horizon": "int64", "model": "str"})
+    gain = measure_gain(
+        select_main(own),
+        select_main(rows)[[*FORECAST_KEY, "p_up"]],
+        features.context,
+        seed=run.config.training.seed,
+    )
+    log_line(gain.sentence)
+    return gain
+
+
+def _with_columns(known: History, features: FeatureSet, less: FeatureSet) -> Sequences:
+    """Return the sequences with the columns of `less` alone, on the same rows."""
+    kept = [features.columns.index(name) for name in less.columns]
+    x = np.ascontiguousarray(known.sequences.x[:, :, kept])
+    return replace(known.sequences, x=x, features=less.columns)

@@ -25,9 +25,12 @@ Measured = tuple[str, float, int]
 
 
 def list_params(settings: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
-    """Yield every leaf of nested settings with its dotted name, as text of at most 500 characters."""
+    """Yield every leaf of nested settings with its dotted name, as text of at most 500 characters.
+
+    A table by symbol, some of which MLflow allows in no name, is a leaf.
+    """
     for key, value in settings.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and all(allowed_name(name) == name for name in value):
             yield from list_params(value, f"{above}{key}.")
         else:
             text = str(value)

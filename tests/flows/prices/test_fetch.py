@@ -47,6 +47,7 @@ def fetched(source: Source, symbols: list[str] = SYMBOLS) -> dict[str, Fetched]:
         last_closed=DAY,
         is_context=False,
         universe=SimpleNamespace(symbols=symbols),
+        is_context=False,
     )
     return fetch.fetch_all(run, dict.fromkeys(symbols, FetchRequest(DAY, is_whole=True)))
 

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from pipeline.tracking.mlflow_metrics import measure_scores
+from pipeline.tracking.mlflow_metrics import list_params, measure_scores
 from tests.pipeline.tracking.test_runs import scores
 
 pytestmark = pytest.mark.slow
@@ -28,3 +28,14 @@ def test_baselines_and_details_are_groups_of_their_own() -> None:
     assert names[:3] == ["gru.hit_rate", "baselines/momentum.hit_rate", "baselines/base_rate.hit_rate"]
     assert all(name.startswith("details/") for name in names[3:])
     assert len({*names}) == len(names) == 3 * 7
+
+
+def test_a_table_by_symbol_is_one_parameter_for_mlflow_allows_no_caret_in_a_name() -> None:
+    settings = {"context": {"lag": {"^VIX": "15 minutes", "EURUSD=X": "1 session"}, "missing": "mask"}}
+    assert list(list_params(settings)) == [
+        ("context.lag", "{'^VIX': '15 minutes', 'EURUSD=X': '1 session'}"),
+        ("context.missing", "mask"),
+    ]
+    assert list(list_params({"universe": {"source_options": {"table": "bars"}}})) == [
+        ("universe.source_options.table", "bars")
+    ]
