@@ -45,7 +45,6 @@ def fetched(source: Source, symbols: list[str] = SYMBOLS) -> dict[str, Fetched]:
         now=NOW,
         clock=lambda: NOW,
         last_closed=DAY,
-        is_context=False,
         universe=SimpleNamespace(symbols=symbols),
         is_context=False,
     )
