@@ -56,7 +56,11 @@ def _describe_fault(fault: Any) -> str:
         fix = "write a-z, 0-9, - and _, 63 at most" if place == "universe.name" else SYMBOL_FIX
         return f"{place}: {quoted(fault['input'])} is not a valid name; {fix}"
     if fault["type"] != "extra_forbidden":
-        is_hidden = isinstance(fault["input"], dict) or place in ("universe.source_options", "model.options")
+        is_hidden = isinstance(fault["input"], dict) or place in (
+            "universe.source_options",
+            "context.source_options",
+            "model.options",
+        )
         given = "" if is_hidden else f" (given: {quoted(fault['input'])})"
         return f"{place or 'configuration'}: {_format_reason(fault)}{given}"
     section, key = fault["loc"][:-1], str(fault["loc"][-1])

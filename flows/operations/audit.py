@@ -111,7 +111,7 @@ def audit(run: Run, *, full: bool = False) -> Audit:
         procedure=digest_audited(run),
         code=code,
         extent=subject.extent,
-        checks=(*run_checks(subject), check_custom_source(run, subject.features.block), check_replay(run)),
+        checks=(*run_checks(subject), *_check_sources(run, subject.features.block), check_replay(run)),
     )
     save_audit(run.workspace.audit(run.name), result)
     return result
@@ -199,6 +199,19 @@ def _scale_check(learned: Procedure) -> list[Callable[[], Check]]:
         return []
     # The last check: it compiles its network again.
     return [partial(check_scale, replace(learned, model=_limit_to_one_epoch(learned.model)))]
+
+
+def _check_sources(run: Run, block: Block) -> list[Check]:
+    """Check the constituents' source, and a custom one that the context series alone have."""
+    checks = [check_custom_source(run, block)]
+    for part in run.context if run.config.context.has_custom_source else ():
+        series, sessions = (
+            run.of_context(part),
+            part.calendar.sessions_between(block.sessions[0], block.sessions[-1]),
+        )
+        bars = series.store.read_block(sessions, series.universe.symbols)
+        checks.append(check_custom_source(series, bars))
+    return checks
 
 
 @leakage_check(

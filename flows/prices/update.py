@@ -45,7 +45,7 @@ class PriceStatus:
     Attributes:
         as_of: The last session that a forecast may use.
         seq: The version of the store.
-        observed_at: When its newest bar was observed.
+        observed_at: When its newest bar was observed, of constituents or context series.
         missing: Why a member has no bar at as_of, by symbol.
         findings: The findings of the checks (quality.FINDING_COLUMNS).
         covered: Number of members with a bar at as_of.
@@ -257,6 +257,10 @@ def read_price_status(
     observed_at = store.latest("observed_at", last, seq, symbols=symbols)
     if newest is None or observed_at is None:
         raise no_prices_error(run, reasons, findings)
+    for part in run.context:
+        series = run.of_context(part)
+        seen = series.store.latest("observed_at", series.last_closed, seq, symbols=part.symbols)
+        observed_at = max(observed_at, seen or observed_at)
     if as_of is None:
         as_of = newest if run.is_historical else run.last_closed
     members = run.universe.members(as_of)

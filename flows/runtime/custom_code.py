@@ -35,6 +35,8 @@ def list_code(run: Run) -> dict[str, str]:
     config, code = run.config, {}
     if config.universe.has_custom_source:
         code[config.universe.source] = digest_code(config.universe.source, run.base, custom.EXTENSION_POINT)
+    if config.context.has_custom_source:
+        code[config.context.source] = digest_code(config.context.source, run.base, custom.EXTENSION_POINT)
     if config.features.is_custom:
         code[config.features.set] = digest_code(
             config.features.set, run.base, custom_features.EXTENSION_POINT

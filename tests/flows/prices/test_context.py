@@ -239,3 +239,65 @@ def test_a_section_that_contradicts_itself_is_refused(folder: Path, old: str, ne
     change(folder, old, new)
     with pytest.raises(ConfigError, match=told):
         opened(folder)
+
+
+def test_the_real_series_are_read_as_they_were_published(tmp_path: Path, datasets: Path) -> None:
+    """VIX, Treasury yields and oil of 2012, beside the sample's indices, against the table itself."""
+    wide = pd.read_csv(datasets / "context" / "context.csv", parse_dates=["date"]).set_index("date")
+    wide = wide.loc["2012", ["vix", "us10y", "wti"]]
+    long = wide.reset_index().melt("date", var_name="symbol", value_name="close").dropna()
+    long.to_csv(tmp_path / "context.csv", index=False)
+    settings = SETTINGS.replace('"files"\npath = "prices.csv"', '"sample"').replace(
+        "2018-01-02", "2012-01-03"
+    )
+    settings = settings.replace('["^VIX", "RATE"]', '["vix", "us10y", "wti"]')
+    lag = '{ "vix" = "15 minutes", "us10y" = "1 session", "wti" = "7 days" }\nmissing = "carry"'
+    (tmp_path / "nextday.toml").write_text(settings.replace('{ "RATE" = "1 session" }', lag))
+    run = opened(tmp_path, datetime(2013, 1, 5, tzinfo=UTC))
+    status = update_prices(run)
+    sessions = run.calendar.sessions_between(pd.Timestamp("2012-01-03"), pd.Timestamp("2012-12-31"))
+    joined = read_context(run, sessions, status.seq, ["vix", "us10y", "wti"]).join(sessions)
+    at = {day: int(sessions.get_loc(pd.Timestamp(day))) for day in ("2012-06-05", "2012-10-09", "2012-10-31")}
+    # The VIX closes after the stocks, a yield is published on the next day, the price of oil a week later.
+    published = {"vix": "2012-06-04", "us10y": "2012-06-04", "wti": "2012-05-29"}
+    for symbol, day in published.items():
+        assert joined[symbol].value[at["2012-06-05"]] == pytest.approx(wide.loc[day, symbol])
+        assert joined[symbol].session[at["2012-06-05"]] == pd.Timestamp(day)
+    # Columbus Day: stocks traded and bonds did not. On Tuesday Friday's yield is still the last one.
+    assert pd.Timestamp("2012-10-08") not in wide["us10y"].dropna().index
+    assert joined["us10y"].session[at["2012-10-09"]] == pd.Timestamp("2012-10-05")
+    assert joined["us10y"].is_carried[at["2012-10-09"]]
+    # The hurricane closed New York on two days: on the thirty-first Friday's values are the last ones known.
+    assert joined["vix"].session[at["2012-10-31"]] == pd.Timestamp("2012-10-26")
+    assert not joined["vix"].is_carried[at["2012-10-31"]]
+
+
+def test_a_series_of_a_market_that_never_closes_is_fetched_and_checked(folder: Path, xnys: Calendar) -> None:
+    days = pd.date_range("2018-01-02", "2018-06-29", unit="us")
+    rows = random_bars(days, 9)[["session", "close", "dividend", "split"]]
+    write(folder / "context.csv", {"BTC-USD": rows})
+    change(folder, '["^VIX", "RATE"]', '["BTC-USD"]\ncalendar = "24/7"')
+    change(folder, 'lag = { "RATE" = "1 session" }', "")
+    run = opened(folder)
+    status = update_prices(run)
+    assert status.findings.empty
+    sessions = run.calendar.sessions_between(FIRST, LAST)
+    joined = read_context(run, sessions, status.seq, ["BTC-USD"]).join(sessions)["BTC-USD"]
+    monday = int(sessions.get_loc(pd.Timestamp("2018-06-11")))
+    assert joined.session[monday] == pd.Timestamp("2018-06-10")  # Sunday's ended at midnight UTC
+    assert joined.value[monday] == pytest.approx(rows.set_index("session").loc["2018-06-10", "close"])
+
+
+def test_a_source_that_is_down_costs_the_values_and_not_the_evening(
+    folder: Path, xnys: Calendar, own_modules: Path
+) -> None:
+    (folder / "broken.py").write_text(
+        "class Broken:\n    def fetch(self, symbol, start, end, now):\n        raise OSError('no route to host')\n"
+    )
+    change(folder, 'source = "files"\npath = "context.csv"', 'source = "broken:Broken"')
+    status = update_prices(opened(folder))
+    assert (status.members, status.covered) == (2, 2)
+    run = opened(folder)
+    sessions = run.calendar.sessions_between(FIRST, LAST)
+    joined = read_context(run, sessions, status.seq, ["^VIX"]).join(sessions)["^VIX"]
+    assert np.isnan(joined.value).all()
