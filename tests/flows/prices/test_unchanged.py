@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from flows.nightly import _newest_closed
 from flows.prices import update
 from flows.prices.update import PriceStatus, update_prices
 from flows.runtime.context import Run, open_run
@@ -85,6 +86,7 @@ def test_the_second_run_reads_no_file_and_says_the_same(
     assert len(first.findings) > 0
     assert (again.missing, again.as_of, again.seq) == (first.missing, first.as_of, first.seq)
     assert "-1" in again.missing["BOLT"]
+    assert _newest_closed(opened(folder)) == DAYS[-1]
     lines = caplog.messages
     unread = [line for line in told if "is not read" in line]
     assert unread
