@@ -173,7 +173,8 @@ def _forecast_tonight(
             f"No constituent of {run.name!r} has a complete window{describe_opens(champion)} on "
             f"{price_status.as_of:%Y-%m-%d}" + (f". {known}" if known else ""),
             where=str(run.store.folder),
-            fix="the champion reads many sessions without a gap; `nextday update` lists what is missing",
+            fix="the champion reads many sessions without a gap; `nextday update` lists what is missing"
+            + ('; [context] missing = "carry" bridges 5 sessions, after `nextday retrain`' if series else ""),
         )
     is_lacking = [key in lacking for key in _list_keys(rows)]
     if not any(is_lacking):

@@ -65,7 +65,7 @@ class ContextConfig(Section):
     path: str = ""
     calendar: str | dict[Symbol, str] = ""
     lag: str | dict[Symbol, str] = ""
-    missing: Literal["mask", "carry"] = "mask"
+    missing: Literal["carry", "mask"] = "carry"
 
     @property
     def has_custom_source(self) -> bool:
@@ -103,6 +103,14 @@ class ContextConfig(Section):
     @classmethod
     def _check_options(cls, options: object) -> object:
         return plain_options(options)
+
+    @field_validator("calendar", "lag", mode="before")
+    @classmethod
+    def _check_table(cls, given: object) -> object:
+        texts = [*given, *given.values()] if isinstance(given, dict) else [given]
+        if not all(isinstance(text, str) for text in texts):
+            raise ValueError('write one text for all series, or one for each: { "^N225" = "..." }')
+        return given
 
     @field_validator("lag")
     @classmethod

@@ -1,6 +1,6 @@
 """The configured constituents and context series, and their sources, opened and checked."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -64,6 +64,8 @@ class Faults:
         """
         try:
             yield
+        except _FaultsError as several:
+            self._found += several.found
         except InputError as error:
             where, fix = (text.replace("[universe]", section) for text in (error.where, error.fix))
             self._found.append(type(error)(error.what, where=where, fix=fix))
@@ -77,9 +79,15 @@ class Faults:
         if len(self._found) == 1:
             raise self._found[0]
         if self._found:
-            raise InputError(
-                "\n".join(f"{each.what}\n  where: {each.where}\n  fix:   {each.fix}" for each in self._found)
-            )
+            raise _FaultsError(self._found)
+
+
+class _FaultsError(InputError):
+    """Several errors of the user's input in one."""
+
+    def __init__(self, found: Sequence[InputError]) -> None:
+        self.found = [*found]
+        super().__init__("\n".join(map(str, found)))
 
 
 def find_reading(source: PriceSource, workspace: Workspace, universe: str) -> LastReading | None:
@@ -232,7 +240,12 @@ def open_context(
     chosen, faults = settings.context, Faults()
     own = {"source": chosen.source, "source_options": chosen.source_options, "path": chosen.path}
     parts = []
-    for sessions, symbols in context_calendars(settings, days, now).items():
+    calendars = (
+        {days: chosen.symbols} if chosen.symbols else {}
+    )  # the source is checked with those that are known
+    with faults.collected():
+        calendars = context_calendars(settings, days, now)
+    for sessions, symbols in calendars.items():
         opened = source
         with faults.collected("[context]"):
             if chosen.source or (settings.universe.source == "files" and sessions is not days):

@@ -36,7 +36,6 @@ source = "files"
 path = "context.csv"
 calendar = {{ "^N225" = "XTKS" }}
 lag = {{ "^VIX" = "15 minutes" }}
-missing = "carry"
 {small_settings("2017-01-03")}
 """
 

@@ -204,15 +204,15 @@ def test_every_fault_of_the_settings_is_told_at_once(folder: Path) -> None:
     with pytest.raises(InputError) as told:
         opened(folder)
     text = str(told.value)
-    assert "There is no calendar 'XNYSE'" in text
-    assert "[context] calendar" in text
-    assert "The universe file has no column 'gics'" in text
+    assert [line for line in text.splitlines() if not line.startswith("  ")] == [
+        "There is no calendar 'XNYSE'",
+        "There is no such file or folder",
+        "The universe file has no column 'gics'",
+    ]
+    assert "where: [context] calendar" in text
+    assert "fix:   correct [context] path" in text
+    assert text.count("fix:") == 3
     change(folder, 'calendar = { "^VIX" = "XNYSE" }', "")
-    with pytest.raises(InputError) as told:
-        opened(folder)
-    text = str(told.value)
-    assert "There is no such file or folder" in text
-    assert "correct [context] path" in text
     change(folder, 'sector = "gics"', "")
     change(folder, "nowhere.csv", "prices.csv")
     with pytest.raises(InputError) as told:
@@ -227,6 +227,7 @@ def test_every_fault_of_the_settings_is_told_at_once(folder: Path) -> None:
     [
         ('symbols = ["^VIX", "RATE"]', "symbols = []", "symbols is empty"),
         ('"1 session"', '"1 week"', "write .1 session."),
+        ('{ "RATE" = "1 session" }', "1", "lag: write one text for all series, or one for each"),
         ('"1 session"', '"61 sessions"', "60 sessions, 365 days at most"),
         ("lag = { ", 'lag = { "OIL" = "7 days", ', "lag names OIL, which symbols does not"),
         ('path = "context.csv"', "", "needs path"),
@@ -251,7 +252,7 @@ def test_the_real_series_are_read_as_they_were_published(tmp_path: Path, dataset
         "2018-01-02", "2012-01-03"
     )
     settings = settings.replace('["^VIX", "RATE"]', '["vix", "us10y", "wti"]')
-    lag = '{ "vix" = "15 minutes", "us10y" = "1 session", "wti" = "7 days" }\nmissing = "carry"'
+    lag = '{ "vix" = "15 minutes", "us10y" = "1 session", "wti" = "7 days" }'
     (tmp_path / "nextday.toml").write_text(settings.replace('{ "RATE" = "1 session" }', lag))
     run = opened(tmp_path, datetime(2013, 1, 5, tzinfo=UTC))
     status = update_prices(run)
