@@ -34,7 +34,7 @@ def make_champion(run: Run, price_status: PriceStatus) -> tuple[Champion, Evalua
     with open_compute(run, known.sequences) as compute, run_beside(tracking(run).prepare):
         walk, score_epochs, fold = train_procedure(run, known, compute)
         network = fitted_network(run, walk)
-        gain = measure_context(run, known, walk, fold, compute)
+        gain = measure_context(run, known, walk, fold, compute) if known.panel.context else None
         scores, verdict = score_procedure(run, walk)
         count_trial(run, price_status, walk.test)
         further: dict[Output, Verdict] = {}

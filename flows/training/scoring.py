@@ -90,7 +90,7 @@ def _score_issued(run: Run, rows: pd.DataFrame, baseline: str) -> list[pd.DataFr
 
 
 @task("measure the context")
-def measure_context(run: Run, known: History, walk: Walk, fold: Fold, compute: Compute) -> ContextGain | None:
+def measure_context(run: Run, known: History, walk: Walk, fold: Fold, compute: Compute) -> ContextGain:
     """Fit the same model without the context series, and compare the two on the sessions before the test.
 
     Args:
@@ -101,11 +101,9 @@ def measure_context(run: Run, known: History, walk: Walk, fold: Fold, compute: C
         compute: Where the model is trained.
 
     Returns:
-        What the series brought on the first output; None where the features have none.
+        What the series brought on the first output.
     """
     features = run.feature_set(outputs=known.sequences.outputs)
-    if not features.context:
-        return None
     less = run.feature_set(
         outputs=known.sequences.outputs, added=[name for name in features.added if name != "context"]
     )
