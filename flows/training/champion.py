@@ -45,12 +45,14 @@ def make_champion(run: Run, price_status: PriceStatus) -> tuple[Champion, Evalua
             log_line(f"the scores are {run.universe.bias}")
         if unaudited := describe_missing_audit(run):
             log_line(unaudited)
+        test_rows = walk.test
+        del walk  # its rows from before the test take as much memory as those of the test
         with run_beside(inspect_network, run, known, network, fold) as insight:
             version, champion_epochs, final = train_champion(run, known, compute, network)
     evaluation = Evaluation(
         scores=scores,
         verdict=verdict,
-        test_rows=walk.test,
+        test_rows=test_rows,
         epochs=pd.concat([score_epochs, champion_epochs], ignore_index=True),
         ranges=range_table(run, known, {"score": fold, "champion": final}),
         further=further,

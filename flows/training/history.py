@@ -59,7 +59,7 @@ class History:
         panel = self.panel
         names = ("open", "high", "low", "close", "volume", "adj_close", "last_close")
         last: dict[str, Any] = {name: getattr(panel, name)[-1:].copy() for name in names}
-        return replace(self, panel=replace(panel, sessions=panel.sessions[-1:], context=None, **last))
+        return replace(self, panel=replace(panel, sessions=panel.sessions[-1:], **last))
 
 
 @task("make sequences", run_name="make sequences through {as_of:%Y-%m-%d}")
