@@ -279,9 +279,8 @@ def _describe_method(run: Run, known: History, folds: list[Fold], walked: Walk) 
     by_dates = run.config.evaluation.test_end is not None
     size = f"{count(model.members, 'member')}, lookback {model.lookback}"
     layers = count(model.layers, "layer")
-    described = {
-        "network": f"{model.kind} of {layers} of {model.units} units, {size}, trained {training.mode}"
-    }
+    shape = "" if model.kind == "linear" else f" of {layers} of {model.units} units"
+    described = {"network": f"{model.kind}{shape}, {size}, trained {training.mode}"}
     if model.is_classifier:
         described = {"model": f"{describe_classifier(model.kind)}, lookback {model.lookback}"}
     if model.is_custom:

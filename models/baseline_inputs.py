@@ -17,6 +17,7 @@ __all__ = [
     "read_column",
     "read_momentum",
     "read_recent",
+    "read_window",
 ]
 
 RECENT: Final = 5
@@ -48,6 +49,16 @@ def read_recent(
     """
     returns = gather_windows(x[:, :, [return_feature]], rows, recent)[:, :-1, 0]
     return np.concatenate([x.reshape(-1, x.shape[-1])[rows], returns], axis=1)
+
+
+def read_window(
+    lookback: int, x: NDArray[np.float32], mask: NDArray[np.bool_], rows: NDArray[np.int32]
+) -> Inputs:
+    """Return [row, lookback * feature]: all features of the last `lookback` sessions, the oldest first.
+
+    In sequence mode there may be sessions without a bar in between, whose features are read as they stand in x.
+    """
+    return gather_windows(x, rows, lookback).reshape(len(rows), -1)
 
 
 def read_momentum(

@@ -21,8 +21,10 @@ from models.baseline_inputs import (
     read_column,
     read_momentum,
     read_recent,
+    read_window,
 )
 from models.learners import (
+    LOGISTIC,
     Estimate,
     Learn,
     Tuned,
@@ -41,7 +43,7 @@ from models.windows import (
     usable_rows,
 )
 
-__all__ = ["BASELINES", "OVERNIGHT", "Baseline", "FittedBaseline", "baselines"]
+__all__ = ["BASELINES", "OVERNIGHT", "WINDOW_ROWS", "Baseline", "FittedBaseline", "baselines"]
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ class FittedBaseline:
         mode: Which sessions these are, as for the network.
         start: First session that is read, as for the network; None in windowed mode.
         first_fit: The baseline before its second fit; None: there was none.
+        at_once: Rows whose inputs are in memory at a time.
     """
 
     estimates: tuple[Estimate | None, ...]
@@ -69,6 +72,7 @@ class FittedBaseline:
     mode: Mode
     start: int | None
     first_fit: "FittedBaseline | None" = None
+    at_once: int = 2**31
 
     @property
     def held_out(self) -> "FittedBaseline":
@@ -94,10 +98,12 @@ class FittedBaseline:
         usable = usable_rows(mask, self.lookback, self.mode)
         rows = np.flatnonzero(usable).astype(np.int32)
         p_up = np.full((len(rows), len(self.estimates)), np.nan)
-        inputs = {read: read(x, mask, rows) for read in {*self.reads} if len(rows)}
-        for output, (estimate, read) in enumerate(zip(self.estimates, self.reads, strict=True)):
-            if estimate and len(rows):
-                p_up[:, output] = estimate(inputs[read])
+        for first in range(0, len(rows), self.at_once):
+            part = slice(first, first + self.at_once)
+            inputs = {read: read(x, mask, rows[part]) for read in {*self.reads}}
+            for output, (estimate, read) in enumerate(zip(self.estimates, self.reads, strict=True)):
+                if estimate:
+                    p_up[part, output] = estimate(inputs[read])
         panel = on_panel(p_up, usable)
         return Prediction(panel, panel, panel)
 
@@ -115,6 +121,7 @@ class Baseline:
         outputs: The places of the outputs that it is meant for; None: all.
         relative: Learn and read for the outputs at `relative_outputs`; None: the same as for others.
         relative_outputs: The places of the outputs that compare a return with the median of the session.
+        most_rows: Rows that it learns from at most, evenly spaced, and forecasts at a time; None: all.
     """
 
     learn: Learn | Tuned
@@ -125,6 +132,7 @@ class Baseline:
     outputs: frozenset[int] | None = None
     relative: tuple[Learn | Tuned, Read] | None = None
     relative_outputs: frozenset[int] = frozenset()
+    most_rows: int | None = None
 
     def fit(
         self,
@@ -166,6 +174,7 @@ class Baseline:
             lookback=self.lookback,
             mode=self.mode,
             start=start_of_run(self.mode, stop, self.lookback),
+            at_once=self.most_rows or 2**31,
         )
         if refit is None:
             return first
@@ -187,8 +196,8 @@ class Baseline:
         estimates, base_rate = [], []
         for output, learn in enumerate(learns):
             rows, labels = _labelled(y, usable, output, sessions, "train")
-            read = self._part(output)[1]
-            estimates.append(learn(read(x, mask, rows), labels, seed) if learn else None)
+            read, spaced = self._part(output)[1], self._spaced(rows)
+            estimates.append(learn(read(x, mask, rows[spaced]), labels[spaced], seed) if learn else None)
             base_rate.append(float(labels.mean(dtype=np.float64)))
         return {"estimates": tuple(estimates), "base_rate": np.array(base_rate)}
 
@@ -210,8 +219,16 @@ class Baseline:
         if not isinstance(learn, Tuned):
             return learn
         parts = [_labelled(y, usable, output, *part) for part in ((train, "train"), (stop, "stop"))]
-        inside, held = ((read(x, mask, rows), labels) for rows, labels in parts)
+        inside, held = (
+            (read(x, mask, rows[spaced]), labels[spaced])
+            for rows, labels in parts
+            for spaced in [self._spaced(rows)]
+        )
         return learn.choose(inside, held, seed)
+
+    def _spaced(self, rows: NDArray[np.int32]) -> slice:
+        """Return which of the rows are learned from."""
+        return slice(None, None, -(-len(rows) // self.most_rows) if self.most_rows else None)
 
     def _part(self, output: int) -> tuple[Learn | Tuned, Read]:
         if self.relative is None or output not in self.relative_outputs:
@@ -252,12 +269,14 @@ def baselines(
     """
     recent = min(RECENT, lookback)
     learned = learners(return_feature, recent)
+    learned["logistic_window"] = LOGISTIC
     if universe_features:
         learned["logistic_without_universe"] = Tuned(
             partial(learn_logistic_without, tuple(universe_features))
         )
     reads = dict.fromkeys(learned, (partial(read_recent, return_feature, recent), recent))
     reads["momentum_252_21"] = partial(read_momentum, return_feature), MOMENTUM[0]
+    reads["logistic_window"] = partial(read_window, lookback), lookback
     build = partial(Baseline, lookback=lookback, mode=mode, relative_outputs=frozenset(relative))
     centred = {
         name: (
@@ -267,6 +286,7 @@ def baselines(
         for name, learn in rules(0, recent).items()
     }
     made = {name: build(learn, *reads[name], relative=centred.get(name)) for name, learn in learned.items()}
+    made["logistic_window"] = replace(made["logistic_window"], most_rows=WINDOW_ROWS)
     if range_feature is not None:
         learn = learn_sign(lambda inputs: -inputs[:, 0])
         read = partial(read_column, range_feature)
@@ -287,8 +307,13 @@ _READS: Final[Mapping[str, Read]] = {"momentum_252_21": partial(read_momentum, 0
 OVERNIGHT: Final = ("last_overnight", "mean_overnight_20")
 """Rules for overnight outputs: the sign of the last overnight return, and of the mean of the last twenty."""
 
+WINDOW_ROWS: Final = 100_000
+"""Rows that logistic_window learns from at most, evenly spaced: with hundreds of columns it would cost more than the
+network on a large universe, and more rows hardly change a regularised line."""
+
 BASELINES: Final = (
     *learners(return_feature=0, recent=RECENT),
+    "logistic_window",
     "logistic_without_universe",
     "range_reversal",
     *OVERNIGHT,

@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from pipeline.config_section import Plain, Section, Symbol
 from pipeline.inputs_config import ContextConfig, FeaturesConfig
-from pipeline.model_config import RECURRENT, ModelConfig, TrainingConfig
+from pipeline.model_config import ADDED_KEYS, RECURRENT, ModelConfig, TrainingConfig
 from pipeline.outputs import DIRECTION, NEXT, TARGETS, Output
 from pipeline.plugins import is_custom_code, plain_options
 
@@ -300,6 +300,11 @@ class Config(Section):
             del resolved["context"]
         if not self.features.add:
             del resolved["features"]["add"]
+        for section, names in ADDED_KEYS.items():
+            for name in names:
+                settings = getattr(self, section)
+                if getattr(settings, name) == type(settings).model_fields[name].default:
+                    del resolved[section][name]
         return resolved
 
 

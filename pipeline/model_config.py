@@ -8,13 +8,36 @@ from pydantic import Field, field_validator, model_validator
 from pipeline.config_section import Plain, Section
 from pipeline.plugins import BASELINE_NAMES, is_custom_code, plain_options
 
-__all__ = ["CLASSIFIERS", "RECURRENT", "ModelConfig", "TrainingConfig"]
+__all__ = ["ADDED_KEYS", "CLASSIFIERS", "NETWORKS", "RECURRENT", "ModelConfig", "TrainingConfig"]
 
 RECURRENT: Final = ("gru", "lstm", "rnn")
 """[model] kind of recurrent networks."""
 
+NETWORKS: Final = (*RECURRENT, "linear", "tcn")
+"""[model] kind of nextday's networks."""
+
 CLASSIFIERS: Final = ("boosting", "logistic")
 """[model] kind of classifiers of scikit-learn."""
+
+_WITHOUT_EFFECT: Final = {
+    "tcn": ("convolution attention", ""),
+    "linear": ("convolution attention linear_skip", "dropout adversarial"),
+    **dict.fromkeys(
+        CLASSIFIERS,
+        (
+            "convolution attention linear_skip scope",
+            "warm_start dropout weight_decay adversarial sample_weight",
+        ),
+    ),
+    "custom": ("linear_skip", "dropout weight_decay adversarial sample_weight"),
+}
+"""The settings of [model] and [training] that a kind has no use for."""
+
+ADDED_KEYS: Final = {
+    "model": ("linear_skip",),
+    "training": ("dropout", "weight_decay", "adversarial", "sample_weight"),
+}
+"""Keys of later versions, by section: at their defaults they mean what earlier versions did without them."""
 
 SCHEDULER_PATTERN: Final = r"^((tcp|tls|ws|wss|ucx)://[^@/\s]+:[0-9]+)?$"
 
@@ -28,6 +51,7 @@ class ModelConfig(Section):
     layers: int = Field(1, ge=1, le=8)
     convolution: int = Field(0, ge=0, le=250)
     attention: bool = False
+    linear_skip: bool = False
     lookback: int = Field(20, ge=1, le=1000)
     members: int = Field(5, ge=1, le=100)
     scope: Literal["pooled", "symbol"] = "pooled"
@@ -45,7 +69,12 @@ class ModelConfig(Section):
     @property
     def is_network(self) -> bool:
         """Whether the model is one of nextday's networks."""
-        return not (self.is_custom or self.is_classifier)
+        return self.kind in NETWORKS
+
+    @property
+    def is_deep(self) -> bool:
+        """Whether the model is a network that is more than a linear map of its window."""
+        return self.is_network and self.kind != "linear"
 
     @property
     def name(self) -> str:
@@ -55,7 +84,7 @@ class ModelConfig(Section):
     @field_validator("kind")
     @classmethod
     def _check_kind(cls, kind: str) -> str:
-        built_in = (*RECURRENT, *CLASSIFIERS)
+        built_in = (*NETWORKS, *CLASSIFIERS)
         if kind not in built_in and not is_custom_code(kind):
             raise ValueError(f"write {', '.join(built_in)}, or package.module:Name for a custom model")
         if (name := kind.rpartition(":")[2]).lower() in BASELINE_NAMES:
@@ -80,13 +109,9 @@ class ModelConfig(Section):
 
         Sizes that a file may list anyway (units, layers, members) are not among them.
         """
-        if self.is_custom or self.kind in RECURRENT:
-            return []
-        given: list[tuple[str, Section, str]] = [
-            ("[model]", self, name) for name in ("convolution", "attention")
-        ]
-        if self.is_classifier:
-            given += [("[model]", self, "scope"), ("[training]", training, "warm_start")]
+        of_model, of_training = _WITHOUT_EFFECT.get("custom" if self.is_custom else self.kind, ("", ""))
+        given: list[tuple[str, Section, str]] = [("[model]", self, name) for name in of_model.split()]
+        given += [("[training]", training, name) for name in of_training.split()]
         return [
             f"{section} {name} = {json.dumps(value)}"
             for section, settings, name in given
@@ -104,6 +129,10 @@ class TrainingConfig(Section):
     learning_rate: float = Field(3e-4, gt=0, lt=1)
     schedule: Literal["constant", "cosine"] = "constant"
     clip_norm: float = Field(1.0, gt=0)
+    dropout: float = Field(0.0, ge=0, lt=1)
+    weight_decay: float = Field(0.0, ge=0, lt=100)
+    adversarial: float = Field(0.0, ge=0, le=10)
+    sample_weight: Literal["none", "recent", "volatility"] = "none"
     patience: int = Field(4, ge=1)
     smooth_epochs: int = Field(3, ge=1, le=100)
     seed: int = Field(20, ge=0, lt=2**31)

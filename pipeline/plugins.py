@@ -170,6 +170,7 @@ BASELINE_NAMES: Final = frozenset(
         *("always_up", "base_rate", "last_sign", "reversal", "momentum", "logistic_regression"),
         *("reversal_5", "momentum_252_21", "last_overnight", "mean_overnight_20"),
         *("gradient_boosting", "logistic_without_universe", "range_reversal", "best_before"),
+        "logistic_window",
     }
 )
 """The baselines' names in every table: a custom model may have none of them."""

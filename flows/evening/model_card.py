@@ -12,6 +12,7 @@ from models.calibration.isotonic import Isotonic
 from models.calibration.temperature import Temperature
 from models.ensembles import custom_ensemble
 from models.ensembles.model_files import CLASSIFIER
+from models.networks.network import Network
 from pipeline.formatting import format_alike, format_percent
 from pipeline.outputs import MAIN, Output, describe_output, describe_outputs
 
@@ -24,7 +25,7 @@ __all__ = [
     "describe_scope",
 ]
 
-_KINDS = {"gru": "GRU", "lstm": "LSTM", "rnn": "Elman RNN"}
+_KINDS = {"gru": "GRU", "lstm": "LSTM", "rnn": "Elman RNN", "tcn": "TCN"}
 _CLASSIFIERS = {
     "boosting": "gradient boosting, 50 trees of at most 8 leaves",
     "logistic": "logistic regression, its penalty chosen on the stop range",
@@ -62,6 +63,7 @@ def _describe_model(champion: Champion) -> dict[str, str]:
         made = {
             "network": _describe_network(shape, facts["parameters"]),
             "trained": _describe_training(shape, facts["training"])
+            + _describe_regularization(facts["training"], champion.settings)
             + (", then a second fit" if champion.resolve_settings()["training"].get("refit") else ""),
             "scope": describe_scope(facts),
         }
@@ -106,7 +108,12 @@ def _describe_network(network: Mapping[str, Any], parameters: int) -> str:
     """Return the network of each member and how many parameters it has."""
     extras = [f"a causal convolution of {network['convolution']}"] if network.get("convolution") else []
     extras += ["attention"] if network.get("attention") else []
-    parts = [f"{_KINDS[network['kind']]}, {network['layers']} x {network['units']} units", *extras]
+    extras += ["a linear skip"] if network.get("linear_skip") else []
+    if network["kind"] == "linear":
+        return f"linear map of the window, {parameters:,} parameters"
+    levels = f"{len(Network(**network).dilations)} levels of " if network["kind"] == "tcn" else ""
+    size = f"{levels}{network['layers']} x {network['units']} units"
+    parts = [f"{_KINDS[network['kind']]}, {size}", *extras]
     return f"{', '.join(parts)}, {parameters:,} parameters"
 
 
@@ -116,6 +123,14 @@ def _describe_training(network: Mapping[str, Any], training: Mapping[str, Any]) 
         return f"windowed: a window of {network['lookback']} sessions, one label"
     after = network["lookback"] - 1
     return f"sequence: chunks of {training['chunk']} sessions, a label at each after the first {after}"
+
+
+def _describe_regularization(training: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
+    """Return the settings of regularization and weights that are on; empty: none."""
+    names = ("dropout", "weight_decay", "adversarial")
+    told = [f"{name.replace('_', ' ')} {training[name]:g}" for name in names if training.get(name)]
+    weight = settings["training"].get("sample_weight", "none")
+    return "".join(f", {each}" for each in [*told, *[f"rows weighted: {weight}"] * (weight != "none")])
 
 
 def describe_calibration(facts: Mapping[str, Any], outputs: Sequence[Output]) -> dict[str, str]:

@@ -14,6 +14,7 @@ from optuna.distributions import (
 )
 
 from pipeline.config import Config
+from pipeline.model_config import RECURRENT
 from pipeline.tracking.trials import Parameters, list_parameters
 
 __all__ = [
@@ -76,7 +77,7 @@ def _rounded(value: Any, distribution: BaseDistribution) -> Any:
 
 
 def with_parameters(config: Config, parameters: Parameters, members: int | None = None) -> Config:
-    """Return the settings with these parameters.
+    """Return the settings with these parameters; a kind without recurrence has no convolution and no attention.
 
     Args:
         config: The settings.
@@ -87,6 +88,8 @@ def with_parameters(config: Config, parameters: Parameters, members: int | None 
     for setting, value in parameters.items():
         section, _, name = setting.partition(".")
         sections[section][name] = value
+    if sections["model"]["kind"] not in RECURRENT:
+        sections["model"] |= {"convolution": 0, "attention": False}
     if members is not None:
         sections["model"]["members"] = members
     return Config.model_validate(sections)

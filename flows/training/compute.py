@@ -14,6 +14,7 @@ from flows.runtime.dask_cluster import join_cluster
 from flows.runtime.progress import log_quietly
 from models.cores import count_cores
 from models.training.process_pool import LocalWorkers
+from pipeline.config import ModelConfig
 from pipeline.features.sequences import Sequences
 
 __all__ = ["Compute", "choose_processes", "open_compute", "training_seconds"]
@@ -90,14 +91,23 @@ def choose_processes(run: Run, sequences: Sequences, at_once: int = 1) -> int:
     return min(wanted, jobs * at_once)
 
 
+def _weights_per_session(model: ModelConfig, features: int) -> int:
+    """Return how many weights a network uses at each session, about."""
+    if model.kind == "linear":
+        return features
+    if model.kind == "tcn":
+        return model.units * (features + 2 * model.units * model.layers * model.lookback.bit_length())
+    inputs = [features, *[model.units] * (model.layers - 1)]
+    return sum(_GATES[model.kind] * model.units * (width + model.units) for width in inputs)
+
+
 def training_seconds(run: Run, sequences: Sequences) -> float:
     """Estimate the seconds that training a champion and its score takes on one core.
 
     Six operations per weight and session (two each for the forward pass and for both gradients), half of the epochs.
     """
     model, training = run.config.model, run.config.training
-    inputs: list[int] = [sequences.x.shape[2], *[model.units] * (model.layers - 1)]
-    weights = sum(_GATES[model.kind] * model.units * (width + model.units) for width in inputs)
+    weights = _weights_per_session(model, sequences.x.shape[2])
     steps = float(model.lookback)
     if training.mode == "sequence":
         steps = training.chunk / max(training.chunk - model.lookback + 1, 1)

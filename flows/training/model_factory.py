@@ -1,6 +1,7 @@
 """Build models from the settings: network, classifier or custom model, the baselines, the start of a warm start."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final, cast
 
 from flows.runtime.context import Run
@@ -11,6 +12,8 @@ from models.baselines import baselines
 from models.calibration.calibrator import Calibration
 from models.classifiers.classifier import ClassifierKind, ClassifierModel
 from models.ensembles.custom_ensemble import CustomModel
+from models.sample_weights import Weigh, weigh_by_volatility, weigh_recent
+from pipeline.config import Config
 from pipeline.features.columns import RANGE, UNIVERSE, FeatureSet
 from pipeline.features.overnight import OVERNIGHT_COLUMNS
 from pipeline.forecasting.folds import Fold
@@ -51,27 +54,8 @@ def make_recipe(
         return ClassifierModel(kind, last_return, model.lookback, training.mode, progress, calibration)
     recipe, network, settings = load_recipe(model.scope)
     model_to_fit: EnsembleModel = recipe(
-        network=network(
-            kind=model.kind,
-            features=len(features.columns),
-            lookback=model.lookback,
-            units=model.units,
-            layers=model.layers,
-            horizons=outputs,
-            convolution=model.convolution,
-            attention=model.attention,
-            mode=training.mode,
-        ),
-        training=settings(
-            epochs=training.epochs,
-            batch_size=training.batch_size,
-            chunk=training.chunk,
-            learning_rate=training.learning_rate,
-            schedule=training.schedule,
-            clip_norm=training.clip_norm,
-            patience=training.patience,
-            smooth_epochs=training.smooth_epochs,
-        ),
+        network=network(**_describe_network(run.config, len(features.columns), outputs)),
+        training=settings(**{name: getattr(training, name) for name in _TRAINING}),
         members=model.members,
         progress=progress,
         executor=compute.executor,
@@ -80,8 +64,30 @@ def make_recipe(
         checkpoints=compute.checkpoints,
         start=start,
         calibration=calibration,
+        weigh=_weigh(training.sample_weight, features),
     )
     return model_to_fit
+
+
+_TRAINING: Final = (
+    *("epochs", "batch_size", "chunk", "learning_rate", "schedule", "clip_norm", "patience", "smooth_epochs"),
+    *("dropout", "weight_decay", "adversarial"),
+)
+"""The keys of [training] that a network is trained by."""
+
+
+def _describe_network(config: Config, features: int, outputs: int) -> dict[str, Any]:
+    """Return what describes a network, see models.networks.network.Network."""
+    parts = ("kind", "lookback", "units", "layers", "convolution", "attention", "linear_skip")
+    shape = {name: getattr(config.model, name) for name in parts}
+    return {**shape, "features": features, "horizons": outputs, "mode": config.training.mode}
+
+
+def _weigh(name: str, features: FeatureSet) -> Weigh | None:
+    """Return what [training] sample_weight names."""
+    if name == "volatility":
+        return partial(weigh_by_volatility, features.columns.index(features.last_return))
+    return weigh_recent if name == "recent" else None
 
 
 def _calibration(run: Run) -> Calibration:

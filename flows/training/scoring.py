@@ -17,7 +17,7 @@ from pipeline.evaluation.context_gain import ContextGain, measure_gain
 from pipeline.evaluation.scores import score
 from pipeline.evaluation.selective import score_coverage, select_issued
 from pipeline.evaluation.timing_and_picking import judge_skills
-from pipeline.evaluation.verdict import Verdict, best_baseline, find_best_methods, judge
+from pipeline.evaluation.verdict import Verdict, best_baseline, compare_with_window, find_best_methods, judge
 from pipeline.features.columns import FeatureSet
 from pipeline.features.sequences import Sequences
 from pipeline.forecasting.folds import Fold
@@ -73,7 +73,11 @@ def _score_output(run: Run, walk: Walk, output: Output, baseline: str) -> tuple[
     skills = judge_skills(test, model=model, best=select_output(walk.best, output), seed=seed)
     among, compared = find_best_methods(test, seed=seed)
     verdict = replace(
-        judge(test, model=model, baseline=baseline, seed=seed), skills=skills, among=among, compared=compared
+        judge(test, model=model, baseline=baseline, seed=seed),
+        skills=skills,
+        among=among,
+        compared=compared,
+        recurrence=compare_with_window(test, model=model, seed=seed) if run.config.model.is_deep else "",
     )
     for sentence in verdict.sentences:
         log_quietly(sentence)  # the command prints them at its end

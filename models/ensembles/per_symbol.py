@@ -19,6 +19,7 @@ from models.ensembles.members import Members, calibration_rows, keep_last_good
 from models.ensembles.per_symbol_fitted import SymbolEnsemble, SymbolMember
 from models.errors import ModelError
 from models.networks.network import Network
+from models.sample_weights import Weigh
 from models.scaling import FitScaling, Scaling, fit_scaling
 from models.training.examples import Refit, prepare_examples
 from models.training.futures import DeferredFuture
@@ -57,6 +58,7 @@ class SymbolModel:
             initialization.
         calibration: How the mean logit of a symbol's members is calibrated, and when a direction is issued.
         scale: Gives the input scale of each symbol.
+        weigh: Gives each row's weight in what is learned; None: all count the same.
     """
 
     network: Network
@@ -70,6 +72,7 @@ class SymbolModel:
     start: SymbolEnsemble | None = None
     calibration: Calibration = field(default_factory=Calibration)
     scale: FitScaling = fit_scaling
+    weigh: Weigh | None = None
 
     def fit(
         self,
@@ -148,7 +151,13 @@ class SymbolModel:
         """Return the input scale and the examples of one symbol's fit."""
         own = refit and refit.only(symbol)
         return prepare_examples(
-            self.network, *_only(symbol, block), train=train, stop=stop, refit=own, scale=self.scale
+            self.network,
+            *_only(symbol, block),
+            train=train,
+            stop=stop,
+            refit=own,
+            scale=self.scale,
+            weigh=self.weigh,
         )
 
     def _assemble(

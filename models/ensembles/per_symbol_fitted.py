@@ -164,9 +164,9 @@ class SymbolEnsemble:
     def _metadata(self, extra: Mapping[str, Any]) -> dict[str, Any]:
         return {
             "family": PER_SYMBOL,
-            "network": asdict(self.network),
+            "network": self.network.to_json(),
             "parameters": count_parameters(self.network),
-            "training": asdict(self.training),
+            "training": self.training.to_json(),
             "seeds": self.seeds,
             "places": self.places,
             "left_out": {str(row): reason for row, reason in self.left_out.items()},

@@ -19,6 +19,7 @@ from models.errors import ModelError
 from models.networks.network import Network
 from models.networks.recurrent import count_parameters
 from models.prediction import Prediction, on_panel
+from models.sample_weights import Weigh
 from models.scaling import FitScaling, Scaling, fit_scaling
 from models.training.examples import Refit, prepare_examples
 from models.training.futures import DeferredFuture
@@ -129,9 +130,9 @@ class RecurrentEnsemble:
     def _metadata(self, extra: Mapping[str, Any]) -> dict[str, Any]:
         return {
             "family": POOLED,
-            "network": asdict(self.network),
+            "network": self.network.to_json(),
             "parameters": count_parameters(self.network),
-            "training": asdict(self.training),
+            "training": self.training.to_json(),
             "seeds": self.seeds,
             "calibrator": self.calibrator.to_json(),
             "base_rate": self.base_rate.tolist(),
@@ -165,6 +166,7 @@ class RecurrentModel:
             its seed, instead of from random initialization.
         calibration: How the mean logit is calibrated, and when a direction is issued.
         scale: Gives the input scale.
+        weigh: Gives each row's weight in what is learned; None: all count the same.
     """
 
     network: Network
@@ -178,6 +180,7 @@ class RecurrentModel:
     start: RecurrentEnsemble | None = None
     calibration: Calibration = field(default_factory=Calibration)
     scale: FitScaling = fit_scaling
+    weigh: Weigh | None = None
 
     def fit(
         self,
@@ -236,7 +239,7 @@ class RecurrentModel:
         check_panel(x, mask, self.network.features)
         second = None if refit is None else Refit(range(train.start, calibrate.stop), refit)
         scaling, examples = prepare_examples(
-            self.network, x, mask, y, train=train, stop=stop, refit=second, scale=self.scale
+            self.network, x, mask, y, train=train, stop=stop, refit=second, scale=self.scale, weigh=self.weigh
         )
         seeds = tuple(range(seed, seed + self.members))
         known = self._known(seeds, train)

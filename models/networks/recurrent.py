@@ -1,11 +1,12 @@
-"""The recurrent networks, built from one description out of stock Keras layers.
+"""The networks, built from one description out of stock Keras layers.
 
 `rnn` is Elman's network, h_t = tanh(W_hh h_{t-1} + W_xh x_t + b), y_t = W_hy h_t (Elman 1990, "Finding
 structure in time"); `gru` is the gated recurrent unit (Cho et al. 2014) and `lstm` the long short-term memory
 (Hochreiter and Schmidhuber 1997). Recurrent weights start orthogonal (Saxe et al. 2014).
 
-Every network reads inputs of any length, and no output depends on later sessions. A causal convolution can precede the
-recurrent layers, and attention over the last `lookback` states can follow them.
+No output depends on later sessions, and networks read inputs of any length. A causal convolution can precede the
+recurrent layers, and attention over the last `lookback` states can follow them. Networks without recurrence consist of
+the parts in `models.networks.feedforward`.
 """
 
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ import numpy as np
 
 from models.engine import keras
 from models.networks import bptt_layers
+from models.networks.feedforward import convolve_levels, map_window
 from models.networks.network import Network
 from models.scaling import LIMIT, Scaling
 from models.threads import use_one_thread
@@ -38,9 +40,16 @@ def build(network: Network, seed: int) -> keras.Model:
     return _build(network, KINDS, seed)
 
 
-def build_to_train(network: Network, seed: int) -> keras.Model:
-    """Return the network of `build` with the faster layers of TRAINED, for the training loop alone."""
-    return _build(network, TRAINED, seed)
+def build_to_train(network: Network, seed: int, dropout: float = 0.0) -> keras.Model:
+    """Return the network of `build` with the faster layers of TRAINED, for the training loop alone.
+
+    Args:
+        network: The description.
+        seed: Of its first weights.
+        dropout: Share of the states of each hidden layer that a step of training leaves out (Srivastava et al. 2014).
+            Dropout has no weights, and the network that is saved lacks it.
+    """
+    return _build(network, TRAINED, seed, dropout)
 
 
 def build_deployable(network: Network, scaling: Scaling) -> keras.Model:
@@ -65,19 +74,43 @@ def count_parameters(network: Network) -> int:
     return int(build(network, seed=0).count_params())
 
 
-def _build(network: Network, layers: Mapping[str, type], seed: int) -> keras.Model:
+def _build(network: Network, layers: Mapping[str, type], seed: int, dropout: float = 0.0) -> keras.Model:
     scaled = keras.Input((None, network.features), name="scaled")
-    return keras.Model(scaled, _logits(network, layers, scaled, seed), name=network.kind)
+    return keras.Model(scaled, _logits(network, layers, scaled, seed, dropout), name=network.kind)
 
 
 def _logits(
-    network: Network, layers: Mapping[str, type], scaled: keras.KerasTensor, seed: int
+    network: Network,
+    layers: Mapping[str, type],
+    scaled: keras.KerasTensor,
+    seed: int,
+    dropout: float = 0.0,
 ) -> keras.KerasTensor:
+    if network.kind == "linear":
+        return map_window(network, scaled, "logits", use_bias=True)
+    if network.kind == "tcn":
+        hidden = convolve_levels(network, scaled, seed, dropout)
+        hidden = hidden if network.mode == "sequence" else hidden[:, -1]
+    else:
+        hidden = _recur(network, layers, scaled, seed, dropout)
+    skip = map_window(network, scaled, "linear_skip", use_bias=False) if network.linear_skip else None
+    # Zero output weights: at first every logit is the bias. With random ones, the first epochs on noisy returns
+    # are spent on unlearning them.
+    logits = keras.layers.Dense(network.horizons, kernel_initializer="zeros", name="logits")(hidden)
+    return logits if skip is None else keras.layers.Add(name="with_skip")([skip, logits])
+
+
+def _recur(
+    network: Network, layers: Mapping[str, type], scaled: keras.KerasTensor, seed: int, dropout: float
+) -> keras.KerasTensor:
+    """Return the states that the output layer reads."""
     seeds = iter(np.random.SeedSequence(seed).generate_state(3 * network.layers + 2).tolist())
     # The recurrent layers come first: they start the same with and without convolution or attention.
     drawn = [[next(seeds) for _ in range(3)] for _ in range(network.layers)]
     hidden = _convolve(network, scaled, next(seeds)) if network.convolution else scaled
-    is_many = network.attention or network.mode == "sequence"
+    # Keras orders weights by the distance of their layer from the output: with the last state taken apart, those of a
+    # skip always come after those of the recurrent layers.
+    is_many = network.attention or network.linear_skip or network.mode == "sequence"
     for layer, (kernel, recurrent, rest) in enumerate(drawn, start=1):
         hidden = layers[network.kind](
             network.units,
@@ -87,11 +120,11 @@ def _logits(
             seed=rest,
             name=f"recurrent_{layer}",
         )(hidden)
+        if dropout:
+            hidden = keras.layers.Dropout(dropout, seed=seed + layer, name=f"dropout_{layer}")(hidden)
     if network.attention:
-        hidden = _attend(network, hidden, next(seeds))
-    # Zero output weights: at first every logit is the bias. With random ones, the first epochs on noisy returns
-    # are spent on unlearning them.
-    return keras.layers.Dense(network.horizons, kernel_initializer="zeros", name="logits")(hidden)
+        return _attend(network, hidden, next(seeds))
+    return hidden[:, -1] if network.linear_skip and network.mode == "windowed" else hidden
 
 
 def _convolve(network: Network, scaled: keras.KerasTensor, seed: int) -> keras.KerasTensor:

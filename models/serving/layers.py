@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-__all__ = ["RECURRENT", "Array", "Backward", "attend", "convolve", "gru", "lstm", "rnn"]
+__all__ = ["RECURRENT", "Array", "Backward", "attend", "convolve", "gru", "lstm", "rnn", "then"]
 
 Array = NDArray[np.float64]
 
@@ -127,26 +127,37 @@ def lstm(x: Array, weights: list[Array], *, keep: bool) -> tuple[Array, Backward
     return states, backward
 
 
-def convolve(x: Array, weights: list[Array]) -> tuple[Array, Backward]:
-    """Return relu(b + sum of x_{t-k} W_k) over the sessions of a causal kernel, and its backward pass.
+def then(second: tuple[Array, Backward], first: Backward) -> tuple[Array, Backward]:
+    """Return the outputs of a layer and the backward pass through it and the layers before, whose pass is `first`."""
+    values, back = second
+    return values, lambda by_output: first(back(by_output))
+
+
+def convolve(
+    x: Array, weights: list[Array], *, dilation: int = 1, relu: bool = True
+) -> tuple[Array, Backward]:
+    """Return relu(b + sum of x_{t-dk} W_k) over the sessions of a causal kernel, and its backward pass.
 
     Args:
         x: Inputs.
         weights: W [member, session of the kernel, input, unit], the newest session last; b [member, unit].
+        dilation: Sessions d from one of the kernel to the next.
+        relu: Whether negative outputs become zero.
     """
     kernel, bias = weights
     lags = kernel.shape[1]
+    steps = [(lag * dilation, kernel[:, lags - 1 - lag]) for lag in range(lags) if lag * dilation < len(x)]
     made = np.zeros((len(x), len(kernel), x.shape[2], kernel.shape[-1]))
-    for lag in range(min(lags, len(x))):
-        made[lag:] += x[: len(x) - lag] @ kernel[:, lags - 1 - lag]
+    for back, weight in steps:
+        made[back:] += x[: len(x) - back] @ weight
     made += bias[:, None]
-    is_on = made > 0
+    is_on = made > 0 if relu else np.True_
 
     def backward(by_output: Array) -> Array:
         by_output = np.where(is_on, by_output, 0.0)
         by_input = np.zeros((*by_output.shape[:-1], kernel.shape[2]))
-        for lag in range(min(lags, len(x))):
-            by_input[: len(x) - lag] += by_output[lag:] @ _transposed(kernel[:, lags - 1 - lag])
+        for back, weight in steps:
+            by_input[: len(x) - back] += by_output[back:] @ _transposed(weight)
         return by_input
 
     return np.where(is_on, made, 0.0), backward

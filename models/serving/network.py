@@ -1,6 +1,6 @@
 """A trained network in NumPy: the logits of all members of an ensemble, and their gradients by the inputs."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 
 import numpy as np
@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
 from models.errors import ModelError
-from models.networks.network import GATES, Network
-from models.serving.layers import RECURRENT, Array, Backward, attend, convolve
+from models.networks.network import GATES, KERNEL, Network
+from models.serving.layers import RECURRENT, Array, Backward, attend, convolve, then
 
 __all__ = ["ServedNetwork", "weight_shapes"]
 
@@ -46,6 +46,10 @@ class ServedNetwork:
     def numbers_per_session(self) -> int:
         """States and gates that a run holds per row and session, about."""
         network = self.network
+        if network.kind == "linear":
+            return self.members * (network.features + network.horizons)
+        if network.kind == "tcn":
+            return self.members * network.units * (2 * network.layers * len(network.dilations) + 4)
         return self.members * network.units * (network.layers * (2 * GATES[network.kind] + 2) + 4)
 
     def logits(self, x: NDArray[np.floating]) -> Array:
@@ -80,28 +84,60 @@ class ServedNetwork:
     def _run(self, x: NDArray[np.floating], *, keep: bool) -> tuple[Array, Backward]:
         """Return the logits [session, member, row, horizon] and the backward pass to the inputs."""
         network, weights = self.network, iter(self._weights)
-        values: Array = np.asarray(x, np.float64).swapaxes(0, 1)[:, None]
-        passes: list[Backward] = []
-        if network.convolution:
-            values, back = convolve(values, [next(weights), next(weights)])
-            passes.append(back)
+        scaled: Array = np.asarray(x, np.float64).swapaxes(0, 1)[:, None]
+        if network.kind == "linear":
+            return convolve(scaled, [*weights], relu=False)
+        values, back = (
+            _convolve_levels(network, scaled, weights)
+            if network.kind == "tcn"
+            else _recur(network, scaled, weights, keep=keep)
+        )
+        skip = [next(weights), np.zeros((self.members, network.horizons))] if network.linear_skip else []
+        logits, back = then(_dense(values, [*weights]), back)
+        if not skip:
+            return logits, back
+        mapped, back_skip = convolve(scaled, skip, relu=False)
+        return logits + mapped, lambda by_output: back(by_output) + back_skip(by_output)
+
+
+def _recur(
+    network: Network, values: Array, weights: Iterator[Array], *, keep: bool
+) -> tuple[Array, Backward]:
+    """Return the states of a recurrent network and their backward pass to its inputs."""
+    made: tuple[Array, Backward] = values, lambda by_output: by_output
+    if network.convolution:
+        made = then(convolve(made[0], _take(weights, 2)), made[1])
+    for _ in range(network.layers):
+        made = then(RECURRENT[network.kind](made[0], _take(weights, 3), keep=keep), made[1])
+    if network.attention:
+        made = then(attend(made[0], _take(weights, 3), network.lookback), made[1])
+    return made
+
+
+def _convolve_levels(network: Network, values: Array, weights: Iterator[Array]) -> tuple[Array, Backward]:
+    """Return the states of a tcn and their backward pass to its inputs."""
+    values, back = _dense(values, _take(weights, 2))
+    for dilation in network.dilations:
+        made: tuple[Array, Backward] = values, lambda by_output: by_output
         for _ in range(network.layers):
-            values, back = RECURRENT[network.kind](
-                values, [next(weights), next(weights), next(weights)], keep=keep
-            )
-            passes.append(back)
-        if network.attention:
-            values, back = attend(values, [next(weights), next(weights), next(weights)], network.lookback)
-            passes.append(back)
-        kernel, bias = weights
+            made = then(convolve(made[0], _take(weights, 2), dilation=dilation), made[1])
+        level, back_level = made
+        values = values + level
+        back = _residual(back_level, back)
+    return values, back
 
-        def backward(by_output: Array) -> Array:
-            by = by_output @ kernel.swapaxes(-1, -2)
-            for back in reversed(passes):
-                by = back(by)
-            return by
 
-        return values @ kernel + bias[:, None], backward
+def _residual(level: Backward, before: Backward) -> Backward:
+    return lambda by_output: before(by_output + level(by_output))
+
+
+def _dense(values: Array, weights: list[Array]) -> tuple[Array, Backward]:
+    kernel, bias = weights
+    return values @ kernel + bias[:, None], lambda by_output: by_output @ kernel.swapaxes(-1, -2)
+
+
+def _take(weights: Iterator[Array], count: int) -> list[Array]:
+    return [next(weights) for _ in range(count)]
 
 
 @cache
@@ -113,6 +149,13 @@ def _one_thread() -> ThreadpoolController:
 def weight_shapes(network: Network) -> list[tuple[int, ...]]:
     """Return the shapes of a member's weights, in the order of Keras: from the input to the logits."""
     units, width, shapes = network.units, network.features, list[tuple[int, ...]]()
+    window = (network.lookback, network.features, network.horizons)
+    if network.kind == "linear":
+        return [window, (network.horizons,)]
+    if network.kind == "tcn":
+        levels = [(KERNEL, units, units), (units,)] * network.layers * len(network.dilations)
+        skip = [window] * network.linear_skip
+        return [(width, units), (units,), *levels, *skip, (units, network.horizons), (network.horizons,)]
     if network.convolution:
         shapes += [(network.convolution, width, units), (units,)]
         width = units
@@ -124,4 +167,4 @@ def weight_shapes(network: Network) -> list[tuple[int, ...]]:
     if network.attention:
         shapes += [(units, units), (units,), (units, 1)]
         width = 2 * units
-    return [*shapes, (width, network.horizons), (network.horizons,)]
+    return [*shapes, *[window] * network.linear_skip, (width, network.horizons), (network.horizons,)]

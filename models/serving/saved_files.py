@@ -30,6 +30,7 @@ _MADE_OF: Final = {
         ("keras.layers", name)
         for name in ("AveragePooling1D", "Concatenate", "Conv1D", "Multiply", "ZeroPadding1D")
     ),
+    ("keras.layers", "Add"),
     *(("keras.src.ops.numpy", name) for name in ("Divide", "GetItem")),
 }
 """Module and class of every part of a network of `networks.recurrent`."""

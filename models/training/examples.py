@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.networks.network import Network
+from models.sample_weights import Weigh
 from models.scaling import FitScaling, Scaling, fit_scaling
 from models.training.trainer import Examples
 from models.windows import closed_up, example_spans, labelled_rows, share_of_ups, usable_rows
@@ -41,6 +42,7 @@ def prepare_examples(
     stop: range,
     refit: Refit | None = None,
     scale: FitScaling = fit_scaling,
+    weigh: Weigh | None = None,
 ) -> tuple[Scaling, Examples]:
     """Return the input scale of the rows of `train`, and the examples of a fit on `train` and `stop`.
 
@@ -53,6 +55,7 @@ def prepare_examples(
         stop: Session numbers that decide when training ends.
         refit: The sessions and labels of a second fit; None: there is none.
         scale: Gives the input scale.
+        weigh: Gives each row's weight in what is learned; None: all count the same.
 
     Raises:
         ModelError: a range has no usable label.
@@ -73,6 +76,8 @@ def prepare_examples(
         stop=example_spans(mask, stop_rows, network.lookback, joined=is_joined),
         base_rate=share_of_ups(y, rows),
     )
+    if weigh is not None:
+        examples = replace(examples, weights=weigh(x, mask, train).reshape(-1))
     if refit is None:
         return scaling, examples
     every = labelled_rows(usable, refit.y, refit.sessions, "refit")

@@ -24,7 +24,7 @@ from models.networks.network import Network
 from models.threads import check_one_thread
 from models.training.checkpoints import Checkpoints, digest_examples, name_training
 from models.training.futures import DeferredFuture
-from models.training.graphs import Graphs
+from models.training.graphs import Graphs, Regularization
 from models.training.trainer import Epoch, Examples, Run, Trainer, Training, Weights
 
 __all__ = ["Job", "Progress", "submit_all", "train_from_files"]
@@ -180,16 +180,17 @@ def train_from_files(place: str, job: Job) -> Run:
 def _train(examples: Examples, job: Job, progress: Progress) -> Run:
     check_one_thread()
     with _GRAPHS_LOCK:
-        graphs = _graphs(job.network, job.training.chunk_of(job.network), job.training.clip_norm)
+        chunk, training = job.training.chunk_of(job.network), job.training
+        graphs = _graphs(job.network, chunk, training.clip_norm, training.regularization)
         return Trainer(job.network, job.training, graphs).train(
             examples, job.seed, member=job.member, members=job.members, progress=progress, start=job.start
         )
 
 
 @lru_cache(maxsize=1)
-def _graphs(network: Network, chunk: int, clip_norm: float) -> Graphs:
+def _graphs(network: Network, chunk: int, clip_norm: float, regularization: Regularization) -> Graphs:
     """Return the graphs of this process, which are compiled once for all trainings that can share them."""
-    return Graphs(network, chunk, clip_norm)
+    return Graphs(network, chunk, clip_norm, regularization)
 
 
 def _write_examples(examples: Sequence[Examples], folder: Path | None, stack: ExitStack) -> Path:
@@ -277,8 +278,8 @@ class _Results:
 def _name(job: Job, examples_digest: str) -> str:
     """Return the checkpoint's name: the digest of everything that decides the result of a job."""
     facts = {
-        "network": asdict(job.network),
-        "training": asdict(job.training),
+        "network": job.network.to_json(),
+        "training": job.training.to_json(),
         "seed": job.seed,
         "member": (job.member, job.members),  # its epochs say so
         "examples": examples_digest,

@@ -16,8 +16,8 @@ The steps themselves run in the compiled graphs of `models.training.graphs`.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -27,7 +27,7 @@ from scipy.special import logit
 from models.errors import ModelError
 from models.networks.network import Network
 from models.networks.recurrent import build_to_train
-from models.training.graphs import STEPS, Graphs
+from models.training.graphs import STEPS, Data, Graphs, Regularization
 from models.windows import Spans, cut_into_chunks
 
 __all__ = ["DivergenceError", "Epoch", "Examples", "Run", "Trainer", "Training", "Weights"]
@@ -48,6 +48,7 @@ class Training:
         clip_norm: Bound on the norm of all gradients together (Pascanu et al. 2013).
         patience: Epochs without a better smoothed log loss on the stop range before training ends.
         smooth_epochs: Epochs whose mean log loss on the stop range decides: the last ones; 1: each alone.
+        dropout, weight_decay, adversarial: See Regularization.
     """
 
     epochs: int = 20
@@ -58,6 +59,19 @@ class Training:
     clip_norm: float = 1.0
     patience: int = 4
     smooth_epochs: int = 3
+    dropout: float = 0.0
+    weight_decay: float = 0.0
+    adversarial: float = 0.0
+
+    @property
+    def regularization(self) -> Regularization:
+        """What keeps the network from learning noise by heart."""
+        return Regularization(self.dropout, self.weight_decay, self.adversarial)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the settings as they are saved; parts that earlier versions lack are left out where they are off."""
+        unused = [name for name, value in asdict(self.regularization).items() if not value]
+        return {name: value for name, value in asdict(self).items() if name not in unused}
 
     def rate(self, epoch: int) -> float:
         """Return the learning rate of an epoch, counted from 1."""
@@ -113,6 +127,7 @@ class Examples:
         base_rate: Share of ups among the training labels, [horizon].
         refit: Places of a second fit, in the form of `train`; empty: there is none.
         refit_base_rate: Share of ups among its labels, [horizon]; empty without one.
+        weights: How much each row counts in what is learned, float32 [symbol * session]; empty: all the same.
     """
 
     panel: NDArray[np.float32]
@@ -123,6 +138,7 @@ class Examples:
     base_rate: NDArray[np.float64]
     refit: Spans = field(default_factory=lambda: np.empty((0, 2), np.int32))
     refit_base_rate: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    weights: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
 
 
 class Run(NamedTuple):
@@ -167,10 +183,6 @@ class DivergenceError(ModelError):
         self.weights, self.member, self.seed, self.epoch = weights or [], member, seed, epoch
 
 
-_Data = tuple[tf.Tensor, ...]
-"""Panel, labels and order of the examples, as a graph takes them."""
-
-
 @dataclass(frozen=True)
 class _Pass:
     """Means over one pass."""
@@ -188,8 +200,8 @@ class Trainer:
     Args:
         network: What is trained.
         training: How.
-        graphs: The compiled graphs to use, of the same network, chunk and clip norm: trainings that differ in nothing
-            else can share them, one after another. Default: new ones.
+        graphs: The compiled graphs to use, of the same network, chunk, clip norm and regularization: trainings that
+            differ in nothing else can share them, one after another. Default: new ones.
 
     Raises:
         ModelError: the chunk is no longer than the lookback.
@@ -207,7 +219,7 @@ class Trainer:
         self._chunk = training.chunk_of(network)
         self._labels_per_chunk = self._chunk - network.lookback + 1
         self._chunks_per_step = max(training.batch_size // self._labels_per_chunk, 1)
-        self._graphs = graphs or Graphs(network, self._chunk, training.clip_norm)
+        self._graphs = graphs or Graphs(network, self._chunk, training.clip_norm, training.regularization)
 
     def train(
         self,
@@ -241,7 +253,7 @@ class Trainer:
         return Run(report.best, first, refitted)
 
     def _stop_early(
-        self, examples: Examples, data: _Data, seed: int, start: Weights | None, report: "_Report"
+        self, examples: Examples, data: Data, seed: int, start: Weights | None, report: "_Report"
     ) -> int:
         """Train until the smoothed stop loss no longer falls; return the number of the best epoch."""
         self._reset(seed, examples.base_rate, start)
@@ -268,7 +280,7 @@ class Trainer:
     def _refit(
         self,
         examples: Examples,
-        data: _Data,
+        data: Data,
         seed: int,
         start: Weights | None,
         epochs: int,
@@ -282,13 +294,14 @@ class Trainer:
         weights: Weights = self._graphs.core.get_weights()
         return weights
 
-    def _load(self, examples: Examples) -> _Data:
+    def _load(self, examples: Examples) -> Data:
         """Return the graph's inputs as tensors: they are copied into TensorFlow once, not every epoch."""
         order = np.zeros(len(examples.panel), np.int32)  # padded: one shape for folds of any length
         order[: len(examples.order)] = examples.order
-        return tuple(tf.constant(part) for part in (examples.panel, examples.labels, order))
+        weights = [examples.weights] * bool(len(examples.weights))
+        return tuple(tf.constant(part) for part in (examples.panel, examples.labels, order, *weights))
 
-    def _learn(self, spans: Spans, data: _Data, rng: np.random.Generator, epoch: int) -> _Pass:
+    def _learn(self, spans: Spans, data: Data, rng: np.random.Generator, epoch: int) -> _Pass:
         """Learn from every label of the spans once, in another order in each epoch."""
         self._graphs.set_rate(self._training.rate(epoch))
         chunks = self._cut(spans, rng.integers(self._labels_per_chunk, size=len(spans)))
@@ -303,16 +316,16 @@ class Trainer:
             # The last weight is the bias of the logits: an untrained network predicts the base rate, and calibration,
             # which scales logits relative to it, leaves that unchanged.
             weights[-1] = np.asarray(logit(np.clip(base_rate, 0.01, 0.99)), np.float32)
-        self._graphs.restart(weights)
+        self._graphs.restart(weights, seed)
 
-    def _run(self, graph: Callable[..., tf.Tensor], data: _Data, chunks: Spans) -> _Pass:
+    def _run(self, graph: Callable[..., tf.Tensor], data: Data, chunks: Spans) -> _Pass:
         steps = -(-len(chunks) // self._chunks_per_step)
         filled = np.full((-(-steps // STEPS) * STEPS * self._chunks_per_step, 2), -1, np.int32)
         filled[: len(chunks)] = chunks
         total = np.zeros(4)
         for number, batches in enumerate(filled.reshape(-1, STEPS, self._chunks_per_step, 2)):
             left = tf.constant(min(steps - number * STEPS, STEPS))
-            total += graph(*data, tf.constant(batches), left).numpy()
+            total += graph(data, tf.constant(batches), left).numpy()
         loss, hits, known, norm = total
         return _Pass(float(loss / known), float(hits / known), float(norm / steps))
 

@@ -20,9 +20,11 @@ __all__ = [
     "ENOUGH_SESSIONS",
     "FORECASTING",
     "RANKING_RULES",
+    "WINDOW",
     "Skill",
     "Verdict",
     "best_baseline",
+    "compare_with_window",
     "enough_sessions",
     "find_best_methods",
     "judge",
@@ -32,8 +34,15 @@ __all__ = [
 
 BASE_RATE: Final = "base_rate"
 
-FORECASTING: Final = {"gradient_boosting": "boosting", "logistic_regression": "logistic"}
-"""Baselines that can forecast themselves, and their [model] kind."""
+FORECASTING: Final = {
+    "gradient_boosting": "boosting",
+    "logistic_regression": "logistic",
+    "logistic_window": "linear",
+}
+"""Baselines whose method can forecast, and its [model] kind."""
+
+WINDOW: Final = "logistic_window"
+"""The baseline that reads what a network reads, by a linear map."""
 ENOUGH_SESSIONS: Final = 60
 """With fewer sessions (a quarter of trading) there is no verdict: bootstrap intervals are too narrow there.
 In simulated sessions of 30 rows with a common shock the 95% interval covered the truth in 83% of runs with 10 sessions,
@@ -104,6 +113,8 @@ class Verdict:
         among: The methods among which the best one is with 90% confidence, the best in the test first; empty where
             there are too few sessions, and in verdicts of earlier versions.
         compared: How many methods were compared for that.
+        recurrence: Whether the network is worth it beside a linear map of the same window; empty where that was not
+            asked.
     """
 
     conclusion: str
@@ -119,6 +130,7 @@ class Verdict:
     skills: tuple[Skill, ...] = ()
     among: tuple[str, ...] = ()
     compared: int = 0
+    recurrence: str = ""
 
     @property
     def is_outside(self) -> bool:
@@ -150,8 +162,13 @@ class Verdict:
 
     @property
     def sentences(self) -> list[str]:
-        """The headline of the verdict, then the sentences of timing and picking."""
-        return [self.headline, *(skill.sentence for skill in self.skills)]
+        """The headline of the verdict, then the sentences of timing and picking, and on recurrence."""
+        return [self.headline, *self.further_sentences]
+
+    @property
+    def further_sentences(self) -> list[str]:
+        """The sentences below the headline."""
+        return [*(skill.sentence for skill in self.skills), *[self.recurrence] * bool(self.recurrence)]
 
     @property
     def tags(self) -> dict[str, str]:
@@ -263,6 +280,29 @@ def judge(rows: pd.DataFrame, *, model: str, baseline: str, draws: int = 1000, s
     )
     sentence = _describe_verdict(verdict, against, table.output) + _describe_base_rate(with_base_rate)
     return replace(verdict, sentence=sentence)
+
+
+def compare_with_window(rows: pd.DataFrame, *, model: str, draws: int = 1000, seed: int = 0) -> str:
+    """Return a sentence on a network's log loss beside that of a linear map of its window; empty without that baseline.
+
+    Args:
+        rows: As for `judge`.
+        model: The network.
+        draws: Samples of the bootstrap.
+        seed: Of the bootstrap.
+    """
+    table = gather_labelled(rows, {model, WINDOW})
+    if WINDOW not in table.p or table.sessions < enough_sessions(table.horizon):
+        return ""
+    paired = _compare(table, model, WINDOW, draws, seed)
+    found = "no difference beyond chance"
+    if paired.is_better or paired.is_worse:
+        found = f"{model} is {'better' if paired.is_better else 'worse'}"
+    difference, low, high = format_alike(paired.difference, paired.low, paired.high)
+    return (
+        f"Beside a linear map of the same window ({WINDOW}): {found}; log loss saved per session {difference} "
+        f"[{low}, {high}]."
+    )
 
 
 @dataclass(frozen=True)

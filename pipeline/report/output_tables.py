@@ -155,7 +155,13 @@ def list_further_sentences(verdict: Verdict | None, further: Mapping[Output, Ver
     """Return what is said below the headline: timing and picking, then the same of every further output."""
     skills = [skill.sentence for skill in verdict.skills] if verdict else []
     looks = [LOOKS] if len(skills) > 1 else []
-    return [*skills, *looks, *(sentence for each in further.values() for sentence in each.sentences)]
+    recurrence = [verdict.recurrence] if verdict and verdict.recurrence else []
+    return [
+        *skills,
+        *looks,
+        *recurrence,
+        *(sentence for each in further.values() for sentence in each.sentences),
+    ]
 
 
 def verdict_cells(further: Mapping[Output, Verdict]) -> list[dict[str, str]]:

@@ -170,3 +170,18 @@ def test_settings_that_a_kind_of_model_has_no_use_for_are_all_named() -> None:
 def test_a_classifier_changes_the_digest_by_its_kind_alone(kind: str) -> None:
     usual, chosen = Config().resolved(), Config.model_validate({"model": {"kind": kind}}).resolved()
     assert {**chosen, "model": {**chosen["model"], "kind": "gru"}} == usual
+
+
+def test_a_kind_and_its_regularization_are_told_apart_and_defaults_keep_the_digest() -> None:
+    given = {"dropout": 0.3, "weight_decay": 0.1, "sample_weight": "recent"}
+    with pytest.raises(
+        ValidationError, match=r"dropout = 0.3.*weight_decay = 0.1.*sample_weight = \"recent\""
+    ):
+        Config.model_validate({"model": {"kind": "logistic"}, "training": given})
+    with pytest.raises(ValidationError, match=r"\[model\] attention = true"):
+        Config.model_validate({"model": {"kind": "tcn", "attention": True}, "training": given})
+    resolved = Config.model_validate({"training": given}).resolved()
+    assert resolved["training"] | given == resolved["training"]
+    usual = Config().resolved()
+    assert not {"dropout", "weight_decay", "adversarial", "sample_weight"} & {*usual["training"]}
+    assert "linear_skip" not in usual["model"]

@@ -11,6 +11,7 @@ from models.errors import ModelError
 from models.networks.network import Kind, Network
 from models.networks.recurrent import build, build_deployable, count_parameters
 from models.scaling import Scaling
+from models.windows import Mode
 
 SCALING = Scaling(np.array([1, -2, 0.5], dtype=np.float32), np.array([4, 0.01, 1], dtype=np.float32))
 WINDOWS = np.random.default_rng(8).normal(0, 2, (16, 7, 3)).astype(np.float32)
@@ -85,3 +86,66 @@ def test_a_description_that_cannot_be_built_is_refused() -> None:
         Network("transformer", features=3, lookback=7)  # type: ignore[arg-type]
     with pytest.raises(ModelError, match="at least 1"):
         Network("gru", features=3, lookback=0)
+
+
+@pytest.mark.parametrize("mode", ["windowed", "sequence"])
+def test_a_linear_network_is_a_linear_map_of_the_window(mode: Mode) -> None:
+    model = build(Network("linear", features=3, lookback=7, horizons=2, mode=mode), seed=1)
+    kernel = np.random.default_rng(1).normal(size=(7, 3, 2)).astype(np.float32)
+    model.set_weights([kernel, np.array([0.5, -1], np.float32)])
+    made = np.asarray(model(WINDOWS))
+    last = made if mode == "windowed" else made[:, -1]
+    assert last == pytest.approx(np.einsum("btf,tfh->bh", WINDOWS, kernel) + np.array([0.5, -1]), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("lookback", "layers", "levels"), [(1, 1, 1), (2, 1, 1), (3, 1, 2), (20, 1, 5), (20, 2, 4)]
+)
+def test_a_tcn_has_as_many_levels_as_it_takes_to_read_the_lookback(
+    lookback: int, layers: int, levels: int
+) -> None:
+    network = Network("tcn", features=3, lookback=lookback, units=5, layers=layers)
+    assert network.dilations == tuple(2**level for level in range(levels))
+    x = np.random.default_rng(1).normal(size=(4, 60, 3)).astype(np.float32)
+    model = build(network, seed=1)
+    weights = [np.abs(weight) + 0.1 for weight in model.get_weights()]  # nothing is cut off by relu
+    model.set_weights(weights)
+    for back, is_read in ((lookback - 1, True), (1 + layers * (2**levels - 1), False)):
+        changed = np.abs(x)
+        changed[:, -1 - back] += 1
+        moved = np.asarray(model(changed)) != np.asarray(model(np.abs(x)))
+        assert moved.all() == is_read, back
+
+
+@pytest.mark.parametrize(("kind", "skip"), [("linear", False), ("tcn", False), ("tcn", True), ("gru", True)])
+def test_later_sessions_change_no_earlier_logit(kind: Kind, skip: bool) -> None:
+    network = Network(kind, features=3, lookback=4, units=5, mode="sequence", linear_skip=skip)
+    model = build(network, seed=1)
+    rng = np.random.default_rng(2)
+    model.set_weights([rng.normal(size=weight.shape).astype(np.float32) for weight in model.get_weights()])
+    changed = WINDOWS.copy()
+    changed[:, 5:] += 3
+    before, after = np.asarray(model(WINDOWS)), np.asarray(model(changed))
+    assert np.array_equal(before[:, :5], after[:, :5])
+    assert not np.array_equal(before[:, 5:], after[:, 5:])
+
+
+@pytest.mark.parametrize(("kind", "skip"), [("linear", False), ("tcn", True), ("gru", True)])
+def test_the_last_weight_is_the_bias_of_the_logits(kind: Kind, skip: bool) -> None:
+    for mode in ("windowed", "sequence"):
+        model = build(Network(kind, 3, 7, 5, 2, 2, mode=mode, linear_skip=skip), seed=1)
+        assert model.weights[-1] is model.get_layer("logits").bias
+
+
+def test_parts_that_a_kind_lacks_are_refused() -> None:
+    for wrong in ({"kind": "tcn", "attention": True}, {"kind": "linear", "convolution": 2}):
+        with pytest.raises(ModelError, match="belong to recurrent networks"):
+            Network(features=3, lookback=7, **wrong)  # type: ignore[arg-type]
+    with pytest.raises(ModelError, match="no linear skip"):
+        Network("linear", 3, 7, linear_skip=True)
+
+
+def test_a_description_is_that_of_earlier_versions_where_nothing_new_is_in_it() -> None:
+    assert "linear_skip" not in Network("gru", 3, 7).to_json()
+    skipping = Network("gru", 3, 7, linear_skip=True)
+    assert Network(**skipping.to_json()) == skipping

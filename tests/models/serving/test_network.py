@@ -22,6 +22,13 @@ NETWORKS = [
         ("windowed", "sequence"),
     )
 ]
+NETWORKS += [
+    Network(kind, FEATURES, LOOKBACK, 5, layers, 2, mode=mode, linear_skip=skip)
+    for (kind, layers, skip), mode in product(
+        [("linear", 1, False), ("tcn", 1, False), ("tcn", 2, True), ("gru", 2, True)],
+        ("windowed", "sequence"),
+    )
+]
 
 
 def random_members(network: Network, count: int) -> list[list[np.ndarray]]:
@@ -37,7 +44,9 @@ def inputs(network: Network, rows: int = 7) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    "network", NETWORKS, ids=lambda n: f"{n.kind}-{n.layers}-{n.convolution}-{n.attention}-{n.mode}"
+    "network",
+    NETWORKS,
+    ids=lambda n: f"{n.kind}-{n.layers}-{n.convolution}-{n.attention}-{n.linear_skip}-{n.mode}",
 )
 def test_logits_and_gradients_are_those_of_keras(network: Network) -> None:
     model, members, x = build(network, seed=1), random_members(network, 3), inputs(network)

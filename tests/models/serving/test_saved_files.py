@@ -37,6 +37,18 @@ def test_scale_and_weights_come_back(kind: str, mode: str, tmp_path: Path) -> No
         assert all(np.array_equal(one, other) for one, other in zip(member, expected, strict=True))
 
 
+@pytest.mark.parametrize("mode", ["windowed", "sequence"])
+@pytest.mark.parametrize("kind", ["linear", "tcn", "gru"])
+def test_networks_without_recurrence_and_with_a_linear_skip_come_back(
+    kind: str, mode: str, tmp_path: Path
+) -> None:
+    network = Network(kind, 3, 5, 4, 2, 2, mode=mode, linear_skip=kind != "linear")  # type: ignore[arg-type]
+    weights = saved(network, tmp_path)
+    _, members = read_members(tmp_path, network, 2)
+    for member, expected in zip(members, weights, strict=True):
+        assert all(np.array_equal(one, other) for one, other in zip(member, expected, strict=True))
+
+
 def test_weights_of_other_shapes_than_described_are_refused(tmp_path: Path) -> None:
     saved(Network("gru", features=3, lookback=5, units=4), tmp_path)
     with pytest.raises(ModelError, match="refused: its weights have the shapes") as refused:
