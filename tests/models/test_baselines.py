@@ -3,6 +3,7 @@
 import importlib
 import subprocess
 import sys
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -303,3 +304,23 @@ def _openmp_threads() -> list[int]:
     importlib.import_module("sklearn.ensemble")  # it loads OpenMP
 
     return [library["num_threads"] for library in threadpool_info() if library["user_api"] == "openmp"]
+
+
+def test_the_line_over_the_window_finds_what_lies_in_an_old_session_and_forecasts_in_parts() -> None:
+    rng = np.random.default_rng(5)
+    x = rng.standard_normal((4, 270, 3)).astype(np.float32)
+    y = np.full((4, 270, 1), np.nan, np.float32)
+    y[:, 3:, 0] = x[:, :-3, 2] > 0  # three sessions back, in a column that is no return
+    mask = np.ones(x.shape[:2], dtype=bool)
+    models = baselines(0, LOOKBACK)
+    ranges = {"train": range(250), **RANGES}
+    fitted = models["logistic_window"].fit(x, mask, y, **ranges, seed=0)
+    p_up = fitted.predict(x, mask).p_up[:, 261:, 0]
+    assert np.mean((p_up > 0.5) == (y[:, 261:, 0] > 0.5)) > 0.9
+    blind = models["logistic_regression"].fit(x, mask, y, **ranges, seed=0).predict(x, mask).p_up[:, 261:, 0]
+    assert np.mean((blind > 0.5) == (y[:, 261:, 0] > 0.5)) < 0.8
+    parts = replace(fitted, at_once=7).predict(x, mask).p_up
+    np.testing.assert_allclose(parts, fitted.predict(x, mask).p_up, rtol=1e-6)
+    few = replace(models["logistic_window"], most_rows=200).fit(x, mask, y, **ranges, seed=0)
+    np.testing.assert_array_equal(few.base_rate, fitted.base_rate)
+    assert not np.array_equal(few.predict(x, mask).p_up, fitted.predict(x, mask).p_up, equal_nan=True)

@@ -10,7 +10,13 @@ import pandas as pd
 import pytest
 
 from pipeline.evaluation.scores import score
-from pipeline.evaluation.verdict import ENOUGH_SESSIONS, Verdict, find_best_methods, judge
+from pipeline.evaluation.verdict import (
+    ENOUGH_SESSIONS,
+    Verdict,
+    compare_with_window,
+    find_best_methods,
+    judge,
+)
 from pipeline.statistics import metrics, significance
 from tests.pipeline.evaluation.test_scores import stack, truth
 
@@ -247,3 +253,16 @@ def test_a_verdict_of_an_earlier_version_is_read() -> None:
     former = judge(stack(keys, gru=p, base_rate=0.53), model="gru", baseline="base_rate", draws=50).to_json()
     del former["among"], former["compared"]
     assert Verdict.from_json(former).title == former["finding"]
+
+
+def test_a_network_is_told_beside_a_linear_map_of_its_window() -> None:
+    keys, p = truth(300, 20, seed=4, signal=0.3)
+    better = compare_with_window(stack(keys, gru=p, logistic_window=0.53), model="gru", draws=200)
+    assert better.startswith(
+        "Beside a linear map of the same window (logistic_window): gru is better; log loss saved"
+    )
+    worse = compare_with_window(stack(keys, gru=0.53, logistic_window=p), model="gru", draws=200)
+    assert ": gru is worse; log loss saved per session -0." in worse
+    alike = compare_with_window(stack(keys, gru=p, logistic_window=p), model="gru", draws=200)
+    assert ": no difference beyond chance; " in alike
+    assert compare_with_window(stack(keys, gru=p, base_rate=0.53), model="gru") == ""
