@@ -11,6 +11,7 @@ from flows.runtime.progress import log_line
 from flows.runtime.tasks import task
 from flows.runtime.tracking import prefect_page, run_tags, tracking
 from flows.training.verified_champion import Champion
+from pipeline.evaluation.attributions import FILE
 from pipeline.outputs import list_outputs, select_output
 from pipeline.report.evening_markdown import summary_markdown
 from pipeline.report.evening_report import Report
@@ -63,6 +64,7 @@ def track(run: Run, report: Report, paths: Paths, champion: Champion) -> None:
     forecasts, done = report.forecasts, paths.folder / "tracked.json"
     if done.exists() and not forecasts["is_new"].any():
         return
+    written = [paths.forecast_csv, paths.scores_csv, paths.html, paths.folder / FILE]
     book = tracking(run)
     run_id = book.record_forecast(
         universe=run.name,
@@ -83,7 +85,7 @@ def track(run: Run, report: Report, paths: Paths, champion: Champion) -> None:
             "coverage": report.covered / report.members,  # its former name, for one release
             "findings": float(len(report.findings)),
         },
-        artifacts=[paths.forecast_csv, paths.html],
+        artifacts=[path for path in written if path.exists()],
     )
     if champion.trained_through == report.as_of:
         book.attach(champion.run_id, artifacts=[paths.html])

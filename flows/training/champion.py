@@ -11,7 +11,7 @@ from flows.runtime.progress import log_line
 from flows.runtime.tasks import run_beside, task
 from flows.runtime.tracking import run_tags, tracking
 from flows.training.compute import open_compute
-from flows.training.evaluation import TABLES, Evaluation, range_table, save_evaluation
+from flows.training.evaluation import Evaluation, range_table, save_evaluation
 from flows.training.history import make_sequences
 from flows.training.network_insight import inspect_network
 from flows.training.scoring import measure_context, score_further_outputs, score_procedure
@@ -136,10 +136,7 @@ def promote(run: Run, price_status: PriceStatus, version: str, evaluation: Evalu
         epochs=evaluation.epochs,
         scores=evaluation.scores,
         scored_model=evaluation.verdict.model,
-        artifacts=[
-            *(path for path in sorted(folder.iterdir()) if path.name not in TABLES),
-            run.settings_file,
-        ],
+        artifacts=[*sorted(folder.iterdir()), run.settings_file],
         evaluation=digest_files(folder),
     )
     book.promote(run.name, version, promoted_at=run.now)

@@ -25,7 +25,6 @@ __all__ = [
     "EPOCH_COLUMNS",
     "ESSENTIAL",
     "RANGE_COLUMNS",
-    "TABLES",
     "Evaluation",
     "load_evaluation",
     "range_table",
@@ -85,16 +84,6 @@ _CONTEXT = "context.json"
 
 ESSENTIAL: Final = ("scores.csv", "test_rows.parquet", "verdict.json", _FARTHER, _CONTEXT)
 """The files without which there is no evaluation; the others show what these hold, or how the network came to it."""
-
-TABLES: Final = (
-    "epochs.csv",
-    "ranges.csv",
-    "gradients.csv",
-    "importance.csv",
-    "memory.csv",
-    "sensitivity.csv",
-)
-"""The files of which a tracked run has the charts, and of the epochs every number as a metric."""
 
 EPOCH_COLUMNS: Final = [
     "fit",

@@ -79,6 +79,8 @@ class FilesSource:
         for file in files:
             digest.update(f" {file.name!r} ".encode())
             if not self.path.is_dir() or not _why_unread(file):
+                if not file.is_file():  # reading a pipe would wait for whoever writes into it
+                    raise OSError(f"{file} is no regular file")
                 with file.open("rb") as content:
                     digest.update(hashlib.file_digest(content, "sha256").digest())
         return digest.hexdigest()
