@@ -71,16 +71,18 @@ def update_prices(run: Run) -> PriceStatus:
         SourceError: the prices are stale: a live source lacks the last closed session for too many members.
     """
     context = [_fetch_and_check(run.of_context(part))[1] for part in run.context]
-    if read := find_unchanged(run):
+    read, answers = find_unchanged(run), Answers()
+    if read:
         findings, reasons = read.findings, Reasons(read.reasons, read.was_open, read.calendars)
         bars = _read_recent_bars(run)
     else:
         answers, findings = _fetch_and_check(run)
         bars = _read_recent_bars(run)
         reasons = explain_missing(run, answers, findings, bars)
+    found = pd.concat([findings, *context], ignore_index=True) if context else findings
+    price_status = read_price_status(run, reasons, found, bars=bars)
+    if not read:
         keep_reading(run, answers, findings, reasons)
-    findings = pd.concat([findings, *context], ignore_index=True) if context else findings
-    price_status = read_price_status(run, reasons, findings, bars=bars)
     run.save_settings()
     label_flow_run(run, price_status.as_of)
     return price_status

@@ -13,7 +13,7 @@ from models.training.trainer import Training
 from pipeline.config import CalibrationConfig, ModelConfig, TrainingConfig
 
 SHARED = {
-    (Network, ModelConfig): {"units", "layers", "convolution", "attention"},
+    (Network, ModelConfig): {"units", "layers", "convolution", "attention", "linear_skip"},
     (Network, TrainingConfig): {"mode"},
     (Training, TrainingConfig): {field.name for field in fields(Training)},
     (RecurrentModel, ModelConfig): {"members"},

@@ -28,7 +28,7 @@ def scores(sessions: int) -> pd.DataFrame:
 
 
 def evaluation(sessions: int) -> Any:
-    verdict = SimpleNamespace(headline=SENTENCE, model="gru", skills=())
+    verdict = SimpleNamespace(headline=SENTENCE, model="gru", skills=(), recurrence="")
     return SimpleNamespace(verdict=verdict, scores=scores(sessions), further={})
 
 

@@ -96,7 +96,7 @@ def test_a_stored_verdict_keeps_the_keys_of_earlier_versions(kept: tuple[Path, E
     folder, evaluation = kept
     stored = json.loads((folder / "verdict.json").read_text())
     keys = "finding sentence model baseline difference low high p_value n sessions"
-    assert list(stored) == [*keys.split(), "skills"]
+    assert list(stored) == [*keys.split(), "skills", "among", "compared", "recurrence"]
     assert stored["finding"] == evaluation.verdict.conclusion
 
 
