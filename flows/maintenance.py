@@ -151,7 +151,7 @@ def _shorten_evaluations(
         registry.shorten_evaluations(run.name, found, ESSENTIAL)
     size = 0
     for path in chain(*found.values()):
-        size += path.stat().st_size
+        size += path.stat().st_size * (path.stat().st_nlink == 1)  # MLflow may hold another name of it
         path.unlink()
     return len(found), size
 

@@ -13,11 +13,11 @@ from flows.evening.forecasting import catch_up, describe_opens, forecast_session
 from flows.evening.publish import publish, track
 from flows.evening.reporting import write_missing, write_report
 from flows.evening.settlement import settle as settle_forecasts
+from flows.prices.unchanged import recall_reading
 from flows.prices.update import PriceStatus, update_prices
 from flows.runtime.context import Run
 from flows.runtime.custom_code import require_audit, require_named_code
 from flows.runtime.progress import PREFECT_ERRORS, log_line
-from flows.runtime.sources import find_reading
 from flows.runtime.tasks import MAX_SECONDS, open_locked_run
 from flows.training.champion import make_champion
 from flows.training.history import describe_context
@@ -102,7 +102,7 @@ def _newest_closed(run: Run) -> pd.Timestamp | None:
         return run.last_closed
     if not run.source.is_local:
         return None
-    if (read := find_reading(run.source, run.workspace, run.name)) and read.last_closed == run.last_closed:
+    if read := recall_reading(run):
         return read.newest
     since, until = pd.Timestamp(run.config.prices.start), run.last_closed
     answers = [run.source.fetch(symbol, since, until, run.now) for symbol in run.universe.symbols]

@@ -278,7 +278,7 @@ def _describe_context(
     run: Run, price_status: PriceStatus, champion: Champion, evaluation: Evaluation | None
 ) -> list[str]:
     """Return what was known of the champion's context series, and what they brought; nothing without them."""
-    if champion.find_lacking(run):
+    if "context" not in champion.added or champion.find_lacking(run):
         return []
     series = champion.feature_set(run).context
     known = describe_context(run, price_status.as_of, price_status.seq, series, champion.lookback)

@@ -157,7 +157,7 @@ def _due(run: Run) -> pd.Timestamp:
 
 
 def _check_prices(run: Run) -> list[HealthCheck]:
-    prices = run.store.read(columns=[])
+    prices = run.store.read(symbols=run.universe.symbols, columns=[])
     if prices.empty:
         return [failed("no prices yet", "nextday forecast")]
     last, due = prices["session"].max(), _due(run)
@@ -181,7 +181,8 @@ def _check_prices(run: Run) -> list[HealthCheck]:
 
 def _check_quarantine(run: Run) -> list[HealthCheck]:
     """List the symbols in quarantine: one with a late split leaves it without help, the others need a person."""
-    ids = run.universe.instruments.values()
+    every = [run.universe, *(run.of_context(part).universe for part in run.context)]
+    ids = {id_ for each in every for id_ in each.instruments.values()}
     held = sorted(entry.symbol for id_, entry in run.fetch_log.quarantined().items() if id_ in ids)
     if not held:
         return [passed("no symbol is in quarantine")]
@@ -198,7 +199,9 @@ def _check_champion(run: Run) -> list[HealthCheck]:
     champion = book.champion(run.name)
     if champion is None:
         return [failed("no champion yet", "nextday forecast trains one")]
-    last = run.last_closed if not run.is_historical else run.store.read(columns=[])["session"].max()
+    last = run.last_closed
+    if run.is_historical:
+        last = run.store.read(symbols=run.universe.symbols, columns=[])["session"].max()
     age = len(run.calendar.sessions_between(champion.trained_through, last)) - 1
     what = f"champion {champion.model_version}, trained through {champion.trained_through:%Y-%m-%d}, {age} sessions old"
     found = [HealthCheck(age <= OLD_MODEL, what, "nextday retrain")]

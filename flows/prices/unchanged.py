@@ -15,13 +15,19 @@ from pipeline.formatting import count
 from pipeline.prices.ingest.last_reading import LastReading, digest_code, save_reading
 from pipeline.sources.files import FilesSource
 
-__all__ = ["find_unchanged", "keep_reading"]
+__all__ = ["find_unchanged", "keep_reading", "recall_reading"]
+
+
+def recall_reading(run: Run) -> LastReading | None:
+    """Return what the last run read; None where this one may read something else, or come to another result."""
+    found = find_reading(run.source, run.workspace, run.name)
+    return found if found and found.circumstances == _digest_circumstances(run) else None
 
 
 def find_unchanged(run: Run) -> LastReading | None:
-    """Return what the last run read; None where this one may read something else, or come to another result."""
-    found = find_reading(run.source, run.workspace, run.name)
-    if found is None or found.circumstances != _digest_circumstances(run):
+    """Return what the last run read, and say so; None where this run may come to another result."""
+    found = recall_reading(run)
+    if found is None:
         return None
     for line in found.lines:
         log_line(line)
@@ -53,7 +59,6 @@ def keep_reading(run: Run, answers: Answers, findings: pd.DataFrame, reasons: Re
             files=files,
             code=digest_code(),
             circumstances=_digest_circumstances(run),
-            last_closed=run.last_closed,
             symbols=symbols,
             newest=max((session for session in closed if pd.notna(session)), default=None),
             bars=sum(map(len, bars)),

@@ -115,9 +115,7 @@ def load_evaluation(folder: Path, digests: Mapping[str, str] = MappingProxyType(
         tables = {"scores": pd.read_csv(folder / "scores.csv")}
         for name, columns in (("epochs", EPOCH_COLUMNS), ("ranges", RANGE_COLUMNS)):
             file = folder / f"{name}.csv"  # of an old model it is gone
-            tables[name] = (
-                pd.DataFrame(columns=columns) if digests and file.name not in digests else pd.read_csv(file)
-            )
+            tables[name] = pd.read_csv(file) if file.exists() else pd.DataFrame(columns=columns)
         tables["scores"] = _complete_scores(tables["scores"])
         for name in ("first_session", "last_session"):
             tables["ranges"][name] = pd.to_datetime(tables["ranges"][name])

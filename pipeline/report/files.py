@@ -104,8 +104,9 @@ def remove_reports(folder: Path, universe: str, before: date) -> tuple[int, int]
     """
     dated = (path for path in (folder / universe).glob("????-??-??") if path.is_dir())
     found = [path for path in dated if path.name < before.isoformat()]
-    size = sum(map(measure_folder, found))
+    size = 0
     for path in found:
+        size += measure_folder(path)
         remove_folder(path)
     return len(found), size
 

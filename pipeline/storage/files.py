@@ -239,7 +239,10 @@ def share_content(original: Path, copy: Path) -> None:
     with suppress(OSError):
         link.unlink(missing_ok=True)
         link.hardlink_to(original)
-        link.replace(copy)
+        try:
+            link.replace(copy)
+        finally:
+            link.unlink(missing_ok=True)
 
 
 def remove_folder(path: Path) -> None:

@@ -44,7 +44,8 @@ def remove_run_files(home: Path, universe: str, before: date, kept: Collection[s
         runs = [str(run) for (run,) in db.execute(_OLD, [f"nextday-{universe}", before.isoformat()])]
     folders = [run_folder(home, run) for run in runs if re.fullmatch("[0-9a-f]{32}", run) and run not in kept]
     found = [folder for folder in folders if folder.is_dir()]
-    size = sum(map(measure_folder, found))
+    size = 0
     for folder in found:
+        size += measure_folder(folder)
         remove_folder(folder)
     return len(found), size

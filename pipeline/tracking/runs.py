@@ -123,10 +123,7 @@ class Tracking:
                 self._log_params(run, list(list_params(config)))
                 self._log_metrics(run, [*measure_epochs(epochs), *measure_scores(scores, scored_model)])
                 self._log_artifacts(run.info.run_id, artifacts)
-                self._client.log_artifacts(run.info.run_id, str(directory), "model")
-                copies = run_folder(self._home, run.info.run_id) / "artifacts" / "model"
-                for path in directory.iterdir():
-                    share_content(path, copies / path.name)
+                self._log_artifacts(run.info.run_id, sorted(directory.iterdir()), "model")
             number = self._register(universe, run.info.run_id, about)
             self._registry.add(universe, model_version, run.info.run_id, number, about, evaluation)
         return TrackedRun(run.info.run_id, number)
@@ -346,10 +343,12 @@ class Tracking:
         for start in range(0, len(metrics), _MAX_METRICS):
             self._client.log_batch(run.info.run_id, metrics=metrics[start : start + _MAX_METRICS])
 
-    def _log_artifacts(self, run_id: str, artifacts: Sequence[Path]) -> None:
+    def _log_artifacts(self, run_id: str, artifacts: Sequence[Path], folder: str = "") -> None:
         for path in artifacts:
-            self._client.log_artifact(run_id, str(path))
-            share_content(path, run_folder(self._home, run_id) / "artifacts" / path.name)
+            self._client.log_artifact(
+                run_id, str(path), folder or None
+            )  # log_artifacts fails on a shared file
+            share_content(path, run_folder(self._home, run_id) / "artifacts" / folder / path.name)
 
     def _register(self, universe: str, run_id: str, tags: Mapping[str, str]) -> int:
         name = _registered_name(universe)

@@ -8,7 +8,9 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any, Final
 
 import pandas as pd
 
@@ -27,7 +29,6 @@ class LastReading:
         files: The digest of the files.
         code: The digest of the code that read and checked them.
         circumstances: The digest of all else that decides the result: settings, session, and the stored prices.
-        last_closed: The last session that counted as closed.
         symbols: The symbols in the files, sorted.
         newest: The newest session that had closed; None without one.
         bars: Number of bars read.
@@ -41,7 +42,6 @@ class LastReading:
     files: str
     code: str
     circumstances: str
-    last_closed: pd.Timestamp
     symbols: Sequence[str]
     newest: pd.Timestamp | None
     bars: int
@@ -52,11 +52,15 @@ class LastReading:
     lines: Sequence[str]
 
 
+_LIBRARIES: Final = ("exchange-calendars", "numpy", "pandas", "pandera", "pyarrow")
+
+
 @cache
 def digest_code() -> str:
-    """Return a digest of the package's code: another version may read the same files otherwise."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(pipeline.__file__).parent.rglob("*.py")):
+    """Return a digest of the code that reads and checks files: another version may come to another result."""
+    digest = hashlib.sha256(" ".join(map(version, _LIBRARIES)).encode())
+    package = Path(pipeline.__file__).parent
+    for path in sorted([*package.rglob("*.py"), *package.parent.glob("flows/prices/*.py")]):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
@@ -71,7 +75,6 @@ def save_reading(path: Path, reading: LastReading) -> None:
     findings = reading.findings.assign(session=sessions).astype(str)
     content = {
         **vars(reading),
-        "last_closed": f"{reading.last_closed:%Y-%m-%d}",
         "newest": None if reading.newest is None else f"{reading.newest:%Y-%m-%d}",
         "findings": {name: findings[name].tolist() for name in FINDING_COLUMNS},
     }
@@ -80,21 +83,22 @@ def save_reading(path: Path, reading: LastReading) -> None:
 
 
 def load_reading(path: Path) -> LastReading | None:
-    """Return what the file holds; None if it is missing or damaged."""
+    """Return what the file holds; None if it is missing or damaged, or another version wrote it."""
     try:
         digest, text = path.read_text(encoding="utf-8").rstrip("\n").split("\n", 1)
-    except (OSError, ValueError):
+        content = json.loads(text)
+        return _restore(content) if digest == _digest(text) else None
+    except (OSError, ValueError, KeyError, TypeError):
         return None
-    if digest != _digest(text):
-        return None
-    content = json.loads(text)
+
+
+def _restore(content: dict[str, Any]) -> LastReading:
     findings = pd.DataFrame(content["findings"], columns=FINDING_COLUMNS, dtype=object)
     sessions = pd.to_datetime(findings["session"]).astype("datetime64[us]").astype(object)
     newest = content["newest"]
     return LastReading(
         **{
             **content,
-            "last_closed": pd.Timestamp(content["last_closed"]),
             "newest": None if newest is None else pd.Timestamp(newest).as_unit("us"),
             "findings": no_findings() if findings.empty else findings.assign(session=sessions),
         }

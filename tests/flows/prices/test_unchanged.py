@@ -169,7 +169,7 @@ def test_a_reading_comes_back_as_it_was(tmp_path: Path, n: int) -> None:
     findings = pd.DataFrame({"symbol": ["A", "B"][:n], "session": sessions, "rule": "r", "detail": 'x\n"é'})
     findings = findings.astype(object)
     reading = LastReading(
-        "f", last_reading.digest_code(), "c", DAYS[1], ["A", "B"], DAYS[0], 7,
+        "f", last_reading.digest_code(), "c", ["A", "B"], DAYS[0], 7,
         findings if n else no_findings(), {"A": "why"}, True, {"B": None}, ["a line"],
     )  # fmt: skip
     save_reading(tmp_path / "reading.json", reading)

@@ -248,14 +248,15 @@ def test_the_same_model_from_other_settings_is_a_new_run_and_no_new_version(
 
 
 class Killed(BaseException):
-    """Stands in for a kill: no `except Exception` catches it."""
+    """Stands in for a kill."""
 
 
+@pytest.mark.parametrize("during", ["log_artifact", "create_model_version"])
 def test_a_run_whose_writer_was_killed_is_resumed_and_completed(
-    tracking: Tracking, home: Path, monkeypatch: pytest.MonkeyPatch
+    tracking: Tracking, home: Path, monkeypatch: pytest.MonkeyPatch, during: str
 ) -> None:
     folder, killer = save_model(home, "a"), Tracking(home, digest)
-    for name in ("set_terminated", "log_artifacts"):
+    for name in ("set_terminated", during):
         monkeypatch.setattr(killer._client, name, lambda *_: (_ for _ in ()).throw(Killed))
     with pytest.raises(Killed):
         record(killer, folder, tags=TAGS | {"now": "18:30"})
