@@ -26,6 +26,7 @@ from models.ensembles.model_files import model_version
 from pipeline.errors import InputError, NextdayError
 from pipeline.ledger.known_head import ledger_exists
 from pipeline.ledger.ledger import UniverseRecord
+from pipeline.memory import return_freed_memory
 from pipeline.outputs import Output, list_outputs, select_main
 from pipeline.report.evening_report import Report
 from pipeline.report.files import Paths
@@ -189,7 +190,9 @@ def _choose_champion(run: Run, price_status: PriceStatus, champions: Champions) 
     champion = champions.serving()
     if champion is None:
         log_line("there is no champion yet: training one")
-        return champions.add(make_champion(run, price_status)[0])
+        made = make_champion(run, price_status)[0]
+        return_freed_memory()
+        return champions.add(made)
     if champion.trained_through <= price_status.as_of:
         return champion
     known_then = champions.known_at(price_status.as_of)

@@ -31,7 +31,7 @@ Fama and French (1996), "Multifactor explanations of asset pricing anomalies".""
 _DIGITS: Final = 9
 """Digits of a sum of returns that are no rounding error."""
 
-Inputs = NDArray[np.float32]
+Inputs = NDArray[np.floating]
 Read = Callable[[NDArray[np.float32], NDArray[np.bool_], NDArray[np.int32]], Inputs]
 """x [symbol, session, feature], mask [symbol, session] and flat row numbers to inputs [row, column]."""
 
@@ -42,13 +42,14 @@ def read_recent(
     x: NDArray[np.float32],
     mask: NDArray[np.bool_],
     rows: NDArray[np.int32],
+    dtype: type[np.floating] = np.float32,
 ) -> Inputs:
     """Return [row, column]: the features of the last session in their order, then the returns before it.
 
     In sequence mode there may be sessions without a bar in between, which count as returns of zero.
     """
     returns = gather_windows(x[:, :, [return_feature]], rows, recent)[:, :-1, 0]
-    return np.concatenate([x.reshape(-1, x.shape[-1])[rows], returns], axis=1)
+    return np.concatenate([x.reshape(-1, x.shape[-1])[rows], returns], axis=1, dtype=dtype)
 
 
 def read_window(

@@ -275,6 +275,9 @@ def baselines(
             partial(learn_logistic_without, tuple(universe_features))
         )
     reads = dict.fromkeys(learned, (partial(read_recent, return_feature, recent), recent))
+    # Boosting computes in double precision: so nothing is copied.
+    double = partial(read_recent, return_feature, recent, dtype=np.float64)
+    reads["gradient_boosting"] = double, recent
     reads["momentum_252_21"] = partial(read_momentum, return_feature), MOMENTUM[0]
     reads["logistic_window"] = partial(read_window, lookback), lookback
     build = partial(Baseline, lookback=lookback, mode=mode, relative_outputs=frozenset(relative))

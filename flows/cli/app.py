@@ -113,16 +113,11 @@ def forecast() -> None:
     """
     arguments, server = _prepare_flow_and_server()
     from flows.cli.output import show_evening
-    from flows.nightly import has_champion, is_sealed, nightly
-    from flows.runtime.context import open_run
+    from flows.nightly import nightly
     from flows.runtime.tasks import call_flow
 
     if server:
-        run = open_run(**arguments)
-        if is_sealed(run):  # what is left to do needs no server
-            server.stop()
-        else:
-            import_beside(server, trains=run.config.model.is_network and not has_champion(run))
+        _use_or_stop(server, arguments)
     with working():
         show_evening(call_flow(nightly, **arguments))
 
@@ -342,6 +337,21 @@ def _prepare_flow_and_server() -> "tuple[dict[str, Any], TemporaryServer | None]
     from flows.runtime.temporary_server import TemporaryServer
 
     return arguments, server or TemporaryServer()
+
+
+def _use_or_stop(server: "TemporaryServer", arguments: dict[str, Any]) -> None:
+    """Stop the server where what is left to do needs none; else import the rest beside its start.
+
+    The run that tells goes out of scope with its prices: those of a large universe would stay in memory all evening.
+    """
+    from flows.nightly import has_champion, is_sealed
+    from flows.runtime.context import open_run
+
+    run = open_run(**arguments)
+    if is_sealed(run):
+        server.stop()
+    else:
+        import_beside(server, trains=run.config.model.is_network and not has_champion(run))
 
 
 def _set_environment() -> None:

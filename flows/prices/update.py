@@ -21,6 +21,7 @@ from pipeline.errors import InputError
 from pipeline.features.targets import reach_of_targets
 from pipeline.formatting import count
 from pipeline.market.universe import MIN_COVERAGE
+from pipeline.memory import return_freed_memory
 from pipeline.prices.ingest.fetch_log import Answer
 from pipeline.prices.ingest.fetch_plan import OVERLAP, FetchRequest
 from pipeline.prices.ingest.leaps import LASTING
@@ -83,6 +84,8 @@ def update_prices(run: Run) -> PriceStatus:
     price_status = read_price_status(run, reasons, found, bars=bars)
     if not read:
         keep_reading(run, answers, findings, reasons)
+        del answers
+        return_freed_memory()
     run.save_settings()
     label_flow_run(run, price_status.as_of)
     return price_status

@@ -19,6 +19,7 @@ from flows.training.train import fitted_network, train_champion, train_procedure
 from flows.training.verified_champion import Champion, read_champion
 from pipeline.errors import NextdayError
 from pipeline.evaluation.verdict import Verdict
+from pipeline.memory import return_freed_memory
 from pipeline.outputs import Output, name_key, select_main
 from pipeline.report.evening_page import evaluation_figures
 from pipeline.statistics.metrics import log_losses
@@ -31,6 +32,7 @@ __all__ = ["count_trial", "make_champion"]
 def make_champion(run: Run, price_status: PriceStatus) -> tuple[Champion, Evaluation]:
     """Train and score the procedure, refit it through as_of, register and promote that model."""
     known = make_sequences(run, price_status.as_of, price_status.seq).without_prices()
+    return_freed_memory()
     with open_compute(run, known.sequences) as compute, run_beside(tracking(run).prepare):
         walk, score_epochs, fold = train_procedure(run, known, compute)
         network = fitted_network(run, walk)
@@ -47,6 +49,7 @@ def make_champion(run: Run, price_status: PriceStatus) -> tuple[Champion, Evalua
             log_line(unaudited)
         test_rows = walk.test
         del walk  # its rows from before the test take as much memory as those of the test
+        return_freed_memory()
         with run_beside(inspect_network, run, known, network, fold) as insight:
             version, champion_epochs, final = train_champion(run, known, compute, network)
     evaluation = Evaluation(
@@ -59,6 +62,8 @@ def make_champion(run: Run, price_status: PriceStatus) -> tuple[Champion, Evalua
         insight=insight.result(),
         context=gain,
     )
+    del known
+    return_freed_memory()
     figures = dict(evaluation_figures(evaluation, run.ledger.record(run.name)))
     evaluation = replace(evaluation, figures=figures)
     save_evaluation(run.workspace.evaluation(run.name, version), evaluation)

@@ -1,5 +1,6 @@
 """The evaluation of a training: its scores and verdicts, and the files that store them."""
 
+import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,6 +10,8 @@ from typing import Final
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from flows.runtime.context import Run
 from flows.training.history import History
@@ -63,7 +66,7 @@ def save_evaluation(folder: Path, evaluation: Evaluation) -> None:
     """Write an evaluation to its model's folder."""
     for name in ("scores", "epochs", "ranges"):
         write_text(folder / f"{name}.csv", getattr(evaluation, name).to_csv(index=False))
-    write_bytes(folder / "test_rows.parquet", evaluation.test_rows.to_parquet(index=False))
+    write_bytes(folder / "test_rows.parquet", _encode(evaluation.test_rows))
     for name, svg in evaluation.figures.items():
         write_text(folder / f"{name}.svg", svg)
     if evaluation.context:
@@ -75,6 +78,18 @@ def save_evaluation(folder: Path, evaluation: Evaluation) -> None:
     if further:
         write_text(folder / _FARTHER, json.dumps(further, indent=1) + "\n")
 
+
+def _encode(rows: pd.DataFrame) -> bytes:
+    """Return the rows as a Parquet file, encoded part by part: of many millions a second copy would not fit."""
+    schema, file = pa.Schema.from_pandas(rows, preserve_index=False), io.BytesIO()
+    with pq.ParquetWriter(file, schema) as writer:
+        for first in range(0, max(len(rows), 1), _ROWS_AT_ONCE):
+            part = rows.iloc[first : first + _ROWS_AT_ONCE]
+            writer.write_table(pa.Table.from_pandas(part, schema, preserve_index=False))
+    return file.getvalue()
+
+
+_ROWS_AT_ONCE: Final = 1_000_000
 
 _FARTHER = "verdicts_farther.json"
 """Exists only where the model has more than one output."""

@@ -122,7 +122,8 @@ def measure_context(run: Run, known: History, walk: Walk, fold: Fold, compute: C
         fitted = fit(model, labelled, fold, run.config.training.seed)
     rows = forecast(fitted, sequences, range(fold.stop.start, fold.calibrate.stop), run.calendar)
     own = walk.before[walk.before["model"] == run.config.model.name]
-    own = own.astype({"symbol": "str", "target": "str", "horizon": "int64", "model": "str"})
+    sessions = {name: rows[name].dtype for name in ("as_of", "target_session")}
+    own = own.astype({"symbol": "str", "target": "str", "horizon": "int64", "model": "str", **sessions})
     gain = measure_gain(
         select_main(own),
         select_main(rows)[[*FORECAST_KEY, "p_up"]],

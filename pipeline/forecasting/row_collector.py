@@ -1,24 +1,13 @@
 """Long frames joined as they come: a second copy of all rows would be the most memory that a walk takes."""
 
-import ctypes
 from collections.abc import Iterable
-from contextlib import suppress
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-__all__ = ["RowCollector", "return_freed_memory"]
-
-
-def return_freed_memory() -> None:
-    """Let the C library give memory back that was freed: between the columns that stay, gaps of many sizes add up.
-
-    That is a function of GNU's C library; other systems go without.
-    """
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
+__all__ = ["RowCollector"]
 
 
 class RowCollector:

@@ -192,7 +192,8 @@ def test_the_artifacts_are_in_prefect(ten: tuple[Place, list[Evening]]) -> None:
     with get_client(sync_client=True) as client:
         answer = client._client.post("/artifacts/filter", json={"sort": "CREATED_DESC"})
     own = [row for row in answer.json() if datetime.fromisoformat(row["created"]) >= ten[0].began]
-    found = {row["key"]: row for row in reversed(own)}  # the newest of each key
+    # The newest of each key; the bar of a training that takes long has none.
+    found = {row["key"]: row for row in reversed(own) if row["type"] != "progress"}
     assert set(found) == {"nextday-sample-summary", "nextday-sample-forecasts"}
     assert ten[1][-1].report.verdict is not None
     assert ten[1][-1].report.verdict.conclusion.lower() in found["nextday-sample-summary"]["data"].lower()

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flows.runtime.context import Run, open_run
+from flows.runtime.context import Run
 from flows.training.compute import Compute
 from flows.training.history import make_sequences
 from flows.training.model_factory import make_baselines, make_recipe
@@ -26,11 +26,9 @@ from pipeline.evaluation.verdict import best_baseline, judge
 from pipeline.forecasting.folds import scoring_fold
 from pipeline.forecasting.model import Fitted, Model
 from pipeline.forecasting.walk_forward import walk_forward
-from pipeline.prices.ingest.quality import check
 from pipeline.statistics import metrics
 from pipeline.statistics.bootstrap import percentile_interval, resample_sessions
-from tests.bench.market import DAYS
-from tests.conftest import NOW
+from tests.bench.quality.stored_prices import open_stored
 
 pytestmark = pytest.mark.bench
 
@@ -101,14 +99,7 @@ def opened(folder: Path, prices: Path, choice: Choice) -> Run:
         f'[model]\nkind = "{choice.kind}"\nlookback = {choice.lookback}\nunits = {choice.units}\n'
         '[training]\nrefit = false\nsmooth_epochs = 1\n[calibration]\nmethod = "temperature"\n'
     )
-    (folder / "nextday.toml").write_text(settings)
-    run = open_run(folder / "nextday.toml", folder / "data", NOW)
-    if run.store.seq() == 0:
-        end = pd.Timestamp(TO_TEST[-1])
-        bars = [run.source.fetch(symbol, DAYS.sessions[0], end, NOW) for symbol in run.universe.symbols]
-        checked = check(bars, run.calendar, end, source=run.source.name, historical=True)
-        run.store.append(checked.prices, run="bench")
-    return run
+    return open_stored(folder, settings, pd.Timestamp(TO_TEST[-1]))
 
 
 def walk(run: Run, ends: Ends, workshop: Compute) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -127,6 +118,7 @@ def walk(run: Run, ends: Ends, workshop: Compute) -> tuple[pd.DataFrame, pd.Data
         run.calendar,
         dead_zone=DEAD_ZONE,
         seed=SEEDS[0],
+        refit=False,
         progress=lambda name: None,
     )
     return made.before, made.test

@@ -15,18 +15,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flows.runtime.context import open_run
 from flows.training.history import make_sequences
 from models.baselines import baselines
 from pipeline.config import Config, EvaluationConfig
-from pipeline.features.feature_sets import FEATURE_SETS
 from pipeline.features.sequences import Sequences
 from pipeline.forecasting.folds import Fold, scoring_fold
 from pipeline.forecasting.walk_forward import walk_forward
-from pipeline.prices.ingest.quality import check
 from pipeline.statistics.bootstrap import percentile_interval, resample_sessions
 from tests.bench.market import DAYS
-from tests.conftest import NOW
+from tests.bench.quality.stored_prices import open_stored
 from tests.support.made_sequences import sequences_of
 
 pytestmark = pytest.mark.bench
@@ -51,14 +48,13 @@ class Case:
 
 def real(folder: Path, source: str, train_end: date, validation_end: date, test_end: date) -> Case:
     """Return real prices, judged on the sessions after `validation_end` to `test_end`."""
-    (folder / "nextday.toml").write_text(f'[universe]\nname = "judged"\n{source}')
-    run, end = open_run(folder / "nextday.toml", folder / "data", NOW), pd.Timestamp(test_end)
-    bars = [run.source.fetch(symbol, DAYS.sessions[0], end, NOW) for symbol in run.universe.symbols]
-    checked = check(bars, run.calendar, end, source=run.source.name, historical=True).prices
-    run.store.append(checked, run="bench")
-    known = make_sequences.fn(run, checked["session"].max(), run.store.seq()).sequences
+    end = pd.Timestamp(test_end)
+    run = open_stored(folder, f'[universe]\nname = "judged"\n{source}', end)
+    # The sample's last session may lie before the last day that is asked for.
+    last = run.store.latest("session", end, symbols=run.universe.symbols)
+    known = make_sequences.fn(run, last, run.store.seq()).sequences
     cut = EvaluationConfig(train_end=train_end, validation_end=validation_end, test_end=test_end)
-    features = FEATURE_SETS[SHIPPED.features.set]
+    features = run.feature_set(outputs=known.outputs)
     return Case(
         known, scoring_fold(known, cut, SHIPPED.training), features.columns.index(features.last_return)
     )
@@ -126,6 +122,7 @@ def losses_by_session(case: Case) -> pd.DataFrame:
         DAYS,
         dead_zone=(0, 0),
         seed=SHIPPED.training.seed,
+        refit=False,
         progress=lambda name: None,
     )
     key = ["symbol", "target_session"]
