@@ -20,12 +20,11 @@ from flows.runtime.custom_code import describe_missing_audit, digest_code_of
 from flows.runtime.progress import PREFECT_ERRORS, log_line
 from flows.runtime.tasks import PATIENCE, open_locked_run, task
 from flows.runtime.tracking import run_tags, tracking
-from flows.training.champion import count_trial
 from flows.training.compute import open_compute
 from flows.training.evaluation import range_table
 from flows.training.history import History, make_sequences
 from flows.training.scoring import score_further_outputs, score_procedure
-from flows.training.trials import describe_trials
+from flows.training.trials import count_trial, describe_trials
 from flows.training.walk_forward import BEST_BEFORE, fits_at_once, walk_history
 from pipeline.config import digest
 from pipeline.errors import NextdayError, StoreError

@@ -9,7 +9,8 @@ from pathlib import Path
 import pandas as pd
 from prefect import flow
 
-from flows.evening.forecasting import catch_up, describe_opens, forecast_session, seal
+from flows.evening.challengers import decide_challengers, forecast_challengers, list_contests
+from flows.evening.forecasting import Inputs, catch_up, describe_opens, forecast_session, seal
 from flows.evening.publish import publish, track
 from flows.evening.reporting import write_missing, write_report
 from flows.evening.settlement import settle as settle_forecasts
@@ -89,6 +90,7 @@ def is_sealed(run: Run) -> bool:
     if newest is None or not ledger_exists(run.workspace.ledger):
         return False
     standing = run.ledger.forecasts(run.name, as_of=newest)
+    standing = standing[standing["role"] == "champion"]
     return not _find_lacking(run, standing, run.universe.members(newest))
 
 
@@ -134,9 +136,13 @@ def _evening(run: Run) -> Evening:
     remarks = catch_up(run, price_status, record, champions)
     remarks += write_missing(run, record, champions, before=price_status.as_of)
     settled = settle_forecasts(run, price_status, record)
-    standing = _forecast_tonight(run, price_status, record, champions)
+    remarks += decide_challengers(run, record, champions, price_status.as_of)
+    inputs = Inputs(run, price_status.as_of, price_status)
+    standing = _forecast_tonight(run, price_status, record, champions, inputs)
     champion = champions.version(str(select_main(standing)["model_version"].iloc[0]))
-    report, paths = write_report(run, price_status, standing, record, champion, remarks)
+    remarks += forecast_challengers(run, inputs, record, champions, champion)
+    challengers = [each.standing for each in list_contests(run, record.rows, champions, price_status.as_of)]
+    report, paths = write_report(run, price_status, standing, record, champion, remarks, challengers)
     new_rows = int(standing["is_new"].sum())
     try:
         track(run, report, paths, champion)
@@ -152,7 +158,7 @@ def _evening(run: Run) -> Evening:
 
 
 def _forecast_tonight(
-    run: Run, price_status: PriceStatus, record: UniverseRecord, champions: Champions
+    run: Run, price_status: PriceStatus, record: UniverseRecord, champions: Champions, inputs: Inputs
 ) -> pd.DataFrame:
     """Return tonight's sealed rows; a model forecasts only if a member lacks a row of a configured output.
 
@@ -166,7 +172,7 @@ def _forecast_tonight(
         return standing
     champion = _choose_champion(run, price_status, champions)
     require_named_code(run, champion.code, champion.directory)
-    rows = forecast_session(run, price_status.as_of, price_status, champion)
+    rows = forecast_session(run, price_status.as_of, price_status, champion, inputs)
     if rows.empty:
         series = champion.feature_set(run).context
         known = describe_context(run, price_status.as_of, price_status.seq, series, champion.lookback)
@@ -190,7 +196,7 @@ def _choose_champion(run: Run, price_status: PriceStatus, champions: Champions) 
     champion = champions.serving()
     if champion is None:
         log_line("there is no champion yet: training one")
-        made = make_champion(run, price_status)[0]
+        made = make_champion(run, price_status)
         return_freed_memory()
         return champions.add(made)
     if champion.trained_through <= price_status.as_of:

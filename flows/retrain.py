@@ -1,4 +1,4 @@
-"""The weekly flow: train, score and promote a new champion."""
+"""The weekly flow: train and score a model on fresh prices; it challenges the champion, or replaces it."""
 
 from datetime import datetime
 from pathlib import Path
@@ -7,20 +7,25 @@ from prefect import flow
 
 from flows.evening.forecasting import catch_up
 from flows.evening.reporting import write_missing
+from flows.evening.retraining import Retrained, retrain_in
 from flows.evening.settlement import settle
 from flows.prices.update import update_prices
 from flows.runtime.progress import log_line
 from flows.runtime.tasks import MAX_SECONDS, open_locked_run
-from flows.training.champion import make_champion
-from flows.training.evaluation import Evaluation
 from flows.training.verified_champion import Champions
+from pipeline.tracking.challengers import RETRAINED
 
 __all__ = ["retrain"]
 
 
 @flow(name="retrain", timeout_seconds=2 * MAX_SECONDS, persist_result=False)
-def retrain(config: Path | None = None, home: Path | None = None, now: datetime | None = None) -> Evaluation:
-    """Train and score the procedure on fresh prices, refit it through as_of and promote that model.
+def retrain(
+    config: Path | None = None,
+    home: Path | None = None,
+    now: datetime | None = None,
+    name: str = RETRAINED,
+) -> Retrained:
+    """Train and score the procedure on fresh prices and refit it through as_of; see [promotion] for what follows.
 
     Missed sessions are caught up first, so that no late row comes from a model that was trained after it.
 
@@ -28,15 +33,16 @@ def retrain(config: Path | None = None, home: Path | None = None, now: datetime 
         config: The configuration file.
         home: The workspace.
         now: The clock; default: the wall clock.
+        name: What the model is called as challenger.
     """
     with open_locked_run(config, home, now) as run:
         champions = Champions(run)
         champions.check_list()  # before hours of training, not after
         price_status = update_prices(run)
         record = run.ledger.universe_record(run.name)
-        remarks = catch_up(run, price_status, record, champions)
-        for remark in remarks + write_missing(run, record, champions):
-            log_line(remark)
+        if name == RETRAINED:  # another procedure's settings are not those that the evenings run with
+            remarks = catch_up(run, price_status, record, champions)
+            for remark in remarks + write_missing(run, record, champions):
+                log_line(remark)
         settle(run, price_status, record)
-        _, evaluation = make_champion(run, price_status)
-    return evaluation
+        return retrain_in(run, price_status, record.rows, champions, name)

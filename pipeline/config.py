@@ -13,6 +13,7 @@ from pipeline.inputs_config import ContextConfig, FeaturesConfig
 from pipeline.model_config import ADDED_KEYS, RECURRENT, ModelConfig, TrainingConfig
 from pipeline.outputs import DIRECTION, NEXT, TARGETS, Output
 from pipeline.plugins import is_custom_code, plain_options
+from pipeline.promotion_config import PromotionConfig
 
 __all__ = [
     "BacktestConfig",
@@ -232,6 +233,7 @@ class Config(Section):
     trading: TradingConfig = TradingConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     retention: RetentionConfig = RetentionConfig()
+    promotion: PromotionConfig = PromotionConfig()
 
     @model_validator(mode="after")
     def _check_training(self) -> Self:
@@ -284,6 +286,7 @@ class Config(Section):
             "prices": {"proxy", "ca_bundle", "keep_days"},
             "training": {"processes", "scheduler", "worker_patience"},  # results do not depend on them
             "retention": True,
+            "promotion": True,
             "schedule": {"maintenance"},
             "trading": True,
         }

@@ -18,12 +18,12 @@ from flows.cli.arguments import (
 )
 from flows.cli.audit_commands import audit_app
 from flows.cli.backup_commands import backup_app
-from flows.cli.catalog_commands import models_app, source_app, ui_app
+from flows.cli.catalog_commands import models_app, promotion_app, source_app, ui_app
 from flows.cli.failures import describe_unexpected, echo_wrapped, end_by, ended_by_signals, find_cause
 from flows.cli.init_command import init_app
 from flows.cli.ledger_commands import ledger_app
 from flows.cli.prices_commands import prices_app
-from flows.cli.startup import import_beside, start_quickly, start_server_early, working
+from flows.cli.startup import import_beside, start_quickly, start_server_early, use_or_stop, working
 
 if TYPE_CHECKING:
     from flows.runtime.temporary_server import TemporaryServer
@@ -52,6 +52,7 @@ app.add_typer(audit_app)
 app.add_typer(init_app)
 app.add_typer(models_app, name="models")
 app.add_typer(source_app, name="source")
+app.add_typer(promotion_app)
 app.add_typer(ui_app)
 
 
@@ -117,7 +118,7 @@ def forecast() -> None:
     from flows.runtime.tasks import call_flow
 
     if server:
-        _use_or_stop(server, arguments)
+        use_or_stop(server, arguments)
     with working():
         show_evening(call_flow(nightly, **arguments))
 
@@ -136,15 +137,37 @@ def update() -> None:
 
 @app.command()
 def retrain() -> None:
-    """Train, score and promote a new champion."""
+    """Train and score a new model: it challenges the champion, or replaces it, as [promotion] says."""
+    _train()
+
+
+@app.command()
+def challenge(
+    name: Annotated[
+        str, typer.Option(help="What it is called.", show_default="that of the settings file")
+    ] = "",
+) -> None:
+    """Let another procedure challenge the champion: give its settings with --config other.toml.
+
+    Its universe is the same. It forecasts beside the champion every evening; `nextday models list` shows who stands.
+    """
+    settings = options.settings()
+    if not name and settings.stem == "nextday":
+        raise typer.BadParameter(
+            "give the other procedure's settings, or a name for these", param_hint="--config"
+        )
+    _train(name or settings.stem)
+
+
+def _train(name: str = "") -> None:
     arguments, server = _prepare_flow_and_server()
-    from flows.cli.output import show_evaluation
+    from flows.cli.output import show_retrained
     from flows.retrain import retrain as retrain_flow
 
     if server:
         import_beside(server, trains=True)
     with working():
-        show_evaluation(retrain_flow(**arguments))
+        show_retrained(retrain_flow(**arguments | ({"name": name} if name else {})))
 
 
 @app.command()
@@ -337,21 +360,6 @@ def _prepare_flow_and_server() -> "tuple[dict[str, Any], TemporaryServer | None]
     from flows.runtime.temporary_server import TemporaryServer
 
     return arguments, server or TemporaryServer()
-
-
-def _use_or_stop(server: "TemporaryServer", arguments: dict[str, Any]) -> None:
-    """Stop the server where what is left to do needs none; else import the rest beside its start.
-
-    The run that tells goes out of scope with its prices: those of a large universe would stay in memory all evening.
-    """
-    from flows.nightly import has_champion, is_sealed
-    from flows.runtime.context import open_run
-
-    run = open_run(**arguments)
-    if is_sealed(run):
-        server.stop()
-    else:
-        import_beside(server, trains=run.config.model.is_network and not has_champion(run))
 
 
 def _set_environment() -> None:

@@ -1,4 +1,4 @@
-"""`nextday source check`, `models list` and `ui`: what a user brought, and what was trained."""
+"""`nextday source check`, `models`, `promote`, `rollback` and `ui`: what a user brought, and what was trained."""
 
 import os
 import sys
@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.arguments import options, parse_date
+from flows.cli.arguments import flow_arguments, options, parse_date
 
 if TYPE_CHECKING:
+    from flows.training.verified_champion import Champion
     from pipeline.sources.custom import CustomSource
 
-__all__ = ["models_app", "source_app", "ui_app"]
+__all__ = ["models_app", "promotion_app", "source_app", "ui_app"]
 
 source_app = typer.Typer(no_args_is_help=True, help="Check a custom price source.")
 models_app = typer.Typer(no_args_is_help=True, help="The trained models.")
+promotion_app = typer.Typer()
 ui_app = typer.Typer()
 
 _END, _DAYS = timedelta(days=7), timedelta(days=365)
@@ -91,6 +93,7 @@ def list_models() -> None:
     from models.ensembles.model_files import model_version
     from pipeline.config_file import load
     from pipeline.formatting import format_day, format_moment
+    from pipeline.tracking.challengers import ChallengerBook
     from pipeline.tracking.registry import Registry
 
     universe = load(options.settings()).universe.name
@@ -99,7 +102,9 @@ def list_models() -> None:
     if not models:
         typer.echo(f"no model of {universe!r} yet: nextday forecast trains one, and nextday retrain another")
         return
-    table = make_table("model", "trained through", "champion", "verdict")
+    book = ChallengerBook(options.folder())
+    challengers = {each.model_version: each.name for each in book.challengers(universe)}
+    table = make_table("model", "trained through", "champion", "challenger", "verdict")
     for model in models:
         is_champion = champion is not None and champion.model_version == model.model_version
         since = f"since {format_moment(model.promoted_at)}" if model.promoted_at else "never"
@@ -107,10 +112,60 @@ def list_models() -> None:
             model.model_version,
             format_day(model.trained_through),
             f"now, {since}" if is_champion else since.replace("since", "once, from"),
+            challengers.get(model.model_version, ""),
             model.tags.get("verdict", "not scored"),
         )
     console.print(table)
+    if promoted := book.promotions(universe):
+        console.print("Champions and why they serve:")
+    for each in promoted:
+        line = f"  {each.promoted_at[:10]} {each.model_version}: {each.in_words}"
+        console.print(line, markup=False)
     console.print(f"Folder: {registry.home / 'models' / universe}", markup=False, soft_wrap=True)
+
+
+@models_app.command("withdraw")
+def withdraw(
+    name: Annotated[str, typer.Argument(help="The challenger, as `nextday models list` names it.")],
+) -> None:
+    """Let a challenger forecast no longer; its sealed forecasts and its files stay."""
+    from pipeline.config_file import load
+    from pipeline.tracking.challengers import ChallengerBook
+
+    universe = load(options.settings()).universe.name
+    gone = ChallengerBook(options.folder()).withdraw(universe, name)
+    typer.echo(f"{gone.name} ({gone.model_version}) challenges the champion no longer")
+
+
+_WHY = Annotated[
+    str, typer.Option(help="The reason, which is written down with your name.", show_default=False)
+]
+
+
+@promotion_app.command("promote")
+def promote(
+    version: Annotated[str, typer.Argument(help="The model, or the beginning of its version.")],
+    why: _WHY = "",
+) -> None:
+    """Make a trained model the champion by hand; no sealed row changes."""
+    from flows.operations.champions import promote_by_hand
+
+    _show_champion(promote_by_hand(version, why, **flow_arguments()))
+
+
+@promotion_app.command("rollback")
+def rollback(why: _WHY = "") -> None:
+    """Make the champion before the present one champion again; no sealed row changes."""
+    from flows.operations.champions import roll_back
+
+    _show_champion(roll_back(why, **flow_arguments()))
+
+
+def _show_champion(champion: "Champion") -> None:
+    typer.echo(
+        f"{champion.version} is the champion, trained through {champion.trained_through:%Y-%m-%d}: it forecasts from "
+        "the next evening on; rows that are sealed stay as they are"
+    )
 
 
 @ui_app.command("ui")

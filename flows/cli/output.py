@@ -33,6 +33,7 @@ from pipeline.report.tables import count_directions, score_rows
 if TYPE_CHECKING:
     from flows.backtest import Backtested
     from flows.evening.forecasting import Replay
+    from flows.evening.retraining import Retrained
     from flows.nightly import Evening
     from flows.operations.health import HealthCheck
     from flows.prices.update import PriceStatus
@@ -50,6 +51,7 @@ __all__ = [
     "show_price_status",
     "show_record",
     "show_replay",
+    "show_retrained",
     "show_ui",
     "show_verification",
 ]
@@ -82,6 +84,8 @@ def show_evening(evening: "Evening") -> None:
         console.print(f"no forecast for {len(report.skipped) - _FEW} more: the page lists them")
     if evening.settled:
         console.print(f"{count(evening.settled, 'earlier forecast')} settled")
+    for each in report.challengers:
+        console.print(each.sentence, markup=False)
     _show_key_facts(report)
     console.print()
     show_paths(evening.paths)
@@ -117,6 +121,14 @@ def show_evaluation(evaluation: "Evaluation | Backtest") -> None:
     for line in lines:
         table.add_row(*map(escape, line.values()))
     console.print(table)
+
+
+def show_retrained(retrained: "Retrained") -> None:
+    """Print the evaluation of a training, and what became of its model."""
+    if retrained.evaluation:
+        show_evaluation(retrained.evaluation)
+    console.print()
+    console.print(retrained.sentence, markup=False)
 
 
 def show_backtest(backtested: "Backtested") -> None:

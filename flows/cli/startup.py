@@ -6,12 +6,12 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from flows.runtime.temporary_server import TemporaryServer
 
-__all__ = ["import_beside", "start_quickly", "start_server_early", "working"]
+__all__ = ["import_beside", "start_quickly", "start_server_early", "use_or_stop", "working"]
 
 
 def start_quickly() -> None:
@@ -67,3 +67,18 @@ def working() -> Iterator[None]:
     gc.enable()
     with show_progress():
         yield
+
+
+def use_or_stop(server: "TemporaryServer", arguments: dict[str, Any]) -> None:
+    """Stop the server where what is left to do needs none; else import the rest beside its start.
+
+    The run that tells goes out of scope with its prices: those of a large universe would stay in memory all evening.
+    """
+    from flows.nightly import has_champion, is_sealed
+    from flows.runtime.context import open_run
+
+    run = open_run(**arguments)
+    if is_sealed(run):
+        server.stop()
+    else:
+        import_beside(server, trains=run.config.model.is_network and not has_champion(run))

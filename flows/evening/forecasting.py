@@ -24,12 +24,55 @@ from pipeline.ledger.ledger import UniverseRecord
 from pipeline.outputs import Output, describe_outputs, select_main
 from pipeline.schema import FORECAST_KEY
 
-__all__ = ["Replay", "catch_up", "describe_opens", "find_as_of", "forecast_session", "replay", "seal"]
+__all__ = [
+    "Inputs",
+    "Replay",
+    "catch_up",
+    "describe_opens",
+    "find_as_of",
+    "forecast_challenger",
+    "forecast_session",
+    "replay",
+    "seal",
+]
+
+
+class Inputs:
+    """The sequences of one session, made once for all models that read the same.
+
+    Args:
+        run: The run.
+        as_of: The session.
+        price_status: How far the prices reach.
+    """
+
+    def __init__(self, run: Run, as_of: pd.Timestamp, price_status: PriceStatus) -> None:
+        self.run, self.as_of, self.price_status = run, as_of, price_status
+        self._made: dict[object, History] = {}
+
+    def of(self, model: Champion) -> History:
+        """Return what a model reads.
+
+        Raises:
+            NextdayError: the custom code that it was made with has changed, or the settings lack what it reads.
+        """
+        features, first, outputs = _inputs(self.run, self.as_of, model)
+        key = (model.features, model.added, model.sectors, first, outputs)
+        if key not in self._made:
+            status = self.price_status
+            self._made[key] = make_sequences(
+                self.run, self.as_of, status.seq, features, first, outputs, status.bars
+            )
+        return self._made[key]
 
 
 @task("forecast", run_name="forecast from {as_of:%Y-%m-%d}")
 def forecast_session(
-    run: Run, as_of: pd.Timestamp, price_status: PriceStatus, champion: Champion
+    run: Run,
+    as_of: pd.Timestamp,
+    price_status: PriceStatus,
+    champion: Champion,
+    inputs: Inputs | None = None,
 ) -> pd.DataFrame:
     """Forecast the configured outputs from `as_of`, for every symbol with a complete window.
 
@@ -44,14 +87,25 @@ def forecast_session(
             outputs.
     """
     _require_outputs(run, champion)
-    known = make_sequences(run, as_of, price_status.seq, *_inputs(run, as_of, champion), price_status.bars)
+    known = (inputs or Inputs(run, as_of, price_status)).of(champion)
     fitted = _load(run, champion, known)
-    rows = _forecast(run, known, champion, fitted)
-    wanted = [place for place, each in enumerate(champion.outputs) if each in run.config.labels.outputs]
-    rows = rows[np.isin(known.sequences.outputs_of(rows), wanted)].reset_index(drop=True)
+    rows = _forecast_configured(run, known, champion, fitted)
     # Before they are sealed: a run that resumes a killed one makes no sealed row again, so it could not explain it.
     explain_forecasts(run, fitted, known, rows)
     return rows
+
+
+def forecast_challenger(inputs: Inputs, model: Champion) -> pd.DataFrame:
+    """Forecast the same outputs with a challenger: rows like those of `forecast_session`, in its role.
+
+    Raises:
+        ModelError: its files cannot be read.
+        NextdayError: its custom code has changed, or it learned none of the configured outputs.
+    """
+    _require_outputs(inputs.run, model)
+    known = inputs.of(model)
+    rows = _forecast_configured(inputs.run, known, model, _load(inputs.run, model, known))
+    return rows.assign(role="challenger").astype({"role": "str"})
 
 
 @task("seal", run_name="seal forecasts from {as_of:%Y-%m-%d}")
@@ -184,6 +238,12 @@ def _forecast(run: Run, known: History, champion: Champion, fitted: Any) -> pd.D
         config_digest=run.digest,
         role="champion",
     ).astype({"model_version": "str", "config_digest": "str", "role": "str", "data_version": "int64"})
+
+
+def _forecast_configured(run: Run, known: History, champion: Champion, fitted: Any) -> pd.DataFrame:
+    rows = _forecast(run, known, champion, fitted)
+    wanted = [place for place, each in enumerate(champion.outputs) if each in run.config.labels.outputs]
+    return rows[np.isin(known.sequences.outputs_of(rows), wanted)].reset_index(drop=True)
 
 
 def describe_opens(champion: Champion) -> str:

@@ -15,6 +15,7 @@ from models.ensembles.model_files import CLASSIFIER
 from models.networks.network import Network
 from pipeline.formatting import format_alike, format_percent
 from pipeline.outputs import MAIN, Output, describe_output, describe_outputs
+from pipeline.tracking.challengers import Promotion
 
 __all__ = [
     "build_model_card",
@@ -33,15 +34,22 @@ _CLASSIFIERS = {
 _ALWAYS = "issued for every forecast, up above 50%"
 
 
-def build_model_card(champion: Champion) -> dict[str, str]:
-    """Return the lines of the model card: name and text."""
+def build_model_card(champion: Champion, promotions: Sequence[Promotion] = ()) -> dict[str, str]:
+    """Return the lines of the model card: name and text.
+
+    Args:
+        champion: The model.
+        promotions: Why champions changed; the last one of this model says why it serves.
+    """
     facts, outputs = champion.metadata, champion.outputs
+    why = next((each for each in reversed(promotions) if each.model_version == champion.version), None)
     return {
         "version": champion.version,
         **_describe_model(champion),
         **({"outputs": describe_outputs([*outputs])} if outputs != (MAIN,) else {}),
         "trained through": f"{champion.trained_through:%Y-%m-%d}",
         "ensemble members agree": describe_agreement(facts),
+        **({"serves because": why.in_words} if why else {}),
         **describe_calibration(facts, outputs),
         "dead zone": "none" if champion.dead_zone == [0, 0] else str(champion.dead_zone),
         **_describe_engine(facts),

@@ -1,7 +1,8 @@
 """Gather the report of a nightly run and write it: tonight's, missing ones and old ones again."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, Final
 
 import pandas as pd
@@ -24,6 +25,7 @@ from models.ensembles.model_files import model_version
 from models.errors import ModelError
 from pipeline.errors import InputError, NextdayError, StoreError
 from pipeline.evaluation.attributions import load_attributions
+from pipeline.evaluation.live.challenge import Standing
 from pipeline.evaluation.scores import score
 from pipeline.evaluation.selective import select_issued
 from pipeline.features.targets import OPENS_SEEN
@@ -36,6 +38,7 @@ from pipeline.report.evening_report import Report
 from pipeline.report.files import Paths, find_foreign_latest, report_paths, write
 from pipeline.schema import SCORES, empty
 from pipeline.storage.files import digest_files
+from pipeline.tracking.challengers import ChallengerBook
 from pipeline.tracking.registry import Registry
 
 __all__ = ["rebuild_report", "write_missing", "write_report"]
@@ -58,6 +61,7 @@ def write_report(
     record: UniverseRecord,
     champion: Champion,
     remarks: list[str],
+    challengers: Sequence[Standing] = (),
 ) -> tuple[Report, Paths]:
     """Write forecast.csv, scores.csv and report.html of one session's sealed rows.
 
@@ -68,8 +72,10 @@ def write_report(
         record: The universe's part of the ledger.
         champion: The model of the first row.
         remarks: What else to mention in the report.
+        challengers: Where the challengers stand.
     """
-    report = _gather(run, price_status, standing, record, champion, remarks)
+    gathered = _gather(run, price_status, standing, record, champion, remarks)
+    report = replace(gathered, challengers=challengers)
     if report.verdict and not champion.evaluation:  # of an earlier nextday
         folder = run.workspace.evaluation(run.name, champion.version)
         registry = Registry(run.workspace.home, model_version)
@@ -187,7 +193,7 @@ def _gather(
         record=record.rows,
         corrections=record.corrections,
         findings=price_status.findings,
-        model=build_model_card(champion),
+        model=build_model_card(champion, ChallengerBook(run.workspace.home).promotions(run.name)),
         trained_through=champion.trained_through,
         model_age=run.calendar.position(first["as_of"]) - run.calendar.position(champion.trained_through),
         promoted_at=champion.promoted_at,

@@ -1,12 +1,15 @@
-"""Make a champion: train, score, refit, register, promote."""
+"""Make a model: train, score, refit and register it; and make it the champion."""
 
+import getpass
 from dataclasses import replace
+from datetime import UTC
+from typing import Final
 
 import pandas as pd
 
 from flows.prices.update import PriceStatus
 from flows.runtime.context import Run
-from flows.runtime.custom_code import describe_missing_audit, digest_code_of
+from flows.runtime.custom_code import describe_missing_audit
 from flows.runtime.progress import log_line
 from flows.runtime.tasks import run_beside, task
 from flows.runtime.tracking import run_tags, tracking
@@ -16,21 +19,34 @@ from flows.training.history import make_sequences
 from flows.training.network_insight import inspect_network
 from flows.training.scoring import measure_context, score_further_outputs, score_procedure
 from flows.training.train import fitted_network, train_champion, train_procedure
+from flows.training.trials import count_trial
 from flows.training.verified_champion import Champion, read_champion
-from pipeline.errors import NextdayError
+from models.ensembles.model_files import model_version
 from pipeline.evaluation.verdict import Verdict
 from pipeline.memory import return_freed_memory
-from pipeline.outputs import Output, name_key, select_main
+from pipeline.outputs import Output, name_key
 from pipeline.report.evening_page import evaluation_figures
-from pipeline.statistics.metrics import log_losses
 from pipeline.storage.files import digest_files
-from pipeline.tracking.trials import Trial, TrialBook, count_settings, digest_procedure, list_parameters
+from pipeline.tracking.challengers import ChallengerBook, Promotion
+from pipeline.tracking.registry import Registry
 
-__all__ = ["count_trial", "make_champion"]
+__all__ = ["ALWAYS", "BY_HAND", "FIRST", "REPLACED", "make_champion", "promote", "train_model", "who_is_it"]
+
+FIRST: Final = "first"
+ALWAYS: Final = "always"
+REPLACED: Final = "replaced"
+BY_HAND: Final = "by hand"
+"""Reasons of a promotion, beside those of `pipeline.evaluation.live.challenge`."""
 
 
-def make_champion(run: Run, price_status: PriceStatus) -> tuple[Champion, Evaluation]:
-    """Train and score the procedure, refit it through as_of, register and promote that model."""
+def make_champion(run: Run, price_status: PriceStatus) -> Champion:
+    """Train and score the procedure, refit it through as_of, and make that model the first champion."""
+    model, _ = train_model(run, price_status)
+    return promote(run, model, FIRST, "the first champion")
+
+
+def train_model(run: Run, price_status: PriceStatus) -> tuple[Champion, Evaluation]:
+    """Train and score the procedure, refit it through as_of, and register that model; it serves nobody yet."""
     known = make_sequences(run, price_status.as_of, price_status.seq).without_prices()
     return_freed_memory()
     with open_compute(run, known.sequences) as compute, run_beside(tracking(run).prepare):
@@ -67,61 +83,12 @@ def make_champion(run: Run, price_status: PriceStatus) -> tuple[Champion, Evalua
     figures = dict(evaluation_figures(evaluation, run.ledger.record(run.name)))
     evaluation = replace(evaluation, figures=figures)
     save_evaluation(run.workspace.evaluation(run.name, version), evaluation)
-    return promote(run, price_status, version, evaluation), evaluation
+    return register(run, price_status, version, evaluation), evaluation
 
 
-def count_trial(
-    run: Run,
-    price_status: PriceStatus,
-    test_rows: pd.DataFrame,
-    study: str = "",
-    digest: str = "",
-    sharpe: float | None = None,
-) -> None:
-    """Record that these settings were scored on the test set, and log how many have been tried so far.
-
-    Args:
-        run: The run.
-        price_status: How far the prices reach.
-        test_rows: The forecasts of the test set with their outcomes.
-        study: The search that the settings come from, if any.
-        digest: The digest of the settings; default: that of the run's.
-        sharpe: The Sharpe ratio of their trading, where it was simulated.
-    """
-    scored = select_main(test_rows)
-    rows = scored[(scored["model"] == run.config.model.name) & scored["outcome"].notna()]
-    losses = pd.Series(
-        log_losses(rows["p_up"].to_numpy(float), rows["outcome"].to_numpy(float)), rows["as_of"]
-    )
-    by_session = losses.groupby(level=0).mean()
-    if by_session.empty:
-        return
-    trial = Trial(
-        kind="test",
-        when=run.clock(),
-        digest=digest or digest_procedure(run.config, digest_code_of(run)),
-        state="complete",
-        parameters=list_parameters(run.config),
-        objective=float(by_session.mean()),
-        folds=(float(by_session.mean()),),
-        sessions=len(by_session),
-        losses=tuple(by_session.round(8).tolist()),
-        as_of=f"{price_status.as_of:%Y-%m-%d}",
-        data_version=price_status.seq,
-        study=study,
-        sharpe=sharpe,
-    )
-    book = TrialBook(run.workspace.trials(run.name))
-    try:
-        book.add(trial)
-        log_line(count_settings(book.read()).sentence)
-    except NextdayError as error:
-        log_line(f"this training is not counted among the trials: {error}")
-
-
-@task("promote")
-def promote(run: Run, price_status: PriceStatus, version: str, evaluation: Evaluation) -> Champion:
-    """Track the training in MLflow, register its model and make it the champion."""
+@task("register")
+def register(run: Run, price_status: PriceStatus, version: str, evaluation: Evaluation) -> Champion:
+    """Track the training in MLflow, and register its model."""
     book = tracking(run)
     folder = run.workspace.evaluation(run.name, version)
     book.record_training(
@@ -144,8 +111,44 @@ def promote(run: Run, price_status: PriceStatus, version: str, evaluation: Evalu
         artifacts=[*sorted(folder.iterdir()), run.settings_file],
         evaluation=digest_files(folder),
     )
-    book.promote(run.name, version, promoted_at=run.now)
-    log_line(f"champion {version} promoted")
+    return read_champion(book.version(run.name, version))
+
+
+@task("promote")
+def promote(run: Run, model: Champion, reason: str, sentence: str, by: str = "") -> Champion:
+    """Make a registered model the champion, and write down why; no sealed row changes.
+
+    Args:
+        run: The run.
+        model: The model.
+        reason: One word.
+        sentence: The reason in words.
+        by: Who did it by hand.
+
+    Returns:
+        The model as champion.
+
+    Raises:
+        NextdayError: its files are missing or damaged, or the lists cannot be written.
+    """
+    book, challengers = tracking(run), ChallengerBook(run.workspace.home)
+    serving = Registry(run.workspace.home, model_version).serving(run.name)
+    former = serving.model_version if serving else ""
+    if former != model.version:
+        at = run.now.astimezone(UTC).isoformat()
+        # Before it serves: a run that was killed in between decides alike, and writes it down once.
+        challengers.note(run.name, Promotion(model.version, former, at, reason, sentence, by))
+    book.promote(run.name, model.version, promoted_at=run.now)
+    challengers.forget(run.name, model.version)
+    log_line(f"champion {model.version} promoted: {sentence}")
     champion = book.champion(run.name)
     assert champion is not None
     return read_champion(champion)
+
+
+def who_is_it() -> str:
+    """Return the name of the user who runs this process."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # no entry in the passwd file, as in a container
+        return "unknown"

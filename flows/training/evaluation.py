@@ -1,5 +1,6 @@
 """The evaluation of a training: its scores and verdicts, and the files that store them."""
 
+import hashlib
 import io
 import json
 from collections.abc import Mapping
@@ -22,6 +23,7 @@ from pipeline.evaluation.verdict import Verdict
 from pipeline.forecasting.folds import Fold
 from pipeline.forecasting.forecast import choose_directions
 from pipeline.outputs import DIRECTION, Output, list_outputs, name_key, read_key, split_group
+from pipeline.schema import FORECAST_KEY
 from pipeline.storage.files import digest_files, write_bytes, write_text
 
 __all__ = [
@@ -31,6 +33,7 @@ __all__ = [
     "Evaluation",
     "load_evaluation",
     "range_table",
+    "read_test_rows",
     "save_evaluation",
 ]
 
@@ -42,7 +45,8 @@ class Evaluation:
     Attributes:
         scores: schema.SCORES.
         verdict: On the first output, with its evidence.
-        test_rows: Every forecast of the test range, those of the baselines too.
+        test_rows: Every forecast of the test range, those of the baselines too; read from files, of the baselines only
+            those that the verdicts name.
         epochs: fit, member, epoch, loss, hit_rate, stop_loss, stop_hit_rate, gradient_norm.
         ranges: How history was split: fit, part, first_session, last_session, sessions, rows.
         further: The verdicts on the further outputs.
@@ -135,14 +139,19 @@ def load_evaluation(folder: Path, digests: Mapping[str, str] = MappingProxyType(
         for name in ("first_session", "last_session"):
             tables["ranges"][name] = pd.to_datetime(tables["ranges"][name])
         verdict = Verdict.from_json(json.loads((folder / "verdict.json").read_text(encoding="utf-8")))
-        test_rows = pd.read_parquet(folder / "test_rows.parquet")
+        path = folder / _FARTHER
+        verdicts = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        further = {read_key(key): Verdict.from_json(facts) for key, facts in verdicts.items()}
+        told = [verdict, *further.values()]
+        # Of ten methods a report shows the rows of these: with the others a large universe would not fit.
+        names = sorted({each.model for each in told} | {each.baseline for each in told})
+        test_rows = pd.read_parquet(folder / "test_rows.parquet", filters=[("model", "in", names)])
         if "target" not in test_rows:  # written before there were targets
             test_rows["target"] = DIRECTION
         if "direction" not in test_rows:  # written by a version without abstention
             test_rows["direction"] = choose_directions(test_rows["p_up"].to_numpy())
-        path = folder / _FARTHER if len(list_outputs(test_rows)) > 1 else None
-        verdicts = json.loads(path.read_text(encoding="utf-8")) if path else {}
-        further = {read_key(key): Verdict.from_json(facts) for key, facts in verdicts.items()}
+        if len(list_outputs(test_rows)) > 1 and not further:
+            raise ValueError(f"{_FARTHER} is missing")
         return Evaluation(
             **tables,
             verdict=verdict,
@@ -159,6 +168,40 @@ def load_evaluation(folder: Path, digests: Mapping[str, str] = MappingProxyType(
             where=str(folder),
             fix="`nextday retrain` trains a new champion and evaluates it",
         ) from None
+
+
+def read_test_rows(folder: Path, digests: Mapping[str, str], model: str) -> pd.DataFrame:
+    """Read the test rows of one model.
+
+    Args:
+        folder: The evaluation's folder.
+        digests: The sha256 of each of its files; none for an earlier nextday's.
+        model: Its name in the rows.
+
+    Returns:
+        symbol, as_of, target_session, horizon, target, p_up, outcome.
+
+    Raises:
+        StoreError: the file is missing or damaged.
+    """
+    path, columns = folder / "test_rows.parquet", [*FORECAST_KEY, "p_up", "outcome"]
+    try:
+        listed = digests.get(path.name)
+        if listed and hashlib.sha256(path.read_bytes()).hexdigest() != listed:
+            raise ValueError("it changed since the training")
+        known = pq.read_schema(path).names
+        rows = pd.read_parquet(
+            path, columns=[name for name in columns if name in known], filters=[("model", "==", model)]
+        )
+    except Exception as error:  # damaged files raise whatever their readers stumble over
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise StoreError(
+            f"The test of a model cannot be read: {reason:.300}",
+            where=str(path),
+            fix="`nextday retrain` trains a new model and evaluates it",
+        ) from None
+    rows = rows if "target" in rows else rows.assign(target=DIRECTION)
+    return rows.astype({"symbol": "str", "target": "str", "horizon": "int64"})
 
 
 def _load_context(path: Path) -> ContextGain | None:

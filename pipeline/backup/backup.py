@@ -33,7 +33,10 @@ _LEFT_OUT: Final = {"cache", "locks", "prefect"}
 _NAME: Final = "%Y-%m-%dT%H%M%SZ.tar"
 _NAMES: Final = "20??-??-??T??????Z.tar"
 _HEAD: Final = "ledger.head.json"
-_POINTERS: Final = ("models/*/champion.json", "models/*/versions.json", "trials/*.sha256")
+_POINTERS: Final = (
+    *(f"models/*/{name}.json" for name in ("champion", "versions", "challengers", "promotions")),
+    "trials/*.sha256",
+)
 _BUSY_SECONDS: Final = 60.0
 _DAMAGED: Final = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
 

@@ -52,6 +52,7 @@ def summary_markdown(report: Report, page: Path | None = None) -> str:
             if left_out
             else []
         ),
+        *(line for each in report.challengers for line in ("", format_cell(each.sentence))),
         "",
         *(_format_scores(report) or ["There is no score yet.", ""]),
     ]

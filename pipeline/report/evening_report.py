@@ -1,12 +1,13 @@
 """The data of one nightly report, from which the page, the Markdown, the CSV and the terminal output are made."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
 import pandas as pd
 
+from pipeline.evaluation.live.challenge import Standing
 from pipeline.evaluation.network_insight import Insight
 from pipeline.evaluation.selective import ISSUED_SHARE, describe_base_rate
 from pipeline.evaluation.verdict import Verdict
@@ -58,6 +59,7 @@ class Report:
         late_because: Why these forecasts are late, in a phrase; empty where they are live.
         last_calls: How the forecasts of the session that has just closed turned out: symbol, target_session,
             direction, call (right, wrong or empty), realized_return, is_settled; empty where there were none.
+        challengers: The models that forecast beside the champion, and where they stand.
         figures: The figures of the evaluation that were stored with it: SVG by name. Others are drawn.
     """
 
@@ -99,6 +101,7 @@ class Report:
     figures: Mapping[str, str] = field(default_factory=dict)
     late_because: str = ""
     last_calls: pd.DataFrame = field(default_factory=pd.DataFrame)
+    challengers: Sequence[Standing] = ()
 
     @property
     def kind_and_cause(self) -> str:

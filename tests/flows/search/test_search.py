@@ -21,8 +21,8 @@ from flows.search import objective
 from flows.search.objective import Inside, cut_history
 from flows.search.search import search, search_inside
 from flows.search.space import configured_parameters, longest_lookback, with_parameters
-from flows.training.champion import count_trial
 from flows.training.history import History
+from flows.training.trials import count_trial
 from models.errors import ModelError
 from models.training.process_pool import LostProcessError
 from pipeline.errors import InputError

@@ -1,0 +1,1 @@
+"""What the sealed record says as it grows: challengers beside the champion."""
