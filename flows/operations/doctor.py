@@ -22,6 +22,8 @@ from pipeline.formatting import count
 from pipeline.ledger.known_head import RECOVER, ledger_exists
 from pipeline.ledger.ledger import Ledger
 from pipeline.report.facts import OLD_MODEL
+from pipeline.tracking.challengers import ChallengerBook
+from pipeline.tracking.registry import Registry
 
 __all__ = ["HealthCheck", "examine"]
 
@@ -205,7 +207,33 @@ def _check_champion(run: Run) -> list[HealthCheck]:
     age = len(run.calendar.sessions_between(champion.trained_through, last)) - 1
     what = f"champion {champion.model_version}, trained through {champion.trained_through:%Y-%m-%d}, {age} sessions old"
     found = [HealthCheck(age <= OLD_MODEL, what, "nextday retrain")]
+    found += _check_challengers(run, champion.model_version)
     return found + [failed(problem, "nextday retrain") for problem in book.mirror(run.name)]
+
+
+def _check_challengers(run: Run, serving: str) -> list[HealthCheck]:
+    """Compare what is written down of promotions and challengers with the models that are there."""
+    book, registry = ChallengerBook(run.workspace.home), Registry(run.workspace.home, model_version)
+    try:
+        standing, noted = book.challengers(run.name), book.promotions(run.name)
+    except NextdayError as error:
+        return [failed(f"{error.what} ({error.where})", error.fix)]
+    found = []
+    if noted and noted[-1].model_version != serving:
+        what = f"the last promotion written down is that of {noted[-1].model_version}, and {serving} serves"
+        found.append(
+            failed(what, f"nextday promote {noted[-1].model_version}, then nextday rollback if not meant")
+        )
+    for each in standing:
+        try:
+            registry.verify(run.name, each.model_version)
+        except NextdayError as error:
+            found.append(
+                failed(f"challenger {each.name}: {error.what}", f"nextday models withdraw {each.name}")
+            )
+        else:
+            found.append(passed(f"challenger {each.name}: {each.model_version}, since {each.since}"))
+    return found
 
 
 def _check_digests(run: Run) -> list[HealthCheck]:

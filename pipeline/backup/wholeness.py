@@ -14,6 +14,7 @@ from pipeline.config import digest as digest_settings
 from pipeline.errors import NextdayError
 from pipeline.storage.files import digest_files
 from pipeline.storage.workspace import Workspace
+from pipeline.tracking.challengers import ChallengerBook
 from pipeline.tracking.registry import RegisteredModel, Registry
 from pipeline.tracking.trials import TrialBook
 
@@ -52,9 +53,19 @@ def _find_in_models(home: Path, digest: Callable[[Path], str]) -> Iterator[tuple
             continue
         if damage:
             yield folder / "champion.json", f"it {damage}"
+        yield from _find_in_challengers(home, folder.name)
         for model in models:
             is_serving = serving is not None and model.model_version == serving.model_version
             yield from _find_in_model(registry, folder.name, model, is_serving)
+
+
+def _find_in_challengers(home: Path, universe: str) -> Iterator[tuple[Path, str]]:
+    book = ChallengerBook(home)
+    for read in (book.challengers, book.promotions):
+        try:
+            read(universe)
+        except NextdayError as error:
+            yield Path(error.where), error.what
 
 
 def _find_in_model(

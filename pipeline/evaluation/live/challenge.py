@@ -12,10 +12,25 @@ from pipeline.schema import FORECAST_KEY
 from pipeline.statistics import evidence, metrics
 from pipeline.statistics.bootstrap import percentile_interval, resample_sessions
 
-__all__ = ["AGE", "BETTER", "Comparison", "Decision", "Standing", "compare", "decide", "pair_sessions"]
+__all__ = [
+    "AGE",
+    "BETTER",
+    "DOUBTFUL",
+    "Comparison",
+    "Decision",
+    "Standing",
+    "compare",
+    "decide",
+    "pair_sessions",
+]
 
 BETTER: Final = "better"
 AGE: Final = "age"
+"""The reasons of a promotion by the rule."""
+
+DOUBTFUL: Final = 2.0
+"""Evidence of a worse model that keeps it from replacing an old one; an equal one reaches it in at most half of all
+cases, and in one of thirty at a given evening (docs/challengers.md)."""
 
 
 def pair_sessions(champion: pd.DataFrame, challenger: pd.DataFrame) -> pd.DataFrame:
@@ -146,8 +161,8 @@ def decide(compared: Comparison, rule: PromotionConfig, *, age: int) -> Decision
     """Decide on a challenger.
 
     It is promoted as better once the evidence for that reaches 1 / (1 - confidence). It replaces a champion that is
-    older than max_age sessions unless the evidence that it is worse has reached half of that, or 2 at least: an old
-    model is a risk of its own. Either takes min_sessions shadow sessions.
+    older than max_age sessions unless the evidence that it is worse stands at DOUBTFUL or more: an old model is a risk
+    of its own. Either takes min_sessions shadow sessions.
 
     Args:
         compared: The two models.
@@ -161,7 +176,7 @@ def decide(compared: Comparison, rule: PromotionConfig, *, age: int) -> Decision
         return Decision("", f"{compared.shadow} of {rule.min_sessions} shadow sessions")
     if compared.better >= limit:
         return Decision(BETTER, f"better: evidence {compared.better:.3g}, at least {limit:.3g} was asked for")
-    if age > rule.max_age and compared.worse < max(limit / 2, 2.0):
+    if age > rule.max_age and compared.worse < DOUBTFUL:
         return Decision(
             AGE,
             f"not worse, and the champion's training is {age} sessions old, more than {rule.max_age} ([promotion] "
