@@ -14,6 +14,8 @@ from flows.evening.forecasting import Inputs, catch_up, describe_opens, forecast
 from flows.evening.publish import publish, track
 from flows.evening.reporting import write_missing, write_report
 from flows.evening.settlement import settle as settle_forecasts
+from flows.notify.news import list_news, tell
+from flows.notify.watch import watched
 from flows.prices.unchanged import recall_reading
 from flows.prices.update import PriceStatus, update_prices
 from flows.runtime.context import Run
@@ -62,7 +64,7 @@ def nightly(config: Path | None = None, home: Path | None = None, now: datetime 
         home: The workspace.
         now: The clock; default: the wall clock.
     """
-    with open_locked_run(config, home, now) as run:
+    with watched("nightly", config, home, now), open_locked_run(config, home, now) as run:
         return _evening(run)
 
 
@@ -154,6 +156,8 @@ def _evening(run: Run) -> Evening:
         publish(report, paths)
     except (*PREFECT_ERRORS, TimeoutError) as error:
         log_line(f"the forecasts are sealed and reported, but not shown in Prefect: {error}")
+    headline = report.verdict.headline if report.verdict else ""
+    tell(run, lambda: list_news(run, record, headline))
     return Evening(report, paths, new_rows, settled)
 
 

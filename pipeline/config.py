@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from pipeline.config_section import Plain, Section, Symbol
 from pipeline.inputs_config import ContextConfig, FeaturesConfig
 from pipeline.model_config import ADDED_KEYS, RECURRENT, ModelConfig, TrainingConfig
+from pipeline.notify_config import NotifyConfig
 from pipeline.outputs import DIRECTION, NEXT, TARGETS, Output
 from pipeline.plugins import is_custom_code, plain_options
 from pipeline.promotion_config import PromotionConfig
@@ -234,6 +235,7 @@ class Config(Section):
     schedule: ScheduleConfig = ScheduleConfig()
     retention: RetentionConfig = RetentionConfig()
     promotion: PromotionConfig = PromotionConfig()
+    notify: NotifyConfig = NotifyConfig()
 
     @model_validator(mode="after")
     def _check_training(self) -> Self:
@@ -283,6 +285,7 @@ class Config(Section):
         """
         left_out: dict[str, bool | set[str]] = {
             "backtest": True,
+            "notify": True,
             "prices": {"proxy", "ca_bundle", "keep_days"},
             "training": {"processes", "scheduler", "worker_patience"},  # results do not depend on them
             "retention": True,

@@ -3,7 +3,7 @@
 import difflib
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
 
@@ -48,6 +48,10 @@ def load(path: Path) -> Config:
         ) from None
 
 
+_HIDDEN: Final = ("universe.source_options", "context.source_options", "model.options", "notify.")
+"""Their values may hold a password, so no message repeats them."""
+
+
 def _describe_fault(fault: Any) -> str:
     place = ".".join(str(part) for part in fault["loc"])
     if place == "prices.proxy":  # its value may hold a password, so it is not shown
@@ -56,11 +60,7 @@ def _describe_fault(fault: Any) -> str:
         fix = "write a-z, 0-9, - and _, 63 at most" if place == "universe.name" else SYMBOL_FIX
         return f"{place}: {quoted(fault['input'])} is not a valid name; {fix}"
     if fault["type"] != "extra_forbidden":
-        is_hidden = isinstance(fault["input"], dict) or place in (
-            "universe.source_options",
-            "context.source_options",
-            "model.options",
-        )
+        is_hidden = isinstance(fault["input"], dict) or place.startswith(_HIDDEN)
         given = "" if is_hidden else f" (given: {quoted(fault['input'])})"
         return f"{place or 'configuration'}: {_format_reason(fault)}{given}"
     section, key = fault["loc"][:-1], str(fault["loc"][-1])

@@ -11,6 +11,7 @@ import pandas as pd
 from packaging.version import Version
 
 from flows.operations.health import HealthCheck, describe_error, failed, passed, run_check
+from flows.operations.notify_checks import check_addresses
 from flows.runtime.context import Run, open_run
 from flows.runtime.custom_code import describe_audit_gap, list_code
 from flows.runtime.locations import absolute_path, default_config
@@ -71,6 +72,7 @@ def examine(config: Path | None, home: Path | None, now: datetime | None) -> lis
         _check_digests,
         _check_ledger,
         _check_last_forecast,
+        check_addresses,
         partial(_check_schedule, path),
     ):
         found += run_check(check, run)

@@ -76,6 +76,10 @@ class Workspace:
         """The results of the last audit of a universe."""
         return self.home / "audits" / f"{universe}.json"
 
+    def notifications(self, universe: str) -> Path:
+        """What was sent to whom of a universe's events."""
+        return self.home / "notifications" / f"{universe}.json"
+
     def trials(self, universe: str) -> Path:
         """The log of every configuration that was tried on a universe."""
         return self.home / "trials" / f"{universe}.jsonl"

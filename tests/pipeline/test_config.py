@@ -56,6 +56,10 @@ def test_the_shipped_settings_are_the_defaults_in_full() -> None:
         ("[labels]\nhorizons = [1, 5, 5]", ["labels.horizons", "each once"]),
         ("[training]\nmode = 'sequence'\nchunk = 20", ["no room for labels", "lookback = 20"]),
         ("[labels]\ndead_zone = [nan, 0]", ["labels.dead_zone.0", "finite"]),
+        ("[notify]\nwhat = ['evenings']", ["notify.what.0", "'evening'", "'quarantine'"]),
+        ("[notify]\nwhat = ['decay', 'decay']", ["notify.what: write each once"]),
+        ("[notify]\nto = ['env:A', 'env:A']", ["notify.to: an address is named twice"]),
+        ("[notify]\nreports_url = 'ftp://x'", ["notify.reports_url"]),
     ],
 )
 def test_a_wrong_setting_is_named_with_a_fix(tmp_path: Path, text: str, words: list[str]) -> None:
@@ -99,7 +103,8 @@ def test_the_digest_does_not_follow_what_is_about_files_alone(tmp_path: Path) ->
     kept = load(
         write(
             tmp_path,
-            "[prices]\nkeep_days = 7\n[schedule]\nmaintenance = '0 9 2 * *'\n[retention]\nreport_sessions = 0",
+            "[prices]\nkeep_days = 7\n[schedule]\nmaintenance = '0 9 2 * *'\n[retention]\nreport_sessions = 0\n"
+            "[notify]\nto = ['env:HOOK']\n",
         )
     )
     assert (kept.prices.keep_days, kept.schedule.maintenance) == (7, "0 9 2 * *")
@@ -185,3 +190,24 @@ def test_a_kind_and_its_regularization_are_told_apart_and_defaults_keep_the_dige
     usual = Config().resolved()
     assert not {"dropout", "weight_decay", "adversarial", "sample_weight"} & {*usual["training"]}
     assert "linear_skip" not in usual["model"]
+
+
+def test_an_address_in_the_file_is_refused_by_its_place_and_scheme_alone(tmp_path: Path) -> None:
+    text = "[notify]\nto = ['env:OK', 'slack://t0ken/s3cr3t/#c', 's3cr3t']\nheartbeat = 'https://hc.example/s3cr3t'\n"
+    with pytest.raises(ConfigError) as refused:
+        load(write(tmp_path, text + "[model]\nunit = 3\n"))
+    said = str(refused.value)
+    assert "notify.to: address 2 (slack://...) is not the name of an environment variable" in said
+    assert "; address 3 is not the name" in said
+    assert "notify.heartbeat: the address (https://...) is not" in said
+    assert "model.unit" in said  # every fault at once
+    assert "s3cr3t" not in said
+    assert "t0ken" not in said
+
+
+@pytest.mark.parametrize("value", ["3", "['a://s3cr3t', 3]", "{ a = 's3cr3t' }", "true"])
+def test_no_wrong_value_of_an_address_is_repeated(tmp_path: Path, value: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        load(write(tmp_path, f"[notify]\nto = {value}\nheartbeat = {value}\n"))
+    assert "notify.to" in str(refused.value)
+    assert "s3cr3t" not in str(refused.value)

@@ -1,0 +1,1 @@
+"""Commands about evenings that run alone: messages, alarms. Heavy imports are inside the commands."""
