@@ -15,6 +15,7 @@ from prefect.exceptions import ObjectAlreadyExists, PrefectException
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.workers.process import ProcessWorker
 
+from flows.operations.automations import deploy_automations
 from flows.operations.schedule import FLOWS, PLANNED, check_schedule
 from flows.runtime.context import Run, open_run
 from flows.runtime.locations import PROJECT, default_config
@@ -88,6 +89,9 @@ def deploy(config: Path | None, home: Path | None) -> list[str]:
         _require_own_names(client, url, run, path, variables["NEXTDAY_SUFFIX"])
         _create_pool(client)
     _deploy_all(os.environ | variables | {"PREFECT_API_URL": url})
+    with connect(url) as client:
+        mine = filters.DeploymentFilter(tags=filters.DeploymentFilterTags(all_=["nextday", run.name]))
+        automations = deploy_automations(client, run.name, client.read_deployments(deployment_filter=mine))
     suffix, timezone = variables["NEXTDAY_SUFFIX"], run.calendar.timezone
     planned = {name: f"{getattr(run.config.schedule, name)}  ({timezone})" for name in PLANNED}
     return [
@@ -95,6 +99,7 @@ def deploy(config: Path | None, home: Path | None) -> list[str]:
             f"deployed {name}/{name}{suffix}: {planned.get(name, 'no schedule, it is started by hand')}"
             for name in FLOWS
         ),
+        *automations,
         f"keep a worker running: {worker_command(url)}",
         f"start a run now:       {prefect_command(f'deployment run nightly/nightly{suffix}', url)}",
         f"Prefect's UI:          {url.removesuffix('/api')}",

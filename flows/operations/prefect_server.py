@@ -14,16 +14,14 @@ from prefect.client.schemas.sorting import FlowRunSort
 from prefect.events.filters import EventFilter, EventNameFilter, EventOccurredFilter, EventResourceFilter
 from prefect.exceptions import ObjectNotFound
 
+from flows.operations.automations import SILENCE
 from flows.operations.deploy import POOL, connect, worker_command
 from flows.operations.health import HealthCheck, failed, passed
 from flows.operations.schedule import FLOWS, PLANNED
 from flows.runtime.context import Run
 from flows.runtime.prefect_api import prefect_command, server_url
 
-__all__ = ["SILENCE", "examine_schedule"]
-
-SILENCE = timedelta(minutes=10)
-"""A run sends a heartbeat every three minutes: after three missed ones its process counts as dead."""
+__all__ = ["examine_schedule"]
 
 _MAX_MISSED = 2
 """Heartbeats that a worker may miss; Prefect shows it as online for somewhat more than three."""
