@@ -10,10 +10,12 @@ import pandas as pd
 from prefect import flow
 
 from flows.evening.challengers import decide_challengers, forecast_challengers, list_contests
+from flows.evening.decay import stop_decayed
 from flows.evening.forecasting import Inputs, catch_up, describe_opens, forecast_session, seal
 from flows.evening.publish import publish, track
 from flows.evening.reporting import write_missing, write_report
 from flows.evening.settlement import settle as settle_forecasts
+from flows.notify.messages import describe_decay
 from flows.notify.news import list_news, tell
 from flows.notify.watch import watched
 from flows.prices.unchanged import recall_reading
@@ -139,6 +141,7 @@ def _evening(run: Run) -> Evening:
     remarks += write_missing(run, record, champions, before=price_status.as_of)
     settled = settle_forecasts(run, price_status, record)
     remarks += decide_challengers(run, record, champions, price_status.as_of)
+    run = stop_decayed(run, record)
     inputs = Inputs(run, price_status.as_of, price_status)
     standing = _forecast_tonight(run, price_status, record, champions, inputs)
     champion = champions.version(str(select_main(standing)["model_version"].iloc[0]))
@@ -157,7 +160,8 @@ def _evening(run: Run) -> Evening:
     except (*PREFECT_ERRORS, TimeoutError) as error:
         log_line(f"the forecasts are sealed and reported, but not shown in Prefect: {error}")
     headline = report.verdict.headline if report.verdict else ""
-    tell(run, lambda: list_news(run, record, headline))
+    decays = [(decay.key, decay.sentence) for decay in report.decay if decay.is_news]
+    tell(run, lambda: [*list_news(run, record, headline), *describe_decay(run, decays)])
     return Evening(report, paths, new_rows, settled)
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from pipeline.alarm_config import AlarmConfig
 from pipeline.config_section import Plain, Section, Symbol
 from pipeline.inputs_config import ContextConfig, FeaturesConfig
 from pipeline.model_config import ADDED_KEYS, RECURRENT, ModelConfig, TrainingConfig
@@ -236,6 +237,7 @@ class Config(Section):
     retention: RetentionConfig = RetentionConfig()
     promotion: PromotionConfig = PromotionConfig()
     notify: NotifyConfig = NotifyConfig()
+    alarm: AlarmConfig = AlarmConfig()
 
     @model_validator(mode="after")
     def _check_training(self) -> Self:
@@ -286,6 +288,7 @@ class Config(Section):
         left_out: dict[str, bool | set[str]] = {
             "backtest": True,
             "notify": True,
+            "alarm": True,  # where it stops directions, the run's resolved settings name the outputs
             "prices": {"proxy", "ca_bundle", "keep_days"},
             "training": {"processes", "scheduler", "worker_patience"},  # results do not depend on them
             "retention": True,

@@ -22,6 +22,7 @@ from flows.cli.catalog_commands import models_app, promotion_app, source_app, ui
 from flows.cli.failures import describe_unexpected, echo_wrapped, end_by, ended_by_signals, find_cause
 from flows.cli.init_command import init_app
 from flows.cli.ledger_commands import ledger_app
+from flows.cli.monitoring.alarm_commands import alarm_app
 from flows.cli.monitoring.notify_commands import notify_app
 from flows.cli.prices_commands import prices_app
 from flows.cli.startup import import_beside, start_quickly, start_server_early, use_or_stop, working
@@ -49,6 +50,7 @@ Exit codes: 0 success (also if there was nothing new to do), 1 failure, 2 invali
 app.add_typer(ledger_app, name="ledger")
 app.add_typer(prices_app, name="prices")
 app.add_typer(notify_app, name="notify")
+app.add_typer(alarm_app, name="alarm")
 app.add_typer(backup_app)
 app.add_typer(audit_app)
 app.add_typer(init_app)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from flows.evening.decay import stop_directions
 from flows.evening.explain import explain_forecasts
 from flows.prices.update import PriceStatus
 from flows.runtime.context import Run, with_former_settings
@@ -229,7 +230,7 @@ def _forecast(run: Run, known: History, champion: Champion, fitted: Any) -> pd.D
     rows = forecast(fitted, known.sequences, range(last, last + 1), run.calendar)
     column = pd.Index(known.sequences.symbols).get_indexer(pd.Index(rows["symbol"]))
     output = known.sequences.outputs_of(rows)
-    return rows.assign(
+    made = rows.assign(
         # The base rate is per output (pooled model), or per symbol and output (per-symbol models).
         baseline_p_up=np.broadcast_to(fitted.base_rate, known.sequences.y[:, 0].shape)[column, output],
         last_close=known.panel.last_close[-1, column],
@@ -238,6 +239,7 @@ def _forecast(run: Run, known: History, champion: Champion, fitted: Any) -> pd.D
         config_digest=run.digest,
         role="champion",
     ).astype({"model_version": "str", "config_digest": "str", "role": "str", "data_version": "int64"})
+    return stop_directions(run, made)
 
 
 def _forecast_configured(run: Run, known: History, champion: Champion, fitted: Any) -> pd.DataFrame:

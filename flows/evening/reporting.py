@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import pandas as pd
 
+from flows.evening.decay import explain_decay, judge_record
 from flows.evening.last_calls import judge_last_calls
 from flows.evening.lateness import explain_late
 from flows.evening.model_card import build_model_card
@@ -173,6 +174,7 @@ def _gather(
     remarks: list[str],
 ) -> Report:
     first = _first(standing)
+    decay = judge_record(run, record)
     evaluation, lost = _load_evaluation(run, champion)
     attributions, unread = _load_attributions(run, standing)
     return Report(
@@ -208,6 +210,8 @@ def _gather(
         attributions=attributions,
         late_because=explain_late(run, standing, record.rows, price_status.observed_at),
         last_calls=judge_last_calls(run, price_status, record, list_outputs(standing)[0]),
+        decay=decay,
+        drift=explain_decay(run, first["as_of"], int(first["data_version"]), champion, decay),
     )
 
 

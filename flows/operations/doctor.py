@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 from packaging.version import Version
 
+from flows.operations.decay_checks import check_decay
 from flows.operations.health import HealthCheck, describe_error, failed, passed, run_check
 from flows.operations.notify_checks import check_addresses
 from flows.runtime.context import Run, open_run
@@ -72,6 +73,7 @@ def examine(config: Path | None, home: Path | None, now: datetime | None) -> lis
         _check_digests,
         _check_ledger,
         _check_last_forecast,
+        check_decay,
         check_addresses,
         partial(_check_schedule, path),
     ):

@@ -11,6 +11,7 @@ from pipeline.evaluation.live.challenge import Standing
 from pipeline.evaluation.network_insight import Insight
 from pipeline.evaluation.selective import ISSUED_SHARE, describe_base_rate
 from pipeline.evaluation.verdict import Verdict
+from pipeline.monitoring.decay import Decay
 from pipeline.outputs import Output, list_outputs, select_main
 
 __all__ = ["Report"]
@@ -61,6 +62,8 @@ class Report:
             direction, call (right, wrong or empty), realized_return, is_settled; empty where there were none.
         challengers: The models that forecast beside the champion, and where they stand.
         figures: The figures of the evaluation that were stored with it: SVG by name. Others are drawn.
+        decay: What the decay alarm says of each output's live record; empty for a historical source.
+        drift: Whether the inputs have drifted, in a sentence; empty where there is nothing to explain.
     """
 
     universe: str
@@ -102,6 +105,8 @@ class Report:
     late_because: str = ""
     last_calls: pd.DataFrame = field(default_factory=pd.DataFrame)
     challengers: Sequence[Standing] = ()
+    decay: Sequence[Decay] = ()
+    drift: str = ""
 
     @property
     def kind_and_cause(self) -> str:

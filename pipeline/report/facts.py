@@ -12,6 +12,7 @@ from pipeline.formatting import (
     format_moment,
     format_percent,
 )
+from pipeline.monitoring.decay import FEWEST
 from pipeline.outputs import describe_output, select_output
 from pipeline.report.evening_report import Report
 
@@ -43,7 +44,11 @@ class Fact:
 
 def collect_key_facts(report: Report) -> list[Fact]:
     """Return the facts: prices, model, record, ledger; first how the last calls turned out, if there were any."""
-    facts = [_price_fact(report), _model_fact(report), _record_fact(report), _ledger_fact(report)]
+    facts = [
+        *(_price_fact(report), _model_fact(report), _record_fact(report)),
+        *([_decay_fact(report)] if report.decay else []),
+        _ledger_fact(report),
+    ]
     return facts if report.last_calls.empty else [_last_calls_fact(report), *facts]
 
 
@@ -110,6 +115,33 @@ def _describe_rate(row: dict[Hashable, Any]) -> str:
         f"{format_percent(row['value'])}, 95% interval {interval}, n {row['n']:,} over "
         f"{count(row['sessions'], 'session')}; {row['baseline']} {format_percent(row['baseline_value'])}"
     )
+
+
+_STATES: Final = ("decayed", "doubtful", "as expected", "too early")
+
+
+def _decay_fact(report: Report) -> Fact:
+    """Return what the decay alarm says: the worst output in a few words, then the evidence of each."""
+    ordered = sorted(report.decay, key=lambda decay: _STATES.index(decay.state))
+    worst, has_several = ordered[0], len(ordered) > 1
+    more = [decay.sentence if has_several else decay.evidence_text for decay in ordered]
+    warning = ""
+    if worst.state == "decayed":
+        stopped = (report.forecasts["direction"] == "none").all()
+        warning = " ".join(
+            part
+            for part in (
+                "The live record is worse than it should be: retrain, change the settings or stop using it.",
+                "No direction is given." if stopped else "",
+                report.drift,
+                "nextday alarm accept begins the test anew.",
+            )
+            if part
+        )
+    elif report.drift:
+        warning = report.drift
+    evidence = "; ".join(each for each in more if each) or f"it is tested from {FEWEST} live sessions on"
+    return Fact("decay alarm", worst.title, evidence, warning=warning)
 
 
 def _ledger_fact(report: Report) -> Fact:

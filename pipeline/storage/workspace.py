@@ -80,6 +80,14 @@ class Workspace:
         """What was sent to whom of a universe's events."""
         return self.home / "notifications" / f"{universe}.json"
 
+    def alarms(self, universe: str) -> Path:
+        """Who accepted which decay of a universe's live record, when and why."""
+        return self.home / "alarms" / f"{universe}.json"
+
+    def floors(self, universe: str) -> Path:
+        """What the backtests of a universe's champions promised; it can be deleted without loss."""
+        return self.cache / f"{universe}.floors.json"
+
     def trials(self, universe: str) -> Path:
         """The log of every configuration that was tried on a universe."""
         return self.home / "trials" / f"{universe}.jsonl"

@@ -10,6 +10,8 @@ import pytest
 
 from pipeline.evaluation.rolling import roll_hit_rate
 from pipeline.formatting import describe_lead
+from pipeline.monitoring.decay import Decay
+from pipeline.outputs import MAIN, Output
 from pipeline.report.charts.evaluation import hit_rate_limits
 from pipeline.report.evening_markdown import summary_markdown
 from pipeline.report.evening_page import render
@@ -177,3 +179,41 @@ def test_every_table_has_a_caption_and_every_head_a_scope(page: str, long_page: 
 
 def test_a_day_is_never_broken_in_two_lines(page: str) -> None:
     assert 'trained through <span class="whole">Mon 2018-12-31</span>' in page
+
+
+def test_the_decay_alarm_is_said_with_its_evidence_and_a_way_on() -> None:
+    since = pd.Timestamp("2018-11-02")
+    fine = Decay(MAIN, "as expected", 84, evidence=0.4, against="base rate", saved=0.0012, floor=0.0004)
+    bad = Decay(Output("direction", 5), "decayed", 84, 31.2, "backtest", since, since, -0.0021, 0.0004)
+    report = a_report(decay=[fine, bad], drift="The inputs have moved.")
+    (fact,) = [each for each in collect_key_facts(report) if each.name == "decay alarm"]
+    assert fact.text == "decayed since 2018-11-02"
+    assert (
+        "evidence of decay 31.2 (doubtful from 5, decayed from 20); most of it against the backtest"
+        in fact.more
+    )
+    assert (
+        "next session: as expected; 84 live sessions, +1.20 thousandths of a nat saved per session"
+        in fact.more
+    )
+    assert "The inputs have moved. nextday alarm accept" in fact.warning
+    assert "No direction is given" not in fact.warning
+    for text in (page_text(report), summary_markdown(report)):
+        assert "decayed since 2018-11-02" in text
+    none = report.forecasts.assign(direction="none")
+    stopped = a_report(decay=[bad], forecasts=none)
+    (fact,) = [each for each in collect_key_facts(stopped) if each.name == "decay alarm"]
+    assert "No direction is given." in fact.warning
+
+
+def test_a_record_as_expected_raises_no_warning_and_a_young_one_says_how_young() -> None:
+    (fine,) = [
+        each
+        for each in collect_key_facts(a_report(decay=[Decay(MAIN, "as expected", 84, 0.4)]))
+        if each.name == "decay alarm"
+    ]
+    assert (fine.text, fine.warning) == ("as expected", "")
+    early = a_report(decay=[Decay(MAIN, "too early", 3)])
+    (fact,) = [each for each in collect_key_facts(early) if each.name == "decay alarm"]
+    assert (fact.text, fact.more) == ("too early: 3 sessions", "it is tested from 20 live sessions on")
+    assert "decay alarm" not in {each.name for each in collect_key_facts(a_report())}  # a historical source
