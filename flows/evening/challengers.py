@@ -13,8 +13,8 @@ from flows.training.evaluation import read_test_rows
 from flows.training.verified_champion import Champion, Champions
 from models.errors import ModelError
 from pipeline.errors import NextdayError
-from pipeline.evaluation.live.challenge import Comparison, Standing, compare, decide, pair_sessions
 from pipeline.ledger.ledger import UniverseRecord
+from pipeline.monitoring.challenge import Comparison, Standing, compare, decide, pair_sessions
 from pipeline.outputs import Output, list_outputs, select_output
 from pipeline.storage.files import write_bytes
 from pipeline.tracking.challengers import Challenger, ChallengerBook

@@ -26,11 +26,11 @@ from models.ensembles.model_files import model_version
 from models.errors import ModelError
 from pipeline.errors import InputError, NextdayError, StoreError
 from pipeline.evaluation.attributions import load_attributions
-from pipeline.evaluation.live.challenge import Standing
 from pipeline.evaluation.scores import score
 from pipeline.evaluation.selective import select_issued
 from pipeline.features.targets import OPENS_SEEN
 from pipeline.ledger.ledger import UniverseRecord
+from pipeline.monitoring.challenge import Standing
 from pipeline.outputs import Output, describe_outputs, list_outputs, select_output
 from pipeline.plugins import is_custom_code
 from pipeline.prices.ingest.fetch_plan import OVERLAP

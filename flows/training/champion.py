@@ -36,7 +36,7 @@ FIRST: Final = "first"
 ALWAYS: Final = "always"
 REPLACED: Final = "replaced"
 BY_HAND: Final = "by hand"
-"""Reasons of a promotion, beside those of `pipeline.evaluation.live.challenge`."""
+"""Reasons of a promotion, beside those of `pipeline.monitoring.challenge`."""
 
 
 def make_champion(run: Run, price_status: PriceStatus) -> Champion:

@@ -19,7 +19,7 @@ from flows.training.history import History
 from pipeline.errors import StoreError
 from pipeline.evaluation.context_gain import ContextGain
 from pipeline.evaluation.network_insight import Insight, load_insight, save_insight
-from pipeline.evaluation.verdict import Verdict
+from pipeline.evaluation.verdict import BASE_RATE, Verdict
 from pipeline.forecasting.folds import Fold
 from pipeline.forecasting.forecast import choose_directions
 from pipeline.outputs import DIRECTION, Output, list_outputs, name_key, read_key, split_group
@@ -46,7 +46,7 @@ class Evaluation:
         scores: schema.SCORES.
         verdict: On the first output, with its evidence.
         test_rows: Every forecast of the test range, those of the baselines too; read from files, of the baselines only
-            those that the verdicts name.
+            the base rate and those that the verdicts name.
         epochs: fit, member, epoch, loss, hit_rate, stop_loss, stop_hit_rate, gradient_norm.
         ranges: How history was split: fit, part, first_session, last_session, sessions, rows.
         further: The verdicts on the further outputs.
@@ -144,7 +144,7 @@ def load_evaluation(folder: Path, digests: Mapping[str, str] = MappingProxyType(
         further = {read_key(key): Verdict.from_json(facts) for key, facts in verdicts.items()}
         told = [verdict, *further.values()]
         # Of ten methods a report shows the rows of these: with the others a large universe would not fit.
-        names = sorted({each.model for each in told} | {each.baseline for each in told})
+        names = sorted({BASE_RATE} | {each.model for each in told} | {each.baseline for each in told})
         test_rows = pd.read_parquet(folder / "test_rows.parquet", filters=[("model", "in", names)])
         if "target" not in test_rows:  # written before there were targets
             test_rows["target"] = DIRECTION

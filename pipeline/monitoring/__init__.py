@@ -1,4 +1,4 @@
-"""Whether the live record still is what the backtest promised, and whether the inputs have changed.
+"""Whether the live record still is what the backtest promised, what challenges the champion, and how inputs change.
 
 It reads sealed rows and arrays; it changes no forecast.
 """

@@ -7,10 +7,10 @@ from typing import Literal
 
 import pandas as pd
 
-from pipeline.evaluation.live.challenge import Standing
 from pipeline.evaluation.network_insight import Insight
 from pipeline.evaluation.selective import ISSUED_SHARE, describe_base_rate
 from pipeline.evaluation.verdict import Verdict
+from pipeline.monitoring.challenge import Standing
 from pipeline.monitoring.decay import Decay
 from pipeline.outputs import Output, list_outputs, select_main
 

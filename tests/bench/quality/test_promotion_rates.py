@@ -1,16 +1,16 @@
 """How often a challenger is promoted that is better, equal or worse, when it is looked at every evening.
 
 What a challenger saves per session is drawn with a mean that is so many standard deviations, and bet against its bound,
-as in `pipeline.evaluation.live.challenge`. Daily forecasts differ little: a model that saves 0.0005 of log loss per
+as in `pipeline.monitoring.challenge`. Daily forecasts differ little: a model that saves 0.0005 of log loss per
 session, with a standard deviation of 0.01, has a ratio of 0.05.
 """
 
 import numpy as np
 import pytest
 
-from pipeline.evaluation.live.challenge import BETTER, DOUBTFUL, Comparison, decide
+from pipeline.monitoring.challenge import BETTER, DOUBTFUL, Comparison, decide
 from pipeline.promotion_config import PromotionConfig
-from pipeline.statistics.evidence import SHARES, evidence_of
+from pipeline.statistics.e_process import bet_on_losses
 
 pytestmark = pytest.mark.bench
 
@@ -22,8 +22,7 @@ def e_values(ratio: float, side: int) -> np.ndarray:
     """Return the evidence that the challenger is better (side 1) or worse (-1), [path, session]."""
     rng = np.random.default_rng(0)
     x = np.clip(rng.normal(ratio * SPREAD, SPREAD, (PATHS, SESSIONS)), -1, 1)
-    logs = np.stack([np.cumsum(np.log1p(side * share * x), axis=1) for share in SHARES], axis=-1)
-    return evidence_of(logs)
+    return np.exp([bet_on_losses(side * path, np.ones(SESSIONS)).log_e for path in x])
 
 
 def share_better(better: np.ndarray, worse: np.ndarray, until: int) -> float:

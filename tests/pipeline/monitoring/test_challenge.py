@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.evaluation.live.challenge import AGE, BETTER, Comparison, compare, decide, pair_sessions
+from pipeline.monitoring.challenge import AGE, BETTER, Comparison, compare, decide, pair_sessions
 from pipeline.promotion_config import PromotionConfig
 
 DAYS = pd.date_range("2024-01-01", periods=80)

@@ -9,8 +9,9 @@ import pandas as pd
 from pipeline.evaluation.verdict import enough_sessions
 from pipeline.promotion_config import PromotionConfig
 from pipeline.schema import FORECAST_KEY
-from pipeline.statistics import evidence, metrics
+from pipeline.statistics import metrics
 from pipeline.statistics.bootstrap import percentile_interval, resample_sessions
+from pipeline.statistics.e_process import merge_classes
 
 __all__ = [
     "AGE",
@@ -28,9 +29,12 @@ BETTER: Final = "better"
 AGE: Final = "age"
 """The reasons of a promotion by the rule."""
 
+_MOST: Final = 300.0
+"""The largest logarithm of an e-value that is told."""
+
 DOUBTFUL: Final = 2.0
 """Evidence of a worse model that keeps it from replacing an old one; an equal one reaches it in at most half of all
-cases, and in one of thirty at a given evening (docs/challengers.md)."""
+cases, and in one of 25 at a given evening (docs/challengers.md)."""
 
 
 def pair_sessions(champion: pd.DataFrame, challenger: pd.DataFrame) -> pd.DataFrame:
@@ -99,21 +103,25 @@ class Comparison:
 def compare(held_out: pd.DataFrame, shadow: pd.DataFrame, *, horizon: int = 1, seed: int = 0) -> Comparison:
     """Compare a challenger with the champion.
 
-    The e-values bet on saved / bound, session by session, in order of time (`pipeline.statistics.evidence`); sessions
-    on which both forecast the same tell nothing. The bets start with the sessions of the test sets: these are held out
-    from both fits, but not from whoever chose the settings by them.
+    The e-values are those of `e_process.bet_on_losses` on what is saved, or lost, session by session in order of time;
+    sessions on which both forecast the same tell nothing. The bets start with the sessions of the test sets: these are
+    held out from both fits, but not from whoever chose the settings by them.
 
     Args:
         held_out: `pair_sessions` of both test sets; may be empty.
         shadow: `pair_sessions` of the sealed rows.
-        horizon: Sessions ahead: outcomes of neighbours overlap, so every horizon-th session bets.
+        horizon: Sessions ahead; the outcomes of neighbours overlap.
         seed: Of the bootstrap.
     """
     paired = [part[part["bound"] > 0].sort_values("as_of") for part in (held_out, shadow)]
     saved = np.concatenate([part["saved"].to_numpy(float) for part in paired])
     bound = np.concatenate([part["bound"].to_numpy(float) for part in paired])
-    x = (saved / bound)[::horizon]
-    better, worse = (float(evidence.evidence_of(evidence.log_wealth(side * x))) for side in (1, -1))
+    better, worse = (
+        float(np.exp(min(merge_classes(side * saved, bound, horizon=horizon).log_e[-1], _MOST)))
+        if len(saved)
+        else 1.0
+        for side in (1, -1)
+    )
     low = high = np.nan
     if len(saved) >= enough_sessions(horizon):
         copies = resample_sessions(saved, horizon=horizon, draws=1000, seed=seed)

@@ -1,1 +1,0 @@
-"""What the sealed record says as it grows: challengers beside the champion."""
