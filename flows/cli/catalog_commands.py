@@ -129,11 +129,9 @@ def withdraw(
     name: Annotated[str, typer.Argument(help="The challenger, as `nextday models list` names it.")],
 ) -> None:
     """Let a challenger forecast no longer; its sealed forecasts and its files stay."""
-    from pipeline.config_file import load
-    from pipeline.tracking.challengers import ChallengerBook
+    from flows.operations.champions import withdraw as withdraw_challenger
 
-    universe = load(options.settings()).universe.name
-    gone = ChallengerBook(options.folder()).withdraw(universe, name)
+    gone = withdraw_challenger(name, **flow_arguments())
     typer.echo(f"{gone.name} ({gone.model_version}) challenges the champion no longer")
 
 

@@ -10,7 +10,7 @@ from flows.prices.update import PriceStatus
 from flows.runtime.context import Run
 from flows.runtime.custom_code import find_changed
 from flows.runtime.progress import log_line
-from flows.training.champion import ALWAYS, FIRST, REPLACED, promote, train_model
+from flows.training.champion import ALWAYS, FIRST, REPLACED, promote, show_challengers, train_model
 from flows.training.evaluation import Evaluation, load_evaluation
 from flows.training.verified_champion import Champion, Champions
 from models.errors import ModelError
@@ -84,6 +84,7 @@ def retrain_in(
     entered = ChallengerBook(run.workspace.home).enter(
         run.name, name, model.version, run.now, price_status.as_of
     )
+    show_challengers(run)
     sentence = _describe_entry(run, entered.name, model.version)
     log_line(sentence)
     return Retrained(evaluation, sentence)

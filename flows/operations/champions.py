@@ -1,17 +1,17 @@
-"""Change the champion by hand: promote a registered model, or go back to the champion before."""
+"""Change champion and challengers by hand: promote a model, go back to the champion before, end a challenge."""
 
 from datetime import datetime
 from pathlib import Path
 
 from flows.runtime.tasks import open_locked_run
-from flows.training.champion import BY_HAND, promote, who_is_it
+from flows.training.champion import BY_HAND, promote, show_challengers, who_is_it
 from flows.training.verified_champion import Champion, Champions
 from models.ensembles.model_files import model_version
 from pipeline.errors import InputError
-from pipeline.tracking.challengers import ChallengerBook
+from pipeline.tracking.challengers import Challenger, ChallengerBook
 from pipeline.tracking.registry import Registry
 
-__all__ = ["promote_by_hand", "roll_back"]
+__all__ = ["promote_by_hand", "roll_back", "withdraw"]
 
 
 def promote_by_hand(
@@ -80,3 +80,17 @@ def roll_back(
                 fix="`nextday models list` shows the models; `nextday promote VERSION` makes one the champion",
             )
         return promote(run, Champions(run).version(before), BY_HAND, why or "rolled back", who_is_it())
+
+
+def withdraw(
+    name: str, *, config: Path | None = None, home: Path | None = None, now: datetime | None = None
+) -> Challenger:
+    """Let a challenger forecast no longer; its sealed forecasts and its files stay.
+
+    Raises:
+        InputError: there is none of this name.
+    """
+    with open_locked_run(config, home, now) as run:
+        gone = ChallengerBook(run.workspace.home).withdraw(run.name, name)
+        show_challengers(run)
+        return gone

@@ -22,6 +22,7 @@ from flows.training.train import fitted_network, train_champion, train_procedure
 from flows.training.trials import count_trial
 from flows.training.verified_champion import Champion, read_champion
 from models.ensembles.model_files import model_version
+from pipeline.errors import NextdayError
 from pipeline.evaluation.verdict import Verdict
 from pipeline.memory import return_freed_memory
 from pipeline.outputs import Output, name_key
@@ -30,7 +31,17 @@ from pipeline.storage.files import digest_files
 from pipeline.tracking.challengers import ChallengerBook, Promotion
 from pipeline.tracking.registry import Registry
 
-__all__ = ["ALWAYS", "BY_HAND", "FIRST", "REPLACED", "make_champion", "promote", "train_model", "who_is_it"]
+__all__ = [
+    "ALWAYS",
+    "BY_HAND",
+    "FIRST",
+    "REPLACED",
+    "make_champion",
+    "promote",
+    "show_challengers",
+    "train_model",
+    "who_is_it",
+]
 
 FIRST: Final = "first"
 ALWAYS: Final = "always"
@@ -140,10 +151,20 @@ def promote(run: Run, model: Champion, reason: str, sentence: str, by: str = "")
         challengers.note(run.name, Promotion(model.version, former, at, reason, sentence, by))
     book.promote(run.name, model.version, promoted_at=run.now)
     challengers.forget(run.name, model.version)
+    show_challengers(run)
     log_line(f"champion {model.version} promoted: {sentence}")
     champion = book.champion(run.name)
     assert champion is not None
     return read_champion(champion)
+
+
+def show_challengers(run: Run) -> None:
+    """Let MLflow's aliases follow the list of challengers; where they cannot, the list counts."""
+    standing = ChallengerBook(run.workspace.home).challengers(run.name)
+    try:
+        tracking(run).show_challengers(run.name, {each.name: each.model_version for each in standing})
+    except NextdayError as error:
+        log_line(str(error))
 
 
 def who_is_it() -> str:

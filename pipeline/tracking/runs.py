@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -19,6 +19,7 @@ import pandas as pd
 
 from pipeline.errors import NextdayError
 from pipeline.storage.files import share_content
+from pipeline.tracking.mlflow_aliases import CHAMPION, find_number, move_alias, name_challengers, read_aliases
 from pipeline.tracking.mlflow_database import artifact_root, database, locked, open_client, run_folder
 from pipeline.tracking.mlflow_metrics import (
     Measured,
@@ -30,9 +31,6 @@ from pipeline.tracking.mlflow_metrics import (
 from pipeline.tracking.registry import RegisteredModel, Registry, check_universe
 
 __all__ = ["CHAMPION", "RegisteredModel", "TrackedRun", "Tracking"]
-
-CHAMPION: Final = "champion"
-"""The alias of the serving model in MLflow's registry."""
 
 _MAX_METRICS, _MAX_PARAMS = 1000, 100
 """MLflow's limits per batch."""
@@ -201,7 +199,16 @@ class Tracking:
         """
         former = self._registry.promote(universe, model_version, promoted_at)
         with self._explain_errors(f"The model {model_version} serves, but MLflow's alias could not follow"):
-            self._move_alias(_registered_name(universe), model_version, former, promoted_at)
+            move_alias(self._client, _registered_name(universe), model_version, former, promoted_at)
+
+    def show_challengers(self, universe: str, challengers: Mapping[str, str]) -> None:
+        """Let MLflow's aliases name the challengers: model_version by name, as the alias challenger-<name>.
+
+        Raises:
+            NextdayError: MLflow failed.
+        """
+        with self._explain_errors("MLflow's aliases of the challengers could not follow"):
+            name_challengers(self._client, _registered_name(universe), challengers)
 
     def champion(self, universe: str) -> RegisteredModel | None:
         """Return the serving model, its files checked, or None; MLflow is not imported. See Registry.champion."""
@@ -227,7 +234,8 @@ class Tracking:
             return []
         name = _registered_name(universe)
         with self._explain_errors("MLflow's registry cannot be read"):
-            shown = self._alias(name)
+            aliases = read_aliases(self._client, name)
+        shown = aliases.get(CHAMPION)
         if shown == serving:
             return []
         return [
@@ -353,45 +361,13 @@ class Tracking:
     def _register(self, universe: str, run_id: str, tags: Mapping[str, str]) -> int:
         name = _registered_name(universe)
         with locked(self._home):
-            number = self._number(name, tags["model_version"])
+            number = find_number(self._client, name, tags["model_version"])
             if number is not None:
                 return number
             if not self._client.search_registered_models(f"name = '{name}'"):
                 self._client.create_registered_model(name)
             source = f"runs:/{run_id}/model"
             return int(self._client.create_model_version(name, source, run_id, tags=dict(tags)).version)
-
-    def _number(self, name: str, model_version: str) -> int | None:
-        wanted = f"name = '{name}' and tags.model_version = '{model_version}'"
-        found = self._client.search_model_versions(wanted)
-        return int(found[0].version) if found else None
-
-    def _alias(self, name: str) -> str | None:
-        """Return the model_version that the alias names."""
-        found = self._client.search_registered_models(f"name = '{name}'")
-        number = found[0].aliases.get(CHAMPION) if found else None
-        if number is None:
-            return None
-        return str(
-            self._client.get_model_version(name, number).tags.get("model_version", f"version {number}")
-        )
-
-    def _move_alias(self, name: str, model_version: str, former: str | None, promoted_at: datetime) -> None:
-        number = self._number(name, model_version)
-        if number is None:
-            raise NextdayError(
-                f"MLflow's registry has lost the model {model_version} of {name}",
-                where=str(database(self._home)),
-                fix="it still serves; `nextday retrain` registers a new one",
-            )
-        self._client.set_registered_model_alias(name, CHAMPION, str(number))
-        if former == model_version:
-            return
-        stamp = promoted_at.astimezone(UTC).isoformat()
-        self._client.set_model_version_tag(name, str(number), "promoted_at", stamp)
-        replaced = self._number(name, former) if former else None
-        if replaced is not None:
-            self._client.set_model_version_tag(name, str(replaced), "replaced_at", stamp)
 
 
 def _registered_name(universe: str) -> str:

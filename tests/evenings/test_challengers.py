@@ -9,15 +9,19 @@ import pytest
 
 from flows.evening.retraining import Retrained
 from flows.nightly import Evening, nightly
-from flows.operations.champions import promote_by_hand, roll_back
+from flows.operations.champions import promote_by_hand, roll_back, withdraw
 from flows.retrain import retrain
+from flows.runtime.context import open_run
+from flows.runtime.tracking import tracking
 from models.ensembles.model_files import model_version
 from pipeline.errors import InputError
 from pipeline.ledger.ledger import Ledger
 from pipeline.market.calendar import Calendar
 from pipeline.schema import FORECAST_KEY
 from pipeline.tracking.challengers import ChallengerBook
+from pipeline.tracking.mlflow_aliases import read_aliases
 from pipeline.tracking.registry import Registry
+from pipeline.tracking.runs import Tracking
 from tests.conftest import small_settings
 
 pytestmark = pytest.mark.slow
@@ -56,6 +60,10 @@ class Desk:
     @property
     def book(self) -> ChallengerBook:
         return ChallengerBook(self.home)
+
+
+def aliases(book: Tracking) -> dict[str, str]:
+    return read_aliases(book._client, "nextday-sample")
 
 
 @pytest.fixture
@@ -170,9 +178,13 @@ def test_another_procedure_challenges_under_its_own_name_and_a_broken_one_costs_
     evening = desk.evening("2018-12-06")
     assert evening.new_rows == 2
     assert any("The challenger wide made no forecast" in note for note in evening.report.notes)
-    assert desk.book.withdraw("sample", "wide") == wide
+    book = tracking(open_run(desk.config, desk.home, desk.clock("2018-12-06")))
+    assert {*aliases(book)} == {"champion", "challenger-wide", "challenger-retrain"}
+    place = {"config": desk.config, "home": desk.home, "now": desk.clock("2018-12-06")}
+    assert withdraw("wide", **place) == wide
+    assert {*aliases(book)} == {"champion", "challenger-retrain"}
     with pytest.raises(InputError, match="No challenger of 'sample' is called 'wide'"):
-        desk.book.withdraw("sample", "wide")
+        withdraw("wide", **place)
 
 
 def test_a_damaged_list_of_challengers_is_told(desk: Desk) -> None:
