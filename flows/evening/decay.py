@@ -43,7 +43,9 @@ def judge_record(run: Run, record: UniverseRecord) -> list[Decay]:
         log_line(f"earlier alarms stand again. {error}")
         acceptances = []
     live = record.rows[record.rows["kind"] == "live"]
-    outputs = list_outputs(live) if len(live) else list(run.config.labels.outputs)
+    # An output that is no longer forecast is no news any more.
+    newest = live[live["as_of"] == live["as_of"].max()]
+    outputs = list_outputs(newest) if len(newest) else list(run.config.labels.outputs)
     settled = live[live["outcome"].notna()]
     is_early = settled["as_of"].nunique() < FEWEST
     floors = {} if is_early else _read_floors(run, sorted({*settled["model_version"]}))

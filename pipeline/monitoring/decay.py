@@ -65,8 +65,8 @@ class Decay:
     @property
     def key(self) -> str:
         """A name that changes when the finding does, for the log of what was told."""
-        since = f" {self.since:%Y-%m-%d}" if self.since is not None else ""
-        return f"{name_key(self.output)} {self.state}{since}"
+        since = self.since if self.since is not None else self.begun
+        return f"{name_key(self.output)} {self.state}" + (f" {since:%Y-%m-%d}" if since is not None else "")
 
     @property
     def is_news(self) -> bool:

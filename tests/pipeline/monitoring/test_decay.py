@@ -204,6 +204,27 @@ def test_false_alarms_over_five_years_are_rarer_than_promised(
     assert false_alarms(five_years, output, runs=100, symbols=3) <= 8
 
 
+def healthy_alarms(days: pd.DatetimeIndex, *, runs: int, symbols: int) -> int:
+    """Count the alarms of records that are exactly as good as what their backtests of 504 sessions estimated."""
+    rng, alarms = np.random.default_rng(21), 0
+    for _ in range(runs):
+        p, outcome = draw(rng, 504 + len(days), symbols, spread=0.03, truth=1)
+        ratio = np.where(outcome[:504] == 1, p[:504] / RATE, (1 - p[:504]) / (1 - RATE))
+        saved = np.log(ratio).mean(axis=1)
+        floor = saved.mean() - 1.96 * saved.std() / math.sqrt(504)
+        alarms += (
+            judge_decay(make_record(days, p[504:], outcome[504:]), MAIN, {"m": floor}).state == "decayed"
+        )
+    return alarms
+
+
+def test_healthy_records_raise_no_more_alarms_though_their_backtests_err(
+    five_years: pd.DatetimeIndex,
+) -> None:
+    """One backtest in forty has a floor above the truth: that belongs to the promise of 5% too."""
+    assert healthy_alarms(five_years, runs=60, symbols=5) <= 6
+
+
 def test_the_floor_of_a_backtest_is_the_lower_end_of_its_interval_against_the_base_rate(
     five_years: pd.DatetimeIndex,
 ) -> None:
