@@ -1,5 +1,6 @@
 """What an evening tells: each event once to each address, late where a run ended before it could tell."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -7,13 +8,24 @@ import pandas as pd
 import pytest
 
 from flows.nightly import nightly
-from flows.notify.messages import Event, Message, compose, describe_quarantine
+from flows.notify.messages import (
+    Event,
+    Message,
+    compose,
+    describe_decay,
+    describe_promotion,
+    describe_quarantine,
+)
 from flows.notify.news import list_news, notifier_of, open_notifier, tell
 from flows.operations.notify_checks import check_addresses
 from flows.runtime.context import Run, open_run
+from models.ensembles.model_files import model_version
+from pipeline.monitoring.decay import Decay
 from pipeline.notify_config import NotifyConfig
+from pipeline.outputs import MAIN
 from pipeline.prices.ingest.fetch_log import QuarantineEntry
 from pipeline.storage.workspace import Workspace
+from pipeline.tracking.registry import Registry
 from tests.conftest import small_settings
 from tests.flows.notify.conftest import SECRET
 from tests.support.command_line import CommandLine, seal_with_model, told
@@ -134,6 +146,32 @@ def test_a_new_entry_in_quarantine_is_told_and_an_old_one_is_not_again(run: Run,
     for symbols in (["AB"], ["AB", "C_D*E"], ["AB", "C_D*E"]):
         notifier_of(run).send([describe_quarantine(run, [held(symbol) for symbol in symbols])])
     assert [request.json["message"].split(" ")[0] for request in web.requests] == ["AB", "C_D*E"]
+
+
+def test_a_finding_of_the_decay_alarm_is_told_when_it_changes(run: Run, web: Receiver) -> None:
+    first, later = pd.Timestamp("2018-06-01"), pd.Timestamp("2018-09-03")
+    findings = [
+        Decay(MAIN, "as expected", 90),
+        Decay(MAIN, "doubtful", 100, 6.0, "backtest", None, first, 0.0, 0.001),
+        Decay(MAIN, "doubtful", 101, 7.0, "backtest", None, first, 0.0, 0.001),
+        Decay(MAIN, "decayed", 140, 25.0, "backtest", later, first, 0.0, 0.001),
+        Decay(MAIN, "decayed", 141, 24.0, "backtest", later, first, 0.0, 0.001),
+    ]
+    for finding in findings:
+        news = [(finding.key, finding.sentence)] if finding.is_news else []
+        notifier_of(run).send(describe_decay(run, news))
+    told = [request.json["message"].split(";")[0] for request in web.requests]
+    assert told == ["next session: doubtful", "next session: decayed since 2018-09-03"]
+
+
+def test_a_promotion_is_news_for_a_week(run: Run) -> None:
+    model = Registry(run.workspace.home, model_version).serving(run.name)
+    assert model is not None
+    assert describe_promotion(run, model) == []  # of 2018
+    recent = replace(model, promoted_at=run.clock() - timedelta(days=6))
+    (message,) = describe_promotion(run, recent)
+    assert message.events[0].text.startswith(f"{model.model_version} forecasts from now on: promoted")
+    assert describe_promotion(run, None) == []
 
 
 def test_a_long_list_of_events_is_cut(tmp_path: Path) -> None:
