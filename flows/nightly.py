@@ -17,7 +17,7 @@ from flows.evening.reporting import write_missing, write_report
 from flows.evening.settlement import settle as settle_forecasts
 from flows.notify.messages import describe_decay
 from flows.notify.news import list_news, tell
-from flows.notify.watch import watched
+from flows.notify.watch import NIGHTLY, watched
 from flows.prices.unchanged import recall_reading
 from flows.prices.update import PriceStatus, update_prices
 from flows.runtime.context import Run
@@ -66,7 +66,7 @@ def nightly(config: Path | None = None, home: Path | None = None, now: datetime 
         home: The workspace.
         now: The clock; default: the wall clock.
     """
-    with watched("nightly", config, home, now), open_locked_run(config, home, now) as run:
+    with watched(NIGHTLY, config, home, now), open_locked_run(config, home, now) as run:
         return _evening(run)
 
 

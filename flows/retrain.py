@@ -9,6 +9,7 @@ from flows.evening.forecasting import catch_up
 from flows.evening.reporting import write_missing
 from flows.evening.retraining import Retrained, retrain_in
 from flows.evening.settlement import settle
+from flows.notify.watch import watched
 from flows.prices.update import update_prices
 from flows.runtime.progress import log_line
 from flows.runtime.tasks import MAX_SECONDS, open_locked_run
@@ -35,7 +36,7 @@ def retrain(
         now: The clock; default: the wall clock.
         name: What the model is called as challenger.
     """
-    with open_locked_run(config, home, now) as run:
+    with watched("retrain", config, home, now), open_locked_run(config, home, now) as run:
         champions = Champions(run)
         champions.check_list()  # before hours of training, not after
         price_status = update_prices(run)

@@ -6,15 +6,16 @@ import pandas as pd
 
 from flows.evening.forecasting import Inputs, forecast_challenger
 from flows.runtime.context import Run
+from flows.runtime.custom_code import require_named_code
 from flows.runtime.progress import log_line
 from flows.runtime.tasks import task
 from flows.training.champion import promote
 from flows.training.evaluation import read_test_rows
 from flows.training.verified_champion import Champion, Champions
 from models.errors import ModelError
-from pipeline.errors import NextdayError
+from pipeline.errors import InputError, NextdayError
 from pipeline.ledger.ledger import UniverseRecord
-from pipeline.monitoring.challenge import Comparison, Standing, compare, decide, pair_sessions
+from pipeline.monitoring.challenge import Comparison, Decision, Standing, compare, decide, pair_sessions
 from pipeline.outputs import Output, list_outputs, select_output
 from pipeline.storage.files import write_bytes
 from pipeline.tracking.challengers import Challenger, ChallengerBook
@@ -121,10 +122,21 @@ def list_contests(run: Run, rows: pd.DataFrame, champions: Champions, as_of: pd.
         except (NextdayError, ModelError) as error:
             log_line(f"the challenger {challenger.name} cannot be compared: {error}")
             continue
-        decision = decide(compared, run.config.promotion, age=age)
+        decision = _decide(run, compared, age, model)
         standing = Standing(challenger.name, model.version, model.trained_through, compared, decision)
         contests.append(Contest(model, standing))
     return contests
+
+
+def _decide(run: Run, compared: Comparison, age: int, model: Champion) -> Decision:
+    """Decide as [promotion] says; a model whose custom code the settings do not name could not serve live."""
+    decision = decide(compared, run.config.promotion, age=age)
+    try:
+        require_named_code(run, model.code, model.directory)
+    except InputError:
+        if decision.reason:
+            return Decision("", f"{decision.sentence}; the settings in use must name its custom code first")
+    return decision
 
 
 def _compare(

@@ -8,7 +8,7 @@ import pandas as pd
 from flows.evening.challengers import list_contests
 from flows.prices.update import PriceStatus
 from flows.runtime.context import Run
-from flows.runtime.custom_code import find_changed
+from flows.runtime.custom_code import find_changed, require_named_code
 from flows.runtime.progress import log_line
 from flows.training.champion import ALWAYS, FIRST, REPLACED, promote, show_challengers, train_model
 from flows.training.evaluation import Evaluation, load_evaluation
@@ -118,6 +118,10 @@ def _find_champion(run: Run, champions: Champions) -> tuple[Champion | None, str
         return champion, f"the custom code of the champion before has changed ({changed})"
     if inputs := champion.find_lacking(run):
         return champion, f"the champion before reads {inputs}"
+    try:
+        require_named_code(run, champion.code, champion.directory)
+    except InputError as error:
+        return champion, error.what.removeprefix("No live forecast: ")
     try:
         load_evaluation(run.workspace.evaluation(run.name, champion.version), champion.evaluation)
     except StoreError:

@@ -1,16 +1,23 @@
-"""Watch a run: the heartbeat at its start and its end, and word of its failure. None of it can fail the run."""
+"""Watch a run: the heartbeat at its start and its end, and word of its failure. None of it can fail the run.
+
+The heartbeat is that of the nightly runs: a training that pinged it as well would hide an evening that never began.
+"""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
+from typing import Final
 
 from flows.notify.messages import describe_trouble
 from flows.notify.news import Notifier, open_notifier
 from flows.runtime.progress import log_line
 from pipeline.errors import NextdayError, printable
 
-__all__ = ["watched"]
+__all__ = ["NIGHTLY", "watched"]
+
+NIGHTLY: Final = "nightly"
+"""The flow whose runs ping the heartbeat."""
 
 
 @contextmanager
@@ -30,14 +37,15 @@ def watched(flow: str, config: Path | None, home: Path | None, now: datetime | N
     if notifier is None:
         yield
         return
-    _safely(lambda: notifier.beat("start"))
+    beat = notifier.beat if flow == NIGHTLY else _keep_still
+    _safely(lambda: beat("start"))
     try:
         yield
     except Exception as error:
         failure = error  # `error` ends with this clause
-        _safely(lambda: _tell_failure(notifier, flow, failure))
+        _safely(lambda: _tell_failure(notifier, beat, flow, failure))
         raise
-    _safely(lambda: notifier.beat("success", "exit code 0"))
+    _safely(lambda: beat("success", "exit code 0"))
 
 
 def _open(config: Path | None, home: Path | None) -> Notifier | None:
@@ -49,10 +57,14 @@ def _open(config: Path | None, home: Path | None) -> Notifier | None:
     return notifier if notifier.settings.to or notifier.settings.heartbeat else None
 
 
-def _tell_failure(notifier: Notifier, flow: str, error: Exception) -> None:
+def _keep_still(state: str, text: str = "") -> None:
+    """Ping nobody."""
+
+
+def _tell_failure(notifier: Notifier, beat: Callable[..., None], flow: str, error: Exception) -> None:
     what = getattr(error, "what", "") or f"{type(error).__name__}: {error}"
     details = str(error) or type(error).__name__
-    notifier.beat("fail", f"exit code {getattr(error, 'exit_code', 1)}\n{printable(details)}")
+    beat("fail", f"exit code {getattr(error, 'exit_code', 1)}\n{printable(details)}")
     today = notifier.clock().date()
     notifier.send([describe_trouble(notifier.universe, flow, today, what, details)])
 

@@ -79,3 +79,14 @@ def test_no_failure_of_the_heartbeat_hurts_the_run(settings, monkeypatch: pytest
     with watched("nightly", **settings, now=None):
         ran.append(2)
     assert ran == [1, 2]
+
+
+def test_a_training_tells_of_its_failure_and_pings_nobody(web: Receiver, settings) -> None:  # type: ignore[no-untyped-def]
+    """Its success must not hide from a monitor that the evening's run never began."""
+    with watched("retrain", **settings, now=None):
+        pass
+    assert web.paths == []
+    with pytest.raises(SourceError), watched("retrain", **settings, now=None):
+        raise SourceError("No symbol was delivered", where="yahoo", fix="wait")
+    (told,) = web.requests
+    assert told.json["title"] == "nextday sample: the retrain run failed"
