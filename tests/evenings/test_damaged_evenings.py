@@ -13,17 +13,9 @@ from tests.evenings.test_evenings import Place
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_server")]
 
 
-@pytest.fixture(scope="module")
-def first(tmp_path_factory: pytest.TempPathFactory, xnys: Calendar) -> Path:
-    """Return the folder of a place after its first evening, in which a champion was trained."""
-    folder = tmp_path_factory.mktemp("first")
-    Place(folder, xnys).run("2018-12-10")
-    return folder
-
-
 @pytest.fixture
-def place(first: Path, tmp_path: Path, xnys: Calendar) -> Place:
-    return Place(Path(shutil.copytree(first, tmp_path / "copy")), xnys)
+def place(first_evening: Path, tmp_path: Path, xnys: Calendar) -> Place:
+    return Place(Path(shutil.copytree(first_evening, tmp_path / "copy")), xnys)
 
 
 def evaluation_file(place: Place, name: str) -> Path:

@@ -53,18 +53,10 @@ def counted(patch: pytest.MonkeyPatch) -> Iterator[Counter[str]]:
         yield reads
 
 
-@pytest.fixture(scope="module")
-def with_a_champion(tmp_path_factory: pytest.TempPathFactory, xnys: Calendar) -> Path:
-    """Return the folder of a place after its first evening, in which a champion was trained."""
-    folder = tmp_path_factory.mktemp("first")
-    Place(folder, xnys).run("2018-12-10")
-    return folder
-
-
 @pytest.fixture
-def place(with_a_champion: Path, tmp_path: Path, xnys: Calendar) -> Place:
-    """Return a copy of that place."""
-    return Place(shutil.copytree(with_a_champion, tmp_path / "copy"), xnys)
+def place(first_evening: Path, tmp_path: Path, xnys: Calendar) -> Place:
+    """Return a place with a champion."""
+    return Place(shutil.copytree(first_evening, tmp_path / "copy"), xnys)
 
 
 def test_an_evening_with_a_champion_reads_each_thing_once(
