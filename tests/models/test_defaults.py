@@ -12,6 +12,8 @@ from models.networks.network import Network
 from models.training.trainer import Training
 from pipeline.config import CalibrationConfig, ModelConfig, TrainingConfig
 
+pytestmark = pytest.mark.slow  # its imports bring TensorFlow
+
 SHARED = {
     (Network, ModelConfig): {"units", "layers", "convolution", "attention", "linear_skip"},
     (Network, TrainingConfig): {"mode"},

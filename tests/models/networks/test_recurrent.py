@@ -13,6 +13,8 @@ from models.networks.recurrent import build, build_deployable, count_parameters
 from models.scaling import Scaling
 from models.windows import Mode
 
+pytestmark = [pytest.mark.slow, pytest.mark.own_process]
+
 SCALING = Scaling(np.array([1, -2, 0.5], dtype=np.float32), np.array([4, 0.01, 1], dtype=np.float32))
 WINDOWS = np.random.default_rng(8).normal(0, 2, (16, 7, 3)).astype(np.float32)
 

@@ -11,13 +11,11 @@ from tests.models.ensembles.test_pooled import LOOKBACK, MARKET, RANGES
 
 distributed = pytest.importorskip("distributed")
 
-pytestmark = [
-    pytest.mark.proof,
-    pytest.mark.filterwarnings("ignore::DeprecationWarning:distributed"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-]
+pytestmark = pytest.mark.proof
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:distributed")
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.parametrize("threads", [1, 2])
 def test_an_ensemble_that_dask_trains_equals_one_that_is_trained_here_bit_for_bit(
     tmp_path: Path, threads: int

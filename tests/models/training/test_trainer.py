@@ -13,7 +13,7 @@ from models.networks.recurrent import build, build_deployable
 from models.scaling import Scaling
 from models.training.trainer import DivergenceError, Epoch, Examples, Trainer, Training
 
-pytestmark = pytest.mark.own_process
+pytestmark = [pytest.mark.slow, pytest.mark.own_process]
 
 NETWORK = Network("gru", features=4, lookback=5, units=8)
 SYMBOLS, SESSIONS = 6, 60
@@ -57,7 +57,6 @@ def largest_difference(one: list[np.ndarray], other: list[np.ndarray]) -> float:
     return max(float(np.abs(a - b).max()) for a, b in zip(one, other, strict=True))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("train", [160, 153], ids=["full batches", "a short last batch"])
 def test_an_epoch_takes_the_steps_that_plain_keras_takes(train: int) -> None:
     training = Training(epochs=1, batch_size=16, learning_rate=1e-2, clip_norm=0.1)
@@ -78,7 +77,6 @@ def test_an_epoch_takes_the_steps_that_plain_keras_takes(train: int) -> None:
     assert history[0].gradient_norm > training.clip_norm
 
 
-@pytest.mark.slow
 def test_the_stop_range_is_scored_on_its_known_labels_alone() -> None:
     network = replace(NETWORK, horizons=2)
     given = examples(160, horizons=2)
@@ -93,7 +91,6 @@ def test_the_stop_range_is_scored_on_its_known_labels_alone() -> None:
     assert epoch.stop_hit_rate == pytest.approx(np.mean((p_up[known] > 0.5) == y))
 
 
-@pytest.mark.slow
 def test_an_unknown_label_moves_no_weight() -> None:
     network = replace(NETWORK, horizons=2)
     given = examples(160, horizons=2)
@@ -106,7 +103,6 @@ def test_an_unknown_label_moves_no_weight() -> None:
     assert not np.array_equal(weights[-2][:, 0], start[-2][:, 0])
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("smooth", [1, 3])
 def test_training_stops_after_patience_and_keeps_the_weights_of_the_best_smoothed_loss(smooth: int) -> None:
     # Noise learned at a high rate: the stop loss soon rises.
@@ -128,7 +124,6 @@ def test_training_stops_after_patience_and_keeps_the_weights_of_the_best_smoothe
     assert again == pytest.approx(best.stop_loss, abs=1e-5)
 
 
-@pytest.mark.slow
 def test_the_second_fit_takes_the_epochs_that_were_best_on_all_rows() -> None:
     training = Training(epochs=30, batch_size=16, learning_rate=1e-2, patience=3)
     first, reported = examples(160), list[Epoch]()
@@ -151,7 +146,6 @@ def test_the_second_fit_takes_the_epochs_that_were_best_on_all_rows() -> None:
     assert largest_difference(trained.refitted, alone.weights) > 0
 
 
-@pytest.mark.slow
 def test_a_member_is_the_same_whatever_was_trained_before_it() -> None:
     training = Training(epochs=2, batch_size=16, learning_rate=1e-3)
     used, fresh = Trainer(NETWORK, training), Trainer(NETWORK, training)
@@ -161,7 +155,6 @@ def test_a_member_is_the_same_whatever_was_trained_before_it() -> None:
     assert after[1] == alone[1]
 
 
-@pytest.mark.slow
 def test_folds_of_different_length_share_one_compilation() -> None:
     trainer = Trainer(NETWORK, Training(epochs=1, batch_size=16, learning_rate=1e-3))
     for train in (160, 153, 40):
@@ -170,7 +163,6 @@ def test_folds_of_different_length_share_one_compilation() -> None:
     assert trainer._graphs.measure.experimental_get_tracing_count() == 1
 
 
-@pytest.mark.slow
 def test_a_loss_that_is_not_finite_is_an_error_that_names_member_and_epoch() -> None:
     trainer = Trainer(NETWORK, Training(epochs=3, batch_size=16, learning_rate=3e38))
     with pytest.raises(DivergenceError, match="diverged") as failed:
@@ -179,7 +171,6 @@ def test_a_loss_that_is_not_finite_is_an_error_that_names_member_and_epoch() -> 
     assert failed.value.weights == []
 
 
-@pytest.mark.slow
 def test_what_diverged_crosses_processes_with_the_last_good_weights() -> None:
     good = [np.ones((2, 3), np.float32)]
     fallen = DivergenceError("it diverged", where="member 1", fix="learn slower", weights=good)
@@ -188,7 +179,6 @@ def test_what_diverged_crosses_processes_with_the_last_good_weights() -> None:
     assert np.array_equal(again.weights[0], good[0])
 
 
-@pytest.mark.slow
 def test_training_goes_on_from_given_weights() -> None:
     still, given = Trainer(NETWORK, Training(epochs=1, learning_rate=1e-12)), examples(160)
     start = [weight + 0.3 for weight in build(NETWORK, 5).get_weights()]
