@@ -301,6 +301,8 @@ def test_missed_evenings_are_caught_up_with_the_model_of_then_and_the_first_row_
         def log_line(self, line: str) -> None:
             told.append(line)
 
+    at_once = '\n[promotion]\nrule = "always"\n'
+    place.config.write_text(SMALL + at_once)
     with progress.progress_shown_by(KeptLines()):
         retrain(config=place.config, home=place.home, now=place.evening("2018-12-13"))
     assert "the scores are survivorship-biased: the constituent list has no entry and exit dates" in told
@@ -310,7 +312,7 @@ def test_missed_evenings_are_caught_up_with_the_model_of_then_and_the_first_row_
     assert any("the first row of a forecast stands" in note for note in again.report.notes)
 
     # An edited configuration does not either, and the report names what was edited.
-    place.config.write_text(SMALL.replace("units = 4", "units = 5"))
+    place.config.write_text(SMALL.replace("units = 4", "units = 5") + at_once)
     edited = place.run("2018-12-13")
     pd.testing.assert_frame_equal(place.record()[list(FORECASTS.columns)], record[list(FORECASTS.columns)])
     assert any("[model]" in note for note in edited.report.notes)

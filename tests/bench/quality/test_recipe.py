@@ -105,7 +105,7 @@ def opened(folder: Path, panel: Panel, mode: str, datasets: Path) -> Run:
         prices[prices["symbol"].isin(most_traded(prices, panel.stocks))].to_parquet(folder / "prices.parquet")
         lines += ['source = "files"', "historical = true", 'path = "prices.parquet"']
     if "google30y" in panel.file:
-        lines += ["[prices]", 'adjustment = "split"']
+        lines += ["[prices]", "start = 1987-01-01", 'adjustment = "split"']
     size = 4096 if mode == "sequence" else 256
     lines += ["[model]", "members = 2", "[training]", f'mode = "{mode}"', f"batch_size = {size}"]
     lines += [SHORT if panel.ranges else "", "[backtest]", f"refit_sessions = {panel.refit_sessions}"]
