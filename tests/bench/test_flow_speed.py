@@ -143,3 +143,29 @@ def test_an_evening_with_three_targets(tmp_path: Path) -> None:
     tell("reference: nightly, 500 symbols x 5,000 sessions, one target", one)
     tell("the same with three targets", three, one, most=1.35)
     assert median(three) <= 1.35 * median(one)
+
+
+def test_an_evening_with_a_challenger(tmp_path: Path) -> None:
+    write_prices(tmp_path)
+    prepare(tmp_path, "alone", ["direction"])
+    other = LARGE.format(start="2017-01-03", targets=["direction"]) + "[model]\nunits = 8\n"
+    (tmp_path / "other.toml").write_text(other)
+    shutil.copytree(tmp_path / "alone", tmp_path / "beside")
+    shutil.copy(tmp_path / "alone.toml", tmp_path / "beside.toml")
+    entering = ("--config", "other.toml", "--now", "2018-12-27T23:30Z", "challenge")
+    clock((*home(tmp_path, "beside"), *entering), tmp_path)
+    clock(  # the first evening compares the two test sets once; later ones find that
+        (*home(tmp_path, "beside"), "--config", "beside.toml", "--now", "2018-12-27T23:40Z", "forecast"),
+        tmp_path,
+    )
+    alone, beside = [], []
+    for name, challenged in zip(
+        copies(tmp_path, "alone", LAPS), copies(tmp_path, "beside", LAPS), strict=True
+    ):
+        alone.append(evening(tmp_path, "alone", name))
+        beside.append(evening(tmp_path, "beside", challenged))
+    assert "sealed 500 forecasts of the challenger other from 2018-12-28" in beside[0].said
+    print()
+    tell("reference: nightly, 500 symbols x 5,000 sessions, no challenger", alone)
+    tell("the same with one challenger", beside, alone, most=1.15)
+    assert median(beside) <= 1.15 * median(alone)
