@@ -7,7 +7,7 @@ from prefect import flow
 
 from flows.evening.forecasting import catch_up
 from flows.evening.reporting import write_missing
-from flows.evening.retraining import Retrained, retrain_in
+from flows.evening.retraining import Retrained, require_challenge, retrain_in
 from flows.evening.settlement import settle
 from flows.notify.watch import watched
 from flows.prices.update import update_prices
@@ -39,6 +39,8 @@ def retrain(
     with watched("retrain", config, home, now), open_locked_run(config, home, now) as run:
         champions = Champions(run)
         champions.check_list()  # before hours of training, not after
+        if name != RETRAINED:
+            require_challenge(run, champions, name)
         price_status = update_prices(run)
         record = run.ledger.universe_record(run.name)
         if name == RETRAINED:  # another procedure's settings are not those that the evenings run with

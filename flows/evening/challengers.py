@@ -1,12 +1,13 @@
 """Challengers: they forecast beside the champion, and replace it when the settled forecasts say so."""
 
 from dataclasses import dataclass
+from typing import Final
 
 import pandas as pd
 
 from flows.evening.forecasting import Inputs, forecast_challenger
 from flows.runtime.context import Run
-from flows.runtime.custom_code import require_named_code
+from flows.runtime.custom_code import find_changed, require_named_code
 from flows.runtime.progress import log_line
 from flows.runtime.tasks import task
 from flows.training.champion import promote
@@ -15,12 +16,30 @@ from flows.training.verified_champion import Champion, Champions
 from models.errors import ModelError
 from pipeline.errors import InputError, NextdayError
 from pipeline.ledger.ledger import UniverseRecord
-from pipeline.monitoring.challenge import Comparison, Decision, Standing, compare, decide, pair_sessions
-from pipeline.outputs import Output, list_outputs, select_output
+from pipeline.monitoring.challenge import (
+    BETTER,
+    Comparison,
+    Decision,
+    Standing,
+    compare,
+    decide,
+    pair_sessions,
+)
+from pipeline.outputs import Output, describe_outputs, list_outputs, name_key, select_output
 from pipeline.storage.files import write_bytes
 from pipeline.tracking.challengers import Challenger, ChallengerBook
 
-__all__ = ["Contest", "decide_challengers", "forecast_challengers", "list_contests"]
+__all__ = [
+    "Contest",
+    "decide_challengers",
+    "explain_unable",
+    "forecast_challengers",
+    "list_contests",
+    "list_standings",
+]
+
+
+_NO_SESSION: Final = pd.DataFrame({"as_of": [], "saved": [], "bound": []}, dtype=float)
 
 
 @dataclass(frozen=True)
@@ -47,9 +66,16 @@ def forecast_challengers(
     Returns:
         A remark on each challenger that made no forecast: that never costs the evening.
     """
-    remarks = []
-    for challenger in ChallengerBook(run.workspace.home).challengers(run.name):
-        if challenger.model_version == champion.version:
+    try:
+        challengers = ChallengerBook(run.workspace.home).challengers(run.name)
+    except NextdayError as error:
+        return [f"No challenger made a forecast. {error}"]
+    remarks, symbols = [], {*record.forecasts(inputs.as_of)["symbol"]}
+    versions = [each.model_version for each in challengers]
+    sealed = run.ledger.forecasts(run.name, as_of=inputs.as_of) if versions else None
+    for challenger in challengers:
+        own = None if sealed is None else sealed[sealed["model_version"] == challenger.model_version]
+        if challenger.model_version == champion.version or (own is not None and symbols <= {*own["symbol"]}):
             continue
         try:
             model = champions.version(challenger.model_version)
@@ -82,7 +108,10 @@ def _seal(
 def decide_challengers(
     run: Run, record: UniverseRecord, champions: Champions, as_of: pd.Timestamp
 ) -> list[str]:
-    """Promote the first challenger for which the settled forecasts speak, and return that in a sentence.
+    """Promote the challenger for which the settled forecasts speak, and return that in a sentence.
+
+    One that is better comes before one that replaces an old champion; of these the newest training does. Nothing in
+    here costs the evening: where a list cannot be read or written, that is the sentence.
 
     Args:
         run: The run.
@@ -90,30 +119,57 @@ def decide_challengers(
         champions: The registered models.
         as_of: The newest session.
     """
-    for contest in list_contests(run, record.rows, champions, as_of):
-        standing = contest.standing
-        if standing.decision.reason:
-            promote(run, contest.model, standing.decision.reason, standing.sentence)
-            return [f"A new champion serves: {standing.sentence}."]
-        log_line(standing.sentence)
-    return []
+    try:
+        contests = list_contests(run, record.rows, champions, as_of)
+        for contest in contests:
+            log_line(contest.standing.sentence)
+        ready = [each for each in contests if each.standing.decision.reason]
+        if not ready:
+            return []
+        chosen = max(
+            ready, key=lambda each: (each.standing.decision.reason == BETTER, each.model.trained_through)
+        )
+        standing = chosen.standing
+        champions.renew(promote(run, chosen.model, standing.decision.reason, standing.sentence))
+    except NextdayError as error:
+        log_line(str(error))
+        return [f"Nothing was decided on challengers. {error}"]
+    return [f"A new champion serves: {standing.sentence}."]
+
+
+def list_standings(run: Run, rows: pd.DataFrame, champions: Champions, as_of: pd.Timestamp) -> list[Standing]:
+    """Return where the challengers stand, for a report; nothing where their list cannot be read, which was told."""
+    try:
+        return [each.standing for each in list_contests(run, rows, champions, as_of)]
+    except NextdayError:
+        return []
 
 
 def list_contests(run: Run, rows: pd.DataFrame, champions: Champions, as_of: pd.Timestamp) -> list[Contest]:
     """Compare every challenger with the champion; one whose files are gone is left out.
+
+    A challenger that serves, because a run was killed while it promoted it, is taken off the list.
 
     Args:
         run: The run.
         rows: The champions' rows of the ledger with their outcomes.
         champions: The registered models.
         as_of: The newest session.
+
+    Raises:
+        StoreError: the list of challengers is damaged.
     """
-    challengers = ChallengerBook(run.workspace.home).challengers(run.name)
+    book = ChallengerBook(run.workspace.home)
+    challengers = book.challengers(run.name)
     champion = champions.serving() if challengers else None
     if champion is None:
         return []
-    sealed = run.ledger.record(run.name, role="challenger")
-    age = run.calendar.position(as_of) - run.calendar.position(champion.trained_through)
+    book.forget(run.name, champion.version)
+    challengers = [each for each in challengers if each.model_version != champion.version]
+    versions = [each.model_version for each in challengers]
+    if not versions:
+        return []
+    sealed = run.ledger.record(run.name, role="challenger", model_versions=versions)
     contests = []
     for challenger in challengers:
         try:
@@ -122,27 +178,47 @@ def list_contests(run: Run, rows: pd.DataFrame, champions: Champions, as_of: pd.
         except (NextdayError, ModelError) as error:
             log_line(f"the challenger {challenger.name} cannot be compared: {error}")
             continue
-        decision = _decide(run, compared, age, model)
+        age, own_age = (
+            run.calendar.position(as_of) - run.calendar.position(each.trained_through)
+            for each in (champion, model)
+        )
+        decision = _decide(run, compared, model, age, own_age)
         standing = Standing(challenger.name, model.version, model.trained_through, compared, decision)
         contests.append(Contest(model, standing))
     return contests
 
 
-def _decide(run: Run, compared: Comparison, age: int, model: Champion) -> Decision:
-    """Decide as [promotion] says; a model whose custom code the settings do not name could not serve live."""
-    decision = decide(compared, run.config.promotion, age=age)
+def explain_unable(run: Run, model: Champion) -> str:
+    """Return why a model cannot serve the settings in use, in words; empty if it can."""
+    if lacking := [each for each in run.config.labels.outputs if each not in model.outputs]:
+        return f"it does not forecast {describe_outputs(lacking)}"
+    if changed := find_changed(run, model.code):
+        return f"its custom code has changed ({changed})"
+    if inputs := model.find_lacking(run):
+        return f"it reads {inputs}"
     try:
         require_named_code(run, model.code, model.directory)
     except InputError:
-        if decision.reason:
-            return Decision("", f"{decision.sentence}; the settings in use must name its custom code first")
-    return decision
+        return "the settings do not name the custom code and settings that it was made with"
+    return ""
+
+
+def _decide(run: Run, compared: Comparison, model: Champion, age: int, own_age: int) -> Decision:
+    """Decide as [promotion] says; a model that cannot serve the settings in use is not promoted."""
+    if unable := explain_unable(run, model):
+        return Decision("", f"it could not serve: {unable}")
+    return decide(compared, run.config.promotion, age=age, own_age=own_age)
 
 
 def _compare(
     run: Run, rows: pd.DataFrame, sealed: pd.DataFrame, champion: Champion, model: Champion
 ) -> Comparison:
-    output = champion.outputs[0]
+    shared = [
+        each for each in run.config.labels.outputs if each in champion.outputs and each in model.outputs
+    ]
+    if not shared:
+        return compare(_NO_SESSION, _NO_SESSION)
+    output = shared[0]
     own = rows[rows["model_version"] == champion.version]
     other = sealed[sealed["model_version"] == model.version]
     shadow = pair_sessions(select_output(own, output), select_output(other, output))
@@ -152,7 +228,8 @@ def _compare(
 
 def _pair_tests(run: Run, champion: Champion, model: Champion, output: Output) -> pd.DataFrame:
     """Return `pair_sessions` of the two test sets: measured once, as all their rows take seconds to compare."""
-    kept = run.workspace.cache / f"{run.name}.{champion.version}.{model.version}.parquet"
+    named = f"{run.name}.{champion.version}.{model.version}.{name_key(output)}"
+    kept = run.workspace.cache / f"{named}.parquet"
     try:
         return pd.read_parquet(kept)
     except Exception:  # it is not there yet, or damaged, as whatever the reader stumbles over

@@ -105,8 +105,7 @@ def forecast_challenger(inputs: Inputs, model: Champion) -> pd.DataFrame:
     """
     _require_outputs(inputs.run, model)
     known = inputs.of(model)
-    rows = _forecast_configured(inputs.run, known, model, _load(inputs.run, model, known))
-    return rows.assign(role="challenger").astype({"role": "str"})
+    return _forecast_configured(inputs.run, known, model, _load(inputs.run, model, known), "challenger")
 
 
 @task("seal", run_name="seal forecasts from {as_of:%Y-%m-%d}")
@@ -218,7 +217,9 @@ def _load(run: Run, champion: Champion, known: History) -> Any:
     return arrange(load_model(champion, run.base), run, known.sequences.symbols)
 
 
-def _forecast(run: Run, known: History, champion: Champion, fitted: Any) -> pd.DataFrame:
+def _forecast(
+    run: Run, known: History, champion: Champion, fitted: Any, role: str = "champion"
+) -> pd.DataFrame:
     if champion.trained_through > known.as_of:
         raise NextdayError(
             f"The model {champion.version} was trained through {champion.trained_through:%Y-%m-%d}: it knows "
@@ -237,13 +238,15 @@ def _forecast(run: Run, known: History, champion: Champion, fitted: Any) -> pd.D
         model_version=champion.version,
         data_version=known.seq,
         config_digest=run.digest,
-        role="champion",
+        role=role,
     ).astype({"model_version": "str", "config_digest": "str", "role": "str", "data_version": "int64"})
     return stop_directions(run, made)
 
 
-def _forecast_configured(run: Run, known: History, champion: Champion, fitted: Any) -> pd.DataFrame:
-    rows = _forecast(run, known, champion, fitted)
+def _forecast_configured(
+    run: Run, known: History, champion: Champion, fitted: Any, role: str = "champion"
+) -> pd.DataFrame:
+    rows = _forecast(run, known, champion, fitted, role)
     wanted = [place for place, each in enumerate(champion.outputs) if each in run.config.labels.outputs]
     return rows[np.isin(known.sequences.outputs_of(rows), wanted)].reset_index(drop=True)
 
@@ -257,7 +260,7 @@ def _require_outputs(run: Run, champion: Champion) -> None:
     if not {*champion.outputs} & {*run.config.labels.outputs}:
         asked, learned = (describe_outputs([*each]) for each in (run.config.labels.outputs, champion.outputs))
         raise NextdayError(
-            f"The champion forecasts {learned}, and the settings ask for {asked}",
+            f"The model forecasts {learned}, and the settings ask for {asked}",
             where="[labels] targets",
             fix="`nextday retrain` trains a champion for them",
         )

@@ -2,8 +2,10 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
+from flows.runtime.context import Run
 from flows.training.verified_champion import Champion
 from models.calibration.bayes import Slope
 from models.calibration.calibrator import Calibrator, read_calibrator
@@ -13,9 +15,10 @@ from models.calibration.temperature import Temperature
 from models.ensembles import custom_ensemble
 from models.ensembles.model_files import CLASSIFIER
 from models.networks.network import Network
+from pipeline.errors import StoreError
 from pipeline.formatting import format_alike, format_percent
 from pipeline.outputs import MAIN, Output, describe_output, describe_outputs
-from pipeline.tracking.challengers import Promotion
+from pipeline.tracking.challengers import ChallengerBook, Promotion
 
 __all__ = [
     "build_model_card",
@@ -24,6 +27,7 @@ __all__ = [
     "describe_classifier",
     "describe_custom_model",
     "describe_scope",
+    "list_promotions",
 ]
 
 _KINDS = {"gru": "GRU", "lstm": "LSTM", "rnn": "Elman RNN", "tcn": "TCN"}
@@ -54,6 +58,13 @@ def build_model_card(champion: Champion, promotions: Sequence[Promotion] = ()) -
         "dead zone": "none" if champion.dead_zone == [0, 0] else str(champion.dead_zone),
         **_describe_engine(facts),
     }
+
+
+def list_promotions(run: Run) -> list[Promotion]:
+    """Return why champions changed; nothing where that cannot be read: the doctor says so, the report is written."""
+    with suppress(StoreError):
+        return ChallengerBook(run.workspace.home).promotions(run.name)
+    return []
 
 
 def _describe_model(champion: Champion) -> dict[str, str]:

@@ -10,7 +10,7 @@ import pandas as pd
 from flows.evening.decay import explain_decay, judge_record
 from flows.evening.last_calls import judge_last_calls
 from flows.evening.lateness import explain_late
-from flows.evening.model_card import build_model_card
+from flows.evening.model_card import build_model_card, list_promotions
 from flows.prices.missing import Reasons
 from flows.prices.update import PriceStatus, read_price_status
 from flows.runtime.context import Run, with_former_settings
@@ -39,7 +39,6 @@ from pipeline.report.evening_report import Report
 from pipeline.report.files import Paths, find_foreign_latest, report_paths, write
 from pipeline.schema import SCORES, empty
 from pipeline.storage.files import digest_files
-from pipeline.tracking.challengers import ChallengerBook
 from pipeline.tracking.registry import Registry
 
 __all__ = ["rebuild_report", "write_missing", "write_report"]
@@ -195,7 +194,7 @@ def _gather(
         record=record.rows,
         corrections=record.corrections,
         findings=price_status.findings,
-        model=build_model_card(champion, ChallengerBook(run.workspace.home).promotions(run.name)),
+        model=build_model_card(champion, list_promotions(run)),
         trained_through=champion.trained_through,
         model_age=run.calendar.position(first["as_of"]) - run.calendar.position(champion.trained_through),
         promoted_at=champion.promoted_at,

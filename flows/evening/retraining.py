@@ -5,20 +5,18 @@ from typing import Final
 
 import pandas as pd
 
-from flows.evening.challengers import list_contests
+from flows.evening.challengers import explain_unable, list_contests
 from flows.prices.update import PriceStatus
 from flows.runtime.context import Run
-from flows.runtime.custom_code import find_changed, require_named_code
 from flows.runtime.progress import log_line
 from flows.training.champion import ALWAYS, FIRST, REPLACED, promote, show_challengers, train_model
 from flows.training.evaluation import Evaluation, load_evaluation
 from flows.training.verified_champion import Champion, Champions
 from models.errors import ModelError
 from pipeline.errors import InputError, NextdayError, StoreError
-from pipeline.outputs import describe_outputs
 from pipeline.tracking.challengers import RETRAINED, ChallengerBook, check_name
 
-__all__ = ["Retrained", "retrain_in"]
+__all__ = ["Retrained", "require_challenge", "retrain_in"]
 
 _PROCEDURE: Final = ("features", "labels", "model", "training", "calibration", "context")
 """The sections that say how a model is trained."""
@@ -55,8 +53,7 @@ def retrain_in(
     Raises:
         InputError: the name is invalid, or another procedure is to challenge where there is no champion.
     """
-    check_name(name)
-    champion, unable = _find_champion(run, champions)
+    champion, unable = _find_champion(run, champions, name)
     if name != RETRAINED and (champion is None or unable):
         raise InputError(
             f"There is no champion to challenge{f': {unable}' if unable else ''}",
@@ -103,25 +100,38 @@ def _describe_entry(run: Run, name: str, version: str) -> str:
     return f"{version} is the challenger {name!r}: {then}; `nextday promote {version}` promotes it at once"
 
 
-def _find_champion(run: Run, champions: Champions) -> tuple[Champion | None, str]:
-    """Return the champion, and why it cannot serve the settings in use, in words; empty if it can."""
+def require_challenge(run: Run, champions: Champions, name: str) -> None:
+    """Refuse another procedure that cannot challenge the champion, before anything is fetched.
+
+    Raises:
+        InputError: its name is invalid, there is no champion, or its settings are about another universe.
+    """
+    check_name(name)
+    champion = champions.serving()
+    if name == RETRAINED or champion is None:
+        return
+    before, now = (each.get("universe") for each in (champion.settings, run.resolved["settings"]))
+    if before != now:
+        raise InputError(
+            "A challenger forecasts the universe of the champion, and these settings describe another",
+            where="[universe]",
+            fix="copy the section [universe] of the settings in use",
+        )
+
+
+def _find_champion(run: Run, champions: Champions, name: str) -> tuple[Champion | None, str]:
+    """Return the champion, and why it cannot serve the settings in use, in words; empty if it can.
+
+    Another procedure's settings say nothing of that: for it only its files count.
+    """
     try:
         champion = champions.serving()
     except (NextdayError, ModelError) as error:
         return None, f"the champion before cannot be read ({error.what})"
     if champion is None:
         return None, ""
-    lacking = [each for each in run.config.labels.outputs if each not in champion.outputs]
-    if lacking:
-        return champion, f"the champion before does not forecast {describe_outputs(lacking)}"
-    if changed := find_changed(run, champion.code):
-        return champion, f"the custom code of the champion before has changed ({changed})"
-    if inputs := champion.find_lacking(run):
-        return champion, f"the champion before reads {inputs}"
-    try:
-        require_named_code(run, champion.code, champion.directory)
-    except InputError as error:
-        return champion, error.what.removeprefix("No live forecast: ")
+    if name == RETRAINED and (unable := explain_unable(run, champion)):
+        return champion, f"the champion before cannot serve: {unable}"
     try:
         load_evaluation(run.workspace.evaluation(run.name, champion.version), champion.evaluation)
     except StoreError:
@@ -138,7 +148,7 @@ def _describe_waiting(
         before, standing = contest.model.settings, contest.standing
         is_same = all(before.get(section) == now.get(section) for section in _PROCEDURE)
         shadow, least = standing.compared.shadow, run.config.promotion.min_sessions
-        if standing.name == name and is_same and shadow < least:
+        if standing.name == name and is_same and shadow < least and not explain_unable(run, contest.model):
             return (
                 f"nothing is trained: the challenger {name!r} ({contest.model.version}) has had {shadow} of {least} "
                 f"sessions beside the champion ([promotion] min_sessions); `nextday promote {contest.model.version}` "

@@ -24,6 +24,8 @@ def promote_by_hand(
 ) -> Champion:
     """Make a registered model the champion; who did it, when and why is written down, and no sealed row changes.
 
+    Where it serves already, MLflow's aliases and the list of challengers are brought in line with that.
+
     Args:
         version: The model, or the beginning of its version.
         why: The reason, in the words of who does it.
@@ -32,7 +34,7 @@ def promote_by_hand(
         now: The clock; default: the wall clock.
 
     Raises:
-        InputError: no model, or more than one, has this version, or it is the champion.
+        InputError: no model, or more than one, has this version.
         NextdayError: its files are missing or damaged.
     """
     with open_locked_run(config, home, now) as run:
@@ -44,11 +46,6 @@ def promote_by_hand(
                 f"{len(found) or 'No'} models of {run.name!r} have the version {version!r}",
                 where="VERSION",
                 fix="`nextday models list` shows the versions; give enough of one to tell it from the others",
-            )
-        serving = registry.serving(run.name)
-        if serving and serving.model_version == found[0]:
-            raise InputError(
-                f"{found[0]} is the champion already", where="VERSION", fix="nothing is left to do"
             )
         return promote(run, champions.version(found[0]), BY_HAND, why or "no reason given", who_is_it())
 

@@ -210,9 +210,12 @@ def _check_champion(run: Run) -> list[HealthCheck]:
         last = run.store.read(symbols=run.universe.symbols, columns=[])["session"].max()
     age = len(run.calendar.sessions_between(champion.trained_through, last)) - 1
     what = f"champion {champion.model_version}, trained through {champion.trained_through:%Y-%m-%d}, {age} sessions old"
-    found = [HealthCheck(age <= OLD_MODEL, what, "nextday retrain")]
+    found = [
+        HealthCheck(age <= OLD_MODEL, what, "nextday models list: promote a challenger, or nextday retrain")
+    ]
     found += _check_challengers(run, champion.model_version)
-    return found + [failed(problem, "nextday retrain") for problem in book.mirror(run.name)]
+    repair = f"nextday promote {champion.model_version}"
+    return found + [failed(problem, repair) for problem in book.mirror(run.name)]
 
 
 def _check_challengers(run: Run, serving: str) -> list[HealthCheck]:

@@ -19,6 +19,7 @@ from pipeline.errors import InputError
 from pipeline.features.columns import FeatureSet
 from pipeline.inputs_config import ContextConfig
 from pipeline.outputs import DIRECTION, NEXT, Output
+from pipeline.tracking.challengers import ChallengerBook
 from pipeline.tracking.registry import RegisteredModel, Registry
 
 __all__ = ["Champion", "Champions", "champion_known_at", "read_champion"]
@@ -166,14 +167,32 @@ class Champions:
         return self.add(read_champion(self._registry.version(self._universe, model_version)))
 
     def known_at(self, session: pd.Timestamp) -> Champion | None:
-        """Return the newest former or present champion whose labels were known at `session`, if there is one.
+        """Return the model that served at `session`; else the present champion, else the newest former one.
+
+        Its labels were known at `session`.
 
         Raises:
             NextdayError: its files are missing or damaged.
             ModelError: its metadata cannot be read.
         """
-        model = champion_known_at(self._registered, session)
+        model = self._served_at(session) or champion_known_at(self._registered, session)
         return None if model is None else self._verify(model)
+
+    def _served_at(self, session: pd.Timestamp) -> RegisteredModel | None:
+        """Return the champion of that session, or the present one, if its labels were known then."""
+        noted = ChallengerBook(self._registry.home).promotions(self._universe)
+        then = [each for each in noted if each.on <= session]
+        serving = self._registry.serving(self._universe)
+        versions = [each.model_version for each in then[-1:]] + ([serving.model_version] if serving else [])
+        known = {model.model_version: model for model in self._registered}
+        usable = (
+            known[each] for each in versions if each in known and known[each].trained_through <= session
+        )
+        return next(usable, None)
+
+    def renew(self, champion: Champion) -> None:
+        """Keep a model that has just been promoted in place of what was known of it."""
+        self._verified[champion.version] = champion
 
     def add(self, champion: Champion) -> Champion:
         """Keep a model that has been verified already, and return it."""

@@ -4,7 +4,7 @@ import csv
 import io
 import math
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -139,9 +139,17 @@ class Ledger:
             read_back(db)
         return sum(row["correction"] == 0 for row in fresh)
 
-    def record(self, universe: str, *, role: str = "champion") -> pd.DataFrame:
-        """Return a role's forecasts with outcome, realized_return, settled_at (NaN and NaT if unsettled) and median."""
-        return self._select(_RECORD, "universe = :universe AND role = :role", universe=universe, role=role)
+    def record(
+        self, universe: str, *, role: str = "champion", model_versions: Sequence[str] = ()
+    ) -> pd.DataFrame:
+        """Return a role's forecasts with outcome, realized_return, settled_at (NaN and NaT if unsettled) and median.
+
+        `model_versions`: of these models; none: of all.
+        """
+        names = {f"version{place}": version for place, version in enumerate(model_versions)}
+        among = f" AND model_version IN ({', '.join(f':{name}' for name in names)})" if names else ""
+        where = f"universe = :universe AND role = :role{among}"
+        return self._select(_RECORD, where, universe=universe, role=role, **names)
 
     def forecasts(
         self, universe: str, *, as_of: pd.Timestamp | None = None, target_session: pd.Timestamp | None = None
@@ -177,13 +185,9 @@ class Ledger:
             f"SELECT max(data_version) AS v FROM {name} WHERE universe = :u"
             for name in ("forecasts", "outcomes")
         )
+        query = f"SELECT max(v) FROM ({' UNION ALL '.join(tables)})"
         with self._reading() as db:
-            return (
-                db.execute(f"SELECT max(v) FROM ({' UNION ALL '.join(tables)})", {"u": universe}).fetchone()[
-                    0
-                ]
-                or 0
-            )
+            return db.execute(query, {"u": universe}).fetchone()[0] or 0
 
     def head(self) -> Head:
         """Return the heads of both chains; note `head().hash` outside the workspace."""

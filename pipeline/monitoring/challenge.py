@@ -40,20 +40,24 @@ cases, and in one of 25 at a given evening (docs/challengers.md)."""
 def pair_sessions(champion: pd.DataFrame, challenger: pd.DataFrame) -> pd.DataFrame:
     """Return what the challenger saves on the forecasts that both made, [session]: as_of, saved, bound.
 
-    saved is the mean over a session's rows of the champion's log loss less the challenger's; bound is the most that it
-    could have been, or lost, whatever the outcomes: it is known as soon as both have forecast.
+    saved is the mean over a session's rows of the champion's log loss less the challenger's; a row without an outcome
+    (unchanged, untraded) saves nothing. bound is the most that it could have been, or lost, whatever the outcomes: it
+    is known as soon as both have forecast. Sessions that are not settled in full are left out.
 
     Args:
-        champion: symbol, as_of, target_session, horizon, target, p_up, outcome; of one output.
+        champion: symbol, as_of, target_session, horizon, target, p_up, outcome, and settled_at of sealed rows (NaT: not
+            settled yet); of one output.
         challenger: The same of the other model; the outcomes are the champion's.
     """
-    own = champion[[*FORECAST_KEY, "p_up", "outcome"]].dropna(subset=["outcome"])
+    own = champion[[*FORECAST_KEY, "p_up", "outcome"]]
+    if "settled_at" in champion:
+        is_open = champion["settled_at"].isna().groupby(champion["as_of"]).transform("any")
+        own = own[~is_open]
     both = own.merge(challenger[[*FORECAST_KEY, "p_up"]], on=FORECAST_KEY, suffixes=("", "_challenger"))
     p, q = (np.clip(both[name], metrics.CLIP, 1 - metrics.CLIP) for name in ("p_up", "p_up_challenger"))
     up, down = np.log(q / p), np.log((1 - q) / (1 - p))
-    rows = both.assign(
-        saved=np.where(both["outcome"] > 0.5, up, down), bound=np.maximum(np.abs(up), np.abs(down))
-    )
+    saved = np.select([both["outcome"] == 1, both["outcome"] == 0], [up, down], 0.0)
+    rows = both.assign(saved=saved, bound=np.maximum(np.abs(up), np.abs(down)))
     return rows.groupby("as_of", observed=True)[["saved", "bound"]].mean().reset_index()
 
 
@@ -65,6 +69,7 @@ class Comparison:
         shadow: Settled sessions on which both have forecast.
         held_out: Sessions of both test sets, which neither fit saw.
         saved: Mean log loss saved per session; NaN without a session.
+        shadow_saved: The same on the shadow sessions alone.
         low, high: Its 95% interval by blocks of sessions; NaN with too few of them.
         better: Evidence that it is better: an e-value, which a model that is no better ever brings to 1 / alpha with a
             probability of at most alpha.
@@ -74,6 +79,7 @@ class Comparison:
     shadow: int
     held_out: int
     saved: float
+    shadow_saved: float
     low: float
     high: float
     better: float
@@ -127,7 +133,8 @@ def compare(held_out: pd.DataFrame, shadow: pd.DataFrame, *, horizon: int = 1, s
         copies = resample_sessions(saved, horizon=horizon, draws=1000, seed=seed)
         low, high = percentile_interval(copies @ saved / len(saved))
     mean = float(saved.mean()) if len(saved) else np.nan
-    return Comparison(len(shadow), len(held_out), mean, low, high, better, worse)
+    alone = float(shadow["saved"].mean()) if len(shadow) else np.nan
+    return Comparison(len(shadow), len(held_out), mean, alone, low, high, better, worse)
 
 
 @dataclass(frozen=True)
@@ -165,31 +172,35 @@ class Standing:
         )
 
 
-def decide(compared: Comparison, rule: PromotionConfig, *, age: int) -> Decision:
+def decide(compared: Comparison, rule: PromotionConfig, *, age: int, own_age: int) -> Decision:
     """Decide on a challenger.
 
-    It is promoted as better once the evidence for that reaches 1 / (1 - confidence). It replaces a champion that is
-    older than max_age sessions unless the evidence that it is worse stands at DOUBTFUL or more: an old model is a risk
-    of its own. Either takes min_sessions shadow sessions.
+    It is promoted as better once the evidence for that reaches 1 / (1 - confidence), if it also saved something on the
+    shadow sessions: whoever chose its settings may have seen the test sets, and nobody had seen these. It replaces a
+    champion that is older than max_age sessions, if it is not too old itself, unless the evidence that it is worse
+    stands at DOUBTFUL or more: an old model is a risk of its own. Either takes min_sessions shadow sessions.
 
     Args:
         compared: The two models.
         rule: [promotion].
         age: Sessions since the champion's training.
+        own_age: Sessions since the challenger's.
     """
     limit = 1 / (1 - rule.confidence)
     if rule.rule == "never":
         return Decision("", "promoted by hand only ([promotion] rule)")
     if compared.shadow < rule.min_sessions:
         return Decision("", f"{compared.shadow} of {rule.min_sessions} shadow sessions")
-    if compared.better >= limit:
+    if compared.better >= limit and compared.shadow_saved > 0:
         return Decision(BETTER, f"better: evidence {compared.better:.3g}, at least {limit:.3g} was asked for")
-    if age > rule.max_age and compared.worse < DOUBTFUL:
+    if age > rule.max_age >= own_age and compared.worse < DOUBTFUL:
         return Decision(
             AGE,
             f"not worse, and the champion's training is {age} sessions old, more than {rule.max_age} ([promotion] "
             "max_age)",
         )
-    if age > rule.max_age:
+    if age > rule.max_age >= own_age:
         return Decision("", f"the champion is old, but this one looks worse: evidence {compared.worse:.3g}")
+    if compared.better >= limit:
+        return Decision("", "better on the test sets, but not on the shadow sessions")
     return Decision("", f"not better yet: evidence {compared.better:.3g} of {limit:.3g}")

@@ -72,6 +72,11 @@ class Promotion:
     by: str = ""
 
     @property
+    def on(self) -> pd.Timestamp:
+        """The day of the promotion in UTC (tz-naive midnight): it served the sessions from then on."""
+        return pd.Timestamp(self.promoted_at).tz_convert("UTC").tz_localize(None).normalize()
+
+    @property
     def in_words(self) -> str:
         """The reason, who gave it, and its figures."""
         return f"{self.reason}{f', {self.by}' if self.by else ''}: {self.sentence}"

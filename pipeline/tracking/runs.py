@@ -240,7 +240,7 @@ class Tracking:
             return []
         return [
             f"nextday serves {serving or 'no model'}, but MLflow's alias {CHAMPION!r} of {name} names "
-            f"{shown or 'none'}: move the alias, or make a new champion with `nextday retrain`"
+            f"{shown or 'none'}: `nextday promote VERSION` brings the alias in line"
         ]
 
     def runs_page(self, universe: str) -> str:

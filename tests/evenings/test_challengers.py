@@ -103,7 +103,7 @@ def test_a_challenger_forecasts_beside_the_champion_and_replaces_an_old_one(desk
 
     # A second training of the same procedure waits until the first one is decided on; not one of other settings.
     assert desk.retrain("2018-12-07").evaluation is None
-    desk.ask(small_settings() + RULE.format(age=1))
+    desk.ask(small_settings() + RULE.format(age=3))
     evening = desk.evening("2018-12-10")
     assert desk.serving == challenger.model_version, evening.report.challengers
     assert any("A new champion serves" in note for note in evening.report.notes)
@@ -146,8 +146,7 @@ def test_by_hand_the_champion_changes_and_changes_back_with_the_reason_written_d
     promote_by_hand(challenger.model_version[:6], "I saw it work", **place)
     assert desk.serving == challenger.model_version
     assert desk.book.challengers("sample") == []
-    with pytest.raises(InputError, match="is the champion already"):
-        promote_by_hand(challenger.model_version, "", **place)
+    assert promote_by_hand(challenger.model_version, "", **place).version == desk.serving
     with pytest.raises(InputError, match="No models of 'sample' have the version 'nope'"):
         promote_by_hand("nope", "", **place)
     roll_back("", **place)
@@ -197,3 +196,21 @@ def test_a_damaged_list_of_challengers_is_told(desk: Desk) -> None:
     with pytest.raises(Exception, match="The list of challengers cannot be read: the entry of") as told:
         desk.book.challengers("sample")
     assert str(path) in str(told.value)
+    (desk.home / "models" / "sample" / "promotions.json").write_text("[")
+    evening = desk.evening("2018-12-04")
+    assert evening.new_rows == 2
+    assert any("The list of challengers cannot be read" in note for note in evening.report.notes)
+
+
+def test_settings_of_another_universe_do_not_challenge(desk: Desk) -> None:
+    desk.evening("2018-12-03")
+    other = desk.config.with_name("other.toml")
+    other.write_text(small_settings() + '\n[universe]\nname = "sample"\nsymbols = ["^GSPC"]\n')
+    with pytest.raises(InputError, match="these settings describe another"):
+        desk.retrain("2018-12-04", config=other, name="other")
+    more = desk.config.with_name("more.toml")
+    more.write_text(small_settings() + "\n[labels]\nhorizons = [1, 2]\n")
+    desk.retrain("2018-12-04", config=more, name="more")
+    [standing] = desk.evening("2018-12-04").report.challengers
+    assert standing.name == "more"
+    assert "0 of 3 shadow sessions" in standing.decision.sentence

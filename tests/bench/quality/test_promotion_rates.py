@@ -31,9 +31,9 @@ def share_better(better: np.ndarray, worse: np.ndarray, until: int) -> float:
     for b, w in zip(better, worse, strict=True):
         for session in range(RULE.min_sessions, until + 1):
             compared = Comparison(
-                session, 0, 0.0, np.nan, np.nan, float(b[session - 1]), float(w[session - 1])
+                session, 0, 0.0, 1.0, np.nan, np.nan, float(b[session - 1]), float(w[session - 1])
             )
-            if decide(compared, RULE, age=0).reason == BETTER:
+            if decide(compared, RULE, age=0, own_age=0).reason == BETTER:
                 found += 1
                 break
     return found / len(better)

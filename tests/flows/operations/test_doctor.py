@@ -181,6 +181,6 @@ def test_a_model_older_than_a_quarter_of_a_year_is_to_be_trained_again(
     monkeypatch.setattr(doctor, "tracking", lambda _: book)
     told = f"champion abc, trained through {trained_through}, {age} sessions old"
     if age > 63:
-        assert live.complaint(told).fix == "nextday retrain"
+        assert "nextday retrain" in live.complaint(told).fix
     else:
         assert told in live.praise

@@ -33,7 +33,16 @@ def rows(p_up: np.ndarray, outcome: np.ndarray | None = None, symbols: str = "AB
 
 def compared(**values: float) -> Comparison:
     return Comparison(
-        **{"shadow": 30, "held_out": 0, "saved": 0.0, "low": 0.0, "high": 0.0, "better": 1.0, "worse": 1.0}
+        **{
+            "shadow": 30,
+            "held_out": 0,
+            "saved": 0.0,
+            "shadow_saved": 0.01,
+            "low": 0.0,
+            "high": 0.0,
+            "better": 1.0,
+            "worse": 1.0,
+        }
         | values
     )  # type: ignore[arg-type]
 
@@ -46,9 +55,18 @@ def test_a_session_is_the_mean_of_the_rows_that_both_forecast() -> None:
     assert paired["bound"].tolist() == pytest.approx([np.log(0.5 / 0.4)] * 2)
 
 
-def test_open_forecasts_are_no_session_yet() -> None:
-    champion = rows(np.array([0.5, 0.5]), np.array([1.0, np.nan]))
-    assert len(pair_sessions(champion, rows(np.array([0.6, 0.6])))) == 1
+def test_a_row_without_an_outcome_saves_nothing_and_changes_no_bound() -> None:
+    champion, challenger = rows(np.array([0.5, 0.5]), np.array([1.0, np.nan])), rows(np.array([0.6, 0.6]))
+    paired = pair_sessions(champion, challenger)
+    assert paired["saved"].tolist() == pytest.approx([np.log(0.6 / 0.5), 0])
+    assert paired["bound"].tolist() == pytest.approx([np.log(0.5 / 0.4)] * 2)
+
+
+def test_a_session_counts_once_all_its_rows_are_settled() -> None:
+    champion = rows(np.array([0.5, 0.5]), np.array([1.0, 1.0]))
+    settled = pd.Series(pd.Timestamp("2024-02-01"), champion.index).mask(champion.index == 1)
+    challenger = rows(np.array([0.6, 0.6]))
+    assert pair_sessions(champion.assign(settled_at=settled), challenger)["as_of"].tolist() == [DAYS[0]]
 
 
 def test_the_better_one_has_the_evidence_and_the_other_way_round() -> None:
@@ -75,7 +93,7 @@ def test_held_out_sessions_bring_evidence_and_no_shadow_session() -> None:
     found = compare(paired, paired[:0])
     assert (found.shadow, found.held_out) == (0, 80)
     assert found.better > 20
-    assert decide(found, RULE, age=500).reason == ""
+    assert decide(found, RULE, age=500, own_age=1).reason == ""
 
 
 def test_farther_ahead_only_sessions_that_do_not_overlap_bet() -> None:
@@ -88,6 +106,7 @@ def test_farther_ahead_only_sessions_that_do_not_overlap_bet() -> None:
     [
         ({"better": 19.9}, 10, ""),
         ({"better": 20.1}, 10, BETTER),
+        ({"better": 20.1, "shadow_saved": -0.01}, 10, ""),
         ({"better": 500.0, "shadow": 19}, 500, ""),
         ({}, 63, ""),
         ({}, 64, AGE),
@@ -96,11 +115,16 @@ def test_farther_ahead_only_sessions_that_do_not_overlap_bet() -> None:
     ],
 )
 def test_who_takes_over(values: dict[str, float], age: int, reason: str) -> None:
-    decided = decide(compared(**values), RULE, age=age)
+    decided = decide(compared(**values), RULE, age=age, own_age=10)
     assert decided.reason == reason
     assert decided.sentence
 
 
+def test_an_old_challenger_replaces_nothing_for_its_age() -> None:
+    assert decide(compared(), RULE, age=200, own_age=63).reason == AGE
+    assert decide(compared(), RULE, age=200, own_age=64).reason == ""
+
+
 def test_by_hand_only_means_that_nothing_is_promoted() -> None:
     rule = PromotionConfig(rule="never")
-    assert decide(compared(better=1e6), rule, age=5000).reason == ""
+    assert decide(compared(better=1e6), rule, age=5000, own_age=1).reason == ""
