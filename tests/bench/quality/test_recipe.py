@@ -33,6 +33,7 @@ from pipeline.forecasting.forecast import forecast_packed
 from pipeline.forecasting.model import fit
 from pipeline.forecasting.walk_forward import mask_labels
 from pipeline.outputs import Output
+from pipeline.statistics import metrics
 from pipeline.statistics.bootstrap import percentile_interval, resample_sessions
 from tests.bench.quality.stored_prices import open_stored
 from tests.bench.quality.test_training_quality import echoed, planted, repeated
@@ -140,7 +141,7 @@ class Forecasts:
         shared = np.isfinite(y) & np.all([np.isfinite(p) for p in self._p_up.values()], axis=0)
         count = shared.sum(axis=0)
         lost = {
-            name: np.where(shared, -np.log(np.where(y > 0.5, p, 1 - p)), 0).sum(axis=0) / np.maximum(count, 1)
+            name: np.where(shared, metrics.log_losses(p, y), 0).sum(axis=0) / np.maximum(count, 1)
             for name, p in self._p_up.items()
         }
         print(f"n = {count.sum():,} forecasts of {np.count_nonzero(count):,} sessions")
