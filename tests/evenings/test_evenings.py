@@ -217,20 +217,23 @@ def test_runs_and_tasks_are_named_after_their_session(ten: tuple[Place, list[Eve
     assert [run.name for run in evenings][:2] == ["sample 2018-12-10", "sample 2018-12-11"]
     names = [task.name for task in first]
     # These two run beside each other, and start in either order.
-    assert sorted(names[7:9]) == ["inspect network", "train the champion"]
-    assert names[:7] + names[9:] == [
+    assert sorted(names[8:10]) == ["inspect network", "train the champion"]
+    assert names[:8] + names[10:] == [
         "fetch prices of ^GSPC and 1 more",
         "check prices",
         "catch up",
         "settle",
+        "decide on challengers",
         "make sequences through 2018-12-10",
         "train",
         "score",
+        "register",
         "promote",
         "forecast from 2018-12-10",
         "make sequences through 2018-12-10",
         "explain",
         "seal forecasts from 2018-12-10",
+        "forecast challengers",
         "write report",
         "track",
         "publish",
