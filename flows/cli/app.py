@@ -160,6 +160,10 @@ def challenge(
         raise typer.BadParameter(
             "give the other procedure's settings, or a name for these", param_hint="--config"
         )
+    if (name or settings.stem) == "retrain":
+        raise typer.BadParameter(
+            "retrain is the name of `nextday retrain`; choose another", param_hint="--name"
+        )
     _train(name or settings.stem)
 
 

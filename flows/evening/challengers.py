@@ -5,7 +5,7 @@ from typing import Final
 
 import pandas as pd
 
-from flows.evening.forecasting import Inputs, forecast_challenger
+from flows.evening.forecasting import Inputs, forecast_challenger, issue
 from flows.runtime.context import Run
 from flows.runtime.custom_code import find_changed, require_named_code
 from flows.runtime.progress import log_line
@@ -27,7 +27,7 @@ from pipeline.monitoring.challenge import (
 )
 from pipeline.outputs import Output, describe_outputs, list_outputs, name_key, select_output
 from pipeline.storage.files import write_bytes
-from pipeline.tracking.challengers import Challenger, ChallengerBook
+from pipeline.tracking.challengers import ChallengerBook
 
 __all__ = [
     "Contest",
@@ -85,23 +85,14 @@ def forecast_challengers(
         except (NextdayError, ModelError) as error:
             remarks.append(f"The challenger {challenger.name} made no forecast. {error}")
             continue
-        if len(rows):
-            _seal(run, inputs, record, rows, challenger)
+        sealed_now = (
+            issue(run, record, rows, inputs.as_of, inputs.price_status.observed_at) if len(rows) else rows
+        )
+        if len(sealed_now) and (new := int(sealed_now["is_new"].sum())):
+            log_line(
+                f"sealed {new} forecasts of the challenger {challenger.name} from {inputs.as_of:%Y-%m-%d}"
+            )
     return remarks
-
-
-def _seal(
-    run: Run, inputs: Inputs, record: UniverseRecord, rows: pd.DataFrame, challenger: Challenger
-) -> None:
-    as_of = inputs.as_of
-    sealed = record.issue(
-        rows.assign(issued_at=pd.Series(run.clock(), index=rows.index, dtype="datetime64[us, UTC]")),
-        opens={as_of: run.calendar.opens[run.calendar.next_session(as_of)].to_pydatetime()},
-        newest_observed_at=inputs.price_status.observed_at.to_pydatetime(),
-        historical=run.is_historical or run.is_simulated,
-    )
-    if new := int(sealed["is_new"].sum()):
-        log_line(f"sealed {new} forecasts of the challenger {challenger.name} from {as_of:%Y-%m-%d}")
 
 
 @task("decide on challengers")

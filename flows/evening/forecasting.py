@@ -33,6 +33,7 @@ __all__ = [
     "find_as_of",
     "forecast_challenger",
     "forecast_session",
+    "issue",
     "replay",
     "seal",
 ]
@@ -117,14 +118,7 @@ def seal(
     Returns:
         The sealed rows (schema.FORECASTS and is_new).
     """
-    rows = rows.assign(issued_at=pd.Series(run.clock(), index=rows.index, dtype="datetime64[us, UTC]"))
-    next_open = run.calendar.opens[run.calendar.next_session(as_of)].to_pydatetime()
-    standing = record.issue(
-        rows,
-        opens={as_of: next_open},
-        newest_observed_at=observed_at.to_pydatetime(),
-        historical=run.is_historical or run.is_simulated,
-    )
+    standing = issue(run, record, rows, as_of, observed_at)
     new = int(standing["is_new"].sum())
     old = len(standing) - new
     log_line(
@@ -132,6 +126,18 @@ def seal(
         + (f"; {old} were sealed before and stay" if old else "")
     )
     return standing
+
+
+def issue(
+    run: Run, record: UniverseRecord, rows: pd.DataFrame, as_of: pd.Timestamp, observed_at: pd.Timestamp
+) -> pd.DataFrame:
+    """Write the rows of any role into the ledger at the run's clock; see `Ledger.issue`."""
+    return record.issue(
+        rows.assign(issued_at=pd.Series(run.clock(), index=rows.index, dtype="datetime64[us, UTC]")),
+        opens={as_of: run.calendar.opens[run.calendar.next_session(as_of)].to_pydatetime()},
+        newest_observed_at=observed_at.to_pydatetime(),
+        historical=run.is_historical or run.is_simulated,
+    )
 
 
 @task("catch up")

@@ -1,6 +1,5 @@
 """`nextday alarm`: what the decay alarm says of the live record, and a person's decision to go on."""
 
-import getpass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -49,6 +48,7 @@ def alarm_accept(
     Who, when, why and what the alarm said are written down; the sealed record stays as it is.
     """
     from flows.runtime.tasks import PATIENCE
+    from flows.training.champion import who_is_it
     from pipeline.errors import InputError
     from pipeline.monitoring.acceptance import accept
 
@@ -64,7 +64,7 @@ def alarm_accept(
         )
     with run.workspace.locked(run.name, timeout=PATIENCE, log=typer.echo):
         path = run.workspace.alarms(run.name)
-        accept(path, at=run.clock(), by=by.strip() or getpass.getuser(), why=why.strip(), found=found)
+        accept(path, at=run.clock(), by=by.strip() or who_is_it(), why=why.strip(), found=found)
     typer.echo(f"{options.settings()}: the next forecasts are tested anew ({path})")
 
 

@@ -278,3 +278,14 @@ def test_an_error_inside_a_real_flow_reaches_the_terminal_as_its_few_lines(tmp_p
     assert "nextday: There is no usable price of any of the 1 symbols of 'sample'" in done.stderr
     assert "ZZZ: not_found: the sample has only ^GSPC and ^IXIC" in done.stderr
     assert "InputError" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "told"), [((), "settings, or a name for these"), (("--name", "retrain"), "choose another")]
+)
+def test_a_challenge_needs_a_name_of_its_own(
+    nextday: CommandLine, options: tuple[str, ...], told: str
+) -> None:
+    said = nextday("challenge", *options)
+    assert said.code == 2
+    assert told in " ".join(said.err.replace("│", " ").split())
