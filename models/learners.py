@@ -6,7 +6,7 @@ scikit-learn is imported where a model is fitted: a forecast needs none of it.
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any, Final
 
 import numpy as np
@@ -170,10 +170,16 @@ def _learn_classifier(classifier: Any, inputs: Inputs, labels: NDArray[np.float3
 
 def _one_boosting_thread() -> AbstractContextManager[Any]:
     """Keep boosting on one thread: several wait for each other by spinning, many times the work on busy cores."""
-    from threadpoolctl import threadpool_limits
-
-    limits: AbstractContextManager[Any] = threadpool_limits(1, user_api="openmp")
+    limits: AbstractContextManager[Any] = _thread_pools().limit(limits=1, user_api="openmp")
     return limits
+
+
+@cache
+def _thread_pools() -> Any:
+    """Return the thread pools of the libraries that are loaded by now, scikit-learn's among them."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
 
 
 LOGISTIC: Final = Tuned(_learn_logistic)

@@ -75,19 +75,27 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         session.config.pluginmanager.register(Nursery(session))
 
 
-def small_settings(
+def small_settings(start: str = "2015-01-02", *, test_sessions: int = 60) -> str:
+    """Return a nextday.toml of real evenings that are quick, for what is the same whatever the kind of model."""
+    return _settings(start, test_sessions, 'kind = "logistic"', "")
+
+
+def network_settings(
     start: str = "2015-01-02", *, members: int = 1, epochs: int = 1, test_sessions: int = 60
 ) -> str:
-    """Return a nextday.toml of real evenings that are quick: a little network, fitted for a moment."""
+    """Return a nextday.toml of evenings with a little network, fitted for a moment."""
+    return _settings(start, test_sessions, f"units = 4\nmembers = {members}", f"epochs = {epochs}")
+
+
+def _settings(start: str, test_sessions: int, model: str, training: str) -> str:
     return f"""
 [prices]
 start = {start}
 [model]
-units = 4
-members = {members}
 lookback = 5
+{model}
 [training]
-epochs = {epochs}
+{training}
 stop_sessions = 60
 calibrate_sessions = 60
 [evaluation]

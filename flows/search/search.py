@@ -205,8 +205,8 @@ def _run_trial(
     number, configured = len(past), configured_parameters(run.config)
     space = space_around(run.config)
     optuna_trial = ask(space, past, configured, (run.config.training.seed, number))
-    parameters = round_parameters(optuna_trial.params, space) if past else configured
-    config = with_parameters(run.config, parameters)
+    drawn = round_parameters(optuna_trial.params, space) if past else configured
+    config = with_parameters(run.config, drawn)
     state, slices = _validate_slices(optuna_trial, _validate(run, inside, config, processes), advance)
     losses = np.concatenate([np.empty(0), *slices])
     return Trial(
@@ -214,7 +214,7 @@ def _run_trial(
         when=run.clock(),
         digest=digest_procedure(config, digest_code_of(run)),
         state=state,
-        parameters=parameters,
+        parameters=configured_parameters(config),
         objective=float(losses.mean()) if slices else None,
         folds=tuple(float(part.mean()) for part in slices),
         sessions=len(losses),

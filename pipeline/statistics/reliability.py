@@ -65,17 +65,23 @@ def decompose_counts(score: float, count: Floats, ups: Floats) -> Decomposition:
 
 
 def recalibrate(count: Floats, ups: Floats) -> Floats:
-    """Return the isotonic regression of the share of ups [bin], NaN where a bin has no row.
+    """Return the isotonic regression of the share of ups [..., bin], NaN where a bin has no row.
 
     The pool-adjacent-violators algorithm: Ayer, Brunk, Ewing, Reid and Silverman (1955).
 
     Args:
-        count: Rows of each bin, the bins by rising p.
+        count: Rows of each bin [..., bin], the bins by rising p.
         ups: Rows of each bin that went up.
     """
-    curve, has = np.full(len(count), np.nan), count > 0
+    curve, has = np.full(count.shape, np.nan), count > 0
     if has.any():
-        curve[has] = isotonic_regression(ups[has] / count[has], weights=count[has]).x
+        # One regression for all samples: two apart, the shares of one never violate the order with those of the next.
+        apart = 2.0 * np.arange(count[..., 0].size).reshape(*count.shape[:-1], 1)
+        starts = isotonic_regression(
+            (ups[has] / count[has]) + (apart + 0 * count)[has], weights=count[has]
+        ).blocks
+        pooled = np.add.reduceat(ups[has], starts[:-1]) / np.add.reduceat(count[has], starts[:-1])
+        curve[has] = np.repeat(pooled, np.diff(starts))
     return curve
 
 
@@ -84,11 +90,8 @@ def recalibrated_brier(count: Floats, ups: Floats) -> Floats:
 
     sum n_b c_b (1 - c_b) / n: of the rows with recalibrated probability c the share c went up.
     """
-    loss = np.empty(count.shape[:-1])
-    for draw in np.ndindex(loss.shape):
-        curve = recalibrate(count[draw], ups[draw])
-        loss[draw] = np.nansum(count[draw] * curve * (1 - curve))
-    return mean_of(loss, count.sum(axis=-1))
+    curve = recalibrate(count, ups)
+    return mean_of(np.nansum(count * curve * (1 - curve), axis=-1), count.sum(axis=-1))
 
 
 def trace_reliability(
@@ -134,7 +137,7 @@ def _drawn_curves(count: Floats, ups: Floats, horizon: int, draws: int, seed: in
     """Return the recalibration curves [draw, point] of resampled sessions."""
     share = mean_of(ups.sum(axis=1), count.sum(axis=1))
     copies = bootstrap.resample_sessions(share, horizon=horizon, draws=draws, seed=seed)
-    curves = [recalibrate(n, up) for n, up in zip(copies @ count, copies @ ups, strict=True)]
+    curves = recalibrate(copies @ count, copies @ ups)
     at = np.arange(count.shape[1])
     filled = [np.interp(at, at[~np.isnan(curve)], curve[~np.isnan(curve)]) for curve in curves]
     return np.reshape(filled, (len(curves), len(at)))

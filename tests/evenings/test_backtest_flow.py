@@ -22,7 +22,7 @@ from pipeline.errors import WorkspaceBusyError
 from pipeline.report.backtest_report import FORECAST_COLUMNS
 from pipeline.schema import GROUP_SCORES, SCORES
 from pipeline.tracking.trials import TrialBook
-from tests.conftest import NOW, small_settings
+from tests.conftest import NOW, network_settings, small_settings
 from tests.support.command_line import HERE, CommandLine
 from tests.support.prefect_place import wait_for
 
@@ -39,7 +39,7 @@ def walk_with(
     folder: Path, home: str = "data", out: Path | None = None, *, training: str = "", walk: str = ""
 ) -> Backtested:
     """Walk, with lines of [training] and [backtest] of its own."""
-    settings, text = folder / "nextday.toml", small_settings("2014-01-02", members=2)
+    settings, text = folder / "nextday.toml", network_settings("2014-01-02", members=2)
     settings.write_text(text.replace("[training]", f"[training]\n{training}") + WALK + walk)
     return backtest(settings, folder / home, NOW, out)
 
@@ -107,7 +107,7 @@ def test_another_threshold_or_another_walk_is_another_setting_tried(
     digests = []
     for more in ("", "[trading]\nthreshold = 0.02\n", 'window = "rolling"\n'):
         settings = folder / "counted.toml"
-        settings.write_text(small_settings("2014-01-02", members=2) + WALK + more)
+        settings.write_text(network_settings("2014-01-02", members=2) + WALK + more)
         digests.append(flow._digest_trial(open_run(settings, folder / "counted", NOW)))
     assert len(set(digests)) == 3
 
@@ -234,7 +234,7 @@ def test_a_walk_that_is_ended_goes_on_to_the_same_files(
 ) -> None:
     settings, home = folder / "ended.toml", folder / f"ended-{processes}-{sent.name}"
     after = home.with_suffix(".out")
-    text = small_settings("2014-01-02", members=2) + WALK
+    text = network_settings("2014-01-02", members=2) + WALK
     settings.write_text(text.replace("[training]", f"[training]\nprocesses = {processes}"))
     nextday = [str(Path(sys.executable).with_name("nextday")), "--config", str(settings), "--home", str(home)]
     walk = [*nextday, "--now", "2019-06-01T12:00Z", "backtest", "--out", str(after)]
@@ -280,11 +280,13 @@ def test_what_cannot_be_walked_is_told_with_the_fix(
     for text, code, words in [
         (small_settings("2018-01-02"), 2, "too little history for a walk"),
         (
-            small_settings("2014-01-02").replace("[training]", '[training]\nscheduler = "tcp://127.0.0.1:1"')
+            network_settings("2014-01-02").replace(
+                "[training]", '[training]\nscheduler = "tcp://127.0.0.1:1"'
+            )
             + WALK,
             *(1, "No Dask scheduler answers"),
         ),
-        (small_settings().replace("[training]", '[training]\nscheduler = "somewhere"'), 2, "scheduler"),
+        (network_settings().replace("[training]", '[training]\nscheduler = "somewhere"'), 2, "scheduler"),
     ]:
         Path("nextday.toml").write_text(text)
         said = nextday(*HERE, "backtest")

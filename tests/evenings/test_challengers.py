@@ -1,6 +1,8 @@
 """Challengers through whole evenings: they forecast beside the champion, and replace it only when they may."""
 
 import json
+import shutil
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -66,21 +68,46 @@ def aliases(book: Tracking) -> dict[str, str]:
     return read_aliases(book._client, "nextday-sample")
 
 
+@dataclass(frozen=True)
+class Begun:
+    """A workspace after its first evening, 2018-12-03, and a copy in which a challenger was trained a session later."""
+
+    first: Evening
+    after_first: Path
+    retrained: Retrained
+    after_training: Path
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory: pytest.TempPathFactory, xnys: Calendar, prefect_server: None) -> Begun:
+    folder = tmp_path_factory.mktemp("challengers")
+    first = Desk(folder, xnys).evening("2018-12-03")
+    trained = shutil.copytree(folder, tmp_path_factory.mktemp("trained") / "copy")
+    return Begun(first, folder, Desk(trained, xnys).retrain("2018-12-04"), trained)
+
+
 @pytest.fixture
-def desk(tmp_path: Path, xnys: Calendar) -> Desk:
-    return Desk(tmp_path, xnys)
+def desk(begun: Begun, tmp_path: Path, xnys: Calendar) -> Desk:
+    """Return a workspace after its first evening."""
+    return Desk(shutil.copytree(begun.after_first, tmp_path / "copy"), xnys)
 
 
-def test_a_challenger_forecasts_beside_the_champion_and_replaces_an_old_one(desk: Desk) -> None:
-    first = desk.evening("2018-12-03")
-    before = desk.serving
-    trained = desk.retrain("2018-12-04")
-    assert trained.evaluation is not None
+@pytest.fixture
+def trained(begun: Begun, tmp_path: Path, xnys: Calendar) -> Desk:
+    """Return a workspace with a challenger that has forecast nothing yet."""
+    return Desk(shutil.copytree(begun.after_training, tmp_path / "copy"), xnys)
+
+
+def test_a_challenger_forecasts_beside_the_champion_and_replaces_an_old_one(
+    begun: Begun, trained: Desk
+) -> None:
+    desk, before = trained, trained.serving
+    assert begun.retrained.evaluation is not None
     [challenger] = desk.book.challengers("sample")
     assert desk.serving == before != challenger.model_version
     assert (
         f"{challenger.model_version} is the challenger 'retrain': after 3 settled sessions"
-        in trained.sentence
+        in begun.retrained.sentence
     )
 
     # Its rows are sealed in their own role, and the official ones are those of the champion alone.
@@ -111,36 +138,32 @@ def test_a_challenger_forecasts_beside_the_champion_and_replaces_an_old_one(desk
     newest = desk.rows()[desk.rows()["as_of"] == pd.Timestamp("2018-12-10")]
     assert set(newest["model_version"]) == {desk.serving}
     assert [each.reason for each in desk.book.promotions("sample")] == ["first", "age"]
-    assert first.report.model["serves because"] == "first: the first champion"
+    assert begun.first.report.model["serves because"] == "first: the first champion"
 
 
-def test_a_challenger_that_has_not_had_its_sessions_is_not_trained_again(desk: Desk) -> None:
-    desk.evening("2018-12-03")
-    desk.retrain("2018-12-04")
+def test_a_challenger_that_has_not_had_its_sessions_is_not_trained_again(trained: Desk) -> None:
+    desk = trained
     [standing] = desk.book.challengers("sample")
     again = desk.retrain("2018-12-04")
     assert again.evaluation is None
     assert "has had 0 of 3 sessions beside the champion" in again.sentence
     assert desk.book.challengers("sample") == [standing]
     # Other settings are another procedure: their training takes its place.
-    desk.ask(small_settings(epochs=2) + RULE.format(age=63))
+    desk.ask(small_settings() + '\n[features]\nset = "closes"\n' + RULE.format(age=63))
     desk.retrain("2018-12-04")
     [other] = desk.book.challengers("sample")
     assert other.model_version != standing.model_version
 
 
 def test_every_training_is_promoted_where_the_rule_says_so(desk: Desk) -> None:
-    desk.evening("2018-12-03")
     desk.ask(small_settings() + '\n[promotion]\nrule = "always"\n')
     told = desk.retrain("2018-12-04").sentence
     assert f"the new champion is {desk.serving}: every training is promoted" in told
     assert desk.book.challengers("sample") == []
 
 
-def test_by_hand_the_champion_changes_and_changes_back_with_the_reason_written_down(desk: Desk) -> None:
-    desk.evening("2018-12-03")
-    before, rows = desk.serving, desk.rows()
-    desk.retrain("2018-12-04")
+def test_by_hand_the_champion_changes_and_changes_back_with_the_reason_written_down(trained: Desk) -> None:
+    desk, before, rows = trained, trained.serving, trained.rows()
     [challenger] = desk.book.challengers("sample")
     place = {"config": desk.config, "home": desk.home, "now": desk.clock("2018-12-04")}
     promote_by_hand(challenger.model_version[:6], "I saw it work", **place)
@@ -163,17 +186,18 @@ def test_by_hand_the_champion_changes_and_changes_back_with_the_reason_written_d
     pd.testing.assert_frame_equal(desk.rows()[sealed], rows[sealed])
 
 
-def test_another_procedure_challenges_under_its_own_name_and_a_broken_one_costs_nothing(desk: Desk) -> None:
-    desk.evening("2018-12-03")
+def test_another_procedure_challenges_under_its_own_name_and_a_broken_one_costs_nothing(
+    trained: Desk,
+) -> None:
+    desk = trained
     other = desk.config.with_name("wide.toml")
     other.write_text(small_settings() + '\n[features]\nset = "closes"\n')
     desk.retrain("2018-12-04", config=other, name="wide")
-    desk.retrain("2018-12-04")
-    assert [each.name for each in desk.book.challengers("sample")] == ["wide", "retrain"]
+    assert [each.name for each in desk.book.challengers("sample")] == ["retrain", "wide"]
     desk.evening("2018-12-04")
     assert desk.rows("challenger")["model_version"].nunique() == 2
-    wide = desk.book.challengers("sample")[0]
-    (desk.home / "models" / "sample" / wide.model_version / "member-1.keras").write_bytes(b"damaged")
+    wide = desk.book.challengers("sample")[1]
+    (desk.home / "models" / "sample" / wide.model_version / "output-1.skops").write_bytes(b"damaged")
     evening = desk.evening("2018-12-06")
     assert evening.new_rows == 2
     assert any("The challenger wide made no forecast" in note for note in evening.report.notes)
@@ -186,9 +210,8 @@ def test_another_procedure_challenges_under_its_own_name_and_a_broken_one_costs_
         withdraw("wide", **place)
 
 
-def test_a_damaged_list_of_challengers_is_told(desk: Desk) -> None:
-    desk.evening("2018-12-03")
-    desk.retrain("2018-12-04")
+def test_a_damaged_list_of_challengers_is_told(trained: Desk) -> None:
+    desk = trained
     path = desk.home / "models" / "sample" / "challengers.json"
     entries = json.loads(path.read_text())
     entries[0]["since"] = "2018-01-02"
@@ -203,7 +226,6 @@ def test_a_damaged_list_of_challengers_is_told(desk: Desk) -> None:
 
 
 def test_settings_of_another_universe_do_not_challenge(desk: Desk) -> None:
-    desk.evening("2018-12-03")
     other = desk.config.with_name("other.toml")
     other.write_text(small_settings() + '\n[universe]\nname = "sample"\nsymbols = ["^GSPC"]\n')
     with pytest.raises(InputError, match="these settings describe another"):

@@ -27,7 +27,7 @@ def test_an_evening_with_boosting_is_sealed_explained_replayed_and_restored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     line = CommandLine(tmp_path, monkeypatch, capsys)
-    settings = small_settings(members=2, epochs=2).replace("[model]", '[model]\nkind = "boosting"')
+    settings = small_settings().replace("logistic", "boosting")
     Path("nextday.toml").write_text(f'{settings}\n[labels]\nhorizons = [1, 5]\n[alarm]\non_decay = "stop"\n')
     decays = [Decay(MAIN, "decayed", 50), Decay(Output("direction", 5), "as expected", 50)]
     monkeypatch.setattr(alarm, "judge_record", lambda run, record: decays)

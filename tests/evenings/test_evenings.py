@@ -26,11 +26,11 @@ from pipeline.ledger.ledger import Ledger
 from pipeline.market.calendar import Calendar
 from pipeline.prices.store import PriceStore
 from pipeline.schema import FORECAST_KEY, FORECASTS
-from tests.conftest import small_settings
+from tests.conftest import network_settings
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_server")]
 
-SMALL = small_settings(members=2, epochs=3, test_sessions=100)
+SMALL = network_settings(members=2, epochs=3, test_sessions=100)
 CLOSES = {"^GSPC": sp500.load()["Close"], "^IXIC": nasdaq.load()["Close"]}
 
 

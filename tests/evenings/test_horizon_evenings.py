@@ -21,7 +21,7 @@ from flows.training.scoring import score_further_outputs, score_procedure
 from flows.training.train import train_procedure
 from pipeline.market.calendar import Calendar
 from pipeline.outputs import Output
-from tests.conftest import small_settings
+from tests.conftest import network_settings
 from tests.evenings.test_evenings import Place
 from tests.flows.training.test_planted import SETTINGS, planted
 from tests.support.made_sequences import directions
@@ -38,7 +38,7 @@ def with_horizons(text: str, horizons: tuple[int, ...]) -> str:
 
 def a_place(folder: Path, xnys: Calendar, horizons: tuple[int, ...]) -> Place:
     place = Place(folder, xnys)
-    place.config.write_text(with_horizons(small_settings(members=2, epochs=3), horizons))
+    place.config.write_text(with_horizons(network_settings(members=2, epochs=3), horizons))
     return place
 
 
@@ -143,7 +143,7 @@ def test_a_horizon_that_is_asked_for_later_begins_with_the_next_training(
     place = a_place(tmp_path, xnys, (1,))
     assert place.run("2018-12-10").new_rows == 2
     first = place.record()
-    place.config.write_text(with_horizons(small_settings(members=2, epochs=3), (1, 5)))
+    place.config.write_text(with_horizons(network_settings(members=2, epochs=3), (1, 5)))
     # The champion says what it knows, and the report what is to be done.
     evening = place.run("2018-12-11")
     assert set(evening.report.forecasts["horizon"]) == {1}
@@ -160,7 +160,7 @@ def test_a_horizon_that_is_asked_for_later_begins_with_the_next_training(
     stood = record[record["as_of"] == pd.Timestamp("2018-12-10")].reset_index(drop=True)
     pd.testing.assert_frame_equal(stood[["p_up", "model_version"]], first[["p_up", "model_version"]])
     # No longer asked for, it is no longer sealed, though the champion knows it.
-    place.config.write_text(with_horizons(small_settings(members=2, epochs=3), (1,)))
+    place.config.write_text(with_horizons(network_settings(members=2, epochs=3), (1,)))
     assert set(place.run("2018-12-12").report.forecasts["horizon"]) == {1}
     run = open_run(place.config, place.home, place.evening("2018-12-12"))
     assert all(replay(run, pd.Timestamp(day)).is_same for day in ("2018-12-10", "2018-12-11", "2018-12-12"))

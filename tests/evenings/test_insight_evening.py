@@ -10,7 +10,7 @@ from flows.runtime.context import open_run
 from flows.training.evaluation import load_evaluation
 from models.explain import inspection
 from pipeline.evaluation.attributions import FILE
-from tests.conftest import small_settings
+from tests.conftest import network_settings
 from tests.support.command_line import CommandLine
 
 pytestmark = [pytest.mark.slow, pytest.mark.own_process]
@@ -23,7 +23,7 @@ def a_line(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], mode: str
 ) -> CommandLine:
     line = CommandLine(folder, monkeypatch, capsys)
-    settings = small_settings(members=2, epochs=2).replace("[training]", f'[training]\nmode = "{mode}"')
+    settings = network_settings(members=2, epochs=2).replace("[training]", f'[training]\nmode = "{mode}"')
     Path("nextday.toml").write_text(f"{settings}\n[labels]\nhorizons = [1, 5]\n")
     return line
 

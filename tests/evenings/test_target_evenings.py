@@ -180,9 +180,11 @@ def test_a_backtest_trades_and_tracks_every_output_that_orders_can_reach(
         [client.get_experiment_by_name("nextday-several").experiment_id], "tags.record = 'backtest'"
     )
     assert run.data.tags["verdict_relative_1"] == made.backtest.further[reached[0]].conclusion
-    assert {"trading/gru.sharpe", "trading/relative_1.gru.sharpe", "trading/intraday_1.gru.sharpe"} <= {
-        *run.data.metrics
-    }
+    assert {
+        "trading/logistic.sharpe",
+        "trading/relative_1.logistic.sharpe",
+        "trading/intraday_1.logistic.sharpe",
+    } <= {*run.data.metrics}
 
 
 def test_a_median_waits_for_the_members_but_not_for_ever(street: Street) -> None:

@@ -20,7 +20,7 @@ from flows.operations.deploy import POOL
 from flows.runtime.prefect_api import server_url
 from pipeline.config import Config
 from pipeline.errors import ConfigError
-from tests.conftest import small_settings
+from tests.conftest import network_settings
 from tests.support.command_line import CommandLine, seal_one
 from tests.support.prefect_place import Place, started, wait_for
 from tests.support.watched import SECRET, Trap, holding, told_by, watched_environment
@@ -59,7 +59,7 @@ class Evening:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.home = folder, folder / "w"
-        (folder / "nextday.toml").write_text(small_settings())
+        (folder / "nextday.toml").write_text(network_settings())
         proxy = f"http://me:{SECRET}@127.0.0.1:9"
         self.environment = watched_environment(
             folder, HTTPS_PROXY=proxy, PREFECT_API_AUTH_STRING=f"me:{SECRET}"
@@ -160,7 +160,7 @@ def answers(url: str) -> bool | None:
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """A server with a password, as docs/security.md sets it up."""
-    place = Place(tmp_path_factory.mktemp("guarded"), small_settings())
+    place = Place(tmp_path_factory.mktemp("guarded"), network_settings())
     place.environment |= {
         "PREFECT_SERVER_API_AUTH_STRING": f"nextday:{SECRET}",
         "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",

@@ -13,14 +13,14 @@ from random import Random
 
 import pytest
 
-from tests.conftest import small_settings
+from tests.conftest import network_settings
 from tests.support.disks import disk, mount, used_kilobytes
 from tests.support.mortal import Moment, Mortal, differences, halves, server_of_runs, state, timed_lines
 from tests.support.prefect_place import Place as PrefectPlace
 
 pytestmark = pytest.mark.proof
 
-SMALL = small_settings("2016-01-04", members=2, epochs=2)
+SMALL = network_settings("2016-01-04", members=2, epochs=2)
 FIRST, LATER = "2018-12-10T23:00Z", "2018-12-13T23:00Z"
 STAGES = (
     "fetched from",

@@ -21,14 +21,14 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from tests.conftest import PROJECT, skip_unless, small_settings
+from tests.conftest import PROJECT, network_settings, skip_unless
 from tests.support.prefect_place import Place as PrefectPlace
 
 pytestmark = pytest.mark.proof
 
 EARLIER = "90d2d739c75c4a96420fe4edd2974d8b9afa48dc"
 """The last commit in which every module lay in one folder."""
-SETTINGS = small_settings("2016-01-04", members=2, epochs=2) + "[labels]\nhorizons = [1, 5]\n"
+SETTINGS = network_settings("2016-01-04", members=2, epochs=2) + "[labels]\nhorizons = [1, 5]\n"
 FIRST, LATER = "2018-12-10T23:00Z", "2018-12-13T23:00Z"
 FORMER = SETTINGS.replace("[training]\n", "[training]\nrefit = false\nsmooth_epochs = 1\n") + (
     '[features]\nset = "default16"\n[calibration]\nmethod = "temperature"\n'

@@ -10,7 +10,7 @@ from random import Random
 
 import pytest
 
-from tests.conftest import PROJECT, small_settings
+from tests.conftest import PROJECT, network_settings
 from tests.support.mortal import halves
 from tests.support.prefect_place import prefect_home
 from tests.support.terminal import Session
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.proof
 
 CTRL_C = b"\x03"
 WALK = "\n[backtest]\ntrain_sessions = 300\nrefit_sessions = 200\n"
-SETTINGS = small_settings("2014-01-02", members=2, epochs=2) + WALK
+SETTINGS = network_settings("2014-01-02", members=2, epochs=2) + WALK
 SOON, WHILE_TRAINING = 5.0, 10.0
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 SEED = 4

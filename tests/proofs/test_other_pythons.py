@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests.conftest import PROJECT, skip_unless, small_settings
+from tests.conftest import PROJECT, network_settings, skip_unless
 
 pytestmark = pytest.mark.proof
 
@@ -32,7 +32,7 @@ def settings_of(folder: Path, home: Path) -> dict[str, str]:
     for name in ("PYTHONPATH", "XLA_FLAGS", "TF_XLA_FLAGS"):
         environment.pop(name, None)
     # The versions differ in what is installed and imported, not in how long a network trains.
-    (folder / "nextday.toml").write_text(small_settings())
+    (folder / "nextday.toml").write_text(network_settings())
     return environment | {"NEXTDAY_CONFIG": str(folder / "nextday.toml"), "NEXTDAY_HOME": str(home)}
 
 

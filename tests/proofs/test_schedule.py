@@ -22,7 +22,7 @@ from flows.runtime.prefect_api import server_url
 from pipeline.errors import NextdayError
 from pipeline.ledger.ledger import Ledger
 from pipeline.market.calendar import calendar
-from tests.conftest import small_settings
+from tests.conftest import network_settings
 from tests.support.command_line import CommandLine, told
 from tests.support.prefect_place import ENDED, Place, wait_for
 
@@ -200,7 +200,7 @@ def test_a_worker_runs_a_backtest_when_it_is_asked_to_and_a_schedule_of_ones_own
     place: Place,
 ) -> None:
     settings, home = place.folder / "walks.toml", place.folder / "walks"
-    text = small_settings("2014-01-02").replace("[prices]", '[universe]\nname = "walks"\n[prices]')
+    text = network_settings("2014-01-02").replace("[prices]", '[universe]\nname = "walks"\n[prices]')
     text += "[backtest]\ntrain_sessions = 300\nrefit_sessions = 400\n"
     settings.write_text(text)
     own = ["--config", str(settings)]

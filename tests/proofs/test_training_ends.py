@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import PROJECT, small_settings
+from tests.conftest import PROJECT, network_settings
 from tests.models.training.test_process_pool import is_alive, wait_until
 from tests.support.prefect_place import prefect_home
 
 pytestmark = pytest.mark.proof
 
-SETTINGS = small_settings(members=3, epochs=2, test_sessions=60)
+SETTINGS = network_settings(members=3, epochs=2, test_sessions=60)
 LONG = SETTINGS.replace("epochs = 2", "epochs = 9000\npatience = 9000")
 COMMAND = [sys.executable, "-c", "from flows.cli import main; main()"]
 

@@ -27,7 +27,7 @@ from models.scaling import Scaling, fit_scaling
 from pipeline.audit.leakage_check import Check
 from pipeline.audit.record import Audit, load_audit
 from pipeline.errors import InputError, NextdayError
-from tests.conftest import small_settings
+from tests.conftest import network_settings
 from tests.pipeline.features.test_custom_features import block
 from tests.support.command_line import HERE, CommandLine, told
 
@@ -79,7 +79,7 @@ def statuses(audit: Audit) -> dict[str, str]:
 
 
 def configure(sections: str = "", **model: object) -> None:
-    CONFIG.write_text(small_settings(**model) + sections)  # type: ignore[arg-type]
+    CONFIG.write_text(network_settings(**model) + sections)  # type: ignore[arg-type]
 
 
 def forget(module: str, code: str) -> None:
@@ -111,7 +111,7 @@ def test_what_ships_passes(nextday: CommandLine, sections: str) -> None:
     own = sections.splitlines()
     split = next(n for n, line in enumerate(own) if line in ("[training]", "[model]"))
     further, inside = "\n".join(own[:split]), "\n".join(own[split:])
-    CONFIG.write_text(small_settings().replace(own[split], inside) + further)
+    CONFIG.write_text(network_settings().replace(own[split], inside) + further)
     assert nextday(*HERE, "update").code == 0
     said = nextday(*HERE, "audit")
     assert said.code == 0, said.out

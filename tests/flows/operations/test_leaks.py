@@ -17,7 +17,7 @@ from pipeline.config import TradingConfig
 from pipeline.forecasting.folds import Fold
 from pipeline.market.calendar import Calendar
 from pipeline.trading.fills import Fills
-from tests.conftest import small_settings
+from tests.conftest import network_settings
 from tests.models.test_baselines import whole
 from tests.support.command_line import HERE, CommandLine, contents
 from tests.support.made_sequences import sequences_of
@@ -44,7 +44,7 @@ LEAKS = (
 
 def test_the_command_prints_every_leak_and_saves_nothing(nextday: CommandLine) -> None:
     sections = "[labels]\nhorizons = [1, 5]\n"
-    Path("nextday.toml").write_text(small_settings() + sections)
+    Path("nextday.toml").write_text(network_settings() + sections)
     assert nextday(*HERE, "update").code == 0
     before = contents(Path("w"))
     said = nextday(*HERE, "audit", "--leaks")

@@ -39,6 +39,15 @@ def test_whatever_is_drawn_from_the_space_are_settings() -> None:
     assert {each["model.kind"] for each in drawn} == {"gru", "lstm", "rnn"}
 
 
+def test_a_kind_without_recurrence_is_tried_and_written_down_without_what_it_has_no_use_for() -> None:
+    linear = Config(model=ModelConfig(kind="linear"))
+    assert "linear" in space_around(linear)["model.kind"].choices
+    drawn = configured_parameters(linear) | {"model.convolution": 5, "model.attention": True}
+    assert configured_parameters(with_parameters(linear, drawn)) == configured_parameters(linear)
+    recurrent = drawn | {"model.kind": "lstm"}
+    assert configured_parameters(with_parameters(linear, recurrent)) == recurrent
+
+
 def test_a_rounded_number_stays_inside_the_space() -> None:
     odd = Config(training=TrainingConfig(learning_rate=0.0125))
     space = space_around(odd)

@@ -13,7 +13,7 @@ from models.ensembles.pooled import RecurrentModel
 from models.networks.network import Network
 from models.serving.saved_files import read_members
 from models.training.trainer import DivergenceError, Training
-from tests.conftest import small_settings
+from tests.conftest import network_settings
 from tests.support.command_line import CommandLine, told
 
 pytestmark = [pytest.mark.slow, pytest.mark.own_process]
@@ -62,7 +62,7 @@ def test_a_run_tells_where_they_are_and_promotes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     nextday = CommandLine(tmp_path, monkeypatch, capsys)
-    Path("nextday.toml").write_text(small_settings(epochs=4))
+    Path("nextday.toml").write_text(network_settings(epochs=4))
     here = ("--config", "nextday.toml", "--home", "w", "--now", "2018-12-10T22:00Z")
     with monkeypatch.context() as wild:
         wild.setattr(Training, "rate", lambda self, epoch: 1e-3 if epoch < 3 else 3e38)

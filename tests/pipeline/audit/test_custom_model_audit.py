@@ -30,7 +30,7 @@ from pipeline.features.feature_sets import FEATURE_SETS
 from pipeline.forecasting.custom_model import find_model
 from pipeline.forecasting.folds import scoring_fold
 from pipeline.market.calendar import Calendar
-from tests.conftest import small_settings
+from tests.conftest import network_settings
 from tests.flows.operations.test_audit_command import CONFIG, HOME, LIVE, SOURCE, forget, kept, statuses
 from tests.pipeline.audit.conftest import audit_of, market
 from tests.pipeline.audit.test_procedure_checks import EVALUATION, TRAINING
@@ -93,7 +93,7 @@ def nextday(
 
 def configure() -> None:
     own = re.sub(r"members.*\n|lookback.*\n", "", block("nextday.toml"))
-    settings = small_settings(start="2023-01-02").replace("[model]\n", own)
+    settings = network_settings(start="2023-01-02").replace("[model]\n", own)
     CONFIG.write_text(
         f'{settings}[universe]\nname = "mine"\nsource = "my_prices:Mine"\n'
         "[backtest]\ntrain_sessions = 500\nrefit_sessions = 500\n"
