@@ -18,6 +18,7 @@ from pipeline.plugins import is_custom_code, plain_options
 from pipeline.promotion_config import PromotionConfig
 
 __all__ = [
+    "SIMULATED",
     "BacktestConfig",
     "CalibrationConfig",
     "Config",
@@ -317,7 +318,15 @@ class Config(Section):
         return resolved
 
 
+SIMULATED: Final = "simulated"
+"""The key of resolved settings that belong to a simulation, and the first word of their digest."""
+
+
 def digest(resolved: Mapping[str, Any]) -> str:
-    """Return the first 16 hex digits of the sha256 of the canonical JSON of a resolved configuration."""
+    """Return the first 16 hex digits of the sha256 of the canonical JSON of a resolved configuration.
+
+    Those of a simulation begin with "simulated-": every sealed row names its digest, and so shows what it is.
+    """
     canonical = json.dumps(resolved, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+    found = hashlib.sha256(canonical.encode()).hexdigest()[:16]
+    return f"{SIMULATED}-{found}" if resolved.get(SIMULATED) else found

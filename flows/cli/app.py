@@ -24,6 +24,7 @@ from flows.cli.init_command import init_app
 from flows.cli.ledger_commands import ledger_app
 from flows.cli.monitoring.alarm_commands import alarm_app
 from flows.cli.monitoring.notify_commands import notify_app
+from flows.cli.monitoring.simulate_command import simulate_app
 from flows.cli.prices_commands import prices_app
 from flows.cli.startup import import_beside, start_quickly, start_server_early, use_or_stop, working
 
@@ -51,13 +52,10 @@ app.add_typer(ledger_app, name="ledger")
 app.add_typer(prices_app, name="prices")
 app.add_typer(notify_app, name="notify")
 app.add_typer(alarm_app, name="alarm")
-app.add_typer(backup_app)
-app.add_typer(audit_app)
-app.add_typer(init_app)
 app.add_typer(models_app, name="models")
 app.add_typer(source_app, name="source")
-app.add_typer(promotion_app)
-app.add_typer(ui_app)
+for _nameless in (backup_app, audit_app, init_app, promotion_app, simulate_app, ui_app):
+    app.add_typer(_nameless)
 
 
 _SESSION = "The session whose close the forecasts were made from (as_of in the CSV), or their target session."

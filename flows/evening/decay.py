@@ -33,16 +33,17 @@ _STOPPED: Final = "stopped"
 def judge_record(run: Run, record: UniverseRecord) -> list[Decay]:
     """Return what the alarm says of each output of the live record; nothing for a historical source, which has none.
 
+    A simulation has no live row either: there its own rows are tested as live ones would be.
     Acceptances that cannot be read do not count: an alarm stands rather than being forgotten.
     """
-    if run.is_historical:
+    if run.is_historical and not run.in_simulation:
         return []
     try:
         acceptances = read_acceptances(run.workspace.alarms(run.name))
     except NextdayError as error:
         log_line(f"earlier alarms stand again. {error}")
         acceptances = []
-    live = record.rows[record.rows["kind"] == "live"]
+    live = record.rows[record.rows["kind"] == ("late" if run.in_simulation else "live")]
     # An output that is no longer forecast is no news any more.
     newest = live[live["as_of"] == live["as_of"].max()]
     outputs = list_outputs(newest) if len(newest) else list(run.config.labels.outputs)
@@ -55,6 +56,7 @@ def judge_record(run: Run, record: UniverseRecord) -> list[Decay]:
             output,
             {version: known.get(name_key(output), np.nan) for version, known in floors.items()},
             accepted_at=accepted_at(acceptances, output),
+            is_simulated=run.in_simulation,
         )
         for output in outputs
     ]

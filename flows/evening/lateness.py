@@ -5,7 +5,7 @@ import pandas as pd
 from flows.runtime.context import Run
 from pipeline.formatting import format_day, format_moment
 
-__all__ = ["explain_late"]
+__all__ = ["explain_late", "explain_never_live"]
 
 
 def explain_late(run: Run, standing: pd.DataFrame, record: pd.DataFrame, observed_at: pd.Timestamp) -> str:
@@ -20,6 +20,8 @@ def explain_late(run: Run, standing: pd.DataFrame, record: pd.DataFrame, observe
     late = standing[standing["kind"] == "late"]
     if late.empty:
         return ""
+    if run.in_simulation:
+        return "simulated"
     if run.is_historical:
         return "the prices end in the past"
     as_of, issued = late["as_of"].iloc[0], late["issued_at"].max()
@@ -39,3 +41,17 @@ def explain_late(run: Run, standing: pd.DataFrame, record: pd.DataFrame, observe
     if ((record["as_of"] < as_of) & (record["issued_at"] > issued)).any():
         causes.append("forecasts of earlier sessions were issued afterwards")
     return "; ".join(causes) or "the run that issued them was given a clock (--now)"
+
+
+def explain_never_live(run: Run) -> str:
+    """Return why no forecast of a run can be live, in a sentence; empty where they can be."""
+    if run.in_simulation:
+        return (
+            "Simulated by `nextday simulate`: the clock was moved, the settings were chosen knowing what came after, "
+            "and nobody sealed these forecasts before the session. They are late, never live."
+        )
+    if run.is_historical:
+        return f"The source {run.source.name!r} is historical: its forecasts are always late, never live."
+    if run.is_simulated:
+        return "This run was given a clock (--now), so its forecasts are late, never live."
+    return ""

@@ -9,7 +9,7 @@ import pandas as pd
 
 from flows.evening.decay import explain_decay, judge_record
 from flows.evening.last_calls import judge_last_calls
-from flows.evening.lateness import explain_late
+from flows.evening.lateness import explain_late, explain_never_live
 from flows.evening.model_card import build_model_card, list_promotions
 from flows.prices.missing import Reasons
 from flows.prices.update import PriceStatus, read_price_status
@@ -332,12 +332,8 @@ def _notes(run: Run, standing: pd.DataFrame, champion: Champion, remarks: list[s
     ]
     if unaudited := describe_missing_audit(run):
         notes.append(unaudited)
-    if run.is_historical:
-        notes.append(
-            f"The source {run.source.name!r} is historical: its forecasts are always late, never live."
-        )
-    elif run.is_simulated:
-        notes.append("This run was given a clock (--now), so its forecasts are late, never live.")
+    if never_live := explain_never_live(run):
+        notes.append(never_live)
     old = standing[~standing["is_new"]]
     if len(old):
         notes.append(

@@ -13,7 +13,7 @@ from prefect.server.schemas.schedules import CronSchedule
 from flows.runtime.context import Run
 from pipeline.errors import ConfigError
 
-__all__ = ["FLOWS", "PLANNED", "check_schedule", "planned_evening"]
+__all__ = ["FLOWS", "PLANNED", "check_schedule", "list_starts", "planned_evening"]
 
 FLOWS: Final = {"nightly": "after-close", "retrain": "weekly", "maintenance": "monthly", "backtest": ""}
 """The deployed flows, each with the slug of its schedule from [schedule]; empty: it has no schedule."""
@@ -84,6 +84,29 @@ def planned_evening(run: Run, before: datetime) -> datetime | None:
         if starts:
             return starts[-1]
     return None
+
+
+def list_starts(run: Run, flow: str, since: datetime, until: datetime) -> list[datetime]:
+    """Return the starts of a flow in [since, until], as planned in [schedule].
+
+    Raises:
+        ConfigError: its line is not a cron line.
+    """
+    schedule = _read_cron(flow, run, "[schedule]")
+
+    async def collect() -> list[datetime]:
+        starts = list[datetime]()
+        while found := await schedule.get_dates(_MAX_STARTS, starts[-1] if starts else since, until):
+            new = [start for start in found if not starts or start > starts[-1]]
+            if not new:
+                break
+            starts += new
+        return starts
+
+    try:
+        return asyncio.run(collect())
+    except ValueError:  # croniter's word for a date that no year has
+        return []
 
 
 def _read_cron(name: str, run: Run, where: Path | str) -> CronSchedule:

@@ -20,7 +20,7 @@ from flows.runtime.sources import (
     open_members,
     open_source,
 )
-from pipeline.config import Config, digest
+from pipeline.config import SIMULATED, Config, digest
 from pipeline.config_file import load
 from pipeline.errors import InputError, NextdayError
 from pipeline.features.calendar_columns import with_calendar
@@ -41,6 +41,7 @@ from pipeline.prices.store import PriceStore
 from pipeline.sources import PriceSource
 from pipeline.storage.files import write_text
 from pipeline.storage.paths import expand
+from pipeline.storage.simulation_note import read_note
 from pipeline.storage.workspace import Workspace
 
 __all__ = [
@@ -83,6 +84,11 @@ class Run:
     def clock(self) -> datetime:
         """Return the current time: the wall clock's, or always `now` where it was given. No other clock is read."""
         return self.now if self.is_simulated else datetime.now(UTC)
+
+    @property
+    def in_simulation(self) -> bool:
+        """Whether the workspace is that of `nextday simulate`; the digest of its settings says so in every row."""
+        return bool(self.resolved.get(SIMULATED))
 
     @property
     def name(self) -> str:
@@ -241,9 +247,9 @@ def open_run(
     workspace.check()
     if read_only:
         Ledger(workspace.ledger, read_only=True)
+    marked = _mark_simulation(workspace, is_real=now is None and not read_only)
     wall = datetime.now(UTC)
-    clock = now or wall
-    days = configured_calendar(settings, path.parent, clock)
+    days = configured_calendar(settings, path.parent, now or wall)
     find_features(settings.features.set, path.parent, settings.labels.outputs)
     if settings.model.is_custom:
         importlib.import_module(
@@ -251,7 +257,7 @@ def open_run(
         )  # a model may bring TensorFlow: see flows.training.load_models
         find_model(settings.model.kind, settings.model.options, path.parent)
     source = open_source(settings, path.parent, workspace, days)
-    moment, faults = days.instant(clock), Faults()
+    moment, faults = days.instant(now or wall), Faults()
     context: tuple[ContextPart, ...] = ()
     with faults.collected("[context]"):
         context = open_context(settings, path.parent, workspace, days, source, moment)
@@ -275,9 +281,22 @@ def open_run(
         calendar=days,
         source=source,
         universe=members,
-        resolved=_resolved(settings, members, days.overrides),
+        resolved=_resolved(settings, members, days.overrides) | marked,
         context=context,
     )
+
+
+def _mark_simulation(workspace: Workspace, *, is_real: bool) -> dict[str, Any]:
+    """Return what the resolved settings of a simulation hold besides; nothing in a workspace of real evenings."""
+    if read_note(workspace.simulation) is None:
+        return {}
+    if is_real:
+        raise InputError(
+            "This is the workspace of a simulation, and the run would be one of today",
+            where=str(workspace.home),
+            fix="name the workspace of your own evenings with --home DIR; `nextday simulate` goes on with a simulation",
+        )
+    return {SIMULATED: True}
 
 
 def configured_calendar(settings: Config, base: Path, clock: datetime) -> Calendar:

@@ -13,11 +13,13 @@ from pipeline.features.sector_columns import MAX_SECTORS
 from pipeline.features.targets import MIN_MEMBERS
 from pipeline.formatting import count
 from pipeline.market.calendar import Calendar, calendar
-from pipeline.market.universe import Universe, universe
+from pipeline.market.universe import Universe, series_universe, universe
 from pipeline.outputs import NEXT, Output
 from pipeline.prices.ingest.last_reading import LastReading, digest_code, load_reading
+from pipeline.prices.stored_source import StoredSource
 from pipeline.sources import PriceSource
 from pipeline.storage.paths import expand
+from pipeline.storage.simulation_note import read_note
 from pipeline.storage.workspace import Workspace
 
 __all__ = [
@@ -28,6 +30,7 @@ __all__ = [
     "open_context",
     "open_members",
     "open_source",
+    "open_stored",
 ]
 
 _NAMED: Final = 8
@@ -157,11 +160,15 @@ def _require_few_sectors(settings: Config, members: Universe) -> None:
 
 
 def open_source(settings: Config, base: Path, workspace: Workspace, days: Calendar) -> PriceSource:
-    """Return the configured source of the universe.
+    """Return the configured source of the universe; in a simulation, a remote one's bars come from where it says.
 
     Raises:
         ConfigError: custom code that cannot be used.
+        NextdayError: the note of a simulation cannot be read.
     """
+    simulation = read_note(workspace.simulation)
+    if simulation and simulation.prices:
+        return open_stored(settings, base, Workspace(Path(simulation.prices)))
     chosen: UniverseConfig = settings.universe
     if chosen.source == "files":
         from pipeline.sources.files import FilesSource
@@ -196,6 +203,18 @@ def open_source(settings: Config, base: Path, workspace: Workspace, days: Calend
     from pipeline.sources.sample import SampleSource
 
     return SampleSource()
+
+
+def open_stored(settings: Config, base: Path, workspace: Workspace) -> StoredSource:
+    """Return the stored bars of a workspace's universe and its context series as a source.
+
+    Raises:
+        InputError: the list of constituents cannot be used.
+    """
+    chosen = settings.universe
+    renamed = universe(chosen, base, []).current_by_instrument if chosen.file else {}
+    series = series_universe(chosen.name, settings.context.symbols).current_by_instrument
+    return StoredSource(workspace.prices(chosen.name), {**renamed, **series})
 
 
 def context_calendars(settings: Config, days: Calendar, now: datetime) -> dict[Calendar, tuple[str, ...]]:

@@ -50,6 +50,7 @@ class Decay:
         begun: The session from which on most of that evidence comes; None where it is too early.
         saved: Mean log loss saved per live session against the base rate, in nats; NaN without a session.
         floor: The mean of what the backtests promised at least, in nats per session; NaN where no backtest says.
+        is_simulated: Whether the record is that of a simulation, which has no live session.
     """
 
     output: Output
@@ -61,6 +62,7 @@ class Decay:
     begun: pd.Timestamp | None = None
     saved: float = math.nan
     floor: float = math.nan
+    is_simulated: bool = False
 
     @property
     def key(self) -> str:
@@ -91,9 +93,10 @@ class Decay:
         worse = ""
         if self.begun is not None and self.evidence > 1:
             worse = f"; most of it against the {self.against}, from {self.begun:%Y-%m-%d} on"
+        kind = "simulated" if self.is_simulated else "live"
         return (
-            f"{count(self.sessions, 'live session')}, {self.saved * 1000:+.2f} thousandths of a nat saved per session "
-            f"against the base rate{floor}; evidence of decay {self.evidence:.3g} "
+            f"{count(self.sessions, f'{kind} session')}, {self.saved * 1000:+.2f} thousandths of a nat saved per "
+            f"session against the base rate{floor}; evidence of decay {self.evidence:.3g} "
             f"(doubtful from {DOUBTFUL:g}, decayed from {1 / ALPHA:g}){worse}"
         )
 
@@ -134,6 +137,7 @@ def judge_decay(
     floors: Mapping[str, float],
     *,
     accepted_at: pd.Timestamp | None = None,
+    is_simulated: bool = False,
 ) -> Decay:
     """Test whether the live record of an output has decayed.
 
@@ -157,15 +161,16 @@ def judge_decay(
         output: Which output.
         floors: By model_version, in nats per session; NaN or none: that backtest says nothing.
         accepted_at: When a person said that it goes on: only forecasts issued later count.
+        is_simulated: Whether the record is that of a simulation: its rows, all late, are tested as live ones would be.
     """
     rows = select_output(record, output)
-    rows = rows[rows["kind"] == "live"]
+    rows = rows[rows["kind"] == ("late" if is_simulated else "live")]
     if accepted_at is not None:
         rows = rows[rows["issued_at"] > accepted_at]
     table = _sum_sessions(rows, floors)
     sessions = int(table.has_outcome.sum())
     if sessions < FEWEST:
-        return Decay(output, "too early", sessions)
+        return Decay(output, "too early", sessions, is_simulated=is_simulated)
     base = merge_classes(-table.saved, table.most, horizon=output.horizon)
     backtest = merge_classes(table.behind, table.most_behind, horizon=output.horizon)
     log_e = np.stack([base.log_e, backtest.log_e]) - math.log(_TESTS)
@@ -186,6 +191,7 @@ def judge_decay(
         begun=table.days[(base, backtest)[test].begun[at]],
         saved=float(table.saved[table.has_outcome].mean()),
         floor=float(np.nanmean(table.floor)) if np.isfinite(table.floor).any() else math.nan,
+        is_simulated=is_simulated,
     )
 
 

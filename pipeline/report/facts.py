@@ -125,13 +125,13 @@ def _decay_fact(report: Report) -> Fact:
     ordered = sorted(report.decay, key=lambda decay: _STATES.index(decay.state))
     worst, has_several = ordered[0], len(ordered) > 1
     more = [decay.sentence if has_several else decay.evidence_text for decay in ordered]
-    warning = ""
+    warning, kind = "", "simulated" if worst.is_simulated else "live"
     if worst.state == "decayed":
         stopped = (report.forecasts["direction"] == "none").all()
         warning = " ".join(
             part
             for part in (
-                "The live record is worse than it should be: retrain, change the settings or stop using it.",
+                f"The {kind} record is worse than it should be: retrain, change the settings or stop using it.",
                 "No direction is given." if stopped else "",
                 report.drift,
                 "nextday alarm accept begins the test anew.",
@@ -140,7 +140,7 @@ def _decay_fact(report: Report) -> Fact:
         )
     elif report.drift:
         warning = report.drift
-    evidence = "; ".join(each for each in more if each) or f"it is tested from {FEWEST} live sessions on"
+    evidence = "; ".join(each for each in more if each) or f"it is tested from {FEWEST} {kind} sessions on"
     return Fact("decay alarm", worst.title, evidence, warning=warning)
 
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -39,7 +40,9 @@ def render_page(template: str, **facts: object) -> str:
     )
 
 
+@cache
 def _environment() -> Environment:
+    """Return the environment, which keeps the compiled templates for all pages of a process."""
     environment = Environment(
         loader=PackageLoader("pipeline.report"),
         autoescape=True,

@@ -93,6 +93,11 @@ class Workspace:
         return self.home / "trials" / f"{universe}.jsonl"
 
     @property
+    def simulation(self) -> Path:
+        """The note that makes the workspace that of a simulation: see `pipeline.storage.simulation_note`."""
+        return self.home / "simulation.json"
+
+    @property
     def marker(self) -> Path:
         """The file with the layout version and the nextday version that created the workspace."""
         return self.home / "workspace.json"
