@@ -117,9 +117,11 @@ def _check_folder(workspace: Workspace, own: Path) -> SimulationNote | None:
     note = read_note(workspace.simulation)
     if note:
         return note
-    if folder == own or workspace.marker.exists() or workspace.ledger.exists():
+    if folder.is_relative_to(own) or workspace.marker.exists() or workspace.ledger.exists():
         raise InputError(
-            "This is a workspace of real evenings, and no place to simulate some", where=str(folder), fix=fix
+            "This folder belongs to a workspace of real evenings, and is no place to simulate some",
+            where=str(folder),
+            fix=fix,
         )
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError("This folder is not empty, and holds no simulation", where=str(folder), fix=fix)

@@ -13,11 +13,10 @@ from flows.runtime.context import Run, open_run
 from flows.runtime.progress import PlainProgress, bar, log_line, progress_shown_by
 from flows.simulation.checks import Request, check_note
 from flows.simulation.timetable import Start, plan_starts
-from pipeline.errors import InputError
+from pipeline.errors import InputError, SourceError
 from pipeline.formatting import count, format_percent
 from pipeline.memory import return_freed_memory
 from pipeline.outputs import select_output
-from pipeline.report.evening_report import Report
 from pipeline.storage.files import hold_lock
 from pipeline.storage.simulation_note import SimulationNote, write_note
 
@@ -38,12 +37,14 @@ class Simulated:
     Attributes:
         run: A run in its workspace.
         evenings: How many evenings it has.
-        evening: The last one.
+        evening: The last one that made a forecast.
+        failed: The evenings and trainings that this process has seen fail for want of prices, a sentence each.
     """
 
     run: Run
     evenings: int
     evening: Evening
+    failed: list[str]
 
 
 def simulate(request: Request) -> Simulated:
@@ -51,21 +52,21 @@ def simulate(request: Request) -> Simulated:
 
     Every start of [schedule] calls the flow's function with the clock at that start, as `nextday --now` does: the
     ledger is that of evenings run one by one. What has ended is noted, so a simulation that was killed goes on with
-    the start that it was at; a flow that is called twice changes nothing the second time.
+    the start that it was at; a flow that is called twice changes nothing the second time. An evening without the prices
+    of its session fails as it would have, and the next one catches up.
 
     Raises:
         InputError: the folder holds another simulation, or one that has come farther than the last session.
         ConfigError: [schedule] has no evening for these sessions.
         WorkspaceBusyError: another process simulates in this folder.
-        NextdayError: an evening failed, as it would have; the message is the flow's.
+        SourceError: no evening had the prices of its session.
+        NextdayError: a flow failed for another reason.
     """
     workspace, note = request.workspace, request.note
     prices = str(request.prices) if request.prices else ""
     if note is None:
         note = SimulationNote("", "", f"{request.first:%Y-%m-%d}", prices)
-        write_note(
-            workspace.simulation, note
-        )  # before anything else: from here on the folder is a simulation's
+        write_note(workspace.simulation, note)  # first of all: from here on the folder is a simulation's
     run = open_run(request.config, workspace.home, datetime.now(UTC))
     check_note(request, run)
     with hold_lock(workspace.home / "locks" / "simulation.lock", 0, "this simulation"):
@@ -90,32 +91,51 @@ def _run_starts(request: Request, run: Run, note: SimulationNote, starts: list[S
     evenings, to_do = (sum(start.flow == "nightly" for start in each) for each in (starts, left))
     if to_do < evenings:
         log_line(f"{evenings - to_do} of {count(evenings, 'evening')} were simulated before: going on")
-    serving = ""
+    evening, failed = None, list[SourceError]()
     with bar("simulate", to_do) as advance:
         for start in left:
-            with progress_shown_by(PlainProgress()):
-                result = _FLOWS[start.flow](config=request.config, home=run.workspace.home, now=start.at)
+            try:
+                with progress_shown_by(PlainProgress()):
+                    result = _FLOWS[start.flow](config=request.config, home=run.workspace.home, now=start.at)
+            except SourceError as error:
+                result = error
             note = replace(note, done=start.at.isoformat())
             write_note(run.workspace.simulation, note)
+            if line := _describe_news(start, result, evening):
+                log_line(line)
             if isinstance(result, Evening):
-                evening, version = result, str(result.report.model["version"])
-                if version != serving:
-                    log_line(
-                        f"{result.report.as_of:%Y-%m-%d}: {version} serves: {result.report.model['serves because']}"
-                    )
-                serving = version
-                advance(_describe(result.report))
-            elif isinstance(result, Retrained) and result.evaluation:
-                log_line(f"{start.at:%Y-%m-%d}: {result.sentence}")
+                evening = result
+            elif isinstance(result, SourceError):
+                failed.append(result)
+            if start.flow == "nightly":
+                advance(_describe_record(start, evening))
             return_freed_memory()
-    return Simulated(run, evenings, evening)
+    if evening is None:
+        raise failed[-1]
+    return Simulated(run, evenings, evening, [error.what for error in failed])
 
 
-def _describe(report: Report) -> str:
-    """Return the session of an evening and the hit rate of the record so far, for the progress."""
+def _describe_news(start: Start, result: object, before: Evening | None) -> str:
+    """Return what is worth a line: a failure, a training, a change of champion; else empty."""
+    if isinstance(result, SourceError):
+        return f"{start.at:%Y-%m-%d}: {start.flow} failed: {result.what}"
+    if isinstance(result, Retrained) and result.evaluation:
+        return f"{start.at:%Y-%m-%d}: {result.sentence}"
+    if isinstance(result, Evening):
+        model, former = result.report.model, before.report.model["version"] if before else ""
+        if model["version"] != former:
+            return f"{result.report.as_of:%Y-%m-%d}: {model['version']} serves: {model['serves because']}"
+    return ""
+
+
+def _describe_record(start: Start, evening: Evening | None) -> str:
+    """Return the day of an evening and the hit rate of the record so far, for the progress."""
+    if evening is None:
+        return f"{start.at:%Y-%m-%d}"
+    report = evening.report
     rows = select_output(report.record, report.outputs[0])
     above, below, _ = report.outputs[0].directions
     called = rows[rows["outcome"].notna() & rows["direction"].isin([above, below])]
     rate = ((called["direction"] == above) == (called["outcome"] == 1.0)).mean()
     record = f"  hit rate {format_percent(rate)} of {len(called):,}" if len(called) else ""
-    return f"{report.as_of:%Y-%m-%d}{record}"
+    return f"{start.at:%Y-%m-%d}{record}"

@@ -50,6 +50,7 @@ class Summary:
         promotions: Every change of champion.
         decay: What the decay alarm would have said.
         findings: The findings of the price checks of the last evening, a line per rule.
+        failed: Evenings and trainings that failed for want of prices, a sentence each.
         report: The page of the last evening.
         workspace: The simulation's workspace.
     """
@@ -65,6 +66,7 @@ class Summary:
     promotions: list[Promotion]
     decay: Sequence[Decay]
     findings: list[str]
+    failed: list[str]
     report: Path
     workspace: Path
 
@@ -86,6 +88,7 @@ def summarize(simulated: Simulated) -> Summary:
         promotions=ChallengerBook(run.workspace.home).promotions(run.name),
         decay=report.decay,
         findings=summarize_findings(report.findings) if len(report.findings) else [],
+        failed=simulated.failed,
         report=simulated.evening.paths.html,
         workspace=run.workspace.home,
     )

@@ -76,6 +76,11 @@ def _show(summary: "Summary") -> None:
     lines += [f"  {each.on:%Y-%m-%d}  {each.model_version}  {each.in_words}" for each in summary.promotions]
     lines += ["", *(f"decay alarm, {decay.sentence}" for decay in summary.decay)]
     lines += ["", f"findings of the price checks{':' if summary.findings else ': none'}", *summary.findings]
+    if summary.failed:
+        lines += [
+            "",
+            f"{count(len(summary.failed), 'run')} failed for want of prices, {summary.failed[0]} for one",
+        ]
     for line in lines:
         console.print(line, markup=False, soft_wrap=not console.is_terminal)
     for path in (summary.report, summary.workspace):

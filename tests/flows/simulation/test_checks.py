@@ -68,12 +68,14 @@ def test_sessions_without_prices_or_history_are_refused(
 
 
 def test_a_workspace_of_real_evenings_is_never_simulated_into(settings: Path) -> None:
-    with pytest.raises(InputError, match="a workspace of real evenings"):
+    with pytest.raises(InputError, match="belongs to a workspace of real evenings"):
         check(settings, into="data")
+    with pytest.raises(InputError, match="belongs to a workspace of real evenings"):
+        check(settings, into="data/year")
     real = settings.parent / "into"
     real.mkdir()
     (real / "workspace.json").write_text('{"layout": 1, "made_by": "nextday"}')
-    with pytest.raises(InputError, match="a workspace of real evenings"):
+    with pytest.raises(InputError, match="belongs to a workspace of real evenings"):
         check(settings)
 
 
