@@ -3,20 +3,22 @@
 import json
 import shutil
 from dataclasses import replace
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from flows.evening.forecasting import replay
-from flows.nightly import nightly
+from flows.nightly import nightly, update
 from flows.runtime.context import open_run
 from flows.simulation.checks import Request, check_request
 from flows.simulation.simulate import Simulated, simulate
 from flows.simulation.summary import summarize
 from pipeline.errors import InputError, WorkspaceBusyError
 from pipeline.ledger.ledger import Ledger
+from pipeline.market.calendar import Calendar
+from pipeline.prices.store import PriceStore
 from pipeline.storage.files import hold_lock
 from pipeline.storage.simulation_note import read_note, write_note
 from tests.conftest import small_settings
@@ -143,3 +145,45 @@ def test_it_goes_on_where_it_was_and_to_a_later_session(
     later = simulate(folder.request(last=date(2018, 12, 10)))
     assert (later.evenings, later.evening.new_rows) == (7, 2)
     assert len(folder.ledger.record("sample")) == 14
+
+
+REMOTE = """
+import numpy as np
+import pandas as pd
+
+class Vendor:
+    def fetch(self, symbol, start, end, now):
+        with open(__file__ + ".asked", "a") as asked:
+            print(symbol, file=asked)
+        days = pd.bdate_range("2017-01-02", "2018-12-31")
+        days = days[~days.isin(pd.to_datetime({closed}))]
+        close = 100 * np.exp(np.cumsum(np.random.default_rng(ord(symbol)).normal(0, 0.01, len(days))))
+        bars = pd.DataFrame({{"date": days, "open": close, "high": close * 1.01, "low": close * 0.99, "close": close}})
+        return bars.assign(volume=1e6)
+"""
+
+
+def test_prices_of_a_remote_source_come_from_the_workspace_and_nobody_is_asked(
+    own_modules: Path, xnys: Calendar
+) -> None:
+    folder = Folder(own_modules)
+    weekdays = pd.bdate_range("2017-01-02", "2018-12-31")
+    closed = [f"{day:%Y-%m-%d}" for day in weekdays if day not in xnys.sessions]
+    (own_modules / "remote_vendor.py").write_text(REMOTE.format(closed=closed))
+    universe = '[universe]\nname = "us"\nsource = "remote_vendor:Vendor"\nsymbols = ["A", "B"]\n'
+    folder.config.write_text(
+        universe + small_settings("2017-01-03").replace("[model]", '[model]\nkind = "logistic"')
+    )
+    update.fn(config=folder.config, home=folder.home, now=datetime(2018, 12, 31, 23, tzinfo=UTC))
+    asked = own_modules / "remote_vendor.py.asked"
+    assert asked.read_text().split() == ["A", "B"]
+    simulated = simulate(folder.request(date(2018, 12, 10), date(2018, 12, 12)))
+    assert asked.read_text().split() == ["A", "B"]
+    record = folder.ledger.record("us")
+    assert len(record) == 6
+    assert record["outcome"].notna().sum() == 2  # a bar of the same evening is not settled yet
+    assert simulated.failed == []
+    stored = PriceStore(folder.home / "prices" / "us").read(pd.Timestamp("2018-12-12"))
+    known = PriceStore(folder.into / "prices" / "us").read()
+    names = ["symbol", "session", "open", "high", "low", "close", "volume", "dividend", "split"]
+    pd.testing.assert_frame_equal(known[names], stored[names])

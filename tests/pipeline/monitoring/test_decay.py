@@ -61,6 +61,19 @@ def test_too_few_live_sessions_say_nothing(five_years: pd.DatetimeIndex) -> None
     assert judge_decay(pd.concat([late] * 2), MAIN, {}).sessions == 0
 
 
+def test_a_simulated_record_is_tested_like_a_live_one_and_never_called_live(
+    five_years: pd.DatetimeIndex,
+) -> None:
+    p, outcome = draw(np.random.default_rng(1), 600, 40, spread=0.08, truth=0)
+    live = make_record(five_years, p, outcome)
+    late = live.assign(kind="late")
+    simulated = judge_decay(late, MAIN, {}, is_simulated=True)
+    assert (simulated.state, simulated.since) == ("decayed", judge_decay(live, MAIN, {}).since)
+    assert simulated.evidence_text.startswith("600 simulated sessions, ")
+    assert judge_decay(late, MAIN, {}).sessions == 0
+    assert judge_decay(live, MAIN, {}, is_simulated=True).sessions == 0
+
+
 def test_forecasts_worse_than_the_base_rate_raise_the_alarm_and_it_stays(
     five_years: pd.DatetimeIndex,
 ) -> None:
