@@ -48,6 +48,7 @@ from pipeline.report.backtest_report import (
 )
 from pipeline.report.trading_tables import list_numbers
 from pipeline.statistics.sharpe import deflate_by_trials
+from pipeline.storage.backtest_folders import link_newest, name_backtest, place_backtest
 from pipeline.storage.csv_output import format_csv
 from pipeline.storage.files import atomic_write, hold_lock, write_text
 from pipeline.tracking.mlflow_metrics import Measured, measure_trading
@@ -81,7 +82,8 @@ def backtest(
         config: The configuration file.
         home: The workspace.
         now: The clock; default: the wall clock.
-        out: The folder for the report; default: reports/<universe>/backtest of the workspace.
+        out: The folder for the report; default: one of its own below reports/<universe>/backtests of the workspace, to
+            which reports/<universe>/backtest leads.
 
     Raises:
         InputError: there is too little history for a walk.
@@ -93,14 +95,23 @@ def backtest(
         with open_locked_run(config, home, now) as run:
             price_status = _resume_prices(run, update_prices(run))
             known = make_sequences(run, price_status.as_of, price_status.seq)
-        paths = backtest_paths(out or run.workspace.reports / run.name / "backtest")
         made = _run_backtest(run, price_status, known)
+        folder = out or place_backtest(run.workspace.reports / run.name, _name(run, made))
+        paths = backtest_paths(folder)
         _write(made, paths)
+        if out is None:
+            link_newest(run.workspace.reports / run.name, folder)
         with run.workspace.locked(run.name, timeout=PATIENCE, log=log_line):
             _track(run, made, paths)
         shutil.rmtree(_checkpoints(run), ignore_errors=True)  # only an interrupted walk needs them
         _publish(made)
     return Backtested(made, paths)
+
+
+def _name(run: Run, made: Backtest) -> str:
+    """Return the name of the folder: only the same settings on the same prices give the same digest."""
+    facts = {"trial": _digest_trial(run), "data": made.method["data version"], "as_of": str(made.as_of)}
+    return name_backtest(made.made_at, made.model, digest(facts))
 
 
 def _checkpoints(run: Run) -> Path:

@@ -23,6 +23,7 @@ from pipeline.formatting import count
 from pipeline.ledger.known_head import ledger_exists
 from pipeline.prices.delta_table import Compaction
 from pipeline.report.files import remove_reports
+from pipeline.storage.backtest_folders import remove_backtests
 from pipeline.tracking.registry import Registry
 from pipeline.tracking.run_files import remove_run_files
 
@@ -56,6 +57,7 @@ class OldFiles:
     """What [retention] lets go: numbers, and the bytes of all."""
 
     reports: int = 0
+    backtests: int = 0
     tracked_runs: int = 0
     evaluations: int = 0
     size: int = 0
@@ -95,11 +97,11 @@ def compact_prices(run: Run) -> Compaction:
 
 @task("remove old files")
 def remove_old_files(run: Run) -> OldFiles:
-    """Remove the reports and MLflow's files of sessions before the newest `report_sessions` with forecasts.
+    """Remove the reports, backtests and MLflow's files from before the newest `report_sessions` with forecasts.
 
     Models that forecast none of those sessions keep the essential files of their evaluations: scores, verdicts and the
     forecasts of the test. `nextday report` writes an old report again, from what stays. The serving model's training
-    keeps all files.
+    keeps all files, and the newest backtest stays.
     """
     kept = run.config.retention.report_sessions
     if not kept or not ledger_exists(run.workspace.ledger):
@@ -111,6 +113,7 @@ def remove_old_files(run: Run) -> OldFiles:
     first = sessions.iloc[-kept]
     # A report is named by the session after: that of the session before `first` is for `first` itself.
     reports, size = remove_reports(run.workspace.reports, run.name, (first + pd.Timedelta(days=1)).date())
+    backtests, of_backtests = remove_backtests(run.workspace.reports / run.name, first.date())
     registry = Registry(run.workspace.home, model_version)
     serving = registry.serving(run.name)
     used = {*rows.loc[rows["as_of"] >= first, "model_version"], *([serving.model_version] if serving else [])}
@@ -122,7 +125,7 @@ def remove_old_files(run: Run) -> OldFiles:
     except sqlite3.Error as error:  # nextday doctor checks the database
         log_quietly(f"the files of tracked runs are left as they are: {error}")
         runs, more = 0, 0
-    return OldFiles(reports, runs, shortened, size + freed + more)
+    return OldFiles(reports, backtests, runs, shortened, size + of_backtests + freed + more)
 
 
 def _shorten_evaluations(
@@ -188,11 +191,12 @@ def _summary(done: Maintenance, run: Run) -> list[str]:
         lines.append(f"{name}: {_mb(after)}, before {_mb(before)}")
     if done.leftovers:
         lines.append(f"{count(len(done.leftovers), 'leftover')} of killed runs removed")
-    if old.reports or old.tracked_runs or old.evaluations:
+    if old.reports or old.backtests or old.tracked_runs or old.evaluations:
         lines.append(
-            f"{count(old.reports, 'report')}, the files of {count(old.tracked_runs, 'tracked run')} and the charts of "
-            f"{count(old.evaluations, 'model')} removed ({_mb(old.size)}): older than the newest "
-            f"{run.config.retention.report_sessions} sessions, which [retention] keeps"
+            f"{count(old.reports, 'report')}, {count(old.backtests, 'backtest')}, the files of "
+            f"{count(old.tracked_runs, 'tracked run')} and the charts of {count(old.evaluations, 'model')} removed "
+            f"({_mb(old.size)}): older than the newest {run.config.retention.report_sessions} sessions, which "
+            "[retention] keeps"
         )
     return lines
 
@@ -214,6 +218,7 @@ def _publish(done: Maintenance, universe: str) -> None:
             for name, (before, after) in done.databases.items()
         ),
         {"what": "old reports", "before": done.old.reports, "after": 0},
+        {"what": "old backtests", "before": done.old.backtests, "after": 0},
         {"what": "old tracked runs with files", "before": done.old.tracked_runs, "after": 0},
         {"what": "old models with charts", "before": done.old.evaluations, "after": 0},
         {"what": "leftovers of killed runs", "before": len(done.leftovers), "after": 0},

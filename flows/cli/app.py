@@ -182,7 +182,7 @@ def backtest(
         Path | None,
         typer.Option(
             help="The folder for the page and its tables.",
-            show_default="reports/<universe>/backtest of the workspace",
+            show_default="a new one in reports/<universe>/backtests of the workspace",
             parser=parse_path,
         ),
     ] = None,

@@ -24,6 +24,7 @@ from pipeline.ledger.known_head import RECOVER, ledger_exists
 from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.verification import Verification
 from pipeline.prices.store import PriceStore
+from pipeline.storage.backtest_folders import link_restored
 from pipeline.storage.files import hold_lock
 from pipeline.storage.workspace import Workspace
 
@@ -163,6 +164,7 @@ def restore(archive: Path, home: Path, *, progress: Progress) -> Contents:
     half = home.with_name(f"{home.name}.half")
     with _explain_errors(home.parent), _work_folder(half, half / "locks"):
         contents = _unpack_and_read(archive, half / "whole", archive, progress)
+        link_restored(half / "whole")
         os.sync()  # otherwise a power failure may leave empty files under the new name
         _check_empty(home)
         (half / "whole").replace(home)

@@ -170,6 +170,11 @@ def test_an_interrupted_walk_goes_on_and_ends_as_one_that_was_not(
     monkeypatch.setattr(Trainer, "train", noted)
     again = walk_with(folder, home="interrupted")
     assert len(counted) == 2 * walked.backtest.folds - 3
+    home = folder / "interrupted" / "reports" / "sample"
+    made = again.paths["report.html"].parent
+    assert made.parent == home / "backtests"
+    assert made.name.startswith(f"{NOW:%Y-%m-%dT%H%M%SZ}-gru-")
+    assert (home / "backtest").resolve() == made.resolve()
     np.testing.assert_array_equal(again.backtest.forecasts["p_up"], walked.backtest.forecasts["p_up"])
     pd.testing.assert_frame_equal(again.backtest.scores, walked.backtest.scores)
 

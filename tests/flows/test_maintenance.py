@@ -132,6 +132,7 @@ def test_old_reports_go_and_the_ledger_stays_as_it_is(nextday: CommandLine) -> N
         folder.mkdir(parents=True)
         (folder / "report.html").write_text("0" * 100_000)
     others = [Path("w/reports/sample/latest.csv"), Path("w/reports/sample/backtest/report.html")]
+    others += [Path("w/reports/sample/backtests/2010-01-04T220000Z-gru-3f2a1b9c/report.html")]
     others += [Path("w/reports/other/2001-01-01/report.html")]
     for file in others:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -142,7 +143,10 @@ def test_old_reports_go_and_the_ledger_stays_as_it_is(nextday: CommandLine) -> N
     Path("nextday.toml").write_text("[retention]\nreport_sessions = 30\n")
     said = nextday(*HERE, "maintain")
     assert said.code == 0
-    assert "4 reports, the files of 0 tracked runs and the charts of 0 models removed (0.4 MB)" in said.err
+    assert (
+        "4 reports, 0 backtests, the files of 0 tracked runs and the charts of 0 models removed (0.4 MB)"
+        in said.err
+    )
     left = sorted(path.name for path in Path("w/reports/sample").glob("????-??-??"))
     assert left == [f"{target:%Y-%m-%d}" for target in sessions["target_session"]][4:]
     gone = before.keys() - contents(Path("w")).keys()
