@@ -76,7 +76,7 @@ def backtest(
 ) -> Backtested:
     """Run a walk-forward backtest: refit the procedure through history and score the forecasts after each fit.
 
-    Nightly runs may go on meanwhile. An interrupted walk resumes at the first network that is not trained yet.
+    Nightly runs may go on meanwhile. An interrupted walk resumes at the first fit that is not finished yet.
 
     Args:
         config: The configuration file.
@@ -115,7 +115,7 @@ def _name(run: Run, made: Backtest) -> str:
 
 
 def _checkpoints(run: Run) -> Path:
-    """Return the folder with the trained networks of an interrupted walk."""
+    """Return the folder with the finished fits of an interrupted walk."""
     return run.workspace.cache / "backtest" / run.name
 
 

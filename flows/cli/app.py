@@ -190,7 +190,7 @@ def backtest(
     """Run a walk-forward backtest and write its report.
 
     The model is refit through history; each fit forecasts the sessions after it, and these are scored. Nothing is
-    written to the ledger. If interrupted, it resumes at the first network that is not trained yet.
+    written to the ledger. If interrupted, it resumes at the first fit that is not finished yet.
     """
     arguments = _prepare_flow()
     from flows.backtest import backtest as backtest_flow

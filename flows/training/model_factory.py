@@ -1,10 +1,12 @@
 """Build models from the settings: network, classifier or custom model, the baselines, the start of a warm start."""
 
+import json
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final, cast
 
 from flows.runtime.context import Run
+from flows.runtime.custom_code import digest_code_of
 from flows.runtime.progress import log_line
 from flows.training.compute import Compute
 from flows.training.load_models import load_recipe
@@ -12,6 +14,7 @@ from models.baselines import baselines
 from models.calibration.calibrator import Calibration
 from models.classifiers.classifier import ClassifierKind, ClassifierModel
 from models.ensembles.custom_ensemble import CustomModel
+from models.ensembles.kept_fits import KeptFits
 from models.sample_weights import Weigh, weigh_by_volatility, weigh_recent
 from pipeline.config import Config
 from pipeline.features.columns import RANGE, UNIVERSE, FeatureSet
@@ -48,7 +51,8 @@ def make_recipe(
     model, training = run.config.model, run.config.training
     calibration = _calibration(run)
     if model.is_custom:
-        return CustomModel(run.custom_model(), model.lookback, model.members, progress, calibration)
+        kept = _keep_fits(run, compute)
+        return CustomModel(run.custom_model(), model.lookback, model.members, progress, calibration, kept)
     if model.is_classifier:
         kind, last_return = cast(ClassifierKind, model.kind), features.columns.index(features.last_return)
         return ClassifierModel(kind, last_return, model.lookback, training.mode, progress, calibration)
@@ -67,6 +71,15 @@ def make_recipe(
         weigh=_weigh(training.sample_weight, features),
     )
     return model_to_fit
+
+
+def _keep_fits(run: Run, compute: Compute) -> KeptFits | None:
+    """Return where the fits of a custom model are kept, with what they are made with; None where they are not."""
+    if compute.checkpoints is None:
+        return None
+    model = run.config.model
+    made_with = {"model": model.kind, "options": model.options, **digest_code_of(run)}
+    return KeptFits(compute.checkpoints, json.dumps(made_with, sort_keys=True))
 
 
 _TRAINING: Final = (

@@ -21,6 +21,7 @@ from models.calibration.calibrator import (
     uncalibrated,
 )
 from models.ensembles.agreement import Agreement, banded, measure_agreement
+from models.ensembles.kept_fits import KeptFits
 from models.ensembles.model_files import METADATA, read_metadata, write_metadata, writing
 from models.errors import ModelError
 from models.prediction import Prediction, on_panel
@@ -201,6 +202,7 @@ class CustomModel:
         progress: Called after every member.
         calibration: How the mean logit is calibrated, and when a direction is issued; None: uncalibrated, which hides
             nothing from an audit.
+        kept: Finished fits, which are loaded again instead of being done; None: each is done and none is kept.
     """
 
     written: UserModel
@@ -208,6 +210,7 @@ class CustomModel:
     members: int = 1
     progress: Callable[[Trained], None] | None = None
     calibration: Calibration | None = field(default_factory=Calibration)
+    kept: KeptFits | None = None
 
     def fit(
         self,
@@ -277,7 +280,14 @@ class CustomModel:
     def _fit_one(
         self, given: tuple[NDArray[Any], ...], train: range, stop: range, seed: int, member: int
     ) -> UserFit:
-        fitted = self.written.fit(*given, train=train, stop=stop, seed=seed)
+        def fit() -> UserFit:
+            return self.written.fit(*given, train=train, stop=stop, seed=seed)
+
+        if self.kept:  # loaded even when it was fitted just now: a walk ends alike, interrupted or not
+            folder = self.kept.keep(given, train, stop, seed, lambda: fit().save)
+            fitted = self.written.load(folder, given[-1].shape[-1])
+        else:
+            fitted = fit()
         if self.progress:
             self.progress(Trained(member, self.members))
         return fitted
