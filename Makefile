@@ -17,7 +17,7 @@ marked = $(shell grep -rlE --include='test_*.py' '^pytestmark = .*mark\.($(1))\b
 INSTALL := $(BIN)/python -m pip --disable-pip-version-check $(shell [ -t 2 ] || echo --quiet) install --no-compile --constraint requirements.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help forecast test proofs check lint format types bench yahoo architecture clean
+.PHONY: help forecast test proofs check lint format types bench yahoo architecture schemas clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -e 's/:.*## /\t/' | expand -t 14
@@ -55,6 +55,9 @@ yahoo: $(VENV)/.installed-dev  ## A simulated Yahoo on this machine, to try next
 
 architecture: $(VENV)/.created  ## Draw docs/architecture.svg from the imports
 	$(BIN)/python docs/draw_architecture.py
+
+schemas: $(VENV)/.installed  ## Write docs/schemas from the models of the JSON documents
+	$(BIN)/python -m docs.write_schemas
 
 clean:  ## Remove the environment and the caches, never the workspace data/
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache dist

@@ -15,17 +15,19 @@ from flows.cli.arguments import (
     parse_path,
     parse_time,
     put_options_first,
+    show_version,
 )
 from flows.cli.audit_commands import audit_app
 from flows.cli.backup_commands import backup_app
 from flows.cli.catalog_commands import models_app, promotion_app, source_app, ui_app
-from flows.cli.failures import describe_unexpected, echo_wrapped, end_by, ended_by_signals, find_cause
+from flows.cli.failures import echo_wrapped, end_by, ended_by_signals
 from flows.cli.init_command import init_app
 from flows.cli.ledger_commands import ledger_app
 from flows.cli.monitoring.alarm_commands import alarm_app
 from flows.cli.monitoring.notify_commands import notify_app
 from flows.cli.monitoring.simulate_command import simulate_app
 from flows.cli.prices_commands import prices_app
+from flows.cli.publishing.json_output import AsJson, call, documents_alone, fail
 from flows.cli.startup import import_beside, start_quickly, start_server_early, use_or_stop, working
 
 if TYPE_CHECKING:
@@ -61,14 +63,6 @@ for _nameless in (backup_app, audit_app, init_app, promotion_app, simulate_app, 
 _SESSION = "The session whose close the forecasts were made from (as_of in the CSV), or their target session."
 
 
-def _show_version(is_requested: bool) -> None:
-    if is_requested:
-        from importlib.metadata import version
-
-        typer.echo(f"nextday {version('nextday')}")
-        raise typer.Exit
-
-
 @app.callback()
 def _options(
     context: typer.Context,
@@ -97,7 +91,7 @@ def _options(
     ] = "",
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
     version: Annotated[
-        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_show_version)
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=show_version)
     ] = False,
 ) -> None:
     options.config, options.home, options.debug = config, home, debug
@@ -108,7 +102,7 @@ def _options(
 
 
 @app.command()
-def forecast() -> None:
+def forecast(as_json: AsJson = False) -> None:
     """Run the nightly session, from fetching prices to the report.
 
     The steps: fetch and check prices, catch up missed sessions, settle, forecast, seal, report. Trains a model first
@@ -122,7 +116,7 @@ def forecast() -> None:
     if server:
         use_or_stop(server, arguments)
     with working():
-        show_evening(call_flow(nightly, **arguments))
+        show_evening(call_flow(nightly, **arguments), as_json=as_json)
 
 
 @app.command()
@@ -186,6 +180,7 @@ def backtest(
             parser=parse_path,
         ),
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Run a walk-forward backtest and write its report.
 
@@ -198,7 +193,7 @@ def backtest(
     from flows.runtime.tasks import call_flow
 
     with working():
-        show_backtest(call_flow(backtest_flow, **arguments, out=out.resolve() if out else None))
+        show_backtest(call_flow(backtest_flow, **arguments, out=out and out.resolve()), as_json=as_json)
 
 
 @app.command()
@@ -300,7 +295,7 @@ def deploy() -> None:
 
 
 @app.command()
-def doctor() -> None:
+def doctor(as_json: AsJson = False) -> None:
     """Check the installation and print a fix for each problem."""
     from pipeline.errors import NextdayError
 
@@ -310,7 +305,7 @@ def doctor() -> None:
     from flows.operations.doctor import examine
 
     checks = examine(options.config, options.home, options.now)
-    show_health(checks)
+    show_health(checks, as_json=as_json)
     if any(not check.is_passed for check in checks):
         raise typer.Exit(1)
 
@@ -318,18 +313,16 @@ def doctor() -> None:
 def main() -> None:
     """Run the command line; an error is printed in a few lines and sets the exit code, without a traceback."""
     start_quickly()
-    with ended_by_signals() as find_signal:
+    arguments = put_options_first(sys.argv[1:])
+    with ended_by_signals() as find_signal, documents_alone(arguments):
         try:
-            app(put_options_first(sys.argv[1:]), standalone_mode=True)
+            call(app, arguments)
         except BaseException as error:
             if number := find_signal():  # whatever it led to in Prefect or elsewhere
                 end_by(number)
             if options.debug or not isinstance(error, Exception):
                 raise
-            error = find_cause(error)
-            is_ours = hasattr(error, "fix")
-            echo_wrapped(f"nextday: {error if is_ours else describe_unexpected(error)}")
-            raise SystemExit(getattr(error, "exit_code", 1) if is_ours else 1) from None
+            fail(error)
 
 
 def _prepare() -> dict[str, Any]:

@@ -20,7 +20,9 @@ __all__ = [
     "parse_time",
     "put_options_first",
     "require_folder",
+    "require_one_file",
     "require_optuna",
+    "show_version",
 ]
 
 
@@ -106,6 +108,21 @@ def require_folder(file: Path, option: str) -> None:
         raise typer.BadParameter(f"{problem}; give a file in an existing folder", param_hint=option)
 
 
+def require_one_file(csv: Path | None, parquet: Path | None) -> Path:
+    """Return the file of --csv or --parquet, of which one must be given; only CSV can go to standard output."""
+    if csv is not None and parquet is None:
+        require_folder(csv, "--csv")
+        return csv
+    if parquet is not None and csv is None:
+        if str(parquet) == "-":
+            raise typer.BadParameter(
+                "only CSV can go to standard output; give a file", param_hint="--parquet"
+            )
+        require_folder(parquet, "--parquet")
+        return parquet
+    raise typer.BadParameter("give one file, with --csv FILE or --parquet FILE")
+
+
 def require_optuna() -> None:
     """Refuse to search without Optuna, which is an optional dependency."""
     from pipeline.errors import InputError
@@ -116,6 +133,15 @@ def require_optuna() -> None:
             where="the extra `search` of nextday",
             fix="in the checkout: .venv/bin/pip install --constraint requirements.lock --editable '.[search]'",
         )
+
+
+def show_version(is_requested: bool) -> None:
+    """Print the version and end, if the option asks for it."""
+    if is_requested:
+        from importlib.metadata import version
+
+        typer.echo(f"nextday {version('nextday')}")
+        raise typer.Exit
 
 
 def parse_time(text: str, option: str) -> datetime | None:

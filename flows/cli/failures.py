@@ -10,11 +10,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
 from flows.runtime.wrapping import wrap_words
+
+if TYPE_CHECKING:
+    from pipeline.errors import NextdayError
 
 __all__ = ["describe_unexpected", "echo_wrapped", "end_by", "ended_by_signals", "find_cause"]
 
@@ -136,14 +139,13 @@ def find_cause(error: Exception) -> Exception:
     return error
 
 
-def describe_unexpected(error: Exception) -> str:
-    """Return the message of an error of the program itself: where it was raised, and how to see the traceback."""
+def describe_unexpected(error: Exception) -> "NextdayError":
+    """Describe an error of the program itself: where it was raised, and how to see the traceback."""
     from pipeline.errors import NextdayError
 
     last = traceback.extract_tb(error.__traceback__)[-1]
-    described = NextdayError(
+    return NextdayError(
         f"Unexpected error: {type(error).__name__}: {error}",
         where=f"{last.filename}, line {last.lineno}",
         fix="run the same command with nextday --debug to see the whole traceback",
     )
-    return str(described)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.arguments import options, parse_date, parse_path, require_folder
+from flows.cli.arguments import options, parse_date, parse_path, require_one_file
+from flows.cli.publishing.json_output import AsJson
 
 if TYPE_CHECKING:
     from pipeline.config import Config
@@ -15,17 +16,27 @@ if TYPE_CHECKING:
 
 __all__ = ["ledger_app"]
 
+_Csv = Annotated[
+    Path | None, typer.Option(help="The file to write; - for standard output.", parser=parse_path)
+]
+_Parquet = Annotated[Path | None, typer.Option(help="The file to write.", parser=parse_path)]
+
 ledger_app = typer.Typer(no_args_is_help=True, help="The sealed record: forecasts and their outcomes.")
 
 
 @ledger_app.command("show")
 def ledger_show(
     last: Annotated[int, typer.Option(help="How many sessions.", min=1)] = 5,
+    as_json: AsJson = False,
 ) -> None:
     """Show the newest forecasts with their outcomes."""
     from flows.cli.output import show_record
+    from flows.cli.publishing.answers import answer_record
 
     ledger, universe = _ledger(), _universe_name()
+    if as_json:
+        answer_record(ledger, universe, last)
+        return
     typer.echo(f"{ledger.path}, universe {universe}")
     show_record(ledger.record(universe), last)
 
@@ -51,20 +62,30 @@ def ledger_verify(
 
 @ledger_app.command("export")
 def ledger_export(
-    csv: Annotated[Path, typer.Option(help="The file to write; - for standard output.", parser=parse_path)],
+    csv: _Csv = None,
+    parquet: _Parquet = None,
     everything: Annotated[
         bool, typer.Option("--all", help="Every universe, not only the configured one.")
     ] = False,
 ) -> None:
-    """Export every forecast with its outcome as CSV."""
-    require_folder(csv, "--csv")
+    """Export every forecast with its outcome as CSV or Parquet."""
+    path = require_one_file(csv, parquet)
     ledger, universe = _ledger(), None if everything else _universe_name()
-    ledger.export_csv(universe, sys.stdout if str(csv) == "-" else csv)
+    if csv is not None:
+        ledger.export_csv(universe, sys.stdout if str(path) == "-" else path)
+        return
+    from pipeline.ledger.sealed_batches import open_sealed, read_table
+    from pipeline.storage.files import write_bytes
+
+    with open_sealed(ledger.path) as db:
+        record = read_table(db, "record", universe)
+    write_bytes(path, record.drop(columns="batch").to_parquet(index=False))
 
 
 @ledger_app.command("positions")
 def ledger_positions(
-    csv: Annotated[Path, typer.Option(help="The file to write; - for standard output.", parser=parse_path)],
+    csv: _Csv = None,
+    parquet: _Parquet = None,
     target: Annotated[
         str, typer.Option(help="relative, intraday_relative or overnight_relative.")
     ] = "relative",
@@ -80,10 +101,10 @@ def ledger_positions(
 
     from pipeline.outputs import NEXT, TARGETS, Output
     from pipeline.storage.csv_output import format_csv
-    from pipeline.storage.files import write_text
+    from pipeline.storage.files import write_bytes, write_text
     from pipeline.trading.exports import FORMS, select_evening, tabulate
 
-    require_folder(csv, "--csv")
+    path = require_one_file(csv, parquet)
     relative = [name for name in TARGETS if Output(name, NEXT).is_relative]
     if form not in FORMS:
         raise typer.BadParameter(f"{form!r}: write {' or '.join(FORMS)}", param_hint="--form")
@@ -98,11 +119,13 @@ def ledger_positions(
     as_of = pd.Timestamp(parse_date(session, "--session")) if session else None
     settings = _settings()
     rows = select_evening(_ledger().record(settings.universe.name), target, as_of)
-    text = format_csv(tabulate(rows, form, settings.trading))
-    if str(csv) == "-":
-        sys.stdout.write(text)
+    table = tabulate(rows, form, settings.trading)
+    if csv is None:
+        write_bytes(path, table.to_parquet(index=False))
+    elif str(path) == "-":
+        sys.stdout.write(format_csv(table))
     else:
-        write_text(csv, text)
+        write_text(path, format_csv(table))
 
 
 @ledger_app.command("begin-again")

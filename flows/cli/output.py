@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.cli.console import console, make_table
+from flows.cli.publishing.answers import answer_backtest, answer_evening, answer_health
 from flows.runtime.wrapping import wrap_words
 from pipeline.formatting import count, format_day, format_moment, format_percent, format_price, format_return
 from pipeline.outputs import (
@@ -59,8 +60,11 @@ __all__ = [
 _MOST, _FEW = 20, 5
 
 
-def show_evening(evening: "Evening") -> None:
+def show_evening(evening: "Evening", *, as_json: bool = False) -> None:
     """Print the verdict, the forecasts, the age of prices and model, and the paths of the reports."""
+    if as_json:
+        answer_evening(evening)
+        return
     report = evening.report
     console.print()
     lost = next((note for note in report.notes if note.startswith("No score is shown")), "Not scored yet")
@@ -131,8 +135,11 @@ def show_retrained(retrained: "Retrained") -> None:
     console.print(retrained.sentence, markup=False)
 
 
-def show_backtest(backtested: "Backtested") -> None:
+def show_backtest(backtested: "Backtested", *, as_json: bool = False) -> None:
     """Print the verdict, the scores, the further results, and the paths of the files."""
+    if as_json:
+        answer_backtest(backtested)
+        return
     from pipeline.report.backtest_markdown import (
         summary_sentences,  # takes a second to import; no other command needs it
     )
@@ -242,8 +249,11 @@ def show_ui(page: str, model: str) -> None:
     console.print(grid)
 
 
-def show_health(checks: "list[HealthCheck]") -> None:
+def show_health(checks: "list[HealthCheck]", *, as_json: bool = False) -> None:
     """Print every check, and the fix of each that failed."""
+    if as_json:
+        answer_health(checks)
+        return
     for check in checks:
         _print_wrapped(f"{'OK ' if check.is_passed else 'FIX'}  {check.what}")
         if not check.is_passed:

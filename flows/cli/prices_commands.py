@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.arguments import options, parse_date, parse_path, parse_time, require_folder
+from flows.cli.arguments import options, parse_date, parse_path, parse_time, require_one_file
+from flows.cli.publishing.json_output import AsJson
 
 if TYPE_CHECKING:
     from flows.prices.reader import StoredPrices
@@ -57,12 +58,16 @@ def show(
 @prices_app.command("check")
 def check(
     everything: Annotated[bool, typer.Option("--all", help="Every finding, not only the newest.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Check all stored prices again; exit code 1 if a finding needs a person."""
     from flows.cli.prices_output import show_price_findings
+    from flows.cli.publishing.answers import answer_prices_check
     from pipeline.prices.ingest.store_check import check_store
+    from pipeline.report.documents.answers import CheckedPrices
 
-    stored, needs_person = _open_bars(), False
+    stored, needs_person, answers = _open_bars(), False, []
+    name = stored.config.universe.name
     parts = [(stored.calendar, stored.members(), stored.symbols(), "")]
     parts += [(days, each, each.symbols, "context series of ") for days, each in stored.context().items()]
     for days, listed, symbols, what in parts:
@@ -75,8 +80,13 @@ def check(
             now=stored.now,
             symbols=symbols,
         )
-        show_price_findings(found, f"{what}the universe {stored.config.universe.name}", everything=everything)
+        if as_json:
+            answers.append(CheckedPrices.read(found, "context series" if what else "constituents", days.name))
+        else:
+            show_price_findings(found, f"{what}the universe {name}", everything=everything)
         needs_person |= bool(found.rows["needs_person"].any())
+    if as_json:
+        answer_prices_check(name, answers, needs_person=needs_person)
     if needs_person:
         raise typer.Exit(1)
 
@@ -91,7 +101,7 @@ def export(
     known_at: _KnownAt = "",
 ) -> None:
     """Export every bar as CSV or Parquet: the whole file or nothing."""
-    path = _require_one_file(csv, parquet)
+    path = require_one_file(csv, parquet)
     day, time = parse_date(as_of, "--as-of") if as_of else None, parse_time(known_at, "--known-at")
     from flows.cli.prices_output import show_export
     from pipeline.prices.export import export_csv, export_parquet
@@ -126,20 +136,6 @@ def release(symbol: Annotated[str, typer.Argument(help="One symbol in quarantine
 
     stored = _open_prices()
     show_release(stored.release(symbol))
-
-
-def _require_one_file(csv: Path | None, parquet: Path | None) -> Path:
-    if csv is not None and parquet is None:
-        require_folder(csv, "--csv")
-        return csv
-    if parquet is not None and csv is None:
-        if str(parquet) == "-":
-            raise typer.BadParameter(
-                "only CSV can go to standard output; give a file", param_hint="--parquet"
-            )
-        require_folder(parquet, "--parquet")
-        return parquet
-    raise typer.BadParameter("give one file, with --csv FILE or --parquet FILE")
 
 
 def _open_prices() -> "StoredPrices":

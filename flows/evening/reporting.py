@@ -11,6 +11,7 @@ from flows.evening.decay import explain_decay, judge_record
 from flows.evening.last_calls import judge_last_calls
 from flows.evening.lateness import explain_late, explain_never_live
 from flows.evening.model_card import build_model_card, list_promotions
+from flows.evening.record_scores import list_challenger_records, score_record
 from flows.prices.missing import Reasons
 from flows.prices.update import PriceStatus, read_price_status
 from flows.runtime.context import Run, with_former_settings
@@ -26,8 +27,6 @@ from models.ensembles.model_files import model_version
 from models.errors import ModelError
 from pipeline.errors import InputError, NextdayError, StoreError
 from pipeline.evaluation.attributions import load_attributions
-from pipeline.evaluation.scores import score
-from pipeline.evaluation.selective import select_issued
 from pipeline.features.targets import OPENS_SEEN
 from pipeline.ledger.ledger import UniverseRecord
 from pipeline.monitoring.challenge import Standing
@@ -190,7 +189,8 @@ def _gather(
         covered=price_status.covered,
         bias=run.universe.bias,
         **_measured(evaluation),
-        live_scores=_live_scores(record.rows, champion.name),
+        live_scores=score_record(record.rows, champion.name),
+        challenger_records=list_challenger_records(run),
         record=record.rows,
         corrections=record.corrections,
         findings=price_status.findings,
@@ -293,22 +293,6 @@ def _describe_context(
     known = describe_context(run, price_status.as_of, price_status.seq, series, champion.lookback)
     gain = evaluation.context.sentence if evaluation and evaluation.context else ""
     return [sentence for sentence in (known, gain) if sentence]
-
-
-def _live_scores(record: pd.DataFrame, name: str) -> pd.DataFrame:
-    """Score the settled forecasts; the baseline is the base rate that each row was issued with."""
-    settled = record[record["outcome"].notna()]
-    parts = []
-    for kind, rows in ((k, select_output(r, o)) for k, r in settled.groupby("kind") for o in list_outputs(r)):
-        model = rows.assign(model=name)
-        baseline = rows.assign(model="base_rate", p_up=rows["baseline_p_up"])
-        both = pd.concat([model, baseline])
-        parts.append(score(both, baseline="base_rate", group=str(kind)))
-        if (rows["direction"] == "none").any():
-            issued = select_issued(both, name)
-            parts.append(score(issued, baseline="base_rate", group=f"{kind}, sides taken"))
-    parts = [part for part in parts if len(part)]
-    return pd.concat(parts, ignore_index=True) if parts else empty(SCORES)
 
 
 def _sessions_behind(run: Run, row: "pd.Series[Any]") -> int:

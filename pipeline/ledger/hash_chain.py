@@ -37,6 +37,7 @@ __all__ = [
     "compute_hash",
     "create",
     "find_head",
+    "format_content",
     "head",
     "list_beginnings",
     "list_chains",
@@ -360,6 +361,11 @@ def read_rows(db: sqlite3.Connection, chain: Chain, number: int) -> list[sqlite3
 
 def compute_hash(chain: Chain, header: list[Any], rows: list[sqlite3.Row]) -> str:
     """Return the seal of a batch: `header` are its own columns but the hash."""
+    return hashlib.sha256(format_content(chain, header, rows).encode()).hexdigest()
+
+
+def format_content(chain: Chain, header: list[Any], rows: list[sqlite3.Row]) -> str:
+    """Return the text whose sha256 is the seal of a batch."""
     columns = chain.columns_to_hash(rows)
     content = {
         "chain": chain.name,
@@ -367,4 +373,4 @@ def compute_hash(chain: Chain, header: list[Any], rows: list[sqlite3.Row]) -> st
         "columns": columns,
         "rows": [tuple(row[name] for name in columns) for row in rows],
     }
-    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    return json.dumps(content, sort_keys=True, separators=(",", ":"))

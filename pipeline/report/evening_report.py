@@ -14,7 +14,16 @@ from pipeline.monitoring.challenge import Standing
 from pipeline.monitoring.decay import Decay
 from pipeline.outputs import Output, list_outputs, select_main
 
-__all__ = ["Report"]
+__all__ = ["ChallengerRecord", "Report"]
+
+
+@dataclass(frozen=True, eq=False)
+class ChallengerRecord:
+    """The sealed forecasts of a challenger, and their scores: as `record` and `live_scores` of the report."""
+
+    model_version: str
+    rows: pd.DataFrame
+    scores: pd.DataFrame
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +70,7 @@ class Report:
         last_calls: How the forecasts of the session that has just closed turned out: symbol, target_session,
             direction, call (right, wrong or empty), realized_return, is_settled; empty where there were none.
         challengers: The models that forecast beside the champion, and where they stand.
+        challenger_records: What they have forecast so far.
         figures: The figures of the evaluation that were stored with it: SVG by name. Others are drawn.
         decay: What the decay alarm says of each output's live record; empty for a historical source.
         drift: Whether the inputs have drifted, in a sentence; empty where there is nothing to explain.
@@ -105,6 +115,7 @@ class Report:
     late_because: str = ""
     last_calls: pd.DataFrame = field(default_factory=pd.DataFrame)
     challengers: Sequence[Standing] = ()
+    challenger_records: Sequence[ChallengerRecord] = ()
     decay: Sequence[Decay] = ()
     drift: str = ""
 

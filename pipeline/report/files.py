@@ -1,4 +1,4 @@
-"""The files of a nightly report: forecasts and scores as CSV, and the HTML page."""
+"""The files of a nightly report: forecasts and scores as CSV, the HTML page, and the newest forecasts as JSON."""
 
 import csv
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ import pandas as pd
 from pipeline.evaluation.selective import is_within_band
 from pipeline.formatting import format_instant
 from pipeline.outputs import TARGETS, select_main
+from pipeline.report.documents.evening import Latest, Record
 from pipeline.report.evening_page import render
 from pipeline.report.evening_report import Report
 from pipeline.report.tables import collect_scores
@@ -18,7 +19,15 @@ from pipeline.schema import SCORES
 from pipeline.storage.csv_output import format_csv
 from pipeline.storage.files import measure_folder, remove_folder, write_text
 
-__all__ = ["FORECAST_COLUMNS", "Paths", "find_foreign_latest", "remove_reports", "report_paths", "write"]
+__all__ = [
+    "FORECAST_COLUMNS",
+    "Paths",
+    "find_foreign_latest",
+    "list_rows",
+    "remove_reports",
+    "report_paths",
+    "write",
+]
 
 FORECAST_COLUMNS: Final = [
     "target_session",
@@ -59,6 +68,16 @@ class Paths:
     html: Path
     latest_csv: Path
 
+    @property
+    def latest_json(self) -> Path:
+        """What latest.csv holds, for programs; see docs/json.md."""
+        return self.latest_csv.with_name("latest.json")
+
+    @property
+    def record_json(self) -> Path:
+        """The figures of the record."""
+        return self.latest_csv.with_name("record.json")
+
 
 def report_paths(folder: Path, universe: str, target_session: pd.Timestamp) -> Paths:
     """Return the paths of a nightly report below the workspace's reports; `target_session` is the next session."""
@@ -70,8 +89,8 @@ def report_paths(folder: Path, universe: str, target_session: pd.Timestamp) -> P
 def write(report: Report, folder: Path) -> Paths:
     """Write the report's files, each of them atomically; equal reports give equal bytes.
 
-    latest.csv never goes back in time: it is kept if its target session is later than that of this report, unless no
-    sealed forecast is for so late a session (see `find_foreign_latest`).
+    latest.csv, latest.json and record.json never go back in time: they are kept if the target session of latest.csv is
+    later than that of this report, unless no sealed forecast is for so late a session (see `find_foreign_latest`).
 
     Args:
         report: What to write.
@@ -81,11 +100,14 @@ def write(report: Report, folder: Path) -> Paths:
         NextdayError: a file cannot be written; the error names it.
     """
     written = report_paths(folder, report.universe, report.target_session)
-    forecasts = _forecast_csv(report)
+    rows = list_rows(report)
+    forecasts = _forecast_csv(rows)
     write_text(written.forecast_csv, forecasts)
     write_text(written.scores_csv, format_csv(collect_scores(report)[list(SCORES.columns)]))
     is_foreign = find_foreign_latest(report, folder) is not None
     if is_foreign or _newest_session(written.latest_csv) <= report.target_session.date():
+        write_text(written.record_json, Record.read(report).to_text())
+        write_text(written.latest_json, Latest.read(report, rows).to_text())
         write_text(written.latest_csv, forecasts)
     write_text(written.html, render(report))  # last: where it exists, so do the others
     return written
@@ -122,7 +144,8 @@ def find_foreign_latest(report: Report, folder: Path) -> date | None:
     return latest if latest > report.target_session.date() else None
 
 
-def _forecast_csv(report: Report) -> str:
+def list_rows(report: Report) -> pd.DataFrame:
+    """Return the rows of forecast.csv in their order: its columns, not yet formatted, and more."""
     coverage = report.covered / report.members
     forecasts = report.forecasts.assign(
         p_low=report.forecasts["low"],
@@ -136,7 +159,11 @@ def _forecast_csv(report: Report) -> str:
     first = select_main(forecasts).index  # the calls that are judged are those of the first output
     forecasts.loc[first, "last_call"] = [report.last_call.get(s, "") for s in forecasts.loc[first, "symbol"]]
     order = forecasts["target"].map(TARGETS.index)
-    rows = forecasts.assign(_target=order).sort_values(["_target", "horizon", "symbol"])[FORECAST_COLUMNS]
+    return forecasts.assign(_target=order).sort_values(["_target", "horizon", "symbol"])
+
+
+def _forecast_csv(listed: pd.DataFrame) -> str:
+    rows = listed[FORECAST_COLUMNS]
     days = {name: rows[name].dt.strftime("%Y-%m-%d") for name in ("target_session", "as_of")}
     return format_csv(rows.assign(**days, issued_at=[format_instant(when) for when in rows["issued_at"]]))
 

@@ -20,9 +20,11 @@ from flows.runtime.tracking import tracking
 from models.training.trainer import Trainer
 from pipeline.errors import WorkspaceBusyError
 from pipeline.report.backtest_report import FORECAST_COLUMNS
+from pipeline.report.documents.answers import BacktestAnswer
 from pipeline.schema import GROUP_SCORES, SCORES
 from pipeline.tracking.trials import TrialBook
 from tests.conftest import NOW, network_settings, small_settings
+from tests.pipeline.report.test_documents import valid
 from tests.support.command_line import HERE, CommandLine
 from tests.support.prefect_place import wait_for
 
@@ -74,6 +76,18 @@ def test_the_files_lie_where_they_were_asked_for(folder: Path, walked: Backteste
     assert walked.backtest.verdict.conclusion.capitalize() in page
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert len(page) < 2_000_000
+
+
+def test_its_document_holds_every_score_and_every_number(walked: Backtested) -> None:
+    answer = valid(BacktestAnswer.read(walked.backtest, walked.paths).to_text())
+    scores, trading = read(walked, "scores.csv"), read(walked, "trading.csv")
+    assert (len(answer["scores"]), len(answer["trading"])) == (len(scores), len(trading))
+    assert [score["value"] for score in answer["scores"]] == [
+        None if np.isnan(value) else pytest.approx(value, abs=1e-6) for value in scores["value"]
+    ]
+    assert answer["verdicts"][0]["conclusion"] == walked.backtest.verdict.conclusion
+    assert answer["folds"] == walked.backtest.folds
+    assert answer["files"]["report.html"] == str(walked.paths["report.html"])
 
 
 def test_every_session_of_the_walk_is_forecast_once_and_the_next_fit_takes_over(walked: Backtested) -> None:

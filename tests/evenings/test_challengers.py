@@ -127,6 +127,10 @@ def test_a_challenger_forecasts_beside_the_champion_and_replaces_an_old_one(
     page = evenings[7].paths.html.read_text()
     assert "Challengers beside the champion" in page
     assert challenger.model_version in page
+    own, other = json.loads(evenings[7].paths.record_json.read_text())["figures"]
+    assert (own["role"], own["model_version"]) == ("champion", None)
+    assert (other["role"], other["model_version"]) == ("challenger", challenger.model_version)
+    assert other["settled"] == beside["outcome"].notna().sum() > 0
 
     # A second training of the same procedure waits until the first one is decided on; not one of other settings.
     assert desk.retrain("2018-12-07").evaluation is None

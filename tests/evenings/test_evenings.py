@@ -27,6 +27,7 @@ from pipeline.market.calendar import Calendar
 from pipeline.prices.store import PriceStore
 from pipeline.schema import FORECAST_KEY, FORECASTS
 from tests.conftest import network_settings
+from tests.pipeline.report.test_documents import valid
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_server")]
 
@@ -157,6 +158,32 @@ def test_a_sealed_session_is_made_again_to_the_last_bit(ten: tuple[Place, list[E
     assert made.is_same
     assert len(made.rows) == 2
     assert made.rows["difference"].abs().max() <= 1e-6
+
+
+def test_the_documents_of_an_evening_say_what_the_ledger_holds(ten: tuple[Place, list[Evening]]) -> None:
+    place, evenings = ten
+    latest, record = (
+        valid(p.read_text()) for p in (evenings[-1].paths.latest_json, evenings[-1].paths.record_json)
+    )
+    assert latest["ledger_head"] == record["ledger_head"] == place.ledger.head().hash
+    newest = place.record().tail(2)
+    assert [row["p_up"] for row in latest["forecasts"]] == newest["p_up"].tolist()
+    (figures,) = record["figures"]
+    assert [figures[name] for name in ("role", "kind", "sealed", "settled", "open")] == [
+        "champion",
+        "late",
+        20,
+        18,
+        2,
+    ]
+    hits = next(score for score in figures["scores"] if score["metric"] == "hit_rate")
+    settled = place.record().dropna(subset="outcome")
+    assert hits["value"] == pytest.approx(np.mean((settled["p_up"] > 0.5) == (settled["outcome"] == 1)))
+    assert (hits["n"], hits["sessions"], hits["low"]) == (
+        18,
+        9,
+        None,
+    )  # ten sessions are the least for an interval
 
 
 def test_the_csv_has_the_promised_columns_and_latest_is_the_newest(ten: tuple[Place, list[Evening]]) -> None:

@@ -5,7 +5,7 @@ import pytest
 from scipy.special import expit
 
 from flows.evening.model_card import describe_calibration
-from flows.evening.reporting import _live_scores
+from flows.evening.record_scores import score_record
 from models.calibration.calibrator import Calibration, Calibrator, fit_calibrator
 from tests.pipeline.report.test_files import settled_record
 from tests.support.made_sequences import directions
@@ -96,11 +96,11 @@ def test_models_of_symbols_are_counted_by_method_with_the_range_of_their_thresho
 def test_the_record_is_scored_once_more_where_a_direction_was_issued() -> None:
     record = settled_record("live")
     record.loc[::3, "direction"] = "none"
-    scores = _live_scores(record, "gru").set_index(["group", "model", "metric"])
+    scores = score_record(record, "gru").set_index(["group", "model", "metric"])
     assert {group for group, _, _ in scores.index} == {"live", "live, sides taken"}
     n = scores["n"].xs("log_loss", level="metric").xs("gru", level="model")
     assert n.to_dict() == {
         "live": len(record),
         "live, sides taken": int((record["direction"] != "none").sum()),
     }
-    assert set(_live_scores(settled_record("live"), "gru")["group"]) == {"live"}
+    assert set(score_record(settled_record("live"), "gru")["group"]) == {"live"}
