@@ -23,6 +23,7 @@ __all__ = [
     "column_types",
     "empty",
     "find_bad_symbol",
+    "is_void",
     "validated",
 ]
 
@@ -149,7 +150,12 @@ OUTCOMES: Final = pa.DataFrameSchema(
         "median_return": _number(),
         "median_members": _number(ge=1),
         "median_basis": _text("90%", "5 sessions", nullable=True),
+        "void_reason": _text(nullable=True),
     },
+    checks=pa.Check(
+        lambda f: f["void_reason"].isna() | (f["outcome"].isna() & f["realized_return"].isna()),
+        name="void_has_no_outcome",
+    ),
     unique=FORECAST_KEY,
     strict=True,
     name="Outcomes",
@@ -157,7 +163,8 @@ OUTCOMES: Final = pa.DataFrameSchema(
 """One outcome per forecast: 1 up or above, 0 down or below, NaN where there is no label (unchanged, untraded, no real
 open). realized_return is the symbol's simple total return over the target's part of the time. A relative outcome keeps
 the median that it was judged by, over how many members, and why it was settled then: the bars of 90% of the members
-forecast were settled, or 5 sessions had passed; these three are missing for other targets."""
+forecast were settled, or 5 sessions had passed; these three are missing for other targets. void_reason says why a
+forecast is void: it has no outcome and counts nowhere; missing for all others."""
 
 MIN_SESSIONS: Final = 10
 """With fewer sessions nothing is drawn and nothing tested (NaN): an interval of them would only look like one.
@@ -242,6 +249,11 @@ GROUP_SCORES: Final = pa.DataFrameSchema(
 )
 """One score of a part of the rows. `groups` is how many of its family were tested, adjusted_p allows for so many;
 p_value is NaN where a group has too few sessions for a finding."""
+
+
+def is_void(rows: pd.DataFrame) -> "pd.Series[bool]":
+    """Say of each row of a record whether its forecast is void; a frame without void_reason has none."""
+    return rows["void_reason"].notna() if "void_reason" in rows else pd.Series(False, index=rows.index)
 
 
 def column_types(schema: pa.DataFrameSchema) -> dict[str, str]:

@@ -29,7 +29,8 @@ from pipeline.report.output_tables import (
     list_further_sentences,
     sort_by_distance,
 )
-from pipeline.report.tables import count_directions, score_rows
+from pipeline.report.tables import count_directions, describe_void, score_rows
+from pipeline.schema import is_void
 
 if TYPE_CHECKING:
     from flows.backtest import Backtested
@@ -202,10 +203,11 @@ def show_record(record: pd.DataFrame, last: int) -> None:
     several = list_outputs(shown) != [MAIN]
     names = ["as_of", "for", "symbol", *(["output"] if several else [])]
     table = make_table(*names, "kind", "P(up)", "issued", "outcome", "return", "model")
-    for row in _rows(shown):
+    for row in _rows(shown.assign(is_void=is_void(shown))):
         output = Output(row.target, row.horizon)
         above, below, _ = output.directions
-        outcome = {1.0: above, 0.0: below}.get(row.outcome, "open" if pd.isna(row.settled_at) else "no label")
+        without = "open" if pd.isna(row.settled_at) else "void" if row.is_void else "no label"
+        outcome = {1.0: above, 0.0: below}.get(row.outcome, without)
         table.add_row(
             f"{row.as_of:%Y-%m-%d}",
             f"{row.target_session:%Y-%m-%d}",
@@ -219,6 +221,8 @@ def show_record(record: pd.DataFrame, last: int) -> None:
             row.model_version[:8],
         )
     console.print(table)
+    if said := describe_void(shown):
+        console.print(said, markup=False)
 
 
 def show_verification(verification: "Verification") -> None:

@@ -311,8 +311,9 @@ def find_as_of(run: Run, day: date) -> pd.Timestamp:
         InputError: it is no session.
     """
     session = pd.Timestamp(day)
-    run.calendar.position(session)
     if run.ledger.forecasts(run.name, as_of=session).empty:
         targeting = select_main(run.ledger.forecasts(run.name, target_session=session))["as_of"]
-        return session if targeting.empty else targeting.max()
+        if len(targeting):  # also for a day that turned out closed
+            return pd.Timestamp(targeting.max())
+        run.calendar.position(session)
     return session

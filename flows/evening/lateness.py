@@ -1,11 +1,12 @@
-"""Why forecasts are late and not live: the causes that applied."""
+"""Why forecasts are late and not live: the causes that applied; and which of a session's rows are exceptions."""
 
 import pandas as pd
 
 from flows.runtime.context import Run
 from pipeline.formatting import format_day, format_moment
+from pipeline.report.tables import describe_void
 
-__all__ = ["explain_late", "explain_never_live"]
+__all__ = ["describe_exceptions", "explain_late", "explain_never_live"]
 
 
 def explain_late(run: Run, standing: pd.DataFrame, record: pd.DataFrame, observed_at: pd.Timestamp) -> str:
@@ -55,3 +56,9 @@ def explain_never_live(run: Run) -> str:
     if run.is_simulated:
         return "This run was given a clock (--now), so its forecasts are late, never live."
     return ""
+
+
+def describe_exceptions(rows: pd.DataFrame) -> list[str]:
+    """Return a remark on those rows of one session's record that do not count, or not with the others."""
+    void = describe_void(rows)
+    return [f"{void}. They count in no score."] if void else []

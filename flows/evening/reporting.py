@@ -9,7 +9,7 @@ import pandas as pd
 
 from flows.evening.decay import explain_decay, judge_record
 from flows.evening.last_calls import judge_last_calls
-from flows.evening.lateness import explain_late, explain_never_live
+from flows.evening.lateness import describe_exceptions, explain_late, explain_never_live
 from flows.evening.model_card import build_model_card, list_promotions
 from flows.evening.record_scores import list_challenger_records, score_record
 from flows.prices.missing import Reasons
@@ -204,6 +204,7 @@ def _gather(
         config_digest=str(first["config_digest"]),
         ledger_head=record.head.hash,
         notes=_notes(run, standing, champion, record.beginnings + remarks + lost + unread)
+        + describe_exceptions(record.rows[record.rows["as_of"] == first["as_of"]])
         + _describe_context(run, price_status, champion, evaluation),
         tried=describe_trials(run, until=first["issued_at"].to_pydatetime()),
         attributions=attributions,

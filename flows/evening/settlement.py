@@ -13,9 +13,11 @@ from flows.runtime.tasks import task
 from flows.training.history import price_panel
 from pipeline.features.panel import Panel
 from pipeline.features.targets import median_of, part_returns
+from pipeline.formatting import format_day
 from pipeline.ledger.ledger import UniverseRecord
 from pipeline.outputs import Output, list_outputs
 from pipeline.prices.ingest.fetch_plan import OVERLAP
+from pipeline.report.tables import describe_void
 from pipeline.schema import OUTCOMES
 
 __all__ = ["realized_returns", "settle"]
@@ -26,10 +28,10 @@ def settle(run: Run, price_status: PriceStatus, record: UniverseRecord) -> int:
     """Seal the outcome of every forecast whose target session has closed and whose bars are settled.
 
     The newest settled forecasts are checked again: a return that the vendor has revised since is listed as a
-    correction; the first outcome counts.
+    correction; the first outcome counts. A forecast for a day that turned out closed is void: it has no outcome.
 
     Returns:
-        How many forecasts were settled.
+        How many forecasts were settled; void ones are not counted.
     """
     rows, corrections = record.rows, len(record.corrections)
     has_closed, is_open = rows["target_session"] <= price_status.as_of, rows["settled_at"].isna()
@@ -38,6 +40,7 @@ def settle(run: Run, price_status: PriceStatus, record: UniverseRecord) -> int:
     if due.empty:
         log_line("no forecast to settle: no target session has closed")
         return 0
+    void = _judge_void(run, price_status, rows[has_closed & is_open])
     current = run.universe.current
     due = due.assign(listing=[current.get(symbol, symbol) for symbol in due["symbol"]])
     # A median is that of all members, also of those without a forecast.
@@ -46,14 +49,71 @@ def settle(run: Run, price_status: PriceStatus, record: UniverseRecord) -> int:
     panel = price_panel(
         run, price_status.as_of, price_status.seq, symbols, since=due["as_of"].min(), bars=price_status.bars
     )
-    outcomes = _outcomes(run, due, panel, price_status)
-    settled = record.settle(outcomes) if not outcomes.empty else 0
+    outcomes = pd.concat([_outcomes(run, due, panel, price_status), void], ignore_index=True)
+    settled = record.settle(outcomes) - len(void) if len(outcomes) else 0
     corrected = len(record.corrections) - corrections
+    asked = int((has_closed & is_open).sum()) - len(void)
     log_line(
-        f"settled {settled} of {int((has_closed & is_open).sum())} forecasts whose target session has closed"
+        f"settled {settled} of {asked} forecasts whose target session has closed"
         + (f"; the source has revised {corrected} earlier outcomes" if corrected else "")
     )
     return settled
+
+
+_CLOSED_SHARE: Final = 0.1
+"""A day with bars of at most this share of the symbols forecast was a closure: vendors leave a few stale ones."""
+
+
+def _judge_void(run: Run, price_status: PriceStatus, rows: pd.DataFrame) -> pd.DataFrame:
+    """Return schema.OUTCOMES of the open forecasts for a day that the calendar no longer has a session on.
+
+    What is sealed stays, so the prices have to agree: where more symbols have a bar of that day, its forecasts stay
+    open, and a line says so. A later session has closed by then, so a wrong row in the file of closures can still be
+    corrected on the same evening.
+
+    Args:
+        run: The run.
+        price_status: How far the prices reach.
+        rows: Open forecasts whose target session is not after the last session.
+    """
+    sessions = run.calendar.sessions
+    targets = rows["target_session"]
+    is_none = ~targets.isin(sessions) & (targets > sessions[0]) & (targets < price_status.as_of)
+    closed = [day for day in sorted({*targets[is_none]}) if _is_closed(run, price_status, rows, day)]
+    void = rows[targets.isin(closed)]
+    nothing = pd.Series(np.nan, index=void.index)
+    judged = void.assign(
+        outcome=nothing,
+        realized_return=nothing,
+        settled_at=pd.Series(run.clock(), index=void.index, dtype="datetime64[us, UTC]"),
+        data_version=price_status.seq,
+        median_return=nothing,
+        median_members=nothing,
+        median_basis=pd.Series(np.nan, index=void.index, dtype="str"),
+        void_reason=pd.Series([_explain(day) for day in void["target_session"]], void.index, dtype="str"),
+    )
+    if said := describe_void(judged):
+        log_line(said)
+    return judged[list(OUTCOMES.columns)]
+
+
+def _explain(day: pd.Timestamp) -> str:
+    return f"the exchange was closed on {format_day(day)}"
+
+
+def _is_closed(run: Run, price_status: PriceStatus, rows: pd.DataFrame, day: pd.Timestamp) -> bool:
+    current = run.universe.current
+    symbols = sorted({current.get(each, each) for each in rows.loc[rows["target_session"] == day, "symbol"]})
+    bars = (price_status.bars or run.store).read(
+        day, price_status.seq, since=day, symbols=symbols, columns=[]
+    )
+    if len(bars) <= _CLOSED_SHARE * len(symbols):
+        return True
+    log_line(
+        f"{format_day(day)} is no session of {run.calendar.name}, but {len(bars)} of {len(symbols)} symbols have a bar "
+        "of it: its forecasts stay open; correct the file of [universe] closures"
+    )
+    return False
 
 
 def _outcomes(run: Run, due: pd.DataFrame, panel: Panel, price_status: PriceStatus) -> pd.DataFrame:
@@ -69,6 +129,7 @@ def _outcomes(run: Run, due: pd.DataFrame, panel: Panel, price_status: PriceStat
         outcome=np.where(known & ~np.isnan(change) & (change != 0), (change > 0).astype(float), np.nan),
         settled_at=pd.Series(run.clock(), index=judged.index, dtype="datetime64[us, UTC]"),
         data_version=price_status.seq,
+        void_reason=pd.Series(np.nan, index=judged.index, dtype="str"),
     )[list(OUTCOMES.columns)]
 
 

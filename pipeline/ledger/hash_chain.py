@@ -48,7 +48,7 @@ __all__ = [
 ]
 
 _BUSY_SECONDS = 30.0
-_LAYOUT: Final = 2
+_LAYOUT: Final = 3
 TABLES: Final = "ledger.sql"
 BEGINNINGS: Final = "beginnings.sql"
 GENESIS: Final = "0" * 64
@@ -78,8 +78,9 @@ class Chain:
     Attributes:
         name: What one row holds.
         columns: The columns of a row.
-        added: Those that the first layout did not have, with their values for a forecast of a direction. A batch in
-            which every row has these values is hashed without them: ledgers of that layout keep their hashes.
+        added: Those that each layout after the first one added, with their values in rows from before. A batch in
+            which every row has these values in the newest ones is hashed without them: ledgers of earlier layouts keep
+            their hashes.
         order: The columns that the rows of a batch are sorted by.
         clock: The column whose latest time is the time of the batch.
         day: The column that dates a batch in messages.
@@ -87,29 +88,39 @@ class Chain:
 
     name: str
     columns: tuple[str, ...]
-    added: Mapping[str, str | None]
+    added: tuple[Mapping[str, str | None], ...]
     order: str
     clock: str
     day: str = "as_of"
 
     def columns_to_hash(self, rows: list[sqlite3.Row]) -> tuple[str, ...]:
         """Return the columns that the hash of a batch of these rows covers."""
-        if any(row[name] != value for row in rows for name, value in self.added.items()):
-            return self.columns
-        return tuple(name for name in self.columns if name not in self.added)
+        names = self.columns
+        for added in reversed(self.added):
+            if any(row[name] != value for row in rows for name, value in added.items()):
+                break
+            names = tuple(name for name in names if name not in added)
+        return names
+
+    def columns_since(self, layout: int) -> dict[str, str | None]:
+        """Return what later layouts than this one added, with the values in rows from before."""
+        return {name: value for added in self.added[layout - 1 :] for name, value in added.items()}
 
 
 FORECAST: Final = Chain(
     name="forecast",
     columns=("universe", *FORECASTS.columns, "opens_at", "observed_at"),
-    added={"target": DIRECTION},
+    added=({"target": DIRECTION}, {}),
     order="symbol, as_of, target_session, horizon, target, model_version",
     clock="issued_at",
 )
 OUTCOME: Final = Chain(
     name="outcome",
     columns=("universe", *OUTCOMES.columns, "correction"),
-    added={"target": DIRECTION, "median_return": None, "median_members": None, "median_basis": None},
+    added=(
+        {"target": DIRECTION, "median_return": None, "median_members": None, "median_basis": None},
+        {"void_reason": None},
+    ),
     order="symbol, as_of, target_session, horizon, target",
     clock="settled_at",
 )
@@ -125,7 +136,7 @@ BEGINNING: Final = Chain(
         "outcomes",
         "outcome_head",
     ),
-    added={},
+    added=(),
     order="accepted_at",
     clock="accepted_at",
     day="accepted_at",
@@ -176,10 +187,10 @@ def opened(path: Path) -> Iterator[sqlite3.Connection]:
                 where=str(path),
                 fix="install the nextday that wrote it, or a newer one",
             )
-        if version == 1:
-            _bring_from_layout_1(db)
-        elif version < _LAYOUT:
+        if version < 1:
             raise _describe("SQLITE_NOTADB", path)
+        if version < _LAYOUT:
+            _bring_to_this_layout(db)
         yield db
 
 
@@ -305,8 +316,8 @@ def read_statements() -> Iterator[str]:
             statement = ""
 
 
-def _bring_from_layout_1(db: sqlite3.Connection) -> None:
-    """Give the rows of a ledger without targets their columns, in one transaction.
+def _bring_to_this_layout(db: sqlite3.Connection) -> None:
+    """Give the rows of a ledger of an earlier layout the columns that were added since, in one transaction.
 
     What is not nextday's stays as it is, for a verification to name it.
     """
@@ -314,7 +325,9 @@ def _bring_from_layout_1(db: sqlite3.Connection) -> None:
         "PRAGMA legacy_alter_table = ON"
     )  # else a view of the user's would follow the table to its end
     db.execute("BEGIN IMMEDIATE")
-    if _layout(db)[0] == 1:  # another run may have done it meanwhile
+    version = _layout(db)[0]
+    if version < _LAYOUT:  # another run may have done it meanwhile
+        chains = [chain for chain in (FORECAST, OUTCOME) if chain.columns_since(version)]
         statements = list(read_statements())
         own = {match[1] for text in statements if (match := re.search(r"IF NOT EXISTS (\w+)", text))}
         query = (
@@ -324,20 +337,21 @@ def _bring_from_layout_1(db: sqlite3.Connection) -> None:
         parts = [tuple(part) for part in db.execute(query)]
         for kind, name, _ in parts:
             db.execute(f'DROP {kind} "{name}"')
-        for chain in (FORECAST, OUTCOME):
-            db.execute(f"ALTER TABLE {chain.name}s RENAME TO {chain.name}s_of_layout_1")
+        for chain in chains:
+            db.execute(f"ALTER TABLE {chain.name}s RENAME TO {chain.name}s_before")
         guards = [statement for statement in statements if statement.startswith("CREATE TRIGGER")]
         for statement in statements:
             if statement not in guards:
                 db.execute(statement)
-        for chain in (FORECAST, OUTCOME):
-            kept = ", ".join(["batch", *(name for name in chain.columns if name not in chain.added)])
-            filled = ", ".join("NULL" if value is None else f"'{value}'" for value in chain.added.values())
+        for chain in chains:
+            added = chain.columns_since(version)
+            kept = ", ".join(["batch", *(name for name in chain.columns if name not in added)])
+            filled = ", ".join("NULL" if value is None else f"'{value}'" for value in added.values())
             db.execute(
-                f"INSERT INTO {chain.name}s ({kept}, {', '.join(chain.added)}) "
-                f"SELECT {kept}, {filled} FROM {chain.name}s_of_layout_1"
+                f"INSERT INTO {chain.name}s ({kept}, {', '.join(added)}) "
+                f"SELECT {kept}, {filled} FROM {chain.name}s_before"
             )
-            db.execute(f"DROP TABLE {chain.name}s_of_layout_1")
+            db.execute(f"DROP TABLE {chain.name}s_before")
         for guard in guards:  # they let no row into a sealed batch
             db.execute(guard)
         for _, name, text in parts:

@@ -28,7 +28,8 @@ _KEY: Final = ("universe", *FORECAST_KEY)
 _SAME_KEY: Final = " AND ".join(f"{name} = :{name}" for name in _KEY)
 _FORECAST: Final = tuple(FORECASTS.columns)
 _MEDIAN: Final = ("median_return", "median_members", "median_basis")
-_RECORD: Final = (*_FORECAST, "outcome", "realized_return", "settled_at", *_MEDIAN)
+_SETTLED: Final = (*_FORECAST, "outcome", "realized_return", "settled_at", *_MEDIAN)
+_RECORD: Final = (*_SETTLED, "void_reason")
 _CORRECTION: Final = (*OUTCOMES.columns, "first_outcome", "first_return")
 
 _DTYPES: Final = {
@@ -120,7 +121,7 @@ class Ledger:
         universe: str,
         read_back: Callable[[sqlite3.Connection], None] = lambda db: None,
     ) -> int:
-        """Append outcomes (OUTCOMES columns) as one sealed batch; return how many keys it settled.
+        """Append outcomes (OUTCOMES columns) as one sealed batch; return how many keys it settled, void ones too.
 
         The first outcome of a key is final. The same one again is ignored; a different one is appended as a
         correction, which `corrections` lists and no score uses.
@@ -142,7 +143,7 @@ class Ledger:
     def record(
         self, universe: str, *, role: str = "champion", model_versions: Sequence[str] = ()
     ) -> pd.DataFrame:
-        """Return a role's forecasts with outcome, realized_return, settled_at (NaN and NaT if unsettled) and median.
+        """Return a role's forecasts with outcome, return, settled_at (NaN and NaT if open), median and void_reason.
 
         `model_versions`: of these models; none: of all.
         """
@@ -209,7 +210,7 @@ class Ledger:
         Floats are written in the shortest form that reads back as the same number, times in ISO 8601 (UTC). A text
         that a spreadsheet would run as a formula is prefixed with an apostrophe.
         """
-        columns = ("universe", *_RECORD, "opens_at")
+        columns = ("universe", *_SETTLED, "opens_at", "void_reason")
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(columns)

@@ -1,4 +1,5 @@
--- The tables of the ledger, layout 2; layout 1 had no targets: all of its forecasts are directions.
+-- The tables of the ledger, layout 3. Layout 1 had no targets: all of its forecasts are directions. Layout 2 had no
+-- void_reason: a forecast for a day that turned out closed stayed open.
 -- Sessions are YYYY-MM-DD, times ISO 8601 in UTC with microseconds, so that text sorts as time. Rows come before the
 -- batch that seals them, in one transaction: after it nothing fits in any more.
 -- A forecast farther ahead is late like one of the next session: `opens_at` is the open of the session after `as_of`.
@@ -68,6 +69,7 @@ CREATE TABLE IF NOT EXISTS outcomes (
   median_return REAL,          -- the median that a relative outcome was judged by,
   median_members REAL,         -- over how many members,
   median_basis TEXT,           -- and why it was settled then
+  void_reason TEXT CHECK (void_reason IS NULL OR (outcome IS NULL AND realized_return IS NULL)),  -- why it has none
   correction INTEGER NOT NULL CHECK (correction IN (0, 1)),
   PRIMARY KEY (batch, symbol, as_of, target_session, horizon, target)
 ) STRICT, WITHOUT ROWID;
@@ -78,7 +80,8 @@ CREATE INDEX IF NOT EXISTS outcomes_of_a_forecast
   ON outcomes (universe, symbol, as_of, target_session, horizon, target, batch);
 
 CREATE VIEW IF NOT EXISTS record AS
-  SELECT f.*, o.outcome, o.realized_return, o.settled_at, o.median_return, o.median_members, o.median_basis
+  SELECT f.*, o.outcome, o.realized_return, o.settled_at, o.median_return, o.median_members, o.median_basis,
+    o.void_reason
   FROM forecasts f LEFT JOIN outcomes o
     ON o.universe = f.universe AND o.symbol = f.symbol AND o.as_of = f.as_of
     AND o.target_session = f.target_session AND o.horizon = f.horizon AND o.target = f.target
@@ -131,5 +134,5 @@ WHEN NEW.correction = 0 AND EXISTS (SELECT 1 FROM outcomes
   AND correction = 0)
 BEGIN SELECT RAISE(ABORT, 'an outcome stands already for this key: the first one counts'); END;
 
-PRAGMA user_version = 2;
+PRAGMA user_version = 3;
 COMMIT;

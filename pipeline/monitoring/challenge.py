@@ -8,7 +8,7 @@ import pandas as pd
 
 from pipeline.evaluation.verdict import enough_sessions
 from pipeline.promotion_config import PromotionConfig
-from pipeline.schema import FORECAST_KEY
+from pipeline.schema import FORECAST_KEY, is_void
 from pipeline.statistics import metrics
 from pipeline.statistics.bootstrap import percentile_interval, resample_sessions
 from pipeline.statistics.e_process import merge_classes
@@ -37,23 +37,26 @@ DOUBTFUL: Final = 2.0
 cases, and in one of 25 at a given evening (docs/challengers.md)."""
 
 
+_PAIRED: Final = (*FORECAST_KEY, "p_up", "outcome", "settled_at")
+
+
 def pair_sessions(champion: pd.DataFrame, challenger: pd.DataFrame) -> pd.DataFrame:
     """Return what the challenger saves on the forecasts that both made, [session]: as_of, saved, bound.
 
     saved is the mean over a session's rows of the champion's log loss less the challenger's; a row without an outcome
     (unchanged, untraded) saves nothing. bound is the most that it could have been, or lost, whatever the outcomes: it
-    is known as soon as both have forecast. Sessions that are not settled in full are left out.
+    is known as soon as both have forecast. Sessions that are not settled in full are left out, and void forecasts.
 
     Args:
         champion: symbol, as_of, target_session, horizon, target, p_up, outcome, and settled_at of sealed rows (NaT: not
-            settled yet); of one output.
+            settled yet) and void_reason; of one output.
         challenger: The same of the other model; the outcomes are the champion's.
     """
-    own = champion[[*FORECAST_KEY, "p_up", "outcome"]]
-    if "settled_at" in champion:
-        is_open = champion["settled_at"].isna().groupby(champion["as_of"]).transform("any")
-        own = own[~is_open]
+    own = champion.loc[~is_void(champion), [each for each in _PAIRED if each in champion]]
     both = own.merge(challenger[[*FORECAST_KEY, "p_up"]], on=FORECAST_KEY, suffixes=("", "_challenger"))
+    if "settled_at" in both:
+        is_open = both["settled_at"].isna().groupby(both["as_of"]).transform("any")
+        both = both[~is_open]
     p, q = (np.clip(both[name], metrics.CLIP, 1 - metrics.CLIP) for name in ("p_up", "p_up_challenger"))
     up, down = np.log(q / p), np.log((1 - q) / (1 - p))
     saved = np.select([both["outcome"] == 1, both["outcome"] == 0], [up, down], 0.0)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline.formatting import count
 from pipeline.outputs import Output, describe_output, name_key, select_output
+from pipeline.schema import is_void
 from pipeline.statistics import bootstrap
 from pipeline.statistics.e_process import merge_classes
 
@@ -157,14 +158,14 @@ def judge_decay(
     2 / ALPHA: if both nulls hold, that happens ever in the life of the record with a probability of at most ALPHA.
 
     Args:
-        record: The ledger's champion rows with their outcomes; others than live ones are ignored.
+        record: The ledger's champion rows with their outcomes; others than live ones are ignored, and void ones.
         output: Which output.
         floors: By model_version, in nats per session; NaN or none: that backtest says nothing.
         accepted_at: When a person said that it goes on: only forecasts issued later count.
         is_simulated: Whether the record is that of a simulation: its rows, all late, are tested as live ones would be.
     """
     rows = select_output(record, output)
-    rows = rows[rows["kind"] == ("late" if is_simulated else "live")]
+    rows = rows[(rows["kind"] == ("late" if is_simulated else "live")) & ~is_void(rows)]
     if accepted_at is not None:
         rows = rows[rows["issued_at"] > accepted_at]
     table = _sum_sessions(rows, floors)

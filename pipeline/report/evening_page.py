@@ -19,6 +19,7 @@ from pipeline.report.charts import insight as insight_charts
 from pipeline.report.coverage_tables import Curve, collect_curves
 from pipeline.report.evening_report import Report
 from pipeline.report.html import render_page
+from pipeline.schema import is_void
 from pipeline.statistics.metrics import reliability
 
 __all__ = ["Evaluated", "evaluation_figures", "render"]
@@ -92,6 +93,8 @@ def render(report: Report) -> str:
         all_scores=tables.collect_scores(report).to_dict("records"),
         open_rows=int(record["settled_at"].isna().sum()),
         settled_rows=len(settled),
+        void_rows=int(is_void(record).sum()),
+        void=tables.describe_void(record),
         rolled_kind="late" if (rolled["kind"] == "late").all() else "live",
         rolled_sessions=rolled["target_session"].nunique(),
         newest=newest.to_dict("records"),

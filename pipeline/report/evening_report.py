@@ -47,7 +47,7 @@ class Report:
         scores: schema.SCORES of the backtest.
         test_rows: model, symbol, as_of, target_session, horizon, target, p_up, direction, outcome of the backtest.
         live_scores: schema.SCORES of the settled record, one group per kind and output; may be empty.
-        record: schema.FORECASTS, outcome, realized_return, settled_at of the ledger.
+        record: schema.FORECASTS, outcome, realized_return, settled_at, void_reason of the ledger.
         corrections: schema.OUTCOMES that revise an earlier one, with first_outcome, first_return.
         epochs: fit ("score" or "champion"), member, epoch, loss, hit_rate, stop_loss, stop_hit_rate, gradient_norm.
         ranges: The splits of history: fit, part, first_session, last_session, sessions, rows.

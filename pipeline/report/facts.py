@@ -15,6 +15,7 @@ from pipeline.formatting import (
 from pipeline.monitoring.decay import FEWEST
 from pipeline.outputs import describe_output, select_output
 from pipeline.report.evening_report import Report
+from pipeline.schema import is_void
 
 __all__ = ["OLD_MODEL", "Fact", "collect_key_facts"]
 
@@ -92,6 +93,8 @@ def _model_fact(report: Report) -> Fact:
 def _record_fact(report: Report) -> Fact:
     settled = int(report.record["outcome"].notna().sum())
     counts = f"{len(report.record):,} sealed, {f'{settled:,}' if settled else 'none'} settled"
+    if void := int(is_void(report.record).sum()):
+        counts += f", {void:,} void"
     return Fact("record", counts, _describe_hit_rate(report) or "no outcome to score yet")
 
 

@@ -6,6 +6,7 @@ import pandas as pd
 
 from pipeline.evaluation.selective import ISSUED_SHARE
 from pipeline.formatting import (
+    count,
     format_effective_n,
     format_interval,
     format_p_value,
@@ -16,7 +17,7 @@ from pipeline.formatting import (
 from pipeline.outputs import MAIN, Output, list_outputs, name_group
 from pipeline.report.evening_report import Report
 from pipeline.report.output_tables import forecast_cells, format_base_rate, sort_by_distance
-from pipeline.schema import DIRECTIONS
+from pipeline.schema import DIRECTIONS, is_void
 
 __all__ = [
     "FURTHER_METRICS",
@@ -24,6 +25,7 @@ __all__ = [
     "collect_scores",
     "count_directions",
     "describe_group",
+    "describe_void",
     "forecast_rows",
     "group_scores",
     "list_forecasts",
@@ -38,6 +40,15 @@ def count_directions(forecasts: pd.DataFrame) -> str:
     """Return how often each direction is issued, as "12 up, 8 down, 10 none"; those that never occur are left out."""
     counts = forecasts["direction"].value_counts()
     return ", ".join(f"{counts[name]:,} {name}" for name in DIRECTIONS if counts.get(name))
+
+
+def describe_void(record: pd.DataFrame) -> str:
+    """Return how many forecasts of a record are void and why, without a full stop; empty where none is."""
+    void = record[is_void(record)]
+    if void.empty:
+        return ""
+    reasons = "; ".join(sorted({*void["void_reason"]}))
+    return f"{count(len(void), 'forecast')} {'is' if len(void) == 1 else 'are'} void: {reasons}"
 
 
 METRIC_CAPTIONS: Final = {

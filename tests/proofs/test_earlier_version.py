@@ -101,7 +101,13 @@ def copied(version: Version, name: str) -> Path:
     return home
 
 
-ADDED = {"target": "direction", "median_return": None, "median_members": None, "median_basis": None}
+ADDED = {
+    "target": "direction",
+    "median_return": None,
+    "median_members": None,
+    "median_basis": None,
+    "void_reason": None,
+}
 """The columns that the ledger's tables have gained since, and what they hold for a direction."""
 
 

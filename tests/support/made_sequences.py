@@ -9,8 +9,14 @@ from pipeline.outputs import DIRECTION, Output
 
 __all__ = ["NO_MEDIAN", "directions", "sequences_of"]
 
-NO_MEDIAN = {"target": DIRECTION, "median_return": np.nan, "median_members": np.nan, "median_basis": np.nan}
-"""The columns of an outcome that only a relative one fills."""
+NO_MEDIAN = {
+    "target": DIRECTION,
+    "median_return": np.nan,
+    "median_members": np.nan,
+    "median_basis": np.nan,
+    "void_reason": np.nan,
+}
+"""The columns of an outcome that only a relative or a void one fills."""
 
 
 def directions(*horizons: int) -> tuple[Output, ...]:

@@ -36,7 +36,8 @@ def record() -> pd.DataFrame:
     row = {
         "as_of": pd.Timestamp("2018-12-10"), "target_session": pd.Timestamp("2018-12-11"), "symbol": "BRK-B",
         "kind": "live", "p_up": 0.5236, "direction": "up", "outcome": np.nan, "realized_return": np.nan,
-        "settled_at": pd.NaT, "horizon": 1, "target": "direction", "model_version": "0123456789abcdef",
+        "issued_at": pd.Timestamp("2018-12-10T22:00Z"), "settled_at": pd.NaT, "horizon": 1, "target": "direction",
+        "model_version": "0123456789abcdef",
     }  # fmt: skip
     return pd.DataFrame([row])
 
@@ -68,6 +69,13 @@ def test_the_record_fits_eighty_columns(monkeypatch: pytest.MonkeyPatch) -> None
     lines = printed(monkeypatch, 80, "show_record", record(), 5)
     cells = ["2018-12-10", "2018-12-11", "BRK-B", "live", "52.4%", "up", "open", "–", "01234567"]
     assert lines[-1].split() == cells
+
+
+def test_the_record_names_void_forecasts(monkeypatch: pytest.MonkeyPatch) -> None:
+    void = record().assign(settled_at=pd.Timestamp("2018-12-12"), void_reason="the exchange was closed")
+    lines = printed(monkeypatch, 80, "show_record", void, 5)
+    assert lines[-2].split()[6] == "void"
+    assert lines[-1] == "1 forecast is void: the exchange was closed"
 
 
 def test_a_narrow_terminal_folds_and_cuts_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

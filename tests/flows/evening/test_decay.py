@@ -83,6 +83,7 @@ def seal_wrong(run: Run, sessions: int) -> None:
             median_return=np.nan,
             median_members=np.nan,
             median_basis=None,
+            void_reason=None,
         )
     )
 

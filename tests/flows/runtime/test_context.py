@@ -218,6 +218,13 @@ def test_settings_without_a_rename_keep_their_digest(folder: Path) -> None:
     assert listed(folder, "A,,,OLD\nB,2000-01-03,,").digest != made.digest
 
 
+def lack_bars(folder: Path, day: pd.Timestamp, symbols: str) -> None:
+    """Remove a day's bars of these symbols from the source."""
+    table = pd.read_csv(folder / "prices.csv")
+    is_gone = (table["date"] == f"{day:%Y-%m-%d}") & table["symbol"].isin([*symbols])
+    table[~is_gone].to_csv(folder / "prices.csv", index=False)
+
+
 def close(folder: Path, day: pd.Timestamp) -> Run:
     run(folder)
     (folder / "closures.csv").write_text(f"session,opens,closes\n{day:%Y-%m-%d},,\n")
@@ -226,17 +233,71 @@ def close(folder: Path, day: pd.Timestamp) -> Run:
     return open_run(folder / "nextday.toml", folder / "data", NOW)
 
 
-def test_a_forecast_for_a_day_that_turned_out_closed_is_never_settled(folder: Path) -> None:
+def test_a_forecast_for_a_day_that_turned_out_closed_is_void(folder: Path) -> None:
+    day = run(folder).calendar.sessions[11]
+    lack_bars(folder, day, "AB")
+    made = stored(run(folder))
+    issue(made, 10)
+    issue(made, 12)
+    assert settled(made) == 2  # the calendar still has a session on that day
+    assert made.ledger.record("u")["settled_at"].isna().sum() == 2
+    later = close(folder, day)
+    assert settled(later) == 0
+    record = later.ledger.record("u")
+    void = record[record["target_session"] == day]
+    assert void["void_reason"].tolist() == [f"the exchange was closed on {day:%a %Y-%m-%d}"] * 2
+    assert void["settled_at"].notna().all()
+    assert void[["outcome", "realized_return"]].isna().all(axis=None)
+    rest = record[record["target_session"] != day]
+    assert rest["outcome"].tolist() == [1, 1]
+    assert rest["void_reason"].isna().all()
+    assert later.ledger.verify().ok
+    again = later.ledger.head()
+    assert settled(later) == 0
+    assert later.ledger.head() == again
+    later.ledger.export_csv("u", folder / "record.csv")
+    assert pd.read_csv(folder / "record.csv")["void_reason"].dropna().tolist() == [*void["void_reason"]]
+
+
+def test_an_outcome_after_a_void_one_is_listed_and_does_not_count(folder: Path) -> None:
+    whole = (folder / "prices.csv").read_text()
+    day = run(folder).calendar.sessions[21]
+    lack_bars(folder, day, "AB")
+    issue(stored(run(folder)), 20)
+    assert settled(close(folder, day)) == 0
+    (folder / "prices.csv").write_text(whole)
+    reopened = stored(run(folder))
+    assert settled(reopened) == 0
+    record, corrections = reopened.ledger.record("u"), reopened.ledger.corrections("u")
+    assert record["outcome"].isna().all()
+    assert record["void_reason"].notna().all()
+    assert corrections["outcome"].tolist() == [1, 1]
+
+
+def test_a_forecast_for_a_day_with_bars_stays_open_whatever_the_closures_say(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     made = stored(run(folder))
     issue(made, 10)
     issue(made, 12)
     day = made.calendar.sessions[11]
     later = close(folder, day)
-    assert settled(later) == 2
+    with caplog.at_level("INFO"):
+        assert settled(later) == 2
+    assert "2 of 2 symbols have a bar of it: its forecasts stay open" in caplog.text
     record = later.ledger.record("u")
     assert record.loc[record["target_session"] == day, "settled_at"].isna().all()
     assert record.loc[record["target_session"] != day, "outcome"].tolist() == [1, 1]
     assert later.ledger.verify().ok
+
+
+def test_a_forecast_for_the_newest_session_is_not_void_yet(folder: Path) -> None:
+    last = run(folder).calendar.sessions[29]
+    lack_bars(folder, last, "AB")
+    made = stored(run(folder))
+    issue(made, 28)
+    assert settled(close(folder, last)) == 0
+    assert made.ledger.record("u")["settled_at"].isna().all()
 
 
 def test_bars_of_all_symbols_on_a_day_without_a_session_are_one_finding(folder: Path) -> None:

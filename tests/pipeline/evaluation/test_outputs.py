@@ -294,7 +294,7 @@ def test_each_horizon_is_settled_by_itself_and_the_export_tells_them_apart(
         settled_at=pd.Timestamp(OPEN + timedelta(days=1)).as_unit("us"),
         data_version=8,
     )
-    near = near.astype({"median_basis": "str"})
+    near = near.astype({"median_basis": "str", "void_reason": "str"})
     assert ledger.settle(near, universe="u") == 2
     record = ledger.record("u")
     assert record.groupby("horizon")["outcome"].count().to_dict() == {1: 2, 5: 0, 20: 0}

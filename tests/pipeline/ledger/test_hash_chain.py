@@ -51,7 +51,7 @@ def make_other_database(path: Path) -> None:
 def make_newer_ledger(path: Path) -> None:
     Ledger(path)
     with closing(sqlite3.connect(path)) as db:
-        db.execute("PRAGMA user_version = 3")
+        db.execute("PRAGMA user_version = 4")
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def make_newer_ledger(path: Path) -> None:
     [
         (make_text, "not a ledger"),
         (make_other_database, "not a ledger"),
-        (make_newer_ledger, "layout 3"),
+        (make_newer_ledger, "layout 4"),
     ],
 )
 def test_a_file_that_is_no_ledger_is_named_and_left_alone(

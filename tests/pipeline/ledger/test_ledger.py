@@ -34,7 +34,7 @@ def outcomes(*symbols: str, **columns: object) -> pd.DataFrame:
         as_of=MONDAY, target_session=TUESDAY, horizon=1, outcome=1.0, realized_return=0.0125,
         settled_at=EVENING + timedelta(days=2), data_version=9, **NO_MEDIAN,
     )  # fmt: skip
-    instants = {"settled_at": "datetime64[us, UTC]", "median_basis": "str"}
+    instants = {"settled_at": "datetime64[us, UTC]", "median_basis": "str", "void_reason": "str"}
     return frame.assign(**columns).astype(
         {"as_of": "datetime64[us]", "target_session": "datetime64[us]", **instants}
     )

@@ -41,6 +41,7 @@ def outcomes(day: int, symbols: list[str]) -> pd.DataFrame:
             "target_session": "datetime64[us]",
             "settled_at": "datetime64[us, UTC]",
             "median_basis": "str",
+            "void_reason": "str",
         }
     )
 
@@ -181,7 +182,8 @@ TAMPERINGS = {
     ),
     "a row put in": (
         "INSERT INTO outcomes SELECT batch, universe, 'TSLA', as_of, target_session, horizon, 1.0, 0.01, "
-        "settled_at, data_version, 'direction', NULL, NULL, NULL, 0 FROM outcomes WHERE batch = 1 AND symbol = 'AAPL'",
+        "settled_at, data_version, 'direction', NULL, NULL, NULL, NULL, 0 FROM outcomes "
+        "WHERE batch = 1 AND symbol = 'AAPL'",
         [f"outcome batch 1 (sample, as_of 2018-12-10): it was sealed with 2 rows and has 3: {COUNTED}"],
     ),
     "a gap closed by renumbering": (

@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from pipeline.errors import NextdayError
 from pipeline.ledger import hash_chain
 from pipeline.ledger.ledger import Ledger
 from tests.pipeline.ledger.test_hash_chain import ROW
@@ -175,3 +176,64 @@ def test_a_median_of_more_members_corrects_nothing(tmp_path: Path) -> None:
     assert ledger.corrections("sample").empty
     assert ledger.settle(again.assign(realized_return=0.002), universe="sample") == 0
     assert len(ledger.corrections("sample")) == 2
+
+
+HEAD_OF_LAYOUT_2 = "8baa8053db09c4bb6ed2083dd02a612cc4a25acb035b8b71beea6e2b68a181e2"
+"""The head of the ledger that `ledger_of_layout_2` writes, as the last nextday of that layout sealed the same rows."""
+
+
+def ledger_of_layout_2(path: Path) -> Ledger:
+    """Write a ledger of directions and relative forecasts, settled, and give it the tables of the second layout."""
+    ledger = Ledger(path)
+    issue(ledger, 0, "direction", "relative")
+    judged = {"target": "relative", "median_return": 0.004, "median_members": 7.0, "median_basis": "90%"}
+    known = outcomes(0, ["AAPL", "MSFT"])
+    ledger.settle(pd.concat([known, known.assign(**judged)], ignore_index=True), universe="sample")
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("DROP VIEW record")
+        db.execute("ALTER TABLE outcomes DROP COLUMN void_reason")
+        db.execute("PRAGMA user_version = 2")
+        db.commit()
+    return ledger
+
+
+def void(day: int, symbols: list[str]) -> pd.DataFrame:
+    nothing = {"outcome": float("nan"), "realized_return": float("nan")}
+    return outcomes(day, symbols).assign(**nothing, void_reason="the exchange was closed")
+
+
+def test_a_ledger_from_before_there_were_void_forecasts_keeps_its_hashes_and_goes_on(tmp_path: Path) -> None:
+    ledger = ledger_of_layout_2(tmp_path / "ledger.sqlite")
+    found = ledger.verify(expected_head=HEAD_OF_LAYOUT_2)
+    assert (found.problems, found.head.hash) == ([], HEAD_OF_LAYOUT_2)
+    record = ledger.record("sample").set_index(["target", "symbol"])
+    assert record["outcome"].tolist() == [1.0] * 4
+    assert record.loc["relative", "median_return"].tolist() == [0.004] * 2
+    assert record["void_reason"].isna().all()
+    issue(ledger, 1, "direction")
+    assert ledger.settle(void(1, ["AAPL", "MSFT"]), universe="sample") == 2
+    assert ledger.record("sample")["void_reason"].notna().sum() == 2
+    assert ledger.verify(expected_head=HEAD_OF_LAYOUT_2).ok
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "UPDATE outcomes SET void_reason = NULL",
+        "UPDATE outcomes SET void_reason = 'a strike' WHERE symbol = 'AAPL'",
+    ],
+)
+def test_a_changed_reason_is_named(tmp_path: Path, script: str) -> None:
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+    issue(ledger, 0, "direction")
+    ledger.settle(void(0, ["AAPL", "MSFT"]), universe="sample")
+    assert ledger.verify().ok
+    forge(ledger.path, script)
+    assert "its hash does not match its rows" in " ".join(ledger.verify().problems)
+
+
+def test_a_void_forecast_has_no_outcome(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+    issue(ledger, 0, "direction")
+    with pytest.raises(NextdayError, match="void_has_no_outcome"):
+        ledger.settle(void(0, ["AAPL"]).assign(outcome=1.0), universe="sample")

@@ -69,6 +69,13 @@ def test_a_session_counts_once_all_its_rows_are_settled() -> None:
     assert pair_sessions(champion.assign(settled_at=settled), challenger)["as_of"].tolist() == [DAYS[0]]
 
 
+def test_a_void_forecast_is_no_shadow_session() -> None:
+    champion = rows(np.array([0.5, 0.5]), np.array([1.0, np.nan]))
+    void = pd.Series(None, champion.index, dtype="str").mask(champion["as_of"] == DAYS[1], "closed")
+    settled = champion.assign(settled_at=pd.Timestamp("2024-02-01"), void_reason=void)
+    assert pair_sessions(settled, rows(np.array([0.6, 0.6])))["as_of"].tolist() == [DAYS[0]]
+
+
 def test_the_better_one_has_the_evidence_and_the_other_way_round() -> None:
     p, up = np.full(80, 0.5), np.ones(80)
     paired = pair_sessions(rows(p, up), rows(p + 0.05))

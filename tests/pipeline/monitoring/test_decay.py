@@ -74,6 +74,17 @@ def test_a_simulated_record_is_tested_like_a_live_one_and_never_called_live(
     assert judge_decay(live, MAIN, {}, is_simulated=True).sessions == 0
 
 
+def test_a_void_session_is_as_if_it_had_not_been_forecast(five_years: pd.DatetimeIndex) -> None:
+    p, outcome = draw(np.random.default_rng(2), 60, 5, spread=0.1, truth=0)
+    outcome[30] = np.nan
+    record = make_record(five_years, p, outcome)
+    is_closed = record["as_of"] == five_years[30]
+    void = pd.Series(None, record.index, dtype="str").mask(is_closed, "closed")
+    kept = judge_decay(record[~is_closed], MAIN, {})
+    assert judge_decay(record.assign(void_reason=void), MAIN, {}) == kept
+    assert judge_decay(record, MAIN, {}).evidence != kept.evidence
+
+
 def test_forecasts_worse_than_the_base_rate_raise_the_alarm_and_it_stays(
     five_years: pd.DatetimeIndex,
 ) -> None:

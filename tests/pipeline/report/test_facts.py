@@ -120,6 +120,22 @@ def test_the_live_record_comes_with_interval_n_and_baseline() -> None:
     )
 
 
+def test_void_forecasts_are_counted_apart_and_named_with_their_reason() -> None:
+    record = settled_record("live")
+    days = sorted(record["target_session"].unique())[:1]
+    is_void = record["target_session"].isin(days)
+    reason = pd.Series(None, record.index, dtype="str").mask(
+        is_void, "the exchange was closed on Tue 2018-01-02"
+    )
+    report = a_report(record=record.assign(outcome=record["outcome"].mask(is_void), void_reason=reason))
+    facts = {fact.name: fact for fact in collect_key_facts(report)}
+    assert facts["record"].text == "240 sealed, 238 settled, 2 void"
+    text = page_text(report)
+    assert "238 with an outcome, 0 still open, 2 void." in text
+    assert "2 forecasts are void: the exchange was closed on Tue 2018-01-02. They count in no score." in text
+    assert " void" not in page_text(a_report(record=record))
+
+
 def test_the_record_gives_the_hit_rate_where_a_direction_was_issued() -> None:
     issued = scored("live, sides taken").assign(value=0.534, n=150)
     live = pd.concat([scored("late"), scored("live"), issued])
