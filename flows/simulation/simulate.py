@@ -5,14 +5,13 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from flows.evening.retraining import Retrained
 from flows.maintenance import maintenance
 from flows.nightly import Evening, nightly
-from flows.retrain import retrain
 from flows.runtime.context import Run, open_run
 from flows.runtime.progress import PlainProgress, bar, log_line, progress_shown_by
 from flows.simulation.checks import Request, check_note
 from flows.simulation.timetable import Start, plan_starts
+from flows.simulation.training import retrain_apart
 from pipeline.errors import InputError, SourceError
 from pipeline.formatting import count, format_percent
 from pipeline.memory import return_freed_memory
@@ -24,7 +23,7 @@ __all__ = ["Simulated", "simulate"]
 
 _FLOWS: Final[dict[str, Callable[..., Any]]] = {
     "nightly": nightly.fn,
-    "retrain": retrain.fn,
+    "retrain": retrain_apart,
     "maintenance": maintenance.fn,
 }
 """The functions of the flows: without a server, which would take longer than an evening's work."""
@@ -119,8 +118,8 @@ def _describe_news(start: Start, result: object, before: Evening | None) -> str:
     """Return what is worth a line: a failure, a training, a change of champion; else empty."""
     if isinstance(result, SourceError):
         return f"{start.at:%Y-%m-%d}: {start.flow} failed: {result.what}"
-    if isinstance(result, Retrained) and result.evaluation:
-        return f"{start.at:%Y-%m-%d}: {result.sentence}"
+    if start.flow == "retrain" and result:
+        return f"{start.at:%Y-%m-%d}: {result}"
     if isinstance(result, Evening):
         model, former = result.report.model, before.report.model["version"] if before else ""
         if model["version"] != former:

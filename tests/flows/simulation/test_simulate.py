@@ -1,7 +1,7 @@
 """The starts of a simulation one after the other: what each is given, what a failure does, and what is printed."""
 
 from collections.abc import Callable
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,13 +9,13 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from flows.evening.retraining import Retrained
 from flows.nightly import Evening
 from flows.runtime.progress import PlainProgress, log_line, progress_shown_by
 from flows.simulation import simulate as simulation
 from flows.simulation.checks import Request, check_request
 from flows.simulation.simulate import simulate
-from pipeline.errors import SourceError
+from flows.simulation.training import retrain_apart
+from pipeline.errors import ConfigError, SourceError
 from pipeline.outputs import MAIN
 from pipeline.storage.simulation_note import read_note
 from tests.conftest import small_settings
@@ -51,7 +51,7 @@ def make_evening(version: str) -> Evening:
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, datetime]]:
-    """Return the flows called, each with its clock: evenings that succeed, and trainings that wait."""
+    """Return the flows called, each with its clock: evenings that succeed, and trainings."""
     called: list[tuple[str, datetime]] = []
 
     def note(flow: str, result: object) -> Callable[..., object]:
@@ -65,7 +65,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, datetime]]:
 
     for flow, result in (
         ("nightly", make_evening("m1")),
-        ("retrain", Retrained(None, "it waits")),
+        ("retrain", "it challenges"),
         ("maintenance", None),
     ):
         monkeypatch.setitem(simulation._FLOWS, flow, note(flow, result))
@@ -95,10 +95,11 @@ def test_each_start_is_called_once_with_its_clock_and_only_news_are_shown(
     assert simulated.evenings == 4
     assert shown.lines == [
         "2018-11-30: m1 serves: first: the first champion",
-        *(
-            f"simulate: {n} of 4  2018-{day}  hit rate 50.0% of 2"
-            for n, day in enumerate(("11-29", "11-30", "12-03", "12-04"), 1)
-        ),
+        "simulate: 1 of 4  2018-11-29  hit rate 50.0% of 2",
+        "simulate: 2 of 4  2018-11-30  hit rate 50.0% of 2",
+        "2018-12-01: it challenges",
+        "simulate: 3 of 4  2018-12-03  hit rate 50.0% of 2",
+        "simulate: 4 of 4  2018-12-04  hit rate 50.0% of 2",
     ]
     note = read_note(tmp_path / "into" / "simulation.json")
     assert note is not None
@@ -136,3 +137,14 @@ def test_where_no_evening_has_prices_that_is_the_error(
     monkeypatch.setitem(simulation._FLOWS, "nightly", fails)
     with pytest.raises(SourceError, match="stale"):
         simulate(request(tmp_path))
+
+
+def test_an_error_in_the_process_of_a_training_is_raised_here_whole(tmp_path: Path) -> None:
+    config = tmp_path / "nextday.toml"
+    config.write_text("[promotion]\nrule = 1\n")
+    with pytest.raises(ConfigError) as refused:
+        retrain_apart(config=config, home=tmp_path / "w", now=datetime(2018, 12, 1, 13, tzinfo=UTC))
+    assert "[promotion]" in str(refused.value) or "promotion" in str(refused.value)
+    assert refused.value.where
+    assert refused.value.fix
+    assert not (tmp_path / "w").exists()
