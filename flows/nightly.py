@@ -10,6 +10,7 @@ import pandas as pd
 from prefect import flow
 
 from flows.evening.challengers import decide_challengers, forecast_challengers, list_standings
+from flows.evening.commit import commit_sealed
 from flows.evening.decay import stop_decayed
 from flows.evening.forecasting import Inputs, catch_up, describe_opens, forecast_session, seal
 from flows.evening.publish import publish, track
@@ -146,6 +147,7 @@ def _evening(run: Run) -> Evening:
     standing = _forecast_tonight(run, price_status, record, champions, inputs)
     champion = champions.version(str(select_main(standing)["model_version"].iloc[0]))
     remarks += forecast_challengers(run, inputs, record, champions, champion)
+    commit_sealed(run)
     challengers = list_standings(run, record.rows, champions, price_status.as_of)
     report, paths = write_report(run, price_status, standing, record, champion, remarks, challengers)
     new_rows = int(standing["is_new"].sum())

@@ -27,6 +27,7 @@ __all__ = [
     "LabelsConfig",
     "ModelConfig",
     "PricesConfig",
+    "PublishConfig",
     "ScheduleConfig",
     "TradingConfig",
     "TrainingConfig",
@@ -220,6 +221,21 @@ class RetentionConfig(Section):
         return sessions
 
 
+class PublishConfig(Section):
+    """Where the sealed batches are committed as they are sealed."""
+
+    commit: bool = False
+    repository: str = ""
+
+    @model_validator(mode="after")
+    def _check_repository(self) -> Self:
+        if self.commit and not self.repository:
+            raise ValueError(
+                "commit = true needs repository: a folder in the working tree of a git repository"
+            )
+        return self
+
+
 class Config(Section):
     """Every setting of one universe."""
 
@@ -239,6 +255,7 @@ class Config(Section):
     promotion: PromotionConfig = PromotionConfig()
     notify: NotifyConfig = NotifyConfig()
     alarm: AlarmConfig = AlarmConfig()
+    publish: PublishConfig = PublishConfig()
 
     @model_validator(mode="after")
     def _check_training(self) -> Self:
@@ -294,6 +311,7 @@ class Config(Section):
             "training": {"processes", "scheduler", "worker_patience"},  # results do not depend on them
             "retention": True,
             "promotion": True,
+            "publish": True,
             "schedule": {"maintenance"},
             "trading": True,
         }

@@ -28,6 +28,7 @@ from flows.cli.monitoring.notify_commands import notify_app
 from flows.cli.monitoring.simulate_command import simulate_app
 from flows.cli.prices_commands import prices_app
 from flows.cli.publishing.json_output import AsJson, call, documents_alone, fail
+from flows.cli.publishing.publish_command import publish_app
 from flows.cli.startup import import_beside, start_quickly, start_server_early, use_or_stop, working
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ app.add_typer(notify_app, name="notify")
 app.add_typer(alarm_app, name="alarm")
 app.add_typer(models_app, name="models")
 app.add_typer(source_app, name="source")
-for _nameless in (backup_app, audit_app, init_app, promotion_app, simulate_app, ui_app):
+for _nameless in (backup_app, audit_app, init_app, promotion_app, publish_app, simulate_app, ui_app):
     app.add_typer(_nameless)
 
 

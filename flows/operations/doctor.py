@@ -13,6 +13,7 @@ from packaging.version import Version
 from flows.operations.decay_checks import check_decay
 from flows.operations.health import HealthCheck, describe_error, failed, passed, run_check
 from flows.operations.notify_checks import check_addresses
+from flows.operations.publishing import check_commits
 from flows.runtime.context import Run, open_run
 from flows.runtime.custom_code import describe_audit_gap, list_code
 from flows.runtime.locations import absolute_path, default_config
@@ -75,6 +76,7 @@ def examine(config: Path | None, home: Path | None, now: datetime | None) -> lis
         _check_last_forecast,
         check_decay,
         check_addresses,
+        check_commits,
         partial(_check_schedule, path),
     ):
         found += run_check(check, run)

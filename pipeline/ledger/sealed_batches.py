@@ -115,7 +115,8 @@ def list_batches(db: sqlite3.Connection) -> list[SealedBatch]:
         )
         batch = waiting[first].pop()
         ends[first] = batch["hash"]
-        made.append(SealedBatch(first, *batch, Head(*ends.values()).hash))
+        cells: tuple[Any, ...] = (first, *batch, Head(*ends.values()).hash)
+        made.append(SealedBatch(*cells))
     return made
 
 

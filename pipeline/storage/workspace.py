@@ -84,6 +84,10 @@ class Workspace:
         """Who accepted which decay of a universe's live record, when and why."""
         return self.home / "alarms" / f"{universe}.json"
 
+    def last_commit(self, universe: str) -> Path:
+        """How the last attempt to commit a universe's sealed batches ended."""
+        return self.home / "commits" / f"{universe}.json"
+
     def floors(self, universe: str) -> Path:
         """What the backtests of a universe's champions promised; it can be deleted without loss."""
         return self.cache / f"{universe}.floors.json"
