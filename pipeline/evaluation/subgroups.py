@@ -4,7 +4,7 @@ One of twenty groups looks good by chance: p-values are adjusted for the number 
 tested. Groups with too few sessions are shown but not tested.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -39,6 +39,7 @@ def score_groups(
     baseline: str,
     volatility: "pd.Series[float] | None" = None,
     universe: Universe | None = None,
+    families: Collection[str] = FAMILIES,
     draws: int = 1000,
     seed: int = 0,
 ) -> pd.DataFrame:
@@ -56,6 +57,7 @@ def score_groups(
         volatility: By as_of: the volatility of the universe as known at that close (for example a trailing realised
             one); rows are split into thirds of its values on the scored sessions. None, or NaN: no such group.
         universe: The constituents, for their sectors; None, or a list without them: no such group.
+        families: Those to score.
         draws: Samples of the bootstrap.
         seed: Of the bootstrap.
 
@@ -77,6 +79,7 @@ def score_groups(
     lines = [
         {**names, "family": family, **line}
         for family, place, groups in _families(table, model, volatility, universe)
+        if family in families
         for metric, pair in losses.items()
         for line in _score_family(table, metric, pair, place, groups, copies)
     ]

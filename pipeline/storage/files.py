@@ -5,7 +5,7 @@ import hashlib
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from glob import escape
 from pathlib import Path
@@ -27,6 +27,7 @@ __all__ = [
     "removed_at_end",
     "share_content",
     "write_bytes",
+    "write_pages",
     "write_text",
 ]
 
@@ -77,6 +78,25 @@ def write_bytes(path: Path, content: bytes) -> None:
         file.write(content)
 
 
+def write_pages(folder: Path, pages: Mapping[str, str]) -> None:
+    """Write many files that can be made again, by their paths below `folder`: readers see the old content or the new.
+
+    Unlike `write_text` it does not wait until the disk holds them, so hundreds take no longer than their bytes: a power
+    cut may leave some of them empty, and the caller must be able to tell.
+
+    Raises:
+        NextdayError: a file cannot be written; those before it are.
+    """
+    for name, text in pages.items():
+        path = folder / name
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with _replaced(path, is_awaited=False) as file:
+                file.write(text.encode())
+        except OSError as error:
+            raise _cannot_write(path, error) from None
+
+
 @contextmanager
 def atomic_write(path: Path) -> Iterator[BinaryIO]:
     """Open a file for an atomic write: readers see the old content or the new one.
@@ -91,21 +111,33 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
         path.parent.mkdir(parents=True, exist_ok=True)
         for left in path.parent.glob(f".{escape(path.name)}.*"):
             remove_abandoned(left)
-        with _claimed_file(path) as (temporary, file):
-            try:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())  # otherwise a power cut may leave the new name with an empty file
-                temporary.replace(path)
-            finally:
-                with suppress(OSError):
-                    temporary.unlink(missing_ok=True)
+        with _replaced(path, is_awaited=True) as file:
+            yield file
     except OSError as error:
-        raise NextdayError(
-            f"Cannot write: {error.strerror}",
-            where=str(path),
-            fix="check the path, its permissions and the free space, then run this again",
-        ) from None
+        raise _cannot_write(path, error) from None
+
+
+@contextmanager
+def _replaced(path: Path, *, is_awaited: bool) -> Iterator[BinaryIO]:
+    """Open a temporary file that takes the name `path` when the block ends; `is_awaited`: once the disk holds it."""
+    with _claimed_file(path) as (temporary, file):
+        try:
+            yield file
+            file.flush()
+            if is_awaited:
+                os.fsync(file.fileno())  # otherwise a power cut may leave the new name with an empty file
+            temporary.replace(path)
+        finally:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+
+def _cannot_write(path: Path, error: OSError) -> NextdayError:
+    return NextdayError(
+        f"Cannot write: {error.strerror}",
+        where=str(path),
+        fix="check the path, its permissions and the free space, then run this again",
+    )
 
 
 @contextmanager
