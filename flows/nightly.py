@@ -16,6 +16,7 @@ from flows.evening.forecasting import Inputs, catch_up, describe_opens, forecast
 from flows.evening.publish import publish, track
 from flows.evening.reporting import write_missing, write_report
 from flows.evening.settlement import settle as settle_forecasts
+from flows.evening.site import show_site
 from flows.notify.messages import describe_decay
 from flows.notify.news import list_news, tell
 from flows.notify.watch import NIGHTLY, watched
@@ -150,6 +151,7 @@ def _evening(run: Run) -> Evening:
     commit_sealed(run)
     challengers = list_standings(run, record.rows, champions, price_status.as_of)
     report, paths = write_report(run, price_status, standing, record, champion, remarks, challengers)
+    show_site(run, report)
     new_rows = int(standing["is_new"].sum())
     try:
         track(run, report, paths, champion)

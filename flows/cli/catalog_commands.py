@@ -1,4 +1,4 @@
-"""`nextday source check`, `models`, `promote`, `rollback` and `ui`: what a user brought, and what was trained."""
+"""`nextday source check`, `models`, `promote`, `rollback`, `ui`, `site`: custom code, models, and pages to look at."""
 
 import os
 import sys
@@ -185,3 +185,30 @@ def ui(
     if has_screen():
         open_later(page)
     os.execv(command[0], command)
+
+
+@ui_app.command("site")
+def site(
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Write every page again first.")] = False,
+) -> None:
+    """Print the path of the universe's pages, and open them in a browser.
+
+    Every evening rebuilds them. They are built now where there are none yet, or with --rebuild. Any web server can
+    serve the folder: all links are relative.
+    """
+    import webbrowser
+
+    from flows.evening.site import rebuild_site
+    from flows.runtime.browser import has_screen
+    from flows.runtime.context import open_run
+    from flows.runtime.tasks import PATIENCE
+    from pipeline.report.site.addresses import index_path
+
+    run = open_run(**flow_arguments(), read_only=True)
+    index = index_path(run.workspace.reports, run.name)
+    if rebuild or not index.exists():
+        with run.workspace.locked(run.name, timeout=PATIENCE, log=typer.echo):
+            rebuild_site(run, whole=rebuild)
+    typer.echo(index)
+    if has_screen():
+        webbrowser.open(index.as_uri())

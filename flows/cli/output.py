@@ -188,7 +188,8 @@ def show_replay(replay: "Replay") -> None:
 
 def show_paths(paths: "Paths") -> None:
     """Print the paths of the reports, one per line, so that a terminal can open them."""
-    for path in (paths.html, paths.forecast_csv, paths.scores_csv, paths.latest_csv):
+    site = [paths.site] if paths.site.exists() else []
+    for path in (paths.html, paths.forecast_csv, paths.scores_csv, paths.latest_csv, *site):
         console.print(f"  {path}", markup=False, soft_wrap=True)
 
 

@@ -40,7 +40,7 @@ from pipeline.schema import SCORES, empty
 from pipeline.storage.files import digest_files
 from pipeline.tracking.registry import Registry
 
-__all__ = ["rebuild_report", "write_missing", "write_report"]
+__all__ = ["gather_again", "rebuild_report", "write_missing", "write_report"]
 
 
 _TEST_ROWS = [
@@ -103,7 +103,7 @@ def rebuild_report(run: Run, as_of: pd.Timestamp | None) -> Paths:
             where=str(run.workspace.ledger),
             fix="`nextday forecast` makes one; `nextday ledger show` lists the sessions",
         )
-    return write(_gather_again(run, standing, record, Champions(run)), run.workspace.reports)
+    return write(gather_again(run, standing, record, Champions(run)), run.workspace.reports)
 
 
 def write_missing(
@@ -133,7 +133,7 @@ def write_missing(
             missing.append(rows)
     for rows in reversed(missing):
         try:
-            report = _gather_again(run, rows, record, champions)
+            report = gather_again(run, rows, record, champions)
         except (NextdayError, ModelError) as error:
             remarks.append(f"The report of {_next_session(rows):%Y-%m-%d} is missing. {error}")
         else:
@@ -151,7 +151,7 @@ def _first(standing: pd.DataFrame) -> "pd.Series[Any]":
     return select_output(standing, list_outputs(standing)[0]).iloc[0]
 
 
-def _gather_again(run: Run, standing: pd.DataFrame, record: UniverseRecord, champions: Champions) -> Report:
+def gather_again(run: Run, standing: pd.DataFrame, record: UniverseRecord, champions: Champions) -> Report:
     """Gather the report of one session's sealed rows with the settings and prices of that session."""
     first = _first(standing)
     former = with_former_settings(run, str(first["config_digest"]))

@@ -14,6 +14,7 @@ from flows.operations.decay_checks import check_decay
 from flows.operations.health import HealthCheck, describe_error, failed, passed, run_check
 from flows.operations.notify_checks import check_addresses
 from flows.operations.publishing import check_commits
+from flows.operations.site_checks import check_site
 from flows.runtime.context import Run, open_run
 from flows.runtime.custom_code import describe_audit_gap, list_code
 from flows.runtime.locations import absolute_path, default_config
@@ -75,6 +76,7 @@ def examine(config: Path | None, home: Path | None, now: datetime | None) -> lis
         _check_ledger,
         _check_last_forecast,
         check_decay,
+        check_site,
         check_addresses,
         check_commits,
         partial(_check_schedule, path),

@@ -14,6 +14,7 @@ from pipeline.outputs import TARGETS, select_main
 from pipeline.report.documents.evening import Latest, Record
 from pipeline.report.evening_page import render
 from pipeline.report.evening_report import Report
+from pipeline.report.site.addresses import INDEX
 from pipeline.report.tables import collect_scores
 from pipeline.schema import SCORES
 from pipeline.storage.csv_output import format_csv
@@ -77,6 +78,11 @@ class Paths:
     def record_json(self) -> Path:
         """The figures of the record."""
         return self.latest_csv.with_name("record.json")
+
+    @property
+    def site(self) -> Path:
+        """The index of the universe's site."""
+        return self.latest_csv.with_name(INDEX)
 
 
 def report_paths(folder: Path, universe: str, target_session: pd.Timestamp) -> Paths:

@@ -92,6 +92,10 @@ class Workspace:
         """What the backtests of a universe's champions promised; it can be deleted without loss."""
         return self.cache / f"{universe}.floors.json"
 
+    def site(self, universe: str) -> Path:
+        """What the pages of a universe's site were made of; it can be deleted without loss."""
+        return self.cache / f"{universe}.site.json"
+
     def trials(self, universe: str) -> Path:
         """The log of every configuration that was tried on a universe."""
         return self.home / "trials" / f"{universe}.jsonl"

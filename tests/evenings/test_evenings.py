@@ -262,6 +262,7 @@ def test_runs_and_tasks_are_named_after_their_session(ten: tuple[Place, list[Eve
         "seal forecasts from 2018-12-10",
         "forecast challengers",
         "write report",
+        "write site",
         "track",
         "publish",
     ]

@@ -1,12 +1,13 @@
-"""`nextday source check`, `nextday models list` and `nextday ui`."""
+"""`nextday source check`, `nextday models list`, `nextday ui` and `nextday site`."""
 
 import os
+import webbrowser
 from pathlib import Path
 
 import pytest
 
 from flows.runtime import browser
-from tests.support.command_line import CommandLine, told
+from tests.support.command_line import CommandLine, seal_one, told
 
 SOURCE = """
 import pandas as pd
@@ -66,3 +67,27 @@ def test_mlflows_address_leads_to_the_runs_and_what_is_worth_a_look_is_named(
     assert opened == [page]
     assert served[0][-6:] == ["--host", "127.0.0.1", "--port", "5017", "--workers", "1"]
     assert "gru.log_loss, gru.hit_rate" in said.out
+
+
+def test_the_site_is_shown_and_opened_where_there_is_a_screen(
+    nextday: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr(webbrowser, "open", opened.append)
+    seal_one()
+    index = Path("w/reports/sample/index.html").resolve()
+    index.parent.mkdir(parents=True)
+    index.touch()
+    said = nextday("site", "--home", "w")
+    assert (said.code, said.out.strip()) == (0, str(index))
+    assert opened == []
+    monkeypatch.setattr(browser, "has_screen", lambda: True)
+    nextday("site", "--home", "w")
+    assert opened == [index.as_uri()]
+
+
+def test_without_a_ledger_there_is_no_site(nextday: CommandLine) -> None:
+    said = nextday("site", "--home", "nowhere")
+    assert said.code != 0
+    assert "There is no ledger yet" in told(said)[0]
+    assert not Path("nowhere").exists()

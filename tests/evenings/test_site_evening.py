@@ -1,0 +1,74 @@
+"""The site of real evenings: rebuilt by each of them, never at their cost, and from the ledger when it is asked for."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from flows.evening import site as site_flow
+from flows.evening.site import rebuild_site
+from flows.operations.site_checks import check_site
+from flows.runtime.context import open_run
+from pipeline.errors import NextdayError
+from pipeline.market.calendar import Calendar
+from tests.evenings.test_evenings import Place
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_server")]
+
+
+@pytest.fixture
+def place(first_evening: Path, tmp_path: Path, xnys: Calendar) -> Place:
+    """Return a place with a champion and the site of its first evening."""
+    return Place(shutil.copytree(first_evening, tmp_path / "copy"), xnys)
+
+
+def test_an_evening_rebuilds_the_site_and_links_it_with_its_report(
+    place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = place.home / "reports" / "sample"
+    first = (folder / "index.html").read_text()
+    assert "none is settled" in first
+    evening = place.run("2018-12-11")
+    page = evening.paths.site.read_text()
+    assert evening.paths.site == folder / "index.html"
+    assert "late rows only, no track record" in page
+    assert 'href="2018-12-11/report.html"' in page
+    assert 'href="2018-12-12/report.html"' in page
+    assert evening.report.ledger_head in page
+    assert '<a href="../index.html">' in evening.paths.html.read_text()
+    rows = place.record()
+    symbol = (folder / "symbols" / "_5egspc.html").read_text()
+    assert (
+        len(re.findall(r'<th scope="row">2018-12-\d\d</th>', symbol))
+        == (rows["symbol"] == "^GSPC").sum()
+        == 2
+    )
+    assert "1 open" in symbol
+    run = open_run(place.config, place.home, place.evening("2018-12-11"))
+    assert [check.is_passed for check in check_site(run)] == [True]
+
+    # An evening whose site cannot be built seals and reports all the same; the doctor tells.
+    def fail(*args: object) -> None:
+        raise NextdayError("Cannot write: No space left on device", where="index.html")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(site_flow, "build_site", fail)
+        third = place.run("2018-12-12")
+    assert third.new_rows == 2
+    assert third.paths.html.exists()
+    assert evening.paths.site.read_text() == page
+    run = open_run(place.config, place.home, place.evening("2018-12-12"))
+    (check,) = check_site(run)
+    assert not check.is_passed
+    assert "shows the evening of 2018-12-11, the last forecast is from 2018-12-12" in check.what
+    assert check.fix.startswith("nextday site --rebuild")
+
+    # Asked for, it is rebuilt from the ledger: another time there is nothing to do.
+    assert rebuild_site(run, whole=False).written == 3
+    assert third.report.ledger_head in evening.paths.site.read_text()
+    assert rebuild_site(run, whole=False).written == 0
+    assert rebuild_site(run, whole=True).written == 3
+    assert [check.is_passed for check in check_site(run)] == [True]
+    evening.paths.site.unlink()
+    assert [check.is_passed for check in check_site(run)] == [False]
