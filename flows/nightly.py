@@ -13,6 +13,7 @@ from flows.evening.challengers import decide_challengers, forecast_challengers, 
 from flows.evening.commit import commit_sealed
 from flows.evening.decay import stop_decayed
 from flows.evening.forecasting import Inputs, catch_up, describe_opens, forecast_session, seal
+from flows.evening.late_members import catch_up_members
 from flows.evening.publish import publish, track
 from flows.evening.reporting import write_missing, write_report
 from flows.evening.settlement import settle as settle_forecasts
@@ -140,6 +141,7 @@ def _evening(run: Run) -> Evening:
     # Both are read once: what this run seals and trains is added, and nothing else writes while it holds the lock.
     record, champions = run.ledger.universe_record(run.name), Champions(run)
     remarks = catch_up(run, price_status, record, champions)
+    remarks += catch_up_members(run, price_status, record, champions)
     remarks += write_missing(run, record, champions, before=price_status.as_of)
     settled = settle_forecasts(run, price_status, record)
     remarks += decide_challengers(run, record, champions, price_status.as_of)

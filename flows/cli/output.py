@@ -29,7 +29,7 @@ from pipeline.report.output_tables import (
     list_further_sentences,
     sort_by_distance,
 )
-from pipeline.report.tables import count_directions, describe_void, score_rows
+from pipeline.report.tables import count_directions, describe_added, describe_void, score_rows
 from pipeline.schema import is_void
 
 if TYPE_CHECKING:
@@ -222,7 +222,7 @@ def show_record(record: pd.DataFrame, last: int) -> None:
             row.model_version[:8],
         )
     console.print(table)
-    if said := describe_void(shown):
+    for said in filter(None, (describe_void(shown), describe_added(shown))):
         console.print(said, markup=False)
 
 

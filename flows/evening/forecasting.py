@@ -32,6 +32,7 @@ __all__ = [
     "describe_opens",
     "find_as_of",
     "forecast_challenger",
+    "forecast_late",
     "forecast_session",
     "issue",
     "replay",
@@ -107,6 +108,20 @@ def forecast_challenger(inputs: Inputs, model: Champion) -> pd.DataFrame:
     _require_outputs(inputs.run, model)
     known = inputs.of(model)
     return _forecast_configured(inputs.run, known, model, _load(inputs.run, model, known), "challenger")
+
+
+def forecast_late(inputs: Inputs, model: Champion) -> pd.DataFrame:
+    """Forecast the same outputs as `forecast_session`, for rows that are added to those of an earlier evening.
+
+    Their attributions are not saved: those of that evening stay.
+
+    Raises:
+        ModelError: its files cannot be read.
+        NextdayError: its custom code has changed, or it learned none of the configured outputs.
+    """
+    _require_outputs(inputs.run, model)
+    known = inputs.of(model)
+    return _forecast_configured(inputs.run, known, model, _load(inputs.run, model, known))
 
 
 @task("seal", run_name="seal forecasts from {as_of:%Y-%m-%d}")

@@ -4,13 +4,15 @@ import pandas as pd
 
 from flows.runtime.context import Run
 from pipeline.formatting import format_day, format_moment
-from pipeline.report.tables import describe_void
+from pipeline.report.tables import describe_added, describe_void
 
 __all__ = ["describe_exceptions", "explain_late", "explain_never_live"]
 
 
 def explain_late(run: Run, standing: pd.DataFrame, record: pd.DataFrame, observed_at: pd.Timestamp) -> str:
     """Return which conditions of a live forecast the late rows of one session do not meet; empty if all are live.
+
+    Where only some are late, it says how many.
 
     Args:
         run: The run.
@@ -41,7 +43,8 @@ def explain_late(run: Run, standing: pd.DataFrame, record: pd.DataFrame, observe
         )
     if ((record["as_of"] < as_of) & (record["issued_at"] > issued)).any():
         causes.append("forecasts of earlier sessions were issued afterwards")
-    return "; ".join(causes) or "the run that issued them was given a clock (--now)"
+    said = "; ".join(causes) or "the run that issued them was given a clock (--now)"
+    return said if len(late) == len(standing) else f"{len(late):,} of {len(standing):,} are late: {said}"
 
 
 def explain_never_live(run: Run) -> str:
@@ -60,5 +63,9 @@ def explain_never_live(run: Run) -> str:
 
 def describe_exceptions(rows: pd.DataFrame) -> list[str]:
     """Return a remark on those rows of one session's record that do not count, or not with the others."""
-    void = describe_void(rows)
-    return [f"{void}. They count in no score."] if void else []
+    remarks = []
+    if void := describe_void(rows):
+        remarks.append(f"{void}. They count in no score.")
+    if added := describe_added(rows):
+        remarks.append(f"{added}.")
+    return remarks

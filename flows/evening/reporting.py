@@ -147,8 +147,8 @@ def _next_session(standing: pd.DataFrame) -> pd.Timestamp:
 
 
 def _first(standing: pd.DataFrame) -> "pd.Series[Any]":
-    """Return the first row of the first output."""
-    return select_output(standing, list_outputs(standing)[0]).iloc[0]
+    """Return the row of the first output that was sealed first."""
+    return select_output(standing, list_outputs(standing)[0]).sort_values("issued_at", kind="stable").iloc[0]
 
 
 def gather_again(run: Run, standing: pd.DataFrame, record: UniverseRecord, champions: Champions) -> Report:
@@ -181,7 +181,7 @@ def _gather(
         as_of=first["as_of"],
         target_session=first["target_session"],
         issued_at=first["issued_at"].to_pydatetime(),
-        kind="live" if (standing["kind"] == "live").all() else "late",
+        kind="live" if 2 * (standing["kind"] == "live").sum() > len(standing) else "late",
         historical=run.is_historical,
         forecasts=standing,
         skipped=_skipped(run, price_status, standing, champion),

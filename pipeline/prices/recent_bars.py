@@ -24,12 +24,15 @@ class RecentBars:
         last: The last session to read.
         seq: The version of the store.
 
+    Attributes:
+        since: The first session.
+
     Raises:
         StoreError: from every method too: the store cannot be read.
     """
 
     def __init__(self, store: PriceStore, since: pd.Timestamp, last: pd.Timestamp, seq: int) -> None:
-        self.store, self._since, self._last, self._seq = store, since, last, seq
+        self.store, self.since, self._last, self._seq = store, since, last, seq
         self._batches = store.read_batches([*COLUMNS, "status", "observed_at"], last, seq, since=since)
         self._rows = _to_frame(self._batches)
 
@@ -77,12 +80,20 @@ class RecentBars:
         is_known = pd.notna(highest) and self._covers(as_of, as_of, self._seq if seq is None else seq)
         if is_known and column == "observed_at":
             # An older session's bar may have been observed later: the files' statistics exclude that, or it is read.
-            older = self.store.observed_by(before=self._since)
+            older = self.store.observed_by(before=self.since)
             is_known = older is not None and highest >= older
         return highest if is_known else self.store.latest(column, as_of, seq, symbols=symbols)
 
+    def first_seen(self, symbols: Sequence[str]) -> pd.DataFrame:
+        """Return symbol, session and seq of these symbols' bars from `since` on: the version that each came with.
+
+        A later revision of a bar has a higher one.
+        """
+        found: pd.DataFrame = self._of(symbols).groupby(["symbol", "session"])["seq"].min().reset_index()
+        return found
+
     def _covers(self, first: pd.Timestamp, last: pd.Timestamp, seq: int) -> bool:
-        return seq == self._seq and first >= self._since and last <= self._last
+        return seq == self._seq and first >= self.since and last <= self._last
 
     def _of(self, symbols: Sequence[str]) -> pd.DataFrame:
         """Return the rows of these symbols, superseded ones too, with `symbol`."""

@@ -36,7 +36,7 @@ class Report:
         as_of: The session from whose close the forecasts are made.
         target_session: The next session: the target of the forecasts, the nearest one where there are several.
         issued_at: When they were issued (UTC).
-        kind: live, or late: issued after the target session's open.
+        kind: live, or late: issued after the target session's open; that of most of the forecasts.
         historical: Whether the source ended in the past.
         forecasts: schema.FORECASTS and is_new, of the target session.
         skipped: symbol, reason; the members without a forecast.
@@ -66,7 +66,7 @@ class Report:
         further: The verdicts on the further outputs.
         insight: Diagnostics of the network of the scoring fit; None where they were not kept.
         attributions: Feature attributions of the forecasts, columns of attributions.csv; empty where none were kept.
-        late_because: Why these forecasts are late, in a phrase; empty where they are live.
+        late_because: Why these forecasts are late, or how many of them and why, in a phrase; empty where all are live.
         last_calls: How the forecasts of the session that has just closed turned out: symbol, target_session,
             direction, call (right, wrong or empty), realized_return, is_settled; empty where there were none.
         challengers: The models that forecast beside the champion, and where they stand.

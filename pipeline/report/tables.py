@@ -1,5 +1,6 @@
 """Tables of forecasts and scores, as texts for the page, the terminal and Prefect."""
 
+from collections.abc import Iterable
 from typing import Final
 
 import pandas as pd
@@ -24,6 +25,7 @@ __all__ = [
     "METRIC_CAPTIONS",
     "collect_scores",
     "count_directions",
+    "describe_added",
     "describe_group",
     "describe_void",
     "forecast_rows",
@@ -50,6 +52,27 @@ def describe_void(record: pd.DataFrame) -> str:
     reasons = "; ".join(sorted({*void["void_reason"]}))
     return f"{count(len(void), 'forecast')} {'is' if len(void) == 1 else 'are'} void: {reasons}"
 
+
+def describe_added(record: pd.DataFrame) -> str:
+    """Return which late rows of a record were sealed after the others of their session; empty where none was."""
+    is_added = record["issued_at"] > record.groupby("as_of")["issued_at"].transform("min")
+    added = record[is_added & (record["kind"] == "late")]
+    if added.empty:
+        return ""
+    parts = [f"{_name_some(rows['symbol'])} from {as_of:%Y-%m-%d}" for as_of, rows in added.groupby("as_of")]
+    return (
+        f"{count(len(added), 'forecast')} {'was' if len(added) == 1 else 'were'} sealed as late after the others of "
+        f"the session: {'; '.join(parts)}"
+    )
+
+
+def _name_some(symbols: Iterable[str]) -> str:
+    names = [*dict.fromkeys(symbols)]
+    return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else "")
+
+
+_NAMED: Final = 8
+"""Symbols in a sentence."""
 
 METRIC_CAPTIONS: Final = {
     ISSUED_SHARE: (

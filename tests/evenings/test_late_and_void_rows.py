@@ -1,4 +1,4 @@
-"""Holes in the record: a forecast for a day that turned out closed is void."""
+"""Holes in the record: a row whose bar came late is added once, and one for a day that turned out closed is void."""
 
 import re
 from collections.abc import Iterable
@@ -102,3 +102,39 @@ def test_forecasts_for_a_day_that_turned_out_closed_are_void_everywhere(evenings
     assert f"<li>5 forecasts are void: {reason}. They count in no score.</li>" in page
     evenings.run(2, "ledger", "export", "--csv", "record.csv", lacks=nobody, closed=1)
     assert pd.read_csv("record.csv")["void_reason"].notna().sum() == 5
+
+
+def test_a_member_gets_its_late_row_when_its_bar_has_come_and_no_other_does(evenings: Evenings) -> None:
+    evenings.run(0, lacks=(("E", 0),))
+    assert sorted(evenings.record(0).index) == [*"ABCD"]
+    before = evenings.ledger.head()
+    said = evenings.run(1, lacks=(("E", 0),))  # it has not come: nothing is said, nothing is added
+    assert "Caught up" not in said.err
+    assert sorted(evenings.record(0).index) == [*"ABCD"]
+    assert "E" not in evenings.record(1).index  # its window has a gap
+    said = evenings.run(2, listed=SYMBOLS)
+    for place in (0, 1):
+        assert f"Caught up as late: 1 symbol from {evenings.days[place]:%a %Y-%m-%d}" in said.err
+        rows = evenings.record(place)
+        assert sorted(rows.index) == [*"ABCDE"]  # F was no member then
+        added, other = rows.loc["E"], rows.loc["A"]
+        assert added["kind"] == "late"
+        assert added["issued_at"] > other["issued_at"]
+        assert added["data_version"] > other["data_version"]
+        for same in ("model_version", "config_digest", "target_session"):
+            assert added[same] == other[same]
+    assert sorted(evenings.record(2).index) == [*SYMBOLS]
+    assert evenings.ledger.verify(expected_head=before.hash).ok
+    shown = " ".join(evenings.run(2, "ledger", "show", listed=SYMBOLS).out.split())
+    assert (
+        "2 forecasts were sealed as late after the others of the session: E from 2018-12-10; E from" in shown
+    )
+    page = Path(f"w/reports/u/{evenings.days[3]:%Y-%m-%d}/report.html").read_text()
+    assert "Caught up as late: 1 symbol from Mon 2018-12-10" in page
+    again = evenings.run(2, "replay", f"{evenings.days[0]:%Y-%m-%d}", listed=SYMBOLS)
+    assert "5 forecasts recomputed: the same" in again.out
+    head = evenings.ledger.head()
+    assert "Caught up" not in evenings.run(2, listed=SYMBOLS).err
+    assert evenings.ledger.head() == head
+    evenings.run(3, listed=SYMBOLS)
+    assert evenings.record(0)["settled_at"].notna().all()

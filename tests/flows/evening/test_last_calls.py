@@ -72,3 +72,12 @@ def test_late_names_the_cause_that_applied(xnys: Calendar, changed: dict[str, An
     }
     observed = pd.Timestamp(changed.get("observed", "2018-12-10T21:50Z"))
     assert explain_late(run, standing, pd.DataFrame([friday, row]), observed) == cause
+
+
+def test_where_some_rows_are_late_it_says_how_many(xnys: Calendar) -> None:
+    run: Any = SimpleNamespace(is_historical=False, is_simulated=False, calendar=xnys)
+    row = {"as_of": MONDAY, "target_session": TUESDAY, "is_new": True}
+    times = {"live": pd.Timestamp("2018-12-10T22:00Z"), "late": pd.Timestamp("2018-12-11T22:00Z")}
+    standing = pd.DataFrame([row | {"kind": kind, "issued_at": at} for kind, at in times.items()])
+    said = explain_late(run, standing, standing, pd.Timestamp("2018-12-10T21:50Z"))
+    assert said == "1 of 2 are late: issued after Tue 2018-12-11 had opened (Tue 2018-12-11 14:30 UTC)"
