@@ -40,7 +40,7 @@ def test_an_evening_rebuilds_the_site_and_links_it_with_its_report(
     rows = place.record()
     symbol = (folder / "symbols" / "_5egspc.html").read_text()
     assert (
-        len(re.findall(r'<th scope="row">2018-12-\d\d</th>', symbol))
+        len(re.findall(r'<span class="whole">2018-12-\d\d</span></th>', symbol))
         == (rows["symbol"] == "^GSPC").sum()
         == 2
     )

@@ -1,5 +1,6 @@
 """The plots of the record on the index: log loss saved, hit rate and calibration over time."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Final
@@ -15,8 +16,8 @@ from pipeline.report.site.record import Part
 
 __all__ = ["plot_calibration", "plot_hits", "plot_rolling", "plot_total"]
 
-_POINTS: Final = 1000
-"""Points that a line has at most: a screen has no more columns."""
+_POINTS: Final = 400
+"""Points that a line has at most: a plot has no more columns on a screen."""
 
 
 def plot_total(part: Part) -> Markup:
@@ -103,8 +104,8 @@ def plot_calibration(part: Part) -> Markup:
 
 
 def _thin(table: pd.DataFrame) -> pd.DataFrame:
-    """Return at most about _POINTS rows of a table, the last one among them."""
-    every = max(len(table) // _POINTS, 1)
+    """Return at most _POINTS rows of a table, the last one among them."""
+    every = max(math.ceil(len(table) / _POINTS), 1)
     return table.iloc[::-every][::-1]
 
 

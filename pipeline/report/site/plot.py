@@ -162,8 +162,10 @@ class Plot:
             self.labels.append(f'<i class="{style}{side}" style="left:{left / 10:.1f}%">{escape(name)}</i>')
 
     def label_dates(self, x: Floats, days: "NDArray[np.datetime64]", most: int = 5) -> None:
-        """Add labels for a few dates, [session] at `x`."""
-        self.label_x((float(x[at]), name) for at, name in date_ticks(days, most))
+        """Add labels for a few dates, [session] at `x`: none at the very ends, which would cover others on a phone."""
+        every = [(float(x[at]), name) for at, name in date_ticks(days, most)]
+        inner = [(left, name) for left, name in every if 80 <= left <= 920]
+        self.label_x(inner if len(inner) > 1 else every)
 
     def markup(self) -> Markup:
         """Return the plot as HTML."""

@@ -3,6 +3,8 @@
 from typing import Any, Final
 
 import pandas as pd
+from jinja2.utils import htmlsafe_json_dumps
+from markupsafe import Markup
 
 from pipeline.formatting import format_interval, format_percent, format_price
 from pipeline.outputs import list_outputs, select_output
@@ -11,7 +13,7 @@ from pipeline.report.site.addresses import name_page
 from pipeline.report.site.inputs import SiteInputs
 from pipeline.schema import DIRECTIONS
 
-__all__ = ["PAGE", "list_rows", "tell_kind"]
+__all__ = ["PAGE", "encode_rows", "list_rows", "tell_kind"]
 
 PAGE: Final = 50
 """Rows on one page of the table."""
@@ -29,9 +31,9 @@ def tell_kind(inputs: SiteInputs) -> str:
 def list_rows(inputs: SiteInputs, scores: pd.DataFrame) -> list[list[Any]]:
     """Return a row per symbol forecast tonight, the farthest from its base rate first.
 
-    symbol, file of its page, last close, last call, hit rate, its interval and n (of the first output's rows of
-    `tell_kind`; empty without one), then for each output direction, p_up, low, high and base rate in parts of _UNIT;
-    0 where there is none.
+    symbol, file of its page (empty where that is the symbol in small letters), last close, last call, hit rate, its
+    interval and n (of the first output's rows of `tell_kind`; empty without one), then for each output the place of its
+    direction, p_up in parts of _UNIT, and low, high and base rate less p_up; 0 where there is none.
 
     Args:
         inputs: What the site is made of.
@@ -48,10 +50,15 @@ def list_rows(inputs: SiteInputs, scores: pd.DataFrame) -> list[list[Any]]:
         close = next(row["last_close"] for row in forecasts if row is not None)
         cells = [0 if row is None else _pack(row) for row in forecasts]
         call = calls.get(symbol, "")
-        rows.append(
-            [symbol, name_page(symbol), format_price(close), call, *hits.get(symbol, ("", "", 0)), *cells]
-        )
+        file = name_page(symbol)
+        shown = "" if file == f"{symbol.lower()}.html" else file
+        rows.append([symbol, shown, format_price(close), call, *hits.get(symbol, ("", "", 0)), *cells])
     return rows
+
+
+def encode_rows(rows: list[list[Any]]) -> Markup:
+    """Return the rows as JSON that no name in them can end: <, > and & are escaped."""
+    return htmlsafe_json_dumps(rows, separators=(",", ":"), ensure_ascii=False)
 
 
 def _by_symbol(inputs: SiteInputs, rows: pd.DataFrame) -> dict[str, dict[str, Any]]:
@@ -62,8 +69,8 @@ def _by_symbol(inputs: SiteInputs, rows: pd.DataFrame) -> dict[str, dict[str, An
 
 
 def _pack(row: dict[str, Any]) -> list[int]:
-    shares = (row[name] for name in ("p_up", "low", "high", "baseline_p_up"))
-    return [DIRECTIONS.index(row["direction"]), *(round(share * _UNIT) for share in shares)]
+    p, low, high, base = (round(row[name] * _UNIT) for name in ("p_up", "low", "high", "baseline_p_up"))
+    return [DIRECTIONS.index(row["direction"]), p, low - p, high - p, base - p]
 
 
 def _hit_rates(scores: pd.DataFrame, kind: str) -> dict[str, tuple[str, str, int]]:
