@@ -243,16 +243,6 @@ def test_a_hostile_name_is_text_in_every_page_and_no_path(tmp_path: Path, name: 
         assert "alert(2)</script>" not in text.replace("\\u003c", "")
 
 
-def test_a_large_universe_stays_below_300_kb_a_page(tmp_path: Path) -> None:
-    symbols = [f"S{number:04d}.KS" for number in range(2000)]
-    record = a_record(symbols, 12)
-    report = a_site_report(symbols, record=record, live_scores=a_site_report(symbols[:5], 12).live_scores)
-    built(site_inputs(report, 12), tmp_path)
-    sizes = [path.stat().st_size for path in tmp_path.rglob("*.html")]
-    assert len(sizes) == 2001
-    assert max(sizes) < 300_000
-
-
 def test_a_disk_that_refuses_is_named(tmp_path: Path) -> None:
     (tmp_path / "sample").mkdir()
     (tmp_path / "sample" / "symbols").write_text("a file in the place of the folder")
