@@ -44,7 +44,8 @@ def test_an_evening_rebuilds_the_site_and_links_it_with_its_report(
         == (rows["symbol"] == "^GSPC").sum()
         == 2
     )
-    assert "1 open" in symbol
+    assert re.search(r"late, paler:</b> \d right, \d wrong, \d none, 1 open", symbol)
+    assert "live:</b>" not in symbol
     run = open_run(place.config, place.home, place.evening("2018-12-11"))
     assert [check.is_passed for check in check_site(run)] == [True]
 

@@ -11,7 +11,7 @@ from pipeline.formatting import format_price
 from pipeline.report.site.plot import Plot, Scale, choose_ticks
 from pipeline.report.site.symbol_rows import NONE, OPEN, RESULTS, RIGHT, WRONG, Rows
 
-__all__ = ["Prices", "plot_calls", "plot_prices"]
+__all__ = ["Prices", "plot_calls", "plot_prices", "tally_calls"]
 
 Floats = NDArray[np.float64]
 
@@ -79,6 +79,16 @@ def plot_prices(symbol: str, prices: Prices) -> Markup:
     return plot.markup()
 
 
+def tally_calls(result: "NDArray[np.int64]", is_live: "NDArray[np.bool_]") -> list[tuple[str, str]]:
+    """Return how many calls of each kind were right, wrong, none and open, in words; live and late ones apart."""
+    found = []
+    for kind, own in (("live", result[is_live]), ("late", result[~is_live])):
+        if len(own):
+            numbers = (f"{int((own == each).sum())} {name}" for each, name in enumerate(RESULTS))
+            found.append((kind, ", ".join(numbers)))
+    return found
+
+
 _STYLES: Final = {RIGHT: "right", WRONG: "wrong", NONE: "void", OPEN: "open"}
 
 
@@ -94,8 +104,8 @@ def plot_calls(symbol: str, prices: Prices, rows: Rows) -> Markup | None:
     x = prices.places[place[inside]]
     reach = max(_LEAST, 1.15 * float(np.abs(p - 0.5).max()))
     y = Scale(0.5 + reach, 0.5 - reach)
-    counts = ", ".join(f"{int((result == each).sum())} {name}" for each, name in enumerate(RESULTS))
-    plot = Plot(f"Calls on {symbol}", f"{len(p)} calls: {counts}.", "low")
+    counts = "; ".join(f"{kind}: {numbers}" for kind, numbers in tally_calls(result, is_live))
+    plot = Plot(f"Calls on {symbol}", f"{counts}.", "low")
     for each, style in _STYLES.items():
         for live in (False, True):
             own = (result == each) & (is_live == live)

@@ -20,7 +20,7 @@ from pipeline.formatting import (
 )
 from pipeline.outputs import TARGETS, Output, describe_output
 from pipeline.report.html import render_page
-from pipeline.report.site.price_chart import Prices, plot_calls, plot_prices
+from pipeline.report.site.price_chart import Prices, plot_calls, plot_prices, tally_calls
 from pipeline.report.site.record import KINDS
 from pipeline.report.site.symbol_rows import RESULTS, Rows
 from pipeline.schema import DIRECTIONS
@@ -124,8 +124,7 @@ def render_symbol(inputs: SymbolInputs, shared: Shared) -> str:
         price=plot_prices(inputs.symbol, prices) if prices.is_known else None,
         actions=prices.actions,
         calls=plot_calls(inputs.symbol, prices, calls),
-        tally=[int((calls["result"] == each).sum()) for each in range(len(RESULTS))],
-        has_late=bool((~calls["kind"]).any()),
+        tallies=tally_calls(calls["result"], calls["kind"]),
         record=[_compare(row, shared) for row in _pair(inputs.scores)],
         newest=[*_list_rows(rows, shared)],
         has_several=len(shared.outputs) > 1,

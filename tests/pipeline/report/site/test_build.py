@@ -149,10 +149,12 @@ def test_a_symbols_page_shows_its_price_calls_record_and_reasons(tmp_path: Path)
     page = (tmp_path / "sample" / "symbols" / "aapl.html").read_text()
     assert "dividend 0.25" in page
     assert "split 2 for 1" in page
-    assert re.search(r"(\d+) right</span>.*?(\d+) wrong</span>.*?(\d+) open</span>", page, re.S)
-    tally = [int(n) for n in re.findall(r"</span>(\d+) (?:right|wrong|no direction|open)", page)]
-    assert sum(tally) == 80
-    assert tally[3] == 1
+    tallies = re.findall(r"(live|late, paler):</b> (\d+) right, (\d+) wrong, (\d+) none, (\d+) open", page)
+    assert [(kind, sum(map(int, numbers))) for kind, *numbers in tallies] == [
+        ("live", 70),
+        ("late, paler", 10),
+    ]
+    assert [numbers[3] for _, *numbers in tallies] == ["1", "0"]
     assert "volume_z</dt><dd>+0.031" in page
     assert "<b>price jump</b>, 2018-12-28: up 60%" in page
     assert "2018-12-03 held, price jump: 100 to 1" in page
