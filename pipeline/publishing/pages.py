@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-__all__ = ["hide_places", "list_pages"]
+__all__ = ["hide_places", "link_verifier", "list_pages"]
 
 _TEXTS: Final = (".html", ".css", ".js", ".svg", ".csv", ".json", ".txt")
 _OTHERS: Final = (".parquet", ".png", ".webp", ".ico", ".woff2")
@@ -18,16 +18,35 @@ _PRIVATE: Final = ("tracked.json",)
 def list_pages(reports: Path) -> Iterator[str]:
     """Yield the pages of a universe and what belongs to them, as paths with slashes.
 
-    Hidden files, links, and files of other kinds are left out.
+    Hidden files, links that lead elsewhere, and files of other kinds are left out. A link to a folder of the same
+    reports, such as `backtest`, is published as a folder: pages link to it.
 
     Args:
         reports: The universe's folder of the workspace's reports.
     """
-    for path in sorted(reports.rglob("*")):
-        place = path.relative_to(reports)
-        is_kind = path.suffix in (*_TEXTS, *_OTHERS) and path.name not in _PRIVATE
-        if is_kind and not any(part.startswith(".") for part in place.parts) and _is_plain(path, reports):
-            yield place.as_posix()
+    if not reports.is_dir():
+        return
+    links = [path for path in sorted(reports.iterdir()) if path.is_symlink() and _leads_inside(path, reports)]
+    for top in (reports, *links):
+        for path in sorted(top.rglob("*")):
+            place = path.relative_to(reports)
+            is_kind = path.suffix in (*_TEXTS, *_OTHERS) and path.name not in _PRIVATE
+            if is_kind and not any(part.startswith(".") for part in place.parts) and _is_plain(path, top):
+                yield place.as_posix()
+
+
+def link_verifier(name: str, content: bytes) -> bytes:
+    """Return the index with a link to the page that checks the record, at its foot; other pages as they are."""
+    foot = b"</footer>"
+    if name != "index.html" or foot not in content:
+        return content
+    before, _, after = content.rpartition(foot)
+    return (
+        before
+        + b'<p><a href="verify.html">Check in this browser that nothing was changed</a></p>'
+        + foot
+        + after
+    )
 
 
 def hide_places(name: str, content: bytes, places: Mapping[Path, str]) -> bytes:
@@ -49,6 +68,10 @@ def hide_places(name: str, content: bytes, places: Mapping[Path, str]) -> bytes:
             pattern = "|".join(map(re.escape, sorted(forms, key=len, reverse=True)))
             text = re.sub(rf"(?:{pattern})(?![\w-])", places[place], text)
     return text.encode("utf-8", errors="surrogateescape")
+
+
+def _leads_inside(link: Path, reports: Path) -> bool:
+    return link.is_dir() and link.resolve().is_relative_to(reports.resolve())
 
 
 def _is_plain(path: Path, top: Path) -> bool:

@@ -10,7 +10,7 @@ from pipeline.errors import NextdayError
 from pipeline.ledger.sealed_batches import list_batches, open_sealed
 from pipeline.publishing.evidence import list_evidence, list_tables
 from pipeline.publishing.folder import PublishedFolder
-from pipeline.publishing.pages import hide_places, list_pages
+from pipeline.publishing.pages import hide_places, link_verifier, list_pages
 
 __all__ = ["VERIFIERS", "Published", "publish", "read_verifier"]
 
@@ -91,6 +91,6 @@ def _page_maker(reports: Path, name: str, places: Mapping[Path, str]) -> Callabl
                 where=str(reports / name),
                 fix="run this again: a nightly run may just have removed it",
             ) from None
-        return hide_places(name, content, places)
+        return link_verifier(name, hide_places(name, content, places))
 
     return make

@@ -1,6 +1,7 @@
 """Evenings whose batches are committed as they are sealed, and the folder that strangers check."""
 
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -73,3 +74,6 @@ def test_each_evening_is_committed_and_one_that_failed_is_told_and_caught_up(
     for path in public.rglob("*"):
         assert not path.is_file() or str(tmp_path).encode() not in path.read_bytes(), path
     assert publish_record(place.config, place.home, None, public, everything=False).written == 0
+    for page in public.rglob("*.html"):
+        for link in re.findall(r'(?:href|src)="([^"#?:]+)', page.read_text()):
+            assert (page.parent / link).exists(), (page, link)

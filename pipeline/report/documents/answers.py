@@ -46,7 +46,10 @@ class Forecast(Document):
 
 
 class SettledForecast(SealedForecast):
-    """A sealed forecast with its outcome: 1 up or above, 0 down or below, null where it is open or has no label."""
+    """A sealed forecast with its outcome: 1 up or above, 0 down or below, null where it is open, void or has no label.
+
+    `void_reason` says why a forecast is void; null for all others.
+    """
 
     outcome: Number
     realized_return: Number
@@ -54,6 +57,7 @@ class SettledForecast(SealedForecast):
     median_return: Number
     median_members: Number
     median_basis: Text
+    void_reason: Text
 
 
 class LedgerRows(Document):

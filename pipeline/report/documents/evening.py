@@ -23,6 +23,7 @@ from pipeline.report.documents.parts import (
     list_records,
 )
 from pipeline.report.evening_report import Report
+from pipeline.schema import is_void
 
 __all__ = ["Latest", "Record"]
 
@@ -128,9 +129,9 @@ class FiguresPart(Part):
     """The record of one role, output and kind.
 
     `model_version` is a challenger's; the champion's figures are those of every champion so far, and it is null.
-    A sealed row is settled, or settled without a label (unchanged, untraded), or open. `scores` are those of the rows
-    with a label, `scores_of_calls` of those among them with a direction; both are empty where nothing is settled, the
-    second also where every row has a direction.
+    A sealed row is settled, or settled without a label (unchanged, untraded), or void (its day turned out closed), or
+    open. `scores` are those of the rows with a label, `scores_of_calls` of those among them with a direction; both are
+    empty where nothing is settled, the second also where every row has a direction.
     """
 
     role: Literal["champion", "challenger"]
@@ -143,6 +144,7 @@ class FiguresPart(Part):
     sealed: int
     settled: int
     without_label: int
+    void: int
     open: int
     scores: list[ScorePart]
     scores_of_calls: list[ScorePart]
@@ -251,7 +253,7 @@ def _make_figures(
     rows: pd.DataFrame,
     scores: pd.DataFrame,
 ) -> FiguresPart:
-    is_settled, has_label = rows["settled_at"].notna(), rows["outcome"].notna()
+    is_settled, has_label, voided = rows["settled_at"].notna(), rows["outcome"].notna(), is_void(rows)
     of_output = select_output(scores, output)
     return FiguresPart(
         role=role,
@@ -263,7 +265,8 @@ def _make_figures(
         last_as_of=rows["as_of"].max(),
         sealed=len(rows),
         settled=int((is_settled & has_label).sum()),
-        without_label=int((is_settled & ~has_label).sum()),
+        without_label=int((is_settled & ~has_label & ~voided).sum()),
+        void=int(voided.sum()),
         open=int((~is_settled).sum()),
         scores=ScorePart.read(of_output[of_output["group"] == kind]),
         scores_of_calls=ScorePart.read(of_output[of_output["group"] == kind + _SIDES_TAKEN]),

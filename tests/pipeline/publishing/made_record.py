@@ -53,7 +53,7 @@ def publish_to(
     home = ledger.path.parent
     pages = home / "reports" / universe
     pages.mkdir(parents=True, exist_ok=True)
-    (pages / "index.html").write_text("<!doctype html><title>the record</title>")
+    (pages / "index.html").write_text("<!doctype html><title>the record</title><footer></footer>")
     return publish(
         ledger.path,
         pages,

@@ -303,6 +303,23 @@ def test_no_page_names_a_place_of_this_machine(tmp_path: Path) -> None:
     assert hide_places("a.csv", b"\xff,/", {home: "x"}) == b"\xff,/"
 
 
+def test_a_link_to_another_folder_of_the_reports_is_published_as_a_folder(tmp_path: Path) -> None:
+    """`backtest` leads to the newest backtest; a link to elsewhere is not followed."""
+    reports, elsewhere = tmp_path / "u", tmp_path / "elsewhere"
+    for folder in (reports / "backtests" / "one", elsewhere):
+        folder.mkdir(parents=True)
+        (folder / "report.html").write_text("x")
+    (reports / "backtest").symlink_to(Path("backtests") / "one")
+    (reports / "other").symlink_to(elsewhere)
+    (reports / "backtests" / "linked").symlink_to(elsewhere)
+    assert [*list_pages(reports)] == ["backtests/one/report.html", "backtest/report.html"]
+    assert [*list_pages(tmp_path / "absent")] == []
+
+
+def test_the_index_links_to_the_page_that_checks_it(made: tuple[Ledger, Path]) -> None:
+    assert '<a href="verify.html">' in (made[1] / "index.html").read_text()
+
+
 def test_nothing_published_names_this_machine(made: tuple[Ledger, Path]) -> None:
     ledger, public = made
     for name, (content, _) in contents(public).items():

@@ -120,7 +120,10 @@ def test_a_number_that_is_not_defined_is_null() -> None:
 
 def test_live_and_late_champion_and_challenger_are_never_mixed() -> None:
     live, late, issued = settled_record("live"), settled_record("late"), open_record(forecasts("^GSPC"))
-    unlabelled = live.assign(outcome=np.where(live.index < 5, np.nan, live["outcome"]))
+    unlabelled = live.assign(
+        outcome=np.where(live.index < 5, np.nan, live["outcome"]),
+        void_reason=np.where(live.index < 2, "the exchange was closed", None),
+    )
     rival = settled_record("live").assign(role="challenger", model_version="gru-2").head(50)
     report = a_report(
         record=pd.concat([unlabelled, late, issued]),
@@ -137,7 +140,8 @@ def test_live_and_late_champion_and_challenger_are_never_mixed() -> None:
         ("champion", None, "late", 241, 240),
         ("challenger", "gru-2", "live", 50, 50),
     ]
-    assert [(each["without_label"], each["open"]) for each in figures] == [(5, 0), (0, 1), (0, 0)]
+    names = ("without_label", "void", "open")
+    assert [tuple(each[name] for name in names) for each in figures] == [(3, 2, 0), (0, 0, 1), (0, 0, 0)]
     assert [len(each["scores_of_calls"]) > 0 for each in figures] == [True, False, False]
     assert {score["baseline"] for each in figures for score in each["scores"]} == {"base_rate"}
 
@@ -160,7 +164,7 @@ def test_hostile_texts_stay_texts() -> None:
 
 def test_the_rows_of_the_ledger_are_those_of_the_newest_sessions() -> None:
     record = pd.concat([settled_record("late"), open_record(forecasts("^GSPC"))]).assign(
-        median_return=np.nan, median_members=np.nan, median_basis=None
+        median_return=np.nan, median_members=np.nan, median_basis=None, void_reason=None
     )
     found = valid(LedgerRows.read("sample", "9e2b" * 16, record, 2).to_text())
     assert sorted({row["as_of"] for row in found["rows"]}) == ["2018-06-15", "2018-12-31"]
