@@ -17,7 +17,7 @@ marked = $(shell grep -rlE --include='test_*.py' '^pytestmark = .*mark\.($(1))\b
 INSTALL := $(BIN)/python -m pip --disable-pip-version-check $(shell [ -t 2 ] || echo --quiet) install --no-compile --constraint requirements.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help forecast test proofs check lint format types bench yahoo architecture schemas clean
+.PHONY: help forecast test proofs check lint format types bench yahoo architecture schemas docs clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -e 's/:.*## /\t/' | expand -t 14
@@ -59,8 +59,11 @@ architecture: $(VENV)/.created  ## Draw docs/architecture.svg from the imports
 schemas: $(VENV)/.installed  ## Write docs/schemas from the models of the JSON documents
 	$(BIN)/python -m docs.write_schemas
 
+docs: $(VENV)/.installed-docs  ## The documentation as a site: build/site/index.html
+	@$(BIN)/python -m docs.build_site
+
 clean:  ## Remove the environment and the caches, never the workspace data/
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache dist
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.created:
@@ -81,5 +84,10 @@ $(VENV)/.installed: $(VENV)/.created pyproject.toml requirements.lock
 $(VENV)/.installed-dev: $(VENV)/.created pyproject.toml requirements.lock
 	@echo "Installing nextday, its pinned packages and the tools of its tests (a few minutes, 3.4 GB)"
 	@$(INSTALL) pip
-	@$(INSTALL) --editable '.[dev,dask]'
-	@touch $@ $(VENV)/.installed
+	@$(INSTALL) --editable '.[dev,dask,docs]'
+	@touch $@ $(VENV)/.installed $(VENV)/.installed-docs
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	@echo "Installing what builds the documentation (90 MB)"
+	@$(INSTALL) --editable '.[docs]'
+	@touch $@
