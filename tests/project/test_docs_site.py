@@ -106,7 +106,7 @@ def test_the_reference_has_every_command_with_all_it_takes() -> None:
 
 
 def test_a_link_of_the_repository_leads_to_its_page_on_the_site() -> None:
-    text = "[a](../nextday.toml), [b](prices.md#volume), [c](https://x.example/docs/prices.md), ![d](report.svg), [e](#here)"
+    text = "[a](../nextday.toml), [b](prices.md#volume), [c](https://x.example/prices.md), ![d](report.svg), [e](#here)"
     assert link_to_site(text, "docs/prices.md") == text.replace("../nextday.toml", "settings.md")
     text = "[a](docs/prices.md#volume), [b](data/README.md), [c](data/universes/dax40.csv), [d](docs/systemd)"
     moved = "[a](prices.md#volume), [b](workspace.md), [c](universes/dax40.csv), [d](systemd.md)"
