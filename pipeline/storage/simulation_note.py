@@ -41,6 +41,8 @@ def read_note(path: Path) -> SimulationNote | None:
     Raises:
         NextdayError: it cannot be read: what may be a simulation is never taken for a workspace of real evenings.
     """
+    if not path.parent.is_dir():
+        return None  # it will be made, or cannot be, which is told where it is opened
     try:
         note = SimulationNote(**json.loads(path.read_text(encoding="utf-8")))
         _ = note.done_at

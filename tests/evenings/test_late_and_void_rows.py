@@ -48,7 +48,7 @@ class Evenings:
         for symbol, place in lacks:
             bars = bars[(bars["symbol"] != symbol) | (bars["date"] != self.days[place])]
         bars.to_csv("prices.csv", index=False)
-        settings = small_settings("2017-06-01").replace("[model]", '[model]\nkind = "logistic"')
+        settings = small_settings("2017-06-01")
         universe = UNIVERSE.format(symbols=[*listed])
         if closed is not None:
             Path("closures.csv").write_text(f"session,opens,closes\n{self.days[closed]:%Y-%m-%d},,\n")

@@ -118,7 +118,7 @@ def test_other_settings_another_beginning_and_an_earlier_end_are_refused(
     with pytest.raises(InputError, match="come to 2018-12-07 already"):
         simulate(folder.request(last=date(2018, 12, 4)))
     other = folder.config.with_name("other.toml")
-    other.write_text(SETTINGS.replace("units = 4", "units = 5"))
+    other.write_text(SETTINGS.replace("lookback = 5", "lookback = 6"))
     request = replace(folder.request(), config=other)
     with pytest.raises(InputError, match="was made with other settings"):
         simulate(request)
@@ -171,9 +171,7 @@ def test_prices_of_a_remote_source_come_from_the_workspace_and_nobody_is_asked(
     closed = [f"{day:%Y-%m-%d}" for day in weekdays if day not in xnys.sessions]
     (own_modules / "remote_vendor.py").write_text(REMOTE.format(closed=closed))
     universe = '[universe]\nname = "us"\nsource = "remote_vendor:Vendor"\nsymbols = ["A", "B"]\n'
-    folder.config.write_text(
-        universe + small_settings("2017-01-03").replace("[model]", '[model]\nkind = "logistic"')
-    )
+    folder.config.write_text(universe + small_settings("2017-01-03"))
     update.fn(config=folder.config, home=folder.home, now=datetime(2018, 12, 31, 23, tzinfo=UTC))
     asked = own_modules / "remote_vendor.py.asked"
     assert asked.read_text().split() == ["A", "B"]

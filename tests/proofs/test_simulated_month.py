@@ -19,12 +19,12 @@ from pipeline.prices.store import PriceStore
 from pipeline.schema import FORECASTS
 from pipeline.storage.simulation_note import read_note
 from pipeline.tracking.challengers import ChallengerBook
-from tests.conftest import PROJECT, small_settings
+from tests.conftest import PROJECT, network_settings
 
 pytestmark = [pytest.mark.proof, pytest.mark.usefixtures("prefect_server")]
 
 FIRST, LAST = "2018-11-19", "2018-12-18"
-SETTINGS = small_settings(members=2) + "\n[promotion]\nmin_sessions = 3\nmax_age = 4\n"
+SETTINGS = network_settings(members=2) + "\n[promotion]\nmin_sessions = 3\nmax_age = 4\n"
 COMMANDS = {"nightly": "forecast", "retrain": "retrain", "maintenance": "maintain"}
 
 

@@ -61,7 +61,10 @@ def test_a_call_is_judged_by_the_stored_close_before_it_is_settled(
 )
 def test_late_names_the_cause_that_applied(xnys: Calendar, changed: dict[str, Any], cause: str) -> None:
     run: Any = SimpleNamespace(
-        is_historical="historical" in changed, is_simulated="simulated" in changed, calendar=xnys
+        is_historical="historical" in changed,
+        is_simulated="simulated" in changed,
+        in_simulation=False,
+        calendar=xnys,
     )
     issued = pd.Timestamp(changed.get("issued", "2018-12-10T22:00Z"))
     row = {"as_of": MONDAY, "target_session": TUESDAY, "issued_at": issued, "is_new": True}
@@ -75,7 +78,7 @@ def test_late_names_the_cause_that_applied(xnys: Calendar, changed: dict[str, An
 
 
 def test_where_some_rows_are_late_it_says_how_many(xnys: Calendar) -> None:
-    run: Any = SimpleNamespace(is_historical=False, is_simulated=False, calendar=xnys)
+    run: Any = SimpleNamespace(is_historical=False, is_simulated=False, in_simulation=False, calendar=xnys)
     row = {"as_of": MONDAY, "target_session": TUESDAY, "is_new": True}
     times = {"live": pd.Timestamp("2018-12-10T22:00Z"), "late": pd.Timestamp("2018-12-11T22:00Z")}
     standing = pd.DataFrame([row | {"kind": kind, "issued_at": at} for kind, at in times.items()])
