@@ -10,14 +10,14 @@ import pandas as pd
 from prefect import flow
 
 from flows.evening.challengers import decide_challengers, forecast_challengers, list_standings
-from flows.evening.commit import commit_sealed
 from flows.evening.decay import stop_decayed
 from flows.evening.forecasting import Inputs, catch_up, describe_opens, forecast_session, seal
 from flows.evening.late_members import catch_up_members
-from flows.evening.publish import publish, track
+from flows.evening.publishing.commit import commit_sealed
+from flows.evening.publishing.publish import publish, track
+from flows.evening.publishing.site import show_site
 from flows.evening.reporting import write_missing, write_report
 from flows.evening.settlement import settle as settle_forecasts
-from flows.evening.site import show_site
 from flows.notify.messages import describe_decay
 from flows.notify.news import list_news, tell
 from flows.notify.watch import NIGHTLY, watched

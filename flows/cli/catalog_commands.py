@@ -198,7 +198,7 @@ def site(
     """
     import webbrowser
 
-    from flows.evening.site import rebuild_site
+    from flows.evening.publishing.site import rebuild_site
     from flows.runtime.browser import has_screen
     from flows.runtime.context import open_run
     from flows.runtime.tasks import PATIENCE

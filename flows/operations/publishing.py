@@ -3,7 +3,7 @@
 from datetime import datetime
 from pathlib import Path
 
-from flows.evening.commit import read_last_commit
+from flows.evening.publishing.commit import read_last_commit
 from flows.operations.health import HealthCheck, failed, passed
 from flows.runtime.context import Run, open_run
 from flows.runtime.locations import PROJECT, absolute_path, default_config

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.evening.commit import read_last_commit
+from flows.evening.publishing.commit import read_last_commit
 from flows.operations.publishing import check_commits, publish_record
 from flows.runtime.context import open_run
 from pipeline.market.calendar import Calendar

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.evening import site as site_flow
-from flows.evening.site import rebuild_site
+from flows.evening.publishing import site as site_flow
+from flows.evening.publishing.site import rebuild_site
 from flows.operations.site_checks import check_site
 from flows.runtime.context import open_run
 from pipeline.errors import NextdayError

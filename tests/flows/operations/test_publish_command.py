@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.evening.commit import LastCommit, commit_sealed, read_last_commit
+from flows.evening.publishing.commit import LastCommit, commit_sealed, read_last_commit
 from flows.operations.publishing import check_commits
 from flows.runtime.context import open_run
 from pipeline.config import Config
