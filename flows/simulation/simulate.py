@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 from flows.maintenance import maintenance
 from flows.nightly import Evening, nightly
@@ -11,7 +11,7 @@ from flows.runtime.context import Run, open_run
 from flows.runtime.progress import PlainProgress, bar, log_line, progress_shown_by
 from flows.simulation.checks import Request, check_note
 from flows.simulation.timetable import Start, plan_starts
-from flows.simulation.training import retrain_apart
+from flows.simulation.training import TrainingProcess
 from pipeline.errors import InputError, SourceError
 from pipeline.formatting import count, format_percent
 from pipeline.memory import return_freed_memory
@@ -21,12 +21,11 @@ from pipeline.storage.simulation_note import SimulationNote, write_note
 
 __all__ = ["Simulated", "simulate"]
 
-_FLOWS: Final[dict[str, Callable[..., Any]]] = {
+_FLOWS: Final[dict[str, Callable[..., object]]] = {
     "nightly": nightly.fn,
-    "retrain": retrain_apart,
     "maintenance": maintenance.fn,
 }
-"""The functions of the flows: without a server, which would take longer than an evening's work."""
+"""The functions of the flows beside `retrain`: without a server, which would take longer than an evening's work."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,11 +90,12 @@ def _run_starts(request: Request, run: Run, note: SimulationNote, starts: list[S
     if to_do < evenings:
         log_line(f"{evenings - to_do} of {count(evenings, 'evening')} were simulated before: going on")
     evening, failed = None, list[SourceError]()
-    with bar("simulate", to_do) as advance:
+    with TrainingProcess() as trainings, bar("simulate", to_do) as advance:
+        flows: dict[str, Callable[..., object]] = {**_FLOWS, "retrain": trainings.retrain}
         for start in left:
             try:
                 with progress_shown_by(PlainProgress()):
-                    result = _FLOWS[start.flow](config=request.config, home=run.workspace.home, now=start.at)
+                    result = flows[start.flow](config=request.config, home=run.workspace.home, now=start.at)
             except SourceError as error:
                 result = error
             note = replace(note, done=start.at.isoformat())

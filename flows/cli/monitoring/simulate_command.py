@@ -83,5 +83,6 @@ def _show(summary: "Summary") -> None:
         ]
     for line in lines:
         console.print(line, markup=False, soft_wrap=not console.is_terminal)
+    console.print("\nthe page of the last evening, and the workspace:")
     for path in (summary.report, summary.workspace):
         console.print(f"  {path}", markup=False, soft_wrap=True)

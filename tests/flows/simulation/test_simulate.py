@@ -1,7 +1,9 @@
 """The starts of a simulation one after the other: what each is given, what a failure does, and what is printed."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import UTC, date, datetime
+from multiprocessing import active_children
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,8 +16,8 @@ from flows.runtime.progress import PlainProgress, log_line, progress_shown_by
 from flows.simulation import simulate as simulation
 from flows.simulation.checks import Request, check_request
 from flows.simulation.simulate import simulate
-from flows.simulation.training import retrain_apart
-from pipeline.errors import ConfigError, SourceError
+from flows.simulation.training import TrainingProcess
+from pipeline.errors import ConfigError, NextdayError, SourceError
 from pipeline.outputs import MAIN
 from pipeline.storage.simulation_note import read_note
 from tests.conftest import small_settings
@@ -63,12 +65,13 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, datetime]]:
 
         return run
 
-    for flow, result in (
-        ("nightly", make_evening("m1")),
-        ("retrain", "it challenges"),
-        ("maintenance", None),
-    ):
+    for flow, result in (("nightly", make_evening("m1")), ("maintenance", None)):
         monkeypatch.setitem(simulation._FLOWS, flow, note(flow, result))
+
+    class Trainings:
+        retrain = staticmethod(note("retrain", "it challenges"))
+
+    monkeypatch.setattr(simulation, "TrainingProcess", lambda: nullcontext(Trainings()))
     return called
 
 
@@ -142,9 +145,17 @@ def test_where_no_evening_has_prices_that_is_the_error(
 def test_an_error_in_the_process_of_a_training_is_raised_here_whole(tmp_path: Path) -> None:
     config = tmp_path / "nextday.toml"
     config.write_text("[promotion]\nrule = 1\n")
-    with pytest.raises(ConfigError) as refused:
-        retrain_apart(config=config, home=tmp_path / "w", now=datetime(2018, 12, 1, 13, tzinfo=UTC))
-    assert "[promotion]" in str(refused.value) or "promotion" in str(refused.value)
-    assert refused.value.where
-    assert refused.value.fix
+    now = datetime(2018, 12, 1, 13, tzinfo=UTC)
+    with TrainingProcess() as trainings:
+        with pytest.raises(ConfigError) as refused:
+            trainings.retrain(config=config, home=tmp_path / "w", now=now)
+        assert "promotion" in str(refused.value)
+        assert refused.value.where
+        assert refused.value.fix
+        # Another one has taken its place; who kills it is told what to look for.
+        [process] = active_children()
+        process.kill()
+        with pytest.raises(NextdayError, match="The process of a training has ended without a result"):
+            trainings.retrain(config=config, home=tmp_path / "w", now=now)
+    assert active_children() == []
     assert not (tmp_path / "w").exists()
