@@ -23,6 +23,7 @@ from pipeline.report.site.symbol_page import (
     ROWS,
     Shared,
     SymbolInputs,
+    digest_shared,
     digest_symbol,
     name_overall,
     render_symbol,
@@ -116,9 +117,10 @@ def _render_changed(
     """Yield the changed pages by their paths, the index last; `made` gets the digest and the bytes of every page."""
     parts, scores = measure_parts(inputs.report), score_symbols(inputs.report, inputs.listing)
     shared = _share(inputs, parts)
+    common = digest_shared(shared)
     batch: dict[str, str] = {}
     for each in _list_symbols(inputs, scores):
-        name, digest = addresses.symbol_address(each.symbol), digest_symbol(each, shared)
+        name, digest = addresses.symbol_address(each.symbol), digest_symbol(each, common)
         if name in kept and kept[name][0] == digest:
             made[name] = kept[name]
             continue

@@ -81,7 +81,7 @@ def choose_ticks(low: float, high: float, most: int = 4) -> list[float]:
 
 
 def date_ticks(days: "NDArray[np.datetime64]", most: int = 5) -> list[tuple[int, str]]:
-    """Return places and names of a few months' or years' first sessions; of the first and last one where none begins.
+    """Return places and names of a few months' or years' first sessions; of the first one where none begins.
 
     Args:
         days: [session], ascending.
@@ -96,8 +96,10 @@ def date_ticks(days: "NDArray[np.datetime64]", most: int = 5) -> list[tuple[int,
             break
     if not len(starts):
         return [(0, str(days[0].astype("datetime64[D]")))]
-    names = days.astype("datetime64[M]").astype(str)
-    return [(int(at), str(names[at])[:4] if every >= 12 else str(names[at])) for at in starts]
+    names = days[starts].astype("datetime64[M]").astype(str)
+    return [
+        (int(at), str(name)[:4] if every >= 12 else str(name)) for at, name in zip(starts, names, strict=True)
+    ]
 
 
 @dataclass

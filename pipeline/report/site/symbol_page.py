@@ -25,7 +25,15 @@ from pipeline.report.site.record import KINDS
 from pipeline.report.site.symbol_rows import RESULTS, Rows
 from pipeline.schema import DIRECTIONS
 
-__all__ = ["ROWS", "Shared", "SymbolInputs", "digest_symbol", "render_symbol"]
+__all__ = [
+    "ROWS",
+    "Shared",
+    "SymbolInputs",
+    "digest_shared",
+    "digest_symbol",
+    "name_overall",
+    "render_symbol",
+]
 
 ROWS: Final = 20
 """Rows of the record that a page lists."""
@@ -87,9 +95,14 @@ class SymbolInputs:
     reason: str = ""
 
 
-def digest_symbol(inputs: SymbolInputs, shared: Shared) -> str:
-    """Return a digest of everything that a page shows: equal inputs make an equal page."""
-    made = hashlib.sha256(digest_shared(shared).encode())
+def digest_symbol(inputs: SymbolInputs, shared: str) -> str:
+    """Return a digest of everything that a page shows: equal inputs make an equal page.
+
+    Args:
+        inputs: What the page is made of.
+        shared: Of `digest_shared`.
+    """
+    made = hashlib.sha256(shared.encode())
     plain = (
         *(inputs.symbol, inputs.tonight, inputs.scores, inputs.moves[:_STRONGEST], inputs.findings),
         *(inputs.quarantine, inputs.is_quarantined, inputs.reason),
