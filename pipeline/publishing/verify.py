@@ -148,18 +148,17 @@ def check_batch(batch: Batch, sealed: Sealed) -> Iterator[str]:
         yield f"{batch.name}: its own values or its hash were changed, or its rows together with their digests"
 
 
-def check_times(batches: list[Batch], contents: dict[str, Sealed]) -> Iterator[str]:
-    """Yield the rows that are marked live although their times make them late."""
-    latest: dict[str, str] = {}
-    for batch in batches:
-        if batch.chain != "forecast" or batch.path not in contents:
-            continue
-        for place, row in enumerate(contents[batch.path].rows, start=1):
-            not_before = max(str(row.get("observed_at") or ""), latest.get(batch.universe, ""))
-            issued, opens = str(row.get("issued_at")), str(row.get("opens_at") or "")
-            if row.get("kind") == "live" and not not_before <= issued < opens:
-                yield f"{batch.name}: {name_row(place, row)} is marked live, but its times make it late"
-        latest[batch.universe] = max(latest.get(batch.universe, ""), batch.made_at)
+def check_times(batch: Batch, sealed: Sealed, latest: dict[str, str]) -> Iterator[str]:
+    """Yield the rows that are marked live although their times make them late; `latest`: the last batch by universe."""
+    if batch.chain != "forecast":
+        return
+    earlier = latest.get(batch.universe, "")
+    for place, row in enumerate(sealed.rows, start=1):
+        not_before = max(str(row.get("observed_at") or ""), earlier)
+        issued, opens = str(row.get("issued_at")), str(row.get("opens_at") or "")
+        if row.get("kind") == "live" and not not_before <= issued < opens:
+            yield f"{batch.name}: {name_row(place, row)} is marked live, but its times make it late"
+    latest[batch.universe] = max(earlier, batch.made_at)
 
 
 def format_cell(value: Any) -> str:
@@ -171,32 +170,37 @@ def format_cell(value: Any) -> str:
     return repr(value)
 
 
-def check_table(folder: Path, chain: str, batches: list[Batch], contents: dict[str, Sealed]) -> Iterator[str]:
-    """Yield the first row of a CSV that is not the sealed one; the columns that a batch was sealed without are free."""
-    path = folder / f"{chain}s.csv"
-    sealed = [
-        (batch, place, row)
-        for batch in batches
-        if batch.chain == chain and batch.path in contents
-        for place, row in enumerate(contents[batch.path].rows, start=1)
-    ]
-    if not path.exists():
-        return
-    with path.open(encoding="utf-8", newline="") as file:
-        for line, found in zip_longest(csv.DictReader(file), sealed):
-            if found is None:
-                yield f"{path.name}: a row of batch {line.get('batch')} was added: {name_row(0, line)[6:]}"
-                return
-            batch, place, row = found
-            name = f"{path.name}, {batch.name}: {name_row(place, row)}"
+class Table:
+    """The CSV of one chain, read beside its batches: a long record need not fit into memory."""
+
+    def __init__(self, folder: Path, chain: str) -> None:
+        self.path, self.is_over = folder / f"{chain}s.csv", False
+        self.file = self.path.open(encoding="utf-8", newline="") if self.path.exists() else None
+        self.lines = csv.DictReader(self.file or ())
+
+    def check(self, batch: Batch, sealed: Sealed) -> Iterator[str]:
+        """Yield the first row that is not the sealed one; columns that a batch was sealed without are free."""
+        for place, row in enumerate(sealed.rows if self.file and not self.is_over else (), start=1):
+            line = next(self.lines, None)
+            name = f"{self.path.name}, {batch.name}: {name_row(place, row)}"
             if line is None:
+                self.is_over = True
                 yield f"{name} was removed, or rows before it"
                 return
             cells = {"batch": str(batch.number), **{key: format_cell(value) for key, value in row.items()}}
             wrong = [key for key, cell in cells.items() if line.get(key) != cell]
             if wrong:
+                self.is_over = True
                 yield f"{name} is not the row that was sealed: {', '.join(wrong)} was changed, or rows were moved"
                 return
+
+    def close(self) -> Iterator[str]:
+        """Yield the row that follows the last sealed one, and close the file."""
+        if self.file:
+            with self.file:
+                line = None if self.is_over else next(self.lines, None)
+            if line is not None:
+                yield f"{self.path.name}: a row of batch {line.get('batch')} was added ({line.get('symbol')})"
 
 
 def read_batches(folder: Path) -> list[Batch]:
@@ -205,15 +209,18 @@ def read_batches(folder: Path) -> list[Batch]:
         return [Batch(cells) for cells in list(csv.reader(file))[1:]]
 
 
-def check_folder(folder: Path) -> tuple[list[str], list[Batch], dict[str, Sealed]]:
-    """Return what is wrong, the batches, and the texts of those that show rows, by path."""
+def check_folder(folder: Path) -> tuple[list[str], list[Batch], dict[str, int]]:
+    """Return what is wrong, the batches, and the number of rows of each chain."""
     batches = read_batches(folder)
-    problems, contents = [*check_heads(batches)], dict[str, Sealed]()
-    for batch in (each for each in batches if each.is_shown):
+    problems, latest = [*check_heads(batches)], dict[str, str]()
+    rows, tables = dict.fromkeys(CHAINS, 0), {chain: Table(folder, chain) for chain in CHAINS}
+    for batch in (each for each in batches if each.is_shown and each.chain in tables):
+        table = tables[batch.chain]
         try:
             sealed = Sealed((folder / batch.path).read_text(encoding="utf-8"))
         except FileNotFoundError:
             problems.append(f"{batch.name}: its file {batch.path} was removed")
+            table.is_over = True
             continue
         except (
             OSError,
@@ -225,23 +232,34 @@ def check_folder(folder: Path) -> tuple[list[str], list[Batch], dict[str, Sealed
             MemoryError,
         ) as error:
             problems.append(f"{batch.name}: its file {batch.path} cannot be read: {error!s:.100}")
+            table.is_over = True
             continue
-        contents[batch.path] = sealed
+        rows[batch.chain] += len(sealed.rows)
         problems += check_batch(batch, sealed)
+        problems += check_times(batch, sealed, latest)
+        problems += table.check(batch, sealed)
+    for table in tables.values():
+        problems += table.close()
+    return [*problems, *check_files(folder, batches), *check_script(folder, batches)], batches, rows
+
+
+def check_files(folder: Path, batches: list[Batch]) -> Iterator[str]:
+    """Yield the files that look like batches and belong to none."""
     expected = {batch.path for batch in batches if batch.is_shown}
     for chain in CHAINS:
         for path in sorted(folder.glob(f"{chain}s/*.js")):
             if path.relative_to(folder).as_posix() not in expected:
-                problems.append(f"{chain}s/{path.name}: it is no part of the chain")
-        problems += check_table(folder, chain, batches, contents)
-    problems += check_times(batches, contents)
+                yield f"{chain}s/{path.name}: it is no part of the chain"
+
+
+def check_script(folder: Path, batches: list[Batch]) -> Iterator[str]:
+    """Yield whether the page reads other heads."""
     try:
         shown = read_call((folder / "heads.js").read_text(encoding="utf-8"), "heads")
         if shown != [batch.cells for batch in batches]:
-            problems.append("heads.js: verify.html reads other heads than heads.csv has")
+            yield "heads.js: verify.html reads other heads than heads.csv has"
     except (OSError, ValueError, SyntaxError, RecursionError, MemoryError) as error:
-        problems.append(f"heads.js cannot be read: {error!s:.100}")
-    return problems, batches, contents
+        yield f"heads.js cannot be read: {error!s:.100}"
 
 
 def find_head(head: str, batches: list[Batch]) -> str:
@@ -265,9 +283,9 @@ def main() -> int:
     arguments = parser.parse_args()
     folder = arguments.folder / "sealed"
     try:
-        problems, batches, contents = check_folder(folder)
+        problems, batches, rows = check_folder(folder)
     except (OSError, ValueError, IndexError, csv.Error) as error:
-        print(f"{folder / 'heads.csv'} cannot be read: {error}", file=sys.stderr)
+        print(f"{folder} cannot be read: {error}", file=sys.stderr)
         return 2
     if arguments.head:
         after = find_head(arguments.head, batches)
@@ -277,9 +295,6 @@ def main() -> int:
             problems.append(
                 f"{arguments.head} was never the head of this ledger: it was rewritten, or its end cut off"
             )
-    rows = dict.fromkeys(CHAINS, 0)
-    for sealed in contents.values():
-        rows[sealed.chain] = rows.get(sealed.chain, 0) + len(sealed.rows)
     hidden = sum(not batch.is_shown for batch in batches)
     print(f"{len(batches)} batches, {rows['forecast']} forecasts, {rows['outcome']} outcomes", end="")
     print(f"; {hidden} batches of other universes, known by their hashes alone" if hidden else "")

@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Annotated, NoReturn, TextIO
 
 import typer
@@ -41,10 +41,17 @@ def call(app: typer.Typer, arguments: list[str]) -> NoReturn:
 
 
 def print_document(text: str) -> None:
-    """Write a document to standard output."""
+    """Write a document to standard output.
+
+    Raises:
+        SystemExit: whoever reads it has gone.
+    """
     stream = _Output.stream or sys.stdout
-    stream.write(text)
-    stream.flush()
+    try:
+        stream.write(text)
+        stream.flush()
+    except BrokenPipeError:
+        raise SystemExit(1) from None
 
 
 def fail(error: Exception) -> NoReturn:
@@ -104,5 +111,6 @@ def documents_alone(arguments: list[str]) -> Iterator[None]:
         sys.stdout = own
         if kept >= 0:
             os.dup2(kept, descriptor)
-            _Output.stream.close()
+            with suppress(OSError):  # a document that nobody wants to read any more
+                _Output.stream.close()
         _Output.stream = None

@@ -146,6 +146,26 @@ print("afterwards")
     assert sorted(done.stderr.splitlines()) == ["a child", "printed"]
 
 
+def test_a_reader_who_has_gone_is_no_error_to_show() -> None:
+    code = """
+import sys
+from flows.cli.publishing.json_output import documents_alone, print_document
+with documents_alone(["--json"]):
+    sys.stdin.read()
+    print_document("x" * 1_000_000)
+"""
+    command = [sys.executable, "-c", code]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        process.stdin.close()
+        said = process.stderr.read()
+        assert (process.wait(), said) == (1, "")
+
+
 def test_the_exports_exist_as_parquet_with_the_same_rows(nextday: CommandLine) -> None:
     seal_one()
     for path in ("r.csv", "r.parquet"):
