@@ -44,7 +44,10 @@ def answer_backtest(backtested: "Backtested") -> None:
 
 def answer_health(checks: "list[HealthCheck]") -> None:
     """Print the document of the checks of an installation."""
-    found = [Check(passed=each.is_passed, what=each.what, fix=each.fix) for each in checks]
+    found = [
+        Check(passed=each.is_passed, what=each.what, fix="" if each.is_passed else each.fix)
+        for each in checks
+    ]
     print_document(Doctor(passed=all(each.passed for each in found), checks=found).to_text())
 
 

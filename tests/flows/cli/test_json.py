@@ -11,7 +11,7 @@ import pytest
 from flows.cli import app, output
 from flows.cli.publishing import json_output
 from flows.operations import doctor
-from flows.operations.health import failed, passed
+from flows.operations.health import HealthCheck, failed, passed
 from pipeline.errors import NextdayError
 from tests.flows.cli.test_output import evening
 from tests.pipeline.report.test_documents import valid
@@ -50,12 +50,14 @@ def test_the_ledger_shows_its_rows(nextday: CommandLine) -> None:
 def test_the_doctor_answers_and_keeps_its_exit_code(
     nextday: CommandLine, monkeypatch: pytest.MonkeyPatch, is_well: bool
 ) -> None:
-    checks = [passed("one")] + ([] if is_well else [failed("two", "a fix")])
+    checks = [passed("one"), HealthCheck(True, "three", "a fix that is not needed")]
+    checks += [] if is_well else [failed("two", "a fix")]
     monkeypatch.setattr(doctor, "examine", lambda *_: checks)
     said = nextday(*HERE, "doctor", "--json")
     answer = valid(said.out)
     assert (said.code, answer["passed"]) == (0 if is_well else 1, is_well)
     assert [each["what"] for each in answer["checks"]] == [each.what for each in checks]
+    assert [each["fix"] for each in answer["checks"]] == ["", "", *([] if is_well else ["a fix"])]
 
 
 def test_the_check_of_the_prices_lists_every_finding(weekly: CommandLine) -> None:
