@@ -46,7 +46,7 @@ def read_note(path: Path) -> SimulationNote | None:
     try:
         note = SimulationNote(**json.loads(path.read_text(encoding="utf-8")))
         _ = note.done_at
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, TypeError) as error:
         raise NextdayError(

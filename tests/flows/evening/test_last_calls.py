@@ -48,6 +48,7 @@ def test_a_call_is_judged_by_the_stored_close_before_it_is_settled(
         ({}, ""),
         ({"historical": True}, "the prices end in the past"),
         ({"simulated": True}, "this run was given a clock (--now)"),
+        ({"historical": True, "in a simulation": True}, "simulated"),
         (
             {"issued": "2018-12-11T15:00Z"},
             "issued after Tue 2018-12-11 had opened (Tue 2018-12-11 14:30 UTC)",
@@ -63,7 +64,7 @@ def test_late_names_the_cause_that_applied(xnys: Calendar, changed: dict[str, An
     run: Any = SimpleNamespace(
         is_historical="historical" in changed,
         is_simulated="simulated" in changed,
-        in_simulation=False,
+        in_simulation="in a simulation" in changed,
         calendar=xnys,
     )
     issued = pd.Timestamp(changed.get("issued", "2018-12-10T22:00Z"))
@@ -75,12 +76,3 @@ def test_late_names_the_cause_that_applied(xnys: Calendar, changed: dict[str, An
     }
     observed = pd.Timestamp(changed.get("observed", "2018-12-10T21:50Z"))
     assert explain_late(run, standing, pd.DataFrame([friday, row]), observed) == cause
-
-
-def test_where_some_rows_are_late_it_says_how_many(xnys: Calendar) -> None:
-    run: Any = SimpleNamespace(is_historical=False, is_simulated=False, in_simulation=False, calendar=xnys)
-    row = {"as_of": MONDAY, "target_session": TUESDAY, "is_new": True}
-    times = {"live": pd.Timestamp("2018-12-10T22:00Z"), "late": pd.Timestamp("2018-12-11T22:00Z")}
-    standing = pd.DataFrame([row | {"kind": kind, "issued_at": at} for kind, at in times.items()])
-    said = explain_late(run, standing, standing, pd.Timestamp("2018-12-10T21:50Z"))
-    assert said == "1 of 2 are late: issued after Tue 2018-12-11 had opened (Tue 2018-12-11 14:30 UTC)"
