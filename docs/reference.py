@@ -150,7 +150,11 @@ def _list_parameters(command: Any, context: Any) -> Iterator[str]:
 
 
 def _describe(text: str | None) -> str:
-    return _to_markdown(re.sub(r"\s+\[default: \(?(.*?)\)?\]$", r" Default: \1.", cleandoc(text or "")))
+    """Return a help text; typer writes at its end what is required, and defaults, in brackets."""
+    text = cleandoc(text or "").replace("  [required]", " Required.")
+    return _to_markdown(
+        re.sub(r"\s+\[default: (.*)\]$", lambda found: f" Default: {re.sub('[()]', '', found[1])}.", text)
+    )
 
 
 def _to_markdown(text: str) -> str:

@@ -103,6 +103,9 @@ def test_the_reference_has_every_command_with_all_it_takes() -> None:
 
     walk(get_command(app), "nextday")
     assert len(sections) > 40
+    assert "- `--last <int range>`: How many bars. Default: 20; x&gt;=1.\n" in sections["nextday prices show"]
+    assert "no new trial starts. Default: none; x&gt;=0.\n" in sections["nextday search"]
+    assert "- `symbol <str>`: One symbol of the universe. Required.\n" in sections["nextday prices show"]
 
 
 def test_a_link_of_the_repository_leads_to_its_page_on_the_site() -> None:
