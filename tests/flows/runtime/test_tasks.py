@@ -8,7 +8,8 @@ from prefect import Task, flow
 from prefect.context import FlowRunContext
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from flows.evening import explain, forecasting, publish, reporting, settlement
+from flows.evening import explain, forecasting, reporting, settlement
+from flows.evening.publishing import publish, site
 from flows.nightly import nightly
 from flows.prices import fetch, update
 from flows.runtime.tasks import Retries, call_flow, run_beside, task
@@ -17,7 +18,7 @@ from flows.training import champion, history, network_insight, scoring, train
 pytestmark = pytest.mark.slow
 
 STEPS = (update, fetch, history, train, scoring, network_insight, champion,
-         forecasting, explain, settlement, reporting, publish)  # fmt: skip
+         forecasting, explain, settlement, reporting, site, publish)  # fmt: skip
 
 
 def test_only_fetching_is_tried_again() -> None:
