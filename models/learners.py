@@ -88,7 +88,7 @@ class Classified:
 
     def __call__(self, inputs: Inputs) -> NDArray[np.float64]:
         """Return the probability of the second class for each row."""
-        # OpenBLAS may raise the flag of an invalid operation for finite numbers (OpenBLAS issue 1924, NumPy issue 24067).
+        # OpenBLAS may flag an invalid operation on finite numbers (OpenBLAS issue 1924, NumPy issue 24067).
         with _one_boosting_thread(), np.errstate(invalid="ignore"):
             return np.asarray(self.classifier.predict_proba(inputs)[:, 1], dtype=np.float64)
 
