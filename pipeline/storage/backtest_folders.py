@@ -129,6 +129,8 @@ def _point_to(link: Path, folder: Path) -> bool:
 
 
 def _copy(folder: Path, copy: Path) -> None:
+    if copy.is_dir():
+        remove_folder(copy)  # of an earlier backtest, which may have had other files
     write_bytes(copy / _COPY, f"{folder.name}\n".encode())
     for path in sorted(folder.iterdir()):
         write_bytes(copy / path.name, path.read_bytes())

@@ -31,6 +31,7 @@ def publish(
 
     done = publish_record(options.config, options.home, options.now, to, everything=everything)
     removed = f", {done.removed:,} removed" if done.removed else ""
-    typer.echo(f"{done.folder}: {count(done.pages, 'file')} of its reports, {done.batches:,} sealed batches")
+    batches = f"{done.batches:,} sealed {'batch' if done.batches == 1 else 'batches'}"
+    typer.echo(f"{done.folder}: {count(done.pages, 'file')} of its reports, {batches}")
     typer.echo(f"{count(done.written, 'file')} written{removed}")
     typer.echo(f"head {done.ledger_head}")

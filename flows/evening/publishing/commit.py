@@ -31,13 +31,14 @@ class LastCommit:
 
 
 def commit_sealed(run: Run) -> None:
-    """Commit the batches that the repository lacks, those of earlier evenings too; nothing unless [publish] asks.
+    """Commit the batches that the repository lacks, those of earlier evenings too; nothing unless [publish] asks, and
+    nothing of a simulation: the repository is that of the real record.
 
     The forecasts are sealed by then. Whatever fails is shown, written down for the doctor, and tried again by the next
     run.
     """
     settings = run.config.publish
-    if not settings.commit:
+    if not settings.commit or run.in_simulation:
         return
     at = format_instant(run.clock())
     try:

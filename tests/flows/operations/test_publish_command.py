@@ -1,6 +1,8 @@
 """`nextday publish` and [publish]: wrong input is named before anything is written."""
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -27,7 +29,7 @@ def test_a_record_is_published_and_the_second_time_nothing_is_written(nextday: C
     seal_one()
     first = nextday(*HERE, "publish", "--to", "public")
     assert first.code == 0
-    assert "1 sealed batches" in first.out
+    assert "1 sealed batch\n" in first.out
     assert run_verifier(Path("public").resolve()).returncode == 0
     assert "0 files written" in nextday(*HERE, "publish", "--to", "public").out
 
@@ -50,6 +52,15 @@ def test_a_commit_needs_a_repository(tmp_path: Path) -> None:
     (tmp_path / "nextday.toml").write_text("[publish]\ncommit = true\n")
     with pytest.raises(ConfigError, match="needs repository"):
         load(tmp_path / "nextday.toml")
+
+
+def test_a_simulation_commits_nothing() -> None:
+    asked = Config.model_validate({"publish": {"commit": True, "repository": "r"}})
+    run: Any = SimpleNamespace(config=asked, in_simulation=True)
+    commit_sealed(run)
+    run.in_simulation = False
+    with pytest.raises(AttributeError, match="clock"):
+        commit_sealed(run)
 
 
 def test_publishing_changes_no_digest() -> None:
