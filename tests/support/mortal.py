@@ -38,7 +38,10 @@ PRELOADED = [
     "mlflow",
     "alembic.script",
 ]
-_OF_ITS_OWN_RUN = re.compile(r"<li>\d+ of \d+ rows stood in the ledger before this run.*?</li>\n")
+_OF_ITS_OWN_RUN = re.compile(
+    r"<li>\d+ of \d+ rows stood in the ledger before this run.*?</li>\n"
+    r'|,\n *"\d+ of \d+ rows stood in the ledger before this run[^\n]*"'
+)
 
 
 @contextmanager
