@@ -1,7 +1,7 @@
 """The record of each output in numbers: backtest, live and late rows apart, each compared with its base rates."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import pandas as pd
@@ -87,7 +87,8 @@ def _measure_output(report: Report, output: Output) -> Iterator[Part]:
         scores = select_output(report.scores, output)
         own = rows[rows["model"].isin([verdict.model, BASE_RATE]) & rows["outcome"].notna()]
         if {verdict.model, BASE_RATE} <= {*own["model"]}:
-            yield _measure(own, output, "backtest", verdict.model, scores[scores["group"] == "all"])
+            part = _measure(own, output, "backtest", verdict.model, scores[scores["group"] == "all"])
+            yield replace(part, skills=verdict.skills or part.skills)  # those that the report tells
     name = _name_model(report)
     record = select_output(report.record, output)
     for kind in KINDS[1:]:

@@ -1,5 +1,7 @@
 """The numbers of the record: what a pencil gives, of live, late and backtest rows apart."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -24,6 +26,15 @@ def test_live_late_and_backtest_are_measured_apart() -> None:
         assert parts[kind].calibration["n"].sum() == len(own)
     assert parts["live"].verdict.n + parts["late"].verdict.n == len(record)
     assert parts["backtest"].verdict.n == 240
+
+
+def test_timing_and_picking_of_the_backtest_are_those_that_the_report_tells() -> None:
+    report = a_site_report(SYMBOLS, 60)
+    backtest, live = measure_parts(report)
+    assert report.verdict is not None
+    assert backtest.skills != live.skills
+    told = replace(report, verdict=replace(report.verdict, skills=live.skills))
+    assert measure_parts(told)[0].skills == live.skills
 
 
 def test_challengers_rows_are_in_no_number() -> None:
