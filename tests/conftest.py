@@ -43,7 +43,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
     Without its newer emitters XLA takes two thirds of the time for each of a few hundred little networks, and without
     optimization a third less again; but the proofs train for so long that they would then take three times as long.
+    Benches measure what a user has: XLA as it comes.
     """
+    if config.option.markexpr == "bench":
+        return
     level = "--xla_backend_optimization_level=0" if "not proof" in config.option.markexpr else ""
     os.environ["XLA_FLAGS"] = f"--xla_cpu_use_fusion_emitters=false {level}"
     # XLA keys each entry by the graph and the processor, and not by its own settings.

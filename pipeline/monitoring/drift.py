@@ -5,7 +5,6 @@ from typing import Final
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import ks_2samp
 
 __all__ = ["RECENT", "describe_drift", "measure_drift"]
 
@@ -44,6 +43,8 @@ def measure_drift(x: Floats, mask: Mask, features: list[str], trained: int, *, s
         feature, psi, ks, blocks; the feature with the largest distance first. Empty where the training has fewer than
         four blocks, or fewer than RECENT sessions have followed it in `x` at all.
     """
+    from scipy.stats import ks_2samp  # half a second, which an evening without drift need not wait
+
     starts = range(0, trained - RECENT + 1, RECENT)
     last = slice(max(x.shape[1] - RECENT, 0), x.shape[1])
     columns = ["feature", "psi", "ks", "blocks"]
