@@ -76,7 +76,7 @@ def load_own(directory: Path, metadata: Mapping[str, Any]) -> Any:
 def _silenced() -> Iterator[None]:
     """Silence the file descriptor of standard error: no setting suppresses TensorFlow's first lines.
 
-    If the import fails, they are shown.
+    If the import fails, they are shown; not if it was interrupted, which TensorFlow may turn into an error of its own.
     """
     if "tensorflow" in sys.modules:
         yield
@@ -87,10 +87,22 @@ def _silenced() -> Iterator[None]:
         os.dup2(output.fileno(), 2)
         try:
             yield
-        except Exception:
-            output.seek(0)
-            os.write(kept, output.read())
+        except Exception as error:
+            if not _was_interrupted(error):
+                output.seek(0)
+                os.write(kept, output.read())
             raise
         finally:
             os.dup2(kept, 2)
             os.close(kept)
+
+
+def _was_interrupted(error: BaseException | None) -> bool:
+    """Return whether an interruption (KeyboardInterrupt, SystemExit or the like) led to an error."""
+    seen: list[BaseException] = []
+    while error is not None and error not in seen:
+        if not isinstance(error, Exception):
+            return True
+        seen.append(error)
+        error = error.__cause__ or error.__context__
+    return False
