@@ -33,7 +33,8 @@ _STOPPED: Final = "stopped"
 def judge_record(run: Run, record: UniverseRecord) -> list[Decay]:
     """Return what the alarm says of each output of the live record; nothing for a historical source, which has none.
 
-    A simulation has no live row either: there its own rows are tested as live ones would be.
+    A simulation has no live row either: there those are tested that were issued before the next session opened, by the
+    simulated clock, as a live row must be. Sessions that were caught up and members added later do not count.
     Acceptances that cannot be read do not count: an alarm stands rather than being forgotten.
     """
     if run.is_historical and not run.in_simulation:
@@ -43,7 +44,8 @@ def judge_record(run: Run, record: UniverseRecord) -> list[Decay]:
     except NextdayError as error:
         log_line(f"earlier alarms stand again. {error}")
         acceptances = []
-    live = record.rows[record.rows["kind"] == ("late" if run.in_simulation else "live")]
+    rows = record.rows
+    live = _select_in_time(run, rows) if run.in_simulation else rows[rows["kind"] == "live"]
     # An output that is no longer forecast is no news any more.
     newest = live[live["as_of"] == live["as_of"].max()]
     outputs = list_outputs(newest) if len(newest) else list(run.config.labels.outputs)
@@ -60,6 +62,13 @@ def judge_record(run: Run, record: UniverseRecord) -> list[Decay]:
         )
         for output in outputs
     ]
+
+
+def _select_in_time(run: Run, rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows that were issued before the session after their as_of opened."""
+    following = run.calendar.sessions.searchsorted(rows["as_of"], side="right")
+    is_in_time = np.asarray(rows["issued_at"].array < run.calendar.opens.array[following], dtype=np.bool_)
+    return rows[is_in_time]
 
 
 def _read_floors(run: Run, versions: list[str]) -> dict[str, dict[str, float]]:

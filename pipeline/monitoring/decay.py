@@ -162,7 +162,8 @@ def judge_decay(
         output: Which output.
         floors: By model_version, in nats per session; NaN or none: that backtest says nothing.
         accepted_at: When a person said that it goes on: only forecasts issued later count.
-        is_simulated: Whether the record is that of a simulation: its rows, all late, are tested as live ones would be.
+        is_simulated: Whether the record is that of a simulation: the rows given, all late, are tested as live ones
+            would be.
     """
     rows = select_output(record, output)
     rows = rows[(rows["kind"] == ("late" if is_simulated else "live")) & ~is_void(rows)]

@@ -16,6 +16,7 @@ from flows.evening.decay import explain_decay, judge_record, stop_decayed, stop_
 from flows.evening.forecasting import replay, seal
 from flows.operations.decay_checks import check_decay
 from flows.runtime.context import Run, open_run, with_former_settings
+from pipeline.config import SIMULATED
 from pipeline.monitoring.decay import Decay
 from pipeline.outputs import MAIN, name_key
 from tests.support.command_line import CommandLine, told
@@ -62,17 +63,21 @@ def forecasts(run: Run, as_of: pd.Timestamp, p: float = 0.75) -> pd.DataFrame:
     )
 
 
-def seal_wrong(run: Run, sessions: int) -> None:
-    """Seal live forecasts of so many sessions until LAST, every one of them confident, and wrong."""
+def seal_wrong(run: Run, sessions: int, after: timedelta = timedelta(0)) -> None:
+    """Seal forecasts of so many sessions until LAST, every one of them confident, and wrong.
+
+    `after`: how long after the evening; those of a simulation are late, all others live.
+    """
     run.workspace.create()
     run.save_settings()
     record = run.ledger.universe_record(run.name)
     place = run.calendar.position(LAST)
     days = run.calendar.sessions[place - sessions : place]
     rows = pd.concat([forecasts(run, as_of) for as_of in days], ignore_index=True)
+    rows["issued_at"] += after
     opens = {as_of: run.calendar.opens[run.calendar.next_session(as_of)].to_pydatetime() for as_of in days}
     observed_at = (rows["issued_at"].min() - timedelta(minutes=1)).to_pydatetime()
-    record.issue(rows, opens=opens, newest_observed_at=observed_at, historical=False)
+    record.issue(rows, opens=opens, newest_observed_at=observed_at, historical=run.in_simulation)
     closes = [run.calendar.closes[target] for target in rows["target_session"]]
     record.settle(
         rows[["symbol", "as_of", "target_session", "horizon", "target"]].assign(
@@ -94,6 +99,19 @@ def test_an_evening_says_what_it_knows(make_run: Callable[..., Run]) -> None:
     (decay,) = judge_record(run, run.ledger.universe_record(run.name))
     assert decay.title == "too early: 5 sessions"
     assert [check.is_passed for check in check_decay(run)] == [True]
+
+
+def test_in_a_simulation_what_was_issued_after_the_open_does_not_count(make_run: Callable[..., Run]) -> None:
+    run = make_run()
+    simulation = replace(run, resolved={**run.resolved, SIMULATED: True})
+    seal_wrong(simulation, 4, after=timedelta(days=1))  # caught up by a later evening
+    seal_wrong(simulation, 30)  # the first row of a forecast stands
+    record = simulation.ledger.universe_record(run.name)
+    assert {*record.rows["kind"]} == {"late"}
+    assert record.rows["as_of"].nunique() == 30
+    (decay,) = judge_record(simulation, record)
+    assert (decay.sessions, decay.state) == (26, "decayed")
+    assert judge_record(run, record)[0].sessions == 0
 
 
 def test_a_decayed_record_is_told_by_the_doctor_and_stops_nothing_by_itself(
