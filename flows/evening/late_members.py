@@ -15,6 +15,7 @@ from models.errors import ModelError
 from pipeline.errors import NextdayError
 from pipeline.formatting import count, format_day
 from pipeline.ledger.ledger import UniverseRecord
+from pipeline.plugins import describe_error
 from pipeline.prices.ingest.fetch_plan import OVERLAP
 from pipeline.prices.recent_bars import RecentBars
 from pipeline.schema import is_void
@@ -42,7 +43,7 @@ def catch_up_members(
         champions: The registered models.
 
     Returns:
-        A remark on each session with such forecasts.
+        A remark on each session with such forecasts, or whose forecasts failed unexpectedly.
     """
     first = run.calendar.sessions[max(run.calendar.position(price_status.as_of) - OVERLAP, 0)]
     rows = record.rows[record.rows["as_of"].between(first, price_status.as_of, inclusive="left")]
@@ -88,8 +89,13 @@ def _catch_up(
     record: UniverseRecord,
     champions: Champions,
 ) -> str:
-    """Seal the late rows of these symbols for a session; return a remark, empty where none can be made."""
+    """Seal the late rows of these symbols for a session; return a remark, empty where none can be made.
+
+    No error in here costs the evening. One that is expected, as of a model whose files are gone, is logged quietly, for
+    every evening meets it again; any other, as of custom code in a place where it should not fail, is the remark.
+    """
     as_of, current = standing["as_of"].iloc[0], run.universe.current
+    failed = f"{format_day(as_of)}: {', '.join(symbols)} cannot be caught up"
     version, settings = standing[["model_version", "config_digest"]].value_counts().index[0]
     try:
         former, champion = with_former_settings(run, settings), champions.version(version)
@@ -98,8 +104,10 @@ def _catch_up(
         # The bars that were read tonight are by the symbols' names of today.
         rows = forecast_late(Inputs(former, as_of, replace(price_status, bars=None)), champion)
     except (NextdayError, ModelError) as error:
-        log_quietly(f"{format_day(as_of)}: {', '.join(symbols)} cannot be caught up: {error}")
+        log_quietly(f"{failed}: {error}")
         return ""
+    except Exception as error:
+        return f"{failed}: {describe_error(error)}"
     named = [each for each in {*rows["symbol"]} if current.get(each, each) in symbols]
     rows = rows[rows["symbol"].isin(named) & rows["target_session"].isin(run.calendar.sessions)]
     if rows.empty:

@@ -1,13 +1,21 @@
 """Which members get a late row for an evening on which their bar was missing, and what the record says of it."""
 
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pandas as pd
 import pytest
 
-from flows.evening.late_members import _find_late_bars
+from flows.evening import late_members
+from flows.evening.late_members import _find_late_bars, catch_up_members
+from flows.prices.missing import Reasons
+from flows.prices.update import read_price_status
 from flows.runtime.context import Run
+from pipeline.errors import NextdayError
 from pipeline.prices.ingest.fetch_log import QuarantineEntry
+from pipeline.prices.ingest.quality import no_findings
 from pipeline.prices.recent_bars import RecentBars
 from pipeline.report.tables import describe_added
 from tests.conftest import NOW
@@ -97,3 +105,32 @@ def test_the_record_names_the_rows_that_were_added() -> None:
         issued_at=[times[0], *[times[1]] * 11]
     )
     assert describe_added(many).endswith("S6, S7, S8 and 3 more from 2018-12-10")
+
+
+@pytest.mark.parametrize("is_expected", [False, True])
+def test_an_error_in_a_late_row_costs_that_row_alone(
+    folder: Path,
+    whole: str,
+    monkeypatch: pytest.MonkeyPatch,
+    is_expected: bool,
+) -> None:
+    (folder / "prices.csv").write_text(whole)
+    made = stored(run(folder))
+    made.save_settings()
+    sessions = made.calendar.sessions
+    rows = made.ledger.record("u")
+    record: Any = SimpleNamespace(rows=rows[rows["symbol"] == "A"])
+    status = replace(read_price_status(made, Reasons(), no_findings()), as_of=sessions[20])
+    champions: Any = SimpleNamespace(version=lambda version: None)
+
+    def fail(inputs: Any, model: Any) -> pd.DataFrame:
+        if inputs.as_of == sessions[10]:
+            raise NextdayError("its files are gone") if is_expected else ZeroDivisionError("no volume")
+        return rows[rows["symbol"] == "B"].iloc[:0]
+
+    monkeypatch.setattr(late_members, "forecast_late", fail)
+    head = made.ledger.head()
+    remarks = catch_up_members(made, status, record, champions)
+    said = [f"{sessions[10]:%a %Y-%m-%d}: B cannot be caught up: ZeroDivisionError: no volume"]
+    assert [remark.partition(" (")[0] for remark in remarks] == ([] if is_expected else said)
+    assert made.ledger.head() == head
