@@ -41,7 +41,9 @@ def explain_late(run: Run, standing: pd.DataFrame, record: pd.DataFrame, observe
         causes.append(
             f"the newest price was observed afterwards ({format_moment(observed_at.to_pydatetime())})"
         )
-    if ((record["as_of"] < as_of) & (record["issued_at"] > issued)).any():
+    # A member's row that was added to an earlier session later is no cause: the session itself was issued before.
+    earlier = record[record["as_of"] < as_of].groupby("as_of")["issued_at"].min()
+    if (earlier > issued).any():
         causes.append("forecasts of earlier sessions were issued afterwards")
     said = "; ".join(causes) or "the run that issued them was given a clock (--now)"
     return said if len(late) == len(standing) else f"{len(late):,} of {len(standing):,} are late: {said}"

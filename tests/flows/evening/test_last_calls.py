@@ -58,6 +58,10 @@ def test_a_call_is_judged_by_the_stored_close_before_it_is_settled(
             "the newest price was observed afterwards (Mon 2018-12-10 23:00 UTC)",
         ),
         ({"earlier": "2018-12-10T22:30Z"}, "forecasts of earlier sessions were issued afterwards"),
+        (
+            {"issued": "2018-12-11T15:00Z", "added": "2018-12-11T22:00Z"},
+            "issued after Tue 2018-12-11 had opened (Tue 2018-12-11 14:30 UTC)",
+        ),
     ],
 )
 def test_late_names_the_cause_that_applied(xnys: Calendar, changed: dict[str, Any], cause: str) -> None:
@@ -74,5 +78,6 @@ def test_late_names_the_cause_that_applied(xnys: Calendar, changed: dict[str, An
         "as_of": pd.Timestamp("2018-12-07"),
         "issued_at": pd.Timestamp(changed.get("earlier", "2018-12-07T22:00Z")),
     }
+    added = [friday | {"issued_at": pd.Timestamp(changed["added"])}] if "added" in changed else []
     observed = pd.Timestamp(changed.get("observed", "2018-12-10T21:50Z"))
-    assert explain_late(run, standing, pd.DataFrame([friday, row]), observed) == cause
+    assert explain_late(run, standing, pd.DataFrame([friday, row, *added]), observed) == cause
