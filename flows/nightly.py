@@ -153,7 +153,6 @@ def _evening(run: Run) -> Evening:
     commit_sealed(run)
     challengers = list_standings(run, record.rows, champions, price_status.as_of)
     report, paths = write_report(run, price_status, standing, record, champion, remarks, challengers)
-    show_site(run, report)
     new_rows = int(standing["is_new"].sum())
     try:
         track(run, report, paths, champion)
@@ -168,6 +167,7 @@ def _evening(run: Run) -> Evening:
     headline = report.verdict.headline if report.verdict else ""
     decays = [(decay.key, decay.sentence) for decay in report.decay if decay.is_news]
     tell(run, lambda: [*list_news(run, record, headline), *describe_decay(run, decays)])
+    show_site(run, report)  # the pages of thousands of symbols take minutes, and nothing above needs them
     return Evening(report, paths, new_rows, settled)
 
 

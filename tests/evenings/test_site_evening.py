@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from flows import nightly
 from flows.evening.publishing import site as site_flow
 from flows.evening.publishing.site import rebuild_site
 from flows.operations.site_checks import check_site
@@ -49,13 +50,19 @@ def test_an_evening_rebuilds_the_site_and_links_it_with_its_report(
     run = open_run(place.config, place.home, place.evening("2018-12-11"))
     assert [check.is_passed for check in check_site(run)] == [True]
 
-    # An evening whose site cannot be built seals and reports all the same; the doctor tells.
+    # An evening whose site cannot be built seals and reports all the same; the doctor tells. Messages do not wait.
+    done = []
+
     def fail(*args: object) -> None:
+        done.append("site")
         raise NextdayError("Cannot write: No space left on device", where="index.html")
 
     with monkeypatch.context() as patch:
         patch.setattr(site_flow, "build_site", fail)
+        for step in ("track", "publish", "tell"):
+            patch.setattr(nightly, step, lambda *given, step=step: done.append(step))
         third = place.run("2018-12-12")
+    assert done == ["track", "publish", "tell", "site"]
     assert third.new_rows == 2
     assert third.paths.html.exists()
     assert evening.paths.site.read_text() == page
