@@ -24,7 +24,7 @@ from pipeline.ledger.known_head import RECOVER, ledger_exists
 from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.verification import Verification
 from pipeline.prices.store import PriceStore
-from pipeline.storage.backtest_folders import link_restored
+from pipeline.storage.backtest_folders import link_restored, list_links
 from pipeline.storage.files import hold_lock
 from pipeline.storage.workspace import Workspace
 
@@ -239,6 +239,10 @@ def _pack(home: Path, packer: Packer, scratch: Path, progress: Progress) -> None
     for pattern in _POINTERS:
         for path in home.glob(pattern):
             packer.add(_name(path, home), path)
+    for name, content in list_links(home).items():
+        scratch.write_bytes(content)
+        packer.add(name, scratch)
+        scratch.unlink()
     for store in _stores(home):
         with store.locked_files() as files:
             _add(packer, home, files, progress(f"copy prices {store.folder.name}", len(files)))

@@ -16,14 +16,24 @@ from typing import Final
 from pipeline.errors import NextdayError
 from pipeline.storage.files import measure_folder, remove_folder, write_bytes
 
-__all__ = ["link_newest", "link_restored", "name_backtest", "place_backtest", "remove_backtests"]
+__all__ = [
+    "link_newest",
+    "link_restored",
+    "list_links",
+    "name_backtest",
+    "place_backtest",
+    "remove_backtests",
+]
 
 _LINK: Final = "backtest"
 _FOLDERS: Final = "backtests"
 _TIME: Final = "%Y-%m-%dT%H%M%SZ"
 _NAMES: Final = "????-??-??T??????Z-*"
 _COPY: Final = "copy_of.txt"
-"""The file that says that `backtest` is a copy, and of which folder; the next backtest replaces it."""
+"""The file that says that `backtest` is a copy, and of which folder; the next backtest replaces it.
+
+A backup, which holds no links, holds this file in place of each.
+"""
 
 
 def name_backtest(made_at: datetime, model: str, digest: str) -> str:
@@ -62,16 +72,34 @@ def link_newest(home: Path, folder: Path) -> None:
         ) from None
 
 
+def list_links(workspace: Path) -> dict[str, bytes]:
+    """Return what a backup holds in place of the links: by file name, relative to the workspace, the content."""
+    links = sorted(link for link in workspace.glob(f"reports/*/{_LINK}") if link.is_symlink())
+    return {
+        (link / _COPY).relative_to(workspace).as_posix(): f"{link.readlink().name}\n".encode()
+        for link in links
+    }
+
+
 def link_restored(workspace: Path) -> None:
-    """Make the links anew, which a backup does not hold.
+    """Make the links anew: to the folder that the backup names, else to the backtest that was made last.
 
     Raises:
         NextdayError: the disk refuses.
     """
     for home in sorted({path.parent for path in workspace.glob(f"reports/*/{_FOLDERS}")}):
-        found = sorted((home / _FOLDERS).glob(_NAMES))
-        if found and not (home / _LINK).exists():
-            link_newest(home, found[-1])
+        found, named = sorted((home / _FOLDERS).glob(_NAMES)), _read_name(home / _LINK / _COPY)
+        if known := [folder for folder in found if folder.name == named]:
+            link_newest(home, known[0])
+        elif found and (named or not (home / _LINK).exists()):
+            link_newest(home, max(found, key=_recorded_at))
+
+
+def _read_name(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except (OSError, ValueError):
+        return ""
 
 
 def remove_backtests(home: Path, before: date) -> tuple[int, int]:
@@ -105,10 +133,20 @@ def _keep_earlier(folder: Path) -> None:
 
 def _made_at(folder: Path) -> datetime:
     """Return when the backtest in a folder was made: as its forecasts say, else when the folder was written."""
+    return _read_time(folder) or datetime.fromtimestamp(folder.stat().st_mtime, UTC)
+
+
+def _recorded_at(folder: Path) -> str:
+    """Return when the backtest in a folder among the others was made, as in names: as its forecasts say, else named."""
+    made_at = _read_time(folder)
+    return f"{made_at:{_TIME}}" if made_at else folder.name
+
+
+def _read_time(folder: Path) -> datetime | None:
     with suppress(OSError, ValueError, csv.Error), (folder / "forecasts.csv").open(encoding="utf-8") as file:
         issued_at = next(csv.DictReader(file), {}).get("issued_at") or ""
         return datetime.fromisoformat(issued_at).astimezone(UTC)
-    return datetime.fromtimestamp(folder.stat().st_mtime, UTC)
+    return None
 
 
 def _point_to(link: Path, folder: Path) -> bool:

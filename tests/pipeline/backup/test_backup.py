@@ -66,16 +66,17 @@ def test_a_restored_workspace_has_the_contents_of_the_original(home: Path, tmp_p
     assert sorted(path.name for path in (tmp_path / "elsewhere").iterdir()) == ["w"]
 
 
-def test_the_link_to_the_newest_backtest_is_made_again(home: Path, tmp_path: Path) -> None:
-    newest = "reports/sample/backtests/2018-12-10T220000Z-gru-3f2a1b9c"
-    write(
-        home, "reports/sample/backtests/2018-12-09T220000Z-gru-3f2a1b9c/report.html", f"{newest}/report.html"
-    )
-    (home / "reports" / "sample" / "backtest").symlink_to(Path(newest).relative_to("reports/sample"))
+@pytest.mark.parametrize("day", [9, 10])
+def test_the_link_leads_to_the_same_backtest_again(home: Path, tmp_path: Path, day: int) -> None:
+    folders = {n: f"reports/sample/backtests/2018-12-{n:02}T220000Z-gru-3f2a1b9c" for n in (9, 10)}
+    write(home, *(f"{folder}/report.html" for folder in folders.values()))
+    (home / "reports" / "sample" / "backtest").symlink_to(Path(folders[day]).relative_to("reports/sample"))
     back = tmp_path / "back"
     restore(copy(home, tmp_path / "c.tar").path, back, progress=unseen)
-    assert (back / "reports" / "sample" / "backtest").resolve() == (back / newest).resolve()
-    assert (back / newest / "report.html").exists()
+    link = back / "reports" / "sample" / "backtest"
+    assert link.is_symlink()
+    assert link.resolve() == (back / folders[day]).resolve()
+    assert [path.name for path in link.iterdir()] == ["report.html"]
 
 
 def test_nightly_runs_continue_in_a_restored_workspace(home: Path, tmp_path: Path, xnys: Calendar) -> None:

@@ -127,3 +127,36 @@ def test_a_restored_workspace_has_its_links_again(tmp_path: Path) -> None:
     link_restored(tmp_path)
     assert page(home) == "day 2"
     assert not (tmp_path / "reports" / "v" / "backtest").is_symlink()
+
+
+def test_of_a_backup_that_names_none_the_backtest_made_last_is_linked(tmp_path: Path) -> None:
+    home = tmp_path / "reports" / "u"
+    folders = [write(home, day, f"day {day}") for day in (1, 2, 3)]
+    (folders[0] / "forecasts.csv").write_text("symbol,issued_at\nA,2026-11-29T22:00:07Z\n")
+    (folders[2] / "forecasts.csv").write_text("symbol,issued_at\nA,2026-10-03T22:00:07Z\n")
+    folders[0].rename(home / "backtests" / "2026-10-09T220007Z-renamed")
+    link_restored(tmp_path)
+    assert page(home) == "day 1"
+
+
+@pytest.mark.parametrize(("named", "shown"), [("2026-11-01T213005Z-gru-3f2a1b9c", 1), ("gone", 2)])
+def test_the_folder_that_a_backup_names_is_linked_while_it_is_there(
+    tmp_path: Path, named: str, shown: int
+) -> None:
+    home = tmp_path / "reports" / "u"
+    for day in (1, 2):
+        write(home, day, f"day {day}")
+    (home / "backtest").mkdir()
+    (home / "backtest" / "copy_of.txt").write_text(f"{named}\n")
+    link_restored(tmp_path)
+    assert (home / "backtest").is_symlink()
+    assert page(home) == f"day {shown}"
+
+
+def test_the_only_backtest_of_an_earlier_version_stays_in_its_place(tmp_path: Path) -> None:
+    home = tmp_path / "reports" / "u"
+    write(home, 1, "new")
+    (home / "backtest").mkdir()
+    (home / "backtest" / "report.html").write_text("earlier")
+    link_restored(tmp_path)
+    assert page(home) == "earlier"
