@@ -47,7 +47,8 @@ class Ledger:
 
     Args:
         path: The file; created with its folders if it does not exist.
-        read_only: Never create the file or write a row; a file of an earlier layout is brought to this one.
+        read_only: Never create the file or write a row; a file of an earlier layout is brought to this one all the
+            same, without a change of its rows and seals (see `hash_chain.opened`).
 
     Raises:
         LedgerError: also from every method: the file is missing (read_only), locked, damaged, not a ledger,
