@@ -17,7 +17,7 @@ marked = $(shell grep -rlE --include='test_*.py' '^pytestmark = .*mark\.($(1))\b
 INSTALL := $(BIN)/python -m pip --disable-pip-version-check $(shell [ -t 2 ] || echo --quiet) install --no-compile --constraint requirements.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help forecast test proofs check lint format types bench yahoo architecture schemas docs clean
+.PHONY: help forecast test proofs check lint format types bench yahoo architecture schemas notebook docs clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -e 's/:.*## /\t/' | expand -t 14
@@ -58,6 +58,9 @@ architecture: $(VENV)/.created  ## Draw docs/architecture.svg from the imports
 
 schemas: $(VENV)/.installed  ## Write docs/schemas from the models of the JSON documents
 	$(BIN)/python -m docs.write_schemas
+
+notebook: $(VENV)/.installed-dev  ## Execute the notebook of examples/ again
+	@$(BIN)/python -m docs.execute_notebook
 
 docs: $(VENV)/.installed-docs  ## The documentation as a site: build/site/index.html
 	@$(BIN)/python -m docs.build_site

@@ -5,12 +5,14 @@ file is a page of its own: README.md is the home, nextday.toml the reference of 
 leads nowhere, and a page without a place in the navigation, end the build.
 """
 
+import json
 import posixpath
 import re
 import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,6 +25,7 @@ _PAGES: Final = {
     "README.md": "index.md",
     "data/README.md": "workspace.md",
     "docs/systemd": "systemd.md",
+    "examples/a_month_of_forecasts.ipynb": "notebook.md",
     "nextday.toml": "settings.md",
 }
 """The page of what is documented outside of docs/."""
@@ -48,6 +51,8 @@ def collect(folder: Path) -> None:
     )
     (folder / "commands.md").write_text(write_commands(), "utf-8")
     (folder / "systemd.md").write_text(_write_units(), "utf-8")
+    notebook = json.loads((PROJECT / "examples" / "a_month_of_forecasts.ipynb").read_text("utf-8"))
+    (folder / "notebook.md").write_text("\n\n".join(_write_cells(notebook["cells"])) + "\n", "utf-8")
 
 
 def link_to_site(markdown: str, place: str) -> str:
@@ -75,6 +80,21 @@ def _write_units() -> str:
     for path in sorted((PROJECT / "docs" / "systemd").iterdir()):
         parts += [f"## {path.name}", f"```ini\n{path.read_text('utf-8').rstrip()}\n```"]
     return "\n\n".join(parts) + "\n"
+
+
+def _write_cells(cells: list[dict[str, Any]]) -> Iterator[str]:
+    """Yield the cells of a notebook and what they show as Markdown."""
+    for cell in cells:
+        text = "".join(cell["source"])
+        yield text if cell["cell_type"] == "markdown" else f"```python\n{text}\n```"
+        for output in cell.get("outputs", []):
+            data = {form: "".join(lines) for form, lines in output.get("data", {}).items()}
+            if shown := data.get("text/html") or data.get("image/svg+xml"):
+                # Empty lines would end the HTML.
+                yield "<div>" + re.sub(r"\n\s*\n", "\n", shown[shown.index("<") :]) + "</div>"
+            else:
+                plain = "".join(output.get("text", "")) or data.get("text/plain", "")
+                yield f"```text\n{plain.strip()}\n```"
 
 
 def find_unlisted(folder: Path) -> list[str]:
