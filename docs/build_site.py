@@ -91,7 +91,8 @@ def _write_cells(cells: list[dict[str, Any]]) -> Iterator[str]:
             data = {form: "".join(lines) for form, lines in output.get("data", {}).items()}
             if shown := data.get("text/html") or data.get("image/svg+xml"):
                 # Empty lines would end the HTML.
-                yield "<div>" + re.sub(r"\n\s*\n", "\n", shown[shown.index("<") :]) + "</div>"
+                html = re.sub(r"\n\s*\n", "\n", shown[shown.index("<") :])
+                yield f'<div style="max-width: 40rem">{html}</div>'
             else:
                 plain = "".join(output.get("text", "")) or data.get("text/plain", "")
                 yield f"```text\n{plain.strip()}\n```"
