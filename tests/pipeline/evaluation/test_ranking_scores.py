@@ -60,6 +60,16 @@ def test_the_rank_ic_is_the_mean_of_spearmans_correlations_and_its_t_that_of_new
     assert line["p_value"] == pytest.approx(2 * stats.t.sf(abs(fit.tvalues[0]), 149))
 
 
+def test_against_a_baseline_that_ranks_too_the_differences_by_session_are_tested() -> None:
+    keys, p = market(150, 12, seed=11, skill=0.15)
+    other = 0.5 + 0.02 * np.random.default_rng(12).normal(size=len(p)) + 0.5 * (p - 0.52)
+    line = lines_of(stack(keys, gru=p, base_rate=other)).loc["rank_ic"]
+    difference = coefficients(keys, p) - coefficients(keys, other)
+    assert line["p_value"] == pytest.approx(significance.diebold_mariano(difference).p_value)
+    assert line["baseline_value"] == pytest.approx(coefficients(keys, other).mean())
+    assert 1e-6 < line["p_value"] < 0.5
+
+
 def test_the_interval_is_that_of_drawing_whole_sessions() -> None:
     keys, p = market(80, 9, seed=2, skill=0.2)
     lines, ic = lines_of(stack(keys, gru=p, base_rate=0.52), seed=4), coefficients(keys, p)

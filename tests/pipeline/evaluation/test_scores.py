@@ -14,6 +14,7 @@ from pipeline.evaluation.session_sums import METRICS
 from pipeline.evaluation.verdict import best_baseline, judge, list_candidates
 from pipeline.schema import GROUP_SCORES, MIN_SESSIONS, SCORES, empty, validated
 from pipeline.statistics import auc, bootstrap, metrics
+from pipeline.statistics.reliability import decompose_brier
 
 CALLS = ("hit_rate", "balanced_accuracy", "mcc")
 
@@ -91,6 +92,45 @@ def test_the_interval_is_that_of_drawing_the_rows_themselves() -> None:
         drawn = [of_drawn(p[r], y[r]) for r in rows]
         line = scores[(scores["model"] == "gru") & (scores["metric"] == metric)].iloc[0]
         assert (line["low"], line["high"]) == pytest.approx(bootstrap.percentile_interval(np.array(drawn)))
+
+
+def test_the_interval_of_what_chance_lifts_is_mirrored_at_the_value() -> None:
+    keys, known = truth(60, 5, seed=29, signal=0.25)
+    p = known + np.random.default_rng(29).choice([-0.05, 0.01, 0.04], len(known)) + 0.06
+    y, session = keys["outcome"].to_numpy(), np.arange(60).repeat(5)
+    lines = score(stack(keys, gru=p, base_rate=0.53), baseline="base_rate", draws=50, seed=3)
+    found = lines[lines["model"] == "gru"].set_index("metric")
+    losses = metrics.log_losses(p, y).reshape(60, 5).mean(axis=1)
+    copies = bootstrap.resample_sessions(losses, draws=50, seed=3).astype(int)
+    samples = [np.repeat(np.arange(300), c[session]) for c in copies]
+    for metric in ("miscalibration", "discrimination"):
+        value = getattr(decompose_brier(p, y), metric)
+        drawn = np.array([getattr(decompose_brier(p[r], y[r]), metric) for r in samples])
+        low, high = bootstrap.percentile_interval(drawn)
+        line = found.loc[metric]
+        assert (line["value"], line["low"], line["high"]) == pytest.approx(
+            (value, max(2 * value - high, 0), max(2 * value - low, 0))
+        )
+    place = metrics.bins_of_equal_count(p, 10)
+    gaps = np.array([np.bincount(place[r], (y - p)[r], 10) / len(r) for r in [np.arange(300), *samples]])
+    reach = np.quantile(np.abs(gaps[1:] - gaps[0]).sum(axis=1), 0.95)
+    value = np.abs(gaps[0]).sum()
+    assert found.loc["ece", ["value", "low", "high"]].tolist() == pytest.approx(
+        [value, max(value - reach, 0), value + reach]
+    )
+
+
+def test_with_more_forecasts_than_bins_the_values_are_those_of_the_rows_all_the_same() -> None:
+    keys, known = truth(400, 5, seed=30, signal=0.1)
+    p = known + np.random.default_rng(30).normal(0, 0.02, len(known))
+    y = keys["outcome"].to_numpy()
+    lines = score(stack(keys, gru=p, base_rate=0.53), baseline="base_rate", draws=20)
+    found = lines[lines["model"] == "gru"].set_index("metric")["value"]
+    parts = decompose_brier(p, y)
+    assert len(np.unique(p)) > auc.BINS
+    assert found["miscalibration"] == pytest.approx(parts.miscalibration, rel=1e-12)
+    assert found["discrimination"] == pytest.approx(parts.discrimination, rel=1e-12)
+    assert found["auc"] == pytest.approx(sk.roc_auc_score(y, p), rel=1e-12)
 
 
 def test_neither_the_order_of_rows_nor_another_model_moves_a_score() -> None:

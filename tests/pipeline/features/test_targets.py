@@ -8,7 +8,14 @@ from pipeline.features.feature_sets import FEATURE_SETS
 from pipeline.features.overnight import with_overnight
 from pipeline.features.panel import Panel
 from pipeline.features.sequences import Sequences, build_sequences
-from pipeline.features.targets import MIN_MEMBERS, OPENS_SEEN, label_returns, median_of, part_returns
+from pipeline.features.targets import (
+    MIN_MEMBERS,
+    OPENS_SEEN,
+    label_returns,
+    median_of,
+    part_returns,
+    reach_of_targets,
+)
 from pipeline.market.calendar import Calendar
 from pipeline.market.corporate_actions import adjusted_close
 from pipeline.outputs import TARGETS, Output
@@ -108,6 +115,10 @@ def test_too_few_members_have_no_median(xnys: Calendar) -> None:
     median, known = median_of(returns, belongs)
     assert np.isnan(median).all()
     assert known[0] == MIN_MEMBERS - 1
+    belongs[:, MIN_MEMBERS - 1] = True
+    median, known = median_of(returns, belongs)
+    assert median[:-1] == pytest.approx(np.median(returns[:-1, :MIN_MEMBERS], axis=1))
+    assert known[0] == MIN_MEMBERS
     sequences = made(market(xnys, symbols=SYMBOLS[:4]), "direction", "relative")
     assert not sequences.asked[..., 1].any()
     assert sequences.learnable == [0]
@@ -167,6 +178,20 @@ def test_each_output_is_found_by_target_and_horizon(xnys: Calendar) -> None:
     sequences = made(market(xnys), "direction", "overnight", "intraday_relative")
     rows = pd.DataFrame({"target": ["intraday_relative", "direction", "relative"], "horizon": [1, 1, 1]})
     assert sequences.outputs_of(rows).tolist() == [2, 0, -1]
+
+
+def test_some_of_the_outputs_are_kept_with_all_that_belongs_to_them(xnys: Calendar) -> None:
+    whole = made(market(xnys), "direction", "overnight", "relative")
+    some = whole.with_outputs(place for place in (2, 0))
+    assert [output.target for output in some.outputs] == ["relative", "direction"]
+    for name in ("y", "returns", "asked"):
+        np.testing.assert_array_equal(getattr(some, name), getattr(whole, name)[..., [2, 0]])
+    assert some.x is whole.x
+
+
+def test_only_targets_that_need_opens_look_back_for_them() -> None:
+    assert reach_of_targets([Output("direction", 1), Output("relative", 5)]) == 0
+    assert reach_of_targets([Output("direction", 1), Output("intraday_relative", 1)]) == OPENS_SEEN
 
 
 def test_an_open_that_repeats_the_last_close_after_a_gap_is_none(xnys: Calendar) -> None:

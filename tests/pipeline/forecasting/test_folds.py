@@ -13,7 +13,15 @@ from hypothesis import strategies as st
 from pipeline.config import BacktestConfig, EvaluationConfig, TrainingConfig
 from pipeline.errors import InputError
 from pipeline.features.sequences import Sequences
-from pipeline.forecasting.folds import MIN_TRAIN, Fold, final_fold, scoring_fold, walk_folds
+from pipeline.forecasting.folds import (
+    MIN_TRAIN,
+    Fold,
+    final_fold,
+    require_labels,
+    scoring_fold,
+    walk_folds,
+)
+from pipeline.outputs import describe_output
 from tests.support.made_sequences import sequences_of
 
 TRAINING = TrainingConfig(stop_sessions=30, calibrate_sessions=40)
@@ -131,16 +139,66 @@ def test_the_numbers_that_the_message_proposes_do() -> None:
     assert len(folds) >= 3
 
 
+def test_too_short_a_history_is_told_by_what_each_range_takes() -> None:
+    made = block(260, (1, 5), warm_up=20)
+    with pytest.raises(InputError) as scoring:
+        scoring_fold(made, EvaluationConfig(test_sessions=100), TRAINING)
+    assert scoring.value.what == (
+        "There is too little history: 240 sessions with features, of which 100 go to the test, 30 to early stopping "
+        "and 40 to calibration and 20 are left out for labels 5 sessions ahead; 50 would be left to train on, and at "
+        f"least {MIN_TRAIN} are needed"
+    )
+    with pytest.raises(InputError, match=r" 40 to calibration; 0 would be left to train on,"):
+        scoring_fold(block(100), EvaluationConfig(test_sessions=100), TRAINING)
+    assert "[evaluation] test_sessions = " in scoring.value.fix
+    long = TrainingConfig(stop_sessions=100, calibrate_sessions=100)
+    with pytest.raises(InputError) as final:
+        final_fold(made, long)
+    assert "240 sessions with features, of which 0 go to the test, 100 to early stopping" in final.value.what
+    assert "and 15 are left out for labels 5 sessions ahead" in final.value.what
+    assert final.value.fix.startswith("set [training] stop_sessions = ")
+    stop, calibrate, left = map(int, re.findall(r"(?:= |leave )(\d+)", final.value.fix))
+    fold = final_fold(made, TrainingConfig(stop_sessions=stop, calibrate_sessions=calibrate))
+    assert len(fold.train) == left
+
+
+@pytest.mark.parametrize("part", ["train", "stop", "calibrate"])
+def test_an_output_without_a_label_in_a_range_is_refused_by_name(part: str) -> None:
+    made = block(600, (1, 5))
+    fold = scoring_fold(made, EvaluationConfig(test_sessions=100), TRAINING)
+    require_labels(made, fold, "the fit")
+    rows = fold.parts[part]
+    made.y[:, rows.start : rows.stop, 1] = np.nan
+    made.y[1, rows.stop - 1, 1] = 1
+    require_labels(made, fold, "the fit")  # one label is enough, if its row is valid
+    made.mask[1, rows.stop - 1] = False
+    with pytest.raises(InputError) as caught:
+        require_labels(made, fold, "the fit")
+    first, last = (f"{made.sessions[row]:%Y-%m-%d}" for row in (rows[0], rows[-1]))
+    assert caught.value.what == (
+        f"the fit: no label {describe_output(made.outputs[1])} in its {part} range, {first} to {last}"
+    )
+    made.y[:, fold.test.start :, 0] = np.nan
+    require_labels(replace(made, y=made.y[..., :1], outputs=made.outputs[:1]), fold, "the fit")
+
+
 def test_no_valid_row_at_all_is_refused() -> None:
     made = block(600)
-    with pytest.raises(InputError, match="No session has a valid row"):
+    with pytest.raises(InputError, match="No session has a valid row") as caught:
         final_fold(replace(made, mask=np.zeros_like(made.mask)), TRAINING)
+    assert caught.value.where == (
+        f"2 symbols, A for one, in 600 sessions from 2010-01-04 to {made.sessions[599]:%Y-%m-%d}"
+    )
 
 
 def test_dates_outside_the_history_are_refused() -> None:
     ends = {"train_end": date(2001, 1, 1), "validation_end": date(2002, 1, 1), "test_end": date(2003, 1, 1)}
-    with pytest.raises(InputError, match="train"):
-        scoring_fold(block(600), EvaluationConfig(**ends), TRAINING)
+    with pytest.raises(
+        InputError, match="too few sessions for train and stop and calibrate and test; "
+    ) as it:
+        scoring_fold(block(600, warm_up=7), EvaluationConfig(**ends), TRAINING)
+    days = block(600).sessions
+    assert f"run from {days[7]:%Y-%m-%d} to {days[-1]:%Y-%m-%d}" in it.value.what
 
 
 @given(
@@ -177,3 +235,8 @@ def test_a_walk_by_dates_is_the_single_fold_that_scores() -> None:
 def test_too_short_a_history_for_a_walk_is_an_error_with_its_numbers() -> None:
     with pytest.raises(InputError, match=r"too little history for a walk: 299 sessions .* needs 829"):
         walk_folds(block(300), EvaluationConfig(), TRAINING, BacktestConfig())
+    with pytest.raises(InputError, match=r"too little history for a walk: 0 sessions ") as caught:
+        walk_folds(block(20, (1, 20), warm_up=10), EvaluationConfig(), TRAINING, BacktestConfig())
+    assert caught.value.fix == (
+        "fetch a longer history ([prices] start): 750 sessions (three years) or more tell something"
+    )

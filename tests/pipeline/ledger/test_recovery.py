@@ -86,6 +86,9 @@ LOSSES: dict[Callable[[Path], None], tuple[str, str]] = {
 }
 
 
+CHAINS = ("forecast", "outcome")
+
+
 @pytest.fixture
 def ledger(tmp_path: Path) -> Ledger:
     """Three evenings, the first one settled; `older` is a copy of the second evening."""
@@ -138,6 +141,9 @@ def test_a_loss_is_told_by_every_reader_and_accepted_in_so_many_words(
     assert Ledger(path).universe_record("sample").beginnings == found.beginnings
     assert describe_loss(path) == ""
     assert found.forecasts == (5 if words.startswith("lost from the end") else 1)
+    with closing(sqlite3.connect(path)) as db:
+        sealed = sum(db.execute(f"SELECT count(*) FROM {name}_batches").fetchone()[0] for name in CHAINS)
+    assert found.batches == sealed  # that of the loss is none of a forecast or an outcome
 
 
 def test_the_accepted_loss_is_sealed(ledger: Ledger) -> None:
@@ -149,6 +155,12 @@ def test_the_accepted_loss_is_sealed(ledger: Ledger) -> None:
     with pytest.raises(LedgerError, match="beginning batch 1"):
         Ledger(ledger.path).head()
     assert not ledger.verify(expected_head=head).ok
+
+
+def test_what_sqlite_itself_keeps_is_no_problem(ledger: Ledger) -> None:
+    with closing(sqlite3.connect(ledger.path)) as db:
+        db.execute("ANALYZE")  # as `PRAGMA optimize` may: it makes a table of statistics
+    assert ledger.verify().problems == []
 
 
 def test_a_loss_of_the_acceptance_is_told(ledger: Ledger) -> None:

@@ -249,18 +249,21 @@ def test_healthy_records_raise_no_more_alarms_though_their_backtests_err(
     assert healthy_alarms(five_years, runs=60, symbols=5) <= 6
 
 
+@pytest.mark.parametrize("output", [MAIN, Output("direction", 20)])
 def test_the_floor_of_a_backtest_is_the_lower_end_of_its_interval_against_the_base_rate(
-    five_years: pd.DatetimeIndex,
+    five_years: pd.DatetimeIndex, output: Output
 ) -> None:
     p, outcome = draw(np.random.default_rng(5), 300, 10, spread=0.1, truth=1)
-    own = make_record(five_years, p, outcome).assign(model="gru", target_session=lambda rows: rows["as_of"])
+    own = make_record(five_years, p, outcome, output).assign(
+        model="gru", target_session=lambda rows: rows["as_of"]
+    )
     rows = pd.concat([own, own.assign(model=BASE_RATE, p_up=RATE)], ignore_index=True)
     verdict = judge(rows.assign(direction="up"), model="gru", baseline=BASE_RATE)
-    floor = measure_floor(rows, "gru", BASE_RATE, MAIN)
+    floor = measure_floor(rows, "gru", BASE_RATE, output)
     assert floor == pytest.approx(verdict.low, rel=1e-9)
     assert 0 < floor < verdict.difference
-    assert math.isnan(measure_floor(rows, "another", BASE_RATE, MAIN))
-    assert math.isnan(measure_floor(rows[rows["as_of"] < five_years[5]], "gru", BASE_RATE, MAIN))
+    assert math.isnan(measure_floor(rows, "another", BASE_RATE, output))
+    assert math.isnan(measure_floor(rows[rows["as_of"] < five_years[5]], "gru", BASE_RATE, output))
 
 
 def test_the_limits_are_those_of_the_page() -> None:
