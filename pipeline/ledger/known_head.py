@@ -32,6 +32,9 @@ RECOVER: Final = (
     "restore a backup (nextday restore), or accept the loss and go on: nextday ledger begin-again"
 )
 
+_LOOK_SECONDS = 5.0
+"""How long a look at a ledger waits for its writer; who opens it for its rows waits on."""
+
 
 @dataclass(frozen=True)
 class KnownHead:
@@ -108,7 +111,9 @@ def ledger_exists(ledger: Path) -> bool:
 def has_tables(ledger: Path) -> bool:
     """Return whether there is anything in a ledger; also True of a file that is damaged or no database."""
     try:
-        with closing(sqlite3.connect(f"{ledger.absolute().as_uri()}?mode=ro", uri=True)) as db:
+        with closing(
+            sqlite3.connect(f"{ledger.absolute().as_uri()}?mode=ro", uri=True, timeout=_LOOK_SECONDS)
+        ) as db:
             return bool(db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0])
     except (sqlite3.Error, UnicodeDecodeError):  # who opens it for its rows names the damage
         return True

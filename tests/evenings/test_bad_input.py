@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from pipeline.errors import InputError
-from pipeline.ledger import hash_chain
+from pipeline.ledger import hash_chain, known_head
 from tests.support import in_use
 from tests.support.command_line import HERE, CommandLine, told
 from tests.support.in_use import GOOD, refused, universe
@@ -142,6 +142,7 @@ def test_a_ledger_that_is_locked_or_damaged_stops_every_command_that_needs_it(
     nextday: CommandLine, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...], damage: str
 ) -> None:
     monkeypatch.setattr(hash_chain, "_BUSY_SECONDS", 0.1)
+    monkeypatch.setattr(known_head, "_LOOK_SECONDS", 0.1)
     path = Path("w/ledger.sqlite")
     if damage == "no ledger":
         path.write_bytes(b"no ledger at all" * 100)

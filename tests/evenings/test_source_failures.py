@@ -5,6 +5,7 @@ import sqlite3
 import threading
 import tomllib
 from dataclasses import replace
+from functools import partialmethod
 from importlib.metadata import version
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 import yfinance as yf
 from packaging.requirements import Requirement
 from packaging.version import Version
+from peewee import SqliteDatabase
 from yfinance.scrapers.history import PriceHistory
 
 from flows.runtime.locations import PROJECT
@@ -329,6 +331,8 @@ def test_a_cache_of_yfinance_that_cannot_be_used_costs_a_request_and_no_evening(
         (cache / "tkr-tz.db").write_bytes(b"no database, but long enough to be taken for one " * 100)
     holder = None
     if harm == "locked":
+        impatient = partialmethod(SqliteDatabase.init, timeout=0.2)  # it waits for 5 seconds
+        monkeypatch.setattr(SqliteDatabase, "init", impatient)
         holder = sqlite3.connect(cache / "tkr-tz.db", isolation_level=None)
         holder.execute("CREATE TABLE t (x)")
         holder.execute("BEGIN EXCLUSIVE")

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -57,10 +58,19 @@ def start(code: str, *arguments: str, before: str = "") -> subprocess.Popen[str]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_command_that_does_not_listen_ends_and_leaves_no_half_file(tmp_path: Path, number: int) -> None:
-    process = start(DEAF, str(tmp_path))
-    assert len([*tmp_path.iterdir()]) == 2
+def test_a_command_that_does_not_listen_ends_and_leaves_no_half_file(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(3) as at_once:  # each waits for seconds
+        for ended in [
+            at_once.submit(end_a_deaf_command, tmp_path / number.name, number)
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        ]:
+            ended.result()
+
+
+def end_a_deaf_command(folder: Path, number: int) -> None:
+    folder.mkdir()
+    process = start(DEAF, str(folder))
+    assert len([*folder.iterdir()]) == 2
     time.sleep(0.3)  # then it sleeps
     told = time.monotonic()
     process.send_signal(number)
@@ -69,7 +79,7 @@ def test_a_command_that_does_not_listen_ends_and_leaves_no_half_file(tmp_path: P
     out, err = process.communicate(timeout=20)
     assert (process.returncode, out, err) == (128 + number, "", "")
     assert failures._PATIENCE <= time.monotonic() - told < 5
-    assert [*tmp_path.iterdir()] == []
+    assert [*folder.iterdir()] == []
 
 
 def test_what_ignores_a_closed_terminal_still_does() -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from flows.prices import fetch
 from flows.prices.reader import open_stored_prices
 from flows.prices.update import PriceStatus, update_prices
 from flows.runtime.context import Run, open_run, with_former_settings
@@ -290,8 +291,9 @@ def test_a_series_of_a_market_that_never_closes_is_fetched_and_checked(folder: P
 
 
 def test_a_source_that_is_down_costs_the_values_and_not_the_evening(
-    folder: Path, xnys: Calendar, own_modules: Path
+    folder: Path, xnys: Calendar, own_modules: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(fetch.fetch_prices, "again", None)  # a retry waits for seconds
     (folder / "broken.py").write_text(
         "class Broken:\n    def fetch(self, symbol, start, end, now):\n        raise OSError('no route to host')\n"
     )
