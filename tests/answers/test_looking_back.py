@@ -10,7 +10,16 @@ from models.ensembles.pooled import RecurrentEnsemble
 from models.explain.diagnostics import measure_sensitivity
 from models.networks.network import Kind
 from models.networks.recurrent import build
-from tests.answers.test_planted_arrays import CONVOLUTION, LAG, LOOKBACK, PLAIN, echo, hits, learned
+from tests.answers.test_planted_arrays import (
+    CONVOLUTION,
+    LAG,
+    LOOKBACK,
+    PLAIN,
+    assert_as_good_as_can_be,
+    echo,
+    hits,
+    learned,
+)
 
 pytestmark = [pytest.mark.slow, pytest.mark.own_process]
 
@@ -23,9 +32,13 @@ def look_back(fitted: RecurrentEnsemble, x: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("kind", ["gru", "lstm"])
-def test_a_network_that_finds_the_echo_looks_there(kind: Kind) -> None:
+def test_an_echo_of_forty_sessions_is_found_in_sequence_mode_by_a_network_that_looks_there(
+    kind: Kind,
+) -> None:
     market = echo(0.9, LAG)
-    seen = look_back(learned(kind, "sequence", CONVOLUTION, market), market[0])
+    fitted = learned(kind, "sequence", CONVOLUTION, market)
+    assert_as_good_as_can_be(fitted, market, 0.9)
+    seen = look_back(fitted, market[0])
     assert seen[LAG] > 3 * np.delete(seen, LAG).max()
 
 

@@ -90,12 +90,6 @@ def test_a_planted_sign_is_found_by_every_kind_in_both_modes(kind: Kind, mode: M
     )
 
 
-@pytest.mark.parametrize("kind", ["gru", "lstm"])
-def test_an_echo_of_forty_sessions_is_found_in_sequence_mode(kind: Kind) -> None:
-    market = echo(0.9, LAG)
-    assert_as_good_as_can_be(learned(kind, "sequence", CONVOLUTION, market), market, 0.9)
-
-
 @pytest.mark.proof
 @pytest.mark.parametrize("kind", ["gru", "lstm"])
 def test_an_echo_of_forty_sessions_is_found_in_windows(kind: Kind) -> None:

@@ -2,6 +2,7 @@
 
 import html
 import re
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -18,7 +19,16 @@ from pipeline.report.evening_page import render
 from pipeline.report.evening_report import Report
 from pipeline.report.facts import OLD_MODEL, collect_key_facts
 from pipeline.report.files import write
-from tests.pipeline.report.test_files import EVENING, a_report, figures, scored, settled_record, titles, told
+from tests.pipeline.report.test_files import (
+    EVENING,
+    UNDRAWN,
+    a_report,
+    figures,
+    scored,
+    settled_record,
+    titles,
+    told,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -30,12 +40,12 @@ def page() -> str:
 
 @pytest.fixture(scope="module")
 def long_page() -> str:
-    return render(a_report(*(f"S{i}" for i in range(500))))
+    return render(a_report(*(f"S{i}" for i in range(500)), figures=UNDRAWN))
 
 
 def page_text(report: Report) -> str:
-    """Return the text of the page without tags."""
-    text = re.sub(r"</?span[^>]*>", "", render(report))
+    """Return the text of the page without tags and figures."""
+    text = re.sub(r"</?span[^>]*>", "", render(replace(report, figures=UNDRAWN)))
     text = re.sub(r"<(style|script|svg).*?</\1>|<[^>]+>", " ", text, flags=re.DOTALL)
     return " ".join(html.unescape(text).split())
 
