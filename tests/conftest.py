@@ -55,6 +55,11 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["TF_XLA_FLAGS"] = f"--tf_xla_persistent_cache_directory={compiled}"
 
 
+def pytest_collectstart() -> None:
+    """Collect no garbage while test files are imported: what is imported stays."""
+    gc.disable()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the files that are marked `slow` before the others: two processes then end at about the same time."""
 
@@ -67,12 +72,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Take what is imported by now out of the garbage collector's rounds, which it only makes longer.
+    """Take what is imported by now out of the garbage collector's rounds, which it only makes longer; make them rare.
 
     What is imported is all that the processes have which run the files that are marked `own_process`.
     """
     gc.collect()
     gc.freeze()
+    gc.set_threshold(20_000, 20, 50)  # at Python's own pace they take a tenth of an evening's time
+    gc.enable()
     is_marked = any(item.get_closest_marker("own_process") for item in session.items)
     if is_marked and not (session.config.option.collectonly or session.config.option.usepdb):
         session.config.pluginmanager.register(Nursery(session))

@@ -26,6 +26,7 @@ def test_rows_outside_training_or_masked_do_not_move_the_scale() -> None:
     assert np.array_equal(before.variance, after.variance)
 
 
+@pytest.mark.slow  # it imports TensorFlow
 def test_the_scale_of_the_saved_layers_is_the_same_bit_for_bit() -> None:
     from models.networks.network import Network
     from models.networks.recurrent import build_deployable
