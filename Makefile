@@ -32,8 +32,11 @@ proofs: $(VENV)/.installed-dev  ## Slow proofs: real servers, kills, simulated m
 	@# Only files with proofs: to import all takes a minute. Backwards, for the long ones are those of tests/proofs.
 	$(PYTEST) -m proof $$(grep -rl --include='test_*.py' mark.proof tests | sort -r)
 
-check: $(VENV)/.installed-dev lint types  ## Format, lint, types, import rules and the fast tests
-	$(PYTEST) -q -m "not proof and not slow and not bench" $(call marked,proof|slow|bench)
+check: $(VENV)/.installed-dev lint  ## Format, lint, types, import rules and the fast tests
+	@# mypy works on one core while the tests begin on the other: with no cache of its own it takes most of a minute.
+	@types=$$(mktemp); trap 'rm -f "$$types"' EXIT; $(BIN)/mypy >"$$types" 2>&1 & \
+	$(PYTEST) -q -m "not proof and not slow and not bench" $(call marked,proof|slow|bench); tests=$$?; \
+	wait $$! || tests=$$?; cat "$$types"; exit $$tests
 
 lint: $(VENV)/.installed-dev  ## Format check, lint and import rules
 	$(BIN)/ruff format --check .
