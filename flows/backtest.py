@@ -20,7 +20,7 @@ from flows.runtime.custom_code import describe_missing_audit, digest_code_of
 from flows.runtime.progress import PREFECT_ERRORS, log_line
 from flows.runtime.tasks import PATIENCE, open_locked_run, task
 from flows.runtime.tracking import run_tags, tracking
-from flows.training.compute import open_compute
+from flows.training.compute import open_compute, require_gpu
 from flows.training.evaluation import range_table
 from flows.training.history import History, make_sequences
 from flows.training.scoring import score_further_outputs, score_procedure
@@ -89,7 +89,7 @@ def backtest(
         InputError: there is too little history for a walk.
         WorkspaceBusyError: another backtest of the universe is running.
     """
-    run = open_run(config, home, now)
+    run = require_gpu(open_run(config, home, now))
     lock = run.workspace.home / "locks" / f"{run.name}.backtest.lock"
     with hold_lock(lock, 0, f"a backtest of the universe {run.name!r}"):
         with open_locked_run(config, home, now) as run:

@@ -28,6 +28,7 @@ from flows.runtime.custom_code import require_audit, require_named_code
 from flows.runtime.progress import PREFECT_ERRORS, log_line
 from flows.runtime.tasks import MAX_SECONDS, open_locked_run
 from flows.training.champion import make_champion
+from flows.training.compute import require_gpu
 from flows.training.history import describe_context
 from flows.training.verified_champion import Champion, Champions
 from models.ensembles.model_files import model_version
@@ -136,6 +137,8 @@ def _list_keys(rows: pd.DataFrame) -> list[tuple[str, Output]]:
 
 
 def _evening(run: Run) -> Evening:
+    if not has_champion(run):  # a champion forecasts without TensorFlow
+        require_gpu(run)
     price_status = update_prices(run)
     require_audit(run)
     # Both are read once: what this run seals and trains is added, and nothing else writes while it holds the lock.

@@ -47,7 +47,7 @@ def _import_keras() -> Any:
 
 
 def _hide_gpus() -> None:
-    """Keep TensorFlow off GPUs: nextday trains on CPUs, and TensorFlow would take nearly all memory of every GPU."""
+    """Keep TensorFlow off GPUs, of which it would take nearly all memory; a training may show one (models.devices)."""
     with suppress(RuntimeError):  # TensorFlow has started already: what it took, other code has asked for
         import_module("tensorflow").config.set_visible_devices([], "GPU")
 

@@ -333,6 +333,8 @@ class Config(Section):
                 settings = getattr(self, section)
                 if getattr(settings, name) == type(settings).model_fields[name].default:
                     del resolved[section][name]
+        if self.training.used_device == "cpu":  # written or not, it is what earlier versions did
+            del resolved["training"]["device"]
         return resolved
 
 

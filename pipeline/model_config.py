@@ -26,10 +26,10 @@ _WITHOUT_EFFECT: Final = {
         CLASSIFIERS,
         (
             "convolution attention linear_skip scope",
-            "warm_start dropout weight_decay adversarial sample_weight",
+            "warm_start dropout weight_decay adversarial sample_weight device",
         ),
     ),
-    "custom": ("linear_skip", "dropout weight_decay adversarial sample_weight"),
+    "custom": ("linear_skip", "dropout weight_decay adversarial sample_weight device"),
 }
 """The settings of [model] and [training] that a kind has no use for."""
 
@@ -140,6 +140,12 @@ class TrainingConfig(Section):
     calibrate_sessions: int = Field(252, ge=20)
     refit: bool = True
     warm_start: bool = False
+    device: Literal["auto", "cpu", "gpu"] = "auto"
     processes: int = Field(0, ge=0, le=1024)
     scheduler: str = Field("", pattern=SCHEDULER_PATTERN)
     worker_patience: int = Field(10, ge=1, le=1440)
+
+    @property
+    def used_device(self) -> Literal["cpu", "gpu"]:
+        """Where networks are trained; auto means the processor."""
+        return "gpu" if self.device == "gpu" else "cpu"

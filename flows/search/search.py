@@ -38,6 +38,7 @@ from flows.search.space import (
     space_around,
     with_parameters,
 )
+from flows.training.compute import require_gpu
 from flows.training.history import History, make_sequences
 from models.errors import ModelError
 from models.training.process_pool import LostProcessError
@@ -125,6 +126,7 @@ def search(
             where=f"[model] kind = {run.config.model.kind!r}",
             fix="compare settings with `nextday backtest`, or search with kind = 'gru' in another file (--config)",
         )
+    require_gpu(run)
     lock = run.workspace.home / "locks" / f"{run.name}.search.lock"
     with hold_lock(lock, 0, f"a search of the universe {run.name!r}"):
         with open_locked_run(config, home, now) as run:

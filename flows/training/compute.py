@@ -12,12 +12,14 @@ import numpy as np
 from flows.runtime.context import Run
 from flows.runtime.dask_cluster import join_cluster
 from flows.runtime.progress import log_quietly
+from flows.training.load_models import load_ensembles
 from models.cores import count_cores
 from models.training.process_pool import LocalWorkers
 from pipeline.config import ModelConfig
+from pipeline.errors import InputError
 from pipeline.features.sequences import Sequences
 
-__all__ = ["Compute", "choose_processes", "open_compute", "training_seconds"]
+__all__ = ["Compute", "choose_processes", "open_compute", "require_gpu", "training_seconds"]
 
 
 _WORTH_IT: Final = 60.0
@@ -67,13 +69,37 @@ def open_compute(run: Run, sequences: Sequences, at_once: int = 1) -> Iterator[C
             with join_cluster(training.scheduler, training.worker_patience) as (cluster, workers):
                 yield Compute(cluster, workers, folder=folder, rescue=rescue)
             return
-        if processes == 1:
+        if processes == 1 and training.used_device == "cpu":
             yield Compute(folder=folder, rescue=rescue)
             return
         log_quietly(f"training in {processes} processes")
         with LocalWorkers(processes, folder) as local:
             local.start()
             yield Compute(local, processes, folder, rescue)
+
+
+def require_gpu(run: Run) -> Run:
+    """Return the run, unless it is to train on a GPU of this machine and there is none: before anything is fetched.
+
+    With [training] scheduler the GPUs are those of the workers.
+
+    Raises:
+        InputError: TensorFlow finds no GPU here.
+    """
+    training = run.config.training
+    if training.used_device == "cpu" or training.scheduler:
+        return run
+    load_ensembles()
+    from models.devices import find_gpus
+
+    if not find_gpus():
+        raise InputError(
+            "The settings train on a GPU, and TensorFlow finds none on this machine",
+            where='[training] device = "gpu"',
+            fix="check its driver (`nvidia-smi`) and that TensorFlow was installed with CUDA (`tensorflow[and-cuda]`), "
+            'or set device = "cpu"',
+        )
+    return run
 
 
 def choose_processes(run: Run, sequences: Sequences, at_once: int = 1) -> int:
@@ -85,6 +111,8 @@ def choose_processes(run: Run, sequences: Sequences, at_once: int = 1) -> int:
     if run.config.model.scope == "symbol":
         jobs *= len(sequences.symbols)
     wanted = run.config.training.processes
+    if wanted == 0 and run.config.training.used_device == "gpu":
+        return 1  # one training keeps a GPU busy, in a process of its own
     if wanted == 0:
         wanted = count_cores() if training_seconds(run, sequences) > _WORTH_IT else 1
         at_once = min(at_once, 2)

@@ -59,7 +59,9 @@ def make_recipe(
     recipe, network, settings = load_recipe(model.scope)
     model_to_fit: EnsembleModel = recipe(
         network=network(**_describe_network(run.config, len(features.columns), outputs)),
-        training=settings(**{name: getattr(training, name) for name in _TRAINING}),
+        training=settings(
+            **{name: getattr(training, name) for name in _TRAINING}, device=training.used_device
+        ),
         members=model.members,
         progress=progress,
         executor=compute.executor,

@@ -14,6 +14,7 @@ from typing import Final
 
 import numpy as np
 
+from models.devices import Device
 from models.engine import keras
 from models.networks import bptt_layers
 from models.networks.feedforward import convolve_levels, map_window
@@ -21,7 +22,7 @@ from models.networks.network import Network
 from models.scaling import LIMIT, Scaling
 from models.threads import use_one_thread
 
-__all__ = ["KINDS", "build", "build_deployable", "build_to_train", "count_parameters"]
+__all__ = ["CUDNN", "KINDS", "build", "build_deployable", "build_to_train", "count_parameters"]
 
 use_one_thread()
 
@@ -30,6 +31,9 @@ KINDS: Final = {"rnn": keras.layers.SimpleRNN, "gru": keras.layers.GRU, "lstm": 
 
 TRAINED: Final = {"rnn": bptt_layers.SimpleRNN, "gru": bptt_layers.GRU, "lstm": bptt_layers.LSTM}
 """The same layers with faster gradients, for training alone: saved networks consist of Keras' own layers."""
+
+CUDNN: Final = ("gru", "lstm")
+"""The kinds whose layer in Keras is one call of cuDNN on a GPU; the layers of TRAINED would be a loop there."""
 
 
 def build(network: Network, seed: int) -> keras.Model:
@@ -40,16 +44,18 @@ def build(network: Network, seed: int) -> keras.Model:
     return _build(network, KINDS, seed)
 
 
-def build_to_train(network: Network, seed: int, dropout: float = 0.0) -> keras.Model:
-    """Return the network of `build` with the faster layers of TRAINED, for the training loop alone.
+def build_to_train(network: Network, seed: int, dropout: float = 0.0, device: Device = "cpu") -> keras.Model:
+    """Return the network of `build` with the layers that train fastest, for the training loop alone.
 
     Args:
         network: The description.
         seed: Of its first weights.
         dropout: Share of the states of each hidden layer that a step of training leaves out (Srivastava et al. 2014).
             Dropout has no weights, and the network that is saved lacks it.
+        device: Where it is trained: on a GPU, the kinds in CUDNN consist of Keras' own layers.
     """
-    return _build(network, TRAINED, seed, dropout)
+    is_cudnn = device == "gpu" and network.kind in CUDNN
+    return _build(network, KINDS if is_cudnn else TRAINED, seed, dropout)
 
 
 def build_deployable(network: Network, scaling: Scaling) -> keras.Model:

@@ -12,9 +12,10 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from models.devices import Device
 from models.engine import keras
 from models.networks.network import Network
-from models.networks.recurrent import build_to_train
+from models.networks.recurrent import CUDNN, build_to_train
 
 __all__ = ["EPSILON", "STEPS", "Data", "Graphs", "Regularization"]
 
@@ -56,6 +57,7 @@ class Graphs:
         chunk: Sessions per chunk.
         clip_norm: Bound on the norm of all gradients together (Pascanu et al. 2013).
         regularization: Of training alone.
+        device: Where the graphs run; they have to be made and called within `on_device` of it.
 
     Attributes:
         core: The network: scaled inputs in, logits out.
@@ -71,18 +73,20 @@ class Graphs:
         chunk: int,
         clip_norm: float,
         regularization: Regularization = Regularization(),
+        device: Device = "cpu",
     ) -> None:
         self._chunk, self._labels_per_chunk = chunk, chunk - network.lookback + 1
         self._adversarial = regularization.adversarial
-        self.core = build_to_train(network, seed=0, dropout=regularization.dropout)
+        self.core = build_to_train(network, seed=0, dropout=regularization.dropout, device=device)
         self._optimizer = keras.optimizers.Adam(
             global_clipnorm=clip_norm, weight_decay=regularization.weight_decay or None
         )
         self._optimizer.exclude_from_weight_decay(var_names=["bias"])
         self._optimizer.build(self.core.trainable_variables)
         self._fresh_state = [variable.numpy() for variable in self._optimizer.variables]
-        self.learn = tf.function(self._learn_graph, autograph=False, jit_compile=True)
-        self.measure = tf.function(self._measure_graph, autograph=False, jit_compile=True)
+        is_compiled = not (device == "gpu" and network.kind in CUDNN)  # XLA cannot compile a call of cuDNN
+        self.learn = tf.function(self._learn_graph, autograph=False, jit_compile=is_compiled)
+        self.measure = tf.function(self._measure_graph, autograph=False, jit_compile=is_compiled)
 
     def restart(self, weights: list[NDArray[np.float32]], seed: int) -> None:
         """Begin a training from `weights`, with an optimizer that has seen nothing, and dropout that `seed` decides."""

@@ -19,6 +19,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from models.devices import Device, on_device
 from models.errors import ModelError
 from models.networks.network import Network
 from models.threads import check_one_thread
@@ -179,18 +180,20 @@ def train_from_files(place: str, job: Job) -> Run:
 
 def _train(examples: Examples, job: Job, progress: Progress) -> Run:
     check_one_thread()
-    with _GRAPHS_LOCK:
-        chunk, training = job.training.chunk_of(job.network), job.training
-        graphs = _graphs(job.network, chunk, training.clip_norm, training.regularization)
+    chunk, training = job.training.chunk_of(job.network), job.training
+    with _GRAPHS_LOCK, on_device(training.device):
+        graphs = _graphs(job.network, chunk, training.clip_norm, training.regularization, training.device)
         return Trainer(job.network, job.training, graphs).train(
             examples, job.seed, member=job.member, members=job.members, progress=progress, start=job.start
         )
 
 
 @lru_cache(maxsize=1)
-def _graphs(network: Network, chunk: int, clip_norm: float, regularization: Regularization) -> Graphs:
+def _graphs(
+    network: Network, chunk: int, clip_norm: float, regularization: Regularization, device: Device
+) -> Graphs:
     """Return the graphs of this process, which are compiled once for all trainings that can share them."""
-    return Graphs(network, chunk, clip_norm, regularization)
+    return Graphs(network, chunk, clip_norm, regularization, device)
 
 
 def _write_examples(examples: Sequence[Examples], folder: Path | None, stack: ExitStack) -> Path:

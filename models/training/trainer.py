@@ -24,6 +24,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 from scipy.special import logit
 
+from models.devices import Device, on_device
 from models.errors import ModelError
 from models.networks.network import Network
 from models.networks.recurrent import build_to_train
@@ -49,6 +50,7 @@ class Training:
         patience: Epochs without a better smoothed log loss on the stop range before training ends.
         smooth_epochs: Epochs whose mean log loss on the stop range decides: the last ones; 1: each alone.
         dropout, weight_decay, adversarial: See Regularization.
+        device: Where: the numbers of a GPU differ from those of the processor by rounding.
     """
 
     epochs: int = 20
@@ -62,6 +64,7 @@ class Training:
     dropout: float = 0.0
     weight_decay: float = 0.0
     adversarial: float = 0.0
+    device: Device = "cpu"
 
     @property
     def regularization(self) -> Regularization:
@@ -71,6 +74,7 @@ class Training:
     def to_json(self) -> dict[str, Any]:
         """Return the settings as they are saved; parts that earlier versions lack are left out where they are off."""
         unused = [name for name, value in asdict(self.regularization).items() if not value]
+        unused += ["device"] * (self.device == "cpu")
         return {name: value for name, value in asdict(self).items() if name not in unused}
 
     def rate(self, epoch: int) -> float:
@@ -219,7 +223,9 @@ class Trainer:
         self._chunk = training.chunk_of(network)
         self._labels_per_chunk = self._chunk - network.lookback + 1
         self._chunks_per_step = max(training.batch_size // self._labels_per_chunk, 1)
-        self._graphs = graphs or Graphs(network, self._chunk, training.clip_norm, training.regularization)
+        self._graphs = graphs or Graphs(
+            network, self._chunk, training.clip_norm, training.regularization, training.device
+        )
 
     def train(
         self,
@@ -311,7 +317,8 @@ class Trainer:
         return cut_into_chunks(spans, self._chunk, self._network.lookback, shift)
 
     def _reset(self, seed: int, base_rate: NDArray[np.float64], start: Weights | None) -> None:
-        weights = start or build_to_train(self._network, seed).get_weights()
+        with on_device("cpu"):  # every device starts from the same weights, to the last bit
+            weights = start or build_to_train(self._network, seed).get_weights()
         if start is None:
             # The last weight is the bias of the logits: an untrained network predicts the base rate, and calibration,
             # which scales logits relative to it, leaves that unchanged.

@@ -192,6 +192,19 @@ def test_a_kind_and_its_regularization_are_told_apart_and_defaults_keep_the_dige
     assert "linear_skip" not in usual["model"]
 
 
+def test_a_gpu_has_a_digest_of_its_own_and_the_processor_has_that_of_earlier_versions() -> None:
+    usual, cpu, gpu = (
+        Config.model_validate({"training": given}).resolved()
+        for given in ({}, {"device": "cpu"}, {"device": "gpu"})
+    )
+    assert usual == cpu
+    assert "device" not in usual["training"]
+    assert gpu == {**usual, "training": {**usual["training"], "device": "gpu"}}
+    assert digest(gpu) != digest(usual)
+    with pytest.raises(ValidationError, match=r"\[training\] device = \"gpu\""):
+        Config.model_validate({"model": {"kind": "logistic"}, "training": {"device": "gpu"}})
+
+
 def test_an_address_in_the_file_is_refused_by_its_place_and_scheme_alone(tmp_path: Path) -> None:
     text = "[notify]\nto = ['env:OK', 'slack://t0ken/s3cr3t/#c', 's3cr3t']\nheartbeat = 'https://hc.example/s3cr3t'\n"
     with pytest.raises(ConfigError) as refused:

@@ -1,5 +1,7 @@
 """How many processes a training gets, what its bar shows, and that no run leaves a temporary file to the next."""
 
+import os
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,15 +11,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from flows.backtest import backtest
 from flows.evening.model_card import describe_agreement, describe_scope
+from flows.nightly import nightly
+from flows.retrain import retrain
 from flows.runtime.context import Run, open_run
 from flows.runtime.progress import PlainProgress, progress_shown_by
+from flows.search.search import search
 from flows.training import compute
-from flows.training.compute import choose_processes, open_compute
+from flows.training.compute import choose_processes, open_compute, require_gpu
 from flows.training.epochs import epochs_shown
 from flows.training.model_factory import choose_start
 from flows.training.per_symbol import arrange, drop_skipped_symbols, explain_unmodelled
-from pipeline.errors import NextdayError
+from models.training.process_pool import LocalWorkers
+from pipeline.errors import InputError, NextdayError
 from pipeline.forecasting.folds import Fold
 from pipeline.forecasting.walk_forward import Walk
 from pipeline.storage.workspace import Workspace
@@ -68,6 +75,32 @@ def test_small_work_is_done_here_and_large_work_by_a_process_a_core(
     by_symbol = '[model]\nscope = "symbol"\n[training]\nprocesses = 9'
     assert choose_processes(run(tmp_path, by_symbol), block(2, 300)) == 9
     assert choose_processes(run(tmp_path, "[training]\nprocesses = 1"), block(500, 5000)) == 1
+    assert choose_processes(run(tmp_path, '[training]\ndevice = "gpu"'), block(500, 5000)) == 1
+
+
+def test_a_training_on_a_gpu_has_a_process_of_its_own(tmp_path: Path) -> None:
+    with open_compute(run(tmp_path, '[training]\ndevice = "gpu"'), block(2, 300)) as opened:
+        assert isinstance(opened.executor, LocalWorkers)
+        assert opened.executor.submit(os.getpid).result() != os.getpid()
+
+
+@pytest.mark.parametrize("command", [nightly, retrain, backtest, search])
+def test_a_gpu_that_is_missing_is_an_error_before_anything_is_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Callable[..., object]
+) -> None:
+    monkeypatch.setattr("models.devices.find_gpus", list)
+    (tmp_path / "nextday.toml").write_text('[training]\ndevice = "gpu"')
+    body = getattr(command, "fn", command)
+    with pytest.raises(InputError, match="TensorFlow finds none on this machine") as refused:
+        body(tmp_path / "nextday.toml", tmp_path / "home", NOW)
+    assert refused.value.exit_code == 2
+    assert refused.value.where == '[training] device = "gpu"'
+    assert not (tmp_path / "home" / "prices").exists()
+
+
+def test_with_a_scheduler_the_gpus_are_those_of_its_workers(tmp_path: Path) -> None:
+    settings = '[training]\ndevice = "gpu"\nscheduler = "tcp://10.0.0.1:8786"'
+    require_gpu(run(tmp_path, settings))
 
 
 def test_a_bar_is_full_once_whatever_the_order_of_the_members_and_wherever_they_stop(

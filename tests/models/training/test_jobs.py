@@ -184,6 +184,8 @@ def test_one_compilation_serves_all_fits_of_a_process(given: Examples) -> None:
         train_all([examples(seed)], members(2))
     train_all([examples(3)], members(2, Training(epochs=1, batch_size=64, learning_rate=1e-2, patience=1)))
     assert jobs._graphs.cache_info().misses == 1
-    graphs = jobs._graphs(NETWORK, TRAINING.chunk_of(NETWORK), TRAINING.clip_norm, TRAINING.regularization)
+    graphs = jobs._graphs(
+        NETWORK, TRAINING.chunk_of(NETWORK), TRAINING.clip_norm, TRAINING.regularization, "cpu"
+    )
     assert graphs.learn.experimental_get_tracing_count() == 1
     assert threading.active_count() >= 1
