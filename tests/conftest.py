@@ -23,7 +23,7 @@ from pipeline.prices.bar_block import COLUMNS, build_block
 from pipeline.prices.ingest.quality import check
 from pipeline.sources import Fetched
 from pipeline.tracking import mlflow_database
-from tests.support.own_process import Nursery
+from tests.support.own_process import Nursery, is_marked
 
 PROJECT = Path(__file__).parents[1]
 """The checkout."""
@@ -80,8 +80,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)  # at Python's own pace they take a tenth of an evening's time
     gc.enable()
-    is_marked = any(item.get_closest_marker("own_process") for item in session.items)
-    if is_marked and not (session.config.option.collectonly or session.config.option.usepdb):
+    if any(map(is_marked, session.items)) and not (
+        session.config.option.collectonly or session.config.option.usepdb
+    ):
         session.config.pluginmanager.register(Nursery(session))
 
 

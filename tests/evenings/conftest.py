@@ -11,7 +11,7 @@ from pipeline.market.calendar import Calendar
 
 
 @pytest.fixture(scope="session")
-def first_evening(tmp_path_factory: pytest.TempPathFactory, xnys: Calendar, prefect_server: None) -> Path:
+def first_evening(tmp_path_factory: pytest.TempPathFactory, xnys: Calendar) -> Path:
     """Return the folder of a place after its first evening, 2018-12-10, in which a champion was trained.
 
     It is made once in a run of the tests, by whichever of its processes needs it first: copy it to go on with it.

@@ -26,9 +26,10 @@ from pipeline.tracking.trials import TrialBook
 from tests.conftest import NOW, network_settings, small_settings
 from tests.pipeline.report.test_documents import valid
 from tests.support.command_line import HERE, CommandLine
+from tests.support.own_process import EVENING
 from tests.support.prefect_place import wait_for
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_server")]
+pytestmark = [pytest.mark.slow, pytest.mark.own_process(*EVENING)]
 
 WALK = """
 [backtest]
@@ -41,9 +42,9 @@ def walk_with(
     folder: Path, home: str = "data", out: Path | None = None, *, training: str = "", walk: str = ""
 ) -> Backtested:
     """Walk, with lines of [training] and [backtest] of its own."""
-    settings, text = folder / "nextday.toml", network_settings("2014-01-02", members=2)
+    settings, text = folder / "nextday.toml", network_settings("2014-09-15", members=2)
     settings.write_text(text.replace("[training]", f"[training]\n{training}") + WALK + walk)
-    return backtest(settings, folder / home, NOW, out)
+    return backtest.fn(settings, folder / home, NOW, out)
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +53,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def walked(folder: Path, prefect_server: None) -> Backtested:
+def walked(folder: Path) -> Backtested:
     return walk_with(folder, out=folder / "out")
 
 
@@ -121,7 +122,7 @@ def test_another_threshold_or_another_walk_is_another_setting_tried(
     digests = []
     for more in ("", "[trading]\nthreshold = 0.02\n", 'window = "rolling"\n'):
         settings = folder / "counted.toml"
-        settings.write_text(network_settings("2014-01-02", members=2) + WALK + more)
+        settings.write_text(network_settings("2014-09-15", members=2) + WALK + more)
         digests.append(flow._digest_trial(open_run(settings, folder / "counted", NOW)))
     assert len(set(digests)) == 3
 
@@ -253,7 +254,7 @@ def test_a_walk_that_is_ended_goes_on_to_the_same_files(
 ) -> None:
     settings, home = folder / "ended.toml", folder / f"ended-{processes}-{sent.name}"
     after = home.with_suffix(".out")
-    text = network_settings("2014-01-02", members=2) + WALK
+    text = network_settings("2014-09-15", members=2) + WALK
     settings.write_text(text.replace("[training]", f"[training]\nprocesses = {processes}"))
     nextday = [str(Path(sys.executable).with_name("nextday")), "--config", str(settings), "--home", str(home)]
     walk = [*nextday, "--now", "2019-06-01T12:00Z", "backtest", "--out", str(after)]

@@ -25,8 +25,9 @@ from pipeline.tracking.mlflow_aliases import read_aliases
 from pipeline.tracking.registry import Registry
 from pipeline.tracking.runs import Tracking
 from tests.conftest import small_settings
+from tests.support.own_process import EVENING
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.own_process(*EVENING)]
 
 RULE = "\n[promotion]\nmin_sessions = 3\nmax_age = {age}\n"
 
@@ -45,10 +46,10 @@ class Desk:
         return (self.calendar.closes[pd.Timestamp(session)] + timedelta(hours=2)).to_pydatetime()
 
     def evening(self, session: str) -> Evening:
-        return nightly(config=self.config, home=self.home, now=self.clock(session))
+        return nightly.fn(config=self.config, home=self.home, now=self.clock(session))
 
     def retrain(self, session: str, **options: object) -> Retrained:
-        return retrain(**{"config": self.config, "home": self.home, "now": self.clock(session), **options})
+        return retrain.fn(**{"config": self.config, "home": self.home, "now": self.clock(session), **options})
 
     def rows(self, role: str = "champion") -> pd.DataFrame:
         return Ledger(self.home / "ledger.sqlite").record("sample", role=role)
@@ -79,7 +80,7 @@ class Begun:
 
 
 @pytest.fixture(scope="module")
-def begun(tmp_path_factory: pytest.TempPathFactory, xnys: Calendar, prefect_server: None) -> Begun:
+def begun(tmp_path_factory: pytest.TempPathFactory, xnys: Calendar) -> Begun:
     folder = tmp_path_factory.mktemp("challengers")
     first = Desk(folder, xnys).evening("2018-12-03")
     trained = shutil.copytree(folder, tmp_path_factory.mktemp("trained") / "copy")

@@ -17,8 +17,9 @@ from pipeline.outputs import MAIN, Output
 from pipeline.tracking.registry import Registry
 from tests.conftest import small_settings
 from tests.support.command_line import CommandLine
+from tests.support.own_process import EVENING
 
-pytestmark = [pytest.mark.slow, pytest.mark.own_process]
+pytestmark = [pytest.mark.slow, pytest.mark.own_process(*EVENING)]
 
 HERE = ("--config", "nextday.toml", "--home", "w", "--now", "2018-12-20T22:00Z")
 

@@ -16,8 +16,9 @@ from flows.training.verified_champion import Champions
 from pipeline.errors import InputError
 from pipeline.market.calendar import Calendar
 from tests.conftest import random_bars, small_settings
+from tests.support.own_process import EVENING
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_server")]
+pytestmark = [pytest.mark.slow, pytest.mark.own_process(*EVENING)]
 
 MONDAY, TUESDAY = pd.Timestamp("2018-12-10"), pd.Timestamp("2018-12-11")
 SETTINGS = f"""
@@ -58,7 +59,7 @@ def two(tmp_path_factory: pytest.TempPathFactory, xnys: Calendar) -> tuple[Path,
         late = (context["symbol"] == "^N225") & (context["date"] == TUESDAY)
         context[(context["date"] <= session) & ~late].to_csv(folder / "context.csv", index=False)
         now = (xnys.closes[session] + timedelta(days=2)).to_pydatetime()
-        evenings.append(nightly(config=folder / "nextday.toml", home=folder / "data", now=now))
+        evenings.append(nightly.fn(config=folder / "nextday.toml", home=folder / "data", now=now))
     return folder, evenings
 
 
@@ -99,7 +100,7 @@ def test_both_evenings_are_replayed_from_the_series_as_they_were_known(
     rows.loc[rows["date"] == "2018-12-07", "close"] *= 1.05
     rows.to_csv(folder / "context.csv", index=False)
     now = (xnys.closes[TUESDAY] + timedelta(days=3)).to_pydatetime()
-    assert nightly(config=folder / "nextday.toml", home=folder / "data", now=now).new_rows == 0
+    assert nightly.fn(config=folder / "nextday.toml", home=folder / "data", now=now).new_rows == 0
     run = open_run(folder / "nextday.toml", folder / "data", now)
     corrected = run.of_context(run.context[0]).store.versions(symbols=["^VIX"])
     assert corrected["session"].duplicated().any()

@@ -28,17 +28,26 @@ from pipeline.prices.store import PriceStore
 from pipeline.schema import FORECAST_KEY, FORECASTS
 from tests.conftest import network_settings
 from tests.pipeline.report.test_documents import valid
+from tests.support.own_process import EVENING
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_server")]
+pytestmark = [pytest.mark.slow, pytest.mark.own_process(*EVENING), pytest.mark.usefixtures("prefect_server")]
 
 SMALL = network_settings(members=2, epochs=3, test_sessions=100)
 CLOSES = {"^GSPC": sp500.load()["Close"], "^IXIC": nasdaq.load()["Close"]}
 
 
 class Place:
-    """A workspace, its configuration, and evenings in it."""
+    """A workspace, its configuration, and evenings in it.
 
-    def __init__(self, folder: Path, xnys: Calendar) -> None:
+    Args:
+        folder: Where both lie.
+        xnys: The calendar.
+        in_prefect: Run evenings in Prefect, whose server the test must have: each step costs requests. Default: as the
+            plain functions that they are without a server.
+    """
+
+    def __init__(self, folder: Path, xnys: Calendar, *, in_prefect: bool = False) -> None:
+        self._forecast = nightly if in_prefect else nightly.fn
         self.config, self.home, self.calendar = folder / "nextday.toml", folder / "data", xnys
         self.config.write_text(SMALL)
         self.began = datetime.now(UTC)  # the server has runs of other test files too
@@ -47,7 +56,10 @@ class Place:
         return (self.calendar.closes[pd.Timestamp(session)] + timedelta(hours=2)).to_pydatetime()
 
     def run(self, session: str) -> Evening:
-        return nightly(config=self.config, home=self.home, now=self.evening(session))
+        return self.run_at(self.evening(session))
+
+    def run_at(self, now: datetime) -> Evening:
+        return self._forecast(config=self.config, home=self.home, now=now)
 
     @property
     def ledger(self) -> Ledger:
@@ -59,10 +71,14 @@ class Place:
 
 @pytest.fixture(scope="module")
 def ten(tmp_path_factory: pytest.TempPathFactory, xnys: Calendar) -> tuple[Place, list[Evening]]:
-    place = Place(tmp_path_factory.mktemp("ten"), xnys)
+    folder = tmp_path_factory.mktemp("ten")
+    place, plain = Place(folder, xnys, in_prefect=True), Place(folder, xnys)
     sessions = xnys.sessions_between(pd.Timestamp("2018-12-10"), pd.Timestamp("2018-12-21"))
     assert len(sessions) == 10
-    return place, [place.run(f"{session:%Y-%m-%d}") for session in sessions]
+    in_prefect = (*sessions[:2], sessions[-1])  # whose runs and artifacts are looked at
+    return place, [
+        (place if session in in_prefect else plain).run(f"{session:%Y-%m-%d}") for session in sessions
+    ]
 
 
 def happened(symbol: str, target: pd.Timestamp) -> float:
@@ -316,7 +332,7 @@ def test_a_lost_evaluation_costs_the_scores_and_not_the_report(ten: tuple[Place,
 def test_missed_evenings_are_caught_up_with_the_model_of_then_and_the_first_row_stands(
     tmp_path: Path, xnys: Calendar
 ) -> None:
-    place = Place(tmp_path, xnys)
+    place = Place(tmp_path, xnys, in_prefect=True)
     first = place.run("2018-12-10")
     place.run("2018-12-13")
     record = place.record()
@@ -356,7 +372,7 @@ def test_missed_evenings_are_caught_up_with_the_model_of_then_and_the_first_row_
 def test_reports_that_a_killed_run_left_out_are_written_and_old_ones_that_were_removed_are_not(
     tmp_path: Path, xnys: Calendar
 ) -> None:
-    place = Place(tmp_path, xnys)
+    place = Place(tmp_path, xnys, in_prefect=True)
     place.run("2018-12-10")
     place.run("2018-12-13")
     reports = place.home / "reports" / "sample"
@@ -377,7 +393,7 @@ def test_reports_that_a_killed_run_left_out_are_written_and_old_ones_that_were_r
 
 @pytest.mark.proof
 def test_a_clock_set_back_finds_no_model_of_its_own_future(tmp_path: Path, xnys: Calendar) -> None:
-    place = Place(tmp_path, xnys)
+    place = Place(tmp_path, xnys, in_prefect=True)
     place.run("2018-12-13")
     head = place.ledger.head()
     with pytest.raises(InputError, match="No model was known on 2018-12-10"):
@@ -413,13 +429,11 @@ def test_a_holiday_and_a_session_that_is_still_open_end_well(ten: tuple[Place, l
     place, _ = ten
     head = place.ledger.head()
     # The afternoon of the next session, an hour before its close: the last closed one is still the Friday.
-    open_session = nightly(
-        config=place.config, home=place.home, now=datetime(2018, 12, 24, 17, 0, tzinfo=UTC)
-    )
+    open_session = place.run_at(datetime(2018, 12, 24, 17, 0, tzinfo=UTC))
     assert open_session.new_rows == 0
     assert open_session.report.as_of == pd.Timestamp("2018-12-21")
     assert place.ledger.head() == head
     # Christmas: the session before is the half day of the 24th.
-    christmas = nightly(config=place.config, home=place.home, now=datetime(2018, 12, 25, 20, tzinfo=UTC))
+    christmas = place.run_at(datetime(2018, 12, 25, 20, tzinfo=UTC))
     assert christmas.report.as_of == pd.Timestamp("2018-12-24")
     assert christmas.report.target_session == pd.Timestamp("2018-12-26")

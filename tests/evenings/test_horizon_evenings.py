@@ -43,9 +43,7 @@ def a_place(folder: Path, xnys: Calendar, horizons: tuple[int, ...]) -> Place:
 
 
 @pytest.fixture(scope="module")
-def month(
-    tmp_path_factory: pytest.TempPathFactory, xnys: Calendar, prefect_server: None
-) -> tuple[Place, list[Evening]]:
+def month(tmp_path_factory: pytest.TempPathFactory, xnys: Calendar) -> tuple[Place, list[Evening]]:
     """An evening, and those one, three and eight sessions later."""
     place = a_place(tmp_path_factory.mktemp("month"), xnys, AHEAD)
     first = xnys.sessions.get_loc(pd.Timestamp("2018-11-20"))
@@ -136,7 +134,6 @@ def test_reports_lie_by_next_session_and_running_twice_adds_nothing(
     assert last.paths.latest_csv.read_text() == text
 
 
-@pytest.mark.usefixtures("prefect_server")
 def test_a_horizon_that_is_asked_for_later_begins_with_the_next_training(
     tmp_path: Path, xnys: Calendar
 ) -> None:
@@ -152,7 +149,7 @@ def test_a_horizon_that_is_asked_for_later_begins_with_the_next_training(
     )
     assert place.run("2018-12-11").new_rows == 0
     # Trained anew, the same evening gets what it lacks; what stands already stays.
-    retrain(config=place.config, home=place.home, now=place.evening("2018-12-11"))
+    retrain.fn(config=place.config, home=place.home, now=place.evening("2018-12-11"))
     again = place.run("2018-12-11")
     assert again.new_rows == 2
     assert again.report.forecasts.groupby("horizon")["is_new"].all().to_dict() == {1: False, 5: True}

@@ -12,8 +12,9 @@ from models.explain import inspection
 from pipeline.evaluation.attributions import FILE
 from tests.conftest import network_settings
 from tests.support.command_line import CommandLine
+from tests.support.own_process import EVENING
 
-pytestmark = [pytest.mark.slow, pytest.mark.own_process]
+pytestmark = [pytest.mark.slow, pytest.mark.own_process(*EVENING)]
 
 HERE = ("--config", "nextday.toml", "--home", "w", "--now", "2018-12-20T22:00Z")
 TABLES = {"sensitivity.csv", "memory.csv", "gradients.csv", "importance.csv"}

@@ -11,8 +11,9 @@ from pipeline.ledger.ledger import Ledger
 from pipeline.market.calendar import Calendar
 from tests.conftest import random_bars, small_settings
 from tests.support.command_line import CommandLine, Said
+from tests.support.own_process import EVENING
 
-pytestmark = [pytest.mark.slow, pytest.mark.own_process]
+pytestmark = [pytest.mark.slow, pytest.mark.own_process(*EVENING)]
 
 SYMBOLS, MONDAY = "ABCDEF", pd.Timestamp("2018-12-10")
 UNIVERSE = """

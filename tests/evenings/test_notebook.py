@@ -15,8 +15,9 @@ from pipeline.errors import InputError
 from pipeline.schema import SCORES, validated
 from tests.conftest import PROJECT
 from tests.support.command_line import contents
+from tests.support.own_process import EVENING
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_server")]
+pytestmark = [pytest.mark.slow, pytest.mark.own_process(*EVENING)]
 
 
 def read_frame() -> pd.DataFrame:

@@ -15,8 +15,9 @@ from pipeline.market.calendar import Calendar
 from tests.evenings.test_evenings import SMALL, Place
 from tests.pipeline.publishing.made_record import run_verifier
 from tests.pipeline.publishing.test_repository import clean, files_of, git
+from tests.support.own_process import EVENING
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_server")]
+pytestmark = [pytest.mark.slow, pytest.mark.own_process(*EVENING)]
 
 
 def test_each_evening_is_committed_and_one_that_failed_is_told_and_caught_up(

@@ -17,8 +17,9 @@ from pipeline.market.calendar import Calendar
 from pipeline.prices.delta_table import StoreFiles
 from pipeline.tracking.registry import Registry
 from tests.evenings.test_evenings import Place
+from tests.support.own_process import EVENING
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_server")]
+pytestmark = [pytest.mark.slow, pytest.mark.own_process(*EVENING)]
 
 
 @contextmanager

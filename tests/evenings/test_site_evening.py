@@ -14,8 +14,9 @@ from flows.runtime.context import open_run
 from pipeline.errors import NextdayError
 from pipeline.market.calendar import Calendar
 from tests.evenings.test_evenings import Place
+from tests.support.own_process import EVENING
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_server")]
+pytestmark = [pytest.mark.slow, pytest.mark.own_process(*EVENING)]
 
 
 @pytest.fixture

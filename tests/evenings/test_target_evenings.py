@@ -20,10 +20,11 @@ from pipeline.market.calendar import Calendar
 from pipeline.outputs import Output
 from tests.conftest import random_bars, small_settings
 from tests.support import street as street_module
+from tests.support.own_process import EVENING
 from tests.support.street import Street
 from tests.support.yahoo_market import Broken
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_server")]
+pytestmark = [pytest.mark.slow, pytest.mark.own_process(*EVENING)]
 
 street = street_module.street
 
@@ -65,7 +66,7 @@ def two(tmp_path_factory: pytest.TempPathFactory, xnys: Calendar) -> tuple[Path,
     for session in (MONDAY, TUESDAY):
         prices[prices["date"] <= session].to_csv(folder / "prices.csv", index=False)
         now = (xnys.closes[session] + timedelta(days=2)).to_pydatetime()
-        evenings.append(nightly(config=folder / "nextday.toml", home=folder / "data", now=now))
+        evenings.append(nightly.fn(config=folder / "nextday.toml", home=folder / "data", now=now))
     return folder, evenings, prices.set_index(["symbol", "date"])
 
 
@@ -113,7 +114,7 @@ def test_a_second_run_seals_nothing_and_a_replay_is_the_same(
 ) -> None:
     folder, _, _ = two
     now = (xnys.closes[TUESDAY] + timedelta(days=2, hours=1)).to_pydatetime()
-    again = nightly(config=folder / "nextday.toml", home=folder / "data", now=now)
+    again = nightly.fn(config=folder / "nextday.toml", home=folder / "data", now=now)
     assert (again.new_rows, again.settled) == (0, 0)
     run = open_run(folder / "nextday.toml", folder / "data", now)
     replayed = replay(run, TUESDAY)
@@ -168,7 +169,7 @@ def test_a_backtest_trades_and_tracks_every_output_that_orders_can_reach(
     config = folder / "walk.toml"
     walk = "[backtest]\ntrain_sessions = 200\nrefit_sessions = 250\n"
     config.write_text((folder / "nextday.toml").read_text() + walk)
-    made = backtest(config=config, home=folder / "data", now=datetime(2018, 12, 14, tzinfo=UTC))
+    made = backtest.fn(config=config, home=folder / "data", now=datetime(2018, 12, 14, tzinfo=UTC))
     reached = [Output("relative", 1), Output("intraday", 1)]
     assert [*made.backtest.further_trading] == reached
     numbers = pd.read_csv(made.paths["trading.csv"])
@@ -237,5 +238,5 @@ def test_targets_that_the_champion_never_learned_are_told_with_the_fix(
     config.write_text(config.read_text().replace(repr(TARGETS), "['intraday_relative']"))
     now = (xnys.closes[TUESDAY] + timedelta(days=3)).to_pydatetime()
     with pytest.raises(NextdayError, match="the settings ask for intraday against the median") as told:
-        nightly(config=config, home=tmp_path / "copy" / "data", now=now)
+        nightly.fn(config=config, home=tmp_path / "copy" / "data", now=now)
     assert "nextday retrain" in told.value.fix

@@ -14,10 +14,11 @@ from pipeline.errors import SourceError
 from pipeline.ledger.ledger import Ledger
 from pipeline.market.calendar import Calendar
 from pipeline.prices.store import PriceStore
+from tests.support.own_process import EVENING
 from tests.support.yahoo_market import Stock
 from tests.support.yahoo_server import YahooServer
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_server")]
+pytestmark = [pytest.mark.slow, pytest.mark.own_process(*EVENING)]
 
 MEMBERS = ["A", "B", "C", "D", "E"]
 SETTINGS = """
@@ -31,11 +32,9 @@ requests_per_second = 10
 proxy = "{proxy}"
 ca_bundle = "{ca_bundle}"
 [model]
-units = 4
-members = 2
+kind = "logistic"
 lookback = 5
 [training]
-epochs = 2
 stop_sessions = 40
 calibrate_sessions = 40
 [evaluation]
@@ -66,7 +65,7 @@ class Street:
     def evening(self, session: str) -> Evening:
         now: datetime = (self.calendar.closes[pd.Timestamp(session)] + timedelta(hours=2)).to_pydatetime()
         self.server.clock = pd.Timestamp(session)
-        return nightly(config=self.config, home=self.home, now=now)
+        return nightly.fn(config=self.config, home=self.home, now=now)
 
     @property
     def store(self) -> PriceStore:

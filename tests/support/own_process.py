@@ -1,9 +1,14 @@
-"""Test files marked `own_process` run in a process that ends: TensorFlow never frees what it has compiled.
+"""Tests marked `own_process` run in a process that ends, a file in one: TensorFlow never frees what it has compiled.
 
 They are forked from a process that has imported everything and run nothing, for threads of TensorFlow, OpenMP and
-Prefect do not survive a fork. A file that grows a lot goes on in a fresh process; its fixtures are then made again.
+Prefect do not survive a fork. A file that grows a lot after its first test, which needs what all of them need, goes on
+in a fresh process; its fixtures are then made again.
+
+The mark may name modules that are imported only when they are needed: they are imported once, before the first process
+that needs them is forked, and not by each.
 """
 
+import importlib
 import os
 import resource
 import signal
@@ -17,10 +22,21 @@ from typing import Any
 import pytest
 from _pytest.runner import runtestprotocol
 
-__all__ = ["Nursery"]
+__all__ = ["EVENING", "Nursery", "is_marked"]
+
+EVENING = (
+    "alembic.script",
+    "mlflow",
+    "models.explain.shapley",
+    "pipeline.sources.sample",
+    "skops.io",
+    "sklearn.ensemble",
+    "sklearn.linear_model",
+)
+"""What an evening imports when it needs it: as much time as the rest of the first one."""
 
 _MOST = 250 << 20
-"""Bytes by which a process may grow before another one goes on with its file."""
+"""Bytes by which a process may grow after its first test before another one goes on with its file."""
 
 
 class Nursery:
@@ -43,9 +59,9 @@ class Nursery:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
         """Run a marked test in another process, and report it as if it had run here."""
-        if not item.get_closest_marker("own_process"):
+        if not is_marked(item):
             return None
-        goes_on = nextitem is not None and nextitem.path == item.path
+        goes_on = nextitem is not None and nextitem.path == item.path and is_marked(nextitem)
         item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
         self._ours.send((self._places[item], self._places[nextitem] if goes_on and nextitem else None))
         for report in self._received(item):
@@ -74,6 +90,9 @@ class Nursery:
         """Fork a process for the first test of each file, and never return."""
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the other end is told of Ctrl+C, and hangs up
         while asked := _receive(connection):
+            for mark in self._session.items[asked[0]].iter_markers("own_process"):
+                for name in mark.args:
+                    importlib.import_module(name)
             child = os.fork()
             if not child:
                 self._run(connection, *asked)
@@ -85,11 +104,12 @@ class Nursery:
 
     def _run(self, connection: Connection, place: int, following: int | None) -> None:
         """Run tests as they are asked for until the file ends or the process has grown a lot, and never return."""
-        items, before = self._session.items, _peak()
+        items, before = self._session.items, 0
         while True:
-            grown = _peak() - before > _MOST
+            grown = before and _peak() - before > _MOST
             then = None if following is None or grown else items[following]
             reports = runtestprotocol(items[place], log=False, nextitem=then)
+            before = before or _peak()
             connection.send([self._to_send(report) for report in reports])
             asked = _receive(connection) if then else None
             if not asked:
@@ -101,6 +121,11 @@ class Nursery:
             config=self._config, report=report
         )
         return data
+
+
+def is_marked(item: pytest.Item) -> bool:
+    """Whether a test runs in another process."""
+    return item.get_closest_marker("own_process") is not None
 
 
 def _receive(connection: Connection) -> tuple[int, int | None] | None:

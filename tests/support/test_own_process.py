@@ -54,6 +54,24 @@ def test_a_marked_file_has_one_process_and_an_unmarked_one_the_usual(tmp_path: P
     assert len({pids["one"], pids["three"], pids["five"]}) == 3
 
 
+def test_a_marked_test_among_others_has_a_process_and_the_others_the_usual(tmp_path: Path) -> None:
+    mark = "@pytest.mark.own_process('statistics')\n"
+    pids, said = run(
+        tmp_path,
+        test_a="import os, sys, pytest\n"
+        + RUNNING.format("one")
+        + mark
+        + RUNNING.format("two")
+        + "    assert 'statistics' in sys.modules\n"
+        + RUNNING.format("three")
+        + mark
+        + RUNNING.format("four"),
+    )
+    assert "4 passed" in said
+    assert pids["one"] == pids["three"]
+    assert len({pids["one"], pids["two"], pids["four"]}) == 3
+
+
 def test_failures_skips_and_faults_of_fixtures_are_reported(tmp_path: Path) -> None:
     _, said = run(
         tmp_path,
@@ -91,9 +109,11 @@ def test_a_file_that_grows_goes_on_in_another_process_with_its_fixtures_made_aga
         + RUNNING.format("one")
         + "    assert len(bytes(range(256)) * (2 << 20)) == 512 << 20\n"
         + RUNNING.format("two")
-        + RUNNING.format("three"),
+        + "    assert len(bytes(range(256)) * (4 << 20)) == 1024 << 20\n"
+        + RUNNING.format("three")
+        + RUNNING.format("four"),
     )
-    assert "3 passed" in said
-    assert pids["one"] == pids["two"]  # it has grown by then: the last test in this process
-    assert pids["three"] != pids["two"]
+    assert "4 passed" in said
+    assert pids["one"] == pids["two"] == pids["three"]  # it has grown by then: the last test in this process
+    assert pids["four"] != pids["three"]
     assert said.count("cleared") == 2

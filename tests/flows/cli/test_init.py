@@ -13,6 +13,7 @@ from pipeline.market.calendar import calendar
 from pipeline.sources import Fetched
 from tests.conftest import random_bars
 from tests.support.command_line import CommandLine, told
+from tests.support.own_process import EVENING
 from tests.support.terminal import shown_by
 
 SYMBOLS = ("ACME", "BOLT", "COAL")
@@ -38,6 +39,7 @@ def write_prices(first: str = "2013-01-01", last: str = "2015-12-31") -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.own_process(*EVENING)
 def test_a_csv_of_three_years_reaches_a_report_in_two_commands(nextday: CommandLine) -> None:
     write_prices()
     shown = shown_by(

@@ -31,6 +31,8 @@ from tests.conftest import network_settings
 from tests.pipeline.features.test_custom_features import block
 from tests.support.command_line import HERE, CommandLine, told
 
+pytestmark = pytest.mark.own_process
+
 CONFIG, HOME = Path("nextday.toml"), Path("w")
 LIVE = ("--config", "nextday.toml", "--home", "w")
 OWN = block("nextday.toml")

@@ -13,7 +13,7 @@ from flows.search.space import longest_lookback
 from flows.training.history import History
 from pipeline.tracking.trials import TrialBook
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.own_process]
 
 
 def test_trials_in_other_processes_are_the_same_and_each_process_fits_a_few(
