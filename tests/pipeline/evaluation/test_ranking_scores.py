@@ -46,6 +46,14 @@ def coefficients(keys: pd.DataFrame, p: np.ndarray) -> np.ndarray:
     return np.array([stats.spearmanr(rows["p"], rows["realized_return"]).statistic for _, rows in by_session])
 
 
+def spreads(keys: pd.DataFrame, p: np.ndarray) -> np.ndarray:
+    """Return the mean return of the two stocks with the highest p less that of the two with the lowest, [session]."""
+    by_session = [
+        rows.sort_values("p")["realized_return"] for _, rows in keys.assign(p=p).groupby("target_session")
+    ]
+    return np.array([by_p.tail(2).mean() - by_p.head(2).mean() for by_p in by_session])
+
+
 def test_the_rank_ic_is_the_mean_of_spearmans_correlations_and_its_t_that_of_newey_and_west() -> None:
     keys, p = market(150, 12, seed=1, skill=0.15)
     line = lines_of(stack(keys, gru=p, base_rate=0.52)).loc["rank_ic"]
@@ -63,11 +71,12 @@ def test_the_rank_ic_is_the_mean_of_spearmans_correlations_and_its_t_that_of_new
 def test_against_a_baseline_that_ranks_too_the_differences_by_session_are_tested() -> None:
     keys, p = market(150, 12, seed=11, skill=0.15)
     other = 0.5 + 0.02 * np.random.default_rng(12).normal(size=len(p)) + 0.5 * (p - 0.52)
-    line = lines_of(stack(keys, gru=p, base_rate=other)).loc["rank_ic"]
-    difference = coefficients(keys, p) - coefficients(keys, other)
-    assert line["p_value"] == pytest.approx(significance.diebold_mariano(difference).p_value)
-    assert line["baseline_value"] == pytest.approx(coefficients(keys, other).mean())
-    assert 1e-6 < line["p_value"] < 0.5
+    lines = lines_of(stack(keys, gru=p, base_rate=other))
+    for metric, by_session in (("rank_ic", coefficients), ("top_minus_bottom", spreads)):
+        line, difference = lines.loc[metric], by_session(keys, p) - by_session(keys, other)
+        assert line["p_value"] == pytest.approx(significance.diebold_mariano(difference).p_value)
+        assert line["baseline_value"] == pytest.approx(by_session(keys, other).mean())
+        assert 1e-6 < line["p_value"] < 0.5
 
 
 def test_the_interval_is_that_of_drawing_whole_sessions() -> None:
@@ -87,13 +96,9 @@ def test_the_interval_is_that_of_drawing_whole_sessions() -> None:
 def test_top_minus_bottom_is_the_mean_difference_of_the_fifths() -> None:
     keys, p = market(60, 10, seed=3, skill=0.3)
     line = lines_of(stack(keys, gru=p, base_rate=0.52)).loc["top_minus_bottom"]
-    spreads = []
-    for _, rows in keys.assign(p=p).groupby("target_session"):
-        by_p = rows.sort_values("p")["realized_return"]
-        spreads.append(by_p.tail(2).mean() - by_p.head(2).mean())
-    assert line["value"] == pytest.approx(np.mean(spreads))
+    assert line["value"] == pytest.approx(spreads(keys, p).mean())
     assert line["low"] < line["value"] < line["high"]
-    assert line["t_statistic"] == pytest.approx(significance.diebold_mariano(np.array(spreads)).statistic)
+    assert line["t_statistic"] == pytest.approx(significance.diebold_mariano(spreads(keys, p)).statistic)
 
 
 def test_the_t_of_the_auc_within_sessions_is_that_of_the_wins_beyond_half_of_the_pairs() -> None:

@@ -120,6 +120,30 @@ def test_the_interval_of_what_chance_lifts_is_mirrored_at_the_value() -> None:
     )
 
 
+def test_the_p_values_by_drawing_are_those_of_the_rows_and_mirrored_where_chance_lifts() -> None:
+    keys, _ = truth(60, 5, seed=36)
+    p, base = np.random.default_rng(36).choice([0.45, 0.52, 0.57], 300), np.full(300, 0.53)
+    y, session = keys["outcome"].to_numpy(), np.arange(60).repeat(5)
+    lines = score(stack(keys, gru=p, base_rate=base), baseline="base_rate", draws=100, seed=3)
+    found = lines[lines["model"] == "gru"].set_index("metric")["p_value"]
+    losses = metrics.log_losses(p, y).reshape(60, 5).mean(axis=1)
+    copies = bootstrap.resample_sessions(losses, draws=100, seed=3).astype(int)
+    samples = [np.repeat(np.arange(300), c[session]) for c in copies]
+
+    def gain(r: np.ndarray, metric: str) -> float:
+        if metric == "balanced_accuracy":
+            return metrics.balanced_accuracy(p[r], y[r]) - metrics.balanced_accuracy(base[r], y[r])
+        own, other = decompose_brier(p[r], y[r]), decompose_brier(base[r], y[r])
+        return float(getattr(own, metric) - getattr(other, metric))
+
+    for metric in ("balanced_accuracy", "miscalibration", "discrimination"):
+        drawn = np.array([gain(r, metric) for r in samples])
+        mirrored = 2 * gain(np.arange(300), metric) - drawn
+        plain, lifted = (bootstrap.bootstrap_p_value(each) for each in (drawn, mirrored))
+        assert plain != lifted
+        assert found[metric] == pytest.approx(plain if metric == "balanced_accuracy" else lifted)
+
+
 def test_with_more_forecasts_than_bins_the_values_are_those_of_the_rows_all_the_same() -> None:
     keys, known = truth(400, 5, seed=30, signal=0.1)
     p = known + np.random.default_rng(30).normal(0, 0.02, len(known))

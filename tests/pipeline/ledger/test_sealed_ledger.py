@@ -206,6 +206,17 @@ def test_tampering_is_named(ledger: Ledger, tampering: str) -> None:
     assert ledger.verify().problems == problems
 
 
+def test_a_batch_of_several_sessions_is_named_by_the_first_and_the_last(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+    for day in range(3):
+        issue(ledger, day, ["AAPL"])
+    ledger.settle(pd.concat([outcomes(day, ["AAPL"]) for day in (2, 0, 1)]), universe="sample")
+    forge(ledger.path, "UPDATE outcomes SET realized_return = 9")
+    assert ledger.verify().problems == [
+        f"outcome batch 1 (sample, as_of 2018-12-10 to 2018-12-12): {CHANGED}"
+    ]
+
+
 def test_batches_in_another_order_are_named(ledger: Ledger) -> None:
     for table, name in (("forecasts", "batch"), ("forecast_batches", "number")):
         moves = ((2, 9), (3, 2), (9, 3))

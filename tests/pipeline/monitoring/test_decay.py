@@ -9,7 +9,7 @@ import pytest
 from pipeline.evaluation.verdict import BASE_RATE, judge
 from pipeline.market.calendar import Calendar
 from pipeline.monitoring.decay import ALPHA, DOUBTFUL, FEWEST, judge_decay, measure_floor
-from pipeline.outputs import MAIN, Output
+from pipeline.outputs import MAIN, Output, describe_output
 
 RATE = 0.53
 """Base rate of all made records."""
@@ -57,6 +57,7 @@ def test_too_few_live_sessions_say_nothing(five_years: pd.DatetimeIndex) -> None
     p, outcome = draw(np.random.default_rng(0), FEWEST - 1, 5, spread=0.1, truth=0)
     decay = judge_decay(make_record(five_years, p, outcome), MAIN, {})
     assert (decay.state, decay.title, decay.evidence_text) == ("too early", "too early: 19 sessions", "")
+    assert decay.sentence == f"{describe_output(MAIN)}: too early: 19 sessions"
     late = make_record(five_years, p, outcome).assign(kind="late")
     assert judge_decay(pd.concat([late] * 2), MAIN, {}).sessions == 0
 
@@ -99,7 +100,12 @@ def test_forecasts_worse_than_the_base_rate_raise_the_alarm_and_it_stays(
     # What comes later does not take it back, and nothing later moves it.
     until = judge_decay(record[record["as_of"] <= decay.since], MAIN, {})
     assert (until.state, until.since) == ("decayed", decay.since)
-    assert judge_decay(record[record["as_of"] < decay.since], MAIN, {}).state != "decayed"
+    before = judge_decay(record[record["as_of"] < decay.since], MAIN, {})
+    assert (before.state, before.title, before.is_news) == ("doubtful", "doubtful", True)
+    assert DOUBTFUL <= before.evidence < 1 / ALPHA
+    assert (
+        judge_decay(record.sample(frac=1, random_state=0), MAIN, {}) == decay
+    )  # the order of rows is none of time
     good, right = draw(rng, 600, 40, spread=0.08, truth=1)
     after = make_record(five_years[600:], good, right)
     assert judge_decay(pd.concat([record, after]), MAIN, {}).since == decay.since
