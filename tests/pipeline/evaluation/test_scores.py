@@ -201,6 +201,13 @@ def test_the_group_names_the_rows_and_groups_stack() -> None:
     assert set(validated(both, SCORES)["group"]) == {"live", "late"}
 
 
+def test_a_thousand_samples_are_drawn_unless_others_are_asked_for() -> None:
+    keys, p = truth(30, 2, seed=14, signal=0.1)
+    rows = stack(keys, gru=p, base_rate=0.52)
+    one, other = (score(rows, baseline="base_rate", **draws) for draws in ({}, {"draws": 1000, "seed": 0}))
+    pd.testing.assert_frame_equal(one, other)
+
+
 def test_nothing_settled_yet_is_an_empty_table() -> None:
     keys, _ = truth(3, 2, seed=15)
     rows = stack(keys.assign(outcome=np.nan), gru=0.5, base_rate=0.53)

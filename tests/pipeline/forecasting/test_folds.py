@@ -198,6 +198,7 @@ def test_dates_outside_the_history_are_refused() -> None:
     ) as it:
         scoring_fold(block(600, warm_up=7), EvaluationConfig(**ends), TRAINING)
     days = block(600).sessions
+    assert it.value.where == "[evaluation] train_end, validation_end, test_end"
     assert f"run from {days[7]:%Y-%m-%d} to {days[-1]:%Y-%m-%d}" in it.value.what
 
 

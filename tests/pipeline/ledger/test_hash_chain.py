@@ -113,6 +113,13 @@ def test_an_error_of_sqlite_is_described_and_nothing_is_written(path: Path, limi
     assert Ledger(path).verify().forecasts == 100
 
 
+def test_an_error_that_has_no_words_of_its_own_sends_to_the_verification(path: Path) -> None:
+    with pytest.raises(LedgerError) as caught, hash_chain.opened(path) as db:
+        db.execute("SELECT * FROM lacking")
+    assert caught.value.what == "The ledger refused the operation: no such table: lacking"
+    assert (caught.value.where, caught.value.fix) == (str(path), "run: nextday ledger verify")
+
+
 def test_an_interrupted_batch_is_undone(path: Path) -> None:
     def interrupt() -> None:
         with hash_chain.opened(path) as db:

@@ -10,6 +10,7 @@ from pipeline.evaluation.verdict import BASE_RATE, judge
 from pipeline.market.calendar import Calendar
 from pipeline.monitoring.decay import ALPHA, DOUBTFUL, FEWEST, judge_decay, measure_floor
 from pipeline.outputs import MAIN, Output, describe_output
+from pipeline.statistics.e_process import merge_classes
 
 RATE = 0.53
 """Base rate of all made records."""
@@ -131,6 +132,21 @@ def test_forecasts_that_save_less_than_the_backtest_promised_are_found_though_th
     assert decay.floor == pytest.approx(0.01)
     assert judge_decay(record, MAIN, {"m": math.nan}).state == "as expected"
     assert judge_decay(record, MAIN, {"another": 0.01}).state == "as expected"
+
+
+@pytest.mark.parametrize("floor", [0.03, -0.03])
+def test_the_evidence_is_that_of_what_each_session_saved_lacked_and_could_save_at_most(
+    five_years: pd.DatetimeIndex, floor: float
+) -> None:
+    p, outcome = draw(np.random.default_rng(6), 80, 3, spread=0.1, truth=0.5)
+    saved = np.log(np.where(outcome == 1, p / RATE, (1 - p) / (1 - RATE))).mean(axis=1)
+    most = np.maximum(np.log(p / RATE), np.log((1 - p) / (1 - RATE)))
+    base = merge_classes(-saved, most.mean(axis=1), horizon=1)
+    backtest = merge_classes(floor - saved, np.maximum(most - floor, 0).mean(axis=1), horizon=1)
+    decay = judge_decay(make_record(five_years, p, outcome), MAIN, {"m": floor})
+    assert decay.evidence == pytest.approx(max(np.exp(each.log_e[-1]) for each in (base, backtest)) / 2)
+    assert decay.against == ("backtest" if floor > 0 else "base rate")
+    assert decay.saved == pytest.approx(saved.mean())
 
 
 def test_one_session_is_one_observation_however_many_rows_it_has(five_years: pd.DatetimeIndex) -> None:
