@@ -14,10 +14,13 @@ marked = $(shell grep -rlE --include='test_*.py' '^pytestmark = .*mark\.($(1))\b
 # Most of 60,000 installed files are never imported: Python compiles a module when it is, which halves the install.
 # It begins with pip itself: the one that comes with an older Python takes half as long again.
 # In a terminal it shows what it does; a log needs no 300 lines of it.
+# Two builds of TensorFlow overwrite each other's files: that of an earlier nextday goes before the CPU build comes.
+ONE_BUILD = ls -d $(VENV)/lib/python3.*/site-packages/tensorflow-*.dist-info >/dev/null 2>&1 && \
+  [ "$$(uname -sm)" = "Linux x86_64" ] && $(BIN)/python -m pip uninstall --quiet --yes tensorflow tensorflow-cpu 2>/dev/null || true
 INSTALL := $(BIN)/python -m pip --disable-pip-version-check $(shell [ -t 2 ] || echo --quiet) install --no-compile --constraint requirements.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help forecast test proofs check lint format types bench yahoo architecture schemas notebook docs clean
+.PHONY: help forecast test proofs check lint format types bench yahoo architecture wheel schemas notebook docs clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -e 's/:.*## /\t/' | expand -t 14
@@ -59,6 +62,9 @@ yahoo: $(VENV)/.installed-dev  ## A simulated Yahoo on this machine, to try next
 architecture: $(VENV)/.created  ## Draw docs/architecture.svg from the imports
 	$(BIN)/python docs/draw_architecture.py
 
+wheel: $(VENV)/.installed-dev  ## Build the source distribution and the wheel: dist/
+	$(BIN)/python -m build --no-isolation
+
 schemas: $(VENV)/.installed  ## Write docs/schemas from the models of the JSON documents
 	$(BIN)/python -m docs.write_schemas
 
@@ -82,14 +88,16 @@ $(VENV)/.created:
 	@touch $@
 
 $(VENV)/.installed: $(VENV)/.created pyproject.toml requirements.lock
-	@echo "Installing nextday and its pinned packages (a few minutes, 3.4 GB)"
+	@echo "Installing nextday and its pinned packages (a few minutes, 2.4 GB)"
 	@$(INSTALL) pip
+	@$(ONE_BUILD)
 	@$(INSTALL) --editable .
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.created pyproject.toml requirements.lock
 	@echo "Installing nextday, its pinned packages and the tools of its tests (a few minutes, 3.4 GB)"
 	@$(INSTALL) pip
+	@$(ONE_BUILD)
 	@$(INSTALL) --editable '.[dev,dask,docs]'
 	@touch $@ $(VENV)/.installed $(VENV)/.installed-docs
 

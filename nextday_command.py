@@ -21,7 +21,15 @@ def find_hidden() -> dict[str, Path]:
 
 
 def main() -> None:
-    """Run the command line; where a package is hidden, print which and exit with code 2."""
+    """Run the command line; where a package is hidden, or on Windows, print why not and exit with code 2."""
+    if sys.platform == "win32":
+        print(
+            "nextday: Windows is not supported: it has no locks and no inherited sockets as nextday needs them\n"
+            "  where: this machine\n"
+            "  fix:   use WSL 2, which is Linux: install nextday there",
+            file=sys.stderr,
+        )
+        sys.exit(2)
     if signal.getsignal(signal.SIGINT) == signal.default_int_handler:
         signal.signal(
             signal.SIGINT, signal.SIG_DFL

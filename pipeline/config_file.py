@@ -27,7 +27,9 @@ def load(path: Path) -> Config:
         return Config.model_validate(tomllib.loads(path.read_text(encoding="utf-8-sig")))
     except FileNotFoundError:
         raise ConfigError(
-            "There is no configuration file", where=str(path), fix="name one with --config FILE"
+            "There is no configuration file",
+            where=str(path),
+            fix="name one with --config FILE, or let `nextday init` write one",
         ) from None
     except (OSError, UnicodeDecodeError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or error
@@ -40,7 +42,7 @@ def load(path: Path) -> Config:
         raise ConfigError(
             "\n".join(_describe_fault(fault) for fault in error.errors(include_url=False)),
             where=str(path),
-            fix="fix the lines named above; nextday.toml in the project explains every key",
+            fix="fix the lines named above; the nextday.toml that comes with nextday explains every key",
         ) from None
     except ValueError as error:  # also of a number with thousands of digits
         raise ConfigError(

@@ -5,8 +5,9 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, date, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 # TensorFlow shows its own libcurl to the whole process: who loads curl_cffi after it gets that one, and fails.
@@ -50,7 +51,7 @@ def pytest_configure(config: pytest.Config) -> None:
     level = "--xla_backend_optimization_level=0" if "not proof" in config.option.markexpr else ""
     os.environ["XLA_FLAGS"] = f"--xla_cpu_use_fusion_emitters=false {level}"
     # XLA keys each entry by the graph and the processor, and not by its own settings.
-    compiled = PROJECT / ".pytest_cache" / f"xla-{'tests' if level else 'proofs'}-{version('tensorflow')}"
+    compiled = PROJECT / ".pytest_cache" / f"xla-{'tests' if level else 'proofs'}-{_tensorflow_version()}"
     compiled.mkdir(parents=True, exist_ok=True)
     os.environ["TF_XLA_FLAGS"] = f"--tf_xla_persistent_cache_directory={compiled}"
 
@@ -58,6 +59,13 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collectstart() -> None:
     """Collect no garbage while test files are imported: what is imported stays."""
     gc.disable()
+
+
+def _tensorflow_version() -> str:
+    """Return the version of the build that is installed; importing TensorFlow to ask it takes seconds."""
+    with suppress(PackageNotFoundError):
+        return version("tensorflow-cpu")
+    return version("tensorflow")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

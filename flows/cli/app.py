@@ -71,7 +71,7 @@ def _options(
         Path | None,
         typer.Option(
             help="The configuration file.",
-            show_default="nextday.toml here or in a folder above, NEXTDAY_CONFIG, the one of the checkout",
+            show_default="nextday.toml here or in a folder above, NEXTDAY_CONFIG, in a checkout its own",
             parser=parse_path,
         ),
     ] = None,

@@ -125,13 +125,14 @@ def require_one_file(csv: Path | None, parquet: Path | None) -> Path:
 
 def require_optuna() -> None:
     """Refuse to search without Optuna, which is an optional dependency."""
+    from flows.runtime.locations import install_command
     from pipeline.errors import InputError
 
     if find_spec("optuna") is None:
         raise InputError(
             "A search needs Optuna, which is not installed",
             where="the extra `search` of nextday",
-            fix="in the checkout: .venv/bin/pip install --constraint requirements.lock --editable '.[search]'",
+            fix=install_command("search"),
         )
 
 

@@ -95,6 +95,7 @@ def _check_packages() -> Iterator[HealthCheck]:
             f"{why}: install from requirements.lock (make clean, make forecast)",
         )
     installed = [(each, _contents(each)) for each in importlib.metadata.distributions()]
+    yield from _check_builds({each.name for each, _ in installed})
     for package in ("pipeline", "models", "flows"):
         named = (f"\n{package}\n", f"\n{package}/")
         others = {each.name for each, lines in installed if any(n in lines for n in named)} - {"nextday"}
@@ -103,6 +104,16 @@ def _check_packages() -> Iterator[HealthCheck]:
                 f"the package {package!r} also belongs to {', '.join(others)}",
                 "install nextday in a virtual environment of its own",
             )
+
+
+def _check_builds(names: set[str]) -> Iterator[HealthCheck]:
+    """Fail where two builds of TensorFlow have overwritten each other's files; which one works is chance."""
+    if {"tensorflow", "tensorflow-cpu"} <= {name.lower().replace("_", "-") for name in names}:
+        yield failed(
+            "tensorflow and tensorflow-cpu are both installed, and overwrite each other's files",
+            "remove both, then install one: pip uninstall --yes tensorflow tensorflow-cpu; pip install --no-deps "
+            "tensorflow-cpu==2.21.0 (with a GPU: tensorflow==2.21.0)",
+        )
 
 
 def _contents(installed: importlib.metadata.Distribution) -> str:

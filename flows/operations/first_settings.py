@@ -27,7 +27,10 @@ from pipeline.sources import PriceSource
 from pipeline.sources.survey import Survey, survey
 from pipeline.storage.paths import expand
 
-__all__ = ["Proposal", "Request", "propose"]
+__all__ = ["LISTS", "Proposal", "Request", "propose"]
+
+LISTS = "universes"
+"""The folder beside the settings into which a shipped list is copied."""
 
 _LOOKED_AT = 3
 """Members of a shipped list that are asked for: all of them would take a minute."""
@@ -108,17 +111,16 @@ def propose(request: Request, say: Callable[[str], None]) -> Proposal:
 
 
 _HEAD = (
-    "# Written by nextday init. Every key that is left out has its default value: the nextday.toml of the checkout",
-    "# lists and explains them all. Paths are relative to this file's folder.",
+    "# Written by nextday init. Every key that is left out has its default value: `nextday init ./NEW_FOLDER` writes a",
+    "# file that lists and explains them all. Paths are relative to this file's folder.",
     "",
 )
 
 
 def _check_request(request: Request) -> None:
     known = ["yahoo", "files", *request.lists]
-    usage = "nextday init files prices.csv, nextday init yahoo AAPL MSFT, or nextday init " + " | ".join(
-        request.lists
-    )
+    lists = " | ".join(request.lists)
+    usage = f"nextday init files prices.csv, nextday init yahoo AAPL MSFT, nextday init {lists}, or nextday init ./DIR"
     problem = ""
     if request.source not in known:
         problem = f"nextday init knows no {request.source!r}"
@@ -278,7 +280,7 @@ def _universe_lines(request: Request, found: Survey, members: Sequence[str], cal
             f"symbols = {_toml_list(members)}",
         ]
     else:
-        path = json.dumps(str(request.lists[request.source]), ensure_ascii=False)
+        path = json.dumps(f"{LISTS}/{request.source}.csv")
         lines += [f'name = "{request.source}"', 'source = "yahoo"   # personal use, see its terms']
         lines += [f"file = {path}   # its members on each day"]
     lines[1] += "   # names the folder of the reports"

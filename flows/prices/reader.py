@@ -138,7 +138,7 @@ def open_stored_prices(config: Path | None, home: Path | None, now: datetime | N
     """Open the prices of the configured universe.
 
     Args:
-        config: The configuration file; default: NEXTDAY_CONFIG, or nextday.toml of the checkout.
+        config: The configuration file; default: `flows.runtime.locations.default_config`.
         home: The workspace; default: NEXTDAY_HOME, or data/ next to the configuration.
         now: The clock; default: the wall clock. Without an offset it is in the exchange's time.
 

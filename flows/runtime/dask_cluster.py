@@ -10,6 +10,7 @@ from contextvars import copy_context
 from importlib.util import find_spec
 from typing import Any, ParamSpec, TypeVar
 
+from flows.runtime.locations import install_command
 from flows.runtime.progress import log_line, log_quietly
 from pipeline.errors import InputError, NextdayError
 
@@ -45,7 +46,7 @@ def join_cluster(address: str, patience: float) -> Iterator[tuple[Executor, int]
         raise InputError(
             "Training on other machines needs Dask, which is not installed",
             where="[training] scheduler; the extra `dask` of nextday",
-            fix="in the checkout: .venv/bin/pip install --constraint requirements.lock --editable '.[dask]'",
+            fix=install_command("dask"),
         )
     from distributed import Client
 

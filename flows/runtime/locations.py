@@ -8,10 +8,24 @@ from typing import Final
 from pipeline.errors import InputError, quoted
 from pipeline.storage.paths import expand
 
-__all__ = ["PROJECT", "SETTINGS", "absolute_path", "default_config", "default_home"]
+__all__ = [
+    "PROJECT",
+    "SETTINGS",
+    "SHIPPED",
+    "absolute_path",
+    "default_config",
+    "default_home",
+    "install_command",
+]
 
 PROJECT: Final = Path(__file__).resolve().parents[2]
-"""The folder of the checkout."""
+"""The folder that holds nextday's packages: the checkout, or the site-packages of an installed nextday."""
+
+_INSTALLED: Final = PROJECT / "flows" / "shipped"
+
+SHIPPED: Final = _INSTALLED if _INSTALLED.is_dir() else PROJECT
+"""The folder with the nextday.toml, the prefect.yaml and the data/universes that nextday comes with: the checkout, or
+the copy of them that the build puts into a wheel."""
 
 SETTINGS: Final = "nextday.toml"
 """The name of the settings file."""
@@ -40,13 +54,14 @@ def default_config() -> Path:
     """Return the nextday.toml of the current folder or of the nearest one above it that has one.
 
     Settings can name code to run: above the current folder, a file of another user (but root) does not count. Without
-    one it is NEXTDAY_CONFIG, and last the file of the checkout, also for who stands in the checkout.
+    one it is NEXTDAY_CONFIG, and last the file of the checkout, also for who stands in the checkout. An installed
+    nextday has no folder of its own for a workspace: there it is last the file that the current folder lacks.
     """
-    shipped = PROJECT / SETTINGS
+    shipped = SHIPPED / SETTINGS
     try:
         here = Path.cwd()
     except FileNotFoundError:  # somebody has removed it
-        here = PROJECT
+        here = SHIPPED
     for folder in (here, *here.parents):
         found = folder / SETTINGS
         if (
@@ -55,9 +70,19 @@ def default_config() -> Path:
             and (folder == here or found.stat().st_uid in (os.getuid(), 0))
         ):
             return found
-    return expand(os.environ.get("NEXTDAY_CONFIG") or shipped)
+    last = shipped if SHIPPED == PROJECT else here / SETTINGS
+    return expand(os.environ.get("NEXTDAY_CONFIG") or last)
 
 
 def default_home(config: Path) -> Path:
     """Return NEXTDAY_HOME, or data/ next to the settings file."""
     return expand(os.environ.get("NEXTDAY_HOME") or absolute_path(config).parent / "data")
+
+
+def install_command(extra: str) -> str:
+    """Return the command that installs an extra of nextday where this nextday is installed."""
+    if SHIPPED == PROJECT:
+        return (
+            f"in the checkout: .venv/bin/pip install --constraint requirements.lock --editable '.[{extra}]'"
+        )
+    return f"pip install 'nextday[{extra}]' (or: uv tool install, pipx install --force; as nextday was installed)"

@@ -214,8 +214,9 @@ def _outcome(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, An
 def _end_with_parent(number: int, folder: str) -> None:
     """Wait until the parent's end of the socket closes, then end this process, even in the middle of a job."""
     watch = select.poll()
-    watch.register(number, 0)  # only the hang-up
-    watch.poll()
+    watch.register(number, select.POLLHUP)  # Linux always reports it, macOS where it is asked for
+    while not watch.poll():
+        pass  # on macOS, data that the other thread takes ends the wait too
     if folder:
         shutil.rmtree(folder, ignore_errors=True)
     os._exit(0)

@@ -25,7 +25,8 @@ def test_it_is_short() -> None:
 
 
 @pytest.mark.parametrize(
-    "target", ["forecast", "test", "check", "lint", "bench", "yahoo", "architecture", "docs", "clean"]
+    "target",
+    ["forecast", "test", "check", "lint", "bench", "yahoo", "architecture", "wheel", "docs", "clean"],
 )
 def test_make_knows_the_targets(target: str) -> None:
     done = subprocess.run(["make", "-n", target], cwd=PROJECT, capture_output=True, text=True, check=False)

@@ -8,10 +8,11 @@ import pandas as pd
 import pytest
 
 from flows.cli.arguments import options
+from pipeline.config import Config
 from pipeline.config_file import load
 from pipeline.market.calendar import calendar
 from pipeline.sources import Fetched
-from tests.conftest import random_bars
+from tests.conftest import PROJECT, random_bars
 from tests.support.command_line import CommandLine, told
 from tests.support.own_process import EVENING
 from tests.support.terminal import shown_by
@@ -88,6 +89,7 @@ def test_settings_are_never_overwritten(nextday: CommandLine) -> None:
         (["files", "none.csv"], "no such file"),
         (["files"], "0 are given"),
         (["dow30", "AAPL"], "'AAPL' is given too"),
+        (["./nowhere", "AAPL"], "'./nowhere'"),
     ],
 )
 def test_what_is_not_understood_is_named_and_nothing_is_written(
@@ -120,6 +122,39 @@ def test_a_file_that_still_grows_and_is_long_needs_no_numbers(
     assert options.settings() == Path("nextday.toml").resolve()
 
 
+def test_a_folder_to_begin_in_has_every_setting_the_lists_and_the_deployments(nextday: CommandLine) -> None:
+    said = nextday("init", "./evenings")
+    assert said.code == 0, said.err
+    assert "Next: cd evenings, then nextday forecast" in said.out
+    folder = Path("evenings")
+    assert load(folder / "nextday.toml") == Config()
+    assert "data/universes" not in (folder / "nextday.toml").read_text()
+    assert (folder / "prefect.yaml").read_bytes() == (PROJECT / "prefect.yaml").read_bytes()
+    shipped = {path.name: path.read_bytes() for path in (PROJECT / "data" / "universes").glob("*.csv")}
+    assert {path.name: path.read_bytes() for path in (folder / "universes").iterdir()} == shipped
+    for name in ("nextday.toml", "prefect.yaml", "universes/dow30.csv"):
+        kept = {path: path.read_bytes() for path in folder.rglob("*.*")}
+        for other in kept:
+            if other != folder / name:
+                other.unlink()
+        again = nextday("init", "evenings")
+        assert again.code == 2
+        assert "never overwritten" in told(again)[0]
+        assert [path for path in folder.rglob("*") if path.is_file()] == [folder / name]
+        for path, content in kept.items():
+            path.write_bytes(content)
+
+
+def test_what_cannot_all_be_written_leaves_nothing(nextday: CommandLine) -> None:
+    folder = Path("evenings")
+    folder.mkdir()
+    (folder / "universes").write_text("a file of that name")
+    said = nextday("init", "evenings")
+    assert said.code == 2
+    assert "cannot be written" in told(said)[0]
+    assert [path.name for path in folder.iterdir()] == ["universes"]
+
+
 class Vendor:
     """Yahoo, as far as it is asked: two symbols on two exchanges, and one that it does not know."""
 
@@ -150,9 +185,15 @@ def test_yahoos_symbols_are_looked_at(nextday: CommandLine, monkeypatch: pytest.
     assert (settings.source, settings.symbols, settings.calendar) == ("yahoo", ("ACME", "BOLT"), "XNYS")
     Path("nextday.toml").unlink()
     assert nextday("init", "dow30", *clock).code == 0
+    Path("nextday.toml").rename("former.toml")
+    said = nextday("init", "dow30", *clock)  # the list may have been edited since
+    assert said.code == 2
+    assert "never overwritten" in told(said)[0]
+    Path("former.toml").rename("nextday.toml")
     settings = load(Path("nextday.toml")).universe
     assert settings.name == "dow30"
-    assert Path(settings.file).is_file()
+    assert settings.file == "universes/dow30.csv"
+    assert Path(settings.file).read_bytes() == (PROJECT / "data" / "universes" / "dow30.csv").read_bytes()
     assert load(Path("nextday.toml")).evaluation.test_sessions < 504  # the list begins in 2019
 
 

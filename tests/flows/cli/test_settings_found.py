@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from flows.cli.arguments import put_options_first
-from flows.runtime.locations import PROJECT, default_config, default_home
+from flows.runtime import locations
+from flows.runtime.locations import PROJECT, default_config, default_home, install_command
 from tests.support.command_line import CommandLine
 
 
@@ -56,6 +57,20 @@ def test_who_stands_in_the_checkout_and_names_settings_gets_those(monkeypatch: p
     assert default_config() == PROJECT / "nextday.toml"
     monkeypatch.setenv("NEXTDAY_CONFIG", "/etc/nextday.toml")
     assert default_config() == Path("/etc/nextday.toml")
+
+
+def test_an_installed_nextday_has_no_settings_of_its_own_and_says_how_to_get_some(
+    nextday: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert install_command("dask").startswith("in the checkout: ")
+    monkeypatch.setattr(locations, "SHIPPED", tmp_path / "flows" / "shipped")
+    assert install_command("dask").startswith("pip install 'nextday[dask]'")
+    Path("nextday.toml").unlink()
+    assert default_config() == tmp_path / "nextday.toml"
+    said = nextday("update")
+    assert said.code == 2
+    assert "`nextday init`" in said.err
+    assert not (tmp_path / "data").exists()
 
 
 def test_the_first_line_says_which_settings_and_which_workspace(nextday: CommandLine, tmp_path: Path) -> None:

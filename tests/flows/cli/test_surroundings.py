@@ -114,3 +114,13 @@ def test_an_error_inside_of_prefect_is_that_of_its_settings_where_they_cannot_be
     monkeypatch.setattr(prefect_settings, "require_settings", Mock(side_effect=refused))
     assert find_cause(inside) is refused
     assert find_cause(outside) is outside
+
+
+def test_on_windows_the_command_says_what_to_use_instead(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "platform", "win32")
+    with pytest.raises(SystemExit) as ended:
+        nextday_command.main()
+    assert ended.value.code == 2
+    assert "fix:   use WSL 2" in capsys.readouterr().err

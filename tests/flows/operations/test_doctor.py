@@ -67,6 +67,18 @@ def test_a_package_that_stops_the_schedule_is_named(
     assert "requirements.lock" in patient.complaint(f"{package} {version}").fix
 
 
+def test_two_builds_of_tensorflow_in_one_environment_are_named(
+    patient: Patient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "TensorFlow" not in patient.praise
+    for build in ("tensorflow", "tensorflow_cpu"):
+        info = tmp_path / "site" / f"{build}-2.21.0.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {build}\nVersion: 2.21.0\n")
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    assert "pip uninstall --yes tensorflow tensorflow-cpu" in patient.complaint("are both installed").fix
+
+
 @pytest.mark.parametrize(
     ("file", "text"),
     [
