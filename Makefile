@@ -11,12 +11,12 @@ NEXTDAY := $(BIN)/nextday
 PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 # Files all of whose tests have one of these marks: a run that leaves the mark out need not import them.
 marked = $(shell grep -rlE --include='test_*.py' '^pytestmark = .*mark\.($(1))\b' tests | sed 's/^/--ignore=/')
-# Most of 60,000 installed files are never imported: Python compiles a module when it is, which halves the install.
-# It begins with pip itself: the one that comes with an older Python takes half as long again.
-# In a terminal it shows what it does; a log needs no 300 lines of it.
 # Two builds of TensorFlow overwrite each other's files: that of an earlier nextday goes before the CPU build comes.
 ONE_BUILD = ls -d $(VENV)/lib/python3.*/site-packages/tensorflow-*.dist-info >/dev/null 2>&1 && \
   [ "$$(uname -sm)" = "Linux x86_64" ] && $(BIN)/python -m pip uninstall --quiet --yes tensorflow tensorflow-cpu 2>/dev/null || true
+# Most of 60,000 installed files are never imported: Python compiles a module when it is, which halves the install.
+# It begins with pip itself: the one that comes with an older Python takes half as long again.
+# In a terminal it shows what it does; a log needs no 300 lines of it.
 INSTALL := $(BIN)/python -m pip --disable-pip-version-check $(shell [ -t 2 ] || echo --quiet) install --no-compile --constraint requirements.lock
 
 .DEFAULT_GOAL := help
