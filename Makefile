@@ -20,7 +20,7 @@ ONE_BUILD = ls -d $(VENV)/lib/python3.*/site-packages/tensorflow-*.dist-info >/d
 INSTALL := $(BIN)/python -m pip --disable-pip-version-check $(shell [ -t 2 ] || echo --quiet) install --no-compile --constraint requirements.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help forecast test proofs check lint format types bench yahoo architecture wheel schemas notebook docs clean
+.PHONY: help forecast test proofs check lint format types bench yahoo architecture wheel schemas notebook docs clean mutants
 
 help:  ## Show the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -e 's/:.*## /\t/' | expand -t 14
@@ -56,6 +56,12 @@ format: $(VENV)/.installed-dev  ## Format and fix what can be fixed
 bench: $(VENV)/.installed-dev  ## Measure the speed (minutes)
 	$(BIN)/python -m pytest tests/bench -m bench -s
 
+# Every fifth mutant, by its number in its function: the same ones each time. MUTANTS='*' takes them all.
+MUTANTS = *__mutmut_*[37]
+mutants: $(VENV)/.installed-mutation  ## Do the tests of the core notice small changes of it? (a quarter of an hour)
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/mutmut run '$(MUTANTS)'
+	@$(BIN)/mutmut results --all true | $(BIN)/python -m tests.support.mutant_table
+
 yahoo: $(VENV)/.installed-dev  ## A simulated Yahoo on this machine, to try nextday offline (OPTIONS="--clock 2026-10-01T22:00")
 	@$(BIN)/python -m tests.support.yahoo_by_hand $(OPTIONS)
 
@@ -75,7 +81,7 @@ docs: $(VENV)/.installed-docs  ## The documentation as a site: build/site/index.
 	@$(BIN)/python -m docs.build_site
 
 clean:  ## Remove the environment and the caches, never the workspace data/
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache build dist
+	rm -rf $(VENV) mutants .pytest_cache .mypy_cache .ruff_cache .import_linter_cache build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.created:
@@ -104,4 +110,9 @@ $(VENV)/.installed-dev: $(VENV)/.created pyproject.toml requirements.lock
 $(VENV)/.installed-docs: $(VENV)/.installed
 	@echo "Installing what builds the documentation (90 MB)"
 	@$(INSTALL) --editable '.[docs]'
+	@touch $@
+
+$(VENV)/.installed-mutation: $(VENV)/.installed-dev
+	@echo "Installing what tests the tests (26 MB)"
+	@$(INSTALL) --editable '.[mutation]'
 	@touch $@

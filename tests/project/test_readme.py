@@ -26,7 +26,19 @@ def test_it_is_short() -> None:
 
 @pytest.mark.parametrize(
     "target",
-    ["forecast", "test", "check", "lint", "bench", "yahoo", "architecture", "wheel", "docs", "clean"],
+    [
+        "forecast",
+        "test",
+        "check",
+        "lint",
+        "bench",
+        "mutants",
+        "yahoo",
+        "architecture",
+        "wheel",
+        "docs",
+        "clean",
+    ],
 )
 def test_make_knows_the_targets(target: str) -> None:
     done = subprocess.run(["make", "-n", target], cwd=PROJECT, capture_output=True, text=True, check=False)
