@@ -2,9 +2,10 @@
 
 import importlib.metadata
 import shutil
+import sys
 from collections.abc import Iterator
 from datetime import datetime, timedelta
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import pandas as pd
@@ -94,11 +95,11 @@ def _check_packages() -> Iterator[HealthCheck]:
             f"{name} {version}",
             f"{why}: install from requirements.lock (make clean, make forecast)",
         )
-    installed = [(each, _contents(each)) for each in importlib.metadata.distributions()]
-    yield from _check_builds({each.name for each, _ in installed})
+    installed = _read_installed(tuple(sys.path))
+    yield from _check_builds({name for name, _ in installed})
     for package in ("pipeline", "models", "flows"):
-        named = (f"\n{package}\n", f"\n{package}/")
-        others = {each.name for each, lines in installed if any(n in lines for n in named)} - {"nextday"}
+        ends = f"\n{package}\n", f"\n{package}/"
+        others = {name for name, lines in installed if any(end in lines for end in ends)} - {"nextday"}
         if others:
             yield failed(
                 f"the package {package!r} also belongs to {', '.join(others)}",
@@ -114,6 +115,12 @@ def _check_builds(names: set[str]) -> Iterator[HealthCheck]:
             "remove both, then install one: pip uninstall --yes tensorflow tensorflow-cpu; pip install --no-deps "
             "tensorflow-cpu==2.21.0 (with a GPU: tensorflow==2.21.0)",
         )
+
+
+@cache  # to read them all takes half a second, and they stay what they are while a process runs
+def _read_installed(path: tuple[str, ...]) -> list[tuple[str, str]]:
+    """Return the distributions on a path: their names, and what packages they list."""
+    return [(each.name, _contents(each)) for each in importlib.metadata.distributions(path=[*path])]
 
 
 def _contents(installed: importlib.metadata.Distribution) -> str:

@@ -142,6 +142,7 @@ def test_where_no_evening_has_prices_that_is_the_error(
         simulate(request(tmp_path))
 
 
+@pytest.mark.slow  # the process imports TensorFlow
 def test_an_error_in_the_process_of_a_training_is_raised_here_whole(tmp_path: Path) -> None:
     config = tmp_path / "nextday.toml"
     config.write_text("[promotion]\nrule = 1\n")
