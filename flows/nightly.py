@@ -196,7 +196,7 @@ def _forecast_tonight(
         raise NextdayError(
             f"No constituent of {run.name!r} has a complete window{describe_opens(champion)} on "
             f"{price_status.as_of:%Y-%m-%d}" + (f". {known}" if known else ""),
-            where=str(run.store.folder),
+            where=run.store.place,
             fix="the champion reads many sessions without a gap; `nextday update` lists what is missing"
             + ('; [context] missing = "carry" bridges 5 sessions, after `nextday retrain`' if series else ""),
         )

@@ -8,14 +8,14 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from pipeline.alarm_config import AlarmConfig
 from pipeline.config_section import Plain, Section, Symbol
 from pipeline.inputs_config import ContextConfig, FeaturesConfig
 from pipeline.model_config import ADDED_KEYS, RECURRENT, ModelConfig, TrainingConfig
-from pipeline.notify_config import NotifyConfig
+from pipeline.notify_config import AlarmConfig, NotifyConfig
 from pipeline.outputs import DIRECTION, NEXT, TARGETS, Output
 from pipeline.plugins import is_custom_code, plain_options
 from pipeline.promotion_config import PromotionConfig
+from pipeline.storage_config import StorageConfig
 
 __all__ = [
     "SIMULATED",
@@ -256,6 +256,7 @@ class Config(Section):
     notify: NotifyConfig = NotifyConfig()
     alarm: AlarmConfig = AlarmConfig()
     publish: PublishConfig = PublishConfig()
+    storage: StorageConfig = StorageConfig()
 
     @model_validator(mode="after")
     def _check_training(self) -> Self:
@@ -312,6 +313,7 @@ class Config(Section):
             "retention": True,
             "promotion": True,
             "publish": True,
+            "storage": True,
             "schedule": {"maintenance"},
             "trading": True,
         }

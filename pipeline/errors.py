@@ -10,6 +10,7 @@ __all__ = [
     "NextdayError",
     "SourceError",
     "StoreError",
+    "StoreUnreachableError",
     "WorkspaceBusyError",
     "printable",
     "quoted",
@@ -68,6 +69,12 @@ class SourceError(NextdayError):
 
 class StoreError(NextdayError):
     """The price store cannot be read or written."""
+
+
+class StoreUnreachableError(StoreError):
+    """The object store of the prices does not answer, or refuses: exit code 2."""
+
+    exit_code = 2
 
 
 class LedgerError(NextdayError):

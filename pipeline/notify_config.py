@@ -1,4 +1,4 @@
-"""The settings of the messages that a run sends, and of the heartbeat that tells when runs stop."""
+"""The settings of the messages that a run sends, of the heartbeat that tells when runs stop, and of the decay alarm."""
 
 import re
 from typing import Final, Literal
@@ -7,7 +7,7 @@ from pydantic import Field, field_validator
 
 from pipeline.config_section import Section
 
-__all__ = ["KINDS", "NotifyConfig"]
+__all__ = ["KINDS", "AlarmConfig", "NotifyConfig"]
 
 KINDS: Final = ("evening", "trouble", "decay", "promotion", "quarantine")
 """What a message may be about, in the order of the settings."""
@@ -16,6 +16,12 @@ _BY_NAME: Final = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]{0,99}")
 _SCHEME: Final = re.compile(r"[a-z][a-z0-9+.-]{0,19}(?=://)", re.IGNORECASE)
 
 Kind = Literal["evening", "trouble", "decay", "promotion", "quarantine"]
+
+
+class AlarmConfig(Section):
+    """What happens when the live record has decayed."""
+
+    on_decay: Literal["tell", "stop"] = "tell"
 
 
 class NotifyConfig(Section):

@@ -1,6 +1,7 @@
 """What several test files share: the real datasets, made-up prices, and a clock."""
 
 import gc
+import importlib.util
 import os
 import shutil
 import sys
@@ -24,6 +25,7 @@ from pipeline.prices.bar_block import COLUMNS, build_block
 from pipeline.prices.ingest.quality import check
 from pipeline.sources import Fetched
 from pipeline.tracking import mlflow_database
+from tests.support.object_store import ObjectStore, object_store
 from tests.support.own_process import Nursery, is_marked
 
 PROJECT = Path(__file__).parents[1]
@@ -147,6 +149,22 @@ def datasets() -> Path:
     folder = Path(os.environ.get("NEXTDAY_DATASETS", PROJECT.parent / "shared" / "datasets"))
     skip_unless(folder.is_dir(), f"the real datasets, in {folder}; NEXTDAY_DATASETS names their folder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def object_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
+    """Keep an S3 server on loopback running."""
+    skip_unless(importlib.util.find_spec("moto") is not None, "an S3 server: moto[s3], of the extra `dev`")
+    with object_store(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@pytest.fixture
+def s3(object_server: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
+    """Return that server, with the variables that a client needs."""
+    for name, value in object_server.environment.items():
+        monkeypatch.setenv(name, value)
+    return object_server
 
 
 @pytest.fixture(scope="session")

@@ -127,7 +127,7 @@ def gather(run: Run, *, full: bool) -> AuditInput:
     if as_of is None:
         raise InputError(
             f"There are no prices of the universe {run.name!r}, which an audit needs",
-            where=str(run.store.folder),
+            where=run.store.place,
             fix="`nextday update` fetches them",
         )
     seq, since = run.store.seq(), run.calendar.sessions[0] if full else _first_session(run, as_of)

@@ -15,6 +15,7 @@ from pipeline.errors import InputError, quoted
 from pipeline.market.calendar import Calendar
 from pipeline.market.universe import Universe, series_universe, universe
 from pipeline.prices.ingest.fetch_log import FetchLog, QuarantineEntry
+from pipeline.prices.location import open_store
 from pipeline.prices.store import PriceStore
 from pipeline.storage.workspace import Workspace
 
@@ -60,7 +61,7 @@ class StoredPrices:
         if self.store.seq() == 0:
             raise InputError(
                 f"There are no prices of the universe {self.config.universe.name!r} yet",
-                where=str(self.store.folder),
+                where=self.store.place,
                 fix="`nextday update` fetches them; --home DIR selects another workspace",
             )
 
@@ -157,7 +158,7 @@ def open_stored_prices(config: Path | None, home: Path | None, now: datetime | N
         universe(settings.universe, path.parent, []).current_by_instrument if settings.universe.file else {}
     )
     series = series_universe(settings.universe.name, settings.context.symbols).current_by_instrument
-    store = PriceStore(workspace.prices(settings.universe.name), renamed | series)
+    store = open_store(workspace, settings.storage, settings.universe.name, renamed | series)
     log = FetchLog(workspace.fetch_log(settings.universe.name))
     return StoredPrices(settings, path.parent, days, days.instant(clock), store, log)
 

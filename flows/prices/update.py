@@ -312,5 +312,5 @@ def _require_one_source(run: Run) -> None:
             f"The prices of {whose} came from {others[0]!r}, but the settings now name "
             f"{run.source.name!r}: bars of two vendors cannot be joined",
             where="[context] source" if run.is_context else "[universe] source",
-            fix="give the universe another name, or move its price folder away: " + str(run.store.folder),
+            fix="give the universe another name, or move its price folder away: " + run.store.place,
         )

@@ -37,6 +37,7 @@ from pipeline.market.closures import Override, from_rows, read_overrides, to_row
 from pipeline.market.universe import Universe, series_universe
 from pipeline.outputs import Output
 from pipeline.prices.ingest.fetch_log import FetchLog
+from pipeline.prices.location import open_store
 from pipeline.prices.store import PriceStore
 from pipeline.sources import PriceSource
 from pipeline.storage.files import write_text
@@ -157,7 +158,7 @@ class Run:
     @property
     def store(self) -> PriceStore:
         """The universe's prices."""
-        return PriceStore(self.workspace.prices(self.name), self.universe.current_by_instrument)
+        return open_store(self.workspace, self.config.storage, self.name, self.universe.current_by_instrument)
 
     @property
     def fetch_log(self) -> FetchLog:

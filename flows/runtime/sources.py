@@ -16,6 +16,7 @@ from pipeline.market.calendar import Calendar, calendar
 from pipeline.market.universe import Universe, series_universe, universe
 from pipeline.outputs import NEXT, Output
 from pipeline.prices.ingest.last_reading import LastReading, digest_code, load_reading
+from pipeline.prices.location import open_store
 from pipeline.prices.stored_source import StoredSource
 from pipeline.sources import PriceSource
 from pipeline.storage.paths import expand
@@ -214,7 +215,7 @@ def open_stored(settings: Config, base: Path, workspace: Workspace) -> StoredSou
     chosen = settings.universe
     renamed = universe(chosen, base, []).current_by_instrument if chosen.file else {}
     series = series_universe(chosen.name, settings.context.symbols).current_by_instrument
-    return StoredSource(workspace.prices(chosen.name), {**renamed, **series})
+    return StoredSource(open_store(workspace, settings.storage, chosen.name, {**renamed, **series}))
 
 
 def context_calendars(settings: Config, days: Calendar, now: datetime) -> dict[Calendar, tuple[str, ...]]:

@@ -198,7 +198,7 @@ def price_panel(
     sessions = run.calendar.sessions_between(since or run.calendar.sessions[0], as_of)
     block = (bars or run.store).read_block(sessions, symbols, seq).from_first_bar()
     if len(block.sessions) == 0:
-        raise StoreError(f"The store has no bar up to {as_of:%Y-%m-%d}", where=str(run.store.folder))
+        raise StoreError(f"The store has no bar up to {as_of:%Y-%m-%d}", where=run.store.place)
     return build_panel(block, read_context(run, block.sessions, seq, series) if series else None)
 
 

@@ -35,12 +35,14 @@ class Checksums:
     """The checksums of one store.
 
     Args:
-        folder: The store's folder.
+        folder: The store's folder, or that of its copies.
         fix: What a user can do about a damaged file.
+        place: The store's address in messages; default: the folder.
     """
 
-    def __init__(self, folder: Path, fix: str) -> None:
+    def __init__(self, folder: Path, fix: str, place: str = "") -> None:
         self.folder, self.path, self._fix = folder, folder / _NAME, fix
+        self._shown = place or str(folder)
 
     def check_log(self) -> int:
         """Check the files of the Delta log that the next read needs, and return the newest commit listed; -1: none.
@@ -66,16 +68,18 @@ class Checksums:
         if faults := self._find_faults({name: listed[name] for name in names if name in listed}):
             raise self._damaged(faults)
 
-    def count_missing(self, names: Iterable[str]) -> int:
-        """Return how many of these files have no checksum yet.
+    def missing(self, names: Iterable[str]) -> set[str]:
+        """Return those of these files that have no checksum yet.
 
         Raises:
             StoreError: the list is damaged.
         """
-        return len({*names} - {*self._read()})
+        return {*names} - {*self._read()}
 
-    def update(self, names: Iterable[str]) -> None:
-        """List the files of the newest version, log included; the caller holds the writer's lock.
+    def update(self, names: Iterable[str]) -> bool:
+        """List the files of the newest version, log included, and return whether the list has changed.
+
+        The caller holds the writer's lock.
 
         What is listed already is not hashed again: damage in the meantime must not become the truth. A list that cannot
         be written stays as it is: the commit stands without it, and the next update adds what is missing.
@@ -96,6 +100,8 @@ class Checksums:
             lines = "".join(f"{digest}  {name}\n" for name, digest in now.items())
             with suppress(NextdayError):
                 write_text(self.path, f"{_TITLE}{hashlib.sha256(lines.encode()).hexdigest()}\n{lines}")
+                return True
+        return False
 
     def _read(self) -> dict[str, str]:
         try:
@@ -149,14 +155,14 @@ class Checksums:
         more = f"; and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
         return StoreError(
             f"The prices are damaged, compared with their checksums: {named}{more}",
-            where=str(self.folder / next(iter(faults))),
+            where=f"{self._shown}/{next(iter(faults))}",
             fix=self._fix,
         )
 
     def _unreadable(self, why: str) -> StoreError:
         return StoreError(
             f"The checksums of the prices cannot be used: {why}",
-            where=str(self.path),
+            where=f"{self._shown}/{_NAME}",
             fix="restore it from a backup, or delete it: the next append then takes the files as they are",
         )
 

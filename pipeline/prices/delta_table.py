@@ -1,8 +1,9 @@
-"""The files of a price store: a Delta Lake table, one folder per year. The only module that imports deltalake."""
+"""The files of a price store: a Delta Lake table, one folder per year, in a folder or on an object store."""
 
 import math
-import re
+import secrets
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -24,12 +25,12 @@ from deltalake import (
 from deltalake.exceptions import DeltaError
 
 from pipeline.errors import StoreError
-from pipeline.prices.checksums import Checksums
+from pipeline.prices.table_location import TableLocation
 
-__all__ = ["Compaction", "StoreFiles"]
+__all__ = ["Compaction", "OvertakenError", "StoreFiles"]
 
 _FORMAT = 1
-"""Format version of the rows. It rises when an older nextday would misread them; a store without one has format 1."""
+"""Version of the rows' format. It rises when an older nextday would misread them; a store without one has format 1."""
 
 _BATCH = 1 << 16  # rows
 _READ_AHEAD = 2  # batches, and files: more of them cost memory and are no faster
@@ -42,11 +43,6 @@ _WRITING = WriterProperties(
 
 _KEEP_LOG = PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=False)
 """Only a compaction removes commits from the log: a reader may be comparing them with their checksums."""
-
-_FIX = (
-    "restore the workspace from a backup (nextday restore); without one, move that folder away: the next run fetches "
-    "the history again, but sealed forecasts can no longer be replayed"
-)
 
 _HOUR = timedelta(hours=1)
 _READER_GRACE = _HOUR
@@ -63,15 +59,40 @@ class Compaction:
     bytes_after: int
 
 
+class OvertakenError(Exception):
+    """Another writer has committed since the version that an append was made for; nothing was appended."""
+
+
 class StoreFiles:
     """An append-only Delta table.
+
+    Args:
+        folder: Its folder; of an object store, that of the copies in the cache.
+        url: The address on an object store; default: it lies in the folder.
 
     Never call merge() or delete() on the table: they write strings as Arrow's string_view, and pyarrow cannot filter
     such a column (apache/arrow#49368).
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self._checksums = folder, Checksums(folder, _FIX)
+    def __init__(self, folder: Path, url: str = "") -> None:
+        self._place = TableLocation(folder, url)
+
+    def version(self) -> int:
+        """Return the number of the newest commit, -1 where nothing was ever appended.
+
+        Raises:
+            StoreError: the log cannot be read.
+        """
+        table = self._table()
+        return -1 if table is None else int(table.version())
+
+    def refreshed(self) -> AbstractContextManager[None]:
+        """Keep the local files of the newest version as they are within the block.
+
+        Raises:
+            StoreError: an object store does not answer, or refuses.
+        """
+        return self._place.refreshed()
 
     def rows(self, columns: Sequence[str], wanted: ds.Expression | None = None) -> pa.Table | None:
         """Return the rows that match the filter `wanted`, in no order; None where nothing was ever appended.
@@ -88,7 +109,7 @@ class StoreFiles:
             dataset = self._dataset(table, wanted)
             return dataset.to_table(columns=list(columns), filter=wanted).combine_chunks()
         except (DeltaError, OSError, pa.ArrowException) as error:
-            raise self._unreadable(error) from None
+            raise self._place.unreadable(error) from None
 
     def batches(
         self, columns: Sequence[str], wanted: ds.Expression | None = None
@@ -112,7 +133,7 @@ class StoreFiles:
                 fragment_readahead=_READ_AHEAD,
             )
         except (DeltaError, OSError, pa.ArrowException) as error:
-            raise self._unreadable(error) from None
+            raise self._place.unreadable(error) from None
 
     def unique(self, column: str) -> list[str]:
         """Return the distinct values of a text column, sorted.
@@ -137,17 +158,13 @@ class StoreFiles:
             StoreError: the files cannot be read.
         """
         table = self._table()
-        if table is None:
-            return None
-        highest: int | None = pc.max(_statistics(table, f"max.{column}")[0]).as_py()
+        highest: int | None = table and pc.max(_statistics(table, f"max.{column}")[0]).as_py()
         return highest
 
     def lowest(self, column: str) -> int | None:
         """Return the minimum of an integer column, as `highest` does."""
         table = self._table()
-        if table is None:
-            return None
-        lowest: int | None = pc.min(_statistics(table, f"min.{column}")[0]).as_py()
+        lowest: int | None = table and pc.min(_statistics(table, f"min.{column}")[0]).as_py()
         return lowest
 
     def bounds(self) -> pd.DataFrame:
@@ -177,9 +194,9 @@ class StoreFiles:
         table = self._table()
         if table is None:
             return []
-        log = [path for path in (self.folder / "_delta_log").rglob("*") if path.is_file()]
-        listed = [self._checksums.path] if self._checksums.path.exists() else []
-        return [*sorted(log), *listed, *sorted(self.folder / part for part in _list_files(table))]
+        names = _list_files(table)
+        self._place.fetch(names)
+        return [*self._place.log_files(), *sorted(self._place.folder / name for name in names)]
 
     def count_unchecked(self) -> int:
         """Return the number of data files in the newest version that have no checksum yet.
@@ -188,7 +205,7 @@ class StoreFiles:
             StoreError: the log cannot be read.
         """
         table = self._table()
-        return 0 if table is None else self._checksums.count_missing(_list_files(table))
+        return 0 if table is None else len(self._place.checksums.missing(_list_files(table)))
 
     def count_files(self) -> int:
         """Return the number of data files in the newest version.
@@ -212,27 +229,35 @@ class StoreFiles:
             for _ in self._dataset(table, None).to_batches(batch_size=_BATCH, fragment_readahead=_READ_AHEAD):
                 pass
         except (DeltaError, OSError, pa.ArrowException) as error:
-            raise self._unreadable(error) from None
+            raise self._place.unreadable(error) from None
 
-    def append(self, blocks: Sequence[pd.DataFrame], run: str) -> None:
-        """Append the rows of all blocks, all of them or none.
+    def append(self, blocks: Sequence[pd.DataFrame], run: str, *, after: int) -> None:
+        """Append the rows of all blocks, all of them or none, as the first commit after a version.
 
         Raises:
+            OvertakenError: another writer has committed after that version.
             StoreError: the files cannot be written.
         """
+        token = secrets.token_hex(8)
         try:
             write_deltalake(
-                str(self.folder),
+                self._place.open(after) if after >= 0 else self._place.name,
                 _by_year(blocks),
-                mode="append",
+                mode="append" if after >= 0 else "error",
                 partition_by=["year"],
                 description=f"nextday prices, format {_FORMAT}",  # kept by the first append
                 writer_properties=_WRITING,
-                commit_properties=CommitProperties(custom_metadata={"run": run}),
+                # Two appends never conflict for Delta, so a second try would commit rows chosen before the other's.
+                commit_properties=CommitProperties({"run": run, "append": token}, max_commit_retries=0),
                 post_commithook_properties=_KEEP_LOG,
+                storage_options=self._place.options,
             )
         except (DeltaError, OSError) as error:
-            raise self._unwritable(error, "either all rows were appended or none") from None
+            is_local = not self._place.url and isinstance(error, OSError)
+            if is_local or self.version() <= after:
+                raise self._place.unwritable(error, "either all rows were appended or none") from None
+            if token not in self._place.commit(after + 1):  # else the answer was lost, not the commit
+                raise OvertakenError from None
         self.list_checksums()
 
     def list_checksums(self) -> None:
@@ -242,7 +267,7 @@ class StoreFiles:
             StoreError: the files cannot be read.
         """
         if table := self._table():
-            self._checksums.update(_list_files(table))
+            self._place.record(_list_files(table))
 
     def compact(self, keep: timedelta) -> Compaction:
         """Merge the small files of each year, then remove the files that no version younger than `keep` needs.
@@ -252,41 +277,41 @@ class StoreFiles:
         Raises:
             StoreError: the files cannot be read or written.
         """
-        files_before, bytes_before = self._size()
-        table = self._table()
-        if table is not None:
+        files_before, bytes_before = self._place.size()
+        if self._table() is not None:
             try:
-                self._remove_staged()
+                self._place.remove_staged()
+                table = self._place.open()
                 # What is compacted gets a new checksum: damage must not become part of it.
-                self._checksums.check_files(_list_files(table))
+                self._place.check_files(_list_files(table))
                 _compact_and_vacuum(table, max(math.ceil(keep / _HOUR), math.ceil(_READER_GRACE / _HOUR)))
-                self._checksums.update(_list_files(table))
+                self._place.record(_list_files(table))
                 table.cleanup_metadata()
-                self._checksums.update(_list_files(table))
+                self._place.record(_list_files(table))
+                self._place.prune()
             except (DeltaError, OSError) as error:
-                raise self._unwritable(error, "no bar was lost") from None
-        files_after, bytes_after = self._size()
+                raise self._place.unwritable(error, "no bar was lost") from None
+        files_after, bytes_after = self._place.size()
         return Compaction(files_before, files_after, bytes_before, bytes_after)
 
-    def _remove_staged(self) -> None:
-        # deltalake stages a file under such a name and never lists it, so its vacuum cannot find what a crash left.
-        for path in self.folder.rglob("*#*"):
-            if path.name.rpartition("#")[2].isdecimal():
-                path.unlink(missing_ok=True)
-
     def _table(self) -> DeltaTable | None:
-        newest = self._checksums.check_log()
-        try:
-            table = DeltaTable(str(self.folder)) if DeltaTable.is_deltatable(str(self.folder)) else None
-        except (DeltaError, OSError) as error:
-            raise self._unreadable(error) from None
+        """Return the newest version, as the folder or the copies have it."""
+        with self._place.refreshed():
+            newest = self._place.check_log()
+            try:
+                is_there = DeltaTable.is_deltatable(str(self._place.folder))
+                table = DeltaTable(str(self._place.folder)) if is_there else None
+            except (DeltaError, OSError) as error:
+                raise self._place.unreadable(error) from None
         if newest > (-1 if table is None else table.version()):
-            raise self._unreadable(ValueError(f"its log does not lead to commit {newest}, which was made"))
+            raise self._place.unreadable(
+                ValueError(f"its log does not lead to commit {newest}, which was made")
+            )
         written_in = int(((table and table.metadata().description) or "").rpartition("format ")[2] or 1)
         if written_in > _FORMAT:
             raise StoreError(
                 f"A newer nextday wrote these prices, in format {written_in}; this one reads formats up to {_FORMAT}",
-                where=str(self.folder),
+                where=self._place.name,
                 fix="install that version or a newer one, or name another workspace with --home DIR",
             )
         return table
@@ -300,7 +325,7 @@ class StoreFiles:
         its file system is written in Python. Arrow's threads still hold those files when the interpreter exits, which
         sometimes crashed the process after all work was done.
         """
-        files = pa_fs.SubTreeFileSystem(str(self.folder.absolute()), pa_fs.LocalFileSystem())
+        files = pa_fs.SubTreeFileSystem(str(self._place.folder.absolute()), pa_fs.LocalFileSystem())
         options = ds.ParquetReadOptions(dictionary_columns=set(coded))
         form = ds.ParquetFileFormat(
             options, default_fragment_scan_options=ds.ParquetFragmentScanOptions(pre_buffer=True)
@@ -319,34 +344,8 @@ class StoreFiles:
             for path, year, first, last in zip(*bounds, strict=True)
         ]
         dataset = ds.FileSystemDataset(parts, schema, form, files)
-        self._checksums.check_files(part.path for part in dataset.get_fragments(wanted))
+        self._place.check_files([part.path for part in dataset.get_fragments(wanted)])
         return dataset
-
-    def _size(self) -> tuple[int, int]:
-        sizes = [path.stat().st_size for path in self.folder.rglob("*") if path.is_file()]
-        return len(sizes), sum(sizes)
-
-    def _unreadable(self, error: Exception) -> StoreError:
-        reason = str(error).split("\n")[0]
-        return StoreError(
-            f"The price store cannot be read: {reason:.200}",
-            where=str(self.folder),
-            fix=_FIX,
-        )
-
-    def _unwritable(self, error: Exception, outcome: str) -> StoreError:
-        return StoreError(
-            f"The price store cannot be written: {_cause(error):.200}",
-            where=str(self.folder),
-            fix=f"{outcome}; check disk space and permissions, then run again",
-        )
-
-
-def _cause(error: Exception) -> str:
-    """Return an error's message on one line; of a chain that ends in an OS error, only that one's message."""
-    message = " ".join(re.sub(r"\x1b\[\d+m|↳", "", str(error)).split())
-    os_error = re.search(r"([A-Z][^:A-Z]*) \(os error \d+\)$", message)
-    return os_error[1] if os_error else message
 
 
 def _list_files(table: DeltaTable) -> list[str]:

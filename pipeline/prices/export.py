@@ -89,7 +89,7 @@ def _chunks(
     if is_empty:
         raise InputError(
             "No bar was known then: nothing was written",
-            where=f"the price store {store.folder}",
+            where=f"the price store {store.place}",
             fix="give a later --as-of or --known-at",
         )
 

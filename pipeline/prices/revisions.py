@@ -112,7 +112,7 @@ def _select_later(changes: pd.DataFrame, bars: pd.DataFrame, known_at: datetime 
 
 
 def _no_bar(store: PriceStore, symbol: str, versions: pd.DataFrame) -> InputError:
-    where = f"the price store {store.folder}"
+    where = f"the price store {store.place}"
     if not versions.empty:
         first = versions["observed_at"].min()
         return InputError(

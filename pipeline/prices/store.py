@@ -6,6 +6,8 @@ view as known at seq k, or at an instant, ignores later rows. Nothing is overwri
 
 import functools
 import operator
+import random
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime, timedelta
@@ -23,36 +25,33 @@ from numpy.typing import DTypeLike, NDArray
 from pipeline.errors import StoreError
 from pipeline.market.universe import CONTEXT
 from pipeline.prices.bar_block import COLUMNS, Block, build_block
-from pipeline.prices.delta_table import Compaction, StoreFiles
+from pipeline.prices.changed_bars import VALUES, bar_ids, changed, chunks
+from pipeline.prices.delta_table import Compaction, OvertakenError, StoreFiles
 from pipeline.schema import PRICES, empty, validated
 from pipeline.storage.files import hold_lock
 
 __all__ = ["VALUES", "Compaction", "PriceStore"]
 
-VALUES = [*COLUMNS, "currency", "status", "source"]
-"""The values of a bar: a row that differs in one of them from the stored bar is a new version."""
-
 _KEY = ["instrument_id", "session"]
-_TOLERANCES = dict.fromkeys(COLUMNS, 1e-06) | {"volume": 1e-4}
-"""Relative tolerances below which numbers are equal: vendors compute in single precision, and round split-adjusted
-volumes to whole shares."""
-_DAY_RANGE = 1 << 32  # days: more than any two sessions lie apart
 _LOCK_TIMEOUT = 600.0  # seconds to wait for another writer
-_ROWS = 500_000  # compared at a time, about: long histories of many symbols would be in memory three times
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0  # seconds after another machine's commit, doubled each time
 
 
 class PriceStore:
-    """Bars as traded of one universe, in one folder.
+    """Bars as traded of one universe, in one folder or on an object store.
 
     Args:
-        folder: The store's folder; nothing else lives in it.
+        folder: The store's folder; nothing else lives in it. Of an object store: the folder of its copies.
         current: The current symbol of each renamed instrument_id, which the rows are read by and returned under; an
             instrument_id without an entry is its own symbol.
+        url: The address on an object store; default: it lies in the folder.
     """
 
-    def __init__(self, folder: Path, current: Mapping[str, str] = MappingProxyType({})) -> None:
-        self.folder = folder
-        self._files = StoreFiles(folder)
+    def __init__(
+        self, folder: Path, current: Mapping[str, str] = MappingProxyType({}), *, url: str = ""
+    ) -> None:
+        self.folder, self.url, self.place = folder, url, url or str(folder)
+        self._files = StoreFiles(folder, url)
         self._current = current
         self.instruments = {symbol: instrument for instrument, symbol in current.items()}
         # Rows stored before the two symbols were joined in `formerly`: the symbol now belongs to another instrument_id.
@@ -72,15 +71,21 @@ class PriceStore:
             NextdayError: a row violates the schema.
             StoreError: the store cannot be written.
         """
-        valid = [validated(prices, PRICES) for prices in blocks]
+        valid, pause = [validated(prices, PRICES) for prices in blocks], _FIRST_PAUSE
         with self._lock():
-            newest = self.seq()
-            chosen = valid if newest == selected_at else [self.select_new(prices) for prices in valid]
-            if new := [prices.assign(seq=max(newest, above) + 1) for prices in chosen if len(prices)]:
-                self._files.append(new, run)
-            else:
-                self._files.list_checksums()
-        return sum(map(len, new))
+            while True:
+                version, newest = self._files.version(), self.seq()
+                chosen = valid if newest == selected_at else [self.select_new(prices) for prices in valid]
+                new = [prices.assign(seq=max(newest, above) + 1) for prices in chosen if len(prices)]
+                try:
+                    if new:
+                        self._files.append(new, run, after=version)
+                    else:
+                        self._files.list_checksums()
+                    return sum(map(len, new))
+                except OvertakenError:  # by another machine: choose again, from what it has stored
+                    time.sleep(pause * random.uniform(0.5, 1))
+                    pause = min(2 * pause, _LONGEST_PAUSE)
 
     def compact(self, keep: timedelta) -> Compaction:
         """Merge small files, then remove the files that no version of the table younger than `keep` needs.
@@ -101,7 +106,9 @@ class PriceStore:
             StoreError: the store cannot be read.
         """
         with self._lock():
-            yield self._files.active_files()
+            files = self._files.active_files()
+            with self._files.refreshed():
+                yield files
 
     def count_files(self) -> int:
         """Return the number of data files of the current version.
@@ -138,8 +145,8 @@ class PriceStore:
             StoreError: the store cannot be read.
         """
         if stored is not None:
-            return _changed(prices, stored)
-        return pd.concat([prices.head(0), *(_changed(rows, self._stored(rows)) for rows in _chunks(prices))])
+            return changed(prices, stored)
+        return pd.concat([prices.head(0), *(changed(rows, self._stored(rows)) for rows in chunks(prices))])
 
     def read(
         self,
@@ -248,7 +255,7 @@ class PriceStore:
             raise StoreError(
                 f"The prices of version {seq} are gone: this store begins with "
                 + (f"version {first}" if first else "its next append"),
-                where=str(self.folder),
+                where=self.place,
                 fix="only a backup has them (nextday restore); without it their forecasts cannot be replayed",
             )
 
@@ -364,37 +371,7 @@ def _sort_order(
     superseded: bool,
 ) -> NDArray[np.int64]:
     """Return the row numbers sorted by instrument, session and seq; without `superseded` only the last of each bar."""
-    bar = _bar_ids(instrument, session)
+    bar = bar_ids(instrument, session)
     order = np.lexsort((seq.to_numpy(), bar))
     # One append never has two rows of one bar: the schema forbids it.
     return order if superseded else order[np.diff(bar[order], append=-1) != 0]
-
-
-def _bar_ids(instrument: NDArray[np.int64], session: "pd.Series[pd.Timestamp]") -> NDArray[np.int64]:
-    """Return one integer per (instrument, session), ascending in the instrument, then in the session."""
-    return instrument * _DAY_RANGE + session.to_numpy("datetime64[D]").astype(np.int64)
-
-
-def _chunks(prices: pd.DataFrame) -> Iterator[pd.DataFrame]:
-    code, instruments = pd.factorize(prices["instrument_id"])
-    size = max(_ROWS * len(instruments) // max(len(prices), 1), 1)
-    for first in range(0, len(instruments), size):
-        inside = (code >= first) & (code < first + size)
-        yield prices if inside.all() else prices[inside]
-
-
-def _changed(prices: pd.DataFrame, stored: pd.DataFrame) -> pd.DataFrame:
-    if stored.empty:
-        return prices
-    code, _ = pd.factorize(pd.concat([stored["instrument_id"], prices["instrument_id"]]))
-    old_code, new_code = code[: len(stored)], code[len(stored) :]
-    place = pd.Index(_bar_ids(old_code, stored["session"])).get_indexer(
-        pd.Index(_bar_ids(new_code, prices["session"]))
-    )
-    same = place >= 0
-    for name in VALUES:
-        old, new = stored[name].array.take(place), prices[name].array
-        equal = np.abs(new - old) <= _TOLERANCES[name] * np.abs(old) if name in _TOLERANCES else old == new
-        is_missing = new.isna() if name == "currency" else old.isna() & new.isna()
-        same &= np.asarray(equal | is_missing, dtype=bool)
-    return prices[~same]

@@ -1,10 +1,8 @@
 """The bars that a workspace has stored, as a source: a simulation asks no vendor about the past."""
 
-from collections.abc import Mapping
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
-from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
@@ -22,8 +20,7 @@ class StoredSource:
     observed: what a vendor revised before that is not known.
 
     Args:
-        folder: The folder of a price store, which is only read.
-        current: The current symbol of each renamed instrument_id, see `PriceStore`.
+        store: Where they are stored; it is only read.
     """
 
     name = "stored"
@@ -31,8 +28,8 @@ class StoredSource:
     is_local = False
     threads = 1
 
-    def __init__(self, folder: Path, current: Mapping[str, str] = MappingProxyType({})) -> None:
-        self._store = PriceStore(folder, current)
+    def __init__(self, store: PriceStore) -> None:
+        self._store = store
 
     def symbols(self) -> list[str]:
         """Return the stored symbols."""
@@ -44,7 +41,9 @@ class StoredSource:
         Raises:
             StoreError: the store cannot be read.
         """
-        known = _read(self._store.folder, self._store.seq(), tuple(self._store.instruments.items()))
+        known = _read(
+            self._store.folder, self._store.url, self._store.seq(), tuple(self._store.instruments.items())
+        )
         rows = known.get(symbol)
         if rows is None:
             return Fetched(symbol, "not_found", now, reason="no bar of it is stored")
@@ -69,9 +68,11 @@ class StoredSource:
 
 
 @lru_cache(maxsize=1)
-def _read(folder: Path, seq: int, instruments: tuple[tuple[str, str], ...]) -> dict[str, pd.DataFrame]:
+def _read(
+    folder: Path, url: str, seq: int, instruments: tuple[tuple[str, str], ...]
+) -> dict[str, pd.DataFrame]:
     """Return every version of every bar by symbol, session and version; read once for all evenings of a process."""
-    store = PriceStore(folder, {instrument: symbol for symbol, instrument in instruments})
+    store = PriceStore(folder, {instrument: symbol for symbol, instrument in instruments}, url=url)
     rows = store.versions()[
         ["symbol", "session", *BAR_COLUMNS[1:-1], "adjustment", "currency", "observed_at", "seq"]
     ]

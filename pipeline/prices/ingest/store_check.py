@@ -123,7 +123,7 @@ def _on_sessions(
     if on_sessions.empty:
         raise InputError(
             f"There is no bar from {calendar.sessions[0]:%Y-%m-%d} to {last:%Y-%m-%d}",
-            where=f"the price store {store.folder}",
+            where=f"the price store {store.place}",
             fix="give another --now, or another [prices] start",
         )
     return on_sessions

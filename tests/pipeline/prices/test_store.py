@@ -116,7 +116,7 @@ def test_new_rows_are_selected_without_being_written(store: PriceStore, xnys: Ca
 def test_more_symbols_than_a_chunk_are_compared_alike(
     store: PriceStore, xnys: Calendar, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.prices.store._ROWS", 4)
+    monkeypatch.setattr("pipeline.prices.changed_bars._ROWS", 4)
     five = pd.concat([rows(xnys, [10, 11], symbol) for symbol in "ABCDE"], ignore_index=True)
     assert store.append(five, run="r") == 10
     assert store.append(five, run="r") == 0

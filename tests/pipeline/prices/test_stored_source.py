@@ -25,7 +25,7 @@ def stored(tmp_path: Path, xnys: Calendar) -> tuple[StoredSource, pd.DataFrame]:
     revised = bars.copy()
     revised.loc[len(bars) - 1, ["open", "high", "low", "close"]] *= 1.1
     store.append(prices_of({"A": revised}, xnys, LATER), run="two")
-    return StoredSource(tmp_path / "store"), bars
+    return StoredSource(store), bars
 
 
 def fetch(source: StoredSource, now: datetime) -> pd.DataFrame:
