@@ -25,8 +25,9 @@ from tests.conftest import network_settings
 from tests.evenings.test_evenings import Place
 from tests.flows.training.test_planted import SETTINGS, planted
 from tests.support.made_sequences import directions
+from tests.support.own_process import EVENING
 
-pytestmark = [pytest.mark.slow, pytest.mark.proof]
+pytestmark = [pytest.mark.slow, pytest.mark.proof, pytest.mark.own_process(*EVENING)]
 
 AHEAD = (1, 3, 8)
 CLOSES = {"^GSPC": sp500.load()["Close"], "^IXIC": nasdaq.load()["Close"]}
