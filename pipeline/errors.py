@@ -7,6 +7,7 @@ __all__ = [
     "InputError",
     "LedgerDamagedError",
     "LedgerError",
+    "LedgerUnreachableError",
     "NextdayError",
     "SourceError",
     "StoreError",
@@ -83,6 +84,12 @@ class LedgerError(NextdayError):
 
 class LedgerDamagedError(LedgerError):
     """The ledger's file is damaged, or no ledger at all."""
+
+
+class LedgerUnreachableError(LedgerError):
+    """The database that holds the ledger cannot be reached: exit code 2, for a rerun goes on where this one ended."""
+
+    exit_code = 2
 
 
 class WorkspaceBusyError(NextdayError):

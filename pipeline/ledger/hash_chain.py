@@ -20,8 +20,11 @@ from filelock import FileLock
 
 from pipeline.errors import LedgerDamagedError, LedgerError
 from pipeline.ledger import known_head
+from pipeline.ledger.backends import BEGINNINGS, TABLES, Connection, Row, postgresql, read_sql
+from pipeline.ledger.backends.sqlite import SqliteConnection
 from pipeline.outputs import DIRECTION
 from pipeline.schema import FORECASTS, OUTCOMES
+from pipeline.storage.ledger_database import LedgerDatabase, LedgerPlace
 
 __all__ = [
     "BEGINNING",
@@ -49,8 +52,6 @@ __all__ = [
 
 _BUSY_SECONDS = 30.0
 _LAYOUT: Final = 3
-TABLES: Final = "ledger.sql"
-BEGINNINGS: Final = "beginnings.sql"
 GENESIS: Final = "0" * 64
 
 _SQLITE_ERRORS: Final = {
@@ -93,7 +94,7 @@ class Chain:
     clock: str
     day: str = "as_of"
 
-    def columns_to_hash(self, rows: list[sqlite3.Row]) -> tuple[str, ...]:
+    def columns_to_hash(self, rows: list[Row]) -> tuple[str, ...]:
         """Return the columns that the hash of a batch of these rows covers."""
         names = self.columns
         for added in reversed(self.added):
@@ -158,12 +159,16 @@ class Head:
         return hashlib.sha256((self.forecasts + self.outcomes + losses).encode()).hexdigest()
 
 
-def create(path: Path) -> None:
-    """Create the ledger's file and its folders, unless it exists.
+def create(path: LedgerPlace) -> None:
+    """Create the ledger, and a file's folders, unless it exists.
 
     Raises:
         LedgerError: it cannot be created.
     """
+    if isinstance(path, LedgerDatabase):
+        with postgresql.opened(path) as database:
+            database.create()
+        return
     with _creation_lock(path), _connected(path, "rwc") as db:
         if _layout(db) == (0, 0):
             db.execute("PRAGMA journal_mode = WAL")
@@ -171,22 +176,22 @@ def create(path: Path) -> None:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[sqlite3.Connection]:
+def opened(path: LedgerPlace) -> Iterator[Connection]:
     """Open the ledger for one transaction; what the caller does not commit is rolled back.
 
     A ledger of an earlier layout is brought to this one first: its rows and hashes stay as they are.
 
     Raises:
-        LedgerError: SQLite failed; the message names the reason, the file and a fix.
+        LedgerError: SQLite or PostgreSQL failed; the message names the reason, the place and a fix.
     """
+    if isinstance(path, LedgerDatabase):
+        with postgresql.opened(path) as database:
+            _check_version(database.read_layout(), path)
+            yield database
+        return
     with _connected(path, "rw") as db:
         version, _ = _layout(db)
-        if version > _LAYOUT:
-            raise LedgerError(
-                f"The ledger has layout {version}, this version of nextday reads layouts up to {_LAYOUT}",
-                where=str(path),
-                fix="install the nextday that wrote it, or a newer one",
-            )
+        _check_version(version, path)
         if version < 1:
             raise _describe("SQLITE_NOTADB", path)
         if version < _LAYOUT:
@@ -194,40 +199,48 @@ def opened(path: Path) -> Iterator[sqlite3.Connection]:
         yield db
 
 
-def append(db: sqlite3.Connection, chain: Chain, rows: list[dict[str, Any]]) -> int | None:
+def _check_version(version: int, place: LedgerPlace) -> None:
+    if version > _LAYOUT:
+        raise LedgerError(
+            f"The ledger has layout {version}, this version of nextday reads layouts up to {_LAYOUT}",
+            where=str(place),
+            fix="install the nextday that wrote it, or a newer one",
+        )
+
+
+def append(db: Connection, chain: Chain, rows: list[dict[str, Any]]) -> int | None:
     """Insert rows of one universe and the batch that seals them; return its number, None without rows."""
     if not rows:
         return None
     last, prev_hash = _end(db, chain)
     number = last + 1
-    names, places = ", ".join(chain.columns), ", ".join(f":{name}" for name in chain.columns)
-    db.executemany(f"INSERT INTO {chain.name}s (batch, {names}) VALUES ({number}, {places})", rows)
+    db.insert(f"{chain.name}s", ("batch", *chain.columns), [row | {"batch": number} for row in rows])
     header = [number, rows[0]["universe"], max(row[chain.clock] for row in rows), len(rows), prev_hash]
-    # Hashed as read back, because a verification sees what SQLite stores (0.0 for -0.0).
+    # Hashed as read back, because a verification sees what is stored (0.0 for -0.0).
     seal = compute_hash(chain, header, read_rows(db, chain, number))
     db.execute(f"INSERT INTO {chain.name}_batches VALUES (?, ?, ?, ?, ?, ?)", [*header, seal])
     return number
 
 
-def append_beginning(db: sqlite3.Connection, row: dict[str, Any]) -> None:
+def append_beginning(db: Connection, row: dict[str, Any]) -> None:
     """Seal an accepted loss; its table is made with the first one. Begins a transaction of its own."""
-    db.executescript(read_sql(BEGINNINGS))
-    db.execute("BEGIN IMMEDIATE")
+    db.make_beginnings()
+    db.begin_writing()
     append(db, BEGINNING, [row])
 
 
-def head(db: sqlite3.Connection) -> Head:
+def head(db: Connection) -> Head:
     """Return the heads of the chains."""
     return Head(*(_end(db, chain)[1] for chain in list_chains(db)))
 
 
-def find_head(db: sqlite3.Connection) -> known_head.KnownHead:
+def find_head(db: Connection) -> known_head.KnownHead:
     """Return the numbers and hashes of the last batches, to be noted outside of the ledger."""
     forecasts, outcomes, *beginnings = (_end(db, chain) for chain in list_chains(db))
     return known_head.KnownHead(*forecasts, *outcomes, *(beginnings[0] if beginnings else (0, "")))
 
 
-def list_beginnings(db: sqlite3.Connection) -> list[str]:
+def list_beginnings(db: Connection) -> list[str]:
     """Return the accepted losses, oldest first, one sentence each."""
     if BEGINNING not in list_chains(db):
         return []
@@ -255,10 +268,14 @@ def _creation_lock(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _connected(path: Path, mode: str) -> Iterator[sqlite3.Connection]:
+def _connected(path: Path, mode: str) -> Iterator[SqliteConnection]:
     where = f"{path.absolute().as_uri()}?mode={mode}"
     try:
-        with closing(sqlite3.connect(where, uri=True, timeout=_BUSY_SECONDS, isolation_level=None)) as db:
+        with closing(
+            sqlite3.connect(
+                where, uri=True, timeout=_BUSY_SECONDS, isolation_level=None, factory=SqliteConnection
+            )
+        ) as db:
             db.row_factory = sqlite3.Row
             db.execute("PRAGMA synchronous = FULL")
             db.execute("PRAGMA foreign_keys = ON")
@@ -286,22 +303,16 @@ def _describe(kind: str, path: Path) -> LedgerError:
     return error(what, where=str(path), fix=fix)
 
 
-def _layout(db: sqlite3.Connection) -> tuple[int, int]:
+def _layout(db: SqliteConnection) -> tuple[int, int]:
     """Return the layout version and the number of tables, read in one query."""
     query = "SELECT (SELECT user_version FROM pragma_user_version), count(*) FROM sqlite_master"
     version, tables = db.execute(query).fetchone()
     return version, tables
 
 
-def read_sql(name: str) -> str:
-    """Return the statements of TABLES or BEGINNINGS."""
-    return Path(__file__).with_name(name).read_text(encoding="utf-8")
-
-
-def list_chains(db: sqlite3.Connection) -> list[Chain]:
+def list_chains(db: Connection) -> list[Chain]:
     """Return the chains of this ledger: that of accepted losses only where there is one."""
-    query = "SELECT count(*) FROM sqlite_master WHERE name = 'beginning_batches'"
-    return [FORECAST, OUTCOME, *([BEGINNING] if db.execute(query).fetchone()[0] else [])]
+    return [FORECAST, OUTCOME, *([BEGINNING] if db.has_table("beginning_batches") else [])]
 
 
 def read_statements() -> Iterator[str]:
@@ -316,7 +327,7 @@ def read_statements() -> Iterator[str]:
             statement = ""
 
 
-def _bring_to_this_layout(db: sqlite3.Connection) -> None:
+def _bring_to_this_layout(db: SqliteConnection) -> None:
     """Give the rows of a ledger of an earlier layout the columns that were added since, in one transaction.
 
     What is not nextday's stays as it is, for a verification to name it.
@@ -360,25 +371,26 @@ def _bring_to_this_layout(db: sqlite3.Connection) -> None:
     db.execute("COMMIT")
 
 
-def _end(db: sqlite3.Connection, chain: Chain) -> tuple[int, str]:
+def _end(db: Connection, chain: Chain) -> tuple[int, str]:
     last = db.execute(
         f"SELECT number, hash FROM {chain.name}_batches ORDER BY number DESC LIMIT 1"
     ).fetchone()
     return (0, GENESIS) if last is None else (last["number"], last["hash"])
 
 
-def read_rows(db: sqlite3.Connection, chain: Chain, number: int) -> list[sqlite3.Row]:
+def read_rows(db: Connection, chain: Chain, number: int) -> list[Row]:
     """Return the sealed columns of a batch's rows, in the order of the seal."""
     query = f"SELECT {', '.join(chain.columns)} FROM {chain.name}s WHERE batch = ? ORDER BY {chain.order}"
-    return db.execute(query, [number]).fetchall()
+    rows: list[Row] = db.execute(query, [number]).fetchall()
+    return rows
 
 
-def compute_hash(chain: Chain, header: list[Any], rows: list[sqlite3.Row]) -> str:
+def compute_hash(chain: Chain, header: list[Any], rows: list[Row]) -> str:
     """Return the seal of a batch: `header` are its own columns but the hash."""
     return hashlib.sha256(format_content(chain, header, rows).encode()).hexdigest()
 
 
-def format_content(chain: Chain, header: list[Any], rows: list[sqlite3.Row]) -> str:
+def format_content(chain: Chain, header: list[Any], rows: list[Row]) -> str:
     """Return the text whose sha256 is the seal of a batch."""
     columns = chain.columns_to_hash(rows)
     content = {

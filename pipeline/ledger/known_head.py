@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from pipeline.errors import LedgerError
+from pipeline.ledger.backends import Connection, postgresql
 from pipeline.storage.files import write_text
+from pipeline.storage.ledger_database import LedgerDatabase, LedgerPlace
 
 __all__ = [
     "RECOVER",
@@ -48,12 +50,14 @@ class KnownHead:
     beginning_head: str = ""
 
 
-def place(ledger: Path) -> Path:
+def place(ledger: LedgerPlace) -> Path:
     """Return the path of a ledger's note."""
+    if isinstance(ledger, LedgerDatabase):
+        return ledger.head_note
     return ledger.with_name(f"{ledger.stem}.head.json")
 
 
-def note(ledger: Path, head: KnownHead) -> None:
+def note(ledger: LedgerPlace, head: KnownHead) -> None:
     """Write down the head of a ledger that has just been committed.
 
     Raises:
@@ -63,7 +67,7 @@ def note(ledger: Path, head: KnownHead) -> None:
     write_text(place(ledger), json.dumps(facts | {"sha256": _digest(facts)}, indent=1) + "\n")
 
 
-def read(ledger: Path) -> KnownHead | None:
+def read(ledger: LedgerPlace) -> KnownHead | None:
     """Return the noted head, None without a note.
 
     Raises:
@@ -87,7 +91,7 @@ def read(ledger: Path) -> KnownHead | None:
         ) from None
 
 
-def ledger_exists(ledger: Path) -> bool:
+def ledger_exists(ledger: LedgerPlace) -> bool:
     """Return whether a ledger was begun; one whose head was noted was.
 
     A file without tables is none yet: its writer was killed, or found the disk full, before it could make them.
@@ -95,7 +99,7 @@ def ledger_exists(ledger: Path) -> bool:
     Raises:
         LedgerError: it is gone, or its note is damaged.
     """
-    if ledger.exists() and has_tables(ledger):
+    if (isinstance(ledger, LedgerDatabase) or ledger.exists()) and has_tables(ledger):
         return True
     known = read(ledger)
     if known is None:
@@ -108,8 +112,11 @@ def ledger_exists(ledger: Path) -> bool:
     )
 
 
-def has_tables(ledger: Path) -> bool:
+def has_tables(ledger: LedgerPlace) -> bool:
     """Return whether there is anything in a ledger; also True of a file that is damaged or no database."""
+    if isinstance(ledger, LedgerDatabase):
+        with postgresql.opened(ledger) as database:
+            return database.has_table("forecasts")
     try:
         with closing(
             sqlite3.connect(f"{ledger.absolute().as_uri()}?mode=ro", uri=True, timeout=_LOOK_SECONDS)
@@ -119,7 +126,7 @@ def has_tables(ledger: Path) -> bool:
         return True
 
 
-def find_loss(ledger: Path, db: sqlite3.Connection) -> str:
+def find_loss(ledger: LedgerPlace, db: Connection) -> str:
     """Return what the ledger lacks of what was noted, in one sentence; empty if it lacks nothing.
 
     Raises:
@@ -128,7 +135,7 @@ def find_loss(ledger: Path, db: sqlite3.Connection) -> str:
     return next((sentence for sentence, _ in _compare(ledger, db)), "")
 
 
-def is_cut(ledger: Path, db: sqlite3.Connection) -> bool:
+def is_cut(ledger: LedgerPlace, db: Connection) -> bool:
     """Return whether all that the ledger lacks is its end: what is left was sealed as it is.
 
     Raises:
@@ -137,7 +144,7 @@ def is_cut(ledger: Path, db: sqlite3.Connection) -> bool:
     return all(is_missing for _, is_missing in _compare(ledger, db))
 
 
-def _compare(ledger: Path, db: sqlite3.Connection) -> Iterator[tuple[str, bool]]:
+def _compare(ledger: LedgerPlace, db: Connection) -> Iterator[tuple[str, bool]]:
     """Yield each noted batch that the ledger lacks, in words, and whether it is missing rather than another."""
     known = read(ledger)
     if known is None:
@@ -150,7 +157,7 @@ def _compare(ledger: Path, db: sqlite3.Connection) -> Iterator[tuple[str, bool]]
         if number == 0:
             continue
         table, last, found = f"{name}_batches", 0, None
-        if db.execute("SELECT 1 FROM sqlite_master WHERE name = ?", [table]).fetchone():
+        if db.has_table(table):
             last = db.execute(f"SELECT coalesce(max(number), 0) FROM {table}").fetchone()[0]
             found = db.execute(f"SELECT hash FROM {table} WHERE number = ?", [number]).fetchone()
         if found is None:

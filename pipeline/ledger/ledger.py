@@ -3,7 +3,6 @@
 import csv
 import io
 import math
-import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -14,11 +13,13 @@ import pandas as pd
 
 from pipeline.errors import LedgerError
 from pipeline.ledger import hash_chain, known_head, verification
+from pipeline.ledger.backends import Connection, Row
 from pipeline.ledger.hash_chain import Head
 from pipeline.ledger.verification import Verification
 from pipeline.schema import FORECAST_KEY, FORECASTS, OUTCOMES, column_types, validated
 from pipeline.storage.csv_output import disarm
 from pipeline.storage.files import write_text
+from pipeline.storage.ledger_database import LedgerPlace
 
 __all__ = ["Head", "Ledger", "UniverseRecord", "Verification"]
 
@@ -43,19 +44,20 @@ _DTYPES: Final = {
 
 
 class Ledger:
-    """The ledger of one workspace: a SQLite file that every call opens and closes again.
+    """The ledger of one workspace: a SQLite file or PostgreSQL schema that every call opens and closes again.
 
     Args:
-        path: The file; created with its folders if it does not exist.
-        read_only: Never create the file or write a row; a file of an earlier layout is brought to this one all the
+        path: The file, created with its folders if it does not exist; or where the schema is.
+        read_only: Never create the ledger or write a row; a file of an earlier layout is brought to this one all the
             same, without a change of its rows and seals (see `hash_chain.opened`).
 
     Raises:
-        LedgerError: also from every method: the file is missing (read_only), locked, damaged, not a ledger,
+        LedgerUnreachableError: also from every method: the database cannot be reached.
+        LedgerError: also from every method: the ledger is missing (read_only), locked, damaged, not a ledger,
             of a newer layout, or cannot be written.
     """
 
-    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+    def __init__(self, path: LedgerPlace, *, read_only: bool = False) -> None:
         self.path, self.read_only = path, read_only
         is_begun = known_head.ledger_exists(path)
         if not read_only:
@@ -75,7 +77,7 @@ class Ledger:
         opens: Mapping[pd.Timestamp, datetime],
         newest_observed_at: datetime,
         historical: bool,
-        read_back: Callable[[sqlite3.Connection], None] = lambda db: None,
+        read_back: Callable[[Connection], None] = lambda db: None,
     ) -> pd.DataFrame:
         """Append the forecasts whose key is new as one sealed batch; return the official row of each key.
 
@@ -105,12 +107,14 @@ class Ledger:
             last = db.execute(
                 "SELECT max(made_at) FROM forecast_batches WHERE universe = ?", (universe,)
             ).fetchone()[0]
-            fresh = [row for row in given if not _find_official(db, row)]
+            fresh = [
+                row for row, official in zip(given, _find_officials(db, given), strict=True) if not official
+            ]
             for row in fresh:
                 row["opens_at"] = None if historical else _find_open(opens, row)
                 row["kind"] = "live" if _is_live(row, last) else "late"
             batch = hash_chain.append(db, hash_chain.FORECAST, fresh)
-            found = [official for row in given for official in _find_official(db, row)]
+            found = [row for official in _find_officials(db, given) for row in official]
             read_back(db)
         official = _decode(found, ("batch", *_FORECAST)).drop_duplicates(ignore_index=True)
         return official[list(_FORECAST)].assign(is_new=official["batch"] == (batch or 0))
@@ -120,7 +124,7 @@ class Ledger:
         outcomes: pd.DataFrame,
         *,
         universe: str,
-        read_back: Callable[[sqlite3.Connection], None] = lambda db: None,
+        read_back: Callable[[Connection], None] = lambda db: None,
     ) -> int:
         """Append outcomes (OUTCOMES columns) as one sealed batch; return how many keys it settled, void ones too.
 
@@ -133,8 +137,7 @@ class Ledger:
         given = [row | {"universe": universe} for row in _encode(validated(outcomes, OUTCOMES))]
         with self._writing() as db:
             fresh = []
-            for row in given:
-                last = _last_outcome(db, row)
+            for row, last in zip(given, _last_outcomes(db, given), strict=True):
                 if last is None or not _is_same(last, row):
                     fresh.append(row | {"correction": int(last is not None)})
             hash_chain.append(db, hash_chain.OUTCOME, fresh)
@@ -215,7 +218,7 @@ class Ledger:
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(columns)
-        query = _query(columns, ":universe IS NULL OR universe = :universe")
+        query = _query(columns, "CAST(:universe AS TEXT) IS NULL OR universe = :universe")
         with self._reading() as db:
             rows = db.execute(query, {"universe": universe})
             writer.writerows(map(disarm, row) for row in rows)
@@ -231,20 +234,19 @@ class Ledger:
             return _decode(db.execute(_query(columns, where), values), columns)
 
     @contextmanager
-    def _reading(self, *, checked: bool = True) -> Iterator[sqlite3.Connection]:
+    def _reading(self, *, checked: bool = True) -> Iterator[Connection]:
         with hash_chain.opened(self.path) as db:
-            db.execute("PRAGMA query_only = ON")
-            db.execute("BEGIN")
+            db.begin_reading()
             if checked:
                 verification.check(db, self.path)
             yield db
 
     @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
+    def _writing(self) -> Iterator[Connection]:
         if self.read_only:
             raise LedgerError("The ledger was opened read-only", where=str(self.path))
         with hash_chain.opened(self.path) as db:
-            db.execute("BEGIN IMMEDIATE")
+            db.begin_writing()
             verification.check_end(db, self.path)
             yield db
             head = hash_chain.find_head(db)
@@ -269,7 +271,7 @@ class UniverseRecord:
     head: Head
     beginnings: list[str]
 
-    def __init__(self, ledger: Ledger, universe: str, db: sqlite3.Connection) -> None:
+    def __init__(self, ledger: Ledger, universe: str, db: Connection) -> None:
         self._ledger, self._universe = ledger, universe
         self.rows = _decode([], _RECORD)
         self.beginnings = hash_chain.list_beginnings(db)
@@ -306,10 +308,10 @@ class UniverseRecord:
         """Write down outcomes: see Ledger.settle."""
         return self._ledger.settle(outcomes, universe=self._universe, read_back=self._read_since(outcomes))
 
-    def _read_since(self, written: pd.DataFrame) -> Callable[[sqlite3.Connection], None]:
+    def _read_since(self, written: pd.DataFrame) -> Callable[[Connection], None]:
         return lambda db: self._read(db, _encode_cell(written["as_of"].min()))
 
-    def _read(self, db: sqlite3.Connection, since: str) -> None:
+    def _read(self, db: Connection, since: str) -> None:
         """Read everything, or what may have changed: the rows of the sessions from `since` (a date) on."""
         where = "universe = :universe AND role = 'champion' AND as_of >= :since"
         rows = db.execute(_query(_RECORD, where), {"universe": self._universe, "since": since})
@@ -320,7 +322,7 @@ class UniverseRecord:
         self.head = hash_chain.head(db)
 
 
-def _read_corrections(db: sqlite3.Connection, universe: str) -> pd.DataFrame:
+def _read_corrections(db: Connection, universe: str) -> pd.DataFrame:
     same_key = " AND ".join(f"later.{name} = first.{name}" for name in _KEY)
     query = (
         "SELECT later.*, first.outcome AS first_outcome, first.realized_return AS first_return "
@@ -336,7 +338,7 @@ def _instant(when: datetime) -> str:
 
 
 def _encode_cell(cell: Any) -> Any:
-    """Return a cell as SQLite stores it."""
+    """Return a cell as it is stored."""
     if isinstance(cell, pd.Timestamp):
         return f"{cell:%Y-%m-%d}" if cell.tzinfo is None else _instant(cell)
     return None if isinstance(cell, float) and math.isnan(cell) else cell
@@ -346,7 +348,7 @@ def _encode(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(name): _encode_cell(cell) for name, cell in row.items()} for row in frame.to_dict("records")]
 
 
-def _decode(rows: Iterable[sqlite3.Row], columns: tuple[str, ...]) -> pd.DataFrame:
+def _decode(rows: Iterable[Row], columns: tuple[str, ...]) -> pd.DataFrame:
     frame = pd.DataFrame([[row[name] for name in columns] for row in rows], columns=list(columns))
     return frame.astype({name: _DTYPES[name] for name in columns})
 
@@ -356,13 +358,13 @@ def _query(columns: tuple[str, ...], where: str) -> str:
     return f"SELECT {', '.join(columns)} FROM record WHERE {where} ORDER BY {order}"
 
 
-def _find_official(db: sqlite3.Connection, row: dict[str, Any]) -> list[sqlite3.Row]:
-    """Return the official row of a key, if any: the champion's, or for a challenger its model's row of any role."""
+def _find_officials(db: Connection, rows: list[dict[str, Any]]) -> list[list[Row]]:
+    """Return the official row of each key, if any: the champion's, or for a challenger its model's row of any role."""
     query = (
         f"SELECT * FROM forecasts WHERE {_SAME_KEY} AND role IN ('champion', :role) "
         "AND (:role = 'champion' OR model_version = :model_version) ORDER BY role DESC LIMIT 1"
     )
-    return db.execute(query, row).fetchall()
+    return db.select_each(query, rows)
 
 
 def _find_open(opens: Mapping[pd.Timestamp, datetime], row: dict[str, Any]) -> str:
@@ -377,17 +379,18 @@ def _is_live(row: dict[str, Any], last_issued_at: str | None) -> bool:
     return row["opens_at"] is not None and not_before <= row["issued_at"] < row["opens_at"]
 
 
-def _last_outcome(db: sqlite3.Connection, row: dict[str, Any]) -> sqlite3.Row | None:
-    if not _find_official(db, row | {"role": "champion", "model_version": None}):
-        raise LedgerError(
-            f"{row['symbol']}, as_of {row['as_of']}: this outcome has no champion forecast to settle"
-        )
+def _last_outcomes(db: Connection, rows: list[dict[str, Any]]) -> list[Row | None]:
+    champions = _find_officials(db, [row | {"role": "champion", "model_version": None} for row in rows])
+    for row, champion in zip(rows, champions, strict=True):
+        if not champion:
+            raise LedgerError(
+                f"{row['symbol']}, as_of {row['as_of']}: this outcome has no champion forecast to settle"
+            )
     query = f"SELECT * FROM outcomes WHERE {_SAME_KEY} ORDER BY batch DESC LIMIT 1"
-    found: sqlite3.Row | None = db.execute(query, row).fetchone()
-    return found
+    return [found[0] if found else None for found in db.select_each(query, rows)]
 
 
-def _is_same(last: sqlite3.Row, row: dict[str, Any]) -> bool:
+def _is_same(last: Row, row: dict[str, Any]) -> bool:
     before, now = last["realized_return"], row["realized_return"]
     if last["median_basis"] is not None and before is not None and now is not None:
         # The median of more members is no news from the source: only the stock's own return is.

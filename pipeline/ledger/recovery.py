@@ -4,19 +4,22 @@ Rows whose seal is whole stay. A ledger that cannot be trusted is set aside, and
 are sealed in the ledger, and every verification and every report repeats them.
 """
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from pipeline.errors import InputError, LedgerDamagedError, LedgerError
 from pipeline.ledger import hash_chain, known_head
+from pipeline.ledger.backends import postgresql
 from pipeline.ledger.verification import find_problems
+from pipeline.storage.ledger_database import LedgerDatabase, LedgerPlace
 
 __all__ = ["begin_again", "describe_loss"]
 
 _FILES = ("", "-wal", "-shm")
 
 
-def describe_loss(ledger: Path) -> str:
+def describe_loss(ledger: LedgerPlace) -> str:
     """Return what a ledger has lost, in the words that `begin_again` asks for; empty if it is whole.
 
     Raises:
@@ -25,11 +28,11 @@ def describe_loss(ledger: Path) -> str:
     return _examine(ledger)[0]
 
 
-def begin_again(ledger: Path, words: str, now: datetime) -> Path | None:
+def begin_again(ledger: LedgerPlace, words: str, now: datetime) -> LedgerPlace | None:
     """Accept a loss, seal that, and note the head that the ledger has now.
 
     Args:
-        ledger: The ledger's file.
+        ledger: The ledger's file or database.
         words: What is lost, as `describe_loss` says it.
         now: The time.
 
@@ -71,11 +74,12 @@ def begin_again(ledger: Path, words: str, now: datetime) -> Path | None:
     return aside
 
 
-def _examine(ledger: Path) -> tuple[str, bool]:
+def _examine(ledger: LedgerPlace) -> tuple[str, bool]:
     """Return what is lost, empty if nothing is, and whether the rows that are left may stay."""
     known = _read_note(ledger)
     has_note = known_head.place(ledger).exists()
-    if not ledger.exists() or not known_head.has_tables(ledger):
+    is_there = isinstance(ledger, LedgerDatabase) or ledger.exists()
+    if not is_there or not known_head.has_tables(ledger):
         if known:
             return f"lost: {_batches(known.forecasts, known.outcomes)}", False
         return ("lost: all that was sealed" if has_note else ""), False
@@ -99,7 +103,7 @@ def _examine(ledger: Path) -> tuple[str, bool]:
     return (f"lost from the end: {_batches(*gone)}" if any(gone) else ""), True
 
 
-def _read_note(ledger: Path) -> known_head.KnownHead | None:
+def _read_note(ledger: LedgerPlace) -> known_head.KnownHead | None:
     try:
         return known_head.read(ledger)
     except LedgerError:
@@ -124,7 +128,9 @@ def _of(known: known_head.KnownHead | None) -> str:
     )
 
 
-def _set_aside(ledger: Path, at: datetime) -> Path | None:
+def _set_aside(ledger: LedgerPlace, at: datetime) -> LedgerPlace | None:
+    if isinstance(ledger, LedgerDatabase):
+        return _rename_schema(ledger, at)
     if not ledger.exists():
         return None
     aside = ledger.with_name(f"{ledger.name}.broken-{at:%Y-%m-%dT%H%M%SZ}")
@@ -132,3 +138,12 @@ def _set_aside(ledger: Path, at: datetime) -> Path | None:
         if (there := Path(f"{ledger}{end}")).exists():
             there.replace(f"{aside}{end}")
     return aside
+
+
+def _rename_schema(ledger: LedgerDatabase, at: datetime) -> LedgerDatabase | None:
+    if not known_head.has_tables(ledger):
+        return None
+    aside = f"{ledger.schema}_broken_{at:%Y%m%dt%H%M%Sz}"
+    with postgresql.opened(ledger) as db:
+        db.set_aside(aside)
+    return replace(ledger, schema=aside)

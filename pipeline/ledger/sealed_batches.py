@@ -1,17 +1,17 @@
 """What was sealed, as it was hashed: batch by batch for who publishes or checks it, and as tables with types."""
 
 import json
-import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import pandas as pd
 
 from pipeline.ledger import hash_chain, verification
+from pipeline.ledger.backends import Connection, declared_types
 from pipeline.ledger.hash_chain import Head
+from pipeline.storage.ledger_database import LedgerPlace
 
 __all__ = [
     "SealedBatch",
@@ -83,20 +83,19 @@ class SealedText:
 
 
 @contextmanager
-def open_sealed(ledger: Path) -> Iterator[sqlite3.Connection]:
+def open_sealed(ledger: LedgerPlace) -> Iterator[Connection]:
     """Open a ledger for reading, after checking that its rows are those that were sealed.
 
     Raises:
         LedgerError: it is missing, damaged, or its seal is broken.
     """
     with hash_chain.opened(ledger) as db:
-        db.execute("PRAGMA query_only = ON")
-        db.execute("BEGIN")
+        db.begin_reading()
         verification.check(db, ledger)
         yield db
 
 
-def list_batches(db: sqlite3.Connection) -> list[SealedBatch]:
+def list_batches(db: Connection) -> list[SealedBatch]:
     """Return every batch of every chain in the order of sealing.
 
     Each chain knows its own order. Between them the times decide, and at equal times outcomes come first, as they do
@@ -120,7 +119,7 @@ def list_batches(db: sqlite3.Connection) -> list[SealedBatch]:
     return made
 
 
-def read_text(db: sqlite3.Connection, batch: SealedBatch) -> SealedText:
+def read_text(db: Connection, batch: SealedBatch) -> SealedText:
     """Return the text of a batch, as it was hashed."""
     chain = _CHAINS[batch.chain]
     header = [batch.number, batch.universe, batch.made_at, batch.n, batch.prev_hash]
@@ -134,12 +133,12 @@ def list_columns(chain: str) -> tuple[str, ...]:
     return _CHAINS[chain].columns
 
 
-def read_cells(db: sqlite3.Connection, batch: SealedBatch) -> list[list[Any]]:
-    """Return the rows of a batch in the order of the seal: the cells of `list_columns`, as SQLite holds them."""
+def read_cells(db: Connection, batch: SealedBatch) -> list[list[Any]]:
+    """Return the rows of a batch in the order of the seal: the cells of `list_columns`, as they are stored."""
     return [[*row] for row in hash_chain.read_rows(db, _CHAINS[batch.chain], batch.number)]
 
 
-def read_table(db: sqlite3.Connection, table: str, universe: str | None = None) -> pd.DataFrame:
+def read_table(db: Connection, table: str, universe: str | None = None) -> pd.DataFrame:
     """Return the rows of a table or view of the ledger with the types of its columns.
 
     Args:
@@ -148,10 +147,10 @@ def read_table(db: sqlite3.Connection, table: str, universe: str | None = None) 
             the order of the CSV.
         universe: Only the rows of this universe; None: all.
     """
-    declared = {row["name"]: row["type"] for row in db.execute(f"PRAGMA table_info({table})")}
+    declared = declared_types(table)
+    where = "CAST(:universe AS TEXT) IS NULL OR universe = :universe"
     rows = db.execute(
-        f"SELECT * FROM {table} WHERE :universe IS NULL OR universe = :universe ORDER BY {_ORDERS[table]}",
-        {"universe": universe},
+        f"SELECT * FROM {table} WHERE {where} ORDER BY {_ORDERS[table]}", {"universe": universe}
     )
     frame = pd.DataFrame([tuple(row) for row in rows], columns=[*declared])
     types: dict[Any, Any] = {name: _TYPES[kind] for name, kind in declared.items()}

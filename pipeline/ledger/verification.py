@@ -1,15 +1,15 @@
 """Recompute the chains of a ledger: in full with every problem named, or once per run before its rows are used."""
 
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
 from pipeline.errors import LedgerError
 from pipeline.ledger import hash_chain, known_head
+from pipeline.ledger.backends import Connection, Row
 from pipeline.ledger.hash_chain import Chain, Head
+from pipeline.storage.ledger_database import LedgerDatabase, LedgerPlace
 
 __all__ = ["Verification", "check", "check_end", "find_problems", "verify"]
 
@@ -34,21 +34,18 @@ class Verification:
         return not self.problems
 
 
-def check(db: sqlite3.Connection, path: Path) -> None:
+def check(db: Connection, path: LedgerPlace) -> None:
     """Refuse a ledger that lacks batches that were sealed, or whose rows are not those that were.
 
-    The chains are recomputed once per process and state of the file.
+    The chains are recomputed once per process and state of the ledger.
 
     Raises:
         LedgerError: what is lost or changed, with its batch.
     """
     check_end(db, path)
-    state = tuple(
-        (facts.st_ino, facts.st_size, facts.st_mtime_ns)
-        for facts in (each.stat() for each in (path, Path(f"{path}-wal")) if each.exists())
-    )
+    state = _read_state(db, path)
     if _checked.get(path) != state:
-        for problem in (*_file_problems(db), *_seal_problems(db)):
+        for problem in (*db.find_damage(with_beginnings=_has_losses(db)), *_seal_problems(db)):
             raise LedgerError(
                 f"The ledger's seal is broken: {problem}",
                 where=str(path),
@@ -57,11 +54,21 @@ def check(db: sqlite3.Connection, path: Path) -> None:
         _checked[path] = state
 
 
-_checked: dict[Path, tuple[tuple[int, int, int], ...]] = {}
-"""What this process has recomputed: the state of each ledger's files."""
+_checked: dict[LedgerPlace, object] = {}
+"""What this process has recomputed: the state of each ledger."""
 
 
-def check_end(db: sqlite3.Connection, path: Path) -> None:
+def _read_state(db: Connection, path: LedgerPlace) -> object:
+    """Return what changes with every batch: the state of the files, or on PostgreSQL the heads."""
+    if isinstance(path, LedgerDatabase):
+        return hash_chain.find_head(db)
+    return tuple(
+        (facts.st_ino, facts.st_size, facts.st_mtime_ns)
+        for facts in (each.stat() for each in (path, Path(f"{path}-wal")) if each.exists())
+    )
+
+
+def check_end(db: Connection, path: LedgerPlace) -> None:
     """Refuse a ledger that lacks batches that were sealed.
 
     Raises:
@@ -71,7 +78,7 @@ def check_end(db: sqlite3.Connection, path: Path) -> None:
         raise LedgerError(f"The ledger lost sealed rows: {loss}", where=str(path), fix=known_head.RECOVER)
 
 
-def verify(db: sqlite3.Connection, path: Path, expected_head: str | None = None) -> Verification:
+def verify(db: Connection, path: LedgerPlace, expected_head: str | None = None) -> Verification:
     """Recompute both chains and check the file, its layout and the times of live rows.
 
     Args:
@@ -79,7 +86,7 @@ def verify(db: sqlite3.Connection, path: Path, expected_head: str | None = None)
         path: Its file.
         expected_head: A head noted earlier, which must be part of the ledger's history.
     """
-    problems = [*find_problems(db), *_foreign_parts(db)]
+    problems = [*find_problems(db), *db.find_foreign_parts(with_beginnings=_has_losses(db))]
     try:
         loss = known_head.find_loss(path, db)
     except LedgerError as error:
@@ -100,50 +107,25 @@ def verify(db: sqlite3.Connection, path: Path, expected_head: str | None = None)
     )
 
 
-def find_problems(db: sqlite3.Connection) -> list[str]:
+def find_problems(db: Connection) -> list[str]:
     """Return what is wrong with the ledger as it is, each with its batch or row, without the noted head."""
-    return [*_file_problems(db), *_seal_problems(db), *_live_problems(db)]
+    return [*db.find_damage(with_beginnings=_has_losses(db)), *_seal_problems(db), *_live_problems(db)]
 
 
 def _was_head(expected: str, chains: list[list[str]]) -> bool:
     return any(Head(*hashes).hash == expected for hashes in product(*map(reversed, chains)))
 
 
-def _file_problems(db: sqlite3.Connection) -> Iterator[str]:
-    for (result,) in db.execute("PRAGMA integrity_check"):
-        if result != "ok":
-            yield f"the file: {result}"
-    expected, actual = _layouts(db)
-    for name in sorted(expected):
-        if actual.get(name) != expected[name]:
-            yield f"the layout: {name} is missing or was changed, so rows could have been changed"
+def _has_losses(db: Connection) -> bool:
+    return hash_chain.BEGINNING in hash_chain.list_chains(db)
 
 
-def _foreign_parts(db: sqlite3.Connection) -> Iterator[str]:
-    """Name what does not belong to a ledger: a trigger may change what is written, a view hide what is read."""
-    expected, actual = _layouts(db)
-    kinds = dict(db.execute("SELECT name, type FROM sqlite_master").fetchall())
-    for name in sorted(actual.keys() - expected.keys()):
-        if not name.startswith("sqlite_"):
-            yield f"the layout: the {kinds[name]} {name!r} does not belong to a ledger: drop it"
-
-
-def _layouts(db: sqlite3.Connection) -> tuple[dict[str, str], dict[str, str]]:
-    """Return the statements that make a ledger's parts, by name, as they should be and as they are."""
-    query = "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"
-    with closing(sqlite3.connect(":memory:")) as fresh:
-        fresh.executescript(hash_chain.read_sql(hash_chain.TABLES))
-        if hash_chain.BEGINNING in hash_chain.list_chains(db):
-            fresh.executescript(hash_chain.read_sql(hash_chain.BEGINNINGS))
-        return dict(fresh.execute(query).fetchall()), dict(tuple(row) for row in db.execute(query))
-
-
-def _seal_problems(db: sqlite3.Connection) -> Iterator[str]:
+def _seal_problems(db: Connection) -> Iterator[str]:
     for chain in hash_chain.list_chains(db):
         yield from _chain_problems(db, chain)
 
 
-def _chain_problems(db: sqlite3.Connection, chain: Chain) -> Iterator[str]:
+def _chain_problems(db: Connection, chain: Chain) -> Iterator[str]:
     number, last_hash = 0, hash_chain.GENESIS
     for batch in db.execute(f"SELECT * FROM {chain.name}_batches ORDER BY number"):
         rows = hash_chain.read_rows(db, chain, batch["number"])
@@ -162,7 +144,7 @@ def _chain_problems(db: sqlite3.Connection, chain: Chain) -> Iterator[str]:
         yield f"{chain.name} batch {orphan}: it has rows, but is not sealed"
 
 
-def _describe_batch(chain: Chain, batch: sqlite3.Row, rows: list[sqlite3.Row]) -> str:
+def _describe_batch(chain: Chain, batch: Row, rows: list[Row]) -> str:
     days = sorted({row[chain.day][:10] for row in rows}) or ["unknown"]
     span = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
     return (
@@ -170,25 +152,25 @@ def _describe_batch(chain: Chain, batch: sqlite3.Row, rows: list[sqlite3.Row]) -
     )
 
 
-def _live_problems(db: sqlite3.Connection) -> Iterator[str]:
+def _live_problems(db: Connection) -> Iterator[str]:
     query = """
         WITH earlier AS (SELECT number, max(made_at) OVER (PARTITION BY universe ORDER BY number
           ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS last FROM forecast_batches)
         SELECT batch, universe, symbol, as_of FROM forecasts JOIN earlier ON number = batch
-        WHERE kind = 'live' AND (issued_at < opens_at AND issued_at >= max(observed_at, coalesce(last, '')))
-          IS NOT TRUE
+        WHERE kind = 'live' AND (issued_at < opens_at AND issued_at >= observed_at
+          AND issued_at >= coalesce(last, '')) IS NOT TRUE
     """
     for row in db.execute(query):
         batch = f"forecast batch {row['batch']} ({row['universe']}, as_of {row['as_of']})"
         yield f"{batch}: {row['symbol']} is marked live, but its times make it late"
 
 
-def _hashes(db: sqlite3.Connection, chain: Chain) -> list[str]:
+def _hashes(db: Connection, chain: Chain) -> list[str]:
     return [
         hash_chain.GENESIS,
         *(row[0] for row in db.execute(f"SELECT hash FROM {chain.name}_batches ORDER BY number")),
     ]
 
 
-def _count(db: sqlite3.Connection, chain: Chain) -> int:
+def _count(db: Connection, chain: Chain) -> int:
     return int(db.execute(f"SELECT count(*) FROM {chain.name}s").fetchone()[0])

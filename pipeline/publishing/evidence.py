@@ -8,12 +8,12 @@ import csv
 import hashlib
 import io
 import json
-import sqlite3
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from pipeline.ledger.backends import Connection
 from pipeline.ledger.sealed_batches import (
     SealedBatch,
     SealedText,
@@ -54,7 +54,7 @@ class EvidenceFile:
         return bool(self.ending) and file.is_file() and _read_tail(file, len(self.ending)) == self.ending
 
 
-def list_evidence(db: sqlite3.Connection, universe: str | None) -> list[EvidenceFile]:
+def list_evidence(db: Connection, universe: str | None) -> list[EvidenceFile]:
     """Return the files of the sealed batches and of the heads, without making their content.
 
     Batches of other universes keep their place in the chain by their hash; nothing else of them is told.
@@ -73,7 +73,7 @@ def list_evidence(db: sqlite3.Connection, universe: str | None) -> list[Evidence
     ]
 
 
-def list_tables(db: sqlite3.Connection, universe: str | None) -> list[EvidenceFile]:
+def list_tables(db: Connection, universe: str | None) -> list[EvidenceFile]:
     """Return the files with the rows of the batches as tables: CSV, and for forecasts and outcomes Parquet."""
     shown = [batch for batch in list_batches(db) if _is_shown(batch, universe)]
     files = []
@@ -99,7 +99,7 @@ def _head_cells(batch: SealedBatch, universe: str | None) -> list[Any]:
     return [batch.chain, batch.number, *about, batch.prev_hash, batch.hash, batch.ledger_head]
 
 
-def _batch_file(db: sqlite3.Connection, batch: SealedBatch) -> EvidenceFile:
+def _batch_file(db: Connection, batch: SealedBatch) -> EvidenceFile:
     path = f"{FOLDER}/{batch.chain}s/{batch.number:06d}.js"
     ending = f"],{_quote(batch.hash)});\n".encode()
     return EvidenceFile(
@@ -130,7 +130,7 @@ def _format_csv(columns: tuple[str, ...], rows: Iterable[list[Any]]) -> bytes:
     return text.getvalue().encode()
 
 
-def _format_table(db: sqlite3.Connection, chain: str, batches: list[SealedBatch]) -> bytes:
+def _format_table(db: Connection, chain: str, batches: list[SealedBatch]) -> bytes:
     """Return the rows of the batches of one chain as CSV, as they were sealed and in that order."""
     columns = ("batch", *list_columns(chain))
     return _format_csv(
@@ -138,7 +138,7 @@ def _format_table(db: sqlite3.Connection, chain: str, batches: list[SealedBatch]
     )
 
 
-def _format_parquet(db: sqlite3.Connection, chain: str, universe: str | None) -> bytes:
+def _format_parquet(db: Connection, chain: str, universe: str | None) -> bytes:
     content: bytes = read_table(db, f"{chain}s", universe).to_parquet(index=False)
     return content
 

@@ -11,6 +11,7 @@ from pipeline.ledger.sealed_batches import list_batches, open_sealed
 from pipeline.publishing.evidence import list_evidence, list_tables
 from pipeline.publishing.folder import PublishedFolder
 from pipeline.publishing.pages import hide_places, link_verifier, list_pages
+from pipeline.storage.ledger_database import LedgerPlace
 
 __all__ = ["VERIFIERS", "Published", "publish", "read_verifier"]
 
@@ -31,7 +32,7 @@ class Published:
 
 
 def publish(
-    ledger: Path,
+    ledger: LedgerPlace,
     reports: Path,
     target: Path,
     *,
@@ -43,7 +44,7 @@ def publish(
     """Write the published folder; a second time only what changed.
 
     Args:
-        ledger: The ledger's file.
+        ledger: The ledger's file or database.
         reports: The universe's folder of reports.
         target: The folder to publish to.
         universe: The universe's name.

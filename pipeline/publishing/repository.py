@@ -14,6 +14,7 @@ from pipeline.ledger.sealed_batches import list_batches, open_sealed
 from pipeline.publishing.evidence import EvidenceFile, list_evidence
 from pipeline.publishing.publication import read_verifier
 from pipeline.storage.files import hold_lock, write_bytes
+from pipeline.storage.ledger_database import LedgerPlace
 
 __all__ = ["Committed", "commit_batches"]
 
@@ -44,14 +45,14 @@ class Committed:
     ledger_head: str
 
 
-def commit_batches(ledger: Path, folder: Path, universe: str) -> Committed:
+def commit_batches(ledger: LedgerPlace, folder: Path, universe: str) -> Committed:
     """Commit what was sealed since the last commit, in one commit: the batches, the heads, and verify.py.
 
     The files go to <folder>/<universe>/. Other files of the repository, staged or not, stay as they are. Hooks and
     signing are off. Where git knows no author, nextday is the author.
 
     Args:
-        ledger: The ledger's file.
+        ledger: The ledger's file or database.
         folder: A folder in the working tree of the repository.
         universe: Whose rows are committed; batches of other universes keep their place by their hash.
 

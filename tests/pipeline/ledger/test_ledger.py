@@ -9,6 +9,7 @@ import pytest
 from pipeline.errors import LedgerError, NextdayError
 from pipeline.ledger.ledger import Ledger
 from pipeline.schema import FORECASTS, OUTCOMES, validated
+from pipeline.storage.ledger_database import LedgerPlace
 from tests.support.made_sequences import NO_MEDIAN
 
 MONDAY, TUESDAY, WEDNESDAY = (pd.Timestamp(2018, 12, day) for day in (10, 11, 12))
@@ -51,8 +52,8 @@ def issue(ledger: Ledger, frame: pd.DataFrame, **changes: object) -> pd.DataFram
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Ledger:
-    return Ledger(tmp_path / "deep" / "ledger.sqlite")
+def ledger(place: LedgerPlace) -> Ledger:
+    return Ledger(place)
 
 
 def test_what_was_issued_comes_back_to_the_last_bit(ledger: Ledger) -> None:

@@ -228,11 +228,11 @@ def test_batches_in_another_order_are_named(ledger: Ledger) -> None:
 
 
 def test_a_late_row_that_is_sealed_as_live_is_named(ledger: Ledger) -> None:
-    with closing(sqlite3.connect(ledger.path)) as db:
-        db.row_factory = sqlite3.Row
+    with hash_chain.opened(ledger.path) as db:
+        db.begin_writing()
         row = dict(db.execute("SELECT * FROM forecasts WHERE batch = 1 AND symbol = 'AAPL'").fetchone())
         hash_chain.append(db, hash_chain.FORECAST, [row | {"symbol": "TSLA"}])
-        db.commit()
+        db.execute("COMMIT")
     assert ledger.verify().problems == [
         "forecast batch 5 (sample, as_of 2018-12-10): TSLA is marked live, but its times make it late"
     ]

@@ -1,0 +1,78 @@
+"""Where a ledger on PostgreSQL is: the database, the schema in it, and the note of its last head in the workspace."""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import parse_qs, urlsplit
+
+from pipeline.errors import InputError
+
+__all__ = ["LedgerDatabase", "LedgerPlace", "locate_ledger"]
+
+_SCHEMA: Final = re.compile(r"[a-z_][a-z0-9_]{0,39}")
+
+
+@dataclass(frozen=True)
+class LedgerDatabase:
+    """A ledger on PostgreSQL; as text it names host, database and schema, never the password.
+
+    Attributes:
+        dsn: What libpq connects to.
+        schema: The schema that holds the ledger alone: several workspaces can share a database.
+        head_note: The file in the workspace with the last head that this workspace has seen.
+    """
+
+    dsn: str
+    schema: str
+    head_note: Path
+
+    def __str__(self) -> str:
+        """Return host, database and schema."""
+        parts = urlsplit(self.dsn)
+        user = f"{parts.username}@" if parts.username else ""
+        host = f"{user}{parts.hostname or 'localhost'}{f':{parts.port}' if parts.port else ''}"
+        return f"postgresql://{host}{parts.path}?schema={self.schema}"
+
+    def __repr__(self) -> str:
+        """Return the same: a traceback shows no password either."""
+        return f"LedgerDatabase({self})"
+
+
+LedgerPlace = Path | LedgerDatabase
+"""A SQLite file, or a schema of a PostgreSQL database."""
+
+
+def locate_ledger(address: str, file: Path) -> LedgerPlace:
+    """Return where a ledger is.
+
+    Args:
+        address: postgresql://user@host/database?schema=NAME (the schema's default is nextday); "env:NAME": the
+            environment variable NAME holds it, and may then hold a password; empty: the file.
+        file: The SQLite file of the workspace; the note of the last head is next to it in any case.
+
+    Raises:
+        InputError: the variable is not set, or its content is no such address.
+    """
+    if not address:
+        return file
+    name = address.removeprefix("env:")
+    given = os.environ.get(name, "") if name != address else address
+    try:
+        parts = urlsplit(given)
+        schema = parse_qs(parts.query).get("schema", ["nextday"])[0]
+        is_usable = parts.scheme in ("postgresql", "postgres") and len(parts.path) > 1 and parts.port != 0
+    except ValueError:
+        is_usable, schema = False, ""
+    if not is_usable or not _SCHEMA.fullmatch(schema):
+        raise InputError(
+            f"The environment variable {name} holds no address of a PostgreSQL database"
+            if name != address
+            else "This is no address of a PostgreSQL database",
+            where="[storage] ledger",
+            fix="write postgresql://user@host/database?schema=nextday; a schema has at most 40 characters a-z, 0-9, _",
+        )
+    query = "&".join(each for each in parts.query.split("&") if each and not each.startswith("schema="))
+    dsn = parts._replace(query=query, scheme="postgresql").geturl()
+    return LedgerDatabase(dsn, schema, file.with_name(f"{file.stem}.head.json"))
