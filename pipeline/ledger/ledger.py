@@ -48,8 +48,7 @@ class Ledger:
 
     Args:
         path: The file, created with its folders if it does not exist; or where the schema is.
-        read_only: Never create the ledger or write a row; a file of an earlier layout is brought to this one all the
-            same, without a change of its rows and seals (see `hash_chain.opened`).
+        read_only: Never create the ledger or write a row; `hash_chain.opened` says what becomes of an earlier layout.
 
     Raises:
         LedgerUnreachableError: also from every method: the database cannot be reached.
