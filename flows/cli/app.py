@@ -282,16 +282,24 @@ def report(
 
 
 @app.command()
-def deploy() -> None:
+def deploy(
+    pool: Annotated[
+        str,
+        typer.Option(
+            help="The work pool, of any type: process, docker, kubernetes.",
+            show_default="the one in use, at first nextday-local, a process pool",
+        ),
+    ] = "",
+) -> None:
     """Create Prefect's work pool and the deployments of the flows.
 
-    The deployments are `nightly`, `retrain`, `maintenance` and `backtest`.
+    The deployments are `nightly`, `retrain`, `maintenance` and `backtest`. Another pool than nextday-local must exist.
     """
     _prepare()
     from flows.operations.deploy import deploy as deploy_flows
 
     with working():
-        for line in deploy_flows(options.config, options.home):
+        for line in deploy_flows(options.config, options.home, pool):
             typer.echo(line)
 
 

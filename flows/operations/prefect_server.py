@@ -15,7 +15,7 @@ from prefect.events.filters import EventFilter, EventNameFilter, EventOccurredFi
 from prefect.exceptions import ObjectNotFound
 
 from flows.operations.automations import SILENCE
-from flows.operations.deploy import POOL, connect, worker_command
+from flows.operations.deploy import POOL, connect, flow_name, worker_command
 from flows.operations.health import HealthCheck, failed, passed
 from flows.operations.schedule import FLOWS, PLANNED
 from flows.runtime.context import Run
@@ -46,18 +46,15 @@ def examine_schedule(run: Run, config: Path) -> list[HealthCheck]:
         mine = filters.DeploymentFilter(tags=filters.DeploymentFilterTags(all_=["nextday", run.name]))
         deployments = client.read_deployments(deployment_filter=mine)
         for flow in FLOWS:
-            of_flow = [each for each in deployments if _flow_name(each) == flow]
+            of_flow = [each for each in deployments if flow_name(each) == flow]
             if not of_flow:
                 found.append(
                     failed(f"Prefect at {url} has no {flow} deployment of {run.name!r}", "nextday deploy")
                 )
             for deployment in of_flow:
                 found += _DeploymentCheck(client, url, run, config, deployment).results()
-        return [*found, *_check_pool(client, url, run)]
-
-
-def _flow_name(deployment: DeploymentResponse) -> str:
-    return (deployment.entrypoint or "").rpartition(":")[2]
+        pools = {each.work_pool_name or POOL for each in deployments} or {POOL}
+        return [*found, *(check for pool in sorted(pools) for check in _check_pool(client, url, run, pool))]
 
 
 def _check_version(client: SyncPrefectClient, url: str) -> HealthCheck:
@@ -78,7 +75,7 @@ class _DeploymentCheck:
     ) -> None:
         self.client, self.url, self.run, self.deployment = client, url, run, deployment
         self.config = str(config)
-        self.name = f"{_flow_name(deployment)}/{deployment.name}"
+        self.name = f"{flow_name(deployment)}/{deployment.name}"
 
     def results(self) -> list[HealthCheck]:
         other = self.deployment.parameters.get("config") or self.config
@@ -119,14 +116,14 @@ class _DeploymentCheck:
                     f"{self.name} does not run as planned in [schedule]: {schedule.schedule}",
                     "nextday deploy",
                 )
-        if not self.deployment.schedules and _flow_name(self.deployment) in PLANNED:
+        if not self.deployment.schedules and flow_name(self.deployment) in PLANNED:
             yield failed(f"{self.name} has no schedule", "nextday deploy")
 
     def _is_outdated(self, schedule: DeploymentSchedule) -> bool:
         planned = schedule.schedule
-        if not isinstance(planned, CronSchedule) or schedule.slug != FLOWS[_flow_name(self.deployment)]:
+        if not isinstance(planned, CronSchedule) or schedule.slug != FLOWS[flow_name(self.deployment)]:
             return False
-        wanted = getattr(self.run.config.schedule, _flow_name(self.deployment))
+        wanted = getattr(self.run.config.schedule, flow_name(self.deployment))
         return (planned.cron, planned.timezone) != (wanted, self.run.calendar.timezone)
 
     def _check_overdue(self) -> Iterator[HealthCheck]:
@@ -135,7 +132,8 @@ class _DeploymentCheck:
         if late:
             yield failed(
                 f"{self.name}: {len(late)} late, the oldest was due {_time(late[0])}",
-                f"keep a worker running, it starts them one by one: {worker_command(self.url)}",
+                "keep a worker running, it starts them one by one: "
+                + worker_command(self.url, self.deployment.work_pool_name or POOL),
             )
         if queued := [run for run in waiting if run.state_name == "AwaitingConcurrencySlot"]:
             yield failed(
@@ -202,30 +200,32 @@ def _time(run: FlowRun) -> str:
     return f"{run.expected_start_time:%Y-%m-%d %H:%M}Z"
 
 
-def _check_pool(client: SyncPrefectClient, url: str, run: Run) -> list[HealthCheck]:
+def _check_pool(client: SyncPrefectClient, url: str, run: Run, name: str) -> list[HealthCheck]:
     try:
-        pool = client.read_work_pool(POOL)
+        pool = client.read_work_pool(name)
     except ObjectNotFound:
-        return [failed(f"Prefect at {url} has no work pool {POOL}", "nextday deploy")]
+        return [failed(f"Prefect at {url} has no work pool {name}", "nextday deploy")]
     found = []
     if pool.is_paused:
         found.append(
-            failed(f"the work pool {POOL} is paused", prefect_command(f"work-pool resume {POOL}", url))
+            failed(f"the work pool {name} is paused", prefect_command(f"work-pool resume {name}", url))
         )
-    return [*found, _check_workers(client.read_workers_for_work_pool(POOL), url, run)]
+    return [*found, _check_workers(client.read_workers_for_work_pool(name), url, run, name)]
 
 
-def _check_workers(workers: list[Worker], url: str, run: Run) -> HealthCheck:
+def _check_workers(workers: list[Worker], url: str, run: Run, pool: str) -> HealthCheck:
     """Use the heartbeat, not the status: a killed worker stays online for a minute and a half."""
     ages = {worker.name: _age(worker, run) for worker in workers if worker.status == "ONLINE"}
     alive = [worker.name for worker in workers if ages.get(worker.name, _MAX_MISSED + 1) <= _MAX_MISSED]
     if alive:
-        return passed(f"worker {', '.join(alive)} is running for the work pool {POOL}")
+        return passed(f"worker {', '.join(alive)} is running for the work pool {pool}")
     if ages:
         name = min(ages, key=lambda name: ages[name])
         what = f"worker {name} is shown as online, but missed its last {ages[name]:.0f} heartbeats"
-        return failed(what, f"restart it, its process is gone or hangs: {worker_command(url)}")
-    return failed(f"no worker is running for the work pool {POOL}: nothing would start", worker_command(url))
+        return failed(what, f"restart it, its process is gone or hangs: {worker_command(url, pool)}")
+    return failed(
+        f"no worker is running for the work pool {pool}: nothing would start", worker_command(url, pool)
+    )
 
 
 def _age(worker: Worker, run: Run) -> float:

@@ -1,6 +1,8 @@
 """From nothing to a scheduled evening: a real Prefect server, a real worker, and `nextday deploy`."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, date, datetime, timedelta
@@ -111,7 +113,9 @@ def test_deploying_makes_the_pool_and_every_deployment(place: Place) -> None:
         planned = [(one["active"], one["schedule"]["cron"]) for one in found["schedules"]]
         assert planned == ([(True, CRONS[name])] if CRONS[name] else [])
         assert {one["schedule"]["timezone"] for one in found["schedules"]} <= {"America/New_York"}
-        assert found["entrypoint"] == f"flows/{name}.py:{name}"
+        assert found["entrypoint"] == f"flows.{name}.{name}"
+        assert found["pull_steps"] == []
+        assert found["work_pool_name"] == POOL
         assert found["parameters"] == {"config": str(default_config()), "home": str(place.home)}
         assert found["global_concurrency_limit"] is None
 
@@ -225,6 +229,40 @@ def test_a_worker_runs_a_backtest_when_it_is_asked_to_and_a_schedule_of_ones_own
         )
         assert run["state_name"] == "Completed", worker.log.read_text()[-4000:]
     assert (home / "reports" / "walks" / "backtest" / "report.html").exists()
+
+
+@pytest.mark.proof
+@pytest.mark.parametrize("kind", ["docker", "kubernetes"])
+def test_a_pool_of_containers_takes_the_deployments_with_the_template_of_the_docs(
+    place: Place, kind: str
+) -> None:
+    folder = place.folder / kind
+    folder.mkdir()
+    settings = ["--config", str(folder / "nextday.toml")]
+    (folder / "nextday.toml").write_text(f'[universe]\nname = "in-{kind}"\n')
+    refused = place.nextday(*settings, "deploy", "--pool", kind, home=folder / "w")
+    assert refused.returncode == 2
+    assert f"There is no work pool '{kind}'" in refused.stderr
+    template = PROJECT / "docs" / "container" / f"{kind}-pool.json"
+    create = ["work-pool", "create", kind, "--type", kind, "--base-job-template", str(template)]
+    made = subprocess.run(
+        [sys.executable, "-m", "prefect", *create],
+        env=place.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert made.returncode == 0, made.stdout + made.stderr
+    for again in (["--pool", kind], []):  # without a name it stays where it is
+        done = place.nextday(*settings, "deploy", *again, home=folder / "w")
+        assert done.returncode == 0, done.stderr
+        assert f"prefect worker start --pool {kind}" in done.stdout
+        for flow in CRONS:
+            found = place.deployments()[f"{flow}-in-{kind}"]
+            assert (found["work_pool_name"], found["pull_steps"]) == (kind, [])
+            assert found["parameters"] == {"config": str(folder / "nextday.toml"), "home": str(folder / "w")}
+    said = place.nextday(*settings, "doctor", home=folder / "w").stdout
+    assert f"no worker is running for the work pool {kind}" in said
 
 
 def plain(schedule: dict[str, Any]) -> dict[str, Any]:
@@ -348,7 +386,6 @@ def test_a_refusing_server_is_an_error_with_a_fix() -> None:
 def test_the_projects_own_configuration_has_plain_names(tmp_path: Path) -> None:
     run = open_run(home=tmp_path / "w")
     assert deployment_variables(run, default_config()) == {
-        "NEXTDAY_PROJECT": str(PROJECT),
         "NEXTDAY_CONFIG": str(PROJECT / "nextday.toml"),
         "NEXTDAY_HOME": str(tmp_path / "w"),
         "NEXTDAY_UNIVERSE": "sample",

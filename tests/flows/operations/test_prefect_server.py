@@ -90,8 +90,9 @@ def deployment(home: Path, name: str, cron: str) -> DeploymentResponse:
         id=uuid4(),
         name=name,
         flow_id=uuid4(),
-        entrypoint=f"flows/{name}.py:{name}",
+        entrypoint=f"flows.{name}.{name}",
         parameters={"home": str(home)},
+        work_pool_name="nextday-local",
         schedules=schedules(name, cron) if cron else [],
     )
 
@@ -229,6 +230,21 @@ def test_a_slot_that_a_crash_has_kept_is_freed_by_hand(patient: Patient, server:
 def test_a_paused_pool_is_named(patient: Patient, server: Server) -> None:
     server.is_paused = True
     assert "prefect work-pool resume nextday-local" in patient.complaint("is paused").fix
+
+
+def test_the_pool_of_the_deployments_is_looked_at(patient: Patient, server: Server) -> None:
+    for each in server.deployments:
+        each.work_pool_name = "in-docker"
+    assert "is running for the work pool in-docker" in patient.praise
+    server.is_paused = True
+    assert "prefect work-pool resume in-docker" in patient.complaint("is paused").fix
+    server.runs.append(flow_run(server.nightly, "Late", NOW - timedelta(hours=5)))
+    assert "worker start --pool in-docker" in patient.complaint("1 late").fix
+
+
+def test_a_deployment_of_an_earlier_version_names_its_file(patient: Patient, server: Server) -> None:
+    server.nightly.entrypoint = "flows/nightly.py:nightly"
+    assert "deployment nightly/nightly: next run" in patient.praise
 
 
 def test_a_worker_that_is_gone_is_named(patient: Patient, server: Server) -> None:
