@@ -116,6 +116,45 @@ def export(
         show_export(export_csv(stored.store, path, session, known), path)
 
 
+@prices_app.command("copy")
+def copy(
+    to: Annotated[
+        str,
+        typer.Option(
+            help="Where to: an address as for [storage] prices, or `folder` for the workspace's own."
+        ),
+    ],
+) -> None:
+    """Copy the universe's prices to another place and verify the copy; every version of every bar keeps its number.
+
+    Afterwards set [storage] prices. The original stays.
+    """
+    from pydantic import ValidationError
+
+    from flows.prices.reader import open_stored_prices
+    from pipeline.errors import InputError
+    from pipeline.prices.copying import copy_prices
+    from pipeline.prices.location import open_store
+    from pipeline.storage.workspace import Workspace
+    from pipeline.storage_config import StorageConfig
+
+    stored = open_stored_prices(options.config, options.home, options.now)
+    home = Workspace(options.workspace().home)
+    try:
+        storage = StorageConfig(prices="" if to == "folder" else to)
+    except ValidationError:
+        raise InputError(
+            f"This is no place for prices: {to}", where="--to", fix="write s3://bucket/prefix, or folder"
+        ) from None
+    target = open_store(home, storage, stored.config.universe.name)
+    if target.place == stored.store.place:
+        raise InputError("The prices lie there already", where=target.place, fix="name another place")
+    with home.locked(stored.config.universe.name, timeout=0, log=typer.echo):
+        number = copy_prices(stored.store, target)
+    typer.echo(f"{number:,} files copied to {target.place} and verified, version {target.seq()}")
+    typer.echo(f'next: set [storage] prices = "{storage.prices}" in {options.settings()}')
+
+
 @quarantine_app.command("list")
 def list_quarantine(
     everything: Annotated[bool, typer.Option("--all", help="All events of the quarantine so far.")] = False,

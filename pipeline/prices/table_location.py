@@ -4,6 +4,7 @@ What reads does so from local files, of either; each is compared with its checks
 """
 
 import re
+import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from deltalake import DeltaTable
 from pipeline.errors import StoreError
 from pipeline.prices.checksums import Checksums
 from pipeline.prices.object_store import ObjectStore, describe_failure, is_failure
+from pipeline.storage.files import atomic_write
 
 __all__ = ["TableLocation"]
 
@@ -142,6 +144,29 @@ class TableLocation:
         else:
             sizes = [path.stat().st_size for path in self.folder.rglob("*") if path.is_file()]
         return len(sizes), sum(sizes)
+
+    def names(self) -> set[str]:
+        """Return the names of all files.
+
+        Raises:
+            StoreError: the store does not answer, or refuses.
+        """
+        if self._remote:
+            return {*self._remote.sizes()}
+        found = (path for path in self.folder.rglob("*") if path.is_file())
+        return {path.relative_to(self.folder).as_posix() for path in found}
+
+    def put(self, name: str, path: Path) -> None:
+        """Store a local file under a name, all of it or nothing.
+
+        Raises:
+            NextdayError: it cannot be written, or the store does not answer.
+        """
+        if self._remote:
+            self._remote.upload(name, path)
+            return
+        with path.open("rb") as file, atomic_write(self.folder / name) as copy:
+            shutil.copyfileobj(file, copy)
 
     def remove_staged(self) -> None:
         """Remove what a killed writer left in a folder.

@@ -29,5 +29,11 @@ def test_an_update_that_the_store_refuses_ends_with_2_and_its_rerun_goes_on(
     other = nextday(*CLOCK, "--home", "two", "prices", "export", "--csv", "-")  # another machine
     assert (other.code, len(other.out.splitlines())) == (0, 15)
     assert not Path("one/prices/u").exists()
+    back = nextday(*CLOCK, "--home", "two", "prices", "copy", "--to", "folder")
+    assert (back.code, "and verified, version 1" in back.out) == (0, True)
+    again = nextday(*CLOCK, "--home", "two", "prices", "copy", "--to", f"s3://k:{SECRET}@{BUCKET}/x")
+    assert (again.code, SECRET in again.out + again.err) == (2, False)
+    here = nextday(*CLOCK, "--home", "two", "prices", "copy", "--to", url)
+    assert (here.code, "lie there already" in here.err) == (2, True)
     written = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
     assert not any(secret.encode() in content for content in written for secret in (KEY_ID, SECRET))

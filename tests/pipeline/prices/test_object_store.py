@@ -13,9 +13,10 @@ import pandas as pd
 import pytest
 
 from pipeline.config import Config
-from pipeline.errors import StoreError, StoreUnreachableError
+from pipeline.errors import InputError, StoreError, StoreUnreachableError
 from pipeline.market.calendar import Calendar
 from pipeline.prices import delta_table
+from pipeline.prices.copying import copy_prices
 from pipeline.prices.delta_table import StoreFiles
 from pipeline.prices.location import open_store
 from pipeline.prices.store import PriceStore
@@ -228,6 +229,28 @@ def test_a_writer_that_was_stopped_or_killed_amid_its_appends_doubles_nothing(
     kept = store.versions()
     assert (store.seq(), len(kept)) == (seq, 8)  # what it had chosen before was not appended after
     assert not kept.duplicated(["symbol", "session"]).any()
+
+
+def test_a_copy_there_and_back_has_every_version_and_never_covers_other_prices(
+    store: PriceStore, s3: ObjectStore, tmp_path: Path, xnys: Calendar
+) -> None:
+    local, back, other = (PriceStore(tmp_path / name / "u") for name in ("local", "back", "other"))
+    with pytest.raises(InputError, match="no prices to copy"):
+        copy_prices(local, store)
+    for number in (2, 3, 4):
+        local.append(rows(xnys, [10 + number] * number), run="r")
+    with s3.fault("cut", "PUT", "_delta_log/00000000000000000000"), pytest.raises(StoreUnreachableError):
+        copy_prices(local, store)
+    with pytest.raises(StoreError, match="it is missing"):
+        store.append(rows(xnys, [5]), run="r")
+    assert copy_prices(local, store) == len([path for path in local.folder.rglob("*") if path.is_file()])
+    copy_prices(store, back)
+    for copied in (store, back):
+        pd.testing.assert_frame_equal(copied.versions(), local.versions())
+    other.append(rows(xnys, [5]), run="r")
+    with pytest.raises(InputError, match="Other prices lie there already"):
+        copy_prices(other, store)
+    assert store.append(rows(xnys, [14] * 4, symbol="B"), run="r") == 4
 
 
 def test_the_setting_names_the_place_and_a_simulation_keeps_to_its_workspace(tmp_path: Path) -> None:
