@@ -52,8 +52,7 @@ class Ledger:
 
     Raises:
         LedgerUnreachableError: also from every method: the database cannot be reached.
-        LedgerError: also from every method: the ledger is missing (read_only), locked, damaged, not a ledger,
-            of a newer layout, or cannot be written.
+        LedgerError: also from every method: it is missing (read_only), locked, damaged, newer, or cannot be written.
     """
 
     def __init__(self, path: LedgerPlace, *, read_only: bool = False) -> None:
