@@ -41,6 +41,13 @@ class GlobalOptions:
 
         return Workspace(self.folder())
 
+    def whole_workspace(self) -> "Workspace":
+        """Return the workspace with the place of its ledger, as the settings say it."""
+        from pipeline.config_file import load
+
+        is_there = self.settings().exists()
+        return self.workspace().with_ledger(load(self.settings()).storage.ledger if is_there else "")
+
     def folder(self) -> Path:
         """Return the absolute path of the workspace, whether it exists or not."""
         from flows.runtime.locations import absolute_path, default_home

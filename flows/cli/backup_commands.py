@@ -36,9 +36,15 @@ def backup(
     from models.ensembles.model_files import model_version
     from pipeline.backup.backup import back_up
 
-    home, now = options.workspace().home, datetime.now(UTC)
+    workspace, now = options.whole_workspace(), datetime.now(UTC)
     result = back_up(
-        home, absolute_path(target), now=now, keep=keep, progress=_progress(), digest=model_version
+        workspace.home,
+        absolute_path(target),
+        now=now,
+        keep=keep,
+        progress=_progress(),
+        digest=model_version,
+        ledger_address=workspace.ledger_address,
     )
     for old in result.removed:
         typer.echo(f"removed {old}")

@@ -13,6 +13,7 @@ from flows.cli.publishing.json_output import AsJson
 if TYPE_CHECKING:
     from pipeline.config import Config
     from pipeline.ledger.ledger import Ledger
+    from pipeline.storage.workspace import Workspace
 
 __all__ = ["ledger_app"]
 
@@ -128,6 +129,35 @@ def ledger_positions(
         write_text(path, format_csv(table))
 
 
+@ledger_app.command("migrate")
+def ledger_migrate(
+    to: Annotated[
+        str, typer.Option(help="postgresql://user@host/database?schema=nextday, env:NAME, or sqlite.")
+    ],
+) -> None:
+    """Copy the ledger to PostgreSQL, or back into the workspace's file; verified before and after.
+
+    The target must be empty; the ledger that is copied stays. Set [storage] ledger to the target afterwards.
+    """
+    from pipeline.ledger.migration import migrate
+    from pipeline.storage.ledger_database import locate_ledger
+    from pipeline.storage_config import StorageConfig
+
+    workspace = _workspace()
+    address = "" if to == "sqlite" else to
+    try:
+        StorageConfig(ledger=address)
+    except ValueError:
+        raise typer.BadParameter(
+            "write postgresql://user@host/database?schema=nextday without a password, env:NAME, or sqlite",
+            param_hint="--to",
+        ) from None
+    target = locate_ledger(address, workspace.ledger_file)
+    head = migrate(workspace.ledger, target)
+    typer.echo(f"{workspace.ledger} -> {target}: verified, head {head.hash}")
+    typer.echo(f'now write [storage] ledger = "{address}" into {options.settings()}')
+
+
 @ledger_app.command("begin-again")
 def ledger_begin_again(
     accept: Annotated[str, typer.Option(help="What is lost, word for word as this command says it.")] = "",
@@ -140,8 +170,7 @@ def ledger_begin_again(
 
     from pipeline.ledger.recovery import begin_again, describe_loss
 
-    workspace = options.workspace()
-    workspace.check()
+    workspace = _workspace()
     if not describe_loss(workspace.ledger):
         typer.echo(f"{workspace.ledger}: nothing is lost")
         return
@@ -154,9 +183,13 @@ def ledger_begin_again(
 def _ledger() -> "Ledger":
     from pipeline.ledger.ledger import Ledger
 
-    workspace = options.workspace()
+    return Ledger(_workspace().ledger, read_only=True)
+
+
+def _workspace() -> "Workspace":
+    workspace = options.whole_workspace()
     workspace.check()
-    return Ledger(workspace.ledger, read_only=True)
+    return workspace
 
 
 def _universe_name() -> str:

@@ -244,7 +244,7 @@ def open_run(
     """
     path = absolute_path(config or default_config())
     settings = load(path)
-    workspace = Workspace(absolute_path(home or default_home(path)))
+    workspace = Workspace(absolute_path(home or default_home(path))).with_ledger(settings.storage.ledger)
     workspace.check()
     if read_only:
         Ledger(workspace.ledger, read_only=True)

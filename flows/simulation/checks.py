@@ -117,7 +117,7 @@ def _check_folder(workspace: Workspace, own: Path) -> SimulationNote | None:
     note = read_note(workspace.simulation)
     if note:
         return note
-    if folder.is_relative_to(own) or workspace.marker.exists() or workspace.ledger.exists():
+    if folder.is_relative_to(own) or workspace.marker.exists() or workspace.ledger_file.exists():
         raise InputError(
             "This folder belongs to a workspace of real evenings, and is no place to simulate some",
             where=str(folder),

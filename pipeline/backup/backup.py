@@ -22,10 +22,12 @@ from pipeline.backup.wholeness import REPLACE, find_damage
 from pipeline.errors import InputError, NextdayError
 from pipeline.ledger.known_head import RECOVER, ledger_exists
 from pipeline.ledger.ledger import Ledger
+from pipeline.ledger.migration import migrate
 from pipeline.ledger.verification import Verification
 from pipeline.prices.store import PriceStore
 from pipeline.storage.backtest_folders import link_restored, list_links
 from pipeline.storage.files import hold_lock
+from pipeline.storage.ledger_database import LedgerDatabase
 from pipeline.storage.workspace import Workspace
 
 __all__ = ["Backup", "Contents", "StoredUniverse", "back_up", "newest", "restore"]
@@ -87,6 +89,7 @@ def back_up(
     keep: int,
     progress: Progress,
     digest: Callable[[Path], str],
+    ledger_address: str = "",
 ) -> Backup:
     """Back up a workspace into one file; other runs may write to it meanwhile.
 
@@ -98,15 +101,18 @@ def back_up(
         progress: Shows the progress.
         digest: Returns the model_version of the files in a folder; raises if they are not a model.
 
+        ledger_address: [storage] ledger: a ledger on PostgreSQL goes into the backup as ledger.sqlite.
+
     Raises:
         InputError: there is no workspace, or the target cannot be used.
-        LedgerError: the ledger is gone.
+        LedgerError: the ledger is gone, or its database cannot be reached.
         WorkspaceBusyError: another backup is running in that folder.
         NextdayError: something cannot be read or written, or the backup does not read back. Older backups stay.
     """
     path = target if target.suffix == ".tar" else target / now.strftime(_NAME)
     _check_paths(Workspace(home), path)
-    ledger_exists(Workspace(home).ledger)  # one that was lost would be copied as none
+    ledger = Workspace(home, ledger_address).ledger
+    is_there = ledger_exists(ledger)  # one that was lost would be copied as none
     with (
         _explain_errors(path.parent),
         _work_folder(path.parent / ".nextday-backup.half", path.parent) as half,
@@ -115,6 +121,8 @@ def back_up(
         whole.touch(0o600)
         with whole.open("wb") as file:
             packer = Packer(file)
+            if is_there and isinstance(ledger, LedgerDatabase):
+                _pack_exported(home, packer, ledger, half / "exported")
             _pack(home, packer, half / "database", progress)
             packer.seal(now.isoformat(timespec="seconds"))
             file.flush()
@@ -230,9 +238,12 @@ def _work_folder(half: Path, locks: Path) -> Iterator[Path]:
 
 def _pack(home: Path, packer: Packer, scratch: Path, progress: Progress) -> None:
     """Add every file, references before the files that they refer to."""
-    with suppress(FileNotFoundError):
-        packer.add(_HEAD, home / _HEAD)
+    if _HEAD not in packer.names:
+        with suppress(FileNotFoundError):
+            packer.add(_HEAD, home / _HEAD)
     for path in Workspace(home).databases:
+        if _name(path, home) in packer.names:  # the file that was copied to PostgreSQL
+            continue
         _copy_database(path, scratch)
         packer.add(_name(path, home), scratch)
         scratch.unlink()
@@ -249,6 +260,15 @@ def _pack(home: Path, packer: Packer, scratch: Path, progress: Progress) -> None
     done = packer.names
     rest = [path for path in _files(home) if _name(path, home) not in done]
     _add(packer, home, rest, progress("copy files", len(rest)))
+
+
+def _pack_exported(home: Path, packer: Packer, ledger: LedgerDatabase, folder: Path) -> None:
+    """Add a ledger on PostgreSQL as the file that a restored workspace has."""
+    exported = folder / Workspace(home).ledger_file.name
+    migrate(ledger, exported)
+    _copy_database(exported, folder / "database")
+    packer.add(_HEAD, folder / _HEAD)
+    packer.add(exported.name, folder / "database")
 
 
 def _add(

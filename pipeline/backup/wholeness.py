@@ -105,7 +105,7 @@ def _find_in_trials(home: Path) -> Iterator[tuple[Path, str]]:
 
 def _find_in_databases(home: Path) -> Iterator[tuple[Path, str]]:
     for path in Workspace(home).databases:
-        if path == Workspace(home).ledger:
+        if path == Workspace(home).ledger_file:
             continue
         try:
             with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True)) as db:

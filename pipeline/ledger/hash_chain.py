@@ -20,7 +20,15 @@ from filelock import FileLock
 
 from pipeline.errors import LedgerDamagedError, LedgerError
 from pipeline.ledger import known_head
-from pipeline.ledger.backends import BEGINNINGS, TABLES, Connection, Row, postgresql, read_sql
+from pipeline.ledger.backends import (
+    BEGINNINGS,
+    TABLES,
+    Connection,
+    Row,
+    postgresql,
+    read_sql,
+    read_statements,
+)
 from pipeline.ledger.backends.sqlite import SqliteConnection
 from pipeline.outputs import DIRECTION
 from pipeline.schema import FORECASTS, OUTCOMES
@@ -47,7 +55,6 @@ __all__ = [
     "opened",
     "read_rows",
     "read_sql",
-    "read_statements",
 ]
 
 _BUSY_SECONDS = 30.0
@@ -313,18 +320,6 @@ def _layout(db: SqliteConnection) -> tuple[int, int]:
 def list_chains(db: Connection) -> list[Chain]:
     """Return the chains of this ledger: that of accepted losses only where there is one."""
     return [FORECAST, OUTCOME, *([BEGINNING] if db.has_table("beginning_batches") else [])]
-
-
-def read_statements() -> Iterator[str]:
-    """Yield the statements of ledger.sql, without its transaction and the comments between them."""
-    statement = ""
-    for line in read_sql(TABLES).splitlines(keepends=True):
-        if statement or line.split("--")[0].strip():
-            statement += line
-        if sqlite3.complete_statement(statement):
-            if statement.strip() not in ("BEGIN IMMEDIATE;", "COMMIT;"):
-                yield statement.strip().removesuffix(";")
-            statement = ""
 
 
 def _bring_to_this_layout(db: SqliteConnection) -> None:

@@ -381,9 +381,8 @@ def _last_outcomes(db: Connection, rows: list[dict[str, Any]]) -> list[Row | Non
     champions = _find_officials(db, [row | {"role": "champion", "model_version": None} for row in rows])
     for row, champion in zip(rows, champions, strict=True):
         if not champion:
-            raise LedgerError(
-                f"{row['symbol']}, as_of {row['as_of']}: this outcome has no champion forecast to settle"
-            )
+            key = f"{row['symbol']}, as_of {row['as_of']}"
+            raise LedgerError(f"{key}: this outcome has no champion forecast to settle")
     query = f"SELECT * FROM outcomes WHERE {_SAME_KEY} ORDER BY batch DESC LIMIT 1"
     return [found[0] if found else None for found in db.select_each(query, rows)]
 

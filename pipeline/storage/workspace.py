@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pipeline.errors import InputError, NextdayError, WorkspaceBusyError, quoted
 from pipeline.storage.files import claimed_folder, hold_lock, remove_abandoned, write_text
+from pipeline.storage.ledger_database import LedgerPlace, locate_ledger
 
 __all__ = ["Workspace"]
 
@@ -26,13 +27,32 @@ _LAYOUT = 1
 
 @dataclass(frozen=True)
 class Workspace:
-    """The paths of a workspace; `create` makes the folder."""
+    """The paths of a workspace; `create` makes the folder.
+
+    Attributes:
+        home: The folder.
+        ledger_address: [storage] ledger: empty where the ledger is in the folder.
+    """
 
     home: Path
+    ledger_address: str = ""
 
     @property
-    def ledger(self) -> Path:
-        """The sealed ledger of every universe."""
+    def ledger(self) -> LedgerPlace:
+        """The sealed ledger of every universe: a file, or a schema of a PostgreSQL database.
+
+        Raises:
+            InputError: see `locate_ledger`.
+        """
+        return locate_ledger(self.ledger_address, self.ledger_file)
+
+    def with_ledger(self, address: str) -> "Workspace":
+        """Return the workspace with its ledger at `address`; a simulation never writes into the real record."""
+        return self if self.simulation.exists() else Workspace(self.home, address)
+
+    @property
+    def ledger_file(self) -> Path:
+        """The ledger where it is a file."""
         return self.home / "ledger.sqlite"
 
     @property
@@ -49,7 +69,7 @@ class Workspace:
     def databases(self) -> list[Path]:
         """The existing SQLite databases, the ledger first, because it refers to what the others hold."""
         others = [*self.home.glob("*.db"), *self.home.glob("*.sqlite"), *self.home.glob("prices/*.sqlite")]
-        found = dict.fromkeys([self.ledger, *sorted(others)])
+        found = dict.fromkeys([self.ledger_file, *sorted(others)])
         return [path for path in found if path.exists() and not path.name.startswith(".")]
 
     def prices(self, universe: str) -> Path:

@@ -10,7 +10,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-__all__ = ["BEGINNINGS", "TABLES", "Connection", "Row", "declared_types", "read_sql"]
+__all__ = ["BEGINNINGS", "TABLES", "Connection", "Row", "declared_types", "read_sql", "read_statements"]
 
 TABLES: Final = "ledger.sql"
 BEGINNINGS: Final = "beginnings.sql"
@@ -60,3 +60,15 @@ def declared_types(table: str) -> dict[str, str]:
     with closing(sqlite3.connect(":memory:")) as fresh:
         fresh.executescript(read_sql(TABLES))
         return {name: kind for _, name, kind, *_ in fresh.execute(f"PRAGMA table_info({table})")}
+
+
+def read_statements() -> Iterator[str]:
+    """Yield the statements of ledger.sql, without its transaction and the comments between them."""
+    statement = ""
+    for line in read_sql(TABLES).splitlines(keepends=True):
+        if statement or line.split("--")[0].strip():
+            statement += line
+        if sqlite3.complete_statement(statement):
+            if statement.strip() not in ("BEGIN IMMEDIATE;", "COMMIT;"):
+                yield statement.strip().removesuffix(";")
+            statement = ""

@@ -12,6 +12,7 @@ import pytest
 
 from pipeline.errors import NextdayError
 from pipeline.ledger import hash_chain
+from pipeline.ledger.backends import read_statements
 from pipeline.ledger.ledger import Ledger
 from tests.pipeline.ledger.test_hash_chain import ROW
 from tests.pipeline.ledger.test_sealed_ledger import EVENING, forecasts, forge, outcomes
@@ -33,7 +34,7 @@ def earlier_ledger(path: Path) -> str:
     """Write a ledger of the first layout, a batch in each chain, by its own rules; return its head."""
     hashes = []
     with closing(sqlite3.connect(path)) as db:
-        for statement in hash_chain.read_statements():
+        for statement in read_statements():
             if re.match(r"CREATE TABLE IF NOT EXISTS \w+_batches \(", statement):  # as they were
                 db.execute(statement)
         for kind, row in (
