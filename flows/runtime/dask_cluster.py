@@ -1,8 +1,10 @@
 """Dask as an executor: what becomes of its scheduler and workers is told in our own words."""
 
 import logging
+import pickle
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Executor, Future, InvalidStateError
 from contextlib import contextmanager, suppress
@@ -31,7 +33,9 @@ _TOLD_AFTER = 60.0
 
 @contextmanager
 def join_cluster(address: str, patience: float) -> Iterator[tuple[Executor, int]]:
-    """Give the executor of the scheduler at `address`, and how many workers it has: they have to see the workspace.
+    """Give the executor of the scheduler at `address`, and how many workers it has.
+
+    They need this environment and each other's ports, and no folder in common: what is shared travels by the scheduler.
 
     Args:
         address: The scheduler's address.
@@ -106,6 +110,22 @@ class _Cluster(Executor):
         there.add_done_callback(lambda done: self._pass_on(done, here))
         here.add_done_callback(lambda done: there.cancel() if done.cancelled() else None)
         return here
+
+    def share(self, value: object) -> Any:
+        """Send a value to the scheduler once; what is returned stands for it in the arguments of `submit`.
+
+        The scheduler keeps it until nothing refers to it any more: a worker that is lost takes no input with it. One
+        worker reads it from there, the others from each other.
+
+        Raises:
+            NextdayError: the scheduler is lost.
+        """
+        if self._client.status != "running":
+            raise self._lost_scheduler()
+        packed = pickle.dumps(value, protocol=5)
+        with warnings.catch_warnings():  # that it is large: another way, scatter, loses it with its worker
+            warnings.simplefilter("ignore", UserWarning)
+            return self._client.submit(pickle.loads, packed, pure=False)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Cancel what is still waiting, and leave the cluster as it is."""

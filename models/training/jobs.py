@@ -1,7 +1,8 @@
 """Train members as jobs: the same weights in this process, in another process or on another machine.
 
 Little is sent to another process: the examples are memory-mapped files, and the epochs come back through files as well,
-so that any executor of concurrent.futures works.
+so that any executor of concurrent.futures works. An executor that can `share` a value needs no files: the examples
+travel over its own network, to machines that have no folder in common.
 """
 
 import json
@@ -13,9 +14,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, BrokenExecutor, Executor, Future, wait
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, fields, replace
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -28,7 +29,7 @@ from models.training.futures import DeferredFuture
 from models.training.graphs import Graphs, Regularization
 from models.training.trainer import Epoch, Examples, Run, Trainer, Training, Weights
 
-__all__ = ["Job", "Progress", "submit_all", "train_from_files"]
+__all__ = ["Job", "Progress", "SharingExecutor", "submit_all", "train_from_files", "train_from_memory"]
 
 Progress = Callable[[Epoch], None]
 
@@ -64,6 +65,14 @@ class Job:
     start: Weights | None = None
 
 
+@runtime_checkable
+class SharingExecutor(Protocol):
+    """An executor whose processes may have no folder in common with this one."""
+
+    def share(self, value: object) -> Any:
+        """Send a value once; return what stands for it in the arguments of `submit`."""
+
+
 def submit_all(
     examples: Sequence[Examples],
     jobs: Sequence[Job],
@@ -79,9 +88,10 @@ def submit_all(
         examples: The training data; each job names its own.
         jobs: The members to train.
         executor: Trains them; default: this process, one after another, when `result` is called.
-        folder: For the files that the executor's processes read: they must see it too; default: the system's.
-        progress: Called after every epoch while `result` waits; once per finished member where the executor's processes
-            write to another disk.
+        folder: For the files that the executor's processes read: they must see it too, unless the executor can share
+            values; default: the system's.
+        progress: Called after every epoch while `result` waits; for each epoch of a finished member where the
+            executor's processes write to no common disk.
         checkpoints: A folder that keeps every finished training; one that it holds is not trained again.
 
     Returns:
@@ -126,12 +136,13 @@ def _submit(
 ) -> tuple[Callable[[], None], Callable[[], None]]:
     """Submit the jobs; return what waits for them, and what releases them."""
     with ExitStack() as stack:
-        place = _write_examples(examples, folder, stack)
+        place = None if isinstance(executor, SharingExecutor) else _write_examples(examples, folder, stack)
+        start = _share(examples, executor) if place is None else partial(_start_from_files, executor, place)
         submitted: dict[Future[Run], Job] = {}
         stack.callback(_cancel, submitted)
         with _explain_lost_processes(place):
             for job in jobs:
-                future = executor.submit(train_from_files, str(place), job)
+                future = start(job)
                 submitted[future] = job
                 future.add_done_callback(partial(results.keep, job))
         resources = stack.pop_all()
@@ -143,13 +154,23 @@ def _submit(
     return finish, resources.close
 
 
+def _start_from_files(executor: Executor, place: Path, job: Job) -> "Future[Run]":
+    return executor.submit(train_from_files, str(place), job)
+
+
+def _share(examples: Sequence[Examples], executor: Any) -> Callable[[Job], "Future[Run]"]:
+    """Return what starts a job whose examples the executor has sent, each of them once."""
+    sent = cache(lambda number: executor.share(examples[number]))
+    return lambda job: executor.submit(train_from_memory, sent(job.examples), job)
+
+
 def _cancel(submitted: Mapping["Future[Run]", Job]) -> None:
     for future in submitted:
         future.cancel()
 
 
 @contextmanager
-def _explain_lost_processes(place: Path) -> Iterator[None]:
+def _explain_lost_processes(place: Path | None) -> Iterator[None]:
     """Raise a ModelError with a fix where the training processes died or cannot read the files in `place`."""
     try:
         yield
@@ -161,8 +182,10 @@ def _explain_lost_processes(place: Path) -> Iterator[None]:
     except OSError as error:  # raised on the training machine: it cannot read the folder, or it is gone
         raise ModelError(
             f"a training process is lost, or cannot read the files: {error}",
-            where=str(place),
-            fix="on other machines, mount the workspace under the same path; then run this again",
+            where=str(place or "the machines of the executor"),
+            fix="on other machines, mount the workspace under the same path; then run this again"
+            if place
+            else "check that they are up and reach each other; then run this again",
         ) from None
 
 
@@ -176,6 +199,11 @@ def train_from_files(place: str, job: Job) -> Run:
             file.write(json.dumps(asdict(epoch)) + "\n")
 
     return _train(_read(Path(place), job.examples), job, log_epoch)
+
+
+def train_from_memory(examples: Examples, job: Job) -> Run:
+    """Run one job in the current process, from examples that came with it."""
+    return _train(examples, job, lambda epoch: None)
 
 
 def _train(examples: Examples, job: Job, progress: Progress) -> Run:
@@ -293,14 +321,14 @@ def _name(job: Job, examples_digest: str) -> str:
 class _EpochLogs:
     """The epochs that training processes have logged; each is reported once."""
 
-    def __init__(self, place: Path, report: Progress) -> None:
+    def __init__(self, place: Path | None, report: Progress) -> None:
         self._place, self._report = place, report
         self._read: dict[Path, int] = {}
         self._last: dict[int, int] = {}
 
     def poll(self) -> None:
         """Report the epochs logged since the last call."""
-        for log in sorted(self._place.glob("epochs-*.jsonl")):
+        for log in sorted(self._place.glob("epochs-*.jsonl")) if self._place else ():
             with log.open("rb") as file:
                 file.seek(self._read.get(log, 0))
                 for line in file:

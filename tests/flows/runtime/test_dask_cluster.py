@@ -16,6 +16,7 @@ import pytest
 
 from flows.runtime import dask_cluster
 from flows.runtime.dask_cluster import join_cluster
+from models.training.jobs import SharingExecutor
 from pipeline.errors import NextdayError
 
 pytest.importorskip("distributed")
@@ -116,6 +117,24 @@ def test_nothing_is_submitted_to_a_lost_scheduler(client: Client) -> None:
         client.status = "connecting"
         with pytest.raises(NextdayError, match="Dask scheduler is lost"):
             executor.submit(max, 3, 4)
+
+
+def test_a_shared_value_is_sent_once_and_arrives_as_it_was(client: Client) -> None:
+    sent: list[bytes] = []
+
+    def submit(unpack: Callable[[bytes], Any], packed: bytes, *, pure: bool) -> Any:
+        sent.append(packed)
+        return unpack(packed)
+
+    client.submit = submit  # type: ignore[attr-defined]
+    with join_cluster(ADDRESS, 10) as (executor, _):
+        assert isinstance(executor, SharingExecutor)
+        shared = executor.share({"panel": [1.5]})
+        assert [executor.submit(len, shared).result() for _ in range(3)] == [1, 1, 1]
+        assert len(sent) == 1
+        client.status = "connecting"
+        with pytest.raises(NextdayError, match="Dask scheduler is lost"):
+            executor.share(1)
 
 
 def test_work_that_is_cancelled_raises_no_error_elsewhere(client: Client) -> None:

@@ -7,7 +7,7 @@ from concurrent.futures import BrokenExecutor, Executor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -74,6 +74,26 @@ def test_members_trained_in_two_processes_equal_those_trained_here_bit_for_bit(
         assert [run.epochs for run in there] == [run.epochs for run in alone]
     assert len({array.tobytes() for run in there for array in run.weights[:1]}) == 5
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_executor_that_shares_gets_each_input_once_and_no_file(
+    given: Examples, alone: list[Run], tmp_path: Path
+) -> None:
+    class Sharing(ThreadPoolExecutor):
+        shared: ClassVar[list[object]] = []
+
+        def share(self, value: object) -> object:
+            self.shared.append(value)
+            assert list(tmp_path.iterdir()) == []
+            return value
+
+    told: list[Epoch] = []
+    with Sharing(2) as executor:
+        there = train_all([given], members(5), executor=executor, folder=tmp_path, progress=told.append)
+    assert digest(there) == digest(alone)
+    assert executor.shared == [given]
+    every = [epoch for run in alone for epoch in run.epochs]
+    assert sorted(told, key=lambda epoch: (epoch.member, epoch.epoch)) == every
 
 
 @pytest.mark.proof
