@@ -51,6 +51,8 @@ def keep(store: PriceStore, answers: Sequence[Fetched], place: int, *, whole: bo
         today=DAYS.sessions[place],
         is_historical=False,
         digest="bench",
+        highest_data_version=0,
+        is_context=False,
     )
     first = min(answer.bars["session"].iloc[0] for answer in answers)
     check_prices.fn(run, answers, {answer.symbol: FetchRequest(first, whole) for answer in answers})
