@@ -75,11 +75,13 @@ def a_block(symbols: list[str], sessions: int) -> Block:
     days, rng = sessions_of(sessions), np.random.default_rng(1)
     close = 100 * np.exp(np.cumsum(rng.normal(0, 0.012, (sessions, len(symbols))), axis=0))
     values = np.ones((sessions, len(symbols), len(COLUMNS)))
-    values[:, :, COLUMNS.index("close")] = close
+    first = close * np.exp(rng.normal(0, 0.008, close.shape))
+    top, bottom = np.maximum(first, close) * 1.006, np.minimum(first, close) * 0.994
+    values[:, :, :4] = np.stack([first, top, bottom, close], axis=2)
     values[:, :, COLUMNS.index("dividend")] = 0.0
     if sessions > 20:
         values[-10, 0, COLUMNS.index("dividend")] = 0.25
-        values[-20:, 0, COLUMNS.index("close")] /= 2
+        values[-20:, 0, :4] /= 2
         values[-20, 0, COLUMNS.index("split")] = 2.0
     return Block(values, days, symbols)
 

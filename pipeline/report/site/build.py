@@ -204,12 +204,18 @@ def _days(inputs: SiteInputs) -> "np.ndarray[Any, np.dtype[np.datetime64]]":
 def _prices(inputs: SiteInputs, days: Any, close: Any, at: int) -> Prices:
     if at < 0:
         nothing = np.full(len(inputs.prices.sessions), np.nan)
-        return Prices(days, nothing, np.zeros_like(nothing), np.ones_like(nothing))
+        return Prices(days, nothing, nothing, nothing, nothing, np.zeros_like(nothing), np.ones_like(nothing))
     traded, adjusted = np.asarray(inputs.prices["close"][:, at], float), close[:, at]
     known = np.flatnonzero(np.isfinite(traded))
     scale = traded[known[-1]] / adjusted[known[-1]] if len(known) else 1.0
     dividend, split = (np.asarray(inputs.prices[name][:, at], float) for name in ("dividend", "split"))
-    return Prices(days, adjusted * scale, np.nan_to_num(dividend), np.nan_to_num(split, nan=1.0))
+    factor = adjusted * scale / traded
+    first, high, low = (
+        np.asarray(inputs.prices[name][:, at], float) * factor for name in ("open", "high", "low")
+    )
+    return Prices(
+        days, adjusted * scale, first, high, low, np.nan_to_num(dividend), np.nan_to_num(split, nan=1.0)
+    )
 
 
 def _list_moves(inputs: SiteInputs) -> dict[str, list[tuple[str, float]]]:

@@ -28,6 +28,7 @@ from pipeline.report.site import figures, months, tonight
 from pipeline.report.site.inputs import SiteInputs
 from pipeline.report.site.record import KINDS, Part
 from pipeline.report.tables import METRIC_CAPTIONS, count_directions
+from pipeline.schema import DIRECTIONS
 
 __all__ = ["render_index"]
 
@@ -51,7 +52,7 @@ def render_index(inputs: SiteInputs, parts: Sequence[Part], scores: pd.DataFrame
         scores: Of `record.score_symbols`.
     """
     report = inputs.report
-    rows = tonight.list_rows(inputs, scores)
+    table = tonight.list_table(inputs, scores)
     judged = months.judge_days(report.record, inputs.sessions)
     return render_page(
         "site/index.html",
@@ -59,9 +60,12 @@ def render_index(inputs: SiteInputs, parts: Sequence[Part], scores: pd.DataFrame
         verdict_of_record=_verdict_of_record(parts),
         counted=count_forecasts(report.forecasts),
         direction_counts=count_directions(report.forecasts),
-        count=len(rows),
-        rows=tonight.encode_rows(rows),
+        count=len(table["symbols"]),
+        table=tonight.encode_table(table),
         page=tonight.PAGE,
+        digits=tonight.DIGITS,
+        calls=tonight.CALLS,
+        directions=DIRECTIONS,
         kind=tonight.tell_kind(inputs),
         names=[describe_output(each) for each in list_outputs(report.forecasts)],
         all_outputs=describe_outputs(report.outputs),

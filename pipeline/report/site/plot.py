@@ -1,7 +1,8 @@
 """A small drawing module: plots as SVG paths that stretch with the page, and their labels as text that does not.
 
 A plot costs well under a millisecond, where a figure of matplotlib takes a fifth of a second: a site has hundreds of
-pages. Coordinates are shares of the plot in thousandths; strokes keep their width however the plot is stretched.
+pages. Coordinates are shares of the plot in thousandths; strokes keep their width however the plot is stretched. Lines
+go from point to point in whole thousandths, a third of a pixel of most plots, and their paths are a third as long.
 """
 
 import math
@@ -13,7 +14,7 @@ import numpy as np
 from markupsafe import Markup, escape
 from numpy.typing import NDArray
 
-__all__ = ["Plot", "Scale", "choose_ticks", "date_ticks", "join_bars", "join_line"]
+__all__ = ["Plot", "Scale", "choose_ticks", "date_ticks", "join_bars", "join_boxes", "join_line"]
 
 Floats = NDArray[np.float64]
 
@@ -44,11 +45,12 @@ class Scale:
 
 def join_line(x: Floats, y: Floats) -> str:
     """Return the path of a line through points, with gaps where y is not finite."""
-    parts, is_open = [], False
-    for left, top in zip(x.tolist(), y.tolist(), strict=True):
-        if math.isfinite(top):
-            parts.append(f"{'L' if is_open else 'M'}{left:.1f} {top:.1f}")
-        is_open = math.isfinite(top)
+    known = np.flatnonzero(np.isfinite(y))
+    places = np.rint(np.stack([x[known], y[known]], axis=1)).astype(np.int64)
+    parts = []
+    for run in np.split(places, np.flatnonzero(np.diff(known) > 1) + 1) if len(known) else ():
+        steps = " ".join(map(str, np.diff(run, axis=0).ravel().tolist())).replace(" -", "-")
+        parts.append(f"M{run[0, 0]} {run[0, 1]}" + (f"l{steps}" if steps else ""))
     return "".join(parts)
 
 
@@ -66,6 +68,14 @@ def join_bars(x: Floats, begin: Floats, end: Floats) -> str:
     """Return the path of vertical bars."""
     rows = zip(x.tolist(), begin.tolist(), end.tolist(), strict=True)
     return "".join(f"M{left:.1f} {first:.1f}V{last:.1f}" for left, first, last in rows)
+
+
+def join_boxes(x: Floats, top: Floats, bottom: Floats, width: float) -> str:
+    """Return the path of upright boxes around `x`."""
+    rows = zip((x - width / 2).tolist(), top.tolist(), bottom.tolist(), strict=True)
+    return "".join(
+        f"M{left:.1f} {first:.1f}h{width:.1f}V{last:.1f}h-{width:.1f}Z" for left, first, last in rows
+    )
 
 
 def choose_ticks(low: float, high: float, most: int = 4) -> list[float]:
@@ -136,6 +146,10 @@ class Plot:
     def bars(self, x: Floats, begin: Floats, end: Floats, style: str) -> None:
         """Add vertical bars."""
         self.draw(join_bars(x, begin, end), style)
+
+    def boxes(self, x: Floats, top: Floats, bottom: Floats, width: float, style: str) -> None:
+        """Add upright boxes."""
+        self.draw(join_boxes(x, top, bottom, width), style)
 
     def dots(self, x: Floats, y: Floats, style: str = "d") -> None:
         """Add round dots."""

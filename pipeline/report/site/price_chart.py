@@ -1,4 +1,4 @@
-"""A symbol's chart: its price with dividends and splits, and below it the calls on it, as high as they were sure."""
+"""A symbol's charts: a year of closes, its newest candles, and the calls on it, as high as they were sure."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -11,9 +11,15 @@ from pipeline.formatting import format_price
 from pipeline.report.site.plot import Plot, Scale, choose_ticks
 from pipeline.report.site.symbol_rows import NONE, OPEN, RESULTS, RIGHT, WRONG, Rows
 
-__all__ = ["Prices", "plot_calls", "plot_prices", "tally_calls"]
+__all__ = ["CANDLES", "Prices", "plot_calls", "plot_candles", "plot_prices", "tally_calls"]
 
 Floats = NDArray[np.float64]
+
+CANDLES: Final = 60
+"""Sessions drawn as candles: on a phone each is five pixels wide, enough to tell a body from a wick."""
+
+_BODY: Final = 0.62
+"""The width of a candle's body, as a share of the room of a session."""
 
 _LEAST: Final = 0.02
 """The calls' axis reaches so far from 50% at least: a hair's breadth is not drawn as a conviction."""
@@ -26,12 +32,16 @@ class Prices:
     Attributes:
         days: The sessions, then those that are forecast next, datetime64[D].
         close: Adjusted for splits and dividends, in the units of the newest bar; NaN without a bar, [session].
+        open, high, low: By the factor of their close; NaN where the source has none, [session].
         dividend: As paid, 0 for none, [session].
         split: The ratio that took effect, 1 for none, [session].
     """
 
     days: "NDArray[np.datetime64]"
     close: Floats
+    open: Floats
+    high: Floats
+    low: Floats
     dividend: Floats
     split: Floats
 
@@ -69,14 +79,59 @@ def plot_prices(symbol: str, prices: Prices) -> Markup:
     y = Scale.upwards(close)
     plot.upright(x[: len(close)][prices.split != 1], "s")
     plot.line(x[: len(close)], y(close))
-    paid = prices.dividend > 0
-    plot.bars(x[: len(close)][paid], np.full(int(paid.sum()), 955.0), np.full(int(paid.sum()), 1000.0), "v")
+    _mark_dividends(plot, x[: len(close)][prices.dividend > 0])
+    _label_prices(plot, y)
+    plot.label_dates(x, prices.days)
+    return plot.markup()
+
+
+def plot_candles(symbol: str, prices: Prices) -> Markup | None:
+    """Plot the newest sessions as candles, hollow where the close is above the open; None where opens are unknown.
+
+    A session with a close alone is a stroke.
+    """
+    count = min(CANDLES, len(prices.close))
+    bars = np.stack([prices.open, prices.high, prices.low, prices.close])[:, len(prices.close) - count :]
+    days = prices.days[len(prices.close) - count :]
+    whole, closed = np.isfinite(bars).all(axis=0), np.isfinite(bars[3])
+    if 2 * whole.sum() <= closed.sum() or not (bars[1] > bars[2])[whole].any():
+        return None
+    room = 1000 / len(days)
+    places: Floats = np.asarray((np.arange(len(days)) + 0.5) * room, np.float64)
+    x, width = places[:count], _BODY * room
+    shown = np.where(whole, bars, np.where(np.isfinite(bars[3]), bars[3], np.nan))
+    top, bottom = float(np.nanmax(shown[1])), float(np.nanmin(shown[2]))
+    plot = Plot(
+        f"Candles of {symbol}",
+        f"{count} sessions to {days[count - 1]}: between {format_price(bottom)} and {format_price(top)}.",
+        "high",
+    )
+    y = Scale.upwards(shown)
+    first, high, low, last = (y(each) for each in shown)
+    dividend, split = (each[len(prices.close) - count :] for each in (prices.dividend, prices.split))
+    plot.upright(x[split != 1], "s")
+    plot.bars(x[whole], high[whole], low[whole], "k")
+    for style, own in (
+        ("rise", whole & (bars[3] > bars[0])),
+        ("fall", whole & (bars[3] <= bars[0])),
+        ("alone", closed & ~whole),
+    ):
+        plot.boxes(x[own], np.minimum(first, last)[own], np.maximum(first, last)[own], width, style)
+    _mark_dividends(plot, x[dividend > 0])
+    _label_prices(plot, y)
+    plot.label_dates(places, days)
+    return plot.markup()
+
+
+def _mark_dividends(plot: Plot, x: Floats) -> None:
+    plot.bars(x, np.full(len(x), 955.0), np.full(len(x), 1000.0), "v")
+
+
+def _label_prices(plot: Plot, y: Scale) -> None:
     values = choose_ticks(y.last, y.first, 5)
     step = values[1] - values[0] if len(values) > 1 else 1.0
     places = max(0, -int(np.floor(np.log10(step) + 1e-9)))
     plot.label_y(y, ((value, f"{value:,.{places}f}") for value in values if value >= 0))
-    plot.label_dates(x, prices.days)
-    return plot.markup()
 
 
 def tally_calls(result: "NDArray[np.int64]", is_live: "NDArray[np.bool_]") -> list[tuple[str, str]]:

@@ -20,7 +20,14 @@ from pipeline.formatting import (
 )
 from pipeline.outputs import TARGETS, Output, describe_output
 from pipeline.report.html import render_page
-from pipeline.report.site.price_chart import Prices, plot_calls, plot_prices, tally_calls
+from pipeline.report.site.price_chart import (
+    CANDLES,
+    Prices,
+    plot_calls,
+    plot_candles,
+    plot_prices,
+    tally_calls,
+)
 from pipeline.report.site.record import KINDS
 from pipeline.report.site.symbol_rows import RESULTS, Rows
 from pipeline.schema import DIRECTIONS
@@ -111,7 +118,15 @@ def digest_symbol(inputs: SymbolInputs, shared: str) -> str:
     prices = inputs.prices
     for name, column in sorted(inputs.rows.items()):
         made.update(name.encode() + np.ascontiguousarray(column).tobytes())
-    for array in (prices.days, prices.close, prices.dividend, prices.split):
+    for array in (
+        prices.days,
+        prices.close,
+        prices.open,
+        prices.high,
+        prices.low,
+        prices.dividend,
+        prices.split,
+    ):
         made.update(np.ascontiguousarray(array).tobytes() + b"|")
     return made.hexdigest()
 
@@ -135,6 +150,8 @@ def render_symbol(inputs: SymbolInputs, shared: Shared) -> str:
         reason=inputs.reason,
         main=describe_output(main),
         price=plot_prices(inputs.symbol, prices) if prices.is_known else None,
+        candles=plot_candles(inputs.symbol, prices),
+        newest_sessions=min(CANDLES, len(prices.close)),
         actions=prices.actions,
         calls=plot_calls(inputs.symbol, prices, calls),
         tallies=tally_calls(calls["result"], calls["kind"]),

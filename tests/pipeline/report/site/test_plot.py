@@ -18,13 +18,16 @@ def test_a_scale_puts_the_largest_value_on_top() -> None:
 
 def test_a_line_has_a_gap_where_a_value_is_missing() -> None:
     x, nan = np.arange(5.0), np.nan
-    assert join_line(x, np.array([1, 2, nan, 4, 5])) == "M0.0 1.0L1.0 2.0M3.0 4.0L4.0 5.0"
+    assert join_line(x, np.array([1, 2, nan, 4, 5])) == "M0 1l1 1M3 4l1 1"
+    assert (
+        join_line(x[:3], np.array([5.4, 1.6, 0.4])) == "M0 5l1-3 1-2"
+    )  # every place is rounded, not every step
     assert join_line(x[:2], np.array([nan, nan])) == ""
 
 
 def test_a_band_goes_there_and_back() -> None:
     x = np.array([0.0, 10.0])
-    assert join_band(x, np.array([5.0, 6.0]), np.array([1.0, 2.0])) == "M0.0 1.0L10.0 2.0L10.0 6.0L0.0 5.0Z"
+    assert join_band(x, np.array([5.0, 6.0]), np.array([1.0, 2.0])) == "M0 1l10 1L10 6l-10-1Z"
     assert join_band(x, np.full(2, np.nan), x) == ""
     assert join_bars(x, np.array([5.0, 5.0]), np.array([1.0, 7.0])) == "M0.0 5.0V1.0M10.0 5.0V7.0"
 

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from pipeline.outputs import MAIN, Output
+from pipeline.outputs import MAIN, Output, select_output
 from pipeline.report.site.addresses import name_page
 from pipeline.report.site.build import build_site
 from tests.pipeline.report.test_page_in_a_browser import CONTRAST, TEXT_AND_GROUND, contrast, luminance, pages
@@ -26,6 +26,7 @@ SYMBOLS = [
     *(f"S{number:03d}" for number in range(60)),
 ]
 OUTPUTS = (MAIN, Output("relative", 1))
+MANY = tuple(Output(target, horizon) for target in ("direction", "relative") for horizon in (1, 2, 5))
 LONG = "https://a.very.long.example/path/that/breaks/nowhere?x=0123456789abcdef0123456789abcdef"
 
 
@@ -51,11 +52,11 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the index of two thousand symbols."""
+    """Return the index of two thousand symbols with six outputs."""
     folder = tmp_path_factory.mktemp("large") / "sample"
     symbols = [f"S{number:04d}" for number in range(2000)]
-    scores = a_site_report(symbols[:5], 12).live_scores
-    report = a_site_report(symbols, record=a_record(symbols, 12), live_scores=scores)
+    scores = a_site_report(symbols[:5], 12, outputs=MANY).live_scores
+    report = a_site_report(symbols, record=a_record(symbols, 12, outputs=MANY), live_scores=scores)
     build_site(site_inputs(report, 12), folder, folder.parent / "state.json")
     return folder / "index.html"
 
@@ -141,6 +142,40 @@ def test_the_table_shows_each_output(tab: Tab, site: Path) -> None:
     assert {cell[2:] for cell in tab.ask(ROWS.format(1))} <= {"above", "below"}
 
 
+def test_the_table_reads_what_the_page_was_made_of(tab: Tab, site: Path) -> None:
+    report = a_site_report(SYMBOLS, record=a_record(SYMBOLS, 130, late=65, outputs=OUTPUTS))
+    rows = select_output(report.forecasts, MAIN).set_index("symbol")
+    tab.open(address(site, "index"))
+    tab.ask("document.getElementById('after').click()")
+    for name, forecast, base, points in zip(*(tab.ask(ROWS.format(at)) for at in (0, 2, 3, 4)), strict=True):
+        row = rows.loc[name]
+        p, inside = row["p_up"], row["low"] <= row["baseline_p_up"] <= row["high"]
+        band = f"{100 * row['low']:.1f}–{100 * row['high']:.1f}%"
+        assert forecast == f"{p:.1%} {band}"
+        assert base == f"{'≈ ' if inside else ''}{row['baseline_p_up']:.1%}"
+        assert float(points.removesuffix(" pp")) == pytest.approx(
+            100 * (p - row["baseline_p_up"]), abs=0.0501
+        )
+    last = report.last_call
+    assert tab.ask(ROWS.format(6)) == [last[name] for name in tab.ask(ROWS.format(0))]
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize(("width", "least"), [(360, 2.0), (1200, 7.0)])
+def test_candles_are_wide_enough_to_be_read(
+    tab: Tab, site: Path, width: int, least: float, dark: bool
+) -> None:
+    tab.open(address(site, "AAPL"), width=width, dark=dark)
+    plot = "document.querySelector('[aria-label^=Candles] svg')"
+    bodies = f"[...{plot}.querySelectorAll('.rise, .fall')]"
+    assert (
+        tab.ask(f"{bodies}.map(e => e.getAttribute('d').split('Z').length - 1).reduce((a, b) => a + b)") == 60
+    )
+    assert tab.ask(f"{plot}.getBoundingClientRect().width * 0.62 / 61") > least
+    fills = tab.ask(f"{bodies}.map(e => getComputedStyle(e).fill)")
+    assert len({*fills}) == 2
+
+
 def test_two_thousand_symbols_are_found_at_once(tab: Tab, large: Path) -> None:
     assert large.stat().st_size < 300_000
     tab.open(large.as_uri(), width=360)
@@ -158,7 +193,7 @@ def test_a_screen_reader_hears_every_plot(tab: Tab, site: Path) -> None:
     tab.open(address(site, "AAPL"))
     tree = tab.call("Accessibility.getFullAXTree")["nodes"]
     images = [node for node in tree if node["role"]["value"] in ("image", "img")]
-    assert len(images) == 2
+    assert len(images) == 3
     assert all("AAPL" in node["name"]["value"] for node in images)
     assert all(any(sign.isdigit() for sign in node["description"]["value"]) for node in images)
 
