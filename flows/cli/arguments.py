@@ -10,6 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from pipeline.storage.workspace import Workspace
+    from pipeline.storage_config import StorageConfig
 
 __all__ = [
     "GlobalOptions",
@@ -43,10 +44,14 @@ class GlobalOptions:
 
     def whole_workspace(self) -> "Workspace":
         """Return the workspace with the place of its ledger, as the settings say it."""
-        from pipeline.config_file import load
+        return self.workspace().with_ledger(self.storage().ledger)
 
-        is_there = self.settings().exists()
-        return self.workspace().with_ledger(load(self.settings()).storage.ledger if is_there else "")
+    def storage(self) -> "StorageConfig":
+        """Return [storage] of the settings; all in the workspace where there are none."""
+        from pipeline.config_file import load
+        from pipeline.storage_config import StorageConfig
+
+        return load(self.settings()).storage if self.settings().exists() else StorageConfig()
 
     def folder(self) -> Path:
         """Return the absolute path of the workspace, whether it exists or not."""

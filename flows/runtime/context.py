@@ -318,7 +318,7 @@ def configured_calendar(settings: Config, base: Path, clock: datetime) -> Calend
 
 
 def with_former_settings(run: Run, former: str) -> Run:
-    """Return the run with the saved settings of the digest `former`; source and clock stay.
+    """Return the run with the saved settings of the digest `former`; source, storage and clock stay.
 
     Raises:
         NextdayError: these settings are not in the workspace, or were changed there.
@@ -339,7 +339,7 @@ def with_former_settings(run: Run, former: str) -> Run:
         entries["sector"] = pd.Series(resolved["sectors"], dtype=object)
     renamed = {symbol: tuple(older) for symbol, older in resolved.get("former", {}).items()}
     members = Universe(run.name, entries.assign(**dates), renamed)
-    settings = _former_config(resolved["settings"], path)
+    settings = _former_config(resolved["settings"], path).model_copy(update={"storage": run.config.storage})
     overrides = from_rows(resolved.get("closures", []))
     days = calendar(settings.universe.calendar, settings.prices.start, run.now, overrides)
     series = context_calendars(settings, days, run.now)

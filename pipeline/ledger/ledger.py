@@ -188,7 +188,7 @@ class Ledger:
             f"SELECT max(data_version) AS v FROM {name} WHERE universe = :u"
             for name in ("forecasts", "outcomes")
         )
-        query = f"SELECT max(v) FROM ({' UNION ALL '.join(tables)})"
+        query = f"SELECT max(v) FROM ({' UNION ALL '.join(tables)}) AS named"
         with self._reading() as db:
             return db.execute(query, {"u": universe}).fetchone()[0] or 0
 

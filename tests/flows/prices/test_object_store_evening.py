@@ -29,6 +29,9 @@ def test_an_update_that_the_store_refuses_ends_with_2_and_its_rerun_goes_on(
     other = nextday(*CLOCK, "--home", "two", "prices", "export", "--csv", "-")  # another machine
     assert (other.code, len(other.out.splitlines())) == (0, 15)
     assert not Path("one/prices/u").exists()
+    kept = nextday(*CLOCK, "--home", "one", "backup", "copies")
+    assert kept.code == 0, kept.err
+    assert f"prices: not in this backup, they lie on {url}" in kept.out
     back = nextday(*CLOCK, "--home", "two", "prices", "copy", "--to", "folder")
     assert (back.code, "and verified, version 1" in back.out) == (0, True)
     again = nextday(*CLOCK, "--home", "two", "prices", "copy", "--to", f"s3://k:{SECRET}@{BUCKET}/x")
