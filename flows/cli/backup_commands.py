@@ -51,8 +51,8 @@ def backup(
     _print_contents(result.contents)
     if elsewhere := options.storage().prices:
         typer.echo(
-            f"prices: not in this backup, they lie on {elsewhere}: keep them by the versions of that store, or copy them "
-            "into the workspace first (nextday prices copy --to folder)"
+            f"prices: not in this backup, they lie on {elsewhere}: keep them by the versions of that store, or copy "
+            "them into the workspace first (nextday prices copy --to folder)"
         )
     typer.echo(f"{result.path}: {result.path.stat().st_size / 1e6:,.1f} MB, verified")
 
