@@ -137,7 +137,9 @@ def _list_keys(rows: pd.DataFrame) -> list[tuple[str, Output]]:
 
 
 def _evening(run: Run) -> Evening:
-    if not has_champion(run):  # a champion forecasts without TensorFlow
+    if run.config.training.used_device == "gpu" and not has_champion(
+        run
+    ):  # a champion forecasts on the processor
         require_gpu(run)
     price_status = update_prices(run)
     require_audit(run)

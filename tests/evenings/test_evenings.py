@@ -278,9 +278,9 @@ def test_runs_and_tasks_are_named_after_their_session(ten: tuple[Place, list[Eve
         "seal forecasts from 2018-12-10",
         "forecast challengers",
         "write report",
-        "write site",
         "track",
         "publish",
+        "write site",
     ]
     assert {"nextday", "sample", "2018-12-10"} <= set(evenings[0].tags)
     assert not any(task.tags for task in first)  # a tagged task waits for a slot of the server's
