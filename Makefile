@@ -101,7 +101,7 @@ $(VENV)/.installed: $(VENV)/.created pyproject.toml requirements.lock
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.created pyproject.toml requirements.lock
-	@echo "Installing nextday, its pinned packages and the tools of its tests (a few minutes, 3.4 GB)"
+	@echo "Installing nextday, its pinned packages and the tools of its tests (a few minutes, 2.9 GB)"
 	@$(INSTALL) pip
 	@$(ONE_BUILD)
 	@$(INSTALL) --editable '.[dev,dask,docs]'
