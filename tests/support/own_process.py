@@ -88,7 +88,7 @@ class Nursery:
 
     def _serve(self, connection: Connection) -> None:
         """Fork a process for the first test of each file, and never return."""
-        # The other end is told of Ctrl+C, and hangs up. A handler: what is ignored would be so in every command started.
+        # The other end is told of Ctrl+C, and hangs up. A handler: what is ignored is so in every command it starts.
         signal.signal(signal.SIGINT, lambda number, frame: None)
         while asked := _receive(connection):
             for mark in self._session.items[asked[0]].iter_markers("own_process"):
