@@ -137,9 +137,8 @@ def _list_keys(rows: pd.DataFrame) -> list[tuple[str, Output]]:
 
 
 def _evening(run: Run) -> Evening:
-    if run.config.training.used_device == "gpu" and not has_champion(
-        run
-    ):  # a champion forecasts on the processor
+    # A champion forecasts on the processor.
+    if run.config.training.used_device == "gpu" and not has_champion(run):
         require_gpu(run)
     price_status = update_prices(run)
     require_audit(run)
