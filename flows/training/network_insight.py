@@ -20,10 +20,6 @@ from pipeline.outputs import Output
 __all__ = ["inspect_network"]
 
 
-_MINUTES = 15
-"""Time limit: far more than 500 symbols take."""
-
-
 def inspect_network(run: Run, known: History, fitted: Any, fold: Fold) -> Insight | None:
     """Return the inspection of the scored network, or what a classifier relies on; None where it cannot be made.
 
@@ -47,7 +43,7 @@ def inspect_network(run: Run, known: History, fitted: Any, fold: Fold) -> Insigh
         return None
 
 
-@task("inspect network", timeout=_MINUTES * 60)
+@task("inspect network")
 def _inspect(run: Run, known: History, fitted: Any, fold: Fold) -> Insight:
     sequences, part = known.sequences, "test" if len(fold.test) else "calibrate"
     if isinstance(fitted, ClassifierEnsemble):
