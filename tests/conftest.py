@@ -2,6 +2,7 @@
 
 import gc
 import importlib.util
+import itertools
 import os
 import shutil
 import sys
@@ -10,6 +11,7 @@ from contextlib import suppress
 from datetime import UTC, date, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 # TensorFlow shows its own libcurl to the whole process: who loads curl_cffi after it gets that one, and fails.
 import curl_cffi.requests  # noqa: F401
@@ -28,11 +30,16 @@ from pipeline.tracking import mlflow_database
 from tests.support.object_store import ObjectStore, object_store
 from tests.support.own_process import Nursery, is_marked
 
+if TYPE_CHECKING:
+    from tests.support.postgres_server import PostgresServer
+
 PROJECT = Path(__file__).parents[1]
 """The checkout."""
 
 NOW = datetime(2019, 6, 1, 12, tzinfo=UTC)
 """A wall clock after the sample's end."""
+
+_SCHEMAS = itertools.count(1)
 
 os.environ["DO_NOT_TRACK"] = "1"
 os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
@@ -165,6 +172,23 @@ def s3(object_server: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> ObjectSto
     for name, value in object_server.environment.items():
         monkeypatch.setenv(name, value)
     return object_server
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator["PostgresServer"]:
+    """Keep a PostgreSQL server on loopback running."""
+    from tests.support.postgres_server import PostgresServer
+
+    server = PostgresServer(tmp_path_factory.mktemp("postgres"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def address(postgres: "PostgresServer") -> str:
+    """Return the address of a ledger that nothing was written to yet."""
+    return postgres.address(f"desk{next(_SCHEMAS)}")
 
 
 @pytest.fixture(scope="session")

@@ -135,12 +135,16 @@ def ledger_migrate(
         str, typer.Option(help="postgresql://user@host/database?schema=nextday, env:NAME, or sqlite.")
     ],
 ) -> None:
-    """Copy the ledger to PostgreSQL, or back into the workspace's file; verified before and after.
+    """Copy the ledger and the fetch logs to PostgreSQL, or back into files; verified before and after.
 
-    The target must be empty; the ledger that is copied stays. Set [storage] ledger to the target afterwards.
+    The target must be empty; what is copied stays. Set [storage] ledger to the target afterwards.
     """
+    from contextlib import ExitStack
+
+    from pipeline.formatting import count
     from pipeline.ledger.migration import migrate
-    from pipeline.storage.ledger_database import locate_ledger
+    from pipeline.prices.ingest.fetch_log_tables import copy_logs, list_logs
+    from pipeline.storage.workspace import Workspace
     from pipeline.storage_config import StorageConfig
 
     workspace = _workspace()
@@ -152,9 +156,17 @@ def ledger_migrate(
             "write postgresql://user@host/database?schema=nextday without a password, env:NAME, or sqlite",
             param_hint="--to",
         ) from None
-    target = locate_ledger(address, workspace.ledger_file)
-    head = migrate(workspace.ledger, target)
-    typer.echo(f"{workspace.ledger} -> {target}: verified, head {head.hash}")
+    target, names = Workspace(workspace.home, address), list_logs(workspace)
+    with ExitStack() as held:
+        for name in names:
+            held.enter_context(workspace.locked(name, timeout=0, log=typer.echo))
+        head = migrate(
+            workspace.ledger, target.ledger, copy_the_rest=lambda: copy_logs(workspace, target, names)
+        )
+    typer.echo(f"{workspace.ledger} -> {target.ledger}: verified, head {head.hash}")
+    typer.echo(
+        ": ".join([f"{count(len(names), 'fetch log')} copied", *([", ".join(names)] if names else [])])
+    )
     typer.echo(f'now write [storage] ledger = "{address}" into {options.settings()}')
 
 

@@ -97,7 +97,7 @@ class StoredPrices:
             held = ", ".join(sorted(entry.symbol for entry in entries)) or "none"
             raise InputError(
                 f"{quoted(symbol)} is not in quarantine",
-                where=str(self.fetch_log.path),
+                where=str(self.fetch_log.place),
                 fix=f"in quarantine now: {held}",
             )
         if not found.is_released:
@@ -150,7 +150,7 @@ def open_stored_prices(config: Path | None, home: Path | None, now: datetime | N
     """
     path = absolute_path(config or default_config())
     settings = load(path)
-    workspace = Workspace(absolute_path(home or default_home(path)))
+    workspace = Workspace(absolute_path(home or default_home(path))).with_ledger(settings.storage.ledger)
     workspace.check()
     clock = now or datetime.now(UTC)
     days = configured_calendar(settings, path.parent, clock)

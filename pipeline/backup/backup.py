@@ -24,6 +24,7 @@ from pipeline.ledger.known_head import RECOVER, ledger_exists
 from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.migration import migrate
 from pipeline.ledger.verification import Verification
+from pipeline.prices.ingest.fetch_log_tables import copy_logs, list_logs
 from pipeline.prices.store import PriceStore
 from pipeline.storage.backtest_folders import link_restored, list_links
 from pipeline.storage.files import hold_lock
@@ -101,7 +102,7 @@ def back_up(
         progress: Shows the progress.
         digest: Returns the model_version of the files in a folder; raises if they are not a model.
 
-        ledger_address: [storage] ledger: a ledger on PostgreSQL goes into the backup as ledger.sqlite.
+        ledger_address: [storage] ledger: a ledger and fetch logs on PostgreSQL go into the backup as files.
 
     Raises:
         InputError: there is no workspace, or the target cannot be used.
@@ -121,8 +122,8 @@ def back_up(
         whole.touch(0o600)
         with whole.open("wb") as file:
             packer = Packer(file)
-            if is_there and isinstance(ledger, LedgerDatabase):
-                _pack_exported(home, packer, ledger, half / "exported")
+            if isinstance(ledger, LedgerDatabase):
+                _pack_exported(Workspace(home, ledger_address), packer, half / "exported", is_there)
             _pack(home, packer, half / "database", progress)
             packer.seal(now.isoformat(timespec="seconds"))
             file.flush()
@@ -242,7 +243,7 @@ def _pack(home: Path, packer: Packer, scratch: Path, progress: Progress) -> None
         with suppress(FileNotFoundError):
             packer.add(_HEAD, home / _HEAD)
     for path in Workspace(home).databases:
-        if _name(path, home) in packer.names:  # the file that was copied to PostgreSQL
+        if _name(path, home) in packer.names:  # a file that was copied to PostgreSQL
             continue
         _copy_database(path, scratch)
         packer.add(_name(path, home), scratch)
@@ -262,13 +263,17 @@ def _pack(home: Path, packer: Packer, scratch: Path, progress: Progress) -> None
     _add(packer, home, rest, progress("copy files", len(rest)))
 
 
-def _pack_exported(home: Path, packer: Packer, ledger: LedgerDatabase, folder: Path) -> None:
-    """Add a ledger on PostgreSQL as the file that a restored workspace has."""
-    exported = folder / Workspace(home).ledger_file.name
-    migrate(ledger, exported)
-    _copy_database(exported, folder / "database")
-    packer.add(_HEAD, folder / _HEAD)
-    packer.add(exported.name, folder / "database")
+def _pack_exported(workspace: Workspace, packer: Packer, folder: Path, has_ledger: bool) -> None:
+    """Add the ledger and the fetch logs on PostgreSQL as the files that a restored workspace has."""
+    exported, copy = Workspace(folder), folder / "database"
+    if has_ledger:
+        migrate(workspace.ledger, exported.ledger_file)
+        packer.add(_HEAD, folder / _HEAD)
+    copy_logs(workspace, exported, list_logs(workspace))
+    for path in exported.databases:
+        _copy_database(path, copy)
+        packer.add(_name(path, folder), copy)
+        copy.unlink()
 
 
 def _add(

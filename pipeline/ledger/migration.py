@@ -1,5 +1,7 @@
 """Copy a ledger from one database to another: every sealed row and hash as it is, in one transaction."""
 
+from collections.abc import Callable
+
 from pipeline.errors import InputError, LedgerError
 from pipeline.ledger import hash_chain, known_head, verification
 from pipeline.ledger.backends import Connection
@@ -9,11 +11,18 @@ from pipeline.storage.ledger_database import LedgerPlace
 __all__ = ["migrate"]
 
 
-def migrate(source: LedgerPlace, target: LedgerPlace) -> Head:
+def migrate(
+    source: LedgerPlace, target: LedgerPlace, *, copy_the_rest: Callable[[], object] = lambda: None
+) -> Head:
     """Copy a ledger into an empty place; verify it before, and the copy before it is committed.
 
     Both ledgers are locked meanwhile, so that no batch is sealed in one of them alone. A copy that is interrupted
     leaves the target empty. The source stays as it is.
+
+    Args:
+        source: Where it is.
+        target: Where the copy will be.
+        copy_the_rest: Called before the copy is committed: from then on the target refuses another one.
 
     Returns:
         The head of both.
@@ -46,6 +55,7 @@ def migrate(source: LedgerPlace, target: LedgerPlace) -> Head:
                 f"The copy is not the ledger, and is not kept: {(problems or ['its head differs'])[0]}",
                 where=str(target),
             )
+        copy_the_rest()
         head, noted = hash_chain.head(new), hash_chain.find_head(new)
         new.execute("COMMIT")
     known_head.note(target, noted)

@@ -1,15 +1,15 @@
-"""Where a ledger on PostgreSQL is: the database, the schema in it, and the note of its last head in the workspace."""
+"""Where a ledger on PostgreSQL is, and the fetch logs beside it: the database, and a schema in it for each."""
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 from urllib.parse import parse_qs, urlsplit
 
 from pipeline.errors import InputError
 
-__all__ = ["LedgerDatabase", "LedgerPlace", "locate_ledger"]
+__all__ = ["FetchLogDatabase", "FetchLogPlace", "LedgerDatabase", "LedgerPlace", "locate_ledger"]
 
 _SCHEMA: Final = re.compile(r"[a-z_][a-z0-9_]{0,39}")
 
@@ -40,8 +40,35 @@ class LedgerDatabase:
         return f"LedgerDatabase({self})"
 
 
+@dataclass(frozen=True)
+class FetchLogDatabase:
+    """The fetch log of a universe, in a schema beside that of the ledger.
+
+    Attributes:
+        ledger: The ledger that it belongs to.
+        universe: The universe's name.
+        file: The log that this workspace had before, which the database takes over while it has none.
+    """
+
+    ledger: LedgerDatabase
+    universe: str
+    file: Path
+
+    @property
+    def database(self) -> LedgerDatabase:
+        """The database with the schema of the fetch logs."""
+        return replace(self.ledger, schema=f"{self.ledger.schema}_fetches")
+
+    def __str__(self) -> str:
+        """Return host, database, schema and universe."""
+        return f"{self.database}, universe {self.universe}"
+
+
 LedgerPlace = Path | LedgerDatabase
 """A SQLite file, or a schema of a PostgreSQL database."""
+
+FetchLogPlace = Path | FetchLogDatabase
+"""The same for a fetch log."""
 
 
 def locate_ledger(address: str, file: Path) -> LedgerPlace:

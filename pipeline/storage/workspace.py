@@ -12,12 +12,13 @@ from pathlib import Path
 
 from pipeline.errors import InputError, NextdayError, WorkspaceBusyError, quoted
 from pipeline.storage.files import claimed_folder, hold_lock, remove_abandoned, write_text
-from pipeline.storage.ledger_database import LedgerPlace, locate_ledger
+from pipeline.storage.ledger_database import FetchLogDatabase, FetchLogPlace, LedgerPlace, locate_ledger
 
 __all__ = ["Workspace"]
 
 
 _SCRATCH = ".scratch."
+_FETCHES = ".fetches.sqlite"
 _UNUSABLE = re.compile(r"[\[\]\\^|?\x00-\x1f\x7f\ud800-\udfff]|%[0-9A-Fa-f]{2}")
 """Parts of a path that Delta Lake takes for another folder or fails on, and MLflow's ?, which begins options."""
 
@@ -31,7 +32,7 @@ class Workspace:
 
     Attributes:
         home: The folder.
-        ledger_address: [storage] ledger: empty where the ledger is in the folder.
+        ledger_address: [storage] ledger: empty where the ledger and the fetch logs are in the folder.
     """
 
     home: Path
@@ -76,9 +77,18 @@ class Workspace:
         """The price store of a universe."""
         return self.home / "prices" / universe
 
-    def fetch_log(self, universe: str) -> Path:
-        """The log of what the source of a universe answered."""
-        return self.home / "prices" / f"{universe}.fetches.sqlite"
+    def fetch_log(self, universe: str) -> FetchLogPlace:
+        """The log of what the source of a universe answered: a file, or in the database of the ledger.
+
+        Raises:
+            InputError: see `locate_ledger`.
+        """
+        file, ledger = self.home / "prices" / f"{universe}{_FETCHES}", self.ledger
+        return file if isinstance(ledger, Path) else FetchLogDatabase(ledger, universe, file)
+
+    def logged_universes(self) -> list[str]:
+        """Return the universes whose fetch logs are files of the workspace."""
+        return sorted(path.name.removesuffix(_FETCHES) for path in self.home.glob(f"prices/*{_FETCHES}"))
 
     def last_reading(self, universe: str) -> Path:
         """What the last run read from the user's files; it can be deleted without loss."""

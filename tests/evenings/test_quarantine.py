@@ -92,7 +92,7 @@ def test_the_doctor_names_who_is_held(nextday: CommandLine, log: FetchLog) -> No
 
 
 def test_a_damaged_log_is_told_without_a_traceback(nextday: CommandLine, log: FetchLog) -> None:
-    log.path.write_bytes(b"not a database, though it is longer than a header of one " * 9)
+    log.place.write_bytes(b"not a database, though it is longer than a header of one " * 9)
     said = nextday(*QUARANTINE, "list")
     assert said.code == 1
     assert "cannot be used" in said.err

@@ -5,7 +5,10 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
+import weakref
+from contextlib import suppress
 from pathlib import Path
 
 import psycopg
@@ -38,15 +41,15 @@ class PostgresServer:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._programs, self._data = find_programs(), folder / "data"
-        folder.mkdir(parents=True, exist_ok=True)
         self._as_user: list[str] = []
-        if os.geteuid() == 0:  # PostgreSQL refuses root
+        # PostgreSQL refuses root, and every pytest that starts closes the folder of all of them to other users.
+        if os.geteuid() == 0:
             self._as_user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--"]
+            folder = Path(tempfile.mkdtemp(prefix="nextday-postgres-"))
+            weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
             os.chown(folder, 65534, 65534)
-            for parent in folder.parents:
-                if parent.stat().st_uid == os.geteuid() and parent not in (Path("/"), Path("/tmp")):
-                    parent.chmod(parent.stat().st_mode | 0o011)
+        folder.mkdir(parents=True, exist_ok=True)
+        self._programs, self._data = find_programs(), folder / "data"
         initdb = [
             self._programs / "initdb",
             "-D",
@@ -112,3 +115,18 @@ class PostgresServer:
                 self._process.send_signal(how)
             self._process.wait(60)
             self._process = None
+
+    def crash(self) -> None:
+        """Kill every process of it at once with SIGKILL, as a crash of the machine would."""
+        assert self._process is not None
+        pid = self._process.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        for each in (pid, *map(int, children)):
+            with suppress(ProcessLookupError):
+                os.kill(each, signal.SIGKILL)
+        self._process.wait(60)
+        self._process = None
+        for child in children:  # until the last one has gone, its shared memory is in use
+            until = time.monotonic() + 60
+            while Path(f"/proc/{child}").exists() and time.monotonic() < until:
+                time.sleep(0.01)

@@ -11,9 +11,10 @@ from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
-from pipeline.errors import LedgerError, LedgerUnreachableError, NextdayError
+from pipeline.errors import LedgerError, LedgerUnreachableError
 from pipeline.ledger.backends import BEGINNINGS, TABLES, Row, read_sql
 from pipeline.storage.ledger_database import LedgerDatabase
+from pipeline.storage.postgres import connected, lock_schema
 
 if TYPE_CHECKING:
     import psycopg
@@ -21,14 +22,6 @@ if TYPE_CHECKING:
 __all__ = ["LAYOUT", "PostgresConnection", "opened"]
 
 LAYOUT: Final = 3
-_WAIT_SECONDS: Final = 30
-_CONNECTING: Final = {
-    "connect_timeout": 10,
-    "keepalives_idle": 10,
-    "keepalives_interval": 5,
-    "keepalives_count": 3,
-    "tcp_user_timeout": _WAIT_SECONDS * 1000,  # a host that is cut off is given up
-}
 _TABLE: Final = re.compile(r"CREATE TABLE IF NOT EXISTS (\w+) (\(.*?\n\)) STRICT[^;]*;", re.DOTALL)
 _INDEX: Final = re.compile(r"CREATE (UNIQUE )?INDEX IF NOT EXISTS (\w+)\s+(ON .*?);", re.DOTALL)
 _TRIGGER: Final = re.compile(
@@ -80,7 +73,7 @@ class PostgresConnection:
     def begin_writing(self) -> None:
         """Begin a transaction with the advisory lock of this ledger."""
         self.execute("BEGIN")
-        self.execute("SELECT pg_advisory_xact_lock(hashtextextended(?, 0))", [f"nextday {self._schema}"])
+        lock_schema(self._db, self._schema)
 
     def insert(self, table: str, names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
         """Insert rows; -0.0 becomes 0.0, as in SQLite."""
@@ -179,45 +172,18 @@ def opened(place: LedgerDatabase) -> Iterator[PostgresConnection]:
     Raises:
         LedgerUnreachableError: the database cannot be reached, or went away; nothing is written twice by a rerun.
         LedgerError: the ledger refused a row, or another host holds its lock.
-        NextdayError: the driver is not installed.
+        InputError: the driver is not installed.
     """
-    try:
-        import psycopg
-    except ImportError:
-        raise NextdayError(
-            "The ledger is on PostgreSQL, and its driver is not installed",
-            where=str(place),
-            fix='install the extra: pip install "nextday[postgres]"',
-        ) from None
-    options = f"-c search_path={place.schema} -c lock_timeout={_WAIT_SECONDS}s -c extra_float_digits=1"
-    try:
-        settings: dict[str, Any] = {**_CONNECTING, "options": options}
-        with psycopg.connect(place.dsn, autocommit=True, row_factory=_name_cells, **settings) as db:
-            yield PostgresConnection(db, place.schema)
-    except psycopg.errors.LockNotAvailable as error:
-        raise LedgerError(
-            "The ledger is locked by another run",
-            where=str(place),
-            fix="wait until it has finished, then run this again",
-        ) from error
-    except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-        raise LedgerUnreachableError(
-            f"The ledger's database cannot be reached: {_first_line(error)}",
-            where=str(place),
-            fix="check that it is running and that its user may log in (password: PGPASSWORD or ~/.pgpass), then run "
-            "this again: what was sealed stays, and nothing is sealed twice",
-        ) from None
-    except psycopg.Error as error:
-        raise LedgerError(
-            f"The ledger refused the operation: {_first_line(error)}",
-            where=str(place),
-            fix="run: nextday ledger verify",
-        ) from error
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines and "failed:" in lines[-1] else (lines or [type(error).__name__])[0]
+    with connected(
+        place,
+        "ledger",
+        refused=LedgerError,
+        unreachable=LedgerUnreachableError,
+        outcome="what was sealed stays, and nothing is sealed twice",
+        check="run: nextday ledger verify",
+        row_factory=_name_cells,
+    ) as db:
+        yield PostgresConnection(db, place.schema)
 
 
 @cache

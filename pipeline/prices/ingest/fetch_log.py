@@ -1,53 +1,22 @@
 """The fetch log: the source's answers by symbol and session, and the quarantine.
 
-A SQLite file next to the price store. Rows are only added; the current state follows from the newest ones.
+It lies beside the price store, or with the ledger on PostgreSQL, for all machines. Rows are only added; the current
+state follows from the newest ones.
 """
 
-import sqlite3
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from pathlib import Path
-from typing import Final, Literal
+from typing import Literal
 
 import pandas as pd
 
-from pipeline.errors import StoreError
+from pipeline.errors import printable
+from pipeline.prices.ingest.fetch_log_tables import open_tables
 from pipeline.sources import Outcome
-from pipeline.storage.database_checksum import check_database, note_database
+from pipeline.storage.ledger_database import FetchLogPlace
 
 __all__ = ["Answer", "FetchLog", "QuarantineEntry"]
-
-_LAYOUT: Final = 1
-_TABLES: Final = """
-CREATE TABLE IF NOT EXISTS answers (
-  symbol TEXT NOT NULL,
-  session TEXT NOT NULL,       -- the last closed one when the source was asked
-  outcome TEXT NOT NULL,
-  is_whole INTEGER NOT NULL,   -- 1: the whole history was requested, 0: recent sessions only
-  asked_from TEXT NOT NULL,
-  observed_at TEXT NOT NULL,
-  bars INTEGER NOT NULL,
-  reason TEXT NOT NULL,
-  PRIMARY KEY (symbol, session, outcome, is_whole, asked_from)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS quarantine (
-  id INTEGER PRIMARY KEY,
-  at TEXT NOT NULL,
-  instrument_id TEXT NOT NULL,
-  symbol TEXT NOT NULL,
-  event TEXT NOT NULL CHECK (event IN ('held', 'released', 'ended')),
-  rule TEXT NOT NULL,
-  evidence TEXT NOT NULL
-) STRICT;
-PRAGMA user_version = 1;
-"""
-_FIX: Final = (
-    "restore the file from a backup; without one, move it and its .sha256 away: then the whole history of every symbol "
-    "is requested and compared again"
-)
-_TIMEOUT: Final = 30.0  # seconds to wait for another connection
 
 
 @dataclass(frozen=True)
@@ -94,14 +63,15 @@ class QuarantineEntry:
 
 
 class FetchLog:
-    """The fetch log of one universe; a missing file reads as an empty log.
+    """The fetch log of one universe; one that was never written reads as an empty log.
 
     Raises:
-        StoreError: in every method: the file is locked, damaged, of a newer layout, or cannot be written.
+        StoreError: in every method: it is locked, damaged, of a newer layout, or cannot be written.
+        StoreUnreachableError: in every method: its database cannot be reached.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, place: FetchLogPlace) -> None:
+        self.place, self._tables = place, open_tables(place)
 
     def record(self, session: pd.Timestamp, answers: Sequence[Answer]) -> None:
         """Record the answers given after the close of `session`; repeats (same outcome and request) are ignored."""
@@ -115,16 +85,16 @@ class FetchLog:
                 _day(answer.asked_from),
                 _instant(answer.observed_at),
                 answer.bars,
-                answer.reason,
+                printable(answer.reason),
             )
             for answer in answers
         ]
-        with self._transaction() as db:
-            db.executemany("INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+        with self._tables.writing() as log:
+            log.add("answers", rows)
 
     def not_found_streaks(self) -> dict[str, int]:
         """Return, by symbol, the number of sessions with `not_found` since the last `ok` or `empty` answer."""
-        rows = self._select(
+        rows = self._tables.select(
             "SELECT symbol, count(DISTINCT session) FROM answers AS a WHERE outcome = 'not_found' AND session > "
             "coalesce((SELECT max(session) FROM answers WHERE symbol = a.symbol AND outcome IN ('ok', 'empty')), '') "
             "GROUP BY symbol"
@@ -133,10 +103,10 @@ class FetchLog:
 
     def answered_since(self, since: pd.Timestamp) -> dict[str, list[pd.Timestamp]] | None:
         """Return, by symbol, the sessions from `since` on with an `ok` or `empty` answer; None without a log."""
-        if not self.path.exists():
+        if not self._tables.exist():
             return None
         answered: dict[str, list[pd.Timestamp]] = {}
-        rows = self._select(
+        rows = self._tables.select(
             "SELECT DISTINCT symbol, session FROM answers WHERE outcome IN ('ok', 'empty') AND session >= ?",
             _day(since),
         )
@@ -146,14 +116,14 @@ class FetchLog:
 
     def whole_from(self) -> dict[str, pd.Timestamp]:
         """Return, by symbol, the earliest start of a whole history that the source delivered."""
-        rows = self._select(
+        rows = self._tables.select(
             "SELECT symbol, min(asked_from) FROM answers WHERE outcome = 'ok' AND is_whole = 1 GROUP BY symbol"
         )
         return {symbol: pd.Timestamp(day) for symbol, day in rows}
 
     def last_whole_answer(self) -> dict[str, pd.Timestamp]:
         """Return, by symbol, the session of the last `ok`, `empty` or `not_found` answer to a whole-history request."""
-        rows = self._select(
+        rows = self._tables.select(
             "SELECT symbol, max(session) FROM answers WHERE is_whole = 1 AND outcome IN ('ok', 'empty', 'not_found') "
             "GROUP BY symbol"
         )
@@ -162,7 +132,7 @@ class FetchLog:
     def quarantined(self) -> dict[str, QuarantineEntry]:
         """Return the entries now in quarantine, by instrument_id."""
         entries: dict[str, QuarantineEntry] = {}
-        for at, instrument_id, symbol, event, rule, evidence in self._select(
+        for at, instrument_id, symbol, event, rule, evidence in self._tables.select(
             "SELECT at, instrument_id, symbol, event, rule, evidence FROM quarantine ORDER BY id"
         ):
             if event == "held":
@@ -179,7 +149,7 @@ class FetchLog:
         """Return the instrument_ids that the user has ever released."""
         return {
             id_
-            for (id_,) in self._select(
+            for (id_,) in self._tables.select(
                 "SELECT DISTINCT instrument_id FROM quarantine WHERE event = 'released'"
             )
         }
@@ -188,57 +158,22 @@ class FetchLog:
         """Return all quarantine events, oldest first: at, symbol, event, rule, evidence."""
         columns = ["at", "symbol", "event", "rule", "evidence"]
         return pd.DataFrame(
-            self._select(f"SELECT {', '.join(columns)} FROM quarantine ORDER BY id"), columns=columns
+            self._tables.select(f"SELECT {', '.join(columns)} FROM quarantine ORDER BY id"), columns=columns
         )
 
     def record_quarantine(
         self, event: Literal["held", "released", "ended"], entries: Sequence[QuarantineEntry], at: datetime
     ) -> None:
         """Record that these entries went into quarantine, were released by the user, or left it."""
-        rows = [(_instant(at), e.instrument_id, e.symbol, event, e.rule, e.evidence) for e in entries]
-        with self._transaction() as db:
-            db.executemany(
-                "INSERT INTO quarantine (at, instrument_id, symbol, event, rule, evidence) VALUES (?, ?, ?, ?, ?, ?)",
-                rows,
+        with self._tables.writing() as log:
+            ((last,),) = log.select("SELECT coalesce(max(id), 0) FROM quarantine")
+            log.add(
+                "quarantine",
+                [
+                    (id_, _instant(at), e.instrument_id, e.symbol, event, e.rule, e.evidence)
+                    for id_, e in enumerate(entries, start=last + 1)
+                ],
             )
-
-    def _select(self, query: str, *values: str) -> list[tuple[str, ...]]:
-        if not self.path.exists():
-            check_database(self.path, _FIX)
-            return []
-        with self._connect() as db:
-            rows: list[tuple[str, ...]] = db.execute(query, values).fetchall()
-        return rows
-
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._connect() as db:
-            db.execute("BEGIN IMMEDIATE")
-            yield db
-            db.execute("COMMIT")
-        note_database(self.path)
-
-    @contextmanager
-    def _connect(self) -> Iterator[sqlite3.Connection]:
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            check_database(self.path, _FIX)
-            with closing(sqlite3.connect(self.path, timeout=_TIMEOUT, isolation_level=None)) as db:
-                layout = db.execute("PRAGMA user_version").fetchone()[0]
-                if layout > _LAYOUT:
-                    raise self._unusable(f"a newer nextday wrote it (layout {layout})")
-                if layout == 0:
-                    db.executescript(f"BEGIN IMMEDIATE; {_TABLES} COMMIT;")
-                yield db
-        except (sqlite3.Error, OSError) as error:
-            raise self._unusable(str(error)) from None
-
-    def _unusable(self, reason: str) -> StoreError:
-        return StoreError(
-            f"The fetch log cannot be used: {reason:.200}",
-            where=str(self.path),
-            fix=f"check disk space and permissions, or {_FIX}",
-        )
 
 
 def _day(session: pd.Timestamp) -> str:

@@ -10,6 +10,8 @@ import pytest
 
 from pipeline.errors import StoreError
 from pipeline.prices.ingest.fetch_log import Answer, FetchLog, QuarantineEntry
+from pipeline.prices.ingest.fetch_log_tables import open_tables
+from pipeline.storage.workspace import Workspace
 
 MONDAY = pd.Timestamp("2018-12-10")
 NOW = datetime(2018, 12, 10, 22, tzinfo=UTC)
@@ -17,8 +19,15 @@ ENTRY = QuarantineEntry("A", "A", NOW, "split fault", "ten of sixteen")
 
 
 @pytest.fixture
-def log(tmp_path: Path) -> FetchLog:
-    return FetchLog(tmp_path / "prices" / "u.fetches.sqlite")
+def file(tmp_path: Path) -> FetchLog:
+    return FetchLog(Workspace(tmp_path).fetch_log("u"))
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def log(request: pytest.FixtureRequest, tmp_path: Path) -> FetchLog:
+    """An empty log: the test runs on each database."""
+    address = "" if request.param == "sqlite" else request.getfixturevalue("address")
+    return FetchLog(Workspace(tmp_path, address).fetch_log("u"))
 
 
 def log_line(log: FetchLog, outcomes: str, *, whole: bool = False, start: str = "2018-01-02") -> None:
@@ -32,15 +41,18 @@ def log_line(log: FetchLog, outcomes: str, *, whole: bool = False, start: str = 
 def test_a_log_that_is_not_there_reads_as_an_empty_one_and_is_not_made_by_reading(log: FetchLog) -> None:
     assert (log.quarantined(), log.whole_from(), log.not_found_streaks()) == ({}, {}, {})
     assert log.events().empty
-    assert not log.path.exists()
+    assert log.answered_since(MONDAY) is None
+
+
+def test_reading_makes_no_file(file: FetchLog, tmp_path: Path) -> None:
+    assert file.quarantined() == {}
+    assert [*tmp_path.rglob("*")] == []
 
 
 def test_of_repeated_answers_the_first_is_kept(log: FetchLog) -> None:
-    for reason in ("one", "two"):
+    for reason in ("one\0", "two"):
         log.record(MONDAY, [Answer("A", "transient", False, MONDAY, NOW, reason=reason)])
-    with sqlite3.connect(log.path) as db:
-        assert db.execute("SELECT reason FROM answers").fetchall() == [("one",)]
-    db.close()
+    assert open_tables(log.place).select("SELECT reason FROM answers") == [("one\\x00",)]
 
 
 @pytest.mark.parametrize(
@@ -79,14 +91,16 @@ def test_a_fault_after_a_release_quarantines_again(log: FetchLog) -> None:
     assert not log.quarantined()["A"].is_released
 
 
-def test_a_damaged_or_newer_log_is_an_error_with_a_fix(log: FetchLog) -> None:
+def test_a_damaged_or_newer_log_is_an_error_with_a_fix(file: FetchLog) -> None:
+    log = file
+    assert isinstance(log.place, Path)
     log.record_quarantine("held", [ENTRY], NOW)
-    with sqlite3.connect(log.path) as db:
+    with sqlite3.connect(log.place) as db:
         db.execute("PRAGMA user_version = 2")
     db.close()
     with pytest.raises(StoreError, match="newer nextday"):
         log.quarantined()
-    log.path.write_bytes(b"no database at all, but longer than a header of sqlite: " * 20)
+    log.place.write_bytes(b"no database at all, but longer than a header of sqlite: " * 20)
     with pytest.raises(StoreError, match="cannot be used") as error:
         log.record(MONDAY, [])
     assert "backup" in error.value.fix
@@ -98,3 +112,22 @@ def test_a_batch_that_fails_leaves_nothing_of_itself(log: FetchLog) -> None:
     with pytest.raises(StoreError):
         log.record_quarantine("ended", [ENTRY, broken], NOW)
     assert list(log.quarantined()) == ["A"]
+
+
+@pytest.mark.parametrize(
+    ("since", "answered"), [("2018-12-10", ["2018-12-10", "2018-12-13"]), ("2018-12-14", [])]
+)
+def test_answered_sessions_are_those_with_bars_or_without_news(
+    log: FetchLog, since: str, answered: list[str]
+) -> None:
+    log_line(log, "onte")
+    found = log.answered_since(pd.Timestamp(since))
+    assert found == ({"A": [pd.Timestamp(day) for day in answered]} if answered else {})
+
+
+def test_the_last_answer_to_a_whole_request_and_who_was_ever_released_are_remembered(log: FetchLog) -> None:
+    log_line(log, "ont", whole=True)
+    assert log.last_whole_answer() == {"A": pd.Timestamp("2018-12-11")}
+    log.record_quarantine("held", [ENTRY], NOW)
+    log.record_quarantine("released", [ENTRY], NOW)
+    assert log.released() == {"A"}

@@ -40,7 +40,7 @@ class Desk:
 
     def lose_log(self) -> None:
         """Move the log away with its checksum, as the message about a lost one says."""
-        for file in self.log.path.parent.glob(f"{self.log.path.name}*"):
+        for file in self.log.place.parent.glob(f"{self.log.place.name}*"):
             file.unlink()
 
     def plan(self, place: int, hours: float = 2, **instruments: str) -> dict[str, FetchRequest]:
