@@ -13,6 +13,7 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,8 +24,8 @@ from pipeline.ledger import known_head
 from pipeline.ledger.backends import (
     BEGINNINGS,
     TABLES,
+    Cells,
     Connection,
-    Row,
     postgresql,
     read_sql,
     read_statements,
@@ -101,11 +102,12 @@ class Chain:
     clock: str
     day: str = "as_of"
 
-    def columns_to_hash(self, rows: list[Row]) -> tuple[str, ...]:
+    def columns_to_hash(self, rows: list[Cells]) -> tuple[str, ...]:
         """Return the columns that the hash of a batch of these rows covers."""
         names = self.columns
         for added in reversed(self.added):
-            if any(row[name] != value for row in rows for name, value in added.items()):
+            places = [(self.columns.index(name), value) for name, value in added.items()]
+            if any(row[place] != value for place, value in places for row in rows):
                 break
             names = tuple(name for name in names if name not in added)
         return names
@@ -373,25 +375,25 @@ def _end(db: Connection, chain: Chain) -> tuple[int, str]:
     return (0, GENESIS) if last is None else (last["number"], last["hash"])
 
 
-def read_rows(db: Connection, chain: Chain, number: int) -> list[Row]:
-    """Return the sealed columns of a batch's rows, in the order of the seal."""
+def read_rows(db: Connection, chain: Chain, number: int) -> list[Cells]:
+    """Return the sealed cells of a batch's rows, `chain.columns`, in the order of the seal."""
     query = f"SELECT {', '.join(chain.columns)} FROM {chain.name}s WHERE batch = ? ORDER BY {chain.order}"
-    rows: list[Row] = db.execute(query, [number]).fetchall()
-    return rows
+    return [tuple(row) for row in db.execute(query, [number])]
 
 
-def compute_hash(chain: Chain, header: list[Any], rows: list[Row]) -> str:
+def compute_hash(chain: Chain, header: list[Any], rows: list[Cells]) -> str:
     """Return the seal of a batch: `header` are its own columns but the hash."""
     return hashlib.sha256(format_content(chain, header, rows).encode()).hexdigest()
 
 
-def format_content(chain: Chain, header: list[Any], rows: list[Row]) -> str:
+def format_content(chain: Chain, header: list[Any], rows: list[Cells]) -> str:
     """Return the text whose sha256 is the seal of a batch."""
     columns = chain.columns_to_hash(rows)
+    chosen = itemgetter(*map(chain.columns.index, columns))
     content = {
         "chain": chain.name,
         "batch": header,
         "columns": columns,
-        "rows": [tuple(row[name] for name in columns) for row in rows],
+        "rows": [chosen(row) for row in rows],
     }
     return json.dumps(content, sort_keys=True, separators=(",", ":"))

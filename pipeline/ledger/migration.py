@@ -77,7 +77,7 @@ def _copy(old: Connection, new: Connection) -> None:
         for batch in old.execute(f"SELECT * FROM {chain.name}_batches ORDER BY number").fetchall():
             number = batch["number"]
             rows = [
-                {"batch": number} | {name: row[name] for name in chain.columns}
+                {"batch": number, **dict(zip(chain.columns, row, strict=True))}
                 for row in hash_chain.read_rows(old, chain, number)
             ]
             new.insert(f"{chain.name}s", ("batch", *chain.columns), rows)

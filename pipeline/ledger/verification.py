@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipeline.errors import LedgerError
 from pipeline.ledger import hash_chain, known_head
-from pipeline.ledger.backends import Connection, Row
+from pipeline.ledger.backends import Cells, Connection, Row
 from pipeline.ledger.hash_chain import Chain, Head
 from pipeline.storage.ledger_database import LedgerDatabase, LedgerPlace
 
@@ -144,8 +144,9 @@ def _chain_problems(db: Connection, chain: Chain) -> Iterator[str]:
         yield f"{chain.name} batch {orphan}: it has rows, but is not sealed"
 
 
-def _describe_batch(chain: Chain, batch: Row, rows: list[Row]) -> str:
-    days = sorted({row[chain.day][:10] for row in rows}) or ["unknown"]
+def _describe_batch(chain: Chain, batch: Row, rows: list[Cells]) -> str:
+    place = chain.columns.index(chain.day)
+    days = [day[:10] for day in sorted({row[place] for row in rows})] or ["unknown"]
     span = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
     return (
         f"{chain.name} batch {batch['number']} ({batch['universe'] or 'all universes'}, {chain.day} {span})"

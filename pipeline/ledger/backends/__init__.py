@@ -10,13 +10,25 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-__all__ = ["BEGINNINGS", "TABLES", "Connection", "Row", "declared_types", "read_sql", "read_statements"]
+__all__ = [
+    "BEGINNINGS",
+    "TABLES",
+    "Cells",
+    "Connection",
+    "Row",
+    "declared_types",
+    "read_sql",
+    "read_statements",
+]
 
 TABLES: Final = "ledger.sql"
 BEGINNINGS: Final = "beginnings.sql"
 
 Row = Any
 """A row: cells by position and by name, in the order of the query."""
+
+Cells = tuple[Any, ...]
+"""The cells of a row by position alone."""
 
 
 class Connection(Protocol):

@@ -5,6 +5,7 @@ hash: whole numbers are BIGINT, reals double precision, and text sorts by its by
 on however many hosts: the advisory lock of the schema is held until the transaction ends.
 """
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -29,6 +30,7 @@ _TRIGGER: Final = re.compile(
     r"END;",
     re.DOTALL,
 )
+_VALUE: Final = re.compile(r"(?<![:\w]):(\w+)")
 _VIEW: Final = re.compile(r"CREATE VIEW IF NOT EXISTS record AS(.*?);", re.DOTALL)
 _TYPES: Final = {"INTEGER": "BIGINT", "REAL": "DOUBLE PRECISION", "TEXT": 'TEXT COLLATE "C"'}
 _EVENTS: Final = {"INSERT": 7, "DELETE": 11, "UPDATE": 19, "TRUNCATE": 34}
@@ -85,10 +87,13 @@ class PostgresConnection:
                 )
 
     def select_each(self, sql: str, values: Sequence[Mapping[str, Any]]) -> list[list[Row]]:
-        """Run one query with each of the values, without waiting for an answer in between."""
-        with self._db.pipeline():
-            asked = [self.execute(sql, dict(each)) for each in values]
-            return [cursor.fetchall() for cursor in asked]
+        """Run one query with each of the values, all of them in one statement."""
+        found: list[list[Row]] = [[] for _ in values]
+        names = [*dict.fromkeys(_VALUE.findall(sql))]
+        asked = [{"place": place} | {name: each[name] for name in names} for place, each in enumerate(values)]
+        for row in self.execute(_join_values(sql, _column_types(names, values)), [json.dumps(asked)]):
+            found[row["place"]].append(row)
+        return found
 
     def has_table(self, name: str) -> bool:
         """Return whether the ledger has a table."""
@@ -191,7 +196,24 @@ def _translate(sql: str) -> Any:
     """Return a statement with psycopg's placeholders; `record` is what ledger.sql defines, not a view."""
     view = _VIEW.search(read_sql(TABLES))
     text = re.sub(r"\bFROM record\b", f"FROM ({view[1] if view else ''}) AS record", sql.replace("%", "%%"))
-    return re.sub(r"(?<![:\w]):(\w+)", r"%(\1)s", text).replace("?", "%s").encode()
+    return _VALUE.sub(r"%(\1)s", text).replace("?", "%s").encode()
+
+
+def _column_types(names: Sequence[str], values: Sequence[Mapping[str, Any]]) -> tuple[tuple[str, str], ...]:
+    """Return the names of values with the types that PostgreSQL reads them as."""
+    types = {int: "BIGINT", float: "DOUBLE PRECISION"}
+    return tuple(
+        (name, next((types[type(each[name])] for each in values if type(each[name]) in types), "TEXT"))
+        for name in names
+    )
+
+
+@cache
+def _join_values(sql: str, types: tuple[tuple[str, str], ...]) -> str:
+    """Return a statement that runs a query with each of the values, which are one parameter, a JSON text."""
+    columns = ", ".join(f"{name} {kind}" for name, kind in (("place", "BIGINT"), *types))
+    query = _VALUE.sub(r"asked.\1", sql)
+    return f"SELECT * FROM json_to_recordset(?) AS asked({columns}) CROSS JOIN LATERAL ({query}) AS found"
 
 
 def _statements(file: str, schema: str) -> list[str]:
