@@ -263,11 +263,15 @@ class StoreFiles:
     def list_checksums(self) -> None:
         """Add the checksums that are missing: a writer that was killed, or found the disk full, could not.
 
+        On an object store another machine may have committed meanwhile, and listed files that this list lacks: whoever
+        writes the list last names the files of both.
+
         Raises:
             StoreError: the files cannot be read.
         """
-        if table := self._table():
-            self._place.record(_list_files(table))
+        table = self._table()
+        while table and self._place.record(_list_files(table)) and self._place.url:
+            table = self._table()
 
     def compact(self, keep: timedelta) -> Compaction:
         """Merge the small files of each year, then remove the files that no version younger than `keep` needs.

@@ -105,19 +105,20 @@ class TableLocation:
             self._remote.fetch(names)
             self.checksums.check_files(names)
 
-    def record(self, names: Sequence[str]) -> None:
-        """Add the missing checksums of these files and of the log.
+    def record(self, names: Sequence[str]) -> bool:
+        """Add the missing checksums of these files and of the log, and return whether the list has changed.
 
         Raises:
             StoreError: a file cannot be read, or the store does not answer.
         """
         if self._remote is None:
-            self.checksums.update(names)
-            return
+            return self.checksums.update(names)
         with self.refreshed():
             self.fetch(self.checksums.missing(names))
-            if self.checksums.update(names):
-                self._remote.upload(self.checksums.path.name, self.checksums.path)
+            if not self.checksums.update(names):
+                return False
+            self._remote.upload(self.checksums.path.name, self.checksums.path)
+            return True
 
     def open(self, version: int | None = None) -> DeltaTable:
         """Return a version of the table where it is written: on the object store, not the copies."""

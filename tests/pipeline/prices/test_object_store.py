@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 import time
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from uuid import uuid4
@@ -20,6 +21,7 @@ from pipeline.prices.copying import copy_prices
 from pipeline.prices.delta_table import StoreFiles
 from pipeline.prices.location import open_store
 from pipeline.prices.store import PriceStore
+from pipeline.prices.table_location import TableLocation
 from pipeline.storage.workspace import Workspace
 from tests.conftest import prices_of, vendor_bars
 from tests.support.object_store import BUCKET, KEY_ID, SECRET, ObjectStore
@@ -156,6 +158,24 @@ def test_rows_chosen_before_another_machine_wrote_are_chosen_again(
         overtaken.clear()
         assert not store.versions().duplicated(["symbol", "session"]).any()
     assert (store.seq(), len(store.versions())) == (2, 3)
+
+
+def test_a_list_of_checksums_from_before_another_machine_wrote_is_completed(
+    store: PriceStore, url: str, tmp_path: Path, xnys: Calendar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = PriceStore(tmp_path / "two" / "u", url=url)
+    record, overtaken = TableLocation.record, list[int]()
+
+    def late(self: TableLocation, names: Sequence[str]) -> bool:
+        if not overtaken:
+            overtaken.append(1)
+            assert other.append(rows(xnys, [10, 11]), run="other") == 1
+        return record(self, names)
+
+    monkeypatch.setattr(TableLocation, "record", late)
+    store.append(rows(xnys, [10]), run="r")
+    assert overtaken
+    assert (store.seq(), store.count_files(), store.count_unchecked()) == (2, 2, 0)
 
 
 def write_evenings(folder: Path, url: str, symbol: str, begin: Path) -> None:
