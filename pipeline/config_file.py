@@ -50,7 +50,7 @@ def load(path: Path) -> Config:
         ) from None
 
 
-_HIDDEN: Final = ("universe.source_options", "context.source_options", "model.options", "notify.")
+_HIDDEN: Final = ("universe.source_options", "context.source_options", "model.options", "notify.", "storage.")
 """Their values may hold a password, so no message repeats them."""
 
 

@@ -3,12 +3,13 @@
 import re
 from typing import Final
 
-from pydantic import Field, field_validator
+from pydantic import field_validator
 
 from pipeline.config_section import Section
 
 __all__ = ["StorageConfig"]
 
+_PRICES: Final = re.compile(r"((s3|gs|az)://[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9._=-]+)*/?)?")
 _LEDGER: Final = re.compile(r"(postgresql://([^:@/\s]+@)?[^@/\s]+/[^@\s]+|env:[A-Za-z_][A-Za-z0-9_]{0,99})?")
 
 
@@ -22,8 +23,18 @@ class StorageConfig(Section):
             password; or "env:NAME": the environment variable with that address.
     """
 
-    prices: str = Field("", pattern=r"^((s3|gs|az)://[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9._=-]+)*/?)?$")
+    prices: str = ""
     ledger: str = ""
+
+    @field_validator("prices")
+    @classmethod
+    def _check_prices(cls, address: str) -> str:
+        if not _PRICES.fullmatch(address):
+            raise ValueError(
+                f'{_find_fault(address)}; write "s3://bucket/prefix" (gs:// and az:// too), or leave it empty for a '
+                "folder of the workspace"
+            )
+        return address
 
     @field_validator("ledger")
     @classmethod
@@ -34,3 +45,14 @@ class StorageConfig(Section):
                 'holds it), or "env:NAME" for the environment variable with the address'
             )
         return address
+
+
+def _find_fault(address: str) -> str:
+    scheme, _, rest = address.partition("://")
+    if scheme not in {"s3", "gs", "az"}:
+        return "it is no address of an object store"
+    if "@" in rest or "?" in rest:
+        return "keys and options have no place here: they come from the AWS_* variables of the environment"
+    if not rest.partition("/")[0]:
+        return "it names no bucket"
+    return "bucket and prefix are made of letters, digits and . _ - (a prefix also of = and single /)"
