@@ -19,7 +19,7 @@ from flows.runtime.context import Run, open_run
 from flows.runtime.custom_code import describe_missing_audit, digest_code_of
 from flows.runtime.progress import PREFECT_ERRORS, log_line
 from flows.runtime.tasks import PATIENCE, open_locked_run, task
-from flows.runtime.tracking import run_tags, tracking
+from flows.runtime.tracking import own_tracking, run_tags
 from flows.training.compute import open_compute, require_gpu
 from flows.training.evaluation import range_table
 from flows.training.history import History, make_sequences
@@ -355,7 +355,7 @@ def _write(made: Backtest, paths: dict[str, Path]) -> None:
 @task("track")
 def _track(run: Run, made: Backtest, paths: dict[str, Path]) -> None:
     try:
-        tracking(run).record_backtest(
+        own_tracking(run).record_backtest(
             universe=run.name,
             run_name=f"{run.name} backtest through {made.as_of:%Y-%m-%d}",
             config=run.resolved["settings"]

@@ -14,6 +14,7 @@ from flows.evening.decay import stop_decayed
 from flows.evening.forecasting import Inputs, catch_up, describe_opens, forecast_session, seal
 from flows.evening.late_members import catch_up_members
 from flows.evening.publishing.commit import commit_sealed
+from flows.evening.publishing.copy_reports import copy_reports
 from flows.evening.publishing.publish import publish, track
 from flows.evening.publishing.site import show_site
 from flows.evening.reporting import write_missing, write_report
@@ -27,6 +28,7 @@ from flows.runtime.context import Run
 from flows.runtime.custom_code import require_audit, require_named_code
 from flows.runtime.progress import PREFECT_ERRORS, log_line
 from flows.runtime.tasks import MAX_SECONDS, open_locked_run
+from flows.runtime.tracking import follow_shared_models
 from flows.training.champion import make_champion
 from flows.training.compute import require_gpu
 from flows.training.history import describe_context
@@ -137,6 +139,7 @@ def _list_keys(rows: pd.DataFrame) -> list[tuple[str, Output]]:
 
 
 def _evening(run: Run) -> Evening:
+    follow_shared_models(run)
     # A champion forecasts on the processor.
     if run.config.training.used_device == "gpu" and not has_champion(run):
         require_gpu(run)
@@ -172,6 +175,7 @@ def _evening(run: Run) -> Evening:
     decays = [(decay.key, decay.sentence) for decay in report.decay if decay.is_news]
     tell(run, lambda: [*list_news(run, record, headline), *describe_decay(run, decays)])
     show_site(run, report)  # the pages of thousands of symbols take minutes, and nothing above needs them
+    copy_reports(run)
     return Evening(report, paths, new_rows, settled)
 
 

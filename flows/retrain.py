@@ -13,6 +13,7 @@ from flows.notify.watch import watched
 from flows.prices.update import update_prices
 from flows.runtime.progress import log_line
 from flows.runtime.tasks import MAX_SECONDS, open_locked_run
+from flows.runtime.tracking import follow_shared_models
 from flows.training.compute import require_gpu
 from flows.training.verified_champion import Champions
 from pipeline.tracking.challengers import RETRAINED
@@ -39,6 +40,7 @@ def retrain(
     """
     with watched("retrain", config, home, now), open_locked_run(config, home, now) as run:
         require_gpu(run)
+        follow_shared_models(run)
         champions = Champions(run)
         champions.check_list()  # before hours of training, not after
         if name != RETRAINED:

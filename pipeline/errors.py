@@ -4,6 +4,7 @@ import re
 
 __all__ = [
     "ConfigError",
+    "CopyError",
     "InputError",
     "LedgerDamagedError",
     "LedgerError",
@@ -12,6 +13,7 @@ __all__ = [
     "SourceError",
     "StoreError",
     "StoreUnreachableError",
+    "TrackingUnreachableError",
     "WorkspaceBusyError",
     "printable",
     "quoted",
@@ -78,6 +80,10 @@ class StoreUnreachableError(StoreError):
     exit_code = 2
 
 
+class CopyError(NextdayError):
+    """The object store to which reports are copied does not answer, or refuses; what is copied was written before."""
+
+
 class LedgerError(NextdayError):
     """The ledger refused a row, cannot be used, or failed its verification."""
 
@@ -88,6 +94,12 @@ class LedgerDamagedError(LedgerError):
 
 class LedgerUnreachableError(LedgerError):
     """The database that holds the ledger cannot be reached: exit code 2, for a rerun goes on where this one ended."""
+
+    exit_code = 2
+
+
+class TrackingUnreachableError(NextdayError):
+    """The MLflow server that several machines share does not answer, or refuses: exit code 2."""
 
     exit_code = 2
 

@@ -49,7 +49,15 @@ def backup(
     for old in result.removed:
         typer.echo(f"removed {old}")
     _print_contents(result.contents)
-    if elsewhere := options.storage().prices:
+    storage = options.storage()
+    if storage.mlflow:
+        typer.echo(
+            f"MLflow: its runs, and models that this workspace has not used yet, are not in this backup; they lie on "
+            f"{storage.mlflow}: back up that server"
+        )
+    if storage.reports:
+        typer.echo(f"reports: the workspace's are in this backup, the copies on {storage.reports} are not")
+    if elsewhere := storage.prices:
         typer.echo(
             f"prices: not in this backup, they lie on {elsewhere}: keep them by the versions of that store, or copy "
             "them into the workspace first (nextday prices copy --to folder)"

@@ -170,7 +170,12 @@ def _show_champion(champion: "Champion") -> None:
 def ui(
     port: Annotated[int, typer.Option(help="The port on 127.0.0.1.", min=1, max=65535)] = 5000,
 ) -> None:
-    """Start the MLflow UI for the tracked runs and models, and open the universe's runs in a browser."""
+    """Start the MLflow UI for the tracked runs and models, and open the universe's runs in a browser.
+
+    With [storage] mlflow the pages are those of that server, and nothing is started.
+    """
+    import webbrowser
+
     from flows.cli.output import show_ui
     from flows.runtime.browser import has_screen, open_later
     from flows.runtime.context import open_run
@@ -178,6 +183,12 @@ def ui(
 
     run = open_run(options.config, options.home, options.now)
     book = tracking(run)
+    if book.server:
+        page = f"{book.server}/{book.runs_page(run.name)}"
+        show_ui(page, run.config.model.name, is_started=False)
+        if has_screen():
+            webbrowser.open(page)
+        return
     command = book.ui_command(port)
     page = f"http://127.0.0.1:{port}/{book.runs_page(run.name)}"
     show_ui(page, run.config.model.name)

@@ -239,9 +239,17 @@ def show_verification(verification: "Verification") -> None:
     console.print(f"head {verification.head.hash}", markup=False, soft_wrap=True)
 
 
-def show_ui(page: str, model: str) -> None:
-    """Print the address of MLflow's pages, and what is worth a look there."""
-    console.print(f"MLflow, stop it with Ctrl+C:\n\n  {page}\n", markup=False, soft_wrap=True)
+def show_ui(page: str, model: str, *, is_started: bool = True) -> None:
+    """Print the address of MLflow's pages, and what is worth a look there.
+
+    Args:
+        page: The address.
+        model: The model's name in scores.
+        is_started: Whether this process serves them.
+    """
+    console.print(
+        f"MLflow{', stop it with Ctrl+C' if is_started else ''}:\n\n  {page}\n", markup=False, soft_wrap=True
+    )
     grid = Table.grid(padding=(0, 2))
     metrics = ", ".join(f"{model}.{name}" for name in ("log_loss", "hit_rate", "mcc", "auc"))
     grid.add_row("columns", f"worth a look: Metrics {metrics}; Tags record, kind, verdict, timing, picking")

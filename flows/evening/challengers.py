@@ -14,7 +14,7 @@ from flows.training.champion import promote
 from flows.training.evaluation import read_test_rows
 from flows.training.verified_champion import Champion, Champions
 from models.errors import ModelError
-from pipeline.errors import InputError, NextdayError
+from pipeline.errors import InputError, NextdayError, TrackingUnreachableError
 from pipeline.ledger.ledger import UniverseRecord
 from pipeline.monitoring.challenge import (
     BETTER,
@@ -109,6 +109,9 @@ def decide_challengers(
         record: The universe's part of the ledger, with what has just been settled.
         champions: The registered models.
         as_of: The newest session.
+
+    Raises:
+        TrackingUnreachableError: other machines share the models, and they cannot be told of a promotion.
     """
     try:
         contests = list_contests(run, record.rows, champions, as_of)
@@ -122,6 +125,8 @@ def decide_challengers(
         )
         standing = chosen.standing
         champions.renew(promote(run, chosen.model, standing.decision.reason, standing.sentence))
+    except TrackingUnreachableError:
+        raise  # other machines may know a new champion already: a run must not go on with the former one
     except NextdayError as error:
         log_line(str(error))
         return [f"Nothing was decided on challengers. {error}"]

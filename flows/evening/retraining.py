@@ -9,6 +9,7 @@ from flows.evening.challengers import explain_unable, list_contests
 from flows.prices.update import PriceStatus
 from flows.runtime.context import Run
 from flows.runtime.progress import log_line
+from flows.runtime.tracking import follow_shared_models
 from flows.training.champion import ALWAYS, FIRST, REPLACED, promote, show_challengers, train_model
 from flows.training.evaluation import Evaluation, load_evaluation
 from flows.training.verified_champion import Champion, Champions
@@ -78,6 +79,7 @@ def retrain_in(
         }
         promote(run, champions.add(model), reason, why[reason])
         return Retrained(evaluation, f"the new champion is {model.version}: {why[reason]}")
+    follow_shared_models(run)  # hours may have passed since the run began
     entered = ChallengerBook(run.workspace.home).enter(
         run.name, name, model.version, run.now, price_status.as_of
     )

@@ -4,6 +4,7 @@ from datetime import datetime
 from pathlib import Path
 
 from flows.runtime.tasks import open_locked_run
+from flows.runtime.tracking import follow_shared_models
 from flows.training.champion import BY_HAND, promote, show_challengers, who_is_it
 from flows.training.verified_champion import Champion, Champions
 from models.ensembles.model_files import model_version
@@ -38,6 +39,7 @@ def promote_by_hand(
         NextdayError: its files are missing or damaged.
     """
     with open_locked_run(config, home, now) as run:
+        follow_shared_models(run)
         champions, registry = Champions(run), Registry(run.workspace.home, model_version)
         versions = [each.model_version for each in registry.versions(run.name)]
         found = [each for each in versions if version and each.startswith(version)]
@@ -60,6 +62,7 @@ def roll_back(
         NextdayError: its files are missing or damaged.
     """
     with open_locked_run(config, home, now) as run:
+        follow_shared_models(run)
         registry = Registry(run.workspace.home, model_version)
         serving = registry.serving(run.name)
         noted = ChallengerBook(run.workspace.home).promotions(run.name)
@@ -88,6 +91,7 @@ def withdraw(
         InputError: there is none of this name.
     """
     with open_locked_run(config, home, now) as run:
+        follow_shared_models(run)
         gone = ChallengerBook(run.workspace.home).withdraw(run.name, name)
         show_challengers(run)
         return gone

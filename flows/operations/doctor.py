@@ -16,10 +16,11 @@ from flows.operations.health import HealthCheck, describe_error, failed, passed,
 from flows.operations.notify_checks import check_addresses
 from flows.operations.publishing import check_commits
 from flows.operations.site_checks import check_site
+from flows.operations.storage_checks import check_copies, check_mlflow
 from flows.runtime.context import Run, open_run
 from flows.runtime.custom_code import describe_audit_gap, list_code
 from flows.runtime.locations import absolute_path, default_config
-from flows.runtime.tracking import tracking
+from flows.runtime.tracking import registry, tracking
 from models.ensembles.model_files import model_version
 from pipeline.backup.wholeness import REPLACE, find_damage
 from pipeline.errors import NextdayError
@@ -28,7 +29,6 @@ from pipeline.ledger.known_head import RECOVER, ledger_exists
 from pipeline.ledger.ledger import Ledger
 from pipeline.report.facts import OLD_MODEL
 from pipeline.tracking.challengers import ChallengerBook
-from pipeline.tracking.registry import Registry
 
 __all__ = ["HealthCheck", "examine"]
 
@@ -72,12 +72,14 @@ def examine(config: Path | None, home: Path | None, now: datetime | None) -> lis
         _check_custom_code,
         _check_prices,
         _check_quarantine,
+        check_mlflow,
         _check_champion,
         _check_digests,
         _check_ledger,
         _check_last_forecast,
         check_decay,
         check_site,
+        check_copies,
         check_addresses,
         check_commits,
         partial(_check_schedule, path),
@@ -242,7 +244,7 @@ def _check_champion(run: Run) -> list[HealthCheck]:
 
 def _check_challengers(run: Run, serving: str) -> list[HealthCheck]:
     """Compare what is written down of promotions and challengers with the models that are there."""
-    book, registry = ChallengerBook(run.workspace.home), Registry(run.workspace.home, model_version)
+    book = ChallengerBook(run.workspace.home)
     try:
         standing, noted = book.challengers(run.name), book.promotions(run.name)
     except NextdayError as error:
@@ -255,7 +257,7 @@ def _check_challengers(run: Run, serving: str) -> list[HealthCheck]:
         )
     for each in standing:
         try:
-            registry.verify(run.name, each.model_version)
+            registry(run).verify(run.name, each.model_version)
         except NextdayError as error:
             found.append(
                 failed(f"challenger {each.name}: {error.what}", f"nextday models withdraw {each.name}")

@@ -12,7 +12,7 @@ from flows.runtime.context import Run
 from flows.runtime.custom_code import describe_missing_audit
 from flows.runtime.progress import log_line
 from flows.runtime.tasks import run_beside, task
-from flows.runtime.tracking import run_tags, tracking
+from flows.runtime.tracking import follow_shared_models, run_tags, shared_models, tracking
 from flows.training.compute import open_compute
 from flows.training.epochs import epoch_table
 from flows.training.evaluation import Evaluation, range_table, save_evaluation
@@ -23,7 +23,7 @@ from flows.training.train import fitted_network, train_champion, train_procedure
 from flows.training.trials import count_trial
 from flows.training.verified_champion import Champion, read_champion
 from models.ensembles.model_files import model_version
-from pipeline.errors import NextdayError
+from pipeline.errors import NextdayError, TrackingUnreachableError
 from pipeline.evaluation.verdict import Verdict
 from pipeline.forecasting.folds import Fold
 from pipeline.forecasting.walk_forward import Walk
@@ -149,17 +149,25 @@ def promote(run: Run, model: Champion, reason: str, sentence: str, by: str = "")
 
     Raises:
         NextdayError: its files are missing or damaged, or the lists cannot be written.
+        TrackingUnreachableError: other machines share the models, and they cannot be told.
     """
+    follow_shared_models(run)  # hours may have passed since the run began
     book, challengers = tracking(run), ChallengerBook(run.workspace.home)
     serving = Registry(run.workspace.home, model_version).serving(run.name)
     former = serving.model_version if serving else ""
     if former != model.version:
         at = run.now.astimezone(UTC).isoformat()
+        made = Promotion(model.version, former, at, reason, sentence, by)
+        if book.shared:  # before it serves here: no machine may be the only one that it serves
+            book.shared.announce(run.name, made)
         # Before it serves: a run that was killed in between decides alike, and writes it down once.
-        challengers.note(run.name, Promotion(model.version, former, at, reason, sentence, by))
+        challengers.note(run.name, made)
     book.promote(run.name, model.version, promoted_at=run.now)
     challengers.forget(run.name, model.version)
-    show_challengers(run)
+    try:
+        show_challengers(run)
+    except TrackingUnreachableError as error:  # the next run takes it off the list
+        log_line(str(error))
     log_line(f"champion {model.version} promoted: {sentence}")
     champion = book.champion(run.name)
     assert champion is not None
@@ -167,7 +175,14 @@ def promote(run: Run, model: Champion, reason: str, sentence: str, by: str = "")
 
 
 def show_challengers(run: Run) -> None:
-    """Let MLflow's aliases follow the list of challengers; where they cannot, the list counts."""
+    """Let MLflow's aliases follow the list of challengers; where they cannot, the list counts.
+
+    Raises:
+        TrackingUnreachableError: other machines share the list, and they cannot be told.
+    """
+    if shared := shared_models(run):
+        shared.show_challengers(run.name)
+        return
     standing = ChallengerBook(run.workspace.home).challengers(run.name)
     try:
         tracking(run).show_challengers(run.name, {each.name: each.model_version for each in standing})

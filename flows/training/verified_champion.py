@@ -12,7 +12,8 @@ import pandas as pd
 
 from flows.runtime.context import Run
 from flows.runtime.progress import log_line
-from models.ensembles.model_files import METADATA, model_version, parse_metadata
+from flows.runtime.tracking import registry
+from models.ensembles.model_files import METADATA, parse_metadata
 from models.errors import ModelError
 from pipeline.config import Config, ModelConfig
 from pipeline.errors import InputError
@@ -20,7 +21,7 @@ from pipeline.features.columns import FeatureSet
 from pipeline.inputs_config import ContextConfig
 from pipeline.outputs import DIRECTION, NEXT, Output
 from pipeline.tracking.challengers import ChallengerBook
-from pipeline.tracking.registry import RegisteredModel, Registry
+from pipeline.tracking.registry import RegisteredModel
 
 __all__ = ["Champion", "Champions", "champion_known_at", "read_champion"]
 
@@ -129,7 +130,7 @@ class Champions:
     """The registered models of the run's universe; the files of each are verified once, when it is first needed."""
 
     def __init__(self, run: Run) -> None:
-        self._registry = Registry(run.workspace.home, model_version, say=log_line)
+        self._registry = registry(run, say=log_line)
         self._universe = run.name
         self._verified: dict[str, Champion] = {}
 

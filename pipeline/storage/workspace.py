@@ -118,6 +118,10 @@ class Workspace:
         """How the last attempt to commit a universe's sealed batches ended."""
         return self.home / "commits" / f"{universe}.json"
 
+    def last_copy(self, universe: str) -> Path:
+        """How the last attempt to copy a universe's reports ended, and what has been copied."""
+        return self.home / "cache" / f"{universe}.copied.json"
+
     def floors(self, universe: str) -> Path:
         """What the backtests of a universe's champions promised; it can be deleted without loss."""
         return self.cache / f"{universe}.floors.json"

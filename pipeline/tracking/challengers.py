@@ -7,7 +7,7 @@ champion, oldest first. Each entry has a digest of its own.
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -153,6 +153,16 @@ class ChallengerBook:
             kept = [each for each in standing if each.model_version != model_version]
             if len(kept) < len(standing):
                 self._write(universe, _CHALLENGERS, [asdict(each) for each in kept])
+
+    def follow(
+        self, universe: str, challengers: Sequence[Challenger], promotions: Sequence[Promotion]
+    ) -> None:
+        """Take over the lists that several machines share."""
+        with self._locked(universe):
+            if self.challengers(universe) != [*challengers]:
+                self._write(universe, _CHALLENGERS, [asdict(each) for each in challengers])
+            if self.promotions(universe) != [*promotions]:
+                self._write(universe, _PROMOTIONS, [asdict(each) for each in promotions])
 
     def _path(self, universe: str, name: str) -> Path:
         check_universe(universe)

@@ -11,7 +11,15 @@ from typing import Any, Final
 
 from pipeline.storage.files import hold_lock, removed_at_end
 
-__all__ = ["artifact_root", "database", "import_mlflow", "locked", "open_client", "run_folder"]
+__all__ = [
+    "artifact_root",
+    "database",
+    "import_mlflow",
+    "locked",
+    "open_client",
+    "run_folder",
+    "set_environment",
+]
 
 _ENVIRONMENT: Final = {
     "DO_NOT_TRACK": "true",
@@ -22,6 +30,11 @@ _ENVIRONMENT: Final = {
     # A pooled connection would go on writing to a file that a migration has replaced.
     "MLFLOW_SQLALCHEMYSTORE_POOLCLASS": "NullPool",
 }
+
+_CREDENTIALS: Final = re.compile(
+    r"MLFLOW_TRACKING_(USERNAME|PASSWORD|TOKEN|SERVER_CERT_PATH|CLIENT_CERT_PATH)"
+)
+"""What of the user's variables stays: who asks a server, and which certificates count. It names no server."""
 
 _LOCK_SECONDS: Final = 300.0
 
@@ -45,16 +58,22 @@ def run_folder(home: Path, run_id: str) -> Path:
 
 
 def import_mlflow() -> None:
-    """Import MLflow and its database store, which takes seconds.
-
-    Every MLFLOW_ variable of the process is removed first: it is another project's, and could register models on its
-    server, or switch off what nextday's database needs.
-    """
-    for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
-        del os.environ[name]
-    os.environ |= _ENVIRONMENT
+    """Import MLflow and its database store, which takes seconds."""
+    set_environment()
     import_module("mlflow.store.tracking.sqlalchemy_store")
     import_module("mlflow.store.model_registry.sqlalchemy_store")
+
+
+def set_environment() -> None:
+    """Set what MLflow reads of the process's environment, before it is imported.
+
+    Every other MLFLOW_ variable is removed: it is another project's, and could register models on its server, or switch
+    off what nextday's database needs.
+    """
+    for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
+        if not _CREDENTIALS.fullmatch(name):
+            del os.environ[name]
+    os.environ |= _ENVIRONMENT
 
 
 def open_client(home: Path) -> Any:

@@ -7,7 +7,7 @@ model's evaluation; an entry of an earlier nextday has none until the list is wr
 import hashlib
 import json
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -20,7 +20,7 @@ import pandas as pd
 from pipeline.errors import InputError, NextdayError
 from pipeline.storage.files import hold_lock, write_text
 
-__all__ = ["RegisteredModel", "Registry", "check_universe"]
+__all__ = ["RegisteredModel", "Registry", "check_universe", "registered_name"]
 
 _PATIENCE: Final = 60.0  # seconds: the holder of the lock writes two small files
 _LIST_FIX: Final = (
@@ -66,11 +66,13 @@ class Registry:
         home: The workspace.
         digest: Returns the model_version of the files in a folder; raises if they are not a model.
         say: Told what was repaired; without it nothing is.
+        fetch: Brings the files of a model, by universe and version, from where other machines keep them too.
     """
 
     home: Path
     digest: Callable[[Path], str]
     say: Callable[[str], None] | None = None
+    fetch: Callable[[str, str], None] | None = None
 
     def champion(self, universe: str) -> RegisteredModel | None:
         """Return the champion, its files verified, or None if none was promoted yet.
@@ -192,10 +194,10 @@ class Registry:
             NextdayError: they are missing or damaged.
         """
         directory = self._folder(universe) / model_version
-        try:
-            found = self.digest(directory)
-        except Exception as error:  # the caller's digest raises its own errors
-            found = f"none ({(str(error) or type(error).__name__).splitlines()[0]})"
+        found = self._find_digest(directory)
+        if found != model_version and self.fetch:
+            self.fetch(universe, model_version)
+            found = self._find_digest(directory)
         if found != model_version:
             raise NextdayError(
                 f"The files of the model {model_version} are missing or damaged: their digest is {found}",
@@ -203,6 +205,44 @@ class Registry:
                 fix="restore the folder, or make a new champion with `nextday retrain`",
             )
         return directory
+
+    def follow(self, universe: str, entries: Sequence[Mapping[str, Any]], champion: str | None) -> None:
+        """Take over the list of models that several machines share, and its champion.
+
+        Models that are only in the list of the workspace stay there, and evaluations as they were shortened here.
+
+        Args:
+            universe: The universe's name.
+            entries: As in versions.json, oldest first, without their digests.
+            champion: The model_version of the champion; None: there is none yet.
+        """
+        with self._locked(universe):
+            there = self._entries(universe)
+            kept = {
+                each["model_version"]: {"evaluation": each["evaluation"]}
+                for each in there
+                if "evaluation" in each
+            }
+            shared = [{**entry, **kept.get(entry["model_version"], {})} for entry in entries]
+            named = {entry["model_version"] for entry in shared}
+            merged = [entry for entry in there if entry["model_version"] not in named] + shared
+            if [_digest(each) for each in merged] != [_digest(each) for each in there]:
+                self._write(universe, "versions.json", merged)
+            if champion is None:
+                return
+            serving = _find_entry(merged, universe, champion)
+            try:
+                is_known = _digest(self._read(universe, "champion.json") or {}) == _digest(serving)
+            except NextdayError:
+                is_known = False
+            if not is_known:
+                self._write(universe, "champion.json", serving)
+
+    def _find_digest(self, directory: Path) -> str:
+        try:
+            return self.digest(directory)
+        except Exception as error:  # the caller's digest raises its own errors
+            return f"none ({(str(error) or type(error).__name__).splitlines()[0]})"
 
     def _folder(self, universe: str) -> Path:
         check_universe(universe)
@@ -287,6 +327,16 @@ def check_universe(name: str) -> None:
             f"{name!r} cannot name a universe",
             fix="use 1 to 63 of a-z, 0-9, - and _, beginning with a letter or digit",
         )
+
+
+def registered_name(universe: str) -> str:
+    """Return the name of a universe's experiment and registered model in MLflow.
+
+    Raises:
+        InputError: the universe's name is invalid.
+    """
+    check_universe(universe)
+    return f"nextday-{universe}"
 
 
 def _digest(entry: Mapping[str, Any]) -> str:

@@ -1,13 +1,14 @@
-"""Tracked runs and the registry of models: MLflow on sqlite in the workspace, behind a small interface.
+"""Tracked runs and the registry of models: MLflow on sqlite in the workspace or on a server, behind a small interface.
 
 Plain files decide which model serves (`pipeline.tracking.registry`), because importing MLflow takes seconds in every
 nightly run and its database holds absolute paths. MLflow's registry and its alias `champion` mirror them for people,
-and `mirror` reports where the two disagree.
+and `mirror` reports where the two disagree. On a server the alias decides (`pipeline.tracking.shared_models`).
 """
 
+import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -28,7 +29,9 @@ from pipeline.tracking.mlflow_metrics import (
     measure_epochs,
     measure_scores,
 )
-from pipeline.tracking.registry import RegisteredModel, Registry, check_universe
+from pipeline.tracking.mlflow_server import MlflowServer, explain_server, find_experiment, open_server
+from pipeline.tracking.registry import RegisteredModel, Registry, registered_name
+from pipeline.tracking.shared_models import EVALUATION, SharedModels
 
 __all__ = ["CHAMPION", "RegisteredModel", "TrackedRun", "Tracking"]
 
@@ -59,12 +62,15 @@ class Tracking:
     Every method raises InputError if the universe's name is invalid. Callers that record must hold the universe's lock.
 
     Attributes:
-        home: The workspace: mlflow.db, mlflow/ (the runs' files) and models/<universe>/<model_version>/ are in it.
+        home: The workspace: models/<universe>/<model_version>/ and, without a server, mlflow.db and mlflow/ (the runs'
+            files) are in it.
         digest: Returns the model_version of the files in a folder; raises if they are not a model.
+        server: The MLflow server that is used instead of mlflow.db and mlflow/; None: those are used.
     """
 
     home: Path
     digest: Callable[[Path], str]
+    server: MlflowServer | None = None
 
     def prepare(self) -> None:
         """Import MLflow and get its database ready, which takes seconds the first time.
@@ -72,7 +78,7 @@ class Tracking:
         What fails here fails again, with its error, when the database is first used.
         """
         with suppress(Exception):
-            open_client(self._home)
+            _ = self._client
 
     def record_training(
         self,
@@ -122,7 +128,7 @@ class Tracking:
                 self._log_metrics(run, [*measure_epochs(epochs), *measure_scores(scores, scored_model)])
                 self._log_artifacts(run.info.run_id, artifacts)
                 self._log_artifacts(run.info.run_id, sorted(directory.iterdir()), "model")
-            number = self._register(universe, run.info.run_id, about)
+            number = self._register(universe, run.info.run_id, about, evaluation)
             self._registry.add(universe, model_version, run.info.run_id, number, about, evaluation)
         return TrackedRun(run.info.run_id, number)
 
@@ -187,7 +193,7 @@ class Tracking:
                 self._client.set_tag(run_id, name, value)
 
     def promote(self, universe: str, model_version: str, *, promoted_at: datetime) -> None:
-        """Make a registered model the champion; promoting the champion again only fixes MLflow's alias.
+        """Make a registered model the champion; promoting the champion again only fixes the alias in the workspace.
 
         Args:
             universe: The universe's name.
@@ -198,8 +204,10 @@ class Tracking:
             NextdayError: the model is not registered or its files are damaged, or MLflow failed.
         """
         former = self._registry.promote(universe, model_version, promoted_at)
+        if self.server:  # it was told first: see SharedModels.announce
+            return
         with self._explain_errors(f"The model {model_version} serves, but MLflow's alias could not follow"):
-            move_alias(self._client, _registered_name(universe), model_version, former, promoted_at)
+            move_alias(self._client, registered_name(universe), model_version, former, promoted_at)
 
     def show_challengers(self, universe: str, challengers: Mapping[str, str]) -> None:
         """Let MLflow's aliases name the challengers: model_version by name, as the alias challenger-<name>.
@@ -208,7 +216,7 @@ class Tracking:
             NextdayError: MLflow failed.
         """
         with self._explain_errors("MLflow's aliases of the challengers could not follow"):
-            name_challengers(self._client, _registered_name(universe), challengers)
+            name_challengers(self._client, registered_name(universe), challengers)
 
     def champion(self, universe: str) -> RegisteredModel | None:
         """Return the serving model, its files checked, or None; MLflow is not imported. See Registry.champion."""
@@ -225,14 +233,18 @@ class Tracking:
     def mirror(self, universe: str) -> list[str]:
         """Return where MLflow's registry differs from the serving model, one sentence each; empty if they agree.
 
+        On a server it decides, and the next run follows.
+
         Raises:
             NextdayError: a file is damaged, or MLflow failed.
         """
+        if self.server:
+            return []
         champion = self._registry.serving(universe)
         serving = None if champion is None else champion.model_version
         if serving is None and not database(self._home).exists():
             return []
-        name = _registered_name(universe)
+        name = registered_name(universe)
         with self._explain_errors("MLflow's registry cannot be read"):
             aliases = read_aliases(self._client, name)
         shown = aliases.get(CHAMPION)
@@ -246,7 +258,7 @@ class Tracking:
     def runs_page(self, universe: str) -> str:
         """Return the address of the universe's runs below that of MLflow's pages; raises NextdayError."""
         with self._explain_errors("MLflow's pages cannot be shown"):
-            return f"#/experiments/{self._experiment(_registered_name(universe))}/runs?workflowType=machine_learning"
+            return f"#/experiments/{self._experiment(registered_name(universe))}/runs?workflowType=machine_learning"
 
     def ui_command(self, port: int) -> list[str]:
         """Return the command line that shows MLflow's pages on 127.0.0.1, ready for os.execv.
@@ -268,17 +280,23 @@ class Tracking:
 
     @property
     def _registry(self) -> Registry:
-        return Registry(self.home, self.digest)
+        return Registry(self.home, self.digest, fetch=self.shared.fetch if self.shared else None)
+
+    @cached_property
+    def shared(self) -> SharedModels | None:
+        """The models that the workspace shares with others through the server; None without one."""
+        return SharedModels(self._home, self.server, self.digest) if self.server else None
 
     @cached_property
     def _client(self) -> Any:
-        return open_client(self._home)
+        return open_server(self.server) if self.server else open_client(self._home)
 
     @contextmanager
     def _explain_errors(self, what: str) -> Iterator[None]:
         """Turn any error of MLflow, Alembic, SQLAlchemy or the disk into a NextdayError."""
         try:
-            yield
+            with explain_server(self.server, what) if self.server else nullcontext():
+                yield
         except NextdayError:
             raise
         except Exception as error:
@@ -297,7 +315,7 @@ class Tracking:
         A run whose writer failed or was killed is resumed: logging the same values again has no effect. A new or
         resumed run ends as FINISHED or FAILED.
         """
-        name = _registered_name(universe)
+        name = registered_name(universe)
         with self._explain_errors(f"The run {run_name!r} cannot be tracked"):
             experiment = self._experiment(name)
             recorded = self._find_recorded(experiment, run_name, tags)
@@ -323,13 +341,20 @@ class Tracking:
         return {run.info.status: run for run in found}
 
     def _end_killed(self, experiment: str, but: Any | None) -> None:
-        """Mark unfinished runs as killed: a universe has one writer at a time, so their writers are dead."""
+        """Mark unfinished runs as killed: a universe has one writer at a time, so their writers are dead.
+
+        Those on a server may be of another machine.
+        """
+        if self.server:
+            return
         for run in self._client.search_runs([experiment], "attributes.status = 'RUNNING'"):
             if "record" in run.data.tags and run.info.run_id != (but and but.info.run_id):
                 self._client.set_terminated(run.info.run_id, "KILLED")
 
     def _experiment(self, name: str) -> str:
         client = self._client
+        if self.server:
+            return find_experiment(client, name)
         with locked(self._home):
             known = client.get_experiment_by_name(name)
             if known:
@@ -356,10 +381,15 @@ class Tracking:
             self._client.log_artifact(
                 run_id, str(path), folder or None
             )  # log_artifacts fails on a shared file
-            share_content(path, run_folder(self._home, run_id) / "artifacts" / folder / path.name)
+            if self.server is None:
+                share_content(path, run_folder(self._home, run_id) / "artifacts" / folder / path.name)
 
-    def _register(self, universe: str, run_id: str, tags: Mapping[str, str]) -> int:
-        name = _registered_name(universe)
+    def _register(
+        self, universe: str, run_id: str, tags: Mapping[str, str], evaluation: Mapping[str, str]
+    ) -> int:
+        name = registered_name(universe)
+        if self.server:  # other machines know of the model what its tags say
+            tags = {**tags, EVALUATION: json.dumps(dict(evaluation))}
         with locked(self._home):
             number = find_number(self._client, name, tags["model_version"])
             if number is not None:
@@ -368,8 +398,3 @@ class Tracking:
                 self._client.create_registered_model(name)
             source = f"runs:/{run_id}/model"
             return int(self._client.create_model_version(name, source, run_id, tags=dict(tags)).version)
-
-
-def _registered_name(universe: str) -> str:
-    check_universe(universe)
-    return f"nextday-{universe}"

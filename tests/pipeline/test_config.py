@@ -104,7 +104,8 @@ def test_the_digest_does_not_follow_what_is_about_files_alone(tmp_path: Path) ->
         write(
             tmp_path,
             "[prices]\nkeep_days = 7\n[schedule]\nmaintenance = '0 9 2 * *'\n[retention]\nreport_sessions = 0\n"
-            "[notify]\nto = ['env:HOOK']\n",
+            "[notify]\nto = ['env:HOOK']\n[storage]\nmlflow = 'https://mlflow.example:5000/desk'\n"
+            "reports = 's3://desk/reports'\n",
         )
     )
     assert (kept.prices.keep_days, kept.schedule.maintenance) == (7, "0 9 2 * *")
@@ -223,4 +224,28 @@ def test_no_wrong_value_of_an_address_is_repeated(tmp_path: Path, value: str) ->
     with pytest.raises(ConfigError) as refused:
         load(write(tmp_path, f"[notify]\nto = {value}\nheartbeat = {value}\n"))
     assert "notify.to" in str(refused.value)
+    assert "s3cr3t" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("mlflow", "https://desk:s3cr3t@mlflow.example"),
+        ("mlflow", "https://s3cr3t@mlflow.example"),
+        ("mlflow", "https://mlflow.example?token=s3cr3t"),
+        ("mlflow", "postgresql://desk:s3cr3t@db.example/mlflow"),
+        ("mlflow", "env:a-s3cr3t"),
+        ("ledger", "postgresql://desk:s3cr3t@db.example/desk"),
+        ("ledger", "postgresql://db.example/desk?password=s3cr3t"),
+        ("prices", "s3://s3cr3t@desk/prices"),
+        ("reports", "s3://s3cr3t@desk/reports"),
+        ("reports", "gs://desk/s3cr3t"),
+    ],
+)
+def test_an_address_of_the_storage_holds_no_password_and_is_not_repeated(
+    tmp_path: Path, key: str, value: str
+) -> None:
+    with pytest.raises(ConfigError) as refused:
+        load(write(tmp_path, f"[storage]\n{key} = {value!r}\n"))
+    assert f"storage.{key}" in str(refused.value)
     assert "s3cr3t" not in str(refused.value)

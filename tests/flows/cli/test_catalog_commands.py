@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from flows.runtime import browser
+from pipeline.tracking.runs import Tracking
 from tests.support.command_line import CommandLine, seal_one, told
 
 SOURCE = """
@@ -67,6 +68,32 @@ def test_mlflows_address_leads_to_the_runs_and_what_is_worth_a_look_is_named(
     assert opened == [page]
     assert served[0][-6:] == ["--host", "127.0.0.1", "--port", "5017", "--workers", "1"]
     assert "gru.log_loss, gru.hit_rate" in said.out
+
+
+def test_pages_of_a_shared_server_are_opened_and_nothing_is_started(
+    nextday: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr(webbrowser, "open", opened.append)
+    monkeypatch.setattr(browser, "has_screen", lambda: True)
+    monkeypatch.setattr(Tracking, "runs_page", lambda *_: "#/experiments/7")
+    with Path("nextday.toml").open("a") as settings:
+        settings.write('[storage]\nmlflow = "https://mlflow.example/desk/"\n')
+    said = nextday("ui", "--home", "w")
+    assert said.code == 0, said.err
+    assert "https://mlflow.example/desk/#/experiments/7" in said.out
+    assert "Ctrl+C" not in said.out
+    assert opened == ["https://mlflow.example/desk/#/experiments/7"]
+
+
+def test_a_backup_says_what_is_not_in_it(nextday: CommandLine) -> None:
+    seal_one()
+    with Path("nextday.toml").open("a") as settings:
+        settings.write('[storage]\nmlflow = "env:DESK_MLFLOW"\nreports = "s3://desk/reports"\n')
+    said = nextday("--home", "w", "backup", "copies")
+    assert said.code == 0, said.err
+    assert "not in this backup; they lie on env:DESK_MLFLOW: back up that server" in said.out
+    assert "the copies on s3://desk/reports are not" in said.out
 
 
 def test_the_site_is_shown_and_opened_where_there_is_a_screen(

@@ -196,3 +196,18 @@ def test_a_model_older_than_a_quarter_of_a_year_is_to_be_trained_again(
         assert "nextday retrain" in live.complaint(told).fix
     else:
         assert told in live.praise
+
+
+def test_a_server_and_a_store_that_do_not_answer_are_named(
+    patient: Patient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nobody = "http://127.0.0.1:9"
+    for name, value in {"ENDPOINT_URL": nobody, "ACCESS_KEY_ID": "a", "SECRET_ACCESS_KEY": "b"}.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    with patient.config.open("a") as settings:
+        settings.write(f'[storage]\nmlflow = "{nobody}"\nreports = "s3://desk/reports"\n')
+    found = {each.what: each for each in examine(patient.config, patient.home, NOW) if not each.is_passed}
+    server = found["The champion cannot be told: the MLflow server cannot be reached"]
+    store = found["The object store of the reports cannot be reached"]
+    assert server.fix.startswith(f"{nobody}: check the network and [storage] mlflow")
+    assert store.fix.startswith(f"s3://desk/reports/sample at {nobody}: check the network")
