@@ -88,6 +88,8 @@ class PostgresConnection:
 
     def select_each(self, sql: str, values: Sequence[Mapping[str, Any]]) -> list[list[Row]]:
         """Run one query with each of the values, all of them in one statement."""
+        if not values:
+            return []
         found: list[list[Row]] = [[] for _ in values]
         names = [*dict.fromkeys(_VALUE.findall(sql))]
         asked = [{"place": place} | {name: each[name] for name in names} for place, each in enumerate(values)]
