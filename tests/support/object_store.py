@@ -46,7 +46,8 @@ class ObjectStore:
         """Let requests fail within the block: those of a method, whose path and query contain `part`.
 
         Args:
-            kind: "403", "404" or "500": answered with; "cut": cut off unread; "answerless": done, then cut off.
+            kind: "403", "404" or "500": answered with; "cut": cut off unread; "answerless": done, then cut off;
+                "down": cut off, and so is every later request, as if the server had ended.
             method: The method; default: all.
             part: The part; default: all.
         """
@@ -81,7 +82,7 @@ class _Faulty:
     """The server's application behind the faults that the file names."""
 
     def __init__(self, application: Any, faults: Path) -> None:
-        self._application, self._faults = application, faults
+        self._application, self._faults, self._is_down = application, faults, False
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         kind = self._find(environ)
@@ -90,7 +91,7 @@ class _Faulty:
             if not kind:
                 return answer
             list(answer)
-        if kind in {"cut", "answerless"}:
+        if kind in {"cut", "answerless", "down"}:
             environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
             raise ConnectionError
         body = REFUSAL.encode() if kind == "403" else b""
@@ -101,9 +102,12 @@ class _Faulty:
         try:
             kind, method, part = json.loads(self._faults.read_text())
         except FileNotFoundError:
+            self._is_down = False
             return ""
         asked = f"{environ['PATH_INFO']}?{environ['QUERY_STRING']}"
-        return kind if method in {"", environ["REQUEST_METHOD"]} and part in asked else ""
+        is_meant = self._is_down or (method in {"", environ["REQUEST_METHOD"]} and part in asked)
+        self._is_down |= is_meant and kind == "down"
+        return kind if is_meant else ""
 
 
 def _serve(folder: Path) -> None:
