@@ -18,11 +18,12 @@ from pipeline.sources import Fetched
 
 __all__ = ["Answers", "describe_answers", "fetch_all", "fetch_prices", "plan_tonight"]
 
-_CHUNK = 25
+_CHUNK, _LOCAL_CHUNK = 25, 1000
+"""Symbols of a task run; a local file is in memory after its first symbol, and more task runs would only cost time."""
 _MOST = 5
 """Faulty symbols that are named."""
 _MINUTES = 20
-"""Time limit of one try at a chunk: 25 symbols, each within its requests' own limits, take far less."""
+"""Time limit of one try at a chunk: its symbols, each within its requests' own limits, take far less."""
 _MAX_FAILURES = 3
 """Alike failures in a row after which the source counts as down: going on would cost one timeout per symbol."""
 
@@ -70,13 +71,15 @@ def _has_later_bars(run: Run) -> bool:
 
 def fetch_all(run: Run, plan: Mapping[str, FetchRequest]) -> Answers:
     """Fetch every symbol of the plan from the source."""
-    symbols, answers, breaker = list(plan), dict[str, Fetched](), _Breaker()
-    starts = {symbol: request.start for symbol, request in plan.items()}
+    symbols = list(plan)
+    size = _LOCAL_CHUNK if run.source.is_local else _CHUNK
     with bar("fetch context" if run.is_context else "fetch prices", len(symbols)) as advance:
-        for first in range(0, len(symbols), _CHUNK):
-            chunk = symbols[first : first + _CHUNK]
+        fetcher = _Fetcher(run, {symbol: request.start for symbol, request in plan.items()}, advance)
+        answers = fetcher.answers
+        for first in range(0, len(symbols), size):
+            chunk = symbols[first : first + size]
             try:
-                fetch_prices(run, chunk, starts, answers, breaker, advance)
+                fetch_prices(fetcher, chunk)
             except (_UnfinishedError, TimeoutError) as unfinished:
                 log_line(str(unfinished))
                 if all(symbol not in answers or answers[symbol].outcome in _FAILURES for symbol in chunk):
@@ -98,31 +101,25 @@ def _name_fetch(parameters: Mapping[str, Any]) -> str:
     timeout=_MINUTES * 60,
     retries=Retries(_UnfinishedError, delays=(2.0, 4.0, 8.0)),
 )
-def fetch_prices(
-    run: Run,
-    symbols: Sequence[str],
-    starts: Mapping[str, pd.Timestamp],
-    answers: Answers,
-    breaker: "_Breaker",
-    advance: Advance,
-) -> None:
-    """Fill `answers`; a retry fetches only the symbols whose last answer was transient.
+def fetch_prices(fetcher: "_Fetcher", symbols: Sequence[str]) -> None:
+    """Fill the fetcher's answers; a retry fetches only the symbols whose last answer was transient.
 
-    While the source counts as down, one symbol is requested alone, and the others only if that succeeds.
+    The answers lie in an object that Prefect does not look into: of a dictionary it would visit each one in every task
+    run. While the source counts as down, one symbol is requested alone, and the others only if that succeeds.
 
     Raises:
         _UnfinishedError: the network or the vendor failed for some symbols; the others are in `answers`.
     """
-    fetcher = _Fetcher(run, starts, breaker)
+    answers = fetcher.answers
     pending = [s for s in symbols if s not in answers or answers[s].outcome == "transient"]
     # Symbols that the source was never asked for come first: they show best whether it is back.
     pending.sort(key=lambda s: s in answers and answers[s].reason != _NOT_FETCHED)
-    first = [fetcher.ask(symbol) for symbol in pending[:1]] if breaker.is_open else []
-    with ThreadPoolExecutor(run.source.threads) as pool:
+    first = [fetcher.ask(symbol) for symbol in pending[:1]] if fetcher.is_source_down else []
+    with ThreadPoolExecutor(fetcher.threads) as pool:
         others = pool.map(fetcher.fetch, pending[len(first) :])
         for symbol, answer in zip(pending, chain(first, others), strict=True):
             if symbol not in answers:
-                advance(f"{symbol} {answer.outcome}")
+                fetcher.advance(f"{symbol} {answer.outcome}")
             if symbol not in answers or answer.reason != _NOT_FETCHED:  # an earlier failure says more
                 answers[symbol] = answer
     failed = [symbol for symbol in symbols if answers[symbol].outcome == "transient"]
@@ -157,10 +154,22 @@ class _Breaker:
 
 
 class _Fetcher:
-    """Fetches one symbol after another, from a few threads; gives up on a source that is down."""
+    """Fetches one symbol after another, from a few threads; gives up on a source that is down.
 
-    def __init__(self, run: Run, starts: Mapping[str, pd.Timestamp], breaker: _Breaker) -> None:
-        self._run, self._starts, self._breaker = run, starts, breaker
+    Attributes:
+        answers: What came back, by symbol.
+        threads: How many symbols are fetched at once.
+        advance: Moves the bar.
+    """
+
+    def __init__(self, run: Run, starts: Mapping[str, pd.Timestamp], advance: Advance) -> None:
+        self.answers, self.threads, self.advance = Answers(), run.source.threads, advance
+        self._run, self._starts, self._breaker = run, starts, _Breaker()
+
+    @property
+    def is_source_down(self) -> bool:
+        """Whether the source counts as down."""
+        return self._breaker.is_open
 
     def fetch(self, symbol: str) -> Fetched:
         """Return the answer for the symbol; the source is not asked while it counts as down."""

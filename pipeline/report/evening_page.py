@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import pandas as pd
 from markupsafe import Markup
@@ -77,10 +77,7 @@ def render(report: Report) -> str:
         "report.html",
         r=report,
         facts=facts.collect_key_facts(report),
-        forecasts=output_tables.sort_by_distance(select_main(report.forecasts)).to_dict("records"),
-        counted=output_tables.count_forecasts(report.forecasts),
-        output_columns=output_tables.list_output_columns(report.forecasts),
-        symbol_rows=output_tables.pivot_by_symbol(report.forecasts),
+        **_list_forecasts(report),
         further=output_tables.verdict_cells(report.further),
         **output_tables.describe_further(report.forecasts),
         has_further=len(list_outputs(record)) > 1,
@@ -109,6 +106,26 @@ def render(report: Report) -> str:
         ),
         figures={name: Markup(svg) for name, svg in _figures(report, curves)},
     )
+
+
+def _list_forecasts(report: Report) -> dict[str, Any]:
+    """Return the tables of the forecasts, and beside those of a large universe the packed list of all."""
+    forecasts, columns = report.forecasts, output_tables.list_output_columns(report.forecasts)
+    is_large, packed = output_tables.is_large(forecasts), Markup()
+    if is_large:
+        packed = output_tables.encode_list(output_tables.pack_forecasts(forecasts, report.last_call))
+    return {
+        "forecast_tables": output_tables.list_forecast_tables(forecasts),
+        "symbol_rows": [] if is_large else output_tables.pivot_by_symbol(forecasts),
+        "symbols": forecasts["symbol"].nunique(),
+        "packed": packed,
+        "names": [f"{column.name}, {column.target_session:%Y-%m-%d}" for column in columns],
+        "ends": output_tables.ENDS,
+        "whole": output_tables.WHOLE,
+        "counted": output_tables.count_forecasts(forecasts),
+        "output_columns": columns,
+        **output_tables.LIST,
+    }
 
 
 def _farthest_horizon(report: Report) -> int:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from typing import Literal
 
 import pandas as pd
@@ -124,7 +125,7 @@ class Report:
         """The kind, and in brackets why the forecasts are late."""
         return f"{self.kind} ({self.late_because})" if self.late_because else self.kind
 
-    @property
+    @cached_property
     def last_call(self) -> dict[str, str]:
         """Whether the last call of each symbol was right: "right", "wrong" or ""."""
         calls = self.last_calls

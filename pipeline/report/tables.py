@@ -17,7 +17,7 @@ from pipeline.formatting import (
 )
 from pipeline.outputs import MAIN, Output, list_outputs, name_group
 from pipeline.report.evening_report import Report
-from pipeline.report.output_tables import forecast_cells, format_base_rate, sort_by_distance
+from pipeline.report.output_tables import WHOLE, forecast_cells, format_base_rate, sort_by_distance
 from pipeline.schema import DIRECTIONS, is_void
 
 __all__ = [
@@ -151,8 +151,8 @@ def describe_group(group: str, output: Output = MAIN) -> str:
 
 
 def forecast_rows(report: Report) -> list[dict[str, str]]:
-    """Return the forecasts as rows of texts, sorted by symbol."""
-    rows = list_forecasts(report.forecasts)
+    """Return the forecasts as rows of texts, sorted by symbol; of many only the farthest from the base rate."""
+    rows = list_forecasts(report.forecasts)[:WHOLE]
     return sorted(
         ({name: str(cell) for name, cell in row.items()} for row in rows), key=lambda row: row["symbol"]
     )

@@ -39,11 +39,13 @@ def publish(report: Report, paths: Paths) -> None:
         key=f"nextday-{key}-summary",
         description=f"{title}: {report.verdict.title if report.verdict else 'not scored yet'}",
     )
-    create_table_artifact(
-        forecast_rows(report),
-        key=f"nextday-{key}-forecasts",
-        description=f"Forecasts of {title}",
+    rows, symbols = forecast_rows(report), report.forecasts["symbol"].nunique()
+    left_out = (
+        f": the {len(rows):,} of {symbols:,} symbols farthest from the base rate"
+        if len(rows) < symbols
+        else ""
     )
+    create_table_artifact(rows, key=f"nextday-{key}-forecasts", description=f"Forecasts of {title}{left_out}")
     if page := prefect_page(f"artifacts/artifact/{summary}"):
         log_line(f"in Prefect: {page}")
 

@@ -22,13 +22,12 @@ from pipeline.formatting import (
     format_score,
 )
 from pipeline.outputs import Output, describe_output, describe_outputs, list_outputs
+from pipeline.report import output_tables
 from pipeline.report.html import render_page
-from pipeline.report.output_tables import count_forecasts
 from pipeline.report.site import figures, months, tonight
 from pipeline.report.site.inputs import SiteInputs
 from pipeline.report.site.record import KINDS, Part
 from pipeline.report.tables import METRIC_CAPTIONS, count_directions
-from pipeline.schema import DIRECTIONS
 
 __all__ = ["render_index"]
 
@@ -58,14 +57,11 @@ def render_index(inputs: SiteInputs, parts: Sequence[Part], scores: pd.DataFrame
         "site/index.html",
         r=report,
         verdict_of_record=_verdict_of_record(parts),
-        counted=count_forecasts(report.forecasts),
+        counted=output_tables.count_forecasts(report.forecasts),
         direction_counts=count_directions(report.forecasts),
         count=len(table["symbols"]),
-        table=tonight.encode_table(table),
-        page=tonight.PAGE,
-        digits=tonight.DIGITS,
-        calls=tonight.CALLS,
-        directions=DIRECTIONS,
+        table=output_tables.encode_list(table),
+        **output_tables.LIST,
         kind=tonight.tell_kind(inputs),
         names=[describe_output(each) for each in list_outputs(report.forecasts)],
         all_outputs=describe_outputs(report.outputs),

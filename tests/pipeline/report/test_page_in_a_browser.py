@@ -13,6 +13,7 @@ from pipeline.report.evening_page import render
 from tests.pipeline.evaluation.test_coverage import abstaining
 from tests.pipeline.evaluation.test_network_insight import an_insight, moved
 from tests.pipeline.report.test_files import AS_OF, a_report, forecasts, open_record, scored, settled_record
+from tests.pipeline.report.test_large_page import SIX, a_large_report
 from tests.pipeline.report.test_output_tables import a_far_report
 from tests.support.chromium import Tab, open_tab
 
@@ -74,6 +75,12 @@ def far_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return written(a_far_report(*symbols), tmp_path_factory.mktemp("page") / "report.html")
 
 
+@pytest.fixture(scope="module")
+def large_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a page of 5,000 symbols with six outputs."""
+    return written(a_large_report(5000, SIX), tmp_path_factory.mktemp("page") / "report.html")
+
+
 def written(report: Any, path: Path) -> Path:
     path.write_text(render(report), encoding="utf-8")
     return path
@@ -116,6 +123,62 @@ def test_five_hundred_symbols_fit_a_phone(tab: Tab, long_page: Path) -> None:
     tab.open(long_page.as_uri(), width=360)
     assert tab.ask("document.documentElement.scrollWidth") == 360
     assert tab.ask("[...document.querySelectorAll('.sortable')].map(e => e.offsetWidth <= 360)") == [True]
+
+
+LISTED = "[...document.querySelectorAll('#forecasts tbody tr')].map(e => e.cells[{}].textContent)"
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+def test_five_thousand_symbols_are_found_and_sorted_at_once(tab: Tab, large_page: Path, width: int) -> None:
+    tab.open(large_page.as_uri(), width=width)
+    assert tab.happened("Log.entryAdded") == tab.happened("Runtime.exceptionThrown") == []
+    assert tab.ask("document.documentElement.scrollWidth") == width
+    assert tab.ask(
+        "[...document.querySelectorAll('.sortable, #forecasts')].every(e => e.offsetWidth <= innerWidth)"
+    )
+    assert tab.ask("document.getElementById('shown').textContent") == "1–50 of 5,000"
+    spent: Any = tab.ask(
+        "(() => { const s = document.getElementById('search'), t = performance.now();"
+        "for (const text of ['s1', 's12', 's123', 's1234']) { s.value = text; s.oninput(); }"
+        "return (performance.now() - t) / 4; })()"
+    )
+    assert tab.ask(LISTED.format(0)) == ["S1234"]
+    tab.ask("{ const s = document.getElementById('search'); s.value = ''; s.oninput(); }")
+    spent_sorting: Any = tab.ask(
+        "(() => { const t = performance.now(); document.querySelectorAll('#forecasts [role=button]')[2].click();"
+        "return performance.now() - t; })()"
+    )
+    shown = [float(cell.partition("%")[0]) for cell in tab.ask(LISTED.format(2))]
+    assert shown == sorted(shown, reverse=True)
+    assert len(shown) == 50
+    assert spent < 200  # milliseconds per letter
+    assert spent_sorting < 500
+
+
+def test_the_list_of_five_thousand_shows_each_output(tab: Tab, large_page: Path) -> None:
+    tab.open(large_page.as_uri())
+    assert len(tab.ask("[...document.getElementById('output').options].map(e => e.text)")) == 6
+    tab.ask("{ const e = document.getElementById('output'); e.value = '5'; e.onchange({target: e}); }")
+    assert {cell[2:] for cell in tab.ask(LISTED.format(1))} <= {"above", "below"}
+
+
+def test_without_javascript_a_large_page_says_what_it_leaves_out(tab: Tab, large_page: Path) -> None:
+    tab.call("Emulation.setScriptExecutionDisabled", value=True)
+    try:
+        tab.open(large_page.as_uri())
+        tab.call("DOM.enable")
+        text = tab.call("Accessibility.getFullAXTree")["nodes"]
+    finally:
+        tab.call("Emulation.setScriptExecutionDisabled", value=False)
+    said = " ".join(node["name"]["value"] for node in text if node.get("name", {}).get("value"))
+    assert "The list of all symbols needs JavaScript" in said
+    assert "The other 4,950 of 5,000 symbols are in forecast.csv" in said
+    assert "Search 5,000 symbols" not in said
+
+
+def test_a_large_page_prints_both_ends_on_a_few_sheets(tab: Tab, large_page: Path) -> None:
+    tab.open(large_page.as_uri())
+    assert 3 <= pages(tab.print()) <= 8
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
