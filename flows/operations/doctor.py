@@ -15,12 +15,11 @@ from flows.operations.decay_checks import check_decay
 from flows.operations.health import HealthCheck, describe_error, failed, passed, run_check
 from flows.operations.notify_checks import check_addresses
 from flows.operations.publishing import check_commits
-from flows.operations.site_checks import check_site
-from flows.operations.storage_checks import check_copies, check_mlflow
+from flows.operations.site_checks import check_copies, check_site
 from flows.runtime.context import Run, open_run
 from flows.runtime.custom_code import describe_audit_gap, list_code
 from flows.runtime.locations import absolute_path, default_config
-from flows.runtime.tracking import registry, tracking
+from flows.runtime.tracking import registry, shared_models, tracking
 from models.ensembles.model_files import model_version
 from pipeline.backup.wholeness import REPLACE, find_damage
 from pipeline.errors import NextdayError
@@ -72,7 +71,7 @@ def examine(config: Path | None, home: Path | None, now: datetime | None) -> lis
         _check_custom_code,
         _check_prices,
         _check_quarantine,
-        check_mlflow,
+        _check_mlflow,
         _check_champion,
         _check_digests,
         _check_ledger,
@@ -222,6 +221,23 @@ def _check_quarantine(run: Run) -> list[HealthCheck]:
             f"{count(len(held), 'symbol')} in quarantine: {named}", "nextday prices quarantine list shows why"
         )
     ]
+
+
+def _check_mlflow(run: Run) -> list[HealthCheck]:
+    """Ask the MLflow server who serves; nothing without one.
+
+    Raises:
+        TrackingUnreachableError: it does not answer, or refuses.
+    """
+    shared = shared_models(run)
+    if shared is None:
+        return []
+    named = shared.champion(run.name)
+    serving = registry(run).serving(run.name)
+    if named == (serving.model_version if serving else ""):
+        return [passed(f"MLflow answers at {shared.server}, and names the same champion")]
+    what = f"MLflow answers at {shared.server}, and names {named or 'no champion'}: the next run follows"
+    return [passed(what)]
 
 
 def _check_champion(run: Run) -> list[HealthCheck]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from flows.evening.publishing.copy_reports import copy_reports, reports_address
-from flows.operations.storage_checks import check_copies, check_mlflow
+from flows.operations.site_checks import check_copies
 from flows.runtime.context import Run, open_run
 from flows.runtime.tracking import follow_shared_models, own_tracking, registry, tracking
 from pipeline.errors import InputError
@@ -40,7 +40,7 @@ def test_by_default_everything_is_in_the_workspace_and_nobody_is_asked(tmp_path:
     follow_shared_models(run)
     copy_reports(run)
     assert not run.workspace.last_copy("sample").exists()
-    assert check_mlflow(run) == check_copies(run) == []
+    assert check_copies(run) == []
 
 
 def test_a_simulation_keeps_its_models_and_reports_to_itself(tmp_path: Path) -> None:
