@@ -169,7 +169,8 @@ def judge_decay(
     rows = rows[(rows["kind"] == ("late" if is_simulated else "live")) & ~is_void(rows)]
     if accepted_at is not None:
         rows = rows[rows["issued_at"] > accepted_at]
-    table = _sum_sessions(rows, floors)
+    # Sums of a session's rows in another order differ in their last bits, and evidence multiplies that.
+    table = _sum_sessions(rows.sort_values(["as_of", "symbol"], kind="stable"), floors)
     sessions = int(table.has_outcome.sum())
     if sessions < FEWEST:
         return Decay(output, "too early", sessions, is_simulated=is_simulated)
