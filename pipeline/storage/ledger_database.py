@@ -1,13 +1,12 @@
 """Where a ledger on PostgreSQL is, and the fetch logs beside it: the database, and a schema in it for each."""
 
-import os
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import SplitResult, parse_qs, urlsplit
 
-from pipeline.errors import InputError
+from pipeline.storage.service_address import read_address
 
 __all__ = ["FetchLogDatabase", "FetchLogPlace", "LedgerDatabase", "LedgerPlace", "locate_ledger"]
 
@@ -84,22 +83,21 @@ def locate_ledger(address: str, file: Path) -> LedgerPlace:
     """
     if not address:
         return file
-    name = address.removeprefix("env:")
-    given = os.environ.get(name, "") if name != address else address
-    try:
-        parts = urlsplit(given)
-        schema = parse_qs(parts.query).get("schema", ["nextday"])[0]
-        is_usable = parts.scheme in ("postgresql", "postgres") and len(parts.path) > 1 and parts.port != 0
-    except ValueError:
-        is_usable, schema = False, ""
-    if not is_usable or not _SCHEMA.fullmatch(schema):
-        raise InputError(
-            f"The environment variable {name} holds no address of a PostgreSQL database"
-            if name != address
-            else "This is no address of a PostgreSQL database",
-            where="[storage] ledger",
-            fix="write postgresql://user@host/database?schema=nextday; a schema has at most 40 characters a-z, 0-9, _",
-        )
+    parts = read_address(
+        address,
+        where="[storage] ledger",
+        service="a PostgreSQL database",
+        fix="write postgresql://user@host/database?schema=nextday; a schema has at most 40 characters a-z, 0-9, _",
+        is_usable=lambda parts: (
+            parts.scheme in ("postgresql", "postgres")
+            and len(parts.path) > 1
+            and bool(_SCHEMA.fullmatch(_read_schema(parts)))
+        ),
+    )
     query = "&".join(each for each in parts.query.split("&") if each and not each.startswith("schema="))
     dsn = parts._replace(query=query, scheme="postgresql").geturl()
-    return LedgerDatabase(dsn, schema, file.with_name(f"{file.stem}.head.json"))
+    return LedgerDatabase(dsn, _read_schema(parts), file.with_name(f"{file.stem}.head.json"))
+
+
+def _read_schema(parts: SplitResult) -> str:
+    return parse_qs(parts.query).get("schema", ["nextday"])[0]

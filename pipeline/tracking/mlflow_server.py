@@ -9,6 +9,7 @@ from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
 from pipeline.errors import InputError, NextdayError, TrackingUnreachableError
+from pipeline.storage.service_address import read_address
 from pipeline.tracking.mlflow_database import set_environment
 
 __all__ = ["MlflowServer", "explain_server", "find_experiment", "locate_server", "open_server"]
@@ -56,21 +57,15 @@ def locate_server(address: str) -> MlflowServer | None:
     """
     if not address:
         return None
-    name = address.removeprefix("env:")
-    given = os.environ.get(name, "") if name != address else address
-    try:
-        parts = urlsplit(given)
-        is_usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        is_usable = False
-    if not is_usable or parts.query or parts.fragment:
-        raise InputError(
-            f"The environment variable {name} holds no address of an MLflow server"
-            if name != address
-            else "This is no address of an MLflow server",
-            where="[storage] mlflow",
-            fix="write https://host:port, the address at which a browser shows its pages",
-        )
+    parts = read_address(
+        address,
+        where="[storage] mlflow",
+        service="an MLflow server",
+        fix="write https://host:port, the address at which a browser shows its pages",
+        is_usable=lambda parts: (
+            parts.scheme in ("http", "https") and bool(parts.hostname) and not (parts.query or parts.fragment)
+        ),
+    )
     url = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl().rstrip("/")
     return MlflowServer(url, unquote(parts.username or ""), unquote(parts.password or ""))
 

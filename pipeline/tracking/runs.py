@@ -391,10 +391,10 @@ class Tracking:
         if self.server:  # other machines know of the model what its tags say
             tags = {**tags, EVALUATION: json.dumps(dict(evaluation))}
         with locked(self._home):
-            number = find_number(self._client, name, tags["model_version"])
-            if number is not None:
+            if (number := find_number(self._client, name, tags["model_version"])) is not None:
                 return number
             if not self._client.search_registered_models(f"name = '{name}'"):
                 self._client.create_registered_model(name)
-            source = f"runs:/{run_id}/model"
-            return int(self._client.create_model_version(name, source, run_id, tags=dict(tags)).version)
+            source, about = f"runs:/{run_id}/model", dict(tags)
+            made = self._client.create_model_version(name, source, run_id, about, await_creation_for=0)
+            return int(made.version)

@@ -253,7 +253,9 @@ class SharedModels:
             about = {**model.tags, EVALUATION: json.dumps(dict(model.evaluation))}
             if model.promoted_at:
                 about["promoted_at"] = model.promoted_at.isoformat()
-            self._client.create_model_version(name, f"runs:/{run_id}/model", run_id, tags=about)
+            self._client.create_model_version(
+                name, f"runs:/{run_id}/model", run_id, tags=about, await_creation_for=0
+            )
             self._client.set_terminated(run_id, "FINISHED")
 
     def _restore_champion(self, universe: str, shared: _Shared, serving: RegisteredModel | None) -> str:

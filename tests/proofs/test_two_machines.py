@@ -89,6 +89,44 @@ def in_bucket(s3: ObjectStore, folder: str) -> dict[str, datetime]:
     }
 
 
+def check_copies(one: Machine, s3: ObjectStore, folder: str) -> None:
+    """Seal an evening whose reports cannot be copied; the next one, after a training, copies those of both."""
+    with s3.fault("500", "PUT"):
+        assert one.evening(FIRST).new_rows == 2
+    assert any("the reports are not all copied; the next run tries again" in line for line in one.lines.said)
+    assert in_bucket(s3, folder) == {}
+    assert any("the reports are not all copied" in what and not ok for what, ok in one.checks().items())
+    one.retrain(SECOND)
+    one.evening(SECOND)
+    copied = in_bucket(s3, folder)
+    assert {"index.html", "latest.csv", "latest.json", "record.json"} < copied.keys()
+    for session in ("2018-12-27", "2018-12-28"):
+        assert {f"{session}/{name}" for name in ("forecast.csv", "scores.csv", "report.html")} < copied.keys()
+    assert max(copied, key=lambda name: (copied[name], name == "index.html")) == "index.html"
+    checks = one.checks()
+    assert any(what.startswith("[storage] the reports are copied to") and ok for what, ok in checks.items())
+
+
+def check_outages(
+    other: Machine, mlflow: SharedMlflow, nextday: CommandLine, patch: pytest.MonkeyPatch
+) -> None:
+    """Seal nothing without the server, for another model may have been promoted meanwhile."""
+    with mlflow.failing("cut"), pytest.raises(TrackingUnreachableError) as away:
+        other.evening(THIRD)
+    assert away.value.exit_code == 2
+    place = ("--config", str(other.config), "--home", str(other.home))
+    with mlflow.failing("500"):
+        said = nextday(*place, "--now", other.clock(THIRD).isoformat(), "forecast")
+    assert said.code == 2
+    assert "the MLflow server answers with errors (500)" in told(said)[0]
+    assert mlflow.url in told(said)[1]
+    patch.setenv("MLFLOW_TRACKING_PASSWORD", "wrong")
+    with pytest.raises(TrackingUnreachableError, match="refuses access"):
+        other.evening(THIRD)
+    patch.setenv("MLFLOW_TRACKING_PASSWORD", PASSWORD)
+    assert other.rows(THIRD).empty
+
+
 def test_what_one_machine_promotes_the_other_forecasts_with_and_an_outage_seals_nothing(
     mlflow: SharedMlflow,
     s3: ObjectStore,
@@ -101,24 +139,8 @@ def test_what_one_machine_promotes_the_other_forecasts_with_and_an_outage_seals_
     one = Machine(tmp_path / "one", xnys, f'{address}reports = "s3://{BUCKET}/{tmp_path.name}"\n')
     other = Machine(tmp_path / "other", xnys, address)
 
-    # An evening whose reports cannot be copied is sealed all the same.
-    with s3.fault("500", "PUT"):
-        assert one.evening(FIRST).new_rows == 2
-    assert any("the reports are not all copied; the next run tries again" in line for line in one.lines.said)
-    assert in_bucket(s3, f"{tmp_path.name}/sample") == {}
-    assert any("the reports are not all copied" in what and not ok for what, ok in one.checks().items())
-
-    # Trained and promoted here; the next copy catches up with both evenings.
-    one.retrain(SECOND)
-    one.evening(SECOND)
-    copied = in_bucket(s3, f"{tmp_path.name}/sample")
-    assert {"index.html", "latest.csv", "latest.json", "record.json"} < copied.keys()
-    for session in ("2018-12-27", "2018-12-28"):
-        assert {f"{session}/{name}" for name in ("forecast.csv", "scores.csv", "report.html")} < copied.keys()
-    assert max(copied, key=lambda name: (copied[name], name == "index.html")) == "index.html"
-    checks = one.checks()
-    assert any(what.startswith("[storage] the reports are copied to") and ok for what, ok in checks.items())
-    assert checks[f"MLflow answers at {mlflow.url}, and names the same champion"]
+    check_copies(one, s3, f"{tmp_path.name}/sample")
+    assert one.checks()[f"MLflow answers at {mlflow.url}, and names the same champion"]
 
     # The other machine has trained nothing, and forecasts the same, bit for bit.
     other.evening(SECOND)
@@ -130,22 +152,7 @@ def test_what_one_machine_promotes_the_other_forecasts_with_and_an_outage_seals_
     assert not any("training one" in line for line in other.lines.said)
     assert not (other.home / "mlflow.db").exists()
 
-    # Without the server nothing is sealed, for another model may have been promoted meanwhile.
-    with mlflow.failing("cut"), pytest.raises(TrackingUnreachableError) as away:
-        other.evening(THIRD)
-    assert away.value.exit_code == 2
-    nextday = CommandLine(tmp_path, monkeypatch, capsys)
-    place = ("--config", str(other.config), "--home", str(other.home))
-    with mlflow.failing("500"):
-        said = nextday(*place, "--now", other.clock(THIRD).isoformat(), "forecast")
-    assert said.code == 2
-    assert "the MLflow server answers with errors (500)" in told(said)[0]
-    assert mlflow.url in told(said)[1]
-    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "wrong")
-    with pytest.raises(TrackingUnreachableError, match="refuses access"):
-        other.evening(THIRD)
-    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", PASSWORD)
-    assert other.rows(THIRD).empty
+    check_outages(other, mlflow, CommandLine(tmp_path, monkeypatch, capsys), monkeypatch)
 
     # Gone after the champion is known: the evening is sealed, and recorded by the next run.
     with mlflow.failing("cut", after=2):
