@@ -243,7 +243,7 @@ def fit_and_score(
         status = update_prices(run)
         known = make_sequences(run, status.as_of, status.seq)
         with open_compute(run, known.sequences) as compute:
-            walk, _ = train_procedure(run, known, compute)
+            walk, _, _ = train_procedure(run, known, compute)
         scores, verdict = score_procedure(run, walk)
         further: dict[Output, Verdict] = {}
         if len(known.sequences.outputs) > 1:

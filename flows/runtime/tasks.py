@@ -129,28 +129,21 @@ class _Task(Task[P, R]):
 
 
 @contextmanager
-def open_thread() -> Iterator[ThreadPoolExecutor]:
-    """Open a thread that works, one call after another, while the block runs; the block's end waits for it.
+def run_beside(work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Iterator[Future[R]]:
+    """Call `work` in a thread, as part of the same flow run, while the block runs; the block's end waits for it.
 
     A signal that ends the run is no reason to wait.
     """
-    thread = ThreadPoolExecutor(1)
+    pool = ThreadPoolExecutor(1)
     try:
-        yield thread
+        yield pool.submit(copy_context().run, lambda: work(*args, **kwargs))
     except Exception:
-        thread.shutdown(cancel_futures=True)
+        pool.shutdown()
         raise
     except BaseException:
-        thread.shutdown(wait=False, cancel_futures=True)
+        pool.shutdown(wait=False, cancel_futures=True)
         raise
-    thread.shutdown()
-
-
-@contextmanager
-def run_beside(work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Iterator[Future[R]]:
-    """Call `work` in a thread of its own, as part of the same flow run, while the block runs."""
-    with open_thread() as thread:
-        yield thread.submit(copy_context().run, lambda: work(*args, **kwargs))
+    pool.shutdown()
 
 
 def call_flow(work: Flow[P, R], *args: P.args, **kwargs: P.kwargs) -> R:

@@ -14,9 +14,8 @@ from flows.runtime.progress import log_line
 from flows.runtime.tasks import run_beside, task
 from flows.runtime.tracking import follow_shared_models, run_tags, shared_models, tracking
 from flows.training.compute import open_compute
-from flows.training.epochs import epoch_table
 from flows.training.evaluation import Evaluation, range_table, save_evaluation
-from flows.training.history import History, make_sequences
+from flows.training.history import make_sequences
 from flows.training.network_insight import inspect_network
 from flows.training.scoring import measure_context, score_further_outputs, score_procedure
 from flows.training.train import fitted_network, train_champion, train_procedure
@@ -25,8 +24,6 @@ from flows.training.verified_champion import Champion, read_champion
 from models.ensembles.model_files import model_version
 from pipeline.errors import NextdayError, TrackingUnreachableError
 from pipeline.evaluation.verdict import Verdict
-from pipeline.forecasting.folds import Fold
-from pipeline.forecasting.walk_forward import Walk
 from pipeline.memory import return_freed_memory
 from pipeline.outputs import Output, name_key
 from pipeline.report.evening_page import evaluation_figures
@@ -64,45 +61,40 @@ def train_model(run: Run, price_status: PriceStatus) -> tuple[Champion, Evaluati
     known = make_sequences(run, price_status.as_of, price_status.seq).without_prices()
     return_freed_memory()
     with open_compute(run, known.sequences) as compute, run_beside(tracking(run).prepare):
-        walk, fold = train_procedure(run, known, compute)
+        walk, score_epochs, fold = train_procedure(run, known, compute)
         network = fitted_network(run, walk)
         gain = measure_context(run, known, walk, fold, compute) if known.panel.context else None
-        with run_beside(_evaluate, run, price_status, known, walk, fold) as evaluating:
+        scores, verdict = score_procedure(run, walk)
+        count_trial(run, price_status, walk.test)
+        further: dict[Output, Verdict] = {}
+        if len(known.sequences.outputs) > 1:
+            farther, further = score_further_outputs(run, walk)
+            scores = pd.concat([scores, farther], ignore_index=True)
+        if run.universe.bias:
+            log_line(f"the scores are {run.universe.bias}")
+        if unaudited := describe_missing_audit(run):
+            log_line(unaudited)
+        test_rows = walk.test
+        del walk  # its rows from before the test take as much memory as those of the test
+        return_freed_memory()
+        with run_beside(inspect_network, run, known, network, fold) as insight:
             version, champion_epochs, final = train_champion(run, known, compute, network)
-    evaluation = evaluating.result()
-    epochs = pd.concat([evaluation.epochs, champion_epochs], ignore_index=True)
-    ranges = range_table(run, known, {"score": fold, "champion": final})
-    evaluation = replace(evaluation, epochs=epochs, ranges=ranges, context=gain)
+    evaluation = Evaluation(
+        scores=scores,
+        verdict=verdict,
+        test_rows=test_rows,
+        epochs=pd.concat([score_epochs, champion_epochs], ignore_index=True),
+        ranges=range_table(run, known, {"score": fold, "champion": final}),
+        further=further,
+        insight=insight.result(),
+        context=gain,
+    )
     del known
     return_freed_memory()
     figures = dict(evaluation_figures(evaluation, run.ledger.record(run.name)))
     evaluation = replace(evaluation, figures=figures)
     save_evaluation(run.workspace.evaluation(run.name, version), evaluation)
     return register(run, price_status, version, evaluation), evaluation
-
-
-def _evaluate(run: Run, price_status: PriceStatus, known: History, walk: Walk, fold: Fold) -> Evaluation:
-    """Score the procedure on its test range, count the trial, and inspect the network that was scored."""
-    scores, verdict = score_procedure(run, walk)
-    count_trial(run, price_status, walk.test)
-    further: dict[Output, Verdict] = {}
-    if len(known.sequences.outputs) > 1:
-        farther, further = score_further_outputs(run, walk)
-        scores = pd.concat([scores, farther], ignore_index=True)
-    if run.universe.bias:
-        log_line(f"the scores are {run.universe.bias}")
-    if unaudited := describe_missing_audit(run):
-        log_line(unaudited)
-    network = fitted_network(run, walk)
-    return Evaluation(
-        scores=scores,
-        verdict=verdict,
-        test_rows=walk.test,
-        epochs=epoch_table(network, "score"),
-        ranges=range_table(run, known, {"score": fold}),
-        further=further,
-        insight=inspect_network(run, known, network, fold),
-    )
 
 
 @task("register")

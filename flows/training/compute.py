@@ -12,7 +12,6 @@ import numpy as np
 from flows.runtime.context import Run
 from flows.runtime.dask_cluster import join_cluster
 from flows.runtime.progress import log_quietly
-from flows.runtime.tasks import open_thread
 from flows.training.load_models import load_ensembles
 from models.cores import count_cores
 from models.training.process_pool import LocalWorkers
@@ -35,7 +34,7 @@ class Compute:
     """Where a fit trains.
 
     Attributes:
-        executor: Trains the members; None: this thread, when their fit is waited for.
+        executor: Trains the members; None: this process.
         workers: How many jobs it runs at a time.
         folder: For temporary files; None: the system's.
         rescue: For the last good weights of a training that diverges; None: they are not kept.
@@ -71,8 +70,7 @@ def open_compute(run: Run, sequences: Sequences, at_once: int = 1) -> Iterator[C
                 yield Compute(cluster, workers, folder=folder, rescue=rescue)
             return
         if processes == 1 and training.used_device == "cpu":
-            with open_thread() as thread:
-                yield Compute(thread, folder=folder, rescue=rescue)
+            yield Compute(folder=folder, rescue=rescue)
             return
         log_quietly(f"training in {processes} processes")
         with LocalWorkers(processes, folder) as local:

@@ -35,7 +35,7 @@ MAX_DIFFERENCE: Final = 1e-6
 
 
 @task("train")
-def train_procedure(run: Run, known: History, compute: Compute) -> tuple[Walk, Fold]:
+def train_procedure(run: Run, known: History, compute: Compute) -> tuple[Walk, pd.DataFrame, Fold]:
     """Fit the network and every baseline with the test range held back, and forecast the test range.
 
     Args:
@@ -44,7 +44,7 @@ def train_procedure(run: Run, known: History, compute: Compute) -> tuple[Walk, F
         compute: Where the network is trained.
 
     Returns:
-        The walk and its fold.
+        The walk, the network's epochs (see `epoch_table`), and the fold.
     """
     fold = scoring_fold(known.sequences, run.config.evaluation, run.config.training)
     require_labels(known.sequences, fold, "the fit that is scored")
@@ -67,9 +67,10 @@ def train_procedure(run: Run, known: History, compute: Compute) -> tuple[Walk, F
             refit=run.config.training.refit,
             progress=lambda name: log_line(f"fitting {name}"),
         )
-    walk = drop_skipped_symbols(walk, fitted_network(run, walk), known.sequences.symbols)
+    network = fitted_network(run, walk)
+    walk = drop_skipped_symbols(walk, network, known.sequences.symbols)
     best = find_best(walk.before[walk.before["model"] != run.config.model.name]).assign(fold=1)
-    return replace(walk, best=best), fold
+    return replace(walk, best=best), epoch_table(network, "score"), fold
 
 
 def fitted_network(run: Run, walk: Walk) -> FittedEnsemble:

@@ -157,9 +157,6 @@ class _Submitted:
     def fit(self, *_: Any, **__: Any) -> FittedEnsemble:
         return self.future.result()
 
-    def submit(self, *_: Any, **__: Any) -> Future[FittedEnsemble]:
-        return self.future
-
 
 def _walk(run: Run, known: History, fold: Fold, network: Mapping[str, Model]) -> Walk:
     outputs = known.sequences.outputs

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -171,7 +171,6 @@ class Model(Protocol):
         ...
 
 
-@runtime_checkable
 class EnsembleModel(Model, Protocol):
     """A procedure whose fit can be submitted, so that training goes on while this process does other work."""
 

@@ -1,9 +1,8 @@
 """Walk-forward evaluation: fit every model on each fold and forecast the sessions after it."""
 
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from pipeline.features.sequences import Sequences, blank_dead_zone
 from pipeline.forecasting.folds import Fold
 from pipeline.forecasting.forecast import forecast_packed
-from pipeline.forecasting.model import EnsembleModel, Labelled, Model, Trained, fit, submit
+from pipeline.forecasting.model import Labelled, Model, Trained, fit
 from pipeline.forecasting.row_collector import RowCollector
 from pipeline.market.calendar import Calendar
 from pipeline.memory import return_freed_memory
@@ -88,8 +87,6 @@ def walk_forward(
 ) -> Walk:
     """Fit every model on every fold and forecast the rows that the fit did not see.
 
-    Models whose fit can be submitted are waited for after the others were fitted: an executor trains them meanwhile.
-
     Args:
         models: By name, the one in question first; all forecast the same rows.
         sequences: The whole history.
@@ -105,8 +102,9 @@ def walk_forward(
     for number, fold in enumerate(folds, start=1):
         known = mask_labels(sequences, fold, dead_zone, refit=refit)
         outcomes, earlier = fold.outcomes(sequences), range(fold.stop.start, fold.calibrate.stop)
-        for place, (name, made_fit) in enumerate(_fit_all(models, known, fold, seed, progress)):
-            fitted[name] = made_fit
+        for place, (name, model) in enumerate(models.items()):
+            progress(name)
+            fitted[name] = fit(model, known, fold, seed)
             for each, rows, kept in (
                 (fitted[name].held_out, earlier, [before]),
                 (fitted[name], fold.test, [test] if place else [test, own]),
@@ -122,26 +120,6 @@ def walk_forward(
             del made, rated
             return_freed_memory()
     return Walk(before.join(), test.join(), fitted, own.join())
-
-
-def _fit_all(
-    models: Mapping[str, Model], known: Labelled, fold: Fold, seed: int, progress: Callable[[str], None]
-) -> list[tuple[str, Trained]]:
-    """Return the fit of every model on one fold, in the order of the models."""
-    submitted: dict[str, Future[Any]] = {}
-    fitted: dict[str, Trained] = {}
-    try:
-        for name, model in models.items():
-            progress(name)
-            if isinstance(model, EnsembleModel):
-                submitted[name] = submit(model, known, fold, seed)
-            else:
-                fitted[name] = fit(model, known, fold, seed)
-        fitted |= {name: future.result() for name, future in submitted.items()}
-    finally:
-        for future in submitted.values():
-            future.cancel()  # no effect on one that is done
-    return [(name, fitted[name]) for name in models]
 
 
 def _with_packed_sessions(rows: pd.DataFrame, sequences: Sequences, calendar: Calendar) -> pd.DataFrame:

@@ -185,7 +185,7 @@ def test_a_signal_five_sessions_ahead_is_found_there_and_not_claimed_for_the_nex
     x[:, :, 0] = ahead.T
     told = History(known.panel, replace(known.sequences, x=x), known.seq)
     with open_compute(run, told.sequences) as workshop:
-        walked, _ = train_procedure.fn(run, told, workshop)
+        walked, _, _ = train_procedure.fn(run, told, workshop)
     near, verdict = score_procedure.fn(run, walked)
     far, further = score_further_outputs.fn(run, walked)
     near, far = (scores.set_index(["model", "metric"]) for scores in (near, far))

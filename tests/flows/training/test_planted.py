@@ -76,7 +76,7 @@ def planted(
 
 def verdict_of(run: Run, known: History) -> tuple[Verdict, pd.DataFrame]:
     with open_compute(run, known.sequences) as compute:
-        walked, _ = train_procedure.fn(run, known, compute)
+        walked, _, _ = train_procedure.fn(run, known, compute)
     scores, verdict = score_procedure.fn(run, walked)
     return verdict, scores.set_index(["model", "metric"])
 

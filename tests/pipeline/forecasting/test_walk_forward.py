@@ -1,6 +1,5 @@
 """The one forecast function and the walk, with a ten-line model instead of a network."""
 
-from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -56,30 +55,6 @@ class Knowing:
         return Said(p, p - 0.1, p + 0.1)
 
 
-@dataclass
-class Submitting(Knowing):
-    """Its fit is done when the fit of another model is."""
-
-    submitted: Future[Knowing] = field(default_factory=Future)
-
-    def submit(self, *arrays, **ranges):  # type: ignore[no-untyped-def]
-        return self.submitted
-
-
-@dataclass
-class Last(Knowing):
-    """Ends the fit of the submitting one, or fails."""
-
-    other: Submitting = field(default_factory=Submitting)
-    error: Exception | None = None
-
-    def fit(self, *arrays, **ranges):  # type: ignore[no-untyped-def]
-        if self.error:
-            raise self.error
-        self.other.submitted.set_result(self.other)
-        return super().fit(*arrays, **ranges)
-
-
 @pytest.fixture
 def made(xnys: Calendar) -> Sequences:
     rng = np.random.default_rng(0)
@@ -133,20 +108,20 @@ def test_a_masked_symbol_has_no_row(made: Sequences, xnys: Calendar) -> None:
 def walk(  # type: ignore[no-untyped-def]
     made: Sequences, xnys: Calendar, dead_zone: tuple[float, float] = (0.0, 0.0), refit: bool = False
 ):
+    sequences = made
     model = Knowing()
-    return model, *walk_models({"m": model, "n": Knowing()}, made, xnys, dead_zone, refit)
-
-
-def walk_models(  # type: ignore[no-untyped-def]
-    models: dict[str, Knowing],
-    made: Sequences,
-    xnys: Calendar,
-    dead_zone: tuple[float, float] = (0.0, 0.0),
-    refit: bool = False,
-):
-    fold = scoring_fold(made, EVALUATION, TRAINING)
-    options = {"dead_zone": dead_zone, "seed": 0, "refit": refit, "progress": print}
-    return fold, walk_forward(models, made, [fold], xnys, **options)  # type: ignore[arg-type]
+    fold = scoring_fold(sequences, EVALUATION, TRAINING)
+    found = walk_forward(
+        {"m": model, "n": Knowing()},
+        sequences,
+        [fold],
+        xnys,
+        dead_zone=dead_zone,
+        seed=0,
+        refit=refit,
+        progress=print,
+    )
+    return model, fold, found
 
 
 def test_every_model_stands_on_the_same_rows_with_their_outcomes(made: Sequences, xnys: Calendar) -> None:
@@ -206,17 +181,3 @@ def test_small_moves_teach_nothing_and_calibrate_all_the_same(made: Sequences, x
 
 def test_small_moves_are_scored_all_the_same(made: Sequences, xnys: Calendar) -> None:
     pd.testing.assert_frame_equal(walk(made, xnys)[2].test, walk(made, xnys, (-0.005, 0.005))[2].test)
-
-
-def test_what_is_submitted_is_fitted_while_the_other_models_are(made: Sequences, xnys: Calendar) -> None:
-    model = Submitting()
-    _, found = walk_models({"m": model, "n": Last(other=model)}, made, xnys)
-    pd.testing.assert_frame_equal(found.test, walk(made, xnys)[2].test)
-    pd.testing.assert_frame_equal(found.own, walk(made, xnys)[2].own)
-
-
-def test_what_is_submitted_is_cancelled_where_another_fit_fails(made: Sequences, xnys: Calendar) -> None:
-    model = Submitting()
-    with pytest.raises(ZeroDivisionError):
-        walk_models({"m": model, "n": Last(other=model, error=ZeroDivisionError())}, made, xnys)
-    assert model.submitted.cancelled()
